@@ -1,0 +1,57 @@
+"""instil turns a base language model into one that follows instructions: what is trained is what is served.
+
+Public names are imported when they are first used, so that ``import instil`` stays fast and does not import torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from instil.conversation import Conversation as Conversation
+    from instil.conversation import Example as Example
+    from instil.conversation import Message as Message
+    from instil.conversation import Place as Place
+    from instil.conversation import ToolCall as ToolCall
+    from instil.data.formats import read as read
+    from instil.data.formats import write as write
+    from instil.encoding.chat_tokenizer import ChatTokenizer as ChatTokenizer
+    from instil.errors import InstilError as InstilError
+    from instil.recipe import Recipe as Recipe
+    from instil.encoding.proof import Proof as Proof
+    from instil.template.tracing import Rendering as Rendering
+    from instil.training.run import Run as Run
+    from instil.training.run import train as train
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "ChatTokenizer": "instil.encoding.chat_tokenizer",
+    "Conversation": "instil.conversation",
+    "Example": "instil.conversation",
+    "InstilError": "instil.errors",
+    "Message": "instil.conversation",
+    "Place": "instil.conversation",
+    "Proof": "instil.encoding.proof",
+    "Recipe": "instil.recipe",
+    "Rendering": "instil.template.tracing",
+    "Run": "instil.training.run",
+    "ToolCall": "instil.conversation",
+    "read": "instil.data.formats",
+    "train": "instil.training.run",
+    "write": "instil.data.formats",
+}
+__all__ = ["__version__", *sorted(_WHERE)]  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'instil' has no attribute {name!r}")
+    value = getattr(import_module(_WHERE[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,5 @@
+"""``python -m instil`` is the same as ``instil``."""
+
+from instil.cli.main import main
+
+main()

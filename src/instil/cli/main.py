@@ -1,0 +1,76 @@
+"""Entry point: the table of verbs, and what happens to errors.
+
+Verbs are imported only when they are called, so that ``instil --help`` costs no torch. An `InstilError` becomes one line
+and exit status 2; ``--traceback`` shows where it came from.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError
+
+from instil import __version__
+from instil.errors import InstilError
+
+VERBS: tuple[tuple[str, str, str], ...] = (
+    ("demo", "instil.cli.demo:demo", "Tune the embedded base model in two minutes and show what changed."),
+    ("train", "instil.cli.train:train", "Train what a recipe says; writes a run folder."),
+    ("plan", "instil.cli.plan:plan", "Say what a recipe would do: parameters, memory, steps, time."),
+    (
+        "inspect",
+        "instil.cli.inspect:inspect",
+        "Show data as the model will see it: every token, and whether it is trained.",
+    ),
+    ("prepare", "instil.cli.prepare:prepare", "Encode a recipe's data into its store."),
+    ("convert", "instil.cli.convert:convert", "Rewrite conversations in another format."),
+    ("template", "instil.cli.template:app", "List, show, prove and compare chat templates."),
+    ("chat", "instil.cli.chat:chat", "Talk to a model."),
+    ("generate", "instil.cli.generate:generate", "Answer a file of prompts."),
+    ("evaluate", "instil.cli.evaluate:evaluate", "Measure a model, against its base if asked."),
+    ("serve", "instil.cli.serve:serve", "Serve a model over an OpenAI-compatible HTTP API."),
+    ("export", "instil.cli.export:export", "Ship a run: merged, adapter, GGUF, Ollama; parity checked."),
+    ("runs", "instil.cli.runs:app", "List and compare runs."),
+)
+
+
+def build_app() -> App:
+    """Make the command-line application; verbs stay unimported until they run."""
+    app = App(
+        name="instil",
+        help="Turn a base language model into one that follows instructions. What is trained is what is served.",
+        version=__version__,
+        help_format="plaintext",
+        print_error=False,
+        exit_on_error=False,
+    )
+    for name, where, summary in VERBS:
+        app.command(where, name=name, help=summary)
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 when it worked, 2 on an error that a person can mend, 130 on Ctrl-C."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    traceback = "--traceback" in words
+    words = [word for word in words if word != "--traceback"]
+    try:
+        build_app()(words)
+    except CycloptsError as error:
+        _fail(f"instil {' '.join(words[:1])}: {' '.join(str(error).split())}; see instil {' '.join(words[:1])} --help")
+    except InstilError as error:
+        if traceback:
+            raise
+        _fail(str(error))
+    except KeyboardInterrupt:
+        _fail("stopped by Ctrl-C", status=130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+
+
+def _fail(message: str, *, status: int = 2) -> None:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(status)

@@ -1,0 +1,17 @@
+"""Recipe settings on the command line: ``--optimizer.lr 1e-4`` over the recipe file."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, TypeAlias
+
+from cyclopts import Parameter
+
+from instil.recipe import Recipe
+
+Overrides: TypeAlias = Annotated[Recipe | None, Parameter(name="*")]
+"""Every setting of the recipe as an option; only those that were typed are set."""
+
+
+def typed(settings: Recipe | None) -> dict[str, Any]:
+    """Give the settings that were typed, nested as in the recipe file."""
+    return {} if settings is None else settings.model_dump(exclude_unset=True)

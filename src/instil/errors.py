@@ -1,0 +1,114 @@
+"""The exception tree: every error that instil raises on purpose.
+
+    InstilError                      anything a person can mend; the CLI prints one line and exits 2
+    ├── RecipeError                  a setting: unknown key, wrong value, settings that contradict each other
+    ├── DataError                    a file or a row: the message starts with its place
+    │   └── FormatError              a row that is no known format, or one that the target format cannot hold
+    ├── TemplateError                a chat template: missing, does not compile, or refuses a conversation
+    ├── EncodingError                a conversation whose loss mask cannot be decided with certainty
+    ├── ModelError                   a model folder: missing parts, wrong sizes, unsupported combination
+    ├── TrainingError                a run that must not go on
+    │   ├── NonFiniteError           a loss or gradient that is not finite
+    │   └── OutOfMemoryError         the device is too small for the smallest cut
+    ├── CheckpointError              a checkpoint that is incomplete, damaged or of another run
+    ├── RunError                     a run folder: exists already, locked, half-written
+    ├── GenerationError              a prompt or a sampling setting
+    ├── EvaluationError              a task, a metric or its data
+    ├── ExportError                  a target that cannot hold the model, or a parity check that failed
+    ├── ServeError                   the HTTP server cannot start as asked
+    └── MissingPackageError          an optional package; the message carries the install command
+
+Messages read *place: what was found; what is allowed; what to do*.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InstilError(Exception):
+    """Anything a person can mend. The CLI prints its message on one line and exits 2."""
+
+
+class RecipeError(InstilError):
+    """A setting is unknown, has a wrong value, or contradicts another."""
+
+
+class DataError(InstilError):
+    """A data file or a row in it cannot be used. The message starts with its place."""
+
+
+class FormatError(DataError):
+    """A row is in no known format, or the target format cannot hold it."""
+
+
+class TemplateError(InstilError):
+    """A chat template is missing, does not compile, or refuses a conversation."""
+
+
+class EncodingError(InstilError):
+    """A conversation's loss mask cannot be decided with certainty, so it is refused."""
+
+
+class ModelError(InstilError):
+    """A model folder lacks a part, has wrong sizes, or asks for an unsupported combination."""
+
+
+class TrainingError(InstilError):
+    """A run must not go on."""
+
+
+class NonFiniteError(TrainingError):
+    """A loss or a gradient is not finite; the weights have not moved."""
+
+
+class OutOfMemoryError(TrainingError):
+    """The device cannot hold even the smallest cut of a step."""
+
+
+class CheckpointError(InstilError):
+    """A checkpoint is incomplete, damaged, or belongs to another run."""
+
+
+class RunError(InstilError):
+    """A run folder exists already, is locked, or is half-written."""
+
+
+class GenerationError(InstilError):
+    """A prompt or a sampling setting cannot be used."""
+
+
+class EvaluationError(InstilError):
+    """An evaluation task, a metric or its data cannot be used."""
+
+
+class ExportError(InstilError):
+    """The target cannot hold the model, or the exported model does not equal the run's."""
+
+
+class ServeError(InstilError):
+    """The HTTP server cannot start as asked."""
+
+
+class MissingPackageError(InstilError):
+    """An optional package is not installed; the message carries the command that installs it."""
+
+    def __init__(self, package: str, *, needed_for: str, extra: str) -> None:
+        super().__init__(
+            f"{needed_for}: the package {package} is not installed; it belongs to the extra {extra!r}; "
+            f"run: pip install 'instil[{extra}]'"
+        )
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str:
+    """Give `` (did you mean 'x'?)`` for the allowed name that is closest, or an empty string.
+
+    Example:
+        >>> nearest("optimiser", ["optimizer", "data"])
+        " (did you mean 'optimizer'?)"
+        >>> nearest("zzz", ["optimizer"])
+        ''
+    """
+    close = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.6)
+    return f" (did you mean {close[0]!r}?)" if close else ""

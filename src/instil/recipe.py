@@ -1,0 +1,427 @@
+"""Every setting of a run, in one file.
+
+A recipe is the YAML file that a person writes; `Recipe` is what it means. Each field is described once, here: the same
+text is ``--help``, the JSON schema and docs/settings.md. Questionable on purpose: nothing in a recipe says how a step is cut
+over devices except `training.micro_batch_tokens` and `parallel`, and neither changes the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from instil.errors import RecipeError, nearest
+
+
+def _number(value: object) -> object:
+    """Read ``2e-5`` as a number: YAML 1.1 takes it for text because it has no dot."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_number)]
+Format = Literal[
+    "auto", "messages", "sharegpt", "alpaca", "prompt_completion", "question_answer", "preference", "text", "pattern"
+]
+
+
+class Settings(BaseModel):
+    """A group of settings: unknown keys are errors, values do not change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class ModelSettings(Settings):
+    """Which model, and how it is loaded."""
+
+    name: str = Field(
+        "demo", description="Model folder, run folder, adapter folder, Hub id, or `demo` (the embedded base model)."
+    )
+    revision: str | None = Field(None, description="Branch, tag or commit of a Hub id.")
+    template: str | None = Field(
+        None,
+        description="Chat template: a named one (`instil template list`), a .jinja file, Jinja source, or a format string with {system}, {user}, {assistant}. Empty: the model's own, or ChatML for a base model without one.",
+    )
+    stop_token: Literal["own", "eos"] = Field(
+        "own",
+        description="What ends an assistant turn of a template that is given here: its own token, or the model's existing eos in its place.",
+    )
+    initialise: Literal["pretrained", "random"] = Field(
+        "pretrained", description="Load the weights, or make random ones from config.json."
+    )
+    quantize: Literal["none", "4bit", "8bit"] = Field(
+        "none", description="Load frozen base weights quantised (QLoRA): nf4 with double quantisation, or 8-bit."
+    )
+    trust_remote_code: bool = Field(False, description="Run Python code that comes with the model. Never on by itself.")
+
+
+class AdapterSettings(Settings):
+    """Low-rank adapters (LoRA). `kind: none` trains every weight."""
+
+    kind: Literal["none", "lora"] = Field(
+        "none", description="`none` is full fine-tuning; `lora` trains low-rank adapters."
+    )
+    rank: int = Field(16, ge=1, description="Rank of the adapters.")
+    alpha: Number = Field(
+        32.0,
+        gt=0,
+        description="Scale: the update is multiplied by alpha / rank (alpha / sqrt(rank) with rank_stabilized).",
+    )
+    dropout: Number = Field(0.0, ge=0, lt=1, description="Dropout on the adapters' input.")
+    targets: str | list[str] = Field(
+        "all-linear", description="`all-linear`, or names of the modules that get adapters."
+    )
+    rank_stabilized: bool = Field(False, description="rsLoRA: scale by alpha / sqrt(rank).")
+    dora: bool = Field(False, description="DoRA: train the weights' magnitude apart from their direction.")
+    resume_from: str | None = Field(None, description="Adapter folder whose training goes on.")
+
+
+class Source(Settings):
+    """One place that rows come from."""
+
+    path: str = Field(description="File, folder, glob, `-` for standard input, or a Hub data-set id.")
+    format: Format = Field("auto", description="Shape of the rows; `auto` looks and says what it saw.")
+    split: str = Field("train", description="Split of a Hub data set.")
+    subset: str | None = Field(None, description="Configuration of a Hub data set.")
+    revision: str | None = Field(None, description="Branch, tag or commit of a Hub data set.")
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description='For `format: pattern`: role to text with {column} in it, such as user: "{title}[[ ({year})]]"; what stands in [[ ]] drops out where its column is empty.',
+    )
+    rows: int | None = Field(None, ge=1, description="Take this many rows, drawn with the run's seed.")
+    repeat: int = Field(1, ge=1, description="Take every row this many times an epoch.")
+    weight: Number = Field(1.0, ge=0, description="Loss weight of every trained token of this source.")
+
+
+class DataSettings(Settings):
+    """What is read, and how it becomes examples."""
+
+    sources: list[Source] = Field(
+        default_factory=list,
+        description="Where the rows come from: a list of paths, or of mappings with path, format, rows, repeat, weight …",
+    )
+    heldout: list[Source] = Field(
+        default_factory=list, description="Rows to evaluate on. Empty: a share of the sources."
+    )
+    heldout_share: Number = Field(
+        0.05,
+        ge=0,
+        lt=1,
+        description="Share of the rows held out where `heldout` is empty; a row's content decides, so it always falls on the same side.",
+    )
+    heldout_max: int = Field(500, ge=0, description="At most this many held-out rows.")
+    on_bad_row: Literal["stop", "skip"] = Field(
+        "stop", description="A row that cannot be used: stop with its place, or leave it out and count it."
+    )
+    train_on: Literal["assistant", "last", "all"] = Field(
+        "assistant", description="Which tokens are trained: every assistant turn, only the last one, or everything."
+    )
+    max_tokens: int | None = Field(
+        None, ge=8, description="Longest example, in tokens. Empty: the model's context length."
+    )
+    too_long: Literal["drop", "keep_last_turns", "truncate_answer", "split", "refuse"] | None = Field(
+        None,
+        description="An example over max_tokens: leave it out, drop its oldest exchanges, cut the answer (its stop token is then not trained), split plain text, or stop. Empty: `drop`, and `split` for plain text.",
+    )
+    history_rewritten: Literal["every_turn", "last_turn", "refuse"] = Field(
+        "every_turn",
+        description="Templates that change earlier turns as a conversation grows: train each turn in the example that serving would see, only the last such group, or stop.",
+    )
+    inline_reasoning: Literal["split", "keep"] = Field(
+        "split",
+        description="Answers that carry <think>…</think> in their text: move it into `reasoning`, or leave the text alone.",
+    )
+    typed_control_tokens: Literal["escape", "keep", "refuse"] = Field(
+        "escape",
+        description="Control tokens typed in the data's text: make them ordinary text, leave them control tokens, or stop.",
+    )
+    template_variables: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Variables for the template (enable_thinking, documents …), the same in training and serving.",
+    )
+    date: str | None = Field(
+        None,
+        description="The day that templates print, YYYY-MM-DD. Empty: the day of the first preparation, saved in the resolved recipe.",
+    )
+    prompt_completion: Literal["chat", "plain"] = Field(
+        "chat",
+        description="Prompt/completion rows of text: one chat exchange, or plain continuation without the template.",
+    )
+    deduplicate: bool = Field(False, description="Leave out rows whose content came before (counted either way).")
+    workers: int = Field(
+        1,
+        ge=0,
+        description="Processes that prepare the data; 0 is one a core. The bytes are the same whatever the number.",
+    )
+    store: str | None = Field(None, description="Folder for prepared data. Empty: the user's cache folder.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _paths_are_sources(cls, values: Any) -> Any:
+        if isinstance(values, Mapping):
+            values = dict(values)
+            for key in ("sources", "heldout"):
+                given = values.get(key)
+                if isinstance(given, str | Mapping):
+                    given = [given]
+                if isinstance(given, list):
+                    values[key] = [{"path": item} if isinstance(item, str) else item for item in given]
+        return values
+
+
+class TrainingSettings(Settings):
+    """The step, and how long to go on."""
+
+    epochs: Number = Field(3.0, gt=0, description="Passes over the data; ignored where max_steps is set.")
+    max_steps: int | None = Field(None, ge=1, description="Stop after this many optimizer steps.")
+    batch_size: int = Field(32, ge=1, description="Examples in an optimizer step, over all devices.")
+    micro_batch_tokens: int | Literal["auto"] = Field(
+        "auto",
+        description="Tokens in one forward pass on one device: how a step is cut to fit memory. Never changes the result.",
+    )
+    precision: Literal["auto", "fp32", "bf16", "pure_bf16", "fp16"] = Field(
+        "auto",
+        description="`bf16`: fp32 master weights, bf16 arithmetic; `pure_bf16`: bf16 weights; `fp16`: with loss scaling. `auto`: bf16 where the device is fast at it, else fp32.",
+    )
+    loss: Literal["cross_entropy", "dft"] = Field(
+        "cross_entropy",
+        description="Token loss: cross-entropy, or DFT (cross-entropy weighted by the token's own probability).",
+    )
+    router_loss: Number | None = Field(
+        None,
+        ge=0,
+        description="Coefficient of a mixture's load-balancing loss. Empty: what the model's config sets, else 0.",
+    )
+    neftune_alpha: Number | None = Field(
+        None,
+        gt=0,
+        description="NEFTune: uniform noise on the embeddings, alpha / sqrt(L * d) with L the example's own length. Empty: none.",
+    )
+    freeze: list[str] = Field(default_factory=list, description="Parameter names (with * and ?) that do not train.")
+    gradient_checkpointing: Literal["off", "on", "auto"] = Field(
+        "auto",
+        description="Recompute activations in the backward pass to save memory; `auto`: where the step would not fit otherwise.",
+    )
+    compile: Literal["off", "on", "auto"] = Field("off", description="torch.compile of the model's blocks.")
+    on_nonfinite: Literal["stop", "skip_step"] = Field(
+        "stop",
+        description="A loss or gradient that is not finite: stop, or leave the step out. The weights never move on it.",
+    )
+    seed: int = Field(0, ge=0, description="Seed of the order, the noise and new weights.")
+    shuffle: bool = Field(True, description="Draw a new order each epoch; false keeps the order of the data.")
+    deterministic: bool = Field(
+        True, description="Ask for deterministic kernels, so that a resumed run repeats bit for bit."
+    )
+
+
+class OptimizerSettings(Settings):
+    """How weights move."""
+
+    name: Literal["adamw", "adamw_8bit", "muon", "adafactor"] = Field("adamw", description="Optimizer.")
+    lr: Number | None = Field(
+        None, gt=0, description="Peak learning rate. Empty: 2e-5 for full fine-tuning, 2e-4 for LoRA."
+    )
+    schedule: Literal["constant", "linear", "cosine", "wsd"] = Field(
+        "cosine",
+        description="Course of the learning rate after the warm-up; wsd: stable, then decay over the last fifth.",
+    )
+    warmup: Number = Field(0.03, ge=0, description="Warm-up: a share of all steps below 1, else a number of steps.")
+    final_lr: Number = Field(0.0, ge=0, le=1, description="Learning rate at the end, as a share of the peak.")
+    weight_decay: Number = Field(
+        0.0, ge=0, description="Decoupled weight decay; norms, biases and embeddings are left out."
+    )
+    betas: tuple[Number, Number] = Field(
+        (0.9, 0.999), description="AdamW's decay rates of the first and second moment."
+    )
+    eps: Number = Field(1e-8, gt=0, description="AdamW's epsilon.")
+    momentum: Number = Field(0.95, ge=0, lt=1, description="Muon's momentum.")
+    clip: Number | None = Field(1.0, gt=0, description="Largest global gradient norm. Empty: no clipping.")
+
+
+class EvaluateSettings(Settings):
+    """What is measured while training goes on."""
+
+    every: int | None = Field(
+        None, ge=1, description="Evaluate after this many steps. Empty: ten times a run, and at its end."
+    )
+    at_start: bool = Field(True, description="Also before the first step.")
+    tasks: list[str] = Field(
+        default_factory=list,
+        description="Generation tasks to run on the held-out rows besides their loss (exact_match, numeric, …).",
+    )
+    max_prompts: int = Field(100, ge=1, description="At most this many prompts for the generation tasks.")
+    samples: list[str] = Field(
+        default_factory=list,
+        description="Prompts that are answered at each evaluation, into samples.jsonl. Empty: three held-out ones.",
+    )
+    max_new_tokens: int = Field(256, ge=1, description="Longest answer in tokens.")
+    patience: int | None = Field(
+        None, ge=1, description="Stop after this many evaluations without a better held-out loss."
+    )
+
+
+class CheckpointSettings(Settings):
+    """What is kept, so that nothing is lost."""
+
+    every: int | None = Field(None, ge=1, description="Save after this many steps. Empty: at each evaluation.")
+    keep_last: int = Field(2, ge=1, description="Latest checkpoints to keep.")
+    keep_best: bool = Field(True, description="Also keep the one with the lowest held-out loss.")
+    final: Literal["best", "last"] = Field("last", description="Whose weights become the run's model.")
+
+
+class ParallelSettings(Settings):
+    """How many processes, and how the weights lie on them. Never changes the result."""
+
+    processes: int = Field(1, ge=1, description="Processes (one a device).")
+    mode: Literal["auto", "replicated", "sharded"] = Field(
+        "auto", description="Each process holds all weights, or a shard (FSDP2); `auto` shards what would not fit."
+    )
+    timeout_minutes: Number = Field(
+        10.0, gt=0, description="How long processes wait for each other before the run ends."
+    )
+
+
+class TrackingSettings(Settings):
+    """Where metrics go besides the run folder. Nothing by default."""
+
+    to: list[Literal["tensorboard", "wandb", "trackio"]] = Field(
+        default_factory=list, description="Trackers to write to."
+    )
+    project: str = Field("instil", description="Project name for wandb and trackio.")
+    name: str | None = Field(None, description="Run name for the trackers. Empty: the run folder's name.")
+
+
+class Recipe(Settings):
+    """Every setting of a run.
+
+    Example:
+        >>> Recipe.from_mapping({"data": {"sources": ["rows.jsonl"]}, "optimizer": {"lr": "2e-5"}}).optimizer.lr
+        2e-05
+    """
+
+    output: str = Field("runs/{name}", description="Run folder; {name} is the recipe file's name.")
+    threads: int | None = Field(None, ge=1, description="CPU threads. Empty: torch's own choice.")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps.")
+    model: ModelSettings = Field(default_factory=ModelSettings, description="Which model, and how it is loaded.")
+    adapter: AdapterSettings = Field(default_factory=AdapterSettings, description="Low-rank adapters.")
+    data: DataSettings = Field(default_factory=DataSettings, description="What is read, and how it becomes examples.")
+    training: TrainingSettings = Field(default_factory=TrainingSettings, description="The step, and how long to go on.")
+    optimizer: OptimizerSettings = Field(default_factory=OptimizerSettings, description="How weights move.")
+    evaluate: EvaluateSettings = Field(
+        default_factory=EvaluateSettings, description="What is measured while training goes on."
+    )
+    checkpoint: CheckpointSettings = Field(default_factory=CheckpointSettings, description="What is kept.")
+    parallel: ParallelSettings = Field(default_factory=ParallelSettings, description="How many processes.")
+    tracking: TrackingSettings = Field(
+        default_factory=TrackingSettings, description="Where metrics go besides the run folder."
+    )
+
+    @classmethod
+    def load(cls, path: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
+        """Read a YAML recipe, lay overrides over it, and check the whole.
+
+        Args:
+            path: The YAML file. Relative data paths in it stay relative to the working folder.
+            overrides: Nested mapping whose leaves win over the file's.
+
+        Raises:
+            RecipeError: If the file is missing, is no YAML mapping, or a key or value is not allowed; the message names
+                file, key and, for an unknown key, the nearest one.
+        """
+        import yaml
+
+        path = Path(path)
+        try:
+            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise RecipeError(f"{path}: no such recipe file; expected a YAML file; check the path") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(
+                f"{path}: cannot be read ({error}); expected a YAML file in UTF-8; check the path"
+            ) from None
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            line = f":{mark.line + 1}" if mark else ""
+            raise RecipeError(
+                f"{path}{line}: not valid YAML ({getattr(error, 'problem', error)}); mend that line"
+            ) from None
+        if values is None:
+            values = {}
+        if not isinstance(values, dict):
+            raise RecipeError(
+                f"{path}: found a {type(values).__name__}; expected a mapping of settings; see docs/settings.md"
+            )
+        merged = _merge(values, overrides or {})
+        recipe = cls.from_mapping(merged, source=str(path))
+        if "{name}" in recipe.output:
+            recipe = recipe.model_copy(update={"output": recipe.output.replace("{name}", path.stem)})
+        return recipe
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any], *, source: str = "recipe") -> Recipe:
+        """Check a nested mapping of settings; `source` names it in errors.
+
+        Raises:
+            RecipeError: On the first unknown key or wrong value.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise RecipeError(f"{source}: {_explain(cls, error)}") from None
+
+    def override(self, values: Mapping[str, Any]) -> Recipe:
+        """Give a copy in which the leaves of a nested mapping replace this recipe's."""
+        return Recipe.from_mapping(_merge(self.model_dump(exclude_unset=True), values))
+
+    def save(self, path: str | Path) -> None:
+        """Write every setting, defaults included, as YAML that `load` reads back to an equal recipe."""
+        import yaml
+
+        text = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+        Path(path).write_text(text, encoding="utf-8")
+
+
+def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(under)
+    for key, value in over.items():
+        below = merged.get(key)
+        both = isinstance(below, Mapping) and isinstance(value, Mapping)
+        merged[key] = _merge(below, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def _explain(recipe: type[Settings], error: ValidationError) -> str:
+    """Say a validation error as: key: what was found; what is allowed; what to do."""
+    first = error.errors()[0]
+    location = [part for part in first["loc"] if not (isinstance(part, str) and ("[" in part or part in _UNION_TAGS))]
+    key = ".".join(str(part) for part in location)
+    if first["type"] == "extra_forbidden":
+        allowed = list(_settings_at(recipe, location[:-1]).model_fields)
+        return (
+            f"unknown key {key!r}{nearest(str(location[-1]), allowed)}; "
+            f"allowed here: {', '.join(allowed)}; mend or remove it"
+        )
+    return f"{key or 'settings'}: found {first.get('input')!r}; {first['msg'][0].lower()}{first['msg'][1:]}; see docs/settings.md"
+
+
+_UNION_TAGS = {"int", "str", "float", "literal", "none"}
+
+
+def _settings_at(recipe: type[Settings], location: list[Any]) -> type[Settings]:
+    """Find the group of settings that a location such as ``('data', 'sources', 0)`` names."""
+    group = recipe
+    for part in location:
+        if isinstance(part, int):
+            continue
+        annotation = group.model_fields[part].annotation
+        for candidate in (annotation, *getattr(annotation, "__args__", ())):
+            if isinstance(candidate, type) and issubclass(candidate, Settings):
+                group = candidate
+    return group
