@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).resolve().parents[1]
+
 
 def corpus_path() -> Path | None:
     """Give the corpus folder (INSTIL_CORPUS, else ../shared/corpus beside the checkout), or None where there is none."""
     given = os.environ.get("INSTIL_CORPUS")
-    folder = Path(given) if given else Path(__file__).resolve().parents[2] / "shared" / "corpus"
+    folder = Path(given) if given else ROOT.parent / "shared" / "corpus"
     return folder if (folder / "templates" / "index.json").exists() else None
 
 

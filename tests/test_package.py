@@ -78,12 +78,14 @@ def test_every_public_name_exists_and_is_documented():
     for name in names:
         assert getattr(instil, name).__doc__, name
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        instil.nothing  # noqa: B018
+        instil.nothing
 
 
 @pytest.mark.parametrize("code", ["import instil", "from instil.cli.main import build_app; build_app()"])
 def test_import_leaves_torch_and_transformers_alone(code):
-    script = f"{code}; import sys; print([m for m in ('torch', 'transformers', 'pyarrow', 'numpy') if m in sys.modules])"
+    script = (
+        f"{code}; import sys; print([m for m in ('torch', 'transformers', 'pyarrow', 'numpy') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -359,22 +359,25 @@ class Recipe(Settings):
                 f"{path}: found a {type(values).__name__}; expected a mapping of settings; see docs/settings.md"
             )
         merged = _merge(values, overrides or {})
-        recipe = cls.from_mapping(merged, source=str(path))
-        if "{name}" in recipe.output:
-            recipe = recipe.model_copy(update={"output": recipe.output.replace("{name}", path.stem)})
-        return recipe
+        return cls.from_mapping(merged, source=str(path), name=path.stem)
 
     @classmethod
-    def from_mapping(cls, values: Mapping[str, Any], *, source: str = "recipe") -> Recipe:
-        """Check a nested mapping of settings; `source` names it in errors.
+    def from_mapping(cls, values: Mapping[str, Any], *, source: str = "recipe", name: str = "recipe") -> Recipe:
+        """Check a nested mapping of settings.
+
+        Args:
+            values: Settings, nested as in the file.
+            source: Names the mapping in errors.
+            name: Stands for {name} in `output`.
 
         Raises:
             RecipeError: On the first unknown key or wrong value.
         """
         try:
-            return cls.model_validate(values)
+            recipe = cls.model_validate(values)
         except ValidationError as error:
             raise RecipeError(f"{source}: {_explain(cls, error)}") from None
+        return recipe.model_copy(update={"output": recipe.output.replace("{name}", name)})
 
     def override(self, values: Mapping[str, Any]) -> Recipe:
         """Give a copy in which the leaves of a nested mapping replace this recipe's."""

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError
 
 from instil import __version__
-from instil.errors import InstilError
+from instil.errors import InstilError, nearest
 
 VERBS: tuple[tuple[str, str, str], ...] = (
     ("demo", "instil.cli.demo:demo", "Tune the embedded base model in two minutes and show what changed."),
@@ -56,10 +56,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     traceback = "--traceback" in words
     words = [word for word in words if word != "--traceback"]
+    _refuse_unknown_verb(words)
     try:
         build_app()(words)
     except CycloptsError as error:
-        _fail(f"instil {' '.join(words[:1])}: {' '.join(str(error).split())}; see instil {' '.join(words[:1])} --help")
+        _fail(f"instil {words[0]}: {error}; run: instil {words[0]} --help")
     except InstilError as error:
         if traceback:
             raise
@@ -69,6 +70,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+
+
+def _refuse_unknown_verb(words: Sequence[str]) -> None:
+    names = [name for name, _, _ in VERBS]
+    if words and not words[0].startswith("-") and words[0] not in names:
+        _fail(f"instil: unknown verb {words[0]!r}{nearest(words[0], names)}; allowed: {', '.join(names)}")
 
 
 def _fail(message: str, *, status: int = 2) -> None:

@@ -1,0 +1,47 @@
+"""Claims about the entry point: one line and exit status 2 for what a person can mend."""
+
+from __future__ import annotations
+
+import pytest
+
+from instil.cli import main as entry
+from instil.errors import InstilError
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as stop:
+        entry.main(list(words))
+    out, err = capsys.readouterr()
+    return int(stop.value.code or 0), out, err
+
+
+def test_unknown_verb_is_one_line_with_the_nearest_name(capsys):
+    code, out, err = run(capsys, "trian")
+    assert code == 2
+    assert out == ""
+    assert err.count("\n") == 1
+    assert "did you mean 'train'?" in err
+
+
+def test_unknown_option_is_one_line(capsys):
+    code, _, err = run(capsys, "train", "recipe.yaml", "--optimizer.lrr", "1e-4")
+    assert code == 2
+    assert err.count("\n") == 1
+    assert "--optimizer.lr" in err
+
+
+def test_an_instil_error_is_one_line_and_traceback_shows_the_rest(capsys, monkeypatch):
+    def refuse(words: list[str]) -> None:
+        raise InstilError("rows.jsonl:3: found\nnothing; expected a row; add one")
+
+    monkeypatch.setattr(entry, "build_app", lambda: refuse)
+    code, _, err = run(capsys, "train")
+    assert (code, err) == (2, "error: rows.jsonl:3: found nothing; expected a row; add one\n")
+    with pytest.raises(InstilError):
+        entry.main(["train", "--traceback"])
+
+
+def test_help_names_every_verb(capsys):
+    code, out, _ = run(capsys, "--help")
+    assert code == 0
+    assert all(f" {name} " in out for name, _, _ in entry.VERBS)

@@ -1,0 +1,83 @@
+"""Claims about recipes: every setting checked, every error with its key and remedy, saved and loaded without loss."""
+
+from __future__ import annotations
+
+import pytest
+
+from instil.errors import RecipeError
+from instil.recipe import Recipe, Settings
+
+
+@pytest.mark.parametrize(
+    ("yaml", "message"),
+    [
+        ("optimiser:\n  lr: 1e-4\n", "unknown key 'optimiser' (did you mean 'optimizer'?)"),
+        ("data:\n  sources: [{path: a.jsonl, formt: alpaca}]\n", "'data.sources.0.formt' (did you mean 'format'?)"),
+        ("training:\n  batch_size: 0\n", "training.batch_size: found 0"),
+        ("training:\n  micro_batch_tokens: lots\n", "training.micro_batch_tokens: found 'lots'"),
+        ("training:\n  precision: int3\n", "training.precision: found 'int3'"),
+        ("optimizer:\n  lr: fast\n", "optimizer.lr: found 'fast'"),
+        ("- a\n- b\n", "found a list; expected a mapping"),
+        ("data: [unclosed\n", ":2: not valid YAML"),
+    ],
+)
+def test_wrong_settings_are_named_with_their_remedy(tmp_path, yaml, message):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml)
+    with pytest.raises(RecipeError) as error:
+        Recipe.load(path)
+    assert str(error.value).startswith(str(path))
+    assert message in str(error.value)
+
+
+def test_missing_recipe_is_named(tmp_path):
+    with pytest.raises(RecipeError, match="no such recipe file"):
+        Recipe.load(tmp_path / "none.yaml")
+
+
+def test_scientific_notation_is_a_number_however_yaml_reads_it(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("optimizer: {lr: 2e-5, eps: 1e-8, betas: [9e-1, 0.95]}\n")
+    recipe = Recipe.load(path)
+    assert (recipe.optimizer.lr, recipe.optimizer.eps, recipe.optimizer.betas) == (2e-5, 1e-8, (0.9, 0.95))
+
+
+def test_overrides_win_over_the_file_and_leave_the_rest(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("data: {sources: rows.jsonl}\noptimizer: {lr: 2e-5, name: muon}\n")
+    recipe = Recipe.load(path, {"optimizer": {"lr": 1e-4}})
+    assert (recipe.optimizer.lr, recipe.optimizer.name) == (1e-4, "muon")
+    assert recipe.data.sources[0].path == "rows.jsonl"
+    assert recipe.output == "runs/mine"
+
+
+def test_saved_recipe_loads_back_equal(tmp_path):
+    recipe = Recipe.from_mapping({"data": {"sources": ["a.jsonl", {"path": "b", "rows": 7}]}, "training": {"seed": 3}})
+    recipe.save(tmp_path / "saved.yaml")
+    assert Recipe.load(tmp_path / "saved.yaml") == recipe
+
+
+def test_every_setting_is_described():
+    groups, seen = [Recipe], 0
+    while groups:
+        group = groups.pop()
+        assert group.__doc__, group
+        for name, setting in group.model_fields.items():
+            assert setting.description, f"{group.__name__}.{name}"
+            seen += 1
+            if isinstance(setting.annotation, type) and issubclass(setting.annotation, Settings):
+                groups.append(setting.annotation)
+    assert seen > 60
+
+
+def test_schema_is_json():
+    assert "optimizer" in Recipe.model_json_schema()["properties"]
+
+
+def test_settings_page_is_what_the_recipe_says():
+    from runpy import run_path
+
+    from tests.corpus import ROOT
+
+    page = run_path(str(ROOT / "docs" / "make_settings.py"))["page"]()
+    assert (ROOT / "docs" / "settings.md").read_text(encoding="utf-8") == page, "run: python docs/make_settings.py"
