@@ -7,14 +7,36 @@ so that one pipeline, one ledger and one store serve everything.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
 Role: TypeAlias = Literal["system", "developer", "user", "assistant", "tool"]
 ROLES: tuple[Role, ...] = ("system", "developer", "user", "assistant", "tool")
-EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+
+class _Empty(Mapping[str, Any]):
+    """A mapping with nothing in it that can be a default, be pickled and be copied; a mappingproxy cannot."""
+
+    __slots__ = ()
+
+    def __getitem__(self, key: str) -> Any:
+        raise KeyError(key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+    def __hash__(self) -> int:
+        return 0
+
+    def __repr__(self) -> str:
+        return "{}"
+
+
+EMPTY: Mapping[str, Any] = _Empty()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +70,13 @@ class ToolCall:
         arguments: A JSON object. A JSON string in the data is parsed when it is read; one that does not parse to an
             object stays the string that it was.
         id: Call id, where the data has one.
+        extra: Keys beyond these; those that stood beside the name inside ``function`` begin with ``function.``.
     """
 
     name: str
     arguments: Mapping[str, Any] | str
     id: str | None = None
+    extra: Mapping[str, Any] = field(default=EMPTY)
 
 
 @dataclass(frozen=True, slots=True)

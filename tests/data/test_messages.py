@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+
+from instil.conversation import EMPTY, Conversation, Message, Place, ToolCall
+from instil.data.messages import (
+    as_conversation,
+    conversation_from_dict,
+    conversation_to_dict,
+    message_from_dict,
+    message_to_dict,
+)
+from instil.errors import DataError
+
+PLACE = Place("train.jsonl", 412)
+WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"role": "user", "content": "Hi"}, Message("user", "Hi")),
+        ({"role": "function", "name": "f", "content": "1"}, Message("tool", "1", name="f")),
+        ({"role": "ipython", "content": "1"}, Message("tool", "1")),
+        ({"role": "tool", "content": {"t": 1}}, Message("tool", '{"t": 1}')),
+        ({"role": "tool", "content": [1, 2]}, Message("tool", "[1, 2]")),
+        ({"role": "assistant", "content": "4", "reasoning": "r"}, Message("assistant", "4", reasoning="r")),
+        ({"role": "assistant", "content": "4", "thinking": "r"}, Message("assistant", "4", reasoning="r")),
+        ({"role": "assistant", "content": "4", "weight": 0}, Message("assistant", "4", weight=0.0)),
+        ({"role": "assistant", "content": "4", "loss_weight": 0.5}, Message("assistant", "4", weight=0.5)),
+        ({"role": "assistant", "content": "4", "loss": False}, Message("assistant", "4", weight=0.0)),
+        ({"role": "assistant", "content": "4", "refusal": None}, Message("assistant", "4", extra={"refusal": None})),
+        (
+            {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}},
+            Message("assistant", None, tool_calls=(ToolCall("f", {}),)),
+        ),
+        (
+            {"role": "assistant", "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": {"a": 1}}}]},
+            Message("assistant", None, tool_calls=(ToolCall("f", {"a": 1}, "1"),)),
+        ),
+        (
+            {"role": "assistant", "content": "", "tool_calls": [{"name": "f", "arguments": "not json"}]},
+            Message("assistant", "", tool_calls=(ToolCall("f", "not json"),)),
+        ),
+        (
+            {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+            Message("user", ({"type": "text", "text": "a"}, {"type": "text", "text": "b"})),
+        ),
+        (
+            {
+                "role": "assistant",
+                "content": [
+                    {"type": "reasoning", "value": "r"},
+                    {"type": "text", "value": "a"},
+                    {"type": "tool_call", "value": '{"name": "f", "arguments": {}}'},
+                ],
+            },
+            Message("assistant", "a", reasoning="r", tool_calls=(ToolCall("f", {}),)),
+        ),
+    ],
+)
+def test_message_shapes_are_read(given: dict, expected: Message) -> None:
+    message = message_from_dict(given)
+    assert message == expected
+    assert message_from_dict(message_to_dict(message)) == message
+
+
+@pytest.mark.parametrize(
+    ("messages", "error"),
+    [
+        ([{"role": "gpt", "content": "x"}], "train.jsonl:412: message 1 has role 'gpt'; expected .* sharegpt"),
+        (
+            [{"role": "user", "content": "x"}, {"role": "asistant", "content": "x"}],
+            "message 2 .*did you mean 'assistant'",
+        ),
+        ([{"role": "user", "contents": "x"}], r"message 1 has keys role, contents \(did you mean 'content'\?\)"),
+        ([{"role": "user", "content": None}], "message 1 has content null"),
+        ([{"from": "human", "value": "x"}], "no role; .*set data.format: sharegpt"),
+        ([{"role": "user", "content": 5}], "content of type int"),
+        ([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "u"}}]}], "'image_url'; only text"),
+        ([{"role": "user", "content": [{"type": "video", "video": "u"}]}], "'video'; only text"),
+        ([{"role": "assistant", "content": "x", "weight": -1}], "weight -1"),
+        ([{"role": "assistant", "content": "x", "weight": float("nan")}], "weight nan"),
+        ([{"role": "assistant", "content": "x", "weight": 1, "loss": False}], "two different weights"),
+        ([{"role": "assistant", "content": "x", "reasoning": "a", "thinking": "b"}], "two different reasonings"),
+        ([{"role": "assistant", "content": "x", "tool_calls": [{"id": "1"}]}], "expected name and arguments"),
+        (["hello"], "message 1 is a str"),
+        ([], "empty list of messages"),
+        (None, "found nothing for messages"),
+    ],
+)
+def test_bad_messages_are_refused_with_their_place(messages: object, error: str) -> None:
+    with pytest.raises(DataError, match=error) as caught:
+        conversation_from_dict({"messages": messages}, place=PLACE)
+    assert str(caught.value).startswith("train.jsonl:412: ")
+
+
+def test_row_keys_go_where_they_belong() -> None:
+    row = {
+        "messages": [{"role": "user", "content": "x"}],
+        "tools": '[{"name": "weather", "parameters": {"type": "object"}}]',
+        "chat_template_kwargs": {"enable_thinking": False, "id": 3},
+        "id": 7,
+    }
+    conversation = conversation_from_dict(row, place=PLACE)
+    assert conversation.tools == (WEATHER,)
+    assert conversation.variables == {"enable_thinking": False, "id": 3}
+    assert conversation.extra == {"id": 7}
+    assert conversation_from_dict(conversation_to_dict(conversation), place=PLACE) == conversation
+
+
+def test_empty_tools_are_no_tools() -> None:
+    for tools in ([], "[]", None, "", "{}"):
+        assert conversation_from_dict({"messages": [{"role": "user", "content": "x"}], "tools": tools}).tools == ()
+
+
+def test_as_conversation_takes_every_shape() -> None:
+    made = Conversation((Message("user", "Hi"),))
+    for given in (
+        made,
+        [{"role": "user", "content": "Hi"}],
+        [Message("user", "Hi")],
+        {"messages": [{"role": "user", "content": "Hi"}]},
+    ):
+        assert as_conversation(given) == made
+    for bad in ("Hi", 5, []):
+        with pytest.raises(DataError):
+            as_conversation(bad)
+
+
+def test_records_can_be_pickled_and_copied() -> None:
+    made = as_conversation([{"role": "user", "content": "Hi"}])
+    assert pickle.loads(pickle.dumps(made)) == made == copy.deepcopy(made)
+    assert EMPTY == {} and {} == EMPTY
