@@ -1,0 +1,1 @@
+"""Talks to a model through the template and the stop tokens that it was trained with."""

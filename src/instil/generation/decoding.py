@@ -1,0 +1,122 @@
+"""The forward passes of answering: prompts laid side by side, a key-value cache, one token a row and step.
+
+Shapes: B rows, T tokens so far (the longest prompt plus the steps), V vocabulary. Shorter prompts are padded on the *left*, so
+that every row's newest token stands in the last column; padding is masked and positions count from each row's own first
+token. Questionable on purpose: a loop of ours over transformers' cache and not ``model.generate``, because rows must
+leave the batch when they end, draw from their own seeds, and give their tokens one by one.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from instil.errors import GenerationError
+
+
+def context_limit(model: torch.nn.Module) -> int | None:
+    """Give the number of tokens, prompt and answer together, that the model was made for; None where it names none."""
+    config: Any = model.config
+    limit = getattr(config.get_text_config(decoder=True), "max_position_embeddings", None)
+    return int(limit) if limit else None
+
+
+@contextmanager
+def answering(model: torch.nn.Module) -> Iterator[None]:
+    """Put the model into evaluation mode, with attention that reads a cache, and put both back afterwards.
+
+    Training runs flat micro-batches through an attention function of its own, which knows no cache.
+    """
+    config: Any = model.config
+    if getattr(config, "is_encoder_decoder", False):
+        raise GenerationError(
+            f"{config.model_type}: an encoder-decoder model; allowed are decoder-only models; choose another model"
+        )
+    whole: Any = model
+    was_training, attention = model.training, getattr(config, "_attn_implementation", None)
+    model.eval()
+    if attention == "instil":
+        whole.set_attn_implementation("sdpa")
+    try:
+        yield
+    finally:
+        if attention == "instil":
+            whole.set_attn_implementation(attention)
+        model.train(was_training)
+
+
+class Decoder:
+    """Rows that are being answered together.
+
+    `start` reads the prompts and gives the logits of each row's first new token; `step` takes the tokens chosen and gives the
+    next logits; `keep` drops the other rows. Call them under `torch.no_grad` and `answering`.
+
+    Args:
+        model: A causal language model of transformers, or one wrapped by peft.
+        prompts: B prompts, none empty.
+        pad_id: Any id of the vocabulary; its tokens are masked.
+        room: Most steps that will be taken.
+    """
+
+    def __init__(self, model: torch.nn.Module, prompts: Sequence[Sequence[int]], *, pad_id: int, room: int) -> None:
+        from transformers import DynamicCache
+
+        config: Any = model.config
+        self._model = model
+        self._cache: Any = DynamicCache(config=config)
+        self._device = next(model.parameters()).device
+        self._accepts = _forward_parameters(model)
+        longest = max(len(prompt) for prompt in prompts)
+        padded = [[pad_id] * (longest - len(prompt)) + list(prompt) for prompt in prompts]
+        self._ids = torch.tensor(padded, dtype=torch.long, device=self._device)
+        self._lengths = torch.tensor([len(prompt) for prompt in prompts], dtype=torch.long, device=self._device)
+        self._width = longest
+        self._mask: Tensor | None = None
+        if any(len(prompt) < longest for prompt in prompts):
+            columns = torch.arange(longest + room, device=self._device)
+            self._mask = (columns >= longest - self._lengths[:, None]).long()
+
+    def start(self) -> Tensor:
+        """Read the prompts. Returns fp32 logits [B, V] of the first new token."""
+        columns = torch.arange(self._width, device=self._device)
+        positions = (columns - (self._width - self._lengths[:, None])).clamp(min=0)
+        return self._forward(self._ids, positions)
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """Append one token a row, [B]. Returns fp32 logits [B, V] of the next one."""
+        positions = self._lengths[:, None].clone()
+        self._lengths += 1
+        self._width += 1
+        return self._forward(tokens[:, None], positions)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Keep these rows, in this order, and forget the others."""
+        index = torch.tensor(rows, dtype=torch.long, device=self._device)
+        # reorder_cache, because batch_select_indices leaves the states of convolution layers as they were.
+        self._cache.reorder_cache(index)
+        self._lengths = self._lengths[index]
+        if self._mask is not None:
+            self._mask = self._mask[index]
+
+    def _forward(self, ids: Tensor, positions: Tensor) -> Tensor:
+        inputs: dict[str, Any] = {"input_ids": ids, "past_key_values": self._cache, "use_cache": True}
+        if self._mask is not None:
+            inputs["attention_mask"] = self._mask[:, : self._width]
+        if "position_ids" in self._accepts:
+            inputs["position_ids"] = positions
+        if "logits_to_keep" in self._accepts:
+            inputs["logits_to_keep"] = 1
+        logits: Tensor = self._model(**inputs).logits[:, -1]
+        return logits.float()
+
+
+def _forward_parameters(model: torch.nn.Module) -> frozenset[str]:
+    """Give the names of the arguments of the model's own forward, below an adapter's wrapper."""
+    unwrap = getattr(model, "get_base_model", None)
+    inner = unwrap() if unwrap is not None else model
+    return frozenset(inspect.signature(inner.forward).parameters)
