@@ -1,0 +1,183 @@
+"""Rendering a conversation with a chat template, as transformers does, every character knowing its origin.
+
+The template is never edited and never guessed at: text equals `apply_chat_template(tokenize=False)` of the installed transformers, byte for
+byte. Stands between the records (`Message`) and the encoder, which reads `Rendering`. Questionable on purpose: how a template wants its input
+(`Shape`) is found by rendering probes with it, not by reading its source.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, lru_cache
+from typing import Any
+
+import jinja2
+from jinja2 import nodes
+
+from instil.conversation import EMPTY, Message
+from instil.errors import TemplateError
+from instil.template.environment import plain_template, traced_environment, traced_template
+from instil.template.message_dicts import Shape, plain_value, to_template_messages, traced_value
+from instil.template.traced_text import joined, runs_of
+from instil.template.tracing import NOT_A_MESSAGE, Rendering
+
+
+class ChatTemplate:
+    """A compiled chat template.
+
+    Example:
+        >>> template = ChatTemplate("{% for m in messages %}<{{ m.role }}>{{ m.content | trim }}{% endfor %}", special_tokens={})
+        >>> rendering = template.render([Message("user", " Hi ")])
+        >>> rendering.text, rendering.segments[1]
+        ('<user>Hi', (6, 8, Origin(message=0, field='content', start=1)))
+    """
+
+    def __init__(
+        self,
+        source: str,
+        *,
+        special_tokens: Mapping[str, str] = EMPTY,
+        date: str | None = None,
+        name: str | None = None,
+    ) -> None:
+        """Compile a template.
+
+        Args:
+            source: Jinja source.
+            special_tokens: ``bos_token``, ``eos_token`` … as a tokenizer's `special_tokens_map` has them.
+            date: The day that ``strftime_now`` gives, YYYY-MM-DD. None: today, as transformers does.
+            name: What errors call the template.
+
+        Raises:
+            TemplateError: If the source does not compile, with its line, or the date is none.
+        """
+        self.source = source
+        self.name = name or "chat template"
+        self.special_tokens = dict(special_tokens)
+        self.date = date
+        self._strftime_now = None if date is None else _pinned(date, self.name)
+        try:
+            self._traced = traced_template(source)
+            self._plain = plain_template(source)
+        except jinja2.TemplateSyntaxError as error:
+            raise TemplateError(
+                f"{self.name}, line {error.lineno}: {error.message}; expected a Jinja chat template that transformers "
+                "compiles; mend that line or choose another template"
+            ) from None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the source."""
+        return hashlib.sha256(self.source.encode()).hexdigest()
+
+    @cached_property
+    def names_read(self) -> frozenset[str]:
+        """Every attribute, key and variable name that stands in the template."""
+        return _names_read(self.source)
+
+    @cached_property
+    def shape(self) -> Shape:
+        """What the template takes: text or parts, mappings or JSON text, and the names of reasoning."""
+        return Shape()
+
+    def render(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Mapping[str, Any]] = (),
+        variables: Mapping[str, Any] = EMPTY,
+        add_generation_prompt: bool = False,
+    ) -> Rendering:
+        """Render with origins.
+
+        Args:
+            messages: The turns.
+            tools: Tool definitions; none is the same as not giving any.
+            variables: Template variables; they win over special tokens of the same name.
+            add_generation_prompt: Whether to append what makes the model start its turn.
+
+        Raises:
+            TemplateError: If the template refuses the conversation (transformers' own reason) or fails at a line.
+        """
+        context = self._context(
+            to_template_messages(messages, shape=self.shape),
+            [traced_value(tool, NOT_A_MESSAGE, f"tools.{number}") for number, tool in enumerate(tools)] or None,
+            {
+                name: value if isinstance(value, str) else traced_value(value, NOT_A_MESSAGE, f"variables.{name}")
+                for name, value in variables.items()
+            },
+            add_generation_prompt,
+        )
+        text = self._run(self._traced, context)
+        return Rendering(str.__str__(text), runs_of(text))
+
+    def render_text(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Mapping[str, Any]] = (),
+        variables: Mapping[str, Any] = EMPTY,
+        add_generation_prompt: bool = False,
+    ) -> str:
+        """Render without origins, by transformers' own compiled template; the same text as `render`, sooner.
+
+        Raises:
+            TemplateError: As `render`.
+        """
+        context = self._context(
+            to_template_messages(messages, shape=self.shape, traced=False),
+            [plain_value(tool) for tool in tools] or None,
+            {name: plain_value(value) for name, value in variables.items()},
+            add_generation_prompt,
+        )
+        return self._run(self._plain, context)
+
+    def _context(
+        self, messages: list[dict[str, Any]], tools: Any, variables: Mapping[str, Any], add_generation_prompt: bool
+    ) -> dict[str, Any]:
+        context = {
+            "documents": None,
+            **self.special_tokens,
+            **variables,
+            "messages": messages,
+            "tools": tools,
+            "add_generation_prompt": add_generation_prompt,
+        }
+        if self._strftime_now is not None:
+            context.setdefault("strftime_now", self._strftime_now)
+        return context
+
+    def _run(self, template: jinja2.Template, context: dict[str, Any]) -> str:
+        try:
+            pieces = list(template.root_render_func(template.new_context(context)))
+        except Exception as error:
+            raise self._explained(error, template) from error
+        return joined(pieces)
+
+    def _explained(self, error: Exception, template: jinja2.Template) -> TemplateError:
+        line, traceback = None, error.__traceback__
+        while traceback is not None:
+            if traceback.tb_frame.f_globals.get("__jinja_template__") is template:
+                line = template.get_corresponding_lineno(traceback.tb_lineno)
+            traceback = traceback.tb_next
+        place = self.name if line is None else f"{self.name}, line {line}"
+        return TemplateError(f"{place}: {str(error) or type(error).__name__}")
+
+
+def _pinned(date: str, name: str) -> Callable[[str], str]:
+    try:
+        day = datetime.datetime.combine(datetime.date.fromisoformat(date), datetime.time())
+    except ValueError:
+        raise TemplateError(f"{name}: date is {date!r}; expected YYYY-MM-DD; mend data.date") from None
+    return day.strftime
+
+
+@lru_cache(maxsize=256)
+def _names_read(source: str) -> frozenset[str]:
+    tree = traced_environment().parse(source)
+    names = {node.attr for node in tree.find_all(nodes.Getattr)}
+    names |= {node.value for node in tree.find_all(nodes.Const) if isinstance(node.value, str)}
+    names |= {node.name for node in tree.find_all(nodes.Name)}
+    return frozenset(names)

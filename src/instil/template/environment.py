@@ -1,0 +1,126 @@
+"""The jinja2 environments that chat templates run in: transformers' own, and a twin that keeps origins.
+
+The twin takes extensions, filters, globals and options from the installed transformers, so that it follows its version, and replaces only
+what builds strings: concatenation, ``~``, ``%``, `str.format` and the filters of `traced_filters`. Both are sandboxed and immutable.
+Questionable on purpose: transformers' private `_compile_jinja_template` is called, for nothing else promises the same text.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from functools import lru_cache
+from string import Formatter
+from types import BuiltinMethodType, CodeType, MethodType
+from typing import Any
+
+from jinja2 import Template
+from jinja2.environment import Environment
+from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedFormatter
+from markupsafe import Markup
+
+from instil.template.traced_filters import TRACED_FILTERS
+from instil.template.traced_text import joined, percent
+
+
+class _TracedTemplate(Template):
+    """A compiled template whose ``~`` keeps origins."""
+
+    @classmethod
+    def from_code(cls, environment: Environment, code: CodeType, globals: Any, uptodate: Any = None) -> _TracedTemplate:
+        namespace: dict[str, Any] = {"environment": environment, "__file__": code.co_filename}
+        exec(code, namespace)  # jinja2's own way: the code is what jinja2's compiler made of the template
+        namespace["str_join"] = lambda items: joined([str(item) for item in items])
+        template = cls._from_namespace(environment, namespace, globals)
+        template._uptodate = uptodate
+        return template  # type: ignore[return-value]
+
+
+class TracedEnvironment(ImmutableSandboxedEnvironment):
+    """jinja2's immutable sandbox with string building that keeps origins."""
+
+    template_class = _TracedTemplate
+    intercepted_binops = frozenset({"%"})
+    concat = staticmethod(joined)
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.binop_table["%"] = _modulo
+
+    def wrap_str_format(self, value: Any) -> Any:
+        """Wrap `str.format` so that it is sandboxed, as jinja2 does, and keeps origins."""
+        if (
+            isinstance(value, MethodType | BuiltinMethodType)
+            and value.__name__ == "format"
+            and isinstance(value.__self__, str)
+            and not isinstance(value.__self__, Markup)
+        ):
+            template, formatter = value.__self__, _TracedFormatter(self)
+            return lambda *args, **kwargs: formatter.traced(template, args, kwargs)
+        return super().wrap_str_format(value)
+
+
+def _modulo(left: Any, right: Any) -> Any:
+    if isinstance(left, str) and not isinstance(left, Markup):
+        return percent(left, right)
+    return operator.mod(left, right)
+
+
+class _TracedFormatter(SandboxedFormatter):
+    """`str.format` of the sandbox; plain ``{}`` and ``{name}`` keep the origins of what they print."""
+
+    def traced(self, template: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+        """Format, with origins where every field has neither conversion nor format specification."""
+        text = self.vformat(template, args, kwargs)
+        pieces: list[str] = []
+        automatic = 0
+        for literal, field, specification, conversion in Formatter.parse(self, str.__str__(template)):
+            pieces.append(literal)
+            if field is None:
+                continue
+            if specification or conversion not in (None, "s"):
+                return text
+            if field == "" or field[0] in ".[":
+                field, automatic = f"{automatic}{field}", automatic + 1
+            value, _ = self.get_field(field, args, kwargs)
+            pieces.append(str(value))
+        made = joined(pieces)
+        return made if made == text else text
+
+
+@lru_cache(maxsize=1)
+def traced_environment() -> TracedEnvironment:
+    """Give the environment that keeps origins, set up like the installed transformers' own."""
+    theirs = plain_template("").environment
+    ours = TracedEnvironment(
+        block_start_string=theirs.block_start_string,
+        trim_blocks=theirs.trim_blocks,
+        lstrip_blocks=theirs.lstrip_blocks,
+        newline_sequence=theirs.newline_sequence,
+        keep_trailing_newline=theirs.keep_trailing_newline,
+        undefined=theirs.undefined,
+        autoescape=theirs.autoescape,
+        extensions=[type(extension) for extension in theirs.extensions.values()],
+    )
+    ours.filters.update(theirs.filters)
+    ours.tests.update(theirs.tests)
+    ours.globals.update(theirs.globals)
+    ours.filters.update(TRACED_FILTERS)
+    return ours
+
+
+@lru_cache(maxsize=256)
+def traced_template(source: str) -> Template:
+    """Compile a template once with origins.
+
+    Raises:
+        jinja2.TemplateSyntaxError: If the source does not compile.
+    """
+    return traced_environment().from_string(source)
+
+
+def plain_template(source: str) -> Template:
+    """Compile a template as the installed transformers does (it keeps a cache of its own)."""
+    from transformers.utils.chat_template_utils import _compile_jinja_template
+
+    return _compile_jinja_template(source)  # type: ignore[no-any-return]

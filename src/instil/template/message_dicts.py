@@ -1,0 +1,132 @@
+"""From records to the dictionaries that templates read, with or without origins.
+
+What a template can take differs: reasoning under several names, tool-call arguments as a mapping or as JSON text, content as text or as
+parts. `Shape` says what one template takes; `ChatTemplate` finds it by rendering probes once. Questionable on purpose: like
+transformers (`_alias_reasoning_fields`), reasoning is always given as ``thinking`` and ``reasoning_content``; other names are added only where
+a template reads neither, so that plain message dictionaries render as transformers renders them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from instil.conversation import Message, ToolCall
+from instil.template.traced_text import TracedStr, joined
+
+STANDARD_REASONING_KEYS = ("reasoning_content", "thinking")
+OTHER_REASONING_KEYS = ("reasoning", "thought", "thoughts", "reasoning_text", "thinking_content", "analysis")
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a template takes.
+
+    Attributes:
+        content: ``text``: only text, parts are joined; ``parts``: only parts; ``both``: what the data has.
+        arguments: Whether a call's arguments are handed over as a mapping or as JSON text.
+        reasoning_keys: Names, besides the standard two, under which reasoning is handed over.
+        reasoning_part: Whether reasoning is handed over as a part of the content (``{"type": "thinking", …}``).
+    """
+
+    content: Literal["text", "parts", "both"] = "both"
+    arguments: Literal["mapping", "text"] = "mapping"
+    reasoning_keys: tuple[str, ...] = ()
+    reasoning_part: bool = False
+
+
+def traced_value(value: Any, message: int, field: str) -> Any:
+    """Give a copy of a JSON-like value whose strings carry the field that they stand in."""
+    if isinstance(value, str):
+        return TracedStr(value, ((0, len(value), (message, field), 0),)) if value else ""
+    if isinstance(value, Mapping):
+        return {
+            (TracedStr(key, ((0, len(key), (message, f"{field}.{key}.key"), 0),)) if isinstance(key, str) else key): (
+                traced_value(item, message, f"{field}.{key}")
+            )
+            for key, item in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [traced_value(item, message, f"{field}.{index}") for index, item in enumerate(value)]
+    return value
+
+
+def plain_value(value: Any, message: int = 0, field: str = "") -> Any:
+    """Give a copy of a JSON-like value in plain dictionaries and lists."""
+    if isinstance(value, Mapping):
+        return {key: plain_value(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_value(item) for item in value]
+    return value
+
+
+def to_template_messages(messages: Sequence[Message], *, shape: Shape, traced: bool = True) -> list[dict[str, Any]]:
+    """Give the dictionaries that a template reads.
+
+    Args:
+        messages: The turns.
+        shape: What the template takes.
+        traced: Whether strings carry their origins.
+
+    Example:
+        >>> to_template_messages([Message("user", "Hi")], shape=Shape(), traced=False)
+        [{'role': 'user', 'content': 'Hi'}]
+    """
+    value = traced_value if traced else plain_value
+    return [_to_dict(message, index, shape, value) for index, message in enumerate(messages)]
+
+
+def _to_dict(message: Message, index: int, shape: Shape, value: Any) -> dict[str, Any]:
+    given: dict[str, Any] = {}
+    reasoning = None if message.reasoning is None else value(message.reasoning, index, "reasoning")
+    if reasoning is not None and not shape.reasoning_part:
+        given["thinking"] = reasoning
+    given["role"] = message.role
+    if message.content is not None:
+        given["content"] = _content(value(message.content, index, "content"), shape)
+    if message.tool_calls:
+        given["tool_calls"] = [
+            _call(call, index, f"tool_calls.{number}", shape, value) for number, call in enumerate(message.tool_calls)
+        ]
+    if message.tool_call_id is not None:
+        given["tool_call_id"] = value(message.tool_call_id, index, "tool_call_id")
+    if message.name is not None:
+        given["name"] = value(message.name, index, "name")
+    for key, extra in message.extra.items():
+        if extra is not None:
+            given[key] = value(extra, index, key)
+    if reasoning is not None:
+        if shape.reasoning_part:
+            _put_reasoning_part(given, reasoning)
+        else:
+            given["reasoning_content"] = reasoning
+            given.update(dict.fromkeys(shape.reasoning_keys, reasoning))
+    return given
+
+
+def _content(content: Any, shape: Shape) -> Any:
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}] if shape.content == "parts" else content
+    if shape.content == "text" and all(part.get("type") == "text" for part in content):
+        return joined([part.get("text", "") for part in content])
+    return content
+
+
+def _put_reasoning_part(given: dict[str, Any], reasoning: str) -> None:
+    content = given.get("content") or []
+    parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    given["content"] = [{"type": "thinking", "thinking": reasoning}, *parts]
+
+
+def _call(call: ToolCall, index: int, field: str, shape: Shape, value: Any) -> dict[str, Any]:
+    arguments: Any = call.arguments
+    if shape.arguments == "text" and not isinstance(arguments, str):
+        arguments = json.dumps(plain_value(arguments), ensure_ascii=False)
+    function = {
+        "name": value(call.name, index, f"{field}.name"),
+        "arguments": value(arguments, index, f"{field}.arguments"),
+    }
+    identity = {} if call.id is None else {"id": value(call.id, index, f"{field}.id")}
+    return {**identity, "type": "function", "function": function}
