@@ -1,0 +1,178 @@
+"""Build the optimizer: which tensor is moved how.
+
+Tensors are sorted by what they are (matrix, head, embedding, vector), because two rules depend on it: norms, biases and
+embeddings are not decayed, and Muon moves only the matrices inside the network. Questionable on purpose: a run has a list of
+optimizers rather than one, since Muon leaves embeddings, head and vectors to AdamW.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from instil.errors import MissingPackageError, RecipeError
+
+TensorKind = Literal["matrix", "head", "embedding", "vector"]
+OptimizerName = Literal["adamw", "adamw_8bit", "muon", "adafactor"]
+DEFAULT_LR = {"none": 2e-5, "lora": 2e-4}
+
+
+def tensor_kinds(model: nn.Module) -> dict[str, TensorKind]:
+    """Say what each trained parameter is.
+
+    Embeddings are the parameters of embedding modules (a tied head is one of them), vectors all with fewer than two
+    dimensions, the head what the model names its output embeddings, matrices the rest.
+
+    Example:
+        >>> tensor_kinds(nn.Sequential(nn.Embedding(4, 2), nn.Linear(2, 3)))
+        {'0.weight': 'embedding', '1.weight': 'matrix', '1.bias': 'vector'}
+    """
+    embeddings = {id(part) for m in model.modules() if isinstance(m, nn.Embedding) for part in m.parameters()}
+    embeddings |= {id(part) for name, part in model.named_parameters() if "trainable_tokens" in name}
+    head = _head_parameters(model)
+    kinds: dict[str, TensorKind] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            if id(parameter) in embeddings:
+                kinds[name] = "embedding"
+            elif parameter.ndim < 2:
+                kinds[name] = "vector"
+            else:
+                kinds[name] = "head" if id(parameter) in head else "matrix"
+    return kinds
+
+
+def _head_parameters(model: nn.Module) -> set[int]:
+    for module in model.modules():
+        find = getattr(module, "get_output_embeddings", None)
+        head = find() if callable(find) else None
+        if isinstance(head, nn.Module):
+            return {id(parameter) for parameter in head.parameters()}
+    return set()
+
+
+def build_optimizers(
+    weights: Mapping[str, torch.Tensor],
+    kinds: Mapping[str, TensorKind],
+    *,
+    name: OptimizerName = "adamw",
+    lr: float,
+    weight_decay: float = 0.0,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    momentum: float = 0.95,
+) -> list[torch.optim.Optimizer]:
+    """Make the optimizers of a run.
+
+    Args:
+        weights: The tensors to move, by name.
+        kinds: What each of them is.
+        name: Optimizer.
+        lr: Peak learning rate; the loop sets each step's own.
+        weight_decay: Decoupled decay of matrices and head.
+        betas: Decay rates of AdamW's moments.
+        eps: AdamW's epsilon.
+        momentum: Muon's momentum.
+
+    Returns:
+        One optimizer; with Muon a second one (AdamW) where there is more than matrices.
+
+    Raises:
+        MissingPackageError: If the optimizer's package is not installed.
+        RecipeError: If there is nothing to train.
+    """
+    if not weights:
+        raise RecipeError("training.freeze: no parameter is left to train; expected at least one; freeze fewer")
+    adamw = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+    if name == "muon":
+        inside = {key: weight for key, weight in weights.items() if kinds[key] == "matrix" and weight.ndim == 2}
+        rest = {key: weight for key, weight in weights.items() if key not in inside}
+        muon = torch.optim.Muon(
+            list(inside.values()), lr=lr, weight_decay=weight_decay, momentum=momentum, adjust_lr_fn="match_rms_adamw"
+        )
+        return [muon, _adamw(rest, kinds, adamw)] if rest else [muon]
+    if name == "adafactor":
+        groups = _groups(weights, kinds, weight_decay)
+        return [torch.optim.Adafactor(groups, lr=lr, weight_decay=weight_decay)]
+    if name == "adamw_8bit":
+        return [_adamw_8bit(_groups(weights, kinds, weight_decay), adamw)]
+    return [_adamw(weights, kinds, adamw)]
+
+
+def _groups(
+    weights: Mapping[str, torch.Tensor], kinds: Mapping[str, TensorKind], weight_decay: float
+) -> list[dict[str, Any]]:
+    decayed = [weight for key, weight in weights.items() if kinds[key] in ("matrix", "head")]
+    undecayed = [weight for key, weight in weights.items() if kinds[key] not in ("matrix", "head")]
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": undecayed, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
+def _adamw(
+    weights: Mapping[str, torch.Tensor], kinds: Mapping[str, TensorKind], settings: Mapping[str, Any]
+) -> torch.optim.Optimizer:
+    devices = {weight.device.type for weight in weights.values()}
+    fused = devices <= {"cpu", "cuda"}
+    return torch.optim.AdamW(_groups(weights, kinds, settings["weight_decay"]), fused=fused, **settings)
+
+
+def _adamw_8bit(groups: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> torch.optim.Optimizer:
+    try:
+        import bitsandbytes
+    except ImportError:
+        raise MissingPackageError("bitsandbytes", needed_for="optimizer.name: adamw_8bit", extra="qlora") from None
+    optimizer: torch.optim.Optimizer = bitsandbytes.optim.AdamW8bit(list(groups), **settings)
+    return optimizer
+
+
+def set_learning_rate(optimizers: Sequence[torch.optim.Optimizer], rate: float) -> None:
+    """Give every group of every optimizer this step's learning rate."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+
+
+def read_state(
+    optimizers: Sequence[torch.optim.Optimizer], weights: Mapping[str, torch.Tensor]
+) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
+    """Take the optimizers' state apart into named tensors and named numbers.
+
+    Returns:
+        Tensors and numbers, each under ``<weight name>::<state name>``.
+    """
+    names = {id(weight): name for name, weight in weights.items()}
+    tensors: dict[str, torch.Tensor] = {}
+    numbers: dict[str, float] = {}
+    for optimizer in optimizers:
+        for weight, state in optimizer.state.items():
+            for key, value in state.items():
+                where = f"{names[id(weight)]}::{key}"
+                if isinstance(value, torch.Tensor):
+                    tensors[where] = value
+                else:
+                    numbers[where] = value
+    return tensors, numbers
+
+
+def write_state(
+    optimizers: Sequence[torch.optim.Optimizer],
+    weights: Mapping[str, torch.Tensor],
+    *,
+    tensors: Mapping[str, torch.Tensor],
+    numbers: Mapping[str, float],
+) -> None:
+    """Put a state that `read_state` took apart back into fresh optimizers over the same weights."""
+    names = {id(weight): name for name, weight in weights.items()}
+    parts: dict[str, dict[str, Any]] = {}
+    for where, value in (*tensors.items(), *numbers.items()):
+        name, _, key = where.rpartition("::")
+        parts.setdefault(name, {})[key] = value
+    for optimizer in optimizers:
+        ordered = [weight for group in optimizer.param_groups for weight in group["params"]]
+        state = {
+            number: parts[names[id(weight)]] for number, weight in enumerate(ordered) if names[id(weight)] in parts
+        }
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

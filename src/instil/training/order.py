@@ -1,0 +1,160 @@
+"""Who is in which step, from the recipe alone.
+
+First stop of training: the store's examples are dealt out to optimizer steps by number of examples, batch size, length
+of the run, seed and shuffle. Devices, memory and micro-batches do not enter, so the same recipe gives the same steps
+anywhere. Questionable on purpose: the last step of an epoch is smaller rather than filled up from the next epoch, so
+that an example is seen exactly once an epoch; the loss is a mean over trained weight, so a small step counts as one step.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from instil.errors import TrainingError
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """The examples of one optimizer step.
+
+    Attributes:
+        step: The step, counted from 1.
+        epoch: The pass over the data that it belongs to, counted from 0.
+        indices: Numbers of the examples in the store, in the order that the recipe gives.
+    """
+
+    step: int
+    epoch: int
+    indices: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """The order of a whole run.
+
+    Attributes:
+        num_examples: Examples in the store.
+        batch_size: Examples of a step over all devices.
+        num_steps: Optimizer steps of the run.
+        last_epoch: Examples that the last epoch takes where the number of epochs is a fraction; else `num_examples`.
+        seed: Seed of the permutations.
+        shuffle: Whether each epoch draws its own permutation.
+    """
+
+    num_examples: int
+    batch_size: int
+    num_steps: int
+    last_epoch: int
+    seed: int
+    shuffle: bool
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of one whole pass over the data."""
+        return math.ceil(self.num_examples / self.batch_size)
+
+    @property
+    def num_seen(self) -> int:
+        """Examples seen over the whole run, repeats counted."""
+        return sum(stop - start for start, stop in map(self._range, range(1, self.num_steps + 1)))
+
+    def members(self, step: int) -> Members:
+        """Give the examples of a step.
+
+        Args:
+            step: From 1 to `num_steps`.
+
+        Example:
+            >>> order = plan_order(5, batch_size=2, epochs=2, shuffle=False)
+            >>> [order.members(step).indices for step in range(1, 7)]
+            [(0, 1), (2, 3), (4,), (0, 1), (2, 3), (4,)]
+        """
+        epoch = (step - 1) // self.steps_per_epoch
+        permutation = epoch_permutation(self.num_examples, seed=self.seed, epoch=epoch, shuffle=self.shuffle)
+        start, stop = self._range(step)
+        return Members(step, epoch, tuple(int(index) for index in permutation[start:stop]))
+
+    def _range(self, step: int) -> tuple[int, int]:
+        epoch, within = divmod(step - 1, self.steps_per_epoch)
+        last = (self.num_steps - 1) // self.steps_per_epoch
+        end = self.last_epoch if epoch == last else self.num_examples
+        start = within * self.batch_size
+        return start, min(start + self.batch_size, end)
+
+
+def plan_order(
+    num_examples: int,
+    *,
+    batch_size: int,
+    epochs: float = 1.0,
+    max_steps: int | None = None,
+    seed: int = 0,
+    shuffle: bool = True,
+) -> Order:
+    """Lay out a run.
+
+    A fraction of an epoch takes that share of the examples, rounded up. `max_steps` wins over `epochs` and goes on over as
+    many epochs as it needs.
+
+    Args:
+        num_examples: Examples in the store, at least one.
+        batch_size: Examples of a step over all devices.
+        epochs: Passes over the data, > 0.
+        max_steps: Exact number of steps.
+        seed: Seed of the permutations.
+        shuffle: Draw a new order each epoch; false keeps the order of the store.
+
+    Returns:
+        The order.
+
+    Raises:
+        TrainingError: If there is no example.
+
+    Example:
+        >>> plan_order(10, batch_size=4, epochs=1.5).num_steps
+        5
+    """
+    if num_examples < 1:
+        raise TrainingError("training data: no example is left to train on; expected at least one; see the ledger")
+    per_epoch = math.ceil(num_examples / batch_size)
+    if max_steps is not None:
+        return Order(num_examples, batch_size, max_steps, num_examples, seed, shuffle)
+    whole = int(epochs)
+    rest = math.ceil(round((epochs - whole) * num_examples, 6))
+    num_steps = whole * per_epoch + math.ceil(rest / batch_size)
+    return Order(num_examples, batch_size, num_steps, rest or num_examples, seed, shuffle)
+
+
+@lru_cache(maxsize=2)
+def epoch_permutation(num_examples: int, *, seed: int, epoch: int, shuffle: bool) -> NDArray[np.int64]:
+    """Give the order of the examples in one epoch.
+
+    Sorts random keys of a PCG64 stream rather than calling numpy's own `permutation`: numpy promises the bits of its
+    streams for all versions, but not what its methods make of them.
+
+    Example:
+        >>> epoch_permutation(4, seed=0, epoch=0, shuffle=False).tolist()
+        [0, 1, 2, 3]
+    """
+    if not shuffle:
+        return np.arange(num_examples, dtype=np.int64)
+    keys = np.random.PCG64(np.random.SeedSequence([seed, epoch])).random_raw(num_examples)
+    return np.argsort(keys, kind="stable").astype(np.int64)
+
+
+def step_seed(seed: int, *, step: int, rank: int = 0) -> int:
+    """Give the seed of the random numbers of one step on one rank.
+
+    Every step starts its generators anew from this, so the random state is a function of the recipe and the position: it
+    need not be stored, and a step that is redone or resumed draws the same numbers.
+
+    Example:
+        >>> step_seed(0, step=1) == step_seed(0, step=1), step_seed(0, step=1) == step_seed(0, step=2)
+        (True, False)
+    """
+    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0]) >> 1

@@ -1,0 +1,146 @@
+"""In which numbers the arithmetic is done, and which tensors the optimizer moves.
+
+Between the model and the optimizer. With `bf16` and `fp16` the model computes in half precision while the optimizer moves
+fp32 master copies; gradients are added up in fp32, micro-batch after micro-batch. Questionable on purpose: no autocast.
+The weights are stored in the dtype of the arithmetic and refreshed from the masters after each update, so nothing is cast
+twice and the residual stream moves half the bytes; docs/notes/training.md has the measurement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+from instil.errors import RecipeError
+
+PrecisionName = Literal["fp32", "bf16", "pure_bf16", "fp16"]
+FIRST_LOSS_SCALE = 2.0**16
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """How a run computes.
+
+    Attributes:
+        name: As in the recipe, `auto` decided.
+        compute: Dtype of weights and activations in forward and backward.
+        masters: Whether the optimizer moves fp32 copies instead of the weights themselves.
+        scaled: Whether the loss is scaled so that small gradients survive fp16.
+    """
+
+    name: PrecisionName
+    compute: torch.dtype
+    masters: bool
+    scaled: bool
+
+    @property
+    def words(self) -> str:
+        """Say it in a run card."""
+        return {
+            "fp32": "fp32",
+            "bf16": "bf16 arithmetic, fp32 master weights",
+            "pure_bf16": "bf16 weights and optimizer",
+            "fp16": "fp16 arithmetic with loss scaling, fp32 master weights",
+        }[self.name]
+
+
+def choose_precision(name: str, device: torch.device) -> Precision:
+    """Decide `auto`, and refuse what the device cannot do.
+
+    Args:
+        name: `auto`, `fp32`, `bf16`, `pure_bf16` or `fp16`.
+        device: Where the run computes.
+
+    Raises:
+        RecipeError: If the device cannot compute in it; the message names one that it can.
+    """
+    if name == "auto":
+        name = "bf16" if _fast_at_bf16(device) else "fp32"
+    if name == "fp16" and device.type == "cpu":
+        raise RecipeError(
+            "training.precision: found 'fp16' on a CPU, which has no fast fp16 arithmetic; "
+            "allowed here: fp32, bf16, pure_bf16; set one of them, or a CUDA device"
+        )
+    if name in ("bf16", "pure_bf16") and device.type == "cuda" and not torch.cuda.is_bf16_supported(False):
+        raise RecipeError(
+            f"training.precision: found {name!r} on a GPU without bf16 arithmetic; "
+            "allowed here: fp32, fp16; set training.precision: fp16"
+        )
+    return {
+        "fp32": Precision("fp32", torch.float32, masters=False, scaled=False),
+        "bf16": Precision("bf16", torch.bfloat16, masters=True, scaled=False),
+        "pure_bf16": Precision("pure_bf16", torch.bfloat16, masters=False, scaled=False),
+        "fp16": Precision("fp16", torch.float16, masters=True, scaled=True),
+    }[name]
+
+
+def _fast_at_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(False))
+    if device.type == "cpu":
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return False
+
+
+class Weights:
+    """The trained tensors by name, as the optimizer sees them.
+
+    A parameter that already is fp32, or every parameter where `masters` is false, is its own master. The others get an fp32
+    copy; their gradients are moved into the copy's as soon as they are complete, so half-precision gradients neither add
+    up nor stay in memory.
+
+    Example:
+        >>> layer = nn.Linear(2, 1, bias=False).to(torch.bfloat16)
+        >>> weights = Weights(layer, masters=True)
+        >>> for _ in range(2): layer(torch.ones(1, 2, dtype=torch.bfloat16)).sum().backward()
+        >>> weights.by_name["weight"].grad
+        tensor([[2., 2.]])
+    """
+
+    def __init__(self, model: nn.Module, *, masters: bool) -> None:
+        self.by_name: dict[str, torch.Tensor] = {}
+        self._copies: list[tuple[nn.Parameter, torch.Tensor]] = []
+        for name, parameter in model.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            if not masters or parameter.dtype == torch.float32:
+                self.by_name[name] = parameter
+                continue
+            master = parameter.detach().to(torch.float32, copy=True)
+            self.by_name[name] = master
+            self._copies.append((parameter, master))
+            parameter.register_post_accumulate_grad_hook(_mover(master))  # type: ignore[no-untyped-call]
+
+    def gradients(self) -> Iterator[torch.Tensor]:
+        """Give the gradients that exist, in the order of the names."""
+        return (weight.grad for weight in self.by_name.values() if weight.grad is not None)
+
+    def clear_gradients(self) -> None:
+        """Forget all gradients, half-finished ones too."""
+        for weight in self.by_name.values():
+            weight.grad = None
+        for parameter, _ in self._copies:
+            parameter.grad = None
+
+    @torch.no_grad()
+    def refresh_model(self) -> None:
+        """Copy the masters into the model, rounded to its dtype; to be called after every change of the masters."""
+        for parameter, master in self._copies:
+            parameter.copy_(master)
+
+
+def _mover(master: torch.Tensor) -> Callable[[torch.Tensor], None]:
+    def move(parameter: torch.Tensor) -> None:
+        if parameter.grad is None:
+            return
+        if master.grad is None:
+            master.grad = parameter.grad.to(master.dtype)
+        else:
+            master.grad.add_(parameter.grad)
+        parameter.grad = None
+
+    return move

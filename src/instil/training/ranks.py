@@ -1,0 +1,76 @@
+"""The processes of a run, and how they speak to each other.
+
+Everything that the loop asks of other processes is here: sums, agreement, waiting. With one process each is a no-op, so the
+loop has no branches for it. Questionable on purpose: decisions that all must share (stop, skip a step) travel in one small fp64
+sum a step instead of broadcasts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """One process among those of a run.
+
+    Attributes:
+        rank: Number of this process over all machines.
+        size: Number of processes.
+        device: Where this process computes.
+    """
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes the run folder and speaks to the person."""
+        return self.rank == 0
+
+    def sum_numbers(self, *numbers: float) -> list[float]:
+        """Add up numbers over all processes, in fp64."""
+        if self.size == 1:
+            return list(numbers)
+        total = torch.tensor(numbers, dtype=torch.float64, device=self.device)
+        dist.all_reduce(total)
+        return [float(number) for number in total.tolist()]
+
+    def any(self, mine: bool) -> bool:
+        """Say whether it is true on any process."""
+        return self.sum_numbers(float(mine))[0] > 0
+
+    def sum_gradients(self, gradients: Iterable[torch.Tensor], *, bucket: int = 25_000_000) -> None:
+        """Add up replicated gradients over all processes, in place.
+
+        Args:
+            gradients: The same tensors in the same order on every process.
+            bucket: Numbers that travel at once.
+        """
+        if self.size == 1:
+            return
+        waiting: list[torch.Tensor] = []
+        for gradient in gradients:
+            waiting.append(gradient)
+            if sum(one.numel() for one in waiting) >= bucket:
+                _sum_together(waiting)
+                waiting = []
+        if waiting:
+            _sum_together(waiting)
+
+    def wait(self) -> None:
+        """Wait for all processes."""
+        if self.size > 1:
+            dist.barrier()
+
+
+def _sum_together(tensors: list[torch.Tensor]) -> None:
+    flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+    dist.all_reduce(flat)
+    for tensor, total in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+        tensor.copy_(total.view_as(tensor))
