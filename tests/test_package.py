@@ -21,6 +21,7 @@ ORDER = (
     ("template",),
     ("encoding",),
     ("data.prepared", "data.preparation"),
+    ("inspection",),
     ("model",),
     ("generation",),
     ("evaluation",),

@@ -1,0 +1,104 @@
+"""The coloured view of tokens in the terminal: which the model learns to write, and which it only reads.
+
+Used by ``instil inspect``, ``instil demo`` and ``/tokens`` in the chat. Colour is never the only sign: a trained run stands
+in ⟦brackets⟧ and is underlined, a weight other than 1 follows its run as ×0.5, and neighbouring tokens differ in shade. The
+colours are the Okabe–Ito blue and orange, which colour-blind people tell apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from rich.text import Text
+
+from instil.inspection.visible import NEWLINE, visible
+
+OPEN, CLOSE = "⟦", "⟧"
+_FULL = ("bold underline white on #0072b2", "bold underline white on #00558a")
+_PART = ("underline black on #56b4e9", "underline black on #8accf2")
+_MORE = ("bold underline black on #e69f00", "bold underline black on #f0bb4a")
+_READ = ("", "dim")
+_PRINTED = ("cyan", "dim cyan")
+LEGEND = "⟦trained⟧ (blue, underlined) the model learns to write it · plain: a message, only read · cyan: printed by the template"
+
+
+class ShownToken(Protocol):
+    """What a view needs to know of a token.
+
+    Attributes:
+        id: Its id.
+        text: Its text; tokens in order give the whole text.
+        weight: Loss weight of predicting it; 0 is context only.
+        message: Index of the message that it comes from, None where the template printed it, -1 for tools and variables.
+        field: Field of that message, such as ``content``; None where the template printed it.
+    """
+
+    @property
+    def id(self) -> int: ...  # noqa: D102
+    @property
+    def text(self) -> str: ...  # noqa: D102
+    @property
+    def weight(self) -> float: ...  # noqa: D102
+    @property
+    def message(self) -> int | None: ...  # noqa: D102
+    @property
+    def field(self) -> str | None: ...  # noqa: D102
+
+
+def coloured_tokens(explained: Iterable[ShownToken], *, white_space: bool = True) -> Text:
+    """Give the text of tokens, coloured and bracketed by whether they are trained.
+
+    Line breaks in the text break lines; with `white_space` each also shows as ↵, a space as ·, a tab as →.
+
+    Args:
+        explained: The tokens, in order.
+        white_space: Make spaces visible too; line breaks and control characters always are.
+
+    Returns:
+        A rich `Text`; printed without colour, or as `.plain`, it still shows what is trained.
+    """
+    shown = Text()
+    open_weight = 0.0
+    for index, token in enumerate(explained):
+        if token.weight != open_weight:
+            _close(shown, open_weight)
+            if token.weight > 0:
+                shown.append(OPEN, style=_edge(token.weight))
+            open_weight = token.weight
+        _append(shown, token.text, style=_style(token, index % 2), white_space=white_space)
+    _close(shown, open_weight)
+    return shown
+
+
+def _append(shown: Text, text: str, *, style: str, white_space: bool) -> None:
+    for line in text.splitlines(keepends=True) if "\n" in text else [text]:
+        signs = visible(line)
+        shown.append(signs if white_space else signs.replace("·", " "), style=style)
+        if signs.endswith(NEWLINE) and line.endswith("\n"):
+            shown.append("\n")
+
+
+def _close(shown: Text, weight: float) -> None:
+    if weight <= 0:
+        return
+    mark = CLOSE if weight == 1 else f"{CLOSE}×{weight:g}"
+    if shown.plain.endswith("\n"):  # the bracket stays on the line of what it closes
+        shown.right_crop(1)
+        shown.append(mark, style=_edge(weight)).append("\n")
+    else:
+        shown.append(mark, style=_edge(weight))
+
+
+def _edge(weight: float) -> str:
+    return "bold #0072b2" if weight == 1 else "bold #e69f00" if weight > 1 else "bold #56b4e9"
+
+
+def _style(token: ShownToken, shade: int) -> str:
+    if token.weight > 1:
+        return _MORE[shade]
+    if token.weight == 1:
+        return _FULL[shade]
+    if token.weight > 0:
+        return _PART[shade]
+    return (_PRINTED if token.message is None else _READ)[shade]
