@@ -1,0 +1,107 @@
+"""The parts of a causal language model that the loss calls: decoder, output head, and what the model does to its logits.
+
+transformers' models compute ``logits = adjust(head(decoder(ids)))``. The loss needs the three apart, for it runs the head on
+trained rows only, in chunks. Questionable on purpose: `LogitAdjustment` is read from the config's names (soft cap of Gemma,
+scales of Granite, Cohere, MiniCPM); `probe` compares the outcome with the model's own logits before a run starts, so that an
+architecture with another adjustment is refused and not trained wrongly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from instil.errors import ModelError
+
+
+@dataclass(frozen=True)
+class LogitAdjustment:
+    """What a model does between its decoder's states and its logits besides the head.
+
+    Attributes:
+        input_scale: Factor on the states before the head.
+        scale: Factor on the head's output.
+        softcap: Logits become ``softcap * tanh(logit / softcap)`` after the scale; None for no cap.
+    """
+
+    input_scale: float = 1.0
+    scale: float = 1.0
+    softcap: float | None = None
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether logits are the head's output as it is."""
+        return self.scale == 1.0 and self.softcap is None
+
+    def __call__(self, logits: torch.Tensor) -> torch.Tensor:
+        """Apply the scale and the cap."""
+        if self.scale != 1.0:
+            logits = logits * self.scale
+        if self.softcap is not None:
+            logits = torch.tanh(logits / self.softcap) * self.softcap
+        return logits
+
+
+@dataclass(frozen=True)
+class HeadParts:
+    """A model taken apart; the modules are the model's own, not copies.
+
+    Attributes:
+        decoder: From ids and positions to `last_hidden_state`.
+        head: From states [N, D] to scores [N, V], called as a module so that adapters on it count.
+        adjust: What follows the head.
+    """
+
+    decoder: nn.Module
+    head: nn.Module
+    adjust: LogitAdjustment
+
+
+def underlying(model: nn.Module) -> Any:
+    """Give transformers' model inside a peft wrapper, or the model itself."""
+    unwrap = getattr(model, "get_base_model", None)
+    return unwrap() if callable(unwrap) else model
+
+
+def take_apart(model: nn.Module) -> HeadParts:
+    """Find a model's decoder, head and logit adjustment.
+
+    Args:
+        model: A transformers causal language model, with or without peft's wrapper.
+
+    Raises:
+        ModelError: If it has no decoder or no output head.
+    """
+    inner = underlying(model)
+    decoder = getattr(inner, inner.base_model_prefix, None)
+    head = inner.get_output_embeddings()
+    if not isinstance(decoder, nn.Module) or decoder is inner or not isinstance(head, nn.Module):
+        raise ModelError(
+            f"{type(inner).__name__}: has no decoder with an output head; expected a causal language model; "
+            "use a model that AutoModelForCausalLM loads with a language-model head"
+        )
+    return HeadParts(decoder, head, adjustment_of(inner))
+
+
+def adjustment_of(model: Any) -> LogitAdjustment:
+    """Read the logit adjustment of a transformers model from its config.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> adjustment_of(SimpleNamespace(config=SimpleNamespace(model_type="granite", logits_scaling=8.0)))
+        LogitAdjustment(input_scale=1.0, scale=0.125, softcap=None)
+    """
+    config = model.config
+    get_text = getattr(config, "get_text_config", None)
+    config = get_text() if callable(get_text) else config
+    divisor = getattr(config, "logits_scaling", None) or 1.0
+    # MiniCPM divides the states before its head, Granite the logits after it.
+    before = str(getattr(config, "model_type", "")).startswith("minicpm")
+    return LogitAdjustment(
+        input_scale=1.0 / divisor if before else 1.0,
+        scale=float(getattr(config, "logit_scale", None) or 1.0) / (1.0 if before else divisor),
+        softcap=getattr(config, "final_logit_softcapping", None),
+    )

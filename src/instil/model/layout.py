@@ -1,0 +1,73 @@
+"""The flat layout: which tokens of a micro-batch belong to which example.
+
+A micro-batch is whole examples laid end to end in one row of T tokens. The loss makes one `FlatLayout` and hands it to every
+attention layer, as a keyword where the architecture passes keywords on and through `active_layout` where it does not.
+Questionable on purpose: the active layout stays set after a forward pass, for gradient checkpointing runs the layers again
+in the backward pass; the next forward pass replaces it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+
+
+@dataclass(frozen=True)
+class FlatLayout:
+    """The lengths of the examples in a flat micro-batch.
+
+    Attributes:
+        lengths: Tokens of each example, in order; each at least 1.
+        boundaries: Cumulated lengths from 0 to T as int32 on the model's device, as variable-length kernels want them.
+    """
+
+    lengths: tuple[int, ...]
+    boundaries: torch.Tensor
+
+    @classmethod
+    def of(cls, lengths: Sequence[int], *, device: torch.device | str = "cpu") -> FlatLayout:
+        """Make the layout of these lengths.
+
+        Example:
+            >>> FlatLayout.of([2, 3]).boundaries.tolist()
+            [0, 2, 5]
+        """
+        lengths = tuple(int(length) for length in lengths)
+        return cls(lengths, torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device))
+
+    @property
+    def num_tokens(self) -> int:
+        """T, the tokens of all examples."""
+        return sum(self.lengths)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest example."""
+        return max(self.lengths)
+
+
+def positions_of(lengths: Sequence[int]) -> torch.Tensor:
+    """Give the T positions of a flat micro-batch: they start from 0 in each example.
+
+    Example:
+        >>> positions_of([2, 3]).tolist()
+        [0, 1, 0, 1, 2]
+    """
+    return torch.cat([torch.arange(length) for length in lengths])
+
+
+class _Active:
+    layout: FlatLayout | None = None
+
+
+def set_active_layout(layout: FlatLayout | None) -> None:
+    """Make this the layout of attention layers that get none as a keyword, until it is replaced."""
+    _Active.layout = layout
+
+
+def active_layout() -> FlatLayout | None:
+    """Give the layout of the latest forward pass."""
+    return _Active.layout

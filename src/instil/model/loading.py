@@ -1,0 +1,244 @@
+"""Loads a model and its tokenizer, and writes a plain Hugging Face folder.
+
+Weights come from safetensors only and code that comes with a model runs only where the recipe says so. Questionable on
+purpose: for mixed precision (`bf16`, `fp16`) the weights are loaded in fp32, and `loss.TokenLoss` computes in the smaller type;
+only `pure_bf16`, generation and frozen bases keep the weights themselves small.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+
+from instil.errors import ModelError
+from instil.model import attention
+from instil.model.location import ModelLocation, check_tokenizer, check_weights, locate, read_json
+from instil.model.quantization import quantization_config
+from instil.recipe import ModelSettings
+
+Precision = Literal["auto", "fp32", "bf16", "pure_bf16", "fp16"]
+Purpose = Literal["training", "generation"]
+
+
+def choose_device(asked: str) -> torch.device:
+    """Give the device of a recipe: `auto` is CUDA, else MPS, else the CPU.
+
+    Raises:
+        ModelError: If the asked device is not there.
+    """
+    if asked == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(asked)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"device: {asked!r} cannot be used ({reason}); set device: auto or cpu") from None
+    return device
+
+
+def choose_precision(asked: Precision, device: torch.device) -> Precision:
+    """Resolve `auto`: bf16 where the device computes fast in it, else fp32."""
+    if asked != "auto":
+        return asked
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp32"
+    if device.type == "cpu":
+        return "bf16" if torch.cpu._is_avx512_bf16_supported() else "fp32"
+    return "fp32"
+
+
+def weight_type(precision: Precision, purpose: Purpose) -> torch.dtype:
+    """Give the type that weights are kept in."""
+    if precision == "pure_bf16" or (precision == "bf16" and purpose == "generation"):
+        return torch.bfloat16
+    if precision == "fp16" and purpose == "generation":
+        return torch.float16
+    return torch.float32
+
+
+def autocast_type(precision: Precision) -> torch.dtype | None:
+    """Give the arithmetic of training where it is not the weights' own: `TokenLoss`'s `autocast`."""
+    return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+
+
+def load_model(
+    settings: ModelSettings,
+    *,
+    precision: Precision,
+    device: torch.device | str = "cpu",
+    purpose: Purpose = "training",
+    seed: int = 0,
+    location: ModelLocation | None = None,
+) -> Any:
+    """Load a model, or make a random one of its config.
+
+    Args:
+        settings: Which model, and how.
+        precision: Not `auto` (see `choose_precision`).
+        device: Where to.
+        purpose: Training sets this package's attention and keeps fp32 weights for mixed precision; generation does neither.
+        seed: Of random weights.
+        location: The model's place, if the caller has it already.
+
+    Returns:
+        transformers' model, with peft's wrapper around it where the name is an adapter.
+
+    Raises:
+        ModelError: If a part is missing or does not fit; the message names the folder and the remedy.
+    """
+    location = location or locate(settings.name, settings.revision, trust_remote_code=settings.trust_remote_code)
+    config = load_config(location, trust_remote_code=settings.trust_remote_code)
+    dtype = weight_type(precision, purpose)
+    kernels = attention.register() if purpose == "training" else None
+    if settings.initialise == "random":
+        model = _random(config, dtype=dtype, kernels=kernels, seed=seed, trust=settings.trust_remote_code)
+        model = model.to(device)
+    else:
+        check_weights(location.folder)
+        model = _pretrained(location, config, settings, dtype=dtype, kernels=kernels, device=torch.device(device))
+    if location.adapter_folder is not None:
+        from instil.model.adapters import open_adapter
+
+        model = open_adapter(model, location.adapter_folder, trains=purpose == "training")
+    return model.train(purpose == "training")
+
+
+def load_config(location: ModelLocation, *, trust_remote_code: bool = False) -> Any:
+    """Read a model's config.
+
+    Raises:
+        ModelError: If it is missing, unreadable, or of an unknown architecture.
+    """
+    from transformers import AutoConfig
+
+    values = read_json(location.folder / "config.json")
+    if "auto_map" in values and not trust_remote_code and not _known(values.get("model_type")):
+        raise ModelError(
+            f"{location.folder}: the model comes with its own Python code, which is not run unasked; "
+            "set model.trust_remote_code: true if you trust it"
+        )
+    try:
+        return AutoConfig.from_pretrained(
+            str(location.folder), trust_remote_code=trust_remote_code, local_files_only=True
+        )
+    except (ValueError, KeyError, OSError, TypeError) as error:
+        raise ModelError(
+            f"{location.folder}/config.json: transformers cannot use it ({_first_line(error)}); "
+            "a newer transformers may know this architecture"
+        ) from None
+
+
+def load_tokenizer(location: ModelLocation, *, trust_remote_code: bool = False) -> Any:
+    """Load the tokenizer of a located model.
+
+    Raises:
+        ModelError: If there is none or it cannot be read.
+    """
+    from transformers import AutoTokenizer
+
+    folder = location.tokenizer_folder
+    check_tokenizer(folder)
+    try:
+        return AutoTokenizer.from_pretrained(str(folder), trust_remote_code=trust_remote_code, local_files_only=True)
+    except Exception as error:  # tokenizers raises bare Exception for damaged files
+        raise ModelError(f"{folder}: the tokenizer cannot be read ({_first_line(error)}); copy it again") from None
+
+
+def set_attention(model: Any, purpose: Purpose) -> None:
+    """Switch a model between this package's attention (training) and one with masks and caches (generation)."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    inner.set_attn_implementation(attention.register() if purpose == "training" else generation_attention(inner))
+
+
+def generation_attention(model: Any) -> str:
+    """Name the attention of transformers that serves a model in generation: `sdpa` where it can, else `eager`."""
+    return "sdpa" if getattr(model, "_supports_sdpa", False) else "eager"
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Keep transformers' progress bars and notices about weights off the terminal; this package says what went wrong."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _random(config: Any, *, dtype: torch.dtype, kernels: str | None, seed: int, trust: bool) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return AutoModelForCausalLM.from_config(
+            config, dtype=dtype, attn_implementation=kernels, trust_remote_code=trust
+        )
+
+
+def _pretrained(
+    location: ModelLocation,
+    config: Any,
+    settings: ModelSettings,
+    *,
+    dtype: torch.dtype,
+    kernels: str | None,
+    device: torch.device,
+) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    quantized = quantization_config(settings.quantize, dtype)
+    try:
+        with quiet_transformers():
+            model, report = AutoModelForCausalLM.from_pretrained(
+                str(location.folder),
+                config=config,
+                dtype=dtype,
+                attn_implementation=kernels,
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=settings.trust_remote_code,
+                device_map={"": device},
+                quantization_config=quantized,
+                output_loading_info=True,
+            )
+    except (ValueError, KeyError, OSError, RuntimeError) as error:
+        if isinstance(error, torch.cuda.OutOfMemoryError):
+            raise ModelError(
+                f"{location.folder}: the model does not fit into {device}; set model.quantize: 4bit, "
+                "or use a larger device"
+            ) from None
+        raise ModelError(f"{location.folder}: transformers cannot load it ({_first_line(error)})") from None
+    _check_report(location, report)
+    return model
+
+
+def _check_report(location: ModelLocation, report: Any) -> None:
+    missing = sorted(report.get("missing_keys") or ())
+    mismatched = sorted(str(key) for key in report.get("mismatched_keys") or ())
+    if missing or mismatched:
+        what = f"lack {missing[0]}" if missing else f"have another size for {mismatched[0]}"
+        raise ModelError(
+            f"{location.folder}: the weights {what} ({len(missing) + len(mismatched)} such tensors); "
+            "expected all that config.json describes; copy or download the model again"
+        )
+
+
+def _known(model_type: object) -> bool:
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    return model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

@@ -1,0 +1,220 @@
+"""Finds a model by the name that a person gives it.
+
+A name is `demo`, a run folder, a model folder, an adapter folder or a Hub id; everything that takes a model asks here, so all
+verbs accept the same names. Questionable on purpose: a name is tried on the disk first and goes to the Hub only where nothing
+on the disk resembles it; a Hub model is fetched whole before it is used, without code and without pickled weights.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from instil.errors import ModelError
+
+Kind = Literal["base", "run", "folder", "adapter", "hub"]
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken"]
+WEIGHTS = "model.safetensors"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
+
+
+@dataclass(frozen=True)
+class ModelLocation:
+    """Where a model's files lie.
+
+    Attributes:
+        name: As the person gave it.
+        kind: What the name turned out to be; `base` is the embedded base model.
+        folder: Folder with config.json and weights; of an adapter, its base's.
+        adapter_folder: Folder with adapter_config.json, where there is an adapter.
+        base: The base that an adapter names, as it is written there.
+    """
+
+    name: str
+    kind: Kind
+    folder: Path
+    adapter_folder: Path | None = None
+    base: str | None = None
+
+    @property
+    def tokenizer_folder(self) -> Path:
+        """The folder to load the tokenizer from: the adapter's own where it has one."""
+        if self.adapter_folder is not None and has_tokenizer(self.adapter_folder):
+            return self.adapter_folder
+        return self.folder
+
+
+def locate(name: str | Path, revision: str | None = None, *, trust_remote_code: bool = False) -> ModelLocation:
+    """Find a model.
+
+    Args:
+        name: `demo`, run folder, model folder, adapter folder or Hub id.
+        revision: Branch, tag or commit of a Hub id.
+        trust_remote_code: Also fetch the Python files of a Hub model.
+
+    Returns:
+        Its location. Whether weights and tokenizer are whole is checked by `check_weights` and `check_tokenizer`.
+
+    Raises:
+        ModelError: If there is nothing of that name, or the folder holds no model.
+    """
+    text = str(name)
+    if text == "demo":
+        return ModelLocation(text, "base", _demo_folder())
+    path = Path(name).expanduser()
+    if path.is_file():
+        raise ModelError(f"{text}: is a file; expected a folder, a Hub id or `demo`; name the folder that it lies in")
+    if path.is_dir():
+        return _in_folder(text, path)
+    if not HUB_ID.fullmatch(text) or path.is_absolute() or ("/" in text and Path(text.split("/")[0]).exists()):
+        raise ModelError(
+            f"{text}: no such model folder; expected `demo`, a run, model or adapter folder, or a Hub id such as "
+            "owner/name; check the path"
+        )
+    return _from_hub(text, revision, trust_remote_code=trust_remote_code)
+
+
+def _demo_folder() -> Path:
+    folder = Path(__file__).parent.parent / "demo" / "base"
+    if not (folder / "config.json").exists():
+        raise ModelError(f"demo: the embedded base model is missing from {folder}; install instil again")
+    return folder
+
+
+def _in_folder(name: str, path: Path) -> ModelLocation:
+    if (path / "adapter_config.json").exists():
+        return _adapter(name, path, kind="adapter")
+    if (path / "config.json").exists():
+        return ModelLocation(name, "folder", path)
+    if not (path / "recipe.yaml").exists():
+        found = ", ".join(sorted(entry.name for entry in path.iterdir())[:5]) or "nothing"
+        raise ModelError(
+            f"{name}: no model here (found {found}); expected config.json, adapter_config.json or a run's recipe.yaml; "
+            "check the path"
+        )
+    model = path / "model"
+    if (model / "adapter_config.json").exists():
+        return _adapter(name, model, kind="run")
+    if (model / "config.json").exists():
+        return ModelLocation(name, "run", model)
+    raise ModelError(
+        f"{name}: a run that has not finished: it has no model/ yet; "
+        f"finish it with `instil train {path / 'recipe.yaml'} --resume`"
+    )
+
+
+def _adapter(name: str, path: Path, *, kind: Kind) -> ModelLocation:
+    base = read_json(path / "adapter_config.json").get("base_model_name_or_path")
+    if not base:
+        raise ModelError(f"{path}: adapter_config.json names no base model; set base_model_name_or_path in it")
+    try:
+        beside = path / str(base)
+        found = locate(beside if beside.is_dir() else str(base))
+    except ModelError as error:
+        raise ModelError(
+            f"{name}: an adapter whose base {base!r} cannot be found ({error}); "
+            "put the base there or mend base_model_name_or_path in adapter_config.json"
+        ) from None
+    if found.adapter_folder is not None:
+        raise ModelError(
+            f"{name}: an adapter on another adapter ({base}); expected a whole model as base; "
+            "merge the first one with `instil export`"
+        )
+    return ModelLocation(name, kind, found.folder, path, str(base))
+
+
+def _from_hub(name: str, revision: str | None, *, trust_remote_code: bool) -> ModelLocation:
+    from huggingface_hub import snapshot_download
+
+    patterns = [*HUB_FILES, "*.py"] if trust_remote_code else HUB_FILES
+    try:
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+    except Exception as error:  # the Hub client raises many kinds; each means that the model is not at hand
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"{name}: no such folder, and not to be had from the Hub ({reason}); "
+            "check the spelling, the revision, the network and, for a gated model, the login"
+        ) from None
+    if (folder / "adapter_config.json").exists():
+        return _adapter(name, folder, kind="adapter")
+    if not (folder / "config.json").exists():
+        raise ModelError(f"{name}: the Hub repository has no config.json; expected a model in transformers' form")
+    return ModelLocation(name, "hub", folder)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object of a model folder.
+
+    Raises:
+        ModelError: If it is missing or no JSON object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(f"{path}: missing; expected a whole model folder; copy or download the model again") from None
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: cannot be read as JSON ({error}); copy or download the model again") from None
+    if not isinstance(value, dict):
+        raise ModelError(f"{path}: found a JSON {type(value).__name__}; expected an object; copy the model again")
+    return value
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Say whether a folder holds the files of a tokenizer."""
+    return any((folder / name).exists() for name in TOKENIZER_FILES)
+
+
+def check_tokenizer(folder: Path) -> None:
+    """Raise ModelError where a model folder has no tokenizer."""
+    if not has_tokenizer(folder):
+        raise ModelError(
+            f"{folder}: a model folder without a tokenizer; expected tokenizer.json or a tokenizer model beside "
+            "config.json; copy the tokenizer's files there"
+        )
+
+
+def check_weights(folder: Path) -> None:
+    """Check that a model folder's safetensors are there and whole, without reading them.
+
+    Raises:
+        ModelError: If there are none, some are missing, one is cut short, or they are pickled.
+    """
+    index = folder / f"{WEIGHTS}.index.json"
+    if (folder / WEIGHTS).exists():
+        files = [folder / WEIGHTS]
+    elif index.exists():
+        files = [folder / name for name in sorted(set(read_json(index).get("weight_map", {}).values()))]
+    else:
+        pickled = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern))
+        if pickled:
+            raise ModelError(
+                f"{folder}: weights only in {pickled[0]}, which is pickled and could run code; expected {WEIGHTS}; "
+                "convert it where you trust it (transformers' save_pretrained writes safetensors)"
+            )
+        raise ModelError(
+            f"{folder}: a model folder without weights; expected {WEIGHTS}; "
+            "copy them there, or set model.initialise: random"
+        )
+    for path in files:
+        _check_safetensors(path)
+
+
+def _check_safetensors(path: Path) -> None:
+    """Compare a file's length with the one that its header promises."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            (header_size,) = struct.unpack("<Q", file.read(8))
+            header = json.loads(file.read(header_size)) if header_size <= size else None
+    except FileNotFoundError:
+        raise ModelError(f"{path}: a shard of the weights is missing; copy or download the model again") from None
+    except (OSError, struct.error, ValueError):
+        raise ModelError(f"{path}: no readable safetensors file; copy or download the model again") from None
+    ends = [entry["data_offsets"][1] for key, entry in (header or {}).items() if key != "__metadata__"]
+    if header is None or size != 8 + header_size + max(ends, default=0):
+        raise ModelError(f"{path}: cut short ({size} bytes); copy or download the model again")

@@ -1,0 +1,154 @@
+"""Writes a model as a plain Hugging Face folder, whole or not at all.
+
+The folder has safetensors, the tokenizer with its chat template, and a generation_config with the stop ids, so that plain
+transformers stops where this package does. It is written aside, flushed to the disk and renamed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from instil.errors import ModelError
+from instil.model.loading import quiet_transformers
+
+ASIDE = ".writing-"
+
+
+class ChatTokens(Protocol):
+    """What saving needs of `encoding.ChatTokenizer`."""
+
+    @property
+    def tokenizer(self) -> Any:
+        """The transformers tokenizer."""
+
+    @property
+    def template(self) -> Any:
+        """The chat template, whose `source` is saved."""
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """Ids that end an answer."""
+
+    @property
+    def pad_id(self) -> int | None:
+        """Id of padding."""
+
+
+def save_model_folder(
+    model: Any,
+    chat: ChatTokens,
+    folder: str | Path,
+    *,
+    state: Mapping[str, torch.Tensor] | None = None,
+    dtype: torch.dtype | None = None,
+) -> Path:
+    """Write a model folder that plain transformers loads.
+
+    Args:
+        model: transformers' model. A peft model is written as its adapter.
+        chat: Its tokenizer, template and stop ids.
+        folder: Where to; a folder that is there already is replaced once the new one is whole.
+        state: Weights to write instead of the module's own (gathered from shards).
+        dtype: Type to write floating-point weights in; None keeps theirs.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ModelError: If the disk refuses; what was there before stays.
+    """
+    folder = Path(folder)
+    aside = folder.parent / f"{ASIDE}{folder.name}-{os.getpid()}"
+    try:
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        set_stop_ids(model, chat.stop_ids, pad_id=chat.pad_id)
+        if dtype is not None:
+            state = {name: _cast(value, dtype) for name, value in (state or model.state_dict()).items()}
+        with quiet_transformers():
+            model.save_pretrained(str(aside), **({} if state is None else {"state_dict": dict(state)}))
+        if dtype is not None:
+            _write_dtype(aside / "config.json", dtype)
+        save_tokenizer(chat, aside)
+        flush_folder(aside)
+        replace_folder(aside, folder)
+    except OSError as error:
+        raise ModelError(
+            f"{folder}: the model cannot be written ({error}); free some space or choose another"
+        ) from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return folder
+
+
+def save_tokenizer(chat: ChatTokens, folder: Path) -> None:
+    """Write the tokenizer with its chat template into a folder."""
+    tokenizer = chat.tokenizer
+    before = tokenizer.chat_template
+    tokenizer.chat_template = chat.template.source
+    try:
+        tokenizer.save_pretrained(str(folder))
+    finally:
+        tokenizer.chat_template = before
+
+
+def set_stop_ids(model: Any, stop_ids: Sequence[int], *, pad_id: int | None) -> None:
+    """Set the stop ids and the padding id in a model's generation_config.
+
+    Sampling settings that a published generation_config carries without `do_sample` are taken as meant: transformers
+    refuses to save them otherwise.
+    """
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    settings = inner.generation_config
+    settings.eos_token_id = list(stop_ids) if len(stop_ids) != 1 else stop_ids[0]
+    if pad_id is not None:
+        settings.pad_token_id = pad_id
+    try:
+        settings.validate(strict=True)
+    except ValueError:
+        settings.do_sample = True
+
+
+def flush_folder(folder: Path) -> None:
+    """Force a folder's files to the disk."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+    _flush_names(folder)
+
+
+def replace_folder(new: Path, folder: Path) -> None:
+    """Put a finished folder in the place of another, which is moved away first and removed last."""
+    old = folder.parent / f"{ASIDE}{folder.name}-old-{os.getpid()}"
+    if folder.exists():
+        folder.rename(old)
+    new.rename(folder)
+    _flush_names(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _flush_names(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _cast(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return value.to(dtype) if value.is_floating_point() else value
+
+
+def _write_dtype(path: Path, dtype: torch.dtype) -> None:
+    import json
+
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["dtype"] = str(dtype).removeprefix("torch.")
+    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
