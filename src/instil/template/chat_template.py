@@ -20,6 +20,7 @@ from instil.conversation import EMPTY, Message
 from instil.errors import TemplateError
 from instil.template.environment import plain_template, traced_environment, traced_template
 from instil.template.message_dicts import Shape, plain_value, to_template_messages, traced_value
+from instil.template.shape import find_shape
 from instil.template.traced_text import joined, runs_of
 from instil.template.tracing import NOT_A_MESSAGE, Rendering
 
@@ -57,7 +58,7 @@ class ChatTemplate:
         self.name = name or "chat template"
         self.special_tokens = dict(special_tokens)
         self.date = date
-        self._strftime_now = None if date is None else _pinned(date, self.name)
+        self._clock = {} if date is None else {"strftime_now": _pinned(date, self.name)}
         try:
             self._traced = traced_template(source)
             self._plain = plain_template(source)
@@ -80,7 +81,11 @@ class ChatTemplate:
     @cached_property
     def shape(self) -> Shape:
         """What the template takes: text or parts, mappings or JSON text, and the names of reasoning."""
-        return Shape()
+
+        def probe(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], shape: Shape) -> Rendering:
+            return self._render(self._inputs(messages, tools, shape), False)
+
+        return find_shape(probe, self.names_read)
 
     def render(
         self,
@@ -101,17 +106,20 @@ class ChatTemplate:
         Raises:
             TemplateError: If the template refuses the conversation (transformers' own reason) or fails at a line.
         """
-        context = self._context(
-            to_template_messages(messages, shape=self.shape),
-            [traced_value(tool, NOT_A_MESSAGE, f"tools.{number}") for number, tool in enumerate(tools)] or None,
-            {
-                name: value if isinstance(value, str) else traced_value(value, NOT_A_MESSAGE, f"variables.{name}")
-                for name, value in variables.items()
-            },
-            add_generation_prompt,
-        )
-        text = self._run(self._traced, context)
-        return Rendering(str.__str__(text), runs_of(text))
+        inputs = self._inputs(messages, tools, self.shape)
+        inputs |= {
+            name: value if isinstance(value, str) else traced_value(value, NOT_A_MESSAGE, f"variables.{name}")
+            for name, value in variables.items()
+        }
+        try:
+            return self._render(inputs, add_generation_prompt)
+        except TemplateError:
+            # the reason must be the one that plain strings give; should they give none, the text is right and nothing is located
+            return Rendering(
+                self.render_text(
+                    messages, tools=tools, variables=variables, add_generation_prompt=add_generation_prompt
+                )
+            )
 
     def render_text(
         self,
@@ -126,35 +134,35 @@ class ChatTemplate:
         Raises:
             TemplateError: As `render`.
         """
-        context = self._context(
-            to_template_messages(messages, shape=self.shape, traced=False),
-            [plain_value(tool) for tool in tools] or None,
-            {name: plain_value(value) for name, value in variables.items()},
-            add_generation_prompt,
-        )
-        return self._run(self._plain, context)
+        inputs = self._inputs(messages, tools, self.shape, traced=False)
+        inputs |= {name: plain_value(value) for name, value in variables.items()}
+        return "".join(self._run(self._plain, inputs, add_generation_prompt))
 
-    def _context(
-        self, messages: list[dict[str, Any]], tools: Any, variables: Mapping[str, Any], add_generation_prompt: bool
+    def _render(self, inputs: dict[str, Any], add_generation_prompt: bool) -> Rendering:
+        text = joined(self._run(self._traced, inputs, add_generation_prompt))
+        return Rendering(str.__str__(text), runs_of(text))
+
+    def _inputs(
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], shape: Shape, *, traced: bool = True
     ) -> dict[str, Any]:
+        value = traced_value if traced else plain_value
+        return {
+            "messages": to_template_messages(messages, shape=shape, traced=traced),
+            "tools": [value(tool, NOT_A_MESSAGE, f"tools.{number}") for number, tool in enumerate(tools)] or None,
+        }
+
+    def _run(self, template: jinja2.Template, inputs: dict[str, Any], add_generation_prompt: bool) -> list[str]:
         context = {
             "documents": None,
             **self.special_tokens,
-            **variables,
-            "messages": messages,
-            "tools": tools,
+            **self._clock,
+            **inputs,
             "add_generation_prompt": add_generation_prompt,
         }
-        if self._strftime_now is not None:
-            context.setdefault("strftime_now", self._strftime_now)
-        return context
-
-    def _run(self, template: jinja2.Template, context: dict[str, Any]) -> str:
         try:
-            pieces = list(template.root_render_func(template.new_context(context)))
+            return list(template.root_render_func(template.new_context(context)))
         except Exception as error:
             raise self._explained(error, template) from error
-        return joined(pieces)
 
     def _explained(self, error: Exception, template: jinja2.Template) -> TemplateError:
         line, traceback = None, error.__traceback__

@@ -14,10 +14,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from instil.conversation import Message, ToolCall
+from instil.template.quoting import TracedDict, TracedList
 from instil.template.traced_text import TracedStr, joined
-
-STANDARD_REASONING_KEYS = ("reasoning_content", "thinking")
-OTHER_REASONING_KEYS = ("reasoning", "thought", "thoughts", "reasoning_text", "thinking_content", "analysis")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +23,18 @@ class Shape:
     """What a template takes.
 
     Attributes:
-        content: ``text``: only text, parts are joined; ``parts``: only parts; ``both``: what the data has.
-        arguments: Whether a call's arguments are handed over as a mapping or as JSON text.
+        content: ``text``: only text, parts are joined by line breaks as servers do; ``parts``: only parts; ``both``: what the data has.
+        no_content: A turn that is only a tool call has no content (``absent``), or an ``empty`` one where a template fails without.
+        arguments: Whether a call's arguments are handed over as a ``mapping`` or as JSON ``text``.
+        call: ``nested``: name and arguments stand under ``function``; ``flat``: beside it.
         reasoning_keys: Names, besides the standard two, under which reasoning is handed over.
         reasoning_part: Whether reasoning is handed over as a part of the content (``{"type": "thinking", …}``).
     """
 
     content: Literal["text", "parts", "both"] = "both"
+    no_content: Literal["absent", "empty"] = "absent"
     arguments: Literal["mapping", "text"] = "mapping"
+    call: Literal["nested", "flat"] = "nested"
     reasoning_keys: tuple[str, ...] = ()
     reasoning_part: bool = False
 
@@ -42,14 +44,12 @@ def traced_value(value: Any, message: int, field: str) -> Any:
     if isinstance(value, str):
         return TracedStr(value, ((0, len(value), (message, field), 0),)) if value else ""
     if isinstance(value, Mapping):
-        return {
-            (TracedStr(key, ((0, len(key), (message, f"{field}.{key}.key"), 0),)) if isinstance(key, str) else key): (
-                traced_value(item, message, f"{field}.{key}")
-            )
+        return TracedDict(
+            (traced_value(key, message, f"{field}.{key}.key"), traced_value(item, message, f"{field}.{key}"))
             for key, item in value.items()
-        }
+        )
     if isinstance(value, list | tuple):
-        return [traced_value(item, message, f"{field}.{index}") for index, item in enumerate(value)]
+        return TracedList(traced_value(item, message, f"{field}.{index}") for index, item in enumerate(value))
     return value
 
 
@@ -86,10 +86,12 @@ def _to_dict(message: Message, index: int, shape: Shape, value: Any) -> dict[str
     given["role"] = message.role
     if message.content is not None:
         given["content"] = _content(value(message.content, index, "content"), shape)
+    elif shape.no_content == "empty":
+        given["content"] = ""
     if message.tool_calls:
-        given["tool_calls"] = [
+        given["tool_calls"] = TracedList(
             _call(call, index, f"tool_calls.{number}", shape, value) for number, call in enumerate(message.tool_calls)
-        ]
+        )
     if message.tool_call_id is not None:
         given["tool_call_id"] = value(message.tool_call_id, index, "tool_call_id")
     if message.name is not None:
@@ -110,7 +112,8 @@ def _content(content: Any, shape: Shape) -> Any:
     if isinstance(content, str):
         return [{"type": "text", "text": content}] if shape.content == "parts" else content
     if shape.content == "text" and all(part.get("type") == "text" for part in content):
-        return joined([part.get("text", "") for part in content])
+        lines = [part.get("text", "") for part in content]
+        return joined([piece for line in lines for piece in ("\n", line)][1:])
     return content
 
 
@@ -124,9 +127,12 @@ def _call(call: ToolCall, index: int, field: str, shape: Shape, value: Any) -> d
     arguments: Any = call.arguments
     if shape.arguments == "text" and not isinstance(arguments, str):
         arguments = json.dumps(plain_value(arguments), ensure_ascii=False)
-    function = {
-        "name": value(call.name, index, f"{field}.name"),
-        "arguments": value(arguments, index, f"{field}.arguments"),
-    }
-    identity = {} if call.id is None else {"id": value(call.id, index, f"{field}.id")}
-    return {**identity, "type": "function", "function": function}
+    function = TracedDict(
+        name=value(call.name, index, f"{field}.name"), arguments=value(arguments, index, f"{field}.arguments")
+    )
+    made = TracedDict() if call.id is None else TracedDict(id=value(call.id, index, f"{field}.id"))
+    made["type"] = "function"
+    made["function"] = function
+    if shape.call == "flat":
+        made.update(function)
+    return made

@@ -18,8 +18,8 @@ from jinja2.nodes import EvalContext
 from jinja2.utils import pass_eval_context
 from markupsafe import Markup, soft_str
 
-from instil.template.traced_text import as_markup, escaped, joined, percent, runs_of, traced
-from instil.template.tracing import Run, Runs, mapped, merged, shifted
+from instil.template.quoting import with_strings_located
+from instil.template.traced_text import as_markup, escaped, joined, percent, runs_of
 
 _WORD_BEGINNINGS = re.compile(r"([-\s({\[<]+)")  # jinja2.filters._word_beginning_split_re
 
@@ -103,24 +103,7 @@ def tojson(
     _collect_strings(x, strings, sort_keys)
     if not any(runs_of(string) for string in strings):
         return text
-    write = encode_basestring_ascii if ensure_ascii else encode_basestring
-    runs: list[Run] = []
-    position = 0
-    for string in strings:
-        written = write(string)
-        position = text.find('"', position)  # between two strings JSON has no quotation mark
-        if not text.startswith(written, position):
-            return text
-        if runs_of(string):
-            runs.extend(shifted(_inside_quotes(string, written, write), position + 1))
-        position += len(written)
-    return traced(text, merged(runs))
-
-
-def _inside_quotes(string: str, written: str, write: Callable[[str], str]) -> Runs:
-    if len(written) == len(string) + 2:
-        return runs_of(string)
-    return mapped(string, runs_of(string), lambda character: write(character)[1:-1])
+    return with_strings_located(text, strings, encode_basestring_ascii if ensure_ascii else encode_basestring)
 
 
 def _collect_strings(value: Any, into: list[str], sort_keys: bool) -> None:

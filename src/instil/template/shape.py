@@ -1,0 +1,116 @@
+"""Find what a template takes, by rendering short probes with it.
+
+Reading the source would mean understanding Jinja's whole language; a probe asks the template itself: what was printed, and does its
+origin say that it is the message's own? Done once a template, on first use. Questionable on purpose: a mapping of arguments that renders
+is kept even where the template prints it as Python does, for that is what transformers and servers, which parse arguments, print.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+from instil.conversation import Message, ToolCall
+from instil.errors import TemplateError
+from instil.template.message_dicts import Shape
+from instil.template.tracing import Rendering
+
+Render: TypeAlias = Callable[[Sequence[Message], Sequence[Mapping[str, Any]], Shape], Rendering]
+
+REASONING_KEYS = ("reasoning", "thought", "thoughts", "reasoning_text", "thinking_content", "analysis")
+"""Names of reasoning besides ``reasoning_content`` and ``thinking``, which are always given as transformers does."""
+
+_TOOL = {
+    "type": "function",
+    "function": {
+        "name": "probe_tool",
+        "description": "Probe",
+        "parameters": {
+            "type": "object",
+            "properties": {"key": {"type": "string", "description": "Probe"}},
+            "required": ["key"],
+        },
+    },
+}
+_ASK = Message("user", "probe question")
+_SAY = Message("assistant", "probe answer")
+_CALL = ToolCall("probe_tool", {"key": "probe argument"}, "probe0001")
+_RESULT = Message("tool", "probe result", tool_call_id="probe0001", name="probe_tool")
+
+
+def find_shape(render: Render, names_read: frozenset[str]) -> Shape:
+    """Find what a template takes.
+
+    Args:
+        render: Renders messages and tools in a given shape.
+        names_read: Every name that stands in the template.
+    """
+    shape = _content_shape(render)
+    if "tool_calls" in names_read:
+        shape = _call_shape(render, shape)
+    return _reasoning_shape(render, shape, names_read)
+
+
+def _shows(
+    render: Render, messages: Sequence[Message], shape: Shape, field: str, at: int, *, tools: bool = False
+) -> bool | None:
+    """Tell whether a field of message `at` is printed; None where the template refuses the probe."""
+    try:
+        return bool(render(messages, (_TOOL,) if tools else (), shape).spans(at, field))
+    except TemplateError:
+        return None
+
+
+def _content_shape(render: Render) -> Shape:
+    def parts(message: Message) -> Message:
+        return replace(message, content=({"type": "text", "text": message.content},))
+
+    def shown(messages: Sequence[Message]) -> bool:
+        return all(_shows(render, messages, Shape(), "content", at) for at in (0, 1))
+
+    takes_parts = shown([parts(_ASK), parts(_SAY)])
+    if shown([_ASK, _SAY]):
+        return Shape(content="both" if takes_parts else "text")
+    if takes_parts:
+        return Shape(content="parts")
+    # a template that prints only one role's text, or refuses the probe
+    return Shape(content="both" if _shows(render, [parts(_ASK), parts(_SAY)], Shape(), "content", 1) else "text")
+
+
+def _call_shape(render: Render, shape: Shape) -> Shape:
+    def shown(candidate: Shape, content: str | None) -> bool | None:
+        call = Message("assistant", content, tool_calls=(_CALL,))
+        verdicts = [
+            _shows(render, messages, candidate, "tool_calls", 1, tools=tools)
+            for messages in ([_ASK, call, _RESULT, _SAY], [_ASK, call])
+            for tools in (True, False)
+        ]
+        return next((verdict for verdict in verdicts if verdict), None if None in verdicts else False)
+
+    candidates = [
+        shape,
+        replace(shape, arguments="text"),
+        replace(shape, call="flat"),
+        replace(shape, call="flat", arguments="text"),
+    ]
+    found = next((candidate for candidate in candidates if shown(candidate, "")), shape)
+    if not shown(found, None) and shown(found, ""):
+        found = replace(found, no_content="empty")
+    return found
+
+
+def _reasoning_shape(render: Render, shape: Shape, names_read: frozenset[str]) -> Shape:
+    said = replace(_SAY, reasoning="probe reasoning")
+    called = Message("assistant", "", reasoning="probe reasoning", tool_calls=(_CALL,))
+    probes = (([_ASK, said], False), ([_ASK, called, _RESULT], True))
+
+    def shown(candidate: Shape) -> bool:
+        return any(_shows(render, messages, candidate, "reasoning", 1, tools=tools) for messages, tools in probes)
+
+    if shown(shape):
+        return shape
+    candidates = [replace(shape, reasoning_keys=(key,)) for key in REASONING_KEYS if key in names_read]
+    if "thinking" in names_read:
+        candidates.append(replace(shape, reasoning_part=True))
+    return next((candidate for candidate in candidates if shown(candidate)), shape)
