@@ -76,7 +76,7 @@ def test_message_shapes_are_read(given: dict, expected: Message) -> None:
             [{"role": "user", "content": "x"}, {"role": "asistant", "content": "x"}],
             "message 2 .*did you mean 'assistant'",
         ),
-        ([{"role": "user", "contents": "x"}], r"message 1 has keys role, contents \(did you mean 'content'\?\)"),
+        ([{"role": "user", "contents": "x"}], r"message 1 has keys role, contents \(did you mean 'content' by 'contents'\?\)"),
         ([{"role": "user", "content": None}], "message 1 has content null"),
         ([{"from": "human", "value": "x"}], "no role; .*set data.format: sharegpt"),
         ([{"role": "user", "content": 5}], "content of type int"),
@@ -134,4 +134,5 @@ def test_as_conversation_takes_every_shape() -> None:
 def test_records_can_be_pickled_and_copied() -> None:
     made = as_conversation([{"role": "user", "content": "Hi"}])
     assert pickle.loads(pickle.dumps(made)) == made == copy.deepcopy(made)
-    assert EMPTY == {} and {} == EMPTY
+    assert EMPTY == {}
+    assert list(EMPTY.items()) == []

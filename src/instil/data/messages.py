@@ -69,10 +69,8 @@ def _read_message(role: Role, given: Mapping[str, Any], number: int, place: Plac
         calls = calls or read.tool_calls
         reasoning = read.reasoning if reasoning is None else reasoning
     if read is None and not calls and not reasoning:
-        close = next((nearest("content", [key]) for key in given if nearest("content", [key])), "")
-        found = (
-            "content null" if "content" in given else f"keys {', '.join(map(str, given))}{close and ' but no content'}"
-        )
+        close = next((hint for key in given if (hint := _misspelt(key, "content"))), "")
+        found = "content null" if "content" in given else f"keys {', '.join(map(str, given))}{close}"
         raise DataError(f"{where} has {found}; expected content, tool_calls or reasoning; mend the row")
     extra = {key: value for key, value in given.items() if key not in _READ_KEYS}
     return Message(
@@ -99,6 +97,10 @@ def _read_content(role: Role, content: Any, where: str) -> Content | None:
     raise DataError(
         f"{where} has content of type {type(content).__name__}; expected text or a list of parts; mend the row"
     )
+
+
+def _misspelt(key: str, right: str) -> str:
+    return f" (did you mean {right!r} by {key!r}?)" if nearest(key, [right]) else ""
 
 
 def _are_parts(content: Sequence[Any]) -> bool:

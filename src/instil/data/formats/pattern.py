@@ -1,0 +1,106 @@
+"""Any columns, by a pattern for each role: ``user: "{title}[[ ({year})]]"``, ``assistant: "{summary}"``.
+
+What stands in ``[[ ]]`` drops out where a column in it is empty or missing. ``{{`` and ``}}`` are braces.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from instil.conversation import Conversation, Message, Place
+from instil.data.formats.shape import ReadOptions, RowFormat, cannot_hold, conversation_of, text_in
+from instil.errors import DataError, FormatError, RecipeError, nearest
+
+_ROLES = ("system", "user", "assistant")
+_PIECES = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|\[\[|\]\]")
+
+
+def _read(row: Any, place: Place, options: ReadOptions) -> Sequence[Conversation]:
+    if not isinstance(row, Mapping):
+        raise DataError(f"{place}: found a {type(row).__name__}; expected an object with columns; mend the row")
+    check_columns(options.columns)
+    messages = []
+    used: set[str] = set()
+    for role in _ROLES:
+        if role not in options.columns:
+            continue
+        pieces = _compiled(options.columns[role])
+        text = "".join(_filled(pieces, row, place))
+        used |= {name for name, _, _ in pieces if name is not None}
+        if text or role == "assistant":
+            messages.append(Message(role, text))  # type: ignore[arg-type]
+    return (conversation_of(messages, row, sorted(used), place),)
+
+
+def check_columns(columns: Mapping[str, str]) -> None:
+    """Check the patterns of a recipe.
+
+    Raises:
+        RecipeError: If a role is unknown, the assistant has no pattern, or one does not parse.
+    """
+    unknown = [role for role in columns if role not in _ROLES]
+    if unknown:
+        raise RecipeError(
+            f"columns: unknown role {unknown[0]!r}{nearest(unknown[0], _ROLES)}; expected {', '.join(_ROLES)}"
+        )
+    if "assistant" not in columns:
+        raise RecipeError('columns: no pattern for assistant; expected for example assistant: "{summary}"; add it')
+    for pattern in columns.values():
+        _compiled(pattern)
+
+
+@lru_cache(maxsize=64)
+def _compiled(pattern: str) -> tuple[tuple[str | None, str, int], ...]:
+    """Parse a pattern into (column or None, literal text, number of the optional group or 0)."""
+    pieces: list[tuple[str | None, str, int]] = []
+    end, group, groups = 0, 0, 0
+    for match in _PIECES.finditer(pattern):
+        pieces.append((None, pattern[end : match.start()], group))
+        end = match.end()
+        token = match.group()
+        if token in ("{{", "}}"):
+            pieces.append((None, token[0], group))
+        elif token == "[[" and not group:
+            groups += 1
+            group = groups
+        elif token == "]]" and group:
+            group = 0
+        elif match.group(1):
+            pieces.append((match.group(1).strip(), "", group))
+        else:
+            raise RecipeError(
+                f"columns: {pattern!r} has a stray {token!r}; expected {{column}} and [[ ]] in pairs; mend it"
+            )
+    pieces.append((None, pattern[end:], group))
+    if group:
+        raise RecipeError(f"columns: {pattern!r} has [[ without ]]; expected them in pairs; mend it")
+    return tuple(piece for piece in pieces if piece[0] is not None or piece[1])
+
+
+def _filled(pieces: Sequence[tuple[str | None, str, int]], row: Mapping[str, Any], place: Place) -> Iterator[str]:
+    dropped = {group for name, _, group in pieces if group and name is not None and _is_empty(row.get(name))}
+    for name, literal, group in pieces:
+        if group in dropped:
+            continue
+        if name is None:
+            yield literal
+        elif name not in row:
+            raise DataError(
+                f"{place}: no column {name!r}{nearest(name, row)}; there are: {', '.join(row)}; mend data.columns"
+            )
+        else:
+            yield text_in(row, name, place, empty_for_null=True) if not isinstance(row[name], float) else str(row[name])
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+def _write(conversation: Conversation) -> dict[str, Any]:
+    raise FormatError(cannot_hold(conversation, "pattern", "turns; patterns are only read"))
+
+
+PATTERN = RowFormat("pattern", "any, by data.columns", lambda row: "", _read, _write)

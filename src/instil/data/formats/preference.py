@@ -1,0 +1,97 @@
+"""Preference rows: ``chosen`` is read as the answer to learn, ``rejected`` stays a column.
+
+Chosen may be a text with a ``prompt``, a list of messages (whole, or going on from ``prompt``), one ShareGPT turn after
+``conversations``, or the one text of the HH-RLHF set with ``Human:`` and ``Assistant:`` in it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from instil.conversation import Conversation, Message, Place
+from instil.data.formats.shape import (
+    ReadOptions,
+    RowFormat,
+    cannot_hold,
+    conversation_of,
+    is_list_of,
+    row_of,
+    text_in,
+)
+from instil.data.formats.sharegpt import read_turn
+from instil.data.messages import message_to_dict, read_messages
+from instil.errors import DataError, FormatError
+
+_SPOKEN = re.compile(r"\n\n(Human|Assistant): ?")
+_PROMPTS = ("prompt", "question", "instruction")
+
+
+def _recognise(row: Any) -> str:
+    return "columns chosen, rejected" if isinstance(row, Mapping) and {"chosen", "rejected"} <= row.keys() else ""
+
+
+def _read(row: Any, place: Place, options: ReadOptions) -> Sequence[Conversation]:
+    if not isinstance(row, Mapping):
+        raise DataError(
+            f"{place}: found a {type(row).__name__}; expected an object with chosen and rejected; mend the row"
+        )
+    chosen = row.get("chosen")
+    asked = next((key for key in _PROMPTS if key in row), "")
+    used = ["chosen", "system"]
+    if isinstance(chosen, str):
+        messages = _read_text(row, chosen, asked, place)
+        used.append(asked)
+    elif isinstance(chosen, Mapping):
+        turns = row.get("conversations") or []
+        messages = [read_turn(turn, number, place) for number, turn in enumerate([*turns, chosen], start=1)]
+        used.append("conversations")
+    else:
+        messages = list(_read_list(row, chosen, place))
+        if isinstance(row.get("prompt"), list):
+            used.append("prompt")
+    system = text_in(row, "system", place, empty_for_null=True)
+    if system and messages[0].role != "system":
+        messages.insert(0, Message("system", system))
+    return (conversation_of(messages, row, used, place),)
+
+
+def _read_text(row: Mapping[str, Any], chosen: str, asked: str, place: Place) -> list[Message]:
+    if asked:
+        return [Message("user", text_in(row, asked, place)), Message("assistant", chosen)]
+    pieces = _SPOKEN.split(chosen)
+    if len(pieces) < 5 or pieces[0].strip():
+        raise DataError(
+            f"{place}: chosen is a text, and there is no prompt; expected a column prompt or Human: and Assistant: turns"
+        )
+    roles = {"Human": "user", "Assistant": "assistant"}
+    return [
+        Message("user" if roles[speaker] == "user" else "assistant", text)
+        for speaker, text in zip(pieces[1::2], pieces[2::2], strict=True)
+    ]
+
+
+def _read_list(row: Mapping[str, Any], chosen: Any, place: Place) -> Sequence[Message]:
+    if is_list_of(chosen, "from"):
+        return [read_turn(turn, number, place) for number, turn in enumerate(chosen, start=1)]
+    answer = read_messages(chosen, place=place)
+    prompt = row.get("prompt")
+    if isinstance(prompt, list) and prompt:
+        before = read_messages(prompt, place=place)
+        return answer if answer[: len(before)] == before else (*before, *answer)
+    if answer[0].role == "assistant" and isinstance(prompt, str):
+        return (Message("user", prompt), *answer)
+    return answer
+
+
+def _write(conversation: Conversation) -> dict[str, Any]:
+    if "rejected" not in conversation.extra:
+        raise FormatError(cannot_hold(conversation, "preference", "no rejected answer"))
+    if conversation.plain:
+        raise FormatError(cannot_hold(conversation, "preference", "plain text without turns"))
+    chosen = [message_to_dict(message) for message in conversation.messages]
+    return row_of(conversation, {"chosen": chosen}, target="preference", tools_as_text=False)
+
+
+PREFERENCE = RowFormat("preference", "chosen, rejected", _recognise, _read, _write)

@@ -1,0 +1,101 @@
+"""Prompt and completion: two texts, or two lists of messages.
+
+Questionable on purpose: assistant turns inside a prompt are context, so they get weight 0; a conversation can be written
+in this shape only where that is how it is weighted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from instil.conversation import Conversation, Message, Place
+from instil.data.formats.shape import (
+    ReadOptions,
+    RowFormat,
+    cannot_hold,
+    conversation_of,
+    is_list_of,
+    row_of,
+    text_in,
+)
+from instil.data.messages import message_to_dict, read_messages
+from instil.errors import DataError, FormatError
+
+_COMPLETIONS = ("completion", "response", "output", "answer")
+
+
+def _recognise(row: Any) -> str:
+    if not isinstance(row, Mapping) or not isinstance(row.get("prompt"), str | list):
+        return ""
+    column = next((key for key in _COMPLETIONS if key in row), "")
+    if not column or (isinstance(row["prompt"], list) and not is_list_of(row["prompt"], "role")):
+        return ""
+    return f"columns prompt, {column} with {'text' if isinstance(row['prompt'], str) else 'messages'}"
+
+
+def _read(row: Any, place: Place, options: ReadOptions) -> Sequence[Conversation]:
+    if not isinstance(row, Mapping):
+        raise DataError(
+            f"{place}: found a {type(row).__name__}; expected an object with prompt and completion; mend the row"
+        )
+    column = next((key for key in _COMPLETIONS if key in row), "completion")
+    used = ["prompt", column, "system", "plain"]
+    system = text_in(row, "system", place, empty_for_null=True)
+    messages = [Message("system", system)] if system else []
+    prompt, completion = row.get("prompt"), row.get(column)
+    plain = False
+    if isinstance(prompt, list):
+        messages += [_as_context(message) for message in read_messages(prompt, place=place)]
+        messages += read_messages([completion] if isinstance(completion, Mapping) else completion, place=place)
+    else:
+        plain = bool(row.get("plain", options.prompt_completion == "plain"))
+        messages.append(Message("user", text_in(row, "prompt", place)))
+        messages.append(Message("assistant", text_in(row, column, place)))
+    return (conversation_of(messages, row, used, place, plain=plain),)
+
+
+def _as_context(message: Message) -> Message:
+    return replace(message, weight=0.0) if message.role == "assistant" and message.weight is None else message
+
+
+def _write(conversation: Conversation) -> dict[str, Any]:
+    messages = conversation.messages
+    columns: dict[str, Any]
+    roles = tuple(message.role for message in messages)
+    if roles == ("user", "assistant") and all(
+        message == Message(message.role, message.content) for message in messages
+    ):
+        prompt, completion = messages[0].content, messages[1].content
+        if isinstance(prompt, str) and isinstance(completion, str):
+            columns = {"prompt": prompt, "completion": completion}
+            if conversation.plain:
+                columns["plain"] = True
+            return row_of(conversation, columns, target="prompt_completion", tools_as_text=False)
+    if conversation.plain:
+        raise FormatError(
+            cannot_hold(conversation, "prompt_completion", "plain text of another shape", "write --to text")
+        )
+    columns = _written_messages(conversation)
+    return row_of(conversation, columns, target="prompt_completion", tools_as_text=False)
+
+
+def _written_messages(conversation: Conversation) -> dict[str, Any]:
+    messages = conversation.messages
+    start = next((n for n, message in enumerate(messages) if message.role == "assistant" and message.weight != 0), None)
+    if not start or any(message.role in ("user", "system", "developer") for message in messages[start:]):
+        raise FormatError(
+            cannot_hold(
+                conversation, "prompt_completion", "trained answers before a later question, or no question and answer"
+            )
+        )
+    prompt = [message_to_dict(_without_context_weight(message)) for message in messages[:start]]
+    return {"prompt": prompt, "completion": [message_to_dict(message) for message in messages[start:]]}
+
+
+def _without_context_weight(message: Message) -> Message:
+    return replace(message, weight=None) if message.role == "assistant" else message
+
+
+PROMPT_COMPLETION = RowFormat("prompt_completion", "prompt, completion", _recognise, _read, _write)

@@ -1,0 +1,68 @@
+"""Two columns of text that are a question and its answer, under the names that data sets use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from instil.conversation import Conversation, Message, Place
+from instil.data.formats.shape import (
+    ReadOptions,
+    RowFormat,
+    cannot_hold,
+    conversation_of,
+    plain_text_of,
+    row_of,
+    text_in,
+)
+from instil.errors import DataError, FormatError
+
+PAIRS: tuple[tuple[str, str], ...] = (
+    ("question", "answer"),
+    ("question", "response"),
+    ("question", "std_answer"),
+    ("query", "response"),
+    ("query", "answer"),
+    ("problem", "solution"),
+    ("inputs", "targets"),
+    ("input", "output"),
+    ("user", "assistant"),
+)
+_SYSTEMS = ("system", "system_prompt")
+
+
+def _pair(row: Mapping[str, Any]) -> tuple[str, str] | None:
+    return next((pair for pair in PAIRS if isinstance(row.get(pair[0]), str) and pair[1] in row), None)
+
+
+def _recognise(row: Any) -> str:
+    pair = _pair(row) if isinstance(row, Mapping) else None
+    return f"columns {pair[0]}, {pair[1]}" if pair else ""
+
+
+def _read(row: Any, place: Place, options: ReadOptions) -> Sequence[Conversation]:
+    if not isinstance(row, Mapping):
+        raise DataError(
+            f"{place}: found a {type(row).__name__}; expected an object with question and answer; mend the row"
+        )
+    pair = _pair(row) or PAIRS[0]
+    column = next((key for key in _SYSTEMS if key in row), "system")
+    system = text_in(row, column, place, empty_for_null=True)
+    messages = [Message("system", system)] if system else []
+    messages += [Message("user", text_in(row, pair[0], place)), Message("assistant", text_in(row, pair[1], place))]
+    return (conversation_of(messages, row, (*pair, column), place),)
+
+
+def _write(conversation: Conversation) -> dict[str, Any]:
+    messages = conversation.messages
+    roles = [message.role for message in messages]
+    if conversation.plain or roles not in (["user", "assistant"], ["system", "user", "assistant"]):
+        raise FormatError(cannot_hold(conversation, "question_answer", f"turns in the order {', '.join(roles)}"))
+    *system, question, answer = (plain_text_of(message, conversation, "question_answer") for message in messages)
+    if system == [""]:
+        raise FormatError(cannot_hold(conversation, "question_answer", "an empty system message"))
+    columns = ({"system": system[0]} if system else {}) | {"question": question, "answer": answer}
+    return row_of(conversation, columns, target="question_answer", tools_as_text=False)
+
+
+QUESTION_ANSWER = RowFormat("question_answer", "question, answer", _recognise, _read, _write)

@@ -1,0 +1,120 @@
+"""The table of formats, in the order in which a row is held against them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from instil.conversation import Conversation, Place
+from instil.data.formats.alpaca import ALPACA
+from instil.data.formats.messages import MESSAGES
+from instil.data.formats.pattern import PATTERN
+from instil.data.formats.preference import PREFERENCE
+from instil.data.formats.prompt_completion import PROMPT_COMPLETION
+from instil.data.formats.question_answer import PAIRS, QUESTION_ANSWER
+from instil.data.formats.shape import ReadOptions, RowFormat
+from instil.data.formats.sharegpt import SHAREGPT
+from instil.data.formats.text import TEXT
+from instil.errors import FormatError, RecipeError, nearest
+
+FORMATS: tuple[RowFormat, ...] = (
+    PREFERENCE,
+    MESSAGES,
+    SHAREGPT,
+    ALPACA,
+    PROMPT_COMPLETION,
+    QUESTION_ANSWER,
+    TEXT,
+    PATTERN,
+)
+_BY_NAME: Mapping[str, RowFormat] = {each.name: each for each in FORMATS}
+_KNOWN_COLUMNS = ("messages", "conversations", "instruction", "input", "output", "prompt", "completion", "chosen",
+                  "rejected", "text", "content", *sorted({name for pair in PAIRS for name in pair}))  # fmt: skip
+_MEDIA = frozenset({"image", "images", "video", "videos", "audio", "audios"})
+
+
+def format_named(name: str) -> RowFormat:
+    """Give a format by its name.
+
+    Raises:
+        RecipeError: If there is none; the nearest name is offered.
+    """
+    if name not in _BY_NAME:
+        raise RecipeError(f"format: unknown {name!r}{nearest(name, _BY_NAME)}; expected auto or {', '.join(_BY_NAME)}")
+    return _BY_NAME[name]
+
+
+def recognise(row: Any) -> tuple[RowFormat, str] | None:
+    """Find a row's format and what it was recognised by; None where it has none.
+
+    Example:
+        >>> found = recognise({"question": "2+2?", "answer": "4"})
+        >>> found[0].name, found[1]
+        ('question_answer', 'columns question, answer')
+    """
+    for candidate in FORMATS:
+        evidence = candidate.recognise(row) if isinstance(row, Mapping | list) else ""
+        if evidence:
+            return candidate, evidence
+    return None
+
+
+def read_row(row: Any, place: Place, *, format_name: str, options: ReadOptions) -> tuple[str, Sequence[Conversation]]:
+    """Read a row as the named format, or with ``auto`` as what it is.
+
+    Returns:
+        The name of the format it was read as, and its conversations.
+
+    Raises:
+        FormatError: If it is in no known format, or holds images, video or audio.
+        DataError: If something in it cannot be read.
+    """
+    if isinstance(row, Mapping) and not _MEDIA.isdisjoint(row):
+        media = sorted(key for key in _MEDIA & row.keys() if row[key])
+        if media and not options.columns:
+            raise FormatError(
+                f"{place}: column {media[0]!r} holds {media[0].rstrip('s')} data; only text can be trained on; "
+                "remove such rows, or leave them out with data.on_bad_row: skip"
+            )
+    if format_name != "auto":
+        return format_name, _read_named(row, place, format_named(format_name), options)
+    if options.columns:
+        return "pattern", PATTERN.read(row, place, options)
+    found = recognise(row)
+    if found is None:
+        raise FormatError(_unknown(row, place))
+    return found[0].name, found[0].read(row, place, options)
+
+
+def _read_named(row: Any, place: Place, named: RowFormat, options: ReadOptions) -> Sequence[Conversation]:
+    if named is PATTERN or named.recognise(row):
+        return named.read(row, place, options)
+    found = recognise(row)
+    if found is not None:
+        raise FormatError(
+            f"{place}: looks like {found[0].name} ({found[1]}), not {named.name}; expected {named.columns}; "
+            "set data.format: auto to read each row as what it is"
+        )
+    return named.read(row, place, options)
+
+
+def _unknown(row: Any, place: Place) -> str:
+    if not isinstance(row, Mapping):
+        return f"{place}: found a {type(row).__name__}; expected an object of a known format; mend the row"
+    columns = ", ".join(map(str, row)) or "none"
+    hints = [
+        f"did you mean {close!r} by {key!r}?"
+        for key in map(str, row)
+        if key not in _KNOWN_COLUMNS and (close := _nearest_column(key))
+    ]
+    known = "; ".join(f"{each.name} ({each.columns})" for each in FORMATS if each is not PATTERN)
+    remedy = (
+        hints[0] if hints else 'say what they mean with data.columns, such as user: "{title}", assistant: "{summary}"'
+    )
+    return f"{place}: found columns {columns}; expected one of: {known}; {remedy}"
+
+
+def _nearest_column(key: str) -> str:
+    close = difflib.get_close_matches(key.lower(), _KNOWN_COLUMNS, n=1, cutoff=0.8)
+    return close[0] if close else ""
