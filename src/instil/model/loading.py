@@ -7,6 +7,8 @@ only `pure_bf16`, generation and frozen bases keep the weights themselves small.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
