@@ -76,7 +76,10 @@ def test_message_shapes_are_read(given: dict, expected: Message) -> None:
             [{"role": "user", "content": "x"}, {"role": "asistant", "content": "x"}],
             "message 2 .*did you mean 'assistant'",
         ),
-        ([{"role": "user", "contents": "x"}], r"message 1 has keys role, contents \(did you mean 'content' by 'contents'\?\)"),
+        (
+            [{"role": "user", "contents": "x"}],
+            r"message 1 has keys role, contents \(did you mean 'content' by 'contents'\?\)",
+        ),
         ([{"role": "user", "content": None}], "message 1 has content null"),
         ([{"from": "human", "value": "x"}], "no role; .*set data.format: sharegpt"),
         ([{"role": "user", "content": 5}], "content of type int"),

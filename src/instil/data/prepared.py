@@ -1,0 +1,329 @@
+"""The store of prepared examples: one memory-mapped Arrow file, and which of its examples are trained or held out.
+
+Training reads it by number; opening costs nothing whatever its size. Questionable on purpose: rows that are trained and
+rows that are held out lie in the same file in the order of the data, and two index files say which is which; so the split
+can be decided after the last row was seen, and repetition costs an index, not a copy.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from instil.conversation import Example, Place
+from instil.data.ledger import Ledger
+from instil.errors import DataError
+
+VERSION = 1
+Split: TypeAlias = Literal["train", "heldout"]
+SPLITS: tuple[Split, ...] = ("train", "heldout")
+SCHEMA = pa.schema(
+    [
+        ("token_ids", pa.list_(pa.int32())),
+        ("run_lengths", pa.list_(pa.int32())),
+        ("run_weights", pa.list_(pa.float32())),
+        ("trained_weight", pa.float32()),
+        ("turns", pa.list_(pa.int32())),
+        ("source", pa.string()),
+        ("row", pa.int64()),
+        ("part", pa.int32()),
+        ("shortened", pa.string()),
+        ("escaped", pa.int32()),
+    ]
+)
+_EXAMPLES, _STORE, _LEDGER = "examples.arrow", "store.json", "ledger.json"
+
+
+def pack(examples: Sequence[Example]) -> pa.RecordBatch:
+    """Lay examples end to end as one record batch; weights become runs of equal values.
+
+    Raises:
+        DataError: If an example has not one weight for each token.
+    """
+    lengths = np.fromiter((len(example.token_ids) for example in examples), dtype=np.int64, count=len(examples))
+    offsets = np.concatenate(([0], np.cumsum(lengths)))
+    token_ids = _flat([example.token_ids for example in examples], np.int32)
+    weights = _flat([example.weights for example in examples], np.float32)
+    if len(weights) != len(token_ids):
+        wrong = next(example for example in examples if len(example.weights) != len(example.token_ids))
+        raise DataError(
+            f"{wrong.place}: {len(wrong.weights)} weights for {len(wrong.token_ids)} tokens; expected one for each token"
+        )
+    starts = np.ones(len(weights), dtype=bool)
+    starts[1:] = weights[1:] != weights[:-1]
+    starts[offsets[:-1][lengths > 0]] = True
+    where = np.flatnonzero(starts)
+    run_lengths = np.diff(np.append(where, len(weights))).astype(np.int32)
+    run_offsets = np.searchsorted(where, offsets)
+    sums = np.concatenate(([0.0], np.cumsum(weights, dtype=np.float64)))
+    turn_offsets = np.concatenate(([0], np.cumsum([len(example.turns) for example in examples], dtype=np.int64)))
+    places = [example.place for example in examples]
+    return pa.record_batch(
+        [
+            _lists(offsets, token_ids),
+            _lists(run_offsets, run_lengths),
+            _lists(run_offsets, weights[where]),
+            pa.array((sums[offsets[1:]] - sums[offsets[:-1]]).astype(np.float32)),
+            _lists(turn_offsets, _flat([example.turns for example in examples], np.int32)),
+            pa.array([None if place is None else place.source for place in places], pa.string()),
+            pa.array([None if place is None else place.row for place in places], pa.int64()),
+            pa.array([None if place is None else place.part for place in places], pa.int32()),
+            pa.array([example.shortened for example in examples], pa.string()),
+            pa.array([example.escaped for example in examples], pa.int32()),
+        ],
+        schema=SCHEMA,
+    )
+
+
+def _flat(pieces: Sequence[Any], kind: type[np.generic]) -> npt.NDArray[Any]:
+    if not pieces:
+        return np.zeros(0, dtype=kind)
+    return np.concatenate([np.asarray(piece, dtype=kind) for piece in pieces])
+
+
+def _lists(offsets: npt.NDArray[Any], values: npt.NDArray[Any]) -> pa.Array:
+    return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), pa.array(values))
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Zero-copy views of one record batch."""
+
+    token_ids: npt.NDArray[np.int32]
+    offsets: npt.NDArray[np.int32]
+    run_offsets: npt.NDArray[np.int32]
+    run_lengths: npt.NDArray[np.int32]
+    run_weights: npt.NDArray[np.float32]
+    rest: pa.RecordBatch
+
+    @classmethod
+    def of(cls, batch: pa.RecordBatch) -> _Batch:
+        ids, lengths, weights = batch.column(0), batch.column(1), batch.column(2)
+        return cls(
+            ids.values.to_numpy(zero_copy_only=True),
+            ids.offsets.to_numpy(zero_copy_only=True),
+            lengths.offsets.to_numpy(zero_copy_only=True),
+            lengths.values.to_numpy(zero_copy_only=True),
+            weights.values.to_numpy(zero_copy_only=True),
+            batch,
+        )
+
+    def example(self, row: int) -> Example:
+        start, end = self.offsets[row], self.offsets[row + 1]
+        first, last = self.run_offsets[row], self.run_offsets[row + 1]
+        source, number, part = (self.rest.column(name)[row].as_py() for name in ("source", "row", "part"))
+        token_ids: Any = self.token_ids[start:end]
+        weights: Any = np.repeat(self.run_weights[first:last], self.run_lengths[first:last])
+        return Example(
+            token_ids,
+            weights,
+            place=None if source is None else Place(source, number, part),
+            turns=tuple(self.rest.column("turns")[row].as_py()),
+            shortened=self.rest.column("shortened")[row].as_py(),
+            escaped=self.rest.column("escaped")[row].as_py(),
+        )
+
+
+class ExampleStore(Sequence[Example]):
+    """Examples by number, read from the file when they are asked for.
+
+    Example:
+        >>> store = ExampleStore.from_examples([Example([5, 6, 7], [0.0, 1.0, 1.0])])
+        >>> len(store), store[0].weights.tolist(), store.num_tokens.tolist(), store.trained_weight.tolist()
+        (1, [0.0, 1.0, 1.0], [3], [2.0])
+    """
+
+    def __init__(
+        self,
+        batches: Sequence[pa.RecordBatch],
+        index: npt.NDArray[np.int64] | None = None,
+        *,
+        fingerprint: str = "",
+        ledger: Ledger | None = None,
+    ) -> None:
+        """Take record batches of `SCHEMA`, and which of their examples to show, in which order (None: all)."""
+        self._batches = [_Batch.of(batch) for batch in batches]
+        self._starts = np.cumsum([0, *(batch.num_rows for batch in batches)]).tolist()
+        self._index: npt.NDArray[np.int64] = np.arange(self._starts[-1]) if index is None else index
+        self.fingerprint = fingerprint
+        self.ledger = ledger
+        lengths = [np.diff(batch.offsets) for batch in self._batches]
+        weights = [batch.rest.column("trained_weight").to_numpy(zero_copy_only=True) for batch in self._batches]
+        self.num_tokens: npt.NDArray[np.int32] = _joined(lengths, np.int32)[self._index]
+        self.trained_weight: npt.NDArray[np.float32] = _joined(weights, np.float32)[self._index]
+
+    @classmethod
+    def open(cls, folder: str | Path, *, split: Split = "train") -> ExampleStore:
+        """Open a prepared folder; the file is mapped, not read.
+
+        Args:
+            folder: What `StoreWriter` wrote.
+            split: The examples to train on, or the held-out ones.
+
+        Raises:
+            DataError: If the folder is no store, or of another version.
+        """
+        folder = Path(folder)
+        try:
+            header = json.loads((folder / _STORE).read_text(encoding="utf-8"))
+            ledger = Ledger.from_json(json.loads((folder / _LEDGER).read_text(encoding="utf-8"))[split])
+            index = np.load(folder / f"{split}.npy", mmap_mode="r", allow_pickle=False)
+            with pa.memory_map(str(folder / _EXAMPLES)) as mapped:
+                file = pa.ipc.open_file(mapped)
+                batches = [file.get_batch(number) for number in range(file.num_record_batches)]
+        except (OSError, ValueError, KeyError, pa.ArrowInvalid) as error:
+            reason = (str(error).splitlines() or [""])[0]
+            raise DataError(
+                f"{folder}: no complete store of prepared data ({reason}); run instil prepare again"
+            ) from None
+        if header["version"] != VERSION:
+            raise DataError(
+                f"{folder}: store of version {header['version']}; expected {VERSION}; run instil prepare again"
+            )
+        return cls(batches, index, fingerprint=f"{header['fingerprint']}-{split}", ledger=ledger)
+
+    @classmethod
+    def from_examples(cls, examples: Sequence[Example], *, fingerprint: str = "memory") -> ExampleStore:
+        """Make a store in memory."""
+        return cls([pack(examples)] if examples else [], fingerprint=fingerprint)
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __getitem__(self, position: Any) -> Any:
+        """Give one example, or a store of the examples of a slice."""
+        if isinstance(position, slice):
+            return self.select(np.arange(len(self))[position])
+        if not -len(self) <= position < len(self):
+            raise IndexError(f"example {position} of {len(self)}")
+        number = int(self._index[position])
+        where = bisect_right(self._starts, number) - 1
+        return self._batches[where].example(number - self._starts[where])
+
+    def __iter__(self) -> Iterator[Example]:
+        return (self[position] for position in range(len(self)))
+
+    def select(self, positions: Sequence[int] | npt.NDArray[Any]) -> ExampleStore:
+        """Give a store of these examples, in this order, without copying them."""
+        index = np.asarray(self._index)[np.asarray(positions, dtype=np.int64)]
+        return ExampleStore(
+            [batch.rest for batch in self._batches], index, fingerprint=self.fingerprint, ledger=self.ledger
+        )
+
+
+def _joined(pieces: Sequence[npt.NDArray[Any]], kind: type[np.generic]) -> npt.NDArray[Any]:
+    return np.concatenate(pieces) if pieces else np.zeros(0, dtype=kind)
+
+
+class StoreWriter:
+    """Writes a store aside and puts it in place whole: a folder of that name is always complete.
+
+    Use as a context manager; without `finish` (or with an error) nothing is left behind.
+    """
+
+    def __init__(self, folder: str | Path, *, fingerprint: str) -> None:
+        self.folder = Path(folder)
+        self.fingerprint = fingerprint
+        self.aside = self.folder.with_name(f"{self.folder.name}.partial-{os.getpid()}")
+        self.num_examples = 0
+
+    def __enter__(self) -> StoreWriter:
+        _sweep(self.folder)
+        shutil.rmtree(self.aside, ignore_errors=True)
+        self.aside.mkdir(parents=True)
+        self._sink = pa.OSFile(str(self.aside / _EXAMPLES), "wb")
+        self._file = pa.ipc.new_file(self._sink, SCHEMA)
+        return self
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Append a record batch of `SCHEMA`."""
+        if batch.num_rows:
+            self._file.write_batch(batch)
+            self.num_examples += batch.num_rows
+
+    def finish(
+        self,
+        *,
+        train: npt.NDArray[np.int64],
+        heldout: npt.NDArray[np.int64],
+        ledgers: Mapping[Split, Ledger],
+        heldout_rows: Sequence[Mapping[str, Any]] = (),
+    ) -> Path:
+        """Write the indices and the ledgers, and put the folder in place.
+
+        Args:
+            train: Numbers of the examples to train on, in order, with repetition.
+            heldout: Numbers of the held-out examples.
+            ledgers: The account of each split.
+            heldout_rows: Held-out conversations as JSON values, in order.
+        """
+        self._file.close()
+        self._sink.close()
+        for split, index in (("train", train), ("heldout", heldout)):
+            np.save(self.aside / f"{split}.npy", np.asarray(index, dtype=np.int64), allow_pickle=False)
+        _write_json(self.aside / _LEDGER, {split: ledger.to_json() for split, ledger in ledgers.items()})
+        lines = "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in heldout_rows)
+        (self.aside / "heldout.jsonl").write_text(lines, encoding="utf-8")
+        header = {"version": VERSION, "fingerprint": self.fingerprint, "examples": self.num_examples}
+        _write_json(self.aside / _STORE, header)
+        for path in self.aside.iterdir():
+            _sync(path)
+        _sync(self.aside)
+        try:
+            self.aside.rename(self.folder)
+        except OSError:  # another process finished the same store first; both hold the same bytes
+            if not (self.folder / _STORE).exists():
+                shutil.rmtree(self.folder, ignore_errors=True)
+                self.aside.rename(self.folder)
+        _sync(self.folder.parent)
+        return self.folder
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._sink.closed:
+            self._file.close()
+            self._sink.close()
+        shutil.rmtree(self.aside, ignore_errors=True)
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, ensure_ascii=False, indent=1), encoding="utf-8")
+
+
+def _sync(path: Path) -> None:
+    """Make sure that a file or folder is on disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a killed preparation of the same store left behind."""
+    for left in folder.parent.glob(f"{folder.name}.partial-*"):
+        process = left.name.rpartition("-")[2]
+        if process.isdigit() and not _is_running(int(process)):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
