@@ -1,0 +1,151 @@
+"""Write a randomly initialised model folder in the shape of a published model.
+
+    python benchmarks/shapes.py smollm2-135m OUT --tokenizer FOLDER [--dtype bfloat16] [--layers N] [--seed 0]
+
+Speed and memory depend on a model's shape, not on what its weights know, so benchmarks need no download. The tokenizer's files
+are copied beside the weights; a vocabulary larger than the tokenizer's is left as published.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+LLAMA_3_ROPE = {
+    "rope_type": "llama3",
+    "rope_theta": 500000.0,
+    "factor": 32.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 8192,
+}
+SHAPES: dict[str, dict[str, Any]] = {
+    "smollm2-135m": {
+        "model_type": "llama",
+        "vocab_size": 49152,
+        "hidden_size": 576,
+        "intermediate_size": 1536,
+        "num_hidden_layers": 30,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "max_position_embeddings": 8192,
+        "rms_norm_eps": 1e-5,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 100000.0},
+        "tie_word_embeddings": True,
+    },
+    "llama-3.2-1b": {
+        "model_type": "llama",
+        "vocab_size": 128256,
+        "hidden_size": 2048,
+        "intermediate_size": 8192,
+        "num_hidden_layers": 16,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_dim": 64,
+        "max_position_embeddings": 131072,
+        "rms_norm_eps": 1e-5,
+        "rope_parameters": LLAMA_3_ROPE,
+        "tie_word_embeddings": True,
+    },
+    "llama-3.1-8b": {
+        "model_type": "llama",
+        "vocab_size": 128256,
+        "hidden_size": 4096,
+        "intermediate_size": 14336,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "max_position_embeddings": 131072,
+        "rms_norm_eps": 1e-5,
+        "rope_parameters": LLAMA_3_ROPE | {"factor": 8.0},
+        "tie_word_embeddings": False,
+    },
+    "qwen3-4b": {
+        "model_type": "qwen3",
+        "vocab_size": 151936,
+        "hidden_size": 2560,
+        "intermediate_size": 9728,
+        "num_hidden_layers": 36,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "max_position_embeddings": 40960,
+        "rms_norm_eps": 1e-6,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0},
+        "tie_word_embeddings": True,
+    },
+}
+TINY = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16}  # fmt: skip
+SHAPES |= {f"tiny-{name}": shape | TINY for name, shape in list(SHAPES.items())}
+
+
+def write_shape(
+    name: str,
+    out: Path,
+    *,
+    tokenizer: Path | None = None,
+    dtype: str = "float32",
+    layers: int | None = None,
+    seed: int = 0,
+) -> int:
+    """Write the folder.
+
+    Args:
+        name: Key of `SHAPES`.
+        out: Folder to write; must not exist.
+        tokenizer: Folder whose tokenizer is copied; None writes none.
+        dtype: Type of the weights.
+        layers: Number of layers in place of the published one.
+        seed: Of the weights.
+
+    Returns:
+        Number of parameters.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    if out.exists():
+        sys.exit(f"{out}: exists already; name a new folder")
+    settings = dict(SHAPES[name])
+    if layers is not None:
+        settings["num_hidden_layers"] = layers
+    tokens = None
+    if tokenizer is not None:
+        tokens = AutoTokenizer.from_pretrained(str(tokenizer), local_files_only=True)
+        if len(tokens) > settings["vocab_size"]:
+            sys.exit(f"{tokenizer}: {len(tokens)} tokens, but {name} has {settings['vocab_size']}; choose another")
+        settings |= {"bos_token_id": tokens.bos_token_id, "eos_token_id": tokens.eos_token_id, "pad_token_id": None}
+    config = AutoConfig.for_model(settings.pop("model_type"), **settings)
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
+    model.save_pretrained(str(out))
+    if tokenizer is not None:
+        for path in tokenizer.iterdir():
+            if path.is_file() and (
+                "token" in path.name or path.name in {"vocab.json", "merges.txt", "chat_template.jinja"}
+            ):
+                shutil.copy(path, out / path.name)
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def main() -> None:
+    """Read the command line and write one folder."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=sorted(SHAPES))
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--tokenizer", type=Path)
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
+    parser.add_argument("--layers", type=int)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    num_parameters = write_shape(
+        given.name, given.out, tokenizer=given.tokenizer, dtype=given.dtype, layers=given.layers, seed=given.seed
+    )
+    print(f"{given.out}: {given.name}, {num_parameters:,} parameters, {given.dtype}")
+
+
+if __name__ == "__main__":
+    main()
