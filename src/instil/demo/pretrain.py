@@ -1,0 +1,146 @@
+"""Makes the demo's base model from nothing: text, tokenizer, training, model folder.
+
+    python -m instil.demo.pretrain OUT
+
+It is a plain language model of the text that `text.documents` writes. Rows are cut from one long stream of documents, so
+nothing is padded and attention may look into the document before: a base model is trained like that, and it learns
+what `<|endoftext|>` means. Weights are kept in fp32 while the products run in bf16; the folder holds bf16.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor, nn
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from instil.demo.text import documents
+
+END = "<|endoftext|>"
+VOCABULARY = 4096
+CONTEXT = 1024
+STEPS = 2000
+STEP_TOKENS = 6144
+ROW = 256
+LONG_ROWS_FROM = 0.85
+PEAK_LR = 2e-3
+WARM_UP = 60
+
+
+def train_tokenizer(seed: int) -> PreTrainedTokenizerFast:
+    """Train the byte-level BPE tokenizer on a sample of the text; each digit is a token of its own."""
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=[END],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(islice(documents(seed), 60_000), trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe, bos_token=END, eos_token=END, model_max_length=CONTEXT, clean_up_tokenization_spaces=False
+    )
+
+
+def build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    """Build the model with random weights: 5 layers of width 192, tied embeddings."""
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=192,
+            intermediate_size=512,
+            num_hidden_layers=5,
+            num_attention_heads=6,
+            num_key_value_heads=6,
+            max_position_embeddings=CONTEXT,
+            tie_word_embeddings=True,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+    )
+
+
+def token_rows(tokenizer: PreTrainedTokenizerFast, *, seed: int) -> Iterator[Tensor]:
+    """Yield one step's tokens after another, [rows, length], cut from the endless stream of documents."""
+    stream = documents(seed)
+    pending: list[int] = []
+    end = tokenizer.eos_token_id
+    for step in range(STEPS):
+        length = ROW if step < LONG_ROWS_FROM * STEPS else CONTEXT
+        while len(pending) < STEP_TOKENS:
+            for ids in tokenizer(list(islice(stream, 2000)), add_special_tokens=False)["input_ids"]:
+                pending += [*ids, end]
+        yield torch.tensor(pending[:STEP_TOKENS]).view(-1, length)
+        del pending[:STEP_TOKENS]
+
+
+def train(model: LlamaForCausalLM, rows: Iterator[Tensor], *, steps: int = STEPS) -> list[tuple[int, float]]:
+    """Train for the given number of steps and return (step, mean loss of the last 50) pairs."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_LR, betas=(0.9, 0.95), weight_decay=0.01)
+    log, recent, started = [], [], time.monotonic()
+    model.train()
+    for step, ids in enumerate(islice(rows, steps), start=1):
+        for group in optimizer.param_groups:
+            group["lr"] = PEAK_LR * min(step / WARM_UP, 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+        recent.append(_accumulate_gradients(model, ids))
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        if step % 50 == 0 or step == steps:
+            log.append((step, sum(recent) / len(recent)))
+            print(f"step {step:5d}  loss {log[-1][1]:.4f}  {time.monotonic() - started:6.0f} s", flush=True)
+            recent.clear()
+    return log
+
+
+def _accumulate_gradients(model: LlamaForCausalLM, ids: Tensor) -> float:
+    # In parts of 1,536 tokens: the logits of a whole step, 100 MB, cost more in page faults than the larger products save.
+    parts = torch.split(ids, max(1, 1536 // ids.shape[1]))
+    total = 0.0
+    for part in parts:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            hidden = model.model(input_ids=part, use_cache=False).last_hidden_state
+            logits = model.lm_head(hidden[:, :-1]).flatten(0, 1)
+        loss = nn.functional.cross_entropy(logits.float(), part[:, 1:].flatten()) / len(parts)
+        loss.backward()  # type: ignore[no-untyped-call]
+        total += loss.item()
+    return total
+
+
+def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Write the Hugging Face folder, weights in bf16."""
+    model.generation_config = GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, max_new_tokens=64, do_sample=False
+    )
+    model.to(torch.bfloat16).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def main() -> None:
+    """Make the model folder named on the command line."""
+    parser = argparse.ArgumentParser(description="Pre-train the demo's base model.")
+    parser.add_argument("out", type=Path, help="folder to write the model to")
+    parser.add_argument("--seed", type=int, default=0, help="seed of text and weights")
+    parser.add_argument("--steps", type=int, default=STEPS, help="stop early (for a trial)")
+    arguments = parser.parse_args()
+    torch.manual_seed(arguments.seed)
+    tokenizer = train_tokenizer(arguments.seed)
+    model = build_model(tokenizer)
+    print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(tokenizer)} tokens", flush=True)
+    train(model, token_rows(tokenizer, seed=arguments.seed + 1), steps=arguments.steps)
+    save(model, tokenizer, arguments.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""Decides which entities are never trained on: the demo asks about these, and only pre-training ever mentioned them.
+
+The split is by entity, not by wording, and it holds literally: the name of a held-out entity is a substring of nothing
+that the trained entities are called or have for a value. So an entity is held out together with every entity that
+mentions it (Norway with Norwegian), or not at all (Niger, which is inside Nigeria). The order in which entities are
+tried is that of a hash of their names: no choice by hand, and the same on every machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+
+from instil.demo.world import Entity, read_world
+
+HELD_OUT_QUOTA = {"country": 56, "element": 34, "animal": 46, "language": 18, "word": 24, "book": 16, "invention": 12}
+"""How many entities of a kind are held out at most."""
+
+_LARGEST_GROUP = 5
+_IN_EVERYDAY_USE = (
+    "house", "letter", "number", "script", "state", "table", "spring", "king", "water", "french", "spanish", "german",
+    "book", "head", "train", "black", "hare", "money", "song", "word", "line", "english", "hand", "mother",
+)  # fmt: skip
+"""Names that the wording of instructions contains."""
+
+
+@cache
+def held_out() -> frozenset[Entity]:
+    """Give the entities that no instruction mentions.
+
+    Example:
+        >>> sum(entity.kind == "country" for entity in held_out()) > 40
+        True
+    """
+    chosen: set[Entity] = set()
+    for entity in sorted(read_world(), key=_hash):
+        group = _with_all_that_mention(entity) - chosen
+        if len(group) <= _LARGEST_GROUP and all(_may_be_held_out(each) for each in group) and _fits(chosen | group):
+            chosen |= group
+    return frozenset(chosen)
+
+
+def trained() -> tuple[Entity, ...]:
+    """Give the entities that instructions may mention, in the order of the facts."""
+    return tuple(entity for entity in read_world() if entity not in held_out())
+
+
+def _hash(entity: Entity) -> str:
+    return hashlib.sha256(f"{entity.kind} {entity.name}".encode()).hexdigest()
+
+
+def _may_be_held_out(entity: Entity) -> bool:
+    name = entity.name.casefold()
+    return entity.kind in HELD_OUT_QUOTA and len(name) > 3 and not any(name in word for word in _IN_EVERYDAY_USE)
+
+
+def _fits(entities: set[Entity]) -> bool:
+    return all(sum(each.kind == kind for each in entities) <= most for kind, most in HELD_OUT_QUOTA.items())
+
+
+def _with_all_that_mention(entity: Entity) -> set[Entity]:
+    """Give the entity and all that mention it, those that mention these, and so on."""
+    group, new = set(), {entity}
+    while new:
+        group |= new
+        names = [each.name.casefold() for each in new]
+        new = {each for each in read_world() if any(name in text for name in names for text in _texts(each))} - group
+        if len(group) > _LARGEST_GROUP:
+            break
+    return group
+
+
+@cache
+def _texts(entity: Entity) -> tuple[str, ...]:
+    return tuple(text.casefold() for text in (entity.name, *entity.attributes.values()))

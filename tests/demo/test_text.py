@@ -1,0 +1,41 @@
+"""The pre-training text repeats itself for a seed, covers every fact and asks nothing."""
+
+from itertools import islice
+
+from instil.demo.text import documents
+from instil.demo.world import read_world
+
+
+def test_the_same_seed_gives_the_same_documents_and_another_seed_others():
+    first, again, other = (list(islice(documents(seed), 200)) for seed in (7, 7, 8))
+    assert first == again
+    assert first != other
+
+
+def test_no_document_asks_a_question():
+    sample = list(islice(documents(1), 5000))
+    assert [text for text in sample if "?" in text] == []
+
+
+def test_no_slot_is_left_unfilled():
+    sample = [text for text in islice(documents(2), 5000) if not text.startswith(("def ", "for ", "name ", "numbers"))]
+    assert len(sample) > 4000
+    for slot in ("{e}", "{v}", "{a}", "{of}", "{its}", "{is_}"):
+        assert [text for text in sample if slot in text] == []
+
+
+def test_every_fact_is_written_down_many_times():
+    text = [document.casefold() for document in islice(documents(3), 30_000)]
+    mentions = {}
+    for document in text:
+        for entity in _named_in(document):
+            for key, value in entity.attributes.items():
+                if value.casefold() in document:
+                    mentions[entity.kind, entity.name, key] = mentions.get((entity.kind, entity.name, key), 0) + 1
+    facts = [(entity.kind, entity.name, key) for entity in read_world() for key in entity.attributes]
+    rare = [fact for fact in facts if mentions.get(fact, 0) < 10]
+    assert rare == []
+
+
+def _named_in(document):
+    return [entity for entity in read_world() if entity.name.casefold() in document]
