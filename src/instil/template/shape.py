@@ -18,8 +18,8 @@ from instil.template.tracing import Rendering
 
 Render: TypeAlias = Callable[[Sequence[Message], Sequence[Mapping[str, Any]], Shape], Rendering]
 
-REASONING_KEYS = ("reasoning", "thought", "thoughts", "reasoning_text", "thinking_content", "analysis")
-"""Names of reasoning besides ``reasoning_content`` and ``thinking``, which are always given as transformers does."""
+REASONING_KEYS = ("thought", "thoughts", "reasoning_text", "thinking_content", "analysis")
+"""Names of reasoning that transformers does not know; what it knows is given as it gives it, so that texts stay equal."""
 
 _TOOL = {
     "type": "function",
@@ -66,16 +66,19 @@ def _content_shape(render: Render) -> Shape:
     def parts(message: Message) -> Message:
         return replace(message, content=({"type": "text", "text": message.content},))
 
-    def shown(messages: Sequence[Message]) -> bool:
-        return all(_shows(render, messages, Shape(), "content", at) for at in (0, 1))
+    def text_of(messages: Sequence[Message]) -> str | None:
+        """Give the text where both contents are printed, else None."""
+        try:
+            rendering = render(messages, (), Shape())
+        except TemplateError:
+            return None
+        return rendering.text if rendering.spans(0, "content") and rendering.spans(1, "content") else None
 
-    takes_parts = shown([parts(_ASK), parts(_SAY)])
-    if shown([_ASK, _SAY]):
-        return Shape(content="both" if takes_parts else "text")
-    if takes_parts:
-        return Shape(content="parts")
-    # a template that prints only one role's text, or refuses the probe
-    return Shape(content="both" if _shows(render, [parts(_ASK), parts(_SAY)], Shape(), "content", 1) else "text")
+    from_text, from_parts = text_of([_ASK, _SAY]), text_of([parts(_ASK), parts(_SAY)])
+    if from_text is None:
+        return Shape(content="both" if from_parts is None else "parts")
+    # a template that does not know parts prints them as Python does, or refuses them
+    return Shape(content="both" if from_parts == from_text else "text")
 
 
 def _call_shape(render: Render, shape: Shape) -> Shape:
