@@ -34,8 +34,8 @@ class Clock:
     def enter(self, phase: Phase | None) -> None:
         """End the current phase and begin this one; None ends the last."""
         if self._cuda:
-            event = torch.cuda.Event(enable_timing=True)
-            event.record()  # type: ignore[no-untyped-call]
+            event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+            event.record()
             self._marks.append((phase, event))
         else:
             self._marks.append((phase, time.perf_counter()))
@@ -56,4 +56,4 @@ class Clock:
 def _between(begin: float | torch.cuda.Event, end: float | torch.cuda.Event) -> float:
     if isinstance(begin, float) and isinstance(end, float):
         return end - begin
-    return float(begin.elapsed_time(end)) / 1000.0  # type: ignore[union-attr, no-untyped-call, arg-type]
+    return float(begin.elapsed_time(end)) / 1000.0  # type: ignore[union-attr, arg-type]

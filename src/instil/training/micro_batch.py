@@ -35,6 +35,7 @@ class MicroBatch:
         lengths: Tokens of each example; they add up to T.
         targets: The next token of each token [T].
         weights: Loss weights [T], fp32.
+        num_trained: Tokens with a weight above 0.
     """
 
     examples: tuple[int, ...]
@@ -43,6 +44,7 @@ class MicroBatch:
     lengths: tuple[int, ...]
     targets: torch.Tensor
     weights: torch.Tensor
+    num_trained: int
 
     @property
     def num_tokens(self) -> int:
@@ -127,14 +129,15 @@ def lay_flat(examples: Sequence[Example], *, numbers: Sequence[int], device: tor
     """
     if not examples:
         zero = torch.zeros(1, dtype=torch.int64, device=device)
-        return MicroBatch((), zero, zero, (1,), zero, torch.zeros(1, device=device))
+        return MicroBatch((), zero, zero, (1,), zero, torch.zeros(1, device=device), 0)
     lengths = tuple(len(example.token_ids) for example in examples)
     ids = torch.from_numpy(np.concatenate([np.asarray(example.token_ids, dtype=np.int64) for example in examples]))
     weights = torch.from_numpy(np.concatenate([np.asarray(example.weights, dtype=np.float32) for example in examples]))
     targets, shifted = targets_of(ids, weights, lengths)
+    num_trained = int(torch.count_nonzero(shifted))
     parts = (ids, positions_of(lengths), targets, shifted)
     ids, positions, targets, shifted = (part.to(device, non_blocking=True) for part in parts)
-    return MicroBatch(tuple(numbers), ids, positions, lengths, targets, shifted)
+    return MicroBatch(tuple(numbers), ids, positions, lengths, targets, shifted, num_trained)
 
 
 def trained_weight(example: Example) -> float:

@@ -2,13 +2,13 @@
 
 Between the model and the optimizer. With `bf16` and `fp16` the model computes in half precision while the optimizer moves
 fp32 master copies; gradients are added up in fp32, micro-batch after micro-batch. Questionable on purpose: no autocast.
-The weights are stored in the dtype of the arithmetic and refreshed from the masters after each update, so nothing is cast
+The model's weights are stored in the dtype of the arithmetic and refreshed from the masters after each update, so nothing is cast
 twice and the residual stream moves half the bytes; docs/notes/training.md has the measurement.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from instil.errors import RecipeError
+from instil.model.loading import choose_precision as resolve_precision
 
 PrecisionName = Literal["fp32", "bf16", "pure_bf16", "fp16"]
 FIRST_LOSS_SCALE = 2.0**16
@@ -58,8 +59,7 @@ def choose_precision(name: str, device: torch.device) -> Precision:
     Raises:
         RecipeError: If the device cannot compute in it; the message names one that it can.
     """
-    if name == "auto":
-        name = "bf16" if _fast_at_bf16(device) else "fp32"
+    name = resolve_precision(name, device)  # type: ignore[arg-type]
     if name == "fp16" and device.type == "cpu":
         raise RecipeError(
             "training.precision: found 'fp16' on a CPU, which has no fast fp16 arithmetic; "
@@ -78,46 +78,52 @@ def choose_precision(name: str, device: torch.device) -> Precision:
     }[name]
 
 
-def _fast_at_bf16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(False))
-    if device.type == "cpu":
-        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-    return False
-
-
 class Weights:
     """The trained tensors by name, as the optimizer sees them.
 
-    A parameter that already is fp32, or every parameter where `masters` is false, is its own master. The others get an fp32
-    copy; their gradients are moved into the copy's as soon as they are complete, so half-precision gradients neither add
-    up nor stay in memory.
+    With master weights each trained parameter gets an fp32 copy; its gradients are moved into the copy's as soon as they are
+    complete, so half-precision gradients neither add up nor stay in memory. Without, parameters are moved themselves.
 
     Example:
-        >>> layer = nn.Linear(2, 1, bias=False).to(torch.bfloat16)
-        >>> weights = Weights(layer, masters=True)
+        >>> layer = nn.Linear(2, 1, bias=False)
+        >>> weights = Weights(layer, choose_precision("bf16", torch.device("cpu")))
         >>> for _ in range(2): layer(torch.ones(1, 2, dtype=torch.bfloat16)).sum().backward()
         >>> weights.by_name["weight"].grad
         tensor([[2., 2.]])
     """
 
-    def __init__(self, model: nn.Module, *, masters: bool) -> None:
+    def __init__(self, model: nn.Module, precision: Precision) -> None:
+        """Take the trained tensors of a model, and bring the model's parameters into the dtype of the arithmetic.
+
+        Buffers keep their dtype (rotary frequencies must stay fp32), and so do the modules that the architecture wants so.
+        """
         self.by_name: dict[str, torch.Tensor] = {}
         self._copies: list[tuple[nn.Parameter, torch.Tensor]] = []
+        kept = _kept_in_fp32(model)
         for name, parameter in model.named_parameters():
-            if not parameter.requires_grad:
-                continue
-            if not masters or parameter.dtype == torch.float32:
+            small = parameter.is_floating_point() and not any(part in name for part in kept)
+            if parameter.requires_grad and precision.masters and small:
+                master = parameter.detach().to(torch.float32, copy=True)
+                self.by_name[name] = master
+                self._copies.append((parameter, master))
+                parameter.register_post_accumulate_grad_hook(_mover(master))  # type: ignore[no-untyped-call]
+            elif parameter.requires_grad:
                 self.by_name[name] = parameter
-                continue
-            master = parameter.detach().to(torch.float32, copy=True)
-            self.by_name[name] = master
-            self._copies.append((parameter, master))
-            parameter.register_post_accumulate_grad_hook(_mover(master))  # type: ignore[no-untyped-call]
+            if small and parameter.dtype != precision.compute:
+                parameter.data = parameter.data.to(precision.compute)
 
-    def gradients(self) -> Iterator[torch.Tensor]:
-        """Give the gradients that exist, in the order of the names."""
-        return (weight.grad for weight in self.by_name.values() if weight.grad is not None)
+    def gradients(self) -> list[torch.Tensor]:
+        """Give the gradient of every weight, in the order of the names.
+
+        A weight that no example reached (an expert that was never chosen) gets zeros, so that it is treated the same however
+        the step was cut.
+        """
+        found = []
+        for weight in self.by_name.values():
+            if weight.grad is None:
+                weight.grad = torch.zeros_like(weight)
+            found.append(weight.grad)
+        return found
 
     def clear_gradients(self) -> None:
         """Forget all gradients, half-finished ones too."""
@@ -131,6 +137,14 @@ class Weights:
         """Copy the masters into the model, rounded to its dtype; to be called after every change of the masters."""
         for parameter, master in self._copies:
             parameter.copy_(master)
+
+
+def _kept_in_fp32(model: nn.Module) -> set[str]:
+    names: set[str] = set()
+    for module in model.modules():
+        for attribute in ("_keep_in_fp32_modules", "_keep_in_fp32_modules_strict"):
+            names |= set(getattr(module, attribute, None) or ())
+    return names
 
 
 def _mover(master: torch.Tensor) -> Callable[[torch.Tensor], None]:

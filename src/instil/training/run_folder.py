@@ -1,0 +1,191 @@
+"""The run folder: where everything is that a run writes, and what a finished run gives back.
+
+Beside `run`, which fills it. Questionable on purpose: the folder appears only when data, template and model have passed, so bad
+input leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from instil.errors import RunError
+from instil.recipe import Recipe
+from instil.training.telemetry import read_metrics
+
+
+@dataclass(frozen=True, slots=True)
+class RunPaths:
+    """Names in a run folder.
+
+    Attributes:
+        folder: The run folder.
+    """
+
+    folder: Path
+
+    @property
+    def recipe(self) -> Path:
+        """The resolved recipe."""
+        return self.folder / "recipe.yaml"
+
+    @property
+    def environment(self) -> Path:
+        """Versions, device, fingerprints."""
+        return self.folder / "environment.json"
+
+    @property
+    def ledger(self) -> Path:
+        """The account of rows."""
+        return self.folder / "ledger.json"
+
+    @property
+    def metrics(self) -> Path:
+        """One object a step."""
+        return self.folder / "metrics.jsonl"
+
+    @property
+    def samples(self) -> Path:
+        """Answers to fixed prompts, one object each."""
+        return self.folder / "samples.jsonl"
+
+    @property
+    def picture(self) -> Path:
+        """The loss over the steps."""
+        return self.folder / "loss.png"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints."""
+        return self.folder / "checkpoints"
+
+    @property
+    def model(self) -> Path:
+        """The trained model, a plain Hugging Face folder."""
+        return self.folder / "model"
+
+    @property
+    def adapter(self) -> Path:
+        """The trained adapter, where the run trained one."""
+        return self.folder / "adapter"
+
+    @property
+    def results(self) -> Path:
+        """What came out, in numbers."""
+        return self.folder / "results.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run that was trained, or stopped on request.
+
+    Attributes:
+        folder: The run folder.
+        finished: Whether it went to its end; if not, ``--resume`` goes on.
+        results: What `results.json` holds: steps, losses, tokens, seconds, peak memory.
+        signal: The signal that stopped it, or None.
+    """
+
+    folder: Path
+    finished: bool
+    results: Mapping[str, Any]
+    signal: int | None = None
+
+    @property
+    def model_folder(self) -> Path:
+        """The trained model, a plain Hugging Face folder."""
+        return RunPaths(self.folder).model
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Read the run's metrics: one object a step, one an evaluation."""
+        return read_metrics(RunPaths(self.folder).metrics)
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Run:
+        """Open a run folder.
+
+        Raises:
+            RunError: If it is no run folder.
+        """
+        paths = RunPaths(Path(folder))
+        if not paths.recipe.exists():
+            raise RunError(f"{folder}: no run folder (no recipe.yaml in it); name a folder that `instil train` wrote")
+        results = json.loads(paths.results.read_text()) if paths.results.exists() else {}
+        return cls(paths.folder, bool(results), results)
+
+
+def check_output(folder: Path, *, resume: bool) -> bool:
+    """Say whether there is a run to go on with.
+
+    Args:
+        folder: The run folder.
+        resume: Whether going on was asked for.
+
+    Raises:
+        RunError: If the folder holds something and going on was not asked for, or holds no run.
+    """
+    if folder.is_file():
+        raise RunError(f"{folder}: a file of that name exists; expected a new folder; set output")
+    names = {path.name for path in folder.iterdir()} - {".lock"} if folder.exists() else set()
+    if not names:
+        return False
+    if not resume:
+        raise RunError(f"{folder}: the run folder exists; go on with --resume, set output, or remove it")
+    if "recipe.yaml" in names:
+        return True
+    left_over = {name for name in names if name.startswith(".tmp-")}
+    if names - left_over - {"checkpoints"}:
+        raise RunError(f"{folder}: it is no run folder (no recipe.yaml in it); set another output")
+    return False
+
+
+FREE = ("parallel", "checkpoint", "tracking", "threads", "evaluate", "output", "device")
+FREE_TRAINING = ("micro_batch_tokens", "gradient_checkpointing", "compile", "on_nonfinite", "deterministic")
+
+
+def resumed_recipe(given: Recipe, saved: Recipe, *, folder: Path) -> Recipe:
+    """Give the recipe that a resumed run goes on with: the saved one, with the settings that may change taken from the given.
+
+    Settings that decide the result must be the saved ones, as far as the given recipe names them.
+
+    Raises:
+        RunError: If one differs; the message names it.
+    """
+    now, before = given.model_dump(mode="json"), saved.model_dump(mode="json")
+    changes: dict[str, Any] = {}
+    for key in _keys(given.model_dump(exclude_unset=True)):
+        free = key[0] in FREE or (key[0] == "training" and key[-1] in FREE_TRAINING)
+        value, old = _at(now, key), _at(before, key)
+        if free:
+            _put(changes, key, value)
+        elif value != old and value not in (None, "auto"):
+            name = ".".join(key)
+            raise RunError(
+                f"{folder}: {name} is {value!r}, but the run was started with {old!r}; a resumed run must keep it; "
+                f"take the change back, or start another run from {folder} with model.name"
+            )
+    return saved.override(changes) if changes else saved
+
+
+def _keys(values: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Name the settings that were set: group and name, or the name alone where there is no group."""
+    return [
+        key
+        for group, value in values.items()
+        for key in ([(group, name) for name in value] if isinstance(value, Mapping) else [(group,)])
+    ]
+
+
+def _at(values: Any, key: tuple[str, ...]) -> Any:
+    for part in key:
+        values = values[part]
+    return values
+
+
+def _put(values: dict[str, Any], key: tuple[str, ...], value: Any) -> None:
+    for part in key[:-1]:
+        values = values.setdefault(part, {})
+    values[key[-1]] = value

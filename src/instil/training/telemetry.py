@@ -1,0 +1,207 @@
+"""What a run writes while it goes on: metrics, the loss picture, a live line.
+
+`metrics.jsonl` gets one object a step and one an evaluation; everything that later shows or compares runs reads only that.
+Questionable on purpose: no logging framework. On a terminal one line with a bar is renewed; in a log a plain line comes every
+few seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO
+
+from instil.training.files import ASIDE, sync_file, write_text_atomic
+
+PLAIN_LINE_EVERY = 5.0
+
+
+class Metrics:
+    """The run's `metrics.jsonl`, one JSON object a line, in the order of the steps."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: TextIO = path.open("a", encoding="utf-8")
+
+    def add(self, line: Mapping[str, Any]) -> None:
+        """Append a line; it is with the operating system when this returns."""
+        self._file.write(json.dumps(line, ensure_ascii=False, allow_nan=True) + "\n")
+        self._file.flush()
+
+    def sync(self) -> None:
+        """Wait until all lines are on the disk."""
+        sync_file(self._path)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Read a run's metrics; a last line that a crash cut short is left out.
+
+    Args:
+        path: The `metrics.jsonl`; a missing file gives no lines.
+    """
+    lines: list[dict[str, Any]] = []
+    if path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                lines.append(json.loads(line))
+            except ValueError:
+                break
+    return lines
+
+
+def rewind_lines(path: Path, *, step: int) -> None:
+    """Remove the lines of later steps, and a last one that was cut short, so that a resumed run writes each step once."""
+    if path.exists():
+        kept = [line for line in read_metrics(path) if line["step"] <= step]
+        write_text_atomic(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
+
+
+def draw_loss(metrics: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draw training and held-out loss over the steps into a PNG, in one move."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), dpi=110, layout="constrained")
+    axes = figure.subplots()
+    trained = [(line["step"], line["loss"]) for line in metrics if line.get("loss") is not None]
+    heldout = [(line["step"], line["heldout_loss"]) for line in metrics if line.get("heldout_loss") is not None]
+    if trained:
+        axes.plot(*zip(*trained, strict=True), linewidth=0.6, alpha=0.35, color="tab:blue")
+        axes.plot(*zip(*_smooth(trained), strict=True), linewidth=1.6, color="tab:blue", label="training")
+    if heldout:
+        axes.plot(*zip(*heldout, strict=True), marker="o", markersize=3, color="tab:orange", label="held-out")
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss")
+    axes.grid(alpha=0.25)
+    if trained or heldout:
+        axes.legend()
+    aside = path.with_name(f"{ASIDE}{path.name}")
+    figure.savefig(aside, format="png")
+    os.replace(aside, path)
+
+
+def _smooth(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
+    """Average each point with the few before it."""
+    width = max(1, len(points) // 50)
+    values = [value for _, value in points]
+    return [
+        (step, sum(values[max(0, place - width + 1) : place + 1]) / len(values[max(0, place - width + 1) : place + 1]))
+        for place, (step, _) in enumerate(points)
+    ]
+
+
+class LiveLine:
+    """One line that says how the run goes: a bar on a terminal, a plain line now and then in a log."""
+
+    def __init__(self, *, num_steps: int, done: int, quiet: bool = False) -> None:
+        self._num_steps = num_steps
+        self._first = done
+        self._start = time.monotonic()
+        self._last_plain = 0.0
+        self._heldout = ""
+        self._quiet = quiet
+        self._bar: Any = None
+        if not quiet and sys.stdout.isatty():
+            self._bar, self._task = _make_bar(num_steps, done)
+
+    def __enter__(self) -> LiveLine:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def step(self, line: Mapping[str, Any]) -> None:
+        """Show a step's metrics line."""
+        if self._quiet:
+            return
+        step = line["step"]
+        speed = line["tokens"] / max(1e-9, line["seconds"]["total"])
+        text = (
+            f"loss {line['loss']:.4f}{self._heldout}  lr {line['learning_rate']:.2e}  {speed:,.0f} tokens/s  "
+            f"{line['memory_mb']:,.0f} MB"
+        )
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step, text=text)
+            return
+        now = time.monotonic()
+        if now - self._last_plain >= PLAIN_LINE_EVERY or step == self._num_steps or step == self._first + 1:
+            self._last_plain = now
+            left = (now - self._start) / (step - self._first) * (self._num_steps - step)
+            print(f"step {step}/{self._num_steps}  {text}  {_minutes(left)} left", flush=True)
+
+    def heldout(self, loss: float) -> None:
+        """Show the latest held-out loss from now on."""
+        self._heldout = f"  held-out {loss:.4f}"
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar."""
+        if self._quiet:
+            return
+        if self._bar is not None:
+            self._bar.console.print(text, markup=False, highlight=False)
+        else:
+            print(text, flush=True)
+
+
+def _make_bar(num_steps: int, done: int) -> tuple[Any, Any]:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    bar = Progress(
+        TextColumn("training"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[text]}", markup=False),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+    )
+    return bar, bar.add_task("training", total=num_steps, completed=done, text="")
+
+
+def _minutes(seconds: float) -> str:
+    """Say a duration in words.
+
+    Example:
+        >>> _minutes(42), _minutes(3900)
+        ('42s', '1h05m')
+    """
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds}s"
+    if seconds < 3600:
+        return f"{seconds // 60}m{seconds % 60:02d}s"
+    return f"{seconds // 3600}h{seconds % 3600 // 60:02d}m"
+
+
+def memory_mb() -> float:
+    """Give the memory in use: of this process, or on the GPU where there is one."""
+    import torch
+
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        return torch.cuda.max_memory_reserved() / 2**20
+    import psutil
+
+    return float(psutil.Process().memory_info().rss) / 2**20
+
+
+def peak_rss_mb() -> float:
+    """Give the largest resident size that this process has had, in MB."""
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)

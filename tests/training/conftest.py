@@ -1,0 +1,56 @@
+"""Fixtures shared by the tests of training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from tests.training.tiny import CPU, LearnerMaker, invented_examples, tiny_llama
+
+from instil.conversation import Example
+from instil.data.prepared import ExampleStore
+from instil.model.loss import TokenLoss
+from instil.training.optimizer import build_optimizers, tensor_kinds
+from instil.training.precision import Weights, choose_precision
+from instil.training.ranks import Ranks
+from instil.training.step import Learner
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def make_learner() -> LearnerMaker:
+    def make(
+        examples: list[Example],
+        *,
+        precision: str = "fp32",
+        optimizer: str = "adamw",
+        lr: float = 1e-2,
+        weight_decay: float = 0.1,
+        dropout: float = 0.0,
+        neftune_alpha: float | None = None,
+        one_by_one: bool = False,
+        change: Callable[[torch.nn.Module], torch.nn.Module] = lambda model: model,
+    ) -> Learner:
+        model = change(tiny_llama(dropout=dropout)).train()
+        chosen = choose_precision(precision, CPU)
+        weights = Weights(model, chosen)
+        kinds = tensor_kinds(model)
+        optimizers = build_optimizers(weights.by_name, kinds, name=optimizer, lr=lr, weight_decay=weight_decay)
+        loss = TokenLoss(model, neftune_alpha=neftune_alpha).train()
+        store = ExampleStore.from_examples(examples)
+        return Learner(loss, weights, optimizers, store, Ranks(0, 1, CPU), scaled=chosen.scaled, one_by_one=one_by_one)
+
+    return make
+
+
+@pytest.fixture
+def examples() -> list[Example]:
+    return invented_examples(11)
