@@ -1,0 +1,170 @@
+"""What the doctor found: a finding has a kind, a place, what was seen, and every kind has a remedy.
+
+Questionable on purpose: counts are exact, but only the first findings of a kind are kept with their places, so that a file
+with a million faults costs no more memory than one with a thousand; what is not kept is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from instil.conversation import Place
+
+Severity = Literal["error", "warning", "note"]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of finding.
+
+    Attributes:
+        name: Its word, in JSON and in filters.
+        title: What it is, for people.
+        severity: ``error``: the row is not trained; ``warning``: it trains something that was hardly meant; ``note``: know it.
+        remedy: What to do about it.
+        repaired: Whether ``--fix`` mends it.
+    """
+
+    name: str
+    title: str
+    severity: Severity
+    remedy: str
+    repaired: bool = False
+
+
+KINDS: Mapping[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        Kind("misspelt_key", "misspelt key", "error", "rename the key", repaired=True),
+        Kind("unknown_role", "unknown role", "error", "use system, user, assistant or tool", repaired=True),
+        Kind("unreadable", "row cannot be read", "error", "mend or remove the row; --fix leaves it out", repaired=True),
+        Kind(
+            "refused", "refused by the template or the encoder", "error", "do what the reason says, or remove the row"
+        ),
+        Kind("no_answer", "no assistant turn", "error", "remove the row: nothing in it can be trained", repaired=True),
+        Kind("empty_answer", "empty answer", "warning", "remove it: it trains the model to say nothing", repaired=True),
+        Kind(
+            "over_limit",
+            "longer than the limit",
+            "warning",
+            "raise data.max_tokens, or choose data.too_long: keep_last_turns",
+        ),
+        Kind(
+            "cut_answer", "answer looks cut off", "warning", "generate it again with a higher limit, or remove the row"
+        ),
+        Kind(
+            "missing_stop",
+            "stop token not trained",
+            "warning",
+            "choose a template that ends the turn, or a limit that does not cut the answer",
+        ),
+        Kind(
+            "typed_stop",
+            "stop token typed in an answer",
+            "warning",
+            "remove it from the text: the template prints the real one",
+            repaired=True,
+        ),
+        Kind(
+            "control_tokens",
+            "control tokens typed in the text",
+            "note",
+            "nothing to do: they are trained as ordinary text",
+        ),
+        Kind("role_order", "roles out of order", "warning", "put the turns in order, or check how the file was made"),
+        Kind(
+            "unused_reasoning",
+            "reasoning that the template leaves out",
+            "warning",
+            "use a template that prints reasoning",
+        ),
+        Kind("duplicate", "exact duplicate", "warning", "remove it, or set data.deduplicate: true", repaired=True),
+        Kind("near_duplicate", "near-duplicate", "note", "keep one of them, unless the repetition is wanted"),
+        Kind(
+            "repeated_answer",
+            "same answer to many questions",
+            "warning",
+            "check that the answers were joined to the right rows",
+        ),
+        Kind("loop", "text repeats itself", "warning", "remove the row: it trains the model to loop"),
+        Kind(
+            "token_factor",
+            "tokens multiplied by rewritten history",
+            "warning",
+            "set data.history_rewritten: last_turn to train only the last group of turns",
+        ),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was found in one row.
+
+    Attributes:
+        kind: A name in `KINDS`.
+        place: The row; None for what concerns the whole data.
+        seen: What was found there, in words.
+    """
+
+    kind: str
+    place: Place | None
+    seen: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the finding as JSON holds it, with its remedy."""
+        kind = KINDS[self.kind]
+        return {
+            "kind": self.kind,
+            "severity": kind.severity,
+            "place": None if self.place is None else str(self.place),
+            "seen": self.seen,
+            "remedy": kind.remedy,
+        }
+
+
+class Findings:
+    """Collects findings; exact counts, and the first `keep` of each kind.
+
+    Example:
+        >>> findings = Findings(keep=1)
+        >>> findings.add(Finding("loop", None, "a")); findings.add(Finding("loop", None, "b"))
+        >>> findings.counts, [finding.seen for finding in findings]
+        ({'loop': 2}, ['a'])
+    """
+
+    def __init__(self, *, keep: int = 1000) -> None:
+        self._keep = keep
+        self._counts: dict[str, int] = {}
+        self._kept: dict[str, list[Finding]] = {}
+
+    def add(self, finding: Finding) -> None:
+        """Count a finding, and keep it if there is room.
+
+        Raises:
+            KeyError: If its kind is not in `KINDS`.
+        """
+        if finding.kind not in KINDS:
+            raise KeyError(finding.kind)
+        self._counts[finding.kind] = self._counts.get(finding.kind, 0) + 1
+        kept = self._kept.setdefault(finding.kind, [])
+        if len(kept) < self._keep:
+            kept.append(finding)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many of each kind, in the order of `KINDS`."""
+        return {name: self._counts[name] for name in KINDS if name in self._counts}
+
+    def of_kind(self, name: str) -> list[Finding]:
+        """Give the kept findings of one kind."""
+        return list(self._kept.get(name, ()))
+
+    def __iter__(self) -> Iterator[Finding]:
+        for name in KINDS:
+            yield from self._kept.get(name, ())
+
+    def __len__(self) -> int:
+        return sum(self._counts.values())

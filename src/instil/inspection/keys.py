@@ -1,0 +1,142 @@
+"""The keys and role names that the formats know, and which unknown one was probably meant for which.
+
+A key is called misspelt only if it is no known key, is close to one, and that one is absent beside it: then a reader either
+refuses the row or, worse, silently reads it without. Columns of a person's own stay columns of their own.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from instil.conversation import Role
+from instil.data.formats.sharegpt import ROLES as SHAREGPT_ROLES
+from instil.data.messages import ROLE_NAMES
+
+ROW_KEYS = (
+    "messages",
+    "conversations",
+    "tools",
+    "instruction",
+    "input",
+    "output",
+    "history",
+    "prompt",
+    "completion",
+    "question",
+    "answer",
+    "chosen",
+    "rejected",
+    "system",
+    "text",
+    "template_variables",
+)
+MESSAGE_KEYS = ("role", "content", "tool_calls", "tool_call_id", "reasoning_content", "weight")
+TURN_KEYS = ("from", "value")
+_RIGHT_AS_THEY_ARE = frozenset(
+    {
+        *ROW_KEYS,
+        *MESSAGE_KEYS,
+        *TURN_KEYS,
+        *("conversation", "functions", "function_call", "response", "responses", "instructions", "prompts", "outputs"),
+        *(
+            "content_type",
+            "contents",
+            "context",
+            "texts",
+            "inputs",
+            "values",
+            "form",
+            "weights",
+            "reasoning",
+            "thinking",
+        ),
+        *("name", "loss", "loss_weight", "chat_template_kwargs", "enable_thinking", "documents", "plain", "dialog"),
+        *("question_id", "answer_id", "answers", "questions", "prompt_id", "system_prompt", "tool", "test", "dialogue"),
+    }
+)
+_OFTEN_MEANT = {
+    "outputs": "output",
+    "inputs": "input",
+    "instructions": "instruction",
+    "prompts": "prompt",
+    "contents": "content",
+    "values": "value",
+    "form": "from",
+    "message": "messages",
+    "tool_call": "tool_calls",
+}
+"""Words of their own, which are misspelt only where the key that they stand for is needed and missing."""
+_NEEDED_WITH = {
+    "output": ("instruction",),
+    "instruction": ("output",),
+    "completion": ("prompt",),
+    "prompt": ("completion",),
+    "content": ("role",),
+    "role": ("content",),
+    "value": ("from",),
+    "from": ("value",),
+    "answer": ("question",),
+    "question": ("answer",),
+}
+_ROLE_WORDS: Mapping[str, Role] = {
+    **SHAREGPT_ROLES,
+    **ROLE_NAMES,
+    "ai": "assistant",
+    "customer": "user",
+    "agent": "assistant",
+}
+
+
+def misspelt_keys(given: Mapping[str, Any], known: Iterable[str]) -> dict[str, str]:
+    """Find the keys of a mapping that were probably meant for a known one.
+
+    Args:
+        given: A row, or one of its messages.
+        known: The keys that may be meant there.
+
+    Returns:
+        Misspelt key to the right one; never two keys to the same one, and never one that is there already.
+
+    Example:
+        >>> misspelt_keys({"role": "user", "contnet": "Hi", "topic": "x"}, MESSAGE_KEYS)
+        {'contnet': 'content'}
+    """
+    missing = [key for key in known if key not in given]
+    found: dict[str, str] = {}
+    for key in given:
+        meant = _meant(key, missing, given)
+        if meant is not None and meant not in found.values():
+            found[key] = meant
+    return found
+
+
+def _meant(key: Any, missing: list[str], given: Mapping[str, Any]) -> str | None:
+    if not isinstance(key, str) or not missing:
+        return None
+    often = _OFTEN_MEANT.get(key.strip().lower())
+    if often in missing and (often not in _NEEDED_WITH or any(other in given for other in _NEEDED_WITH[often])):
+        return often if often not in ("tool_calls", "messages") or isinstance(given[key], list) else None
+    if key in _RIGHT_AS_THEY_ARE:
+        return None
+    if key.strip().lower() in missing:
+        return key.strip().lower()
+    close = difflib.get_close_matches(key.lower(), missing, n=1, cutoff=0.75)
+    return close[0] if close and abs(len(close[0]) - len(key)) <= 2 and key[:1].lower() == close[0][:1] else None
+
+
+def meant_role(given: Any) -> Role | None:
+    """Give the role that an unknown role name was meant for, or None where that is not certain.
+
+    Example:
+        >>> meant_role("Human "), meant_role("asistant"), meant_role("narrator")
+        ('user', 'assistant', None)
+    """
+    if not isinstance(given, str):
+        return None
+    word = given.strip().lower()
+    if word in _ROLE_WORDS:
+        return _ROLE_WORDS[word]
+    close = difflib.get_close_matches(word, _ROLE_WORDS, n=1, cutoff=0.8)
+    return _ROLE_WORDS[close[0]] if close else None

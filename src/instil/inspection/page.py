@@ -1,0 +1,163 @@
+"""The mask page: one HTML file that carries its own data, style and script, and asks the network for nothing.
+
+The rows go in as JSON that holds every distinct token once; the page draws one row at a time from it, so that thousands of rows stay
+usable. Questionable on purpose: a content-security policy with the hashes of exactly this style and script stands in the page, so
+that even text that found a way out of the JSON could not run; and the script writes text nodes only.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+from instil import __version__
+from instil.inspection.findings import KINDS
+from instil.inspection.rows import ShownExample, ShownRow, blocks_of
+
+
+@dataclass(frozen=True, slots=True)
+class PageText:
+    """What the page says besides its rows.
+
+    Attributes:
+        title: Heading.
+        facts: Short facts under it: model, template, stop token, how many rows are shown.
+        ledger: Lines of the ledger.
+        formats: What each file was seen to be.
+        proof_passed: Whether the template's proof passed.
+        proof: What it said.
+        charts: Title and (label, count) bars of each histogram.
+        counts: How many findings of each kind the whole data has.
+    """
+
+    title: str
+    facts: Sequence[str] = ()
+    ledger: Sequence[str] = ()
+    formats: Sequence[str] = ()
+    proof_passed: bool = True
+    proof: Sequence[str] = ()
+    charts: Sequence[tuple[str, Sequence[tuple[str, int]]]] = ()
+    counts: Mapping[str, int] | None = None
+
+
+def build_page(rows: Iterable[ShownRow], text: PageText) -> str:
+    """Give the whole page.
+
+    Args:
+        rows: The rows to show; they are packed one by one and not kept.
+        text: What stands around them.
+    """
+    style, script, frame = (_part(name) for name in ("mask.css", "mask.js", "mask.html"))
+    policy = (
+        f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    holes = {
+        "policy": html.escape(policy, quote=False),
+        "version": html.escape(__version__),
+        "title": html.escape(f"{text.title} – what is trained"),
+        "style": style,
+        "script": script,
+        "data": as_script_json(_data(rows, text)),
+    }
+    before, *parts = frame.split("{{")
+    page = [before]
+    for part in parts:  # one pass, so that braces in the data are left alone
+        name, _, after = part.partition("}}")
+        page += [holes[name], after]
+    return "".join(page)
+
+
+def as_script_json(value: Any) -> str:
+    r"""Give JSON that may stand inside a script element: nothing in it can end the element or open a comment.
+
+    Example:
+        >>> as_script_json({"text": "</script><!--&"})
+        '{"text":"\\u003c/script\\u003e\\u003c!--\\u0026"}'
+    """
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    # half a surrogate pair cannot be written as UTF-8; as an escape it can
+    return "".join(f"\\u{ord(c):04x}" if "\ud800" <= c <= "\udfff" else c for c in text) if _has_half(text) else text
+
+
+def _has_half(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def _data(rows: Iterable[ShownRow], text: PageText) -> dict[str, Any]:
+    counts = text.counts or {}
+    kinds = [name for name in KINDS if counts.get(name)]
+    pack = _Packer(kinds)
+    packed = [pack.row(row) for row in rows]
+    return {
+        "title": text.title,
+        "facts": list(text.facts),
+        "ledger": list(text.ledger),
+        "formats": list(text.formats),
+        "proof": {"passed": text.proof_passed, "lines": list(text.proof)},
+        "charts": [{"title": title, "bins": [list(each) for each in bins]} for title, bins in text.charts],
+        "kinds": [
+            {
+                "name": name,
+                "title": KINDS[name].title,
+                "severity": KINDS[name].severity,
+                "remedy": KINDS[name].remedy,
+                "count": counts[name],
+            }
+            for name in kinds
+        ],
+        "pieces": list(pack.pieces),
+        "fields": list(pack.fields),
+        "rows": packed,
+    }
+
+
+class _Packer:
+    """Writes rows with every distinct (id, text) and field name once, and weights and origins as runs."""
+
+    def __init__(self, kinds: Sequence[str]) -> None:
+        self._kinds = {name: index for index, name in enumerate(kinds)}
+        self.pieces: dict[tuple[int, str], int] = {}
+        self.fields: dict[str, int] = {}
+
+    def row(self, row: ShownRow) -> dict[str, Any]:
+        return {
+            "place": str(row.place),
+            "roles": list(row.roles),
+            "findings": [[self._kinds[each.kind], each.seen] for each in row.findings if each.kind in self._kinds],
+            "examples": [self._example(example, row.roles) for example in row.examples],
+        }
+
+    def _example(self, example: ShownExample, roles: Sequence[str]) -> dict[str, Any]:
+        ids: list[int] = []
+        runs: list[list[Any]] = []
+        for token in example.tokens:
+            ids.append(self.pieces.setdefault((token.id, token.text), len(self.pieces)))
+            field = None if token.field is None else self.fields.setdefault(token.field, len(self.fields))
+            origin = [round(float(token.weight), 6), token.message, field]
+            if runs and runs[-1][1:] == origin:
+                runs[-1][0] += 1
+            else:
+                runs.append([1, *origin])
+        blocks = [list(block) for block in blocks_of(example.tokens, roles)]
+        return {"tokens": ids, "runs": runs, "blocks": blocks, "shortened": example.shortened}
+
+
+def _part(name: str) -> str:
+    return resources.files("instil.inspection").joinpath("page", name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")

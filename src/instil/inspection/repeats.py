@@ -1,0 +1,142 @@
+"""What only all rows together show: one answer to many questions, exact duplicates, answers cut at one length.
+
+Memory is bounded by `max_rows` short digests; what came after that is only compared with what is there, and `num_not_remembered`
+says how many rows that were.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from instil.conversation import Conversation, Place
+from instil.inspection.conversation_checks import answer_text
+from instil.inspection.findings import Finding
+from instil.inspection.visible import shortened
+
+_SHORTEST_ANSWER = 40  # characters: labels and "Yes." are the same for many questions by design
+_FEWEST_REPEATS, _SHARE_OF_REPEATS = 3, 0.005
+_FEWEST_CUT, _SHORTEST_CUT = 3, 200
+_ENDS = tuple(".!?…。！？\"'”’)]}`>*|:;»」』")
+
+
+def digest(text: str) -> bytes:
+    """Give 12 bytes that stand for a text."""
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).digest()
+
+
+def content_digest(conversation: Conversation) -> bytes:
+    """Give 12 bytes that two conversations share only if every word that is rendered is the same."""
+    parts = [
+        [
+            message.role,
+            message.content,
+            message.reasoning,
+            [[call.name, call.arguments] for call in message.tool_calls],
+            message.name,
+        ]
+        for message in conversation.messages
+    ]
+    whole = [parts, conversation.tools, conversation.variables, conversation.plain]
+    return digest(json.dumps(whole, ensure_ascii=False, default=_as_json))
+
+
+def _as_json(value: object) -> object:
+    return dict(value) if hasattr(value, "keys") else str(value)  # type: ignore[call-overload]
+
+
+@dataclass(slots=True)
+class _Answer:
+    first: Place
+    sample: str
+    questions: set[bytes] = field(default_factory=set)
+    count: int = 0
+
+
+class Repeats:
+    """Watches every conversation, and says at the end which answers repeat.
+
+    Args:
+        max_rows: Rows whose digests are remembered.
+    """
+
+    def __init__(self, *, max_rows: int = 500_000) -> None:
+        self._max_rows = max_rows
+        self._seen: dict[bytes, Place] = {}
+        self._once: dict[bytes, tuple[Place, bytes]] = {}
+        self._answers: dict[bytes, _Answer] = {}
+        self._lengths: dict[int, list[tuple[Place, int, str]]] = {}
+        self._counts_by_length: dict[int, int] = {}
+        self.num_rows = 0
+        self.num_not_remembered = 0
+
+    def add(self, conversation: Conversation, place: Place) -> Place | None:
+        """Watch a conversation; gives the place of an earlier one with the very same content, or None."""
+        self.num_rows += 1
+        if not conversation.plain:
+            self._watch_answers(conversation, place)
+        key = content_digest(conversation)
+        earlier = self._seen.get(key)
+        if earlier is None:
+            if len(self._seen) < self._max_rows:
+                self._seen[key] = place
+            else:
+                self.num_not_remembered += 1
+        return earlier
+
+    def _watch_answers(self, conversation: Conversation, place: Place) -> None:
+        asked = ""
+        for number, message in enumerate(conversation.messages, start=1):
+            text = answer_text(message)
+            if message.role != "assistant":
+                asked = text
+                continue
+            if len(text) >= _SHORTEST_CUT and not text.rstrip().endswith(_ENDS):
+                self._watch_length(text, place, number)
+            if len(text) >= _SHORTEST_ANSWER:
+                self._watch_answer(digest(" ".join(text.split()).lower()), digest(asked), text, place)
+
+    def _watch_length(self, text: str, place: Place, number: int) -> None:
+        kept = self._lengths.setdefault(len(text), [])
+        self._counts_by_length[len(text)] = self._counts_by_length.get(len(text), 0) + 1
+        if len(kept) < 100:
+            kept.append((place, number, text[-60:]))
+        if len(self._lengths) > 4096:  # only the longest can be a limit
+            for length in sorted(self._lengths)[:2048]:
+                del self._lengths[length]
+
+    def _watch_answer(self, key: bytes, question: bytes, text: str, place: Place) -> None:
+        answer = self._answers.get(key)
+        if answer is None:
+            once = self._once.get(key)
+            if once is None:
+                if len(self._once) < self._max_rows:
+                    self._once[key] = (place, question)
+                return
+            answer = self._answers[key] = _Answer(once[0], shortened(text, 80), {once[1]}, 1)
+        answer.count += 1
+        if len(answer.questions) < 1000:
+            answer.questions.add(question)
+
+    def findings(self) -> Iterator[Finding]:
+        """Give what all rows together showed."""
+        least = max(_FEWEST_REPEATS, _SHARE_OF_REPEATS * self.num_rows)
+        often = [answer for answer in self._answers.values() if len(answer.questions) >= least]
+        for answer in sorted(often, key=lambda each: -each.count):
+            seen = f"given {answer.count} times, to {len(answer.questions)} different questions: {answer.sample}"
+            yield Finding("repeated_answer", answer.first, seen)
+        yield from self._cut_at_one_length()
+
+    def _cut_at_one_length(self) -> Iterator[Finding]:
+        """Find unfinished answers that all end at the same, greatest length: the data was cut there before it came here."""
+        if not self._lengths:
+            return
+        longest = max(self._lengths)
+        count = self._counts_by_length[longest]
+        if count < _FEWEST_CUT:
+            return
+        for place, number, end in self._lengths[longest]:
+            seen = f"message {number} ends at {longest:,} characters, as {count} unfinished answers do: …{shortened(end, 60)}"
+            yield Finding("cut_answer", place, seen)
