@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from instil.conversation import Example
+from instil.training.micro_batch import cut_step, lay_flat, trained_weight
+
+
+@given(
+    lengths=st.lists(st.integers(1, 50), min_size=1, max_size=30),
+    limit=st.integers(1, 120),
+    num_ranks=st.integers(1, 4),
+    one_by_one=st.booleans(),
+)
+def test_every_example_is_cut_exactly_once(lengths: list[int], limit: int, num_ranks: int, one_by_one: bool):
+    indices = [100 + place for place in range(len(lengths))]
+    shares = cut_step(indices, lengths, micro_batch_tokens=limit, num_ranks=num_ranks, one_by_one=one_by_one)
+    assert len(shares) == num_ranks
+    assert len({len(share) for share in shares}) == 1
+    assert sorted(n for share in shares for bins in share for n in bins) == indices
+    for share in shares:
+        for numbers in share:
+            tokens = sum(lengths[n - 100] for n in numbers)
+            assert tokens <= limit or len(numbers) == 1
+            assert not one_by_one or len(numbers) <= 1
+
+
+def test_ranks_get_equal_loads():
+    shares = cut_step(range(8), [10] * 8, micro_batch_tokens=1000, num_ranks=2)
+    assert [len(share[0]) for share in shares] == [4, 4]
+
+
+def test_fewer_examples_than_ranks_leaves_empty_micro_batches():
+    assert cut_step([5], [10], micro_batch_tokens=100, num_ranks=3) == [[(5,)], [()], [()]]
+
+
+def test_flat_layout_shifts_weights_once_and_never_across_examples():
+    batch = lay_flat([Example([1, 2, 3], [0, 1, 1]), Example([4, 5], [0, 1])], numbers=[7, 9])
+    #                                      1  2  3  4  5
+    assert batch.input_ids.tolist() ==    [1, 2, 3, 4, 5]  # fmt: skip
+    assert batch.position_ids.tolist() == [0, 1, 2, 0, 1]
+    assert batch.weights.tolist() ==      [1, 1, 0, 1, 0]  # fmt: skip
+    assert [t for t, w in zip(batch.targets.tolist(), batch.weights.tolist(), strict=True) if w] == [2, 3, 5]
+    assert (batch.lengths, batch.examples, batch.num_tokens, batch.num_trained) == ((3, 2), (7, 9), 5, 3)
+
+
+def test_an_empty_micro_batch_is_one_token_of_weight_zero():
+    batch = lay_flat([], numbers=[])
+    assert (batch.lengths, batch.weights.tolist(), batch.num_tokens, batch.num_trained) == ((1,), [0.0], 0, 0)
+    assert batch.input_ids.dtype == torch.int64
+
+
+@pytest.mark.parametrize(("weights", "total"), [([5.0, 1.0, 0.5], 1.5), ([0.0], 0.0)])
+def test_the_first_token_counts_for_nothing(weights: list[float], total: float):
+    assert trained_weight(Example(list(range(len(weights))), weights)) == total

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from tests.training.tiny import tiny_llama
+
+from instil.errors import RecipeError
+from instil.training.optimizer import build_optimizers, read_state, tensor_kinds, write_state
+
+
+def parts(optimizer: str) -> tuple[dict[str, torch.Tensor], list[torch.optim.Optimizer]]:
+    model = tiny_llama()
+    weights = dict(model.named_parameters())
+    return weights, build_optimizers(weights, tensor_kinds(model), name=optimizer, lr=1e-2, weight_decay=0.5)
+
+
+def test_norms_biases_and_embeddings_are_not_decayed():
+    weights, (optimizer,) = parts("adamw")
+    decays = {id(weight): group["weight_decay"] for group in optimizer.param_groups for weight in group["params"]}
+    assert len(decays) == len(weights)
+    for name, weight in weights.items():
+        assert decays[id(weight)] == (0.0 if "norm" in name or "embed" in name else 0.5), name
+
+
+def test_muon_moves_the_matrices_inside_and_adamw_the_rest():
+    weights, (muon, adamw) = parts("muon")
+    moved = {id(weight) for group in muon.param_groups for weight in group["params"]}
+    inside = {name for name, weight in weights.items() if id(weight) in moved}
+    assert inside == {name for name in weights if "proj" in name}
+    assert sum(len(group["params"]) for group in adamw.param_groups) == len(weights) - len(inside)
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon", "adafactor"])
+def test_state_taken_apart_and_put_back_moves_weights_to_the_same_bits(name: str):
+    torch.manual_seed(0)
+    (one, first), (other, second) = parts(name), parts(name)
+    gradients = {key: torch.randn_like(weight) for key, weight in one.items()}
+
+    def step(weights: dict[str, torch.Tensor], optimizers: list[torch.optim.Optimizer], sign: float) -> None:
+        for key, weight in weights.items():
+            weight.grad = gradients[key] * sign
+        for optimizer in optimizers:
+            optimizer.step()
+
+    step(one, first, 1.0)
+    tensors, numbers = read_state(first, one)
+    tensors = {key: tensor.clone() for key, tensor in tensors.items()}
+    with torch.no_grad():
+        for key, weight in other.items():
+            weight.copy_(one[key])
+    write_state(second, other, tensors=tensors, numbers=numbers)
+    step(one, first, -0.5)
+    step(other, second, -0.5)
+    assert tensors
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_nothing_to_train_is_an_error():
+    with pytest.raises(RecipeError, match="no parameter is left to train"):
+        build_optimizers({}, {}, lr=1.0)
