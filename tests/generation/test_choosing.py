@@ -10,7 +10,8 @@ from transformers.generation.logits_process import (
 )
 
 from instil.errors import GenerationError
-from instil.generation.choosing import Draws, SamplingSettings, choose
+from instil.generation.choosing import Draws, choose
+from instil.generation.settings import SamplingSettings
 
 CASES = [
     SamplingSettings(temperature=0.7),

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 
 from instil.errors import GenerationError
+from instil.model import attention
+from instil.model.loading import set_attention
 
 
 def context_limit(model: torch.nn.Module) -> int | None:
@@ -37,16 +39,15 @@ def answering(model: torch.nn.Module) -> Iterator[None]:
         raise GenerationError(
             f"{config.model_type}: an encoder-decoder model; allowed are decoder-only models; choose another model"
         )
-    whole: Any = model
-    was_training, attention = model.training, getattr(config, "_attn_implementation", None)
+    was_training, trains = model.training, getattr(config, "_attn_implementation", None) == attention.NAME
     model.eval()
-    if attention == "instil":
-        whole.set_attn_implementation("sdpa")
+    if trains:
+        set_attention(model, "generation")
     try:
         yield
     finally:
-        if attention == "instil":
-            whole.set_attn_implementation(attention)
+        if trains:
+            set_attention(model, "training")
         model.train(was_training)
 
 

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from instil.errors import GenerationError
-from instil.generation.choosing import Draws, SamplingSettings, choose, new_seed, penalise_repeats
+from instil.generation.choosing import Draws, choose, new_seed, penalise_repeats
 from instil.generation.decoding import Decoder, answering, context_limit
+from instil.generation.settings import SamplingSettings
 from instil.generation.text_stream import Decode, TextStream
 
 __all__ = ["Decode", "FinishReason", "Generated", "SamplingSettings", "Stream", "generate_batch", "stream"]

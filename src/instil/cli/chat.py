@@ -1,0 +1,46 @@
+"""``instil chat``: talk to a model in the terminal.
+
+With a keyboard there is line editing and colour; with piped input each line is a turn and the output is plain, which is how the
+tests drive it.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from instil.generation.settings import GREEDY, LOADING, LoadSettings, SamplingSettings
+
+
+def chat(
+    model: str,
+    *,
+    against: str | None = None,
+    system: str | None = None,
+    tools: Path | None = None,
+    sampling: Annotated[SamplingSettings, Parameter(name="*")] = GREEDY,
+    loading: Annotated[LoadSettings, Parameter(name="*")] = LOADING,
+) -> None:
+    """Talk to a model. /help in the chat lists the commands.
+
+    Args:
+        model: Run, model folder, adapter folder, Hub id or `demo`.
+        against: A second model, which answers the same beside it, with the same seed.
+        system: System text to begin with.
+        tools: JSON file with a list of tool definitions for the template.
+        sampling: How the next token is chosen.
+        loading: How the models are loaded.
+    """
+    from instil.generation.engine import Engine
+    from instil.generation.session import Session
+    from instil.generation.terminal import Terminal, read_tools_file
+
+    given = read_tools_file(tools) if tools else ()
+    names = [model] if against is None else [model, against]
+    sessions = [
+        Session(engine=Engine.load(name, loading), settings=sampling, system=system, tools=given) for name in names
+    ]
+    Terminal(sessions, keyboard=sys.stdin.isatty(), coloured=sys.stdout.isatty()).run()

@@ -1,0 +1,61 @@
+"""``instil generate``: a file of prompts in, a file of answers out."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from instil.generation.settings import GREEDY, LOADING, LoadSettings, SamplingSettings
+
+
+def generate(
+    model: str,
+    *,
+    prompts: str,
+    out: Path,
+    turns: Literal["last", "every"] = "last",
+    limit: int | None = None,
+    sampling: Annotated[SamplingSettings, Parameter(name="*")] = GREEDY,
+    loading: Annotated[LoadSettings, Parameter(name="*")] = LOADING,
+) -> None:
+    """Answer a file of prompts, greedily unless told otherwise.
+
+    One JSON line an answer: prompt, prediction, reference, finish_reason, tokens, seed. The same call again goes on where it
+    was stopped; answers in the file are kept.
+
+    Args:
+        model: Run, model folder, adapter folder, Hub id or `demo`.
+        prompts: File, folder, glob, `-` or Hub id, in any format that training reads; rows that only ask will do.
+        out: JSONL file for the answers.
+        turns: Ask each conversation's last assistant turn, or every one of them.
+        limit: At most this many prompts.
+        sampling: How the next token is chosen.
+        loading: How the model is loaded.
+    """
+    from instil.generation.prompts import read_prompts
+
+    if sampling.seed is None:
+        sampling = replace(sampling, seed=0)
+    asked = read_prompts(prompts, turns=turns, limit=limit)
+
+    from instil.generation.answers_file import answer_file
+    from instil.generation.engine import Engine
+
+    engine = Engine.load(model, loading)
+    if engine.chat is None:
+        print(f"{model} has no chat template: it continues plain text, to the first line break", file=sys.stderr)
+    total = len(asked) * sampling.num_answers
+    shown = sys.stderr.isatty()
+
+    def show(done: int) -> None:
+        if shown:
+            print(f"\r{done} of {total} answers", end="", file=sys.stderr, flush=True)
+
+    kept = answer_file(engine, asked, out=out, settings=sampling, on_answer=show)
+    ended = "\n" if shown else ""
+    already = f" ({kept} were there already)" if kept else ""
+    print(f"{ended}{total} answers to {len(asked)} prompts in {out}{already}", file=sys.stderr)

@@ -1,0 +1,170 @@
+"""Answers a file of prompts into a file of answers, and goes on where it was killed.
+
+Each answer is one line, written when it is ready, so a kill costs only the batch in flight; at the end the lines are put into
+the order of the prompts. Every line carries a key made of prompt, model and settings: answers made otherwise are never
+mixed in. Questionable on purpose: the file is complete JSONL after every answer, not only at the end, so that it can be read
+while it grows.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from hashlib import sha256
+from pathlib import Path
+from typing import IO, Any
+
+from instil.data.messages import conversation_to_dict, message_to_dict
+from instil.errors import GenerationError
+from instil.generation.engine import Answer, Engine
+from instil.generation.prompts import Prompt
+from instil.generation.settings import SamplingSettings
+
+CHUNK = 512
+"""Prompts encoded and sorted by length at a time."""
+
+
+def answer_file(
+    engine: Engine,
+    prompts: Sequence[Prompt],
+    *,
+    out: Path,
+    settings: SamplingSettings,
+    on_answer: Callable[[int], None] | None = None,
+) -> int:
+    """Answer prompts into a JSONL file.
+
+    A row has ``row`` (place), ``answer`` (number among the prompt's answers), ``prompt`` (messages), ``prediction``,
+    ``reasoning`` and ``tool_calls`` where there are any, ``reference``, ``finish_reason``, ``tokens``, ``seed``, ``key``.
+
+    Args:
+        engine: Who answers.
+        prompts: What is asked.
+        out: The file; rows that it holds already are kept and not asked again.
+        settings: Sampling settings; the seed must be set, so that a second call finds its rows.
+        on_answer: Called with the number of answers done after each one.
+
+    Returns:
+        Number of answers that were in the file already.
+
+    Raises:
+        GenerationError: If the file holds answers of another model, other prompts or other settings.
+    """
+    keys = [key for prompt in prompts for key in answer_keys(prompt, model=_model_key(engine), settings=settings)]
+    wanted = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    done = read_answers(out, wanted)
+    kept = len(done)
+    per = settings.num_answers
+    open_prompts = [at for at in range(len(prompts)) if any(key not in done for key in keys[at * per : (at + 1) * per])]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with out.open("a", encoding="utf-8") as file:
+        for start in range(0, len(open_prompts), CHUNK):
+            chunk = open_prompts[start : start + CHUNK]
+
+            def write(number: int, answer: Answer, chunk: list[int] = chunk) -> None:
+                at, which = chunk[number // per], number % per
+                key = keys[at * per + which]
+                if key in done:
+                    return
+                done[key] = row_of(prompts[at], answer, which=which, key=key)
+                _write_row(file, done[key])
+                if on_answer is not None:
+                    on_answer(len(done))
+
+            engine.answer([prompts[at].conversation for at in chunk], settings, on_answer=write)
+    _rewrite(out, [done[key] for key in keys])
+    return kept
+
+
+def answer_keys(prompt: Prompt, *, model: str, settings: SamplingSettings) -> list[str]:
+    """Give the keys of a prompt's answers: equal keys mean equal prompt, place, model, settings and number."""
+    text = json.dumps([prompt.fingerprint(), str(prompt.place), model, asdict(settings)], sort_keys=True)
+    stem = sha256(text.encode()).hexdigest()[:16]
+    return [f"{stem}-{which}" for which in range(settings.num_answers)]
+
+
+def row_of(prompt: Prompt, answer: Answer, *, which: int, key: str) -> dict[str, Any]:
+    """Give the row of one answer."""
+    message = answer.message
+    row: dict[str, Any] = {
+        "row": None if prompt.place is None else str(prompt.place),
+        "answer": which,
+        "prompt": conversation_to_dict(prompt.conversation)["messages"],
+        "prediction": answer.content,
+        "reference": prompt.reference_text,
+        "finish_reason": answer.generated.finish_reason,
+        "tokens": answer.generated.num_tokens,
+        "seed": answer.generated.seed,
+    }
+    if message.reasoning is not None:
+        row["reasoning"] = message.reasoning
+    if message.tool_calls:
+        row["tool_calls"] = message_to_dict(message)["tool_calls"]
+    row["key"] = key
+    return row
+
+
+def read_answers(out: Path, wanted: Mapping[str, int]) -> dict[str, dict[str, Any]]:
+    """Read the answers that a file holds already; a last line that a kill cut short is removed.
+
+    Raises:
+        GenerationError: If it holds anything else.
+    """
+    if not out.exists():
+        return {}
+    if out.is_dir():
+        raise GenerationError(f"{out}: is a folder; expected a file for the answers; choose another --out")
+    done: dict[str, dict[str, Any]] = {}
+    lines = out.read_bytes().split(b"\n")
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            key = row["key"]
+        except (ValueError, KeyError, TypeError):
+            if number == len(lines):  # no line break after it: the kill came here
+                _cut(out, len(line))
+                break
+            raise GenerationError(
+                f"{out}:{number}: not an answer of this command; it would be overwritten; choose another --out"
+            ) from None
+        if key not in wanted:
+            raise GenerationError(
+                f"{out}:{number}: an answer to another prompt, model or setting; only the same call can go on with it; "
+                "remove the file or choose another --out"
+            )
+        done[key] = row
+    return done
+
+
+def _cut(path: Path, length: int) -> None:
+    with path.open("rb+") as file:
+        file.truncate(path.stat().st_size - length)
+
+
+def _write_row(file: IO[str], row: dict[str, Any]) -> None:
+    file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    file.flush()
+
+
+def _rewrite(out: Path, rows: Sequence[dict[str, Any]]) -> None:
+    aside = out.with_name(f".writing-{out.name}")
+    with aside.open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(out)
+
+
+def _model_key(engine: Engine) -> str:
+    """Name the model by what would change its answers: its weights' file and its template."""
+    parts = [engine.name, "" if engine.chat is None else engine.chat.template.fingerprint]
+    if engine.location is not None:
+        folders = (engine.location.folder, engine.location.adapter_folder)
+        for path in sorted(path for folder in folders if folder for path in folder.glob("*.safetensors")):
+            parts += [path.name, str(path.stat().st_size), str(path.stat().st_mtime_ns)]
+    return " ".join(parts)

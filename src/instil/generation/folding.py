@@ -1,0 +1,80 @@
+"""Shows an answer while it is written, with reasoning and tool-call syntax folded away."""
+
+from __future__ import annotations
+
+from instil.generation.parsing import REASONING_TAGS
+
+_CALL_MARKERS = ("<tool_call>", "[TOOL_CALLS]", "<|python_tag|>", "<｜tool▁calls▁begin｜>")
+_CHANNEL, _FINAL = "<|channel|>", "<|channel|>final<|message|>"
+
+
+class Folding:
+    r"""Takes pieces of an answer and gives what a person should see of them.
+
+    Args:
+        in_reasoning: Whether the prompt opened a reasoning block.
+
+    Attributes:
+        thinking: Whether the model is in its reasoning now.
+
+    Example:
+        >>> folding = Folding()
+        >>> [folding.push(piece) for piece in ("<thi", "nk>hm", "</think>\n\nFo", "ur")]
+        ['', '', 'Fo', 'ur']
+        >>> folding.finish()
+        ''
+    """
+
+    def __init__(self, *, in_reasoning: bool = False) -> None:
+        self.thinking = in_reasoning
+        self._text = ""
+        self._shown = 0
+        self._start = in_reasoning
+
+    def push(self, piece: str) -> str:
+        """Give the visible part that is new."""
+        self._text += piece
+        return self._new(final=False)
+
+    def finish(self) -> str:
+        """Give what was held back; the answer is over."""
+        return self._new(final=True)
+
+    def _new(self, *, final: bool) -> str:
+        visible = self._visible(final=final)
+        fresh = visible[self._shown :]
+        self._shown += len(fresh)
+        return fresh
+
+    def _visible(self, *, final: bool) -> str:
+        text = self._text
+        if text.startswith(_CHANNEL):
+            self.thinking = _FINAL not in text
+            return text.partition(_FINAL)[2].partition("<|")[0]
+        text = self._without_reasoning(text, final=final)
+        ends = [text.index(marker) for marker in _CALL_MARKERS if marker in text]
+        if ends:
+            return text[: min(ends)].rstrip()
+        return text if final else text[: len(text) - _undecided(text)]
+
+    def _without_reasoning(self, text: str, *, final: bool) -> str:
+        opened = text.lstrip()
+        for start, end in REASONING_TAGS:
+            if opened.startswith(start) or (self._start and end in text):
+                _, closed, after = text.partition(end)
+                self.thinking = not closed
+                return after.lstrip("\n")
+            if not final and start.startswith(opened):  # may become a tag
+                return ""
+        self.thinking = self._start
+        return "" if self._start else text
+
+
+def _undecided(text: str) -> int:
+    """Give the length of the end of a text that may become a marker of tool calls."""
+    longest = 0
+    for marker in _CALL_MARKERS:
+        for length in range(1, len(marker)):
+            if text.endswith(marker[:length]):
+                longest = max(longest, length)
+    return longest

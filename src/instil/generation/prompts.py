@@ -1,0 +1,161 @@
+"""Reads what a model is to be asked, and what it should have said.
+
+Any conversation that `instil.read` reads is a prompt: everything before an assistant turn is asked, the turn is the reference.
+Rows that only ask (``prompt``, ``question``, ``instruction`` alone, messages that end with the user, a line of a text file)
+are prompts too, without a reference. Questionable on purpose: a text file is read line by line here, one prompt a line,
+where training reads it as text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from instil.conversation import Conversation, Message, Place
+from instil.data.files import container_of
+from instil.data.formats.registry import read_row, recognise
+from instil.data.formats.shape import ReadOptions
+from instil.data.messages import conversation_to_dict, message_from_dict, read_messages
+from instil.data.sources import parse_row, read_raw_rows
+from instil.errors import DataError
+
+Turns: TypeAlias = Literal["last", "every"]
+_ASKING = ("prompt", "question", "query", "instruction", "problem", "input", "text")
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One thing to ask.
+
+    Attributes:
+        conversation: The turns up to where the model speaks, its tools and variables.
+        reference: What the data says there, or None.
+        turn: Which assistant turn of its conversation this is, from 1.
+        last: Whether it is the last assistant turn.
+    """
+
+    conversation: Conversation
+    reference: Message | None = None
+    turn: int = 1
+    last: bool = True
+
+    @property
+    def place(self) -> Place | None:
+        """Where the row came from."""
+        return self.conversation.place
+
+    @property
+    def reference_text(self) -> str | None:
+        """The reference's text, or None."""
+        if self.reference is None or not isinstance(self.reference.content, str):
+            return None
+        return self.reference.content
+
+    def fingerprint(self) -> str:
+        """Give a hash of what is asked: messages, tools, variables."""
+        asked = {**conversation_to_dict(replace(self.conversation, extra={})), "turn": self.turn}
+        text = json.dumps(asked, sort_keys=True, ensure_ascii=False, default=str)
+        return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def read_prompts(path: str | Path, *, turns: Turns = "last", limit: int | None = None) -> list[Prompt]:
+    """Read the prompts of a file, folder, glob, standard input (``-``) or Hub id.
+
+    Args:
+        path: Where they are.
+        turns: Ask each conversation's last assistant turn, or every one of them after its own history.
+        limit: At most this many prompts.
+
+    Raises:
+        DataError: If a row cannot be read, or there is nothing to ask; the text starts with the place.
+    """
+    prompts: list[Prompt] = []
+    for conversation in _conversations(str(path)):
+        prompts.extend(prompts_of(conversation, turns=turns))
+        if limit is not None and len(prompts) >= limit:
+            return prompts[:limit]
+    if not prompts:
+        raise DataError(f"{path}: holds nothing to ask; expected conversations, questions or prompts; check the file")
+    return prompts
+
+
+def prompts_of(conversation: Conversation, *, turns: Turns = "last") -> list[Prompt]:
+    """Give what a conversation asks.
+
+    Example:
+        >>> asked = [Message("user", "a"), Message("assistant", "b"), Message("user", "c")]
+        >>> [(p.turn, p.reference_text) for p in prompts_of(Conversation(tuple(asked)), turns="every")]
+        [(1, 'b'), (2, None)]
+    """
+    messages = conversation.messages
+    answers = [at for at, message in enumerate(messages) if message.role == "assistant" and at > 0]
+    found = [
+        Prompt(replace(conversation, messages=messages[:at]), messages[at], turn=number, last=False)
+        for number, at in enumerate(answers, start=1)
+    ]
+    if messages[-1].role != "assistant":
+        found.append(Prompt(conversation, None, turn=len(found) + 1))
+    if not found:
+        where = f"{conversation.place}: " if conversation.place else ""
+        raise DataError(f"{where}nothing stands before the answer; expected a question first; remove the row")
+    found[-1] = replace(found[-1], last=True)
+    return found if turns == "every" else found[-1:]
+
+
+def _conversations(path: str) -> Iterator[Conversation]:
+    if container_of(path) == "txt":
+        yield from _lines(Path(path).expanduser())
+        return
+    for place, raw in read_raw_rows(path):
+        row = parse_row(raw, place)
+        asked = _only_asks(row, place)
+        if asked is not None:
+            yield asked
+            continue
+        _, conversations = read_row(row, place, format_name="auto", options=ReadOptions({}, "chat"))
+        yield from conversations
+
+
+def _lines(path: Path) -> Iterator[Conversation]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; expected prompts, one a line; check the path") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); expected text in UTF-8; convert it") from None
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.strip():
+            yield Conversation((Message("user", line),), place=Place(str(path), number))
+
+
+def _only_asks(row: Any, place: Place) -> Conversation | None:
+    """Read a row that has a question and nothing that answers it; None for any other row."""
+    if isinstance(row, str):
+        return Conversation((Message("user", row),), place=place)
+    if not isinstance(row, Mapping):
+        return None
+    known = recognise(row)
+    if known is not None and known[0].name != "text":
+        return None
+    key = next((name for name in _ASKING if row.get(name)), None)
+    if key is None:
+        return None
+    asked = row[key]
+    messages: Sequence[Message]
+    if isinstance(asked, str):
+        more = row.get("input")
+        text = f"{asked}\n{more}" if key == "instruction" and isinstance(more, str) and more else asked
+        messages = (Message("user", text),)
+    elif isinstance(asked, Mapping):
+        messages = (message_from_dict(asked, place=place),)
+    else:
+        messages = read_messages(asked, place=place)
+    system = row.get("system")
+    if isinstance(system, str) and system:
+        messages = (Message("system", system), *messages)
+    extra = {name: value for name, value in row.items() if name not in (key, "system")}
+    return Conversation(tuple(messages), place=place, extra=extra)

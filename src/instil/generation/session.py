@@ -1,0 +1,151 @@
+"""A conversation with a model, turn by turn: what was said, and how to take it back.
+
+The terminal (`cli.chat`) holds one `Session` a model. Questionable on purpose: the model's earlier reasoning is kept in the
+history, because the template, not this class, decides what of it the model sees again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from instil.conversation import Conversation, Message
+from instil.data.messages import conversation_to_dict
+from instil.errors import GenerationError, nearest
+from instil.generation.engine import Answer, AnswerStream, Engine
+from instil.generation.settings import SamplingSettings
+
+
+@dataclass(slots=True, kw_only=True)
+class Session:
+    """One conversation with one model.
+
+    Attributes:
+        engine: Who answers.
+        settings: Sampling settings of the next answer.
+        system: System text, or None.
+        tools: Tool definitions that the template is given.
+        turns: What was said, without the system text.
+        last: The last answer.
+    """
+
+    engine: Engine
+    settings: SamplingSettings
+    system: str | None = None
+    tools: tuple[Mapping[str, Any], ...] = ()
+    turns: list[Message] = field(default_factory=list)
+    last: Answer | None = None
+
+    @property
+    def conversation(self) -> Conversation:
+        """The conversation so far, as data."""
+        opening = [] if self.system is None else [Message("system", self.system)]
+        if not opening and not self.turns:
+            raise GenerationError("conversation: nothing was said yet; type a question first")
+        return Conversation((*opening, *self.turns), tools=self.tools)
+
+    def ask(self, message: Message) -> AnswerStream:
+        """Say something and start the answer; `keep` it when it has ended, or `undo` it."""
+        self.turns.append(message)
+        return self.stream()
+
+    def stream(self) -> AnswerStream:
+        """Start an answer to what stands last."""
+        return self.engine.stream(self.conversation, self.settings)
+
+    def keep(self, answer: Answer) -> None:
+        """Put a finished answer into the history."""
+        self.turns.append(answer.message)
+        self.last = answer
+
+    def undo(self) -> Message | None:
+        """Take back the last question and everything after it; gives the question, or None where there is none."""
+        for at in range(len(self.turns) - 1, -1, -1):
+            if self.turns[at].role == "user":
+                question = self.turns[at]
+                del self.turns[at:]
+                return question
+        return None
+
+    def forget_answer(self) -> None:
+        """Take back the last answer, so that its question can be answered again.
+
+        Raises:
+            GenerationError: If nothing was answered yet.
+        """
+        if not self.turns or self.turns[-1].role != "assistant":
+            raise GenerationError("/retry: there is no answer yet; ask something first")
+        self.turns.pop()
+
+    def reset(self) -> None:
+        """Forget what was said; the system text stays."""
+        self.turns.clear()
+        self.last = None
+
+    def save(self, path: Path) -> None:
+        """Append the conversation to a JSONL file as a training row in the messages format.
+
+        Raises:
+            GenerationError: If there is no answer to train on, or the file cannot be written.
+        """
+        if not any(turn.role == "assistant" for turn in self.turns):
+            raise GenerationError("/save: there is no answer yet; ask something first")
+        row = json.dumps(conversation_to_dict(self.conversation), ensure_ascii=False, default=list)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("a", encoding="utf-8") as file:
+                file.write(row + "\n")
+        except OSError as error:
+            raise GenerationError(f"{path}: cannot be written ({error.strerror}); choose another file") from None
+
+    def tokens(self) -> list[tuple[int, str, float]]:
+        """Give the conversation's tokens as training sees them: id, text, weight.
+
+        Raises:
+            GenerationError: If the model has no template.
+        """
+        chat = self.engine.chat
+        if chat is None:
+            raise GenerationError(f"/tokens: {self.engine.name} has no chat template; nothing would be trained")
+        shown: list[tuple[int, str, float]] = []
+        for example in chat.encode(self.conversation):
+            for token_id, weight in zip(example.token_ids, example.weights, strict=True):
+                text = self.engine.tokenizer.decode([int(token_id)], skip_special_tokens=False)
+                shown.append((int(token_id), text, float(weight)))
+        return shown
+
+
+def change_setting(settings: SamplingSettings, words: Sequence[str]) -> SamplingSettings:
+    """Change one sampling setting as typed: ``temperature 0.7``, ``stop END``, ``seed none``.
+
+    Raises:
+        GenerationError: If there is no such setting, or the value does not fit.
+
+    Example:
+        >>> change_setting(SamplingSettings(), ["top_k", "5"]).top_k
+        5
+    """
+    names = [item.name for item in fields(SamplingSettings) if item.name != "num_answers"]
+    name, values = words[0].replace("-", "_"), list(words[1:])
+    if name not in names:
+        raise GenerationError(
+            f"/settings: no setting {words[0]!r}{nearest(name, names)}; allowed: {', '.join(names)}; see /settings"
+        )
+    if name == "stop":
+        return replace(settings, stop=tuple(values))
+    if len(values) != 1:
+        raise GenerationError(f"/settings: {name} takes one value; type: /settings {name} VALUE")
+    try:
+        value = _read_value(name, values[0])
+    except ValueError:
+        raise GenerationError(f"/settings: {name} is no {values[0]!r}; expected a number; type another") from None
+    return replace(settings, **{name: value})
+
+
+def _read_value(name: str, text: str) -> Any:
+    if name in ("seed", "top_k") and text.lower() == "none":
+        return None
+    return int(text) if name in ("seed", "top_k", "max_new_tokens") else float(text)

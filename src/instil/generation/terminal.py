@@ -1,0 +1,279 @@
+"""The chat's loop: reads lines, runs commands, prints answers as they are written."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from instil.conversation import Message
+from instil.data.content import read_tools
+from instil.errors import GenerationError, InstilError, nearest
+from instil.generation.choosing import new_seed
+from instil.generation.engine import Answer, text_of
+from instil.generation.folding import Folding
+from instil.generation.parsing import opens_reasoning
+from instil.generation.session import Session, change_setting
+
+HELP = """\
+/system TEXT     set the system text (without TEXT: show it; /system none: remove it)
+/undo            take back the last question and its answer
+/retry           answer the last question again
+/edit TEXT       put TEXT in the place of the last question and answer it
+/tool TEXT       give the result of the tool call
+/reasoning       show what the model thought before its last answer
+/save FILE       append this conversation to FILE as a training row (default: conversations.jsonl)
+/settings        show the sampling settings; /settings NAME VALUE changes one
+/tokens          show the conversation's ids, and which would be trained
+/reset           forget what was said
+/exit            leave (so does Ctrl-D); Ctrl-C stops an answer
+A line that ends with \\ goes on in the next one."""
+DIM, BOLD, PLAIN = "\033[2m", "\033[1m", "\033[0m"
+
+
+class Terminal:
+    """Talks to one model, or to two side by side.
+
+    Args:
+        sessions: One a model; commands act on all of them.
+        keyboard: Whether a person types: prompts are shown and lines can be edited.
+        coloured: Whether the output takes colours.
+    """
+
+    def __init__(self, sessions: Sequence[Session], *, keyboard: bool, coloured: bool) -> None:
+        self.sessions = list(sessions)
+        self._keyboard, self._coloured = keyboard, coloured
+        self._commands: Mapping[str, Callable[[str], None]] = {
+            "system": self._system,
+            "undo": self._undo,
+            "retry": self._retry,
+            "edit": self._edit,
+            "tool": self._tool,
+            "reasoning": self._reasoning,
+            "save": self._save,
+            "settings": self._settings,
+            "tokens": self._tokens,
+            "reset": self._reset,
+            "help": lambda _: print(HELP),
+        }
+
+    def run(self) -> None:
+        """Read and answer until /exit or the end of the input."""
+        for session in self.sessions:
+            if session.engine.chat is None:
+                print(f"{session.engine.name} has no chat template: it continues plain text, to the first line break")
+        for line in self._lines():
+            if line.strip() in ("/exit", "/quit"):
+                return
+            try:
+                self._handle(line)
+            except InstilError as error:
+                print(f"error: {error}")
+
+    def _lines(self) -> Iterator[str]:
+        if self._keyboard:
+            import readline  # noqa: F401  (gives input() line editing and history)
+        while True:
+            line = self._line(f"{BOLD}you{PLAIN}  " if self._coloured else "you  ")
+            while line is not None and line.endswith("\\"):
+                more = self._line("...  ")
+                line = line[:-1] + ("" if more is None else "\n" + more)
+            if line is None:
+                return
+            if line.strip():
+                yield line
+
+    def _line(self, prompt: str) -> str | None:
+        if not self._keyboard:
+            line = sys.stdin.readline()
+            return line.rstrip("\r\n") if line else None
+        try:
+            return input(prompt)
+        except EOFError:
+            print()
+            return None
+        except KeyboardInterrupt:
+            print("\n(Ctrl-D or /exit leaves)")
+            return ""
+
+    def _handle(self, line: str) -> None:
+        if not line.startswith("/"):
+            self._ask(Message("user", line))
+            return
+        name, _, rest = line[1:].partition(" ")
+        command = self._commands.get(name)
+        if command is None:
+            raise GenerationError(f"/{name}: no such command{nearest(name, self._commands)}; /help lists them")
+        command(rest.strip())
+
+    def _ask(self, message: Message) -> None:
+        for session in self.sessions:
+            session.turns.append(message)
+        try:
+            self._answer()
+        except InstilError:
+            for session in self.sessions:
+                session.turns.remove(message)
+            raise
+
+    def _answer(self) -> None:
+        seed = self.sessions[0].settings.seed
+        seed = new_seed() if seed is None else seed
+        answers = [self._answer_one(session, seed, shown=len(self.sessions) == 1) for session in self.sessions]
+        if any(answer is None for answer in answers):
+            for session in self.sessions:
+                session.undo()
+            print("\n(stopped; question and answer are forgotten)")
+            return
+        said = [answer for answer in answers if answer is not None]
+        for session, answer in zip(self.sessions, said, strict=True):
+            session.keep(answer)
+        if len(said) > 1:
+            self._side_by_side(said)
+
+    def _answer_one(self, session: Session, seed: int, *, shown: bool) -> Answer | None:
+        kept = session.settings
+        session.settings = replace(kept, seed=seed)
+        try:
+            stream = session.stream()
+            folding = Folding(in_reasoning=self._opens(session))
+            if shown and self._coloured:
+                print(f"{BOLD}{session.engine.name}{PLAIN}  ", end="", flush=True)
+            for piece in stream:
+                if shown:
+                    print(folding.push(piece), end="", flush=True)
+            if shown:
+                print(folding.finish())
+                self._afterword(stream.answer)
+            return stream.answer
+        except KeyboardInterrupt:
+            return None
+        finally:
+            session.settings = kept
+
+    @staticmethod
+    def _opens(session: Session) -> bool:
+        if session.engine.chat is None:
+            return False
+        prompt = session.engine.prompt(session.conversation)
+        return opens_reasoning(session.engine.tokenizer.decode(prompt[-24:], skip_special_tokens=False))
+
+    def _afterword(self, answer: Answer) -> None:
+        if answer.message.reasoning:
+            self._note(f"(thought {len(answer.message.reasoning.split())} words; /reasoning shows them)")
+        for call in answer.message.tool_calls:
+            arguments = call.arguments if isinstance(call.arguments, str) else json.dumps(call.arguments)
+            self._note(f"(calls {call.name} {arguments}; /tool gives the result)")
+        if answer.generated.finish_reason == "length":
+            self._note(f"(cut at {answer.generated.num_tokens} tokens; /settings max_new_tokens changes that)")
+
+    def _note(self, text: str) -> None:
+        print(f"{DIM}{text}{PLAIN}" if self._coloured else text)
+
+    def _side_by_side(self, answers: Sequence[Answer]) -> None:
+        names = [session.engine.name for session in self.sessions]
+        if not self._coloured:
+            for name, answer in zip(names, answers, strict=True):
+                print(f"[{name}] {answer.content}")
+                self._afterword(answer)
+            return
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(*names, expand=True)
+        table.add_row(*(Text(answer.content) for answer in answers))
+        Console().print(table)
+        for answer in answers:
+            self._afterword(answer)
+
+    def _system(self, text: str) -> None:
+        if not text:
+            print(self.sessions[0].system or "(no system text)")
+            return
+        for session in self.sessions:
+            session.system = None if text == "none" else text
+
+    def _undo(self, _: str) -> None:
+        undone = [session.undo() for session in self.sessions]
+        if None in undone:
+            raise GenerationError("/undo: nothing was asked yet; type a question")
+
+    def _retry(self, _: str) -> None:
+        for session in self.sessions:
+            session.forget_answer()
+            if session.settings.seed is not None:
+                session.settings = replace(session.settings, seed=session.settings.seed + 1)
+        self._answer()
+
+    def _edit(self, text: str) -> None:
+        questions = [session.undo() for session in self.sessions]
+        if questions[0] is None:
+            raise GenerationError("/edit: nothing was asked yet; type a question")
+        if not text and self._keyboard:
+            import readline
+
+            readline.set_startup_hook(lambda: readline.insert_text(text_of(questions[0])))  # type: ignore[arg-type]
+            try:
+                text = self._line("edit ") or ""
+            finally:
+                readline.set_startup_hook()
+        if not text:
+            for session, question in zip(self.sessions, questions, strict=True):
+                session.turns.extend([] if question is None else [question])
+            raise GenerationError("/edit: no new question given; type: /edit TEXT")
+        self._ask(Message("user", text))
+
+    def _tool(self, text: str) -> None:
+        calls = [session.turns[-1].tool_calls if session.turns else () for session in self.sessions]
+        if not calls[0]:
+            raise GenerationError("/tool: the model has called no tool; give --tools and ask for one")
+        self._ask(Message("tool", text, name=calls[0][0].name, tool_call_id=calls[0][0].id))
+
+    def _reasoning(self, _: str) -> None:
+        for session in self.sessions:
+            said = session.last.message.reasoning if session.last else None
+            print(said or "(no reasoning)")
+
+    def _save(self, text: str) -> None:
+        path = Path(text or "conversations.jsonl").expanduser()
+        for session in self.sessions:
+            session.save(path)
+        print(f"(appended to {path})")
+
+    def _settings(self, text: str) -> None:
+        if not text:
+            for name, value in asdict(self.sessions[0].settings).items():
+                if name != "num_answers":
+                    print(f"{name} {' '.join(value) if isinstance(value, tuple) else value}")
+            return
+        for session in self.sessions:
+            session.settings = change_setting(session.settings, text.split())
+
+    def _tokens(self, _: str) -> None:
+        shown = self.sessions[0].tokens()
+        for token_id, token, weight in shown:
+            mark = "trained" if weight else ""
+            line = f"{token_id:>7}  {token!r:<24} {mark}".rstrip()
+            print(line if weight or not self._coloured else f"{DIM}{line}{PLAIN}")
+        print(f"({len(shown)} tokens, {sum(weight > 0 for *_, weight in shown)} trained)")
+
+    def _reset(self, _: str) -> None:
+        for session in self.sessions:
+            session.reset()
+
+
+def read_tools_file(path: Path) -> tuple[Mapping[str, Any], ...]:
+    """Read tool definitions for the template.
+
+    Raises:
+        GenerationError: If the file is missing or holds no JSON list.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise GenerationError(f"{path}: cannot be read as JSON ({error}); expected a list of tools; check it") from None
+    return read_tools(value, where=str(path))
