@@ -1,0 +1,257 @@
+"""A conversation to examples, the slow and certain way: every prompt rendered as serving renders it.
+
+For each assistant turn: serving's prompt, the completion behind it, both tokenized without a token across the boundary; then turns are put
+into examples (`chain`), weighted, and held against the length limit (`truncation`). Questionable on purpose: the completion's ids are those that
+serving would see in the next prompt, wherever prompt and completion tokenized together begin with the prompt's own ids.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from instil.conversation import Conversation, Example
+from instil.encoding.chain import EncodedTurn, Group, group_turns
+from instil.encoding.completion import Turn, find_completion
+from instil.encoding.plain import plain_prompt, plain_turns
+from instil.encoding.settings import EncodingReport, TrainOn
+from instil.encoding.stretch import laid
+from instil.errors import EncodingError, TemplateError
+from instil.template.tracing import Rendering
+
+if TYPE_CHECKING:
+    from instil.encoding.chat_tokenizer import ChatTokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class TurnText:
+    """One assistant turn as text.
+
+    Attributes:
+        index: The turn's message index.
+        prompt: Serving's prompt.
+        completion: What the model must write.
+        weight: Its weight, above 0.
+    """
+
+    index: int
+    prompt: Rendering
+    completion: Rendering
+    weight: float
+
+
+def encode_conversation(chat: ChatTokenizer, given: Conversation, *, train_on: TrainOn) -> list[Example]:
+    """Encode one conversation; see `ChatTokenizer.encode`."""
+    from instil.encoding.truncation import fit
+
+    report = EncodingReport(conversations=1)
+    conversation = chat.conversation(given)
+    report.inline_reasoning = sum(a is not b for a, b in zip(given.messages, conversation.messages, strict=True))
+    examples = encode_without_limit(chat, conversation, train_on=train_on, report=report)
+    examples = fit(chat, conversation, examples, train_on=train_on, report=report)
+    report.examples = len(examples)
+    report.example_tokens = sum(len(example.token_ids) for example in examples)
+    chat.report.add(report)
+    return examples
+
+
+def encode_without_limit(
+    chat: ChatTokenizer, conversation: Conversation, *, train_on: TrainOn, report: EncodingReport | None = None
+) -> list[Example]:
+    """Encode a conversation whatever its length."""
+    make = _plain_examples if conversation.plain else _chat_examples
+    return make(chat, conversation, train_on, report or EncodingReport())
+
+
+def turn_texts(chat: ChatTokenizer, conversation: Conversation, report: EncodingReport) -> list[TurnText]:
+    """Find prompt and completion of every assistant turn that has weight.
+
+    Raises:
+        EncodingError: If there is no assistant turn, or a completion cannot be decided.
+        TemplateError: If the template refuses the conversation.
+    """
+    messages, place = conversation.messages, place_of(conversation)
+    turns = [index for index, message in enumerate(messages) if message.role == "assistant"]
+    if not turns:
+        raise EncodingError(f"{place}: found no assistant turn; expected at least one to train on; remove the row")
+    report.trailing_turns = int(turns[-1] != len(messages) - 1)
+    whole = chat.render_messages(conversation, messages)
+    texts: list[TurnText] = []
+    for index in turns:
+        weight = messages[index].weight
+        if weight == 0:
+            continue
+        if index == 0:
+            report.untrained_turns += 1  # serving is never asked to begin a conversation
+            continue
+        prompt = _prompt(chat, conversation, index)
+        upto = whole if index == len(messages) - 1 else _upto(chat, conversation, index, whole)
+        turn = Turn(
+            messages[: index + 1],
+            prompt,
+            upto,
+            render=lambda some: chat.render_messages(conversation, some),
+            place=place,
+            knows=lambda text: text in chat.template.source or text in chat.added_texts,
+        )
+        completion = find_completion(turn, chat.stops)
+        _check_reasoning(turn, completion, report)
+        texts.append(TurnText(index, prompt, completion, 1.0 if weight is None else weight))
+    return texts
+
+
+def encode_turn(chat: ChatTokenizer, conversation: Conversation, turn: TurnText) -> tuple[EncodedTurn, int]:
+    """Tokenize a turn's prompt and completion.
+
+    Returns:
+        The turn in ids, and how many typed control tokens were made text.
+    """
+    assistant = assistant_indices(conversation)
+    both = laid(turn.prompt, turn.completion)
+    boundary = len(turn.prompt.text)
+    cuts = chat.typed(both, assistant, place_of(conversation))
+    before = tuple(cut for cut in cuts if cut < boundary)
+    after = tuple(cut - boundary for cut in cuts if cut > boundary)
+    prompt_ids = chat.tokens.encode(turn.prompt.text, before)
+    whole = chat.tokens.encode(both.text, cuts) if boundary not in cuts else []
+    if len(whole) > len(prompt_ids) and whole[: len(prompt_ids)] == prompt_ids:
+        completion_ids = whole[len(prompt_ids) :]
+    else:
+        completion_ids = chat.tokens.continued(turn.completion.text, after)
+    return EncodedTurn(turn.index, prompt_ids, completion_ids, turn.weight), len(cuts)
+
+
+def prompt_ids(chat: ChatTokenizer, conversation: Conversation) -> list[int]:
+    """Give serving's prompt for a conversation; see `ChatTokenizer.prompt`."""
+    if conversation.plain:
+        return plain_prompt(chat, conversation)
+    rendering = chat.render_messages(conversation, conversation.messages, add_generation_prompt=True)
+    cuts = chat.typed(rendering, assistant_indices(conversation), place_of(conversation))
+    return chat.tokens.encode(rendering.text, cuts)
+
+
+def assistant_indices(conversation: Conversation) -> frozenset[int]:
+    """Give the indices of the assistant's messages."""
+    return frozenset(index for index, message in enumerate(conversation.messages) if message.role == "assistant")
+
+
+def place_of(conversation: Conversation) -> str:
+    """Give what an error about a conversation starts with."""
+    return "conversation" if conversation.place is None else str(conversation.place)
+
+
+def _chat_examples(
+    chat: ChatTokenizer, conversation: Conversation, train_on: TrainOn, report: EncodingReport
+) -> list[Example]:
+    texts = turn_texts(chat, conversation, report)
+    if train_on == "last" and texts:
+        texts = texts[-1:] if texts[-1].index == max(assistant_indices(conversation)) else []
+    escaped: dict[int, int] = {}
+    turns: list[EncodedTurn] = []
+    for text in texts:
+        turn, escaped[text.index] = encode_turn(chat, conversation, text)
+        _check_unknown(chat, turn, conversation)
+        turns.append(turn)
+    groups = _wanted(chat, conversation, group_turns(turns), report)
+    report.escaped += sum(escaped[group.turns[-1].index] for group in groups)
+    if groups:
+        report.rendering_tokens = len(groups[-1].turns[-1].prompt_ids) + len(groups[-1].turns[-1].completion_ids)
+    examples = [example_of(group, conversation, escaped[group.turns[-1].index]) for group in groups]
+    if train_on == "all" and examples:
+        examples[-1] = _trained_whole(chat, conversation, examples[-1])
+    return examples
+
+
+def _plain_examples(
+    chat: ChatTokenizer, conversation: Conversation, train_on: TrainOn, report: EncodingReport
+) -> list[Example]:
+    turns, escaped = plain_turns(chat, conversation)
+    if not turns:
+        raise EncodingError(
+            f"{place_of(conversation)}: found no text to train on; expected an assistant's text; remove the row"
+        )
+    turns = [turn for turn in turns if turn.weight > 0]
+    if train_on == "last":
+        turns = turns[-1:]
+    report.escaped += escaped
+    groups = group_turns(turns)
+    examples = [example_of(group, conversation, escaped) for group in groups]
+    report.rendering_tokens = len(examples[-1].token_ids) if examples else 0
+    if train_on == "all" and examples:
+        examples[-1] = _trained_whole(chat, conversation, examples[-1])
+    return examples
+
+
+def example_of(group: Group, conversation: Conversation, escaped: int = 0) -> Example:
+    """Make a group's example; its first token, which nothing precedes, is context."""
+    weights = group.weights
+    weights[0] = 0.0
+    return Example(
+        group.token_ids,
+        weights,
+        place=conversation.place,
+        turns=tuple(turn.index for turn in group.turns),
+        escaped=escaped,
+    )
+
+
+def _prompt(chat: ChatTokenizer, conversation: Conversation, index: int) -> Rendering:
+    try:
+        return chat.render_messages(conversation, conversation.messages[:index], add_generation_prompt=True)
+    except TemplateError as error:
+        raise EncodingError(
+            f"{place_of(conversation)}: message {index + 1}: serving could not be asked for it, for the template refuses the messages "
+            f"before it ({error}); expected a prompt; give this message weight 0, or mend the order of the messages"
+        ) from error
+
+
+def _upto(chat: ChatTokenizer, conversation: Conversation, index: int, whole: Rendering) -> Rendering:
+    for end in range(index + 1, len(conversation.messages)):
+        try:
+            return chat.render_messages(conversation, conversation.messages[:end])
+        except TemplateError:
+            continue
+    return whole
+
+
+def _check_reasoning(turn: Turn, completion: Rendering, report: EncodingReport) -> None:
+    if turn.message.reasoning and not any(source[1] == "reasoning" for _, _, source, _ in completion.runs):
+        report.reasoning_ignored += 1
+
+
+def _check_unknown(chat: ChatTokenizer, turn: EncodedTurn, conversation: Conversation) -> None:
+    unknown = chat.unknown_id
+    if unknown is not None and unknown in turn.completion_ids:
+        raise EncodingError(
+            f"{place_of(conversation)}: message {turn.index + 1}: the tokenizer cannot write all of its characters "
+            f"(it gives {chat.tokenizer.unk_token!r}); expected text that it can; remove the row or use another model"
+        )
+
+
+def _wanted(
+    chat: ChatTokenizer, conversation: Conversation, groups: list[Group], report: EncodingReport
+) -> list[Group]:
+    if len(groups) < 2:
+        return groups
+    report.history_rewritten = 1
+    wanted = chat.settings.history_rewritten
+    if wanted == "refuse":
+        raise EncodingError(
+            f"{place_of(conversation)}: the template changes earlier turns as the conversation grows, so that it needs "
+            f"{len(groups)} examples; expected one; set data.history_rewritten: every_turn or last_turn"
+        )
+    return groups if wanted == "every_turn" else groups[-1:]
+
+
+def _trained_whole(chat: ChatTokenizer, conversation: Conversation, example: Example) -> Example:
+    """Train every token of an example, and the turns after its last answer where serving would show them so."""
+    ids, weights = list(example.token_ids), [weight or 1.0 for weight in example.weights]
+    if not conversation.plain:
+        rendering = chat.render_messages(conversation, conversation.messages)
+        cuts = chat.typed(rendering, assistant_indices(conversation), place_of(conversation))
+        whole = chat.tokens.encode(rendering.text, cuts)
+        if whole[: len(ids)] == ids:
+            weights += [1.0] * (len(whole) - len(ids))
+            ids = whole
+    weights[0] = 0.0
+    return Example(ids, weights, place=example.place, turns=example.turns, escaped=example.escaped)

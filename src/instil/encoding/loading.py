@@ -1,0 +1,74 @@
+"""Load a tokenizer and choose its chat template.
+
+The one place where encoding touches transformers' loading. Questionable on purpose: of a tokenizer with several chat templates the one named
+``default`` is taken; the others are for uses such as retrieval, and are chosen by giving their source.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+from instil.errors import ModelError, TemplateError
+from instil.template.chat_template import ChatTemplate
+
+
+def load_tokenizer(name_or_folder: Any, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
+    """Load a transformers tokenizer.
+
+    Args:
+        name_or_folder: Folder or Hub id; ``demo`` is the embedded base model.
+        revision: Branch, tag or commit of a Hub id.
+        trust_remote_code: Run Python code that comes with it.
+
+    Raises:
+        ModelError: If there is none.
+    """
+    from transformers import AutoTokenizer
+
+    if name_or_folder == "demo":
+        name_or_folder = Path(__file__).parents[1] / "demo" / "base"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return AutoTokenizer.from_pretrained(
+                str(name_or_folder), revision=revision, trust_remote_code=trust_remote_code
+            )
+    except Exception as error:  # transformers raises OSError, ValueError, KeyError and others for the same cause
+        reason = str(error).strip().splitlines()
+        raise ModelError(
+            f"{name_or_folder}: no tokenizer could be loaded ({reason[0] if reason else type(error).__name__}); expected a folder or "
+            "Hub id with tokenizer.json; check the name, or copy the tokenizer's files into the folder"
+        ) from error
+
+
+def template_for(tokenizer: Any, template: str | None, *, date: str | None) -> ChatTemplate:
+    """Compile a tokenizer's own template, or the one given, which then becomes the tokenizer's.
+
+    Raises:
+        TemplateError: If there is none, or it does not compile.
+    """
+    if template is None:
+        source, name = _own_source(tokenizer), "chat template"
+    else:
+        from instil.template.resolve import resolve_template
+
+        source, name = (
+            resolve_template(template),
+            template if len(template) < 60 and "\n" not in template else "chat template",
+        )
+        tokenizer.chat_template = source
+    return ChatTemplate(source, special_tokens=tokenizer.special_tokens_map, date=date, name=name)
+
+
+def _own_source(tokenizer: Any) -> str:
+    source = tokenizer.chat_template
+    if isinstance(source, dict):
+        source = source.get("default")
+    if not source:
+        raise TemplateError(
+            f"{tokenizer.name_or_path or 'tokenizer'}: it has no chat template; expected one in tokenizer_config.json or "
+            "chat_template.jinja; set model.template (chatml, a .jinja file …)"
+        )
+    return str(source)

@@ -1,0 +1,85 @@
+"""How conversations become examples: the part of a recipe that the encoder obeys, and the counts that it reports.
+
+Plain values, so that neither the encoder nor `chat`, `generate` and `serve` need a recipe. Questionable on purpose: `template_variables`
+and `date` stand here and not in the template, because they must be the same in training and in serving.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from instil.conversation import EMPTY
+
+if TYPE_CHECKING:
+    from instil.recipe import DataSettings
+
+TrainOn: TypeAlias = Literal["assistant", "last", "all"]
+TooLong: TypeAlias = Literal["drop", "keep_last_turns", "truncate_answer", "split", "refuse"]
+
+
+@dataclass(frozen=True, slots=True)
+class EncodingSettings:
+    """Settings of the encoder; each field is the recipe's ``data.<field>`` of the same name, described there."""
+
+    train_on: TrainOn = "assistant"
+    history_rewritten: Literal["every_turn", "last_turn", "refuse"] = "every_turn"
+    inline_reasoning: Literal["split", "keep"] = "split"
+    typed_control_tokens: Literal["escape", "keep", "refuse"] = "escape"
+    template_variables: Mapping[str, Any] = field(default=EMPTY)
+    date: str | None = None
+    max_tokens: int | None = None
+    too_long: TooLong | None = None
+
+    @classmethod
+    def from_recipe(cls, data: DataSettings) -> EncodingSettings:
+        """Take the encoder's part of a recipe's ``data`` settings."""
+        return cls(**{each.name: getattr(data, each.name) for each in fields(cls)})
+
+
+@dataclass(slots=True)
+class EncodingReport:
+    """Counts of what the encoder noticed; grows as conversations are encoded.
+
+    Attributes:
+        conversations: Conversations encoded.
+        examples: Examples made of them.
+        escaped: Typed control tokens that were made ordinary text.
+        inline_reasoning: Answers whose ``<think>…</think>`` was moved into `reasoning`.
+        reasoning_ignored: Turns whose reasoning the template does not print.
+        history_rewritten: Conversations that needed more than one example.
+        untrained_turns: Assistant turns that nothing can be asked for: those that a conversation starts with.
+        trailing_turns: Conversations that end with another turn than the assistant's; that turn is not in any example.
+        dropped: Examples left out because they are too long.
+        shortened: Examples shortened because they were too long.
+        example_tokens: Tokens of all examples.
+        rendering_tokens: Tokens of the conversations rendered once.
+    """
+
+    conversations: int = 0
+    examples: int = 0
+    escaped: int = 0
+    inline_reasoning: int = 0
+    reasoning_ignored: int = 0
+    history_rewritten: int = 0
+    untrained_turns: int = 0
+    trailing_turns: int = 0
+    dropped: int = 0
+    shortened: int = 0
+    example_tokens: int = 0
+    rendering_tokens: int = 0
+
+    @property
+    def token_factor(self) -> float:
+        """Tokens of the examples per token of the conversations rendered once; 1 where nothing is rewritten."""
+        return self.example_tokens / self.rendering_tokens if self.rendering_tokens else 1.0
+
+    def add(self, other: EncodingReport) -> None:
+        """Add another report's counts to this one's."""
+        for each in fields(self):
+            setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
+
+    def as_dict(self) -> dict[str, int]:
+        """Give the counts by name, for the ledger."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}

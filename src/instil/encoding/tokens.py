@@ -1,0 +1,223 @@
+"""Text to ids, as serving makes them, each character tokenized once.
+
+A tokenizer first cuts out its added tokens (control tokens and the like) and then tokenizes what lies between, piece by piece. `Tokens`
+does the same in two steps, so that the pieces that prompts share are tokenized once. Whether a tokenizer really works so is tried when it
+is loaded; one that does not is given whole texts. Questionable on purpose: a *break* cuts a text where a typed control token must not be seen; what
+follows it is tokenized as a continuation, without the space that SentencePiece puts before a text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+from instil.errors import EncodingError
+
+_CACHE_CHARACTERS = 4_000_000
+_ANCHORS = ("\n", "\t", "|", "¶", "a\n", ".")
+_TRIALS = (
+    "Hello there, {}how are{}  you?{}\n\n{} \n1234 été {}🌈 天空",
+    "{}first {}\n",
+    " leading{}trailing ",
+    "{}{}x{} y",
+    "a{}\nb{}\n\nc\n{}",
+)
+
+
+class Tokens:
+    """A tokenizer's text-to-ids, exact and with a memory.
+
+    Example:
+        >>> from tokenizers import Tokenizer, models, pre_tokenizers
+        >>> backend = Tokenizer(models.WordLevel({"a": 0, "b": 1}, unk_token="a"))
+        >>> backend.pre_tokenizer = pre_tokenizers.Whitespace()
+        >>> backend.add_special_tokens(["<x>"])
+        1
+        >>> Tokens(backend).encode("a<x>b a")
+        [0, 2, 1, 0]
+    """
+
+    def __init__(
+        self,
+        backend: Any,
+        *,
+        added: Mapping[int, str] | None = None,
+        whole: Callable[[str], Sequence[int]] | None = None,
+    ) -> None:
+        """Wrap a tokenizer.
+
+        Args:
+            backend: The `tokenizers.Tokenizer`, or None where there is none.
+            added: Without a backend: every added token, by id.
+            whole: Without a backend: the function that gives a text's ids.
+        """
+        self._backend, self._whole = backend, whole
+        if backend is not None:
+            backend.no_truncation()
+            backend.no_padding()
+            added = {number: token.content for number, token in backend.get_added_tokens_decoder().items()}
+        self._id_of = {text: number for number, text in (added or {}).items()}
+        self._splitter = re.compile("(" + trie_pattern(self._id_of) + ")") if self._id_of else None
+        self._first: dict[str, list[int]] = {}
+        self._later: dict[str, list[int]] = {}
+        self._held = 0
+        self._lead = self._later_lead()
+        self._in_pieces = False
+        self._in_pieces = backend is not None and self._works_in_pieces()
+        self._starts_plainly = all(
+            self._raw("\n") and self._raw("\n" + text) == self._raw("\n") + self._raw(text)
+            for text in ("answer", " a", "天")
+        )
+
+    def encode(self, text: str, breaks: Sequence[int] = ()) -> list[int]:
+        """Give the ids that serving gives the text, which are cut apart at `breaks` (positions, sorted)."""
+        if not breaks:
+            return self._in_one(text)
+        ids = list(self._in_one(text[: breaks[0]]))
+        for start, end in pairwise([*breaks, len(text)]):
+            ids += self.continued(text[start:end])
+        return ids
+
+    def continued(self, text: str, breaks: Sequence[int] = ()) -> list[int]:
+        """Give ids that continue what came before: laid after it, they decode to the text and nothing more.
+
+        Raises:
+            EncodingError: If the tokenizer cannot be made to continue a text.
+        """
+        if breaks:
+            bounds = [0, *breaks, len(text)]
+            return [number for a, b in pairwise(bounds) for number in self.continued(text[a:b])]
+        if not text:
+            return []
+        if self._starts_plainly:
+            return self._in_one(text)
+        for anchor in _ANCHORS:
+            alone, both = self._raw(anchor), self._raw(anchor + text)
+            if alone and both[: len(alone)] == alone and len(both) > len(alone):
+                return both[len(alone) :]
+        raise EncodingError(
+            f"tokenizer: {text[:40]!r} cannot be tokenized as the continuation of a text; expected a tokenizer that "
+            "leaves line breaks alone; set data.typed_control_tokens: keep if the text holds a typed control token"
+        )
+
+    def encode_many(self, texts: Iterable[str]) -> None:
+        """Tokenize the pieces of many texts in one batch, so that `encode` finds them."""
+        if not self._in_pieces:
+            return
+        first: dict[str, None] = {}
+        later: dict[str, None] = {}
+        for text in texts:
+            pieces = self._splitter.split(text) if self._splitter else [text]
+            for number in range(0, len(pieces), 2):
+                piece = pieces[number]
+                if not piece:
+                    continue
+                if number == 0 and piece not in self._first:
+                    first[piece] = None
+                elif number and piece not in self._later:
+                    later[piece] = None
+        self.remember(list(first), first=True)
+        self.remember(list(later), first=False)
+
+    def remember(self, pieces: list[str], *, first: bool) -> None:
+        """Tokenize pieces in one batch. `first`: they begin a text; otherwise they follow an added token."""
+        if not pieces:
+            return
+        lead, skip = ("", 0) if first else self._lead
+        given = [lead + piece for piece in pieces] if lead else pieces
+        memory = self._first if first else self._later
+        for piece, made in zip(pieces, self._backend.encode_batch(given, add_special_tokens=False), strict=True):
+            memory[piece] = made.ids[skip:] if skip else made.ids
+            self._held += len(piece)
+
+    def forget(self) -> None:
+        """Drop remembered pieces where they have become many."""
+        if self._held > _CACHE_CHARACTERS:
+            self._first.clear()
+            self._later.clear()
+            self._held = 0
+
+    def _in_one(self, text: str) -> list[int]:
+        if not self._in_pieces or self._splitter is None:
+            return self._raw(text)
+        self.forget()
+        pieces = self._splitter.split(text)
+        ids: list[int] = []
+        for number, piece in enumerate(pieces):
+            if number % 2:
+                ids.append(self._id_of[piece])
+            elif piece:
+                ids += self._piece(piece, first=number == 0)
+        return ids
+
+    def _piece(self, piece: str, *, first: bool) -> list[int]:
+        memory = self._first if first else self._later
+        found = memory.get(piece)
+        if found is None:
+            lead, skip = ("", 0) if first else self._lead
+            found = memory[piece] = self._backend.encode(lead + piece, add_special_tokens=False).ids[skip:]
+            self._held += len(piece)
+        return found
+
+    def _raw(self, text: str) -> list[int]:
+        if self._whole is not None:
+            return list(self._whole(text))
+        return self._backend.encode(text, add_special_tokens=False).ids  # type: ignore[no-any-return]
+
+    def _later_lead(self) -> tuple[str, int]:
+        """Give what must stand before a piece that follows an added token, and how many ids it takes."""
+        if self._backend is None or not self._id_of:
+            return "", 0
+        for token, number in self._id_of.items():
+            if all(self._raw(token + text) == [number, *self._raw(text)] for text in ("answer", " a", "天", "\nx")):
+                return "", 0
+            if self._raw(token) == [number]:
+                return token, 1
+        return "", 0
+
+    def _works_in_pieces(self) -> bool:
+        """Try it on texts; added tokens that swallow spaces, or match only whole words, rule it out."""
+        if self._splitter is None:
+            return True
+        for token in self._backend.get_added_tokens_decoder().values():
+            if token.lstrip or token.rstrip or token.single_word:
+                return False
+            if token.normalized and self._backend.normalizer is not None:
+                return False
+        self._in_pieces = True
+        some = list(self._id_of)
+        for number, trial in enumerate(_TRIALS):
+            for shift in range(min(len(some), 12)):
+                chosen = [some[(number + shift + at) % len(some)] for at in range(trial.count("{}"))]
+                text = trial.format(*chosen)
+                if self._in_one(text) != self._raw(text):
+                    return False
+        return True
+
+
+def trie_pattern(texts: Iterable[str]) -> str:
+    """Give a regular expression that matches the longest of some texts, compact where they share beginnings.
+
+    Example:
+        >>> trie_pattern(["<a>", "<ab>"])
+        '<a(?:>|b>)'
+    """
+    trie: dict[str, Any] = {}
+    for text in texts:
+        node = trie
+        for character in text:
+            node = node.setdefault(character, {})
+        node[""] = {}
+    return _written(trie)
+
+
+def _written(node: Mapping[str, Any]) -> str:
+    ends = "" in node
+    branches = [re.escape(character) + _written(node[character]) for character in sorted(node) if character]
+    if not branches:
+        return ""
+    if len(branches) == 1 and not ends:
+        return branches[0]
+    return "(?:" + "|".join(branches) + ")" + ("?" if ends else "")
