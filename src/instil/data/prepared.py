@@ -232,9 +232,11 @@ class StoreWriter:
     Use as a context manager; without `finish` (or with an error) nothing is left behind.
     """
 
-    def __init__(self, folder: str | Path, *, fingerprint: str) -> None:
+    def __init__(self, folder: str | Path, *, fingerprint: str, replace: bool = False) -> None:
+        """Prepare to write `folder`; with `replace`, a store that is there gives way when the new one is whole."""
         self.folder = Path(folder)
         self.fingerprint = fingerprint
+        self._replace = replace
         self.aside = self.folder.with_name(f"{self.folder.name}.partial-{os.getpid()}")
         self.num_examples = 0
 
@@ -280,12 +282,14 @@ class StoreWriter:
         for path in self.aside.iterdir():
             _sync(path)
         _sync(self.aside)
+        if self.folder.exists() and (self._replace or not (self.folder / _STORE).exists()):
+            shutil.rmtree(self.folder)
         try:
             self.aside.rename(self.folder)
-        except OSError:  # another process finished the same store first; both hold the same bytes
+        except OSError:
             if not (self.folder / _STORE).exists():
-                shutil.rmtree(self.folder, ignore_errors=True)
-                self.aside.rename(self.folder)
+                raise
+            # another process finished the same store first; both hold the same bytes
         _sync(self.folder.parent)
         return self.folder
 

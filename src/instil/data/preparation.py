@@ -1,0 +1,206 @@
+"""`prepare`: a recipe's data as a store of examples, made once and then only opened.
+
+The one file of `data` that talks to the encoder's package. The order of things: find the files, look what they are,
+decide on the store's key; if it is there, open it; else cut the rows into chunks, have them encoded, add up, decide the
+split, check the ledger, and put the store in place whole.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from instil.conversation import Conversation, Place
+from instil.data.account import Account
+from instil.data.chunks import Input, cut, draw_rows, find_input
+from instil.data.fingerprint import cache_folder, fingerprint_of
+from instil.data.formats.pattern import check_columns
+from instil.data.formats.reading import detect
+from instil.data.formats.shape import ReadOptions
+from instil.data.ledger import Ledger
+from instil.data.messages import conversation_from_dict
+from instil.data.prepared import ExampleStore, StoreWriter
+from instil.data.row_work import SourceWork, Work
+from instil.data.workers import map_chunks
+from instil.errors import DataError, RecipeError
+from instil.recipe import DataSettings, Recipe
+
+if TYPE_CHECKING:
+    from instil.encoding.chat_tokenizer import ChatTokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A recipe's data, ready to be trained on.
+
+    Attributes:
+        folder: The store's folder.
+        train: Examples of one epoch.
+        heldout: Examples to evaluate the loss on; may be empty.
+        reused: Whether the store was there already.
+    """
+
+    folder: Path
+    train: ExampleStore
+    heldout: ExampleStore
+    reused: bool
+
+    @property
+    def ledger(self) -> Ledger:
+        """The account of the rows to train on."""
+        assert self.train.ledger is not None
+        return self.train.ledger
+
+    @property
+    def heldout_ledger(self) -> Ledger:
+        """The account of the held-out rows."""
+        assert self.heldout.ledger is not None
+        return self.heldout.ledger
+
+    @property
+    def fingerprint(self) -> str:
+        """Fingerprint of data, template, tokenizer and settings."""
+        return self.train.fingerprint.rpartition("-")[0]
+
+    @property
+    def heldout_conversations(self) -> list[Conversation]:
+        """Held-out conversations in the order of the data, for evaluation by generating."""
+        made = []
+        for line in (self.folder / "heldout.jsonl").read_text(encoding="utf-8").splitlines():
+            row = json.loads(line)
+            place = None if row["place"] is None else Place(*row["place"])
+            made.append(replace(conversation_from_dict(row["conversation"]), place=place))
+        return made
+
+    def to_json(self) -> dict[str, object]:
+        """Give what a run's ledger.json holds."""
+        return {
+            "fingerprint": self.fingerprint,
+            **self.ledger.to_json(),
+            "heldout": self.heldout_ledger.to_json(),
+        }
+
+    def lines(self) -> list[str]:
+        """Give evidence and ledgers as lines for people."""
+        written = [*self.ledger.evidence, *self.ledger.lines()]
+        if self.heldout_ledger.rows_in:
+            written += ["held out:"] + [f"  {line}" for line in self.heldout_ledger.lines()]
+        return written
+
+
+def prepare(
+    recipe: Recipe,
+    chat: ChatTokenizer,
+    *,
+    workers: int | None = None,
+    refresh: bool = False,
+    on_progress: Callable[[int], None] | None = None,
+) -> Prepared:
+    """Make the store of a recipe's data, or open it where it is already made.
+
+    Args:
+        recipe: The recipe; its `data` settings count, and the seed where rows are drawn.
+        chat: Template, tokenizer and the encoder's settings.
+        workers: Processes, instead of the recipe's; 1 is this one, 0 one a core. The bytes are the same.
+        refresh: Make the store again even if it is there.
+        on_progress: Called with the number of rows done, now and then.
+
+    Raises:
+        RecipeError: If the recipe names no data.
+        DataError: If data cannot be found or, with ``on_bad_row: stop``, a row cannot be used; if nothing is trained.
+        InstilError: What the template or the encoder raised for a row, with its place.
+    """
+    data = recipe.data
+    if not data.sources:
+        raise RecipeError("data.sources: found none; expected at least one file, folder, glob or Hub id; add one")
+    folder = cache_folder(recipe)
+    inputs = [find_input(source, heldout=False, spool=folder) for source in data.sources]
+    inputs += [find_input(source, heldout=True, spool=folder) for source in data.heldout]
+    for found in inputs:
+        if found.settings.columns or found.settings.format == "pattern":
+            check_columns(found.settings.columns)
+    key = fingerprint_of(recipe, inputs, encoder=chat.fingerprint, folder=folder)
+    target = folder / key
+    if not refresh:
+        opened = _open(target)
+        if opened is not None:
+            return opened
+    inputs = [draw_rows(found, seed=recipe.training.seed + number) for number, found in enumerate(inputs)]
+    evidence = [line for found in inputs for line in _evidence(found)]
+    account = Account(inputs, data)
+    with StoreWriter(target, fingerprint=key, replace=refresh) as writer:
+        for done in map_chunks(
+            cut(inputs), chat, _work(data, inputs), workers=data.workers if workers is None else workers
+        ):
+            writer.write(done.batch)
+            account.add(done)
+            if on_progress is not None:
+                on_progress(account.num_rows)
+        settled = account.settle(evidence)
+        if not len(settled.train):
+            raise DataError(_nothing_to_train(settled.train_ledger, data))
+        writer.finish(
+            train=settled.train,
+            heldout=settled.heldout,
+            ledgers={"train": settled.train_ledger, "heldout": settled.heldout_ledger},
+            heldout_rows=settled.heldout_rows,
+        )
+    made = _open(target)
+    assert made is not None
+    return replace(made, reused=False)
+
+
+def _open(folder: Path) -> Prepared | None:
+    """Open a store that is there; None where there is none or it is of another version."""
+    if not folder.is_dir():
+        return None
+    try:
+        train, heldout = (ExampleStore.open(folder, split=split) for split in ("train", "heldout"))
+    except DataError:
+        return None
+    return Prepared(folder, train, heldout, reused=True)
+
+
+def _evidence(found: Input) -> list[str]:
+    settings = found.settings
+    if settings.columns:
+        return [f"{settings.path}: pattern (data.columns)"]
+    if settings.format != "auto":
+        return [f"{settings.path}: {settings.format} (as the recipe says)"]
+    if not found.files:
+        return [
+            str(seen)
+            for seen in detect(settings.path, split=settings.split, subset=settings.subset, revision=settings.revision)
+        ]
+    return [
+        str(seen if str(path) == name else replace(seen, source=name))
+        for path, name in found.files
+        for seen in detect(path)
+    ]
+
+
+def _work(data: DataSettings, inputs: Sequence[Input]) -> Work:
+    """Give the workers' settings."""
+    share = 1.0 if any(found.heldout for found in inputs) else float(data.heldout_share)
+    sources = tuple(
+        SourceWork(
+            found.settings.format,
+            ReadOptions(found.settings.columns, data.prompt_completion),
+            float(found.settings.weight),
+            share if found.heldout == any(each.heldout for each in inputs) and data.heldout_max else 0.0,
+        )
+        for found in inputs
+    )
+    return Work(sources, data.on_bad_row, data.train_on != "all", data.inline_reasoning == "split")
+
+
+def _nothing_to_train(ledger: Ledger, data: DataSettings) -> str:
+    reasons = ", ".join(f"{reason} {tally.count}" for reason, tally in ledger.left_out.items()) or "no rows"
+    said = next((tally.example for tally in ledger.left_out.values() if tally.example), "")
+    where = ", ".join(source.path for source in data.sources)
+    return (
+        f"{where}: no row is left to train on ({reasons}); expected at least one; {said or 'check data and settings'}"
+    )

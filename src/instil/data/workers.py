@@ -1,0 +1,76 @@
+"""Runs the work on chunks, here or in several processes; results come in the order of the chunks.
+
+Processes are started afresh (spawn), each with one thread, and are given the encoder once. Questionable on purpose: only a
+few chunks are under way at a time, so memory does not depend on the data.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+from instil.data.chunks import Chunk
+from instil.data.row_work import Done, Encoder, Work, work_on
+from instil.errors import DataError
+
+_ONE_THREAD = {
+    "TOKENIZERS_PARALLELISM": "false",
+    "RAYON_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+}
+_state: dict[str, Any] = {}
+
+
+def map_chunks(chunks: Iterable[Chunk], encoder: Encoder, work: Work, *, workers: int) -> Iterator[Done]:
+    """Do the work on every chunk, in order.
+
+    Args:
+        chunks: The chunks.
+        encoder: The chat tokenizer.
+        work: Settings.
+        workers: Processes; 1 is this one, 0 one a core.
+
+    Raises:
+        InstilError: What a chunk raised; chunks after it are not waited for.
+        DataError: If a process was killed, for example for want of memory.
+    """
+    workers = workers or os.cpu_count() or 1
+    if workers == 1:
+        for chunk in chunks:
+            yield work_on(chunk, encoder, work)
+        return
+    context = multiprocessing.get_context("spawn")
+    given = (pickle.dumps(encoder), work)
+    executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=given)
+    waiting: deque[Future[Done]] = deque()
+    try:
+        for chunk in chunks:
+            waiting.append(executor.submit(_work, chunk))
+            if len(waiting) > 2 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool:
+        raise DataError(
+            "a preparation process was killed; expected all to finish; use fewer data.workers if memory is short"
+        ) from None
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def _start(encoder: bytes, work: Work) -> None:
+    """Set a fresh process up: one thread, before the tokenizer's library is loaded."""
+    os.environ.update(_ONE_THREAD)
+    _state["encoder"] = pickle.loads(encoder)
+    _state["work"] = work
+
+
+def _work(chunk: Chunk) -> Done:
+    return work_on(chunk, _state["encoder"], _state["work"])
