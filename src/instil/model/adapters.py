@@ -1,15 +1,136 @@
-"""Low-rank adapters through peft."""
+"""Low-rank adapters: made, continued, saved and merged through peft.
+
+New chat tokens train with them: exactly those rows of the input embedding and of the output head, tied or not, in peft's own
+parameters, so that plain peft loads what is saved here. Questionable on purpose: a frozen head is never cut for its new rows;
+their scores are laid over the head's (see `token_rows`).
+"""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from instil.errors import ModelError
+import torch
+
+from instil.errors import ModelError, nearest
+from instil.model.head import underlying
+from instil.model.new_tokens import ROWS_MULTIPLE
+from instil.model.token_rows import use_row_arithmetic
+from instil.recipe import AdapterSettings
+
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+
+
+def prepare_adapters(model: Any, settings: AdapterSettings, *, trained_ids: Sequence[int] = (), seed: int = 0) -> Any:
+    """Make what trains of a model what the recipe asks for.
+
+    Args:
+        model: transformers' model, or a peft model where the recipe's model name is an adapter.
+        settings: The recipe's `adapter`.
+        trained_ids: Token ids whose rows of embedding and head must train too (`RowChange.trained_ids`).
+        seed: Of the adapters' first weights.
+
+    Returns:
+        The model itself for full fine-tuning (an adapter on it is merged first), else a peft model of which only the
+        adapter and the rows train.
+
+    Raises:
+        ModelError: If a target is not in the model, settings contradict each other, or the weights are quantised and no
+            adapter is asked for.
+    """
+    is_adapter = hasattr(model, "peft_config")
+    if settings.kind == "none":
+        if is_quantized(model):
+            raise ModelError(
+                "model.quantize: quantised weights cannot train; set adapter.kind: lora, or model.quantize: none"
+            )
+        return merge_in_place(model).requires_grad_(True) if is_adapter else model
+    if is_adapter and settings.resume_from:
+        raise ModelError(
+            "adapter.resume_from: model.name is an adapter already; name its base there, or leave resume_from empty"
+        )
+    if is_adapter:
+        return _continue(model, trained_ids)
+    if settings.resume_from:
+        return _continue(open_adapter(model, Path(settings.resume_from), trains=True), trained_ids)
+    return _new_adapter(model, settings, trained_ids, seed)
+
+
+def _new_adapter(model: Any, settings: AdapterSettings, trained_ids: Sequence[int], seed: int) -> Any:
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=_targets(model, settings.targets),
+        use_rslora=settings.rank_stabilized,
+        use_dora=settings.dora,
+        trainable_token_indices=_token_rows(model, settings.targets, trained_ids),
+    )
+    with torch.random.fork_rng(devices=[]), _quiet_peft():
+        torch.manual_seed(seed)
+        adapted = get_peft_model(model, config)
+    use_row_arithmetic(adapted)
+    return adapted
+
+
+def _targets(model: Any, targets: str | list[str]) -> str | list[str]:
+    """Check that each named target is a module of the model."""
+    if targets == "all-linear":
+        return targets
+    names = [targets] if isinstance(targets, str) else targets
+    known = {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if not list(module.children())}
+    for name in names:
+        if name.rsplit(".", 1)[-1] not in known:
+            raise ModelError(
+                f"adapter.targets: no module {name!r}{nearest(name, known)}; this model has "
+                f"{', '.join(sorted(known - {''}))}; name some of them, or use all-linear"
+            )
+    return names
+
+
+def _token_rows(model: Any, targets: str | list[str], trained_ids: Sequence[int]) -> dict[str, list[int]] | None:
+    """Name the embedding, and the head where it is not tied, for peft's trainable rows."""
+    if not trained_ids:
+        return None
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    modules = {module: name for name, module in model.named_modules() if module in (embedding, head)}
+    names = [modules[embedding]]
+    if head.weight is not embedding.weight:
+        names.append(modules[head])
+    named = {targets} if isinstance(targets, str) else set(targets)
+    both = named & {name.rsplit(".", 1)[-1] for name in modules.values()}
+    if both:
+        raise ModelError(
+            f"adapter.targets: {min(both)} is a target and has new chat tokens, whose rows train by themselves; "
+            "leave it out of the targets"
+        )
+    return {name: sorted(int(index) for index in trained_ids) for name in names}
+
+
+def _continue(model: Any, trained_ids: Sequence[int]) -> Any:
+    """Check that an adapter that goes on already trains the rows that must train."""
+    config = model.peft_config[model.active_adapter]
+    rows = config.trainable_token_indices or {}
+    has = set(rows if isinstance(rows, list) else next(iter(rows.values()), []))
+    missing = sorted(set(trained_ids) - has)
+    if missing:
+        raise ModelError(
+            f"adapter: it goes on from an adapter that does not train the rows of tokens {missing[:4]}; "
+            "merge it first (instil export), or use the template that it was trained with"
+        )
+    return model
 
 
 def open_adapter(model: Any, folder: Path, *, trains: bool) -> Any:
-    """Put a saved adapter on its base.
+    """Put a saved adapter on its base, which gets the rows that the adapter's new tokens need.
 
     Args:
         model: The base.
@@ -19,12 +140,97 @@ def open_adapter(model: Any, folder: Path, *, trains: bool) -> Any:
     Raises:
         ModelError: If the adapter is half-written or of a base of another size.
     """
-    from peft import PeftModel
+    from peft import PeftConfig, PeftModel
 
-    if not (folder / "adapter_model.safetensors").exists():
-        raise ModelError(f"{folder}: an adapter without adapter_model.safetensors; copy or download it again")
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).exists():
+            raise ModelError(f"{folder}: an adapter without {name}; copy or download it again")
     try:
-        return PeftModel.from_pretrained(model, str(folder), is_trainable=trains)
-    except (RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+        rows = getattr(PeftConfig.from_pretrained(str(folder)), "trainable_token_indices", None) or {}
+        highest = max(
+            (index for ids in (rows.values() if isinstance(rows, dict) else [rows]) for index in ids), default=0
+        )
+        if highest >= model.get_input_embeddings().weight.shape[0]:
+            model.resize_token_embeddings(-(-(highest + 1) // ROWS_MULTIPLE) * ROWS_MULTIPLE, mean_resizing=False)
+        with _quiet_peft():
+            adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=trains)
+    except (RuntimeError, ValueError, KeyError, OSError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(f"{folder}: the adapter does not fit its base ({reason}); check its base model") from None
+    use_row_arithmetic(adapted)
+    return adapted
+
+
+def save_adapter(model: Any, folder: Path, *, base: str) -> None:
+    """Write an adapter, and nothing of its base, into a folder that plain peft opens.
+
+    Args:
+        model: The peft model.
+        folder: Where to; made if need be. (`saving.save_model_folder` adds the tokenizer and makes it atomic.)
+        base: How adapter_config.json names the base: an absolute folder or a Hub id.
+    """
+    for config in model.peft_config.values():
+        config.base_model_name_or_path = base
+    with _quiet_peft():
+        model.save_pretrained(str(folder), save_embedding_layers=False)
+
+
+def merge_in_place(model: Any) -> Any:
+    """Add an adapter into its base's weights and give the base.
+
+    Raises:
+        ModelError: If the base is quantised: merging would round the adapter away.
+    """
+    if is_quantized(model):
+        raise ModelError(
+            "the base is quantised, and an adapter is never merged into 4-bit or 8-bit weights; "
+            "load the 16-bit base with the adapter and merge that (instil export does)"
+        )
+    with _quiet_peft():
+        return model.merge_and_unload()
+
+
+def is_quantized(model: Any) -> bool:
+    """Say whether a model's weights are quantised."""
+    inner = underlying(model)
+    return bool(getattr(inner, "is_loaded_in_4bit", False) or getattr(inner, "is_loaded_in_8bit", False))
+
+
+def freeze(model: Any, patterns: Sequence[str]) -> int:
+    """Freeze the parameters whose names match, and count the tensors frozen.
+
+    Args:
+        model: Any module.
+        patterns: Names with ``*`` and ``?``; a name matches in whole, or from any dot on.
+
+    Raises:
+        ModelError: If a pattern matches nothing, or nothing is left to train.
+    """
+    frozen = 0
+    for pattern in patterns:
+        found = [value for name, value in model.named_parameters() if _matches(name, pattern)]
+        if not found:
+            first = [name for name, _ in model.named_parameters()][:3]
+            raise ModelError(
+                f"training.freeze: {pattern!r} matches no parameter; names look like {', '.join(first)}; mend the pattern"
+            )
+        for value in found:
+            frozen += value.requires_grad
+            value.requires_grad_(False)
+    if not any(value.requires_grad for value in model.parameters()):
+        raise ModelError("training.freeze: nothing is left to train; freeze less")
+    return frozen
+
+
+@contextmanager
+def _quiet_peft() -> Iterator[None]:
+    """Leave out peft's advice on tied embeddings, which is followed here, and its use of a name that transformers renamed."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning, module="peft")
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+        yield
+
+
+def _matches(name: str, pattern: str) -> bool:
+    parts = name.split(".")
+    return any(fnmatchcase(".".join(parts[start:]), pattern) for start in range(len(parts)))

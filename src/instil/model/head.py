@@ -53,11 +53,13 @@ class HeadParts:
         decoder: From ids and positions to `last_hidden_state`.
         head: From states [N, D] to scores [N, V], called as a module so that adapters on it count.
         adjust: What follows the head.
+        vocabulary: V, the scores that the head gives a token.
     """
 
     decoder: nn.Module
     head: nn.Module
     adjust: LogitAdjustment
+    vocabulary: int
 
 
 def underlying(model: nn.Module) -> Any:
@@ -83,7 +85,7 @@ def take_apart(model: nn.Module) -> HeadParts:
             f"{type(inner).__name__}: has no decoder with an output head; expected a causal language model; "
             "use a model that AutoModelForCausalLM loads with a language-model head"
         )
-    return HeadParts(decoder, head, adjustment_of(inner))
+    return HeadParts(decoder, head, adjustment_of(inner), int(inner.config.get_text_config().vocab_size))
 
 
 def adjustment_of(model: Any) -> LogitAdjustment:

@@ -61,22 +61,18 @@ class _Job:
     gradient_scale: float
     chunk_bytes: int
 
-    def rows_at_once(self, vocabulary: int) -> int:
-        return max(1, self.chunk_bytes // (4 * vocabulary))
+    @property
+    def rows_at_once(self) -> int:
+        return max(1, self.chunk_bytes // (4 * self.parts.vocabulary))
 
 
 def _default_chunk_bytes(device: torch.device) -> int:
     return CHUNK_BYTES_CPU if device.type == "cpu" else CHUNK_BYTES_GPU
 
 
-def _vocabulary(head: nn.Module) -> int:
-    """Rows of the head: its out_features, or those of the layer that an adapter wraps."""
-    return int(getattr(head, "out_features", 0)) or int(next(head.parameters()).shape[0])
-
-
 def _evaluate(states: torch.Tensor, job: _Job) -> torch.Tensor:
     total = torch.zeros((), dtype=torch.float32, device=states.device)
-    rows = job.rows_at_once(_vocabulary(job.parts.head))
+    rows = job.rows_at_once
     with torch.no_grad():
         for start in range(0, states.shape[0], rows):
             chunk = slice(start, start + rows)
@@ -125,7 +121,7 @@ def _run_linear(
     weight_used, states_used = weight.detach().to(dtype), states.detach().to(dtype)
     total = torch.zeros((), dtype=torch.float32, device=states.device)
     state_gradient = torch.empty_like(states)
-    rows = job.rows_at_once(weight.shape[0])
+    rows = job.rows_at_once
     several = states.shape[0] > rows
     weight_gradient: torch.Tensor | None = None
     with torch.autocast(device, enabled=False):
@@ -163,7 +159,7 @@ def _run_module(
     total = torch.zeros((), dtype=torch.float32, device=states.device)
     state_gradient = torch.zeros_like(states)
     gradients = tuple(torch.zeros_like(parameter) for parameter in trained)
-    rows = job.rows_at_once(_vocabulary(job.parts.head))
+    rows = job.rows_at_once
     for start in range(0, states.shape[0], rows):
         chunk = slice(start, start + rows)
         with torch.enable_grad():

@@ -53,11 +53,12 @@ def choose_precision(asked: Precision, device: torch.device) -> Precision:
     return "fp32"
 
 
-def weight_type(precision: Precision, purpose: Purpose) -> torch.dtype:
-    """Give the type that weights are kept in."""
-    if precision == "pure_bf16" or (precision == "bf16" and purpose == "generation"):
+def weight_type(precision: Precision, purpose: Purpose, *, frozen: bool = False) -> torch.dtype:
+    """Give the type that weights are kept in; a frozen base under adapters needs no fp32 master weights."""
+    small = purpose == "generation" or frozen
+    if precision == "pure_bf16" or (precision == "bf16" and small):
         return torch.bfloat16
-    if precision == "fp16" and purpose == "generation":
+    if precision == "fp16" and small:
         return torch.float16
     return torch.float32
 
@@ -75,6 +76,7 @@ def load_model(
     purpose: Purpose = "training",
     seed: int = 0,
     location: ModelLocation | None = None,
+    frozen: bool = False,
 ) -> Any:
     """Load a model, or make a random one of its config.
 
@@ -85,6 +87,7 @@ def load_model(
         purpose: Training sets this package's attention and keeps fp32 weights for mixed precision; generation does neither.
         seed: Of random weights.
         location: The model's place, if the caller has it already.
+        frozen: Only adapters will train, so that the weights may be kept in the smaller type.
 
     Returns:
         transformers' model, with peft's wrapper around it where the name is an adapter.
@@ -94,7 +97,7 @@ def load_model(
     """
     location = location or locate(settings.name, settings.revision, trust_remote_code=settings.trust_remote_code)
     config = load_config(location, trust_remote_code=settings.trust_remote_code)
-    dtype = weight_type(precision, purpose)
+    dtype = weight_type(precision, purpose, frozen=frozen)
     kernels = attention.register() if purpose == "training" else None
     if settings.initialise == "random":
         model = _random(config, dtype=dtype, kernels=kernels, seed=seed, trust=settings.trust_remote_code)
