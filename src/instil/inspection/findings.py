@@ -139,6 +139,7 @@ class Findings:
         self._keep = keep
         self._counts: dict[str, int] = {}
         self._kept: dict[str, list[Finding]] = {}
+        self._places: set[Place] = set()
 
     def add(self, finding: Finding) -> None:
         """Count a finding, and keep it if there is room.
@@ -152,6 +153,12 @@ class Findings:
         kept = self._kept.setdefault(finding.kind, [])
         if len(kept) < self._keep:
             kept.append(finding)
+            if finding.place is not None:
+                self._places.add(finding.place)
+
+    def has(self, place: Place) -> bool:
+        """Tell whether a kept finding is about this row."""
+        return place in self._places
 
     @property
     def counts(self) -> dict[str, int]:

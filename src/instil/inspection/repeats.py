@@ -7,8 +7,7 @@ says how many rows that were.
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from instil.conversation import Conversation, Place
@@ -25,26 +24,6 @@ _ENDS = tuple(".!?…。！？\"'”’)]}`>*|:;»」』")
 def digest(text: str) -> bytes:
     """Give 12 bytes that stand for a text."""
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).digest()
-
-
-def content_digest(conversation: Conversation) -> bytes:
-    """Give 12 bytes that two conversations share only if every word that is rendered is the same."""
-    parts = [
-        [
-            message.role,
-            message.content,
-            message.reasoning,
-            [[call.name, call.arguments] for call in message.tool_calls],
-            message.name,
-        ]
-        for message in conversation.messages
-    ]
-    whole = [parts, conversation.tools, conversation.variables, conversation.plain]
-    return digest(json.dumps(whole, ensure_ascii=False, default=_as_json))
-
-
-def _as_json(value: object) -> object:
-    return dict(value) if hasattr(value, "keys") else str(value)  # type: ignore[call-overload]
 
 
 @dataclass(slots=True)
@@ -64,7 +43,7 @@ class Repeats:
 
     def __init__(self, *, max_rows: int = 500_000) -> None:
         self._max_rows = max_rows
-        self._seen: dict[bytes, Place] = {}
+        self._seen: dict[int, Place] = {}
         self._once: dict[bytes, tuple[Place, bytes]] = {}
         self._answers: dict[bytes, _Answer] = {}
         self._lengths: dict[int, list[tuple[Place, int, str]]] = {}
@@ -72,19 +51,20 @@ class Repeats:
         self.num_rows = 0
         self.num_not_remembered = 0
 
-    def add(self, conversation: Conversation, place: Place) -> Place | None:
-        """Watch a conversation; gives the place of an earlier one with the very same content, or None."""
+    def add(self, conversations: Sequence[Conversation], place: Place, *, row_hash: int) -> Place | None:
+        """Watch the conversations of a row; gives the place of an earlier row with the very same content, or None."""
         self.num_rows += 1
-        if not conversation.plain:
-            self._watch_answers(conversation, place)
-        key = content_digest(conversation)
-        earlier = self._seen.get(key)
-        if earlier is None:
-            if len(self._seen) < self._max_rows:
-                self._seen[key] = place
-            else:
-                self.num_not_remembered += 1
-        return earlier
+        earlier = self._seen.get(row_hash)
+        if earlier is not None:
+            return earlier
+        for conversation in conversations:
+            if not conversation.plain:
+                self._watch_answers(conversation, place)
+        if len(self._seen) < self._max_rows:
+            self._seen[row_hash] = place
+        else:
+            self.num_not_remembered += 1
+        return None
 
     def _watch_answers(self, conversation: Conversation, place: Place) -> None:
         asked = ""

@@ -1,0 +1,113 @@
+"""Looks at every row for what is wrong with it: as it stands in the file, as it is read, and beside all others.
+
+Fed chunk by chunk beside the encoder, so that one pass over the data gives ledger, histograms and findings. Questionable on
+purpose: a row is parsed and read a second time here; reading costs a tenth of tokenizing, and the work on a chunk stays as it is
+when the same rows are prepared for training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from instil.conversation import Conversation, Place
+from instil.data.chunks import Chunk
+from instil.data.formats.registry import read_row
+from instil.data.mixing import content_hash
+from instil.data.row_work import SourceWork
+from instil.data.sources import parse_row
+from instil.errors import DataError
+from instil.inspection.conversation_checks import answer_text, check_conversation
+from instil.inspection.duplicates import NearDuplicates
+from instil.inspection.findings import Finding, Findings
+from instil.inspection.raw_rows import misspelt_in, unknown_roles_in
+from instil.inspection.repeats import Repeats
+
+
+class Doctor:
+    """Examines rows, and keeps what it found.
+
+    Args:
+        stop_tokens: Texts of the model's stop tokens.
+        prints_reasoning: Whether the template prints a message's reasoning.
+        keep: Findings of one kind that are kept with their places.
+    """
+
+    def __init__(self, *, stop_tokens: Sequence[str] = (), prints_reasoning: bool = True, keep: int = 1000) -> None:
+        self.findings = Findings(keep=keep)
+        self._stop_tokens = tuple(stop_tokens)
+        self._prints_reasoning = prints_reasoning
+        self._near = NearDuplicates()
+        self._repeats = Repeats()
+
+    def examine(self, chunk: Chunk, source: SourceWork) -> Iterator[tuple[Place, tuple[Conversation, ...]]]:
+        """Examine the rows of a chunk; gives the conversations of each, none for a row that cannot be read."""
+        for place, raw in zip(chunk.places, chunk.rows, strict=True):
+            yield place, tuple(self._examine_row(place, raw, source))
+
+    def finish(self) -> Findings:
+        """Add what only all rows together show, and give everything that was found."""
+        for finding in self._repeats.findings():
+            self.findings.add(finding)
+        return self.findings
+
+    @property
+    def num_not_compared(self) -> int:
+        """Rows that came after the memory for duplicates was full."""
+        return max(self._near.num_not_remembered, self._repeats.num_not_remembered)
+
+    def _examine_row(self, place: Place, raw: Any, source: SourceWork) -> Sequence[Conversation]:
+        try:
+            row = parse_row(raw, place)
+        except DataError as error:
+            self._add("unreadable", place, _bare(error, place))
+            return ()
+        misspelt = [] if source.options.columns else misspelt_in(row)
+        for where, seen in misspelt:
+            self._add("misspelt_key", place, f"{where}: {seen}")
+        try:
+            _, conversations = read_row(row, place, format_name=source.format, options=source.options)
+        except DataError as error:
+            self._add_unreadable(row, place, error, misspelt=bool(misspelt))
+            return ()
+        for conversation in conversations:
+            self._examine_conversation(conversation, place)
+        self._compare(conversations, place)
+        return conversations
+
+    def _add_unreadable(self, row: Any, place: Place, error: DataError, *, misspelt: bool) -> None:
+        roles = unknown_roles_in(row)
+        for where, seen in roles:
+            self._add("unknown_role", place, f"{where}: {seen}")
+        if not roles and not misspelt:
+            self._add("unreadable", place, _bare(error, place))
+
+    def _examine_conversation(self, conversation: Conversation, place: Place) -> None:
+        for kind, seen in check_conversation(conversation, stop_tokens=self._stop_tokens):
+            self._add(kind, place, seen)
+        if not self._prints_reasoning and not conversation.plain:
+            thinking = [n for n, message in enumerate(conversation.messages, start=1) if message.reasoning]
+            if thinking:
+                self._add("unused_reasoning", place, f"message {', '.join(map(str, thinking))} has reasoning")
+
+    def _compare(self, conversations: Sequence[Conversation], place: Place) -> None:
+        earlier = self._repeats.add(conversations, place, row_hash=content_hash(conversations))
+        if earlier is not None:
+            self._add("duplicate", place, f"the same as {earlier}")
+            return
+        text = " ".join(
+            answer_text(message)
+            for conversation in conversations
+            for message in conversation.messages
+            if message.role not in ("system", "developer")
+        )
+        near = self._near.add(text, place)
+        if near is not None:
+            self._add("near_duplicate", place, f"nearly the same as {near}")
+
+    def _add(self, kind: str, place: Place, seen: str) -> None:
+        self.findings.add(Finding(kind, place, seen))
+
+
+def _bare(error: Exception, place: Place) -> str:
+    return str(error).removeprefix(f"{place}: ").removeprefix(f"{place}:").strip()

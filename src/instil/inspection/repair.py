@@ -1,0 +1,182 @@
+"""Mends rows as far as that is safe, and says every change.
+
+Mended: misspelt keys, roles of another world, stop tokens typed at the end of an answer, empty answers, rows without an answer, exact
+duplicates, rows that still cannot be read. Nothing else is touched: no text is rewritten, no order changed, no near-duplicate dropped.
+Questionable on purpose: an empty answer in the middle of a conversation keeps its place as context and gets weight 0, because
+removing it would change what the later answers reply to.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from instil.conversation import Conversation, Place
+from instil.data.mixing import content_hash
+from instil.data.sources import parse_row
+from instil.errors import DataError
+from instil.inspection.keys import ROW_KEYS, meant_role, misspelt_keys
+from instil.inspection.raw_rows import ANSWER_COLUMNS, Turn, turns_of
+from instil.inspection.visible import shortened
+
+ReadRow = Callable[[Any, Place], Sequence[Conversation]]
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """What became of one row.
+
+    Attributes:
+        place: Where it stood.
+        before: The row as it was; None where it could not be parsed.
+        after: The row as it is written; None where it is left out.
+        changes: What was done, for people; empty where nothing was.
+    """
+
+    place: Place
+    before: Any
+    after: Any
+    changes: tuple[str, ...] = ()
+
+
+def repair_rows(
+    rows: Iterable[tuple[Place, Any]], *, read_row: ReadRow, stop_tokens: Sequence[str] = ()
+) -> Iterator[Repair]:
+    """Mend rows one by one.
+
+    Args:
+        rows: Places and raw rows, as `read_raw_rows` gives them.
+        read_row: Reads a parsed row, or raises `DataError`.
+        stop_tokens: Texts of the stop tokens of the model; without them none are looked for.
+
+    Returns:
+        One `Repair` a row, in order, unchanged rows too.
+    """
+    seen: dict[int, Place] = {}
+    for place, raw in rows:
+        try:
+            before = parse_row(raw, place)
+        except DataError as error:
+            yield Repair(place, None, None, (f"left out: {_reason(error, place)}",))
+            continue
+        mended = _Mending(copy.deepcopy(before), stop_tokens)
+        yield mended.finish(place, before, read_row, seen)
+
+
+class _Mending:
+    """One row while it is mended."""
+
+    def __init__(self, row: Any, stop_tokens: Sequence[str]) -> None:
+        self.row = row
+        self.changes: list[str] = []
+        self._rename_keys()
+        self._map_roles()
+        self._strip_stop_tokens(stop_tokens)
+        self.left_out = self._mend_empty_answers()
+
+    def finish(self, place: Place, before: Any, read_row: ReadRow, seen: dict[int, Place]) -> Repair:
+        """Check that the row can be read now and did not come before."""
+        if self.left_out:
+            return Repair(place, before, None, (*self.changes, f"left out: {self.left_out}"))
+        try:
+            read = read_row(self.row, place)
+        except DataError as error:
+            return Repair(place, before, None, (*self.changes, f"left out: {_reason(error, place)}"))
+        answered = any(each.plain or any(message.role == "assistant" for message in each.messages) for each in read)
+        if not answered:
+            return Repair(place, before, None, (*self.changes, "left out: no assistant turn"))
+        earlier = seen.setdefault(content_hash(read), place)
+        if earlier is not place:
+            return Repair(place, before, None, (*self.changes, f"left out: the same as {earlier}"))
+        return Repair(place, before, self.row, tuple(self.changes))
+
+    def _rename_keys(self) -> None:
+        if isinstance(self.row, dict):
+            self.row = self._renamed(self.row, misspelt_keys(self.row, ROW_KEYS), "row")
+        for turn in list(turns_of(self.row)):
+            wrong = misspelt_keys(turn.given, turn.keys)
+            if wrong:
+                renamed = self._renamed(turn.given, wrong, turn.where)
+                turn.given.clear()
+                turn.given.update(renamed)
+
+    def _renamed(self, given: Any, wrong: dict[str, str], where: str) -> dict[str, Any]:
+        self.changes += [f"{where}: key {key!r} renamed to {meant!r}" for key, meant in wrong.items()]
+        return {wrong.get(key, key): value for key, value in given.items()}
+
+    def _map_roles(self) -> None:
+        for turn in turns_of(self.row):
+            given = turn.given.get(turn.role_key)
+            meant = meant_role(given) if turn.role is None else None
+            if meant is not None:
+                turn.given[turn.role_key] = meant
+                self.changes.append(f"{turn.where}: role {given!r} changed to {meant!r}")
+
+    def _strip_stop_tokens(self, stop_tokens: Sequence[str]) -> None:
+        for turn in turns_of(self.row):
+            if turn.role == "assistant":
+                self._strip(turn.given, turn.text_key, turn.where, stop_tokens)
+        if isinstance(self.row, dict):
+            for column in ANSWER_COLUMNS:
+                self._strip(self.row, column, f"column {column}", stop_tokens)
+
+    def _strip(self, given: Any, key: str, where: str, stop_tokens: Sequence[str]) -> None:
+        text = given.get(key)
+        if not isinstance(text, str):
+            return
+        for stop in stop_tokens:
+            while stop and text.rstrip().endswith(stop):
+                text = text.rstrip()[: -len(stop)]
+                self.changes.append(f"{where}: {stop} removed from the end of the answer")
+        given[key] = text
+
+    def _mend_empty_answers(self) -> str:
+        """Mend empty answers; gives the reason where the row must be left out."""
+        turns = list(turns_of(self.row))
+        empty = [turn for turn in turns if turn.is_empty_answer]
+        for turn in reversed(empty):
+            if _is_last(turn, self.row):
+                self._drop_exchange(turn)
+            else:
+                turn.given["weight"] = 0
+                self.changes.append(f"{turn.where}: empty answer gets weight 0: it stays as context and is not trained")
+        if empty and not any(turn.role == "assistant" and turn.given.get("weight") != 0 for turn in turns_of(self.row)):
+            self.changes = [change for change in self.changes if "empty" not in change]
+            return "it has no answer but empty ones"
+        if not turns and isinstance(self.row, dict):
+            present = [column for column in ANSWER_COLUMNS if isinstance(self.row.get(column), str)]
+            if present and all(not self.row[column].strip() for column in present):
+                return f"column {present[0]} is empty"
+        return ""
+
+    def _drop_exchange(self, turn: Turn) -> None:
+        """Remove an empty last answer, and what nobody answers then."""
+        turns = _list_of(turn, self.row)
+        removed = [turn.number]
+        turns.pop()
+        while turns and not _speaks(turns[-1], turn, "assistant") and len(turns) > 1:
+            if _speaks(turns[-1], turn, "system"):
+                break
+            removed.append(len(turns))
+            turns.pop()
+        numbers = ", ".join(str(number) for number in sorted(removed))
+        self.changes.append(f"{turn.where}: empty last answer removed (messages {numbers})")
+
+
+def _speaks(given: Any, like: Turn, role: str) -> bool:
+    return isinstance(given, dict) and Turn("", like.column, 0, given).role == role
+
+
+def _list_of(turn: Turn, row: Any) -> list[Any]:
+    turns: list[Any] = row if turn.column is None else row[turn.column]
+    return turns
+
+
+def _is_last(turn: Turn, row: Any) -> bool:
+    return turn.number == len(_list_of(turn, row))
+
+
+def _reason(error: DataError, place: Place) -> str:
+    return shortened(str(error).removeprefix(f"{place}: "), 200)
