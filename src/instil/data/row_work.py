@@ -140,7 +140,9 @@ def work_on(chunk: Chunk, encoder: Encoder, work: Work) -> Done:
             continue
         kept = [example for example in map(_weighted(source.weight), given) if _is_trained(example)]
         if not kept:
-            rows.failures.append(Failure(row, NOTHING_TRAINED if given else TOO_LONG))
+            rows.failures.append(
+                Failure(row, TOO_LONG if not given and _asks_for_training(conversation) else NOTHING_TRAINED)
+            )
             continue
         examples += kept
         example_rows += [row] * len(kept)
@@ -231,6 +233,16 @@ def _weighted(factor: float) -> Any:
 
 def _is_trained(example: Example) -> bool:
     return bool(np.any(np.asarray(example.weights)))
+
+
+def _asks_for_training(conversation: Conversation) -> bool:
+    """Tell whether a conversation without examples can only have lost them to its length."""
+    answers = [
+        message
+        for number, message in enumerate(conversation.messages)
+        if message.role == "assistant" and (number or conversation.plain)
+    ]
+    return any(message.weight != 0 for message in answers)
 
 
 def _has_inline_reasoning(conversation: Conversation) -> bool:

@@ -55,6 +55,8 @@ def read_csv(stream: IO[bytes], source: str, *, separator: str) -> Iterator[tupl
             f"{source}:{line + 1}: byte 0x{error.object[error.start]:02x} at or after this line is not UTF-8; "
             "expected UTF-8; convert the file, for example: iconv -f WINDOWS-1252 -t UTF-8"
         ) from None
+    finally:
+        text.detach()
 
 
 def _check_header(header: list[str], source: str) -> None:

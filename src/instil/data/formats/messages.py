@@ -30,8 +30,10 @@ def _column(row: Mapping[str, Any]) -> str:
         if isinstance(given, str):
             return "messages" if given.lstrip().startswith("[") else ""
         return "messages" if isinstance(given, list) and not is_list_of(given, "from") else ""
+    if "conversations" in row or "conversation" in row or "replies" in row:
+        return ""
     named = [key for key, value in row.items() if is_list_of(value, "role", "content")]
-    return named[0] if len(named) == 1 and "replies" not in row else ""
+    return named[0] if len(named) == 1 else ""
 
 
 def _read(row: Any, place: Place, options: ReadOptions) -> Sequence[Conversation]:

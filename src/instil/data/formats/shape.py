@@ -132,9 +132,13 @@ def plain_text_of(message: Message, conversation: Conversation, target: str) -> 
     """
     found = _beyond_text(message)
     if found:
-        raise FormatError(cannot_hold(conversation, target, f"{found} on a {message.role} message"))
+        raise FormatError(cannot_hold(conversation, target, f"{found} on {_article(message.role)} message"))
     assert isinstance(message.content, str)
     return message.content
+
+
+def _article(role: str) -> str:
+    return f"an {role}" if role == "assistant" else f"a {role}"
 
 
 def _beyond_text(message: Message) -> str:
