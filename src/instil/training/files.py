@@ -21,6 +21,8 @@ from typing import Any
 from instil.errors import RunError
 
 ASIDE = ".tmp-"
+MODEL_ASIDE = ".writing-"
+"""What `model.saving` leaves when it is interrupted."""
 LOCK = ".lock"
 
 
@@ -77,7 +79,7 @@ def remove_folder(folder: Path) -> None:
 
 def sweep_aside(folder: Path) -> list[str]:
     """Remove what an interrupted write left in a folder, and give the names."""
-    found = sorted(folder.glob(f"{ASIDE}*")) if folder.is_dir() else []
+    found = sorted([*folder.glob(f"{ASIDE}*"), *folder.glob(f"{MODEL_ASIDE}*")]) if folder.is_dir() else []
     for path in found:
         if path.is_dir():
             shutil.rmtree(path)

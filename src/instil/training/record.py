@@ -107,7 +107,14 @@ class Record:
 
 @contextlib.contextmanager
 def open_record(
-    paths: RunPaths, recipe: Recipe, *, identity: Mapping[str, Any], num_steps: int, done: int, is_first: bool
+    paths: RunPaths,
+    recipe: Recipe,
+    *,
+    identity: Mapping[str, Any],
+    num_steps: int,
+    done: int,
+    is_first: bool,
+    quiet: bool = False,
 ) -> Iterator[Record]:
     """Open the writers of a run folder, and close them.
 
@@ -118,8 +125,9 @@ def open_record(
         num_steps: Steps of the run.
         done: Steps done before.
         is_first: Whether this process writes.
+        quiet: Print nothing.
     """
-    live = LiveLine(num_steps=num_steps, done=done, quiet=not is_first)
+    live = LiveLine(num_steps=num_steps, done=done, quiet=quiet or not is_first)
     with contextlib.ExitStack() as stack:
         metrics = Metrics(paths.metrics) if is_first else None
         if metrics is not None:

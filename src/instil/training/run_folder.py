@@ -117,6 +117,10 @@ class Run:
         return cls(paths.folder, bool(results), results)
 
 
+WRITTEN_FIRST = {"checkpoints", "ledger.json", "environment.json"}
+"""What a run writes before its recipe; a folder with no more than that was killed while it started."""
+
+
 def check_output(folder: Path, *, resume: bool) -> bool:
     """Say whether there is a run to go on with.
 
@@ -136,8 +140,7 @@ def check_output(folder: Path, *, resume: bool) -> bool:
         raise RunError(f"{folder}: the run folder exists; go on with --resume, set output, or remove it")
     if "recipe.yaml" in names:
         return True
-    left_over = {name for name in names if name.startswith(".tmp-")}
-    if names - left_over - {"checkpoints"}:
+    if {name for name in names if not name.startswith(".tmp-")} - WRITTEN_FIRST:
         raise RunError(f"{folder}: it is no run folder (no recipe.yaml in it); set another output")
     return False
 

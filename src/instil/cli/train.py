@@ -1,0 +1,26 @@
+"""``instil train``: a recipe in, a run folder out."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from instil.cli.settings import Overrides, typed
+
+
+def train(recipe: Path, *, resume: bool = False, settings: Overrides = None) -> None:
+    """Train what a recipe says; writes a run folder.
+
+    Every setting of the recipe is an option: ``--optimizer.lr 1e-4 --data.sources rows.jsonl``.
+
+    Args:
+        recipe: The recipe, a YAML file.
+        resume: Go on with the run in the recipe's output folder.
+        settings: Settings that win over the recipe's.
+    """
+    from instil.recipe import Recipe
+    from instil.training.run import train as start
+
+    run = start(Recipe.load(recipe, typed(settings)), resume=resume)
+    if run.signal is not None:
+        sys.exit(128 + run.signal)

@@ -1,0 +1,216 @@
+"""From a recipe to everything that the loop needs: device, chat, data, model, adapters, optimizers.
+
+Between the recipe and the loop, in the order in which a mistake is found soonest: names and templates before data, data before
+weights. Questionable on purpose: nothing is written here, so bad input leaves no run folder behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from instil.data.preparation import Prepared, prepare
+from instil.encoding.chat_tokenizer import ChatTokenizer
+from instil.errors import TemplateError
+from instil.model import attention
+from instil.model.adapters import freeze, prepare_adapters
+from instil.model.loading import choose_device, load_model
+from instil.model.location import ModelLocation, check_tokenizer, locate
+from instil.model.loss import TokenLoss
+from instil.model.new_tokens import RowChange, TokenChange, fit_embeddings
+from instil.recipe import Recipe
+from instil.training.chat_setup import set_up_chat
+from instil.training.optimizer import DEFAULT_LR, build_optimizers, tensor_kinds
+from instil.training.order import Order, plan_order
+from instil.training.precision import Precision, Weights, choose_precision
+from instil.training.ranks import Ranks
+from instil.training.step import Learner
+
+
+@dataclass(frozen=True, slots=True)
+class Studied:
+    """What is known before any weight is loaded.
+
+    Attributes:
+        recipe: The recipe with every `auto` and empty setting decided that does not need the model.
+        location: The model's place.
+        chat: Tokenizer and template.
+        change: What was done to the tokenizer.
+        prepared: The data.
+        order: Who is in which step.
+        precision: How the run computes.
+        notes: What a person should know, a line each.
+    """
+
+    recipe: Recipe
+    location: ModelLocation
+    chat: ChatTokenizer
+    change: TokenChange
+    prepared: Prepared
+    order: Order
+    precision: Precision
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Assembled:
+    """A learner, and the facts about it that a person is told.
+
+    Attributes:
+        learner: What learns.
+        model: The model inside its loss, with adapters.
+        rows: What was done to embedding and head.
+        num_trained: Numbers that are trained.
+        num_parameters: Numbers in the model.
+        kernel: Name of the attention kernel.
+        notes: What a person should know, a line each.
+    """
+
+    learner: Learner
+    model: Any
+    rows: RowChange
+    num_trained: int
+    num_parameters: int
+    kernel: str
+    notes: tuple[str, ...]
+
+
+def study(recipe: Recipe, ranks: Ranks, *, say: Callable[[str], None]) -> Studied:
+    """Load the tokenizer, prove the template, prepare the data, lay out the steps.
+
+    Args:
+        recipe: The recipe as it was given.
+        ranks: The processes; the first prepares, the others open what it made.
+        say: Prints a line for the person.
+
+    Raises:
+        InstilError: Whatever is wrong with names, template, data or settings, before a weight is loaded.
+    """
+    precision = choose_precision(recipe.training.precision, ranks.device)
+    location = locate(recipe.model.name, recipe.model.revision, trust_remote_code=recipe.model.trust_remote_code)
+    check_tokenizer(location.tokenizer_folder)
+    recipe = _with_max_tokens(recipe, location)
+    setup = set_up_chat(recipe, location)
+    prove_template(setup.chat)
+    if not ranks.is_first:
+        ranks.wait()
+    prepared = prepare(recipe, setup.chat)
+    if ranks.is_first:
+        ranks.wait()
+    for line in prepared.lines():
+        say(line)
+    order = plan_order(
+        len(prepared.train),
+        batch_size=recipe.training.batch_size,
+        epochs=recipe.training.epochs,
+        max_steps=recipe.training.max_steps,
+        seed=recipe.training.seed,
+        shuffle=recipe.training.shuffle,
+    )
+    resolved = recipe.override(
+        {
+            "training": {"precision": precision.name},
+            "optimizer": {"lr": recipe.optimizer.lr or DEFAULT_LR[recipe.adapter.kind]},
+        }
+    )
+    return Studied(resolved, location, setup.chat, setup.change, prepared, order, precision, setup.notes)
+
+
+def _with_max_tokens(recipe: Recipe, location: ModelLocation) -> Recipe:
+    """Fill in the model's context length where the recipe names no longest example."""
+    from instil.model.loading import load_config
+
+    if recipe.data.max_tokens is not None:
+        return recipe
+    config = load_config(location, trust_remote_code=recipe.model.trust_remote_code).get_text_config()
+    length = getattr(config, "max_position_embeddings", None)
+    return recipe if length is None else recipe.override({"data": {"max_tokens": int(length)}})
+
+
+def prove_template(chat: ChatTokenizer) -> None:
+    """Refuse a template that would not train what is served.
+
+    Raises:
+        TemplateError: With what the proof found.
+    """
+    proof = chat.prove()
+    if not proof.passed:
+        findings = "; ".join(str(finding) for finding in proof.findings)
+        raise TemplateError(
+            f"{chat.template.name}: the template does not pass its proof: {findings}; "
+            "see instil template prove, and set model.template or the data setting that is named there"
+        )
+
+
+def assemble(studied: Studied, ranks: Ranks) -> Assembled:
+    """Load the model, fit its embeddings and adapters, and build its loss and optimizers.
+
+    Args:
+        studied: What is known of the run.
+        ranks: The processes.
+
+    Raises:
+        InstilError: Whatever is wrong with the model.
+    """
+    recipe, precision = studied.recipe, studied.precision
+    seed = recipe.training.seed
+    model = load_model(
+        recipe.model,
+        precision=_loading_precision(recipe, precision),
+        device=ranks.device,
+        seed=seed,
+        location=studied.location,
+    )
+    rows = fit_embeddings(model, studied.chat.tokenizer, studied.change, stop_ids=studied.chat.stop_ids, seed=seed)
+    model = prepare_adapters(model, recipe.adapter, trained_ids=rows.trained_ids, seed=seed)
+    if recipe.training.freeze:
+        freeze(model, recipe.training.freeze)
+    loss = TokenLoss(
+        model,
+        loss=recipe.training.loss,
+        router_coefficient=recipe.training.router_loss,
+        neftune_alpha=recipe.training.neftune_alpha,
+    )
+    num_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    weights = Weights(model, precision)
+    optimizers = build_optimizers(
+        weights.by_name,
+        tensor_kinds(model),
+        name=recipe.optimizer.name,
+        lr=float(recipe.optimizer.lr or 0),
+        weight_decay=recipe.optimizer.weight_decay,
+        betas=recipe.optimizer.betas,
+        eps=recipe.optimizer.eps,
+        momentum=recipe.optimizer.momentum,
+    )
+    loss.train()
+    learner = Learner(loss, weights, optimizers, studied.prepared.train, ranks, scaled=precision.scaled)
+    kernel = attention.describe(device=ranks.device, dtype=precision.compute, config=model.config)
+    num_parameters = sum(parameter.numel() for parameter in model.parameters())
+    return Assembled(learner, model, rows, num_trained, num_parameters, kernel, _row_notes(studied, rows))
+
+
+def _loading_precision(recipe: Recipe, precision: Precision) -> Any:
+    """Load frozen bases in the arithmetic's own type; weights that train come in fp32, for the masters."""
+    frozen = recipe.adapter.kind != "none"
+    return "pure_bf16" if frozen and precision.compute == torch.bfloat16 else precision.name
+
+
+def _row_notes(studied: Studied, rows: RowChange) -> tuple[str, ...]:
+    tokenizer = studied.chat.tokenizer
+    notes = []
+    if rows.new_ids:
+        names = ", ".join(tokenizer.convert_ids_to_tokens(list(rows.new_ids)))
+        notes.append(f"new tokens: {names} ({rows.rows_before} rows became {rows.rows_after})")
+    if rows.untrained_ids:
+        names = ", ".join(tokenizer.convert_ids_to_tokens(list(rows.untrained_ids)))
+        notes.append(f"tokens whose rows looked untrained were initialised again: {names}")
+    return tuple(notes)
+
+
+def choose_ranks(recipe: Recipe) -> Ranks:
+    """Give the single process of a run that was not started in parallel."""
+    return Ranks(0, 1, choose_device(recipe.device))

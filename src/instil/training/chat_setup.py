@@ -1,0 +1,82 @@
+"""Give the model of a recipe its tokenizer and template, and the tokens that the template prints.
+
+The first thing that a run does with a model, for everything else reads the tokenizer. Questionable on purpose: control tokens of a
+template without a name are recognised by their look (``<|…|>``, ``<start_of_turn>``), because no file says which they are.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from dataclasses import dataclass
+
+from instil.encoding.chat_tokenizer import ChatTokenizer
+from instil.encoding.settings import EncodingSettings
+from instil.errors import TemplateError
+from instil.model.loading import load_tokenizer
+from instil.model.location import ModelLocation
+from instil.model.new_tokens import TokenChange, add_chat_tokens
+from instil.recipe import Recipe
+
+DEFAULT_TEMPLATE = "chatml"
+CONTROL_TOKEN = re.compile(r"<\|[\w.:/-]+\|>|<(?:start|end)_of_turn>")
+
+
+@dataclass(frozen=True, slots=True)
+class ChatSetup:
+    """A tokenizer that is ready for chat.
+
+    Attributes:
+        chat: Tokenizer and template.
+        change: What was done to the tokenizer.
+        notes: What a person should know about it, a line each.
+    """
+
+    chat: ChatTokenizer
+    change: TokenChange
+    notes: tuple[str, ...]
+
+
+def set_up_chat(recipe: Recipe, location: ModelLocation) -> ChatSetup:
+    """Load the tokenizer, decide the template, and add the control tokens that the tokenizer lacks.
+
+    Args:
+        recipe: The recipe; `model` and `data` count.
+        location: The model's place.
+
+    Raises:
+        ModelError: If there is no tokenizer.
+        TemplateError: If the template does not compile.
+    """
+    tokenizer = load_tokenizer(location, trust_remote_code=recipe.model.trust_remote_code)
+    settings = EncodingSettings.from_recipe(recipe.data)
+    given, notes = recipe.model.template, []
+    if given is None and not tokenizer.chat_template:
+        given = DEFAULT_TEMPLATE
+        notes.append(f"{recipe.model.name} is a base model without a chat template: it gets {given}")
+    chat = ChatTokenizer.from_tokenizer(tokenizer, given, settings=settings)
+    printed = tuple(dict.fromkeys(CONTROL_TOKEN.findall(chat.template.source)))
+    if given is None:
+        printed = tuple(token for token in printed if token in tokenizer.get_vocab())
+    stop = _stop_token(chat, printed)
+    own_eos = tokenizer.eos_token
+    if given is not None and recipe.model.stop_token == "eos" and own_eos and stop != own_eos:
+        chat = ChatTokenizer.from_tokenizer(tokenizer, chat.template.source.replace(stop, own_eos), settings=settings)
+        printed = tuple(token for token in printed if token != stop)
+        stop = own_eos
+    change = add_chat_tokens(tokenizer, printed, stop_token=stop, set_eos=given is not None)
+    chat = ChatTokenizer.from_tokenizer(tokenizer, chat.template.source, settings=settings)
+    return ChatSetup(chat, change, tuple(notes))
+
+
+def _stop_token(chat: ChatTokenizer, printed: tuple[str, ...]) -> str:
+    """Find what ends an assistant turn, on a copy of the tokenizer that has the tokens already."""
+    tokenizer = copy.deepcopy(chat.tokenizer)
+    tokenizer.add_tokens([token for token in printed if token not in tokenizer.get_vocab()], special_tokens=True)
+    stops = ChatTokenizer.from_tokenizer(tokenizer, chat.template.source, settings=chat.settings).stop_tokens
+    if not stops:
+        raise TemplateError(
+            f"{chat.template.name}: nothing ends an assistant turn: the template prints no control token there and the "
+            "tokenizer has no eos token; set model.template to one that ends its turns (chatml)"
+        )
+    return stops[0]

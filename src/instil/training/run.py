@@ -1,0 +1,262 @@
+"""`train`: from a recipe to a run folder.
+
+The flow from top to bottom: study (names, template, data), assemble (model, optimizers), resume, train, write the model. Nothing is
+written before the input has passed. Questionable on purpose: resuming starts like a fresh run and then loads the latest
+whole checkpoint; there is no second path that could come to differ.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from instil.errors import CheckpointError, RunError
+from instil.recipe import Recipe
+from instil.training.assembly import Assembled, Studied, assemble, choose_ranks, study
+from instil.training.card import run_card
+from instil.training.checkpoint import Checkpoint, Progress, latest_checkpoint, open_checkpoint, step_folder
+from instil.training.environment import describe_environment
+from instil.training.files import locked, sweep_aside, write_json_atomic
+from instil.training.loop import enough, run_steps
+from instil.training.precision import FIRST_LOSS_SCALE
+from instil.training.record import open_record
+from instil.training.results import save_trained
+from instil.training.run_folder import Run, RunPaths, check_output, resumed_recipe
+from instil.training.samples import fixed_prompts, make_sampler
+from instil.training.snapshot import restore_optimizers, restore_weights
+from instil.training.stopping import StopRequest, stop_on_signals
+from instil.training.telemetry import peak_rss_mb, rewind_lines
+
+DEFAULT_MICRO_BATCH_TOKENS = 4096
+
+
+def train(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> Run:
+    """Train what a recipe says and write its run folder.
+
+    Args:
+        recipe: The recipe. Its `output` names the run folder.
+        resume: Go on with the run in that folder from its latest whole checkpoint; with no run there, start one.
+        quiet: Print nothing.
+
+    Returns:
+        The run. It is not `finished` where SIGTERM or Ctrl-C stopped it; everything is saved then, and ``resume=True`` goes on.
+
+    Raises:
+        RunError: If the run folder exists and `resume` is false, another process writes to it, or the recipe is not the
+            run's.
+        InstilError: Whatever is wrong with settings, data, template or model; nothing has been written then.
+
+    Example:
+        >>> run = train(Recipe.load("recipe.yaml"))  # doctest: +SKIP
+        >>> run.model_folder  # doctest: +SKIP
+    """
+    paths = RunPaths(Path(recipe.output))
+    goes_on = check_output(paths.folder, resume=resume)
+    with _torch_as_asked(recipe), contextlib.ExitStack() as stack:
+        ranks = choose_ranks(recipe)
+        say = _printer(quiet or not ranks.is_first)
+        if goes_on:
+            stack.enter_context(locked(paths.folder))
+            recipe = resumed_recipe(recipe, Recipe.load(paths.recipe), folder=paths.folder)
+            if paths.results.exists():
+                say(f"{paths.folder}: this run is finished")
+                return Run.open(paths.folder)
+        elif resume:
+            say(f"{paths.folder}: no run to go on with; starting it")
+        studied = study(recipe, ranks, say=say)
+        assembled = assemble(studied, ranks)
+        if not goes_on:
+            stack.enter_context(_new_folder(paths, studied, assembled))
+        stop = stack.enter_context(stop_on_signals(say))
+        return _train(paths, studied, assembled, stop=stop, say=say, quiet=quiet)
+
+
+def _train(
+    paths: RunPaths,
+    studied: Studied,
+    assembled: Assembled,
+    *,
+    stop: StopRequest,
+    say: Callable[[str], None],
+    quiet: bool,
+) -> Run:
+    recipe, learner = studied.recipe, assembled.learner
+    identity = identity_of(studied, assembled)
+    checkpoint = latest_checkpoint(paths.checkpoints, say=say)
+    progress = _first_progress(recipe) if checkpoint is None else _restore(assembled, checkpoint, identity)
+    if learner.ranks.is_first:
+        sweep_aside(paths.folder)
+        sweep_aside(paths.checkpoints)
+        for lines in (paths.metrics, paths.samples):
+            rewind_lines(lines, step=progress.step if checkpoint else -1)
+    for line in run_card(studied, assembled, paths.folder):
+        say(line)
+    if checkpoint is not None:
+        say(f"going on from {checkpoint.folder}")
+    prompts = fixed_prompts(recipe.evaluate.samples, studied.prepared.heldout_conversations)
+    sample = make_sampler(assembled.model, studied.chat, prompts, max_new_tokens=recipe.evaluate.max_new_tokens)
+    started = time.perf_counter()
+    with open_record(
+        paths,
+        recipe,
+        identity=identity,
+        num_steps=studied.order.num_steps,
+        done=progress.step,
+        is_first=learner.ranks.is_first,
+        quiet=quiet,
+    ) as record:
+        progress = run_steps(
+            recipe,
+            learner,
+            order=studied.order,
+            progress=progress,
+            heldout=studied.prepared.heldout,
+            record=record,
+            sample=sample if learner.ranks.is_first else list,
+            stop=stop,
+        )
+        record.picture()
+    if progress.step < studied.order.num_steps and not enough(recipe, progress):
+        where = step_folder(paths.checkpoints, progress.step)
+        say(f"stopped after step {progress.step}; saved in {where}; go on with --resume")
+        return Run(paths.folder, False, {}, stop.signal)
+    return _finish(paths, studied, assembled, progress, seconds=time.perf_counter() - started, say=say)
+
+
+def _finish(
+    paths: RunPaths,
+    studied: Studied,
+    assembled: Assembled,
+    progress: Progress,
+    *,
+    seconds: float,
+    say: Callable[[str], None],
+) -> Run:
+    """Write model and results; a run whose results.json is there is complete."""
+    recipe = studied.recipe
+    if recipe.checkpoint.final == "best" and progress.best_step not in (None, progress.step):
+        best = open_checkpoint(step_folder(paths.checkpoints, int(progress.best_step or 0)))
+        restore_weights(assembled.learner, best)
+        say(f"the model is that of step {progress.best_step}, the best on held-out data")
+    assembled.learner.weights.clear_gradients()
+    save_trained(
+        assembled.model,
+        studied.chat,
+        paths,
+        recipe=recipe,
+        location=studied.location,
+        change=studied.change,
+    )
+    metrics = Run(paths.folder, True, {}).metrics()
+    heldout = [line["heldout_loss"] for line in metrics if "heldout_loss" in line]
+    results: dict[str, Any] = {
+        "steps": progress.step,
+        "loss": progress.last_loss,
+        "heldout_loss": heldout[-1] if heldout else None,
+        "best_heldout_loss": progress.best_loss,
+        "best_step": progress.best_step,
+        "examples": len(studied.prepared.train),
+        "tokens": progress.tokens,
+        "trained_tokens": progress.trained_tokens,
+        "steps_left_out": progress.skipped,
+        "training_seconds": round(progress.seconds, 3),
+        "seconds": round(seconds, 3),
+        "tokens_per_second": round(progress.tokens / max(progress.seconds, 1e-9), 1),
+        "peak_rss_mb": round(peak_rss_mb(), 1),
+    }
+    write_json_atomic(paths.results, results)
+    say(f"done: {paths.model}; try: instil chat {paths.folder}")
+    return Run(paths.folder, True, results)
+
+
+def identity_of(studied: Studied, assembled: Assembled) -> dict[str, Any]:
+    """Give what must be the same for a checkpoint to belong to a run."""
+    order = studied.order
+    return {
+        "data": studied.prepared.fingerprint,
+        "examples": order.num_examples,
+        "batch_size": order.batch_size,
+        "steps": order.num_steps,
+        "seed": order.seed,
+        "precision": studied.precision.name,
+        "optimizer": studied.recipe.optimizer.name,
+        "trained": assembled.num_trained,
+    }
+
+
+def _first_progress(recipe: Recipe) -> Progress:
+    tokens = recipe.training.micro_batch_tokens
+    scale = FIRST_LOSS_SCALE if recipe.training.precision == "fp16" else 1.0
+    return Progress(micro_batch_tokens=DEFAULT_MICRO_BATCH_TOKENS if tokens == "auto" else tokens, loss_scale=scale)
+
+
+def _restore(assembled: Assembled, checkpoint: Checkpoint, identity: dict[str, Any]) -> Progress:
+    for key, value in identity.items():
+        before = checkpoint.identity.get(key)
+        if before != value:
+            raise CheckpointError(
+                f"{checkpoint.folder}: its {key} is {before!r}, this run's is {value!r}; a run goes on only with the data and "
+                "settings that it was started with; restore them, or set another output"
+            )
+    restore_weights(assembled.learner, checkpoint)
+    restore_optimizers(assembled.learner, checkpoint)
+    return checkpoint.progress
+
+
+@contextlib.contextmanager
+def _new_folder(paths: RunPaths, studied: Studied, assembled: Assembled) -> Iterator[None]:
+    """Make the run folder, lock it, and write what is known before the first step; the recipe last."""
+    if not assembled.learner.ranks.is_first:
+        yield
+        return
+    paths.folder.mkdir(parents=True, exist_ok=True)
+    with locked(paths.folder):
+        if paths.recipe.exists():
+            raise RunError(f"{paths.folder}: another run has just been started there; set another output")
+        paths.checkpoints.mkdir(exist_ok=True)
+        write_json_atomic(paths.ledger, json.loads(json.dumps(studied.prepared.to_json(), default=str)))
+        environment = describe_environment(
+            assembled.learner.ranks.device,
+            data=studied.prepared.fingerprint,
+            template=studied.chat.template.fingerprint,
+            encoder=studied.chat.fingerprint,
+        )
+        write_json_atomic(paths.environment, environment)
+        aside = paths.folder / ".tmp-recipe.yaml"
+        studied.recipe.save(aside)
+        aside.rename(paths.recipe)
+        yield
+
+
+@contextlib.contextmanager
+def _torch_as_asked(recipe: Recipe) -> Iterator[None]:
+    """Set threads and determinism for the run, and set them back."""
+    threads = torch.get_num_threads()
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    memory: Any = torch.utils.deterministic
+    fill = memory.fill_uninitialized_memory
+    if recipe.threads is not None:
+        torch.set_num_threads(recipe.threads)
+    if recipe.training.deterministic and torch.cuda.is_available():
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        memory.fill_uninitialized_memory = False
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic)
+        memory.fill_uninitialized_memory = fill
+
+
+def _printer(quiet: bool) -> Callable[[str], None]:
+    def say(text: str) -> None:
+        if not quiet:
+            print(text, flush=True)
+
+    return say
