@@ -20,7 +20,7 @@ from instil.conversation import EMPTY, Message
 from instil.errors import TemplateError
 from instil.template.environment import plain_template, traced_environment, traced_template
 from instil.template.message_dicts import Shape, plain_value, to_template_messages, traced_value
-from instil.template.shape import find_shape
+from instil.template.shape import find_shape, prints_reasoning
 from instil.template.traced_text import joined, runs_of
 from instil.template.tracing import NOT_A_MESSAGE, Rendering
 
@@ -81,11 +81,12 @@ class ChatTemplate:
     @cached_property
     def shape(self) -> Shape:
         """What the template takes: text or parts, mappings or JSON text, and the names of reasoning."""
+        return find_shape(self._probe, self.names_read)
 
-        def probe(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], shape: Shape) -> Rendering:
-            return self._render(self._inputs(messages, tools, shape), False)
-
-        return find_shape(probe, self.names_read)
+    @cached_property
+    def shows_reasoning(self) -> bool:
+        """Whether the template prints reasoning at all; where not, reasoning in the data is never seen by the model."""
+        return prints_reasoning(self._probe, self.shape)
 
     def render(
         self,
@@ -137,6 +138,9 @@ class ChatTemplate:
         inputs = self._inputs(messages, tools, self.shape, traced=False)
         inputs |= {name: plain_value(value) for name, value in variables.items()}
         return "".join(self._run(self._plain, inputs, add_generation_prompt))
+
+    def _probe(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], shape: Shape) -> Rendering:
+        return self._render(self._inputs(messages, tools, shape), False)
 
     def _render(self, inputs: dict[str, Any], add_generation_prompt: bool) -> Rendering:
         text = joined(self._run(self._traced, inputs, add_generation_prompt))

@@ -104,16 +104,17 @@ def _call_shape(render: Render, shape: Shape) -> Shape:
 
 
 def _reasoning_shape(render: Render, shape: Shape, names_read: frozenset[str]) -> Shape:
-    said = replace(_SAY, reasoning="probe reasoning")
-    called = Message("assistant", "", reasoning="probe reasoning", tool_calls=(_CALL,))
-    probes = (([_ASK, said], False), ([_ASK, called, _RESULT], True))
-
-    def shown(candidate: Shape) -> bool:
-        return any(_shows(render, messages, candidate, "reasoning", 1, tools=tools) for messages, tools in probes)
-
-    if shown(shape):
+    if prints_reasoning(render, shape):
         return shape
     candidates = [replace(shape, reasoning_keys=(key,)) for key in REASONING_KEYS if key in names_read]
     if "thinking" in names_read:
         candidates.append(replace(shape, reasoning_part=True))
-    return next((candidate for candidate in candidates if shown(candidate)), shape)
+    return next((candidate for candidate in candidates if prints_reasoning(render, candidate)), shape)
+
+
+def prints_reasoning(render: Render, shape: Shape) -> bool:
+    """Tell whether the reasoning of a last answer, or of one that calls a tool, is printed."""
+    said = replace(_SAY, reasoning="probe reasoning")
+    called = Message("assistant", "", reasoning="probe reasoning", tool_calls=(_CALL,))
+    probes = (([_ASK, said], False), ([_ASK, called, _RESULT], True))
+    return any(_shows(render, messages, shape, "reasoning", 1, tools=tools) for messages, tools in probes)

@@ -89,9 +89,8 @@ class _Traced(str):
         text = change(self)
         if len(text) == len(self):
             return self._made(text, self.instil_runs)
-        runs = mapped(self, self.instil_runs, change)
-        fits = sum(len(change(character)) for character in str.__iter__(self)) == len(text)
-        return self._made(text, runs if fits else ())
+        by_character = "".join(change(character) for character in str.__iter__(self))
+        return self._made(text, mapped(self, self.instil_runs, change) if by_character == text else ())
 
     def __getitem__(self, key: SupportsIndex | slice) -> str:
         if not isinstance(key, slice):
