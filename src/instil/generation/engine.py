@@ -145,7 +145,7 @@ class Engine:
             return self._plain_prompt(plain_text(conversation))
         if conversation.plain:
             return self._plain_prompt("".join(text_of(message) for message in conversation.messages))
-        return self.chat.prompt(conversation.messages, tools=conversation.tools or None, **conversation.variables)
+        return self.chat.prompt(conversation)
 
     def answer(
         self,

@@ -51,6 +51,8 @@ class Folding:
         if text.startswith(_CHANNEL):
             self.thinking = _FINAL not in text
             return text.partition(_FINAL)[2].partition("<|")[0]
+        if not final and _CHANNEL.startswith(text):
+            return ""
         text = self._without_reasoning(text, final=final)
         ends = [text.index(marker) for marker in _CALL_MARKERS if marker in text]
         if ends:

@@ -16,6 +16,7 @@ from instil.conversation import Conversation, Message
 from instil.data.messages import conversation_to_dict
 from instil.errors import GenerationError, nearest
 from instil.generation.engine import Answer, AnswerStream, Engine
+from instil.generation.parsing import split_reasoning
 from instil.generation.settings import SamplingSettings
 
 
@@ -57,8 +58,11 @@ class Session:
         return self.engine.stream(self.conversation, self.settings)
 
     def keep(self, answer: Answer) -> None:
-        """Put a finished answer into the history."""
-        self.turns.append(answer.message)
+        """Put a finished answer into the history, calls as text where the template prints no calls."""
+        message, chat = answer.message, self.engine.chat
+        if message.tool_calls and (chat is None or "tool_calls" not in chat.template.names_read):
+            message = replace(message, content=split_reasoning(answer.text)[1], tool_calls=())
+        self.turns.append(message)
         self.last = answer
 
     def undo(self) -> Message | None:

@@ -228,10 +228,11 @@ class Terminal:
         self._ask(Message("user", text))
 
     def _tool(self, text: str) -> None:
-        calls = [session.turns[-1].tool_calls if session.turns else () for session in self.sessions]
-        if not calls[0]:
+        last = self.sessions[0].last
+        if last is None or not last.message.tool_calls:
             raise GenerationError("/tool: the model has called no tool; give --tools and ask for one")
-        self._ask(Message("tool", text, name=calls[0][0].name, tool_call_id=calls[0][0].id))
+        call = last.message.tool_calls[0]
+        self._ask(Message("tool", text, name=call.name, tool_call_id=call.id))
 
     def _reasoning(self, _: str) -> None:
         for session in self.sessions:

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from instil.conversation import Conversation, Message
+from instil.errors import DataError
+from instil.generation.prompts import prompts_of, read_prompts
+
+
+def lines(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+CASES = [
+    ({"prompt": "a"}, [("user", "a")], None),
+    ({"question": "a"}, [("user", "a")], None),
+    ({"instruction": "a", "input": "b"}, [("user", "a\nb")], None),
+    ({"instruction": "a", "input": "", "output": "c"}, [("user", "a")], "c"),
+    ({"question": "a", "answer": "b"}, [("user", "a")], "b"),
+    ({"prompt": "a", "completion": "b"}, [("user", "a")], "b"),
+    ({"prompt": [{"role": "user", "content": "a"}], "id": 7}, [("user", "a")], None),
+    ({"messages": [{"role": "user", "content": "a"}]}, [("user", "a")], None),
+    (
+        {"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "a"}]},
+        [("system", "s"), ("user", "a")],
+        None,
+    ),
+    ({"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]}, [("user", "a")], "b"),
+    ({"system": "s", "prompt": "a"}, [("system", "s"), ("user", "a")], None),
+    ("just a string", [("user", "just a string")], None),
+]
+
+
+@pytest.mark.parametrize(("row", "asked", "reference"), CASES)
+def test_every_shape_gives_what_is_asked(tmp_path, row, asked, reference):
+    (prompt,) = read_prompts(lines(tmp_path / "p.jsonl", [row]))
+    assert [(m.role, m.content) for m in prompt.conversation.messages] == asked
+    assert prompt.reference_text == reference
+    assert str(prompt.place).endswith("p.jsonl:1")
+
+
+def test_a_text_file_is_one_prompt_a_line(tmp_path):
+    path = tmp_path / "p.txt"
+    path.write_text("one\n\ntwo\n", encoding="utf-8")
+    prompts = read_prompts(path)
+    assert [(p.conversation.messages[0].content, p.place.row) for p in prompts] == [("one", 1), ("two", 3)]
+
+
+def test_every_turn_can_be_asked_after_its_own_history():
+    turns = [Message("user", "a"), Message("assistant", "b"), Message("user", "c"), Message("assistant", "d")]
+    prompts = prompts_of(Conversation(tuple(turns)), turns="every")
+    assert [(len(p.conversation.messages), p.reference_text, p.turn, p.last) for p in prompts] == [
+        (1, "b", 1, False),
+        (3, "d", 2, True),
+    ]
+    assert [p.turn for p in prompts_of(Conversation(tuple(turns)))] == [2]
+    assert len({p.fingerprint() for p in prompts}) == 2
+
+
+def test_limit_takes_the_first(tmp_path):
+    path = lines(tmp_path / "p.jsonl", [{"prompt": str(n)} for n in range(9)])
+    assert len(read_prompts(path, limit=4)) == 4
+
+
+def test_what_cannot_be_asked_is_refused_with_its_place(tmp_path):
+    with pytest.raises(DataError, match="no such file"):
+        read_prompts(tmp_path / "no.jsonl")
+    with pytest.raises(DataError, match="no such file"):
+        read_prompts(tmp_path / "no.txt")
+    with pytest.raises(DataError, match=r"p\.jsonl:1"):
+        read_prompts(lines(tmp_path / "p.jsonl", [{"colour": "red"}]))
+    with pytest.raises(DataError, match=r"q\.jsonl:1: nothing stands before the answer"):
+        read_prompts(lines(tmp_path / "q.jsonl", [{"messages": [{"role": "assistant", "content": "b"}]}]))
+    (tmp_path / "blank.txt").write_text("\n\n", encoding="utf-8")
+    with pytest.raises(DataError, match="nothing to ask"):
+        read_prompts(tmp_path / "blank.txt")
