@@ -68,6 +68,13 @@ class ChatTemplate:
                 "compiles; mend that line or choose another template"
             ) from None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Give what a template is made of: compiled templates do not travel between processes."""
+        return {"source": self.source, "special_tokens": self.special_tokens, "date": self.date, "name": self.name}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the source."""
