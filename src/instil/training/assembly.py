@@ -92,7 +92,7 @@ def study(recipe: Recipe, ranks: Ranks, *, say: Callable[[str], None]) -> Studie
     precision = choose_precision(recipe.training.precision, ranks.device)
     location = locate(recipe.model.name, recipe.model.revision, trust_remote_code=recipe.model.trust_remote_code)
     check_tokenizer(location.tokenizer_folder)
-    recipe = _with_max_tokens(recipe, location)
+    recipe = with_max_tokens(recipe, location)
     setup = set_up_chat(recipe, location)
     prove_template(setup.chat)
     if not ranks.is_first:
@@ -119,7 +119,7 @@ def study(recipe: Recipe, ranks: Ranks, *, say: Callable[[str], None]) -> Studie
     return Studied(resolved, location, setup.chat, setup.change, prepared, order, precision, setup.notes)
 
 
-def _with_max_tokens(recipe: Recipe, location: ModelLocation) -> Recipe:
+def with_max_tokens(recipe: Recipe, location: ModelLocation) -> Recipe:
     """Fill in the model's context length where the recipe names no longest example."""
     from instil.model.loading import load_config
 
