@@ -76,7 +76,7 @@ def _emptiness(message: Message, text: str) -> str:
 
 def _check_roles(conversation: Conversation) -> Iterator[tuple[str, str]]:
     messages = conversation.messages
-    previous = ""
+    previous, asked = "", False
     for number, message in enumerate(messages, start=1):
         role = message.role
         if role in ("system", "developer") and number > 1 and previous not in ("system", "developer"):
@@ -85,11 +85,11 @@ def _check_roles(conversation: Conversation) -> Iterator[tuple[str, str]]:
             yield "role_order", f"messages {number - 1} and {number} are both from user"
         if role == "assistant" and previous == "assistant":
             yield "role_order", f"messages {number - 1} and {number} are both from assistant"
-        if role == "assistant" and previous in ("", "system", "developer"):
+        if role == "assistant" and not asked and previous != "assistant":
             yield "role_order", f"message {number} answers before anybody asked"
         if role == "tool" and not _follows_a_call(messages, number - 1):
             yield "role_order", f"message {number} is a tool result that no call asked for"
-        previous = role
+        previous, asked = role, asked or role in ("user", "tool")
     if previous == "user" and len(messages) > 1:
         yield "role_order", f"ends with message {len(messages)} from user, which nobody answers: context only"
 
@@ -114,7 +114,9 @@ def _looks_cut(text: str) -> str:
 
 def _is_structured(line: str) -> bool:
     """Tell list items, headings, tables, code, verse and sums from prose: they end without a full stop by custom."""
-    return bool(re.match(r"[-*+#>|]|\d+[.)]|[A-Za-z][.)]\s|####", line)) or bool(re.search(r"[{}=;|<>\\]|://|\t", line))
+    return bool(re.match(r"[-*+#>|/]|\d+[.)]|[A-Za-z][.)]\s|####", line)) or bool(
+        re.search(r"[{}=;|<>\\]|://|\t|#\w+$", line)
+    )
 
 
 def _loops(text: str) -> bool:

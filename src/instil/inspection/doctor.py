@@ -88,7 +88,8 @@ class Doctor:
         if not self._prints_reasoning and not conversation.plain:
             thinking = [n for n, message in enumerate(conversation.messages, start=1) if message.reasoning]
             if thinking:
-                self._add("unused_reasoning", place, f"message {', '.join(map(str, thinking))} has reasoning")
+                messages = "message" if len(thinking) == 1 else "messages"
+                self._add("unused_reasoning", place, f"reasoning in {messages} {', '.join(map(str, thinking))}")
 
     def _compare(self, conversations: Sequence[Conversation], place: Place) -> None:
         earlier = self._repeats.add(conversations, place, row_hash=content_hash(conversations))

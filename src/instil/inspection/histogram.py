@@ -103,7 +103,7 @@ def bar_lines(bins: Sequence[Bin], *, width: int = 40, percent: bool = False) ->
         ['  0–9  ██   2', '10–19  ████ 4']
     """
     most = max((each.count for each in bins), default=0)
-    labels = [_label(each, percent=percent) for each in bins]
+    labels = [bin_label(each, percent=percent) for each in bins]
     wide = max((len(label) for label in labels), default=0)
     return [
         f"{label.rjust(wide)}  {_bar(each.count, most, width)} {each.count:,}"
@@ -111,7 +111,13 @@ def bar_lines(bins: Sequence[Bin], *, width: int = 40, percent: bool = False) ->
     ]
 
 
-def _label(each: Bin, *, percent: bool) -> str:
+def bin_label(each: Bin, *, percent: bool = False) -> str:
+    """Name a bin by its ends, both inclusive for lengths.
+
+    Example:
+        >>> bin_label(Bin(10, 20, 3)), bin_label(Bin(0.1, 0.2, 3), percent=True)
+        ('10–19', '10%–20%')
+    """
     if percent:
         return f"{each.low:.0%}–{each.high:.0%}"
     low, high = int(each.low), int(each.high) - 1

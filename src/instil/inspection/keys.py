@@ -68,6 +68,7 @@ _OFTEN_MEANT = {
     "tool_call": "tool_calls",
 }
 """Words of their own, which are misspelt only where the key that they stand for is needed and missing."""
+_LISTS = frozenset({"messages", "conversations", "tools", "history", "tool_calls"})
 _NEEDED_WITH = {
     "output": ("instruction",),
     "instruction": ("output",),
@@ -115,15 +116,26 @@ def misspelt_keys(given: Mapping[str, Any], known: Iterable[str]) -> dict[str, s
 def _meant(key: Any, missing: list[str], given: Mapping[str, Any]) -> str | None:
     if not isinstance(key, str) or not missing:
         return None
-    often = _OFTEN_MEANT.get(key.strip().lower())
+    word = key.strip().lower()
+    often = _OFTEN_MEANT.get(word)
     if often in missing and (often not in _NEEDED_WITH or any(other in given for other in _NEEDED_WITH[often])):
-        return often if often not in ("tool_calls", "messages") or isinstance(given[key], list) else None
+        return often if _fits(given[key], often) else None
     if key in _RIGHT_AS_THEY_ARE:
         return None
-    if key.strip().lower() in missing:
-        return key.strip().lower()
-    close = difflib.get_close_matches(key.lower(), missing, n=1, cutoff=0.75)
-    return close[0] if close and abs(len(close[0]) - len(key)) <= 2 and key[:1].lower() == close[0][:1] else None
+    if word in missing:
+        return word if _fits(given[key], word) else None
+    for close in difflib.get_close_matches(word, missing, n=2, cutoff=0.75):
+        alike = abs(len(close) - len(word)) <= 2 and word[:1] == close[:1] and ("_" in word) == ("_" in close)
+        if alike and _fits(given[key], close):
+            return close
+    return None
+
+
+def _fits(value: Any, key: str) -> bool:
+    """Tell whether a value is of the kind that a key holds: a list of turns, or anything but that."""
+    return isinstance(value, list) == (key in _LISTS) or (
+        key in ("prompt", "completion", "chosen", "content") and bool(value)
+    )
 
 
 def meant_role(given: Any) -> Role | None:

@@ -14,12 +14,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from instil.conversation import Conversation, Place
+from instil.data.formats.registry import read_row
 from instil.data.mixing import content_hash
+from instil.data.row_work import SourceWork
 from instil.data.sources import parse_row
 from instil.errors import DataError
 from instil.inspection.keys import ROW_KEYS, meant_role, misspelt_keys
 from instil.inspection.raw_rows import ANSWER_COLUMNS, Turn, turns_of
+from instil.inspection.survey import find_sources, reading_of
 from instil.inspection.visible import shortened
+from instil.recipe import Recipe
 
 ReadRow = Callable[[Any, Place], Sequence[Conversation]]
 
@@ -41,20 +45,42 @@ class Repair:
     changes: tuple[str, ...] = ()
 
 
+def repair_all(recipe: Recipe, *, stop_tokens: Sequence[str] = ()) -> Iterator[Repair]:
+    """Mend every row of a recipe's sources; see `repair_rows`.
+
+    Raises:
+        RecipeError: If the recipe names no data.
+        DataError: If nothing is there, or a file is broken as a whole.
+    """
+    seen: dict[int, Place] = {}
+    for found in find_sources(recipe):
+        source = reading_of(recipe, found)
+
+        def read(row: Any, place: Place, source: SourceWork = source) -> Sequence[Conversation]:
+            return read_row(row, place, format_name=source.format, options=source.options)[1]
+
+        yield from repair_rows(found.read(), read=read, stop_tokens=stop_tokens, seen=seen)
+
+
 def repair_rows(
-    rows: Iterable[tuple[Place, Any]], *, read_row: ReadRow, stop_tokens: Sequence[str] = ()
+    rows: Iterable[tuple[Place, Any]],
+    *,
+    read: ReadRow,
+    stop_tokens: Sequence[str] = (),
+    seen: dict[int, Place] | None = None,
 ) -> Iterator[Repair]:
     """Mend rows one by one.
 
     Args:
         rows: Places and raw rows, as `read_raw_rows` gives them.
-        read_row: Reads a parsed row, or raises `DataError`.
+        read: Reads a parsed row, or raises `DataError`.
         stop_tokens: Texts of the stop tokens of the model; without them none are looked for.
+        seen: Hash and place of the rows of earlier sources; grows.
 
     Returns:
         One `Repair` a row, in order, unchanged rows too.
     """
-    seen: dict[int, Place] = {}
+    seen = {} if seen is None else seen
     for place, raw in rows:
         try:
             before = parse_row(raw, place)
@@ -62,7 +88,7 @@ def repair_rows(
             yield Repair(place, None, None, (f"left out: {_reason(error, place)}",))
             continue
         mended = _Mending(copy.deepcopy(before), stop_tokens)
-        yield mended.finish(place, before, read_row, seen)
+        yield mended.finish(place, before, read, seen)
 
 
 class _Mending:
@@ -76,18 +102,20 @@ class _Mending:
         self._strip_stop_tokens(stop_tokens)
         self.left_out = self._mend_empty_answers()
 
-    def finish(self, place: Place, before: Any, read_row: ReadRow, seen: dict[int, Place]) -> Repair:
+    def finish(self, place: Place, before: Any, read: ReadRow, seen: dict[int, Place]) -> Repair:
         """Check that the row can be read now and did not come before."""
         if self.left_out:
             return Repair(place, before, None, (*self.changes, f"left out: {self.left_out}"))
         try:
-            read = read_row(self.row, place)
+            conversations = read(self.row, place)
         except DataError as error:
             return Repair(place, before, None, (*self.changes, f"left out: {_reason(error, place)}"))
-        answered = any(each.plain or any(message.role == "assistant" for message in each.messages) for each in read)
+        answered = any(
+            each.plain or any(message.role == "assistant" for message in each.messages) for each in conversations
+        )
         if not answered:
             return Repair(place, before, None, (*self.changes, "left out: no assistant turn"))
-        earlier = seen.setdefault(content_hash(read), place)
+        earlier = seen.setdefault(content_hash(conversations), place)
         if earlier is not place:
             return Repair(place, before, None, (*self.changes, f"left out: the same as {earlier}"))
         return Repair(place, before, self.row, tuple(self.changes))

@@ -1,0 +1,218 @@
+"""What a survey found, for the terminal and as JSON.
+
+Questionable on purpose: of every kind of finding the terminal shows three places and the page and the JSON a thousand, because a
+report that scrolls away is not read; the count is always exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console, Group
+from rich.text import Text
+
+from instil.inspection.colours import LEGEND, coloured_tokens
+from instil.inspection.findings import KINDS, Finding, Findings
+from instil.inspection.histogram import Bin, LengthHistogram, bar_lines, bin_label
+from instil.inspection.page import PageText
+from instil.inspection.rows import ShownRow
+from instil.inspection.survey import Survey
+from instil.inspection.visible import plain
+
+if TYPE_CHECKING:
+    from instil.encoding.proof import Proof
+
+PLACES_SHOWN = 3
+_STYLES = {"error": "bold red", "warning": "bold yellow", "note": "bold"}
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What was inspected, in words.
+
+    Attributes:
+        data: The data as the person named it.
+        model: The model.
+        template: The chat template.
+        stop_tokens: What ends a turn.
+        notes: What a person should know about the model, a line each.
+    """
+
+    data: str
+    model: str
+    template: str
+    stop_tokens: Sequence[str]
+    notes: Sequence[str] = ()
+
+    def facts(self) -> list[str]:
+        """Give short facts for a heading."""
+        stops = ", ".join(map(plain, self.stop_tokens)) or "none"
+        return [f"model {plain(self.model)}", f"template {plain(self.template)}", f"stop tokens {stops}"]
+
+
+def print_report(console: Console, subject: Subject, survey: Survey, proof: Proof) -> None:
+    """Print everything that a survey found, but for the rows themselves."""
+    console.print(Text(plain(subject.data), style="bold"))
+    console.print(Text("  " + " · ".join(subject.facts()), style="dim"))
+    for note in (*subject.notes, *survey.notes):
+        console.print(Text(f"  {plain(note)}"))
+    _section(console, "Format", survey.ledger.evidence)
+    _section(console, "Ledger", survey.ledger.lines())
+    width = max(10, min(40, console.width - 34))
+    for title, summary, bins, percent in charts_of(survey):
+        _section(console, f"{title}  ({summary})", bar_lines(bins, width=width, percent=percent))
+    _section(console, "Template", proof_lines(proof), style="" if proof.passed else "red")
+    console.print()
+    console.print(Group(*_finding_lines(survey.findings)), soft_wrap=True)
+
+
+def print_row(console: Console, row: ShownRow, *, white_space: bool = True) -> None:
+    """Print one row with every token coloured, and what was found in it."""
+    console.print(Text(str(row.place), style="bold"))
+    for finding in row.findings:
+        console.print(_finding_line(finding))
+    console.print(Text(LEGEND, style="dim"))
+    if not row.examples:
+        console.print(Text("no example is made of this row"))
+    for number, example in enumerate(row.examples, start=1):
+        heading = f"example {number} of {len(row.examples)}: " if len(row.examples) > 1 else ""
+        shortened = f", shortened: {example.shortened}" if example.shortened else ""
+        console.print()
+        counts = f"{heading}{len(example.tokens):,} tokens, {example.num_trained:,} trained{shortened}"
+        console.print(Text(counts, style="bold"))
+        console.print(coloured_tokens(example.tokens, white_space=white_space))
+
+
+def charts_of(survey: Survey) -> Iterator[tuple[str, str, list[Bin], bool]]:
+    """Give title, summary, bins, and whether they are shares, of every histogram."""
+    yield "Tokens of an example", _summary(survey.lengths), survey.lengths.bins(), False
+    yield "Trained tokens of an example", _summary(survey.answer_lengths), survey.answer_lengths.bins(), False
+    ledger = survey.ledger
+    share = ledger.trained_tokens / ledger.tokens if ledger.tokens else 0.0
+    yield "Trained share of an example", f"{share:.1%} of all tokens", survey.shares.bins(), True
+
+
+def proof_lines(proof: Proof) -> list[str]:
+    """Say whether a template's proof passed, and what failed."""
+    if proof.passed:
+        return ["proof passed: what is trained is what is served", *map(str, proof.findings)]
+    return ["proof FAILED", *map(str, proof.findings)]
+
+
+def to_json(subject: Subject, survey: Survey, proof: Proof) -> dict[str, Any]:
+    """Give everything as JSON values."""
+    findings = survey.findings
+    return {
+        "data": subject.data,
+        "model": subject.model,
+        "template": subject.template,
+        "stop_tokens": list(subject.stop_tokens),
+        "formats": list(survey.ledger.evidence),
+        "ledger": survey.ledger.to_json(),
+        "tokens": _histogram_json(survey.lengths),
+        "trained_tokens": _histogram_json(survey.answer_lengths),
+        "trained_share": {"bins": [[each.low, each.high, each.count] for each in survey.shares.bins()]},
+        "proof": {"passed": proof.passed, "findings": [str(finding) for finding in proof.findings]},
+        "findings": {"counts": findings.counts, "kept": [finding.to_json() for finding in findings]},
+        "notes": [*subject.notes, *survey.notes],
+    }
+
+
+def row_to_json(row: ShownRow) -> dict[str, Any]:
+    """Give one row, every token of it, as JSON values."""
+    return {
+        "place": str(row.place),
+        "roles": list(row.roles),
+        "findings": [finding.to_json() for finding in row.findings],
+        "examples": [
+            {
+                "shortened": example.shortened,
+                "tokens": [
+                    {
+                        "id": token.id,
+                        "text": token.text,
+                        "weight": token.weight,
+                        "message": token.message,
+                        "field": token.field,
+                    }
+                    for token in example.tokens
+                ],
+            }
+            for example in row.examples
+        ],
+    }
+
+
+def page_text(subject: Subject, survey: Survey, proof: Proof, *, num_shown: int) -> PageText:
+    """Give what the mask page says around its rows."""
+    rows = survey.ledger.rows_in
+    shown = f"all {rows:,} rows" if num_shown >= rows else f"{num_shown:,} of {rows:,} rows, those with findings first"
+    charts = [
+        (f"{title} ({summary})", [(bin_label(each, percent=percent), each.count) for each in bins])
+        for title, summary, bins, percent in charts_of(survey)
+    ]
+    return PageText(
+        subject.data,
+        [*subject.facts(), shown],
+        [*survey.ledger.lines(), *subject.notes, *survey.notes],
+        survey.ledger.evidence,
+        proof.passed,
+        proof_lines(proof),
+        charts,
+        survey.findings.counts,
+    )
+
+
+def _summary(lengths: LengthHistogram) -> str:
+    if not lengths.count:
+        return "none"
+    median, most = lengths.quantile(0.5), lengths.quantile(0.95)
+    return f"median {median:,}, 95% up to {most:,}, longest {lengths.largest:,}"
+
+
+def _histogram_json(lengths: LengthHistogram) -> dict[str, Any]:
+    return {
+        "count": lengths.count,
+        "total": lengths.total,
+        "smallest": lengths.smallest,
+        "median": lengths.quantile(0.5),
+        "p95": lengths.quantile(0.95),
+        "largest": lengths.largest,
+        "bins": [[each.low, each.high, each.count] for each in lengths.bins()],
+    }
+
+
+def _section(console: Console, title: str, lines: Sequence[str], *, style: str = "") -> None:
+    console.print()
+    console.print(Text(title, style="bold"))
+    for line in lines:
+        console.print(Text(f"  {plain(line)}", style=style), soft_wrap=True)
+
+
+def _finding_lines(findings: Findings) -> Iterator[Text]:
+    if not findings.counts:
+        yield Text("Findings: nothing was found", style="bold")
+        return
+    totals = dict.fromkeys(_STYLES, 0)
+    for name, count in findings.counts.items():
+        totals[KINDS[name].severity] += count
+    words = [f"{count:,} {severity}{'' if count == 1 else 's'}" for severity, count in totals.items() if count]
+    yield Text(f"Findings  ({', '.join(words)})", style="bold")
+    for name, count in findings.counts.items():
+        kind = KINDS[name]
+        line = Text("  ").append(f"{kind.severity}: {kind.title}", style=_STYLES[kind.severity]).append(f"  {count:,}")
+        yield line.append(f"  → {kind.remedy}{' (--fix does it)' if kind.repaired else ''}", style="dim")
+        kept = findings.of_kind(name)
+        for finding in kept[:PLACES_SHOWN]:
+            place = f"{finding.place}: " if finding.place is not None else ""
+            yield Text(f"      {plain(place + finding.seen)}")
+        if count > PLACES_SHOWN:
+            yield Text(f"      … and {count - min(PLACES_SHOWN, len(kept)):,} more", style="dim")
+
+
+def _finding_line(finding: Finding) -> Text:
+    kind = KINDS[finding.kind]
+    line = Text(f"{kind.severity}: {kind.title}", style=_STYLES[kind.severity])
+    return line.append(f": {plain(finding.seen)}; {kind.remedy}", style="not bold")
