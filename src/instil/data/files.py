@@ -11,7 +11,7 @@ import io
 import os
 import sys
 from pathlib import Path
-from typing import IO, Literal, TypeAlias, cast
+from typing import IO, Any, Literal, TypeAlias, cast
 
 from instil.errors import DataError, nearest
 
@@ -117,15 +117,54 @@ def open_bytes(path: Path) -> IO[bytes]:
 
             return cast("IO[bytes]", lzma.open(path, "rb"))
         if suffix == ".zst":
-            import zstandard
-
-            reader = zstandard.ZstdDecompressor().stream_reader(path.open("rb"), read_across_frames=True, closefd=True)
-            return io.BufferedReader(cast("io.RawIOBase", reader), 1 << 20)
+            return io.BufferedReader(_ZstdFile(path.open("rb")), 1 << 20)
         return path.open("rb", buffering=1 << 20)
     except OSError as error:
         raise DataError(
             f"{path}: cannot be opened ({error.strerror or error}); check the path and its rights"
         ) from None
+
+
+class _ZstdFile(io.RawIOBase):
+    """Zstandard frames, decompressed; unlike the library's own reader it notices a file that ends early."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        import zstandard
+
+        self._file = file
+        self._decompressor = zstandard.ZstdDecompressor()
+        self._frame = self._decompressor.decompressobj()
+        self._in_frame = False
+        self._ready = b""
+
+    def readable(self) -> bool:
+        """Say that this is read from."""
+        return True
+
+    def readinto(self, into: Any) -> int:
+        """Fill a buffer; 0 at the end."""
+        while not self._ready:
+            if self._frame.eof:
+                data, self._in_frame = self._frame.unused_data, False
+                self._frame = self._decompressor.decompressobj()
+            else:
+                data = b""
+            data = data or self._file.read(1 << 16)
+            if not data:
+                if self._in_frame:
+                    raise EOFError("the compressed data ends early")
+                return 0
+            self._in_frame = True
+            self._ready = self._frame.decompress(data)
+        size = min(len(into), len(self._ready))
+        into[:size] = self._ready[:size]
+        self._ready = self._ready[size:]
+        return size
+
+    def close(self) -> None:
+        """Close the file too."""
+        self._file.close()
+        super().close()
 
 
 def standard_input() -> IO[bytes]:

@@ -60,7 +60,7 @@ def _has_one_value_a_line(head: bytes, *, whole: bool) -> bool:
 
 def _is_array_of_rows(value: list[Any]) -> bool:
     """Tell a one-line array of rows from one row that is a bare list of messages."""
-    return not all(isinstance(item, dict) and ({"role", "from"} & item.keys()) for item in value)
+    return not value or not all(isinstance(item, dict) and ({"role", "from"} & item.keys()) for item in value)
 
 
 def _read_lines(head: bytes, stream: IO[bytes], source: str) -> Iterator[tuple[Place, bytes]]:

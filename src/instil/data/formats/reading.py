@@ -7,7 +7,7 @@ is read as what it is.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -54,6 +54,7 @@ def read(
     split: str = "train",
     subset: str | None = None,
     revision: str | None = None,
+    on_error: Callable[[DataError], object] | None = None,
 ) -> Iterator[Conversation]:
     """Read conversations, one at a time, in the order of the data.
 
@@ -66,6 +67,7 @@ def read(
         split: Split of a Hub data set.
         subset: Configuration of a Hub data set.
         revision: Revision of a Hub data set.
+        on_error: With ``skip``, called with the error of each row that is left out.
 
     Raises:
         DataError: If nothing is there, or, with ``stop``, a row cannot be read.
@@ -86,9 +88,11 @@ def read(
     for place, raw in read_raw_rows(str(path), split=split, subset=subset, revision=revision):
         try:
             _, conversations = read_row(parse_row(raw, place), place, format_name=format, options=options)
-        except DataError:
+        except DataError as error:
             if on_bad_row == "stop":
                 raise
+            if on_error is not None:
+                on_error(error)
             continue
         yield from conversations
 

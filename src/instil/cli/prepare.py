@@ -1,0 +1,64 @@
+"""``instil prepare``: a recipe's data into its store, ahead of training."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from instil.cli.settings import Overrides, typed
+
+
+def prepare(
+    recipe: Path,
+    *,
+    workers: int | None = None,
+    refresh: bool = False,
+    as_json: Annotated[bool, Parameter(name="json")] = False,
+    settings: Overrides = None,
+) -> None:
+    """Encode a recipe's data into its store; training then opens it.
+
+    Prints what every file was seen to be, the ledger, and where the store is. Running it again opens the store that is there.
+
+    Args:
+        recipe: The recipe, a YAML file.
+        workers: Processes, instead of the recipe's `data.workers`; 0 is one a core. The bytes are the same.
+        refresh: Make the store again even if it is there.
+        as_json: Print the ledger as JSON instead of text.
+        settings: Settings that win over the recipe's.
+    """
+    from instil.data.preparation import prepare as start
+    from instil.model.location import locate
+    from instil.recipe import Recipe
+    from instil.training.chat_setup import set_up_chat
+
+    wanted = Recipe.load(recipe, typed(settings))
+    setup = set_up_chat(wanted, locate(wanted.model.name, wanted.model.revision))
+    began = time.monotonic()
+    prepared = start(wanted, setup.chat, workers=workers, refresh=refresh, on_progress=_progress())
+    seconds = time.monotonic() - began
+    if as_json:
+        print(json.dumps({"folder": str(prepared.folder), **prepared.to_json()}, ensure_ascii=False, indent=1))
+        return
+    print("\n".join(prepared.lines()))
+    if sys.stderr.isatty():
+        print(file=sys.stderr)
+    how = "was there already" if prepared.reused else f"made in {seconds:.1f} s"
+    print(f"store            {prepared.folder} ({how})")
+
+
+def _progress() -> Callable[[int], None] | None:
+    """Count rows on standard error where a person is looking."""
+    if not sys.stderr.isatty():
+        return None
+
+    def show(rows: int) -> None:
+        print(f"\r{rows:,} rows", end="", file=sys.stderr, flush=True)
+
+    return show

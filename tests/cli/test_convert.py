@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from instil.cli.main import main
+
+ROW = {"question": "q", "answer": "a"}
+
+
+def run(*words: str) -> int:
+    try:
+        main(list(words))
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def test_convert_writes_the_other_format(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given, out = tmp_path / "a.jsonl", tmp_path / "b.json"
+    given.write_text(json.dumps(ROW) + "\n")
+    assert run("convert", str(given), str(out), "--to", "sharegpt") == 0
+    assert json.loads(out.read_text()) == [
+        {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}
+    ]
+    assert "1 rows in" in capsys.readouterr().err
+
+
+def test_convert_reads_patterns_and_standard_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b'{"title": "T", "summary": "S"}\n')))
+    words = ["convert", "-", "-", "--columns.user", "About {title}", "--columns.assistant", "{summary}"]
+    assert run(*words, "--to", "question_answer") == 0
+    assert json.loads(capsys.readouterr().out) == {"question": "About T", "answer": "S"}
+
+
+def test_convert_refuses_what_the_target_cannot_hold(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given, out = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    messages = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "reasoning": "r"}]
+    given.write_text(json.dumps({"messages": messages}) + "\n")
+    assert run("convert", str(given), str(out), "--to", "alpaca") == 2
+    assert capsys.readouterr().err.startswith(f"error: {given}:1: has reasoning on an assistant message, which alpaca")
+    assert not out.exists()
+
+
+def test_convert_skips_bad_rows_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given, out = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    given.write_text(json.dumps(ROW) + '\n{"foo": 1}\n')
+    assert run("convert", str(given), str(out)) == 2
+    assert not out.exists()
+    assert run("convert", str(given), str(out), "--on-bad-row", "skip") == 0
+    assert f"1 rows left out; the first: {given}:2: found columns foo" in capsys.readouterr().err
+
+
+def test_a_missing_file_offers_the_nearest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "train.jsonl").write_text(json.dumps(ROW))
+    assert run("convert", str(tmp_path / "trian.jsonl"), "-") == 2
+    assert "no such file (did you mean 'train.jsonl'?)" in capsys.readouterr().err
