@@ -1,0 +1,129 @@
+"""From what a person writes as `model.template` to a template's Jinja source.
+
+A name, a .jinja file, a model's folder, Jinja source or a format string: each is recognised by what it is, in that order of certainty.
+Questionable on purpose: with ``stop_token: eos`` the stop token's text is exchanged for the model's eos in the source itself, so that the template
+that is saved with the model prints exactly what was trained.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from instil.errors import TemplateError, nearest
+from instil.template.format_string import is_format_string, read_format_string
+from instil.template.library import NAMED_TEMPLATES, template_source
+
+DEFAULT_TEMPLATE = "chatml"
+"""What a base model without a template of its own gets."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedTemplate:
+    """A template and what is known of it.
+
+    Attributes:
+        name: What to call it.
+        source: Jinja source.
+        stop_token: What ends an assistant turn; None where that is the tokenizer's eos or is not known (the encoder finds out).
+        control_tokens: What should be single tokens; empty where it is not known.
+    """
+
+    name: str
+    source: str
+    stop_token: str | None = None
+    control_tokens: tuple[str, ...] = ()
+
+
+def resolve_template(spec: str, *, stop_token: Literal["own", "eos"] = "own", eos_token: str | None = None) -> str:
+    """Give the Jinja source that a recipe's `model.template` means.
+
+    Args:
+        spec: A named template, a .jinja file, a model or run folder, Jinja source, or a format string.
+        stop_token: ``eos`` puts the model's eos in the place of the template's own stop token.
+        eos_token: The model's eos; needed for ``eos``.
+
+    Raises:
+        TemplateError: If it is none of these; the message offers the nearest name.
+
+    Example:
+        >>> "<|im_end|>" in resolve_template("chatml", stop_token="eos", eos_token="</s>")
+        False
+    """
+    return read_template(spec, stop_token=stop_token, eos_token=eos_token).source
+
+
+def read_template(
+    spec: str, *, stop_token: Literal["own", "eos"] = "own", eos_token: str | None = None
+) -> ResolvedTemplate:
+    """Give a template with its name, stop token and control tokens; arguments and errors as `resolve_template`."""
+    found = _find(spec)
+    return found if stop_token == "own" else _ended_by_eos(found, eos_token)
+
+
+def _find(spec: str) -> ResolvedTemplate:
+    if spec in NAMED_TEMPLATES:
+        named = NAMED_TEMPLATES[spec]
+        return ResolvedTemplate(spec, template_source(spec), named.stop_token, named.control_tokens)
+    if is_format_string(spec):
+        read = read_format_string(spec)
+        stop = None if read.stop_token == "{eos_token}" else read.stop_token
+        return ResolvedTemplate("format string", read.source, stop, read.control_tokens)
+    if "{{" in spec or "{%" in spec:
+        return ResolvedTemplate("chat template", spec)
+    if spec and "\n" not in spec and len(spec) < 1000:
+        path = Path(spec).expanduser()
+        if path.is_file():
+            return _read_file(path)
+        if path.is_dir():
+            return _read_folder(path)
+    raise TemplateError(
+        f"template {spec[:60]!r}: no such name or file{nearest(spec, NAMED_TEMPLATES)}; allowed: one of {', '.join(NAMED_TEMPLATES)}, a .jinja "
+        "file, Jinja source, or a format string with {user} and {assistant}; run: instil template list"
+    )
+
+
+def _read_file(path: Path) -> ResolvedTemplate:
+    try:
+        source = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TemplateError(f"{path}: cannot be read ({error}); expected a Jinja chat template in UTF-8") from None
+    if is_format_string(source):
+        read = _find(source.removesuffix("\n"))
+        return ResolvedTemplate(path.name, read.source, read.stop_token, read.control_tokens)
+    if "{{" not in source and "{%" not in source:
+        raise TemplateError(
+            f"{path}: there is neither Jinja nor {{user}} and {{assistant}} in it; expected a chat template; check the path"
+        )
+    return ResolvedTemplate(path.name, source)
+
+
+def _read_folder(folder: Path) -> ResolvedTemplate:
+    for place in (folder, folder / "model"):
+        if (place / "chat_template.jinja").is_file():
+            return ResolvedTemplate(folder.name, (place / "chat_template.jinja").read_text(encoding="utf-8"))
+        config = place / "tokenizer_config.json"
+        if config.is_file():
+            source = json.loads(config.read_text(encoding="utf-8")).get("chat_template")
+            if isinstance(source, list):  # several templates, each with a name
+                source = next((item["template"] for item in source if item["name"] == "default"), None)
+            if source:
+                return ResolvedTemplate(folder.name, source)
+    raise TemplateError(
+        f"{folder}: there is no chat template in this folder; expected chat_template.jinja, or chat_template in "
+        "tokenizer_config.json; name a template instead"
+    )
+
+
+def _ended_by_eos(found: ResolvedTemplate, eos_token: str | None) -> ResolvedTemplate:
+    if not eos_token:
+        raise TemplateError(
+            f"{found.name}: model.stop_token is eos, but the tokenizer has no eos token; set model.stop_token: own"
+        )
+    if found.stop_token is None:
+        return found
+    source = found.source.replace(found.stop_token, eos_token)
+    kept = tuple(token for token in found.control_tokens if token != found.stop_token)
+    return ResolvedTemplate(found.name, source, eos_token, kept)
