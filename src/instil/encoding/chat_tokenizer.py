@@ -19,6 +19,7 @@ from instil.conversation import Conversation, Example, Message
 from instil.data.messages import as_conversation
 from instil.encoding.control_tokens import ControlTokens
 from instil.encoding.inline_reasoning import split_reasoning
+from instil.encoding.open_block import TAG
 from instil.encoding.settings import EncodingReport, EncodingSettings, TrainOn
 from instil.encoding.stop_token import StopTokens, find_stop_tokens
 from instil.encoding.tokens import Tokens
@@ -58,6 +59,13 @@ class ChatTokenizer:
             added=self.added,
             whole=None if backend is not None else lambda text: tokenizer(text, add_special_tokens=False)["input_ids"],
         )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Give what a chat tokenizer is made of, for another process; counts and caches stay behind."""
+        return {"tokenizer": self.tokenizer, "template": self.template, "settings": self.settings}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
 
     @classmethod
     def from_pretrained(
@@ -163,6 +171,11 @@ class ChatTokenizer:
     def added_texts(self) -> frozenset[str]:
         """Texts of the tokenizer's added tokens."""
         return frozenset(self.added.values())
+
+    @cached_property
+    def tags(self) -> frozenset[str]:
+        """Tags such as ``</think>`` that may close a block within a turn: known to template or tokenizer, but no header or stop."""
+        return (frozenset(TAG.findall(self.template.source)) | self.added_texts) - self.controls.guarded
 
     @cached_property
     def unknown_id(self) -> int | None:

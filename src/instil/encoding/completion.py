@@ -7,7 +7,7 @@ on purpose: each way in which prompt and rendering may differ has its own exact 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -16,7 +16,7 @@ from instil.encoding.open_block import closing_text, supplied_block
 from instil.encoding.stop_token import Stop, StopTokens, next_text
 from instil.encoding.stretch import after_prompt, common_length, laid, piece
 from instil.errors import EncodingError, TemplateError
-from instil.template.tracing import Rendering
+from instil.template.tracing import Rendering, Source
 
 RenderMessages: TypeAlias = Callable[[Sequence[Message]], Rendering]
 _MARK = "a marked reasoning"
@@ -33,7 +33,7 @@ class Turn:
         upto: The rendering that ends with the turn, or the shortest longer one where the template refuses that.
         render: Renders other messages with the same tools and variables.
         place: What errors start with.
-        knows: Tells whether a text is one of the tokenizer's added tokens, or stands in the template's source.
+        tags: Tags that may close a block: in the template's source or added tokens, but no stop token and no header.
     """
 
     messages: Sequence[Message]
@@ -41,7 +41,7 @@ class Turn:
     upto: Rendering
     render: RenderMessages
     place: str
-    knows: Callable[[str], bool]
+    tags: Collection[str]
 
     @property
     def index(self) -> int:
@@ -78,38 +78,97 @@ def own_spans(rendering: Rendering, index: int) -> list[tuple[int, int]]:
 
 def _after_prompt(turn: Turn) -> Rendering:
     """Give what follows serving's prompt, to the end of the rendering."""
-    prompt, upto = turn.prompt.text, turn.upto
-    own = own_spans(upto, turn.index)
-    if not own and _says_something(turn.message):
+    if not own_spans(turn.upto, turn.index) and _says_something(turn.message):
         raise turn.refused(
             "the template does not print what the assistant said",
             "expected its text in the rendering; choose another template or give this message weight 0",
         )
-    if upto.text.startswith(prompt):
-        return piece(upto, len(prompt))
+    if turn.upto.text.startswith(turn.prompt.text):
+        return piece(turn.upto, len(turn.prompt.text))
     marked = None if turn.message.reasoning else _with_marked_reasoning(turn)
-    if marked is not None and marked.text.startswith(prompt):
-        return piece(marked, len(prompt))
-    first = own[0][0] if own else len(upto.text)
-    for rendering in (upto, marked):
-        if rendering is None:
-            continue
-        at = after_prompt(prompt, rendering.text)
-        begins = own_spans(rendering, turn.index)
-        if at is not None and (not begins or at <= begins[0][0] or not rendering.text[begins[0][0] : at].strip()):
-            return piece(rendering, at if not begins else min(at, max(begins[0][0], 0)))
-    agreed = min(common_length(prompt, upto.text), first)
-    block = supplied_block(prompt, upto.text, agreed)
-    if block is not None:
-        return _inside_block(turn, block)
-    rest = _after_generation_prompt(turn, first)
+    whole, late = [(turn.prompt.text, turn.upto, marked)], _from_last_text(turn, marked)
+    for match, views in ((_exactly, whole + late), (_but_for_space, whole + late), (_but_for_block, late or whole)):
+        for prompt, upto, thought in views:
+            rest = match(turn, prompt, upto, thought)
+            if rest is not None:
+                return rest
+    rest = _after_generation_prompt(turn)
     if rest is not None:
         return rest
+    agreed = common_length(turn.prompt.text, turn.upto.text)
     raise turn.refused(
-        f"serving's prompt ends with {prompt[agreed:][-60:]!r} where the template's rendering has "
-        f"{upto.text[agreed : agreed + 40]!r}",
+        f"serving's prompt ends with {turn.prompt.text[agreed:][-60:]!r} where the template's rendering has "
+        f"{turn.upto.text[agreed : agreed + 40]!r}",
         "expected the rendering to go on where the prompt ends; set data.template_variables so that both agree",
     )
+
+
+def _from_last_text(turn: Turn, marked: Rendering | None) -> list[tuple[str, Rendering, Rendering | None]]:
+    """Give prompt and renderings from the end of the last message's text on: what stands before may be written anew."""
+    if not turn.prompt.runs:
+        return []
+    _, end, source, offset = turn.prompt.runs[-1]
+    last = (source, offset + end - turn.prompt.runs[-1][0])
+    upto = _since(turn.upto, last, turn.index)
+    if upto is None:
+        return []
+    return [(turn.prompt.text[end:], upto, marked and _since(marked, last, turn.index))]
+
+
+def _since(rendering: Rendering, last: tuple[Source, int], index: int) -> Rendering | None:
+    found = None
+    for start, end, source, offset in rendering.runs:
+        if source[0] == index:
+            break
+        if (source, offset + end - start) == last:
+            found = end
+    return None if found is None else piece(rendering, found)
+
+
+def _exactly(turn: Turn, prompt: str, upto: Rendering, marked: Rendering | None) -> Rendering | None:
+    for rendering in (upto, marked):
+        if prompt.strip() and rendering is not None and rendering.text.startswith(prompt):
+            return piece(rendering, len(prompt))
+    return None
+
+
+def _but_for_space(turn: Turn, prompt: str, upto: Rendering, marked: Rendering | None) -> Rendering | None:
+    for rendering in (upto, marked):
+        at = None if rendering is None else after_prompt(prompt, rendering.text)
+        if at is None or rendering is None:
+            continue
+        own = own_spans(rendering, turn.index)
+        if own and rendering.text[own[0][0] : at].strip():
+            return None
+        return piece(rendering, min(at, own[0][0]) if own else at)
+    return None
+
+
+def _but_for_block(turn: Turn, prompt: str, upto: Rendering, marked: Rendering | None) -> Rendering | None:
+    """Complete a turn whose prompt supplies a block (opened, or whole and empty) that the rendering lacks."""
+    found = supplied_block(prompt, upto.text)
+    if found is None:
+        return None
+    block, at = found
+    own = own_spans(upto, turn.index)
+    if own and own[0][0] < at:
+        return None
+    closing = closing_text(block, known=turn.tags)
+    if closing is None:
+        return None
+    rest = _skipped(piece(upto, at))
+    if not closing:  # the block is whole: only the answer is left to write
+        if turn.message.reasoning and turn.upto.spans(turn.index, "reasoning"):
+            raise turn.refused(
+                "serving's prompt closes the reasoning block, so this turn's reasoning cannot be written",
+                "set data.template_variables (enable_thinking: true), or remove the reasoning",
+            )
+        return rest
+    if rest.text.startswith(closing.strip()):
+        return piece(upto, at)
+    reasoning = turn.message.reasoning or ""
+    inside = Rendering(reasoning, ((0, len(reasoning), (turn.index, "reasoning"), 0),) if reasoning else ())
+    return laid(inside, Rendering(closing), rest)
 
 
 def _says_something(message: Message) -> bool:
@@ -132,28 +191,6 @@ def _with_marked_reasoning(turn: Turn) -> Rendering | None:
     return laid(piece(rendering, 0, start), piece(rendering, end))
 
 
-def _inside_block(turn: Turn, block: str) -> Rendering:
-    """Complete a turn whose prompt supplies a block (opened, or whole and empty) that the rendering lacks."""
-    rest = piece(turn.upto, len(turn.prompt.text) - len(block))
-    closing = closing_text(block, knows=turn.knows)
-    if closing is None:
-        raise turn.refused(
-            f"serving's prompt opens {block.strip()!r} and the template never shows how it is closed",
-            "expected a rendering with reasoning; set data.template_variables (enable_thinking: false), or choose another template",
-        )
-    rest = _skipped(rest)
-    if not closing:  # the block is whole: only the answer is left to write
-        if turn.message.reasoning and turn.upto.spans(turn.index, "reasoning"):
-            raise turn.refused(
-                "serving's prompt closes the reasoning block, so this turn's reasoning cannot be written",
-                "set data.template_variables (enable_thinking: true), or remove the reasoning",
-            )
-        return rest
-    reasoning = turn.message.reasoning or ""
-    inside = Rendering(reasoning, ((0, len(reasoning), (turn.index, "reasoning"), 0),) if reasoning else ())
-    return laid(inside, Rendering(closing), rest)
-
-
 def _skipped(rest: Rendering) -> Rendering:
     """Leave out the white space that the template prints first."""
     limit = rest.runs[0][0] if rest.runs else len(rest.text)
@@ -163,7 +200,7 @@ def _skipped(rest: Rendering) -> Rendering:
     return piece(rest, start)
 
 
-def _after_generation_prompt(turn: Turn, first: int) -> Rendering | None:
+def _after_generation_prompt(turn: Turn) -> Rendering | None:
     """Where history is written anew, find the generation prompt itself before the turn's own text."""
     try:
         base = turn.render(turn.messages[:-1]).text
@@ -171,8 +208,10 @@ def _after_generation_prompt(turn: Turn, first: int) -> Rendering | None:
         return None
     prompt = turn.prompt.text
     header = prompt[len(base) :] if prompt.startswith(base) else ""
-    if not header.strip():
+    own = own_spans(turn.upto, turn.index)
+    if not header.strip() or not own:
         return None
+    first = own[0][0]
     at = turn.upto.text.rfind(header, 0, first)
     if at < 0:
         return None

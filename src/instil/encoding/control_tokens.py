@@ -32,7 +32,7 @@ class ControlTokens:
         >>> controls = ControlTokens(["<s>", "<think>"], control=["<s>", "<think>"], guarded=["<s>"])
         >>> text = Rendering("<s>a<s>b<think>", ((3, 7, (0, "content"), 0), (7, 15, (1, "content"), 0)))
         >>> controls.typed(text, assistant={1})
-        (4,)
+        (5,)
     """
 
     def __init__(self, added: Iterable[str], *, control: Iterable[str], guarded: Iterable[str]) -> None:

@@ -92,7 +92,7 @@ def turn_texts(chat: ChatTokenizer, conversation: Conversation, report: Encoding
             upto,
             render=lambda some: chat.render_messages(conversation, some),
             place=place,
-            knows=lambda text: text in chat.template.source or text in chat.added_texts,
+            tags=chat.tags,
         )
         completion = find_completion(turn, chat.stops)
         _check_reasoning(turn, completion, report)
@@ -150,6 +150,11 @@ def _chat_examples(
     turns: list[EncodedTurn] = []
     for text in texts:
         turn, escaped[text.index] = encode_turn(chat, conversation, text)
+        if not turn.prompt_ids:
+            raise EncodingError(
+                f"{place_of(conversation)}: message {text.index + 1}: serving's prompt is empty under this template; "
+                "expected something to answer to; choose another template"
+            )
         _check_unknown(chat, turn, conversation)
         turns.append(turn)
     groups = _wanted(chat, conversation, group_turns(turns), report)

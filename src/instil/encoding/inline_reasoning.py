@@ -18,8 +18,9 @@ def split_reasoning(message: Message) -> Message:
     r"""Move a ``<think>…</think>`` that an answer begins with into `reasoning`; other messages are given back as they are.
 
     Example:
-        >>> split_reasoning(Message("assistant", "<think>\n2+2\n</think>\n\n4"))
-        Message(role='assistant', content='4', reasoning='2+2', tool_calls=(), tool_call_id=None, name=None, weight=None, extra=mappingproxy({}))
+        >>> message = split_reasoning(Message("assistant", "<think>\n2+2\n</think>\n\n4"))
+        >>> message.content, message.reasoning
+        ('4', '2+2')
     """
     if message.role != "assistant" or message.reasoning is not None or not isinstance(message.content, str):
         return message

@@ -1,58 +1,87 @@
-r"""Blocks that serving's prompt supplies: ``<think>`` left open, or whole and empty.
+r"""Blocks that serving's prompt supplies and the rendering lacks: a tag left open, or a whole and empty pair of tags.
 
-Only needed where the template itself does not show how a block with reasoning looks (QwQ and DeepSeek-R1 drop it from history): there the
-opening tag must have a closing tag of the same name that the template's source or the tokenizer knows. Questionable on purpose: the white space around the
-closing tag mirrors the opening one's, as these models themselves write it: after ``<think>\n`` comes ``\n</think>\n\n``.
+Where the template itself shows how a block with reasoning looks, the encoder learns it from there. QwQ, DeepSeek-R1 and others drop it from history;
+for them the opening tag (``<think>``, ``<|START_THINKING|>``, ``<|channel>``) must have exactly one closing tag of the same name among the tags that the
+template's source or the tokenizer knows. Questionable on purpose: the white space around the closing tag mirrors the opening one's, as these models
+themselves write it: after ``<think>\n`` comes ``\n</think>\n\n``.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Collection
 
-_OPEN = re.compile(r"\s*(?P<open><(?P<name>[A-Za-z][\w:|.-]*)>|\[(?P<square>[A-Z_]+)\])(?P<inside>\s*)")
+from instil.encoding.stretch import agreement
+
+TAG = re.compile(r"<[^<>\s]{1,40}>|\[/?[A-Z_]{2,30}\]|◁[^◁▷\s]{1,40}▷")
+_WORDS = re.compile(r"[^\W\d_]+")
+_BEGINS, _ENDS = frozenset({"start", "begin"}), frozenset({"end"})
 
 
-def supplied_block(prompt: str, rendering: str, agreed: int) -> str | None:
+def supplied_block(prompt: str, text: str) -> tuple[str, int] | None:
     r"""Give what the prompt has beyond its agreement with the rendering, if that begins with an opening tag.
 
     Args:
         prompt: Serving's prompt.
-        rendering: The rendering that goes on with the answer.
-        agreed: How many characters of both are the same.
+        text: The rendering that goes on with the answer.
+
+    Returns:
+        The block, and where the rendering goes on.
 
     Example:
-        >>> supplied_block("<a>\n<think>\n", "<a>\n<b>yes", 5)
-        '<think>\n'
+        >>> supplied_block("A:<think>\n", "A: <b>yes")
+        ('<think>\n', 2)
     """
-    while agreed > 0 and not _OPEN.match(prompt[agreed:]):
-        if prompt[agreed - 1] not in "<[" and not prompt[agreed - 1].isspace() and not prompt[agreed - 1].isalpha():
-            return None
-        agreed -= 1
-    match = _OPEN.match(prompt[agreed:])
-    return prompt[agreed:] if match else None
+    pairs, _ = agreement(prompt, text)
+    agreed = pairs[-1][0] + 1 if pairs else 0
+    for tag in TAG.finditer(prompt):
+        if tag.start() < agreed < tag.end():
+            agreed = tag.start()
+    block = prompt[agreed:].lstrip()
+    first = TAG.match(block)
+    if first is None or not _opens(first.group()):
+        return None
+    return block, max((at + 1 for position, at in pairs if position < agreed), default=0)
 
 
-def closing_text(block: str, *, knows: Callable[[str], bool]) -> str | None:
-    r"""Give what closes a block: empty where it is whole, None where no closing tag is known.
+def closing_text(block: str, *, known: Collection[str]) -> str | None:
+    r"""Give what closes a block: empty where it is whole, None where that is not certain.
 
     Args:
         block: What the prompt supplies, from the opening tag on.
-        knows: Tells whether a text is known to the tokenizer or the template.
+        known: Tags that the template's source or the tokenizer knows.
 
     Example:
-        >>> closing_text("<think>\n", knows=lambda text: True)
+        >>> closing_text("<think>\n", known=["</think>"])
         '\n</think>\n\n'
-        >>> closing_text("<think>\n\n</think>\n\n", knows=lambda text: True)
+        >>> closing_text("<|channel>thought\n<channel|>", known=[])
         ''
+        >>> closing_text("<judge>", known=["</think>"]) is None
+        True
     """
-    match = _OPEN.match(block)
-    if match is None:
+    tags = TAG.findall(block)
+    first, last = tags[0], tags[-1]
+    if last != first:
+        whole = block.rstrip().endswith(last) and is_closing(first, last) and len(tags) == 2
+        return "" if whole else None
+    inside = block[len(first) :]
+    closing = [tag for tag in known if is_closing(first, tag)]
+    if inside.strip() or len(set(closing)) != 1:
         return None
-    close = f"</{match['name']}>" if match["name"] else f"[/{match['square']}]"
-    rest = block[match.end() :]
-    if rest.strip() == close:
-        return ""
-    if rest or not knows(close):
-        return None
-    return f"\n{close}\n\n" if "\n" in match["inside"] else close
+    return f"\n{closing[0]}\n\n" if "\n" in inside else closing[0]
+
+
+def _opens(tag: str) -> bool:
+    words = _WORDS.findall(tag.lower())
+    return ("/" not in tag and not _ENDS & set(words) and not tag.endswith("|>")) or bool(_BEGINS & set(words))
+
+
+def is_closing(opening: str, tag: str) -> bool:
+    """Tell whether a tag closes an opening one: the same name, marked as an end."""
+    if tag == opening or _opens(tag):
+        return False
+    return _name(opening) == _name(tag) != ()
+
+
+def _name(tag: str) -> tuple[str, ...]:
+    return tuple(word for word in _WORDS.findall(tag.lower()) if word not in _BEGINS | _ENDS)

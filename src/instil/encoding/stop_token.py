@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias
 
 from instil.conversation import Message, ToolCall
 from instil.encoding.control_tokens import ControlTokens, Occurrence
+from instil.encoding.open_block import TAG, is_closing
 from instil.errors import EncodingError, TemplateError
 from instil.template.tracing import Rendering
 
@@ -116,17 +117,19 @@ class _Probes:
         return Stop(self._eos, "appended")
 
     def call(self, answer: Stop) -> Stop:
+        headers = set(self._openings([ASK, SAY]))
         for tools in ((PROBE_TOOL,), ()):
             tail = self._after([ASK, CALL], 1, tools, fields="tool_calls")
             if tail is None:
                 continue
             if answer.text in tail:
                 return Stop(answer.text, "printed")
-            printed = self._printed(tail)
+            opened = [tag for tag in self._openings([ASK, CALL], tools) if tag not in headers]
+            printed = self._printed(tail, opened)
             if printed is not None:
                 return Stop(printed, "printed")
             following = self._after([ASK, CALL, RESULT, SAY], 1, tools, fields="tool_calls")
-            if answer.way == "opens_next_turn":
+            if answer.way == "opens_next_turn" and answer.text != self._eos:
                 return self._opening(following or "", after=tail) or answer
             return Stop(answer.text, "appended", answer.gap)
         return answer
@@ -149,10 +152,23 @@ class _Probes:
             return None
         return rendering.text[spans[-1][1] : next_text(rendering, spans[-1][1], at)]
 
-    def _printed(self, tail: str) -> str | None:
-        """Give the stop token in what follows a turn that is the last."""
+    def _openings(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> list[str]:
+        """Give the tags that the template prints between the question and the end of the turn behind it."""
+        try:
+            rendering = self._render(messages, tools)
+        except TemplateError:
+            return []
+        asked, own = rendering.spans(0), rendering.spans(1)
+        return TAG.findall(rendering.text[asked[-1][1] : own[-1][1]]) if asked and own else []
+
+    def _printed(self, tail: str, opened: Sequence[str] = ()) -> str | None:
+        """Give the stop token in what follows a turn that is the last; what closes an opened tag is none."""
         found = [
-            each for each in self._controls.find(tail) if each.text != self._bos and not _closes(each.text, self._eos)
+            each
+            for each in self._controls.find(tail)
+            if each.text != self._bos
+            and not _closes(each.text, self._eos)
+            and not any(is_closing(tag, each.text) for tag in opened)
         ]
         if not found:
             return None

@@ -30,6 +30,30 @@ def laid(*renderings: Rendering) -> Rendering:
     return Rendering("".join(each.text for each in renderings), tuple(runs))
 
 
+def agreement(prompt: str, text: str) -> tuple[list[tuple[int, int]], bool]:
+    """Match two texts from their beginnings, white space aside.
+
+    Returns:
+        The positions (in the prompt, in the text) of the characters that agree, and whether all of the prompt's do.
+
+    Example:
+        >>> agreement("a b", "ab c")
+        ([(0, 0), (2, 1)], True)
+    """
+    pairs: list[tuple[int, int]] = []
+    at = 0
+    for position, character in enumerate(prompt):
+        if character.isspace():
+            continue
+        while at < len(text) and text[at].isspace():
+            at += 1
+        if at == len(text) or text[at] != character:
+            return pairs, False
+        pairs.append((position, at))
+        at += 1
+    return pairs, True
+
+
 def after_prompt(prompt: str, text: str) -> int | None:
     r"""Give where `text` goes on after `prompt`, where the two agree but for white space; None where they do not.
 
@@ -41,15 +65,10 @@ def after_prompt(prompt: str, text: str) -> int | None:
         >>> after_prompt("Q: b", "Q: a A: yes") is None
         True
     """
-    at = 0
-    for character in prompt:
-        if character.isspace():
-            continue
-        while at < len(text) and text[at].isspace():
-            at += 1
-        if at == len(text) or text[at] != character:
-            return None
-        at += 1
+    pairs, whole = agreement(prompt, text)
+    if not whole or not pairs:
+        return None
+    at = pairs[-1][1] + 1
     if prompt[-1:].isspace():
         while at < len(text) and text[at].isspace():
             at += 1
