@@ -1,0 +1,122 @@
+"""Claims about mending rows: what is mended, what is left alone, and that nothing is silent."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+
+from instil.conversation import Place
+from instil.data.formats.registry import read_row
+from instil.data.formats.shape import ReadOptions
+from instil.inspection.repair import repair_rows
+
+
+def read(row, place):
+    return read_row(row, place, format_name="auto", options=ReadOptions())[1]
+
+
+def mend(*rows, stop_tokens=("</s>",)):
+    places = [(Place("a.jsonl", number), row) for number, row in enumerate(rows, start=1)]
+    return list(repair_rows(places, read=read, stop_tokens=stop_tokens))
+
+
+def chat(*turns):
+    return {"messages": [{"role": role, "content": text} for role, text in turns]}
+
+
+GOOD = chat(("user", "Hi"), ("assistant", "Hello."))
+
+
+def test_a_good_row_is_left_as_it_is():
+    row = {**GOOD, "id": 7, "note": "mine"}
+    (repair,) = mend(row)
+    assert repair.after == row
+    assert repair.changes == ()
+
+
+@pytest.mark.parametrize(
+    ("row", "after", "said"),
+    [
+        ({"mesages": GOOD["messages"], "id": 1}, {"messages": GOOD["messages"], "id": 1}, "row: key 'mesages' renamed"),
+        (
+            {"messages": [{"role": "user", "contnet": "Hi"}, {"role": "assistant", "content": "Hello."}]},
+            GOOD,
+            "message 1: key 'contnet' renamed to 'content'",
+        ),
+        (chat(("human", "Hi"), ("gpt", "Hello.")), GOOD, "message 2: role 'gpt' changed to 'assistant'"),
+        (
+            {"instruction": "a", "ouput": "b"},
+            {"instruction": "a", "output": "b"},
+            "row: key 'ouput' renamed to 'output'",
+        ),
+        (chat(("user", "Hi"), ("assistant", "Hello.</s></s>")), GOOD, "message 2: </s> removed from the end"),
+        (
+            chat(("user", "Hi"), ("assistant", "Hello."), ("user", "More"), ("assistant", " ")),
+            GOOD,
+            "message 4: empty last answer removed (messages 3, 4)",
+        ),
+    ],
+)
+def test_what_can_be_mended_is_mended_and_said(row, after, said):
+    before = copy.deepcopy(row)
+    (repair,) = mend(row)
+    assert repair.after == after
+    assert any(change.startswith(said) for change in repair.changes)
+    assert repair.before == before == row  # the row that was read is not changed in place
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (chat(("user", "Hi"), ("assistant", "")), "left out: it has no answer but empty ones"),
+        (chat(("user", "Hi")), "left out: no assistant turn"),
+        ({"instruction": "a", "input": "", "output": ""}, "left out: column output is empty"),
+        (b'{"messages": [', "left out: not valid JSON"),
+        ({"weird": 1}, "left out: found columns weird"),
+        (chat(("narrator", "x"), ("assistant", "y")), "left out: message 1 has role 'narrator'"),
+    ],
+)
+def test_what_cannot_be_mended_is_left_out_with_the_reason(row, reason):
+    (repair,) = mend(row)
+    assert repair.after is None
+    assert repair.changes[-1].startswith(reason)
+
+
+def test_an_empty_answer_in_the_middle_stays_as_context_with_weight_0():
+    (repair,) = mend(chat(("user", "a"), ("assistant", ""), ("user", "b"), ("assistant", "c")))
+    assert [turn.get("weight") for turn in repair.after["messages"]] == [None, 0, None, None]
+    assert read(repair.after, repair.place)[0].messages[1].weight == 0
+
+
+def test_exact_duplicates_are_left_out_with_the_place_of_the_first_even_if_mending_made_them_equal():
+    repairs = mend(GOOD, chat(("human", "Hi"), ("gpt", "Hello.")), {**GOOD, "id": 3})
+    assert [repair.after is None for repair in repairs] == [False, True, True]
+    assert repairs[1].changes[-1] == "left out: the same as a.jsonl:1"
+
+
+def test_mending_twice_changes_nothing_more():
+    rows = [
+        {"mesages": GOOD["messages"]},
+        chat(("user", "a"), ("assistant", ""), ("user", "b"), ("assistant", "c</s>")),
+        {"conversations": [{"from": "Human", "value": "x"}, {"from": "asistant", "value": "y"}]},
+        chat(("system", "s"), ("user", "Hi"), ("assistant", "Hello."), ("user", "x"), ("assistant", "")),
+    ]
+    once = [repair.after for repair in mend(*rows)]
+    assert None not in once
+    twice = mend(*once)
+    assert [repair.changes for repair in twice] == [()] * len(rows)
+
+
+def test_every_row_that_differs_has_a_change_that_says_so():
+    rows = [
+        GOOD,
+        chat(("human", "q"), ("gpt", "a")),
+        {"question": "q", "anwser": "a"},
+        chat(("user", "x"), ("assistant", "")),
+    ]
+    repairs = mend(*rows)
+    assert len(repairs) == len(rows)
+    for repair in repairs:
+        assert (json.dumps(repair.before) != json.dumps(repair.after)) == bool(repair.changes)
