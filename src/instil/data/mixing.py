@@ -23,6 +23,8 @@ from instil.data.messages import message_to_dict
 Hashes = npt.NDArray[np.uint64]
 Mask = npt.NDArray[np.bool_]
 
+_JSON = json.JSONEncoder(ensure_ascii=False, sort_keys=True, default=str)
+
 
 def content_hash(conversations: Iterable[Conversation]) -> int:
     """Give 64 bits of what the conversations of one row say: messages, tools and variables, not place or other columns.

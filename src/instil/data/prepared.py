@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ SCHEMA = pa.schema(
         ("escaped", pa.int32()),
     ]
 )
+_KINDS: Mapping[str, type[np.generic]] = {"i": np.int32, "f": np.float32}
 _EXAMPLES, _STORE, _LEDGER = "examples.arrow", "store.json", "ledger.json"
 
 
@@ -53,8 +55,8 @@ def pack(examples: Sequence[Example]) -> pa.RecordBatch:
     """
     lengths = np.fromiter((len(example.token_ids) for example in examples), dtype=np.int64, count=len(examples))
     offsets = np.concatenate(([0], np.cumsum(lengths)))
-    token_ids = _flat([example.token_ids for example in examples], np.int32)
-    weights = _flat([example.weights for example in examples], np.float32)
+    token_ids = _flat([example.token_ids for example in examples], "i")
+    weights = _flat([example.weights for example in examples], "f")
     if len(weights) != len(token_ids):
         wrong = next(example for example in examples if len(example.weights) != len(example.token_ids))
         raise DataError(
@@ -75,7 +77,7 @@ def pack(examples: Sequence[Example]) -> pa.RecordBatch:
             _lists(run_offsets, run_lengths),
             _lists(run_offsets, weights[where]),
             pa.array((sums[offsets[1:]] - sums[offsets[:-1]]).astype(np.float32)),
-            _lists(turn_offsets, _flat([example.turns for example in examples], np.int32)),
+            _lists(turn_offsets, _flat([example.turns for example in examples], "i")),
             pa.array([None if place is None else place.source for place in places], pa.string()),
             pa.array([None if place is None else place.row for place in places], pa.int64()),
             pa.array([None if place is None else place.part for place in places], pa.int32()),
@@ -86,10 +88,25 @@ def pack(examples: Sequence[Example]) -> pa.RecordBatch:
     )
 
 
-def _flat(pieces: Sequence[Any], kind: type[np.generic]) -> npt.NDArray[Any]:
-    if not pieces:
-        return np.zeros(0, dtype=kind)
-    return np.concatenate([np.asarray(piece, dtype=kind) for piece in pieces])
+def trained_tokens(batch: pa.RecordBatch) -> npt.NDArray[np.int32]:
+    """Count the tokens of each example that have a weight above 0."""
+    lengths, weights = batch.column("run_lengths"), batch.column("run_weights")
+    counted = np.concatenate(([0], np.cumsum(lengths.values.to_numpy() * (weights.values.to_numpy() > 0))))
+    trained: npt.NDArray[np.int32] = np.diff(counted[lengths.offsets.to_numpy()]).astype(np.int32)
+    return trained
+
+
+def _flat(pieces: Sequence[Any], kind: Literal["i", "f"]) -> npt.NDArray[Any]:
+    """Lay sequences of numbers end to end; lists go through `array`, which takes a third of numpy's time."""
+    flat = array(kind)
+    for piece in pieces:
+        if isinstance(piece, list):
+            flat.fromlist(piece)
+        elif isinstance(piece, np.ndarray):
+            flat.frombytes(piece.astype(_KINDS[kind]).tobytes())
+        else:
+            flat.extend(piece)
+    return np.frombuffer(flat, dtype=_KINDS[kind]) if flat else np.zeros(0, dtype=_KINDS[kind])
 
 
 def _lists(offsets: npt.NDArray[Any], values: npt.NDArray[Any]) -> pa.Array:

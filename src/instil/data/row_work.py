@@ -21,7 +21,7 @@ from instil.data.formats.registry import read_row
 from instil.data.formats.shape import ReadOptions
 from instil.data.messages import conversation_to_dict
 from instil.data.mixing import content_hash, is_candidate
-from instil.data.prepared import pack
+from instil.data.prepared import pack, trained_tokens
 from instil.data.sources import parse_row
 from instil.errors import DataError, FormatError, InstilError, TemplateError
 
@@ -149,14 +149,15 @@ def work_on(chunk: Chunk, encoder: Encoder, work: Work) -> Done:
         num_conversations[row] += 1
         conversation_tokens[row] += max(len(example.token_ids) for example in kept)
     after = _counts(encoder)
+    batch = pack(examples)
     return Done(
         replace(chunk, rows=()),
-        pack(examples),
+        batch,
         np.array(rows.hashes, dtype=np.uint64),
         num_conversations,
         conversation_tokens,
         np.array(example_rows, dtype=np.int32),
-        np.array([np.count_nonzero(example.weights) for example in examples], dtype=np.int32),
+        trained_tokens(batch),
         tuple(rows.formats),
         tuple(rows.failures),
         tuple(rows.inline_reasoning),
@@ -232,7 +233,7 @@ def _weighted(factor: float) -> Any:
 
 
 def _is_trained(example: Example) -> bool:
-    return bool(np.any(np.asarray(example.weights)))
+    return bool(example.weights.any() if isinstance(example.weights, np.ndarray) else any(example.weights))
 
 
 def _asks_for_training(conversation: Conversation) -> bool:
