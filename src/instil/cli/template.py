@@ -1,0 +1,140 @@
+"""``instil template``: list, show, prove and compare chat templates."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import App, Parameter
+
+if TYPE_CHECKING:
+    from instil.template.comparison import Side
+
+app = App(name="template", help="List, show, prove and compare chat templates.", help_format="plaintext")
+
+EXAMPLE_TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
+"""What stands for a tokenizer's own tokens where a template is shown without one."""
+
+
+@app.command(name="list")
+def list_templates(*, as_json: Annotated[bool, Parameter(name="json")] = False) -> None:
+    """List the named templates.
+
+    Args:
+        as_json: Print everything that is known of them as JSON.
+    """
+    from instil.template.library import NAMED_TEMPLATES
+
+    if as_json:
+        facts = [
+            {name: getattr(template, name) for name in template.__dataclass_fields__}
+            for template in NAMED_TEMPLATES.values()
+        ]
+        print(json.dumps(facts, ensure_ascii=False, indent=1))
+        return
+    print(f"{'name':<11}{'ends a turn with':<18}{'takes':<15}what it is")
+    for template in NAMED_TEMPLATES.values():
+        takes = ", ".join(word for word, has in (("system", template.system), ("tools", template.tools)) if has)
+        print(f"{template.name:<11}{template.stop_token or 'eos token':<18}{takes:<15}{template.summary}")
+
+
+@app.command(name="show")
+def show_template(template: str, /) -> None:
+    """Print a template's Jinja source; of a format string, the template made from it.
+
+    Args:
+        template: A named template, a .jinja file, a model or run folder, or a format string.
+    """
+    from instil.template.resolve import read_template
+
+    source = read_template(template).source
+    print(source, end="" if source.endswith("\n") else "\n")
+
+
+@app.command(name="prove")
+def prove_template(model_or_file: str, /, *, model: str = "demo") -> None:
+    """Prove that what is trained with a template is what is served. Exit status 1 if it fails.
+
+    Args:
+        model_or_file: A model (its own template and tokenizer), or a template: named, a .jinja file or a format string.
+        model: The model whose tokenizer a template is proved with.
+    """
+    from instil.model.location import locate
+    from instil.recipe import Recipe
+    from instil.training.chat_setup import set_up_chat
+
+    given = {"name": model, "template": model_or_file} if _is_template(model_or_file) else {"name": model_or_file}
+    recipe = Recipe.from_mapping({"model": given})
+    setup = set_up_chat(recipe, locate(recipe.model.name))
+    proof = setup.chat.prove()
+    print("\n".join([*setup.notes, *proof.lines()]))
+    print(f"stops on: {', '.join(setup.chat.stop_tokens)}")
+    if not proof.passed:
+        sys.exit(1)
+
+
+@app.command(name="compare")
+def compare_two(one: str, other: str, /, *, model: str | None = None) -> None:
+    """Show where two templates differ, in text and in ids, on the proof's conversations. Exit status 1 if they do.
+
+    Args:
+        one: A template (named, a .jinja file, a format string), or a model whose template and tokenizer are meant.
+        other: The same.
+        model: The model whose tokenizer makes ids of both, where they are templates.
+    """
+    from instil.encoding.proof import proof_conversations
+    from instil.template.comparison import compare_templates
+
+    conversations = proof_conversations("</s>")
+    sides = _side(one, model), _side(other, model)
+    differences = 0
+    for name, difference in zip(conversations, compare_templates(*sides, conversations), strict=True):
+        if difference is None:
+            print(f"{name}: same")
+            continue
+        differences += 1
+        print(f"{difference.conversation}: {difference.found}")
+        print("".join(f"    {line}\n" for line in difference.lines), end="")
+    with_ids = all(side.encode for side in sides)
+    print(
+        f"{differences} of {len(conversations)} conversations differ in text{' or ids' if with_ids else ''} (- {one}, + {other})"
+    )
+    if differences:
+        sys.exit(1)
+
+
+def _is_template(spec: str) -> bool:
+    """Tell a template from a model: what is no folder and looks like a name, a file, source or a format string."""
+    from instil.template.format_string import is_format_string
+    from instil.template.library import NAMED_TEMPLATES
+
+    return spec in NAMED_TEMPLATES or Path(spec).is_file() or is_format_string(spec) or "{%" in spec or "{{" in spec
+
+
+def _side(spec: str, model: str | None) -> Side:
+    from instil.template.chat_template import ChatTemplate
+    from instil.template.comparison import Side
+    from instil.template.resolve import read_template
+
+    if not _is_template(spec):
+        from instil.encoding.chat_tokenizer import ChatTokenizer
+        from instil.model.location import locate
+
+        chat = ChatTokenizer.from_pretrained(locate(spec).tokenizer_folder)
+        return Side(spec, chat.template, _encoder(chat.tokenizer))
+    tokens: dict[str, str] = dict(EXAMPLE_TOKENS)
+    encode = None
+    if model is not None:
+        from instil.encoding.loading import load_tokenizer
+        from instil.model.location import locate
+
+        tokenizer = load_tokenizer(locate(model).tokenizer_folder)
+        tokens, encode = tokenizer.special_tokens_map, _encoder(tokenizer)
+    return Side(spec, ChatTemplate(read_template(spec).source, special_tokens=tokens, name=spec[:60]), encode)
+
+
+def _encoder(tokenizer: Any) -> Callable[[str], Sequence[int]]:
+    return lambda text: tokenizer(text, add_special_tokens=False)["input_ids"]
