@@ -7,7 +7,7 @@ report that scrolls away is not read; the count is always exact.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
@@ -63,7 +63,7 @@ def print_report(console: Console, subject: Subject, survey: Survey, proof: Proo
     width = max(10, min(40, console.width - 34))
     for title, summary, bins, percent in charts_of(survey):
         _section(console, f"{title}  ({summary})", bar_lines(bins, width=width, percent=percent))
-    _section(console, "Template", proof_lines(proof), style="" if proof.passed else "red")
+    _section(console, "Template", proof.lines(), style="" if proof.passed else "red")
     console.print()
     console.print(Group(*_finding_lines(survey.findings)), soft_wrap=True)
 
@@ -94,13 +94,6 @@ def charts_of(survey: Survey) -> Iterator[tuple[str, str, list[Bin], bool]]:
     yield "Trained share of an example", f"{share:.1%} of all tokens", survey.shares.bins(), True
 
 
-def proof_lines(proof: Proof) -> list[str]:
-    """Say whether a template's proof passed, and what failed."""
-    if proof.passed:
-        return ["proof passed: what is trained is what is served", *map(str, proof.findings)]
-    return ["proof FAILED", *map(str, proof.findings)]
-
-
 def to_json(subject: Subject, survey: Survey, proof: Proof) -> dict[str, Any]:
     """Give everything as JSON values."""
     findings = survey.findings
@@ -114,7 +107,11 @@ def to_json(subject: Subject, survey: Survey, proof: Proof) -> dict[str, Any]:
         "tokens": _histogram_json(survey.lengths),
         "trained_tokens": _histogram_json(survey.answer_lengths),
         "trained_share": {"bins": [[each.low, each.high, each.count] for each in survey.shares.bins()]},
-        "proof": {"passed": proof.passed, "findings": [str(finding) for finding in proof.findings]},
+        "proof": {
+            "passed": proof.passed,
+            "num_checked": proof.num_checked,
+            "findings": [asdict(finding) for finding in proof.findings],
+        },
         "findings": {"counts": findings.counts, "kept": [finding.to_json() for finding in findings]},
         "notes": [*subject.notes, *survey.notes],
     }
@@ -159,7 +156,7 @@ def page_text(subject: Subject, survey: Survey, proof: Proof, *, num_shown: int)
         [*survey.ledger.lines(), *subject.notes, *survey.notes],
         survey.ledger.evidence,
         proof.passed,
-        proof_lines(proof),
+        proof.lines(),
         charts,
         survey.findings.counts,
     )

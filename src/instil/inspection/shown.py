@@ -35,7 +35,7 @@ def show_row(chat: ChatTokenizer, row: KeptRow, findings: Sequence[Finding]) -> 
     for conversation in row.conversations:
         roles = roles or tuple(message.role for message in conversation.messages)
         try:
-            examples += [ShownExample(each.tokens, each.shortened) for each in explain(chat, conversation)]
+            examples += [ShownExample(each.tokens, each.example.shortened) for each in explain(chat, conversation)]
         except InstilError as error:
             if not any(finding.kind == "refused" for finding in found):
                 found.append(Finding("refused", row.place, str(error).removeprefix(f"{row.place}: ")))

@@ -190,6 +190,7 @@ function drawToken(tokens, index) {
 const CONTROL = /[\u0000-\u001f\u007f-\u009f\u00a0\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]| /g;
 
 function write(span, text) {
+  if (!text) span.append(make("span", "sign", "◦")); // a part of a character that a later token ends
   let at = 0;
   for (const found of text.matchAll(CONTROL)) {
     if (found.index > at) span.append(text.slice(at, found.index));

@@ -1,0 +1,243 @@
+"""Claims about the mask page: what it holds, that nothing in the data can act in it, and how it works in a browser."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+
+import pytest
+from tests.inspection.browser import Browser, needs_chromium
+
+from instil.conversation import Place
+from instil.inspection.findings import Finding
+from instil.inspection.page import PageText, as_script_json, build_page
+from instil.inspection.rows import ShownExample, ShownRow, blocks_of
+
+EVIL = '</script><script>window.evil=1</script><img src=x onerror="window.evil=2"><!--&lt; {{data}} \u2028'
+
+
+@dataclass(frozen=True)
+class Token:
+    id: int
+    text: str
+    weight: float = 0.0
+    message: int | None = None
+    field: str | None = None
+
+
+def chat_tokens(answer="Hello.", weight=1.0):
+    return [
+        Token(1, "<|im_start|>"),
+        Token(2, "user\n"),
+        Token(3, "Hi", message=0, field="content"),
+        Token(4, "<|im_end|>"),
+        Token(5, "\n"),
+        Token(1, "<|im_start|>"),
+        Token(6, "assistant\n"),
+        Token(7, answer, weight, 1, "content"),
+        Token(4, "<|im_end|>", weight),
+        Token(5, "\n"),
+    ]
+
+
+def row(number, *examples, findings=()):
+    place = Place("rows.jsonl", number)
+    shown = tuple(ShownExample(tokens) for tokens in examples or (chat_tokens(f"Hello {number}."),))
+    return ShownRow(place, ("user", "assistant"), shown, tuple(Finding(kind, place, "seen there") for kind in findings))
+
+
+ROWS = [
+    row(1),
+    row(2, findings=["empty_answer"]),
+    row(3, chat_tokens("first"), chat_tokens("second")),
+    row(4, chat_tokens(EVIL, 0.5), findings=["loop", "empty_answer"]),
+    row(5, chat_tokens("many\n" * 3, 2.0)),
+]
+TEXT = PageText(
+    title=f"rows.jsonl {EVIL}",
+    facts=["model demo"],
+    ledger=["rows in 5 = 5 trained + 0 left out"],
+    formats=["rows.jsonl: messages"],
+    proof_passed=True,
+    proof=["proof passed"],
+    charts=[("Tokens of an example", [("8–15", 5), ("16–31", 0)])],
+    counts={"empty_answer": 2, "loop": 1},
+)
+
+
+def data_of(page):
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[1])
+
+
+def test_every_token_can_be_read_back_from_the_page():
+    data = data_of(build_page(ROWS, TEXT))
+    assert len(data["rows"]) == len(ROWS)
+    for packed, shown in zip(data["rows"], ROWS, strict=True):
+        for example, given in zip(packed["examples"], shown.examples, strict=True):
+            origins = [run[1:] for run in example["runs"] for _ in range(run[0])]
+            read = [
+                (*data["pieces"][piece], weight, message, None if field is None else data["fields"][field])
+                for piece, (weight, message, field) in zip(example["tokens"], origins, strict=True)
+            ]
+            assert read == [(t.id, t.text, t.weight, t.message, t.field) for t in given.tokens]
+
+
+def test_the_page_asks_for_nothing_and_nothing_in_the_data_can_end_its_script():
+    page = build_page(ROWS, TEXT)
+    assert not re.search(r'(?:src|href|action)\s*=\s*["\']?\s*(?:https?:)?//', page)
+    assert "@import" not in page
+    assert "url(" not in page
+    assert page.count("<script") == 2
+    assert "default-src 'none'" in page
+    assert "unsafe" not in page
+
+
+@pytest.mark.parametrize("text", [EVIL, "\ud83d", "\x00\x1b", "<!--<script>"])
+def test_script_json_gives_the_text_back_and_holds_no_markup(text):
+    written = as_script_json({"text": text})
+    assert not set("<>&\u2028\u2029") & set(written)
+    assert json.loads(written)["text"] == text
+    written.encode("utf-8")
+
+
+def test_distinct_tokens_are_written_once():
+    many = [row(number, chat_tokens("Hello.")) for number in range(1, 1001)]
+    data = data_of(build_page(many, TEXT))
+    assert len(data["pieces"]) == 7
+    assert len(build_page(many, TEXT)) - len(build_page(many[:500], TEXT)) < 500 * 300
+
+
+def test_blocks_start_where_a_turn_starts():
+    assert blocks_of(chat_tokens(), ("user", "assistant")) == [(0, "1 user"), (5, "2 assistant")]
+    llama = [
+        Token(1, "<|start_header_id|>"),
+        Token(2, "user"),
+        Token(3, "<|end_header_id|>"),
+        Token(4, "\n\n"),
+        Token(5, "Hi", message=0),
+        Token(6, "<|eot_id|>"),
+        Token(1, "<|start_header_id|>"),
+        Token(7, "assistant"),
+        Token(3, "<|end_header_id|>"),
+        Token(4, "\n\n"),
+        Token(8, "Hello", 1.0, 1),
+        Token(6, "<|eot_id|>", 1.0),
+    ]
+    assert blocks_of(llama, ("user", "assistant")) == [(0, "1 user"), (6, "2 assistant")]
+    assert blocks_of([Token(1, "x")], ()) == [(0, "template")]
+    assert blocks_of([], ()) == []
+    tools = [Token(1, "[T]"), Token(2, "get", message=-1), Token(3, "[/T]"), Token(4, "Hi", message=0)]
+    assert blocks_of(tools, ("user",)) == [(0, "tools"), (3, "1 user")]
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("page")
+    path = folder / "page.html"
+    path.write_text(build_page(ROWS, TEXT), encoding="utf-8")
+    browser = Browser(folder / "profile")
+    browser.url = path.as_uri()
+    yield browser
+    browser.close()
+
+
+@needs_chromium
+class TestInChromium:
+    def test_it_draws_the_first_row_without_a_request_or_an_error(self, page):
+        page.open(page.url)
+        assert page.text("#place") == "rows.jsonl:1"
+        assert page.text("#counts") == "10 tokens, 2 trained (20%)"
+        assert page.text("#tokens .full") == "Hello" + " 1."
+        assert page.run("document.querySelectorAll('#tokens .block').length") == 2
+        assert page.requests == [page.url]
+        assert page.problems == []
+
+    def test_keys_go_from_row_to_row_and_stop_at_the_ends(self, page):
+        page.open(page.url)
+        seen = []
+        for key in ("k", "j", "ArrowRight", "End", "j", "ArrowLeft", "Home"):
+            page.press(key)
+            seen.append(page.text("#place").removeprefix("rows.jsonl:"))
+        assert seen == ["1", "2", "3", "5", "5", "4", "1"]
+
+    def test_the_filter_leaves_only_rows_with_that_finding(self, page):
+        page.open(page.url + "#filter=empty_answer")
+        assert page.text("#rows") == "of 2"
+        assert page.text("#place") == "rows.jsonl:2"
+        assert "empty answer: seen there" in page.text("#row-findings")
+        page.press("j")
+        assert page.text("#place") == "rows.jsonl:4"
+        page.run("document.querySelector('#findings button[data-kind=loop]').click()")
+        assert page.text("#rows") == "of 1"
+        assert page.run("document.getElementById('filter').value") == "loop"
+        page.run("document.querySelector('#findings button[data-kind=loop]').click()")
+        assert page.text("#rows") == "of 5"
+        assert page.text("#place") == "rows.jsonl:4"
+
+    def test_tokens_are_reached_by_keyboard_and_say_id_text_weight_message_and_field(self, page):
+        page.open(page.url)
+        assert page.run("document.getElementById('card').hidden") is True
+        page.press("t")
+        assert page.text("#card-text") == '"Hello 1."'
+        facts = page.run("[...document.querySelectorAll('#card dd')].map(e => e.textContent)")
+        assert facts == ["7", "1, trained", "2 (assistant)", "content", "7"]
+        page.press("ArrowRight")
+        facts = page.run("[...document.querySelectorAll('#card dd')].map(e => e.textContent)")
+        assert facts == ["4", "1, trained", "none: printed by the template", "none", "8"]
+        page.press("Escape")
+        assert page.run("document.getElementById('card').hidden") is True
+        assert page.text("#place") == "rows.jsonl:1"
+
+    def test_the_mouse_shows_the_same_card(self, page):
+        page.open(page.url)
+        page.point_at("#tokens .token.read")
+        assert page.text("#card-text") == '"Hi"'
+        assert page.run("document.getElementById('card').hidden") is False
+        page.point_at("#title")
+        assert page.run("document.getElementById('card').hidden") is True
+
+    def test_examples_of_a_row_are_turned_over(self, page):
+        page.open(page.url + "#row=3")
+        assert page.run("document.querySelectorAll('#examples button').length") == 2
+        assert page.text("#tokens .full") == "first"
+        page.press("e")
+        assert page.text("#tokens .full") == "second"
+
+    def test_markup_in_the_data_is_shown_as_text(self, page):
+        page.open(page.url + "#row=4")
+        assert page.run("window.evil") is None
+        assert page.run("document.querySelector('#tokens .part').textContent").replace("⟨2028⟩", "\u2028") == EVIL
+        assert page.text("#title").endswith(EVIL)
+        assert page.run("document.images.length") == 0
+        assert page.requests.count("x") == 0
+
+    def test_what_is_trained_can_be_told_without_colour(self, page):
+        page.open(page.url + "#row=5")
+        style = "getComputedStyle(document.querySelector('#tokens .more.run-start'){})"
+        assert page.run(style.format("") + ".textDecorationLine") == "underline"
+        assert page.run(style.format(", '::before'") + ".content") == '"⟦"'
+        ends = "getComputedStyle(document.querySelector('#tokens .more.run-end'), '::after').content"
+        assert page.run(ends) == '"⟧" "×2"' or page.run(ends) == '"⟧×2"'
+
+    def test_the_help_opens_and_closes_by_key(self, page):
+        page.open(page.url)
+        page.press("?")
+        assert page.run("document.getElementById('help').open") is True
+        page.press("Escape")
+        assert page.run("document.getElementById('help').open") is False
+
+    def test_thousands_of_rows_and_a_row_of_many_tokens_stay_usable(self, page, tmp_path):
+        long = [Token(9, " word", 1.0, 1, "content")] * 20_000
+        rows = [row(number, [*chat_tokens()[:7], *long[:150]]) for number in range(1, 5001)] + [row(5001, long)]
+        path = tmp_path / "big.html"
+        path.write_text(build_page(rows, TEXT), encoding="utf-8")
+        page.open(path.as_uri() + "#row=5001")
+        assert page.run("document.querySelectorAll('#tokens .token').length") == 6000
+        assert "14,000 further tokens" in page.text("#rest")
+        page.run("document.getElementById('rest').click()")
+        assert page.run("document.querySelectorAll('#tokens .token').length") == 12_000
+        took = page.run(
+            "(t => { for (let n = 0; n < 50; n += 1) go(n); return performance.now() - t; })(performance.now())"
+        )
+        assert took / 50 < 100, f"{took / 50:.0f} ms a row"
