@@ -1,0 +1,146 @@
+"""Proves, before the first step, that a model computes laid flat what it computes alone, and what transformers computes.
+
+Three questions, on a few random tokens: does this package's attention give what the model gives with transformers' own masks;
+are `head` and `adjust` the model's own logits; and does an example in a flat micro-batch see nothing of its neighbours? The
+first two must hold, or the model is refused. Where the third does not (convolutions and state-space layers mix tokens whatever
+the attention does), one example a forward pass. Questionable on purpose: leaks are found by changing the neighbours, not only by
+comparing numbers: what an example gets must not move at all, which shows in any precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from instil.errors import ModelError
+from instil.model.attention import LAYOUT_KEYWORD
+from instil.model.head import HeadParts, take_apart, underlying
+from instil.model.layout import FlatLayout, positions_of, set_active_layout
+from instil.model.loading import set_attention
+from instil.model.router import passes_keywords
+
+LENGTHS = (13, 9, 11)
+SAME = {torch.float32: 1e-3, torch.bfloat16: 0.15, torch.float16: 0.03}
+"""Largest difference, in units of the values' spread, that rounding explains when two ways of computing are compared."""
+UNMOVED = 1e-4
+MIXTURE_UNMOVED = 0.1
+"""The same where only the neighbours' tokens changed. A mixture's experts get other numbers of tokens then, and round otherwise."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What the probe found.
+
+    Attributes:
+        one_by_one: Whether each forward pass must hold one example only.
+        moved: How far an example's states moved when its neighbours changed, in units of their spread.
+        apart: How far flat lies from alone, in the same units.
+    """
+
+    one_by_one: bool
+    moved: float
+    apart: float
+
+    @property
+    def words(self) -> str:
+        """Say it in a run card."""
+        if self.one_by_one:
+            return "this architecture mixes examples that are laid end to end, so each forward pass holds one example"
+        return "examples are laid end to end without padding; none sees another"
+
+
+def probe(model: Any, *, seed: int = 0) -> Probe:
+    """Compare a model laid flat with the same model alone.
+
+    Run it before weights are sharded. The model is left as it was, in the attention of training.
+
+    Args:
+        model: transformers' model, or peft's around it.
+        seed: Of the tokens.
+
+    Returns:
+        What was found.
+
+    Raises:
+        ModelError: If the model alone differs from transformers' own, so that it would be trained wrongly.
+    """
+    parts = take_apart(model)
+    examples = _draw(parts.vocabulary, seed, device=_device(model))
+    with _still(model), torch.no_grad():
+        set_attention(model, "generation")
+        own = [underlying(model)(input_ids=ids[None], use_cache=False).logits[0].float() for ids in examples]
+        set_attention(model, "training")
+        alone = [_states(parts, [ids]) for ids in examples]
+        _check_own(model, parts, alone, own)
+        flat = _states(parts, examples)
+        others = _draw(parts.vocabulary, seed + 1, device=_device(model))
+        changed = _states(parts, [others[0], examples[1], others[2]])
+    middle = slice(LENGTHS[0], LENGTHS[0] + LENGTHS[1])
+    moved = _apart(flat[middle], changed[middle])
+    apart = _apart(flat, torch.cat(alone))
+    dtype = next(value.dtype for value in model.parameters() if value.is_floating_point())
+    limit = MIXTURE_UNMOVED if _is_mixture(model) and dtype != torch.float32 else UNMOVED
+    return Probe(moved > limit or apart > SAME.get(dtype, SAME[torch.bfloat16]), moved, apart)
+
+
+def _draw(vocabulary: int, seed: int, *, device: torch.device) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randint(0, vocabulary, (length,), generator=generator).to(device) for length in LENGTHS]
+
+
+def _states(parts: HeadParts, examples: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Give the decoder's states [T, D] of these examples laid end to end."""
+    lengths = [len(ids) for ids in examples]
+    ids = torch.cat(list(examples))
+    layout = FlatLayout.of(lengths, device=ids.device)
+    set_active_layout(layout)
+    keywords: dict[str, Any] = {LAYOUT_KEYWORD: layout} if passes_keywords(parts.decoder) else {}
+    positions = positions_of(lengths).to(ids.device)
+    states: torch.Tensor = parts.decoder(
+        input_ids=ids[None], position_ids=positions[None], use_cache=False, **keywords
+    ).last_hidden_state[0]
+    return states
+
+
+def _check_own(model: Any, parts: HeadParts, alone: list[torch.Tensor], own: list[torch.Tensor]) -> None:
+    for states, logits in zip(alone, own, strict=True):
+        ours = parts.adjust(parts.head(states * parts.adjust.input_scale)).float()
+        apart = _apart(ours, logits)
+        if apart > SAME.get(states.dtype, SAME[torch.bfloat16]):
+            raise ModelError(
+                f"{type(underlying(model)).__name__}: computed for training, its logits lie {apart:.2g} spreads off "
+                "transformers' own; this architecture has an attention or a logit scale that instil does not know, and "
+                "is refused rather than trained wrongly"
+            )
+
+
+def _apart(first: torch.Tensor, second: torch.Tensor) -> float:
+    """Give the largest difference in units of the second's standard deviation."""
+    first, second = first.float(), second.float()
+    return float((first - second).abs().max() / second.std().clamp_min(1e-12))
+
+
+def _is_mixture(model: Any) -> bool:
+    config = underlying(model).config.get_text_config()
+    return any(getattr(config, name, None) for name in ("num_experts", "num_local_experts", "n_routed_experts"))
+
+
+def _device(model: Any) -> torch.device:
+    device: torch.device = underlying(model).get_input_embeddings().weight.device
+    return device
+
+
+@contextmanager
+def _still(model: Any) -> Iterator[None]:
+    """Switch dropout and noise off for a while."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+        set_attention(model, "training")

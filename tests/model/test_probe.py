@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from tests.model.test_architectures import assert_same, gradients_of, loss_of
+from tests.model.tiny import ARCHITECTURES, MIXING, random_examples, tiny_model
+
+from instil.errors import ModelError
+from instil.model import attention
+from instil.model.adapters import prepare_adapters
+from instil.model.loss import TokenLoss
+from instil.model.probe import probe
+from instil.recipe import AdapterSettings
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_attention_models_are_laid_flat(name: str, dtype: torch.dtype) -> None:
+    found = probe(tiny_model(name).to(dtype))
+    assert not found.one_by_one
+    assert "end to end" in found.words
+
+
+@pytest.mark.parametrize("name", MIXING)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_models_that_mix_examples_go_one_by_one(name: str, dtype: torch.dtype) -> None:
+    found = probe(tiny_model(name).to(dtype))
+    assert found.one_by_one
+    assert found.moved > 1e-3
+    assert "one example" in found.words
+
+
+@pytest.mark.parametrize("name", MIXING)
+def test_one_by_one_equals_transformers_own(name: str) -> None:
+    model = tiny_model(name)
+    examples = random_examples([7, 1, 12])
+    total = torch.zeros(())
+    for example in examples:
+        loss = loss_of(TokenLoss(model), [example])
+        loss.backward()
+        total += loss.detach()
+    ours = gradients_of(model)
+    model.set_attn_implementation("eager")
+    reference = torch.zeros(())
+    for ids, weights in examples:
+        logits = model(input_ids=ids[None]).logits[0].float()
+        reference = (
+            reference + (torch.nn.functional.cross_entropy(logits[:-1], ids[1:], reduction="none") * weights[1:]).sum()
+        )
+    reference.backward()
+    assert torch.allclose(total, reference.detach(), rtol=1e-5)
+    assert_same(ours, gradients_of(model))
+
+
+def test_adapters_are_probed_too() -> None:
+    model = prepare_adapters(tiny_model("llama"), AdapterSettings(kind="lora", rank=4, dropout=0.5))
+    assert not probe(model).one_by_one
+    assert model.training
+    assert model.get_base_model().config._attn_implementation == attention.NAME
+
+
+def test_unknown_logit_scale_is_refused() -> None:
+    model = tiny_model("granite")
+    before = model.forward
+
+    def scaled(*args: object, **keywords: object) -> object:
+        outputs = before(*args, **keywords)
+        outputs.logits = outputs.logits * 3.0
+        return outputs
+
+    model.forward = scaled
+    with pytest.raises(ModelError, match="refused rather than trained wrongly"):
+        probe(model)
