@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
+from tests.training.command_line import make_base, make_rows, train, write_recipe
 from tests.training.tiny import CPU, LearnerMaker, invented_examples, tiny_llama
 
 from instil.conversation import Example
@@ -14,6 +16,7 @@ from instil.model.loss import TokenLoss
 from instil.training.optimizer import build_optimizers, tensor_kinds
 from instil.training.precision import Weights, choose_precision
 from instil.training.ranks import Ranks
+from instil.training.run_folder import Run
 from instil.training.step import Learner
 
 
@@ -54,3 +57,24 @@ def make_learner() -> LearnerMaker:
 @pytest.fixture
 def examples() -> list[Example]:
     return invented_examples(11)
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_base(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="session")
+def base_with_dropout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_base(tmp_path_factory.mktemp("base-dropout"), dropout=0.2)
+
+
+@pytest.fixture(scope="session")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_rows(tmp_path_factory.mktemp("rows") / "rows.jsonl")
+
+
+@pytest.fixture(scope="session")
+def reference(tmp_path_factory: pytest.TempPathFactory, base: Path, rows: Path) -> Run:
+    """The run of the plain recipe, uninterrupted."""
+    return train(write_recipe(tmp_path_factory.mktemp("reference"), base=base, rows=rows))

@@ -19,8 +19,9 @@ def train(recipe: Path, *, resume: bool = False, settings: Overrides = None) -> 
         settings: Settings that win over the recipe's.
     """
     from instil.recipe import Recipe
+    from instil.training.parallel import is_joined
     from instil.training.run import train as start
 
     run = start(Recipe.load(recipe, typed(settings)), resume=resume)
-    if run.signal is not None:
+    if run.signal is not None and not is_joined():
         sys.exit(128 + run.signal)

@@ -17,7 +17,7 @@ from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.errors import TemplateError
 from instil.model import attention
 from instil.model.adapters import freeze, prepare_adapters
-from instil.model.loading import choose_device, load_model
+from instil.model.loading import load_model
 from instil.model.location import ModelLocation, check_tokenizer, locate
 from instil.model.loss import TokenLoss
 from instil.model.new_tokens import RowChange, TokenChange, fit_embeddings
@@ -25,7 +25,8 @@ from instil.recipe import Recipe
 from instil.training.chat_setup import set_up_chat
 from instil.training.optimizer import DEFAULT_LR, build_optimizers, tensor_kinds
 from instil.training.order import Order, plan_order
-from instil.training.precision import Precision, Weights, choose_precision
+from instil.training.parallel import check_sharding, shard
+from instil.training.precision import Precision, Weights, choose_precision, in_shards
 from instil.training.ranks import Ranks
 from instil.training.step import Learner
 
@@ -38,6 +39,7 @@ class Studied:
         recipe: The recipe with every `auto` and empty setting decided that does not need the model.
         location: The model's place.
         chat: Tokenizer and template.
+        template: Which template it is, in words.
         change: What was done to the tokenizer.
         prepared: The data.
         order: Who is in which step.
@@ -48,6 +50,7 @@ class Studied:
     recipe: Recipe
     location: ModelLocation
     chat: ChatTokenizer
+    template: str
     change: TokenChange
     prepared: Prepared
     order: Order
@@ -96,10 +99,10 @@ def study(recipe: Recipe, ranks: Ranks, *, say: Callable[[str], None]) -> Studie
     setup = set_up_chat(recipe, location)
     prove_template(setup.chat)
     if not ranks.is_first:
-        ranks.wait()
+        ranks.wait_long()
     prepared = prepare(recipe, setup.chat)
     if ranks.is_first:
-        ranks.wait()
+        ranks.wait_long()
     for line in prepared.lines():
         say(line)
     order = plan_order(
@@ -116,7 +119,9 @@ def study(recipe: Recipe, ranks: Ranks, *, say: Callable[[str], None]) -> Studie
             "optimizer": {"lr": recipe.optimizer.lr or DEFAULT_LR[recipe.adapter.kind]},
         }
     )
-    return Studied(resolved, location, setup.chat, setup.change, prepared, order, precision, setup.notes)
+    return Studied(
+        resolved, location, setup.chat, setup.template, setup.change, prepared, order, precision, setup.notes
+    )
 
 
 def with_max_tokens(recipe: Recipe, location: ModelLocation) -> Recipe:
@@ -145,12 +150,13 @@ def prove_template(chat: ChatTokenizer) -> None:
         )
 
 
-def assemble(studied: Studied, ranks: Ranks) -> Assembled:
+def assemble(studied: Studied, ranks: Ranks, *, sharded: bool = False) -> Assembled:
     """Load the model, fit its embeddings and adapters, and build its loss and optimizers.
 
     Args:
         studied: What is known of the run.
         ranks: The processes.
+        sharded: Lay the weights in shards over the processes.
 
     Raises:
         InstilError: Whatever is wrong with the model.
@@ -175,7 +181,11 @@ def assemble(studied: Studied, ranks: Ranks) -> Assembled:
         neftune_alpha=recipe.training.neftune_alpha,
     )
     num_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    weights = Weights(model, precision)
+    num_parameters = sum(parameter.numel() for parameter in model.parameters())
+    if sharded:
+        check_sharding(recipe, precision)
+        shard(loss, precision)
+    weights = Weights(model, precision if not sharded else in_shards(precision))
     optimizers = build_optimizers(
         weights.by_name,
         tensor_kinds(model),
@@ -187,9 +197,10 @@ def assemble(studied: Studied, ranks: Ranks) -> Assembled:
         momentum=recipe.optimizer.momentum,
     )
     loss.train()
-    learner = Learner(loss, weights, optimizers, studied.prepared.train, ranks, scaled=precision.scaled)
+    learner = Learner(
+        loss, weights, optimizers, studied.prepared.train, ranks, sharded=sharded, scaled=precision.scaled
+    )
     kernel = attention.describe(device=ranks.device, dtype=precision.compute, config=model.config)
-    num_parameters = sum(parameter.numel() for parameter in model.parameters())
     return Assembled(learner, model, rows, num_trained, num_parameters, kernel, _row_notes(studied, rows))
 
 
@@ -209,8 +220,3 @@ def _row_notes(studied: Studied, rows: RowChange) -> tuple[str, ...]:
         names = ", ".join(tokenizer.convert_ids_to_tokens(list(rows.untrained_ids)))
         notes.append(f"tokens whose rows looked untrained were initialised again: {names}")
     return tuple(notes)
-
-
-def choose_ranks(recipe: Recipe) -> Ranks:
-    """Give the single process of a run that was not started in parallel."""
-    return Ranks(0, 1, choose_device(recipe.device))

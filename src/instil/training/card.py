@@ -24,7 +24,7 @@ def run_card(studied: Studied, assembled: Assembled, folder: Path) -> list[str]:
         ("run", str(folder)),
         ("model", f"{recipe.model.name} ({count(assembled.num_parameters)} parameters)"),
         ("trains", f"{what}: {count(assembled.num_trained)} parameters ({share:.1%})"),
-        ("template", f"{studied.chat.template.name}; stops on {', '.join(studied.chat.stop_tokens)}"),
+        ("template", f"{studied.template}; stops on {', '.join(studied.chat.stop_tokens)}"),
         ("data", f"{ledger.rows_trained:,} of {ledger.rows_in:,} rows, {ledger.trained_tokens:,} trained tokens of "
                  f"{ledger.tokens:,} an epoch; {len(studied.prepared.heldout):,} examples held out"),
         ("steps", f"{order.num_steps:,} of {order.batch_size} examples, {order.steps_per_epoch:,} an epoch"),

@@ -17,6 +17,7 @@ from instil.model.loading import load_tokenizer
 from instil.model.location import ModelLocation
 from instil.model.new_tokens import TokenChange, add_chat_tokens
 from instil.recipe import Recipe
+from instil.template.library import NAMED_TEMPLATES
 
 DEFAULT_TEMPLATE = "chatml"
 CONTROL_TOKEN = re.compile(r"<\|[\w.:/-]+\|>|<(?:start|end)_of_turn>")
@@ -28,11 +29,13 @@ class ChatSetup:
 
     Attributes:
         chat: Tokenizer and template.
+        template: Which template it is, in words.
         change: What was done to the tokenizer.
         notes: What a person should know about it, a line each.
     """
 
     chat: ChatTokenizer
+    template: str
     change: TokenChange
     notes: tuple[str, ...]
 
@@ -55,9 +58,7 @@ def set_up_chat(recipe: Recipe, location: ModelLocation) -> ChatSetup:
         given = DEFAULT_TEMPLATE
         notes.append(f"{recipe.model.name} is a base model without a chat template: it gets {given}")
     chat = ChatTokenizer.from_tokenizer(tokenizer, given, settings=settings)
-    printed = tuple(dict.fromkeys(CONTROL_TOKEN.findall(chat.template.source)))
-    if given is None:
-        printed = tuple(token for token in printed if token in tokenizer.get_vocab())
+    printed = _control_tokens(given, chat)
     stop = _stop_token(chat, printed)
     own_eos = tokenizer.eos_token
     if given is not None and recipe.model.stop_token == "eos" and own_eos and stop != own_eos:
@@ -66,7 +67,19 @@ def set_up_chat(recipe: Recipe, location: ModelLocation) -> ChatSetup:
         stop = own_eos
     change = add_chat_tokens(tokenizer, printed, stop_token=stop, set_eos=given is not None)
     chat = ChatTokenizer.from_tokenizer(tokenizer, chat.template.source, settings=settings)
-    return ChatSetup(chat, change, tuple(notes))
+    name = "the model's own" if given is None else given if given in NAMED_TEMPLATES else "the recipe's"
+    return ChatSetup(chat, name, change, tuple(notes))
+
+
+def _control_tokens(given: str | None, chat: ChatTokenizer) -> tuple[str, ...]:
+    """Name the single tokens that the template prints; of a model's own template those that its tokenizer has."""
+    if given is not None and given in NAMED_TEMPLATES:
+        return NAMED_TEMPLATES[given].control_tokens
+    found = tuple(dict.fromkeys(CONTROL_TOKEN.findall(chat.template.source)))
+    if given is not None:
+        return found
+    vocabulary = chat.tokenizer.get_vocab()
+    return tuple(token for token in found if token in vocabulary)
 
 
 def _stop_token(chat: ChatTokenizer, printed: tuple[str, ...]) -> str:

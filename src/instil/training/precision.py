@@ -9,7 +9,7 @@ twice and the residual stream moves half the bytes; docs/notes/training.md has t
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -76,6 +76,12 @@ def choose_precision(name: str, device: torch.device) -> Precision:
         "pure_bf16": Precision("pure_bf16", torch.bfloat16, masters=False, scaled=False),
         "fp16": Precision("fp16", torch.float16, masters=True, scaled=True),
     }[name]
+
+
+def in_shards(precision: Precision) -> Precision:
+    """Give the precision of sharded weights: FSDP2 itself keeps fp32 shards and casts what it gathers."""
+    stored = precision.compute if precision.name == "pure_bf16" else torch.float32
+    return replace(precision, compute=stored, masters=False)
 
 
 class Weights:

@@ -22,11 +22,13 @@ class Ranks:
         rank: Number of this process over all machines.
         size: Number of processes.
         device: Where this process computes.
+        patient: A group of processes that wait for each other without a limit, for work that one does for all.
     """
 
     rank: int
     size: int
     device: torch.device
+    patient: dist.ProcessGroup | None = None
 
     @property
     def is_first(self) -> bool:
@@ -64,9 +66,14 @@ class Ranks:
             _sum_together(waiting)
 
     def wait(self) -> None:
-        """Wait for all processes."""
+        """Wait for all processes, for at most the run's time limit."""
         if self.size > 1:
             dist.barrier()
+
+    def wait_long(self) -> None:
+        """Wait for all processes without a limit: one of them works for all."""
+        if self.patient is not None:
+            dist.barrier(group=self.patient)
 
 
 def _sum_together(tensors: list[torch.Tensor]) -> None:

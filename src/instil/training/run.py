@@ -11,6 +11,7 @@ import contextlib
 import json
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,15 @@ import torch
 
 from instil.errors import CheckpointError, RunError
 from instil.recipe import Recipe
-from instil.training.assembly import Assembled, Studied, assemble, choose_ranks, study
+from instil.training.assembly import Assembled, Studied, assemble, study
 from instil.training.card import run_card
 from instil.training.checkpoint import Checkpoint, Progress, latest_checkpoint, open_checkpoint, step_folder
 from instil.training.environment import describe_environment
 from instil.training.files import locked, sweep_aside, write_json_atomic
 from instil.training.loop import enough, run_steps
+from instil.training.parallel import is_joined, join_ranks, launch
 from instil.training.precision import FIRST_LOSS_SCALE
+from instil.training.ranks import Ranks
 from instil.training.record import open_record
 from instil.training.results import save_trained
 from instil.training.run_folder import Run, RunPaths, check_output, resumed_recipe
@@ -58,11 +61,15 @@ def train(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> Run:
     """
     paths = RunPaths(Path(recipe.output))
     goes_on = check_output(paths.folder, resume=resume)
+    if recipe.parallel.processes > 1 and not is_joined():
+        stopped_by = launch(recipe, resume=resume, say=_printer(quiet))
+        return replace(Run.open(paths.folder), signal=stopped_by)
     with _torch_as_asked(recipe), contextlib.ExitStack() as stack:
-        ranks = choose_ranks(recipe)
+        ranks = stack.enter_context(join_ranks(recipe))
         say = _printer(quiet or not ranks.is_first)
         if goes_on:
-            stack.enter_context(locked(paths.folder))
+            if ranks.is_first:
+                stack.enter_context(locked(paths.folder))
             recipe = resumed_recipe(recipe, Recipe.load(paths.recipe), folder=paths.folder)
             if paths.results.exists():
                 say(f"{paths.folder}: this run is finished")
@@ -70,9 +77,10 @@ def train(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> Run:
         elif resume:
             say(f"{paths.folder}: no run to go on with; starting it")
         studied = study(recipe, ranks, say=say)
-        assembled = assemble(studied, ranks)
-        if not goes_on:
+        assembled = assemble(studied, ranks, sharded=ranks.size > 1 and recipe.parallel.mode == "sharded")
+        if not goes_on and ranks.is_first:
             stack.enter_context(_new_folder(paths, studied, assembled))
+        ranks.wait()
         stop = stack.enter_context(stop_on_signals(say))
         return _train(paths, studied, assembled, stop=stop, say=say, quiet=quiet)
 
@@ -90,6 +98,7 @@ def _train(
     identity = identity_of(studied, assembled)
     checkpoint = latest_checkpoint(paths.checkpoints, say=say)
     progress = _first_progress(recipe) if checkpoint is None else _restore(assembled, checkpoint, identity)
+    learner.ranks.wait()
     if learner.ranks.is_first:
         sweep_aside(paths.folder)
         sweep_aside(paths.checkpoints)
@@ -118,7 +127,7 @@ def _train(
             progress=progress,
             heldout=studied.prepared.heldout,
             record=record,
-            sample=sample if learner.ranks.is_first else list,
+            sample=sample if learner.ranks.is_first and not learner.sharded else list,
             stop=stop,
         )
         record.picture()
@@ -126,7 +135,10 @@ def _train(
         where = step_folder(paths.checkpoints, progress.step)
         say(f"stopped after step {progress.step}; saved in {where}; go on with --resume")
         return Run(paths.folder, False, {}, stop.signal)
-    return _finish(paths, studied, assembled, progress, seconds=time.perf_counter() - started, say=say)
+    if learner.ranks.is_first:
+        _finish(paths, studied, assembled, progress, seconds=time.perf_counter() - started, say=say)
+    learner.ranks.wait_long()
+    return Run.open(paths.folder)
 
 
 def _finish(
@@ -137,14 +149,16 @@ def _finish(
     *,
     seconds: float,
     say: Callable[[str], None],
-) -> Run:
+) -> None:
     """Write model and results; a run whose results.json is there is complete."""
     recipe = studied.recipe
-    if recipe.checkpoint.final == "best" and progress.best_step not in (None, progress.step):
-        best = open_checkpoint(step_folder(paths.checkpoints, int(progress.best_step or 0)))
-        restore_weights(assembled.learner, best)
-        say(f"the model is that of step {progress.best_step}, the best on held-out data")
-    assembled.learner.weights.clear_gradients()
+    best = progress.best_step if recipe.checkpoint.final == "best" else None
+    step = progress.step if best is None else best
+    if assembled.learner.sharded:
+        assembled = assemble(studied, Ranks(0, 1, assembled.learner.ranks.device))
+    if step != progress.step:
+        say(f"the model is that of step {step}, the best on held-out data")
+    restore_weights(assembled.learner, open_checkpoint(step_folder(paths.checkpoints, step)))
     save_trained(
         assembled.model,
         studied.chat,
@@ -172,7 +186,6 @@ def _finish(
     }
     write_json_atomic(paths.results, results)
     say(f"done: {paths.model}; try: instil chat {paths.folder}")
-    return Run(paths.folder, True, results)
 
 
 def identity_of(studied: Studied, assembled: Assembled) -> dict[str, Any]:
@@ -212,9 +225,6 @@ def _restore(assembled: Assembled, checkpoint: Checkpoint, identity: dict[str, A
 @contextlib.contextmanager
 def _new_folder(paths: RunPaths, studied: Studied, assembled: Assembled) -> Iterator[None]:
     """Make the run folder, lock it, and write what is known before the first step; the recipe last."""
-    if not assembled.learner.ranks.is_first:
-        yield
-        return
     paths.folder.mkdir(parents=True, exist_ok=True)
     with locked(paths.folder):
         if paths.recipe.exists():

@@ -27,8 +27,8 @@ class StopRequest:
 def stop_on_signals(say: Callable[[str], None]) -> Iterator[StopRequest]:
     """Turn SIGTERM and SIGINT into a request while the context is open.
 
-    A second signal stops at once (KeyboardInterrupt). Outside the main thread, where Python takes no signals, this does
-    nothing.
+    The same signal a second time stops at once (KeyboardInterrupt); launchers send SIGTERM after a Ctrl-C of their own, so
+    another signal is no second request. Outside the main thread, where Python takes no signals, this does nothing.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
@@ -36,8 +36,10 @@ def stop_on_signals(say: Callable[[str], None]) -> Iterator[StopRequest]:
         return
 
     def ask(number: int, frame: FrameType | None) -> None:
-        if request:
+        if request.signal == number:
             raise KeyboardInterrupt
+        if request:
+            return
         request.signal = number
         say(f"{signal.Signals(number).name}: finishing this step and saving; once more to stop at once")
 

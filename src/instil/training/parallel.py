@@ -1,0 +1,216 @@
+"""Many processes: start them, join them, shard the weights over them.
+
+Around the loop, which only knows `Ranks`. ``--parallel.processes N`` starts N processes with torch elastic's own process handling;
+``torchrun -m instil train recipe.yaml`` works as well, on several machines too. Questionable on purpose: the launcher looks after
+the processes itself, so that Ctrl-C reaches each of them once, and a process that dies ends the run with its reason.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from instil.errors import InstilError, RecipeError, TrainingError
+from instil.model.head import take_apart
+from instil.model.loading import choose_device
+from instil.recipe import Recipe
+from instil.training.precision import Precision
+from instil.training.ranks import Ranks
+
+GRACE_SECONDS = 30
+FOREVER = timedelta(days=30)
+
+
+def is_joined() -> bool:
+    """Say whether this process was started as one of several."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
+
+
+@contextlib.contextmanager
+def join_ranks(recipe: Recipe) -> Iterator[Ranks]:
+    """Join the other processes of a run, where there are any, and leave them at the end.
+
+    Raises:
+        RecipeError: If the recipe asks for other processes than were started.
+    """
+    if not is_joined():
+        yield Ranks(0, 1, choose_device(recipe.device))
+        return
+    rank, size, local = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+    if recipe.parallel.processes not in (1, size):
+        raise RecipeError(
+            f"parallel.processes: {recipe.parallel.processes}, but {size} processes were started; "
+            "leave it empty under torchrun"
+        )
+    device = choose_device(recipe.device)
+    if device.type == "cuda":
+        device = torch.device("cuda", local)
+        torch.cuda.set_device(device)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    limit = timedelta(minutes=recipe.parallel.timeout_minutes)
+    dist.init_process_group(backend, timeout=limit, device_id=device if device.type == "cuda" else None)
+    try:
+        yield Ranks(rank, size, device, dist.new_group(backend="gloo", timeout=FOREVER))
+    finally:
+        dist.destroy_process_group()
+
+
+def launch(recipe: Recipe, *, resume: bool, say: Callable[[str], None]) -> int | None:
+    """Start the processes of a run on this machine and wait for them.
+
+    Args:
+        recipe: The recipe; `parallel.processes` says how many.
+        resume: Whether the run goes on.
+        say: Prints a line for the person.
+
+    Returns:
+        The signal that stopped the run on request, or None.
+
+    Raises:
+        InstilError: What a process reported, on one line.
+        TrainingError: If a process died; the message says which, and how.
+    """
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std, start_processes
+
+    size = recipe.parallel.processes
+    asked: list[int] = []
+    with tempfile.TemporaryDirectory(prefix="instil-") as scratch:
+        path = Path(scratch) / "recipe.yaml"
+        recipe.save(path)
+        words = ("-m", "instil", "train", str(path), *(("--resume",) if resume else ()))
+        redirects = {rank: Std.ERR if rank == 0 else Std.ALL for rank in range(size)}
+        context = start_processes(
+            "instil",
+            sys.executable,
+            args=dict.fromkeys(range(size), words),
+            envs=_environments(size),
+            logs_specs=DefaultLogsSpecs(log_dir=scratch, redirects=redirects),
+            start_method="spawn",
+        )
+        with _forwarding(context, asked, say), contextlib.ExitStack() as stack:
+            stack.callback(context.close)
+            result = None
+            while result is None:
+                result = context.wait(timeout=1)
+            if result.failures:
+                context.close(death_sig=signal.SIGTERM, timeout=GRACE_SECONDS)
+                raise _reason(result, size)
+    return asked[0] if asked else None
+
+
+def _environments(size: int) -> dict[int, dict[str, str]]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // size))
+    shared = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": str(size),
+        "LOCAL_WORLD_SIZE": str(size),
+        "OMP_NUM_THREADS": threads,
+    }
+    return {rank: {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(size)}
+
+
+@contextlib.contextmanager
+def _forwarding(context: Any, asked: list[int], say: Callable[[str], None]) -> Iterator[None]:
+    """Hand SIGINT and SIGTERM on to every process: the first asks for a stop, the second kills."""
+
+    def forward(number: int, frame: object) -> None:
+        if asked:
+            context.close(death_sig=signal.SIGKILL)
+            raise KeyboardInterrupt
+        asked.append(number)
+        say(f"{signal.Signals(number).name}: finishing this step and saving; once more to stop at once")
+        for process in context.pids().values():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGTERM)
+
+    before = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _reason(result: Any, size: int) -> InstilError:
+    """Say why the processes ended: what one of them reported, else how the first one died."""
+    first = min(result.failures.values(), key=lambda failure: failure.timestamp)
+    for failure in sorted(result.failures.values(), key=lambda each: each.local_rank):
+        said = _last_lines(result.stderrs.get(failure.local_rank, ""))
+        errors = [line.removeprefix("error: ") for line in said if line.startswith("error: ")]
+        if errors:
+            return TrainingError(errors[-1])
+    how = (
+        f"was killed by {signal.Signals(-first.exitcode).name}"
+        if first.exitcode < 0
+        else f"ended with exit code {first.exitcode}"
+    )
+    said = _last_lines(result.stderrs.get(first.local_rank, ""))
+    last = f" ({said[-1]})" if said else ""
+    return TrainingError(
+        f"process {first.local_rank} of {size} {how}{last}; the others were stopped and the last checkpoint is intact; "
+        "go on with --resume"
+    )
+
+
+def _last_lines(path: str) -> list[str]:
+    if not path or not Path(path).exists():
+        return []
+    return [line.strip() for line in Path(path).read_text(errors="replace").splitlines() if line.strip()]
+
+
+def check_sharding(recipe: Recipe, precision: Precision) -> None:
+    """Refuse what is not built for sharded weights.
+
+    Raises:
+        RecipeError: With the setting that can be changed.
+    """
+    for wrong, what, instead in (
+        (precision.scaled, "training.precision: fp16", "bf16 or fp32"),
+        (recipe.optimizer.name != "adamw", f"optimizer.name: {recipe.optimizer.name}", "adamw"),
+        (recipe.model.quantize != "none", f"model.quantize: {recipe.model.quantize}", "none"),
+    ):
+        if wrong:
+            raise RecipeError(f"{what}: not with sharded weights; set {instead}, or parallel.mode: replicated")
+
+
+def shard(loss: Any, precision: Precision) -> None:
+    """Lay the weights of a loss and its model in shards over the processes, in place (FSDP2).
+
+    Each block is a unit, the rest another one, so that a process holds whole only what it computes with. Gradients are added
+    up, not averaged: the loss is divided once, by the trained weight of the step.
+
+    Args:
+        loss: The `TokenLoss`, its model in fp32 (or bf16 for `pure_bf16`).
+        precision: How the run computes.
+    """
+    from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+
+    small = precision.compute if precision.compute != torch.float32 else None
+    policy = MixedPrecisionPolicy(param_dtype=small, reduce_dtype=torch.float32 if small else None)
+    for block in blocks_of(loss.model):
+        fully_shard(block, mp_policy=policy)
+    fully_shard(loss, mp_policy=policy)
+    for module in loss.modules():
+        if isinstance(module, FSDPModule):
+            module.set_gradient_divide_factor(1.0)
+
+
+def blocks_of(model: torch.nn.Module) -> list[torch.nn.Module]:
+    """Give the blocks of a model: the longest list of like modules in its decoder."""
+    lists = [part for part in take_apart(model).decoder.modules() if isinstance(part, torch.nn.ModuleList)]
+    return list(max(lists, key=lambda modules: len(modules))) if lists else []

@@ -1,0 +1,124 @@
+"""A tiny base model on disk, rows to train on, and `instil train` called as a person calls it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from instil.cli.main import main
+from instil.training.run_folder import Run
+
+NUM_ROWS = 36
+QUICK: dict[str, Any] = {
+    "data": {"heldout_share": 0.2},
+    "training": {"epochs": 2, "batch_size": 5, "precision": "fp32", "seed": 1},
+    "optimizer": {"lr": 5e-3, "weight_decay": 0.1},
+    "evaluate": {"every": 4, "max_new_tokens": 4},
+    "checkpoint": {"every": 2},
+}
+
+
+def make_base(folder: Path, *, dropout: float = 0.0) -> Path:
+    """Write a random Llama of 50 thousand parameters with a byte-level tokenizer and no chat template."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {letter: number for number, letter in enumerate([*alphabet, "<|endoftext|>"])}
+    words = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    words.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    words.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<|endoftext|>", model_max_length=256)
+    torch.manual_seed(5)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        tie_word_embeddings=True,
+        attention_dropout=dropout,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def make_rows(path: Path, *, count: int = NUM_ROWS) -> Path:
+    """Write conversations of one and two turns."""
+    rows = []
+    for number in range(count):
+        messages = [{"role": "user", "content": f"{number}+1"}, {"role": "assistant", "content": str(number + 1)}]
+        if number % 3 == 0:
+            messages += [{"role": "user", "content": "again"}, {"role": "assistant", "content": f"{number + 1}."}]
+        rows.append(json.dumps({"messages": messages}))
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return path
+
+
+def write_recipe(folder: Path, *changes: dict[str, Any], base: Path, rows: Path) -> Path:
+    """Write `QUICK`, changed, as a recipe file whose run folder lies beside it."""
+    recipe: dict[str, Any] = {
+        "output": str(folder / "run"),
+        "model": {"name": str(base)},
+        "data": {"sources": [str(rows)], "store": str(rows.parent / "store")},
+    }
+    for change in (QUICK, *changes):
+        for group, values in change.items():
+            recipe[group] = {**recipe.get(group, {}), **values} if isinstance(values, dict) else values
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    return path
+
+
+def train(recipe: Path, *words: str) -> Run:
+    """Call ``instil train`` in this process."""
+    assert exit_code("train", str(recipe), *words) == 0
+    return Run.open(recipe.parent / "run")
+
+
+def exit_code(*words: str) -> int:
+    """Call ``instil`` in this process and give its exit code."""
+    try:
+        main(words)
+    except SystemExit as exit_:
+        return int(exit_.code or 0)
+    return 0
+
+
+def train_fails(recipe: Path, *words: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """Call ``instil train``, which must fail with status 2 and one line; give the line."""
+    capsys.readouterr()
+    assert exit_code("train", str(recipe), *words) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    errors = [line for line in lines if line.startswith("error: ")]
+    assert len(errors) == 1, lines
+    return errors[0]
+
+
+def weights_of(run: Run) -> dict[str, torch.Tensor]:
+    """Read the weights of a run's model."""
+    from safetensors.torch import load_file
+
+    return load_file(run.model_folder / "model.safetensors")
+
+
+def same_bits(one: Run, other: Run) -> bool:
+    """Say whether two runs ended with the same weights to the bit."""
+    a, b = weights_of(one), weights_of(other)
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def losses_of(run: Run) -> list[float]:
+    """Give the training losses of a run, step by step."""
+    return [line["loss"] for line in run.metrics() if "loss" in line]

@@ -1,0 +1,329 @@
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.training.command_line import exit_code, losses_of, same_bits, train, train_fails, weights_of, write_recipe
+
+from instil.recipe import Recipe
+from instil.training.files import locked
+from instil.training.run_folder import Run, RunPaths
+
+LORA = {"adapter": {"kind": "lora", "rank": 4, "dropout": 0.2}}
+NOISE = {"training": {"neftune_alpha": 5.0}}
+
+
+def test_the_run_folder_holds_what_the_design_lists(reference: Run):
+    names = {path.name for path in reference.folder.iterdir()}
+    assert names == {
+        "recipe.yaml", "environment.json", "ledger.json", "metrics.jsonl", "loss.png", "samples.jsonl", "checkpoints",
+        "model", "results.json", ".lock",
+    }  # fmt: skip
+    assert Recipe.load(reference.folder / "recipe.yaml").optimizer.lr == 5e-3
+    assert (reference.folder / "loss.png").read_bytes().startswith(b"\x89PNG")
+    ledger = json.loads((reference.folder / "ledger.json").read_text())
+    assert ledger["rows_in"] == 36
+    environment = json.loads((reference.folder / "environment.json").read_text())
+    assert environment["versions"]["torch"] == torch.__version__
+    assert reference.results["steps"] == len(losses_of(reference)) == 12
+
+
+def test_metrics_have_one_line_a_step_with_all_fields(reference: Run):
+    steps = [line for line in reference.metrics() if "loss" in line]
+    assert [line["step"] for line in steps] == list(range(1, len(steps) + 1))
+    for line in steps:
+        assert {"loss", "learning_rate", "gradient_norm", "tokens", "trained_tokens", "seconds"} <= line.keys()
+        assert line["seconds"].keys() == {"data", "forward", "backward", "update", "total"}
+        assert 0 < line["trained_tokens"] < line["tokens"]
+    evaluated = [line["step"] for line in reference.metrics() if "heldout_loss" in line]
+    assert evaluated == [0, 4, 8, 12]
+
+
+def test_the_model_learns(reference: Run):
+    losses = losses_of(reference)
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_the_model_loads_in_plain_transformers_with_template_and_stop_token(reference: Run):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(reference.model_folder)
+    tokenizer = AutoTokenizer.from_pretrained(reference.model_folder)
+    asked = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "hi"}], tokenize=False, add_generation_prompt=True
+    )
+    assert asked == "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
+    stop = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    ends = model.generation_config.eos_token_id
+    assert stop in (ends if isinstance(ends, list) else [ends])
+    assert tokenizer.eos_token == "<|im_end|>"
+    assert tokenizer.pad_token_id not in (None, stop)
+    assert model.get_input_embeddings().weight is model.get_output_embeddings().weight
+
+
+def test_samples_are_drawn_at_each_evaluation(reference: Run):
+    lines = [json.loads(line) for line in (reference.folder / "samples.jsonl").read_text().splitlines()]
+    assert sorted({line["step"] for line in lines}) == [0, 4, 8, 12]
+    assert len(lines) == 12
+    assert all({"prompt", "answer", "finish_reason"} <= line.keys() for line in lines)
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, step: int, number: int = signal.SIGTERM) -> None:
+    """Send this process a signal while a step is computed."""
+    from instil.training import loop
+
+    take_step = loop.take_step
+
+    def and_signal(learner: Any, members: Any, **settings: Any) -> Any:
+        if members.step == step:
+            os.kill(os.getpid(), number)
+        return take_step(learner, members, **settings)
+
+    monkeypatch.setattr(loop, "take_step", and_signal)
+
+
+def interrupted(monkeypatch: pytest.MonkeyPatch, recipe: Path, step: int, number: int = signal.SIGTERM) -> None:
+    with monkeypatch.context() as patch:
+        stop_after(patch, step, number)
+        assert exit_code("train", str(recipe)) == 128 + number
+
+
+@pytest.mark.parametrize("step", [1, 2, 5, 8, 11])
+def test_a_run_stopped_at_any_step_goes_on_to_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: Path, rows: Path, reference: Run, step: int
+):
+    recipe = write_recipe(tmp_path, base=base, rows=rows)
+    interrupted(monkeypatch, recipe, step)
+    stopped = Run.open(tmp_path / "run")
+    assert not stopped.finished
+    assert len(losses_of(stopped)) == step
+    resumed = train(recipe, "--resume")
+    assert losses_of(resumed) == losses_of(reference)
+    assert same_bits(resumed, reference)
+
+
+@pytest.mark.parametrize("change", [LORA | NOISE, NOISE | {"optimizer": {"name": "muon"}}], ids=["lora", "muon"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_resuming_repeats_dropout_and_noise(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    base_with_dropout: Path,
+    rows: Path,
+    change: dict[str, Any],
+    precision: str,
+):
+    fixed = {"training": {**change.get("training", {}), "precision": precision}}
+    short = {"training": {**fixed["training"], "max_steps": 5}, "checkpoint": {"every": 1}}
+    whole = train(write_recipe(tmp_path / "a", change, fixed, short, base=base_with_dropout, rows=rows))
+    recipe = write_recipe(tmp_path / "b", change, fixed, short, base=base_with_dropout, rows=rows)
+    interrupted(monkeypatch, recipe, 3)
+    assert same_bits(train(recipe, "--resume"), whole)
+
+
+def test_ctrl_c_says_where_it_saved_and_a_second_one_stops_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: Path, rows: Path, capsys: pytest.CaptureFixture[str]
+):
+    recipe = write_recipe(tmp_path, base=base, rows=rows)
+    interrupted(monkeypatch, recipe, 3, signal.SIGINT)
+    said = capsys.readouterr().out
+    assert "SIGINT: finishing this step and saving" in said
+    assert "saved in" in said
+    assert "step-000003" in said
+
+    def twice(learner: Any, members: Any, **settings: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr("instil.training.loop.take_step", twice)
+    assert exit_code("train", str(recipe), "--resume") == 130
+
+
+def forked(recipe: Path) -> int:
+    """Start ``instil train --resume`` in a fork of this process, which has everything imported already."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            with open(os.devnull, "w") as nowhere:
+                os.dup2(nowhere.fileno(), 1)
+                status = exit_code("train", str(recipe), "--resume")
+        finally:
+            os._exit(status)
+    return child
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork: 1 case left out")
+def test_five_kills_at_random_moments_lose_nothing(tmp_path: Path, base: Path, rows: Path, reference: Run):
+    recipe = write_recipe(tmp_path, {"checkpoint": {"every": 1}}, base=base, rows=rows)
+    moments = random.Random(0)
+    start = time.monotonic()
+    child = forked(write_recipe(tmp_path / "timed", {"checkpoint": {"every": 1}}, base=base, rows=rows))
+    assert os.waitpid(child, 0)[1] == 0
+    length = time.monotonic() - start
+    killed = 0
+    for _ in range(5):
+        child = forked(recipe)
+        time.sleep(moments.uniform(0.1, 0.8) * length)
+        os.kill(child, signal.SIGKILL)
+        killed += os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    assert killed
+    child = forked(recipe)
+    assert os.waitpid(child, 0)[1] == 0
+    run = Run.open(tmp_path / "run")
+    assert losses_of(run) == losses_of(reference)
+    assert same_bits(run, reference)
+    assert not [path for path in run.folder.rglob(".*") if path.name != ".lock"]
+
+
+def test_a_damaged_checkpoint_is_passed_over_aloud(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    base: Path,
+    rows: Path,
+    reference: Run,
+    capsys: pytest.CaptureFixture[str],
+):
+    recipe = write_recipe(tmp_path, base=base, rows=rows)
+    interrupted(monkeypatch, recipe, 7)
+    newest = RunPaths(tmp_path / "run").checkpoints / "step-000007" / "optimizer-00000.safetensors"
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 4
+    newest.write_bytes(content)
+    resumed = train(recipe, "--resume")
+    said = capsys.readouterr().out
+    assert "damaged checkpoint" in said
+    assert "going on from" in said
+    assert "step-000006" in said
+    assert same_bits(resumed, reference)
+
+
+def test_resuming_a_finished_run_says_so_and_resuming_nothing_starts(
+    tmp_path: Path, base: Path, rows: Path, capsys: pytest.CaptureFixture[str]
+):
+    recipe = write_recipe(tmp_path, {"training": {"max_steps": 1}}, base=base, rows=rows)
+    train(recipe, "--resume")
+    assert "no run to go on with; starting it" in capsys.readouterr().out
+    train(recipe, "--resume")
+    assert "this run is finished" in capsys.readouterr().out
+
+
+def test_an_existing_run_folder_is_refused(tmp_path: Path, base: Path, rows: Path, capsys: pytest.CaptureFixture[str]):
+    recipe = write_recipe(tmp_path, base=base, rows=rows)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    assert "the run folder exists; go on with --resume" in train_fails(recipe, capsys=capsys)
+    assert "no run folder" in train_fails(recipe, "--resume", capsys=capsys)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["notes.txt"]
+
+
+def test_a_changed_setting_is_refused_on_resume_and_a_free_one_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: Path, rows: Path, capsys: pytest.CaptureFixture[str]
+):
+    recipe = write_recipe(tmp_path, base=base, rows=rows)
+    interrupted(monkeypatch, recipe, 2)
+    said = train_fails(recipe, "--resume", "--optimizer.lr", "1e-4", capsys=capsys)
+    assert "optimizer.lr is 0.0001, but the run was started with 0.005" in said
+    train(recipe, "--resume", "--checkpoint.keep-last", "1")
+    assert len(list((tmp_path / "run" / "checkpoints").iterdir())) <= 2
+
+
+def test_changed_data_is_refused_on_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: Path, rows: Path, capsys: pytest.CaptureFixture[str]
+):
+    own = tmp_path / "rows.jsonl"
+    own.write_text(rows.read_text())
+    recipe = write_recipe(tmp_path, base=base, rows=own)
+    interrupted(monkeypatch, recipe, 2)
+    own.write_text("\n".join(rows.read_text().splitlines()[:-4]) + "\n")
+    assert "its data is" in train_fails(recipe, "--resume", capsys=capsys)
+
+
+def test_two_runs_into_one_folder_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: Path, rows: Path, capsys: pytest.CaptureFixture[str]
+):
+    recipe = write_recipe(tmp_path, base=base, rows=rows)
+    interrupted(monkeypatch, recipe, 2)
+    with locked(tmp_path / "run"):
+        assert "another run (process" in train_fails(recipe, "--resume", capsys=capsys)
+
+
+@pytest.mark.parametrize("tokens", [1, 100])
+def test_the_micro_batch_size_changes_nothing(tmp_path: Path, base: Path, rows: Path, reference: Run, tokens: int):
+    run = train(write_recipe(tmp_path, {"training": {"micro_batch_tokens": tokens}}, base=base, rows=rows))
+    assert losses_of(run) == pytest.approx(losses_of(reference), abs=1e-4)
+    assert losses_of(run)[:3] == pytest.approx(losses_of(reference)[:3], abs=1e-5)
+    assert run.results["heldout_loss"] == pytest.approx(reference.results["heldout_loss"], abs=1e-4)
+
+
+def test_lora_writes_adapter_and_merged_model(tmp_path: Path, base: Path, rows: Path):
+    run = train(write_recipe(tmp_path, LORA, {"training": {"max_steps": 6}}, base=base, rows=rows))
+    assert (run.folder / "adapter" / "adapter_model.safetensors").exists()
+    merged = weights_of(run)
+    assert not [name for name in merged if "lora" in name]
+    from safetensors.torch import load_file
+
+    before = load_file(base / "model.safetensors")
+    moved = [name for name, weight in before.items() if "proj" in name and not torch.equal(weight, merged[name])]
+    assert len(moved) == 14
+    assert torch.equal(before["model.norm.weight"], merged["model.norm.weight"])
+
+
+def test_early_stopping_and_best_model(tmp_path: Path, base: Path, rows: Path):
+    change = {
+        "optimizer": {"lr": 3.0},
+        "evaluate": {"every": 1, "patience": 2, "max_new_tokens": 2},
+        "checkpoint": {"final": "best", "every": 4},
+        "training": {"max_steps": 40},
+    }
+    run = train(write_recipe(tmp_path, change, base=base, rows=rows))
+    assert run.finished
+    assert run.results["steps"] < 40
+    best = min(
+        (line["heldout_loss"], line["step"]) for line in run.metrics() if line["step"] and "heldout_loss" in line
+    )
+    assert (run.results["best_heldout_loss"], run.results["best_step"]) == best
+    assert run.results["steps"] == run.results["best_step"] + 2
+    from instil.training.checkpoint import open_checkpoint, step_folder
+
+    kept = open_checkpoint(step_folder(run.folder / "checkpoints", run.results["best_step"]))
+    name = "model.layers.0.self_attn.q_proj.weight"
+    assert torch.equal(kept.read("weights", name), weights_of(run)[name])
+
+
+def test_a_rate_that_blows_up_stops_and_names_rows(
+    tmp_path: Path, base: Path, rows: Path, capsys: pytest.CaptureFixture[str]
+):
+    change = {"optimizer": {"lr": 1e30, "clip": None}, "training": {"max_steps": 20}}
+    said = train_fails(write_recipe(tmp_path, change, base=base, rows=rows), capsys=capsys)
+    assert "rows.jsonl:" in said
+    assert "the weights have not moved" in said
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"data": {"sources": ["nowhere.jsonl"]}}, "nowhere.jsonl"),
+        ({"data": {"sources": []}}, "data.sources"),
+        ({"model": {"name": "no/such/folder/here"}}, "no/such/folder/here"),
+        ({"model": {"template": "chatmll"}}, "chatml"),
+        ({"training": {"freeze": ["nothing.like.this"]}}, "nothing.like.this"),
+        ({"training": {"precision": "fp16"}, "device": "cpu"}, "training.precision"),
+        ({"adapter": {"kind": "lora", "targets": ["q_prj"]}}, "q_prj"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(
+    tmp_path: Path, base: Path, rows: Path, capsys: pytest.CaptureFixture[str], change: dict[str, Any], said: str
+):
+    recipe = write_recipe(tmp_path, change, base=base, rows=rows)
+    assert said in train_fails(recipe, capsys=capsys)
+    assert not (tmp_path / "run").exists()
