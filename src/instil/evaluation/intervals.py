@@ -1,11 +1,18 @@
-"""95% intervals of shares."""
+"""Figures with their 95% intervals: Wilson's for shares, the bootstrap for everything else.
+
+Questionable on purpose: the bootstrap's random numbers are seeded, so that the same answers always give the same interval.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 Z_95 = 1.959963984540054
+RESAMPLES = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,3 +52,40 @@ def share_interval(successes: int, n: int) -> Interval:
     middle = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = Z_95 / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
     return Interval(share, max(0.0, middle - half), min(1.0, middle + half), n)
+
+
+def mean_interval(values: Sequence[float]) -> Interval:
+    """Give the mean: Wilson's interval where every value is 0 or 1, else the bootstrap's.
+
+    Example:
+        >>> mean_interval([1, 0, 1, 1]) == share_interval(3, 4)
+        True
+        >>> mean_interval([0.5, 0.5]).low
+        0.5
+    """
+    if all(value in (0, 1) for value in values):
+        return share_interval(int(sum(values)), len(values))
+    given = np.asarray(values, dtype=float)
+    return resampled_interval(len(values), lambda rows: given[rows].mean(axis=-1))
+
+
+def resampled_interval(n: int, statistic: Callable[[np.ndarray], np.ndarray]) -> Interval:
+    """Give a statistic with its percentile bootstrap interval.
+
+    Args:
+        n: Number of cases.
+        statistic: Takes indices of cases, [n] or [resamples, n], and gives the statistic of each row of indices.
+
+    Source: B. Efron, "Bootstrap methods: another look at the jackknife", Annals of Statistics 7 (1979).
+    """
+    if n == 0:
+        return Interval(math.nan, math.nan, math.nan, 0)
+    random = np.random.default_rng(0)
+    value = float(statistic(np.arange(n)))
+    drawn: list[float] = []
+    size = max(1, min(RESAMPLES, 4_000_000 // n))  # indices held at a time, so that large n stays small in memory
+    while len(drawn) < RESAMPLES:
+        rows = random.integers(0, n, size=(min(size, RESAMPLES - len(drawn)), n))
+        drawn.extend(np.atleast_1d(statistic(rows)).tolist())
+    low, high = np.nanpercentile(drawn, [2.5, 97.5])
+    return Interval(value, float(low), float(high), n)

@@ -1,0 +1,153 @@
+"""``instil evaluate``: measure a model on a file, against another model if asked."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from instil.errors import EvaluationError
+from instil.generation.settings import GREEDY, LOADING, LoadSettings, SamplingSettings
+
+if TYPE_CHECKING:
+    from instil.evaluation.contamination import Contamination
+    from instil.evaluation.evaluate import Evaluation
+    from instil.generation.engine import Engine
+    from instil.generation.prompts import Prompt
+
+
+def evaluate(
+    model: str,
+    *,
+    data: str | None = None,
+    against: str | None = None,
+    task: Annotated[list[str] | None, Parameter(name=["--task", "--tasks"], consume_multiple=True)] = None,
+    turns: Literal["last", "every"] = "last",
+    limit: int | None = None,
+    out: Path | None = None,
+    schema: Path | None = None,
+    run_code: bool = False,
+    harness: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
+    harness_folder: Path | None = None,
+    sampling: Annotated[SamplingSettings, Parameter(name="*")] = GREEDY,
+    loading: Annotated[LoadSettings, Parameter(name="*")] = LOADING,
+) -> None:
+    """Measure a model: every figure with its 95% interval, and pair by pair against another model.
+
+    Writes evaluation.json, evaluation.md and evaluation.html into --out.
+
+    Args:
+        model: Run, model folder, adapter folder, Hub id or `demo`.
+        data: Rows to ask and compare with, in any format that training reads.
+        against: Model to compare with, usually the base.
+        task: Tasks: exact_match, numeric, choice, classification, json, translation, summary, code, constraints, behaviour,
+            multi_turn, system_prompt. Without any: what the data suggests.
+        turns: Ask each conversation's last assistant turn, or every one of them.
+        limit: At most this many prompts.
+        out: Folder for the report; evaluation in the run folder, or in this one, unless given.
+        schema: JSON schema that the json task checks answers against.
+        run_code: Let the code task run the answers with their rows' tests, in a process with limits.
+        harness: Tasks of EleutherAI's lm-eval to run on the model with its chat template.
+        harness_folder: Folder with lm-eval task files of your own.
+        sampling: How answers are sampled.
+        loading: How the models are loaded.
+    """
+    if data is None and not harness:
+        raise EvaluationError("evaluate: nothing to measure on; expected --data FILE or --harness TASKS; give one")
+    options_schema = _read_schema(schema)
+    prompts = _read_prompts(data, turns, limit)
+
+    from instil.generation.engine import Engine, run_folder
+
+    engine = Engine.load(model, loading)
+    run = None if engine.location is None else run_folder(engine.location)
+    folder = out or (Path("evaluation") if run is None else run / "evaluation")
+    if prompts:
+        other = None if against is None else Engine.load(against, loading)
+        found = _evaluate(
+            engine, prompts, str(data), other, task, sampling, {"schema": options_schema, "run_code": run_code}, run
+        )
+        from instil.evaluation.report import to_markdown, write_report
+
+        written = write_report(found, folder)
+        print(to_markdown(found))
+        print(f"written: {', '.join(map(str, written))}", file=sys.stderr)
+    if harness:
+        from instil.evaluation.harness import run_harness
+
+        for line in run_harness(engine, harness, folder=harness_folder, out=folder, limit=limit):
+            print(line)
+
+
+def _read_prompts(data: str | None, turns: Literal["last", "every"], limit: int | None) -> list[Prompt]:
+    if data is None:
+        return []
+    from instil.generation.prompts import read_prompts
+
+    return read_prompts(data, turns=turns, limit=limit)
+
+
+def _evaluate(
+    engine: Engine,
+    prompts: Sequence[Prompt],
+    data: str,
+    against: Engine | None,
+    tasks: list[str] | None,
+    sampling: SamplingSettings,
+    options: dict[str, Any],
+    run: Path | None,
+) -> Evaluation:
+    from instil.evaluation.evaluate import evaluate as measure
+    from instil.evaluation.tasks import TaskOptions, suggest_tasks
+
+    names = tasks or suggest_tasks(prompts)
+    total, done, shown = len(prompts) * (2 if against else 1), 0, sys.stderr.isatty()
+
+    def show() -> None:
+        nonlocal done
+        done += 1
+        if shown:
+            print(f"\r{done} of {total} answers", end="\n" if done == total else "", file=sys.stderr, flush=True)
+
+    return measure(
+        engine,
+        prompts,
+        tasks=names,
+        data=data,
+        against=against,
+        settings=sampling,
+        options=TaskOptions(**options),
+        contamination=_contamination(prompts, run),
+        on_answer=show,
+    )
+
+
+def _contamination(prompts: Sequence[Prompt], run: Path | None) -> Contamination | None:
+    """Compare with the run's training data; where that is gone, say so and go on."""
+    if run is None:
+        return None
+    from instil.errors import DataError
+    from instil.evaluation.contamination import contamination, trained_conversations
+    from instil.recipe import Recipe
+
+    recipe = Recipe.load(run / "recipe.yaml")
+    if not recipe.data.sources:
+        return None
+    try:
+        return contamination(prompts, trained_conversations(recipe))
+    except DataError as error:
+        print(f"overlap with the training data not measured: {error}", file=sys.stderr)
+        return None
+
+
+def _read_schema(path: Path | None) -> Any:
+    if path is None:
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise EvaluationError(f"{path}: cannot be read as JSON ({error}); expected a JSON schema; check it") from None

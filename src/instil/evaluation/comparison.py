@@ -1,0 +1,75 @@
+"""Compares two models on the same prompts: who wins how often, and whether it could be chance.
+
+Pairs, not averages: the same prompt is hard for both, so the difference is judged prompt by prompt. The p-value is of the
+exact sign test on wins and losses (McNemar's exact test where scores are 0 or 1); ties say nothing and are left out of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from instil.evaluation.intervals import Interval, resampled_interval
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A figure of one model against another's.
+
+    Attributes:
+        wins: Prompts on which the first scored higher.
+        losses: Prompts on which it scored lower.
+        ties: Prompts on which both scored the same.
+        difference: Mean difference, first minus second, with its paired bootstrap interval.
+        p_value: Probability of wins and losses at least this uneven if neither model were better; 1 without any.
+    """
+
+    wins: int
+    losses: int
+    ties: int
+    difference: Interval
+    p_value: float
+
+    def __str__(self) -> str:
+        change = self.difference
+        return (
+            f"{change.value:+.3g} [{change.low:+.3g}, {change.high:+.3g}], {self.wins} wins, {self.losses} losses, "
+            f"{self.ties} ties, p = {self.p_value:.2g}"
+        )
+
+
+def compare(ours: Sequence[float], theirs: Sequence[float]) -> Comparison:
+    """Compare scores of the same prompts, in the same order.
+
+    Example:
+        >>> result = compare([1, 1, 1, 1, 1, 0], [0, 0, 0, 0, 0, 0])
+        >>> result.wins, result.losses, result.ties, result.p_value
+        (5, 0, 1, 0.0625)
+    """
+    if len(ours) != len(theirs):
+        raise ValueError("both models must be scored on the same prompts")
+    differences = np.asarray(ours, dtype=float) - np.asarray(theirs, dtype=float)
+    wins, losses = int((differences > 0).sum()), int((differences < 0).sum())
+    change = resampled_interval(len(differences), lambda rows: differences[rows].mean(axis=-1))
+    return Comparison(wins, losses, len(differences) - wins - losses, change, sign_test(wins, losses))
+
+
+def sign_test(wins: int, losses: int) -> float:
+    """Give the two-sided exact probability of a split at least this uneven under a fair coin.
+
+    Source: W. J. Dixon and A. M. Mood, "The statistical sign test", JASA 41 (1946).
+
+    Example:
+        >>> sign_test(10, 0)
+        0.001953125
+        >>> sign_test(0, 0), sign_test(3, 3)
+        (1.0, 1.0)
+    """
+    n, fewer = wins + losses, min(wins, losses)
+    if n <= 1_000:
+        return float(min(1.0, 2 * sum(math.comb(n, k) for k in range(fewer + 1)) / 2**n))
+    z = (abs(wins - losses) - 1) / math.sqrt(n)  # normal approximation with continuity correction
+    return min(1.0, math.erfc(max(0.0, z) / math.sqrt(2)))

@@ -1,0 +1,84 @@
+"""Instructions that can be checked: length, format, language, words that must or must not occur.
+
+A row carries them in the column ``constraints``: a list of mappings such as ``{"kind": "max_words", "value": 50}``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from instil.errors import EvaluationError, nearest
+from instil.evaluation.cases import Case, Scores
+from instil.evaluation.extraction import find_json
+from instil.evaluation.language import language_of
+
+Check = Callable[[str, Any], bool]
+
+
+def _is_json(text: str) -> bool:
+    try:
+        find_json(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _sentences(text: str) -> int:
+    return len([part for part in re.split(r"[.!?。！？]+(?:\s|$)", text) if part.strip()])
+
+
+def _items(text: str) -> int:
+    return len(re.findall(r"^\s*(?:[-*•]|\d+[.)])\s+\S", text, re.MULTILINE))
+
+
+CHECKS: Mapping[str, Check] = {
+    "min_words": lambda text, value: len(text.split()) >= int(value),
+    "max_words": lambda text, value: len(text.split()) <= int(value),
+    "min_sentences": lambda text, value: _sentences(text) >= int(value),
+    "max_sentences": lambda text, value: _sentences(text) <= int(value),
+    "max_characters": lambda text, value: len(text) <= int(value),
+    "num_items": lambda text, value: _items(text) == int(value),
+    "num_paragraphs": lambda text, value: len([p for p in re.split(r"\n\s*\n", text) if p.strip()]) == int(value),
+    "must_include": lambda text, value: str(value).casefold() in text.casefold(),
+    "must_not_include": lambda text, value: str(value).casefold() not in text.casefold(),
+    "starts_with": lambda text, value: text.lstrip().startswith(str(value)),
+    "ends_with": lambda text, value: text.rstrip().endswith(str(value)),
+    "matches": lambda text, value: re.search(str(value), text) is not None,
+    "json": lambda text, _: _is_json(text),
+    "no_commas": lambda text, _: "," not in text,
+    "upper_case": lambda text, _: text == text.upper() and text != text.lower(),
+    "lower_case": lambda text, _: text == text.lower() and text != text.upper(),
+    "language": lambda text, value: language_of(text) == str(value),
+}
+
+
+def judge_constraints(case: Case) -> Scores | None:
+    """Give the share of a row's constraints that the answer keeps, and whether it keeps all.
+
+    Raises:
+        EvaluationError: If a constraint is of no known kind.
+    """
+    given = case.columns.get("constraints")
+    if isinstance(given, str):
+        given = json.loads(given)
+    if not given:
+        return None
+    kept = [_keeps(case, constraint) for constraint in given]
+    return {"all_kept": float(all(kept)), "share_kept": sum(kept) / len(kept)}
+
+
+def _keeps(case: Case, constraint: Any) -> bool:
+    where = case.prompt.place or "constraints"
+    kind = str(constraint.get("kind") if isinstance(constraint, Mapping) else constraint)
+    if kind not in CHECKS:
+        raise EvaluationError(
+            f"{where}: constraint {kind!r}{nearest(kind, CHECKS)}; allowed: {', '.join(CHECKS)}; mend the row"
+        )
+    value = constraint.get("value") if isinstance(constraint, Mapping) else None
+    try:
+        return CHECKS[kind](case.prediction, value)
+    except (TypeError, ValueError, re.error):
+        raise EvaluationError(f"{where}: constraint {kind} has value {value!r}, which it cannot use; mend it") from None

@@ -1,0 +1,80 @@
+"""EleutherAI's lm-eval on a model, with its chat template applied (extra ``harness``)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from instil.errors import EvaluationError, MissingPackageError
+from instil.generation.engine import Engine
+
+
+def run_harness(
+    engine: Engine,
+    tasks: Sequence[str],
+    *,
+    folder: Path | None = None,
+    out: Path | None = None,
+    limit: int | None = None,
+) -> list[str]:
+    """Run lm-eval tasks.
+
+    Args:
+        engine: The model; one with a template is asked through it.
+        tasks: Names of lm-eval tasks.
+        folder: Folder with task files of your own; only these are looked through then, and no network is needed.
+        out: Folder for ``harness.json``.
+        limit: At most this many rows a task.
+
+    Returns:
+        A line a figure.
+
+    Raises:
+        EvaluationError: If a task is unknown or lm-eval cannot run it.
+        MissingPackageError: If lm-eval is not installed.
+    """
+    try:
+        import lm_eval
+        from lm_eval.models.huggingface import HFLM
+        from lm_eval.tasks import TaskManager
+    except ImportError:
+        raise MissingPackageError("lm-eval", needed_for="--harness", extra="harness") from None
+    if folder is not None and not folder.is_dir():
+        raise EvaluationError(f"{folder}: no such folder; expected lm-eval task files; check --harness-folder")
+    if engine.chat is not None:
+        engine.tokenizer.chat_template = engine.chat.template.source
+    manager = TaskManager(include_path=None if folder is None else str(folder), include_defaults=folder is None)
+    model = HFLM(pretrained=engine.model, tokenizer=engine.tokenizer, batch_size=8)
+    try:
+        found = lm_eval.simple_evaluate(
+            model=model,
+            tasks=list(tasks),
+            task_manager=manager,
+            limit=limit,
+            apply_chat_template=engine.chat is not None,
+            log_samples=False,
+        )
+    except (KeyError, ValueError, OSError) as error:
+        raise EvaluationError(
+            f"--harness {' '.join(tasks)}: lm-eval cannot run it ({' '.join(str(error).split())[:200]}); "
+            "check the names with `lm-eval ls tasks`"
+        ) from None
+    results: dict[str, Any] = found["results"]
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({"results": results, "versions": found.get("versions")}, indent=1, default=str)
+        (out / "harness.json").write_text(text + "\n", encoding="utf-8")
+    return [
+        f"{task}: {name} {value:.4f} (standard error {_error(figures, name)})"
+        for task, figures in results.items()
+        for name, value in figures.items()
+        if isinstance(value, float) and "_stderr" not in name
+    ]
+
+
+def _error(figures: dict[str, Any], name: str) -> str:
+    metric, _, rest = name.partition(",")
+    error = figures.get(f"{metric}_stderr,{rest}")
+    return f"{error:.4f}" if isinstance(error, float) else "unknown"

@@ -1,0 +1,70 @@
+"""Groups of prompts that a figure is also given for: task, language, length, turn, system text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from instil.evaluation.cases import Case
+from instil.evaluation.language import language_of
+from instil.generation.engine import text_of
+
+TASK_COLUMNS = ("task", "category", "type", "subset", "subject", "level")
+MAX_GROUPS = 12
+LENGTHS = (64, 256, 1_024, 4_096)
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A group of cases.
+
+    Attributes:
+        kind: What the cases are grouped by.
+        name: Which group.
+        numbers: Numbers of its cases.
+    """
+
+    kind: str
+    name: str
+    numbers: tuple[int, ...]
+
+
+def slices_of(cases: Sequence[Case]) -> list[Slice]:
+    """Group cases every way that gives at least two groups and at most twelve."""
+    found: list[Slice] = []
+    for kind, names in _groupings(cases).items():
+        groups = {name: tuple(at for at, other in enumerate(names) if other == name) for name in names}
+        if 2 <= len(groups) <= MAX_GROUPS:
+            found += [Slice(kind, name, numbers) for name, numbers in sorted(groups.items())]
+    return found
+
+
+def _groupings(cases: Sequence[Case]) -> dict[str, list[str]]:
+    groupings = {
+        "language": [language_of(_question(case)) for case in cases],
+        "prompt length": [_length(len(case.answer.prompt_ids)) for case in cases],
+        "turn": [str(case.prompt.turn) if case.prompt.turn < 5 else "5 and later" for case in cases],
+        "system text": [
+            "with" if case.prompt.conversation.messages[0].role in ("system", "developer") else "without"
+            for case in cases
+        ],
+    }
+    for column in TASK_COLUMNS:
+        values = [case.columns.get(column) for case in cases]
+        if any(isinstance(value, str | int) for value in values):
+            groupings[column] = ["(none)" if value is None else str(value) for value in values]
+    return groupings
+
+
+def _question(case: Case) -> str:
+    asked = [message for message in case.prompt.conversation.messages if message.role == "user"]
+    return text_of(asked[-1]) if asked else ""
+
+
+def _length(num_tokens: int) -> str:
+    bounds = (0, *LENGTHS)
+    for low, high in pairwise(bounds):
+        if num_tokens <= high:
+            return f"{low + 1:,}–{high:,} tokens"
+    return f"over {LENGTHS[-1]:,} tokens"

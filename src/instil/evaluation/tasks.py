@@ -1,0 +1,180 @@
+"""The table of tasks: what can be measured on answers, and how each is made.
+
+Adding a task is one line here and one function beside it. A task that fits a row judges it and leaves others out; how many
+were judged stands beside every figure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from instil.errors import EvaluationError, nearest
+from instil.evaluation import classification, code_running, extraction, writing_scores
+from instil.evaluation.behaviour import judge_behaviour
+from instil.evaluation.cases import Case, Task
+from instil.evaluation.constraints import judge_constraints
+from instil.evaluation.matching import (
+    choices_of,
+    chosen_letter,
+    final_number,
+    judge_choice,
+    judge_exact,
+    judge_number,
+    normalise,
+)
+from instil.generation.prompts import Prompt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskOptions:
+    """What some tasks need to know.
+
+    Attributes:
+        labels: Labels of the classification task.
+        schema: JSON schema of the extraction task.
+        run_code: Whether the code task may run the answers with their rows' tests.
+    """
+
+    labels: tuple[str, ...] = ()
+    schema: Mapping[str, Any] | None = None
+    run_code: bool = False
+
+
+def _exact(_: TaskOptions) -> Task:
+    return Task(
+        name="exact_match", summary="answer equals reference, normalised", main="exact_match", judge=judge_exact
+    )
+
+
+def _numeric(_: TaskOptions) -> Task:
+    return Task(name="numeric", summary="same final number (#### or last)", main="numeric", judge=judge_number)
+
+
+def _choice(_: TaskOptions) -> Task:
+    return Task(name="choice", summary="same letter of a multiple choice", main="choice", judge=judge_choice)
+
+
+def _classification(options: TaskOptions) -> Task:
+    return Task(
+        name="classification",
+        summary="same label",
+        main="accuracy",
+        judge=classification.make_judge(options.labels),
+        whole=classification.macro_f1,
+        details=classification.confusion,
+    )
+
+
+def _json(options: TaskOptions) -> Task:
+    judge = extraction.make_judge(options.schema)
+    return Task(name="json", summary="JSON: valid, fits the schema, right fields", main="valid_json", judge=judge)
+
+
+def _translation(_: TaskOptions) -> Task:
+    return Task(
+        name="translation",
+        summary="BLEU and chrF by sacreBLEU",
+        main="chrf_sentence",
+        judge=writing_scores.judge_translation,
+        whole=writing_scores.translation_figures,
+        details=writing_scores.translation_details,
+    )
+
+
+def _summary(_: TaskOptions) -> Task:
+    return Task(
+        name="summary",
+        summary="ROUGE",
+        main="rougelsum",
+        judge=writing_scores.judge_summary,
+        details=writing_scores.summary_details,
+    )
+
+
+def _code(options: TaskOptions) -> Task:
+    judge = code_running.make_judge(run_tests=options.run_code)
+    main = "passes_tests" if options.run_code else "compiles"
+    return Task(name="code", summary="code compiles; its tests pass where that is asked for", main=main, judge=judge)
+
+
+def _constraints(_: TaskOptions) -> Task:
+    return Task(name="constraints", summary="checkable instructions kept", main="all_kept", judge=judge_constraints)
+
+
+def _behaviour(_: TaskOptions) -> Task:
+    return Task(
+        name="behaviour", summary="answers end, are not empty, do not repeat", main="stops", judge=judge_behaviour
+    )
+
+
+TASKS: Mapping[str, Callable[[TaskOptions], Task]] = {
+    "exact_match": _exact,
+    "numeric": _numeric,
+    "choice": _choice,
+    "classification": _classification,
+    "json": _json,
+    "translation": _translation,
+    "summary": _summary,
+    "code": _code,
+    "constraints": _constraints,
+    "behaviour": _behaviour,
+}
+"""Tasks that judge one greedy answer a prompt; `dialogue` has those that ask more."""
+
+
+def make_tasks(names: Sequence[str], options: TaskOptions) -> list[Task]:
+    """Make tasks by name; `behaviour` is always among them.
+
+    Raises:
+        EvaluationError: If there is no task of that name.
+    """
+    for name in names:
+        if name not in TASKS:
+            raise EvaluationError(f"task {name!r}{nearest(name, TASKS)}; allowed: {', '.join(TASKS)}; mend the name")
+    return [TASKS[name](options) for name in dict.fromkeys((*names, "behaviour"))]
+
+
+def suggest_tasks(prompts: Sequence[Prompt]) -> list[str]:
+    r"""Choose tasks by looking at the data, for calls that name none.
+
+    Example:
+        >>> from instil.conversation import Conversation, Message
+        >>> suggest_tasks([Prompt(Conversation((Message("user", "2+2"),)), Message("assistant", "4\n#### 4"))])
+        ['numeric']
+    """
+    references = [prompt.reference_text for prompt in prompts[:200] if prompt.reference_text]
+    columns = [prompt.conversation.extra for prompt in prompts[:200]]
+    names = []
+    if any(row.get("constraints") for row in columns):
+        names.append("constraints")
+    if any(row.get(key) for row in columns for key in ("test", "tests", "test_list", "unit_tests")):
+        names.append("code")
+    if not references:
+        return names
+    if sum("####" in text and final_number(text) is not None for text in references) > len(references) / 2:
+        return [*names, "numeric"]
+    if any(choices_of(row) for row in columns) or all(len(text) <= 3 and chosen_letter(text) for text in references):
+        return [*names, "choice"]
+    if all(text.lstrip()[:1] in ("{", "[") for text in references):
+        return [*names, "json"]
+    return names if "code" in names else [*names, "exact_match"]
+
+
+def options_for(prompts: Sequence[Prompt], options: TaskOptions) -> TaskOptions:
+    """Fill in the labels of the classification task from the references."""
+    if options.labels:
+        return options
+    labels = sorted({normalise(text) for prompt in prompts if (text := prompt.reference_text)})
+    return replace(options, labels=tuple(labels))
+
+
+def judged(task: Task, cases: Sequence[Case]) -> list[tuple[int, dict[str, float]]]:
+    """Judge cases; gives (number of the case, scores) for those that the task applies to."""
+    found = []
+    for number, case in enumerate(cases):
+        scores = task.judge(case)
+        if scores is not None:
+            found.append((number, dict(scores)))
+    return found
