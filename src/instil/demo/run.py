@@ -1,0 +1,204 @@
+"""`instil demo`: a base model becomes one that answers, and the numbers that say so.
+
+Six parts, in the order of the six headings that it prints. Everything goes through the same functions as any run: `read`,
+`prepare`, `prove`, `train`, `Engine`. Questionable on purpose: a second demo replaces the first one's folder, which no other run does.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+
+from instil.conversation import Conversation
+from instil.data.formats import read
+from instil.data.preparation import prepare
+from instil.demo.instructions import write_instructions
+from instil.demo.questions import Question, held_out_questions
+from instil.demo.scoring import Judged, Scores, ask, conversation_of, scores_of
+from instil.encoding.chat_tokenizer import ChatTokenizer
+from instil.encoding.origins import explain
+from instil.errors import RunError, TemplateError
+from instil.generation.engine import Engine
+from instil.generation.sampling import SamplingSettings
+from instil.inspection.colours import LEGEND, coloured_tokens
+from instil.model.location import locate
+from instil.recipe import Recipe
+from instil.training.chat_setup import set_up_chat
+from instil.training.files import write_json_atomic
+from instil.training.run import train
+from instil.training.telemetry import peak_rss_mb
+
+BASE_PROMPTS = (
+    "What is the capital of Norway?",
+    "Name the chemical symbol of iron.",
+    "Translate into French: water",
+)
+
+
+def run_demo(output: Path, *, console: Console | None = None) -> dict[str, Any]:
+    """Run the demo.
+
+    Args:
+        output: Run folder; the data that the demo writes lies beside it, in ``<output>-data``.
+        console: Where to print; standard output unless given.
+
+    Returns:
+        What results.json holds: `base` and `tuned`, each with `exact_match`, `second_turn`, `system_prompt` and `stops` as
+        {value, low, high, n}, `seconds`, `peak_rss_mb`, and the run's own figures.
+
+    Raises:
+        RunError: If the folder holds something else than an earlier demo.
+        TemplateError: If the template's proof fails.
+    """
+    started = time.perf_counter()
+    console = console or Console()
+    _make_room(output, console)
+    questions = held_out_questions()
+
+    console.rule("1 · the base model continues text; it does not answer", align="left")
+    base = Engine.load("demo")
+    for answer, prompt in zip(
+        base.continue_text(BASE_PROMPTS, SamplingSettings(max_new_tokens=40)), BASE_PROMPTS, strict=True
+    ):
+        console.print(f"[bold]{prompt}[/]", end="")
+        console.print(f"[dim]{answer.text.rstrip()}[/]", markup=True, highlight=False)
+    with _bar(console, "asking the base model", len(questions)) as advance:
+        before = ask(base, questions, is_base=True, on_answer=advance)
+    del base
+
+    console.rule("2 · the data: three files, and what of them is trained", align="left")
+    recipe = demo_recipe(output, write_instructions(output.with_name(f"{output.name}-data")))
+    chat = set_up_chat(recipe, locate("demo")).chat
+    for line in prepare(recipe, chat).lines():
+        console.print(line, highlight=False, markup=False)
+    console.print(f"\none conversation, as the model sees it ({LEGEND}):")
+    console.print(coloured_tokens(explain(chat, _multi_turn(recipe)), white_space=False), soft_wrap=True)
+
+    console.rule("3 · the proof: what is trained is what is served", align="left")
+    _prove(chat, console)
+
+    console.rule("4 · training", align="left")
+    run = train(recipe)
+
+    console.rule("5 · before and after, on entities that the instruction data never names", align="left")
+    tuned = Engine.load(str(output))
+    with _bar(console, "asking the tuned model", len(questions)) as advance:
+        after = ask(tuned, questions, is_base=False, on_answer=advance)
+    scores = {"base": scores_of(before), "tuned": scores_of(after)}
+    console.print(_table(scores["base"], scores["tuned"], before))
+    for line in _examples(before, after):
+        console.print(line, highlight=False, markup=False)
+
+    results = {
+        **run.results,
+        **{name: each.to_json() for name, each in scores.items()},
+        "seconds": round(time.perf_counter() - started, 1),
+        "peak_rss_mb": round(peak_rss_mb(), 1),
+    }
+    write_json_atomic(output / "results.json", results)
+    console.rule("6 · what to do next", align="left")
+    console.print(
+        f"{results['seconds']:.0f} s in all, {results['peak_rss_mb']:,.0f} MB at the most; everything is in {output}"
+    )
+    for command in (
+        f"instil chat {output}",
+        f"instil inspect {output}-data/messages.jsonl --model demo",
+        "instil train recipes/gsm8k.yaml --data.sources YOUR.jsonl",
+    ):
+        console.print(f"  {command}", style="bold", highlight=False)
+    return results
+
+
+def demo_recipe(output: Path, sources: Sequence[Path]) -> Recipe:
+    """Give the demo's recipe with its data files and run folder filled in."""
+    path = Path(str(files("instil.demo") / "recipe.yaml"))
+    return Recipe.load(path, {"output": str(output), "data": {"sources": [str(source) for source in sources]}})
+
+
+def _make_room(output: Path, console: Console) -> None:
+    """Remove an earlier demo; refuse to touch anything else."""
+    if not output.exists():
+        return
+    try:
+        is_demo = "base" in json.loads((output / "results.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        is_demo = (output.with_name(f"{output.name}-data") / "alpaca.json").exists() and (
+            output / "checkpoints"
+        ).is_dir()
+    if not is_demo:
+        raise RunError(
+            f"{output}: exists and is no earlier demo; the demo needs a folder of its own; name another one with --output"
+        )
+    console.print(f"replacing the earlier demo in {output}")
+    shutil.rmtree(output)
+
+
+def _multi_turn(recipe: Recipe) -> Conversation:
+    """Give the shortest conversation of the data that answers twice."""
+    answering_twice = (
+        conversation
+        for source in recipe.data.sources
+        for conversation in read(source.path)
+        if sum(message.role == "assistant" for message in conversation.messages) == 2
+    )
+    return min(answering_twice, key=lambda each: sum(len(str(message.content)) for message in each.messages))
+
+
+def _prove(chat: ChatTokenizer, console: Console) -> None:
+    proof = chat.prove()
+    if not proof.passed:
+        raise TemplateError(f"demo: the template's proof failed: {proof.findings[0]}")
+    console.print(
+        f"passed: prompts equal serving's, headers are not trained, the stop token {' '.join(chat.stop_tokens)} is",
+        highlight=False,
+        markup=False,
+    )
+
+
+@contextmanager
+def _bar(console: Console, what: str, total: int) -> Iterator[Any]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda: progress.advance(task)
+
+
+def _table(base: Scores, tuned: Scores, judged: Sequence[Judged]) -> Table:
+    table = Table(title="exact match on held-out entities, 95% intervals, greedy decoding", title_justify="left")
+    for name, side in (("", "left"), ("n", "right"), ("base", "right"), ("tuned", "right")):
+        table.add_column(name, justify=side)  # type: ignore[arg-type]
+    for name, before, after in (
+        *((task, base.tasks[task], tuned.tasks[task]) for task in tuned.tasks),
+        ("second turns", base.second_turn, tuned.second_turn),
+        ("system prompts", base.system_prompt, tuned.system_prompt),
+        ("all", base.exact_match, tuned.exact_match),
+        ("answers that stop", base.stops, tuned.stops),
+    ):
+        if name in ("second turns", "all"):
+            table.add_section()
+        table.add_row(name, str(after.n), str(before), f"[bold]{after}[/]")
+    return table
+
+
+def _examples(before: Sequence[Judged], after: Sequence[Judged]) -> Iterator[str]:
+    """Show one question of each slice with both answers."""
+    seen: set[str] = set()
+    for base, tuned in zip(before, after, strict=True):
+        if base.question.slice in seen:
+            continue
+        seen.add(base.question.slice)
+        yield f"{_asked(base.question)}\n   base:  {' '.join(base.answer.split())[:90]}\n   tuned: {' '.join(tuned.answer.split())[:90]}"
+
+
+def _asked(question: Question) -> str:
+    return " / ".join(f"{message.role}: {message.content}" for message in conversation_of(question).messages)
