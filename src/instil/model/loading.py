@@ -210,6 +210,7 @@ def _pretrained(
                 dtype=dtype,
                 attn_implementation=kernels,
                 use_safetensors=True,
+                ignore_mismatched_sizes=True,  # reported by _check_report instead, with the tensor's name
                 local_files_only=True,
                 trust_remote_code=settings.trust_remote_code,
                 device_map={"": device},
@@ -229,7 +230,7 @@ def _pretrained(
 
 def _check_report(location: ModelLocation, report: Any) -> None:
     missing = sorted(report.get("missing_keys") or ())
-    mismatched = sorted(str(key) for key in report.get("mismatched_keys") or ())
+    mismatched = sorted(str(key[0] if isinstance(key, tuple) else key) for key in report.get("mismatched_keys") or ())
     if missing or mismatched:
         what = f"lack {missing[0]}" if missing else f"have another size for {mismatched[0]}"
         raise ModelError(

@@ -71,8 +71,13 @@ def save_model_folder(
         set_stop_ids(model, chat.stop_ids, pad_id=chat.pad_id)
         if dtype is not None:
             state = {name: _cast(value, dtype) for name, value in (state or model.state_dict()).items()}
-        with quiet_transformers():
-            model.save_pretrained(str(aside), **({} if state is None else {"state_dict": dict(state)}))
+        if hasattr(model, "peft_config"):
+            from instil.model.adapters import save_adapter
+
+            save_adapter(model, aside, base=str(model.get_base_model().name_or_path))
+        else:
+            with quiet_transformers():
+                model.save_pretrained(str(aside), **({} if state is None else {"state_dict": dict(state)}))
         if dtype is not None:
             _write_dtype(aside / "config.json", dtype)
         save_tokenizer(chat, aside)
