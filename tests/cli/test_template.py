@@ -1,0 +1,88 @@
+"""Claims about ``instil template``: each verb shows what it says, and errors are one line."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from instil.cli import main as entry
+from instil.template.library import named_templates, template_source
+
+
+def run(capsys, *words: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as stop:
+        entry.main(["template", *words])
+    out, err = capsys.readouterr()
+    return int(stop.value.code or 0), out, err
+
+
+def test_list_names_every_template_and_what_ends_its_turns(capsys):
+    code, out, _ = run(capsys, "list")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()[1:]] == list(named_templates())
+    assert "<|im_end|>" in out
+
+
+def test_list_as_json_can_be_read(capsys):
+    code, out, _ = run(capsys, "list", "--json")
+    assert code == 0
+    assert [facts["name"] for facts in json.loads(out)] == list(named_templates())
+
+
+def test_show_prints_the_source_and_nothing_else(capsys):
+    assert run(capsys, "show", "chatml")[:2] == (0, template_source("chatml"))
+
+
+def test_show_prints_the_template_made_from_a_format_string(capsys):
+    code, out, _ = run(capsys, "show", "User: {user}\\nBot: {assistant}")
+    assert code == 0
+    assert "'assistant'" in out
+    assert "<|end|>" in out
+
+
+def test_prove_passes_chatml_with_the_embedded_base_model(capsys):
+    code, out, _ = run(capsys, "prove", "chatml")
+    assert code == 0
+    assert out.startswith("template proof passed:")
+    assert "stops on: <|im_end|>" in out
+
+
+def test_prove_takes_a_model(capsys):
+    code, out, _ = run(capsys, "prove", "demo")
+    assert code == 0
+    assert "base model without a chat template: it gets chatml" in out
+
+
+def test_compare_finds_no_difference_between_equals(capsys):
+    code, out, _ = run(capsys, "compare", "chatml", "chatml", "--model", "demo")
+    assert code == 0
+    assert "0 of 15 conversations differ in text or ids" in out
+    assert out.count(": same") == 15
+
+
+def test_compare_shows_the_first_differing_lines_and_who_refuses(capsys):
+    code, out, _ = run(capsys, "compare", "zephyr", "gemma")
+    assert code == 1
+    assert "single turn: the texts differ" in out
+    assert "    - <|user|>⏎" in out
+    assert "    + <bos><start_of_turn>user⏎" in out or "<start_of_turn>user⏎" in out
+    assert "two users in a row: only gemma refuses it" in out
+
+
+def test_compare_sees_white_space(capsys, tmp_path):
+    other = tmp_path / "other.jinja"
+    other.write_text(
+        template_source("chatml").replace("<|im_end|>\\n' }}\n    {%- endif", "<|im_end|> \\n' }}\n    {%- endif")
+    )
+    code, out, _ = run(capsys, "compare", "chatml", str(other))
+    assert code == 1
+    assert "+ Answer one.<|im_end|>·⏎" in out
+
+
+def test_errors_are_one_line_with_the_nearest_name(capsys):
+    for words in (("show", "chatlm"), ("prove", "missing.jinja"), ("compare", "chatml", "U: {usr} A: {assistant}")):
+        code, out, err = run(capsys, *words)
+        assert (code, out) == (2, "")
+        assert err.startswith("error: ")
+        assert err.count("\n") == 1
