@@ -49,7 +49,7 @@ def test_metrics_have_one_line_a_step_with_all_fields(reference: Run):
 
 def test_the_model_learns(reference: Run):
     losses = losses_of(reference)
-    assert losses[-1] < 0.7 * losses[0]
+    assert losses[-1] < losses[0] - 1
 
 
 def test_the_model_loads_in_plain_transformers_with_template_and_stop_token(reference: Run):

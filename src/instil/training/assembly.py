@@ -21,6 +21,7 @@ from instil.model.loading import load_model
 from instil.model.location import ModelLocation, check_tokenizer, locate
 from instil.model.loss import TokenLoss
 from instil.model.new_tokens import RowChange, TokenChange, fit_embeddings
+from instil.model.probe import probe
 from instil.recipe import Recipe
 from instil.training.chat_setup import set_up_chat
 from instil.training.optimizer import DEFAULT_LR, build_optimizers, tensor_kinds
@@ -174,6 +175,7 @@ def assemble(studied: Studied, ranks: Ranks, *, sharded: bool = False) -> Assemb
     model = prepare_adapters(model, recipe.adapter, trained_ids=rows.trained_ids, seed=seed)
     if recipe.training.freeze:
         freeze(model, recipe.training.freeze)
+    probed = probe(model)
     loss = TokenLoss(
         model,
         loss=recipe.training.loss,
@@ -198,9 +200,16 @@ def assemble(studied: Studied, ranks: Ranks, *, sharded: bool = False) -> Assemb
     )
     loss.train()
     learner = Learner(
-        loss, weights, optimizers, studied.prepared.train, ranks, sharded=sharded, scaled=precision.scaled
+        loss,
+        weights,
+        optimizers,
+        studied.prepared.train,
+        ranks,
+        sharded=sharded,
+        scaled=precision.scaled,
+        one_by_one=probed.one_by_one,
     )
-    kernel = attention.describe(device=ranks.device, dtype=precision.compute, config=model.config)
+    kernel = attention.describe(device=ranks.device, dtype=precision.compute, config=model.config) + f"; {probed.words}"
     return Assembled(learner, model, rows, num_trained, num_parameters, kernel, _row_notes(studied, rows))
 
 

@@ -212,5 +212,5 @@ def shard(loss: Any, precision: Precision) -> None:
 
 def blocks_of(model: torch.nn.Module) -> list[torch.nn.Module]:
     """Give the blocks of a model: the longest list of like modules in its decoder."""
-    lists = [part for part in take_apart(model).decoder.modules() if isinstance(part, torch.nn.ModuleList)]
-    return list(max(lists, key=lambda modules: len(modules))) if lists else []
+    lists = [list(part) for part in take_apart(model).decoder.modules() if isinstance(part, torch.nn.ModuleList)]
+    return max(lists, key=len) if lists else []
