@@ -20,10 +20,13 @@ def repeated_share(text: str) -> float:
 
 
 def judge_behaviour(case: Case) -> Scores:
-    """Score whether the answer ended by itself, is not empty, and does not repeat itself (less than half of it)."""
+    """Score whether the answer ended with a stop token, is not empty, and does not repeat itself (less than half of it).
+
+    A stop string that somebody else set, such as the line break that a base model is cut at, is no stop of the model's.
+    """
     text = case.answer.text
     return {
-        "stops": float(case.answer.generated.finish_reason == "stop"),
+        "stops": float(case.answer.generated.stop_id is not None),
         "not_empty": float(bool(text.strip())),
         "no_repeats": float(repeated_share(text) < 0.5),
     }

@@ -41,9 +41,11 @@ def judge_exact(case: Case) -> Scores | None:
     """Score 1 where answer and reference are the same after `normalise`; ``strict``: before."""
     if case.reference is None:
         return None
+    said = (case.prediction, case.answer.text)  # a reference may be a tool call, which `prediction` is without
+    wanted = case.reference
     return {
-        "exact_match": float(normalise(case.prediction) == normalise(case.reference)),
-        "strict": float(case.prediction.strip() == case.reference.strip()),
+        "exact_match": float(normalise(wanted) in [normalise(text) for text in said]),
+        "strict": float(wanted.strip() in [text.strip() for text in said]),
     }
 
 

@@ -22,6 +22,7 @@ from instil.data.formats.shape import ReadOptions
 from instil.data.messages import conversation_to_dict, message_from_dict, read_messages
 from instil.data.sources import parse_row, read_raw_rows
 from instil.errors import DataError
+from instil.generation.parsing import split_reasoning
 
 Turns: TypeAlias = Literal["last", "every"]
 _ASKING = ("prompt", "question", "query", "instruction", "problem", "input", "text")
@@ -50,10 +51,10 @@ class Prompt:
 
     @property
     def reference_text(self) -> str | None:
-        """The reference's text, or None."""
+        """The reference's text without inline reasoning, or None."""
         if self.reference is None or not isinstance(self.reference.content, str):
             return None
-        return self.reference.content
+        return split_reasoning(self.reference.content)[1]
 
     def fingerprint(self) -> str:
         """Give a hash of what is asked: messages, tools, variables."""
