@@ -1,0 +1,168 @@
+"""How fast data is prepared: conversations a second from JSONL to stored examples.
+
+    python benchmarks/prepare.py [--rows 2000] [--repeats 3] [--only trl,tokenizers,long,workers,million] [--threads 2]
+
+Cases: against TRL's dataset preparation and against `tokenizers.encode_batch` on the same rendered texts, run in turns,
+each run a process of its own; an 80-turn conversation against one rendering and tokenization; two one-thread workers
+against one; a million short conversations' memory and the time to open their store. The last line is one JSON object.
+Ratios count, absolute numbers do not: `ratio` is ours over theirs, above 1 where instil is faster, except in the cases
+named `80 turns …`, where it is what instil costs over what the bare work costs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from peers import peer_python
+from prepare_sides import eighty_turns
+
+CASES = ("trl", "tokenizers", "long", "workers", "million")
+CORPUS = Path(os.environ.get("INSTIL_CORPUS", Path(__file__).resolve().parents[2] / "shared" / "corpus"))
+
+
+def run_side(side: str, data: Path, args: argparse.Namespace, *, threads: int, workers: int = 1) -> dict[str, Any]:
+    """Run one side in a process of its own, under the Python of its environment."""
+    python = sys.executable
+    if side == "trl":
+        python = str(peer_python("trl"))
+    command = [python, str(Path(__file__).with_name("prepare_sides.py")), side, str(data), args.tokenizer, str(workers)]
+    threaded = {name: str(threads) for name in ("RAYON_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    environment = {
+        **os.environ,
+        **threaded,
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "true",
+        "TQDM_DISABLE": "1",
+    }
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode:
+        raise SystemExit(f"{side} failed:\n{done.stderr[-3000:]}")
+    return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
+
+
+def against(peer: str, data: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """Run instil and a peer in turns and compare their medians."""
+    ours, theirs = [], []
+    for turn in range(args.repeats):
+        ours.append(run_side("instil", data, args, threads=args.threads))
+        theirs.append(run_side(peer, data, args, threads=args.threads))
+        print(f"{peer} {turn + 1}: ours {ours[-1]['rate']:,.0f}/s, theirs {theirs[-1]['rate']:,.0f}/s", file=sys.stderr)
+    if ours[0]["tokens"] != theirs[0]["tokens"]:
+        print(f"{peer}: {theirs[0]['tokens']:,} tokens, ours {ours[0]['tokens']:,}", file=sys.stderr)
+    mine, other = (statistics.median(run["rate"] for run in runs) for runs in (ours, theirs))
+    peaks = (max(run["peak_mb"] for run in runs) for runs in (ours, theirs))
+    return case(f"{args.rows} conversations", peer, mine, other, mine / other, *peaks)
+
+
+def case(
+    work: str,
+    peer: str | None,
+    ours: float,
+    theirs: float | None,
+    ratio: float | None,
+    peak: float | None = None,
+    their_peak: float | None = None,
+) -> dict[str, Any]:
+    return {
+        "work": work,
+        "precision": None,
+        "peer": peer,
+        "ours": round(ours, 6),
+        "theirs": None if theirs is None else round(theirs, 6),
+        "ratio": None if ratio is None else round(ratio, 3),
+        "peak_mb": peak,
+        "their_peak_mb": their_peak,
+        "share_of_matmul": None,
+    }
+
+
+def long_cases(data: Path, args: argparse.Namespace) -> list[dict[str, Any]]:
+    runs = [run_side("long", data, args, threads=1) for _ in range(args.repeats)]
+    made = []
+    for name in ("stable", "rewriting"):
+        ours, theirs = (min(run[name][side] for run in runs) for side in ("ours", "theirs"))
+        bare = "render + tokenize once" if name == "stable" else "tokenize what comes out"
+        made.append(case(f"80 turns, {name} history (s)", bare, ours, theirs, ours / theirs))
+    return made
+
+
+def worker_case(rows: list[dict[str, Any]], folder: Path, args: argparse.Namespace) -> dict[str, Any]:
+    many = write_rows(folder / "many.jsonl", (rows[n % len(rows)] for n in range(args.worker_rows)))
+    runs = [
+        [run_side("instil", many, args, threads=1, workers=n)["steady"] for n in (1, 2)] for _ in range(args.repeats)
+    ]
+    one, two = (statistics.median(run[n] for run in runs) for n in (0, 1))
+    return case(f"{args.worker_rows} conversations, 2 workers", "1 worker", two, one, two / one)
+
+
+def million_cases(folder: Path, args: argparse.Namespace) -> list[dict[str, Any]]:
+    rows = (
+        {"messages": [{"role": "user", "content": f"What is {n} + 1?"}, {"role": "assistant", "content": f"{n + 1}"}]}
+        for n in range(args.million_rows)
+    )
+    done = run_side("instil", write_rows(folder / "million.jsonl", rows), args, threads=args.threads)
+    return [
+        case(f"{args.million_rows} short conversations", None, done["rate"], None, None, done["peak_mb"]),
+        case(f"open the store of {args.million_rows} (s)", None, done["opened"], None, None),
+    ]
+
+
+def write_rows(path: Path, rows: Any) -> Path:
+    with path.open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    return path
+
+
+def given_rows(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Give conversations as prompt and completion, which both sides read: GSM8K where it is, else made-up ones."""
+    path = Path(args.source) if args.source else CORPUS / "datasets" / "gsm8k_train.jsonl"
+    if path.exists():
+        read = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()[: args.rows]]
+        pairs = [(row["question"], row["answer"]) for row in read]
+    else:
+        pairs = [(turns[0]["content"] * 3, turns[1]["content"] * 5) for turns in map(eighty_turns, range(args.rows))]
+    return [
+        {"prompt": [{"role": "user", "content": asked}], "completion": [{"role": "assistant", "content": answered}]}
+        for asked, answered in pairs
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=2000)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--only", default="trl,tokenizers,long,workers")
+    parser.add_argument("--source", help="JSONL file of question and answer")
+    parser.add_argument("--worker-rows", type=int, default=40_000)
+    parser.add_argument("--million-rows", type=int, default=1_000_000)
+    own = CORPUS / "tokenizers" / "smollm2-instruct"
+    parser.add_argument("--tokenizer", default=str(own) if own.exists() else "demo")
+    args = parser.parse_args()
+    wanted = args.only.split(",")
+    unknown = set(wanted) - set(CASES)
+    if unknown:
+        parser.error(f"--only {unknown.pop()}: expected {', '.join(CASES)}")
+    cases: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        rows = given_rows(args)
+        data = write_rows(folder / "rows.jsonl", rows)
+        cases += [against(peer, data, args) for peer in ("trl", "tokenizers") if peer in wanted]
+        cases += long_cases(data, args) if "long" in wanted else []
+        cases += [worker_case(rows, folder, args)] if "workers" in wanted else []
+        cases += million_cases(folder, args) if "million" in wanted else []
+    print(json.dumps({"cases": cases}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""One side of benchmarks/prepare.py, run in a process of its own: instil, a peer, or the bare work.
+
+    python benchmarks/prepare_sides.py SIDE DATA TOKENIZER WORKERS
+
+Prints one JSON object last: ``rate`` (conversations a second, imports not counted), ``peak_mb``, ``tokens``.
+The side `trl` runs under the Python of TRL's own environment, so nothing here imports instil at the top.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+REWRITING = (
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}{% if m.role == 'assistant' and m.reasoning_content and "
+    "loop.index0 > messages | map(attribute='role') | list | length - 2 %}{{ '<think>' + m.reasoning_content + '</think>' }}"
+    "{% endif %}{{ m.content + '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+def peak_mb() -> float:
+    """Give this process's peak resident memory."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1 << 20 if sys.platform == "darwin" else 1 << 10), 1)
+
+
+def side_instil(data: str, tokenizer: str, workers: int) -> dict[str, Any]:
+    from instil.data.preparation import prepare
+    from instil.recipe import Recipe
+
+    chat = load_chat(tokenizer)
+    with tempfile.TemporaryDirectory() as folder:
+        settings = {"sources": data, "store": folder, "heldout_share": 0, "max_tokens": 4096}
+        recipe = Recipe.from_mapping({"data": settings})
+        ticks: list[tuple[int, float]] = []
+        start = time.perf_counter()
+        prepared = prepare(
+            recipe, chat, workers=workers, on_progress=lambda rows: ticks.append((rows, time.perf_counter()))
+        )
+        seconds = time.perf_counter() - start
+        rows = prepared.ledger.rows_in
+        opening = time.perf_counter()
+        again = prepare(recipe, chat)
+        assert again.reused
+        opened = time.perf_counter() - opening
+    (first, began), (last, ended) = ticks[0], ticks[-1]
+    steady = (last - first) / (ended - began) if last > first else rows / seconds
+    return {
+        "rate": rows / seconds,
+        "steady": steady,
+        "peak_mb": peak_mb(),
+        "opened": opened,
+        "tokens": prepared.ledger.tokens,
+    }
+
+
+def side_tokenizers(data: str, tokenizer: str, workers: int) -> dict[str, Any]:
+    from instil.data.formats import read
+
+    chat = load_chat(tokenizer)
+    texts = [chat.render(conversation).text for conversation in read(data)]
+    backend = chat.tokenizer.backend_tokenizer
+    start = time.perf_counter()
+    encoded = backend.encode_batch(texts, add_special_tokens=False)
+    seconds = time.perf_counter() - start
+    return {"rate": len(texts) / seconds, "peak_mb": peak_mb(), "tokens": sum(len(one.ids) for one in encoded)}
+
+
+def side_trl(data: str, tokenizer: str, workers: int) -> dict[str, Any]:
+    import datasets
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+    from trl import SFTConfig, SFTTrainer
+
+    class Timed(SFTTrainer):  # type: ignore[misc]
+        seconds = 0.0
+
+        def _prepare_dataset(self, *given: Any, **named: Any) -> Any:
+            start = time.perf_counter()
+            made = super()._prepare_dataset(*given, **named)
+            Timed.seconds += time.perf_counter() - start
+            return made
+
+    processing = AutoTokenizer.from_pretrained(tokenizer)
+    processing.chat_template = processing.chat_template or chatml()
+    processing.pad_token = processing.pad_token or processing.eos_token
+    shape = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=len(processing), **shape))
+    with tempfile.TemporaryDirectory() as folder:
+        settings = SFTConfig(output_dir=folder, use_cpu=True, report_to=[], max_length=4096, dataset_num_proc=None)
+        start = time.perf_counter()
+        rows = datasets.load_dataset("json", data_files=data, split="train", cache_dir=folder)
+        loading = time.perf_counter() - start
+        trainer = Timed(model, args=settings, train_dataset=rows, processing_class=processing)
+        seconds = loading + Timed.seconds
+        made = trainer.train_dataset
+        return {"rate": len(rows) / seconds, "peak_mb": peak_mb(), "tokens": sum(map(len, made["input_ids"]))}
+
+
+def side_long(data: str, tokenizer: str, workers: int) -> dict[str, Any]:
+    """Compare encoding 80 turns with one rendering and tokenization of what comes out."""
+    backend = load_chat(tokenizer).tokenizer.backend_tokenizer
+    found: dict[str, Any] = {}
+    for name, template in (("stable", chatml()), ("rewriting", REWRITING)):
+        chat = load_chat(tokenizer, template)
+        sources = [eighty_turns(seed) for seed in range(20)]
+        texts = [chat.render(one).text for one in sources]
+        produced = [chat.decode(example.token_ids) for one in sources for example in chat.encode(one)]
+        fresh = [load_chat(tokenizer, template) for _ in range(3)]
+        for warm in fresh:
+            warm.encode(eighty_turns(999))
+        ours = min(timed(lambda chat=chat, sources=sources: [chat.encode(one) for one in sources]) for chat in fresh)
+        once = [chat.template.render_text] if name == "stable" else []
+        messages = [chat.conversation(one).messages for one in sources]
+
+        def bare(
+            texts: list[str] = texts if once else produced, messages: list[Any] = messages, once: list[Any] = once
+        ) -> None:
+            for render in once:
+                for each in messages:
+                    render(each)
+            for text in texts:
+                backend.encode(text, add_special_tokens=False)
+
+        found[name] = {
+            "ours": ours / 20,
+            "theirs": min(timed(bare) for _ in range(3)) / 20,
+            "examples": len(produced) / 20,
+        }
+    return found
+
+
+SIDES: dict[str, Callable[[str, str, int], dict[str, Any]]] = {
+    "instil": side_instil,
+    "tokenizers": side_tokenizers,
+    "trl": side_trl,
+    "long": side_long,
+}
+
+
+def timed(work: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def load_chat(tokenizer: str, template: str | None = None) -> Any:
+    from instil.encoding.chat_tokenizer import ChatTokenizer
+    from instil.encoding.loading import load_tokenizer
+
+    loaded = load_tokenizer(tokenizer)
+    if template is None and not loaded.chat_template:
+        template = chatml()
+    missing = [mark for mark in ("<|im_start|>", "<|im_end|>") if mark not in loaded.get_vocab()]
+    loaded.add_special_tokens({"additional_special_tokens": missing}) if missing else None
+    return ChatTokenizer.from_tokenizer(loaded, template)
+
+
+def chatml() -> str:
+    return (
+        "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
+        "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    )
+
+
+def eighty_turns(seed: int) -> list[dict[str, str]]:
+    turns = []
+    for turn in range(40):
+        turns.append(
+            {
+                "role": "user",
+                "content": f"Question {seed}.{turn}: what comes after {turn * 37 + seed}, and why is that so?",
+            }
+        )
+        answer = f"After {turn * 37 + seed} comes {turn * 37 + seed + 1}, because counting goes on by one each time."
+        turns.append({"role": "assistant", "content": answer, "reasoning_content": f"Add one to {turn * 37 + seed}."})
+    return turns
+
+
+if __name__ == "__main__":
+    print(json.dumps(SIDES[sys.argv[1]](sys.argv[2], sys.argv[3], int(sys.argv[4]))))
