@@ -78,11 +78,12 @@ def group_turns(turns: Sequence[EncodedTurn]) -> list[Group]:
 
 
 def holds(prompt_ids: Sequence[int], turn: EncodedTurn) -> bool:
-    """Tell whether a later prompt begins with a turn's prompt and completion."""
+    """Tell whether a later prompt goes on after a turn's prompt and completion.
+
+    A prompt that ends with them goes on with nothing (two turns of the assistant without a header): one could not be told from the other.
+    """
     start = len(turn.prompt_ids)
     end = start + len(turn.completion_ids)
     return (
-        len(prompt_ids) >= end
-        and prompt_ids[start:end] == turn.completion_ids
-        and prompt_ids[:start] == turn.prompt_ids
+        len(prompt_ids) > end and prompt_ids[start:end] == turn.completion_ids and prompt_ids[:start] == turn.prompt_ids
     )

@@ -8,6 +8,7 @@ reason, for a person has to know of it before the data is read.
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -191,8 +192,9 @@ def _answer_is_whole(chat: ChatTokenizer, given: Conversation, examples: Sequenc
     for turn, _, completion in _spans(examples):
         text = "".join(chat.decode(completion).split())
         said = given.messages[turn].content
-        wanted = "".join(said.split()) if isinstance(said, str) else ""
-        if wanted not in text:
+        said = said if isinstance(said, str) else ""
+        written = (said, json.dumps(said)[1:-1], json.dumps(said, ensure_ascii=False)[1:-1])
+        if not any("".join(each.split()) in text for each in written):
             yield f"turn {turn} trains {text[:60]!r}, which does not hold its whole answer"
 
 
