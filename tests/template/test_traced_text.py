@@ -27,7 +27,8 @@ x|tojson | s|tojson | {'k': x, 'n': [y, 1, none, true, 1.5]}|tojson | {'k': x}|t
 '%s' % x | '<%s|%s>' % (x, y) | '%(a)s' % {'a': x} | '%s'|format(x) | '%d %s'|format(3, x) | '{}'.format(x) | '{0}{1}{0}'.format(x, y) | '{a[k]}'.format(a={'k': x}) | x.format(1) | '%5s' % x
 x|indent | x|indent(2, true) | x|indent('>', blank=true) | x|indent(first=true) | x|safe | (x|safe) + '<b>' | '<b>' + (x|safe) | x|e | x|escape|upper | (x|safe)|trim | x|forceescape | (x|e) ~ y
 (x|safe)[1:] | (x|safe).replace('a', '<') | (x|safe).split('a')|join('<') | (x|safe) * 2 | (x|e)|string | '%s' % (x|e) | y + (x|safe)
-x.center(30) | x.ljust(30, '.') | x.rjust(30) | x|center(31) | x.zfill(9) | x.expandtabs() | x|truncate(9) | x|wordwrap(5) | x|urlencode | x|striptags | x|wordcount
+', '.join(s) | ''.join(x) | 'n'.join([x, y]) | 'anna'.replace('n', x) | z.join(x) | {'a': x}.a | {'a': x}.b | {'items': x}['items'] | {'k': {'j': y}}.k.j | 'a'.join([1])
+autoescaped | x.center(30) | x.ljust(30, '.') | x.rjust(30) | x|center(31) | x.zfill(9) | x.expandtabs() | x|truncate(9) | x|wordwrap(5) | x|urlencode | x|striptags | x|wordcount
 {'k': x, 'l': [y]} | [x, y] | {'k': x}|string | (x, y) | ('%s' % {'k': x}) | {'a': x}.items()|list | {'k': x}|pprint | {'a': x}|dictsort | {'a': x}|items|list
 x|first | x|last | x[0] | x[-1] | x|length | x is string | x in y | x == y | 'a' in x | x|int | x|float | x.startswith('a') | x.endswith('a') | x.find('a') | x.count('a') | x.index('') | x.isdigit()
 s|sort|join(' ') | s|unique|join(' ') | s|select('equalto', x)|join | s|batch(2)|list|string | s|max | s|min | s|groupby(0)|list|length | s|reject('string')|list
@@ -40,6 +41,7 @@ BLOCKS = {
     "filter_block": "{% filter upper %}{{ x }}q{% endfilter %}{% filter trim %} {{ y }} {% endfilter %}",
     "namespace": "{% set n = namespace(a='') %}{% for i in [x, y, z] %}{% set n.a = n.a + i %}{% endfor %}{{ n.a }}",
     "call_block": "{% macro m() %}[{{ caller() }}]{% endmacro %}{% call m() %}{{ x }}{% endcall %}",
+    "autoescaped": "{% autoescape true %}{{ x }}{{ x ~ y }}{{ x|safe }}{% set v %}{{ y }}<b>{% endset %}{{ v }}{% endautoescape %}",
     "generation": "{% generation %}{{ x }}{% endgeneration %}|{{ y }}",
 }
 EXPRESSIONS = [part.strip() for line in KEEPING.strip().splitlines() for part in line.split(" | ")]
@@ -92,7 +94,7 @@ def ways_to_write(character: str) -> str:
 
 LOCATED = [
     "{{ x.strip() }}", "{{ x[1:] }}", "{{ x.split('\\n')[0] }}", "{{ '<' ~ x ~ '>' }}", "{{ x|trim|upper }}", "{{ x|tojson }}",
-    "{{ '%s' % x }}", "{{ ['a', x]|join(' ') }}", "{{ x|safe }}", "{{ x|indent }}", "{{ '{}'.format(x) }}",
+    "{{ '%s' % x }}", "{{ ['a', x]|join(' ') }}", "{{ ', '.join([x]) }}", "{{ x|safe }}", "{{ x|indent }}", "{{ '{}'.format(x) }}",
     "{{ x.replace(' ', '_') }}", "{% set v %}{{ x }}{% endset %}{{ v }}", "{{ x|title }}", "{{ x|e }}", "{{ (x|safe) + 'b' }}",
 ]  # fmt: skip
 

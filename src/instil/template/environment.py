@@ -19,8 +19,12 @@ from jinja2.environment import Environment
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedFormatter
 from markupsafe import Markup
 
+from instil.template.quoting import TracedDict
 from instil.template.traced_filters import TRACED_FILTERS
-from instil.template.traced_text import joined, percent
+from instil.template.traced_text import TracedStr, joined, percent
+
+_MAPPINGS = frozenset({dict, TracedDict})
+_MAPPING_ATTRIBUTES = frozenset(dir(TracedDict))
 
 
 class _TracedTemplate(Template):
@@ -46,6 +50,19 @@ class TracedEnvironment(ImmutableSandboxedEnvironment):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.binop_table["%"] = _modulo
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """Give an attribute as jinja2's sandbox does; a mapping's keys sooner, and string building of plain strings with origins."""
+        kind = obj.__class__
+        if kind in _MAPPINGS:
+            if attribute not in _MAPPING_ATTRIBUTES:
+                try:
+                    return obj[attribute]
+                except KeyError:
+                    return self.undefined(obj=obj, name=attribute)
+        elif kind is str and attribute in ("join", "replace"):  # what they are given may be traced
+            obj = TracedStr(obj)
+        return super().getattr(obj, attribute)
 
     def wrap_str_format(self, value: Any) -> Any:
         """Wrap `str.format` so that it is sandboxed, as jinja2 does, and keeps origins."""
