@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from tests.tiny_chat import tiny_llama, tiny_tokenizer
+
+from instil.cli.main import main
+from instil.data.prepared import ExampleStore
+
+
+def run(*words: str) -> int:
+    try:
+        main(list(words))
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    rows = [{"question": f"What is {n}?", "answer": f"A number, {n}."} for n in range(60)]
+    data = tmp_path / "rows.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = {
+        "model": {"name": str(tmp_path / "model")},
+        "data": {"sources": [str(data)], "store": str(tmp_path / "store")},
+    }
+    tiny_tokenizer().save_pretrained(tmp_path / "model")
+    tiny_llama().save_pretrained(tmp_path / "model")
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def test_prepare_prints_the_ledger_and_makes_the_store(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("prepare", str(recipe)) == 0
+    said = capsys.readouterr().out
+    assert "question_answer (columns question, answer in 60 of 60 rows)" in said
+    assert "rows in          60 = " in said
+    assert run("prepare", str(recipe)) == 0
+    assert "(was there already)" in capsys.readouterr().out
+
+
+def test_prepare_json_says_what_training_will_open(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("prepare", str(recipe), "--json", "--data.heldout-share", "0", "--workers", "1") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["rows_in"], said["rows_trained"], said["rows_left_out"]) == (60, 60, 0)
+    store = ExampleStore.open(said["folder"])
+    assert len(store) == 60
+    assert said["trained_tokens"] == sum(int((example.weights > 0).sum()) for example in store)
+    example = store[0]
+    assert example.weights[-1] == 1.0
+    assert example.weights[0] == 0.0
+
+
+def test_a_bad_row_is_one_line_and_exit_status_2(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = recipe.with_name("rows.jsonl")
+    data.write_text(data.read_text() + '{"messages": [{"role": "user", "content": "alone"}]}\n')
+    assert run("prepare", str(recipe)) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {data}:61: has no assistant turn; expected at least one")
+    assert said.count("\n") == 1
+
+
+def test_two_workers_make_the_same_store_with_the_real_tokenizer(
+    recipe: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    stores = []
+    for workers in ("1", "2"):
+        assert run("prepare", str(recipe), "--json", "--workers", workers, "--data.store", str(tmp_path / workers)) == 0
+        folder = Path(json.loads(capsys.readouterr().out)["folder"])
+        stores.append({entry.name: entry.read_bytes() for entry in folder.iterdir()})
+    assert stores[0] == stores[1]
