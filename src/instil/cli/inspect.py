@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from instil.encoding.chat_tokenizer import ChatTokenizer
     from instil.inspection.report import Subject
+    from instil.training.chat_setup import ChatSetup
 
 PAGE_ROWS = 2000
 DIFFS_IN_A_TERMINAL = 100
@@ -64,7 +65,7 @@ def inspect(
         format=format,
         settings={} if settings is None else settings.model_dump(exclude_unset=True),
     )
-    _check_targets(fix=fix, html=html)
+    _check_targets(fix=fix, html=html, html_rows=html_rows)
     recipe, chat, subject = _set_up(data, recipe)
     console = Console(highlight=False, soft_wrap=False)
     if fix is not None:
@@ -87,9 +88,11 @@ def _recipe(data: str, *, model: dict[str, Any], format: Format | None, settings
     return Recipe.from_mapping({"model": model, "data": {**settings, "sources": [source]}}, source="instil inspect")
 
 
-def _check_targets(*, fix: Path | None, html: Path | None) -> None:
+def _check_targets(*, fix: Path | None, html: Path | None, html_rows: int) -> None:
     from instil.inspection.mended_file import check_target
 
+    if html_rows < 1:
+        raise RecipeError(f"--html-rows {html_rows}: expected at least 1; give the number of rows to show")
     if fix is not None:
         check_target(fix)
     if html is not None and not html.parent.is_dir():
@@ -106,9 +109,17 @@ def _set_up(data: str, recipe: Recipe) -> tuple[Recipe, ChatTokenizer, Subject]:
     location = locate(recipe.model.name, recipe.model.revision, trust_remote_code=recipe.model.trust_remote_code)
     recipe = with_max_tokens(recipe, location)
     setup = set_up_chat(recipe, location)
-    template = setup.chat.template
-    name = f"{template.name or 'chat template'} ({template.fingerprint[:12]})"
+    name = f"{_template_name(recipe, setup)} ({setup.chat.template.fingerprint[:12]})"
     return recipe, setup.chat, Subject(data, recipe.model.name, name, setup.chat.stop_tokens, setup.notes)
+
+
+def _template_name(recipe: Recipe, setup: ChatSetup) -> str:
+    from instil.training.chat_setup import DEFAULT_TEMPLATE
+
+    given = recipe.model.template
+    if given is None:
+        return DEFAULT_TEMPLATE if setup.notes else "the model's own"
+    return given if len(given) < 60 and "\n" not in given else "given as source"
 
 
 def _show_all(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from instil.data.chunks import Chunk, Input, cut
@@ -39,7 +40,19 @@ def show_row(chat: ChatTokenizer, row: KeptRow, findings: Sequence[Finding]) -> 
         except InstilError as error:
             if not any(finding.kind == "refused" for finding in found):
                 found.append(Finding("refused", row.place, str(error).removeprefix(f"{row.place}: ")))
+    if row.conversations and not examples and not found:
+        found.append(_why_nothing(chat, row))
     return ShownRow(row.place, roles, tuple(examples), tuple(found))
+
+
+def _why_nothing(chat: ChatTokenizer, row: KeptRow) -> Finding:
+    """Say why a row that is neither refused nor ill has no example."""
+    limit = chat.settings.max_tokens
+    unlimited = chat.with_settings(replace(chat.settings, max_tokens=None))
+    lengths = [len(each.token_ids) for given in row.conversations for each in unlimited.encode(given)]
+    if limit is None or not lengths:
+        return Finding("no_answer", row.place, "no token in it is trained")
+    return Finding("over_limit", row.place, f"left out: {max(lengths):,} tokens, at most {limit:,} are allowed")
 
 
 def find_row(recipe: Recipe, chat: ChatTokenizer, wanted: str) -> ShownRow:

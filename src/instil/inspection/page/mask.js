@@ -17,7 +17,7 @@ function make(tag, className, text) {
 function drawSummary() {
   find("title").textContent = data.title;
   find("facts").textContent = data.facts.join(" · ");
-  find("ledger").textContent = data.ledger.join("\n");
+  for (const line of data.ledger) drawLedgerLine(line);
   for (const line of data.formats) find("formats").append(make("li", "", line));
   for (const line of data.proof.lines) find("proof").append(make("p", data.proof.passed ? "" : "error", line));
   if (!data.kinds.length) find("findings").append(make("li", "", "Nothing was found."));
@@ -34,12 +34,27 @@ function drawSummary() {
     find("findings").append(item);
   }
   for (const chart of data.charts) find("histograms").append(drawChart(chart));
+  drawLegend();
   addOption("", `all rows (${data.rows.length.toLocaleString("en")})`);
   addOption("*", `rows with a finding (${data.rows.filter((row) => row.findings.length).length.toLocaleString("en")})`);
   for (const kind of data.kinds) {
     const here = data.rows.filter((row) => row.findings.some((each) => data.kinds[each[0]].name === kind.name)).length;
     addOption(kind.name, `${kind.title} (${here.toLocaleString("en")})`);
   }
+}
+
+function drawLedgerLine(line) {
+  const [, label, rest] = line.match(/^\s*(.*?)\s{2,}(.*)$/) || [null, "", line];
+  const item = make("div", line.startsWith(" ") ? "part" : "");
+  if (label) item.append(make("dt", "", label));
+  item.append(make("dd", "", rest));
+  find("ledger").append(item);
+}
+
+function drawLegend() {
+  const weights = new Set(data.rows.flatMap((row) => row.examples.flatMap((example) => example.runs.map((run) => run[1]))));
+  find("some-part").hidden = ![...weights].some((weight) => weight > 0 && weight < 1);
+  find("some-more").hidden = ![...weights].some((weight) => weight > 1);
 }
 
 function addOption(value, text) {
