@@ -28,6 +28,7 @@ from instil.template.chat_template import ChatTemplate
 from instil.template.tracing import Rendering
 
 if TYPE_CHECKING:
+    from instil.encoding.batch import BatchEncoder
     from instil.encoding.proof import Proof
 
 Given = Conversation | Mapping[str, Any] | Iterable[Any]
@@ -287,12 +288,14 @@ class ChatTokenizer:
         return encode_conversation(self, as_conversation(conversation), train_on=train_on or self.settings.train_on)
 
     def encode_many(self, conversations: Iterable[Given]) -> Iterator[list[Example] | InstilError]:
-        """Encode conversations in order; one that is refused gives its error in its place."""
-        for conversation in conversations:
-            try:
-                yield self.encode(conversation)
-            except InstilError as error:
-                yield error
+        """Encode many conversations, in order and faster than one by one; one that is refused gives its error in its place."""
+        return self._batches.encode(conversations)
+
+    @cached_property
+    def _batches(self) -> BatchEncoder:
+        from instil.encoding.batch import BatchEncoder
+
+        return BatchEncoder(self)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Give the text of ids, control tokens included, nothing cleaned up."""

@@ -60,6 +60,10 @@ class Tokens:
             added = {number: token.content for number, token in backend.get_added_tokens_decoder().items()}
         self._id_of = {text: number for number, text in (added or {}).items()}
         self._splitter = re.compile("(" + trie_pattern(self._id_of) + ")") if self._id_of else None
+        starts = sorted({text[0] for text in self._id_of if not text[0].isspace()})
+        spaces = [text for text in self._id_of if text[0].isspace()]
+        self._space = re.compile(trie_pattern(spaces)) if spaces else None
+        self._may = re.compile("[" + re.escape("".join(starts)) + "]") if starts else None
         self._first: dict[str, list[int]] = {}
         self._later: dict[str, list[int]] = {}
         self._held = 0
@@ -131,6 +135,45 @@ class Tokens:
         for piece, made in zip(pieces, self._backend.encode_batch(given, add_special_tokens=False), strict=True):
             memory[piece] = made.ids[skip:] if skip else made.ids
             self._held += len(piece)
+
+    @property
+    def in_pieces(self) -> bool:
+        """Whether what lies between added tokens is tokenized by itself."""
+        return self._in_pieces
+
+    @property
+    def writes_bytes(self) -> bool:
+        """Whether any text can be written, so that the token for the unknown never appears."""
+        model = getattr(self._backend, "model", None)
+        unknown = getattr(model, "unk_token", None)
+        return model is not None and (unknown is None or bool(getattr(model, "byte_fallback", False)))
+
+    def knows(self, piece: str, *, first: bool) -> bool:
+        """Tell whether a piece's ids are remembered."""
+        return piece in (self._first if first else self._later)
+
+    def piece(self, piece: str, *, first: bool) -> list[int]:
+        """Give the ids of what lies between two added tokens; do not change the list."""
+        return self._piece(piece, first=first)
+
+    def pieces(self, text: str) -> list[tuple[str, int | None]]:
+        """Cut a text at its added tokens: each piece with None, each added token with its id."""
+        if self._splitter is None:
+            return [(text, None)] if text else []
+        parts = self._splitter.split(text)
+        return [(part, self._id_of[part] if number % 2 else None) for number, part in enumerate(parts) if part]
+
+    def has_added_token(self, text: str) -> bool:
+        """Tell whether an added token, or a part of one that another text could complete, may stand in a text."""
+        if self._may is not None and self._may.search(text) is not None:
+            return True
+        return self._space is not None and self._space.search(text) is not None
+
+    def begins_in(self, text: str) -> bool:
+        """Tell whether an added token may begin at the end of a text and go on behind it."""
+        return any(
+            text.endswith(token[:length]) for token in self._id_of if token.strip() for length in range(1, len(token))
+        )
 
     def forget(self) -> None:
         """Drop remembered pieces where they have become many."""

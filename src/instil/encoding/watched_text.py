@@ -115,11 +115,13 @@ class WatchedStr(str):
         return self._ask("contains", key, str.__contains__(self, key))  # type: ignore[operator]
 
     def startswith(self, prefix: Any, *span: SupportsIndex | None) -> bool:
+        """Tell whether it starts so, and note it."""
         if span:
             self.log.opaque = True
         return self._ask("starts", prefix, str.startswith(self, prefix, *span))
 
     def endswith(self, suffix: Any, *span: SupportsIndex | None) -> bool:
+        """Tell whether it ends so, and note it."""
         if span:
             self.log.opaque = True
         return self._ask("ends", suffix, str.endswith(self, suffix, *span))
@@ -158,12 +160,15 @@ class WatchedStr(str):
         yield from str.__iter__(self)
 
     def strip(self, chars: str | None = None, /) -> str:
+        """Strip; what cannot change the text is not noted."""
         return self._stripped(str.strip(self, chars), chars)
 
     def lstrip(self, chars: str | None = None, /) -> str:
+        """Strip on the left."""
         return self._stripped(str.lstrip(self, chars), chars)
 
     def rstrip(self, chars: str | None = None, /) -> str:
+        """Strip on the right."""
         return self._stripped(str.rstrip(self, chars), chars)
 
     def _stripped(self, text: str, chars: str | None) -> str:
@@ -222,6 +227,8 @@ def _joins(node: nodes.Expr, macros: set[str]) -> bool:
     """Tell whether an expression joins texts without their own methods."""
     if isinstance(node, nodes.Concat) or (isinstance(node, nodes.Filter) and node.name in ("join", "map", "sum")):
         return True
+    if isinstance(node, nodes.Mod):
+        return isinstance(node.left, nodes.Const) and isinstance(node.left.value, str)
     if not isinstance(node, nodes.Call):
         return False
     called = node.node

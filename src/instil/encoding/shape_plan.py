@@ -1,0 +1,260 @@
+"""One proof for every conversation of a shape: how its examples are put together, without rendering it.
+
+The *shape* of a conversation is its roles, as long as every message is plain text without white space at its ends. For a shape, the slow way
+(`encoder`) is gone once with marked contents that note what the template asks about them (`watched_text`). If only understood questions were asked, the
+renderings are literal texts and whole contents in turn, and any conversation that gives the same answers has the same ones. Questionable on purpose: what this
+cannot show with certainty goes the slow way; a test holds both ways against each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeAlias
+
+from instil.conversation import EMPTY, Conversation, Message
+from instil.encoding.settings import EncodingReport
+from instil.encoding.watched_text import Asked, Log, WatchedStr, can_be_watched
+from instil.errors import InstilError
+from instil.template.tracing import Rendering
+
+if TYPE_CHECKING:
+    from instil.encoding.chat_tokenizer import ChatTokenizer
+    from instil.encoding.encoder import TurnText
+
+Shape: TypeAlias = tuple[str, ...]
+Part: TypeAlias = str | int
+"""A literal text, or the index of the message whose content stands there."""
+_MARKS = "q{0} \"\\<&'>\né Zz {0}"  # whatever an undetected filter would change, it would change here
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What lies between two added tokens: its parts, whether it begins the text, and how the prompt of a turn ends in it."""
+
+    parts: tuple[Part, ...]
+    first: bool
+    boundary: tuple[Part, ...] | None = None
+
+    def text(self, contents: Sequence[str]) -> str:
+        """Fill in the contents."""
+        return fill(self.parts, contents)
+
+
+@dataclass(frozen=True, slots=True)
+class TurnPlan:
+    """Where one turn's completion lies among its example's pieces: it begins in piece `start` and ends before token `stop` of the layout."""
+
+    index: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExamplePlan:
+    """One example: added tokens (ids) and pieces in turn, and the turns trained in it."""
+
+    layout: tuple[int | Piece, ...]
+    turns: tuple[TurnPlan, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ShapePlan:
+    """How conversations of a shape become examples.
+
+    Attributes:
+        examples: The examples.
+        asked: What the template asks about the contents; the plan holds for those with the same answers.
+        messages: Indices of the messages that the examples print.
+    """
+
+    examples: tuple[ExamplePlan, ...]
+    asked: tuple[Asked, ...]
+    messages: frozenset[int]
+
+    def holds_for(self, contents: Sequence[str]) -> bool:
+        """Tell whether the template would treat these contents as it treated the marked ones."""
+        return all(asked.same_for(contents[asked.message]) for asked in self.asked)
+
+
+def shape_of(conversation: Conversation) -> Shape | None:
+    """Give a conversation's shape; None where it is none that plans are made for."""
+    if conversation.tools or conversation.plain:
+        return None
+    for message in conversation.messages:
+        content = message.content
+        if (
+            not isinstance(content, str)
+            or not content
+            or content[0].isspace()
+            or content[-1].isspace()
+            or message.reasoning is not None
+            or message.tool_calls
+            or message.tool_call_id is not None
+            or message.name is not None
+            or message.weight is not None
+            or message.extra
+        ):
+            return None
+    return tuple(message.role for message in conversation.messages)
+
+
+def plan_allowed(chat: ChatTokenizer) -> bool:
+    """Tell whether plans can be made at all for a template, tokenizer and settings."""
+    from instil.template.environment import traced_environment
+
+    settings, source = chat.settings, chat.template.source
+    if not chat.tokens.in_pieces or settings.train_on != "assistant" or settings.history_rewritten != "every_turn":
+        return False
+    if chat.unknown_id is not None and not chat.tokens.writes_bytes:
+        return False
+    if "strftime_now" in source and chat.template.date is None:
+        return False
+    return can_be_watched(traced_environment().parse(source))
+
+
+def make_plan(chat: ChatTokenizer, shape: Shape) -> ShapePlan | None:
+    """Make the plan of a shape; None where that is not certain."""
+    from instil.encoding.encoder import turn_texts
+
+    marked = [_MARKS.format(number) for number in range(len(shape))]
+    variables = chat.settings.template_variables or EMPTY
+    messages = tuple(Message(role, text) for role, text in zip(shape, marked, strict=True))  # type: ignore[arg-type]
+    conversation = Conversation(messages, variables=variables)
+    log = Log()
+    watched = tuple(
+        replace(message, content=WatchedStr(text, message=number, log=log))
+        for number, (message, text) in enumerate(zip(messages, marked, strict=True))
+    )
+    try:
+        texts = turn_texts(chat, conversation, EncodingReport())
+        if shape[0] == "assistant" or not texts or not _same_text(chat, conversation, watched, texts) or log.opaque:
+            return None
+    except InstilError:
+        return None
+    examples = _example_plans(chat, texts, marked)
+    if examples is None:
+        return None
+    printed = frozenset(
+        part
+        for example in examples
+        for item in example.layout
+        if isinstance(item, Piece)
+        for part in item.parts
+        if isinstance(part, int)
+    )
+    return ShapePlan(tuple(examples), tuple(log.asked), printed)
+
+
+def _same_text(
+    chat: ChatTokenizer, conversation: Conversation, watched: Sequence[Message], texts: Sequence[TurnText]
+) -> bool:
+    """Render everything that the slow way renders with watched contents; tell whether all turns are of the plain kind."""
+    variables = conversation.variables
+    chat.template.render_text(watched, variables=variables)
+    for turn in texts:
+        prompt = chat.template.render_text(watched[: turn.index], variables=variables, add_generation_prompt=True)
+        upto = chat.template.render_text(watched[: turn.index + 1], variables=variables)
+        written = turn.completion.text
+        stop = next((stop for stop in chat.stop_tokens if written.endswith(stop)), "")
+        goes_on = upto.startswith(prompt + written) or (upto.startswith(prompt) and stop)
+        if prompt != turn.prompt.text or not goes_on:
+            return False
+    return True
+
+
+def _example_plans(chat: ChatTokenizer, texts: Sequence[TurnText], marked: Sequence[str]) -> list[ExamplePlan] | None:
+    parts = {turn.index: (parts_of(turn.prompt, marked), parts_of(turn.completion, marked)) for turn in texts}
+    if any(prompt is None or completion is None for prompt, completion in parts.values()):
+        return None
+    roots: list[tuple[TurnText, list[TurnText]]] = []
+    for turn in reversed(texts):
+        behind = turn.prompt.text + turn.completion.text
+        for root, inside in roots:
+            if len(root.prompt.text) > len(behind) and root.prompt.text.startswith(behind):
+                inside.append(turn)
+                break
+        else:
+            roots.append((turn, [turn]))
+    plans = [_example_plan(chat, root, inside[::-1], marked) for root, inside in reversed(roots)]
+    return None if any(plan is None for plan in plans) else [plan for plan in plans if plan is not None]
+
+
+def _example_plan(
+    chat: ChatTokenizer, root: TurnText, inside: Sequence[TurnText], marked: Sequence[str]
+) -> ExamplePlan | None:
+    from instil.encoding.stretch import laid
+
+    whole = laid(root.prompt, root.completion)
+    starts = {len(turn.prompt.text): turn for turn in inside}
+    stops = {len(turn.prompt.text) + len(turn.completion.text): turn for turn in inside}
+    layout: list[int | Piece] = []
+    begun: dict[int, int] = {}
+    plans: list[TurnPlan] = []
+    position = 0
+    for text, number in chat.tokens.pieces(whole.text):
+        end = position + len(text)
+        if number is None:
+            parts = parts_of(_between(whole, position, end), marked)
+            within = [at for at in starts if position <= at < end]
+            if parts is None or len(within) > 1 or _may_grow(chat, parts):
+                return None
+            boundary = None
+            for at in within:
+                boundary = parts_of(_between(whole, position, at), marked)
+                begun[starts[at].index] = len(layout)
+                if boundary is None:
+                    return None
+            layout.append(Piece(parts, position == 0, boundary))
+        else:
+            for at in [at for at in starts if position <= at < end]:
+                if at != position:
+                    return None
+                begun[starts[at].index] = len(layout)
+            layout.append(number)
+        position = end
+        if position in stops:
+            turn = stops[position]
+            if number is None or turn.index not in begun:
+                return None
+            plans.append(TurnPlan(turn.index, begun[turn.index], len(layout)))
+    return ExamplePlan(tuple(layout), tuple(plans)) if len(plans) == len(inside) else None
+
+
+def _may_grow(chat: ChatTokenizer, parts: Sequence[Part]) -> bool:
+    """Tell whether a literal and the content behind it could form an added token."""
+    return any(isinstance(part, str) and chat.tokens.begins_in(part) for part in parts[:-1])
+
+
+def _between(rendering: Rendering, start: int, end: int) -> Rendering:
+    from instil.encoding.stretch import piece
+
+    return piece(rendering, start, end)
+
+
+def parts_of(rendering: Rendering, marked: Sequence[str]) -> tuple[Part, ...] | None:
+    """Give a rendering as literals and whole contents; None where a content is printed otherwise than as a whole.
+
+    Example:
+        >>> parts_of(Rendering("<hi>", ((1, 3, (0, "content"), 0),)), ["hi"])
+        ('<', 0, '>')
+    """
+    parts: list[Part] = []
+    at = 0
+    for start, end, (message, field), offset in rendering.runs:
+        if field != "content" or offset or message < 0 or rendering.text[start:end] != marked[message]:
+            return None
+        if start > at:
+            parts.append(rendering.text[at:start])
+        parts.append(message)
+        at = end
+    if at < len(rendering.text):
+        parts.append(rendering.text[at:])
+    if any(isinstance(part, str) and "Zz" in part for part in parts):
+        return None  # a content that lost its origin
+    return tuple(parts)
+
+
+def fill(parts: Sequence[Part], contents: Sequence[str]) -> str:
+    """Lay literals and contents end to end."""
+    return "".join([part if isinstance(part, str) else contents[part] for part in parts])
