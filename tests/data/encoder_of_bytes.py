@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from types import SimpleNamespace
 
 from instil.conversation import Conversation, Example
 from instil.errors import EncodingError
@@ -12,6 +13,7 @@ class EncoderOfBytes:
     """Encodes every conversation as its bytes; assistant text is trained. Told what to refuse by the text itself."""
 
     fingerprint = "bytes"
+    template = SimpleNamespace(source="")
 
     def encode_many(self, conversations: Iterable[Conversation]) -> Iterator[list[Example] | Exception]:
         for conversation in conversations:

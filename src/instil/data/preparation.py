@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -122,7 +123,7 @@ def prepare(
     for found in inputs:
         if found.settings.columns or found.settings.format == "pattern":
             check_columns(found.settings.columns)
-    key = fingerprint_of(recipe, inputs, encoder=chat.fingerprint, folder=folder)
+    key = fingerprint_of(recipe, inputs, encoder=chat.fingerprint + _day(recipe, chat), folder=folder)
     target = folder / key
     if not refresh:
         opened = _open(target)
@@ -151,6 +152,11 @@ def prepare(
     made = _open(target)
     assert made is not None
     return replace(made, reused=False)
+
+
+def _day(recipe: Recipe, chat: ChatTokenizer) -> str:
+    """Give today's date where the template prints it and the recipe pins none: the store is then of that day."""
+    return date.today().isoformat() if recipe.data.date is None and "strftime_now" in chat.template.source else ""
 
 
 def _open(folder: Path) -> Prepared | None:
