@@ -25,6 +25,7 @@ from instil.template.traced_text import TracedStr, joined, percent
 
 _MAPPINGS = frozenset({dict, TracedDict})
 _MAPPING_ATTRIBUTES = frozenset(dir(TracedDict))
+_STRING_METHODS = frozenset(name for name in dir(str) if not name.startswith("_")) - {"format", "format_map"}
 
 
 class _TracedTemplate(Template):
@@ -60,6 +61,8 @@ class TracedEnvironment(ImmutableSandboxedEnvironment):
                     return obj[attribute]
                 except KeyError:
                     return self.undefined(obj=obj, name=attribute)
+        elif kind is TracedStr and attribute in _STRING_METHODS:
+            return getattr(obj, attribute)  # the sandbox allows each of them
         elif kind is str and attribute in ("join", "replace"):  # what they are given may be traced
             obj = TracedStr(obj)
         return super().getattr(obj, attribute)

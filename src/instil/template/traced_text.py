@@ -62,6 +62,8 @@ class _Traced(str):
         return cast(str, other)
 
     def _cut(self, start: int, end: int) -> str:
+        if start == 0 and end == len(self):
+            return self
         return self._made(str.__getitem__(self, slice(start, end)), cut(self.instil_runs, start, end))
 
     def _laid(self, pieces: list[str]) -> str:
@@ -162,6 +164,8 @@ class _Traced(str):
         return self._laid([*pieces, self._cut(position, len(self))]) if pieces else self
 
     def __add__(self, other: str, /) -> str:
+        if other.__class__ is str and self.__class__ is TracedStr:  # the usual case, for which nothing moves
+            return traced(str.__add__(self, other), self.instil_runs)
         if not isinstance(other, str):
             return NotImplemented
         if isinstance(other, Markup) and not isinstance(self, Markup):
@@ -169,6 +173,8 @@ class _Traced(str):
         return self._laid([self, self._taken(other)])
 
     def __radd__(self, other: str, /) -> str:
+        if other.__class__ is str and self.__class__ is TracedStr:
+            return traced(str.__add__(other, self), tuple(shifted(self.instil_runs, len(other))))
         if not isinstance(other, str):
             return NotImplemented
         return self._laid([self._taken(other), self])
