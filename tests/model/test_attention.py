@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from instil.errors import ModelError
-from instil.model import attention
+from instil.model import attention, cpu_attention
 from instil.model.attention import Features, attend, describe
+from instil.model.cpu_attention import attend_on_cpu
 from instil.model.layout import FlatLayout, set_active_layout
 
 CASES = {
@@ -93,4 +94,30 @@ def test_choice_of_kernel_is_named() -> None:
         device="cpu", dtype=torch.bfloat16, config=SimpleNamespace(attn_logit_softcapping=50.0)
     )
     assert "sinks" in describe(device="cpu", dtype=torch.bfloat16, config=SimpleNamespace(model_type="gpt_oss"))
-    assert describe(device="cpu", dtype=torch.bfloat16).startswith("scaled-dot-product")
+    assert describe(device="cpu", dtype=torch.bfloat16).startswith("blockwise matrix products")
+    assert describe(device="cpu", dtype=torch.float32).startswith("scaled-dot-product")
+
+
+@pytest.mark.parametrize("window", [None, 1, 5, 200])
+@pytest.mark.parametrize("block", [4, 128])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_products_on_the_cpu_equal_masked_attention(
+    window: int | None, block: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cpu_attention, "BLOCK", block)
+    lengths = (6, 1, 9)
+    generator = torch.Generator().manual_seed(0)
+    tensors = [torch.randn(1, heads, 16, 8, generator=generator).to(dtype).requires_grad_() for heads in (4, 2, 2)]
+    upstream = torch.randn(1, 16, 4, 8, generator=generator)
+    output = attend_on_cpu(*tensors, lengths=lengths, scale=0.3, window=window)
+    output.backward(upstream.to(dtype))
+    exact = [tensor.detach().float().requires_grad_() for tensor in tensors]
+    features = Features(scale=0.3, window=window)
+    parts = zip(*(tensor.split(list(lengths), 2) for tensor in exact), strict=True)
+    expected = torch.cat([naive(*part, features) for part in parts])[None]
+    expected.backward(upstream)
+    tolerance = 1e-5 if dtype == torch.float32 else 0.02
+    assert torch.allclose(output.float(), expected, atol=tolerance * 3)
+    for mine, other in zip(tensors, exact, strict=True):
+        assert mine.grad is not None
+        assert (mine.grad.float() - other.grad).norm() <= tolerance * max(other.grad.norm().item(), 0.2 * upstream.norm().item())

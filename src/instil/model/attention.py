@@ -2,8 +2,8 @@
 
 Registered in transformers' attention interface as ``instil``; transformers builds no mask for a name that its mask interface
 does not know, so windows, soft caps and sinks come as keywords and the layout of the examples as another (see `layout`).
-Three kernels serve: PyTorch's variable-length FlashAttention (CUDA, half precision), scaled-dot-product attention example by
-example (anywhere), and plain blockwise arithmetic for what neither can do. Questionable on purpose: the module's keywords,
+Four kernels serve: PyTorch's variable-length FlashAttention (CUDA, half precision), `cpu_attention` (CPU, bf16 or windows),
+scaled-dot-product attention example by example (anywhere), and plain blockwise arithmetic for what none of them can do. Questionable on purpose: the module's keywords,
 not masks, decide what a token sees; `probe` compares the outcome with transformers' own masks before a run starts.
 
 Shapes: B = 1 row, H query heads, K key/value heads, T tokens, L tokens of one example, D head width.
@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
 from instil.errors import ModelError
+from instil.model.cpu_attention import attend_on_cpu
 from instil.model.layout import FlatLayout, active_layout
 
 NAME = "instil"
@@ -94,6 +95,9 @@ def attend(
     )
     if _varlen_serves(query, value, features):
         return _varlen(query, key, value, layout, features), None
+    if _products_serve(query, features):
+        output = attend_on_cpu(query, key, value, lengths=layout.lengths, scale=features.scale, window=features.window)
+        return output, None
     return _example_by_example(query, key, value, layout, features), None
 
 
@@ -143,7 +147,7 @@ def _one_sdpa(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, featu
     length = query.shape[2]
     mask = None
     if features.window is not None and features.window < length:
-        if query.device.type == "cpu" or length > BLOCK:
+        if length > BLOCK:
             return _one_plain(query, key, value, features)
         mask = _visible(0, length, 0, features.window, device=query.device)
     return F.scaled_dot_product_attention(
@@ -226,6 +230,12 @@ def _varlen(
     return output[None]
 
 
+def _products_serve(query: torch.Tensor, features: Features) -> bool:
+    """Say whether `cpu_attention` is the fastest: bf16, which PyTorch's CPU kernel is slow in, and windows, which it lacks."""
+    plain = features.softcap is None and features.sinks is None and features.dropout == 0.0
+    return plain and query.device.type == "cpu" and (query.dtype == torch.bfloat16 or features.window is not None)
+
+
 def _varlen_serves(query: torch.Tensor, value: torch.Tensor, features: Features) -> bool:
     plain = features.softcap is None and features.sinks is None and features.dropout == 0.0
     width = query.shape[-1]
@@ -281,4 +291,6 @@ def describe(*, device: torch.device | str, dtype: torch.dtype, config: Any = No
         if reason is None:
             return "PyTorch's variable-length FlashAttention"
         return f"scaled-dot-product attention, example by example (variable-length FlashAttention: {reason})"
+    if device.type == "cpu" and dtype == torch.bfloat16:
+        return "blockwise matrix products on the CPU, example by example"
     return "scaled-dot-product attention, example by example"
