@@ -90,13 +90,12 @@ class _Attention(torch.autograd.Function):
             rows = _rows(query, key.shape[0], block)
             probabilities = _probabilities(rows, key[:, seen], block, scale, window)
             incoming = _rows(gradient.transpose(0, 1), key.shape[0], block)
-            slopes = torch.bmm(incoming, value[:, seen].transpose(1, 2)).float()
-            slopes.sub_(means[:, asked].reshape(key.shape[0], -1, 1)).mul_(probabilities).mul_(scale)
-            slopes = slopes.to(query.dtype)
+            slopes = torch.bmm(incoming, value[:, seen].transpose(1, 2))
+            slopes = (slopes - means[:, asked].reshape(key.shape[0], -1, 1)).mul_(probabilities).to(query.dtype)
             query_gradient[:, asked] = torch.bmm(slopes, key[:, seen]).view(query.shape[0], -1, query.shape[-1])
             key_gradient[:, seen] += torch.bmm(slopes.transpose(1, 2), rows)
             value_gradient[:, seen] += torch.bmm(probabilities.to(value.dtype).transpose(1, 2), incoming)
-        return query_gradient, key_gradient, value_gradient, None, None, None
+        return query_gradient.mul_(scale), key_gradient.mul_(scale), value_gradient, None, None, None
 
 
 def _blocks(lengths: tuple[int, ...], window: int | None) -> Iterator[_Block]:
@@ -118,7 +117,7 @@ def _probabilities(
 ) -> torch.Tensor:
     """Give the fp32 probabilities [K, G * N, S] of a block."""
     num_queries, num_keys = block.stop - block.start, block.stop - block.first
-    scores = torch.bmm(rows.float(), key.float().transpose(1, 2)).mul_(scale)
+    scores = torch.bmm(rows.float() * scale, key.float().transpose(1, 2))
     laid_out = scores.view(key.shape[0], -1, num_queries, num_keys)
     diagonal = laid_out[..., num_keys - num_queries :]  # every query sees all keys before its block
     diagonal += torch.full((num_queries, num_queries), float("-inf")).triu_(1)

@@ -199,7 +199,6 @@ def _loss_and_gradient(
         total += (loss * weight).sum()
         if gradient:
             factor = (weight * slope * job.gradient_scale)[:, None]
-            step = log_probability.exp_().mul_(factor)
-            step.scatter_(1, target, torch.expm1(-nll)[:, None] * factor)
-            logits[block] = step
+            torch.mul(log_probability.exp_(), factor, out=logits[block])
+            logits[block].scatter_(1, target, (torch.expm1(-nll)[:, None] * factor).to(logits.dtype))
     return total
