@@ -7,12 +7,13 @@ used for it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from instil.conversation import Conversation, Example
 from instil.data.messages import as_conversation
-from instil.encoding.shape_plan import ExamplePlan, Piece, Shape, ShapePlan, fill, make_plan, plan_allowed, shape_of
+from instil.encoding.shape_plan import ExamplePlan, Fixed, Shape, ShapePlan, fill, make_plan, plan_allowed, shape_of
 from instil.errors import InstilError
 
 if TYPE_CHECKING:
@@ -20,6 +21,15 @@ if TYPE_CHECKING:
 
 _BATCH = 512
 _PLANS = 4096
+
+
+@dataclass(slots=True)
+class _Filled:
+    """A conversation (or why it is none), its plan, and the texts of its plan's pieces: whole, and before a boundary."""
+
+    conversation: Conversation | InstilError
+    plan: ShapePlan | None = None
+    texts: Sequence[tuple[str, str]] = ()
 
 
 class BatchEncoder:
@@ -38,40 +48,41 @@ class BatchEncoder:
             yield from self._encode_batch(batch)
 
     def _encode_batch(self, batch: Sequence[Any]) -> Iterator[list[Example] | InstilError]:
-        planned: list[tuple[Conversation | InstilError, list[str], ShapePlan | None]] = []
+        filled: list[_Filled] = []
         first: dict[str, None] = {}
         later: dict[str, None] = {}
         for each in batch:
             try:
-                conversation: Conversation | InstilError = as_conversation(each)
+                conversation = as_conversation(each)
             except InstilError as error:
-                conversation = error
-            plan, contents = self._plan(conversation) if isinstance(conversation, Conversation) else (None, [])
-            if plan is not None:
-                for example in plan.examples:
-                    for item in example.layout:
-                        if isinstance(item, Piece):
-                            (first if item.first else later)[fill(item.parts, contents)] = None
-                            if item.boundary:
-                                (first if item.first else later)[fill(item.boundary, contents)] = None
-            planned.append((conversation, contents, plan))
+                filled.append(_Filled(error))
+                continue
+            plan, contents = self._plan(conversation)
+            texts: list[tuple[str, str]] = []
+            for piece in () if plan is None else plan.pieces:
+                text = fill(piece.parts, contents)
+                head = fill(piece.boundary, contents) if piece.boundary else ""
+                texts.append((text, head))
+                wanted = first if piece.first else later
+                wanted[text] = None
+                if head:
+                    wanted[head] = None
+            filled.append(_Filled(conversation, plan, texts))
         tokens = self._chat.tokens
         tokens.forget()
         tokens.remember([text for text in first if not tokens.knows(text, first=True)], first=True)
         tokens.remember([text for text in later if not tokens.knows(text, first=False)], first=False)
-        for conversation, contents, plan in planned:
-            yield self._encoded(conversation, contents, plan)
+        for item in filled:
+            yield self._encoded(item)
 
-    def _encoded(
-        self, conversation: Conversation | InstilError, contents: Sequence[str], plan: ShapePlan | None
-    ) -> list[Example] | InstilError:
-        if isinstance(conversation, InstilError):
-            return conversation
-        examples = None if plan is None else self._filled(conversation, contents, plan)
+    def _encoded(self, item: _Filled) -> list[Example] | InstilError:
+        if isinstance(item.conversation, InstilError):
+            return item.conversation
+        examples = None if item.plan is None else self._examples(item.conversation, item.plan, item.texts)
         if examples is not None:
             return examples
         try:
-            return self._chat.encode(conversation)
+            return self._chat.encode(item.conversation)
         except InstilError as error:
             return error
 
@@ -92,52 +103,52 @@ class BatchEncoder:
         if plan is None or not plan.holds_for(contents):
             return None, []
         has_token = self._chat.tokens.has_added_token
-        if any(has_token(contents[message]) for message in plan.messages):
+        if any(map(has_token, [contents[message] for message in plan.messages])):
             return None, []
         if self._chat.takes_reasoning and any("</" in content for content in contents):
             return None, []
         return plan, contents
 
-    def _filled(self, conversation: Conversation, contents: Sequence[str], plan: ShapePlan) -> list[Example] | None:
+    def _examples(
+        self, conversation: Conversation, plan: ShapePlan, texts: Sequence[tuple[str, str]]
+    ) -> list[Example] | None:
         """Put the examples together; None where a token would straddle a boundary, or the example is too long."""
-        examples = []
+        examples, given = [], iter(texts)
         for example in plan.examples:
-            made = self._example(conversation, contents, example)
+            made = self._example(conversation, example, given)
             if made is None:
                 return None
             examples.append(made)
         report = self._chat.report
         report.conversations += 1
         report.examples += len(examples)
-        report.example_tokens += sum(len(example.token_ids) for example in examples)
+        report.example_tokens += sum([len(example.token_ids) for example in examples])
         report.rendering_tokens += len(examples[-1].token_ids)
         report.history_rewritten += len(examples) > 1
         report.trailing_turns += conversation.messages[-1].role != "assistant"
         return examples
 
-    def _example(self, conversation: Conversation, contents: Sequence[str], plan: ExamplePlan) -> Example | None:
+    def _example(
+        self, conversation: Conversation, plan: ExamplePlan, texts: Iterator[tuple[str, str]]
+    ) -> Example | None:
         tokens, limit = self._chat.tokens, self._chat.settings.max_tokens
         ids: list[int] = []
         weights: list[float] = []
-        turns = iter(plan.turns)
-        turn = next(turns)
-        for number, item in enumerate(plan.layout):
-            trained = turn.start <= number < turn.stop
-            if isinstance(item, int):
-                ids.append(item)
-                weights.append(1.0 if trained else 0.0)
+        for item in plan.layout:
+            if item.__class__ is Fixed:
+                made, before = item.ids, 0
             else:
-                made = tokens.piece(fill(item.parts, contents), first=item.first)
-                before = 0
-                if item.boundary:
-                    head = tokens.piece(fill(item.boundary, contents), first=item.first)
-                    before = len(head)
-                    if made[:before] != head or len(made) == before:
-                        return None
-                ids += made
-                weights += [0.0] * before + [1.0 if trained else 0.0] * (len(made) - before)
-            if number + 1 == turn.stop:
-                turn = next(turns, turn)
+                text, text_head = next(texts)
+                made = tokens.piece(text, first=item.first)  # type: ignore[union-attr]
+                head = tokens.piece(text_head, first=item.first) if text_head else item.head  # type: ignore[union-attr]
+                before = len(head) if head else 0
+                if head and (len(made) == before or made[:before] != head):
+                    return None
+            ids += made
+            if item.trained:
+                weights += [0.0] * before + [1.0] * (len(made) - before)
+            else:
+                weights += [0.0] * len(made)
         if weights[0] or (limit is not None and len(ids) > limit):
             return None
-        return Example(ids, weights, place=conversation.place, turns=tuple(turn.index for turn in plan.turns))
+        return Example(ids, weights, place=conversation.place, turns=plan.turns)

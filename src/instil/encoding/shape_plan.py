@@ -29,33 +29,38 @@ _MARKS = "q{0} \"\\<&'>\né Zz {0}"  # whatever an undetected filter would chang
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    """What lies between two added tokens: its parts, whether it begins the text, and how the prompt of a turn ends in it."""
+class Fixed:
+    """Ids that are the same in every conversation of the shape, and whether they are trained."""
 
-    parts: tuple[Part, ...]
-    first: bool
-    boundary: tuple[Part, ...] | None = None
-
-    def text(self, contents: Sequence[str]) -> str:
-        """Fill in the contents."""
-        return fill(self.parts, contents)
+    ids: list[int]
+    trained: bool
 
 
 @dataclass(frozen=True, slots=True)
-class TurnPlan:
-    """Where one turn's completion lies among its example's pieces: it begins in piece `start` and ends before token `stop` of the layout."""
+class Piece:
+    """What lies between two added tokens and holds a content.
 
-    index: int
-    start: int
-    stop: int
+    Attributes:
+        parts: Literals and contents.
+        first: Whether it begins the text.
+        trained: Whether it is trained; with a boundary, only what is behind that.
+        head: Ids of the part before the boundary, where that is the same in every conversation.
+        boundary: The part before the boundary, where it holds a content itself.
+    """
+
+    parts: tuple[Part, ...]
+    first: bool
+    trained: bool
+    head: list[int] | None = None
+    boundary: tuple[Part, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ExamplePlan:
-    """One example: added tokens (ids) and pieces in turn, and the turns trained in it."""
+    """One example: what it is put together of, and the turns trained in it."""
 
-    layout: tuple[int | Piece, ...]
-    turns: tuple[TurnPlan, ...]
+    layout: tuple[Fixed | Piece, ...]
+    turns: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +70,13 @@ class ShapePlan:
     Attributes:
         examples: The examples.
         asked: What the template asks about the contents; the plan holds for those with the same answers.
+        pieces: The examples' pieces, in order.
         messages: Indices of the messages that the examples print.
     """
 
     examples: tuple[ExamplePlan, ...]
     asked: tuple[Asked, ...]
+    pieces: tuple[Piece, ...]
     messages: frozenset[int]
 
     def holds_for(self, contents: Sequence[str]) -> bool:
@@ -135,15 +142,9 @@ def make_plan(chat: ChatTokenizer, shape: Shape) -> ShapePlan | None:
     examples = _example_plans(chat, texts, marked)
     if examples is None:
         return None
-    printed = frozenset(
-        part
-        for example in examples
-        for item in example.layout
-        if isinstance(item, Piece)
-        for part in item.parts
-        if isinstance(part, int)
-    )
-    return ShapePlan(tuple(examples), tuple(log.asked), printed)
+    pieces = tuple(item for example in examples for item in example.layout if isinstance(item, Piece))
+    printed = frozenset(part for piece in pieces for part in piece.parts if isinstance(part, int))
+    return ShapePlan(tuple(examples), tuple(log.asked), pieces, printed)
 
 
 def _same_text(
@@ -185,40 +186,55 @@ def _example_plan(
 ) -> ExamplePlan | None:
     from instil.encoding.stretch import laid
 
-    whole = laid(root.prompt, root.completion)
-    starts = {len(turn.prompt.text): turn for turn in inside}
-    stops = {len(turn.prompt.text) + len(turn.completion.text): turn for turn in inside}
-    layout: list[int | Piece] = []
-    begun: dict[int, int] = {}
-    plans: list[TurnPlan] = []
-    position = 0
-    for text, number in chat.tokens.pieces(whole.text):
+    tokens, whole = chat.tokens, laid(root.prompt, root.completion)
+    starts = {len(turn.prompt.text) for turn in inside}
+    stops = {len(turn.prompt.text) + len(turn.completion.text) for turn in inside}
+    layout: list[Fixed | Piece] = []
+    position, trained = 0, False
+    for text, number in tokens.pieces(whole.text):
         end = position + len(text)
-        if number is None:
-            parts = parts_of(_between(whole, position, end), marked)
-            within = [at for at in starts if position <= at < end]
-            if parts is None or len(within) > 1 or _may_grow(chat, parts):
-                return None
-            boundary = None
-            for at in within:
-                boundary = parts_of(_between(whole, position, at), marked)
-                begun[starts[at].index] = len(layout)
-                if boundary is None:
-                    return None
-            layout.append(Piece(parts, position == 0, boundary))
+        within = [at for at in starts if position <= at < end]
+        if len(within) > 1 or (number is not None and within not in ([], [position])):
+            return None
+        if number is not None:
+            trained = trained or bool(within)
+            _add_fixed(layout, [number], trained)
         else:
-            for at in [at for at in starts if position <= at < end]:
-                if at != position:
+            parts = parts_of(_between(whole, position, end), marked)
+            if parts is None or _may_grow(chat, parts):
+                return None
+            boundary = parts_of(_between(whole, position, within[0]), marked) if within else ()
+            if boundary is None or (within and trained):
+                return None
+            constant = not any(isinstance(part, int) for part in boundary)
+            head = list(tokens.piece(fill(boundary, ()), first=position == 0)) if constant and boundary else None
+            now = trained or bool(within)
+            if any(isinstance(part, int) for part in parts):
+                layout.append(Piece(parts, position == 0, now, head, None if constant else boundary))
+            else:
+                ids = list(tokens.piece(fill(parts, ()), first=position == 0))
+                before = len(head or [])
+                if ids[:before] != (head or []):
                     return None
-                begun[starts[at].index] = len(layout)
-            layout.append(number)
+                _add_fixed(layout, ids[:before], False)
+                _add_fixed(layout, ids[before:], now)
+            trained = now
         position = end
         if position in stops:
-            turn = stops[position]
-            if number is None or turn.index not in begun:
+            if number is None or not trained:
                 return None
-            plans.append(TurnPlan(turn.index, begun[turn.index], len(layout)))
-    return ExamplePlan(tuple(layout), tuple(plans)) if len(plans) == len(inside) else None
+            trained = False
+        elif any(position - len(text) < stop < position for stop in stops):
+            return None
+    return ExamplePlan(tuple(layout), tuple(turn.index for turn in inside))
+
+
+def _add_fixed(layout: list[Fixed | Piece], ids: list[int], trained: bool) -> None:
+    last = layout[-1] if layout else None
+    if isinstance(last, Fixed) and last.trained == trained:
+        layout[-1] = Fixed([*last.ids, *ids], trained)
+    elif ids:
+        layout.append(Fixed(ids, trained))
 
 
 def _may_grow(chat: ChatTokenizer, parts: Sequence[Part]) -> bool:

@@ -62,6 +62,8 @@ class Tokens:
         self._splitter = re.compile("(" + trie_pattern(self._id_of) + ")") if self._id_of else None
         starts = sorted({text[0] for text in self._id_of if not text[0].isspace()})
         spaces = [text for text in self._id_of if text[0].isspace()]
+        self._longest = max(map(len, self._id_of), default=0)
+        self._beginnings = {text[:length] for text in self._id_of if text.strip() for length in range(1, len(text))}
         self._space = re.compile(trie_pattern(spaces)) if spaces else None
         self._may = re.compile("[" + re.escape("".join(starts)) + "]") if starts else None
         self._first: dict[str, list[int]] = {}
@@ -164,16 +166,16 @@ class Tokens:
         return [(part, self._id_of[part] if number % 2 else None) for number, part in enumerate(parts) if part]
 
     def has_added_token(self, text: str) -> bool:
-        """Tell whether an added token, or a part of one that another text could complete, may stand in a text."""
-        if self._may is not None and self._may.search(text) is not None:
+        """Tell whether an added token stands in a text, or begins at its end so that another text could complete it."""
+        if self._space is not None and self._space.search(text) is not None:
             return True
-        return self._space is not None and self._space.search(text) is not None
+        if self._may is None or self._may.search(text) is None:
+            return False
+        return (self._splitter is not None and self._splitter.search(text) is not None) or self.begins_in(text)
 
     def begins_in(self, text: str) -> bool:
         """Tell whether an added token may begin at the end of a text and go on behind it."""
-        return any(
-            text.endswith(token[:length]) for token in self._id_of if token.strip() for length in range(1, len(token))
-        )
+        return any(text[-length:] in self._beginnings for length in range(1, min(self._longest, len(text) + 1)))
 
     def forget(self) -> None:
         """Drop remembered pieces where they have become many."""
