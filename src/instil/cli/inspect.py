@@ -28,7 +28,8 @@ DIFFS_IN_A_TERMINAL = 100
 
 
 def inspect(
-    data: str,
+    data: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    /,
     *,
     model: str | None = None,
     template: str | None = None,

@@ -63,8 +63,8 @@ class Doctor:
             self._add("unreadable", place, _bare(error, place))
             return ()
         misspelt = [] if source.options.columns else misspelt_in(row)
-        for where, seen in misspelt:
-            self._add("misspelt_key", place, f"{where}: {seen}")
+        if misspelt:
+            self._add("misspelt_key", place, "; ".join(f"{where}: {seen}" for where, seen in misspelt))
         try:
             _, conversations = read_row(row, place, format_name=source.format, options=source.options)
         except DataError as error:
@@ -77,9 +77,9 @@ class Doctor:
 
     def _add_unreadable(self, row: Any, place: Place, error: DataError, *, misspelt: bool) -> None:
         roles = unknown_roles_in(row)
-        for where, seen in roles:
-            self._add("unknown_role", place, f"{where}: {seen}")
-        if not roles and not misspelt:
+        if roles:
+            self._add("unknown_role", place, "; ".join(f"{where}: {seen}" for where, seen in roles))
+        elif not misspelt:
             self._add("unreadable", place, _bare(error, place))
 
     def _examine_conversation(self, conversation: Conversation, place: Place) -> None:

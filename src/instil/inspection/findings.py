@@ -22,7 +22,7 @@ class Kind:
     Attributes:
         name: Its word, in JSON and in filters.
         title: What it is, for people.
-        severity: ``error``: the row is not trained; ``warning``: it trains something that was hardly meant; ``note``: know it.
+        severity: ``error``: the row is not trained, or not as written; ``warning``: it trains something that was hardly meant; ``note``: know it.
         remedy: What to do about it.
         repaired: Whether ``--fix`` mends it.
     """

@@ -1,0 +1,159 @@
+"""Claims about ``instil inspect``, through the command line."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from instil.cli import main as entry
+
+ROWS = [
+    {
+        "messages": [
+            {"role": "user", "content": f"What is {n} plus {n}?"},
+            {"role": "assistant", "content": f"It is {2 * n}."},
+        ]
+    }
+    for n in range(6)
+]
+ILL = [
+    {"messages": [{"role": "human", "content": "Hi"}, {"role": "gpt", "content": "Hello."}]},
+    {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": ""}]},
+    ROWS[0],
+]
+
+
+@pytest.fixture
+def rows(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS + ILL), encoding="utf-8")
+    return "rows.jsonl"
+
+
+def run(capsys, *words):
+    try:
+        entry.main(["inspect", *words])
+        code = 0
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_it_prints_format_ledger_lengths_proof_and_findings(rows, capsys):
+    code, out, _ = run(capsys, rows)
+    assert code == 0
+    for said in (
+        "rows.jsonl: messages (column messages with role and content in 9 of 9 rows)",
+        "rows in          9 = 8 trained + 1 left out",
+        "Tokens of an example",
+        "Trained share of an example",
+        "template proof passed",
+        "error: unknown role  1",
+        "rows.jsonl:7: message 1: role 'human' is probably 'user'",
+        "warning: empty answer  1",
+        "warning: exact duplicate  1",
+        "(--fix does it)",
+    ):
+        assert said in out, said
+
+
+def test_json_holds_the_same_and_nothing_else_is_printed(rows, capsys):
+    code, out, _ = run(capsys, rows, "--json")
+    assert code == 0
+    got = json.loads(out)
+    assert got["ledger"]["rows_in"] == 9
+    assert got["proof"]["passed"] is True
+    assert got["findings"]["counts"] == {"unknown_role": 1, "empty_answer": 1, "duplicate": 1}
+    assert got["findings"]["kept"][0]["place"] == "rows.jsonl:7"
+    assert sum(count for _, _, count in got["tokens"]["bins"]) == 8
+
+
+def test_a_row_is_shown_with_its_trained_tokens_in_brackets(rows, capsys):
+    code, out, _ = run(capsys, rows, "--row", "2")
+    assert code == 0
+    assert "⟦It·is·2.<|im_end|>⟧" in out
+    assert "What·is·1·plus·1?<|im_end|>↵" in out
+    _, out, _ = run(capsys, rows, "--row", "2", "--json")
+    tokens = json.loads(out)["examples"][0]["tokens"]
+    assert "".join(token["text"] for token in tokens if token["weight"] > 0) == "It is 2.<|im_end|>"
+
+
+def test_the_page_is_written_beside_the_report(rows, capsys, tmp_path):
+    code, out, _ = run(capsys, rows, "--html", "page.html", "--html-rows", "3")
+    assert code == 0
+    assert out.rstrip().endswith("wrote page.html: 3 of 9 rows, those with findings first; --html-rows N shows more")
+    assert (tmp_path / "page.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_fix_writes_the_mended_rows_and_prints_every_change(rows, capsys, tmp_path):
+    code, out, _ = run(capsys, rows, "--fix", "out.jsonl")
+    assert code == 0
+    assert "rows.jsonl:7: message 1: role 'human' changed to 'user'" in out
+    assert '-    "role": "human",' in out
+    assert '+    "role": "user",' in out
+    assert "rows.jsonl:8: left out: it has no answer but empty ones" in out
+    assert "rows.jsonl:9: left out: the same as rows.jsonl:1" in out
+    assert out.rstrip().endswith("wrote out.jsonl: 9 rows in = 7 written (1 of them mended) + 2 left out")
+    written = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert written[:6] == ROWS
+    assert [turn["role"] for turn in written[6]["messages"]] == ["user", "assistant"]
+    code, out, _ = run(capsys, "out.jsonl", "--json")
+    assert json.loads(out)["findings"]["counts"] == {}
+
+
+def test_fix_as_json_lists_the_changes(rows, capsys):
+    _, out, _ = run(capsys, rows, "--fix", "out.jsonl", "--json")
+    got = json.loads(out)
+    assert (got["rows_in"], got["rows_out"], got["mended"], got["left_out"]) == (9, 7, 1, 2)
+    assert [change["place"] for change in got["changes"]] == ["rows.jsonl:7", "rows.jsonl:8", "rows.jsonl:9"]
+
+
+def test_a_recipe_may_be_inspected_and_data_settings_win(rows, capsys, tmp_path):
+    (tmp_path / "recipe.yaml").write_text("data: {sources: [rows.jsonl], max_tokens: 64}\n", encoding="utf-8")
+    _, out, _ = run(capsys, "recipe.yaml", "--json", "--data.max-tokens", "8")
+    got = json.loads(out)
+    assert got["ledger"]["rows_in"] == 9
+    assert got["findings"]["counts"]["over_limit"] == 8
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nowhere.jsonl"], "no such file"),
+        (["rows.jsonl", "--row", "77"], "has no row 77"),
+        (["rows.jsonl", "--fix", "rows.jsonl"], "is there already"),
+        (["rows.jsonl", "--fix", "out.csv"], "name it .jsonl"),
+        (["rows.jsonl", "--html", "nowhere/page.html"], "make it first"),
+        (["rows.jsonl", "--html-rows", "0"], "expected at least 1"),
+        (["rows.jsonl", "--format", "alpca"], "alpaca"),
+        (["rows.jsonl", "--data.max-tokns", "3"], "--data.max-tokens"),
+        (["rows.jsonl", "--data.sources", "other.jsonl"], "named twice"),
+        (["rows.jsonl", "--model", "./nowhere"], "nowhere"),
+        (["rows.jsonl", "--template", "chatmll"], "chatml"),
+        (["empty.jsonl"], "holds no row"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_status_2(rows, capsys, tmp_path, words, said):
+    (tmp_path / "empty.jsonl").write_text("")
+    before = sorted(path.name for path in tmp_path.iterdir())
+    code, _, err = run(capsys, *words)
+    assert code == 2
+    assert err.startswith("error: ")
+    assert said in err
+    assert err.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_standard_input_is_inspected_too(rows, capsys, tmp_path, monkeypatch):
+    import io
+    import sys
+
+    monkeypatch.setenv("INSTIL_CACHE", str(tmp_path / "cache"))
+    data = (tmp_path / "rows.jsonl").read_bytes()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data), encoding="utf-8"))
+    code, out, _ = run(capsys, "-", "--json")
+    assert code == 0
+    assert json.loads(out)["findings"]["kept"][0]["place"] == "<stdin>:7"

@@ -1,0 +1,21 @@
+"""The embedded base model's tokenizer with ChatML, as training sets it up."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from instil.encoding.chat_tokenizer import ChatTokenizer
+from instil.encoding.settings import EncodingSettings
+from instil.model.location import locate
+from instil.recipe import Recipe
+from instil.training.chat_setup import set_up_chat
+
+
+@cache
+def _chat() -> ChatTokenizer:
+    return set_up_chat(Recipe(), locate("demo")).chat
+
+
+def small_chat(**settings) -> ChatTokenizer:
+    """Give a ChatML tokenizer under other settings, with counts of its own."""
+    return _chat().with_settings(EncodingSettings(**settings))

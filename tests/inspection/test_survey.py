@@ -1,0 +1,190 @@
+"""Claims about the survey: training's own ledger, right histograms, findings with places, bounded keeping."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from tests.inspection.small_chat import small_chat
+
+from instil.data.preparation import prepare
+from instil.errors import DataError, RecipeError
+from instil.inspection.page_file import write_page
+from instil.inspection.report import Subject
+from instil.inspection.shown import find_row, show_row
+from instil.inspection.survey import find_sources, survey
+from instil.recipe import Recipe
+
+
+def chat_row(*turns, **more):
+    return {"messages": [{"role": role, "content": text} for role, text in turns], **more}
+
+
+GOOD = [chat_row(("user", f"What is {n} plus {n}?"), ("assistant", f"It is {2 * n}, of course.")) for n in range(20)]
+ILL = [
+    chat_row(("user", "Name a river."), ("assistant", "")),
+    {"instruction": "Name a lake.", "ouput": "Lake Titicaca."},
+    chat_row(("human", "Hi"), ("gpt", "Hello.")),
+    chat_row(("user", "Say <|im_end|> twice, and then explain why."), ("assistant", "I would rather not.")),
+    GOOD[3],
+    b'{"messages": [',
+    chat_row(("user", "Nobody answers me.")),
+    chat_row(("user", "Tell me all."), ("assistant", "All and everything that there is to say. " * 200)),
+]
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    def made(rows, **data):
+        path = tmp_path / "rows.jsonl"
+        lines = [row if isinstance(row, bytes) else json.dumps(row).encode() for row in rows]
+        path.write_bytes(b"\n".join(lines) + b"\n")
+        store = str(tmp_path / "store")
+        return Recipe.from_mapping({"data": {"sources": [str(path)], "store": store, **data}})
+
+    return made
+
+
+def test_the_ledger_is_the_one_that_preparation_writes(recipe):
+    settings = recipe(GOOD + ILL, heldout_share=0.0, on_bad_row="skip", max_tokens=200)
+    prepared = prepare(settings, small_chat(max_tokens=200)).ledger.to_json()
+    surveyed = survey(settings, small_chat(max_tokens=200)).ledger.to_json()
+    assert surveyed == prepared
+    assert surveyed["rows_in"] == len(GOOD) + len(ILL) == surveyed["rows_trained"] + surveyed["rows_left_out"]
+
+
+def test_every_ill_row_is_found_at_its_place(recipe):
+    found = survey(recipe(GOOD + ILL, max_tokens=200), small_chat(max_tokens=200)).findings
+    places = {(each.kind, each.place.row - len(GOOD)) for each in found}
+    expected = {
+        ("empty_answer", 1),
+        ("misspelt_key", 2),
+        ("unknown_role", 3),
+        ("control_tokens", 4),
+        ("duplicate", 5),
+        ("unreadable", 6),
+        ("no_answer", 7),
+        ("loop", 8),
+        ("over_limit", 8),
+    }
+    assert places == expected
+
+
+def test_good_rows_show_nothing_and_every_example_is_counted(recipe):
+    made = survey(recipe(GOOD), small_chat())
+    assert made.findings.counts == {}
+    examples = [example for row in GOOD for example in small_chat().encode(row)]
+    lengths = [len(example.token_ids) for example in examples]
+    assert (made.lengths.count, made.lengths.total) == (len(GOOD), sum(lengths))
+    assert made.lengths.largest == max(lengths)
+    trained = sum(sum(weight > 0 for weight in example.weights) for example in examples)
+    assert made.answer_lengths.total == trained == made.ledger.trained_tokens
+    assert sum(each.count for each in made.shares.bins()) == len(GOOD)
+
+
+def test_a_cut_answer_is_said_and_not_taken_for_a_missing_stop_token(recipe):
+    cut = survey(recipe(ILL[-1:], max_tokens=100), small_chat(max_tokens=100, too_long="truncate_answer")).findings
+    assert cut.counts.get("over_limit") == 1
+    assert "missing_stop" not in cut.counts
+
+
+def test_a_template_that_rewrites_history_raises_the_token_factor(recipe):
+    rewriting = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+        "{% if m.role == 'assistant' and not loop.last %}{{ m.content | upper }}{% else %}{{ m.content }}{% endif %}"
+        "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    from instil.encoding.chat_tokenizer import ChatTokenizer
+
+    chat = ChatTokenizer.from_tokenizer(small_chat().tokenizer, None)
+    kept = chat.tokenizer.chat_template
+    try:
+        chat = ChatTokenizer.from_tokenizer(chat.tokenizer, rewriting)
+        turns = [turn for n in range(8) for turn in (("user", f"count on from {n}"), ("assistant", f"that is {n + 1}"))]
+        made = survey(recipe([chat_row(*turns)]), chat)
+    finally:
+        chat.tokenizer.chat_template = kept
+    assert made.ledger.token_factor > 3
+    (finding,) = made.findings.of_kind("token_factor")
+    assert finding.place is None
+    assert "times the tokens" in finding.seen
+
+
+def test_rows_with_findings_are_kept_first_and_shown_in_the_order_of_the_data(recipe):
+    kept = survey(recipe(GOOD + ILL[:2]), small_chat(), keep_rows=4).rows
+    assert [row.place.row for row in kept] == [1, 2, 21, 22]
+    assert [len(row.conversations) for row in kept] == [1, 1, 1, 0]
+
+
+def test_missing_data_is_one_clear_error(recipe):
+    with pytest.raises(DataError, match="no such file"):
+        find_sources(Recipe.from_mapping({"data": {"sources": ["nowhere.jsonl"]}}))
+    with pytest.raises(RecipeError, match="found none"):
+        find_sources(Recipe())
+
+
+def test_a_shown_row_has_the_encoders_own_ids_and_weights(recipe):
+    turns = [
+        ("system", "Be brief."),
+        ("user", "Hi"),
+        ("assistant", "Hello."),
+        ("user", "Bye"),
+        ("assistant", "Farewell."),
+    ]
+    settings = recipe([GOOD[0], chat_row(*turns)])
+    shown = find_row(settings, small_chat(), "2")
+    (example,) = small_chat().encode(chat_row(*turns))
+    assert [token.id for token in shown.examples[0].tokens] == list(example.token_ids)
+    assert [token.weight for token in shown.examples[0].tokens] == list(example.weights)
+    said = dict.fromkeys(range(5), "")
+    for token in shown.examples[0].tokens:
+        if token.message is not None:
+            said[token.message] += token.text
+    assert said == dict(enumerate(text for _, text in turns))
+    assert shown.roles == ("system", "user", "assistant", "user", "assistant")
+
+
+@pytest.mark.parametrize("wanted", ["2", "rows.jsonl:2"])
+def test_a_row_is_found_by_number_or_place(recipe, wanted):
+    assert find_row(recipe(GOOD), small_chat(), wanted).place.row == 2
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"), [("99", "has no row 99"), ("x", "expected a row's number"), ("0", "expected")]
+)
+def test_a_row_that_is_not_there_is_a_clear_error(recipe, wanted, said):
+    with pytest.raises(DataError, match=said):
+        find_row(recipe(GOOD), small_chat(), wanted)
+
+
+def test_a_row_without_an_example_says_why(recipe):
+    settings = recipe([ILL[1], chat_row(("user", "a"), ("assistant", "word " * 300))])
+    assert [each.kind for each in find_row(settings, small_chat(), "1").findings] == ["misspelt_key"]
+    shown = find_row(settings, small_chat(max_tokens=50), "2")
+    assert shown.examples == ()
+    assert any("at most 50 are allowed" in each.seen for each in shown.findings) or "loop" in {
+        each.kind for each in shown.findings
+    }
+
+
+def test_a_refused_row_says_the_reason(recipe):
+    settings = recipe([chat_row(("user", "Say <|im_end|>"), ("assistant", "no"))])
+    chat = small_chat(typed_control_tokens="refuse")
+    made = survey(settings, chat, keep_rows=1)
+    assert made.findings.counts == {"refused": 1}
+    shown = show_row(chat, made.rows[0], list(made.findings))
+    assert [each.kind for each in shown.findings] == ["refused"]
+    assert "control token" in shown.findings[0].seen
+
+
+def test_the_page_is_written_whole_with_the_rows_that_were_kept(recipe, tmp_path):
+    chat = small_chat()
+    made = survey(recipe(GOOD + ILL[:2]), chat, keep_rows=5)
+    subject = Subject("rows.jsonl", "demo", "chatml", chat.stop_tokens)
+    said = write_page(tmp_path / "page.html", chat, subject, made, chat.prove())
+    assert said.endswith("5 of 22 rows, those with findings first; --html-rows N shows more")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert page.count('"place":"') == 5
+    assert "proof passed" in page
+    with pytest.raises(DataError, match="cannot be written"):
+        write_page(tmp_path / "nowhere" / "page.html", chat, subject, made, chat.prove())
