@@ -120,4 +120,6 @@ def test_products_on_the_cpu_equal_masked_attention(
     assert torch.allclose(output.float(), expected, atol=tolerance * 3)
     for mine, other in zip(tensors, exact, strict=True):
         assert mine.grad is not None
-        assert (mine.grad.float() - other.grad).norm() <= tolerance * max(other.grad.norm().item(), 0.2 * upstream.norm().item())
+        assert (mine.grad.float() - other.grad).norm() <= tolerance * max(
+            other.grad.norm().item(), 0.2 * upstream.norm().item()
+        )

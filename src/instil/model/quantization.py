@@ -5,7 +5,10 @@ Questionable on purpose: bitsandbytes is told not to fetch kernels from the netw
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import logging
+import sys
 from typing import Any, Literal
 
 import torch
@@ -29,6 +32,7 @@ def quantization_config(quantize: Quantize, compute_dtype: torch.dtype) -> Any:
         return None
     if importlib.util.find_spec("bitsandbytes") is None:
         raise MissingPackageError("bitsandbytes", needed_for=f"model.quantize: {quantize}", extra="qlora")
+    _import_without_network()
     from transformers import BitsAndBytesConfig
 
     if quantize == "8bit":
@@ -39,3 +43,22 @@ def quantization_config(quantize: Quantize, compute_dtype: torch.dtype) -> Any:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=compute_dtype,
     )
+
+
+def _import_without_network() -> None:
+    """Import bitsandbytes so that it cannot fetch a CPU kernel from the Hub: the package it does that with is hidden meanwhile."""
+    if "bitsandbytes" in sys.modules:
+        return
+    missing = object()
+    kernels = sys.modules.get("kernels", missing)
+    sys.modules["kernels"] = None  # type: ignore[assignment]  # importing it raises ImportError
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # it advises to install that package
+    try:
+        importlib.import_module("bitsandbytes")
+    finally:
+        logging.disable(disabled)
+        if kernels is missing:
+            del sys.modules["kernels"]
+        else:
+            sys.modules["kernels"] = kernels  # type: ignore[assignment]

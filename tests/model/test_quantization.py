@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.model.test_adapters import examples_with_new_tokens
+from tests.model.test_architectures import loss_of
+from tests.model.test_new_tokens import base_tokenizer, give_chat_tokens
+from tests.model.tiny import tiny_model
+
+from instil.errors import ModelError
+from instil.model.adapters import is_quantized, merge_in_place, open_adapter, prepare_adapters, save_adapter
+from instil.model.loading import load_model
+from instil.model.loss import TokenLoss
+from instil.model.probe import probe
+from instil.recipe import AdapterSettings, ModelSettings
+
+pytestmark = [
+    pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed"),
+    pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning", "ignore::DeprecationWarning"),
+]
+LORA = AdapterSettings(kind="lora", rank=4, alpha=8)
+
+
+def quantised(tmp_path: Path, kind: Any, precision: Any = "fp32") -> Any:
+    model = tiny_model("llama", hidden_size=64, intermediate_size=128, head_dim=16)
+    model.save_pretrained(str(tmp_path / "base"))
+    settings = ModelSettings(name=str(tmp_path / "base"), quantize=kind)
+    return load_model(settings, precision=precision, frozen=True)
+
+
+@pytest.mark.parametrize("kind", ["4bit", "8bit"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_adapters_train_on_a_quantised_base(kind: str, precision: str, tmp_path: Path) -> None:
+    model = quantised(tmp_path, kind, precision)
+    assert is_quantized(model)
+    rows = give_chat_tokens(model, base_tokenizer())
+    model = prepare_adapters(model, LORA, trained_ids=rows.trained_ids)
+    assert not probe(model).one_by_one
+    trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    before = {name: value.detach().clone() for name, value in trained.items()}
+    module, losses = TokenLoss(model), []
+    optimizer = torch.optim.AdamW(trained.values(), lr=0.01)
+    for _ in range(20):
+        loss = loss_of(module, examples_with_new_tokens())
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    assert losses[-1] < 0.8 * losses[0]
+    assert all(not torch.equal(value, before[name]) for name, value in trained.items())
+
+
+def test_a_quantised_base_is_never_merged_into(tmp_path: Path) -> None:
+    model = prepare_adapters(quantised(tmp_path, "4bit"), LORA)
+    with pytest.raises(ModelError, match="never merged"):
+        merge_in_place(model)
+    save_adapter(model, tmp_path / "adapter", base=str(tmp_path / "base"))
+    whole = load_model(ModelSettings(name=str(tmp_path / "base")), precision="fp32")
+    merged = merge_in_place(open_adapter(whole, tmp_path / "adapter", trains=False))
+    assert merged.lm_head.weight.dtype == torch.float32
+
+
+def test_full_fine_tuning_of_quantised_weights_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"set adapter\.kind: lora"):
+        prepare_adapters(quantised(tmp_path, "4bit"), AdapterSettings())
+
+
+@pytest.mark.slow
+def test_importing_bitsandbytes_reaches_for_no_network() -> None:
+    code = (
+        "import socket, sys, types\n"
+        "def refuse(*a, **k): raise SystemExit('network asked for')\n"
+        "socket.socket.connect = refuse; socket.getaddrinfo = refuse\n"
+        "fake = types.ModuleType('kernels'); fake.get_kernel = refuse; sys.modules['kernels'] = fake\n"
+        "import torch\n"
+        "from instil.model.quantization import quantization_config\n"
+        "quantization_config('4bit', torch.float32)\n"
+        "assert sys.modules['kernels'] is fake and 'bitsandbytes' in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
