@@ -8,10 +8,14 @@ from hypothesis import strategies as st
 from tests.conformance.cases import CALLING, REASONING, TALKS, TOOL
 from tests.conformance.test_peers_rows import FAMILIES, chat_of
 from tests.conformance.test_properties import TEXTS, chats, conversations
+from tests.conformance.tokenizers_made import make_tokenizer
 
+from instil.data.messages import as_conversation
 from instil.encoding.batch import BatchEncoder
 from instil.encoding.chat_tokenizer import ChatTokenizer
-from instil.encoding.shape_plan import make_plan
+from instil.encoding.encoder import encode_conversation
+from instil.encoding.long_plan import make_long_plan
+from instil.encoding.shape_plan import make_plan, make_plan_with_texts
 from instil.errors import InstilError
 
 PLANNED = ("chatml", "llama-3", "phi-3", "zephyr", "mistral", "next header is the stop token")
@@ -21,7 +25,7 @@ def one_by_one(chat: ChatTokenizer, given: list[Any]) -> list[Any]:
     out: list[Any] = []
     for each in given:
         try:
-            out.append(chat.encode(each))
+            out.append(encode_conversation(chat, as_conversation(each), train_on="assistant"))
         except InstilError as error:
             out.append(str(error))
     return out
@@ -64,3 +68,31 @@ def test_counts_are_the_same_either_way() -> None:
     one_by_one(slow, given)
     in_batches(fast, given)
     assert slow.report == fast.report
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_long_chats_give_what_the_slow_way_gives(family: str) -> None:
+    chat = chat_of(family)
+    talk = [
+        {"role": role, "content": f"{role} says {number}" + " and more" * (number % 3)}
+        for number in range(10)
+        for role in ("user", "assistant")
+    ]
+    given = [talk, [{"role": "system", "content": "Rules"}, *talk], talk[:-1], talk[1:]]
+    assert in_batches(chat, given) == one_by_one(chat, given)
+
+
+@pytest.mark.parametrize("family", ["chatml", "llama-3", "mistral", "zephyr", "llama-2"])
+def test_long_chats_are_planned_from_short_ones(family: str) -> None:
+    chat = chat_of(family)
+    plan = make_long_plan(("user", "assistant") * 40, short=lambda shape: make_plan_with_texts(chat, shape))
+    assert plan is not None
+    assert len(plan.plan.examples[0].turns) == 40
+
+
+def test_a_template_that_counts_is_not_planned_from_short_ones() -> None:
+    source = "{% for m in messages %}{{ m.role }}: {{ m.content }}{% if loop.index > 9 %}!{% endif %}</s>{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
+    chat = ChatTokenizer.from_tokenizer(make_tokenizer("byte_level", template=source, eos="</s>"))
+    talk = [{"role": role, "content": "x"} for _ in range(9) for role in ("user", "assistant")]
+    assert not BatchEncoder(chat)._may_be_long
+    assert in_batches(chat, [talk]) == one_by_one(chat, [talk])

@@ -13,8 +13,21 @@ from typing import TYPE_CHECKING, Any
 
 from instil.conversation import Conversation, Example
 from instil.data.messages import as_conversation
-from instil.encoding.shape_plan import ExamplePlan, Fixed, Shape, ShapePlan, fill, make_plan, plan_allowed, shape_of
+from instil.encoding.encoder import encode_conversation
+from instil.encoding.long_plan import MIN_EXCHANGES, LongPlan, cannot_count, exchanges_of, make_long_plan
+from instil.encoding.shape_plan import (
+    ExamplePlan,
+    Fixed,
+    Shape,
+    ShapePlan,
+    fill,
+    make_plan,
+    make_plan_with_texts,
+    plan_allowed,
+    shape_of,
+)
 from instil.errors import InstilError
+from instil.template.environment import traced_environment
 
 if TYPE_CHECKING:
     from instil.encoding.chat_tokenizer import ChatTokenizer
@@ -38,8 +51,9 @@ class BatchEncoder:
     def __init__(self, chat: ChatTokenizer) -> None:
         """Start without any plan."""
         self._chat = chat
-        self._plans: dict[Shape, ShapePlan | None] = {}
+        self._plans: dict[Shape, ShapePlan | LongPlan | None] = {}
         self._allowed = plan_allowed(chat)
+        self._may_be_long = self._allowed and cannot_count(traced_environment().parse(chat.template.source))
 
     def encode(self, conversations: Iterable[Any]) -> Iterator[list[Example] | InstilError]:
         """Encode in order; one that is refused gives its error in its place."""
@@ -82,7 +96,7 @@ class BatchEncoder:
         if examples is not None:
             return examples
         try:
-            return self._chat.encode(item.conversation)
+            return encode_conversation(self._chat, item.conversation, train_on=self._chat.settings.train_on)
         except InstilError as error:
             return error
 
@@ -97,10 +111,13 @@ class BatchEncoder:
         if shape not in self._plans:
             if len(self._plans) >= _PLANS:
                 self._plans.clear()
-            self._plans[shape] = make_plan(self._chat, shape)
-        plan = self._plans[shape]
+            self._plans[shape] = self._made(shape)
+        found = self._plans[shape]
         contents: list[str] = [message.content for message in conversation.messages]  # type: ignore[misc]
+        plan = found.plan if isinstance(found, LongPlan) else found
         if plan is None or not plan.holds_for(contents):
+            return None, []
+        if isinstance(found, LongPlan) and not found.comes_out(self._chat, conversation, contents):
             return None, []
         has_token = self._chat.tokens.has_added_token
         if any(map(has_token, [contents[message] for message in plan.messages])):
@@ -108,6 +125,13 @@ class BatchEncoder:
         if self._chat.takes_reasoning and any("</" in content for content in contents):
             return None, []
         return plan, contents
+
+    def _made(self, shape: Shape) -> ShapePlan | LongPlan | None:
+        if exchanges_of(shape) < MIN_EXCHANGES:
+            return make_plan(self._chat, shape)
+        if not self._may_be_long:
+            return None
+        return make_long_plan(shape, short=lambda short: make_plan_with_texts(self._chat, short))
 
     def _examples(
         self, conversation: Conversation, plan: ShapePlan, texts: Sequence[tuple[str, str]]

@@ -285,7 +285,12 @@ class ChatTokenizer:
         """
         from instil.encoding.encoder import encode_conversation
 
-        return encode_conversation(self, as_conversation(conversation), train_on=train_on or self.settings.train_on)
+        if train_on is None or train_on == self.settings.train_on:
+            encoded = next(self._batches.encode([conversation]))
+            if isinstance(encoded, InstilError):
+                raise encoded
+            return encoded
+        return encode_conversation(self, as_conversation(conversation), train_on=train_on)
 
     def encode_many(self, conversations: Iterable[Given]) -> Iterator[list[Example] | InstilError]:
         """Encode many conversations, in order and faster than one by one; one that is refused gives its error in its place."""

@@ -122,6 +122,14 @@ def plan_allowed(chat: ChatTokenizer) -> bool:
 
 def make_plan(chat: ChatTokenizer, shape: Shape) -> ShapePlan | None:
     """Make the plan of a shape; None where that is not certain."""
+    made = make_plan_with_texts(chat, shape)
+    return None if made is None else made[0]
+
+
+def make_plan_with_texts(
+    chat: ChatTokenizer, shape: Shape
+) -> tuple[ShapePlan, tuple[Part, ...], tuple[Part, ...]] | None:
+    """Make the plan of a shape, with the parts of its whole rendering and of its last prompt."""
     from instil.encoding.encoder import turn_texts
 
     marked = [_MARKS.format(number) for number in range(len(shape))]
@@ -144,7 +152,10 @@ def make_plan(chat: ChatTokenizer, shape: Shape) -> ShapePlan | None:
         return None
     pieces = tuple(item for example in examples for item in example.layout if isinstance(item, Piece))
     printed = frozenset(part for piece in pieces for part in piece.parts if isinstance(part, int))
-    return ShapePlan(tuple(examples), tuple(log.asked), pieces, printed)
+    whole, prompt = parts_of(chat.render_messages(conversation, messages), marked), parts_of(texts[-1].prompt, marked)
+    if whole is None or prompt is None:
+        return None
+    return ShapePlan(tuple(examples), tuple(log.asked), pieces, printed), whole, prompt
 
 
 def _same_text(
