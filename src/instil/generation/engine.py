@@ -142,9 +142,9 @@ class Engine:
     def prompt(self, conversation: Conversation) -> list[int]:
         """Give the ids to answer a conversation from; its last turn is usually the user's."""
         if self.chat is None:
-            return self._plain_prompt(plain_text(conversation))
+            return self.plain_prompt(plain_text(conversation))
         if conversation.plain:
-            return self._plain_prompt("".join(text_of(message) for message in conversation.messages))
+            return self.plain_prompt("".join(text_of(message) for message in conversation.messages))
         return self.chat.prompt(conversation)
 
     def answer(
@@ -171,7 +171,7 @@ class Engine:
 
     def continue_text(self, texts: Sequence[str], settings: SamplingSettings | None = None) -> list[Answer]:
         """Go on with plain texts, without any template."""
-        return self._generate([self._plain_prompt(text) for text in texts], settings or SamplingSettings(), None)
+        return self._generate([self.plain_prompt(text) for text in texts], settings or SamplingSettings(), None)
 
     def stream(self, conversation: Conversation, settings: SamplingSettings | None = None) -> AnswerStream:
         """Answer one conversation, giving the text as it is written."""
@@ -217,7 +217,8 @@ class Engine:
             self.answer_of(prompts[number // settings.num_answers], generated) for number, generated in enumerate(done)
         ]
 
-    def _plain_prompt(self, text: str) -> list[int]:
+    def plain_prompt(self, text: str) -> list[int]:
+        """Give the ids of plain text that goes on, without any template."""
         ids = list(self.tokenizer(text)["input_ids"])
         eos, bos = self.tokenizer.eos_token_id, self.tokenizer.bos_token_id
         while ids and ids[-1] == eos and eos != bos:  # a text that goes on must not end with the end of text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from instil.generation.parsing import REASONING_TAGS
 
 _CALL_MARKERS = ("<tool_call>", "[TOOL_CALLS]", "<|python_tag|>", "<｜tool▁calls▁begin｜>")
@@ -13,6 +15,7 @@ class Folding:
 
     Args:
         in_reasoning: Whether the prompt opened a reasoning block.
+        fold_calls: Whether tool-call syntax is folded away too.
 
     Attributes:
         thinking: Whether the model is in its reasoning now.
@@ -25,11 +28,12 @@ class Folding:
         ''
     """
 
-    def __init__(self, *, in_reasoning: bool = False) -> None:
+    def __init__(self, *, in_reasoning: bool = False, fold_calls: bool = True) -> None:
         self.thinking = in_reasoning
         self._text = ""
         self._shown = 0
         self._start = in_reasoning
+        self._markers = _CALL_MARKERS if fold_calls else ()
 
     def push(self, piece: str) -> str:
         """Give the visible part that is new."""
@@ -54,10 +58,10 @@ class Folding:
         if not final and _CHANNEL.startswith(text):
             return ""
         text = self._without_reasoning(text, final=final)
-        ends = [text.index(marker) for marker in _CALL_MARKERS if marker in text]
+        ends = [text.index(marker) for marker in self._markers if marker in text]
         if ends:
             return text[: min(ends)].rstrip()
-        return text if final else text[: len(text) - _undecided(text)]
+        return text if final else text[: len(text) - _undecided(text, self._markers)]
 
     def _without_reasoning(self, text: str, *, final: bool) -> str:
         opened = text.lstrip()
@@ -72,10 +76,10 @@ class Folding:
         return "" if self._start else text
 
 
-def _undecided(text: str) -> int:
+def _undecided(text: str, markers: Sequence[str]) -> int:
     """Give the length of the end of a text that may become a marker of tool calls."""
     longest = 0
-    for marker in _CALL_MARKERS:
+    for marker in markers:
         for length in range(1, len(marker)):
             if text.endswith(marker[:length]):
                 longest = max(longest, length)

@@ -20,7 +20,16 @@ from instil.generation.decoding import Decoder, answering, context_limit
 from instil.generation.settings import SamplingSettings
 from instil.generation.text_stream import Decode, TextStream
 
-__all__ = ["Decode", "FinishReason", "Generated", "SamplingSettings", "Stream", "generate_batch", "stream"]
+__all__ = [
+    "Decode",
+    "FinishReason",
+    "Generated",
+    "SamplingSettings",
+    "Stream",
+    "generate_batch",
+    "stream",
+    "stream_tokens",
+]
 
 FinishReason: TypeAlias = Literal["stop", "length"]
 BATCH_TOKENS = 16_384
@@ -190,6 +199,24 @@ def stream(
         given.result = row.result()
 
     return Stream(pieces)
+
+
+def stream_tokens(
+    model: torch.nn.Module, prompt: Sequence[int], *, settings: SamplingSettings, stop_ids: Collection[int]
+) -> Iterator[int]:
+    """Answer one prompt token by token, the stop token included; stop strings are the caller's to find.
+
+    Raises:
+        GenerationError: If the prompt is empty or leaves no room in the model's context.
+    """
+    (row,) = _rows(model, [prompt], settings=replace(settings, num_answers=1, stop=()), decode=None)
+
+    def tokens() -> Iterator[int]:
+        with answering(model):
+            for _ in _steps(model, [row], settings=settings, stop_ids=stop_ids, pad_id=0):
+                yield row.ids[-1] if row.stop_id is None else row.stop_id
+
+    return tokens()
 
 
 def _rows(

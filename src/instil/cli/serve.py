@@ -1,0 +1,34 @@
+"""``instil serve``: a model over an OpenAI-compatible HTTP API."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from instil.generation.http_api.settings import SERVING, ServeSettings
+from instil.generation.settings import LOADING, LoadSettings
+
+
+def serve(
+    model: str,
+    *,
+    serving: Annotated[ServeSettings, Parameter(name="*")] = SERVING,
+    loading: Annotated[LoadSettings, Parameter(name="*")] = LOADING,
+) -> None:
+    """Serve a model: /v1/chat/completions, /v1/completions, /v1/models, /health.
+
+    Args:
+        model: Run, model folder, adapter folder, Hub id or `demo`.
+        serving: Address and limits.
+        loading: How the model is loaded.
+    """
+    from instil.generation.http_api.server import check_address, listen
+    from instil.generation.http_api.server import serve as run
+
+    serving = check_address(serving)
+    listen(serving).close()  # a taken port shows before a large model is loaded
+
+    from instil.generation.engine import Engine
+
+    run(Engine.load(model, loading), serving)

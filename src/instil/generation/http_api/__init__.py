@@ -1,0 +1,1 @@
+"""Serves a model over an OpenAI-compatible HTTP API."""

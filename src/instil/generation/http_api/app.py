@@ -1,0 +1,327 @@
+"""The application: routes, limits, who may come in.
+
+Each request reads its own body under a limit, holds its own queue of tokens, and is cancelled when its client goes or its time is
+over; none of them waits for another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+from starlette.exceptions import HTTPException
+
+from instil.errors import InstilError
+from instil.generation.engine import Engine
+from instil.generation.http_api.problems import Problem
+from instil.generation.http_api.requests import Asked, read_chat, read_completion
+from instil.generation.http_api.settings import ServeSettings
+from instil.generation.http_api.worker import Worker
+from instil.generation.http_api.writing import Writing, chat_deltas, chat_message, message_json, usage, write
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class Service:
+    """One engine behind HTTP.
+
+    Attributes:
+        names: Names that clients may ask for.
+    """
+
+    def __init__(self, engine: Engine, worker: Worker, settings: ServeSettings) -> None:
+        self.engine, self.worker, self.settings = engine, worker, settings
+        self.names = tuple(dict.fromkeys((settings.served_name or engine.name, engine.name)))
+        self.created = int(time.time())
+        self._in_work = 0
+        self._encoding = asyncio.Lock()
+
+    async def read(self, request: Request) -> dict[str, Any]:
+        """Read a JSON body under the limits, and check the model's name."""
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/json":
+            raise Problem(415, f"content type {kind or 'missing'}; expected application/json")
+        most, body = int(self.settings.max_body_mb * 1_000_000), bytearray()
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > most:
+                raise Problem(413, f"the body is larger than {self.settings.max_body_mb:g} MB; send less")
+        try:
+            given = json.loads(body)
+        except (ValueError, RecursionError) as error:
+            raise Problem(400, f"the body is no JSON ({error})") from None
+        if not isinstance(given, dict):
+            raise Problem(400, f"the body is a JSON {type(given).__name__}; expected an object")
+        if given.get("model") not in self.names:
+            raise Problem(
+                404, f"no model {given.get('model')!r}; served here: {', '.join(self.names)}", param="model",
+                code="model_not_found",
+            )  # fmt: skip
+        return given
+
+    async def writings(self, asked: Asked) -> list[Writing]:
+        """Encode what is asked; refuse what is too long or one too many."""
+        async with self._encoding:
+            prompts = await asyncio.to_thread(self._encode, asked)
+        for prompt in prompts:
+            if self.worker.room(prompt) < 1:
+                raise Problem(
+                    400,
+                    f"the prompt has {len(prompt)} tokens; the context is {self.worker.room(()):,}, answer included; shorten it",
+                    param="messages" if asked.conversation else "prompt",
+                    code="context_length_exceeded",
+                )
+        each = asked.settings.num_answers
+        if self._in_work + len(prompts) * each > self.settings.max_requests:
+            raise Problem(429, f"{self._in_work} answers are in work; try again later")
+        if not self.worker.alive:
+            raise Problem(503, "the generation thread has ended; the server must be started again")
+        return [
+            Writing(number=number, prompt=prompt, settings=self._seeded(asked, number % each))
+            for number, prompt in enumerate(prompt for prompt in prompts for _ in range(each))
+        ]
+
+    def _encode(self, asked: Asked) -> list[list[int]]:
+        try:
+            if asked.conversation is None:
+                return [self._completion_ids(prompt) for prompt in asked.prompts]
+            if self.engine.chat is None:
+                raise Problem(400, f"{self.engine.name} has no chat template; use /v1/completions, or --template")
+            return [self.engine.prompt(asked.conversation)]
+        except InstilError as error:
+            raise Problem(400, str(error), param="messages" if asked.conversation else "prompt") from None
+
+    def _completion_ids(self, prompt: str | tuple[int, ...]) -> list[int]:
+        if isinstance(prompt, str):
+            return self.engine.plain_prompt(prompt)
+        vocabulary = len(self.engine.tokenizer)
+        if max(prompt) >= vocabulary:
+            raise Problem(400, f"prompt: token id {max(prompt)}; the vocabulary has {vocabulary}", param="prompt")
+        return list(prompt)
+
+    @staticmethod
+    def _seeded(asked: Asked, answer: int) -> Any:
+        seed = asked.settings.seed
+        return replace(asked.settings, num_answers=1, seed=None if seed is None else seed + answer)
+
+    @asynccontextmanager
+    async def in_work(self, count: int) -> AsyncIterator[None]:
+        """Count answers in work."""
+        self._in_work += count
+        try:
+            yield
+        finally:
+            self._in_work -= count
+
+
+def create_app(engine: Engine, settings: ServeSettings) -> FastAPI:
+    """Make the application; its worker starts and ends with it."""
+    worker = Worker(engine, cache_tokens=settings.cache_tokens)
+    service = Service(engine, worker, settings)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        worker.start()
+        yield
+        await asyncio.to_thread(worker.stop)
+
+    app = FastAPI(title="instil", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.service = service
+
+    async def told(_: Request, problem: Problem) -> Response:
+        return JSONResponse(problem.body(), status_code=problem.status)
+
+    async def not_found(request: Request, error: HTTPException) -> Response:
+        problem = Problem(error.status_code, f"{request.method} {request.url.path}: {error.detail}")
+        return JSONResponse(problem.body(), status_code=error.status_code)
+
+    async def health() -> Response:
+        return JSONResponse({"status": "ok" if worker.alive else "ended"}, status_code=200 if worker.alive else 503)
+
+    async def models() -> Response:
+        entries = [
+            {"id": name, "object": "model", "created": service.created, "owned_by": "instil"} for name in service.names
+        ]
+        return JSONResponse({"object": "list", "data": entries})
+
+    async def chat(request: Request) -> Response:
+        asked = read_chat(await service.read(request), most=settings.max_new_tokens)
+        return await _respond(service, request, asked, kind="chat.completion")
+
+    async def complete(request: Request) -> Response:
+        asked = read_completion(await service.read(request), most=settings.max_new_tokens)
+        return await _respond(service, request, asked, kind="text_completion")
+
+    app.add_exception_handler(Problem, told)
+    app.add_exception_handler(HTTPException, not_found)
+    app.add_api_route("/health", health, methods=["GET"])
+    app.add_api_route("/v1/models", models, methods=["GET"])
+    app.add_api_route("/v1/chat/completions", chat, methods=["POST"])
+    app.add_api_route("/v1/completions", complete, methods=["POST"])
+    app.add_middleware(Gate, settings=settings)
+    return app
+
+
+class Gate:
+    """Checks host and key before anything else, and ends requests whose time is over, a blocked write included."""
+
+    def __init__(self, app: Any, *, settings: ServeSettings) -> None:
+        self._app, self._settings = app, settings
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Pass a request on, or answer it here."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        problem = self._refused({name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]})
+        started = False
+
+        async def watched(message: Any) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        if problem is None:
+            try:
+                async with asyncio.timeout(self._settings.max_seconds):
+                    await self._app(scope, receive, watched)
+                return
+            except TimeoutError:
+                if started:
+                    return
+                problem = Problem(504, f"not answered within {self._settings.max_seconds:g} seconds")
+        await JSONResponse(problem.body(), status_code=problem.status)(scope, receive, send)
+
+    def _refused(self, headers: dict[str, str]) -> Problem | None:
+        key = self._settings.api_key
+        if key is not None:
+            given = headers.get("authorization", "").removeprefix("Bearer ").strip()
+            if secrets.compare_digest(given.encode(), key.encode()):
+                return None
+            return Problem(401, "wrong or missing API key; send Authorization: Bearer KEY", code="invalid_api_key")
+        host = headers.get("host", "")
+        name = host.rsplit(":", 1)[0].strip("[]") if not host.endswith("]") else host.strip("[]")
+        if name not in LOOPBACK:  # a web page that names this machine otherwise
+            return Problem(403, f"host {host!r} is not this machine's loopback; set an API key to serve others")
+        return None
+
+
+async def _respond(service: Service, request: Request, asked: Asked, *, kind: str) -> Response:
+    writings = await service.writings(asked)
+    head = {"id": f"{'chatcmpl' if asked.conversation else 'cmpl'}-{uuid.uuid4().hex}", "created": int(time.time())}
+    head["model"] = service.names[0]
+    if asked.stream:
+        events = _events(service, asked, writings, head, kind)
+        return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+    async with service.in_work(len(writings)):
+        choices = await _unless_gone(request, lambda: _choices(service, asked, writings))
+    if choices is None:
+        return Response(status_code=499)
+    return JSONResponse({**head, "object": kind, "choices": choices, "usage": usage(writings)})
+
+
+async def _choices(service: Service, asked: Asked, writings: list[Writing]) -> list[dict[str, Any]]:
+    async def one(writing: Writing) -> dict[str, Any]:
+        async with aclosing(write(service.engine, service.worker, writing)) as pieces:  # type: ignore[type-var]
+            async for _ in pieces:
+                pass
+        if asked.conversation is None:
+            return {
+                "index": writing.number,
+                "text": writing.text,
+                "logprobs": None,
+                "finish_reason": writing.finish_reason,
+            }
+        message = message_json(chat_message(service.engine, writing, with_tools=asked.with_tools))
+        return {
+            "index": writing.number, "message": message, "logprobs": None, "finish_reason": writing.finish_reason,
+        }  # fmt: skip
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(writing)) for writing in writings]
+    except* InstilError as errors:
+        raise Problem(500, str(errors.exceptions[0])) from None
+    return [task.result() for task in tasks]
+
+
+async def _unless_gone(request: Request, work: Callable[[], Awaitable[Any]]) -> Any:
+    """Do the work; None where the client leaves first, and the work is cancelled."""
+
+    async def left() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    task, watch = asyncio.ensure_future(work()), asyncio.ensure_future(left())
+    try:
+        await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
+        return task.result() if task.done() else None
+    finally:
+        for each in (task, watch):
+            each.cancel()
+        await asyncio.gather(task, watch, return_exceptions=True)
+
+
+async def _events(
+    service: Service, asked: Asked, writings: list[Writing], head: dict[str, Any], kind: str
+) -> AsyncIterator[str]:
+    """Give server-sent events: the pieces of all answers as they come, the ends, the counts, ``[DONE]``."""
+    arrived: asyncio.Queue[dict[str, Any] | Exception | None] = asyncio.Queue()
+    chunk_kind = f"{kind}.chunk" if asked.conversation else kind
+
+    async def one(writing: Writing) -> None:
+        try:
+            if asked.conversation is None:
+                async with aclosing(write(service.engine, service.worker, writing)) as pieces:  # type: ignore[type-var]
+                    async for piece in pieces:
+                        await arrived.put(_choice(writing, text=piece))
+                await arrived.put(_choice(writing, text="", ends=True))
+            else:
+                await arrived.put(_choice(writing, delta={"role": "assistant", "content": ""}))
+                deltas = chat_deltas(service.engine, service.worker, writing, with_tools=asked.with_tools)
+                async with aclosing(deltas) as given:  # type: ignore[type-var]
+                    async for delta in given:
+                        await arrived.put(_choice(writing, delta=delta))
+                await arrived.put(_choice(writing, delta={}, ends=True))
+        except InstilError as error:
+            await arrived.put(error)
+        finally:
+            arrived.put_nowait(None)
+
+    async with service.in_work(len(writings)):
+        tasks = [asyncio.ensure_future(one(writing)) for writing in writings]
+        try:
+            open_answers = len(tasks)
+            while open_answers:
+                item = await arrived.get()
+                if isinstance(item, Exception):
+                    yield _event(Problem(500, str(item)).body())
+                elif item is None:
+                    open_answers -= 1
+                else:
+                    yield _event({**head, "object": chunk_kind, "choices": [item]})
+            if asked.include_usage:
+                yield _event({**head, "object": chunk_kind, "choices": [], "usage": usage(writings)})
+            yield "data: [DONE]\n\n"
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _choice(writing: Writing, *, ends: bool = False, **said: Any) -> dict[str, Any]:
+    reason = writing.finish_reason if ends else None
+    return {"index": writing.number, **said, "logprobs": None, "finish_reason": reason}
+
+
+def _event(value: dict[str, Any]) -> str:
+    return f"data: {json.dumps(value, ensure_ascii=False)}\n\n"

@@ -1,0 +1,35 @@
+"""Who may reach the server, and what one request may cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeSettings:
+    """How a model is served.
+
+    Attributes:
+        host: Address to listen on; any but loopback needs an API key.
+        port: Port to listen on; 0 takes a free one.
+        api_key: Key that clients must send (`Authorization: Bearer KEY`); the environment's INSTIL_API_KEY unless given.
+        served_name: Name that clients ask for; the model's own unless given.
+        max_new_tokens: Longest answer that a request may ask for, and what it gets where it asks for none.
+        max_body_mb: Largest request body in MB.
+        max_seconds: Longest time for one request, reading and writing included.
+        max_requests: Answers in work or waiting at a time; more get status 429.
+        cache_tokens: Tokens that the key-value cache of continuous batching holds over all requests.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    api_key: str | None = None
+    served_name: str | None = None
+    max_new_tokens: int = 1024
+    max_body_mb: float = 4.0
+    max_seconds: float = 600.0
+    max_requests: int = 256
+    cache_tokens: int = 65_536
+
+
+SERVING = ServeSettings()

@@ -1,0 +1,167 @@
+"""Generates for many requests at once, on transformers' continuous batching.
+
+A request is an asynchronous iterator of token ids; closing it frees its place in the batch. transformers' machinery has one seed
+and no penalties per request, so a request with ``seed``, ``min_p`` or ``repetition_penalty`` goes through this package's
+own loop, one at a time; so does every request to a model that the machinery cannot hold (convolution and state-space layers).
+Questionable on purpose: greedy is ``top_k=1`` there, because its do_sample is one for all requests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from instil.errors import GenerationError
+from instil.generation.decoding import context_limit
+from instil.generation.engine import Engine
+from instil.generation.sampling import stream_tokens
+from instil.generation.settings import SamplingSettings
+
+PAGE = 64
+BATCH_TOKENS = 2_048
+
+
+class Worker:
+    """Generates token ids for one engine.
+
+    Args:
+        engine: The model.
+        cache_tokens: Tokens that the key-value cache holds over all requests.
+
+    Attributes:
+        why_single: Why requests are answered one by one, or None where they are batched.
+    """
+
+    def __init__(self, engine: Engine, *, cache_tokens: int) -> None:
+        self._engine = engine
+        inner = getattr(engine.model, "get_base_model", None)
+        self._model: Any = engine.model if inner is None else inner()
+        self._cache_tokens = cache_tokens
+        self._single = threading.Lock()
+        self._manager: Any = None
+        self.why_single: str | None = None
+
+    def start(self) -> None:
+        """Start the background thread."""
+        from transformers import ContinuousBatchingConfig, GenerationConfig
+
+        # Processors exist only for values that are not neutral; each request then brings its own.
+        defaults = GenerationConfig(do_sample=True, temperature=0.5, top_k=50, top_p=0.5)
+        config = ContinuousBatchingConfig(
+            page_size=PAGE,
+            num_blocks=max(2, self._cache_tokens // PAGE),
+            max_batch_tokens=min(BATCH_TOKENS, self._cache_tokens),
+            per_request_processors=True,
+            auto_switch_to_flash=False,
+        )
+        try:
+            if _has_states(self._model.config):
+                raise ValueError("its layers keep states that pages cannot hold")
+            self._manager = self._model.init_continuous_batching(
+                generation_config=defaults, continuous_batching_config=config
+            )
+            self._manager.start()
+        except (ValueError, TypeError, NotImplementedError, AttributeError, RuntimeError) as error:
+            self._manager, self.why_single = None, str(error).splitlines()[0] if str(error) else type(error).__name__
+
+    def stop(self) -> None:
+        """End the background thread; requests in work are dropped."""
+        if self._manager is not None:
+            self._manager.stop(block=True, timeout=5)
+            self._manager = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether requests can be answered."""
+        if self.why_single is not None:
+            return True
+        return self._manager is not None and self._manager.is_running()
+
+    def room(self, prompt: Sequence[int]) -> int:
+        """Give the most tokens that can follow a prompt; below 1 where it is too long."""
+        limits = [context_limit(self._engine.model)]
+        if self._manager is not None:
+            limits.append(self._cache_tokens - PAGE)
+        return min(limit for limit in (*limits, 2**31) if limit is not None) - len(prompt)
+
+    def generate(self, prompt: Sequence[int], settings: SamplingSettings) -> AsyncIterator[int]:
+        """Give the tokens of one answer as they are written, a stop token included as the last."""
+        own = settings.seed is not None or settings.min_p > 0 or settings.repetition_penalty != 1
+        if self.why_single is not None or (own and not settings.greedy) or settings.repetition_penalty != 1:
+            return self._generate_alone(prompt, settings)
+        return self._generate_together(prompt, settings)
+
+    async def _generate_together(self, prompt: Sequence[int], settings: SamplingSettings) -> AsyncIterator[int]:
+        manager, name = self._manager, uuid.uuid4().hex
+        if manager is None or not manager.is_running():
+            raise GenerationError("the generation thread has ended; start the server again")
+        arrived: asyncio.Queue[Any] = asyncio.Queue()
+        manager.register_result_handler(name, arrived.put_nowait)
+        vocabulary = self._model.config.get_text_config(decoder=True).vocab_size
+        sampled = {"temperature": settings.temperature, "top_k": settings.top_k or vocabulary, "top_p": settings.top_p}
+        greedy = {"temperature": 1.0, "top_k": 1, "top_p": 1.0}
+        given = {key: min(value, vocabulary) if key == "top_k" else float(value) for key, value in sampled.items()}
+        done, sent = False, 0
+        try:
+            manager.add_request(
+                list(prompt),
+                request_id=name,
+                max_new_tokens=settings.max_new_tokens,
+                streaming=True,
+                eos_token_id=list(self._engine.stop_ids),
+                **(greedy if settings.greedy else given),
+            )
+            while not done:
+                output = await arrived.get()
+                if output.error is not None:
+                    done = True
+                    raise GenerationError(f"generation failed: {output.error}")
+                done = output.is_finished()
+                fresh = list(output.generated_tokens[sent:])
+                sent += len(fresh)
+                for token in fresh:
+                    yield token
+        finally:
+            if not done:
+                with manager.output_router._lock:
+                    manager.output_router.result_handlers.pop(name, None)
+                manager.cancel_request(name)
+
+    async def _generate_alone(self, prompt: Sequence[int], settings: SamplingSettings) -> AsyncIterator[int]:
+        loop, gone = asyncio.get_running_loop(), threading.Event()
+        arrived: asyncio.Queue[int | Exception | None] = asyncio.Queue()
+
+        def send(item: int | Exception | None) -> None:
+            loop.call_soon_threadsafe(arrived.put_nowait, item)
+
+        def work() -> None:
+            try:
+                with self._single:
+                    if not gone.is_set():
+                        for token in stream_tokens(
+                            self._model, prompt, settings=settings, stop_ids=self._engine.stop_ids
+                        ):
+                            send(token)
+                            if gone.is_set():
+                                return
+                send(None)
+            except Exception as error:  # carried over to the request that waits for it
+                send(error)
+
+        threading.Thread(target=work, daemon=True).start()
+        try:
+            while (item := await arrived.get()) is not None:
+                if isinstance(item, Exception):
+                    raise item
+                yield item
+        finally:
+            gone.set()
+
+
+def _has_states(config: Any) -> bool:
+    """Tell whether a model has layers that keep a state instead of keys and values."""
+    kinds = getattr(config.get_text_config(decoder=True), "layer_types", None) or ()
+    return any(kind not in ("full_attention", "sliding_attention") for kind in kinds)

@@ -1,0 +1,338 @@
+"""The server, asked by the official client."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+import threading
+import time
+
+import pytest
+
+pytest.importorskip("fastapi")
+openai = pytest.importorskip("openai")
+httpx = pytest.importorskip("httpx2")
+
+from tests.tiny_chat import FACTS, folders  # noqa: E402
+
+from instil.cli.main import main  # noqa: E402
+from instil.errors import ServeError  # noqa: E402
+from instil.generation.engine import Engine  # noqa: E402
+from instil.generation.http_api.server import check_address, listen, make_server  # noqa: E402
+from instil.generation.http_api.settings import ServeSettings  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+class Served:
+    """A server in a thread of its own."""
+
+    def __init__(self, engine, **settings):
+        self.settings = ServeSettings(port=0, served_name="tiny", **settings)
+        self.socket = listen(self.settings)
+        self.server = make_server(engine, self.settings)
+        self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
+        self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.socket]}, daemon=True)
+
+    @property
+    def service(self):
+        return self.server.config.app.state.service
+
+    def client(self, **given):
+        return openai.OpenAI(base_url=f"{self.url}/v1", max_retries=0, timeout=60, **({"api_key": "none"} | given))
+
+    def __enter__(self):
+        self.thread.start()
+        while not self.server.started:
+            assert self.thread.is_alive()
+            time.sleep(0.02)
+        return self
+
+    def __exit__(self, *_):
+        self.server.should_exit = True
+        self.thread.join(timeout=20)
+        self.socket.close()
+        assert not self.thread.is_alive()
+
+    def wait_until_idle(self, seconds=10):
+        end = time.monotonic() + seconds
+        while self.service._in_work:
+            assert time.monotonic() < end, "a request is still in work"
+            time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def engine():
+    return Engine.load(folders()["tuned"])
+
+
+@pytest.fixture(scope="module")
+def served(engine):
+    with Served(engine, max_new_tokens=128, max_body_mb=1) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client(served):
+    return served.client()
+
+
+def ask(client, question, **settings):
+    return client.chat.completions.create(model="tiny", messages=[{"role": "user", "content": question}], **settings)
+
+
+def test_the_machinery_of_transformers_is_used(served, client):
+    ask(client, "Say hi")
+    assert served.service.worker.why_single is None
+
+
+def test_models_are_listed(client, engine):
+    assert [model.id for model in client.models.list()] == ["tiny", engine.name]
+
+
+def test_a_plain_answer_with_counts(client):
+    answer = ask(client, "Capital of Peru?")
+    assert answer.choices[0].message.content == "Lima"
+    assert answer.choices[0].finish_reason == "stop"
+    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens, answer.usage.total_tokens) == (35, 5, 40)
+
+
+def test_streaming_gives_the_same_answer_in_pieces(client):
+    for question, answer in FACTS[:4]:
+        pieces = list(ask(client, question, stream=True, stream_options={"include_usage": True}))
+        text = "".join(piece.choices[0].delta.content or "" for piece in pieces if piece.choices)
+        assert text == answer
+        assert len(pieces) > 4
+        assert pieces[-2].choices[0].finish_reason == "stop"
+        assert pieces[-1].usage.completion_tokens == len(answer.encode()) + 1
+
+
+def test_reasoning_and_tool_calls_are_told_apart(client):
+    tools = [{"type": "function", "function": {"name": "time", "parameters": {"type": "object", "properties": {}}}}]
+    said = ask(client, "Think").choices[0].message
+    assert (said.content, said.reasoning_content) == ("Yes", "hm hm")
+    called = ask(client, "Time?", tools=tools).choices[0]
+    assert called.finish_reason == "tool_calls"
+    assert called.message.tool_calls[0].function.name == "time"
+    assert json.loads(called.message.tool_calls[0].function.arguments) == {}
+    untold = ask(client, "Time?").choices[0]
+    assert untold.message.content.startswith("<tool_call>")
+    pieces = list(ask(client, "Time?", tools=tools, stream=True))
+    assert not "".join(piece.choices[0].delta.content or "" for piece in pieces)
+    assert [
+        piece.choices[0].delta.tool_calls[0].function.name for piece in pieces if piece.choices[0].delta.tool_calls
+    ] == ["time"]
+    thought = list(ask(client, "Think", stream=True))
+    assert [piece.choices[0].delta.reasoning_content for piece in thought if getattr(piece.choices[0].delta, "reasoning_content", None)] == ["hm hm"]  # fmt: skip
+    assert "".join(piece.choices[0].delta.content or "" for piece in thought) == "Yes"
+
+
+def test_stop_strings_and_lengths(client):
+    cut = ask(client, "Say hi", stop=["th", "zz"]).choices[0]
+    assert (cut.message.content, cut.finish_reason) == ("Hi ", "stop")
+    short = ask(client, "Say hi", max_tokens=2).choices[0]
+    assert (short.message.content, short.finish_reason) == ("Hi", "length")
+    pieces = list(ask(client, "Say hi", stop="there", stream=True))
+    assert "".join(piece.choices[0].delta.content or "" for piece in pieces) == "Hi "
+
+
+def test_a_seed_repeats_and_several_answers_differ(client):
+    settings = {"temperature": 1.5, "seed": 7, "n": 3, "max_tokens": 12}
+    first, second = (ask(client, "Something else", **settings) for _ in range(2))
+    texts = [choice.message.content for choice in first.choices]
+    assert texts == [choice.message.content for choice in second.choices]
+    assert len(set(texts)) > 1
+    assert [choice.index for choice in first.choices] == [0, 1, 2]
+
+
+def test_sampling_settings_of_one_request_do_not_touch_another(client):
+    wild = [
+        threading.Thread(target=ask, args=(client, "x"), kwargs={"temperature": 5.0, "max_tokens": 60})
+        for _ in range(4)
+    ]
+    for thread in wild:
+        thread.start()
+    assert all(ask(client, question).choices[0].message.content == answer for question, answer in FACTS[:4])
+    for thread in wild:
+        thread.join()
+
+
+def test_completions_go_on_with_plain_text(client, engine):
+    answer = client.completions.create(model="tiny", prompt="Hello", max_tokens=5)
+    assert answer.choices[0].finish_reason in ("length", "stop")
+    assert answer.usage.prompt_tokens == 5
+    ids = engine.prompt(_conversation("Capital of Norway?"))
+    both = client.completions.create(model="tiny", prompt=[ids, ids], max_tokens=20)
+    assert [choice.text for choice in both.choices] == ["Oslo", "Oslo"]
+    streamed = client.completions.create(model="tiny", prompt=ids, max_tokens=20, stream=True)
+    assert "".join(piece.choices[0].text for piece in streamed) == "Oslo"
+
+
+def _conversation(question):
+    from instil.conversation import Conversation, Message
+
+    return Conversation((Message("user", question),))
+
+
+def test_typed_control_tokens_stay_text(client):
+    plain = ask(client, "Say hi", max_tokens=1).usage.prompt_tokens
+    typed = ask(client, "Say hi<|im_end|>", max_tokens=1).usage.prompt_tokens
+    assert typed == plain + len("<|im_end|>")
+
+
+def test_32_at_once_are_all_right(served):
+    async def all_of_them():
+        async with openai.AsyncOpenAI(base_url=f"{served.url}/v1", api_key="x", max_retries=0, timeout=60) as client:
+            return await asyncio.gather(
+                *(
+                    client.chat.completions.create(
+                        model="tiny", messages=[{"role": "user", "content": FACTS[n % 4][0]}]
+                    )
+                    for n in range(32)
+                )
+            )
+
+    answers = asyncio.run(all_of_them())
+    assert [answer.choices[0].message.content for answer in answers] == [FACTS[n % 4][1] for n in range(32)]
+    served.wait_until_idle()
+
+
+def test_a_client_that_leaves_frees_its_place(served, client):
+    stream = ask(client, "Something else", temperature=3.0, max_tokens=128, stream=True)
+    next(iter(stream))
+    stream.close()
+    with pytest.raises(openai.APITimeoutError):
+        ask(client.with_options(timeout=0.05), "Something else", temperature=3.0, max_tokens=128)
+    served.wait_until_idle()
+    assert ask(client, "Say hi").choices[0].message.content == "Hi there!"
+
+
+def test_a_slow_reader_does_not_stall_the_others(served, client):
+    body = json.dumps({"model": "tiny", "messages": [{"role": "user", "content": "x"}], "stream": True, "temperature": 3, "max_tokens": 128})  # fmt: skip
+    host, port = served.url.removeprefix("http://").split(":")
+    slow = socket.create_connection((host, int(port)))
+    slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+    slow.sendall(f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())  # fmt: skip
+    assert ask(client, "Say hi").choices[0].message.content == "Hi there!"
+    slow.close()
+    served.wait_until_idle()
+
+
+BAD = [
+    ({"messages": [{"role": "user", "content": "x" * 600}]}, 400, "the context is 512"),
+    ({"messages": []}, 400, "empty list"),
+    ({"messages": [{"role": "robot", "content": "x"}]}, 400, "role 'robot'"),
+    ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]}, 400, ""),
+    ({}, 400, "messages"),
+    ({"temperature": -1}, 400, "temperature"),
+    ({"temperature": "hot"}, 400, "temperature"),
+    ({"top_p": 2}, 400, "top_p"),
+    ({"max_tokens": 0}, 400, "max_new_tokens"),
+    ({"max_tokens": 100000}, 400, "this server allows 128"),
+    ({"n": 99}, 400, "1 to 16"),
+    ({"stop": [""]}, 400, "stop"),
+    ({"top_logprobs": 5}, 400, "top_logprobs"),
+    ({"logit_bias": {"5": 1}}, 400, "logit_bias"),
+    ({"tempreture": 1}, 400, "did you mean 'temperature'"),
+    ({"stream": "yes"}, 400, "stream"),
+    ({"model": "gpt-4"}, 404, "served here: tiny"),
+]
+
+
+@pytest.mark.parametrize(("change", "status", "said"), BAD)
+def test_a_bad_request_is_told_in_openais_form(served, change, status, said):
+    body = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}]} | change
+    if change == {}:
+        del body["messages"]
+    answer = httpx.post(f"{served.url}/v1/chat/completions", json=body, timeout=30)
+    assert answer.status_code == status, answer.text
+    error = answer.json()["error"]
+    assert said in error["message"]
+    assert set(error) == {"message", "type", "param", "code"}
+
+
+def test_the_clients_own_errors_are_raised(client):
+    with pytest.raises(openai.NotFoundError):
+        client.chat.completions.create(model="other", messages=[{"role": "user", "content": "x"}])
+    with pytest.raises(openai.BadRequestError, match="context is 512"):
+        ask(client, "x" * 600)
+
+
+def test_broken_and_large_bodies_are_refused(served):
+    url = f"{served.url}/v1/chat/completions"
+    json_type = {"content-type": "application/json"}
+    assert httpx.post(url, content=b"{", headers=json_type).status_code == 400
+    assert httpx.post(url, content=b"[1]", headers=json_type).status_code == 400
+    assert httpx.post(url, content=b"\xff\xfe", headers=json_type).status_code == 400
+    assert httpx.post(url, content=b"[" * 100_000, headers=json_type).status_code == 400
+    assert httpx.post(url, content=b"{}").status_code == 415
+    assert httpx.get(f"{served.url}/v1/nothing").json()["error"]["type"] == "invalid_request_error"
+    assert httpx.get(url).status_code == 405
+    assert httpx.get(f"{served.url}/health").json() == {"status": "ok"}
+    large = b'{"x": "' + b"a" * 10_000_000 + b'"}'
+    with contextlib.suppress(httpx.WriteError):  # the server may close before all of it is sent
+        assert httpx.post(url, content=large, headers=json_type, timeout=30).status_code == 413
+    assert httpx.get(f"{served.url}/health").status_code == 200
+
+
+def test_another_name_for_this_machine_is_refused(served):
+    answer = httpx.get(f"{served.url}/v1/models", headers={"host": "evil.example"})
+    assert answer.status_code == 403
+
+
+def test_a_key_is_asked_for_and_requests_beyond_the_limit_are_refused(engine):
+    with Served(engine, api_key="secret", max_requests=2, max_new_tokens=128) as served:
+        with pytest.raises(openai.AuthenticationError):
+            ask(served.client(api_key="wrong"), "Say hi")
+        client = served.client(api_key="secret")
+        assert ask(client, "Say hi").choices[0].message.content == "Hi there!"
+        with pytest.raises(openai.RateLimitError):
+            ask(client, "Say hi", n=3)
+
+
+def test_time_is_limited(engine):
+    with Served(engine, max_seconds=0.2, max_new_tokens=480) as served:
+        with pytest.raises(openai.APIStatusError) as error:
+            ask(served.client(), "go on", temperature=9.0, seed=1, n=16, max_tokens=400)
+        assert error.value.status_code == 504
+        served.wait_until_idle()
+
+
+def test_a_base_model_takes_completions_only():
+    with Served(Engine.load(folders()["base"])) as served:
+        with pytest.raises(openai.BadRequestError, match="no chat template"):
+            ask(served.client(), "hi")
+        assert served.client().completions.create(model="tiny", prompt="a", max_tokens=3).usage.completion_tokens <= 3
+
+
+def test_open_addresses_need_a_key(monkeypatch):
+    monkeypatch.delenv("INSTIL_API_KEY", raising=False)
+    for host in ("0.0.0.0", "192.168.1.2", "::", "example.org"):
+        with pytest.raises(ServeError, match="--api-key"):
+            check_address(ServeSettings(host=host))
+        assert check_address(ServeSettings(host=host, api_key="k")).api_key == "k"
+    for host in ("127.0.0.1", "localhost", "::1"):
+        assert check_address(ServeSettings(host=host)).api_key is None
+    monkeypatch.setenv("INSTIL_API_KEY", "k")
+    assert check_address(ServeSettings(host="0.0.0.0")).api_key == "k"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--host", "0.0.0.0"], "--api-key"),
+        (["--port", "99999"], "no such port"),
+        (["--port", "TAKEN"], "cannot listen"),
+    ],
+)
+def test_the_command_refuses_in_one_line(words, said, served, capsys, monkeypatch):
+    monkeypatch.delenv("INSTIL_API_KEY", raising=False)
+    taken = served.url.rsplit(":", 1)[1]
+    with pytest.raises(SystemExit) as ended:
+        main(["serve", str(folders()["tuned"]), *[taken if word == "TAKEN" else word for word in words]])
+    assert ended.value.code == 2
+    error = capsys.readouterr().err.strip()
+    assert said in error
+    assert "\n" not in error
