@@ -24,7 +24,7 @@ from instil.data.mixing import draw
 from instil.data.sources import STDIN, is_hub_id, read_file, read_raw_rows
 from instil.recipe import Source
 
-CHUNK_ROWS = 256
+CHUNK_ROWS = 512
 CHUNK_BYTES = 1 << 20
 
 

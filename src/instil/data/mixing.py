@@ -12,7 +12,6 @@ import heapq
 import json
 import random
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,28 +33,35 @@ def content_hash(conversations: Iterable[Conversation]) -> int:
         >>> content_hash([first]) == content_hash([Conversation((Message("user", "Hi"),))])
         True
     """
-    digest = hashlib.blake2b(digest_size=8)
-    for conversation in conversations:
-        said: list[Any] = [_said(message) for message in conversation.messages]
-        if conversation.tools or conversation.variables or conversation.plain:
-            said.append([list(conversation.tools), dict(conversation.variables), conversation.plain])
-        digest.update(
-            json.dumps(said, ensure_ascii=False, sort_keys=True, default=str).encode("utf-8", "surrogatepass")
-        )
-    return int.from_bytes(digest.digest(), "little")
+    said = "".join([_said(conversation) for conversation in conversations])
+    digest = hashlib.blake2b(said.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "little")
 
 
-def _said(message: Message) -> Any:
-    if (
-        isinstance(message.content, str)
-        and message.reasoning is None
+def _said(conversation: Conversation) -> str:
+    """Give what a conversation says as one text that no other conversation gives; lengths keep the pieces apart."""
+    pieces = []
+    for message in conversation.messages:
+        content = message.content
+        if isinstance(content, str) and _is_plain(message):
+            pieces.append(f"{message.role}{len(content)}:{content}")
+        else:
+            pieces.append("+" + _JSON.encode(message_to_dict(message)))
+    if conversation.tools or conversation.variables or conversation.plain:
+        pieces.append("=" + _JSON.encode([list(conversation.tools), dict(conversation.variables), conversation.plain]))
+    return "".join(pieces) + "\n"
+
+
+def _is_plain(message: Message) -> bool:
+    """Tell whether a message is nothing but a role and text."""
+    return (
+        message.reasoning is None
         and not message.tool_calls
         and message.tool_call_id is None
         and message.name is None
         and message.weight is None
-    ):
-        return (message.role, message.content)
-    return message_to_dict(message)
+        and not message.extra
+    )
 
 
 def is_candidate(row_hash: int, share: float) -> bool:

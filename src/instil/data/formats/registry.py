@@ -31,6 +31,9 @@ FORMATS: tuple[RowFormat, ...] = (
 _BY_NAME: Mapping[str, RowFormat] = {each.name: each for each in FORMATS}
 _KNOWN_COLUMNS = ("messages", "conversations", "instruction", "input", "output", "prompt", "completion", "chosen",
                   "rejected", "text", "content", *sorted({name for pair in PAIRS for name in pair}))  # fmt: skip
+_FLAT = frozenset({str, int, float, bool, type(None)})
+_known_shapes: dict[tuple[tuple[str, ...], tuple[type, ...]], tuple[RowFormat, str] | None] = {}
+"""What rows of flat values are, by their columns' names and types: nothing else decides it."""
 _MEDIA = frozenset({"image", "images", "video", "videos", "audio", "audios"})
 
 
@@ -53,6 +56,20 @@ def recognise(row: Any) -> tuple[RowFormat, str] | None:
         >>> found[0].name, found[1]
         ('question_answer', 'columns question, answer')
     """
+    if not isinstance(row, dict) or "messages" in row:
+        return _recognise(row)
+    types = tuple(map(type, row.values()))
+    if not _FLAT.issuperset(types):
+        return _recognise(row)
+    shape = (tuple(row), types)
+    if shape not in _known_shapes:
+        if len(_known_shapes) > 1000:
+            _known_shapes.clear()
+        _known_shapes[shape] = _recognise(row)
+    return _known_shapes[shape]
+
+
+def _recognise(row: Any) -> tuple[RowFormat, str] | None:
     for candidate in FORMATS:
         evidence = candidate.recognise(row) if isinstance(row, Mapping | list) else ""
         if evidence:
