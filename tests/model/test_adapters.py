@@ -11,10 +11,12 @@ from tests.model.test_new_tokens import base_tokenizer, give_chat_tokens
 from tests.model.tiny import VOCABULARY, random_examples, tiny_model
 
 from instil.errors import ModelError
-from instil.model.adapters import _quiet_peft, freeze, merge_in_place, open_adapter, prepare_adapters, save_adapter
+from instil.model.adapters import freeze, merge_in_place, open_adapter, prepare_adapters
 from instil.model.head import underlying
 from instil.model.loading import set_attention
 from instil.model.loss import TokenLoss
+from instil.model.quiet import quiet_peft
+from instil.model.saving import save_adapter
 from instil.recipe import AdapterSettings
 
 LORA = AdapterSettings(kind="lora", rank=4, alpha=8)
@@ -101,7 +103,7 @@ def test_plain_peft_loads_what_is_saved(tied: bool, tmp_path: Path) -> None:
     expected = logits_of(model, ids)
     ours = logits_of(open_adapter(copy.deepcopy(base), tmp_path, trains=False), ids)
     base.resize_token_embeddings(104, mean_resizing=False)
-    with _quiet_peft():
+    with quiet_peft():
         plain = PeftModel.from_pretrained(base, str(tmp_path))
     theirs = logits_of(plain, ids)
     real = slice(0, VOCABULARY + 2)  # rows beyond the tokens are drawn anew

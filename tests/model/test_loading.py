@@ -13,10 +13,10 @@ from tests.model.tiny import tiny_model
 
 from instil.errors import MissingPackageError, ModelError
 from instil.model import saving
-from instil.model.adapters import prepare_adapters, save_adapter
+from instil.model.adapters import prepare_adapters
 from instil.model.loading import choose_device, load_config, load_model, load_tokenizer, weight_type
 from instil.model.location import check_tokenizer, check_weights, locate
-from instil.model.saving import save_model_folder
+from instil.model.saving import save_adapter, save_model_folder
 from instil.recipe import AdapterSettings, ModelSettings
 
 TEMPLATE = "{% for m in messages %}<|im_start|>{{ m['content'] }}<|im_end|>{% endfor %}"
@@ -283,3 +283,27 @@ def test_config_of_the_embedded_base_is_known() -> None:
     except ModelError:
         pytest.skip("the embedded base model is not built in this checkout: 1 case left out")
     assert load_config(location).model_type == "llama"
+
+
+def test_an_adapter_is_saved_with_its_tokenizer_and_without_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import peft.utils.save_and_load as peft_saving
+
+    def reached(*args: Any, **keywords: Any) -> bool:
+        raise AssertionError("the Hub was asked")
+
+    monkeypatch.setattr(peft_saving, "check_file_exists_on_hf_hub", reached)
+    base, tokenizer = tiny_model("llama"), base_tokenizer()
+    base.save_pretrained(str(tmp_path / "base"))
+    model = load(tmp_path / "base")
+    rows = give_chat_tokens(model, tokenizer)
+    model = prepare_adapters(model, AdapterSettings(kind="lora", rank=2), trained_ids=rows.trained_ids)
+    chat = Chat(tokenizer, SimpleNamespace(source=TEMPLATE), (98, 96), tokenizer.pad_token_id)
+    save_model_folder(model, chat, tmp_path / "adapter")
+    size = (tmp_path / "adapter" / "adapter_model.safetensors").stat().st_size
+    assert size < base.num_parameters(), "the embedding is not in it"
+    found = locate(tmp_path / "adapter")
+    assert found.tokenizer_folder == tmp_path / "adapter"
+    assert load_tokenizer(found).chat_template == TEMPLATE
+    assert load(tmp_path / "adapter").get_base_model().config.vocab_size == 104

@@ -7,9 +7,7 @@ their scores are laid over the head's (see `token_rows`).
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ import torch
 from instil.errors import ModelError, nearest
 from instil.model.head import underlying
 from instil.model.new_tokens import ROWS_MULTIPLE
+from instil.model.quiet import quiet_peft
 from instil.model.token_rows import use_row_arithmetic
 from instil.recipe import AdapterSettings
 
@@ -74,7 +73,7 @@ def _new_adapter(model: Any, settings: AdapterSettings, trained_ids: Sequence[in
         use_dora=settings.dora,
         trainable_token_indices=_token_rows(model, settings.targets, trained_ids),
     )
-    with torch.random.fork_rng(devices=[]), _quiet_peft():
+    with torch.random.fork_rng(devices=[]), quiet_peft():
         torch.manual_seed(seed)
         adapted = get_peft_model(model, config)
     use_row_arithmetic(adapted)
@@ -152,27 +151,13 @@ def open_adapter(model: Any, folder: Path, *, trains: bool) -> Any:
         )
         if highest >= model.get_input_embeddings().weight.shape[0]:
             model.resize_token_embeddings(-(-(highest + 1) // ROWS_MULTIPLE) * ROWS_MULTIPLE, mean_resizing=False)
-        with _quiet_peft():
+        with quiet_peft():
             adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=trains)
     except (RuntimeError, ValueError, KeyError, OSError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(f"{folder}: the adapter does not fit its base ({reason}); check its base model") from None
     use_row_arithmetic(adapted)
     return adapted
-
-
-def save_adapter(model: Any, folder: Path, *, base: str) -> None:
-    """Write an adapter, and nothing of its base, into a folder that plain peft opens.
-
-    Args:
-        model: The peft model.
-        folder: Where to; made if need be. (`saving.save_model_folder` adds the tokenizer and makes it atomic.)
-        base: How adapter_config.json names the base: an absolute folder or a Hub id.
-    """
-    for config in model.peft_config.values():
-        config.base_model_name_or_path = base
-    with _quiet_peft():
-        model.save_pretrained(str(folder), save_embedding_layers=False)
 
 
 def merge_in_place(model: Any) -> Any:
@@ -186,7 +171,7 @@ def merge_in_place(model: Any) -> Any:
             "the base is quantised, and an adapter is never merged into 4-bit or 8-bit weights; "
             "load the 16-bit base with the adapter and merge that (instil export does)"
         )
-    with _quiet_peft():
+    with quiet_peft():
         return model.merge_and_unload()
 
 
@@ -220,15 +205,6 @@ def freeze(model: Any, patterns: Sequence[str]) -> int:
     if not any(value.requires_grad for value in model.parameters()):
         raise ModelError("training.freeze: nothing is left to train; freeze less")
     return frozen
-
-
-@contextmanager
-def _quiet_peft() -> Iterator[None]:
-    """Leave out peft's advice on tied embeddings, which is followed here, and its use of a name that transformers renamed."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=UserWarning, module="peft")
-        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
-        yield
 
 
 def _matches(name: str, pattern: str) -> bool:

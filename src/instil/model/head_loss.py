@@ -116,23 +116,19 @@ def _run_linear(
     states: torch.Tensor, job: _Job, weight: torch.Tensor, trains: bool
 ) -> tuple[torch.Tensor, torch.Tensor, tuple[torch.Tensor, ...]]:
     """Chunks of a plain linear head: three products a chunk, the weight's gradient added up in place."""
-    device = states.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
-    weight_used, states_used = weight.detach().to(dtype), states.detach().to(dtype)
     total = torch.zeros((), dtype=torch.float32, device=states.device)
     state_gradient = torch.empty_like(states)
     rows = job.rows_at_once
     several = states.shape[0] > rows
     weight_gradient: torch.Tensor | None = None
-    with torch.autocast(device, enabled=False):
-        for start in range(0, states.shape[0], rows):
-            chunk = slice(start, start + rows)
-            logits = torch.mm(states_used[chunk], weight_used.t())
-            total += _loss_and_gradient(logits, job.targets[chunk], job.weights[chunk], job, gradient=True)
-            state_gradient[chunk] = torch.mm(logits, weight_used)
-            if trains:
-                weight_gradient = _add_product(weight_gradient, logits, states_used[chunk], several=several)
-            del logits
+    for start in range(0, states.shape[0], rows):
+        chunk = slice(start, start + rows)
+        logits = torch.mm(states[chunk], weight.t())
+        total += _loss_and_gradient(logits, job.targets[chunk], job.weights[chunk], job, gradient=True)
+        torch.mm(logits, weight, out=state_gradient[chunk])
+        if trains:
+            weight_gradient = _add_product(weight_gradient, logits, states[chunk], several=several)
+        del logits
     if not trains:
         return total, state_gradient, ()
     if weight_gradient is None:

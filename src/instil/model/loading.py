@@ -1,14 +1,12 @@
 """Loads a model and its tokenizer, and writes a plain Hugging Face folder.
 
 Weights come from safetensors only and code that comes with a model runs only where the recipe says so. Questionable on
-purpose: for mixed precision (`bf16`, `fp16`) the weights are loaded in fp32, and `loss.TokenLoss` computes in the smaller type;
-only `pure_bf16`, generation and frozen bases keep the weights themselves small.
+purpose: for mixed precision (`bf16`, `fp16`) weights that train are loaded in fp32, for training makes its master copies of them;
+`pure_bf16`, generation and frozen bases get them in the smaller type at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -17,6 +15,7 @@ from instil.errors import ModelError
 from instil.model import attention
 from instil.model.location import ModelLocation, check_tokenizer, check_weights, locate, read_json
 from instil.model.quantization import quantization_config
+from instil.model.quiet import quiet_transformers
 from instil.recipe import ModelSettings
 
 Precision = Literal["auto", "fp32", "bf16", "pure_bf16", "fp16"]
@@ -61,11 +60,6 @@ def weight_type(precision: Precision, purpose: Purpose, *, frozen: bool = False)
     if precision == "fp16" and small:
         return torch.float16
     return torch.float32
-
-
-def autocast_type(precision: Precision) -> torch.dtype | None:
-    """Give the arithmetic of training where it is not the weights' own: `TokenLoss`'s `autocast`."""
-    return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
 
 
 def load_model(
@@ -162,22 +156,6 @@ def set_attention(model: Any, purpose: Purpose) -> None:
 def generation_attention(model: Any) -> str:
     """Name the attention of transformers that serves a model in generation: `sdpa` where it can, else `eager`."""
     return "sdpa" if getattr(model, "_supports_sdpa", False) else "eager"
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Keep transformers' progress bars and notices about weights off the terminal; this package says what went wrong."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def _random(config: Any, *, dtype: torch.dtype, kernels: str | None, seed: int, trust: bool) -> Any:

@@ -67,7 +67,6 @@ class TokenLoss(nn.Module):
         loss: str = "cross_entropy",
         router_coefficient: float | None = None,
         neftune_alpha: float | None = None,
-        autocast: torch.dtype | None = None,
         chunk_bytes: int | None = None,
     ) -> None:
         """Wrap a model.
@@ -77,14 +76,12 @@ class TokenLoss(nn.Module):
             loss: Name in `token_losses.TOKEN_LOSSES`.
             router_coefficient: Of a mixture's load-balancing loss; None takes what the model's config sets, else 0.
             neftune_alpha: Scale of the embedding noise in training mode; None for none.
-            autocast: Arithmetic of the forward pass where weights are kept in fp32; None computes in the weights' type.
             chunk_bytes: Memory for the logits of one chunk; None chooses by device.
         """
         super().__init__()
         self.model = model
         self.gradient_scale = 1.0
         self._token_loss = TOKEN_LOSSES[loss]
-        self._autocast = autocast
         self._chunk_bytes = chunk_bytes
         self._router_coefficient = router_coefficient_of(underlying(model), router_coefficient)
         self._keywords = passes_keywords(take_apart(model).decoder)
@@ -121,20 +118,17 @@ class TokenLoss(nn.Module):
         if sum(lengths) != input_ids.shape[0]:
             raise ModelError(f"TokenLoss: lengths add up to {sum(lengths)}, but there are {input_ids.shape[0]} tokens")
         layout = FlatLayout.of(lengths, device=input_ids.device)
-        device = input_ids.device.type
-        with torch.autocast(device, dtype=self._autocast or torch.bfloat16, enabled=self._autocast is not None):
-            outputs = self._decode(input_ids, position_ids, layout, noise_keys)
-            rows = torch.nonzero(weights).squeeze(1)
-            parts = take_apart(self.model)
-            total = head_loss_sum(
-                outputs.last_hidden_state[0].index_select(0, rows),
-                targets.index_select(0, rows),
-                weights.index_select(0, rows).float(),
-                parts=parts,
-                token_loss=self._token_loss,
-                gradient_scale=self.gradient_scale,
-                chunk_bytes=self._chunk_bytes,
-            )
+        outputs = self._decode(input_ids, position_ids, layout, noise_keys)
+        rows = torch.nonzero(weights).squeeze(1)
+        total = head_loss_sum(
+            outputs.last_hidden_state[0].index_select(0, rows),
+            targets.index_select(0, rows),
+            weights.index_select(0, rows).float(),
+            parts=take_apart(self.model),
+            token_loss=self._token_loss,
+            gradient_scale=self.gradient_scale,
+            chunk_bytes=self._chunk_bytes,
+        )
         if self._router_coefficient:
             total = total + self._router_coefficient * router_loss(
                 underlying(self.model), outputs.router_logits, weights, layout

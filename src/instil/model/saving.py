@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 
 from instil.errors import ModelError
-from instil.model.loading import quiet_transformers
+from instil.model.quiet import quiet_peft, quiet_transformers
 
 ASIDE = ".writing-"
 
@@ -47,6 +47,7 @@ def save_model_folder(
     *,
     state: Mapping[str, torch.Tensor] | None = None,
     dtype: torch.dtype | None = None,
+    base: str | None = None,
 ) -> Path:
     """Write a model folder that plain transformers loads.
 
@@ -56,6 +57,7 @@ def save_model_folder(
         folder: Where to; a folder that is there already is replaced once the new one is whole.
         state: Weights to write instead of the module's own (gathered from shards).
         dtype: Type to write floating-point weights in; None keeps theirs.
+        base: Of an adapter: see `save_adapter`.
 
     Returns:
         The folder.
@@ -69,17 +71,10 @@ def save_model_folder(
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
         set_stop_ids(model, chat.stop_ids, pad_id=chat.pad_id)
-        if dtype is not None:
-            state = {name: _cast(value, dtype) for name, value in (state or model.state_dict()).items()}
         if hasattr(model, "peft_config"):
-            from instil.model.adapters import save_adapter
-
-            save_adapter(model, aside, base=str(model.get_base_model().name_or_path))
+            save_adapter(model, aside, base=base)
         else:
-            with quiet_transformers():
-                model.save_pretrained(str(aside), **({} if state is None else {"state_dict": dict(state)}))
-        if dtype is not None:
-            _write_dtype(aside / "config.json", dtype)
+            _write_weights(model, aside, state=state, dtype=dtype)
         save_tokenizer(chat, aside)
         flush_folder(aside)
         replace_folder(aside, folder)
@@ -90,6 +85,31 @@ def save_model_folder(
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return folder
+
+
+def _write_weights(
+    model: Any, folder: Path, *, state: Mapping[str, torch.Tensor] | None, dtype: torch.dtype | None
+) -> None:
+    if dtype is not None:
+        state = {name: _cast(value, dtype) for name, value in (state or model.state_dict()).items()}
+    with quiet_transformers():
+        model.save_pretrained(str(folder), **({} if state is None else {"state_dict": dict(state)}))
+    if dtype is not None:
+        _write_dtype(folder / "config.json", dtype)
+
+
+def save_adapter(model: Any, folder: Path, *, base: str | None = None) -> None:
+    """Write an adapter, and nothing of its base, into a folder that plain peft opens.
+
+    Args:
+        model: The peft model.
+        folder: Where to; made if need be.
+        base: How adapter_config.json names the base: an absolute folder or a Hub id; None for the folder that it came from.
+    """
+    for config in model.peft_config.values():
+        config.base_model_name_or_path = base or config.base_model_name_or_path
+    with quiet_peft():
+        model.save_pretrained(str(folder), save_embedding_layers=False)
 
 
 def save_tokenizer(chat: ChatTokens, folder: Path) -> None:

@@ -30,7 +30,7 @@ class RowsOverTable(TrainableTokensLayer):  # type: ignore[misc]
         if isinstance(base, torch.nn.Embedding):
             return self._embed_over(x, ids, rows, output)
         bias = None if base.bias is None else base.bias.index_select(0, ids)
-        scores = F.linear(x.to(rows.dtype) if not torch.is_autocast_enabled(x.device.type) else x, rows, bias)
+        scores = F.linear(x.to(rows.dtype), rows, bias)
         return output.index_copy(-1, ids, scores.to(output.dtype))
 
     def _embed_over(self, x: torch.Tensor, ids: torch.Tensor, rows: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
