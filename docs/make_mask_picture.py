@@ -37,7 +37,7 @@ def main() -> None:
         words = [sys.executable, "-m", "instil", "inspect", "train.jsonl", "--html", "page.html"]
         environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
         subprocess.run(words, cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
-        browser = Browser(folder / "profile", "--force-device-scale-factor=1.5", "--window-size=1280,800")
+        browser = Browser(folder / "profile", "--force-device-scale-factor=1.5", "--window-size=1280,930")
         try:
             browser.open((folder / "page.html").as_uri())
             browser.run(
