@@ -18,6 +18,7 @@ from instil.model.location import ModelLocation
 from instil.model.new_tokens import TokenChange, add_chat_tokens
 from instil.recipe import Recipe
 from instil.template.library import NAMED_TEMPLATES
+from instil.template.resolve import read_template
 
 DEFAULT_TEMPLATE = "chatml"
 CONTROL_TOKEN = re.compile(r"<\|[\w.:/-]+\|>|<(?:start|end)_of_turn>")
@@ -77,7 +78,7 @@ def _control_tokens(given: str | None, chat: ChatTokenizer) -> tuple[str, ...]:
         return NAMED_TEMPLATES[given].control_tokens
     found = tuple(dict.fromkeys(CONTROL_TOKEN.findall(chat.template.source)))
     if given is not None:
-        return found
+        return read_template(given).control_tokens or found  # a format string says them
     vocabulary = chat.tokenizer.get_vocab()
     return tuple(token for token in found if token in vocabulary)
 
