@@ -125,8 +125,16 @@ def work_on(chunk: Chunk, encoder: Encoder, work: Work) -> Done:
     Raises:
         InstilError: With ``on_bad_row: stop``, the first row that cannot be used.
     """
-    source = work.sources[chunk.source]
-    rows = _Rows(chunk, source, work)
+    return encode_rows(ReadRows(chunk, work), encoder)
+
+
+def encode_rows(rows: ReadRows, encoder: Encoder) -> Done:
+    """Encode and pack the conversations of rows that are read.
+
+    Raises:
+        InstilError: With ``on_bad_row: stop``, the first conversation that the encoder refuses.
+    """
+    chunk, source = rows.chunk, rows.source
     before = _counts(encoder)
     conversations = [conversation for _, conversation in rows.conversations]
     num_rows = len(chunk.rows)
@@ -166,11 +174,17 @@ def work_on(chunk: Chunk, encoder: Encoder, work: Work) -> Done:
     )
 
 
-class _Rows:
+class ReadRows:
     """The rows of a chunk as they are read: conversations, hashes and what failed."""
 
-    def __init__(self, chunk: Chunk, source: SourceWork, work: Work) -> None:
-        self._chunk, self._source, self._work = chunk, source, work
+    def __init__(self, chunk: Chunk, work: Work) -> None:
+        """Read every row of a chunk.
+
+        Raises:
+            DataError: With ``on_bad_row: stop``, the first row that cannot be read.
+        """
+        source = work.sources[chunk.source]
+        self.chunk, self.source, self._work = chunk, source, work
         self.conversations: list[tuple[int, Conversation]] = []
         self.hashes: list[int] = []
         self.formats: list[str] = []
@@ -195,7 +209,7 @@ class _Rows:
         self.conversations += [(row, conversation) for conversation in usable]
         if self._work.split_reasoning and any(map(_has_inline_reasoning, usable)):
             self.inline_reasoning.append(row)
-        if is_candidate(row_hash, self._source.candidate_share):
+        if is_candidate(row_hash, self.source.candidate_share):
             self.candidates.append((row, [_with_place(conversation) for conversation in usable]))
 
     def _has_answer(self, row: int, conversation: Conversation) -> bool:

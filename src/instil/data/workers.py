@@ -11,12 +11,12 @@ import os
 import pickle
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from instil.data.chunks import Chunk
-from instil.data.row_work import Done, Encoder, Work, work_on
+from instil.data.row_work import Done, Encoder, ReadRows, Work, encode_rows, work_on
 from instil.errors import DataError
 
 _ONE_THREAD = {
@@ -43,8 +43,7 @@ def map_chunks(chunks: Iterable[Chunk], encoder: Encoder, work: Work, *, workers
     """
     workers = workers or os.cpu_count() or 1
     if workers == 1:
-        for chunk in chunks:
-            yield work_on(chunk, encoder, work)
+        yield from _map_here(iter(chunks), encoder, work)
         return
     context = multiprocessing.get_context("spawn")
     given = (pickle.dumps(encoder), work)
@@ -63,6 +62,29 @@ def map_chunks(chunks: Iterable[Chunk], encoder: Encoder, work: Work, *, workers
         ) from None
     finally:
         executor.shutdown(cancel_futures=True)
+
+
+def _map_here(chunks: Iterator[Chunk], encoder: Encoder, work: Work) -> Iterator[Done]:
+    """Do the work in this process; where the tokenizer has threads, the next chunk is read while one is tokenized."""
+    if _is_told_one_thread():
+        for chunk in chunks:
+            yield work_on(chunk, encoder, work)
+        return
+    read = (ReadRows(chunk, work) for chunk in chunks)
+    with ThreadPoolExecutor(1, thread_name_prefix="instil-read") as reader:
+        ahead = reader.submit(next, read, None)
+        while (rows := ahead.result()) is not None:
+            ahead = reader.submit(next, read, None)
+            yield encode_rows(rows, encoder)
+
+
+def _is_told_one_thread() -> bool:
+    return os.environ.get("RAYON_NUM_THREADS") == "1" or os.environ.get("TOKENIZERS_PARALLELISM", "").lower() in (
+        "false",
+        "0",
+        "off",
+        "no",
+    )
 
 
 def _start(encoder: bytes, work: Work) -> None:
