@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from instil.conversation import Conversation, Example
 from instil.data.messages import as_conversation
-from instil.encoding.encoder import encode_conversation
+from instil.encoding.encoder import Draft, draft_of, encode_conversation, encode_draft
 from instil.encoding.long_plan import MIN_EXCHANGES, LongPlan, cannot_count, exchanges_of, make_long_plan
 from instil.encoding.shape_plan import (
     ExamplePlan,
@@ -38,9 +38,9 @@ _PLANS = 4096
 
 @dataclass(slots=True)
 class _Filled:
-    """A conversation (or why it is none), its plan, and the texts of its plan's pieces: whole, and before a boundary."""
+    """A conversation, drafted if it has no plan (or why it is refused), its plan, and the texts of the plan's pieces: whole, and before a boundary."""
 
-    conversation: Conversation | InstilError
+    given: Conversation | Draft | InstilError
     plan: ShapePlan | None = None
     texts: Sequence[tuple[str, str]] = ()
 
@@ -81,22 +81,31 @@ class BatchEncoder:
                 wanted[text] = None
                 if head:
                     wanted[head] = None
-            filled.append(_Filled(conversation, plan, texts))
+            filled.append(_Filled(conversation if plan else self._draft(conversation), plan, texts))
         tokens = self._chat.tokens
         tokens.forget()
         tokens.remember([text for text in first if not tokens.knows(text, first=True)], first=True)
         tokens.remember([text for text in later if not tokens.knows(text, first=False)], first=False)
+        if len(filled) > 1:
+            tokens.encode_many(text for item in filled if isinstance(item.given, Draft) for text in item.given.texts())
         for item in filled:
             yield self._encoded(item)
 
-    def _encoded(self, item: _Filled) -> list[Example] | InstilError:
-        if isinstance(item.conversation, InstilError):
-            return item.conversation
-        examples = None if item.plan is None else self._examples(item.conversation, item.plan, item.texts)
-        if examples is not None:
-            return examples
+    def _draft(self, conversation: Conversation) -> Draft | InstilError:
         try:
-            return encode_conversation(self._chat, item.conversation, train_on=self._chat.settings.train_on)
+            return draft_of(self._chat, conversation)
+        except InstilError as error:
+            return error
+
+    def _encoded(self, item: _Filled) -> list[Example] | InstilError:
+        given, train_on = item.given, self._chat.settings.train_on
+        if isinstance(given, InstilError):
+            return given
+        try:
+            if isinstance(given, Draft):
+                return encode_draft(self._chat, given, train_on=train_on)
+            examples = None if item.plan is None else self._examples(given, item.plan, item.texts)
+            return encode_conversation(self._chat, given, train_on=train_on) if examples is None else examples
         except InstilError as error:
             return error
 

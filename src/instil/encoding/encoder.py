@@ -7,6 +7,7 @@ serving would see in the next prompt, wherever prompt and completion tokenized t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -40,27 +41,61 @@ class TurnText:
     weight: float
 
 
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A conversation whose turns are found as text and not yet tokenized.
+
+    Attributes:
+        conversation: The conversation as it is encoded.
+        turns: Its turns; none for plain text.
+        report: What was noticed so far.
+    """
+
+    conversation: Conversation
+    turns: list[TurnText]
+    report: EncodingReport
+
+    def texts(self) -> Iterator[str]:
+        """Give the texts that will be tokenized."""
+        for turn in self.turns:
+            yield turn.prompt.text
+            yield turn.prompt.text + turn.completion.text
+        if self.conversation.plain:
+            yield from (message.content for message in self.conversation.messages if isinstance(message.content, str))
+
+
 def encode_conversation(chat: ChatTokenizer, given: Conversation, *, train_on: TrainOn) -> list[Example]:
     """Encode one conversation; see `ChatTokenizer.encode`."""
-    from instil.encoding.truncation import fit
+    return encode_draft(chat, draft_of(chat, given), train_on=train_on)
 
+
+def draft_of(chat: ChatTokenizer, given: Conversation) -> Draft:
+    """Find the turns of a conversation as text.
+
+    Raises:
+        EncodingError, TemplateError: As `ChatTokenizer.encode`.
+    """
     report = EncodingReport(conversations=1)
     conversation = chat.conversation(given)
     report.inline_reasoning = sum(a is not b for a, b in zip(given.messages, conversation.messages, strict=True))
-    examples = encode_without_limit(chat, conversation, train_on=train_on, report=report)
-    examples = fit(chat, conversation, examples, train_on=train_on, report=report)
+    return Draft(conversation, [] if conversation.plain else turn_texts(chat, conversation, report), report)
+
+
+def encode_draft(chat: ChatTokenizer, draft: Draft, *, train_on: TrainOn) -> list[Example]:
+    """Tokenize a draft, put its turns into examples, and hold them against the length limit."""
+    from instil.encoding.truncation import fit
+
+    report = draft.report
+    examples = fit(chat, draft.conversation, _examples_of(chat, draft, train_on), train_on=train_on, report=report)
     report.examples = len(examples)
     report.example_tokens = sum(len(example.token_ids) for example in examples)
     chat.report.add(report)
     return examples
 
 
-def encode_without_limit(
-    chat: ChatTokenizer, conversation: Conversation, *, train_on: TrainOn, report: EncodingReport | None = None
-) -> list[Example]:
-    """Encode a conversation whatever its length."""
-    make = _plain_examples if conversation.plain else _chat_examples
-    return make(chat, conversation, train_on, report or EncodingReport())
+def encode_without_limit(chat: ChatTokenizer, conversation: Conversation, *, train_on: TrainOn) -> list[Example]:
+    """Encode a conversation whatever its length, uncounted."""
+    return _examples_of(chat, draft_of(chat, conversation), train_on)
 
 
 def turn_texts(chat: ChatTokenizer, conversation: Conversation, report: EncodingReport) -> list[TurnText]:
@@ -140,10 +175,19 @@ def place_of(conversation: Conversation) -> str:
     return "conversation" if conversation.place is None else str(conversation.place)
 
 
+def _examples_of(chat: ChatTokenizer, draft: Draft, train_on: TrainOn) -> list[Example]:
+    if draft.conversation.plain:
+        return _plain_examples(chat, draft.conversation, train_on, draft.report)
+    return _chat_examples(chat, draft.conversation, draft.turns, train_on, draft.report)
+
+
 def _chat_examples(
-    chat: ChatTokenizer, conversation: Conversation, train_on: TrainOn, report: EncodingReport
+    chat: ChatTokenizer,
+    conversation: Conversation,
+    texts: list[TurnText],
+    train_on: TrainOn,
+    report: EncodingReport,
 ) -> list[Example]:
-    texts = turn_texts(chat, conversation, report)
     if train_on == "last" and texts:
         texts = texts[-1:] if texts[-1].index == max(assistant_indices(conversation)) else []
     escaped: dict[int, int] = {}
