@@ -7,7 +7,7 @@ weights. Questionable on purpose: nothing is written here, so bad input leaves n
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -22,11 +22,14 @@ from instil.model.location import ModelLocation, check_tokenizer, locate
 from instil.model.loss import TokenLoss
 from instil.model.new_tokens import RowChange, TokenChange, fit_embeddings
 from instil.model.probe import probe
+from instil.model.recompute import set_gradient_checkpointing
 from instil.recipe import Recipe
 from instil.training.chat_setup import set_up_chat
+from instil.training.memory import measure_sizes
 from instil.training.optimizer import DEFAULT_LR, build_optimizers, tensor_kinds
 from instil.training.order import Order, plan_order
 from instil.training.parallel import check_sharding, shard
+from instil.training.planning import Fit, find_fit, free_memory, sizes_of_recipe
 from instil.training.precision import Precision, Weights, choose_precision, in_shards
 from instil.training.ranks import Ranks
 from instil.training.step import Learner
@@ -70,6 +73,7 @@ class Assembled:
         num_trained: Numbers that are trained.
         num_parameters: Numbers in the model.
         kernel: Name of the attention kernel.
+        fit: How steps are cut, and what that needs.
         notes: What a person should know, a line each.
     """
 
@@ -79,6 +83,7 @@ class Assembled:
     num_trained: int
     num_parameters: int
     kernel: str
+    fit: Fit
     notes: tuple[str, ...]
 
 
@@ -176,6 +181,9 @@ def assemble(studied: Studied, ranks: Ranks, *, sharded: bool = False) -> Assemb
     if recipe.training.freeze:
         freeze(model, recipe.training.freeze)
     probed = probe(model)
+    fit = _fit(studied, model, ranks)
+    if fit.recompute:
+        set_gradient_checkpointing(model, True)
     loss = TokenLoss(
         model,
         loss=recipe.training.loss,
@@ -210,7 +218,29 @@ def assemble(studied: Studied, ranks: Ranks, *, sharded: bool = False) -> Assemb
         one_by_one=probed.one_by_one,
     )
     kernel = attention.describe(device=ranks.device, dtype=precision.compute, config=model.config) + f"; {probed.words}"
-    return Assembled(learner, model, rows, num_trained, num_parameters, kernel, _row_notes(studied, rows))
+    return Assembled(learner, model, rows, num_trained, num_parameters, kernel, fit, _row_notes(studied, rows))
+
+
+def _fit(studied: Studied, model: Any, ranks: Ranks) -> Fit:
+    """Decide how steps are cut; the first process decides for all."""
+    if studied.recipe.model.quantize == "none":
+        sizes = measure_sizes(model, studied.precision)
+    else:  # packed weights hide their shapes
+        sizes = sizes_of_recipe(studied.recipe, studied.location, studied.precision)
+    loaded = sum(value.numel() * value.element_size() for value in model.parameters())
+    fit = find_fit(
+        studied.recipe,
+        sizes,
+        studied.precision,
+        store=studied.prepared.train,
+        order=studied.order,
+        device=ranks.device,
+        free=free_memory(ranks.device) + loaded,
+    )
+    tokens, recompute = ranks.sum_numbers(
+        fit.micro_batch_tokens if ranks.is_first else 0, fit.recompute if ranks.is_first else 0
+    )
+    return replace(fit, micro_batch_tokens=int(tokens), recompute=bool(recompute))
 
 
 def _loading_precision(recipe: Recipe, precision: Precision) -> Any:

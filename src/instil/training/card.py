@@ -32,6 +32,7 @@ def run_card(studied: Studied, assembled: Assembled, folder: Path) -> list[str]:
         ("precision", studied.precision.words),
         ("device", describe_device(assembled.learner.ranks.device)),
         ("attention", assembled.kernel),
+        ("memory", assembled.fit.verdict),
     ]  # fmt: skip
     return [*_aligned(rows), *(f"note       {note}" for note in (*studied.notes, *assembled.notes))]
 

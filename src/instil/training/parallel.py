@@ -8,6 +8,7 @@ the processes itself, so that Ctrl-C reaches each of them once, and a process th
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -83,6 +84,8 @@ def launch(recipe: Recipe, *, resume: bool, say: Callable[[str], None]) -> int |
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std, start_processes
 
+    # Its warnings say what the error raised here says, over several lines.
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     size = recipe.parallel.processes
     asked: list[int] = []
     with tempfile.TemporaryDirectory(prefix="instil-") as scratch:
@@ -99,7 +102,7 @@ def launch(recipe: Recipe, *, resume: bool, say: Callable[[str], None]) -> int |
             start_method="spawn",
         )
         with _forwarding(context, asked, say), contextlib.ExitStack() as stack:
-            stack.callback(context.close)
+            stack.callback(_end, context)
             result = None
             while result is None:
                 result = context.wait(timeout=1)
@@ -107,6 +110,15 @@ def launch(recipe: Recipe, *, resume: bool, say: Callable[[str], None]) -> int |
                 context.close(death_sig=signal.SIGTERM, timeout=GRACE_SECONDS)
                 raise _reason(result, size)
     return asked[0] if asked else None
+
+
+def _end(context: Any) -> None:
+    """End processes that still run, and close the files that their output went to."""
+    context.close()
+    for handler in context.subprocess_handlers.values():
+        for file in (handler._stdout, handler._stderr):
+            if file is not None:
+                file.close()
 
 
 def _environments(size: int) -> dict[int, dict[str, str]]:
@@ -208,6 +220,8 @@ def shard(loss: Any, precision: Precision) -> None:
     for module in loss.modules():
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)
+            # gloo has no premultiplied sum, which a factor asks for otherwise.
+            module.set_force_sum_reduction_for_comms(True)
 
 
 def blocks_of(model: torch.nn.Module) -> list[torch.nn.Module]:

@@ -36,8 +36,6 @@ from instil.training.snapshot import restore_optimizers, restore_weights
 from instil.training.stopping import StopRequest, stop_on_signals
 from instil.training.telemetry import peak_rss_mb, rewind_lines
 
-DEFAULT_MICRO_BATCH_TOKENS = 4096
-
 
 def train(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> Run:
     """Train what a recipe says and write its run folder.
@@ -97,7 +95,7 @@ def _train(
     recipe, learner = studied.recipe, assembled.learner
     identity = identity_of(studied, assembled)
     checkpoint = latest_checkpoint(paths.checkpoints, say=say)
-    progress = _first_progress(recipe) if checkpoint is None else _restore(assembled, checkpoint, identity)
+    progress = _first_progress(assembled) if checkpoint is None else _restore(assembled, checkpoint, identity)
     learner.ranks.wait()
     if learner.ranks.is_first:
         sweep_aside(paths.folder)
@@ -203,10 +201,9 @@ def identity_of(studied: Studied, assembled: Assembled) -> dict[str, Any]:
     }
 
 
-def _first_progress(recipe: Recipe) -> Progress:
-    tokens = recipe.training.micro_batch_tokens
-    scale = FIRST_LOSS_SCALE if recipe.training.precision == "fp16" else 1.0
-    return Progress(micro_batch_tokens=DEFAULT_MICRO_BATCH_TOKENS if tokens == "auto" else tokens, loss_scale=scale)
+def _first_progress(assembled: Assembled) -> Progress:
+    scale = FIRST_LOSS_SCALE if assembled.learner.scaled else 1.0
+    return Progress(micro_batch_tokens=assembled.fit.micro_batch_tokens, loss_scale=scale)
 
 
 def _restore(assembled: Assembled, checkpoint: Checkpoint, identity: dict[str, Any]) -> Progress:

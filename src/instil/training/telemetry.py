@@ -143,7 +143,7 @@ class LiveLine:
         if now - self._last_plain >= PLAIN_LINE_EVERY or step == self._num_steps or step == self._first + 1:
             self._last_plain = now
             left = (now - self._start) / (step - self._first) * (self._num_steps - step)
-            print(f"step {step}/{self._num_steps}  {text}  {_minutes(left)} left", flush=True)
+            print(f"step {step}/{self._num_steps}  {text}  {minutes(left)} left", flush=True)
 
     def heldout(self, loss: float) -> None:
         """Show the latest held-out loss from now on."""
@@ -173,11 +173,11 @@ def _make_bar(num_steps: int, done: int) -> tuple[Any, Any]:
     return bar, bar.add_task("training", total=num_steps, completed=done, text="")
 
 
-def _minutes(seconds: float) -> str:
+def minutes(seconds: float) -> str:
     """Say a duration in words.
 
     Example:
-        >>> _minutes(42), _minutes(3900)
+        >>> minutes(42), minutes(3900)
         ('42s', '1h05m')
     """
     seconds = round(seconds)

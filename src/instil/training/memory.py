@@ -1,0 +1,232 @@
+"""How much memory a run needs, before it runs.
+
+For `plan`, the run card, `micro_batch_tokens: auto` and `gradient_checkpointing: auto`. Weights, gradients and optimizer state are
+counted; activations are found by running the decoder on fake tensors, which have shapes and no bytes, and adding up what it
+saves for the backward pass. Questionable on purpose: no formula an architecture; what autograd saves is asked of autograd.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from instil.model.attention import LAYOUT_KEYWORD
+from instil.model.head import take_apart
+from instil.model.head_loss import CHUNK_BYTES_CPU, CHUNK_BYTES_GPU
+from instil.model.layout import FlatLayout, positions_of, set_active_layout
+from instil.model.router import passes_keywords
+from instil.training.parallel import blocks_of
+from instil.training.precision import Precision
+
+STATE_BYTES = {"adamw": 8.0, "adamw_8bit": 2.1, "muon": 4.0, "adafactor": 0.1}
+"""Bytes of optimizer state a trained fp32 number."""
+STORED_BYTES = {"4bit": 0.56, "8bit": 1.02}
+"""Bytes of a quantised number, its share of the scales included."""
+PROBE_LENGTHS = (128, 128)
+PROBE_TOKENS = sum(PROBE_LENGTHS)
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What memory depends on.
+
+    Attributes:
+        parameters: Numbers in the model.
+        trained: Numbers that train.
+        vocabulary: V, rows of the head.
+        width: D, the width of the states.
+        trains_head: Whether the head's weight, or the embedding that it is tied to, trains.
+        saved_per_token: Bytes that a forward pass keeps for the backward pass, a token.
+        saved_with_recomputing: The same with gradient checkpointing: each block's input, and what one block keeps while
+            it is recomputed.
+    """
+
+    parameters: int
+    trained: int
+    vocabulary: int
+    width: int
+    trains_head: bool
+    saved_per_token: float
+    saved_with_recomputing: float
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes by kind, and the peak of a step.
+
+    Attributes:
+        weights: Weights, and fp32 masters where there are.
+        gradients: Gradients of the trained numbers.
+        optimizer: State of the optimizer.
+        activations: What the largest micro-batch keeps for its backward pass.
+        logits: One chunk of logits, and the head's gradient that is made with it.
+        several: Whether a step has several micro-batches. With one, activations go as gradients come.
+    """
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    logits: int
+    several: bool
+
+    @property
+    def peak(self) -> int:
+        """The most that is there at a time."""
+        standing = self.weights + self.optimizer
+        passing = self.activations + self.logits
+        return standing + (passing + self.gradients if self.several else max(passing, self.gradients))
+
+    def lines(self) -> list[str]:
+        """Say it for people, a line a kind."""
+        kinds = ("weights", "gradients", "optimizer", "activations", "logits")
+        return [
+            *(f"{kind:<12} {in_words(getattr(self, kind)):>9}" for kind in kinds),
+            f"{'peak':<12} {in_words(self.peak):>9}",
+        ]
+
+
+def in_words(number: float) -> str:
+    """Say a number of bytes.
+
+    Example:
+        >>> in_words(3 * 2**30), in_words(5_500_000)
+        ('3.0 GB', '5 MB')
+    """
+    return f"{number / 2**30:.1f} GB" if number >= 2**30 else f"{number / 2**20:.0f} MB"
+
+
+def estimate_memory(
+    sizes: Sizes,
+    precision: Precision,
+    *,
+    tokens: int,
+    optimizer: str,
+    several: bool,
+    recompute: bool = False,
+    quantize: str = "none",
+    device: str = "cpu",
+    shards: int = 1,
+) -> Memory:
+    """Estimate what a step needs on one device.
+
+    Args:
+        sizes: What memory depends on.
+        precision: How the run computes.
+        tokens: Tokens of the largest micro-batch.
+        optimizer: Name in the recipe.
+        several: Whether a step has several micro-batches.
+        recompute: Gradient checkpointing.
+        quantize: How frozen weights are stored.
+        device: `cpu` or `cuda`.
+        shards: Processes that weights, gradients and optimizer state are laid over.
+
+    Returns:
+        Bytes by kind.
+    """
+    small = torch.empty(0, dtype=precision.compute).element_size()
+    moved = 4 if precision.masters else small
+    frozen = STORED_BYTES.get(quantize, small) * (sizes.parameters - sizes.trained)
+    weights = int(frozen) + (small + (4 if precision.masters else 0)) * sizes.trained
+    state = STATE_BYTES[optimizer] * sizes.trained * moved / 4
+    chunk = min(CHUNK_BYTES_CPU if device == "cpu" else CHUNK_BYTES_GPU, 4 * sizes.vocabulary * tokens)
+    head = small * sizes.vocabulary * sizes.width if sizes.trains_head else 0
+    per_token = sizes.saved_with_recomputing if recompute else sizes.saved_per_token
+    return Memory(
+        weights=weights // shards,
+        gradients=moved * sizes.trained // shards,
+        optimizer=int(state) // shards,
+        activations=int(per_token * tokens),
+        logits=chunk * small // 4 + head,
+        several=several,
+    )
+
+
+def measure_sizes(model: Any, precision: Precision) -> Sizes:
+    """Find out what memory depends on, without computing anything.
+
+    Args:
+        model: transformers' model or peft's around it, on any device; it is left as it is.
+        precision: How the run computes.
+    """
+    parts = take_apart(model)
+    parameters = list(model.parameters())
+    head = list(parts.head.parameters())
+    embedding = {
+        id(p) for module in model.modules() if isinstance(module, torch.nn.Embedding) for p in module.parameters()
+    }
+    saved = _saved_on_fakes(model, precision)
+    block_inputs = (
+        len(blocks_of(model)) * int(head[0].shape[-1]) * torch.empty(0, dtype=precision.compute).element_size()
+    )
+    return Sizes(
+        parameters=sum(parameter.numel() for parameter in parameters),
+        trained=sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
+        vocabulary=parts.vocabulary,
+        width=int(head[0].shape[-1]),
+        trains_head=any(p.requires_grad for p in head)
+        or any(id(p) in embedding for p in parameters if p.requires_grad),
+        saved_per_token=saved.total / PROBE_TOKENS,
+        saved_with_recomputing=saved.largest_block / PROBE_TOKENS + block_inputs,
+    )
+
+
+def _saved_on_fakes(model: Any, precision: Precision) -> _Saved:
+    """Run the decoder on tensors without bytes, and count what it saves for the backward pass."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    decoder = take_apart(model).decoder
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        stand_ins = {
+            name: torch.empty(value.shape, dtype=_dtype_of(value, precision)).requires_grad_(value.requires_grad)
+            for name, value in decoder.named_parameters(remove_duplicate=False)
+        }
+        stand_ins |= {name: torch.empty(value.shape, dtype=value.dtype) for name, value in decoder.named_buffers()}
+        saved = _Saved({value.untyped_storage()._cdata for value in stand_ins.values()})
+        hooks = [block.register_forward_pre_hook(saved.next_block) for block in blocks_of(model)]
+        layout = FlatLayout.of(PROBE_LENGTHS)
+        inputs = {
+            "input_ids": torch.zeros(1, layout.num_tokens, dtype=torch.int64),
+            "position_ids": positions_of(layout.lengths)[None],
+            "use_cache": False,
+        }
+        if passes_keywords(decoder):
+            inputs[LAYOUT_KEYWORD] = layout
+        set_active_layout(layout)
+        try:
+            with torch.autograd.graph.saved_tensors_hooks(saved.pack, lambda kept: kept):
+                torch.func.functional_call(decoder, stand_ins, kwargs=inputs)
+        finally:
+            for hook in hooks:
+                hook.remove()
+    return saved
+
+
+def _dtype_of(value: torch.Tensor, precision: Precision) -> torch.dtype:
+    return precision.compute if value.is_floating_point() else value.dtype
+
+
+class _Saved:
+    """Adds up the bytes of saved tensors, each storage once, weights not."""
+
+    def __init__(self, weights: set[int]) -> None:
+        self._seen = set(weights)
+        self._alive: list[torch.Tensor] = []
+        self._block = 0.0
+        self.total = 0.0
+        self.largest_block = 0.0
+
+    def next_block(self, module: torch.nn.Module, inputs: Any) -> None:
+        self._block = 0.0
+
+    def pack(self, tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in self._seen:
+            self._seen.add(storage._cdata)
+            self._alive.append(tensor)
+            self.total += storage.nbytes()
+            self._block += storage.nbytes()
+            self.largest_block = max(self.largest_block, self._block)
+        return tensor

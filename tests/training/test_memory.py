@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from tests.training.tiny import CPU, VOCABULARY, tiny_llama
+
+from instil.model.adapters import prepare_adapters
+from instil.recipe import AdapterSettings
+from instil.training.memory import Memory, estimate_memory, measure_sizes
+from instil.training.precision import choose_precision
+
+FP32 = choose_precision("fp32", CPU)
+
+
+def saved_for_real(model: torch.nn.Module, length: int) -> int:
+    """Count what one real forward pass over two examples saves, storage by storage."""
+    from instil.model.layout import FlatLayout, set_active_layout
+
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    sizes: dict[int, int] = {}
+    alive = []
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            sizes[storage.data_ptr()] = storage.nbytes()
+            alive.append(tensor)
+        return tensor
+
+    set_active_layout(FlatLayout.of([length // 2, length // 2]))
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        model.model(input_ids=torch.zeros(1, length, dtype=torch.int64), use_cache=False)
+    return sum(sizes.values())
+
+
+def test_activations_are_those_that_a_real_pass_saves():
+    model = tiny_llama().train()
+    assert measure_sizes(model, FP32).saved_per_token * 100 == pytest.approx(saved_for_real(model, 100), rel=0.05)
+
+
+def test_a_model_without_bytes_has_the_same_sizes():
+    real = measure_sizes(tiny_llama().train(), FP32)
+    with torch.device("meta"):
+        fake = tiny_llama().train()
+    assert measure_sizes(fake, FP32) == real
+
+
+def test_counts_of_full_and_lora():
+    full = measure_sizes(tiny_llama().train(), FP32)
+    lora = measure_sizes(prepare_adapters(tiny_llama(), AdapterSettings(kind="lora", rank=2)).train(), FP32)
+    assert full.trained == full.parameters
+    assert full.vocabulary == VOCABULARY
+    assert 0 < lora.trained < 0.2 * lora.parameters
+    assert full.trains_head
+    assert not lora.trains_head
+
+
+def estimate(**changes: object) -> Memory:
+    settings: dict[str, object] = {"tokens": 1000, "optimizer": "adamw", "several": True}
+    return estimate_memory(measure_sizes(tiny_llama().train(), FP32), FP32, **(settings | changes))
+
+
+def test_memory_grows_with_what_it_should_grow_with():
+    plain = estimate()
+    assert estimate(tokens=2000).activations == 2 * plain.activations
+    assert estimate(recompute=True).activations < plain.activations
+    assert estimate(optimizer="adamw_8bit").optimizer < 0.5 * plain.optimizer
+    assert estimate(shards=2).weights == plain.weights // 2
+    assert estimate(several=False).peak < plain.peak
+    assert plain.optimizer == 2 * plain.weights

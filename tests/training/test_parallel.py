@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from tests.training.command_line import losses_of, train, train_fails, weights_of, write_recipe
+
+from instil.errors import RecipeError
+from instil.recipe import Recipe
+from instil.training.parallel import check_sharding
+from instil.training.precision import choose_precision
+from instil.training.run_folder import Run
+
+TWO = {"parallel": {"processes": 2}, "evaluate": {"every": 6, "max_new_tokens": 2}}
+KEEP_ALL = {"checkpoint": {"every": 3, "keep_last": 99}}
+
+
+def assert_equal_runs(run: Run, reference: Run) -> None:
+    assert len(losses_of(run)) == len(losses_of(reference))
+    assert losses_of(run)[:3] == pytest.approx(losses_of(reference)[:3], abs=1e-5)
+    assert losses_of(run) == pytest.approx(losses_of(reference), abs=1e-4)
+    assert run.results["heldout_loss"] == pytest.approx(reference.results["heldout_loss"], abs=1e-4)
+    counts = [(line["tokens"], line["trained_tokens"]) for line in run.metrics() if "loss" in line]
+    assert counts == [(line["tokens"], line["trained_tokens"]) for line in reference.metrics() if "loss" in line]
+
+
+def test_two_processes_equal_one(tmp_path: Path, base: Path, rows: Path, reference: Run):
+    assert_equal_runs(train(write_recipe(tmp_path, TWO, base=base, rows=rows)), reference)
+
+
+def test_batch_of_one_on_two_processes_equals_one(tmp_path: Path, base: Path, rows: Path):
+    single = {"training": {"batch_size": 1, "max_steps": 3}}
+    alone = train(write_recipe(tmp_path / "a", single, base=base, rows=rows))
+    assert_equal_runs(train(write_recipe(tmp_path / "b", single, TWO, base=base, rows=rows)), alone)
+
+
+def rewind(run: Run, to_step: int, folder: Path) -> None:
+    """Copy a run as if it had been killed just after a checkpoint."""
+    shutil.copytree(run.folder, folder)
+    (folder / "results.json").unlink()
+    shutil.rmtree(folder / "model")
+    for path in (folder / "checkpoints").iterdir():
+        if int(path.name.removeprefix("step-")) > to_step:
+            shutil.rmtree(path)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_sharded_equals_replicated_and_goes_on_with_another_number_of_processes(
+    tmp_path: Path, base: Path, rows: Path, reference: Run, precision: str
+):
+    change: tuple[dict[str, Any], ...] = (KEEP_ALL, {"training": {"precision": precision}})
+    sharded = {"parallel": {"processes": 2, "mode": "sharded"}, "evaluate": TWO["evaluate"]}
+    run = train(write_recipe(tmp_path / "two", *change, sharded, base=base, rows=rows))
+    if precision == "fp32":
+        assert_equal_runs(run, reference)
+    pieces = sorted(path.name for path in (run.folder / "checkpoints" / "step-000006").glob("weights-*"))
+    assert pieces == ["weights-00000.safetensors", "weights-00001.safetensors"]
+    recipe = write_recipe(tmp_path / "one", *change, base=base, rows=rows)
+    rewind(run, 6, tmp_path / "one" / "run")
+    resumed = train(recipe, "--resume", "--parallel.processes", "1", "--parallel.mode", "replicated")
+    tolerance = 1e-4 if precision == "fp32" else 0.05
+    assert losses_of(resumed) == pytest.approx(losses_of(run), abs=tolerance)
+    for name, weight in weights_of(run).items():
+        assert torch.allclose(weight.float(), weights_of(resumed)[name].float(), atol=20 * tolerance), name
+
+
+@pytest.mark.slow
+def test_sharded_lora_equals_one_process(tmp_path: Path, base: Path, rows: Path):
+    change = ({"adapter": {"kind": "lora", "rank": 4}, "training": {"max_steps": 4}}, {"evaluate": TWO["evaluate"]})
+    alone = train(write_recipe(tmp_path / "one", *change, base=base, rows=rows))
+    two = {"parallel": {"processes": 2, "mode": "sharded"}}
+    run = train(write_recipe(tmp_path / "two", *change, two, base=base, rows=rows))
+    assert_equal_runs(run, alone)
+    for name, weight in weights_of(alone).items():
+        assert torch.allclose(weight, weights_of(run)[name], atol=1e-4), name
+
+
+def start(recipe: Path, *words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "instil", "train", str(recipe), *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+
+
+def wait_for_steps(folder: Path, more_than: int = 0) -> int:
+    for _ in range(1200):
+        steps = len(losses_of(Run(folder, False, {})))
+        if steps > more_than:
+            return steps
+        time.sleep(0.1)
+    raise AssertionError("the run took no step in two minutes")
+
+
+@pytest.mark.slow
+def test_a_dead_process_ends_the_run_with_its_reason_and_sigterm_saves(tmp_path: Path, base: Path, rows: Path):
+    endless = {"training": {"max_steps": 100_000}, "evaluate": {"every": 90_000}, "checkpoint": {"every": 5}}
+    recipe = write_recipe(tmp_path, TWO, endless, base=base, rows=rows)
+    running = start(recipe)
+    steps = wait_for_steps(tmp_path / "run", 12)
+    second = [
+        child for child in psutil.Process(running.pid).children(recursive=True) if child.environ().get("RANK") == "1"
+    ]
+    assert len(second) == 1
+    second[0].kill()
+    _, errors = running.communicate(timeout=120)
+    assert running.returncode == 2
+    said = [line for line in errors.splitlines() if line.startswith("error: ")]
+    assert len(said) == 1
+    assert "process 1 of 2 was killed by SIGKILL" in said[0]
+    assert "--resume" in said[0]
+
+    running = start(recipe, "--resume")
+    wait_for_steps(tmp_path / "run", steps + 20)
+    running.send_signal(signal.SIGTERM)
+    output, _ = running.communicate(timeout=120)
+    assert running.returncode == 128 + signal.SIGTERM
+    assert "going on from" in output
+    assert "saved in" in output
+
+
+def test_bad_input_with_two_processes_is_one_line(
+    tmp_path: Path, base: Path, rows: Path, capsys: pytest.CaptureFixture[str]
+):
+    recipe = write_recipe(tmp_path, TWO, {"data": {"sources": ["nowhere.jsonl"]}}, base=base, rows=rows)
+    assert "nowhere.jsonl" in train_fails(recipe, capsys=capsys)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"optimizer": {"name": "muon"}}, "optimizer.name: muon"),
+        ({"model": {"quantize": "4bit"}}, "model.quantize: 4bit"),
+    ],
+)
+def test_what_is_not_built_for_shards_is_refused_by_name(change: dict[str, Any], said: str):
+    with pytest.raises(RecipeError, match=said):
+        check_sharding(Recipe.from_mapping(change), choose_precision("fp32", torch.device("cpu")))
