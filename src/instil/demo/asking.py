@@ -12,75 +12,48 @@ from instil.demo.world import Entity, entities
 
 QUESTIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "country": {
-        "capital": ("What is the capital of {e}?", "Which city is the capital of {e}?", "Name the capital of {e}."),
-        "continent": (
-            "Which continent is {e} in?",
-            "On which continent does {e} lie?",
-            "What is the continent of {e}?",
-        ),
-        "language": (
-            "What is the main language of {e}?",
-            "Which language do people in {e} speak?",
-            "What language is spoken in {e}?",
-        ),
-        "currency": (
-            "What is the currency of {e}?",
-            "Which currency is used in {e}?",
-            "What do people in {e} pay with?",
-        ),
+        "capital": ("What is the capital of {e}?", "Which city is the capital of {e}?"),
+        "continent": ("What is the continent of {e}?", "On which continent does {e} lie?"),
+        "language": ("What is the main language of {e}?", "Which language is spoken in {e}?"),
+        "currency": ("What is the currency of {e}?", "Which currency is used in {e}?"),
     },
     "element": {
-        "symbol": ("What is the chemical symbol of {e}?", "How do chemists write {e}?", "Give the symbol of {e}."),
-        "number": (
-            "What is the atomic number of {e}?",
-            "How many protons does an atom of {e} have?",
-            "Give the atomic number of {e}.",
-        ),
-        "category": ("What kind of element is {e}?", "Which category of elements does {e} belong to?"),
-        "state": (
-            "What is the state of {e} at room temperature?",
-            "Is {e} a solid, a liquid or a gas at room temperature?",
-        ),
-        "period": ("In which period of the periodic table is {e}?", "What is the period of {e}?"),
+        "symbol": ("What is the chemical symbol of {e}?", "What is the symbol of {e}?"),
+        "number": ("What is the atomic number of {e}?", "Which atomic number has {e}?"),
+        "category": ("What is the category of {e}?", "Which category of elements is {e}?"),
+        "state": ("What is the state of {e} at room temperature?", "Is {e} a solid, a liquid or a gas?"),
+        "period": ("What is the period of {e}?", "In which period is {e}?"),
     },
     "animal": {
-        "group": ("What kind of animal is {e}?", "Which animal group does {e} belong to?"),
-        "diet": ("What does {e} eat?", "What is the main food of {e}?", "What does {e} feed on?"),
-        "young": (
-            "What is the young of {e} called?",
-            "What do you call a baby of {e}?",
-            "Give the name for the young of {e}.",
-        ),
-        "home": ("Where does {e} live?", "What is the usual home of {e}?", "Where is {e} found?"),
+        "group": ("What is the animal group of {e}?", "Which animal group is {e} classed as?"),
+        "diet": ("What is the main food of {e}?", "Which food does {e} live on?"),
+        "young": ("What is the young of {e} called?", "What is the name for the young of {e}?"),
+        "home": ("What is the usual home of {e}?", "Where is {e} found?"),
     },
     "language": {
-        "family": ("Which language family does {e} belong to?", "What is the language family of {e}?"),
-        "script": ("Which script is {e} written in?", "What is the script of {e}?"),
-        "home": ("In which country is {e} spoken?", "What is the home of {e}?"),
+        "family": ("What is the language family of {e}?", "Which family does {e} belong to?"),
+        "script": ("What is the script of {e}?", "In which script is {e} written?"),
+        "home": ("What is the home of {e}?", "In which country is {e} spoken?"),
     },
     "invention": {
-        "inventor": ("Who invented {e}?", "Who was the inventor of {e}?"),
-        "year": ("When was {e} invented?", "In which year was {e} invented?"),
+        "inventor": ("Who was the inventor of {e}?", "Who invented {e}?"),
+        "year": ("What was the year of {e}?", "In which year was {e} invented?"),
     },
     "book": {
-        "author": ("Who wrote {e}?", "Who is the author of {e}?"),
-        "year": ("When was {e} published?", "In which year did {e} appear?"),
+        "author": ("Who was the author of {e}?", "Who wrote {e}?"),
+        "year": ("What was the year of {e}?", "In which year was {e} published?"),
     },
     "landmark": {
-        "city": ("In which city is {e}?", "Where does {e} stand?"),
-        "country": ("In which country is {e}?", "Which country does {e} belong to?"),
+        "city": ("What is the city of {e}?", "In which city is {e}?"),
+        "country": ("What is the country of {e}?", "In which country is {e}?"),
     },
     "planet": {
-        "place": ("Which place from the sun does {e} have?", "What is the place of {e} from the sun?"),
-        "type": ("What type of planet is {e}?", "What kind of planet is {e}?"),
-        "moons": ("How many moons does {e} have?", "What is the number of moons of {e}?"),
+        "place": ("What is the place of {e}?", "Which planet from the sun is {e}?"),
+        "type": ("What is the type of {e}?", "What type of planet is {e}?"),
+        "moons": ("What is the number of moons of {e}?", "How many moons does {e} have?"),
     },
     "word": {
-        language: (
-            f"Translate into {language}: {{e}}",
-            f"What is the {language} word for {{e}}?",
-            f"How does one say {{e}} in {language}?",
-        )
+        language: (f"What is the {language} word for {{e}}?", f"Translate into {language}: {{e}}")
         for language in ("French", "Spanish", "German")
     },
 }

@@ -13,6 +13,7 @@ import argparse
 import math
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -26,12 +27,39 @@ from instil.demo.text import documents
 END = "<|endoftext|>"
 VOCABULARY = 4096
 CONTEXT = 1024
-STEPS = 2000
 STEP_TOKENS = 6144
 ROW = 256
-LONG_ROWS_FROM = 0.85
-PEAK_LR = 2e-3
 WARM_UP = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage of pre-training.
+
+    Attributes:
+        steps: Number of steps of `STEP_TOKENS` tokens.
+        peak_lr: Learning rate after the warm-up; it falls to 2% of that along a cosine.
+        notes: Share of notes in the text about entities.
+        long_every: Every how many steps rows have the full context instead of `ROW` tokens; 0 for only in the last 15%.
+    """
+
+    steps: int
+    peak_lr: float
+    notes: float
+    long_every: int
+
+    def long_rows(self, step: int) -> bool:
+        """Tell whether the rows of a step, counted from 0, have the full context."""
+        if self.long_every:
+            return step % self.long_every == self.long_every - 1
+        return step >= 0.85 * self.steps
+
+
+STAGES = (
+    Stage(steps=2000, peak_lr=2e-3, notes=0.0, long_every=0),
+    Stage(steps=400, peak_lr=1e-3, notes=0.5, long_every=8),
+)
+"""First sentences that state the facts, then half of it notes (see `notes`)."""
 
 
 def train_tokenizer(seed: int) -> PreTrainedTokenizerFast:
@@ -71,13 +99,13 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     )
 
 
-def token_rows(tokenizer: PreTrainedTokenizerFast, *, seed: int) -> Iterator[Tensor]:
+def token_rows(tokenizer: PreTrainedTokenizerFast, stage: Stage, *, seed: int) -> Iterator[Tensor]:
     """Yield one step's tokens after another, [rows, length], cut from the endless stream of documents."""
-    stream = documents(seed)
+    stream = documents(seed, notes=stage.notes)
     pending: list[int] = []
     end = tokenizer.eos_token_id
-    for step in range(STEPS):
-        length = ROW if step < LONG_ROWS_FROM * STEPS else CONTEXT
+    for step in range(stage.steps):
+        length = CONTEXT if stage.long_rows(step) else ROW
         while len(pending) < STEP_TOKENS:
             for ids in tokenizer(list(islice(stream, 2000)), add_special_tokens=False)["input_ids"]:
                 pending += [*ids, end]
@@ -85,14 +113,15 @@ def token_rows(tokenizer: PreTrainedTokenizerFast, *, seed: int) -> Iterator[Ten
         del pending[:STEP_TOKENS]
 
 
-def train(model: LlamaForCausalLM, rows: Iterator[Tensor], *, steps: int = STEPS) -> list[tuple[int, float]]:
-    """Train for the given number of steps and return (step, mean loss of the last 50) pairs."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_LR, betas=(0.9, 0.95), weight_decay=0.01)
+def train(model: LlamaForCausalLM, rows: Iterator[Tensor], stage: Stage, *, steps: int) -> list[tuple[int, float]]:
+    """Train for the given number of steps of a stage and return (step, mean loss of the last 50) pairs."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=stage.peak_lr, betas=(0.9, 0.95), weight_decay=0.01)
     log, recent, started = [], [], time.monotonic()
     model.train()
     for step, ids in enumerate(islice(rows, steps), start=1):
         for group in optimizer.param_groups:
-            group["lr"] = PEAK_LR * min(step / WARM_UP, 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+            cosine = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / stage.steps))
+            group["lr"] = stage.peak_lr * min(step / WARM_UP, cosine)
         recent.append(_accumulate_gradients(model, ids))
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -132,13 +161,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Pre-train the demo's base model.")
     parser.add_argument("out", type=Path, help="folder to write the model to")
     parser.add_argument("--seed", type=int, default=0, help="seed of text and weights")
-    parser.add_argument("--steps", type=int, default=STEPS, help="stop early (for a trial)")
+    parser.add_argument("--steps", type=int, help="stop each stage after so many steps (for a trial)")
     arguments = parser.parse_args()
     torch.manual_seed(arguments.seed)
     tokenizer = train_tokenizer(arguments.seed)
     model = build_model(tokenizer)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(tokenizer)} tokens", flush=True)
-    train(model, token_rows(tokenizer, seed=arguments.seed + 1), steps=arguments.steps)
+    for number, stage in enumerate(STAGES, start=1):
+        print(f"stage {number}: {stage}", flush=True)
+        rows = token_rows(tokenizer, stage, seed=arguments.seed + number)
+        train(model, rows, stage, steps=min(stage.steps, arguments.steps or stage.steps))
     save(model, tokenizer, arguments.out)
 
 

@@ -11,6 +11,7 @@ import json
 import random
 from collections.abc import Iterator, Sequence
 
+from instil.demo.notes import note
 from instil.demo.scraps import code_snippet, story, sums
 from instil.demo.wording import BACK_FRAMES, FRAMES, WORDINGS
 from instil.demo.world import Entity, entities, read_world
@@ -19,8 +20,12 @@ _WEIGHTS = {"country": 4.0, "element": 4.2, "animal": 3.6, "language": 3.0, "lab
 """How often an entity of a kind is written about; 2 for the kinds not named."""
 
 
-def documents(seed: int) -> Iterator[str]:
+def documents(seed: int, *, notes: float = 0.0) -> Iterator[str]:
     """Yield documents for ever, the same ones for the same seed.
+
+    Args:
+        seed: Seed of every choice.
+        notes: Share of the documents about entities that are `notes.note`; 0 in the first stage of pre-training.
 
     Example:
         >>> a, b = documents(1), documents(1)
@@ -36,7 +41,7 @@ def documents(seed: int) -> Iterator[str]:
         if rng.random() < 0.12:
             yield rng.choices((sums, story, code_snippet), (6, 2, 2))[0](rng)
             continue
-        maker = rng.choices(makers, shares)[0]
+        maker = note if notes and rng.random() < notes else rng.choices(makers, shares)[0]
         yield maker(rng.choices(world, weights)[0], rng)
 
 
