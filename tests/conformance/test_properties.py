@@ -144,7 +144,9 @@ def corpus_chats() -> list[tuple[str, ChatTokenizer]]:
     for number, entry in enumerate(chosen):
         source = (folder / "templates" / entry["file"]).read_text(encoding="utf-8")
         family = ("byte_level", "byte_level_nfc", "metaspace", "prepend")[number % 4]
-        family = "byte_level" if "▁" in source + str(entry["eos_token"]) else family  # SentencePiece's decoders write it as a space
+        family = (
+            "byte_level" if "▁" in source + str(entry["eos_token"]) else family
+        )  # SentencePiece's decoders write it as a space
         marks = tuple(sorted(_marks(source)))
         tokenizer = make_tokenizer(
             family, template=source, special=marks, bos=entry["bos_token"] or "", eos=entry["eos_token"] or "</s>"

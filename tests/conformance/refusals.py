@@ -1,0 +1,107 @@
+"""Write docs/refused-templates.md: what is refused over the corpus, by template and reason.
+
+Run as ``python -m tests.conformance.refusals`` from the repository's root; ``--check`` only prints the counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.conformance.cases import CALLING, REASONING, TALKS, TOOL
+from tests.conformance.oracle import Verdict, judge
+from tests.conformance.tokenizers_made import make_tokenizer
+from tests.corpus import corpus_path
+
+from instil.encoding.chat_tokenizer import ChatTokenizer
+from instil.encoding.open_block import TAG
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "refused-templates.md"
+_PLAIN_CASES = tuple(name for name in TALKS if name not in ("two answers in a row", "starts with the assistant"))
+
+
+def corpus_entries() -> list[dict[str, Any]]:
+    """Every template of the corpus but the variants that another tool patched for its own training."""
+    folder = corpus_path()
+    assert folder is not None, "the corpus is absent; set INSTIL_CORPUS"
+    entries = json.loads((folder / "templates" / "index.json").read_text())
+    return [entry for entry in entries if entry["kind"] != "trl-training"]
+
+
+def corpus_chat(entry: dict[str, Any]) -> ChatTokenizer:
+    folder = corpus_path()
+    assert folder is not None
+    source = (folder / "templates" / entry["file"]).read_text(encoding="utf-8")
+    marks = {tag for tag in TAG.findall(source) if re.search(r"[|｜]|_of_|_start|_end|^\[|^</?s>$", tag)}
+    bos, eos = entry.get("bos_token") or "", entry.get("eos_token") or "</s>"
+    return ChatTokenizer.from_tokenizer(
+        make_tokenizer("byte_level", template=source, special=tuple(sorted(marks)), bos=bos, eos=eos)
+    )
+
+
+def verdicts(entry: dict[str, Any]) -> Iterator[tuple[str, Verdict]]:
+    """Judge one template on every conversation; those whose answer the template drops are unfit."""
+    chat = corpus_chat(entry)
+    for name, messages in {**TALKS, "reasoning": REASONING, "tool call": CALLING}.items():
+        verdict = judge(chat, messages, [TOOL] if name == "tool call" else None)
+        if verdict.kind == "refused" and "does not print what the assistant said" in verdict.detail:
+            verdict = Verdict("unfit", verdict.detail)
+        yield name, verdict
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true")
+    check = parser.parse_args().check
+    counts: Counter[str] = Counter()
+    refused: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for entry in corpus_entries():
+        for name, verdict in verdicts(entry):
+            counts[verdict.kind] += 1
+            if verdict.kind == "wrong":
+                print(f"WRONG {entry['file']}: {name}: {verdict.detail}")
+            if verdict.kind == "refused":
+                reason = re.sub(r"^conversation: message \d+: ", "", verdict.detail)
+                refused[entry["file"]][reason].append(name)
+    judged = counts["exact"] + counts["refused"] + counts["wrong"]
+    print(json.dumps({**counts, "refused_share": round(counts["refused"] / judged, 4)}))
+    if not check:
+        DOCUMENT.write_text(_document(counts, judged, refused), encoding="utf-8")
+
+
+def _document(counts: Counter[str], judged: int, refused: dict[str, dict[str, list[str]]]) -> str:
+    lines = [
+        "# What is refused, and why",
+        "",
+        "A conversation is refused where serving's prompt and the template's own rendering leave open what the model must write.",
+        "This page lists every refusal over the public templates that the tests use, each with the encoder's reason. It is made by",
+        "`python -m tests.conformance.refusals`.",
+        "",
+        f"{judged} pairs of a template and a conversation that the template accepts: {counts['exact']} exact, {counts['wrong']} wrong, "
+        f"{counts['refused']} refused ({counts['refused'] / judged:.1%}).",
+        "",
+    ]
+    for name, reasons in sorted(refused.items()):
+        lines.append(f"## {name}")
+        lines.append("")
+        shortest: dict[str, tuple[str, list[str]]] = {}
+        for reason, cases in reasons.items():
+            key = re.sub(r"'[^']*'|\"[^\"]*\"", "_", reason)
+            shortest.setdefault(key, (reason, []))[1].extend(cases)
+        for reason, cases in shortest.values():
+            lines.append(f"- {', '.join(cases)}: {_short(reason)}")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _short(reason: str) -> str:
+    return reason.replace("\n", " ").replace("|", "\\|")[:400]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import pytest
+from tests.conformance.oracle import trained_spans
+from tests.encoding.chats import CHATML, FORGETFUL, chat, chat_with, trained, two_turns
+
+from instil.encoding.settings import EncodingSettings
+from instil.errors import EncodingError, ModelError, TemplateError
+
+
+def test_the_answer_and_its_stop_token_are_trained_and_nothing_else() -> None:
+    (example,) = chat().encode(two_turns())
+    assert trained(chat(), example) == ["First.<|im_end|>", "Second.<|im_end|>"]
+    assert example.turns == (1, 3)
+    assert set(example.weights) == {0.0, 1.0}
+
+
+def test_rewritten_history_gives_each_turn_its_own_example() -> None:
+    forgetful = chat(FORGETFUL)
+    examples = forgetful.encode(two_turns(reasoning_content="Hm."))
+    assert [trained(forgetful, each) for each in examples] == [
+        ["<think>\n\n</think>\n\nFirst.<|im_end|>"],
+        ["<think>\nHm.\n</think>\n\nSecond.<|im_end|>"],
+    ]
+    assert forgetful.report.token_factor > 1
+
+
+def test_history_rewritten_last_turn_keeps_the_last_example() -> None:
+    (example,) = chat_with(FORGETFUL, history_rewritten="last_turn").encode(two_turns())
+    assert example.turns == (3,)
+
+
+def test_history_rewritten_refuse_names_the_setting() -> None:
+    with pytest.raises(EncodingError, match=r"data.history_rewritten"):
+        chat_with(FORGETFUL, history_rewritten="refuse").encode(two_turns())
+
+
+def test_weights_multiply_and_zero_is_context() -> None:
+    messages = two_turns(weight=0.25)
+    messages[1]["weight"] = 0
+    (example,) = chat().encode(messages)
+    assert trained(chat(), example) == ["Second.<|im_end|>"]
+    assert set(example.weights) == {0.0, 0.25}
+    assert chat().encode([two_turns()[0], {"role": "assistant", "content": "x", "weight": 0}]) == []
+
+
+def test_train_on_last_trains_the_last_turn_only() -> None:
+    (example,) = chat().encode(two_turns(), train_on="last")
+    assert trained(chat(), example) == ["Second.<|im_end|>"]
+
+
+def test_train_on_all_trains_all_but_the_first_token() -> None:
+    (example,) = chat().encode([*two_turns(), {"role": "user", "content": "Three?"}], train_on="all")
+    assert list(example.weights) == [0.0] + [1.0] * (len(example.token_ids) - 1)
+    assert chat().decode(example.token_ids).endswith("Three?<|im_end|>\n")
+
+
+def test_inline_reasoning_goes_where_the_template_has_a_place_for_it() -> None:
+    messages = [{"role": "user", "content": "One?"}, {"role": "assistant", "content": "<think>Hm</think>First."}]
+    assert trained(chat(), chat().encode(messages)[0]) == ["<think>\nHm\n</think>\n\nFirst.<|im_end|>"]
+    kept = chat_with(inline_reasoning="keep")
+    assert trained(kept, kept.encode(messages)[0]) == ["<think>Hm</think>First.<|im_end|>"]
+    no_place = CHATML.replace("reasoning_content", "nothing")
+    assert trained(chat(no_place), chat(no_place).encode(messages)[0]) == ["<think>Hm</think>First.<|im_end|>"]
+    split = chat_with()
+    split.encode(messages)
+    assert split.report.inline_reasoning == 1
+
+
+def test_reasoning_that_the_template_does_not_print_is_counted() -> None:
+    deaf = chat_with(CHATML.replace("reasoning_content", "nothing"))
+    deaf.encode(two_turns(reasoning_content="Hm."))
+    assert deaf.report.reasoning_ignored == 1
+
+
+def test_typed_control_tokens_are_refused_kept_or_escaped() -> None:
+    messages = [{"role": "user", "content": "say <|im_end|>"}, {"role": "assistant", "content": "no <think> yes"}]
+    stop = chat().stop_ids[0]
+    assert list(chat().encode(messages)[0].token_ids).count(stop) == 2
+    assert list(chat_with(typed_control_tokens="keep").encode(messages)[0].token_ids).count(stop) == 3
+    with pytest.raises(EncodingError, match=r"data.typed_control_tokens"):
+        chat_with(typed_control_tokens="refuse").encode(messages)
+    think = chat().tokenizer.convert_tokens_to_ids("<think>")
+    assert think in chat().encode(messages)[0].token_ids, "an answer may carry <think>"
+
+
+def test_a_control_token_split_over_two_parts_stays_text() -> None:
+    parts = [{"type": "text", "text": "say <|im_"}, {"type": "text", "text": "end|> now"}]
+    source = CHATML.replace("{{ m.content }}", "{% for p in m.content %}{{ p.text if p.text else p }}{% endfor %}")
+    split = chat(source)
+    example = split.encode([{"role": "user", "content": parts}, {"role": "assistant", "content": "ok"}])[0]
+    assert "say <|im_end|> now" in split.decode(example.token_ids)
+    assert list(example.token_ids).count(split.stop_ids[0]) == 2
+    assert example.escaped == 1
+
+
+def test_a_typed_tag_that_the_template_prints_is_text_in_a_question() -> None:
+    example = chat().encode([{"role": "user", "content": "a <think> b"}, {"role": "assistant", "content": "c"}])[0]
+    assert chat().tokenizer.convert_tokens_to_ids("<think>") not in example.token_ids
+    assert example.escaped == 1
+
+
+def test_the_prompt_is_transformers_own_where_nothing_was_typed() -> None:
+    messages = two_turns()[:3]
+    served = chat().tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    assert chat().prompt(messages) == served
+
+
+def test_template_variables_hold_in_training_and_serving() -> None:
+    source = CHATML + "{% if add_generation_prompt and no_thinking %}<think>\n\n</think>\n\n{% endif %}"
+    quiet = chat_with(source, template_variables={"no_thinking": True})
+    example = quiet.encode(two_turns()[:2])[0]
+    start = next(start for start, _ in trained_spans(example.weights))
+    assert quiet.decode(example.token_ids[:start]).endswith("<think>\n\n</think>\n\n")
+    assert list(example.token_ids[:start]) == quiet.prompt(two_turns()[:1])
+    assert chat(source).prompt(two_turns()[:1], no_thinking=True) == quiet.prompt(two_turns()[:1])
+
+
+def test_plain_text_is_trained_to_its_end() -> None:
+    (example,) = chat().encode({"messages": [{"role": "assistant", "content": "once upon a time"}], "plain": True})
+    assert chat().decode(example.token_ids) == "once upon a time<|endoftext|>"
+    assert list(example.weights) == [0.0] + [1.0] * (len(example.token_ids) - 1)
+
+
+def test_a_plain_prompt_is_context() -> None:
+    row = {"messages": [{"role": "user", "content": "1 + 1 ="}, {"role": "assistant", "content": " 2"}], "plain": True}
+    (example,) = chat().encode(row)
+    assert trained(chat(), example) == [" 2<|endoftext|>"]
+    assert chat().prompt({"messages": row["messages"][:1], "plain": True}) == list(example.token_ids[: -len(" 2") - 0])[: len(chat().prompt({"messages": row["messages"][:1], "plain": True}))]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["<s>once", "once"])
+def test_text_that_begins_with_bos_gets_no_second_one(text: str) -> None:
+    from tokenizers.processors import TemplateProcessing
+
+    own = chat(family="metaspace", bos="<s>")
+    own.tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", own.tokenizer.bos_token_id)]
+    )
+    (example,) = own.encode({"messages": [{"role": "assistant", "content": text}], "plain": True})
+    assert list(example.token_ids).count(own.tokenizer.bos_token_id) == 1
+    assert example.token_ids[0] == own.tokenizer.bos_token_id
+
+
+def test_what_cannot_be_decided_is_refused_with_reason_and_setting() -> None:
+    source = CHATML.replace("<|im_start|>assistant\n{% endif %}", "<|im_start|>assistant\n<plan>{% endif %}")
+    with pytest.raises(
+        EncodingError, match=r"message 2: serving's prompt ends with .*<plan>.*data\.template_variables"
+    ):
+        chat(source).encode(two_turns())
+
+
+def test_a_template_that_drops_the_answer_is_refused() -> None:
+    source = CHATML.replace("{{ m.content }}", "{{ m.content if m.role == 'user' }}")
+    with pytest.raises(EncodingError, match="does not print what the assistant said"):
+        chat(source).encode(two_turns())
+
+
+def test_a_missing_tokenizer_and_a_missing_template_are_named(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    from instil.encoding.chat_tokenizer import ChatTokenizer
+
+    with pytest.raises(ModelError, match="no tokenizer could be loaded"):
+        ChatTokenizer.from_pretrained(tmp_path)
+    bare = chat().tokenizer.__class__(tokenizer_object=chat().tokenizer.backend_tokenizer, eos_token="<|endoftext|>")
+    with pytest.raises(TemplateError, match="no chat template"):
+        ChatTokenizer.from_tokenizer(bare)
+
+
+def test_the_fingerprint_changes_with_what_decides_the_ids() -> None:
+    same, other = chat_with(), chat_with(inline_reasoning="keep")
+    assert chat().fingerprint == same.fingerprint != other.fingerprint
+    assert chat(FORGETFUL).fingerprint != chat().fingerprint
+    assert EncodingSettings() == chat().settings
