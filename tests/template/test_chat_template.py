@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import re
 from functools import cache
 
 import pytest
@@ -314,3 +316,87 @@ def test_fingerprint_is_the_source_s():
     assert (
         ChatTemplate(CHATML + " ", special_tokens={}).fingerprint != ChatTemplate(CHATML, special_tokens={}).fingerprint
     )
+
+
+PIECES = [
+    "one",
+    " two\n",
+    "<think>\nx\n</think>\n\ny",
+    "<|im_end|>",
+    "'q\"",
+    '{"a": 1}',
+    "四🌈",
+    "[INST]",
+    "<b>&amp;",
+    "\n\n",
+    "%s {0} {{x}}",
+]
+VARIABLES = [
+    {}, {}, {"enable_thinking": False}, {"thinking": True}, {"documents": [{"title": "T", "text": "doc"}]}, {"reasoning_effort": "high"},
+    {"builtin_tools": ["weather"]}, {"tools_in_user_message": False}, {"preserve_thinking": True},
+]  # fmt: skip
+
+
+def random_conversation(rng: random.Random) -> list[Message]:
+    """Make up a conversation; every text holds a word that no other text holds."""
+    words = iter(range(1000))
+
+    def text() -> str:
+        return "".join(
+            [
+                *rng.choices(PIECES, k=rng.randint(0, 2)),
+                f"word{next(words):03}q",
+                *rng.choices(PIECES, k=rng.randint(0, 1)),
+            ]
+        )
+
+    messages = [Message("system", text())] if rng.random() < 0.5 else []
+    for _ in range(rng.randint(1, 3)):
+        parts = ({"type": "text", "text": text()}, {"type": "text", "text": text()})
+        messages.append(Message("user", text() if rng.random() < 0.8 else parts))
+        if rng.random() < 0.4:
+            arguments = rng.choice([{}, {"city": text(), "n": 3, "o": {"x": [1.5, None, text()]}}])
+            call = ToolCall("weather", arguments, rng.choice(["abcdef123", None]))
+            messages.append(
+                Message("assistant", rng.choice([None, "", text()]), tool_calls=(call,) * rng.randint(1, 2))
+            )
+            messages.append(Message("tool", text(), tool_call_id=call.id, name="weather"))
+        messages.append(Message("assistant", text(), reasoning=rng.choice([None, None, text()])))
+    return messages[: len(messages) - (rng.random() < 0.3)]
+
+
+@needs_corpus(137 * 4)
+def test_random_conversations_are_plain_text_and_every_word_is_located():
+    rng = random.Random(20261121)
+    rendered = words = 0
+    for entry in corpus()[::3]:
+        source, tokens = load(entry)
+        try:
+            template = ChatTemplate(source, special_tokens=tokens)
+        except TemplateError:
+            continue
+        for _ in range(4):
+            messages = random_conversation(rng)
+            given = {
+                "tools": rng.choice([(), (TOOL,)]),
+                "variables": rng.choice(VARIABLES),
+                "add_generation_prompt": rng.random() < 0.5,
+            }
+            try:
+                expected = template.render_text(messages, **given)
+            except TemplateError:
+                with pytest.raises(TemplateError):
+                    template.render(messages, **given)
+                continue
+            rendering = template.render(messages, **given)
+            assert rendering.text == expected, entry["file"]
+            rendered += 1
+            for index, message in enumerate(messages):
+                for field, text in (("content", message.content), ("reasoning", message.reasoning)):
+                    word = re.search(r"word\d+q", text) if isinstance(text, str) else None
+                    if word and word.group() in expected:
+                        spans = [expected[a:b] for a, b in rendering.spans(index, field)]
+                        assert any(word.group() in span for span in spans), (entry["file"], field)
+                        words += 1
+    assert rendered > 270
+    assert words > 900
