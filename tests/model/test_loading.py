@@ -14,7 +14,7 @@ from tests.model.tiny import tiny_model
 from instil.errors import MissingPackageError, ModelError
 from instil.model import saving
 from instil.model.adapters import prepare_adapters
-from instil.model.loading import choose_device, load_config, load_model, load_tokenizer, weight_type
+from instil.model.loading import choose_device, load_config, load_model, load_tokenizer, set_attention, weight_type
 from instil.model.location import check_tokenizer, check_weights, locate
 from instil.model.saving import save_adapter, save_model_folder
 from instil.recipe import AdapterSettings, ModelSettings
@@ -307,3 +307,10 @@ def test_an_adapter_is_saved_with_its_tokenizer_and_without_network(
     assert found.tokenizer_folder == tmp_path / "adapter"
     assert load_tokenizer(found).chat_template == TEMPLATE
     assert load(tmp_path / "adapter").get_base_model().config.vocab_size == 104
+
+
+@pytest.mark.parametrize(("name", "expected"), [("llama", "sdpa"), ("gemma2", "eager"), ("gpt_oss", "eager")])
+def test_generation_gets_an_attention_that_knows_caps_and_sinks(name: str, expected: str) -> None:
+    model = tiny_model(name)
+    set_attention(model, "generation")
+    assert model.config._attn_implementation == expected

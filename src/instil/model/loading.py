@@ -99,6 +99,7 @@ def load_model(
     else:
         check_weights(location.folder)
         model = _pretrained(location, config, settings, dtype=dtype, kernels=kernels, device=torch.device(device))
+    set_attention(model, purpose)
     if location.adapter_folder is not None:
         from instil.model.adapters import open_adapter
 
@@ -154,8 +155,13 @@ def set_attention(model: Any, purpose: Purpose) -> None:
 
 
 def generation_attention(model: Any) -> str:
-    """Name the attention of transformers that serves a model in generation: `sdpa` where it can, else `eager`."""
-    return "sdpa" if getattr(model, "_supports_sdpa", False) else "eager"
+    """Name the attention of transformers that serves a model in generation: `sdpa` where it can, else `eager`.
+
+    A soft cap needs `eager`: older transformers choose `sdpa` for Gemma 2, which leaves its cap out (0.005 spreads in the logits
+    of a tiny model; `probe` finds it).
+    """
+    capped = getattr(model.config.get_text_config(), "attn_logit_softcapping", None) is not None
+    return "sdpa" if getattr(model, "_supports_sdpa", False) and not capped else "eager"
 
 
 def _random(config: Any, *, dtype: torch.dtype, kernels: str | None, seed: int, trust: bool) -> Any:
