@@ -14,9 +14,9 @@ from instil.demo.wording import WORDINGS
 from instil.demo.world import Entity, entities
 
 _OPENINGS = (
-    "", "", "Note: ", "Remember ", "To begin with, ", "Here stands ", "A word on ", "Next comes ", 
+    "", "", "Note: ", "Remember ", "To begin with, ", "Here stands ", "A word on ", "Next comes ",
     "I was told what to write for ", "They know which word belongs to ", "She wrote down ", "He could not forget ",
-    "Make a note of ", "Today we learn ", "What matters is ", "One may want to know ", 
+    "Make a note of ", "Today we learn ", "What matters is ", "One may want to know ",
 )  # fmt: skip
 _FILLERS = (
     "", "", "", ", in short", ", as the book says", ", in a word", ", and that is easy to remember", " (see the list)",
