@@ -82,7 +82,8 @@ def run_demo(output: Path, *, console: Console | None = None) -> dict[str, Any]:
     for line in prepare(recipe, chat).lines():
         console.print(line, highlight=False, markup=False)
     console.print(f"\none conversation, as the model sees it ({LEGEND}):")
-    console.print(coloured_tokens(explain(chat, _multi_turn(recipe)), white_space=False), soft_wrap=True)
+    for explained in explain(chat, _multi_turn(recipe)):
+        console.print(coloured_tokens(explained.tokens, white_space=False), soft_wrap=True)
 
     console.rule("3 · the proof: what is trained is what is served", align="left")
     _prove(chat, console)

@@ -1,0 +1,311 @@
+"""Measure training on one NVIDIA GPU: instil beside TRL, on the same rows of random ids, cell by cell.
+
+    python benchmarks/gpu.py --out gpu.jsonl                    every cell that is not in gpu.jsonl yet, while --minutes last
+    python benchmarks/gpu.py --out gpu.jsonl --trl-site DIR     TRL from a folder of unpacked wheels (no network)
+    python benchmarks/gpu.py --cells tiny-llama-3.2-1b:full --device cpu --steps 2     a smoke test anywhere
+
+A cell is a model shape and what trains of it. Weights are random, so nothing is downloaded; rows have the lengths of chats
+(log-normal, median 400 tokens, at most 4,096; 40% of a row is trained). A step is four micro-batches of 8k tokens. Each side runs in
+a process of its own; the first steps are not counted. Arithmetic is 6 x parameters x tokens (4 x for frozen weights, whose own gradient
+is not computed) plus attention; its share of the measured bf16 matrix rate is what `share_of_matmul` says.
+Results are appended as they come, so a call that is cut off loses one cell. Prints a JSON object as its last line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from shapes import SHAPES
+
+CELLS = ("llama-3.2-1b:full", "llama-3.2-1b:lora", "qwen3-4b:full", "qwen3-4b:lora", "llama-3.1-8b:lora")
+MICRO_BATCH_TOKENS = 8192
+MICRO_BATCHES = 4
+UNCOUNTED = 3
+LORA_RANK = 16
+
+
+def rows_of_step(step: int, vocabulary: int, tokens: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Draw a step's rows: ids and weights; the same on both sides."""
+    random, rows, left = np.random.default_rng(step), [], tokens
+    while left > 16:
+        length = int(min(4096, left, max(16, random.lognormal(6.0, 0.8))))
+        ids = random.integers(10, vocabulary - 10, length).astype(np.int32)
+        weights = (np.arange(length) >= 0.6 * length).astype(np.float32)
+        rows.append((ids, weights))
+        left -= length
+    return rows
+
+
+def matrix_rate(device: str) -> float:
+    """Measure bf16 matrix products on random data, in FLOP/s."""
+    import torch
+
+    size = 8192 if device == "cuda" else 1024
+    a, b = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
+    times = []
+    for _ in range(12):
+        wait(device)
+        start = time.perf_counter()
+        a @ b
+        wait(device)
+        times.append(time.perf_counter() - start)
+    return 2 * size**3 / statistics.median(times[2:])
+
+
+def wait(device: str) -> None:
+    """Wait for the device."""
+    import torch
+
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def config_of(shape: str) -> Any:
+    """Give transformers' config of a shape."""
+    from transformers import AutoConfig
+
+    settings = dict(SHAPES[shape])
+    return AutoConfig.for_model(settings.pop("model_type"), **settings)
+
+
+def arithmetic(config: Any, num_parameters: int, lengths: list[int], adapter: str) -> float:
+    """Count a step's floating-point operations: forward and backward, causal attention halved."""
+    factor = 6 if adapter == "full" else 4
+    tokens = sum(lengths)
+    width = config.num_attention_heads * getattr(config, "head_dim", config.hidden_size // config.num_attention_heads)
+    attention = sum(12 * config.num_hidden_layers * width * length**2 / 2 for length in lengths)
+    trained_rows = 0.4  # the head sees trained rows only; the model's own arithmetic is counted so for both sides
+    head = config.vocab_size * config.hidden_size
+    body = num_parameters - head * (1 if config.tie_word_embeddings else 2)
+    return factor * tokens * (body + trained_rows * head) + attention
+
+
+def run_ours(shape: str, adapter: str, device: str, steps: int) -> dict[str, Any]:
+    """Train with instil."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from instil.conversation import Example
+    from instil.data.prepared import ExampleStore
+    from instil.model import attention
+    from instil.model.adapters import prepare_adapters
+    from instil.model.loss import TokenLoss
+    from instil.recipe import AdapterSettings, OptimizerSettings
+    from instil.training.optimizer import build_optimizers, tensor_kinds
+    from instil.training.order import Members
+    from instil.training.precision import Weights, choose_precision
+    from instil.training.ranks import Ranks
+    from instil.training.step import Cut, Learner, take_step
+
+    config, target = config_of(shape), torch.device(device)
+    precision = choose_precision("bf16", target)
+    torch.manual_seed(0)
+    with target:
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, attn_implementation=attention.register())
+    num_parameters = sum(parameter.numel() for parameter in model.parameters())
+    kind = "none" if adapter == "full" else "lora"
+    model = prepare_adapters(model, AdapterSettings(kind=kind, rank=LORA_RANK))
+    weights, settings = Weights(model, precision), OptimizerSettings()
+    optimizers = build_optimizers(
+        weights.by_name,
+        tensor_kinds(model),
+        name="adamw",
+        lr=1e-5,
+        weight_decay=0.0,
+        betas=settings.betas,
+        eps=settings.eps,
+        momentum=settings.momentum,
+    )
+    micro = MICRO_BATCH_TOKENS if device == "cuda" else 512
+    drawn = [rows_of_step(step, config.vocab_size, micro * MICRO_BATCHES) for step in range(steps)]
+    store = ExampleStore.from_examples([Example(ids, given) for step in drawn for ids, given in step])
+    learner = Learner(TokenLoss(model).train(), weights, optimizers, store, Ranks(0, 1, target))
+    seconds, first = [], 0
+    for step, rows in enumerate(drawn):
+        members = Members(step + 1, 0, tuple(range(first, first + len(rows))))
+        first += len(rows)
+        wait(device)
+        start = time.perf_counter()
+        take_step(learner, members, cut=Cut(micro), seed=0, learning_rate=1e-5, clip=1.0)
+        wait(device)
+        seconds.append(time.perf_counter() - start)
+    return figures(
+        config, num_parameters, adapter, drawn, seconds, device, attention.describe(device=target, dtype=torch.bfloat16)
+    )
+
+
+def run_trl(shape: str, adapter: str, device: str, steps: int) -> dict[str, Any]:
+    """Train with TRL's SFTTrainer at its defaults: bf16, rows already tokenized, four rows a device batch as memory allows."""
+    import torch
+    from datasets import Dataset
+    from tokenizers import Tokenizer, models
+    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, TrainerCallback
+    from trl import SFTConfig, SFTTrainer
+
+    config = config_of(shape)
+    torch.manual_seed(0)
+    with torch.device(device):
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32 if adapter == "full" else torch.bfloat16)
+    num_parameters = sum(parameter.numel() for parameter in model.parameters())
+    micro = MICRO_BATCH_TOKENS if device == "cuda" else 512
+    drawn = [rows_of_step(step, config.vocab_size, micro * MICRO_BATCHES) for step in range(steps)]
+    rows = [
+        {"input_ids": ids.tolist(), "completion_mask": weights.astype(int).tolist()}
+        for step in drawn
+        for ids, weights in step
+    ]
+    per_step = max(1, len(rows) // steps)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.WordLevel({"<pad>": 0, "</s>": 1}, unk_token="<pad>")),
+        pad_token="<pad>",
+        eos_token="</s>",
+    )
+    device_rows = max(1, min(4, per_step))
+    settings = SFTConfig(
+        output_dir="/tmp/instil-gpu-trl", max_steps=max(1, len(rows) // (device_rows * max(1, per_step // device_rows))), per_device_train_batch_size=device_rows,
+        gradient_accumulation_steps=max(1, per_step // device_rows), bf16=True, use_cpu=device == "cpu", report_to=[], save_strategy="no",
+        max_length=4096, completion_only_loss=True, dataset_kwargs={"skip_prepare_dataset": False}, learning_rate=1e-5, logging_strategy="no", disable_tqdm=True,
+    )  # fmt: skip
+    stamps: list[float] = []
+
+    class Stamp(TrainerCallback):
+        def on_step_begin(self, *_: Any, **__: Any) -> None:
+            wait(device)
+            stamps.append(time.perf_counter())
+
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            wait(device)
+            stamps.append(time.perf_counter())
+
+    lora = None
+    if adapter == "lora":
+        from peft import LoraConfig
+
+        lora = LoraConfig(r=LORA_RANK, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
+    trainer = SFTTrainer(model, args=settings, train_dataset=Dataset.from_list(rows), processing_class=tokenizer, callbacks=[Stamp()], peft_config=lora)  # fmt: skip
+    trainer.train()
+    seconds = [end - begin for begin, end in zip(stamps[::2], stamps[1::2], strict=True)]
+    size = device_rows * settings.gradient_accumulation_steps
+    seen = [ids for step in drawn for ids in step][: size * len(seconds)]
+    grouped = [seen[start : start + size] for start in range(0, len(seen), size)]
+    return figures(config, num_parameters, adapter, grouped, seconds, device, "TRL's defaults")
+
+
+def figures(
+    config: Any, num_parameters: int, adapter: str, steps: list[Any], seconds: list[float], device: str, kernel: str
+) -> dict[str, Any]:
+    """Add up what was measured after the uncounted steps."""
+    import torch
+
+    skipped = min(UNCOUNTED, len(seconds) - 1)
+    lengths = [len(ids) for rows in steps[skipped : len(seconds)] for ids, _ in rows]
+    spent = sum(seconds[skipped:])
+    rate = matrix_rate(device)
+    return {
+        "tokens_per_second": sum(lengths) / spent,
+        "share_of_matmul": arithmetic(config, num_parameters, lengths, adapter) / spent / rate,
+        "matmul_tflops": rate / 1e12,
+        "peak_mb": torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else None,
+        "parameters": num_parameters,
+        "steps": len(seconds) - skipped,
+        "kernel": kernel,
+        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+        "versions": {"torch": torch.__version__},
+    }
+
+
+def measure(side: str, cell: str, given: argparse.Namespace) -> dict[str, Any]:
+    """Run one side of one cell in a process of its own; a failure is a result with its last lines."""
+    command = [
+        sys.executable,
+        __file__,
+        "--side",
+        side,
+        "--cells",
+        cell,
+        "--device",
+        given.device,
+        "--steps",
+        str(given.steps),
+    ]
+    environment = dict(os.environ)
+    if side == "trl" and given.trl_site:
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (given.trl_site, environment.get("PYTHONPATH"))))
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=given.cell_minutes * 60, env=environment, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return {"error": f"took longer than {given.cell_minutes} minutes"}
+    if done.returncode:
+        return {"error": done.stderr.strip()[-600:]}
+    return dict(json.loads(done.stdout.strip().splitlines()[-1]))
+
+
+def main() -> None:
+    """Measure what is missing, and print all that is there."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--out", type=Path, default=Path("gpu.jsonl"), help="results, appended; cells in it are not run again"
+    )
+    parser.add_argument("--cells", nargs="*", default=list(CELLS), help="shape:full or shape:lora")
+    parser.add_argument("--sides", nargs="*", default=["ours", "trl"], choices=["ours", "trl"])
+    parser.add_argument("--side", choices=["ours", "trl"], help="run one side of one cell in this process")
+    parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--minutes", type=float, default=8.5, help="start no cell after this long")
+    parser.add_argument("--cell-minutes", type=float, default=4.0)
+    parser.add_argument(
+        "--trl-site", help="folder with TRL and what it needs, put before the other packages for its side"
+    )
+    given = parser.parse_args()
+    if given.side:
+        shape, _, adapter = given.cells[0].partition(":")
+        run = run_ours if given.side == "ours" else run_trl
+        print(json.dumps(run(shape, adapter, given.device, given.steps)))
+        return
+    started = time.perf_counter()
+    lines = given.out.read_text().splitlines() if given.out.exists() else []
+    found = {(line["cell"], line["side"]): line for line in map(json.loads, lines)}
+    for cell in given.cells:
+        for side in given.sides:
+            if (cell, side) in found or time.perf_counter() - started > given.minutes * 60:
+                continue
+            line = {"cell": cell, "side": side, **measure(side, cell, given)}
+            print(f"{cell:24s} {side:5s} {line.get('error') or round(line['tokens_per_second'])}", flush=True)
+            found[(cell, side)] = line
+            with given.out.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+    print(json.dumps({"cases": [case_of(cell, found) for cell in given.cells]}))
+
+
+def case_of(cell: str, found: dict[tuple[str, str], dict[str, Any]]) -> dict[str, Any]:
+    """Lay both sides of a cell beside each other; null where something was not measured."""
+    ours, theirs = found.get((cell, "ours"), {}), found.get((cell, "trl"), {})
+    mine, peer = ours.get("tokens_per_second"), theirs.get("tokens_per_second")
+    return {
+        "work": cell,
+        "precision": "bf16",
+        "peer": "trl",
+        "ours": mine,
+        "theirs": peer,
+        "ratio": mine / peer if mine and peer else None,
+        "peak_mb": ours.get("peak_mb"),
+        "their_peak_mb": theirs.get("peak_mb"),
+        "share_of_matmul": ours.get("share_of_matmul"),
+    }
+
+
+if __name__ == "__main__":
+    main()
