@@ -1,0 +1,53 @@
+"""``instil export``: ship a run, parity checked."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+
+def export(
+    model: str,
+    out: Path,
+    *,
+    target: Annotated[Literal["merged", "adapter", "4bit", "gguf", "ollama"], Parameter(name=["--as"])] = "merged",
+    dtype: Literal["fp32", "bf16", "fp16"] = "bf16",
+    data: str | None = None,
+    device: str = "auto",
+    licence: str | None = None,
+    push: str | None = None,
+    public: bool = False,
+) -> None:
+    """Write a model for others to use; refused unless ids, stop tokens and answers equal the run's.
+
+    Args:
+        model: Run, model folder or adapter folder.
+        out: Folder to write; it must not exist.
+        target: merged: a whole model; adapter: the adapter alone; 4bit: quantised (nf4); gguf: for llama.cpp; ollama: GGUF and
+            Modelfile.
+        dtype: Type of the weights; an adapter keeps its own.
+        data: Rows to check parity on, in any format that training reads; a few probes unless given.
+        device: auto, cpu, cuda, cuda:1, mps.
+        licence: Licence identifier for the model card, such as apache-2.0.
+        push: Hub repository (owner/name) to upload the export to.
+        public: Whether a repository that is made for it is public.
+    """
+    rows = []
+    if data is not None:
+        from instil.data.formats import read
+
+        rows = list(islice(read(data), 50))
+
+    from instil.export.export import export as write
+
+    done = write(model, out, target=target, dtype=dtype, rows=rows, device=device, licence=licence)
+    for line in done.parity.lines():
+        print(f"  {line}")
+    print(f"{target} in {done.folder}: {', '.join(done.files)}")
+    if push is not None:
+        from instil.export.push import push as upload
+
+        print(f"uploaded: {upload(done.folder, push, private=not public)}")

@@ -1,0 +1,1 @@
+"""Ships a model: merged, adapter, quantised, GGUF, Ollama; parity checked, with its card."""

@@ -1,0 +1,273 @@
+"""Exports a model: written aside, checked, and only then put in place.
+
+A merged model and an adapter come from the 16- or 32-bit base, also where the run trained on a 4-bit one. Questionable on
+purpose: there is no switch that skips the parity check.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import torch
+
+from instil.conversation import Conversation
+from instil.errors import ExportError, InstilError, ModelError
+from instil.export.gguf_file import write_gguf
+from instil.export.model_card import model_card
+from instil.export.ollama import make_modelfile
+from instil.export.parity import (
+    Parity,
+    as_mapping,
+    check_answers,
+    check_ids,
+    check_merge,
+    logits_on,
+    probe_conversations,
+)
+from instil.generation.engine import Engine, run_folder
+from instil.generation.prompts import Prompt, prompts_of
+from instil.generation.settings import LoadSettings
+from instil.model.adapters import merge_in_place
+from instil.model.location import locate
+from instil.model.saving import save_model_folder, save_tokenizer
+
+Target: TypeAlias = Literal["merged", "adapter", "4bit", "gguf", "ollama"]
+Dtype: TypeAlias = Literal["fp32", "bf16", "fp16"]
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+NUM_ROWS = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """What was written.
+
+    Attributes:
+        folder: Where.
+        parity: What was compared.
+        files: Names of the files.
+    """
+
+    folder: Path
+    parity: Parity
+    files: tuple[str, ...]
+
+
+def export(
+    name: str | Path,
+    out: str | Path,
+    *,
+    target: Target = "merged",
+    dtype: Dtype = "bf16",
+    rows: Sequence[Conversation] = (),
+    device: str = "auto",
+    licence: str | None = None,
+) -> Exported:
+    """Export a model.
+
+    Args:
+        name: Run, model folder or adapter folder.
+        out: Folder to write; it must not exist.
+        target: What to write.
+        dtype: Type of the weights; an adapter keeps its own.
+        rows: Conversations to check parity on; a few probes unless given.
+        device: Where to compute.
+        licence: Licence identifier for the model card.
+
+    Raises:
+        ExportError: If the target cannot hold the model or a parity check fails; nothing is left behind.
+        ModelError: If the model is not there or not whole.
+    """
+    out = Path(out)
+    if out.exists():
+        raise ExportError(f"{out}: exists already; an export never overwrites; choose another folder")
+    engine = _load(name, dtype if target != "adapter" else "fp32", device)
+    aside = out.parent / f".writing-{out.name}-{os.getpid()}"
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        aside.mkdir(parents=True)
+        conversations = list(rows)[:NUM_ROWS] or probe_conversations()
+        parity = _WRITERS[target](engine, aside, conversations, _DTYPES[dtype], device)
+        _write_papers(engine, aside, parity, name=out.name, licence=licence)
+        aside.rename(out)
+    except OSError as error:
+        raise ExportError(f"{out}: cannot be written ({error}); free some space or choose another folder") from None
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return Exported(folder=out, parity=parity, files=tuple(sorted(path.name for path in out.iterdir())))
+
+
+def _load(name: str | Path, precision: Dtype, device: str) -> Engine:
+    engine = Engine.load(name, LoadSettings(precision=precision, device=device))
+    if engine.chat is None:
+        raise ExportError(f"{name}: has no chat template, so it was not tuned for chat; export a run or a tuned model")
+    return engine
+
+
+def _merged(
+    engine: Engine, folder: Path, conversations: Sequence[Conversation], dtype: torch.dtype, device: str
+) -> Parity:
+    assert engine.chat is not None
+    change: float | None = None
+    model: Any = engine.model
+    prompts = [engine.prompt(prompt.conversation) for prompt in _asked(engine, conversations)[:4]]
+    if hasattr(model, "peft_config"):
+        before = logits_on(model, prompts)
+        model = merge_in_place(model)
+        change = check_merge(before, logits_on(model, prompts), dtype)
+    save_model_folder(model, engine.chat, folder / "model", dtype=dtype)
+    for path in (folder / "model").iterdir():
+        path.rename(folder / path.name)
+    (folder / "model").rmdir()
+    parity, compared = check_ids(engine.chat, folder, conversations)
+    precision: Any = next(key for key, value in _DTYPES.items() if value == dtype)
+    exported = Engine.load(folder, LoadSettings(precision=precision, device=device))
+    ours = Engine(model, engine.tokenizer, chat=engine.chat, name=engine.name)
+    return replace(check_answers(parity, ours, exported, compared, exact=True), logit_change=change)
+
+
+def _adapter(
+    engine: Engine, folder: Path, conversations: Sequence[Conversation], dtype: torch.dtype, device: str
+) -> Parity:
+    assert engine.chat is not None
+    location = engine.location
+    if location is None or location.adapter_folder is None:
+        raise ExportError(f"{engine.name}: was fully tuned and has no adapter; export it as merged")
+    for path in sorted(location.adapter_folder.iterdir()):
+        if path.is_file() and path.name != "README.md":
+            shutil.copy2(path, folder / path.name)
+    save_tokenizer(engine.chat, folder)
+    model: Any = engine.model
+    base: Any = model.get_base_model()
+    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    config["base_model_name_or_path"] = _base_name(location.folder, location.base)
+    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    base.generation_config.save_pretrained(str(folder))
+    base.config.save_pretrained(str(folder / ".base"))
+    shutil.copy2(folder / ".base" / "config.json", folder / "config.json")
+    try:
+        parity, compared = check_ids(engine.chat, folder, conversations)
+    finally:
+        (folder / "config.json").unlink()  # an adapter folder has none: with it, it would be taken for a whole model
+        shutil.rmtree(folder / ".base", ignore_errors=True)
+    exported = Engine.load(folder, LoadSettings(precision="fp32", device=device))
+    return check_answers(parity, engine, exported, compared, exact=True)
+
+
+def _base_name(folder: Path, written: str | None) -> str:
+    """Give the base's name as it is understood elsewhere: a Hub id or `demo` stays, a path becomes absolute."""
+    if written == "demo" or (written and not (folder.exists() and locate(str(folder)).kind == "folder")):
+        return written or str(folder)
+    try:
+        return written if written and locate(written).kind in ("base", "hub") else str(folder.resolve())
+    except ModelError:  # a path that was relative to the run
+        return str(folder.resolve())
+
+
+def _four_bit(
+    engine: Engine, folder: Path, conversations: Sequence[Conversation], dtype: torch.dtype, device: str
+) -> Parity:
+    assert engine.chat is not None
+    whole = folder / ".whole"
+    _merged(engine, _made(whole), conversations, dtype, device)
+    quantised = Engine.load(whole, LoadSettings(load="4bit", device=device))
+    save_model_folder(quantised.model, engine.chat, folder / "model")
+    for path in (folder / "model").iterdir():
+        path.rename(folder / path.name)
+    (folder / "model").rmdir()
+    shutil.rmtree(whole)
+    parity, compared = check_ids(engine.chat, folder, conversations)
+    exported = Engine.load(folder, LoadSettings(device=device))
+    checked = check_answers(parity, quantised, exported, compared, exact=True)
+    return replace(checked, notes=("quantised to nf4: its answers are compared with the quantised model's",))
+
+
+def _gguf(
+    engine: Engine, folder: Path, conversations: Sequence[Conversation], dtype: torch.dtype, device: str
+) -> Parity:
+    assert engine.chat is not None
+    whole = folder / ".whole"
+    parity = _merged(engine, _made(whole), conversations, dtype, device)
+    model: Any = Engine.load(whole, LoadSettings(precision="fp32", device=device)).model
+    write_gguf(model, engine.chat, folder / "model.gguf", dtype=dtype, name=folder.name)
+    change = _read_back(model, engine, folder / "model.gguf", conversations)
+    shutil.rmtree(whole)
+    return replace(
+        parity, notes=(f"GGUF read back by transformers: logits differ by at most {change:.2g} of the largest",)
+    )
+
+
+def _read_back(model: Any, engine: Engine, path: Path, conversations: Sequence[Conversation]) -> float:
+    """Load the GGUF file again and compare logits."""
+    from transformers import AutoModelForCausalLM
+
+    from instil.export.parity import logit_change
+    from instil.model.quiet import quiet_transformers
+
+    with quiet_transformers():
+        again = AutoModelForCausalLM.from_pretrained(str(path.parent), gguf_file=path.name, dtype=torch.float32).eval()
+    prompts = [engine.prompt(prompt.conversation) for prompt in _asked(engine, conversations)[:4]]
+    change = logit_change(logits_on(model, prompts), logits_on(again.to(next(model.parameters()).device), prompts))
+    if change > 1e-3:
+        raise ExportError(f"gguf: read back, its logits differ by {change:.2g} of the largest; the export is refused")
+    return change
+
+
+def _ollama(
+    engine: Engine, folder: Path, conversations: Sequence[Conversation], dtype: torch.dtype, device: str
+) -> Parity:
+    assert engine.chat is not None
+    asked = [prompt.conversation for prompt in _asked(engine, conversations)]
+    text, compared = make_modelfile(engine.chat, "./model.gguf", asked)
+    if not compared:
+        raise ExportError("ollama: no row could be compared with Ollama's template; give --data with plain chats")
+    parity = _gguf(engine, folder, conversations, dtype, device)
+    (folder / "Modelfile").write_text(text, encoding="utf-8")
+    return replace(parity, notes=(*parity.notes, f"Ollama's template expanded: {compared} prompts equal as text"))
+
+
+_WRITERS = {"merged": _merged, "adapter": _adapter, "4bit": _four_bit, "gguf": _gguf, "ollama": _ollama}
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def _asked(engine: Engine, conversations: Sequence[Conversation]) -> list[Prompt]:
+    """Give the prompts that the template accepts."""
+    prompts = []
+    for conversation in conversations:
+        if conversation.plain:
+            continue
+        try:
+            found = prompts_of(conversation, turns="every")
+            for prompt in found:
+                engine.prompt(prompt.conversation)
+        except InstilError:
+            continue
+        prompts += found
+    if not prompts:
+        raise ExportError("parity: the template accepts none of the rows; give --data with rows that it accepts")
+    return prompts
+
+
+def _write_papers(engine: Engine, folder: Path, parity: Parity, *, name: str, licence: str | None) -> None:
+    assert engine.chat is not None
+    location = engine.location
+    run = None if location is None else run_folder(location)
+    base = None if location is None else location.base
+    if run is not None and base is None:
+        from instil.recipe import Recipe
+
+        base = Recipe.load(run / "recipe.yaml").model.name
+    (folder / "parity.json").write_text(json.dumps(as_mapping(parity), indent=2) + "\n", encoding="utf-8")
+    card = model_card(
+        run, name=name, base=base, template=engine.chat.template.fingerprint, parity=parity, licence=licence
+    )
+    (folder / "README.md").write_text(card, encoding="utf-8")

@@ -1,0 +1,155 @@
+"""Ollama's Modelfile: the chat template in Ollama's own language, and the stop tokens.
+
+Ollama does not run Jinja. The template's parts are found by rendering probe conversations, put into a Go template that prints
+turn after turn, and that template is expanded here for the user's rows and compared with the real rendering; a template that
+is more than turns laid end to end cannot be said so, and is refused with the first difference.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from instil.conversation import Conversation, Message
+from instil.encoding.chat_tokenizer import ChatTokenizer
+from instil.errors import ExportError, TemplateError
+from instil.generation.engine import text_of
+
+_ROLES = ("system", "user", "assistant")
+
+
+@dataclass(frozen=True, slots=True)
+class TurnParts:
+    """What a template prints around turns.
+
+    Attributes:
+        start: Before the first turn, without BOS, which Ollama adds by itself.
+        around: By role: the text before and after the content.
+        generation: What makes the model start.
+    """
+
+    start: str
+    around: dict[str, tuple[str, str]]
+    generation: str
+
+    def expand(self, conversation: Conversation) -> str:
+        """Give the text that the Go template prints for a conversation."""
+        turns = "".join(
+            self.around[message.role][0] + text_of(message) + self.around[message.role][1]
+            for message in conversation.messages
+        )
+        return self.start + turns + self.generation
+
+    def source(self) -> str:
+        """Give the Go template."""
+        branches = []
+        for number, (role, (before, after)) in enumerate(self.around.items()):
+            word = "if" if number == 0 else "else if"
+            branches.append(f'{{{{ {word} eq .Role "{role}" }}}}{_go(before)}{{{{ .Content }}}}{_go(after)}')
+        return f"{_go(self.start)}{{{{ range .Messages }}}}{''.join(branches)}{{{{ end }}}}{{{{ end }}}}{_go(self.generation)}"
+
+
+def find_parts(chat: ChatTokenizer) -> TurnParts:
+    """Find what a template prints around each role's turns.
+
+    Raises:
+        ExportError: If it is not the same for each turn of a role.
+    """
+    bos = chat.tokenizer.bos_token or ""
+    asked = Conversation((Message("user", "first"), Message("assistant", "second"), Message("user", "third")))
+    text = _render(chat, asked).removeprefix(bos)
+    marks = [text.find(word) for word in ("first", "second", "third")]
+    if min(marks) < 0 or marks != sorted(marks):
+        raise ExportError("ollama: the template does not print turns in order; serve the GGUF with its own template")
+    generation = _generation(chat, asked)
+    before_first, after_user = text[: marks[0]], text[marks[0] + 5 : marks[1]]
+    after_assistant, last = text[marks[1] + 6 : marks[2]], text[marks[2] + 5 :].removesuffix(generation)
+    user_end = last
+    if not after_user.startswith(user_end):
+        raise ExportError(_not_turns("a user turn ends differently at the end"))
+    assistant_start = after_user[len(user_end) :]
+    user_start = _common_end(before_first, after_assistant)
+    around = {
+        "user": (user_start, user_end),
+        "assistant": (assistant_start, after_assistant.removesuffix(user_start)),
+    }
+    start = before_first.removesuffix(user_start)
+    system = _system(chat, start=start, user_start=user_start, bos=bos)
+    return TurnParts(start, ({"system": system} if system else {}) | around, generation)
+
+
+def _generation(chat: ChatTokenizer, conversation: Conversation) -> str:
+    plain = chat.render(conversation).text
+    prompted = chat.render(conversation, add_generation_prompt=True).text
+    if not prompted.startswith(plain):
+        raise ExportError(_not_turns("its generation prompt changes what stands before it"))
+    return prompted[len(plain) :]
+
+
+def _render(chat: ChatTokenizer, conversation: Conversation) -> str:
+    return chat.render(conversation, add_generation_prompt=True).text
+
+
+def _system(chat: ChatTokenizer, *, start: str, user_start: str, bos: str) -> tuple[str, str] | None:
+    asked = Conversation((Message("system", "guide"), Message("user", "first")))
+    try:
+        text = _render(chat, asked).removeprefix(bos)
+    except TemplateError:
+        return None
+    at, user = text.find("guide"), text.find("first")
+    if at < 0 or user < at or not text.startswith(start) or not text[at + 5 : user].endswith(user_start):
+        return None
+    return text[len(start) : at], text[at + 5 : user].removesuffix(user_start)
+
+
+def _common_end(left: str, right: str) -> str:
+    length = 0
+    while length < min(len(left), len(right)) and left[-1 - length] == right[-1 - length]:
+        length += 1
+    return left[len(left) - length :]
+
+
+def _not_turns(what: str) -> str:
+    return f"ollama: the template is more than turns laid end to end ({what}); serve the GGUF with its own template"
+
+
+def _go(text: str) -> str:
+    """Write text into a Go template; braces and quotes of the template language as a quoted constant."""
+    if "{{" in text or "}}" in text or '"""' in text or text != text.strip(" "):
+        return "{{ " + json.dumps(text, ensure_ascii=False) + " }}" if text else ""
+    return text
+
+
+def make_modelfile(chat: ChatTokenizer, weights: str, conversations: Sequence[Conversation]) -> tuple[str, int]:
+    """Make a Modelfile, checked on conversations; gives it and the number of rows compared.
+
+    Args:
+        chat: Template and stop tokens.
+        weights: The GGUF file or the folder that it stands beside, as `FROM` names it.
+        conversations: Rows to compare on, up to where the model speaks.
+
+    Raises:
+        ExportError: If Ollama's language cannot say the template; the message has the first difference.
+    """
+    parts = find_parts(chat)
+    bos = chat.tokenizer.bos_token or ""
+    compared = 0
+    for conversation in conversations:
+        if conversation.tools or any(m.role not in parts.around or m.tool_calls for m in conversation.messages):
+            continue
+        try:
+            wanted = _render(chat, conversation).removeprefix(bos)
+        except TemplateError:
+            continue
+        found = parts.expand(conversation)
+        if found != wanted:
+            at = next((n for n, (a, b) in enumerate(zip(found, wanted, strict=False)) if a != b), len(found))
+            raise ExportError(
+                _not_turns(
+                    f"{conversation.place or 'a probe'}: {found[at : at + 40]!r} against {wanted[at : at + 40]!r}"
+                )
+            )
+        compared += 1
+    stops = "".join(f"PARAMETER stop {json.dumps(token, ensure_ascii=False)}\n" for token in chat.stop_tokens)
+    return f'FROM {weights}\nTEMPLATE """{parts.source()}"""\n{stops}PARAMETER temperature 0\n', compared

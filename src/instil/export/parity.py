@@ -1,0 +1,263 @@
+"""The check that what was trained is what will be served: ids, stop tokens, answers, logits.
+
+Every comparison is against the files that were written, loaded afresh by plain transformers, not against what is in memory.
+A mismatch is an `ExportError` with the first difference, and nothing is left behind. Questionable on purpose: rows in which a person
+typed control tokens are compared with `chat.prompt` only, and counted, for there transformers' own ids are the mistake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from instil.conversation import Conversation
+from instil.encoding.chat_tokenizer import ChatTokenizer
+from instil.errors import EncodingError, ExportError, TemplateError
+from instil.generation.decoding import answering
+from instil.generation.engine import Engine
+from instil.generation.prompts import Prompt, prompts_of
+from instil.generation.settings import SamplingSettings
+
+MERGE_BOUND = {torch.float32: 1e-4, torch.bfloat16: 0.05, torch.float16: 0.01}
+"""Largest change of a logit by merging, as a share of the largest logit."""
+NUM_ANSWERS = 8
+ANSWER_TOKENS = 48
+PROBES = (
+    (("user", "What is 2 + 2?"), ("assistant", "4")),
+    (("user", "Name a colour."), ("assistant", "Blue."), ("user", "Another?"), ("assistant", "Green.")),
+    (("system", "Answer briefly."), ("user", "Hello!\n"), ("assistant", "Hi — 你好 🙂")),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parity:
+    """What was compared and found equal.
+
+    Attributes:
+        prompts: Prompts whose ids are equal in training, in plain transformers on the exported folder, and in `chat.prompt`.
+        typed_control_tokens: Prompts with typed control tokens, compared with `chat.prompt` alone.
+        refused: Rows that the template or the encoder refuses.
+        stop_tokens: Stop tokens, equal in tokenizer, config and generation_config.
+        answers: Greedy answers compared; all equal unless `answers_differ` says how many are not.
+        answers_differ: Answers that differ, where the target's rounding allows it; 0 for an unrounded copy.
+        logit_change: Largest change of a logit as a share of the largest one; None where weights were copied.
+        notes: What else a person should know.
+    """
+
+    prompts: int
+    typed_control_tokens: int
+    refused: int
+    stop_tokens: tuple[str, ...]
+    answers: int = 0
+    answers_differ: int = 0
+    logit_change: float | None = None
+    notes: tuple[str, ...] = ()
+
+    def lines(self) -> list[str]:
+        """Say it for people."""
+        said = [
+            f"{self.prompts} prompts: ids equal in training, in plain transformers on the export, and in chat.prompt",
+            f"stop tokens equal in tokenizer, config and generation_config: {' '.join(self.stop_tokens)}",
+        ]
+        if self.typed_control_tokens:
+            said.append(f"{self.typed_control_tokens} prompts with typed control tokens: equal to chat.prompt")
+        if self.refused:
+            said.append(f"{self.refused} rows refused by the template or the encoder, not compared")
+        if self.answers:
+            said.append(f"{self.answers - self.answers_differ} of {self.answers} greedy answers equal")
+        if self.logit_change is not None:
+            said.append(f"logits changed by at most {self.logit_change:.2g} of the largest")
+        return [*said, *self.notes]
+
+
+def probe_conversations() -> list[Conversation]:
+    """Give conversations to compare on where the user gives none."""
+    from instil.data.messages import conversation_from_dict
+
+    return [
+        conversation_from_dict({"messages": [{"role": role, "content": text} for role, text in turns]})
+        for turns in PROBES
+    ]
+
+
+def check_ids(chat: ChatTokenizer, folder: Path, conversations: Iterable[Conversation]) -> tuple[Parity, list[Prompt]]:
+    """Compare the prompts' ids three ways; gives what was compared and the prompts.
+
+    Raises:
+        ExportError: At the first difference.
+    """
+    from transformers import AutoTokenizer
+
+    plain = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    again = ChatTokenizer.from_pretrained(folder, settings=chat.settings)
+    compared: list[Prompt] = []
+    typed = refused = 0
+    for conversation in conversations:
+        if conversation.plain:
+            continue
+        try:
+            whole = chat.conversation(conversation)
+            examples = chat.encode(conversation, train_on="assistant")
+            before = chat.report.escaped
+            prompts = prompts_of(whole, turns="every")
+            ids = [chat.prompt(prompt.conversation) for prompt in prompts]
+            has_typed = any(example.escaped for example in examples) or chat.report.escaped > before
+        except (TemplateError, EncodingError):
+            refused += 1
+            continue
+        for prompt, wanted in zip(prompts, ids, strict=True):
+            _same("chat.prompt on the export", again.prompt(prompt.conversation), wanted, chat, prompt)
+            if has_typed:
+                typed += 1
+                continue
+            _same("plain transformers on the export", _plain_ids(plain, chat, prompt), wanted, chat, prompt)
+            if prompt.reference is not None and (prompt.reference.weight or 1) > 0:
+                _trained(examples, wanted, prompt)
+            compared.append(prompt)
+    if not compared and not typed:
+        raise ExportError("parity: no row could be compared; give --data with rows that the template accepts")
+    stops = check_stops(chat, folder)
+    return Parity(prompts=len(compared), typed_control_tokens=typed, refused=refused, stop_tokens=stops), compared
+
+
+def _plain_ids(tokenizer: Any, chat: ChatTokenizer, prompt: Prompt) -> list[int]:
+    """Give what a user of plain transformers gets, the template's dictionaries made as for the template itself."""
+    from instil.template.message_dicts import to_template_messages
+
+    conversation = prompt.conversation
+    messages = to_template_messages(conversation.messages, shape=chat.template.shape, traced=False)
+    found = tokenizer.apply_chat_template(
+        messages,
+        tools=[dict(tool) for tool in conversation.tools] or None,
+        add_generation_prompt=True,
+        return_dict=False,
+        **dict(conversation.variables),
+    )
+    return list(found)
+
+
+def _same(what: str, found: Sequence[int], wanted: Sequence[int], chat: ChatTokenizer, prompt: Prompt) -> None:
+    if list(found) == list(wanted):
+        return
+    pairs = zip(found, wanted, strict=False)
+    at = next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(found), len(wanted)))
+    start = max(0, at - 4)
+    raise ExportError(
+        f"parity: {prompt.place or 'probe'}, turn {prompt.turn}: {what} differs from training at token {at}: "
+        f"{chat.decode(found[start : at + 4])!r} against {chat.decode(wanted[start : at + 4])!r}; "
+        "the export is refused; check the template and its variables"
+    )
+
+
+def _trained(examples: Sequence[Any], prompt_ids: Sequence[int], prompt: Prompt) -> None:
+    """Check that a training example begins with serving's prompt and trains the token after it."""
+    length = len(prompt_ids)
+    for example in examples:
+        goes_on = len(example.weights) > length and example.weights[length] > 0
+        if goes_on and list(example.token_ids[:length]) == list(prompt_ids):
+            return
+    raise ExportError(
+        f"parity: {prompt.place or 'probe'}, turn {prompt.turn}: no training example begins with serving's prompt; "
+        "the export is refused; run `instil template prove`"
+    )
+
+
+def check_stops(chat: ChatTokenizer, folder: Path) -> tuple[str, ...]:
+    """Compare the stop ids in tokenizer, config and generation_config; gives the stop tokens.
+
+    Raises:
+        ExportError: If they differ.
+    """
+    from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+
+    wanted = set(chat.stop_ids)
+    generation = _ids(GenerationConfig.from_pretrained(str(folder)).eos_token_id)
+    config = _ids(AutoConfig.from_pretrained(str(folder)).get_text_config().eos_token_id)
+    tokenizer = _ids(AutoTokenizer.from_pretrained(str(folder), local_files_only=True).eos_token_id)
+    if generation != wanted:
+        raise ExportError(
+            f"parity: generation_config stops on {sorted(generation)}, training on {sorted(wanted)}; the export is refused"
+        )
+    for name, found in (("config", config), ("tokenizer", tokenizer)):
+        if found and not found <= wanted:
+            raise ExportError(
+                f"parity: {name} has eos {sorted(found)}, which is no stop token of training ({sorted(wanted)}); "
+                "the export is refused"
+            )
+    return chat.stop_tokens
+
+
+def _ids(value: int | Sequence[int] | None) -> set[int]:
+    return set() if value is None else {value} if isinstance(value, int) else set(value)
+
+
+def check_answers(parity: Parity, ours: Engine, exported: Engine, prompts: Sequence[Prompt], *, exact: bool) -> Parity:
+    """Compare greedy answers of the run's model and of the exported one.
+
+    Args:
+        parity: What was compared so far.
+        ours: The run's model.
+        exported: The exported one, loaded from its folder.
+        prompts: What to ask.
+        exact: Whether a single difference refuses the export; else differences are counted.
+
+    Raises:
+        ExportError: On a difference, with `exact`.
+    """
+    settings = SamplingSettings(max_new_tokens=ANSWER_TOKENS)
+    asked = [prompt.conversation for prompt in prompts[:NUM_ANSWERS]]
+    # One by one, so that both sides do the same arithmetic.
+    pairs = [(ours.answer([one], settings)[0], exported.answer([one], settings)[0]) for one in asked]
+    differ = [
+        (prompt, a.text, b.text)
+        for prompt, (a, b) in zip(prompts, pairs, strict=False)
+        if a.generated.token_ids != b.generated.token_ids or a.generated.stop_id != b.generated.stop_id
+    ]
+    if differ and exact:
+        prompt, ours_text, theirs = differ[0]
+        raise ExportError(
+            f"parity: {prompt.place or 'probe'}, turn {prompt.turn}: the exported model answers {theirs[:80]!r}, the run's "
+            f"{ours_text[:80]!r}; the export is refused"
+        )
+    return replace(parity, answers=len(pairs), answers_differ=len(differ))
+
+
+def logits_on(model: torch.nn.Module, prompts: Sequence[Sequence[int]]) -> list[torch.Tensor]:
+    """Give the fp32 logits after each prompt."""
+    device = next(model.parameters()).device
+    with torch.no_grad(), answering(model):
+        return [
+            model(torch.tensor([list(prompt)], device=device), use_cache=False).logits[0].float().cpu()
+            for prompt in prompts
+        ]
+
+
+def logit_change(before: Sequence[torch.Tensor], after: Sequence[torch.Tensor]) -> float:
+    """Give the largest change of a logit as a share of the largest logit."""
+    return max(((a - b).abs().max() / a.abs().max().clamp(min=1e-6)).item() for a, b in zip(before, after, strict=True))
+
+
+def check_merge(before: Sequence[torch.Tensor], after: Sequence[torch.Tensor], dtype: torch.dtype) -> float:
+    """Check that merging an adapter left the logits as they were.
+
+    Raises:
+        ExportError: If a logit changed by more than `MERGE_BOUND`.
+    """
+    change, bound = logit_change(before, after), MERGE_BOUND[dtype]
+    if not change <= bound:
+        raise ExportError(
+            f"parity: merging the adapter changed a logit by {change:.2g} of the largest; the bound for {dtype} is {bound}; "
+            "the export is refused; merge in fp32"
+        )
+    return change
+
+
+def as_mapping(parity: Parity) -> Mapping[str, Any]:
+    """Give what parity.json holds."""
+    from dataclasses import asdict
+
+    return asdict(parity)
