@@ -25,6 +25,7 @@ from instil.model.probe import probe
 from instil.model.recompute import set_gradient_checkpointing
 from instil.recipe import Recipe
 from instil.training.chat_setup import set_up_chat
+from instil.training.compiling import compile_blocks, wants_compiling
 from instil.training.memory import measure_sizes
 from instil.training.optimizer import DEFAULT_LR, build_optimizers, tensor_kinds
 from instil.training.order import Order, plan_order
@@ -190,6 +191,8 @@ def assemble(studied: Studied, ranks: Ranks, *, sharded: bool = False) -> Assemb
         router_coefficient=recipe.training.router_loss,
         neftune_alpha=recipe.training.neftune_alpha,
     )
+    if wants_compiling(recipe.training.compile, ranks.device):
+        compile_blocks(model)
     num_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     if sharded:

@@ -1,0 +1,42 @@
+"""torch.compile of a model's blocks, where the recipe asks for it.
+
+Each block is compiled by itself, with any number of tokens. Questionable on purpose: attention is left out. It runs example by example, so
+its graph would be another one for every micro-batch; what is compiled is everything around it.
+"""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+import torch
+
+from instil.errors import RecipeError
+from instil.model import attention
+from instil.training.parallel import blocks_of
+
+
+def wants_compiling(asked: str, device: torch.device) -> bool:
+    """Decide `auto`: on GPUs, where there is a compiler.
+
+    Raises:
+        RecipeError: If it is asked for and there is no compiler.
+    """
+    has_compiler = any(shutil.which(name) for name in ("c++", "g++", "clang++"))
+    if asked == "on" and not has_compiler:
+        raise RecipeError(
+            "training.compile: on, but there is no C++ compiler; expected g++ or clang++ on the path; "
+            "install one, or set training.compile: off"
+        )
+    return asked == "on" or (asked == "auto" and device.type == "cuda" and has_compiler)
+
+
+def compile_blocks(model: Any) -> int:
+    """Compile the blocks of a model in place, and count them."""
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(attention.NAME, torch.compiler.disable(attention.attend))  # type: ignore[no-untyped-call]
+    blocks = blocks_of(model)
+    for block in blocks:
+        block.compile(dynamic=True)
+    return len(blocks)

@@ -1,0 +1,40 @@
+"""Ways of computing a step that must not change its result."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+import pytest
+import torch
+from tests.training.test_step import close, train
+from tests.training.tiny import CPU, LearnerMaker
+
+from instil.conversation import Example
+from instil.model.recompute import set_gradient_checkpointing
+from instil.training.compiling import compile_blocks, wants_compiling
+
+
+def test_gradient_checkpointing_changes_nothing(make_learner: LearnerMaker, examples: list[Example]):
+    def recompute(model: Any) -> Any:
+        set_gradient_checkpointing(model, True)
+        return model
+
+    plain, recomputed = make_learner(examples), make_learner(examples, change=recompute)
+    assert recomputed.loss.model.is_gradient_checkpointing
+    assert train(plain, cut=30) == pytest.approx(train(recomputed, cut=30), abs=1e-6)
+    assert close(plain, recomputed, tolerance=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("c++"), reason="needs a C++ compiler: 1 case left out")
+def test_compiling_changes_nothing(make_learner: LearnerMaker, examples: list[Example]):
+    def compiled(model: torch.nn.Module) -> torch.nn.Module:
+        assert compile_blocks(model) == 2
+        return model
+
+    assert wants_compiling("on", CPU)
+    plain = train(make_learner(examples), steps=3)
+    fused = make_learner(examples, change=compiled)
+    assert train(fused, steps=3) == pytest.approx(plain, abs=1e-5)
+    assert all(block._compiled_call_impl is not None for block in fused.loss.model.model.layers)
