@@ -214,6 +214,13 @@ def _varlen(
 
     longest = layout.longest
     window = -1 if features.window is None else features.window - 1
+    grouped: dict[str, Any] = {}
+    if query.shape[1] != key.shape[1]:
+        if "enable_gqa" in _varlen_parameters():
+            grouped["enable_gqa"] = True
+        else:  # torch 2.11
+            groups = query.shape[1] // key.shape[1]
+            key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
     output = varlen_attn(
         query[0].transpose(0, 1),
         key[0].transpose(0, 1),
@@ -224,7 +231,7 @@ def _varlen(
         longest,
         scale=features.scale,
         window_size=(window, 0),
-        enable_gqa=query.shape[1] != key.shape[1],
+        **grouped,
     )
     assert isinstance(output, torch.Tensor)
     return output[None]
@@ -252,21 +259,27 @@ def _varlen_serves(query: torch.Tensor, value: torch.Tensor, features: Features)
 @lru_cache
 def why_no_varlen(device_index: int, dtype: torch.dtype) -> str | None:
     """Say why PyTorch's variable-length FlashAttention cannot serve on this CUDA device, or None where it can."""
-    import inspect
-
     if dtype not in (torch.float16, torch.bfloat16):
         return f"it has no {dtype}"
     if torch.version.hip is not None:
         return "it is built for NVIDIA devices"
     if torch.cuda.get_device_capability(device_index) < (8, 0):
         return "it needs compute capability 8.0"
+    if not {"window_size", "scale"} <= _varlen_parameters():
+        return f"torch {torch.__version__} has no torch.nn.attention.varlen with scale and window"
+    return None
+
+
+@lru_cache
+def _varlen_parameters() -> frozenset[str]:
+    """Name the parameters of PyTorch's variable-length attention; empty where there is none."""
+    import inspect
+
     try:
         from torch.nn.attention.varlen import varlen_attn
     except ImportError:
-        return f"torch {torch.__version__} lacks torch.nn.attention.varlen"
-    if not {"window_size", "scale", "enable_gqa"} <= set(inspect.signature(varlen_attn).parameters):
-        return f"torch {torch.__version__}'s varlen_attn takes no window, scale or grouped heads"
-    return None
+        return frozenset()
+    return frozenset(inspect.signature(varlen_attn).parameters)
 
 
 def describe(*, device: torch.device | str, dtype: torch.dtype, config: Any = None) -> str:
