@@ -119,6 +119,15 @@ def test_a_recipe_may_be_inspected_and_data_settings_win(rows, capsys, tmp_path)
     assert got["findings"]["counts"]["over_limit"] == 8
 
 
+def test_a_folder_with_only_a_tokenizer_is_enough(rows, capsys, tmp_path):
+    from tests.inspection.small_chat import small_chat
+
+    small_chat().tokenizer.save_pretrained(tmp_path / "tokenizer")
+    code, out, _ = run(capsys, rows, "--model", "tokenizer", "--row", "1")
+    assert code == 0
+    assert "⟦It·is·0.<|im_end|>⟧" in out
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

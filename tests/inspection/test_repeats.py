@@ -47,6 +47,12 @@ def test_unfinished_answers_of_one_greatest_length_were_cut_by_a_limit():
     assert "ends at 500 characters, as 4 unfinished answers do" in found[0].seen
 
 
+def test_one_unfinished_answer_to_many_questions_says_nothing_about_a_limit():
+    answer = ("an answer without a full stop that is given again and again " * 9).strip()
+    repeats, _ = watched([(f"question {n}", answer) for n in range(9)])
+    assert [finding.kind for finding in repeats.findings()] == ["repeated_answer"]
+
+
 def test_what_comes_after_the_memory_is_full_is_counted():
     repeats, again = watched([(f"q{n}", "a") for n in range(5)] + [("q0", "a"), ("q4", "a")], max_rows=3)
     assert repeats.num_not_remembered == 3

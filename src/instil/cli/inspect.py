@@ -103,12 +103,16 @@ def _check_targets(*, fix: Path | None, html: Path | None, html_rows: int) -> No
 def _set_up(data: str, recipe: Recipe) -> tuple[Recipe, ChatTokenizer, Subject]:
     """Make the chat tokenizer, and settle the longest example, just as training would."""
     from instil.inspection.report import Subject
-    from instil.model.location import locate
+    from instil.model.location import ModelLocation, has_tokenizer, locate
     from instil.training.assembly import with_max_tokens
     from instil.training.chat_setup import set_up_chat
 
-    location = locate(recipe.model.name, recipe.model.revision, trust_remote_code=recipe.model.trust_remote_code)
-    recipe = with_max_tokens(recipe, location)
+    folder = Path(recipe.model.name).expanduser()
+    if folder.is_dir() and has_tokenizer(folder) and not (folder / "config.json").exists():
+        location = ModelLocation(recipe.model.name, "folder", folder)  # a tokenizer alone is enough to look at data
+    else:
+        location = locate(recipe.model.name, recipe.model.revision, trust_remote_code=recipe.model.trust_remote_code)
+        recipe = with_max_tokens(recipe, location)
     setup = set_up_chat(recipe, location)
     name = f"{_template_name(recipe, setup)} ({setup.chat.template.fingerprint[:12]})"
     return recipe, setup.chat, Subject(data, recipe.model.name, name, setup.chat.stop_tokens, setup.notes)

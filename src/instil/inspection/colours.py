@@ -15,9 +15,9 @@ from rich.text import Text
 from instil.inspection.visible import NEWLINE, visible
 
 OPEN, CLOSE = "⟦", "⟧"
-_FULL = ("bold underline white on #0072b2", "bold underline white on #00558a")
-_PART = ("underline black on #56b4e9", "underline black on #8accf2")
-_MORE = ("bold underline black on #e69f00", "bold underline black on #f0bb4a")
+_FULL = ("bold underline #ffffff on #0072b2", "bold underline #ffffff on #00558a")
+_PART = ("underline #000000 on #56b4e9", "underline #000000 on #8accf2")
+_MORE = ("bold underline #000000 on #e69f00", "bold underline #000000 on #f0bb4a")
 _READ = ("", "dim")
 _PRINTED = ("cyan", "dim cyan")
 LEGEND = "⟦trained⟧ (blue, underlined) the model learns to write it · plain: a message, only read · cyan: printed by the template"
@@ -91,7 +91,7 @@ def _close(shown: Text, weight: float) -> None:
 
 
 def _edge(weight: float) -> str:
-    return "bold #0072b2" if weight == 1 else "bold #e69f00" if weight > 1 else "bold #56b4e9"
+    return "bold #2b8cc4" if weight == 1 else "bold #e69f00" if weight > 1 else "bold #56b4e9"
 
 
 def _style(token: ShownToken, shade: int) -> str:

@@ -46,8 +46,7 @@ class Repeats:
         self._seen: dict[int, Place] = {}
         self._once: dict[bytes, tuple[Place, bytes]] = {}
         self._answers: dict[bytes, _Answer] = {}
-        self._lengths: dict[int, list[tuple[Place, int, str]]] = {}
-        self._counts_by_length: dict[int, int] = {}
+        self._lengths: dict[int, dict[bytes, tuple[Place, int, str]]] = {}
         self.num_rows = 0
         self.num_not_remembered = 0
 
@@ -79,10 +78,9 @@ class Repeats:
                 self._watch_answer(digest(" ".join(text.split()).lower()), digest(asked), text, place)
 
     def _watch_length(self, text: str, place: Place, number: int) -> None:
-        kept = self._lengths.setdefault(len(text), [])
-        self._counts_by_length[len(text)] = self._counts_by_length.get(len(text), 0) + 1
-        if len(kept) < 100:
-            kept.append((place, number, text[-60:]))
+        kept = self._lengths.setdefault(len(text), {})
+        if len(kept) < 1000:
+            kept.setdefault(digest(text), (place, number, text[-60:]))
         if len(self._lengths) > 4096:  # only the longest can be a limit
             for length in sorted(self._lengths)[:2048]:
                 del self._lengths[length]
@@ -114,9 +112,9 @@ class Repeats:
         if not self._lengths:
             return
         longest = max(self._lengths)
-        count = self._counts_by_length[longest]
-        if count < _FEWEST_CUT:
+        cut = self._lengths[longest].values()
+        if len(cut) < _FEWEST_CUT:
             return
-        for place, number, end in self._lengths[longest]:
-            seen = f"message {number} ends at {longest:,} characters, as {count} unfinished answers do: …{shortened(end, 60)}"
+        for place, number, end in cut:
+            seen = f"message {number} ends at {longest:,} characters, as {len(cut)} unfinished answers do: …{shortened(end, 60)}"
             yield Finding("cut_answer", place, seen)
