@@ -16,17 +16,28 @@ from instil.training.compiling import compile_blocks, wants_compiling
 
 
 def test_gradient_checkpointing_changes_nothing(make_learner: LearnerMaker, examples: list[Example]):
+    calls = []
+
     def recompute(model: Any) -> Any:
         set_gradient_checkpointing(model, True)
+        model.model.layers[0].mlp.register_forward_hook(lambda *_: calls.append(torch.is_grad_enabled()))
         return model
 
     plain, recomputed = make_learner(examples), make_learner(examples, change=recompute)
-    assert recomputed.loss.model.is_gradient_checkpointing
+    forward_passes = 0
+
+    def count(*_: object) -> None:
+        nonlocal forward_passes
+        forward_passes += 1
+
+    recomputed.loss.register_forward_hook(count)
     assert train(plain, cut=30) == pytest.approx(train(recomputed, cut=30), abs=1e-6)
     assert close(plain, recomputed, tolerance=1e-6)
+    assert len(calls) == 2 * forward_passes
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("default")
 @pytest.mark.skipif(not shutil.which("c++"), reason="needs a C++ compiler: 1 case left out")
 def test_compiling_changes_nothing(make_learner: LearnerMaker, examples: list[Example]):
     def compiled(model: torch.nn.Module) -> torch.nn.Module:

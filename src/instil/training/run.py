@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from instil.training.run_folder import Run, RunPaths, check_output, resumed_reci
 from instil.training.samples import fixed_prompts, make_sampler
 from instil.training.snapshot import restore_optimizers, restore_weights
 from instil.training.stopping import StopRequest, stop_on_signals
-from instil.training.telemetry import peak_rss_mb, rewind_lines
+from instil.training.telemetry import peak_rss_mb, rewind_lines, rss_mb
 
 
 def train(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> Run:
@@ -75,12 +75,13 @@ def train(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> Run:
         elif resume:
             say(f"{paths.folder}: no run to go on with; starting it")
         studied = study(recipe, ranks, say=say)
+        before_model = rss_mb()
         assembled = assemble(studied, ranks, sharded=ranks.size > 1 and recipe.parallel.mode == "sharded")
         if not goes_on and ranks.is_first:
             stack.enter_context(_new_folder(paths, studied, assembled))
         ranks.wait()
         stop = stack.enter_context(stop_on_signals(say))
-        return _train(paths, studied, assembled, stop=stop, say=say, quiet=quiet)
+        return _train(paths, studied, assembled, stop=stop, say=say, quiet=quiet, before_model=before_model)
 
 
 def _train(
@@ -91,6 +92,7 @@ def _train(
     stop: StopRequest,
     say: Callable[[str], None],
     quiet: bool,
+    before_model: float,
 ) -> Run:
     recipe, learner = studied.recipe, assembled.learner
     identity = identity_of(studied, assembled)
@@ -134,7 +136,8 @@ def _train(
         say(f"stopped after step {progress.step}; saved in {where}; go on with --resume")
         return Run(paths.folder, False, {}, stop.signal)
     if learner.ranks.is_first:
-        _finish(paths, studied, assembled, progress, seconds=time.perf_counter() - started, say=say)
+        peak = {"rss_before_model_mb": round(before_model, 1), "peak_rss_mb": round(peak_rss_mb(), 1)}
+        _finish(paths, studied, assembled, progress, seconds=time.perf_counter() - started, peak=peak, say=say)
     learner.ranks.wait_long()
     return Run.open(paths.folder)
 
@@ -146,6 +149,7 @@ def _finish(
     progress: Progress,
     *,
     seconds: float,
+    peak: Mapping[str, float],
     say: Callable[[str], None],
 ) -> None:
     """Write model and results; a run whose results.json is there is complete."""
@@ -180,7 +184,7 @@ def _finish(
         "training_seconds": round(progress.seconds, 3),
         "seconds": round(seconds, 3),
         "tokens_per_second": round(progress.tokens / max(progress.seconds, 1e-9), 1),
-        "peak_rss_mb": round(peak_rss_mb(), 1),
+        **peak,
     }
     write_json_atomic(paths.results, results)
     say(f"done: {paths.model}; try: instil chat {paths.folder}")

@@ -194,6 +194,11 @@ def memory_mb() -> float:
 
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         return torch.cuda.max_memory_reserved() / 2**20
+    return rss_mb()
+
+
+def rss_mb() -> float:
+    """Give the resident size of this process, in MB."""
     import psutil
 
     return float(psutil.Process().memory_info().rss) / 2**20

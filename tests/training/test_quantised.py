@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+from tests.training.command_line import losses_of, train, weights_of, write_recipe
+from tests.training.test_step import train as train_steps
+from tests.training.tiny import LearnerMaker
+
+from instil.conversation import Example
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("default"),
+    pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="needs bitsandbytes: 3 cases left out"),
+]
+
+
+def test_8_bit_adamw_learns(make_learner: LearnerMaker, examples: list[Example]):
+    losses = train_steps(make_learner(examples, optimizer="adamw_8bit"), steps=8, batch_size=11)
+    assert losses[-1] < losses[0] - 0.1
+
+
+@pytest.mark.parametrize("quantize", ["4bit", "8bit"])
+def test_qlora_trains_and_writes_a_merged_16_bit_model(tmp_path: Path, base: Path, rows: Path, quantize: str):
+    change = {
+        "model": {"quantize": quantize},
+        "adapter": {"kind": "lora", "rank": 4},
+        "training": {"max_steps": 3, "precision": "bf16"},
+        "optimizer": {"lr": 2e-3},
+    }
+    run = train(write_recipe(tmp_path, change, base=base, rows=rows))
+    assert len(losses_of(run)) == 3
+    assert (run.folder / "adapter" / "adapter_model.safetensors").exists()
+    dtypes = {weight.dtype for weight in weights_of(run).values()}
+    assert dtypes == {torch.bfloat16}
