@@ -20,7 +20,7 @@ ORDER = (
     ("data",),
     ("template",),
     ("encoding",),
-    ("data.prepared", "data.preparation"),
+    ("data.preparation",),
     ("inspection",),
     ("model",),
     ("generation",),
