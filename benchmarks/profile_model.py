@@ -1,0 +1,94 @@
+"""Show where the time of one forward and backward pass goes: self times by kind of work, on a random model of a known shape.
+
+    python benchmarks/profile_model.py smollm2-135m [--precision bf16] [--layers 8] [--threads 1] [--lengths 180,240,150,310]
+
+Shares are what to read: they hold on a busy machine, where seconds do not.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import torch
+
+if __package__:
+    from benchmarks.shapes import SHAPES
+else:
+    from shapes import SHAPES
+
+KINDS = {
+    "matrix products": ("aten::mm", "aten::addmm", "aten::addmm_", "aten::linear", "aten::matmul"),
+    "attention": ("aten::bmm", "aten::_softmax", "_AttentionBackward", "_Attention", "flash_attention"),
+    "softmax over the vocabulary": ("aten::_log_softmax", "aten::exp_", "aten::scatter_", "aten::gather", "_HeadLoss"),
+    "filling": ("aten::fill_", "aten::zero_"),
+    "copies and casts": ("aten::copy_", "aten::cat", "aten::clone"),
+    "additions": ("aten::add", "aten::add_", "AccumulateGrad", "EmbeddingBackward"),
+}
+
+
+def kind_of(name: str) -> str:
+    """Name the kind of work of a profiled operation."""
+    for kind, names in KINDS.items():
+        if any(name == known or (not known.startswith("aten::") and known in name) for known in names):
+            return kind
+    return "norms, rotations, activations and the rest"
+
+
+def build(name: str, *, layers: int | None, dtype: torch.dtype) -> Any:
+    """Make a random model of a shape with training's attention."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from instil.model.attention import register
+
+    settings = dict(SHAPES[name])
+    if layers is not None:
+        settings["num_hidden_layers"] = layers
+    config = AutoConfig.for_model(settings.pop("model_type"), **settings)
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=register()).train()
+
+
+def main() -> None:
+    """Run one warm pass, then profile one."""
+    from torch.profiler import profile
+
+    from instil.model.layout import positions_of
+    from instil.model.loss import TokenLoss, targets_of
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("shape", choices=sorted(SHAPES))
+    parser.add_argument("--precision", default="bf16", choices=["fp32", "bf16"])
+    parser.add_argument("--layers", type=int)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--lengths", default="180,240,150,310,205,260,170,220")
+    parser.add_argument("--trained", type=float, default=0.55, help="share of each example that is trained")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    model = build(
+        given.shape, layers=given.layers, dtype={"fp32": torch.float32, "bf16": torch.bfloat16}[given.precision]
+    )
+    lengths = [int(length) for length in given.lengths.split(",")]
+    ids = torch.randint(0, model.config.vocab_size, (sum(lengths),))
+    weights = torch.cat([(torch.arange(n) >= n * (1 - given.trained)).float() for n in lengths])
+    targets, weights = targets_of(ids, weights, lengths)
+    loss = TokenLoss(model)
+
+    def one_pass() -> None:
+        loss(ids, positions_of(lengths), lengths, targets, weights).div(weights.sum()).backward()
+
+    one_pass()
+    with profile() as profiled:
+        one_pass()
+    seconds: dict[str, float] = {}
+    for event in profiled.key_averages():
+        kind = kind_of(event.key)
+        seconds[kind] = seconds.get(kind, 0.0) + event.self_cpu_time_total / 1e6
+    total = sum(seconds.values())
+    print(f"{given.shape}, {given.precision}, {sum(lengths)} tokens, {int((weights > 0).sum())} trained: {total:.2f} s")
+    for kind, value in sorted(seconds.items(), key=lambda item: -item[1]):
+        print(f"  {value / total:6.1%}  {kind}")
+
+
+if __name__ == "__main__":
+    main()
