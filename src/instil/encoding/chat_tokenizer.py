@@ -48,14 +48,21 @@ class ChatTokenizer:
         >>> chat.encode([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}])  # doctest: +SKIP
     """
 
-    def __init__(self, tokenizer: Any, template: ChatTemplate, *, settings: EncodingSettings | None = None) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        template: ChatTemplate,
+        *,
+        settings: EncodingSettings | None = None,
+        _tokens: Tokens | None = None,
+    ) -> None:
         """Put a tokenizer and a compiled template together; see `from_pretrained` and `from_tokenizer`."""
         self.tokenizer, self.template = tokenizer, template
         self.settings = settings or EncodingSettings()
         self.report = EncodingReport()
         backend = getattr(tokenizer, "backend_tokenizer", None)
         self.added: dict[int, str] = {number: token.content for number, token in tokenizer.added_tokens_decoder.items()}
-        self.tokens = Tokens(
+        self.tokens = _tokens or Tokens(
             backend,
             added=self.added,
             whole=None if backend is not None else lambda text: tokenizer(text, add_special_tokens=False)["input_ids"],
@@ -119,7 +126,7 @@ class ChatTokenizer:
             template = ChatTemplate(
                 template.source, special_tokens=template.special_tokens, date=settings.date, name=template.name
             )
-        return ChatTokenizer(self.tokenizer, template, settings=settings)
+        return ChatTokenizer(self.tokenizer, template, settings=settings, _tokens=self.tokens)
 
     # what the tokenizer and the template are
 

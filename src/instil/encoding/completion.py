@@ -95,11 +95,18 @@ def _after_prompt(turn: Turn) -> Rendering:
     rest = _after_generation_prompt(turn)
     if rest is not None:
         return rest
+    raise _disagreement(turn)
+
+
+def _disagreement(turn: Turn) -> EncodingError:
     agreed = common_length(turn.prompt.text, turn.upto.text)
-    raise turn.refused(
+    remedy = "set data.template_variables so that both agree, or give this message weight 0"
+    if turn.message.reasoning and turn.upto.spans(turn.index, "reasoning"):
+        remedy = "set data.template_variables (enable_thinking: true) so that serving leaves room for its reasoning, or remove that"
+    return turn.refused(
         f"serving's prompt ends with {turn.prompt.text[agreed:][-60:]!r} where the template's rendering has "
         f"{turn.upto.text[agreed : agreed + 40]!r}",
-        "expected the rendering to go on where the prompt ends; set data.template_variables so that both agree",
+        f"expected the rendering to go on where the prompt ends; {remedy}",
     )
 
 
