@@ -136,6 +136,7 @@ def test_a_folder_with_only_a_tokenizer_is_enough(rows, capsys, tmp_path):
         (["rows.jsonl", "--fix", "rows.jsonl"], "is there already"),
         (["rows.jsonl", "--fix", "out.csv"], "name it .jsonl"),
         (["rows.jsonl", "--html", "nowhere/page.html"], "make it first"),
+        (["rows.jsonl", "--row", "1", "--html", "page.html"], "found --row and --html"),
         (["rows.jsonl", "--html-rows", "0"], "expected at least 1"),
         (["rows.jsonl", "--format", "alpca"], "alpaca"),
         (["rows.jsonl", "--data.max-tokns", "3"], "--data.max-tokens"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from instil.conversation import Place
@@ -36,3 +38,9 @@ def test_json_carries_place_and_remedy():
 def test_an_unknown_kind_is_a_fault():
     with pytest.raises(KeyError):
         Findings().add(Finding("nonsense", None, ""))
+
+
+def test_every_kind_stands_in_the_docs_with_its_severity():
+    page = (Path(__file__).resolve().parents[2] / "docs" / "inspect.md").read_text(encoding="utf-8")
+    for kind in KINDS.values():
+        assert f"| `{kind.name}` | {kind.severity} | {kind.title} |" in page

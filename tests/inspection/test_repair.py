@@ -6,11 +6,13 @@ import copy
 import json
 
 import pytest
+from tests.corpus import corpus_path, needs_corpus
 
 from instil.conversation import Place
 from instil.data.formats.registry import read_row
 from instil.data.formats.shape import ReadOptions
-from instil.inspection.repair import repair_rows
+from instil.inspection.repair import repair_all, repair_rows
+from instil.recipe import Recipe
 
 
 def read(row, place):
@@ -120,3 +122,24 @@ def test_every_row_that_differs_has_a_change_that_says_so():
     assert len(repairs) == len(rows)
     for repair in repairs:
         assert (json.dumps(repair.before) != json.dumps(repair.after)) == bool(repair.changes)
+
+
+SETS = (
+    "alpaca_1k.json",
+    "glaive_toolcall_en_demo.json",
+    "identity.json",
+    "lf_v1_sft_demo.jsonl",
+    "xtuner_openai_sft.jsonl",
+)
+
+
+@needs_corpus(len(SETS))
+@pytest.mark.parametrize("name", SETS)
+def test_published_data_gets_no_key_renamed_and_a_second_mending_changes_nothing(name):
+    path = corpus_path() / "datasets" / name
+    repairs = list(repair_all(Recipe.from_mapping({"data": {"sources": [str(path)]}}), stop_tokens=("</s>",)))
+    assert len(repairs) > 50
+    assert not any("renamed" in change for repair in repairs for change in repair.changes)
+    kept = [(repair.place, repair.after) for repair in repairs if repair.after is not None]
+    assert len(kept) >= 0.85 * len(repairs)
+    assert not any(repair.changes for repair in repair_rows(kept, read=read, stop_tokens=("</s>",)))

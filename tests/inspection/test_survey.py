@@ -188,3 +188,23 @@ def test_the_page_is_written_whole_with_the_rows_that_were_kept(recipe, tmp_path
     assert "proof passed" in page
     with pytest.raises(DataError, match="cannot be written"):
         write_page(tmp_path / "nowhere" / "page.html", chat, subject, made, chat.prove())
+
+
+def test_an_answer_that_does_not_end_with_a_stop_token_is_found(recipe):
+    chat = small_chat()
+    assert survey(recipe(GOOD[:3]), chat).findings.counts == {}
+    chat.__dict__["stop_ids"] = (max(chat.added) + 1,)  # as if serving stopped on another token
+    found = survey(recipe(GOOD[:3]), chat).findings
+    assert found.counts == {"missing_stop": 3}
+    assert [each.place.row for each in found] == [1, 2, 3]
+
+
+def test_reasoning_that_the_template_leaves_out_is_found(recipe):
+    turns = [
+        {"role": "user", "content": "2+2?"},
+        {"role": "assistant", "content": "4", "reasoning_content": "two and two"},
+        {"role": "user", "content": "3+3?"},
+        {"role": "assistant", "content": "6", "reasoning_content": "three and three"},
+    ]
+    (finding,) = survey(recipe([{"messages": turns}]), small_chat()).findings
+    assert (finding.kind, finding.seen) == ("unused_reasoning", "reasoning in messages 2, 4")

@@ -66,7 +66,7 @@ def inspect(
         format=format,
         settings={} if settings is None else settings.model_dump(exclude_unset=True),
     )
-    _check_targets(fix=fix, html=html, html_rows=html_rows)
+    _check_asked(row=row, fix=fix, html=html, html_rows=html_rows)
     recipe, chat, subject = _set_up(data, recipe)
     console = Console(highlight=False, soft_wrap=False)
     if fix is not None:
@@ -89,9 +89,12 @@ def _recipe(data: str, *, model: dict[str, Any], format: Format | None, settings
     return Recipe.from_mapping({"model": model, "data": {**settings, "sources": [source]}}, source="instil inspect")
 
 
-def _check_targets(*, fix: Path | None, html: Path | None, html_rows: int) -> None:
+def _check_asked(*, row: str | None, fix: Path | None, html: Path | None, html_rows: int) -> None:
     from instil.inspection.mended_file import check_target
 
+    asked = [name for name, given in (("--row", row), ("--fix", fix), ("--html", html)) if given is not None]
+    if len(asked) > 1:
+        raise RecipeError(f"instil inspect: found {' and '.join(asked)}; expected one of them; run it once for each")
     if html_rows < 1:
         raise RecipeError(f"--html-rows {html_rows}: expected at least 1; give the number of rows to show")
     if fix is not None:

@@ -72,8 +72,8 @@ def print_row(console: Console, row: ShownRow, *, white_space: bool = True) -> N
     """Print one row with every token coloured, and what was found in it."""
     console.print(Text(str(row.place), style="bold"))
     for finding in row.findings:
-        console.print(_finding_line(finding))
-    console.print(Text(LEGEND, style="dim"))
+        console.print(_finding_line(finding), soft_wrap=True)
+    console.print(Text(LEGEND, style="dim"), soft_wrap=True)
     if not row.examples:
         console.print(Text("no example is made of this row"))
     for number, example in enumerate(row.examples, start=1):
@@ -82,7 +82,7 @@ def print_row(console: Console, row: ShownRow, *, white_space: bool = True) -> N
         console.print()
         counts = f"{heading}{len(example.tokens):,} tokens, {example.num_trained:,} trained{shortened}"
         console.print(Text(counts, style="bold"))
-        console.print(coloured_tokens(example.tokens, white_space=white_space))
+        console.print(coloured_tokens(example.tokens, white_space=white_space), soft_wrap=True)
 
 
 def charts_of(survey: Survey) -> Iterator[tuple[str, str, list[Bin], bool]]:
