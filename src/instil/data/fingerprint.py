@@ -68,13 +68,11 @@ def fingerprint(value: Mapping[str, Any]) -> str:
 
 def _hub_version(found: Input) -> list[str]:
     """Name a Hub data set and, where the Hub can be asked, its commit."""
-    name = found.settings.path
+    name = found.settings.path.removeprefix("hf://").removeprefix("datasets/")
     try:
         from huggingface_hub import HfApi
 
-        commit = HfApi().dataset_info(name.removeprefix("hf://").removeprefix("datasets/"), timeout=10).sha
-        if found.settings.revision:
-            commit = HfApi().dataset_info(name, revision=found.settings.revision, timeout=10).sha
+        commit = HfApi().dataset_info(name, revision=found.settings.revision, timeout=10).sha
     except Exception:  # offline: reading will say what is wrong, or serve what `datasets` has cached
         commit = None
     return [name, str(commit)]

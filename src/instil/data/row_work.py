@@ -155,7 +155,8 @@ def encode_rows(rows: ReadRows, encoder: Encoder) -> Done:
         examples += kept
         example_rows += [row] * len(kept)
         num_conversations[row] += 1
-        conversation_tokens[row] += max(len(example.token_ids) for example in kept)
+        lengths = [len(example.token_ids) for example in kept]
+        conversation_tokens[row] += sum(lengths) if kept[0].shortened == "split" else max(lengths)
     after = _counts(encoder)
     batch = pack(examples)
     return Done(
