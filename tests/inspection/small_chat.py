@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cache
 
 from instil.encoding.chat_tokenizer import ChatTokenizer
@@ -14,6 +15,11 @@ from instil.training.chat_setup import set_up_chat
 @cache
 def _chat() -> ChatTokenizer:
     return set_up_chat(Recipe(), locate("demo")).chat
+
+
+def other_template(source: str, **settings) -> ChatTokenizer:
+    """Give the same tokenizer with another template, in a copy of its own."""
+    return ChatTokenizer.from_tokenizer(copy.deepcopy(_chat().tokenizer), source, settings=EncodingSettings(**settings))
 
 
 def small_chat(**settings) -> ChatTokenizer:

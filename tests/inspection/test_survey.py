@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from tests.inspection.small_chat import small_chat
+from tests.inspection.small_chat import other_template, small_chat
 
 from instil.data.preparation import prepare
 from instil.errors import DataError, RecipeError
@@ -94,16 +94,8 @@ def test_a_template_that_rewrites_history_raises_the_token_factor(recipe):
         "{% if m.role == 'assistant' and not loop.last %}{{ m.content | upper }}{% else %}{{ m.content }}{% endif %}"
         "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     )
-    from instil.encoding.chat_tokenizer import ChatTokenizer
-
-    chat = ChatTokenizer.from_tokenizer(small_chat().tokenizer, None)
-    kept = chat.tokenizer.chat_template
-    try:
-        chat = ChatTokenizer.from_tokenizer(chat.tokenizer, rewriting)
-        turns = [turn for n in range(8) for turn in (("user", f"count on from {n}"), ("assistant", f"that is {n + 1}"))]
-        made = survey(recipe([chat_row(*turns)]), chat)
-    finally:
-        chat.tokenizer.chat_template = kept
+    turns = [turn for n in range(8) for turn in (("user", f"count on from {n}"), ("assistant", f"that is {n + 1}"))]
+    made = survey(recipe([chat_row(*turns)]), other_template(rewriting))
     assert made.ledger.token_factor > 3
     (finding,) = made.findings.of_kind("token_factor")
     assert finding.place is None
@@ -206,5 +198,10 @@ def test_reasoning_that_the_template_leaves_out_is_found(recipe):
         {"role": "user", "content": "3+3?"},
         {"role": "assistant", "content": "6", "reasoning_content": "three and three"},
     ]
-    (finding,) = survey(recipe([{"messages": turns}]), small_chat()).findings
+    silent = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    assert survey(recipe([{"messages": turns}]), small_chat()).findings.counts == {}
+    (finding,) = survey(recipe([{"messages": turns}]), other_template(silent)).findings
     assert (finding.kind, finding.seen) == ("unused_reasoning", "reasoning in messages 2, 4")
