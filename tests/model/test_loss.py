@@ -186,3 +186,15 @@ def test_noise_has_the_papers_scale() -> None:
     assert noise.std().item() == pytest.approx(bound / 3**0.5, rel=0.05)
     assert torch.equal(noise, example_noise(7, length=50, width=64, alpha=5.0, device="cpu"))
     assert not torch.equal(noise, example_noise(8, length=50, width=64, alpha=5.0, device="cpu"))
+
+
+@pytest.mark.parametrize("rows", [1, 4])
+def test_chunks_change_little_in_bf16(rows: int) -> None:
+    model = tiny_model("llama").to(torch.bfloat16)
+    examples = random_examples([20, 15])
+    found = []
+    for chunk in (None, rows * ONE_ROW):
+        loss_of(TokenLoss(model, chunk_bytes=chunk), examples).backward()
+        found.append(gradients_of(model))
+    for name, value in found[0].items():
+        assert (value - found[1][name]).float().norm() <= 0.01 * value.float().norm().clamp_min(1e-3), name
