@@ -43,8 +43,10 @@ def chat_tokens(answer="Hello.", weight=1.0):
 
 def row(number, *examples, findings=()):
     place = Place("rows.jsonl", number)
-    shown = tuple(ShownExample(tokens) for tokens in examples or (chat_tokens(f"Hello {number}."),))
-    return ShownRow(place, ("user", "assistant"), shown, tuple(Finding(kind, place, "seen there") for kind in findings))
+    shown = tuple(
+        ShownExample(tokens, ("user", "assistant")) for tokens in examples or (chat_tokens(f"Hello {number}."),)
+    )
+    return ShownRow(place, shown, tuple(Finding(kind, place, "seen there") for kind in findings))
 
 
 ROWS = [

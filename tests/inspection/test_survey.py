@@ -133,7 +133,7 @@ def test_a_shown_row_has_the_encoders_own_ids_and_weights(recipe):
         if token.message is not None:
             said[token.message] += token.text
     assert said == dict(enumerate(text for _, text in turns))
-    assert shown.roles == ("system", "user", "assistant", "user", "assistant")
+    assert shown.examples[0].roles == ("system", "user", "assistant", "user", "assistant")
 
 
 @pytest.mark.parametrize("wanted", ["2", "rows.jsonl:2"])

@@ -135,12 +135,11 @@ class _Packer:
     def row(self, row: ShownRow) -> dict[str, Any]:
         return {
             "place": str(row.place),
-            "roles": list(row.roles),
             "findings": [[self._kinds[each.kind], each.seen] for each in row.findings if each.kind in self._kinds],
-            "examples": [self._example(example, row.roles) for example in row.examples],
+            "examples": [self._example(example) for example in row.examples],
         }
 
-    def _example(self, example: ShownExample, roles: Sequence[str]) -> dict[str, Any]:
+    def _example(self, example: ShownExample) -> dict[str, Any]:
         ids: list[int] = []
         runs: list[list[Any]] = []
         for token in example.tokens:
@@ -151,8 +150,14 @@ class _Packer:
                 runs[-1][0] += 1
             else:
                 runs.append([1, *origin])
-        blocks = [list(block) for block in blocks_of(example.tokens, roles)]
-        return {"tokens": ids, "runs": runs, "blocks": blocks, "shortened": example.shortened}
+        blocks = [list(block) for block in blocks_of(example.tokens, example.roles)]
+        return {
+            "roles": list(example.roles),
+            "tokens": ids,
+            "runs": runs,
+            "blocks": blocks,
+            "shortened": example.shortened,
+        }
 
 
 def _part(name: str) -> str:

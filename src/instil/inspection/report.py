@@ -121,10 +121,10 @@ def row_to_json(row: ShownRow) -> dict[str, Any]:
     """Give one row, every token of it, as JSON values."""
     return {
         "place": str(row.place),
-        "roles": list(row.roles),
         "findings": [finding.to_json() for finding in row.findings],
         "examples": [
             {
+                "roles": list(example.roles),
                 "shortened": example.shortened,
                 "tokens": [
                     {

@@ -16,10 +16,12 @@ class ShownExample:
 
     Attributes:
         tokens: Its tokens, in order.
+        roles: The roles of its conversation's messages, in order.
         shortened: How it was shortened, or None.
     """
 
     tokens: Sequence[ShownToken]
+    roles: Sequence[str] = ()
     shortened: str | None = None
 
     @property
@@ -34,13 +36,11 @@ class ShownRow:
 
     Attributes:
         place: Where it stands.
-        roles: The roles of its messages, in order.
         examples: What it is encoded to; empty where it was refused.
         findings: What was found in it.
     """
 
     place: Place
-    roles: tuple[str, ...]
     examples: tuple[ShownExample, ...] = ()
     findings: tuple[Finding, ...] = ()
 
@@ -52,7 +52,7 @@ def blocks_of(tokens: Sequence[ShownToken], roles: Sequence[str]) -> list[tuple[
 
     Args:
         tokens: The tokens of an example.
-        roles: The roles of the row's messages.
+        roles: The roles of its conversation's messages.
 
     Returns:
         Start of each block, and what it is called (``1 user``); the first starts at 0.

@@ -30,19 +30,20 @@ def show_row(chat: ChatTokenizer, row: KeptRow, findings: Sequence[Finding]) -> 
     Returns:
         The row; without examples, and with a finding that says why, where it is refused.
     """
-    roles: tuple[str, ...] = ()
     examples: list[ShownExample] = []
     found = list(findings)
     for conversation in row.conversations:
-        roles = roles or tuple(message.role for message in conversation.messages)
+        roles = tuple(message.role for message in conversation.messages)
         try:
-            examples += [ShownExample(each.tokens, each.example.shortened) for each in explain(chat, conversation)]
+            examples += [
+                ShownExample(each.tokens, roles, each.example.shortened) for each in explain(chat, conversation)
+            ]
         except InstilError as error:
             if not any(finding.kind == "refused" for finding in found):
                 found.append(Finding("refused", row.place, str(error).removeprefix(f"{row.place}: ")))
     if row.conversations and not examples and not found:
         found.append(_why_nothing(chat, row))
-    return ShownRow(row.place, roles, tuple(examples), tuple(found))
+    return ShownRow(row.place, tuple(examples), tuple(found))
 
 
 def _why_nothing(chat: ChatTokenizer, row: KeptRow) -> Finding:

@@ -136,7 +136,7 @@ function draw() {
     find("row-findings").append(item);
   }
   if (row.examples.length > 1) row.examples.forEach((_, index) => find("examples").append(exampleButton(row, index)));
-  if (row.examples.length) drawExample(row, row.examples[state.example]);
+  if (row.examples.length) drawExample(row.examples[state.example]);
   else find("counts").textContent = "no example is made of this row";
 }
 
@@ -159,7 +159,7 @@ function tokensOf(example) {
   return tokens;
 }
 
-function drawExample(row, example) {
+function drawExample(example) {
   const tokens = tokensOf(example);
   const trained = tokens.filter((token) => token.weight > 0).length;
   const share = tokens.length ? Math.round((100 * trained) / tokens.length) : 0;
@@ -176,7 +176,7 @@ function drawExample(row, example) {
     pane.append(block);
   });
   pane.tokens = tokens;
-  pane.roles = row.roles;
+  pane.roles = example.roles;
   const first = pane.querySelector(".token");
   if (first) first.tabIndex = 0;
   const left = tokens.length - state.shown;
