@@ -102,36 +102,43 @@ def side_trl(data: str, tokenizer: str, workers: int) -> dict[str, Any]:
 
 
 def side_long(data: str, tokenizer: str, workers: int) -> dict[str, Any]:
-    """Compare encoding 80 turns with one rendering and tokenization of what comes out."""
-    backend = load_chat(tokenizer).tokenizer.backend_tokenizer
+    """Compare encoding 80 turns, one by one and many at once, with the bare work.
+
+    The bare work is one rendering and tokenization where history is stable, and tokenizing what comes out elsewhere.
+    """
     found: dict[str, Any] = {}
     for name, template in (("stable", chatml()), ("rewriting", REWRITING)):
+        sources = [eighty_turns(seed, reasoning=name == "rewriting") for seed in range(20)]
         chat = load_chat(tokenizer, template)
-        sources = [eighty_turns(seed) for seed in range(20)]
-        texts = [chat.render(one).text for one in sources]
         produced = [chat.decode(example.token_ids) for one in sources for example in chat.encode(one)]
-        fresh = [load_chat(tokenizer, template) for _ in range(3)]
-        for warm in fresh:
-            warm.encode(eighty_turns(999))
-        ours = min(timed(lambda chat=chat, sources=sources: [chat.encode(one) for one in sources]) for chat in fresh)
-        once = [chat.template.render_text] if name == "stable" else []
         messages = [chat.conversation(one).messages for one in sources]
-
-        def bare(
-            texts: list[str] = texts if once else produced, messages: list[Any] = messages, once: list[Any] = once
-        ) -> None:
-            for render in once:
-                for each in messages:
-                    render(each)
-            for text in texts:
-                backend.encode(text, add_special_tokens=False)
-
-        found[name] = {
-            "ours": ours / 20,
-            "theirs": min(timed(bare) for _ in range(3)) / 20,
-            "examples": len(produced) / 20,
-        }
+        chats = [load_chat(tokenizer, template) for _ in range(6)]
+        for each in chats:
+            list(each.encode_many([eighty_turns(999)[:4]]))
+        one = min(_seconds_to_encode(each, sources, one_by_one=True) for each in chats[:3])
+        many = min(_seconds_to_encode(each, sources, one_by_one=False) for each in chats[3:])
+        bare = min(_seconds_of_bare_work(chat, messages, produced if name == "rewriting" else None) for _ in range(3))
+        found[name] = {"one": one / 20, "many": many / 20, "theirs": bare / 20, "examples": len(produced) / 20}
     return found
+
+
+def _seconds_to_encode(chat: Any, sources: list[Any], *, one_by_one: bool) -> float:
+    start = time.perf_counter()
+    if one_by_one:
+        for source in sources:
+            chat.encode(source)
+    else:
+        list(chat.encode_many(sources))
+    return time.perf_counter() - start
+
+
+def _seconds_of_bare_work(chat: Any, messages: list[Any], produced: list[str] | None) -> float:
+    backend = chat.tokenizer.backend_tokenizer
+    start = time.perf_counter()
+    texts = [chat.template.render_text(each) for each in messages] if produced is None else produced
+    for text in texts:
+        backend.encode(text, add_special_tokens=False)
+    return time.perf_counter() - start
 
 
 SIDES: dict[str, Callable[[str, str, int], dict[str, Any]]] = {
@@ -140,12 +147,6 @@ SIDES: dict[str, Callable[[str, str, int], dict[str, Any]]] = {
     "trl": side_trl,
     "long": side_long,
 }
-
-
-def timed(work: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 def load_chat(tokenizer: str, template: str | None = None) -> Any:
@@ -167,17 +168,17 @@ def chatml() -> str:
     )
 
 
-def eighty_turns(seed: int) -> list[dict[str, str]]:
+def eighty_turns(seed: int, *, reasoning: bool = False) -> list[dict[str, str]]:
     turns = []
     for turn in range(40):
+        number = turn * 37 + seed
         turns.append(
-            {
-                "role": "user",
-                "content": f"Question {seed}.{turn}: what comes after {turn * 37 + seed}, and why is that so?",
-            }
+            {"role": "user", "content": f"Question {seed}.{turn}: what comes after {number}, and why is that so?"}
         )
-        answer = f"After {turn * 37 + seed} comes {turn * 37 + seed + 1}, because counting goes on by one each time."
-        turns.append({"role": "assistant", "content": answer, "reasoning_content": f"Add one to {turn * 37 + seed}."})
+        answer = f"After {number} comes {number + 1}, because counting goes on by one each time."
+        turns.append({"role": "assistant", "content": answer})
+        if reasoning:
+            turns[-1]["reasoning_content"] = f"Add one to {number}."
     return turns
 
 
