@@ -72,8 +72,9 @@ def closing_text(block: str, *, known: Collection[str]) -> str | None:
 
 
 def _opens(tag: str) -> bool:
-    words = _WORDS.findall(tag.lower())
-    return ("/" not in tag and not _ENDS & set(words) and not tag.endswith("|>")) or bool(_BEGINS & set(words))
+    """Tell whether nothing marks a tag as an end: a slash, the word, or a bar on its right side only (``<channel|>``)."""
+    right_bar_only = tag.endswith("|>") and not tag.startswith("<|")
+    return "/" not in tag and not right_bar_only and not _ENDS & set(_WORDS.findall(tag.lower()))
 
 
 def is_closing(opening: str, tag: str) -> bool:

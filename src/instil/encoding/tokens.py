@@ -177,9 +177,9 @@ class Tokens:
         """Tell whether an added token may begin at the end of a text and go on behind it."""
         return any(text[-length:] in self._beginnings for length in range(1, min(self._longest, len(text) + 1)))
 
-    def forget(self) -> None:
+    def forget(self, *, above: int = _CACHE_CHARACTERS) -> None:
         """Drop remembered pieces where they have become many."""
-        if self._held > _CACHE_CHARACTERS:
+        if self._held > above:
             self._first.clear()
             self._later.clear()
             self._held = 0
@@ -187,7 +187,7 @@ class Tokens:
     def _in_one(self, text: str) -> list[int]:
         if not self._in_pieces or self._splitter is None:
             return self._raw(text)
-        self.forget()
+        self.forget(above=8 * _CACHE_CHARACTERS)  # a batch that was just remembered must still be there
         pieces = self._splitter.split(text)
         ids: list[int] = []
         for number, piece in enumerate(pieces):
