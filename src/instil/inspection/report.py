@@ -145,7 +145,9 @@ def row_to_json(row: ShownRow) -> dict[str, Any]:
 def page_text(subject: Subject, survey: Survey, proof: Proof, *, num_shown: int) -> PageText:
     """Give what the mask page says around its rows."""
     rows = survey.ledger.rows_in
-    shown = f"all {rows:,} rows" if num_shown >= rows else f"{num_shown:,} of {rows:,} rows, those with findings first"
+    shown = f"{num_shown:,} of {rows:,} rows, those with findings first"
+    if num_shown >= rows:
+        shown = f"all {rows:,} rows" if rows > 1 else "1 row"
     charts = [
         (f"{title} ({summary})", [(bin_label(each, percent=percent), each.count) for each in bins])
         for title, summary, bins, percent in charts_of(survey)
