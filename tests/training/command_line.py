@@ -16,7 +16,7 @@ from instil.training.run_folder import Run
 NUM_ROWS = 36
 QUICK: dict[str, Any] = {
     "data": {"heldout_share": 0.2},
-    "training": {"epochs": 2, "batch_size": 5, "precision": "fp32", "seed": 1},
+    "training": {"max_steps": 12, "batch_size": 5, "precision": "fp32", "seed": 1},
     "optimizer": {"lr": 5e-3, "weight_decay": 0.1},
     "evaluate": {"every": 4, "max_new_tokens": 4},
     "checkpoint": {"every": 2},

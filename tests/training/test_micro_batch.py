@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from instil.conversation import Example
-from instil.training.micro_batch import cut_step, lay_flat, trained_weight
+from instil.training.micro_batch import cut_step, lay_flat
 
 
 @given(
@@ -51,8 +50,3 @@ def test_an_empty_micro_batch_is_one_token_of_weight_zero():
     batch = lay_flat([], numbers=[])
     assert (batch.lengths, batch.weights.tolist(), batch.num_tokens, batch.num_trained) == ((1,), [0.0], 0, 0)
     assert batch.input_ids.dtype == torch.int64
-
-
-@pytest.mark.parametrize(("weights", "total"), [([5.0, 1.0, 0.5], 1.5), ([0.0], 0.0)])
-def test_the_first_token_counts_for_nothing(weights: list[float], total: float):
-    assert trained_weight(Example(list(range(len(weights))), weights)) == total

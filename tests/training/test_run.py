@@ -300,6 +300,15 @@ def test_early_stopping_and_best_model(tmp_path: Path, base: Path, rows: Path):
     assert torch.equal(kept.read("weights", name), weights_of(run)[name])
 
 
+def test_tasks_are_measured_at_each_evaluation(tmp_path: Path, base: Path, rows: Path):
+    change = {"evaluate": {"tasks": ["exact_match"], "every": 2}, "training": {"max_steps": 2}}
+    run = train(write_recipe(tmp_path, change, base=base, rows=rows))
+    measured = [line for line in run.metrics() if "tasks" in line]
+    assert [line["step"] for line in measured] == [0, 2]
+    assert all(0 <= figure["value"] <= 1 for line in measured for figure in line["tasks"].values())
+    assert any(name.startswith("exact_match.") for name in measured[0]["tasks"])
+
+
 def test_a_rate_that_blows_up_stops_and_names_rows(
     tmp_path: Path, base: Path, rows: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -316,6 +325,7 @@ def test_a_rate_that_blows_up_stops_and_names_rows(
         ({"data": {"sources": []}}, "data.sources"),
         ({"model": {"name": "no/such/folder/here"}}, "no/such/folder/here"),
         ({"model": {"template": "chatmll"}}, "chatml"),
+        ({"evaluate": {"tasks": ["exact_mach"]}}, "exact_match"),
         ({"training": {"freeze": ["nothing.like.this"]}}, "nothing.like.this"),
         ({"training": {"precision": "fp16"}, "device": "cpu"}, "training.precision"),
         ({"adapter": {"kind": "lora", "targets": ["q_prj"]}}, "q_prj"),

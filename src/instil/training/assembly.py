@@ -15,6 +15,7 @@ import torch
 from instil.data.preparation import Prepared, prepare
 from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.errors import TemplateError
+from instil.evaluation.during_training import check_tasks
 from instil.model import attention
 from instil.model.adapters import freeze, prepare_adapters
 from instil.model.loading import load_model
@@ -100,6 +101,7 @@ def study(recipe: Recipe, ranks: Ranks, *, say: Callable[[str], None]) -> Studie
         InstilError: Whatever is wrong with names, template, data or settings, before a weight is loaded.
     """
     precision = choose_precision(recipe.training.precision, ranks.device)
+    check_tasks(recipe.evaluate.tasks)
     location = locate(recipe.model.name, recipe.model.revision, trust_remote_code=recipe.model.trust_remote_code)
     check_tokenizer(location.tokenizer_folder)
     recipe = with_max_tokens(recipe, location)
@@ -155,6 +157,27 @@ def prove_template(chat: ChatTokenizer) -> None:
             f"{chat.template.name}: the template does not pass its proof: {findings}; "
             "see instil template prove, and set model.template or the data setting that is named there"
         )
+
+
+def wants_shards(studied: Studied, ranks: Ranks) -> bool:
+    """Decide `parallel.mode`: `auto` shards what would not fit whole, where sharding is built for it."""
+    recipe, mode = studied.recipe, studied.recipe.parallel.mode
+    if ranks.size == 1 or mode == "replicated":
+        return False
+    if mode == "sharded":
+        return True
+    if studied.precision.scaled or recipe.optimizer.name != "adamw" or recipe.model.quantize != "none":
+        return False
+    fit = find_fit(
+        recipe,
+        sizes_of_recipe(recipe, studied.location, studied.precision),
+        studied.precision,
+        store=studied.prepared.train,
+        order=studied.order,
+        device=ranks.device,
+        free=free_memory(ranks.device),
+    )
+    return ranks.any(not fit.fits)
 
 
 def assemble(studied: Studied, ranks: Ranks, *, sharded: bool = False) -> Assembled:

@@ -7,9 +7,8 @@ and no callbacks. What happens when is written here, in the order in which it ha
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from instil.data.prepared import ExampleStore
 from instil.recipe import Recipe
@@ -17,12 +16,12 @@ from instil.training.checkpoint import Progress
 from instil.training.heldout import heldout_loss
 from instil.training.order import Order
 from instil.training.record import Record
+from instil.training.samples import Drawn
 from instil.training.schedule import learning_rate
 from instil.training.step import Cut, Learner, StepResult, take_step
 from instil.training.stopping import StopRequest
 
 EVALUATIONS_A_RUN = 10
-Sampler = Callable[[], Sequence[Mapping[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +66,7 @@ def run_steps(
     progress: Progress,
     heldout: ExampleStore,
     record: Record,
-    sample: Sampler,
+    sample: Callable[[], Drawn],
     stop: StopRequest,
 ) -> Progress:
     """Train from where the run is to its end, or until it is asked to stop.
@@ -79,7 +78,7 @@ def run_steps(
         progress: How far the run is.
         heldout: The held-out examples; may be empty.
         record: Where it is written down.
-        sample: Answers the fixed prompts.
+        sample: Answers the fixed prompts and runs the recipe's tasks.
         stop: Becomes true when somebody asks the run to stop.
 
     Returns:
@@ -141,7 +140,9 @@ def after_step(progress: Progress, step: int, result: StepResult) -> Progress:
     )
 
 
-def _evaluate(learner: Learner, heldout: ExampleStore, progress: Progress, record: Record, sample: Sampler) -> Progress:
+def _evaluate(
+    learner: Learner, heldout: ExampleStore, progress: Progress, record: Record, sample: Callable[[], Drawn]
+) -> Progress:
     """Measure the held-out loss, answer the fixed prompts, and keep count of the best."""
     start = time.perf_counter()
     loss = heldout_loss(learner, heldout, cut=Cut(progress.micro_batch_tokens))

@@ -138,13 +138,3 @@ def lay_flat(examples: Sequence[Example], *, numbers: Sequence[int], device: tor
     parts = (ids, positions_of(lengths), targets, shifted)
     ids, positions, targets, shifted = (part.to(device, non_blocking=True) for part in parts)
     return MicroBatch(tuple(numbers), ids, positions, lengths, targets, shifted, num_trained)
-
-
-def trained_weight(example: Example) -> float:
-    """Give the weight that an example trains; its first token, which nothing precedes, does not count.
-
-    Example:
-        >>> trained_weight(Example([5, 6, 7], [0.0, 0.5, 1.0]))
-        1.5
-    """
-    return float(np.asarray(example.weights, dtype=np.float64)[1:].sum())

@@ -6,6 +6,7 @@ purpose: `plan` makes the model on torch's meta device, so it tells about an 8B 
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -135,10 +136,10 @@ def largest_micro_batch(store: ExampleStore, order: Order, tokens: int, *, num_r
 
 
 def free_memory(device: torch.device) -> int:
-    """Give the bytes that are free on a device."""
+    """Give the bytes that are free on a device for one process; processes of one machine share its memory."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    return int(psutil.virtual_memory().available)
+    return int(psutil.virtual_memory().available) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def sizes_of_recipe(recipe: Recipe, location: ModelLocation, precision: Precision) -> Sizes:

@@ -15,6 +15,7 @@ from instil.recipe import Recipe
 from instil.training.checkpoint import Progress, prune_checkpoints, save_checkpoint
 from instil.training.order import Members
 from instil.training.run_folder import RunPaths
+from instil.training.samples import Drawn
 from instil.training.snapshot import take_snapshot
 from instil.training.step import Learner, StepResult
 from instil.training.telemetry import LiveLine, Metrics, draw_loss, memory_mb, read_metrics
@@ -70,11 +71,15 @@ class Record:
         self._live.heldout(loss)
         self.picture()
 
-    def samples(self, step: int, answers: Sequence[Mapping[str, Any]]) -> None:
-        """Append answers to the fixed prompts."""
-        if self._metrics is not None and answers:
+    def samples(self, step: int, drawn: Drawn) -> None:
+        """Append answers to the fixed prompts, and the figures of the recipe's tasks."""
+        if drawn.figures:
+            self._add({"step": step, "tasks": drawn.figures})
+        if self._metrics is not None and drawn.answers:
             with self._paths.samples.open("a", encoding="utf-8") as file:
-                file.writelines(json.dumps({"step": step, **answer}, ensure_ascii=False) + "\n" for answer in answers)
+                file.writelines(
+                    json.dumps({"step": step, **answer}, ensure_ascii=False) + "\n" for answer in drawn.answers
+                )
 
     def picture(self) -> None:
         """Draw the losses so far."""

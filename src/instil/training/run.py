@@ -19,7 +19,7 @@ import torch
 
 from instil.errors import CheckpointError, RunError
 from instil.recipe import Recipe
-from instil.training.assembly import Assembled, Studied, assemble, study
+from instil.training.assembly import Assembled, Studied, assemble, study, wants_shards
 from instil.training.card import run_card
 from instil.training.checkpoint import Checkpoint, Progress, latest_checkpoint, open_checkpoint, step_folder
 from instil.training.environment import describe_environment
@@ -31,7 +31,7 @@ from instil.training.ranks import Ranks
 from instil.training.record import open_record
 from instil.training.results import save_trained
 from instil.training.run_folder import Run, RunPaths, check_output, resumed_recipe
-from instil.training.samples import fixed_prompts, make_sampler
+from instil.training.samples import Sampler, draw_nothing
 from instil.training.snapshot import restore_optimizers, restore_weights
 from instil.training.stopping import StopRequest, stop_on_signals
 from instil.training.telemetry import peak_rss_mb, rewind_lines, rss_mb
@@ -76,7 +76,7 @@ def train(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> Run:
             say(f"{paths.folder}: no run to go on with; starting it")
         studied = study(recipe, ranks, say=say)
         before_model = rss_mb()
-        assembled = assemble(studied, ranks, sharded=ranks.size > 1 and recipe.parallel.mode == "sharded")
+        assembled = assemble(studied, ranks, sharded=wants_shards(studied, ranks))
         if not goes_on and ranks.is_first:
             stack.enter_context(_new_folder(paths, studied, assembled))
         ranks.wait()
@@ -108,8 +108,9 @@ def _train(
         say(line)
     if checkpoint is not None:
         say(f"going on from {checkpoint.folder}")
-    prompts = fixed_prompts(recipe.evaluate.samples, studied.prepared.heldout_conversations)
-    sample = make_sampler(assembled.model, studied.chat, prompts, max_new_tokens=recipe.evaluate.max_new_tokens)
+    speaks = learner.ranks.is_first and not learner.sharded
+    heldout = studied.prepared.heldout_conversations if speaks else []
+    sampler = Sampler(assembled.model, studied.chat, recipe.evaluate, heldout=heldout)
     started = time.perf_counter()
     with open_record(
         paths,
@@ -127,7 +128,7 @@ def _train(
             progress=progress,
             heldout=studied.prepared.heldout,
             record=record,
-            sample=sample if learner.ranks.is_first and not learner.sharded else list,
+            sample=sampler.draw if speaks else draw_nothing,
             stop=stop,
         )
         record.picture()

@@ -1,19 +1,32 @@
-"""Answers to fixed prompts at each evaluation: what the losses look like in words.
-
-Generation comes after training in the order of packages, so it is imported when the first sample is drawn, and nowhere else in
-training.
-"""
+"""What the losses look like in words: answers to fixed prompts, and the recipe's tasks, at each evaluation."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from instil.conversation import Conversation, Message
 from instil.encoding.chat_tokenizer import ChatTokenizer
-from instil.training.loop import Sampler
+from instil.recipe import EvaluateSettings
+
+if TYPE_CHECKING:
+    from instil.generation.engine import Engine
 
 NUM_HELDOUT = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What a model said at one evaluation.
+
+    Attributes:
+        answers: One JSON object an answer to a fixed prompt.
+        figures: For each figure of each task ``{value, low, high, n}``.
+    """
+
+    answers: Sequence[Mapping[str, Any]] = ()
+    figures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def fixed_prompts(asked: Sequence[str], heldout: Sequence[Conversation]) -> list[Conversation]:
@@ -38,29 +51,60 @@ def fixed_prompts(asked: Sequence[str], heldout: Sequence[Conversation]) -> list
     return prompts
 
 
-def make_sampler(model: Any, chat: ChatTokenizer, prompts: Sequence[Conversation], *, max_new_tokens: int) -> Sampler:
-    """Give a function that answers the prompts greedily with the model as it is.
+class Sampler:
+    """Answers prompts greedily with the model as it is; the model's mode and attention are as before afterwards."""
 
-    Args:
-        model: The model in training; its mode and its attention are as before afterwards.
-        chat: Its tokenizer and template.
-        prompts: What is asked.
-        max_new_tokens: Longest answer.
-    """
+    def __init__(
+        self, model: Any, chat: ChatTokenizer, settings: EvaluateSettings, *, heldout: Sequence[Conversation]
+    ) -> None:
+        """Choose the prompts.
 
-    def sample() -> list[dict[str, Any]]:
+        Args:
+            model: The model in training.
+            chat: Its tokenizer and template.
+            settings: The recipe's `evaluate`.
+            heldout: Held-out conversations.
+        """
+        from instil.evaluation.during_training import heldout_prompts
+
+        self._model, self._chat, self._settings = model, chat, settings
+        self._prompts = fixed_prompts(settings.samples, heldout)
+        self._judged = heldout_prompts(heldout, most=settings.max_prompts) if settings.tasks else []
+
+    def draw(self) -> Drawn:
+        """Answer the fixed prompts, and run the tasks on held-out ones."""
+        from instil.evaluation.during_training import task_figures
         from instil.generation.engine import Engine
+
+        if not self._prompts and not self._judged:
+            return Drawn()
+        engine = Engine(self._model, self._chat.tokenizer, chat=self._chat)
+        figures = {}
+        if self._judged:
+            found = task_figures(
+                engine,
+                self._judged,
+                tasks=self._settings.tasks,
+                max_new_tokens=self._settings.max_new_tokens,
+            )
+            figures = {name: asdict(figure) for name, figure in found.items()}
+        return Drawn(self._answers(engine), figures)
+
+    def _answers(self, engine: Engine) -> list[dict[str, Any]]:
         from instil.generation.settings import SamplingSettings
 
-        engine = Engine(model, chat.tokenizer, chat=chat)
-        answers = engine.answer(prompts, SamplingSettings(max_new_tokens=max_new_tokens))
+        settings = SamplingSettings(max_new_tokens=self._settings.max_new_tokens)
+        answers = engine.answer(self._prompts, settings) if self._prompts else []
         return [
             {
                 "prompt": str(prompt.messages[-1].content),
                 "answer": answer.text,
                 "finish_reason": answer.generated.finish_reason,
             }
-            for prompt, answer in zip(prompts, answers, strict=True)
+            for prompt, answer in zip(self._prompts, answers, strict=True)
         ]
 
-    return sample if prompts else list
+
+def draw_nothing() -> Drawn:
+    """Give no samples: for processes that do not speak, and for sharded weights."""
+    return Drawn()
