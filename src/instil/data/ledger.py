@@ -36,9 +36,9 @@ class Tally:
     example: str = ""
 
     def add(self, place: object, *, count: int = 1, example: str = "") -> None:
-        """Count one more at a place."""
+        """Count one more at a place; a place is listed once."""
         self.count += count
-        if len(self.places) < MAX_PLACES and place is not None:
+        if len(self.places) < MAX_PLACES and place is not None and str(place) not in self.places:
             self.places.append(str(place))
         self.example = self.example or example
 
@@ -156,8 +156,8 @@ class Ledger:
             values[name] = Tally(**values.get(name, {}))
         return cls(**values)
 
-    def lines(self) -> list[str]:
-        r"""Give the ledger as lines of text for people.
+    def lines(self, *, used: str = "trained") -> list[str]:
+        r"""Give the ledger as lines of text for people; `used` is what happened to the rows that were not left out.
 
         Example:
             >>> ledger = Ledger(rows_in=3, rows_trained=2, conversations=2, examples=2, tokens=20, trained_tokens=8)
@@ -167,7 +167,7 @@ class Ledger:
               left out       1  unknown format (a.jsonl:3)
         """
         written = [
-            f"rows in          {self.rows_in:,} = {self.rows_trained:,} trained + {self.rows_left_out:,} left out"
+            f"rows in          {self.rows_in:,} = {self.rows_trained:,} {used} + {self.rows_left_out:,} left out"
         ]
         written += [_line("left out", reason, tally) for reason, tally in sorted(self.left_out.items())]
         written += [_line("parts left out", reason, tally) for reason, tally in sorted(self.parts_left_out.items())]

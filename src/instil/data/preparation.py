@@ -88,7 +88,7 @@ class Prepared:
         """Give evidence and ledgers as lines for people."""
         written = [*self.ledger.evidence, *self.ledger.lines()]
         if self.heldout_ledger.rows_in:
-            written += ["held out:"] + [f"  {line}" for line in self.heldout_ledger.lines()]
+            written += ["held out:"] + [f"  {line}" for line in self.heldout_ledger.lines(used="evaluated")]
         return written
 
 

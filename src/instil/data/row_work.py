@@ -262,7 +262,7 @@ def _asks_for_training(conversation: Conversation) -> bool:
 
 
 def _has_inline_reasoning(conversation: Conversation) -> bool:
-    return any(
+    return not conversation.plain and any(
         message.role == "assistant" and isinstance(message.content, str) and "</think>" in message.content
         for message in conversation.messages
     )
