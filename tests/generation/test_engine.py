@@ -4,8 +4,8 @@ import pytest
 import torch
 from tests.tiny_chat import FACTS, conversation, folders
 
-from instil.conversation import Conversation, Message
-from instil.errors import InstilError, ModelError
+from instil.conversation import Conversation, Message, Place
+from instil.errors import GenerationError, InstilError, ModelError
 from instil.generation.engine import Engine, plain_text
 from instil.generation.settings import LoadSettings, SamplingSettings
 
@@ -103,6 +103,21 @@ def test_a_template_can_be_given(tmp_path):
     )
     assert base.chat is not None
     assert base.prompt(asked("x"))[0] == 257
+
+
+def test_a_conversation_that_is_too_long_is_named_by_its_place(tuned):
+    long = Conversation((Message("user", "x" * 600),), place=Place("rows.jsonl", 7))
+    with pytest.raises(GenerationError, match=r"rows\.jsonl:7: 626 tokens; the context of .* is 512"):
+        tuned.answer([asked("Say hi"), long])
+
+
+def test_running_out_of_memory_is_one_line(tuned, monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(tuned.model, "forward", full)
+    with pytest.raises(GenerationError, match="no memory left"):
+        tuned.answer([asked("Say hi")])
 
 
 def test_a_missing_model_is_named():

@@ -45,6 +45,11 @@ def answering(model: torch.nn.Module) -> Iterator[None]:
         set_attention(model, "generation")
     try:
         yield
+    except torch.OutOfMemoryError:
+        raise GenerationError(
+            "the device has no memory left for these answers; ask for shorter ones (max_new_tokens), or load the model "
+            "quantised (--load 4bit)"
+        ) from None
     finally:
         if trains:
             set_attention(model, "training")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from instil.conversation import Conversation, Message
 from instil.errors import GenerationError
+from instil.generation.decoding import context_limit
 from instil.generation.parsing import MARKUP, opens_reasoning, parse_answer
 from instil.generation.sampling import Generated, Stream, generate_batch, stream
 from instil.generation.settings import LoadSettings, SamplingSettings
@@ -163,11 +164,23 @@ class Engine:
 
         Returns:
             Answers in order; ``settings.num_answers`` for each conversation.
+
+        Raises:
+            GenerationError: If a conversation leaves no room for an answer; the text starts with its place.
+            TemplateError: If the template refuses one.
         """
         settings = settings or SamplingSettings()
         if self.chat is None:
             settings = replace(settings, stop=(*settings.stop, "\n"))
-        return self._generate([self.prompt(conversation) for conversation in conversations], settings, on_answer)
+        prompts = [self.prompt(conversation) for conversation in conversations]
+        limit = context_limit(self.model)
+        for conversation, prompt in zip(conversations, prompts, strict=True):
+            if limit is not None and len(prompt) >= limit:
+                raise GenerationError(
+                    f"{conversation.place or 'conversation'}: {len(prompt)} tokens; the context of {self.name} is {limit}, "
+                    "answer included; shorten it"
+                )
+        return self._generate(prompts, settings, on_answer)
 
     def continue_text(self, texts: Sequence[str], settings: SamplingSettings | None = None) -> list[Answer]:
         """Go on with plain texts, without any template."""
