@@ -57,6 +57,7 @@ def train(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> Run:
         >>> run = train(Recipe.load("recipe.yaml"))  # doctest: +SKIP
         >>> run.model_folder  # doctest: +SKIP
     """
+    recipe = recipe.override({"output": recipe.output.replace("{name}", "run")})
     paths = RunPaths(Path(recipe.output))
     goes_on = check_output(paths.folder, resume=resume)
     if recipe.parallel.processes > 1 and not is_joined():
