@@ -73,17 +73,6 @@ def test_sharded_equals_replicated_and_goes_on_with_another_number_of_processes(
         assert torch.allclose(weight.float(), weights_of(resumed)[name].float(), atol=20 * tolerance), name
 
 
-@pytest.mark.slow
-def test_sharded_lora_equals_one_process(tmp_path: Path, base: Path, rows: Path):
-    change = ({"adapter": {"kind": "lora", "rank": 4}, "training": {"max_steps": 4}}, {"evaluate": TWO["evaluate"]})
-    alone = train(write_recipe(tmp_path / "one", *change, base=base, rows=rows))
-    two = {"parallel": {"processes": 2, "mode": "sharded"}}
-    run = train(write_recipe(tmp_path / "two", *change, two, base=base, rows=rows))
-    assert_equal_runs(run, alone)
-    for name, weight in weights_of(alone).items():
-        assert torch.allclose(weight, weights_of(run)[name], atol=1e-4), name
-
-
 def start(recipe: Path, *words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "instil", "train", str(recipe), *words],
@@ -142,6 +131,7 @@ def test_bad_input_with_two_processes_is_one_line(
     ("change", "said"),
     [
         ({"optimizer": {"name": "muon"}}, "optimizer.name: muon"),
+        ({"adapter": {"kind": "lora"}}, "adapter.kind: lora"),
         ({"model": {"quantize": "4bit"}}, "model.quantize: 4bit"),
     ],
 )

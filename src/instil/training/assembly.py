@@ -166,7 +166,7 @@ def wants_shards(studied: Studied, ranks: Ranks) -> bool:
         return False
     if mode == "sharded":
         return True
-    if studied.precision.scaled or recipe.optimizer.name != "adamw" or recipe.model.quantize != "none":
+    if studied.precision.scaled or recipe.optimizer.name != "adamw" or recipe.adapter.kind != "none":
         return False
     fit = find_fit(
         recipe,

@@ -194,6 +194,7 @@ def check_sharding(recipe: Recipe, precision: Precision) -> None:
     for wrong, what, instead in (
         (precision.scaled, "training.precision: fp16", "bf16 or fp32"),
         (recipe.optimizer.name != "adamw", f"optimizer.name: {recipe.optimizer.name}", "adamw"),
+        (recipe.adapter.kind != "none", f"adapter.kind: {recipe.adapter.kind}", "none"),
         (recipe.model.quantize != "none", f"model.quantize: {recipe.model.quantize}", "none"),
     ):
         if wrong:
