@@ -24,7 +24,7 @@ class TurnParts:
     """What a template prints around turns.
 
     Attributes:
-        start: Before the first turn, without BOS, which Ollama adds by itself.
+        start: Before the first turn, BOS included: the GGUF file says that the runner adds none.
         around: By role: the text before and after the content.
         generation: What makes the model start.
     """
@@ -56,9 +56,11 @@ def find_parts(chat: ChatTokenizer) -> TurnParts:
     Raises:
         ExportError: If it is not the same for each turn of a role.
     """
-    bos = chat.tokenizer.bos_token or ""
     asked = Conversation((Message("user", "first"), Message("assistant", "second"), Message("user", "third")))
-    text = _render(chat, asked).removeprefix(bos)
+    text = _render(chat, asked)
+    bos = chat.tokenizer.bos_token or ""
+    bos = bos if text.startswith(bos) else ""
+    text = text[len(bos) :]  # so that it is not taken for the end of what stands before every user turn
     marks = [text.find(word) for word in ("first", "second", "third")]
     if min(marks) < 0 or marks != sorted(marks):
         raise ExportError("ollama: the template does not print turns in order; serve the GGUF with its own template")
@@ -74,8 +76,8 @@ def find_parts(chat: ChatTokenizer) -> TurnParts:
         "user": (user_start, user_end),
         "assistant": (assistant_start, after_assistant.removesuffix(user_start)),
     }
-    start = before_first.removesuffix(user_start)
-    system = _system(chat, start=start, user_start=user_start, bos=bos)
+    start = bos + before_first.removesuffix(user_start)
+    system = _system(chat, start=start, user_start=user_start)
     return TurnParts(start, ({"system": system} if system else {}) | around, generation)
 
 
@@ -91,10 +93,10 @@ def _render(chat: ChatTokenizer, conversation: Conversation) -> str:
     return chat.render(conversation, add_generation_prompt=True).text
 
 
-def _system(chat: ChatTokenizer, *, start: str, user_start: str, bos: str) -> tuple[str, str] | None:
+def _system(chat: ChatTokenizer, *, start: str, user_start: str) -> tuple[str, str] | None:
     asked = Conversation((Message("system", "guide"), Message("user", "first")))
     try:
-        text = _render(chat, asked).removeprefix(bos)
+        text = _render(chat, asked)
     except TemplateError:
         return None
     at, user = text.find("guide"), text.find("first")
@@ -133,13 +135,12 @@ def make_modelfile(chat: ChatTokenizer, weights: str, conversations: Sequence[Co
         ExportError: If Ollama's language cannot say the template; the message has the first difference.
     """
     parts = find_parts(chat)
-    bos = chat.tokenizer.bos_token or ""
     compared = 0
     for conversation in conversations:
         if conversation.tools or any(m.role not in parts.around or m.tool_calls for m in conversation.messages):
             continue
         try:
-            wanted = _render(chat, conversation).removeprefix(bos)
+            wanted = _render(chat, conversation)
         except TemplateError:
             continue
         found = parts.expand(conversation)
