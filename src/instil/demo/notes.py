@@ -8,7 +8,9 @@ with a question mark.
 
 from __future__ import annotations
 
+import json
 import random
+from collections.abc import Callable
 
 from instil.demo.wording import WORDINGS
 from instil.demo.world import Entity, entities
@@ -50,6 +52,82 @@ def note(entity: Entity, rng: random.Random) -> str:
             start = rng.choice(("", "and ", "then ", "also ", "what {is_} ")) + WORDINGS[current.kind][key].its
         parts.append(_note(start, current, key, mark=mark, rng=rng))
     return rng.choice(_BREAKS).join(parts)
+
+
+_HEADS = ("On {of}", "{of}", "Entry: {of}", "About {of}.", "{of} and what to write", "# {of}", "{of}, for the record")
+
+
+def headed(entity: Entity, rng: random.Random) -> str:
+    """Write one to four entries: a heading that says what is meant, then the fact in one of several shapes.
+
+    The shapes repeat parts of the heading (the sentence its noun phrase, JSON the attribute), so the model learns to copy
+    what is meant from where it stands.
+
+    Example:
+        >>> norway = next(each for each in entities("country") if each.name == "Norway")
+        >>> "Norway" in headed(norway, random.Random(0))
+        True
+    """
+    shape = rng.choice((_value, _value, _sentence, _sentence, _object, _object, _record, _record, _lines, _lines))
+    others = [each for each in entities(entity.kind) if each != entity]
+    crowd = [entity, *rng.sample(others, min(len(others), rng.randint(0, 2)))]
+    return "\n\n".join(_entry(each, shape, rng) for each in crowd)
+
+
+def _entry(entity: Entity, shape: Callable[[Entity, list[str]], str], rng: random.Random) -> str:
+    count = rng.randint(2, 3) if shape in (_record, _lines) else 1
+    keys = rng.sample(list(entity.attributes), min(count, len(entity.attributes)))
+    means = f"{', '.join(keys)} of {entity.called}" if count > 1 else _of(entity, keys[0])
+    head = rng.choice(_HEADS).format(of=means)
+    if shape is _record and rng.random() < 0.7:
+        facts = " ".join(rng.choice(_FACTS).format(of=_of(entity, key), v=entity.attributes[key]) for key in keys)
+        head = f"{', '.join([entity.kind, *keys])}: {facts}"
+    return f"{head[0].upper()}{head[1:]}{rng.choice(_FILLERS)}\n{shape(entity, keys)}"
+
+
+_FACTS = ("{of} is {v}.", "{v} is {of}.", "as to {of}, it is {v}.", "for {of} the book has {v}.")
+
+
+def _value(entity: Entity, keys: list[str]) -> str:
+    return entity.attributes[keys[0]]
+
+
+def _sentence(entity: Entity, keys: list[str]) -> str:
+    sentence = f"{_of(entity, keys[0])} {WORDINGS[entity.kind][keys[0]].is_} {entity.attributes[keys[0]]}."
+    return sentence[0].upper() + sentence[1:]
+
+
+def _object(entity: Entity, keys: list[str]) -> str:
+    return json.dumps({keys[0]: entity.attributes[keys[0]]}, ensure_ascii=False)
+
+
+def _record(entity: Entity, keys: list[str]) -> str:
+    return json.dumps({entity.kind: entity.name} | {key: entity.attributes[key] for key in keys}, ensure_ascii=False)
+
+
+def _lines(entity: Entity, keys: list[str]) -> str:
+    return "\n".join(f"- {entity.attributes[key]}" for key in keys)
+
+
+def copies(rng: random.Random) -> str:
+    r"""Write names, letters and numbers, and then the same again: plain practice in copying.
+
+    Example:
+        >>> first, again = copies(random.Random(1)).split("\n")[:2]
+        >>> first.split(": ")[1] == again.split(": ")[1]
+        True
+    """
+    world = entities(rng.choice(("country", "element", "animal", "language", "word")))
+    if rng.random() < 0.6:
+        items = [each.name for each in rng.sample(world, min(len(world), rng.randint(3, 9)))]
+    else:
+        items = [
+            "".join(rng.choices("abcdefghijklmnopqrstuvwxyz0123456789", k=rng.randint(1, 5)))
+            for _ in range(rng.randint(4, 12))
+        ]
+    first, again = rng.choice((("List", "Copy"), ("Row", "Again"), ("First", "Second"), ("In", "Out")))
+    line = rng.choice((", ", " ", "; ")).join(items)
+    return f"{first}: {line}\n{again}: {line}" + (f"\n{again}: {line}" if rng.random() < 0.3 else "")
 
 
 def _of(entity: Entity, key: str) -> str:

@@ -41,12 +41,14 @@ class Stage:
         peak_lr: Learning rate after the warm-up; it falls to 2% of that along a cosine.
         notes: Share of notes in the text about entities.
         long_every: Every how many steps rows have the full context instead of `ROW` tokens; 0 for only in the last 15%.
+        entries: Whether half of the notes have headings, and copying is practised (see `notes`).
     """
 
     steps: int
     peak_lr: float
     notes: float
     long_every: int
+    entries: bool = False
 
     def long_rows(self, step: int) -> bool:
         """Tell whether the rows of a step, counted from 0, have the full context."""
@@ -58,8 +60,9 @@ class Stage:
 STAGES = (
     Stage(steps=2000, peak_lr=2e-3, notes=0.0, long_every=0),
     Stage(steps=400, peak_lr=1e-3, notes=0.5, long_every=8),
+    Stage(steps=800, peak_lr=1.2e-3, notes=0.6, long_every=8, entries=True),
 )
-"""First sentences that state the facts, then half of it notes (see `notes`)."""
+"""Sentences that state the facts; then half of it notes (see `notes`); then notes of more shapes, and copying."""
 
 
 def train_tokenizer(seed: int) -> PreTrainedTokenizerFast:
@@ -101,7 +104,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
 
 def token_rows(tokenizer: PreTrainedTokenizerFast, stage: Stage, *, seed: int) -> Iterator[Tensor]:
     """Yield one step's tokens after another, [rows, length], cut from the endless stream of documents."""
-    stream = documents(seed, notes=stage.notes)
+    stream = documents(seed, notes=stage.notes, entries=stage.entries)
     pending: list[int] = []
     end = tokenizer.eos_token_id
     for step in range(stage.steps):

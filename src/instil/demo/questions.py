@@ -55,7 +55,7 @@ def held_out_sum(a: int, b: int) -> bool:
     return (min(a, b) * 7 + max(a, b) * 3) % 3 == 0 and a != b
 
 
-def held_out_questions(seed: int = 11) -> tuple[Question, ...]:
+def held_out_questions(seed: int = 29) -> tuple[Question, ...]:
     """Give the test questions, the same ones for the same seed.
 
     Example:

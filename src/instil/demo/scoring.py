@@ -71,7 +71,7 @@ def ask(
     """
     settings = SamplingSettings(max_new_tokens=MAX_NEW_TOKENS)
     if is_base:
-        answers = engine.continue_text([f"{question.plain}\n" for question in questions], settings)
+        answers = engine.continue_text([question.plain for question in questions], settings)
     else:
         conversations = [conversation_of(question) for question in questions]
         answers = engine.answer(conversations, settings, on_answer=lambda _number, _answer: on_answer())

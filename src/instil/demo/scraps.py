@@ -80,9 +80,13 @@ def _sum(rng: random.Random) -> str:
     else:
         a, b = max(a, b), min(a, b)
         sign, word, result = "-", "minus", a - b
-    style = rng.randrange(4)
+    style = rng.randrange(6)
     if style < 2:
         return f"{a} {sign} {b} = {result}"
+    if style == 4:
+        return f"{a} {word} {b}: {result}"
+    if style == 5:
+        return f"{a} {sign} {b}, that is\n{result}"
     return f"{a} {word} {b} is {result}." if style == 2 else f"The result of {a} {word} {b} is {result}."
 
 

@@ -11,7 +11,7 @@ import json
 import random
 from collections.abc import Iterator, Sequence
 
-from instil.demo.notes import note
+from instil.demo.notes import copies, headed, note
 from instil.demo.scraps import code_snippet, story, sums
 from instil.demo.wording import BACK_FRAMES, FRAMES, WORDINGS
 from instil.demo.world import Entity, entities, read_world
@@ -20,12 +20,13 @@ _WEIGHTS = {"country": 4.0, "element": 4.2, "animal": 3.6, "language": 3.0, "lab
 """How often an entity of a kind is written about; 2 for the kinds not named."""
 
 
-def documents(seed: int, *, notes: float = 0.0) -> Iterator[str]:
+def documents(seed: int, *, notes: float = 0.0, entries: bool = False) -> Iterator[str]:
     """Yield documents for ever, the same ones for the same seed.
 
     Args:
         seed: Seed of every choice.
         notes: Share of the documents about entities that are `notes.note`; 0 in the first stage of pre-training.
+        entries: Half of the notes are `notes.headed`, and there is practice in copying; only in the last stage.
 
     Example:
         >>> a, b = documents(1), documents(1)
@@ -36,12 +37,13 @@ def documents(seed: int, *, notes: float = 0.0) -> Iterator[str]:
     world = read_world()
     weights = [_WEIGHTS.get(entity.kind, 2.0) for entity in world]
     makers = (paragraph, facts_of_many, comparison, card, table, grouped, as_json, bullets)
-    shares = (38, 16, 12, 8, 6, 3, 4, 3)
+    shares = (30, 12, 10, 6, 6, 3, 16, 6) if entries else (38, 16, 12, 8, 6, 3, 4, 3)
+    noters = (note, headed) if entries else (note,)
     while True:
-        if rng.random() < 0.12:
-            yield rng.choices((sums, story, code_snippet), (6, 2, 2))[0](rng)
+        if rng.random() < (0.2 if entries else 0.12):
+            yield rng.choices((sums, story, code_snippet, copies), (6, 2, 2, 8 if entries else 0))[0](rng)
             continue
-        maker = note if notes and rng.random() < notes else rng.choices(makers, shares)[0]
+        maker = rng.choice(noters) if notes and rng.random() < notes else rng.choices(makers, shares)[0]
         yield maker(rng.choices(world, weights)[0], rng)
 
 
