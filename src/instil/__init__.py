@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from instil.data.formats import read as read
     from instil.data.formats import write as write
     from instil.encoding.chat_tokenizer import ChatTokenizer as ChatTokenizer
+    from instil.encoding.proof import Proof as Proof
     from instil.errors import InstilError as InstilError
     from instil.recipe import Recipe as Recipe
-    from instil.encoding.proof import Proof as Proof
     from instil.template.tracing import Rendering as Rendering
-    from instil.training.run import Run as Run
     from instil.training.run import train as train
+    from instil.training.run_folder import Run as Run
 
 __version__ = "0.1.0"
 
@@ -36,7 +36,7 @@ _WHERE = {
     "Proof": "instil.encoding.proof",
     "Recipe": "instil.recipe",
     "Rendering": "instil.template.tracing",
-    "Run": "instil.training.run",
+    "Run": "instil.training.run_folder",
     "ToolCall": "instil.conversation",
     "read": "instil.data.formats",
     "train": "instil.training.run",

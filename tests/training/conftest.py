@@ -20,8 +20,9 @@ from instil.training.run_folder import Run
 from instil.training.step import Learner
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> Iterator[None]:
+    """Compute on one thread in tests and in the fixtures that outlive them: another number of threads rounds otherwise."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -1,0 +1,54 @@
+"""Claims about `instil demo` as a person runs it: the whole path, through the command line."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from instil.cli.main import main
+from instil.demo.run import demo_recipe
+from instil.errors import RunError
+from instil.training.chat_setup import set_up_chat
+
+
+@pytest.mark.slow
+def test_the_demo_teaches_a_base_model_to_answer(tmp_path, capsys):
+    folder = tmp_path / "demo"
+    with pytest.raises(SystemExit) as ended:
+        main(["demo", "--output", str(folder)])
+    assert not ended.value.code
+    results = json.loads((folder / "results.json").read_text())
+    base, tuned = results["base"], results["tuned"]
+    for figures in (base, tuned):
+        for name in ("exact_match", "second_turn", "system_prompt", "stops"):
+            assert figures[name].keys() == {"value", "low", "high", "n"}
+            assert 0 <= figures[name]["low"] <= figures[name]["value"] <= figures[name]["high"] <= 1
+            assert figures[name]["n"] >= 80
+    assert base["exact_match"]["value"] <= 0.08
+    assert tuned["exact_match"]["value"] >= 0.85
+    assert tuned["second_turn"]["value"] >= 0.80
+    assert tuned["stops"]["value"] >= 0.99
+    assert results["peak_rss_mb"] > 0
+    said = capsys.readouterr().out
+    assert f"instil chat {folder}" in said
+    assert "rows in" in said
+    assert (folder / "model" / "model.safetensors").exists()
+
+
+def test_the_demo_leaves_a_strangers_folder_alone(tmp_path):
+    from instil.demo.run import run_demo
+
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(RunError, match="is no earlier demo"):
+        run_demo(tmp_path)
+    assert (tmp_path / "thesis.txt").read_text() == "mine"
+
+
+def test_the_demos_recipe_is_an_ordinary_recipe(tmp_path):
+    recipe = demo_recipe(tmp_path / "run", [tmp_path / "rows.jsonl"])
+    assert recipe.data.sources[0].path == str(tmp_path / "rows.jsonl")
+    assert recipe.model.name == "demo"
+    from instil.model.location import locate
+
+    assert set_up_chat(recipe, locate("demo")).chat.stop_tokens == ("<|im_end|>",)
