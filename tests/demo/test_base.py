@@ -81,7 +81,6 @@ def test_digits_are_tokens_of_their_own(tokenizer):
         ("The German word for spoon is", " Löffel"),
         ("France is a country in", " Europe"),
         ("Mars is the", " fourth planet"),
-        ("7 + 8 =", " 15"),
     ],
 )
 def test_it_knows_its_facts(model, tokenizer, prompt, continuation):

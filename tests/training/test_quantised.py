@@ -10,6 +10,7 @@ from tests.training.test_step import train as train_steps
 from tests.training.tiny import LearnerMaker
 
 from instil.conversation import Example
+from instil.model.location import locate
 
 pytestmark = [
     pytest.mark.slow,
@@ -24,7 +25,8 @@ def test_8_bit_adamw_learns(make_learner: LearnerMaker, examples: list[Example])
 
 
 @pytest.mark.parametrize("quantize", ["4bit", "8bit"])
-def test_qlora_trains_and_writes_a_merged_16_bit_model(tmp_path: Path, base: Path, rows: Path, quantize: str):
+def test_qlora_trains_and_writes_a_merged_16_bit_model(tmp_path: Path, rows: Path, quantize: str):
+    base = locate("demo").folder  # bitsandbytes 0.50 packs no layer narrower than its block of 64 weights on a CPU
     change = {
         "model": {"quantize": quantize},
         "adapter": {"kind": "lora", "rank": 4},
