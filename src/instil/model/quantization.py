@@ -32,7 +32,7 @@ def quantization_config(quantize: Quantize, compute_dtype: torch.dtype) -> Any:
         return None
     if importlib.util.find_spec("bitsandbytes") is None:
         raise MissingPackageError("bitsandbytes", needed_for=f"model.quantize: {quantize}", extra="qlora")
-    _import_without_network()
+    import_without_network()
     from transformers import BitsAndBytesConfig
 
     if quantize == "8bit":
@@ -45,9 +45,12 @@ def quantization_config(quantize: Quantize, compute_dtype: torch.dtype) -> Any:
     )
 
 
-def _import_without_network() -> None:
-    """Import bitsandbytes so that it cannot fetch a CPU kernel from the Hub: the package it does that with is hidden meanwhile."""
-    if "bitsandbytes" in sys.modules:
+def import_without_network() -> None:
+    """Import bitsandbytes, if it is installed, so that it cannot fetch a CPU kernel from the Hub.
+
+    The package that it does that with is hidden meanwhile. peft imports bitsandbytes by itself, so this comes before peft.
+    """
+    if "bitsandbytes" in sys.modules or importlib.util.find_spec("bitsandbytes") is None:
         return
     missing = object()
     kernels = sys.modules.get("kernels", missing)

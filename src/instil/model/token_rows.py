@@ -10,7 +10,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from peft.tuners.trainable_tokens.layer import TrainableTokensLayer
+
+from instil.model.quantization import import_without_network
+
+import_without_network()
+
+from peft.tuners.trainable_tokens.layer import TrainableTokensLayer  # noqa: E402  # it imports bitsandbytes
 
 
 class RowsOverTable(TrainableTokensLayer):  # type: ignore[misc]
