@@ -2,11 +2,13 @@
 
 Used by train_step.py, prepare.py, gpu.py: ``python = peer_python("trl")``. Environments lie under
 ``$INSTIL_PEERS`` (default: a folder ``instil-peers`` in the user's cache), so that every benchmark shares them.
-Torch is installed first and pinned, so that the peer runs on the same build as instil does.
+Torch is installed first and pinned, so that the peer runs on the same build as instil does. Two benchmarks that start
+together build one environment: the second waits for the first.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -34,10 +36,18 @@ def peer_python(peer: str) -> Path:
     Raises:
         SystemExit: If pip cannot install the peer; its own last lines are printed.
     """
-    requirements = PEERS[peer]
-    if not requirements:
+    if not PEERS[peer]:
         return Path(sys.executable)
     folder = peers_folder() / peer
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with (folder.parent / f"{peer}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _built(peer, folder)
+
+
+def _built(peer: str, folder: Path) -> Path:
+    """Build a peer's environment, or find it whole."""
+    requirements = PEERS[peer]
     python, finished = folder / "bin" / "python", folder / ".finished"
     if finished.exists() and finished.read_text() == "\n".join(requirements):
         return python
