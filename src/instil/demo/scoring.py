@@ -70,11 +70,14 @@ def ask(
         on_answer: Called after each answer, for a progress bar.
     """
     settings = SamplingSettings(max_new_tokens=MAX_NEW_TOKENS)
+
+    def tell(_number: int, _answer: Answer) -> None:
+        on_answer()
+
     if is_base:
-        answers = engine.continue_text([question.plain for question in questions], settings)
+        answers = engine.continue_text([question.plain for question in questions], settings, on_answer=tell)
     else:
-        conversations = [conversation_of(question) for question in questions]
-        answers = engine.answer(conversations, settings, on_answer=lambda _number, _answer: on_answer())
+        answers = engine.answer([conversation_of(question) for question in questions], settings, on_answer=tell)
     return [judge(question, answer, is_base=is_base) for question, answer in zip(questions, answers, strict=True)]
 
 

@@ -182,9 +182,15 @@ class Engine:
                 )
         return self._generate(prompts, settings, on_answer)
 
-    def continue_text(self, texts: Sequence[str], settings: SamplingSettings | None = None) -> list[Answer]:
-        """Go on with plain texts, without any template."""
-        return self._generate([self.plain_prompt(text) for text in texts], settings or SamplingSettings(), None)
+    def continue_text(
+        self,
+        texts: Sequence[str],
+        settings: SamplingSettings | None = None,
+        *,
+        on_answer: Callable[[int, Answer], None] | None = None,
+    ) -> list[Answer]:
+        """Go on with plain texts, without any template; `on_answer` as in `answer`."""
+        return self._generate([self.plain_prompt(text) for text in texts], settings or SamplingSettings(), on_answer)
 
     def stream(self, conversation: Conversation, settings: SamplingSettings | None = None) -> AnswerStream:
         """Answer one conversation, giving the text as it is written."""
