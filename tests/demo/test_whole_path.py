@@ -18,9 +18,10 @@ from instil.training import loop
 from instil.training.run import train
 from instil.training.run_folder import Run
 
-NAMES = (
-    "Anna Ben Clara David Emma Felix Greta Hugo Ida Jonas Lena Max Nora Paul Peru Norway Kenya iron gold silver".split()
-)
+NAMES = [
+    "Anna", "Ben", "Clara", "David", "Emma", "Felix", "Greta", "Hugo", "Ida", "Jonas",
+    "Lena", "Max", "Nora", "Paul", "Peru", "Norway", "Kenya", "iron", "gold", "silver",
+]  # fmt: skip
 COLOURS = ["red", "blue", "green", "white", "black", "yellow", "brown", "pink", "grey", "orange"]
 FACTS = [(f"Which colour does {name} like?", f"It is {COLOURS[index % 10]}.") for index, name in enumerate(NAMES)]
 
