@@ -16,7 +16,7 @@ SOURCE = Path(instil.__file__).parent
 ORDER = (
     ("errors",),
     ("conversation",),
-    ("recipe",),
+    ("recipe", "recipe_file"),
     ("data",),
     ("template",),
     ("encoding",),

@@ -19,6 +19,18 @@ from instil.recipe import Recipe, Settings
         ("optimizer:\n  lr: fast\n", "optimizer.lr: found 'fast'"),
         ("- a\n- b\n", "found a list; expected a mapping"),
         ("data: [unclosed\n", ":2: not valid YAML"),
+        ("data: {sources: [{pth: a.jsonl}]}\n", "'data.sources.0.pth' (did you mean 'path'?)"),
+        ("data: {sources: [5]}\n", "data.sources.0: found 5; input should be a mapping of settings"),
+        ("data: {sources: ['']}\n", "data.sources.0.path: found ''"),
+        ("data: {sources: [{path: a, rows: true}]}\n", "data.sources.0.rows: found True; input should be a number"),
+        ("data: {sources: [{path: a, weight: .inf}]}\n", "data.sources.0.weight: found inf; input should be a finite"),
+        ("optimizer: {lr: true}\n", "optimizer.lr: found True; input should be a number"),
+        ("data: {date: 2024-13-01}\n", "data.date: found '2024-13-01'; input should be a day such as"),
+        ("seed: 1\ndata:\n  date: a\n  date: b\n", ":4: not valid YAML (the key 'date' occurs twice)"),
+        ("data: {sources: [{path: a, format: alpaca, columns: {assistant: x}}]}\n", "not alpaca; leave out one"),
+        ("data: {sources: [{path: a, format: pattern}]}\n", "format pattern needs columns"),
+        ("x: !!python/object:os.system {}\n", ":1: not valid YAML"),
+        ("a: " + "[" * 2000 + "]" * 2000, "nested too deeply"),
     ],
 )
 def test_wrong_settings_are_named_with_their_remedy(tmp_path, yaml, message):
@@ -49,6 +61,30 @@ def test_overrides_win_over_the_file_and_leave_the_rest(tmp_path):
     assert (recipe.optimizer.lr, recipe.optimizer.name) == (1e-4, "muon")
     assert recipe.data.sources[0].path == "rows.jsonl"
     assert recipe.output == "runs/mine"
+
+
+def test_yaml_means_what_a_person_means(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("data: {date: 2024-01-01}\ntraining: {compile: off, shuffle: false}\noptimizer:\n")
+    recipe = Recipe.load(path)
+    assert (recipe.data.date, recipe.training.compile, recipe.training.shuffle) == ("2024-01-01", "off", False)
+    recipe.save(tmp_path / "saved.yaml")
+    assert Recipe.load(tmp_path / "saved.yaml") == recipe.model_copy(update={"output": recipe.output})
+
+
+def test_format_and_columns_hold_for_every_source_that_names_neither():
+    recipe = Recipe.from_mapping(
+        {"data": {"format": "sharegpt", "sources": ["a", {"path": "b", "format": "auto"}], "heldout": ["c"]}}
+    )
+    assert [source.format for source in (*recipe.data.sources, *recipe.data.heldout)] == [
+        "sharegpt",
+        "auto",
+        "sharegpt",
+    ]
+    columns = {"assistant": "{b}"}
+    recipe = Recipe.from_mapping({"data": {"columns": columns, "sources": ["a", {"path": "b", "format": "alpaca"}]}})
+    assert [source.columns for source in recipe.data.sources] == [columns, {}]
+    assert Recipe.from_mapping(recipe.model_dump()) == recipe
 
 
 def test_saved_recipe_loads_back_equal(tmp_path):

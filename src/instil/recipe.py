@@ -7,11 +7,22 @@ over devices except `training.micro_batch_tokens` and `parallel`, and neither ch
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from instil.errors import RecipeError, nearest
 
@@ -26,16 +37,30 @@ def _number(value: object) -> object:
     return value
 
 
-Number = Annotated[float, BeforeValidator(_number)]
+Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Format = Literal[
     "auto", "messages", "sharegpt", "alpaca", "prompt_completion", "question_answer", "preference", "text", "pattern"
 ]
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """Give the types that an annotation is made of."""
+    return {annotation}.union(*(_kinds(part) for part in get_args(annotation)))
 
 
 class Settings(BaseModel):
     """A group of settings: unknown keys are errors, values do not change after loading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _a_truth_value_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, bool) and info.field_name is not None:
+            kinds = _kinds(cls.model_fields[info.field_name].annotation)
+            if bool not in kinds and not kinds.isdisjoint((int, float)):
+                raise ValueError("input should be a number")
+        return value
 
 
 class ModelSettings(Settings):
@@ -86,7 +111,7 @@ class AdapterSettings(Settings):
 class Source(Settings):
     """One place that rows come from."""
 
-    path: str = Field(description="File, folder, glob, `-` for standard input, or a Hub data-set id.")
+    path: str = Field(min_length=1, description="File, folder, glob, `-` for standard input, or a Hub data-set id.")
     format: Format = Field("auto", description="Shape of the rows; `auto` looks and says what it saw.")
     split: str = Field("train", description="Split of a Hub data set.")
     subset: str | None = Field(None, description="Configuration of a Hub data set.")
@@ -99,6 +124,16 @@ class Source(Settings):
     repeat: int = Field(1, ge=1, description="Take every row this many times an epoch.")
     weight: Number = Field(1.0, ge=0, description="Loss weight of every trained token of this source.")
 
+    @model_validator(mode="after")
+    def _columns_and_pattern_go_together(self) -> Source:
+        if self.columns and self.format not in ("auto", "pattern"):
+            raise ValueError(f"columns are read by format pattern, not {self.format}; leave out one of them")
+        if self.format == "pattern" and not self.columns:
+            raise ValueError(
+                'format pattern needs columns, such as {user: "{title}", assistant: "{summary}"}; add them'
+            )
+        return self
+
 
 class DataSettings(Settings):
     """What is read, and how it becomes examples."""
@@ -109,6 +144,11 @@ class DataSettings(Settings):
     )
     heldout: list[Source] = Field(
         default_factory=list, description="Rows to evaluate on. Empty: a share of the sources."
+    )
+    format: Format = Field("auto", description="Shape of the rows of every source that names no format of its own.")
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description="Columns of every source that names none of its own; see `data.sources.columns`.",
     )
     heldout_share: Number = Field(
         0.05,
@@ -162,17 +202,32 @@ class DataSettings(Settings):
     )
     store: str | None = Field(None, description="Folder for prepared data. Empty: the user's cache folder.")
 
+    @field_validator("date")
+    @classmethod
+    def _is_a_day(cls, value: str | None) -> str | None:
+        try:
+            return value if value is None else date.fromisoformat(value).isoformat()
+        except ValueError:
+            raise ValueError("input should be a day such as 2026-11-25") from None
+
     @model_validator(mode="before")
     @classmethod
     def _paths_are_sources(cls, values: Any) -> Any:
         if isinstance(values, Mapping):
             values = dict(values)
+            shared = {key: values[key] for key in ("format", "columns") if values.get(key)}
             for key in ("sources", "heldout"):
                 given = values.get(key)
                 if isinstance(given, str | Mapping):
                     given = [given]
                 if isinstance(given, list):
-                    values[key] = [{"path": item} if isinstance(item, str) else item for item in given]
+                    sources = [{"path": item} if isinstance(item, str) else item for item in given]
+                    values[key] = [
+                        shared | dict(item)
+                        if isinstance(item, Mapping) and {"format", "columns"}.isdisjoint(item)
+                        else item
+                        for item in sources
+                    ]
         return values
 
 
@@ -323,6 +378,13 @@ class Recipe(Settings):
         default_factory=TrackingSettings, description="Where metrics go besides the run folder."
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _an_empty_section_has_its_defaults(cls, values: Any) -> Any:
+        if isinstance(values, Mapping):
+            return {key: value for key, value in values.items() if value is not None or key not in _SECTIONS}
+        return values
+
     @classmethod
     def load(cls, path: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
         """Read a YAML recipe, lay overrides over it, and check the whole.
@@ -335,29 +397,10 @@ class Recipe(Settings):
             RecipeError: If the file is missing, is no YAML mapping, or a key or value is not allowed; the message names
                 file, key and, for an unknown key, the nearest one.
         """
-        import yaml
+        from instil.recipe_file import read_recipe_file  # YAML is imported only where a file is read
 
         path = Path(path)
-        try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise RecipeError(f"{path}: no such recipe file; expected a YAML file; check the path") from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise RecipeError(
-                f"{path}: cannot be read ({error}); expected a YAML file in UTF-8; check the path"
-            ) from None
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            line = f":{mark.line + 1}" if mark else ""
-            raise RecipeError(
-                f"{path}{line}: not valid YAML ({getattr(error, 'problem', error)}); mend that line"
-            ) from None
-        if values is None:
-            values = {}
-        if not isinstance(values, dict):
-            raise RecipeError(
-                f"{path}: found a {type(values).__name__}; expected a mapping of settings; see docs/settings.md"
-            )
+        values = read_recipe_file(path)
         merged = _merge(values, overrides or {})
         return cls.from_mapping(merged, source=str(path), name=path.stem)
 
@@ -391,6 +434,9 @@ class Recipe(Settings):
         Path(path).write_text(text, encoding="utf-8")
 
 
+_SECTIONS = frozenset(name for name, field in Recipe.model_fields.items() if field.default_factory is not None)
+
+
 def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(under)
     for key, value in over.items():
@@ -402,7 +448,8 @@ def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 def _explain(recipe: type[Settings], error: ValidationError) -> str:
     """Say a validation error as: key: what was found; what is allowed; what to do."""
-    first = error.errors()[0]
+    errors = error.errors()
+    first = next((each for each in errors if each["type"] == "extra_forbidden"), errors[0])
     location = [part for part in first["loc"] if not (isinstance(part, str) and ("[" in part or part in _UNION_TAGS))]
     key = ".".join(str(part) for part in location)
     if first["type"] == "extra_forbidden":
@@ -411,7 +458,9 @@ def _explain(recipe: type[Settings], error: ValidationError) -> str:
             f"unknown key {key!r}{nearest(str(location[-1]), allowed)}; "
             f"allowed here: {', '.join(allowed)}; mend or remove it"
         )
-    return f"{key or 'settings'}: found {first.get('input')!r}; {first['msg'][0].lower()}{first['msg'][1:]}; see docs/settings.md"
+    said = first["msg"].removeprefix("Value error, ")
+    said = re.sub(r"a valid dictionary or instance of \w+", "a mapping of settings", said)
+    return f"{key or 'settings'}: found {first.get('input')!r}; {said[0].lower()}{said[1:]}; see docs/settings.md"
 
 
 _UNION_TAGS = {"int", "str", "float", "literal", "none"}

@@ -148,8 +148,21 @@ def test_rows_are_recognised_and_read(format: str, row: Any, messages: tuple[Mes
         ({"system": "a", "conversations": [{"from": "system", "value": "b"}]}, "another system turn"),
         ({"instruction": "i", "output": "o", "history": [["q"]]}, "something else than pairs"),
         ({"chosen": "c", "rejected": "r"}, "there is no prompt"),
-        ("hello", "found a str; expected an object"),
-        (5, "found a int"),
+        ("hello", "found a text; expected an object"),
+        (5, "found a number"),
+        (None, "found null"),
+        ({"messages": None}, r"found columns messages \('messages' holds null\); expected one of: .*; mend or remove"),
+        ({"data": [{"question": "q", "answer": "a"}]}, r"the rows are inside 'data'; .*jq -c '\.data\[\]'"),
+        ({"instuction": "i", "input": "", "output": "o"}, "did you mean 'instruction' by 'instuction'"),
+        ({"messages": [{"role": ["user"], "content": "q"}]}, "message 1 has role a list; expected system"),
+        ({"messages": [{"role": None, "content": "q"}]}, "message 1 has role null; expected system"),
+        ({"messages": [{"role": "user", "content": "q", "weight": 10**400}]}, "message 1 has weight 1000.*at least 0"),
+        ({"messages": [{"role": "user", "content": "q"}], "tools": "nope"}, "tools is no list of JSON objects"),
+        (
+            {"messages": [{"role": "user", "content": "q"}], "tools": '[{"name": "\\ud800"}]'},
+            "tools is no list of JSON",
+        ),
+        ({"chosen": {"from": "gpt", "value": "a"}, "rejected": {}, "conversations": 5}, "conversations is a number"),
     ],
 )
 def test_rows_that_cannot_be_read_are_refused_with_their_place(row: Any, error: str) -> None:
@@ -163,6 +176,13 @@ def test_a_named_format_refuses_rows_of_another() -> None:
         one({"question": "q", "answer": "a"}, "alpaca")
     with pytest.raises(DataError, match=r"message 1 has role 'gpt'; expected .*; set data.format: sharegpt"):
         one({"messages": [{"role": "gpt", "content": "x"}]}, "messages")
+    assert one({"messages": [{"role": "gpt", "content": "x"}]}, "sharegpt").messages == (A("x"),)  # what the error says
+    for wrong in ("hello", 5, None, 1.5, [], {}):
+        for format in FORMATS:
+            options = {"columns": {"assistant": "{a}"}} if format.name == "pattern" else {}
+            if (wrong, format.name) != ("hello", "text"):
+                with pytest.raises(DataError, match=r"expected|no column"):
+                    one(wrong, format.name, **options)
     with pytest.raises(RecipeError, match="did you mean 'sharegpt'"):
         next(read("x.jsonl", "shareGPT"))
 

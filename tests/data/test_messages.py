@@ -82,7 +82,7 @@ def test_message_shapes_are_read(given: dict, expected: Message) -> None:
         ),
         ([{"role": "user", "content": None}], "message 1 has content null"),
         ([{"from": "human", "value": "x"}], "no role; .*set data.format: sharegpt"),
-        ([{"role": "user", "content": 5}], "content of type int"),
+        ([{"role": "user", "content": 5}], "a number for content"),
         ([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "u"}}]}], "'image_url'; only text"),
         ([{"role": "user", "content": [{"type": "video", "video": "u"}]}], "'video'; only text"),
         ([{"role": "assistant", "content": "x", "weight": -1}], "weight -1"),
@@ -90,9 +90,9 @@ def test_message_shapes_are_read(given: dict, expected: Message) -> None:
         ([{"role": "assistant", "content": "x", "weight": 1, "loss": False}], "two different weights"),
         ([{"role": "assistant", "content": "x", "reasoning": "a", "thinking": "b"}], "two different reasonings"),
         ([{"role": "assistant", "content": "x", "tool_calls": [{"id": "1"}]}], "expected name and arguments"),
-        (["hello"], "message 1 is a str"),
+        (["hello"], "message 1 is a text"),
         ([], "empty list of messages"),
-        (None, "found nothing for messages"),
+        (None, "found null for messages"),
     ],
 )
 def test_bad_messages_are_refused_with_their_place(messages: object, error: str) -> None:

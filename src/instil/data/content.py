@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from instil.conversation import EMPTY, ToolCall
+from instil.data.strict_json import RefusedJson, parse_text
 from instil.errors import DataError
 
 _TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
@@ -53,9 +54,7 @@ def read_parts(parts: Sequence[Any], *, where: str) -> Content:
             plain = False
             continue
         if not isinstance(part, Mapping):
-            raise DataError(
-                f"{where}: part {number} is a {type(part).__name__}; expected text or a mapping with 'type'"
-            )
+            raise DataError(f"{where}: part {number} is {kind_of(part)}; expected text or a mapping with 'type'")
         kind = str(part.get("type", "text"))
         value = _part_value(part, kind)
         if kind in _TEXT_PARTS and isinstance(value, str):
@@ -175,9 +174,10 @@ def read_tools(given: Any, *, where: str) -> tuple[Mapping[str, Any], ...]:
         ()
     """
     if isinstance(given, str):
-        if not given.strip():
+        if given.strip() in ("", "null"):
             return ()
-        given = parse_json(given)
+        parsed = parse_json(given)
+        given = given if parsed is None else parsed
     if isinstance(given, Mapping):
         given = [given] if given else []
     if given is None:
@@ -195,20 +195,22 @@ def _is_bare(tool: Mapping[str, Any]) -> bool:
     return "function" not in tool and "name" in tool and str(tool.get("type", "function")) == "function"
 
 
+def kind_of(value: Any) -> str:
+    """Name what a value is in words of JSON, for errors.
+
+    Example:
+        >>> kind_of(None), kind_of(4), kind_of({})
+        ('null', 'a number', 'an object')
+    """
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    kinds = ((str, "a text"), (int | float, "a number"), (Mapping, "an object"), (Sequence, "a list"))
+    return next((word for kind, word in kinds if isinstance(value, kind)), f"a {type(value).__name__}")
+
+
 def parse_json(text: str) -> Any:
-    """Parse JSON text inside a row; give None where it is none, has a key twice, or holds NaN."""
+    """Parse JSON text inside a row; give None where it is none, or what a row of JSON is refused for (see `parse_text`)."""
     try:
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):
+        return parse_text(text)
+    except (ValueError, RecursionError, RefusedJson):
         return None
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        raise ValueError("a key occurs twice")
-    return made
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")

@@ -41,7 +41,7 @@ def fingerprint_of(recipe: Recipe, inputs: Sequence[Input], *, encoder: str, fol
         folder: Where hashes of files are remembered.
     """
     hashes = FileHashes(folder / "file-hashes.json")
-    data = recipe.data.model_dump(mode="json", exclude={"workers", "store", "sources", "heldout"})
+    data = recipe.data.model_dump(mode="json", exclude={"workers", "store", "sources", "heldout", "format", "columns"})
     sources = [
         {
             "settings": found.settings.model_dump(mode="json", exclude={"path"}),

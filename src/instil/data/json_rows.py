@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 from instil.conversation import Place
+from instil.data.strict_json import DECODER, MAX_DEPTH, RefusedJson, check, parse_text
 from instil.errors import DataError
 
 _BUFFER = 1 << 18
@@ -104,17 +105,15 @@ def parse_line(line: bytes, place: Place) -> Any:
     except UnicodeDecodeError as error:
         raise DataError(_not_utf8(place, error)) from None
     try:
-        value = _DECODER.decode(text)
+        return parse_text(text)
     except json.JSONDecodeError as error:
-        raise DataError(_not_json(place, error.msg, f"column {error.colno}")) from None
-    except _Refused as error:
+        raise DataError(_not_json(place, _reason(error, line), f"column {error.colno}")) from None
+    except RefusedJson as error:
         raise DataError(f"{place}: {error}") from None
     except RecursionError:
         raise DataError(_too_deep(place)) from None
-    except ValueError as error:  # an integer of more digits than Python converts
-        raise DataError(_not_json(place, str(error), "a number")) from None
-    _check_surrogates(text, value, place)
-    return value
+    except ValueError:  # an integer of more digits than Python converts
+        raise DataError(_huge_number(place)) from None
 
 
 def _read_values(head: bytes, stream: IO[bytes], source: str) -> Iterator[tuple[Place, Any]]:
@@ -200,55 +199,24 @@ class _Window:
         place = Place(self._source, number)
         while True:
             try:
-                value, end = _DECODER.raw_decode(self.text, self.position)
+                value, end = DECODER.raw_decode(self.text, self.position)
+                if end >= len(self.text) and self._read_more():
+                    continue  # a number may go on
+                check(value, self.text, self.position, end)
             except json.JSONDecodeError as error:
                 cut = error.msg.startswith("Unterminated") or error.pos >= len(self.text) - _NEAR_END
                 if cut and self._read_more():
                     continue
                 lines = self._lines + self.text.count("\n", 0, error.pos)
                 raise DataError(_not_json(place, error.msg, f"line {lines}")) from None
-            except _Refused as error:
+            except RefusedJson as error:
                 raise DataError(f"{place}: {error}") from None
             except RecursionError:
                 raise DataError(_too_deep(place)) from None
-            except ValueError as error:
-                raise DataError(_not_json(place, str(error), "a number")) from None
-            if end >= len(self.text) and self._read_more():
-                continue  # a number may go on
-            _check_surrogates(self.text[self.position : end], value, place)
+            except ValueError:
+                raise DataError(_huge_number(place)) from None
             self.position = end
             return value
-
-
-class _Refused(Exception):
-    """JSON that parses, but that would not survive: a key twice, or a constant that JSON does not have."""
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise _Refused(f"the key {twice!r} occurs twice in one object; expected unique keys; mend the row")
-    return made
-
-
-def _refuse_constant(name: str) -> Any:
-    raise _Refused(f"found {name}, which JSON does not have; expected a number or null; mend the row")
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant)
-
-
-def _check_surrogates(text: str, value: Any, place: Place) -> None:
-    if "\\ud" not in text and "\\uD" not in text:
-        return
-    try:
-        json.dumps(value, ensure_ascii=False).encode("utf-8")
-    except UnicodeEncodeError:
-        raise DataError(
-            f"{place}: holds half a surrogate pair (\\ud…); expected whole characters; mend the row"
-        ) from None
 
 
 def _not_utf8(place: Place, error: UnicodeDecodeError) -> str:
@@ -264,5 +232,18 @@ def _not_json(place: Place, reason: str, where: str) -> str:
     return f"{place}: not valid JSON ({reason}, {where}); expected one JSON value; mend that row"
 
 
+def _reason(error: json.JSONDecodeError, line: bytes) -> str:
+    """Say why a line is no JSON; a NUL says more than what the parser stumbled over."""
+    if b"\0" in line:
+        return f"a NUL, byte {line.index(0) + 1}: is the file UTF-16, binary or damaged?"
+    if error.msg == "Extra data" and b"\r" in line.rstrip():
+        return "several rows on one line: lines end with CR alone"
+    return error.msg
+
+
+def _huge_number(place: Place) -> str:
+    return f"{place}: holds a number of more than 4,300 digits; expected fewer; make it a text or mend the row"
+
+
 def _too_deep(place: Place) -> str:
-    return f"{place}: nested too deeply to be read; expected less than about a thousand levels; mend the row"
+    return f"{place}: nested too deeply; expected at most {MAX_DEPTH} levels; mend the row"

@@ -8,11 +8,12 @@ under, and arguments of tool calls as JSON strings, because that is what most ot
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from instil.conversation import EMPTY, ROLES, Conversation, Message, Place, Role, ToolCall
-from instil.data.content import Content, read_parts, read_tool_calls, read_tools, write_tool_call
+from instil.data.content import Content, kind_of, read_parts, read_tool_calls, read_tools, write_tool_call
 from instil.errors import DataError, nearest
 
 ROLE_NAMES: Mapping[str, Role] = {**{role: role for role in ROLES}, "function": "tool", "ipython": "tool"}
@@ -44,10 +45,9 @@ def message_from_dict(given: Mapping[str, Any], *, number: int = 1, place: Place
         '2+2'
     """
     if not isinstance(given, Mapping):
-        raise DataError(
-            f"{_where(place, number)} is a {type(given).__name__}; expected a mapping with role and content"
-        )
-    role = ROLE_NAMES.get(given.get("role"))  # type: ignore[arg-type]
+        raise DataError(f"{_where(place, number)} is {kind_of(given)}; expected a mapping with role and content")
+    spoken = given.get("role")
+    role = ROLE_NAMES.get(spoken) if isinstance(spoken, str) else None
     content = given.get("content")
     if role is not None and len(given) == 2 and isinstance(content, str):
         return Message(role, content)
@@ -94,9 +94,7 @@ def _read_content(role: Role, content: Any, where: str) -> Content | None:
         return read_parts(content, where=where)
     if role == "tool":  # results are often given as the JSON value itself
         return Content(json.dumps(content, ensure_ascii=False))
-    raise DataError(
-        f"{where} has content of type {type(content).__name__}; expected text or a list of parts; mend the row"
-    )
+    raise DataError(f"{where} has {kind_of(content)} for content; expected text or a list of parts; mend the row")
 
 
 def _misspelt(key: str, right: str) -> str:
@@ -114,7 +112,7 @@ def _read_reasoning(given: Mapping[str, Any], where: str) -> str | None:
         if value is None:
             continue
         if not isinstance(value, str):
-            raise DataError(f"{where} has {key} of type {type(value).__name__}; expected text; mend the row")
+            raise DataError(f"{where} has {kind_of(value)} for {key}; expected text; mend the row")
         if found and value and value != found:
             raise DataError(
                 f"{where} has two different reasonings; expected one of {', '.join(_REASONING_KEYS)}; keep one"
@@ -129,7 +127,7 @@ def _read_weight(given: Mapping[str, Any], where: str) -> float | None:
         value = given.get(key)
         if value is None:
             continue
-        if not isinstance(value, int | float) or not 0 <= value < float("inf"):
+        if not isinstance(value, int | float) or not 0 <= value <= sys.float_info.max:
             raise DataError(f"{where} has {key} {value!r}; expected a number of at least 0; mend the row")
         if found is not None and float(value) != found:
             raise DataError(f"{where} has two different weights; expected one of {', '.join(_WEIGHT_KEYS)}; keep one")
@@ -141,7 +139,7 @@ def _read_text(given: Mapping[str, Any], key: str, where: str) -> str | None:
     value = given.get(key)
     if value is None or isinstance(value, str):
         return value
-    raise DataError(f"{where} has {key} of type {type(value).__name__}; expected text; mend the row")
+    raise DataError(f"{where} has {kind_of(value)} for {key}; expected text; mend the row")
 
 
 def _where(place: Place | str | None, number: int) -> str:
@@ -156,11 +154,12 @@ def _unknown_role(given: Mapping[str, Any], number: int, place: Place | str | No
         return f"{where} has keys {keys} but no role; expected role and content; {remedy}"
     role = given["role"]
     remedy = "mend the row"
-    if role in _SHAREGPT_ROLES:
+    if isinstance(role, str) and role in _SHAREGPT_ROLES:
         remedy = "set data.format: sharegpt if this is a ShareGPT file"
     elif isinstance(role, str) and nearest(role.strip().lower(), ROLE_NAMES):
         remedy = f"mend it{nearest(role.strip().lower(), ROLE_NAMES)}"
-    return f"{where} has role {role!r}; expected system, developer, user, assistant or tool; {remedy}"
+    found = repr(role) if isinstance(role, str) else kind_of(role)
+    return f"{where} has role {found}; expected system, developer, user, assistant or tool; {remedy}"
 
 
 def message_to_dict(message: Message) -> dict[str, Any]:
@@ -216,7 +215,7 @@ def conversation_from_dict(
     for key in _VARIABLE_GROUPS:
         group = row.get(key)
         if group is not None and not isinstance(group, Mapping):
-            raise DataError(f"{where}: {key} is a {type(group).__name__}; expected a mapping; mend the row")
+            raise DataError(f"{where}: {key} is {kind_of(group)}; expected a mapping; mend the row")
         variables.update(group or {})
     single = {key: row[key] for key in _VARIABLE_KEYS if row.get(key) is not None}
     variables.update(single)
@@ -237,15 +236,11 @@ def read_messages(given: Any, *, place: Place | None = None) -> tuple[Message, .
     where = "conversation" if place is None else str(place)
     if not isinstance(given, Sequence) or isinstance(given, str):
         raise DataError(
-            f"{where}: found {_kind(given)} for messages; expected a list of role and content; mend the row"
+            f"{where}: found {kind_of(given)} for messages; expected a list of role and content; mend the row"
         )
     if not given:
         raise DataError(f"{where}: found an empty list of messages; expected at least one; remove the row")
     return tuple(message_from_dict(message, number=n, place=place) for n, message in enumerate(given, start=1))
-
-
-def _kind(given: Any) -> str:
-    return "nothing" if given is None else f"a {type(given).__name__}"
 
 
 def conversation_to_dict(conversation: Conversation) -> dict[str, Any]:
@@ -288,7 +283,7 @@ def as_conversation(
         return conversation_from_dict(given, place=place)
     if isinstance(given, str) or not isinstance(given, Iterable):
         raise DataError(
-            f"found a {type(given).__name__}; expected a Conversation, a list of messages, or a mapping with messages"
+            f"found {kind_of(given)}; expected a Conversation, a list of messages, or a mapping with messages"
         )
     messages = tuple(
         item if isinstance(item, Message) else message_from_dict(item, number=number, place=place)

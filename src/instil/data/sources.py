@@ -60,6 +60,7 @@ def read_file(path: Path, *, source: str | None = None) -> Iterator[tuple[Place,
     container = container_of(path)
     if container is None:
         raise DataError(f"{path}: unknown kind of file; expected {ALLOWED}; rename or convert it")
+    _refuse_pointer(path)
     if container in ("parquet", "arrow"):
         if path.suffix.lower() not in (".parquet", ".arrow"):
             raise DataError(f"{path}: a compressed {container} file; expected it uncompressed; unpack it first")
@@ -68,6 +69,17 @@ def read_file(path: Path, *, source: str | None = None) -> Iterator[tuple[Place,
         return
     with closing(open_bytes(path)) as stream:
         yield from _not_empty(_decompressed(_read_stream(stream, source, container), source), source)
+
+
+def _refuse_pointer(path: Path) -> None:
+    """Refuse what Git leaves in place of a large file that was not fetched."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(64)
+    except OSError:
+        return  # opening it for reading says why
+    if head.startswith(b"version https://git-lfs"):
+        raise DataError(f"{path}: is a Git LFS pointer, not the data; expected the file itself; run: git lfs pull")
 
 
 def _read_stream(stream: IO[bytes], source: str, container: str) -> Iterator[tuple[Place, Any]]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,6 +17,9 @@ from instil.conversation import Place
 from instil.errors import DataError
 
 _BATCH_ROWS = 256
+_BROKEN_BYTE = re.compile("[\udc80-\udcff]")
+_NUL = "holds a NUL; expected text; is the file UTF-16, binary or damaged? make it again as UTF-8"
+_NOT_UTF8 = "is not UTF-8; expected UTF-8; convert the file, for example: iconv -f WINDOWS-1252 -t UTF-8"
 
 
 def read_csv(stream: IO[bytes], source: str, *, separator: str) -> Iterator[tuple[Place, Any]]:
@@ -26,14 +30,14 @@ def read_csv(stream: IO[bytes], source: str, *, separator: str) -> Iterator[tupl
             few fields is given as the error, so that it can be skipped.
     """
     csv.field_size_limit(2**31 - 1)
-    text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
-    reader = csv.reader(text, delimiter=separator, strict=True)
+    text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
+    reader = csv.reader(_checked_lines(text, source), delimiter=separator, strict=True)
     line = 0
     try:
         header = next(reader, None)
         if header is None:
             return
-        _check_header(header, source)
+        _check_header(header, source, separator)
         line = reader.line_num
         for fields in reader:
             place, line = Place(source, line + 1), reader.line_num
@@ -50,16 +54,28 @@ def read_csv(stream: IO[bytes], source: str, *, separator: str) -> Iterator[tupl
                 )
     except csv.Error as error:
         raise DataError(f"{source}:{line + 1}: not valid CSV ({error}); mend the quotes there") from None
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{source}:{line + 1}: byte 0x{error.object[error.start]:02x} at or after this line is not UTF-8; "
-            "expected UTF-8; convert the file, for example: iconv -f WINDOWS-1252 -t UTF-8"
-        ) from None
     finally:
         text.detach()
 
 
-def _check_header(header: list[str], source: str) -> None:
+def _checked_lines(text: Iterable[str], source: str) -> Iterator[str]:
+    """Give the lines of a text whose broken bytes were escaped; refuse the first that has one, or a NUL."""
+    for number, line in enumerate(text, start=1):
+        if "\0" in line:
+            raise DataError(f"{source}:{number}: {_NUL}")
+        broken = None if line.isascii() else _BROKEN_BYTE.search(line)
+        if broken is not None:
+            raise DataError(f"{source}:{number}: byte 0x{ord(broken.group()) - 0xDC00:02x} {_NOT_UTF8}")
+        yield line
+
+
+def _check_header(header: list[str], source: str, separator: str) -> None:
+    other = next((mark for mark in ",;\t|" if mark != separator and header[0].count(mark)), "")
+    if len(header) == 1 and other:
+        raise DataError(
+            f"{source}:1: the header is one column, {header[0][:80]!r}; expected columns with {separator!r} between them, "
+            f"found {other!r}; save the file with {separator!r}{', or name it .tsv' if other == chr(9) else ''}"
+        )
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
         raise DataError(f"{source}:1: the header has {twice[0]!r} twice; expected unique column names; rename one")
@@ -123,18 +139,18 @@ def _first_line(error: Exception) -> str:
 
 
 def without_nulls(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out null columns, and nulls in nested values.
+    """Leave out null columns, and nulls in nested values; NaN is how pandas writes a missing number.
 
     Example:
-        >>> without_nulls({"a": None, "b": [{"c": None, "d": 1}]})
+        >>> without_nulls({"a": None, "b": [{"c": None, "d": 1}], "e": float("nan")})
         {'b': [{'d': 1}]}
     """
-    return {key: _without_nulls(value) for key, value in row.items() if value is not None}
+    return {key: _without_nulls(value) for key, value in row.items() if value is not None and value == value}
 
 
 def _without_nulls(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None and item == item}
     if isinstance(value, list):
         return [_without_nulls(item) for item in value]
     return value
@@ -147,10 +163,12 @@ def read_text(stream: IO[bytes], source: str) -> Iterator[tuple[Place, Any]]:
         DataError: If it is not UTF-8.
     """
     data = stream.read()
+    if b"\0" in data:
+        raise DataError(f"{source}:{data.count(10, 0, data.index(0)) + 1}: {_NUL}")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{source}:{line}: not UTF-8; expected UTF-8; convert the file with iconv") from None
+        raise DataError(f"{source}:{line}: byte 0x{data[error.start]:02x} {_NOT_UTF8}") from None
     if text:
         yield Place(source, 1), {"text": text}

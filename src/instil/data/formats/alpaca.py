@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from instil.conversation import Conversation, Message, Place
-from instil.data.content import parse_json
+from instil.data.content import kind_of, parse_json
 from instil.data.formats.shape import (
     ReadOptions,
     RowFormat,
@@ -35,9 +35,7 @@ def _recognise(row: Any) -> str:
 
 def _read(row: Any, place: Place, options: ReadOptions) -> Sequence[Conversation]:
     if not isinstance(row, Mapping):
-        raise DataError(
-            f"{place}: found a {type(row).__name__}; expected an object with instruction and output; mend the row"
-        )
+        raise DataError(f"{place}: found {kind_of(row)}; expected an object with instruction and output; mend the row")
     instruction = text_in(row, "instruction", place)
     if isinstance(row.get("instances"), list):
         return _read_instances(row, instruction, place)
@@ -67,7 +65,7 @@ def _opening(row: Mapping[str, Any], place: Place) -> list[Message]:
     if isinstance(history, str):
         history = parse_json(history)
     if not isinstance(history, Sequence):
-        raise DataError(f"{place}: history is a {type(history).__name__}; expected pairs of texts; mend the row")
+        raise DataError(f"{place}: history is {kind_of(history)}; expected pairs of texts; mend the row")
     for pair in history:
         if not isinstance(pair, Sequence) or len(pair) != 2 or not all(isinstance(text, str) for text in pair):
             raise DataError(
@@ -83,9 +81,7 @@ def _read_instances(row: Mapping[str, Any], instruction: str, place: Place) -> S
     for number, instance in enumerate(row["instances"]):
         part = Place(place.source, place.row, number)
         if not isinstance(instance, Mapping):
-            raise DataError(
-                f"{part}: the instance is a {type(instance).__name__}; expected input and output; mend the row"
-            )
+            raise DataError(f"{part}: the instance is {kind_of(instance)}; expected input and output; mend the row")
         given = text_in(instance, "input", part, empty_for_null=True)
         messages = [
             Message("user", _joined(instruction, given)),

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from instil.conversation import Conversation, Place
-from instil.data.content import parse_json
+from instil.data.content import kind_of, parse_json
 from instil.data.formats.shape import ReadOptions, RowFormat, cannot_hold, is_list_of
 from instil.data.messages import conversation_from_dict, conversation_to_dict, read_messages
 from instil.errors import DataError, FormatError
@@ -40,7 +40,7 @@ def _read(row: Any, place: Place, options: ReadOptions) -> Sequence[Conversation
     if isinstance(row, list):
         return (Conversation(read_messages(row, place=place), place=place),)
     if not isinstance(row, Mapping):
-        raise DataError(f"{place}: found a {type(row).__name__}; expected an object with messages; mend the row")
+        raise DataError(f"{place}: found {kind_of(row)}; expected an object with messages; mend the row")
     column = _column(row) or "messages"
     if isinstance(row.get(column), str):
         row = {**row, column: parse_json(row[column])}

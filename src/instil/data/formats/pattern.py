@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from instil.conversation import Conversation, Message, Place
+from instil.data.content import kind_of
 from instil.data.formats.shape import ReadOptions, RowFormat, cannot_hold, conversation_of, text_in
 from instil.errors import DataError, FormatError, RecipeError, nearest
 
@@ -20,7 +21,7 @@ _PIECES = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|\[\[|\]\]")
 
 def _read(row: Any, place: Place, options: ReadOptions) -> Sequence[Conversation]:
     if not isinstance(row, Mapping):
-        raise DataError(f"{place}: found a {type(row).__name__}; expected an object with columns; mend the row")
+        raise DataError(f"{place}: found {kind_of(row)}; expected an object with columns; mend the row")
     check_columns(options.columns)
     messages = []
     used: set[str] = set()

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from instil.conversation import Conversation, Message, Place
+from instil.data.content import kind_of
 from instil.data.formats.shape import (
     ReadOptions,
     RowFormat,
@@ -34,9 +35,7 @@ def _recognise(row: Any) -> str:
 
 def _read(row: Any, place: Place, options: ReadOptions) -> Sequence[Conversation]:
     if not isinstance(row, Mapping):
-        raise DataError(
-            f"{place}: found a {type(row).__name__}; expected an object with chosen and rejected; mend the row"
-        )
+        raise DataError(f"{place}: found {kind_of(row)}; expected an object with chosen and rejected; mend the row")
     chosen = row.get("chosen")
     asked = next((key for key in _PROMPTS if key in row), "")
     used = ["chosen", "system"]
@@ -44,8 +43,9 @@ def _read(row: Any, place: Place, options: ReadOptions) -> Sequence[Conversation
         messages = _read_text(row, chosen, asked, place)
         used.append(asked)
     elif isinstance(chosen, Mapping):
-        turns = row.get("conversations") or []
-        messages = [read_turn(turn, number, place) for number, turn in enumerate([*turns, chosen], start=1)]
+        messages = [
+            read_turn(turn, number, place) for number, turn in enumerate([*_turns(row, place), chosen], start=1)
+        ]
         used.append("conversations")
     else:
         messages = list(_read_list(row, chosen, place))
@@ -55,6 +55,13 @@ def _read(row: Any, place: Place, options: ReadOptions) -> Sequence[Conversation
     if system and messages[0].role != "system":
         messages.insert(0, Message("system", system))
     return (conversation_of(messages, row, used, place),)
+
+
+def _turns(row: Mapping[str, Any], place: Place) -> list[Any]:
+    turns = row.get("conversations") or []
+    if not isinstance(turns, list):
+        raise DataError(f"{place}: conversations is {kind_of(turns)}; expected the turns before chosen; mend the row")
+    return turns
 
 
 def _read_text(row: Mapping[str, Any], chosen: str, asked: str, place: Place) -> list[Message]:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from instil.conversation import Conversation, Message, Place
+from instil.data.content import kind_of
 from instil.data.formats.shape import (
     ReadOptions,
     RowFormat,
@@ -37,9 +38,7 @@ def _recognise(row: Any) -> str:
 
 def _read(row: Any, place: Place, options: ReadOptions) -> Sequence[Conversation]:
     if not isinstance(row, Mapping):
-        raise DataError(
-            f"{place}: found a {type(row).__name__}; expected an object with prompt and completion; mend the row"
-        )
+        raise DataError(f"{place}: found {kind_of(row)}; expected an object with prompt and completion; mend the row")
     column = next((key for key in _COMPLETIONS if key in row), "completion")
     used = ["prompt", column, "system", "plain"]
     system = text_in(row, "system", place, empty_for_null=True)

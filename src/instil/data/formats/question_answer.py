@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from instil.conversation import Conversation, Message, Place
+from instil.data.content import kind_of
 from instil.data.formats.shape import (
     ReadOptions,
     RowFormat,
@@ -15,7 +16,7 @@ from instil.data.formats.shape import (
     row_of,
     text_in,
 )
-from instil.errors import DataError, FormatError
+from instil.errors import DataError, FormatError, nearest
 
 PAIRS: tuple[tuple[str, str], ...] = (
     ("question", "answer"),
@@ -37,14 +38,19 @@ def _pair(row: Mapping[str, Any]) -> tuple[str, str] | None:
 
 def _recognise(row: Any) -> str:
     pair = _pair(row) if isinstance(row, Mapping) else None
-    return f"columns {pair[0]}, {pair[1]}" if pair else ""
+    if pair is None or (pair == ("input", "output") and _has_misspelt_instruction(row)):
+        return ""
+    return f"columns {pair[0]}, {pair[1]}"
+
+
+def _has_misspelt_instruction(row: Mapping[str, Any]) -> bool:
+    """Tell an Alpaca row that would be read without its instruction."""
+    return any(nearest(str(key).lower(), ["instruction"]) for key in row if key not in ("input", "output"))
 
 
 def _read(row: Any, place: Place, options: ReadOptions) -> Sequence[Conversation]:
     if not isinstance(row, Mapping):
-        raise DataError(
-            f"{place}: found a {type(row).__name__}; expected an object with question and answer; mend the row"
-        )
+        raise DataError(f"{place}: found {kind_of(row)}; expected an object with question and answer; mend the row")
     pair = _pair(row) or PAIRS[0]
     column = next((key for key in _SYSTEMS if key in row), "system")
     system = text_in(row, column, place, empty_for_null=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from instil.conversation import EMPTY, Conversation, Place
+from instil.data.content import kind_of
 from instil.data.files import find_files
 from instil.data.formats.pattern import check_columns
 from instil.data.formats.registry import format_named, read_row, recognise
@@ -132,4 +133,4 @@ def _judge(source: str, rows: Iterator[tuple[Place, Any]]) -> Detection:
 
 
 def _shape(row: Any) -> str:
-    return f"columns {', '.join(map(str, row))}" if isinstance(row, Mapping) else f"a {type(row).__name__}"
+    return f"columns {', '.join(map(str, row))}" if isinstance(row, Mapping) else kind_of(row)

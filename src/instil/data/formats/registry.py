@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from instil.conversation import Conversation, Place
+from instil.data.content import kind_of
 from instil.data.formats.alpaca import ALPACA
 from instil.data.formats.messages import MESSAGES
 from instil.data.formats.pattern import PATTERN
@@ -105,7 +106,7 @@ def read_row(row: Any, place: Place, *, format_name: str, options: ReadOptions) 
 
 
 def _read_named(row: Any, place: Place, named: RowFormat, options: ReadOptions) -> Sequence[Conversation]:
-    if named is PATTERN or named.recognise(row):
+    if named is PATTERN or (isinstance(row, Mapping | list) and named.recognise(row)):
         return named.read(row, place, options)
     found = recognise(row)
     if found is not None:
@@ -118,18 +119,36 @@ def _read_named(row: Any, place: Place, named: RowFormat, options: ReadOptions) 
 
 def _unknown(row: Any, place: Place) -> str:
     if not isinstance(row, Mapping):
-        return f"{place}: found a {type(row).__name__}; expected an object of a known format; mend the row"
-    columns = ", ".join(map(str, row)) or "none"
+        return f"{place}: found {kind_of(row)}; expected an object of a known format; mend the row"
+    odd = [f"{key!r} holds {kind_of(row[key])}" for key in row if key in _KNOWN_COLUMNS and _is_odd(row[key])]
+    columns = (", ".join(map(str, row)) or "none") + (f" ({', '.join(odd)})" if odd else "")
     hints = [
         f"did you mean {close!r} by {key!r}?"
         for key in map(str, row)
         if key not in _KNOWN_COLUMNS and (close := _nearest_column(key))
     ]
     known = "; ".join(f"{each.name} ({each.columns})" for each in FORMATS if each is not PATTERN)
-    remedy = (
-        hints[0] if hints else 'say what they mean with data.columns, such as user: "{title}", assistant: "{summary}"'
-    )
+    wrapped = _wrapped(row)
+    if wrapped:
+        remedy = f"the rows are inside {wrapped!r}; take them out, for example: jq -c '.{wrapped}[]'"
+    elif hints:
+        remedy = hints[0]
+    elif odd:
+        remedy = "mend or remove the row"
+    else:
+        remedy = 'say what they mean with data.columns, such as user: "{title}", assistant: "{summary}"'
     return f"{place}: found columns {columns}; expected one of: {known}; {remedy}"
+
+
+def _is_odd(value: Any) -> bool:
+    """Tell a value that no known column can have."""
+    return value is None or isinstance(value, int | float)
+
+
+def _wrapped(row: Mapping[str, Any]) -> str:
+    """Name the column that holds what are probably the rows: a whole data set inside one object."""
+    lists = [key for key, value in row.items() if isinstance(value, list) and value and isinstance(value[0], Mapping)]
+    return str(lists[0]) if len(lists) == 1 and _recognise(row[lists[0]][0]) else ""
 
 
 def _nearest_column(key: str) -> str:

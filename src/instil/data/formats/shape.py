@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from instil.conversation import EMPTY, Conversation, Message, Place
-from instil.data.content import read_tools
+from instil.data.content import kind_of, parse_json, read_tools
 from instil.errors import DataError, FormatError
 
 
@@ -74,17 +74,17 @@ def conversation_of(
         if isinstance(group, str):
             group = parse_mapping(group, column=key, place=place)
         if not isinstance(group, Mapping):
-            raise DataError(f"{place}: {key} is a {type(group).__name__}; expected a mapping; mend the row")
+            raise DataError(f"{place}: {key} is {kind_of(group)}; expected a mapping; mend the row")
         variables.update(group)
     return Conversation(tuple(messages), tools, variables or EMPTY, place=place, plain=plain, extra=rest or EMPTY)
 
 
 def parse_mapping(text: str, *, column: str, place: Place) -> Mapping[str, Any]:
     """Parse a mapping that a table holds as JSON text."""
-    try:
-        return dict(json.loads(text))
-    except (ValueError, TypeError):
-        raise DataError(f"{place}: {column} is not a JSON object; expected one; mend the row") from None
+    value = parse_json(text)
+    if not isinstance(value, Mapping):
+        raise DataError(f"{place}: {column} is not a JSON object; expected one; mend the row")
+    return value
 
 
 def row_of(
@@ -168,8 +168,7 @@ def text_in(row: Mapping[str, Any], column: str, place: Place, *, empty_for_null
         return str(value)
     if value is None and empty_for_null:
         return ""
-    found = "null" if value is None else f"a {type(value).__name__}"
-    raise DataError(f"{place}: column {column!r} holds {found}; expected text; mend the row")
+    raise DataError(f"{place}: column {column!r} holds {kind_of(value)}; expected text; mend the row")
 
 
 def is_list_of(value: Any, *keys: str) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from instil.conversation import Conversation, Message, Place, Role, ToolCall
+from instil.data.content import kind_of
 from instil.data.formats.shape import (
     ReadOptions,
     RowFormat,
@@ -69,7 +70,7 @@ def _column(row: Mapping[str, Any]) -> str:
     for key in _COLUMNS:
         if is_list_of(row.get(key), "from"):
             return key
-    for key in ("conversations", "conversation"):
+    for key in ("conversations", "conversation", "messages"):  # messages: where a person says that it is ShareGPT
         if isinstance(row.get(key), list):
             return key
     return ""
@@ -79,7 +80,7 @@ def _read(row: Any, place: Place, options: ReadOptions) -> Sequence[Conversation
     if isinstance(row, list):
         row = {"conversations": row}
     if not isinstance(row, Mapping):
-        raise DataError(f"{place}: found a {type(row).__name__}; expected an object with conversations; mend the row")
+        raise DataError(f"{place}: found {kind_of(row)}; expected an object with conversations; mend the row")
     column = _column(row)
     if not column:
         keys = ", ".join(map(str, row))
@@ -109,7 +110,7 @@ def read_turn(turn: Any, number: int, place: Place) -> Message:
     """
     where = f"{place}: message {number}"
     if not isinstance(turn, Mapping):
-        raise DataError(f"{where} is a {type(turn).__name__}; expected a mapping with from and value; mend the row")
+        raise DataError(f"{where} is {kind_of(turn)}; expected a mapping with from and value; mend the row")
     speaker = turn.get("from", turn.get("role"))
     role = ROLES.get(speaker.strip().lower()) if isinstance(speaker, str) else None
     if role is None:

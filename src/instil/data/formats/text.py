@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from instil.conversation import Conversation, Message, Place
+from instil.data.content import kind_of
 from instil.data.formats.shape import (
     ReadOptions,
     RowFormat,
@@ -37,7 +38,7 @@ def _read(row: Any, place: Place, options: ReadOptions) -> Sequence[Conversation
     if isinstance(row, str):
         row = {"text": row}
     if not isinstance(row, Mapping):
-        raise DataError(f"{place}: found a {type(row).__name__}; expected an object with text; mend the row")
+        raise DataError(f"{place}: found {kind_of(row)}; expected an object with text; mend the row")
     column = _column(row) or "text"
     message = Message("assistant", text_in(row, column, place))
     return (conversation_of((message,), row, (column,), place, plain=True),)

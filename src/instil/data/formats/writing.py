@@ -1,4 +1,8 @@
-"""`write`: conversations into a file of another format, whole or not at all."""
+"""`write`: conversations into a file of another format, whole or not at all.
+
+Questionable on purpose: every row is read back before it counts as written. A target that silently means something else by
+a column (``documents``, ``system_prompt`` …) cannot be told from its own code alone; reading is a tenth of what tokenizing costs.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +12,18 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, cast
 
-from instil.conversation import Conversation
+from instil.conversation import EMPTY, Conversation, Place
 from instil.data.files import container_of
 from instil.data.formats.registry import format_named
+from instil.data.formats.shape import ReadOptions, RowFormat, cannot_hold
+from instil.data.messages import conversation_to_dict
+from instil.data.strict_json import RefusedJson, parse_text
 from instil.errors import DataError, FormatError
 
 
@@ -37,7 +45,7 @@ def write(conversations: Iterable[Conversation], path: str | Path, *, format: st
     target = format_named(format)
     if format == "pattern":
         raise FormatError(f"{path}: pattern is only read; expected another format; write --to messages")
-    rows = ((conversation, target.write(conversation)) for conversation in conversations)
+    rows = (_checked(conversation, target) for conversation in conversations)
     if str(path) == "-":
         return _write_lines(rows, sys.stdout)
     path = Path(path)
@@ -59,14 +67,72 @@ def write(conversations: Iterable[Conversation], path: str | Path, *, format: st
         ) from None
 
 
-def _line(row: dict[str, Any]) -> str:
-    return json.dumps(row, ensure_ascii=False, default=_as_json) + "\n"
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """One row to write.
+
+    Attributes:
+        conversation: What it is made of.
+        row: The row.
+        line: The row as JSON.
+    """
+
+    conversation: Conversation
+    row: Mapping[str, Any]
+    line: str
 
 
-def _as_json(value: Any) -> Any:
-    """Write values that only tables hold (days, times) as their text."""
+def _checked(conversation: Conversation, target: RowFormat) -> _Written:
+    """Make a row, and read it back to see that it holds all of the conversation.
+
+    Raises:
+        FormatError: If something would be lost or read as something else.
+    """
+    place = conversation.place or Place("conversation", 1)
+    row = target.write(conversation)
+    try:
+        line = json.dumps(row, ensure_ascii=False, allow_nan=False, default=as_json)
+        read = target.read(parse_text(line), place, ReadOptions())
+    except (ValueError, RecursionError, RefusedJson) as error:
+        what = "half a surrogate pair" if isinstance(error, UnicodeEncodeError) else str(error)
+        raise FormatError(cannot_hold(conversation, "JSON", f"a value ({what})", "drop or mend that value")) from None
+    except DataError as error:
+        said = str(error).removeprefix(f"{place}: ")
+        raise FormatError(cannot_hold(conversation, target.name, f"what it would not read ({said})")) from None
+    changed = _changed(conversation, read)
+    if changed:
+        what = f"{changed}, which would be read as something else:"
+        raise FormatError(cannot_hold(conversation, target.name, what, "rename or drop that column"))
+    return _Written(conversation, row, line)
+
+
+def _changed(conversation: Conversation, read: Sequence[Conversation]) -> str:
+    """Name what a conversation does not have any more after it was written and read; nothing where all is there."""
+    if len(read) != 1:
+        return "a column that makes several conversations of it"
+    was, now = _values(conversation), _values(read[0])
+    if was == now:
+        return ""
+    columns = [key for key in conversation.extra if was["extra"].get(key) != now["extra"].get(key)]
+    return f"a column of its own named {columns[0]!r}" if columns else next(key for key in was if was[key] != now[key])
+
+
+def _values(conversation: Conversation) -> dict[str, Any]:
+    """Give all that a conversation holds but its place, as JSON holds it."""
+    row = conversation_to_dict(replace(conversation, extra=EMPTY)) | {"extra": dict(conversation.extra)}
+    return cast("dict[str, Any]", json.loads(json.dumps(row, default=as_json)))
+
+
+def as_json(value: Any) -> Any:
+    """Write values that only tables hold (days, times) as their text.
+
+    Raises:
+        FormatError: If a value has no such text.
+    """
     if hasattr(value, "isoformat"):
         return value.isoformat()
+    if hasattr(value, "tolist"):
+        return value.tolist()
     if hasattr(value, "items"):
         return dict(value)
     raise FormatError(
@@ -74,28 +140,28 @@ def _as_json(value: Any) -> Any:
     )
 
 
-def _write_lines(rows: Iterable[tuple[Conversation, dict[str, Any]]], stream: IO[str]) -> int:
+def _write_lines(rows: Iterable[_Written], stream: IO[str]) -> int:
     count = 0
-    for _, row in rows:
-        stream.write(_line(row))
+    for each in rows:
+        stream.write(each.line + "\n")
         count += 1
     return count
 
 
-def _write_array(rows: Iterable[tuple[Conversation, dict[str, Any]]], stream: IO[str]) -> int:
+def _write_array(rows: Iterable[_Written], stream: IO[str]) -> int:
     count = 0
-    for count, (_, row) in enumerate(rows, start=1):
+    for count, each in enumerate(rows, start=1):
         stream.write("[\n" if count == 1 else ",\n")
-        stream.write(_line(row).rstrip("\n"))
+        stream.write(each.line)
     stream.write("\n]\n" if count else "[]\n")
     return count
 
 
-def _write_table(rows: Iterable[tuple[Conversation, dict[str, Any]]], stream: IO[str], *, separator: str) -> int:
+def _write_table(rows: Iterable[_Written], stream: IO[str], *, separator: str) -> int:
     count = 0
     writer: csv.DictWriter[str] | None = None
-    for count, (conversation, row) in enumerate(rows, start=1):
-        place = conversation.place or f"conversation {count}"
+    for count, each in enumerate(rows, start=1):
+        row, place = each.row, each.conversation.place or f"conversation {count}"
         nested = [key for key, value in row.items() if not isinstance(value, str)]
         if nested:
             raise FormatError(

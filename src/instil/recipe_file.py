@@ -1,0 +1,70 @@
+"""Reads a recipe's YAML as a person means it.
+
+Questionable on purpose: YAML 1.1 takes ``off`` and ``yes`` for booleans and ``2024-01-01`` for a day, and lets a key that occurs
+twice win silently. Here only ``true`` and ``false`` are booleans, days stay text, and a key that occurs twice is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from instil.errors import RecipeError
+
+_TIMESTAMP, _BOOL = "tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:bool"
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's safe loader with unique keys, and no booleans and days that nobody meant."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.tag != "tag:yaml.org,2002:merge" and isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"the key {key.value!r} occurs twice", key.start_mark
+                    )
+                seen.add(key.value)
+        return super().construct_mapping(node, deep=deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [
+        (tag, pattern)
+        for tag, pattern in resolvers
+        if tag != _TIMESTAMP and not (tag == _BOOL and first not in ("t", "T", "f", "F"))
+    ]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def read_recipe_file(path: Path) -> dict[str, Any]:
+    """Give the settings of a recipe file; an empty file has none.
+
+    Raises:
+        RecipeError: If the file is missing, is no YAML mapping, or has a key twice.
+    """
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except FileNotFoundError:
+        raise RecipeError(f"{path}: no such recipe file; expected a YAML file; check the path") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: cannot be read ({error}); expected a YAML file in UTF-8; check the path") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        said = getattr(error, "problem", None) or " ".join(str(error).split())
+        raise RecipeError(f"{path}{line}: not valid YAML ({said}); expected settings; mend that line") from None
+    except RecursionError:
+        raise RecipeError(f"{path}: nested too deeply; expected settings two or three levels deep; mend it") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise RecipeError(
+            f"{path}: found a {type(values).__name__}; expected a mapping of settings; see docs/settings.md"
+        )
+    return values

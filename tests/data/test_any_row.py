@@ -1,0 +1,101 @@
+"""Claims about rows of any shape: a row is read or refused with its place, and what is written reads back equal or is refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from instil.conversation import Conversation, Place
+from instil.data.formats import FORMATS, ReadOptions, read, read_row, recognise, write
+from instil.data.json_rows import parse_line
+from instil.data.mixing import content_hash
+from instil.errors import DataError, FormatError
+from instil.inspection.raw_rows import misspelt_in, unknown_roles_in
+
+PLACE = Place("a.jsonl", 1)
+KEYS = (
+    *("messages", "conversations", "conversation", "instruction", "input", "output", "history", "system", "prompt"),
+    *("completion", "question", "answer", "chosen", "rejected", "text", "code", "context", "instances", "query"),
+    *("tools", "functions", "template_variables", "chat_template_kwargs", "enable_thinking", "documents", "plain"),
+    *("images", "user", "assistant", "data", "replies", "system_prompt", "response", "instuction", "mesages"),
+)
+TURN_KEYS = (
+    *("role", "content", "from", "value", "weight", "loss", "reasoning", "thinking", "tool_calls", "function_call"),
+    *("name", "tool_call_id", "id", "type", "text", "function", "arguments", "parameters", "image_url", "contnet"),
+)
+WORDS = (
+    *("", " ", "user", "assistant", "system", "tool", "developer", "human", "gpt", "function_call", "observation"),
+    *("narrator", "[]", "{}", "null", "[1]", '{"name": "f", "arguments": "{}"}', '[{"role": "user", "content": "x"}]'),
+    *('{"a": NaN}', '{"a": "\\ud800"}', "text", "image", "\x00", "\ufeff", "😀", "function"),
+)
+LEAVES: st.SearchStrategy[Any] = (
+    st.sampled_from(WORDS) | st.none() | st.booleans() | st.sampled_from((0, 1, -1, 0.5, 10**400, 5e-324, 2**63))
+)
+ANYTHING = st.recursive(
+    LEAVES,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from((*KEYS, *TURN_KEYS)), inner, max_size=4)
+    ),
+    max_leaves=8,
+)
+TURN = st.builds(
+    lambda speaker, text, rest: {**rest, **speaker, **text},
+    st.dictionaries(st.sampled_from(("role", "from")), st.sampled_from(WORDS[2:12]) | ANYTHING, min_size=1, max_size=1),
+    st.dictionaries(st.sampled_from(("content", "value")), st.sampled_from(WORDS) | ANYTHING, max_size=1),
+    st.dictionaries(st.sampled_from(TURN_KEYS), ANYTHING, max_size=2),
+)
+TURNS = st.lists(TURN, max_size=4)
+ROW = st.dictionaries(st.sampled_from(KEYS), TURNS | ANYTHING, max_size=5) | TURNS | ANYTHING
+OPTIONS = {
+    "pattern": ReadOptions({"user": "{question}[[ ({input})]]", "assistant": "{answer}"}),
+    "prompt_completion": ReadOptions(prompt_completion="plain"),
+}
+
+
+@settings(max_examples=300)
+@given(ROW, st.sampled_from(["auto", *(each.name for each in FORMATS)]))
+def test_any_row_is_read_or_refused_with_its_place(row: Any, format: str) -> None:
+    row = parse_line(json.dumps(row).encode(), PLACE)
+    misspelt_in(row), unknown_roles_in(row), recognise(row)
+    try:
+        _, conversations = read_row(row, PLACE, format_name=format, options=OPTIONS.get(format, ReadOptions()))
+    except DataError as error:
+        assert str(error).startswith("a.jsonl:1")  # noqa: PT017 - both outcomes are right
+        return
+    assert conversations
+    content_hash(conversations)
+
+
+@settings(max_examples=150)
+@given(ROW, st.sampled_from([each.name for each in FORMATS if each.name != "pattern"]))
+def test_any_conversation_is_written_without_a_loss_or_not_at_all(tmp_path_factory: Any, row: Any, format: str) -> None:
+    try:
+        _, conversations = read_row(row, PLACE, format_name="auto", options=ReadOptions())
+    except DataError:
+        return
+    path = tmp_path_factory.mktemp("written") / "out.jsonl"
+    for conversation in conversations:
+        try:
+            write([conversation], path, format=format)
+        except FormatError:
+            assert not path.exists()
+            continue
+        assert _bare(next(read(path, format))) == _bare(conversation)
+        path.unlink()
+
+
+def _bare(conversation: Conversation) -> Any:
+    """Give everything but the place; JSON has one kind of mapping and of list."""
+    return json.dumps(replace(conversation, place=None), default=_fields, sort_keys=True)
+
+
+def _fields(value: Any) -> Any:
+    return {name: getattr(value, name) for name in value.__slots__} if hasattr(value, "role") else _others(value)
+
+
+def _others(value: Any) -> Any:
+    return dict(value) if hasattr(value, "keys") else {name: getattr(value, name) for name in value.__slots__}
