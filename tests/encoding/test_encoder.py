@@ -171,3 +171,30 @@ def test_the_fingerprint_changes_with_what_decides_the_ids() -> None:
     assert chat().fingerprint == same.fingerprint != other.fingerprint
     assert chat(FORGETFUL).fingerprint != chat().fingerprint
     assert EncodingSettings() == chat().settings
+
+
+HEADLESS = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>{% endfor %}"
+ROW_OF_ANSWERS = [
+    {"role": "user", "content": "One?"},
+    {"role": "assistant", "content": "First."},
+    {"role": "assistant", "content": "Second."},
+    {"role": "user", "content": "Two?"},
+    {"role": "assistant", "content": "Third."},
+]
+
+
+def test_turns_whose_spans_would_touch_do_not_share_an_example() -> None:
+    examples = chat(HEADLESS).encode(ROW_OF_ANSWERS)
+    assert [example.turns for example in examples] == [(1,), (2, 4)]
+    assert [trained(chat(HEADLESS), example) for example in examples] == [
+        ["<|im_start|>assistant\nFirst.<|im_end|>"],
+        ["<|im_start|>assistant\nSecond.<|im_end|>", "<|im_start|>assistant\nThird.<|im_end|>"],
+    ]
+
+
+def test_a_stop_token_before_the_answer_is_refused() -> None:
+    source = HEADLESS.replace("<|im_end|>", "{% if not loop.last or m.role == 'user' %}<|im_end|>{% endif %}")
+    with pytest.raises(EncodingError, match=r"message 3: the model would have to write '<\|im_end\|>'.*weight 0"):
+        chat(source).encode(ROW_OF_ANSWERS)
+    row = [ROW_OF_ANSWERS[0], ROW_OF_ANSWERS[1], {**ROW_OF_ANSWERS[2], "weight": 0}, *ROW_OF_ANSWERS[3:]]
+    assert [example.turns for example in chat(source).encode(row)] == [(1, 4)]

@@ -41,6 +41,14 @@ def test_what_ends_an_answer(body: str, after: str, answer: Stop) -> None:
     assert made.eos_id in made.stop_ids
 
 
+def test_a_header_that_the_model_writes_itself_ends_nothing() -> None:
+    source = TURNS + "<|{{ m.role }}|>{{ m.content }}{% endfor %}"
+    shared = TURNS + "<|a_begin|>{{ m.role }}<|a_end|>{{ m.content }}{% endfor %}"
+    made = [make_tokenizer("byte_level", template=each, special=SPECIAL, eos="</s>") for each in (source, shared)]
+    assert ChatTokenizer.from_tokenizer(made[0]).stops.answer == Stop("<|user|>", "opens_next_turn")
+    assert ChatTokenizer.from_tokenizer(made[1]).stops.answer == Stop("</s>", "appended")
+
+
 @pytest.mark.parametrize(
     ("body", "call"),
     [

@@ -2,7 +2,8 @@
 
 Turn *i* is trained inside turn *j*'s example exactly if *j*'s prompt begins, token for token, with *i*'s prompt and completion; otherwise
 serving would never show the one behind the other. Going from the last turn back and opening an example only for a turn that no open
-one contains gives the fewest examples there can be. Questionable on purpose: nothing here knows of templates; ids decide.
+one contains gives the fewest examples there can be. A turn is held against the earliest turn of an example, so that no two spans of it
+touch or overlap. Questionable on purpose: nothing here knows of templates; ids decide.
 """
 
 from __future__ import annotations
@@ -65,11 +66,14 @@ def group_turns(turns: Sequence[EncodedTurn]) -> list[Group]:
         >>> rewritten = EncodedTurn(3, [5, 6, 8, 5, 6], [9])
         >>> [len(group.turns) for group in group_turns([one, two])], len(group_turns([one, rewritten]))
         ([2], 2)
+        >>> headless = EncodedTurn(2, [5, 6, 7, 8], [9]), EncodedTurn(4, [5, 6, 7, 8, 9, 5], [4])
+        >>> [[turn.index for turn in group.turns] for group in group_turns([one, *headless])]
+        [[1], [2, 4]]
     """
     groups: list[list[EncodedTurn]] = []
     for turn in reversed(turns):
         for group in groups:
-            if holds(group[0].prompt_ids, turn):
+            if holds(group[-1].prompt_ids, turn):
                 group.append(turn)
                 break
         else:

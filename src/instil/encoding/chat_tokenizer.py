@@ -146,8 +146,12 @@ class ChatTokenizer:
         every = ControlTokens(self.added.values(), control=(), guarded=())
         variables = self.settings.template_variables
 
-        def render(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> Rendering:
-            return self.template.render(messages, tools=tools, variables=variables)
+        def render(
+            messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = (), *, add_generation_prompt: bool = False
+        ) -> Rendering:
+            return self.template.render(
+                messages, tools=tools, variables=variables, add_generation_prompt=add_generation_prompt
+            )
 
         return find_stop_tokens(render, every, eos=self.tokenizer.eos_token, bos=self.tokenizer.bos_token)
 

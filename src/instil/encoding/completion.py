@@ -237,6 +237,12 @@ def _until_stop(turn: Turn, rest: Rendering, stops: StopTokens) -> Rendering:
             f"the template prints another message's text ({rest.text[foreign : foreign + 30]!r}) inside this turn",
             "expected nothing but the assistant's; choose another template",
         )
+    early = _stop_before(rest.text[: own[0][0]] if own else "", stops)
+    if early is not None:
+        raise turn.refused(
+            f"the model would have to write {early!r}, which ends its turn, before this message's text",
+            "expected the stop token behind it; lay answers in a row together, or give this message weight 0",
+        )
     tail = rest.text[end:foreign]
     for token in dict.fromkeys((stops.eos, stops.for_turn(turn.message).text, *stops.texts)):
         at = tail.find(token) if token else -1
@@ -250,3 +256,8 @@ def _until_stop(turn: Turn, rest: Rendering, stops: StopTokens) -> Rendering:
     stop: Stop = stops.for_turn(turn.message)
     written = end + len(tail.rstrip())
     return laid(piece(rest, 0, written), Rendering(stop.gap + stop.text))
+
+
+def _stop_before(lead: str, stops: StopTokens) -> str | None:
+    """Give the stop token that the template prints before a turn's own text, behind serving's prompt."""
+    return next((stop for stop in (*stops.texts, stops.eos) if stop and stop in lead), None)

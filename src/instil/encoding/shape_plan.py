@@ -182,8 +182,9 @@ def _example_plans(chat: ChatTokenizer, texts: Sequence[TurnText], marked: Seque
     roots: list[tuple[TurnText, list[TurnText]]] = []
     for turn in reversed(texts):
         behind = turn.prompt.text + turn.completion.text
-        for root, inside in roots:
-            if len(root.prompt.text) > len(behind) and root.prompt.text.startswith(behind):
+        for _, inside in roots:
+            following = inside[-1].prompt.text
+            if len(following) > len(behind) and following.startswith(behind):
                 inside.append(turn)
                 break
         else:

@@ -8,9 +8,9 @@ differently (gpt-oss writes ``<|call|>``), so both are probed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 from instil.conversation import Message, ToolCall
 from instil.encoding.control_tokens import ControlTokens, Occurrence
@@ -18,7 +18,6 @@ from instil.encoding.open_block import TAG, is_closing
 from instil.errors import EncodingError, TemplateError
 from instil.template.tracing import Rendering
 
-Render: TypeAlias = Callable[[Sequence[Message], Sequence[Mapping[str, Any]]], Rendering]
 Way: TypeAlias = Literal["printed", "opens_next_turn", "appended"]
 
 PROBE_TOOL: Mapping[str, Any] = {
@@ -37,6 +36,14 @@ ASK, SAY = Message("user", "a plain question"), Message("assistant", "a plain an
 ASK_AGAIN = Message("user", "another question")
 CALL = Message("assistant", "", tool_calls=(ToolCall("find_weather", {"city": "Hanoi"}, "abcdef123"),))
 RESULT = Message("tool", "warm and sunny", tool_call_id="abcdef123", name="find_weather")
+
+
+class Render(Protocol):
+    """Renders messages with tools; raises TemplateError where the template refuses."""
+
+    def __call__(
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = (), *, add_generation_prompt: bool = False
+    ) -> Rendering: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +114,7 @@ class _Probes:
         if printed is not None:
             return Stop(printed, "printed")
         opener = self._opening(following or "")
-        if opener is not None:
+        if opener is not None and opener.text not in self._own_header():
             return opener
         if self._eos is None:
             raise EncodingError(
@@ -115,6 +122,18 @@ class _Probes:
                 "expected one of them, for something must end an answer; set the tokenizer's eos_token"
             )
         return Stop(self._eos, "appended")
+
+    def _own_header(self) -> str:
+        """Give the header that the model itself has to write, under a template without a generation prompt."""
+        try:
+            asked, answered = self._render([ASK]).text.rstrip(), self._render([ASK, SAY])
+            prompt = self._render([ASK], add_generation_prompt=True).text
+        except TemplateError:
+            return ""
+        own = answered.spans(1)
+        if prompt.rstrip() != asked or not own or not answered.text.startswith(asked):
+            return ""
+        return answered.text[len(asked) : own[0][0]]
 
     def call(self, answer: Stop) -> Stop:
         headers = set(self._openings([ASK, SAY]))
