@@ -188,7 +188,7 @@ class DataSettings(Settings):
     )
     date: str | None = Field(
         None,
-        description="The day that templates print, YYYY-MM-DD. Empty: the day of the first preparation, saved in the resolved recipe.",
+        description="The day that templates print, YYYY-MM-DD. Empty: the day of the run's first preparation, saved in its resolved recipe.",
     )
     prompt_completion: Literal["chat", "plain"] = Field(
         "chat",

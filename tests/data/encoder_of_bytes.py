@@ -13,7 +13,7 @@ class EncoderOfBytes:
     """Encodes every conversation as its bytes; assistant text is trained. Told what to refuse by the text itself."""
 
     fingerprint = "bytes"
-    template = SimpleNamespace(source="")
+    template = SimpleNamespace(prints_day=False)
 
     def encode_many(self, conversations: Iterable[Conversation]) -> Iterator[list[Example] | Exception]:
         for conversation in conversations:

@@ -209,15 +209,14 @@ def test_the_second_time_the_store_is_opened(tmp_path: Path) -> None:
 def test_a_template_that_prints_the_day_keys_the_store_by_it(tmp_path: Path) -> None:
     path = save(tmp_path / "a.jsonl", rows(20))
 
-    def folder(source: str, **data: Any) -> Path:
+    def folder(prints_day: bool, **data: Any) -> Path:
         encoder = EncoderOfBytes()
-        encoder.template = SimpleNamespace(source=source)
+        encoder.template = SimpleNamespace(prints_day=prints_day)
         recipe = Recipe.from_mapping({"data": {"sources": path, "store": str(tmp_path / "store"), **data}})
         return prepare(recipe, encoder).folder  # type: ignore[arg-type]
 
-    dated = "{{ strftime_now('%Y') }}"
-    assert folder("") != folder(dated)
-    assert folder("", date="2026-01-01") == folder(dated, date="2026-01-01")
+    assert folder(False) != folder(True)
+    assert folder(False, date="2026-01-01") == folder(True, date="2026-01-01")
 
 
 def test_the_store_has_the_same_bytes_whatever_the_number_of_workers(tmp_path: Path) -> None:

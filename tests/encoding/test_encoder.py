@@ -198,3 +198,37 @@ def test_a_stop_token_before_the_answer_is_refused() -> None:
         chat(source).encode(ROW_OF_ANSWERS)
     row = [ROW_OF_ANSWERS[0], ROW_OF_ANSWERS[1], {**ROW_OF_ANSWERS[2], "weight": 0}, *ROW_OF_ANSWERS[3:]]
     assert [example.turns for example in chat(source).encode(row)] == [(1, 4)]
+
+
+def test_the_template_for_tools_takes_over_where_tools_are_given_as_in_transformers(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    from tests.conformance.cases import CALLING, TOOL
+    from tests.conformance.oracle import judge
+    from tests.conformance.tokenizers_made import make_tokenizer
+
+    from instil.encoding.chat_tokenizer import ChatTokenizer
+
+    tokenizer = make_tokenizer("byte_level", template="", special=("<|im_start|>", "<|im_end|>"), eos="<|im_end|>")
+    tokenizer.chat_template = {
+        "default": CHATML,
+        "tool_use": "Tools: {{ tools | tojson }}\n" + CHATML.replace("{{ m.content }}", "{{ m.content }}{{ m.tool_calls or '' }}"),
+        "rag": "{{ documents }}",
+    }  # fmt: skip
+    tokenizer.save_pretrained(tmp_path)
+    both = ChatTokenizer.from_pretrained(tmp_path)
+    assert judge(both, CALLING, [TOOL]).kind == "exact"
+    assert judge(both, two_turns()).kind == "exact"
+    (example,) = both.encode({"messages": CALLING, "tools": [TOOL]})
+    assert both.decode(example.token_ids).startswith("Tools: [{")
+    assert both.prove().passed
+
+
+def test_reasoning_that_the_template_cuts_out_of_an_answer_is_counted() -> None:
+    source = CHATML.replace("m.reasoning_content", "false").replace(
+        "{{ m.content }}", "{{ m.content.split('</think>')[-1] }}"
+    )
+    own = chat_with(source)
+    row = [{"role": "user", "content": "One?"}, {"role": "assistant", "content": "<think>Hm.</think>First."}]
+    assert trained(own, own.encode(row)[0]) == ["First.<|im_end|>"]
+    assert own.report.reasoning_ignored == 1
+    own.encode(two_turns())
+    assert own.report.reasoning_ignored == 1

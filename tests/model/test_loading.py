@@ -33,7 +33,7 @@ class Chat:
 def saved(folder: Path, **changes: Any) -> tuple[Any, Chat]:
     model, tokenizer = tiny_model("llama", **changes), base_tokenizer()
     give_chat_tokens(model, tokenizer)
-    chat = Chat(tokenizer, SimpleNamespace(source=TEMPLATE), (98, 96), tokenizer.pad_token_id)
+    chat = Chat(tokenizer, SimpleNamespace(as_published=TEMPLATE), (98, 96), tokenizer.pad_token_id)
     save_model_folder(model, chat, folder)
     return model, chat
 
@@ -299,7 +299,7 @@ def test_an_adapter_is_saved_with_its_tokenizer_and_without_network(
     model = load(tmp_path / "base")
     rows = give_chat_tokens(model, tokenizer)
     model = prepare_adapters(model, AdapterSettings(kind="lora", rank=2), trained_ids=rows.trained_ids)
-    chat = Chat(tokenizer, SimpleNamespace(source=TEMPLATE), (98, 96), tokenizer.pad_token_id)
+    chat = Chat(tokenizer, SimpleNamespace(as_published=TEMPLATE), (98, 96), tokenizer.pad_token_id)
     save_model_folder(model, chat, tmp_path / "adapter")
     size = (tmp_path / "adapter" / "adapter_model.safetensors").stat().st_size
     assert size < base.num_parameters(), "the embedding is not in it"

@@ -11,7 +11,17 @@ from typing import Any
 
 import pytest
 import torch
-from tests.training.command_line import exit_code, losses_of, same_bits, train, train_fails, weights_of, write_recipe
+from tests.training.command_line import (
+    exit_code,
+    losses_of,
+    make_base,
+    make_rows,
+    same_bits,
+    train,
+    train_fails,
+    weights_of,
+    write_recipe,
+)
 
 from instil.recipe import Recipe
 from instil.training.files import locked
@@ -337,3 +347,36 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     recipe = write_recipe(tmp_path, change, base=base, rows=rows)
     assert said in train_fails(recipe, capsys=capsys)
     assert not (tmp_path / "run").exists()
+
+
+def test_the_day_that_a_template_prints_is_pinned_for_preparing_again_and_for_serving(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    import datetime
+
+    from instil.conversation import Conversation, Message
+    from instil.generation.engine import Engine
+    from instil.training import chat_setup
+
+    class LeapDay(datetime.date):
+        @classmethod
+        def today(cls) -> datetime.date:
+            return datetime.date(2024, 2, 29)
+
+    template = (
+        "{{ strftime_now('%d %B %Y') }}\n{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n"
+        "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    base, rows = make_base(tmp_path / "base"), make_rows(tmp_path / "rows.jsonl", count=8)
+    changes = {"model": {"template": template}, "training": {"max_steps": 1}}
+    recipe = write_recipe(tmp_path / "one", changes, base=base, rows=rows)
+    monkeypatch.setattr(chat_setup, "date", LeapDay)
+    run = train(recipe)
+    monkeypatch.undo()
+    assert Recipe.load(run.folder / "recipe.yaml").data.date == "2024-02-29"
+    capsys.readouterr()
+    assert exit_code("prepare", str(run.folder / "recipe.yaml")) == 0
+    assert "was there already" in capsys.readouterr().out
+    engine = Engine.load(run.folder)
+    served = engine.decode(engine.prompt(Conversation((Message("user", "hi"),))))
+    assert served.startswith("29 February 2024\n")

@@ -37,13 +37,14 @@ def prepare(
     from instil.model.location import locate
     from instil.recipe import Recipe
     from instil.training.assembly import with_max_tokens
-    from instil.training.chat_setup import set_up_chat
+    from instil.training.chat_setup import set_up_chat, with_date
 
     wanted = Recipe.load(recipe, typed(settings))
     remote = wanted.model.trust_remote_code
     location = locate(wanted.model.name, wanted.model.revision, trust_remote_code=remote)
     wanted = with_max_tokens(wanted, location)
     setup = set_up_chat(wanted, location)
+    wanted = with_date(wanted, setup.chat)
     began = time.monotonic()
     prepared = start(wanted, setup.chat, workers=workers, refresh=refresh, on_progress=_progress())
     seconds = time.monotonic() - began

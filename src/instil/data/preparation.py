@@ -156,7 +156,7 @@ def prepare(
 
 def _day(recipe: Recipe, chat: ChatTokenizer) -> str:
     """Give today's date where the template prints it and the recipe pins none: the store is then of that day."""
-    return date.today().isoformat() if recipe.data.date is None and "strftime_now" in chat.template.source else ""
+    return date.today().isoformat() if recipe.data.date is None and chat.template.prints_day else ""
 
 
 def _open(folder: Path) -> Prepared | None:

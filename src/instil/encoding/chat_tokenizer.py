@@ -121,11 +121,7 @@ class ChatTokenizer:
 
     def with_settings(self, settings: EncodingSettings) -> ChatTokenizer:
         """Give the same tokenizer and template under other settings, with counts of its own."""
-        template = self.template
-        if settings.date != template.date:
-            template = ChatTemplate(
-                template.source, special_tokens=template.special_tokens, date=settings.date, name=template.name
-            )
+        template = self.template.dated(settings.date)
         return ChatTokenizer(self.tokenizer, template, settings=settings, _tokens=self.tokens)
 
     # what the tokenizer and the template are
@@ -175,7 +171,7 @@ class ChatTokenizer:
             token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special
         }
         added = [text for text in self.added.values() if text.strip()]
-        printed = {text for text in added if text in self.template.source}
+        printed = {text for text in added if any(text in source for source in self.template.sources)}
         guarded = header_tokens(self, added) | set(self.stop_tokens)
         return ControlTokens(added, control=special | printed | guarded, guarded=guarded)
 
@@ -187,7 +183,8 @@ class ChatTokenizer:
     @cached_property
     def tags(self) -> frozenset[str]:
         """Tags such as ``</think>`` that may close a block within a turn: known to template or tokenizer, but no header or stop."""
-        return (frozenset(TAG.findall(self.template.source)) | self.added_texts) - self.controls.guarded
+        printed = frozenset(tag for source in self.template.sources for tag in TAG.findall(source))
+        return (printed | self.added_texts) - self.controls.guarded
 
     @cached_property
     def unknown_id(self) -> int | None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from instil.conversation import Conversation, Example
 from instil.encoding.chain import EncodedTurn, Group, group_turns
 from instil.encoding.completion import Turn, find_completion
+from instil.encoding.inline_reasoning import split_reasoning
 from instil.encoding.plain import plain_prompt, plain_turns
 from instil.encoding.settings import EncodingReport, TrainOn
 from instil.encoding.stretch import laid
@@ -264,8 +265,14 @@ def _upto(chat: ChatTokenizer, conversation: Conversation, index: int, whole: Re
 
 
 def _check_reasoning(turn: Turn, completion: Rendering, report: EncodingReport) -> None:
-    if turn.message.reasoning and not any(source[1] == "reasoning" for _, _, source, _ in completion.runs):
-        report.reasoning_ignored += 1
+    """Count reasoning that the template leaves out, also where it cuts ``<think>…</think>`` out of an answer's text."""
+    if turn.message.reasoning:
+        printed = any(source[1] == "reasoning" for _, _, source, _ in completion.runs)
+    else:
+        apart = split_reasoning(turn.message)
+        first = min((offset for _, _, source, offset in completion.runs if source[1] == "content"), default=0)
+        printed = not apart.reasoning or first < str(turn.message.content).index("</")
+    report.reasoning_ignored += not printed
 
 
 def _check_unknown(chat: ChatTokenizer, turn: EncodedTurn, conversation: Conversation) -> None:

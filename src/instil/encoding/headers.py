@@ -66,7 +66,7 @@ def _is_block(text: str, chat: ChatTokenizer) -> bool:
     if text in (chat.tokenizer.bos_token, chat.tokenizer.eos_token) or not text.startswith("<"):
         return False
     other = "<" + text[2:] if text.startswith("</") else "</" + text[1:]
-    return other in chat.template.source or other in chat.added.values()
+    return any(other in source for source in chat.template.sources) or other in chat.added.values()
 
 
 def _rendered(

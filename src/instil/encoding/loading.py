@@ -1,7 +1,7 @@
 """Load a tokenizer and choose its chat template.
 
-The one place where encoding touches transformers' loading. Questionable on purpose: of a tokenizer with several chat templates the one named
-``default`` is taken; the others are for uses such as retrieval, and are chosen by giving their source.
+The one place where encoding touches transformers' loading. Questionable on purpose: of a tokenizer with several chat templates, ``default`` is taken
+and, where a conversation has tools, ``tool_use``, as transformers and servers choose; the others are chosen by giving their source.
 """
 
 from __future__ import annotations
@@ -49,8 +49,10 @@ def template_for(tokenizer: Any, template: str | None, *, date: str | None) -> C
     Raises:
         TemplateError: If there is none, or it does not compile.
     """
+    tool_use = None
     if template is None:
-        source, name = _own_source(tokenizer), "chat template"
+        source, tool_use = _own_sources(tokenizer)
+        name = "chat template"
     else:
         from instil.template.resolve import resolve_template
 
@@ -59,16 +61,15 @@ def template_for(tokenizer: Any, template: str | None, *, date: str | None) -> C
             template if len(template) < 60 and "\n" not in template else "chat template",
         )
         tokenizer.chat_template = source
-    return ChatTemplate(source, special_tokens=tokenizer.special_tokens_map, date=date, name=name)
+    return ChatTemplate(source, special_tokens=tokenizer.special_tokens_map, date=date, name=name, tool_use=tool_use)
 
 
-def _own_source(tokenizer: Any) -> str:
-    source = tokenizer.chat_template
-    if isinstance(source, dict):
-        source = source.get("default")
+def _own_sources(tokenizer: Any) -> tuple[str, str | None]:
+    found: Any = tokenizer.chat_template
+    source, tool_use = (found.get("default"), found.get("tool_use")) if isinstance(found, dict) else (found, None)
     if not source:
         raise TemplateError(
             f"{tokenizer.name_or_path or 'tokenizer'}: it has no chat template; expected one in tokenizer_config.json or "
             "chat_template.jinja; set model.template (chatml, a .jinja file …)"
         )
-    return str(source)
+    return str(source), tool_use

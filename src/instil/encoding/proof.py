@@ -176,7 +176,7 @@ def _prompts_are_servings(chat: ChatTokenizer, given: Conversation, examples: Se
         if not any(example.escaped for example in examples):
             kwargs: dict[str, Any] = {**given.variables, **({"tools": list(given.tools)} if given.tools else {})}
             theirs = _transformers_prompt(chat, before, kwargs)
-            if theirs is not None and theirs != prompt:
+            if theirs != prompt:
                 yield f"the ids before turn {turn} are not those of transformers' apply_chat_template"
 
 
@@ -237,16 +237,20 @@ def _stops_within(chat: ChatTokenizer, given: Conversation, turn: int) -> bool:
     return sum(text.count(stop) - prompt.count(stop) for stop in chat.stop_tokens) > 1
 
 
-def _transformers_prompt(chat: ChatTokenizer, before: Conversation, kwargs: Mapping[str, Any]) -> list[int] | None:
-    if chat.template.date is not None:
-        return None  # transformers cannot be told the day
+def _transformers_prompt(chat: ChatTokenizer, before: Conversation, kwargs: Mapping[str, Any]) -> list[int]:
     from instil.template.message_dicts import to_template_messages
 
-    messages = to_template_messages(before.messages, shape=chat.template.shape, traced=False)
+    if chat.template.date is not None:  # apply_chat_template cannot be told the day
+        text = chat.template.render_text(
+            before.messages, tools=before.tools, variables=before.variables, add_generation_prompt=True
+        )
+        return list(chat.tokenizer(text, add_special_tokens=False)["input_ids"])
+    template = chat.template.given(before.tools)
+    messages = to_template_messages(before.messages, shape=template.shape, traced=False)
     return list(
         chat.tokenizer.apply_chat_template(
             messages,
-            chat_template=chat.template.source,
+            chat_template=template.source,
             add_generation_prompt=True,
             tokenize=True,
             return_dict=False,

@@ -115,7 +115,7 @@ def plan_allowed(chat: ChatTokenizer) -> bool:
         return False
     if chat.unknown_id is not None and not chat.tokens.writes_bytes:
         return False
-    if "strftime_now" in source and chat.template.date is None:
+    if chat.template.prints_day and chat.template.date is None:
         return False
     return can_be_watched(traced_environment().parse(source))
 

@@ -42,8 +42,14 @@ class Render(Protocol):
     """Renders messages with tools; raises TemplateError where the template refuses."""
 
     def __call__(
-        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = (), *, add_generation_prompt: bool = False
-    ) -> Rendering: ...
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Mapping[str, Any]] = (),
+        *,
+        add_generation_prompt: bool = False,
+    ) -> Rendering:
+        """Render; where asked, with what makes the model start its turn."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

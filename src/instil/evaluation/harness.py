@@ -44,7 +44,7 @@ def run_harness(
     if folder is not None and not folder.is_dir():
         raise EvaluationError(f"{folder}: no such folder; expected lm-eval task files; check --harness-folder")
     if engine.chat is not None:
-        engine.tokenizer.chat_template = engine.chat.template.source
+        engine.tokenizer.chat_template = engine.chat.template.as_published
     manager = TaskManager(include_path=None if folder is None else str(folder), include_defaults=folder is None)
     model = HFLM(pretrained=engine.model, tokenizer=engine.tokenizer, batch_size=8)
     try:

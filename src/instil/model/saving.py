@@ -29,7 +29,7 @@ class ChatTokens(Protocol):
 
     @property
     def template(self) -> Any:
-        """The chat template, whose `source` is saved."""
+        """The chat template, which is saved `as_published`."""
 
     @property
     def stop_ids(self) -> tuple[int, ...]:
@@ -116,7 +116,7 @@ def save_tokenizer(chat: ChatTokens, folder: Path) -> None:
     """Write the tokenizer with its chat template into a folder."""
     tokenizer = chat.tokenizer
     before = tokenizer.chat_template
-    tokenizer.chat_template = chat.template.source
+    tokenizer.chat_template = chat.template.as_published
     try:
         tokenizer.save_pretrained(str(folder))
     finally:

@@ -42,6 +42,7 @@ class ChatTemplate:
         special_tokens: Mapping[str, str] = EMPTY,
         date: str | None = None,
         name: str | None = None,
+        tool_use: str | None = None,
     ) -> None:
         """Compile a template.
 
@@ -50,6 +51,8 @@ class ChatTemplate:
             special_tokens: ``bos_token``, ``eos_token`` … as a tokenizer's `special_tokens_map` has them.
             date: The day that ``strftime_now`` gives, YYYY-MM-DD. None: today, as transformers does.
             name: What errors call the template.
+            tool_use: Source of the template that takes this one's place where tools are given, as transformers has it for
+                tokenizers with several templates.
 
         Raises:
             TemplateError: If the source does not compile, with its line, or the date is none.
@@ -58,6 +61,11 @@ class ChatTemplate:
         self.name = name or "chat template"
         self.special_tokens = dict(special_tokens)
         self.date = date
+        self.with_tools = (
+            None
+            if tool_use is None
+            else ChatTemplate(tool_use, special_tokens=special_tokens, date=date, name=f"{self.name} for tools")
+        )
         self._clock = {} if date is None else {"strftime_now": _pinned(date, self.name)}
         try:
             self._traced = traced_template(source)
@@ -70,20 +78,49 @@ class ChatTemplate:
 
     def __getstate__(self) -> dict[str, Any]:
         """Give what a template is made of: compiled templates do not travel between processes."""
-        return {"source": self.source, "special_tokens": self.special_tokens, "date": self.date, "name": self.name}
+        return {
+            "source": self.source,
+            "special_tokens": self.special_tokens,
+            "date": self.date,
+            "name": self.name,
+            "tool_use": None if self.with_tools is None else self.with_tools.source,
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the source."""
-        return hashlib.sha256(self.source.encode()).hexdigest()
+        """SHA-256 of the sources."""
+        return hashlib.sha256("\0".join(self.sources).encode()).hexdigest()
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Its source, and that of the template for tools if there is one."""
+        return (self.source,) if self.with_tools is None else (self.source, self.with_tools.source)
+
+    @property
+    def as_published(self) -> str | dict[str, str]:
+        """What a tokenizer's `chat_template` is: the source, or the sources by name."""
+        return self.source if self.with_tools is None else {"default": self.source, "tool_use": self.with_tools.source}
+
+    def dated(self, date: str | None) -> ChatTemplate:
+        """Give the same template with another day."""
+        return self if date == self.date else ChatTemplate(**{**self.__getstate__(), "date": date})
+
+    def given(self, tools: Sequence[Mapping[str, Any]]) -> ChatTemplate:
+        """Give the template that renders where these tools are given: this one, or the one for tools."""
+        return self.with_tools if tools and self.with_tools is not None else self
 
     @cached_property
     def names_read(self) -> frozenset[str]:
         """Every attribute, key and variable name that stands in the template."""
         return _names_read(self.source)
+
+    @property
+    def prints_day(self) -> bool:
+        """Whether the template asks for the day."""
+        return any("strftime_now" in _names_read(source) for source in self.sources)
 
     @cached_property
     def shape(self) -> Shape:
@@ -114,6 +151,11 @@ class ChatTemplate:
         Raises:
             TemplateError: If the template refuses the conversation (transformers' own reason) or fails at a line.
         """
+        chosen = self.given(tools)
+        if chosen is not self:
+            return chosen.render(
+                messages, tools=tools, variables=variables, add_generation_prompt=add_generation_prompt
+            )
         inputs = self._inputs(messages, tools, self.shape)
         inputs |= {
             name: value if isinstance(value, str) else traced_value(value, NOT_A_MESSAGE, f"variables.{name}")
@@ -142,6 +184,11 @@ class ChatTemplate:
         Raises:
             TemplateError: As `render`.
         """
+        chosen = self.given(tools)
+        if chosen is not self:
+            return chosen.render_text(
+                messages, tools=tools, variables=variables, add_generation_prompt=add_generation_prompt
+            )
         inputs = self._inputs(messages, tools, self.shape, traced=False)
         inputs |= {name: plain_value(value) for name, value in variables.items()}
         return "".join(self._run(self._plain, inputs, add_generation_prompt))

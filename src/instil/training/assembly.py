@@ -25,7 +25,7 @@ from instil.model.new_tokens import RowChange, TokenChange, fit_embeddings
 from instil.model.probe import probe
 from instil.model.recompute import set_gradient_checkpointing
 from instil.recipe import Recipe
-from instil.training.chat_setup import set_up_chat
+from instil.training.chat_setup import set_up_chat, with_date
 from instil.training.compiling import compile_blocks, wants_compiling
 from instil.training.memory import measure_sizes
 from instil.training.optimizer import DEFAULT_LR, build_optimizers, tensor_kinds
@@ -106,6 +106,7 @@ def study(recipe: Recipe, ranks: Ranks, *, say: Callable[[str], None]) -> Studie
     check_tokenizer(location.tokenizer_folder)
     recipe = with_max_tokens(recipe, location)
     setup = set_up_chat(recipe, location)
+    recipe = with_date(recipe, setup.chat)
     prove_template(setup.chat)
     if not ranks.is_first:
         ranks.wait_long()

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import copy
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import date
 
 from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.encoding.settings import EncodingSettings
@@ -44,6 +45,8 @@ class ChatSetup:
 def set_up_chat(recipe: Recipe, location: ModelLocation) -> ChatSetup:
     """Load the tokenizer, decide the template, and add the control tokens that the tokenizer lacks.
 
+    Where the template prints the day and the recipe pins none, it is today from here on; see `with_date`.
+
     Args:
         recipe: The recipe; `model` and `data` count.
         location: The model's place.
@@ -67,9 +70,18 @@ def set_up_chat(recipe: Recipe, location: ModelLocation) -> ChatSetup:
         printed = tuple(token for token in printed if token != stop)
         stop = own_eos
     change = add_chat_tokens(tokenizer, printed, stop_token=stop, set_eos=given is not None)
-    chat = ChatTokenizer.from_tokenizer(tokenizer, chat.template.source, settings=settings)
+    if settings.date is None and chat.template.prints_day:
+        settings = replace(settings, date=date.today().isoformat())
+    own = None if given is None else chat.template.source
+    chat = ChatTokenizer.from_tokenizer(tokenizer, own, settings=settings)
     name = "the model's own" if given is None else given if given in NAMED_TEMPLATES else "the recipe's"
     return ChatSetup(chat, name, change, tuple(notes))
+
+
+def with_date(recipe: Recipe, chat: ChatTokenizer) -> Recipe:
+    """Fill in the day that the template prints, so that a resumed run prepares, and serving renders, with the same one."""
+    day = chat.settings.date
+    return recipe if day == recipe.data.date else recipe.override({"data": {"date": day}})
 
 
 def _control_tokens(given: str | None, chat: ChatTokenizer) -> tuple[str, ...]:
@@ -87,7 +99,7 @@ def _stop_token(chat: ChatTokenizer, printed: tuple[str, ...]) -> str:
     """Find what ends an assistant turn, on a copy of the tokenizer that has the tokens already."""
     tokenizer = copy.deepcopy(chat.tokenizer)
     tokenizer.add_tokens([token for token in printed if token not in tokenizer.get_vocab()], special_tokens=True)
-    stops = ChatTokenizer.from_tokenizer(tokenizer, chat.template.source, settings=chat.settings).stop_tokens
+    stops = ChatTokenizer(tokenizer, chat.template, settings=chat.settings).stop_tokens
     if not stops:
         raise TemplateError(
             f"{chat.template.name}: nothing ends an assistant turn: the template prints no control token there and the "
