@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
+from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.conformance.cases import CALLING, REASONING, TALKS, TOOL
-from tests.conformance.oracle import judge
+from tests.conformance.oracle import judge, trained_spans
 from tests.conformance.tokenizers_made import make_tokenizer
 from tests.conformance.unusual import UNUSUAL
 
+import instil
 from instil.encoding.chat_tokenizer import ChatTokenizer
+from instil.encoding.settings import EncodingSettings
 from instil.errors import EncodingError, TemplateError
 from instil.template.library import NAMED_TEMPLATES
 
@@ -84,6 +89,104 @@ def test_typed_control_tokens_stay_text_and_are_counted(family: str) -> None:
 def test_no_tools_are_the_same_as_an_empty_list(family: str) -> None:
     messages = TALKS["two turns"]
     assert chat_of(family).encode({"messages": messages, "tools": []}) == chat_of(family).encode({"messages": messages})
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_call_is_trained_whole_and_its_result_is_context(family: str) -> None:
+    chat = chat_of(family)
+    if "tool_calls" not in chat.template.names_read:
+        pytest.skip("the template prints no tool calls")
+    example = chat.encode({"messages": CALLING, "tools": [TOOL]})[-1]
+    spans = [chat.decode(example.token_ids[a:b]) for a, b in trained_spans(example.weights)]
+    assert any("weather" in text and "Hanoi" in text for text in spans)
+    assert not any("RESULT-sunny" in text for text in spans)
+    assert "RESULT-sunny" in chat.decode(example.token_ids)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_trailing_question_is_left_out_and_reported(family: str) -> None:
+    chat = chat_of(family).with_settings(EncodingSettings())
+    assert chat.encode(TALKS["ends with the user"]) == chat.encode(TALKS["ends with the user"][:2])
+    assert chat.report.trailing_turns == 1
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_prompt_over_the_limit_is_never_cut(family: str) -> None:
+    prompt = len(chat_of(family).prompt(TALKS["single turn"][:1]))
+    for policy in ("drop", "keep_last_turns", "truncate_answer"):
+        chat = chat_of(family).with_settings(EncodingSettings(max_tokens=prompt, too_long=policy))  # type: ignore[arg-type]
+        assert chat.encode(TALKS["single turn"]) == []
+        assert chat.report.dropped == 1
+    with pytest.raises(EncodingError, match=r"data\.max_tokens"):
+        chat_of(family).with_settings(EncodingSettings(max_tokens=prompt, too_long="refuse")).encode(
+            TALKS["single turn"]
+        )
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_answer_over_the_limit_is_cut_without_a_stop_token(family: str) -> None:
+    (whole,) = chat_of(family).encode(TALKS["single turn"])
+    limit = len(whole.token_ids) - 2
+    chat = chat_of(family).with_settings(EncodingSettings(max_tokens=limit, too_long="truncate_answer"))
+    (example,) = chat.encode(TALKS["single turn"])
+    assert (list(example.token_ids), list(example.weights)) == (whole.token_ids[:limit], whole.weights[:limit])
+    assert (example.shortened, example.weights[-1]) == ("truncated_answer", 1.0)
+    assert not set(chat.stop_ids) & {
+        number for number, weight in zip(example.token_ids, example.weights, strict=True) if weight
+    }
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_bos_stands_once_in_a_chat_and_in_a_text_that_brings_it(family: str) -> None:
+    chat = chat_of(family)
+    bos = chat.tokenizer.bos_token
+    if bos is None:
+        pytest.skip("the tokenizer has no bos token")
+    (example,) = chat.encode(TALKS["single turn"])
+    assert list(example.token_ids).count(chat.tokenizer.bos_token_id) == 1
+    (text,) = chat.encode({"messages": [{"role": "assistant", "content": bos + "once upon"}], "plain": True})
+    assert list(text.token_ids).count(chat.tokenizer.bos_token_id) == 1
+    assert text.token_ids[0] == chat.tokenizer.bos_token_id
+
+
+ROWS: dict[str, dict[str, Any]] = {
+    "sharegpt": {"conversations": [{"from": "human", "value": "QUESTION"}, {"from": "gpt", "value": "ANSWER"}]},
+    "alpaca": {"instruction": "QUESTION", "input": "", "output": "ANSWER"},
+    "prompt and completion": {"prompt": "QUESTION", "completion": "ANSWER"},
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("row", ROWS)
+def test_rows_of_other_formats_are_encoded_as_the_conversation_that_they_are(
+    family: str, row: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(ROWS[row]) + "\n")
+    chat = chat_of(family)
+    messages = [{"role": "user", "content": "QUESTION"}, {"role": "assistant", "content": "ANSWER"}]
+    (read,) = [chat.encode(conversation) for conversation in instil.read(str(path))]
+    assert [(example.token_ids, example.weights) for example in read] == [
+        (example.token_ids, example.weights) for example in chat.encode(messages)
+    ]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_one_odd_row_is_refused_in_its_place_and_the_others_are_encoded(family: str) -> None:
+    chat = chat_of(family)
+    odd = [{"role": "user", "content": "no answer"}]
+    encoded = list(chat.encode_many([TALKS["single turn"], odd, TALKS["two turns"]]))
+    assert isinstance(encoded[1], EncodingError)
+    assert "no assistant turn" in str(encoded[1])
+    assert [encoded[0], encoded[2]] == [chat.encode(TALKS["single turn"]), chat.encode(TALKS["two turns"])]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_nothing_is_invented_where_there_is_no_system_text(family: str) -> None:
+    chat = chat_of(family)
+    text = chat.render(TALKS["single turn"]).text
+    assert text == chat.tokenizer.apply_chat_template(TALKS["single turn"], tokenize=False)
+    assert text.count("QUESTION-alpha one") == 1
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.conformance.cases import CALLING, REASONING, TALKS, TOOL
+from tests.conformance.grammar import Written, templates
 from tests.conformance.oracle import judge, squeezed, trained_spans
 from tests.conformance.test_peers_rows import FAMILIES
 from tests.conformance.test_peers_rows import chat_of as chat_of_family
@@ -20,6 +22,7 @@ from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.encoding.settings import EncodingSettings
 from instil.errors import InstilError
 
+FAMILIES_OF_TOKENIZERS = ("byte_level", "byte_level_nfc", "metaspace", "prepend")
 WORDS = st.text(
     st.one_of(st.sampled_from("ab \n\t.,:[]{}()#'\"é天🌈￿"), st.characters(codec="utf-8", exclude_categories=("Cs",))),
     max_size=24,
@@ -176,9 +179,22 @@ def test_random_conversations_with_published_templates(data: st.DataObject, mess
 @needs_corpus(1)
 @pytest.mark.slow
 def test_published_templates_are_exact_or_refused() -> None:
-    from tests.conformance.cases import TALKS
-
     kinds = [judge(chat, messages).kind for _, chat in corpus_chats() for messages in TALKS.values()]
     assert kinds.count("wrong") == 0
     assert kinds.count("refused") <= 0.08 * len(kinds)
     assert squeezed(" a b ") == "ab"
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@given(templates(), st.sampled_from(FAMILIES_OF_TOKENIZERS), conversations())
+def test_templates_that_nobody_wrote_are_exact_or_refused(
+    written: Written, family: str, messages: list[dict[str, Any]]
+) -> None:
+    chat = written.chat(family)
+    for name, talk in {"drawn": messages, **TALKS}.items():
+        check_properties(chat, talk)
+        if name != "drawn":
+            verdict = judge(chat, talk)
+            assert verdict.kind != "wrong", (name, verdict)
+    assert judge(chat, REASONING).kind != "wrong"
+    assert judge(chat, CALLING, [TOOL]).kind != "wrong"
