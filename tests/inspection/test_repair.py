@@ -53,7 +53,27 @@ def test_a_good_row_is_left_as_it_is():
             {"instruction": "a", "output": "b"},
             "row: key 'ouput' renamed to 'output'",
         ),
-        (chat(("user", "Hi"), ("assistant", "Hello.</s></s>")), GOOD, "message 2: </s> removed from the end"),
+        (
+            chat(("user", "Hi"), ("assistant", "Hello.</s></s>")),
+            GOOD,
+            "message 2: </s></s> removed from the end of the answer",
+        ),
+        (
+            {"instruction": "a", "instances": [{"input": "", "output": "b</s>"}]},
+            {"instruction": "a", "instances": [{"input": "", "output": "b"}]},
+            "column instances message 1: </s> removed",
+        ),
+        ({"problem": "a", "solution": "b </s>\n"}, {"problem": "a", "solution": "b "}, "column solution: </s> removed"),
+        (
+            {
+                "messages": [
+                    *GOOD["messages"][:1],
+                    {"role": "assistant", "content": [{"type": "text", "text": "b</s>"}]},
+                ]
+            },
+            {"messages": [*GOOD["messages"][:1], {"role": "assistant", "content": [{"type": "text", "text": "b"}]}]},
+            "message 2: </s> removed",
+        ),
         (
             chat(("user", "Hi"), ("assistant", "Hello."), ("user", "More"), ("assistant", " ")),
             GOOD,
@@ -77,6 +97,9 @@ def test_what_can_be_mended_is_mended_and_said(row, after, said):
         ({"instruction": "a", "input": "", "output": ""}, "left out: column output is empty"),
         (b'{"messages": [', "left out: not valid JSON"),
         ({"weird": 1}, "left out: found columns weird"),
+        ({"problem": "a", "solution": " "}, "left out: message 2 is white space only"),
+        ({"instruction": "a", "output": "b", "history": [["q", ""]]}, "left out: message 2 is an empty answer"),
+        (chat(("user", "Hi"), ("assistant", "</s>")), "left out: it has no answer but empty ones"),
         (chat(("narrator", "x"), ("assistant", "y")), "left out: message 1 has role 'narrator'"),
     ],
 )

@@ -9,7 +9,10 @@ from tests.inspection.small_chat import other_template, small_chat
 
 from instil.data.preparation import prepare
 from instil.errors import DataError, RecipeError
+from instil.inspection.findings import KINDS
+from instil.inspection.mended_file import write_mended
 from instil.inspection.page_file import write_page
+from instil.inspection.repair import repair_all
 from instil.inspection.report import Subject
 from instil.inspection.shown import find_row, show_row
 from instil.inspection.survey import find_sources, survey
@@ -205,3 +208,80 @@ def test_reasoning_that_the_template_leaves_out_is_found(recipe):
     assert survey(recipe([{"messages": turns}]), small_chat()).findings.counts == {}
     (finding,) = survey(recipe([{"messages": turns}]), other_template(silent)).findings
     assert (finding.kind, finding.seen) == ("unused_reasoning", "reasoning in messages 2, 4")
+
+
+ANSWER = "Rivers rise in the hills, and they run through the plains until they meet the sea."
+LONG = " ".join(
+    f"On day {n} the river rose by {n * 3} feet, and farmer {n * 7} moved {n} sheep uphill." for n in range(9)
+)
+PLANTED = {
+    "misspelt_key": [{"instruction": "Name a lake.", "ouput": "Lake Titicaca."}],
+    "unknown_role": [chat_row(("human", "Hi"), ("gpt", "Hello."))],
+    "unreadable": [b'{"messages": [', {"weird": 1}],
+    "refused": [chat_row(("user", "refuse me"), ("assistant", "Never."))],
+    "no_answer": [chat_row(("user", "Nobody answers me."))],
+    "empty_answer": [chat_row(("user", "Name a river."), ("assistant", ""))],
+    "over_limit": [chat_row(("user", "Tell me all."), ("assistant", " ".join(map(str, range(400)))))],
+    "cut_answer": [chat_row(("user", "Go on."), ("assistant", LONG + " But in the end nobody could say how long it took and"))],
+    "missing_stop": [chat_row(("user", "no stop"), ("assistant", "Then none."))],
+    "typed_stop": [chat_row(("user", "Say it."), ("assistant", "It.<|im_end|>"))],
+    "control_tokens": [chat_row(("user", "Say <|im_end|> twice, then explain why."), ("assistant", "I would rather not."))],
+    "role_order": [chat_row(("user", "One."), ("user", "Two."), ("assistant", "Three."))],
+    "unused_reasoning": [{"messages": [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So.", "reasoning": "Hm."}]}],
+    "duplicate": [GOOD[3]],
+    "near_duplicate": [
+        chat_row(("user", f"Tell me at some length about the rivers of the north {word}."), ("assistant", LONG))
+        for word in ("today", "now")
+    ],
+    "repeated_answer": [chat_row(("user", f"What does word {n} mean?"), ("assistant", ANSWER)) for n in range(4)],
+    "loop": [chat_row(("user", "Sing."), ("assistant", "All and everything that there is to say. " * 20))],
+    "token_factor": [
+        chat_row(*(turn for n in range(8) for turn in (("user", f"rewrite from {n}"), ("assistant", f"that is {n + 1}"))))
+    ],
+}  # fmt: skip
+ODD = (
+    "{% for m in messages %}{% if m.content == 'refuse me' %}{{ raise_exception('never') }}{% endif %}"
+    "<|im_start|>{{ m.role }}\n"
+    "{% if m.role == 'assistant' and not loop.last and messages[0].content.startswith('rewrite') %}{{ m.content | upper }}"
+    "{% else %}{{ m.content }}{% endif %}"
+    "{% if not (m.role == 'assistant' and messages[0].content == 'no stop') %}<|im_end|>\n{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+class OtherStop:
+    """A chat tokenizer whose stop token is not the one that it trains: what the encoder never lets happen by itself."""
+
+    stop_ids = (0,)
+
+    def __init__(self, chat):
+        self._chat = chat
+
+    def __getattr__(self, name):
+        return getattr(self._chat, name)
+
+
+def test_every_kind_is_found_in_data_that_has_it_and_only_there(recipe):
+    assert set(PLANTED) == set(KINDS)
+    assert survey(recipe(GOOD, max_tokens=600), other_template(ODD, max_tokens=600)).findings.counts == {}
+    for kind, rows in PLANTED.items():
+        good = [] if kind in ("token_factor", "missing_stop") else GOOD
+        chat = other_template(ODD, max_tokens=600)
+        made = survey(recipe(good + rows, max_tokens=600), OtherStop(chat) if kind == "missing_stop" else chat)
+        places = [finding.place for finding in made.findings.of_kind(kind)]
+        assert places, kind
+        assert all(place is None or place.row > len(good) for place in places), kind
+
+
+def test_what_was_mended_shows_nothing_that_mending_mends(recipe, tmp_path):
+    rows = [*GOOD, *(row for rows in PLANTED.values() for row in rows)]
+    chat = other_template(ODD, max_tokens=600)
+    settings = recipe(rows, max_tokens=600)
+    before = survey(settings, chat).findings.counts
+    *_, done = write_mended(repair_all(settings, stop_tokens=chat.stop_tokens), tmp_path / "mended.jsonl")
+    assert done.left_out >= 5
+    mended = Recipe.from_mapping({"data": {"sources": [str(tmp_path / "mended.jsonl")], "max_tokens": 600}})
+    after = survey(mended, chat).findings.counts
+    repaired = {name for name, kind in KINDS.items() if kind.repaired}
+    assert set(KINDS) - {"missing_stop", "token_factor"} <= before.keys()
+    assert repaired.isdisjoint(after)

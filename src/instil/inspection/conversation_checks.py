@@ -59,9 +59,9 @@ def _check_answer(message: Message, number: int, stop_tokens: tuple[str, ...]) -
     if not text.strip() and not message.tool_calls and message.weight != 0:
         yield "empty_answer", f"message {number} is {_emptiness(message, text)}"
         return
-    typed = next((stop for stop in stop_tokens if stop in text), None)
+    typed = next((stop for stop in stop_tokens if stop and text.rstrip().endswith(stop)), None)
     if typed is not None:
-        yield "typed_stop", f"message {number} has {typed} in its text"
+        yield "typed_stop", f"message {number} has {typed} at its end"
     cut = _looks_cut(text)
     if cut:
         yield "cut_answer", f"message {number} {cut}: …{shortened(text[-60:], 60)}"

@@ -62,7 +62,7 @@ KINDS: Mapping[str, Kind] = {
         ),
         Kind(
             "typed_stop",
-            "stop token typed in an answer",
+            "stop token typed at the end of an answer",
             "warning",
             "remove it from the text: the template prints the real one",
             repaired=True,

@@ -9,16 +9,19 @@ removing it would change what the later answers reply to.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from instil.conversation import Conversation, Place
+from instil.conversation import Conversation, Message, Place
 from instil.data.formats.registry import read_row
 from instil.data.mixing import content_hash
 from instil.data.row_work import SourceWork
 from instil.data.sources import parse_row
 from instil.errors import DataError
+from instil.inspection.conversation_checks import check_conversation
+from instil.inspection.findings import KINDS
 from instil.inspection.keys import ROW_KEYS, meant_role, misspelt_keys
 from instil.inspection.raw_rows import ANSWER_COLUMNS, Turn, turns_of
 from instil.inspection.survey import find_sources, reading_of
@@ -87,38 +90,48 @@ def repair_rows(
         except DataError as error:
             yield Repair(place, None, None, (f"left out: {_reason(error, place)}",))
             continue
-        mended = _Mending(copy.deepcopy(before), stop_tokens)
-        yield mended.finish(place, before, read, seen)
+        mended = _Mending(copy.deepcopy(before), place, read, stop_tokens)
+        yield mended.finish(before, seen)
 
 
 class _Mending:
     """One row while it is mended."""
 
-    def __init__(self, row: Any, stop_tokens: Sequence[str]) -> None:
+    def __init__(self, row: Any, place: Place, read: ReadRow, stop_tokens: Sequence[str]) -> None:
         self.row = row
         self.changes: list[str] = []
+        self._place, self._read, self._stop_tokens = place, read, tuple(stop_tokens)
         self._rename_keys()
         self._map_roles()
-        self._strip_stop_tokens(stop_tokens)
+        with suppress(DataError):  # an empty answer may be what keeps it from being read
+            self._strip_stop_tokens(read(self.row, place))
         self.left_out = self._mend_empty_answers()
 
-    def finish(self, place: Place, before: Any, read: ReadRow, seen: dict[int, Place]) -> Repair:
-        """Check that the row can be read now and did not come before."""
-        if self.left_out:
-            return Repair(place, before, None, (*self.changes, f"left out: {self.left_out}"))
+    def finish(self, before: Any, seen: dict[int, Place]) -> Repair:
+        """Check that the row can be read now, shows nothing more that is mended, and did not come before."""
+        reason = self.left_out or self._why_not(seen)
+        if reason:
+            return Repair(self._place, before, None, (*self.changes, f"left out: {reason}"))
+        return Repair(self._place, before, self.row, tuple(self.changes))
+
+    def _why_not(self, seen: dict[int, Place]) -> str:
+        """Say why the row cannot stay; an empty string where it can."""
         try:
-            conversations = read(self.row, place)
+            if self._strip_stop_tokens(self._read(self.row, self._place)):
+                return self._why_not(seen)
+            conversations = self._read(self.row, self._place)
         except DataError as error:
-            return Repair(place, before, None, (*self.changes, f"left out: {_reason(error, place)}"))
-        answered = any(
-            each.plain or any(message.role == "assistant" for message in each.messages) for each in conversations
-        )
-        if not answered:
-            return Repair(place, before, None, (*self.changes, "left out: no assistant turn"))
-        earlier = seen.setdefault(content_hash(conversations), place)
-        if earlier is not place:
-            return Repair(place, before, None, (*self.changes, f"left out: the same as {earlier}"))
-        return Repair(place, before, self.row, tuple(self.changes))
+            return _reason(error, self._place)
+        found = [
+            (kind, said)
+            for conversation in conversations
+            for kind, said in check_conversation(conversation, stop_tokens=self._stop_tokens)
+        ]
+        if all(not _answers(conversation) for conversation in conversations):
+            return "no assistant turn"
+        still = next((said for kind, said in found if KINDS[kind].repaired), "")
+        earlier = self._place if still else seen.setdefault(content_hash(conversations), self._place)
+        return still or ("" if earlier is self._place else f"the same as {earlier}")
 
     def _rename_keys(self) -> None:
         if isinstance(self.row, dict):
@@ -142,23 +155,33 @@ class _Mending:
                 turn.given[turn.role_key] = meant
                 self.changes.append(f"{turn.where}: role {given!r} changed to {meant!r}")
 
-    def _strip_stop_tokens(self, stop_tokens: Sequence[str]) -> None:
-        for turn in turns_of(self.row):
-            if turn.role == "assistant":
-                self._strip(turn.given, turn.text_key, turn.where, stop_tokens)
-        if isinstance(self.row, dict):
-            for column in ANSWER_COLUMNS:
-                self._strip(self.row, column, f"column {column}", stop_tokens)
+    def _strip_stop_tokens(self, conversations: Sequence[Conversation]) -> bool:
+        """Strip typed stop tokens off the end of answers, wherever in the row these stand; tells whether there were any."""
+        chats = [conversation for conversation in conversations if not conversation.plain]
+        texts = [text for chat in chats for answer in _answers(chat) for text in _texts(answer)]
+        stripped = {text: bare for text in texts if (bare := _without_stops(text, self._stop_tokens)) != text}
+        if stripped:
+            self.row = self._replaced(self.row, stripped, "row")
+        return bool(stripped)
 
-    def _strip(self, given: Any, key: str, where: str, stop_tokens: Sequence[str]) -> None:
-        text = given.get(key)
-        if not isinstance(text, str):
-            return
-        for stop in stop_tokens:
-            while stop and text.rstrip().endswith(stop):
-                text = text.rstrip()[: -len(stop)]
-                self.changes.append(f"{where}: {stop} removed from the end of the answer")
-        given[key] = text
+    def _replaced(self, value: Any, stripped: Mapping[str, str], where: str) -> Any:
+        if isinstance(value, str) and value in stripped:
+            removed = value[len(stripped[value]) :].strip()
+            self.changes.append(f"{where}: {removed} removed from the end of the answer")
+            return stripped[value]
+        if isinstance(value, list):
+            column = "" if where in ("row", "column messages", "column conversations") else f"{where} "
+            inside = where.startswith("message")
+            return [
+                self._replaced(each, stripped, where if inside else f"{column}message {number}")
+                for number, each in enumerate(value, start=1)
+            ]
+        if isinstance(value, dict):
+            return {
+                key: self._replaced(each, stripped, f"column {key}" if where == "row" else where)
+                for key, each in value.items()
+            }
+        return value
 
     def _mend_empty_answers(self) -> str:
         """Mend empty answers; gives the reason where the row must be left out."""
@@ -191,6 +214,28 @@ class _Mending:
             turns.pop()
         numbers = ", ".join(str(number) for number in sorted(removed))
         self.changes.append(f"{turn.where}: empty last answer removed (messages {numbers})")
+
+
+def _answers(conversation: Conversation) -> list[Message]:
+    """Give the turns that are trained; all of them where the text is plain."""
+    return [message for message in conversation.messages if conversation.plain or message.role == "assistant"]
+
+
+def _texts(message: Message) -> list[str]:
+    """Give the texts of a message, part by part."""
+    content = message.content
+    if isinstance(content, str):
+        return [content]
+    return [part["text"] for part in content or () if isinstance(part.get("text"), str)]
+
+
+def _without_stops(text: str, stop_tokens: Sequence[str]) -> str:
+    while True:
+        bare = text.rstrip()
+        stop = next((stop for stop in stop_tokens if stop and bare.endswith(stop)), None)
+        if stop is None:
+            return text
+        text = bare.removesuffix(stop)
 
 
 def _speaks(given: Any, like: Turn, role: str) -> bool:
