@@ -239,7 +239,6 @@ class TestInChromium:
         assert "14,000 further tokens" in page.text("#rest")
         page.run("document.getElementById('rest').click()")
         assert page.run("document.querySelectorAll('#tokens .token').length") == 12_000
-        took = page.run(
-            "(t => { for (let n = 0; n < 50; n += 1) go(n); return performance.now() - t; })(performance.now())"
-        )
-        assert took / 50 < 100, f"{took / 50:.0f} ms a row"
+        page.run("for (let n = 0; n < 50; n += 1) go(n)")  # one row stands in the page at a time, whatever went before
+        assert page.run("document.querySelectorAll('#tokens .token').length") == len(rows[49].examples[0].tokens)
+        assert page.run("document.querySelectorAll('*').length") < 1500

@@ -39,7 +39,7 @@ KINDS: Mapping[str, Kind] = {
     for kind in (
         Kind("misspelt_key", "misspelt key", "error", "rename the key", repaired=True),
         Kind("unknown_role", "unknown role", "error", "use system, user, assistant or tool", repaired=True),
-        Kind("unreadable", "row cannot be read", "error", "mend or remove the row; --fix leaves it out", repaired=True),
+        Kind("unreadable", "row cannot be read", "error", "mend or remove the row", repaired=True),
         Kind(
             "refused", "refused by the template or the encoder", "error", "do what the reason says, or remove the row"
         ),

@@ -26,7 +26,7 @@ function drawSummary() {
     button.type = "button";
     button.dataset.kind = kind.name;
     const words = make("span", kind.severity, kind.title);
-    words.append(make("small", "", kind.remedy));
+    words.append(make("small", "", `${kind.severity} · ${kind.remedy}`));
     button.append(words, make("b", "", kind.count.toLocaleString("en")));
     button.addEventListener("click", () => choose(state.filter === kind.name ? "" : kind.name));
     const item = make("li");
@@ -132,7 +132,7 @@ function draw() {
   for (const [index, seen] of row.findings) {
     const kind = data.kinds[index];
     const item = make("li", kind.severity);
-    item.append(make("b", "", kind.title), make("span", "", `: ${seen}. Remedy: ${kind.remedy}.`));
+    item.append(make("b", "", `${kind.severity}, ${kind.title}`), make("span", "", `: ${seen}. Remedy: ${kind.remedy}.`));
     find("row-findings").append(item);
   }
   if (row.examples.length > 1) row.examples.forEach((_, index) => find("examples").append(exampleButton(row, index)));
