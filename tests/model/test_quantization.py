@@ -11,11 +11,11 @@ import torch
 from tests.model.test_adapters import examples_with_new_tokens
 from tests.model.test_architectures import loss_of
 from tests.model.test_new_tokens import base_tokenizer, give_chat_tokens
-from tests.model.tiny import tiny_model
+from tests.model.tiny import random_examples, tiny_model
 
 from instil.errors import ModelError
 from instil.model.adapters import is_quantized, merge_in_place, open_adapter, prepare_adapters
-from instil.model.loading import load_model
+from instil.model.loading import load_model, set_attention
 from instil.model.loss import TokenLoss
 from instil.model.probe import probe
 from instil.model.saving import save_adapter
@@ -55,6 +55,80 @@ def test_adapters_train_on_a_quantised_base(kind: str, precision: str, tmp_path:
         losses.append(loss.item())
     assert losses[-1] < 0.8 * losses[0]
     assert all(not torch.equal(value, before[name]) for name, value in trained.items())
+
+
+def adapter_gradients(model: Any) -> dict[str, torch.Tensor]:
+    model.zero_grad()
+    loss_of(TokenLoss(model).train(), random_examples([9, 6])).backward()
+    return {name: value.grad.clone() for name, value in model.named_parameters() if value.grad is not None}
+
+
+def draw_a_sample(model: Any) -> None:
+    model.eval()
+    set_attention(model, "generation")
+    with torch.no_grad():
+        model.generate(input_ids=torch.tensor([[5, 6, 7]]), max_new_tokens=3, do_sample=False)
+    set_attention(model, "training")
+    model.train()
+
+
+def with_moved_adapters(model: Any) -> Any:
+    model = prepare_adapters(model, LORA)
+    generator = torch.Generator().manual_seed(2)
+    for name, value in model.named_parameters():
+        if "lora_B" in name:
+            value.data = torch.randn(value.shape, generator=generator).to(value.dtype) * 0.1
+    return model
+
+
+@pytest.mark.parametrize("kind", ["4bit", "8bit"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_probe_and_samples_do_not_change_the_gradients_after_them(kind: str, precision: str, tmp_path: Path) -> None:
+    model = with_moved_adapters(quantised(tmp_path, kind, precision))
+    before = adapter_gradients(model)
+    probe(model)
+    draw_a_sample(model)
+    after = adapter_gradients(model)
+    assert len(before) == len(after) == 28
+    for name, gradient in before.items():
+        assert torch.equal(gradient, after[name]), name
+
+
+@pytest.mark.parametrize("kind", ["4bit", "8bit"])
+def test_gradients_on_a_quantised_base_are_those_on_its_unpacked_weights(kind: str, tmp_path: Path) -> None:
+    model = quantised(tmp_path, kind)
+    whole = load_model(ModelSettings(name=str(tmp_path / "base")), precision="fp32")
+    for name, module in whole.named_modules():
+        packed = model.get_submodule(name)
+        if type(packed) is not type(module) and isinstance(module, torch.nn.Linear):
+            with torch.no_grad():
+                module.weight.copy_(packed(torch.eye(module.in_features)).T)
+    gradients = adapter_gradients(with_moved_adapters(model))
+    expected = adapter_gradients(with_moved_adapters(whole))
+    assert gradients.keys() == expected.keys()
+    for name, gradient in gradients.items():
+        assert torch.allclose(gradient, expected[name], rtol=1e-4, atol=1e-4 * expected[name].abs().max()), name
+
+
+@pytest.mark.parametrize("kind", ["4bit", "8bit"])
+def test_the_evaluation_loss_on_a_quantised_base_does_not_depend_on_the_cut(kind: str, tmp_path: Path) -> None:
+    model = quantised(tmp_path, kind)
+    for name, value in model.named_parameters():
+        if "norm" in name:
+            value.data.mul_(5.0)  # some inputs are then past bitsandbytes' threshold for outlier columns
+    module = TokenLoss(model).eval()
+    examples = random_examples([9, 6, 12])
+    with torch.no_grad():
+        alone = sum(loss_of(module, [example]) for example in examples)
+        assert torch.allclose(loss_of(module, examples), alone, rtol=1e-5)
+
+
+def test_a_narrow_layer_answers_in_4_bits(tmp_path: Path) -> None:
+    model = tiny_model("llama", hidden_size=48, intermediate_size=80, head_dim=12)
+    model.save_pretrained(str(tmp_path))
+    model = load_model(ModelSettings(name=str(tmp_path), quantize="4bit"), precision="bf16", purpose="generation")
+    with torch.no_grad():
+        assert model(input_ids=torch.tensor([[5, 6, 7]])).logits.isfinite().all()
 
 
 def test_a_quantised_base_is_never_merged_into(tmp_path: Path) -> None:

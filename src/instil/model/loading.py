@@ -14,7 +14,7 @@ import torch
 from instil.errors import ModelError
 from instil.model import attention
 from instil.model.location import ModelLocation, check_tokenizer, check_weights, locate, read_json
-from instil.model.quantization import quantization_config
+from instil.model.quantization import close_shortcuts, quantization_config
 from instil.model.quiet import quiet_transformers
 from instil.recipe import ModelSettings
 
@@ -99,6 +99,8 @@ def load_model(
     else:
         check_weights(location.folder)
         model = _pretrained(location, config, settings, dtype=dtype, kernels=kernels, device=torch.device(device))
+    if settings.quantize != "none":
+        close_shortcuts(model, trains=purpose == "training")
     set_attention(model, purpose)
     if location.adapter_folder is not None:
         from instil.model.adapters import open_adapter
