@@ -8,7 +8,7 @@ split, check the ledger, and put the store in place whole.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -24,8 +24,8 @@ from instil.data.formats.shape import ReadOptions
 from instil.data.ledger import Ledger
 from instil.data.messages import conversation_from_dict
 from instil.data.prepared import ExampleStore, StoreWriter
-from instil.data.row_work import SourceWork, Work
-from instil.data.workers import map_chunks
+from instil.data.row_work import Done, SourceWork, Work
+from instil.data.team import Alone, Team, by_the_first, map_shared
 from instil.errors import DataError, RecipeError
 from instil.recipe import DataSettings, Recipe
 
@@ -99,6 +99,7 @@ def prepare(
     workers: int | None = None,
     refresh: bool = False,
     on_progress: Callable[[int], None] | None = None,
+    team: Team | None = None,
 ) -> Prepared:
     """Make the store of a recipe's data, or open it where it is already made.
 
@@ -108,50 +109,106 @@ def prepare(
         workers: Processes, instead of the recipe's; 1 is this one, 0 one a core. The bytes are the same.
         refresh: Make the store again even if it is there.
         on_progress: Called with the number of rows done, now and then.
+        team: The processes that prepare it together; each calls this. None for this one alone.
 
     Raises:
         RecipeError: If the recipe names no data.
         DataError: If data cannot be found or, with ``on_bad_row: stop``, a row cannot be used; if nothing is trained.
         InstilError: What the template or the encoder raised for a row, with its place.
     """
-    data = recipe.data
-    if not data.sources:
+    if not recipe.data.sources:
         raise RecipeError("data.sources: found none; expected at least one file, folder, glob or Hub id; add one")
+    team = team or Alone()
+    found = by_the_first(team, lambda: _find(recipe, refresh=refresh, chat=chat))
+    target = cache_folder(recipe) / found.key
+    if not found.is_made:
+        work = _work(recipe.data, found.inputs)
+        rounds = map_shared(
+            cut(found.inputs), chat, work, workers=recipe.data.workers if workers is None else workers, team=team
+        )
+        if team.rank == 0:
+            _write(
+                rounds,
+                found,
+                StoreWriter(target, fingerprint=found.key, replace=refresh),
+                recipe.data,
+                team,
+                on_progress,
+            )
+        else:
+            for _ in rounds:
+                pass
+            by_the_first(team, lambda: None)
+    opened = _open(target)
+    if opened is None:
+        raise DataError(
+            f"{target}: this process sees no prepared data where the first one put it; set data.store to a folder that all see"
+        )
+    return replace(opened, reused=found.is_made)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a store is made of.
+
+    Attributes:
+        key: Its name.
+        is_made: Whether it is there already; the rest is empty then.
+        inputs: The sources.
+        evidence: What was seen of their formats, a line each.
+    """
+
+    key: str
+    is_made: bool
+    inputs: tuple[Input, ...] = ()
+    evidence: tuple[str, ...] = ()
+
+
+def _find(recipe: Recipe, *, chat: ChatTokenizer, refresh: bool) -> _Found:
     folder = cache_folder(recipe)
-    inputs = [find_input(source, heldout=False, spool=folder) for source in data.sources]
-    inputs += [find_input(source, heldout=True, spool=folder) for source in data.heldout]
+    inputs = [find_input(source, heldout=False, spool=folder) for source in recipe.data.sources]
+    inputs += [find_input(source, heldout=True, spool=folder) for source in recipe.data.heldout]
     for found in inputs:
         if found.settings.columns or found.settings.format == "pattern":
             check_columns(found.settings.columns)
     key = fingerprint_of(recipe, inputs, encoder=chat.fingerprint + _day(recipe, chat), folder=folder)
-    target = folder / key
-    if not refresh:
-        opened = _open(target)
-        if opened is not None:
-            return opened
-    inputs = [draw_rows(found, seed=recipe.training.seed + number) for number, found in enumerate(inputs)]
-    evidence = [line for found in inputs for line in _evidence(found)]
-    account = Account(inputs, data)
-    with StoreWriter(target, fingerprint=key, replace=refresh) as writer:
-        for done in map_chunks(
-            cut(inputs), chat, _work(data, inputs), workers=data.workers if workers is None else workers
-        ):
-            writer.write(done.batch)
-            account.add(done)
+    if not refresh and _open(folder / key) is not None:
+        return _Found(key, True)
+    drawn = tuple(draw_rows(found, seed=recipe.training.seed + number) for number, found in enumerate(inputs))
+    return _Found(key, False, drawn, tuple(line for found in drawn for line in _evidence(found)))
+
+
+def _write(
+    rounds: Iterator[list[Done]],
+    found: _Found,
+    writer: StoreWriter,
+    data: DataSettings,
+    team: Team,
+    on_progress: Callable[[int], None] | None,
+) -> None:
+    """Write what all processes have made, and put the store in place."""
+    account = Account(found.inputs, data)
+    with writer:
+        for results in rounds:
+            for done in results:
+                writer.write(done.batch)
+                account.add(done)
             if on_progress is not None:
                 on_progress(account.num_rows)
-        settled = account.settle(evidence)
-        if not len(settled.train):
-            raise DataError(_nothing_to_train(settled.train_ledger, data))
-        writer.finish(
-            train=settled.train,
-            heldout=settled.heldout,
-            ledgers={"train": settled.train_ledger, "heldout": settled.heldout_ledger},
-            heldout_rows=settled.heldout_rows,
-        )
-    made = _open(target)
-    assert made is not None
-    return replace(made, reused=False)
+        by_the_first(team, lambda: _settle(writer, account, found.evidence, data))
+
+
+def _settle(writer: StoreWriter, account: Account, evidence: Sequence[str], data: DataSettings) -> None:
+    """Decide the split, check the ledger, put the store in place."""
+    settled = account.settle(list(evidence))
+    if not len(settled.train):
+        raise DataError(_nothing_to_train(settled.train_ledger, data))
+    writer.finish(
+        train=settled.train,
+        heldout=settled.heldout,
+        ledgers={"train": settled.train_ledger, "heldout": settled.heldout_ledger},
+        heldout_rows=settled.heldout_rows,
+    )
 
 
 def _day(recipe: Recipe, chat: ChatTokenizer) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -64,6 +65,22 @@ class Ranks:
                 waiting = []
         if waiting:
             _sum_together(waiting)
+
+    def tell(self, value: Any) -> Any:
+        """Give the first process's value to all, however long it takes to come; the others' is ignored."""
+        if self.patient is None:
+            return value
+        given = [value]
+        dist.broadcast_object_list(given, src=0, group=self.patient)
+        return given[0]
+
+    def collect(self, value: Any) -> list[Any]:
+        """Give every process's value to the first, in order; the others get an empty list."""
+        if self.patient is None:
+            return [value]
+        given: list[Any] | None = [None] * self.size if self.is_first else None
+        dist.gather_object(value, given, dst=0, group=self.patient)
+        return given or []
 
     def wait(self) -> None:
         """Wait for all processes, for at most the run's time limit."""
