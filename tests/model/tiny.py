@@ -41,9 +41,22 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "gpt_oss": SMALL | {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 4, "layer_types": ["sliding_attention", "full_attention"]},
     "granite": SMALL | {"logits_scaling": 4.0, "attention_multiplier": 0.2, "embedding_multiplier": 2.0},
     "cohere": SMALL | {"logit_scale": 0.25},
+    "cohere2": SMALL | {"sliding_window": 4, "layer_types": ["sliding_attention", "full_attention"]},
+    "llama4_text": SMALL | {"num_local_experts": 4, "num_experts_per_tok": 1, "intermediate_size_mlp": 48, "interleave_moe_layer_step": 2, "attention_chunk_size": 4, "no_rope_layers": [1, 0]},
+    "gemma3n_text": SMALL | {"sliding_window": 4, "layer_types": ["sliding_attention", "full_attention"], "vocab_size_per_layer_input": VOCABULARY, "hidden_size_per_layer_input": 8, "num_kv_shared_layers": 0, "laurel_rank": 4, "activation_sparsity_pattern": [0.0, 0.0], "altup_num_inputs": 2, "intermediate_size": [48, 48]},
+    "deepseek_v3": SMALL | MIXTURE | {"n_routed_experts": 4, "n_group": 1, "topk_group": 1, "kv_lora_rank": 8, "q_lora_rank": 8, "qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 8, "first_k_dense_replace": 1, "n_shared_experts": 1, "num_key_value_heads": 4},
 }  # fmt: skip
 
 MIXING: dict[str, dict[str, Any]] = {
+    "mamba": {"vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 2, "state_size": 8},
+    "bloom": {
+        "vocab_size": VOCABULARY,
+        "hidden_size": 32,
+        "n_layer": 2,
+        "n_head": 4,
+        "hidden_dropout": 0.0,
+        "attention_dropout": 0.0,
+    },
     "lfm2": SMALL | {"layer_types": ["conv", "full_attention"], "block_ff_dim": 48, "block_auto_adjust_ff_dim": False},
     "qwen3_5_text": SMALL
     | {

@@ -14,10 +14,9 @@ import pytest
 import torch
 from tests.training.command_line import losses_of, train, train_fails, weights_of, write_recipe
 
-from instil.errors import RecipeError
 from instil.recipe import Recipe
-from instil.training.parallel import check_sharding
-from instil.training.precision import choose_precision
+from instil.training.parallel import why_no_shards
+from instil.training.precision import Precision, choose_precision
 from instil.training.run_folder import Run
 
 TWO = {"parallel": {"processes": 2}, "evaluate": {"every": 6, "max_new_tokens": 2}}
@@ -71,6 +70,20 @@ def test_sharded_equals_replicated_and_goes_on_with_another_number_of_processes(
     assert losses_of(resumed) == pytest.approx(losses_of(run), abs=tolerance)
     for name, weight in weights_of(run).items():
         assert torch.allclose(weight.float(), weights_of(resumed)[name].float(), atol=20 * tolerance), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_sharded_lora_equals_one_process(tmp_path: Path, base: Path, rows: Path, precision: str):
+    short = {"training": {"max_steps": 4, "precision": precision}, "evaluate": TWO["evaluate"]}
+    change = ({"adapter": {"kind": "lora", "rank": 4}}, short)
+    alone = train(write_recipe(tmp_path / "one", *change, base=base, rows=rows))
+    two = {"parallel": {"processes": 2, "mode": "sharded"}}
+    run = train(write_recipe(tmp_path / "two", *change, two, base=base, rows=rows))
+    if precision == "fp32":
+        assert_equal_runs(run, alone)
+    for name, weight in weights_of(alone).items():
+        assert torch.allclose(weight, weights_of(run)[name], atol=1e-4 if precision == "fp32" else 0.02), name
 
 
 def start(recipe: Path, *words: str) -> subprocess.Popen[str]:
@@ -131,10 +144,29 @@ def test_bad_input_with_two_processes_is_one_line(
     ("change", "said"),
     [
         ({"optimizer": {"name": "muon"}}, "optimizer.name: muon"),
-        ({"adapter": {"kind": "lora"}}, "adapter.kind: lora"),
+        ({"optimizer": {"name": "adafactor"}}, "optimizer.name: adafactor"),
+        ({"optimizer": {"name": "adamw_8bit"}}, "optimizer.name: adamw_8bit"),
         ({"model": {"quantize": "4bit"}}, "model.quantize: 4bit"),
+        ({"model": {"quantize": "8bit"}}, "model.quantize: 8bit"),
+        ({"training": {"precision": "pure_bf16"}}, "training.precision: pure_bf16"),
     ],
 )
 def test_what_is_not_built_for_shards_is_refused_by_name(change: dict[str, Any], said: str):
-    with pytest.raises(RecipeError, match=said):
-        check_sharding(Recipe.from_mapping(change), choose_precision("fp32", torch.device("cpu")))
+    recipe = Recipe.from_mapping({"training": {"precision": "fp32"}} | change)
+    reason = why_no_shards(recipe, choose_precision(recipe.training.precision, torch.device("cpu")))
+    assert reason is not None
+    assert reason.startswith(said)
+
+
+def test_fp16_is_not_sharded():
+    fp16 = Precision("fp16", torch.float16, masters=True, scaled=True)
+    assert "fp16" in str(why_no_shards(Recipe(), fp16))
+
+
+def test_shards_that_are_asked_for_and_not_built_are_one_line(
+    tmp_path: Path, base: Path, rows: Path, capsys: pytest.CaptureFixture[str]
+):
+    sharded = {"parallel": {"processes": 2, "mode": "sharded"}, "optimizer": {"name": "muon"}}
+    assert "optimizer.name: muon: not with sharded weights" in train_fails(
+        write_recipe(tmp_path, sharded, base=base, rows=rows), capsys=capsys
+    )

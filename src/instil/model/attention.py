@@ -83,6 +83,9 @@ def attend(
     layout = keywords.get(LAYOUT_KEYWORD) or active_layout()
     _check(module, query, key, layout, attention_mask, keywords)
     assert layout is not None
+    chunk = _chunk_of(module)
+    if chunk is not None and chunk < layout.longest:
+        layout = _in_chunks(layout, chunk)
     window = keywords.get("sliding_window")
     dropout = keywords.get("dropout") or 0.0
     scale = keywords.get("scaling")
@@ -124,6 +127,27 @@ def _check(
     causal = getattr(module, "is_causal", True) if causal is None else causal
     if not causal or attention_mask is not None or keywords.get("position_bias") is not None:
         raise ModelError(f"{name}: bidirectional, masked or biased attention; instil trains causal language models")
+
+
+def _chunk_of(module: torch.nn.Module) -> int | None:
+    """Give the tokens of a chunk where a layer sees its own chunk only (Llama 4), which transformers says in its mask alone."""
+    config, layer = getattr(module, "config", None), getattr(module, "layer_idx", None)
+    types = getattr(config, "layer_types", None)
+    if not types or not isinstance(layer, int) or layer >= len(types) or types[layer] != "chunked_attention":
+        return None
+    size = getattr(config, "attention_chunk_size", None)
+    return None if size is None else int(size)
+
+
+def _in_chunks(layout: FlatLayout, chunk: int) -> FlatLayout:
+    """Cut every example into chunks, counted from its start, which attend like examples of their own.
+
+    Example:
+        >>> _in_chunks(FlatLayout.of([5, 2]), 3).lengths
+        (3, 2, 2)
+    """
+    starts = ((length, start) for length in layout.lengths for start in range(0, length, chunk))
+    return FlatLayout.of([min(chunk, length - start) for length, start in starts], device=layout.boundaries.device)
 
 
 def _example_by_example(

@@ -61,6 +61,14 @@ class HeadParts:
     adjust: LogitAdjustment
     vocabulary: int
 
+    def to_head(self, states: torch.Tensor) -> torch.Tensor:
+        """Bring states to what the head takes: scaled, and in its type (Mamba's residual stream stays in fp32)."""
+        if self.adjust.input_scale != 1.0:
+            states = states * self.adjust.input_scale
+        weight = getattr(getattr(self.head, "base_layer", self.head), "weight", None)
+        is_plain = isinstance(weight, torch.Tensor) and weight.is_floating_point()
+        return states.to(weight.dtype) if weight is not None and is_plain else states
+
 
 def underlying(model: nn.Module) -> Any:
     """Give transformers' model inside a peft wrapper, or the model itself."""
@@ -78,7 +86,8 @@ def take_apart(model: nn.Module) -> HeadParts:
         ModelError: If it has no decoder or no output head.
     """
     inner = underlying(model)
-    decoder = getattr(inner, inner.base_model_prefix, None)
+    # Llama 4's text model names its decoder otherwise than its own prefix says.
+    decoder = getattr(inner, inner.base_model_prefix, None) or getattr(inner, "model", None)
     head = inner.get_output_embeddings()
     if not isinstance(decoder, nn.Module) or decoder is inner or not isinstance(head, nn.Module):
         raise ModelError(

@@ -44,8 +44,7 @@ def head_loss_sum(
         gradient_scale: See `TokenLoss.gradient_scale`.
         chunk_bytes: Memory for the fp32 logits of a chunk; None chooses by device.
     """
-    if parts.adjust.input_scale != 1.0:
-        states = states * parts.adjust.input_scale
+    states = parts.to_head(states)
     job = _Job(targets, weights, parts, token_loss, gradient_scale, chunk_bytes or _default_chunk_bytes(states.device))
     trained = tuple(parameter for parameter in parts.head.parameters() if parameter.requires_grad)
     if torch.is_grad_enabled() and (states.requires_grad or trained):

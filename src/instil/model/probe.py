@@ -108,7 +108,7 @@ def _states(parts: HeadParts, examples: Sequence[torch.Tensor]) -> torch.Tensor:
 
 def _check_own(model: Any, parts: HeadParts, alone: list[torch.Tensor], own: list[torch.Tensor]) -> None:
     for states, logits in zip(alone, own, strict=True):
-        ours = parts.adjust(parts.head(states * parts.adjust.input_scale)).float()
+        ours = parts.adjust(parts.head(parts.to_head(states))).float()
         apart = _apart(ours, logits)
         if apart > SAME.get(states.dtype, SAME[torch.bfloat16]):
             raise ModelError(

@@ -14,7 +14,7 @@ import torch
 
 from instil.data.preparation import Prepared, prepare
 from instil.encoding.chat_tokenizer import ChatTokenizer
-from instil.errors import TemplateError
+from instil.errors import RecipeError, TemplateError
 from instil.evaluation.during_training import check_tasks
 from instil.model import attention
 from instil.model.adapters import freeze, prepare_adapters
@@ -30,9 +30,9 @@ from instil.training.compiling import compile_blocks, wants_compiling
 from instil.training.memory import measure_sizes
 from instil.training.optimizer import DEFAULT_LR, build_optimizers, tensor_kinds
 from instil.training.order import Order, plan_order
-from instil.training.parallel import check_sharding, shard
+from instil.training.parallel import shard, why_no_shards
 from instil.training.planning import Fit, find_fit, free_memory, sizes_of_recipe
-from instil.training.precision import Precision, Weights, choose_precision, in_shards
+from instil.training.precision import Precision, Weights, choose_precision
 from instil.training.ranks import Ranks
 from instil.training.step import Learner
 
@@ -94,7 +94,7 @@ def study(recipe: Recipe, ranks: Ranks, *, say: Callable[[str], None]) -> Studie
 
     Args:
         recipe: The recipe as it was given.
-        ranks: The processes; the first prepares, the others open what it made.
+        ranks: The processes; they share the preparation of the data.
         say: Prints a line for the person.
 
     Raises:
@@ -108,11 +108,7 @@ def study(recipe: Recipe, ranks: Ranks, *, say: Callable[[str], None]) -> Studie
     setup = set_up_chat(recipe, location)
     recipe = with_date(recipe, setup.chat)
     prove_template(setup.chat)
-    if not ranks.is_first:
-        ranks.wait_long()
-    prepared = prepare(recipe, setup.chat)
-    if ranks.is_first:
-        ranks.wait_long()
+    prepared = prepare(recipe, setup.chat, team=ranks)
     for line in prepared.lines():
         say(line)
     order = plan_order(
@@ -161,13 +157,20 @@ def prove_template(chat: ChatTokenizer) -> None:
 
 
 def wants_shards(studied: Studied, ranks: Ranks) -> bool:
-    """Decide `parallel.mode`: `auto` shards what would not fit whole, where sharding is built for it."""
+    """Decide `parallel.mode`: `auto` shards what would not fit whole, where sharding is built for it.
+
+    Raises:
+        RecipeError: If shards are asked for and something in the recipe is not built for them.
+    """
     recipe, mode = studied.recipe, studied.recipe.parallel.mode
     if ranks.size == 1 or mode == "replicated":
         return False
+    reason = why_no_shards(recipe, studied.precision)
     if mode == "sharded":
+        if reason is not None:
+            raise RecipeError(reason)
         return True
-    if studied.precision.scaled or recipe.optimizer.name != "adamw" or recipe.adapter.kind != "none":
+    if reason is not None:
         return False
     fit = find_fit(
         recipe,
@@ -220,9 +223,8 @@ def assemble(studied: Studied, ranks: Ranks, *, sharded: bool = False) -> Assemb
     num_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     if sharded:
-        check_sharding(recipe, precision)
         shard(loss, precision)
-    weights = Weights(model, precision if not sharded else in_shards(precision))
+    weights = Weights(model, precision, sharded=sharded)
     optimizers = build_optimizers(
         weights.by_name,
         tensor_kinds(model),

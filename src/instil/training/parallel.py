@@ -26,7 +26,7 @@ from instil.errors import InstilError, RecipeError, TrainingError
 from instil.model.head import take_apart
 from instil.model.loading import choose_device
 from instil.recipe import Recipe
-from instil.training.precision import Precision
+from instil.training.precision import Precision, trained_type
 from instil.training.ranks import Ranks
 
 GRACE_SECONDS = 30
@@ -185,34 +185,37 @@ def _last_lines(path: str) -> list[str]:
     return [line.strip() for line in Path(path).read_text(errors="replace").splitlines() if line.strip()]
 
 
-def check_sharding(recipe: Recipe, precision: Precision) -> None:
-    """Refuse what is not built for sharded weights.
-
-    Raises:
-        RecipeError: With the setting that can be changed.
-    """
+def why_no_shards(recipe: Recipe, precision: Precision) -> str | None:
+    """Say what of a recipe is not built for sharded weights, and what to set instead; None where all is."""
     for wrong, what, instead in (
         (precision.scaled, "training.precision: fp16", "bf16 or fp32"),
+        (precision.name == "pure_bf16", "training.precision: pure_bf16", "bf16 or fp32"),
         (recipe.optimizer.name != "adamw", f"optimizer.name: {recipe.optimizer.name}", "adamw"),
-        (recipe.adapter.kind != "none", f"adapter.kind: {recipe.adapter.kind}", "none"),
         (recipe.model.quantize != "none", f"model.quantize: {recipe.model.quantize}", "none"),
     ):
         if wrong:
-            raise RecipeError(f"{what}: not with sharded weights; set {instead}, or parallel.mode: replicated")
+            return f"{what}: not with sharded weights; set {instead}, or parallel.mode: replicated"
+    return None
 
 
 def shard(loss: Any, precision: Precision) -> None:
     """Lay the weights of a loss and its model in shards over the processes, in place (FSDP2).
 
     Each block is a unit, the rest another one, so that a process holds whole only what it computes with. Gradients are added
-    up, not averaged: the loss is divided once, by the trained weight of the step.
+    up, not averaged: the loss is divided once, by the trained weight of the step. What trains is kept in fp32 and cast as it is
+    gathered (`pure_bf16` keeps it in bf16); what is frozen is kept in the type of the arithmetic.
 
     Args:
-        loss: The `TokenLoss`, its model in fp32 (or bf16 for `pure_bf16`).
+        loss: The `TokenLoss`.
         precision: How the run computes.
     """
     from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
+    for parameter in loss.parameters():
+        if parameter.is_floating_point():  # a unit wants its trained tensors, adapters too, in one type
+            parameter.data = parameter.data.to(
+                trained_type(precision) if parameter.requires_grad else precision.compute
+            )
     small = precision.compute if precision.compute != torch.float32 else None
     policy = MixedPrecisionPolicy(param_dtype=small, reduce_dtype=torch.float32 if small else None)
     for block in blocks_of(loss.model):

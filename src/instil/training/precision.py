@@ -9,7 +9,7 @@ twice and the residual stream moves half the bytes; docs/notes/training.md has t
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -78,10 +78,9 @@ def choose_precision(name: str, device: torch.device) -> Precision:
     }[name]
 
 
-def in_shards(precision: Precision) -> Precision:
-    """Give the precision of sharded weights: FSDP2 itself keeps fp32 shards and casts what it gathers."""
-    stored = precision.compute if precision.name == "pure_bf16" else torch.float32
-    return replace(precision, compute=stored, masters=False)
+def trained_type(precision: Precision) -> torch.dtype:
+    """Give the type that the optimizer moves weights in."""
+    return torch.float32 if precision.masters else precision.compute
 
 
 class Weights:
@@ -98,13 +97,17 @@ class Weights:
         tensor([[2., 2.]])
     """
 
-    def __init__(self, model: nn.Module, precision: Precision) -> None:
+    def __init__(self, model: nn.Module, precision: Precision, *, sharded: bool = False) -> None:
         """Take the trained tensors of a model, and bring the model's parameters into the dtype of the arithmetic.
 
         Buffers keep their dtype (rotary frequencies must stay fp32), and so do the modules that the architecture wants so.
+        Shards are left as they are (`parallel.shard` has given them their types): FSDP2 casts what it gathers.
         """
         self.by_name: dict[str, torch.Tensor] = {}
         self._copies: list[tuple[nn.Parameter, torch.Tensor]] = []
+        if sharded:
+            self.by_name = {name: value for name, value in model.named_parameters() if value.requires_grad}
+            return
         kept = _kept_in_fp32(model)
         for name, parameter in model.named_parameters():
             small = parameter.is_floating_point() and not any(part in name for part in kept)
