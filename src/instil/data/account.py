@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from instil.conversation import Place
 from instil.data.chunks import Input
+from instil.data.columns import values_of
 from instil.data.ledger import DUPLICATE, HELD_OUT, NOT_DRAWN, Ledger, Tally
 from instil.data.mixing import Mask, held_out, repeated
 from instil.data.row_work import Done, Failure
@@ -86,10 +87,10 @@ class Account:
             self._rows.setdefault(name, []).append(values)
         for name, values in {
             "row": done.example_rows.astype(np.int64) + first_row,
-            "tokens": np.diff(done.batch.column("token_ids").offsets.to_numpy()),
+            "tokens": np.diff(values_of(done.batch.column("token_ids").offsets)),
             "trained": done.trained_tokens,
-            "weight": done.batch.column("trained_weight").to_numpy(),
-            "escaped": done.batch.column("escaped").to_numpy(),
+            "weight": values_of(done.batch.column("trained_weight")),
+            "escaped": values_of(done.batch.column("escaped")),
         }.items():
             self._examples.setdefault(name, []).append(values)
         if done.batch.column("shortened").null_count < done.batch.num_rows:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from instil.conversation import Example, Place
+from instil.data.columns import flat, lists, numbers, numbers_or_none, texts, values_of
 from instil.data.ledger import Ledger
 from instil.errors import DataError
 
@@ -43,7 +43,6 @@ SCHEMA = pa.schema(
         ("escaped", pa.int32()),
     ]
 )
-_KINDS: Mapping[str, type[np.generic]] = {"i": np.int32, "f": np.float32}
 _EXAMPLES, _STORE, _LEDGER = "examples.arrow", "store.json", "ledger.json"
 
 
@@ -55,8 +54,8 @@ def pack(examples: Sequence[Example]) -> pa.RecordBatch:
     """
     lengths = np.fromiter((len(example.token_ids) for example in examples), dtype=np.int64, count=len(examples))
     offsets = np.concatenate(([0], np.cumsum(lengths)))
-    token_ids = _flat([example.token_ids for example in examples], "i")
-    weights = _flat([example.weights for example in examples], "f")
+    token_ids = flat([example.token_ids for example in examples], "i")
+    weights = flat([example.weights for example in examples], "f")
     if len(weights) != len(token_ids):
         wrong = next(example for example in examples if len(example.weights) != len(example.token_ids))
         raise DataError(
@@ -73,16 +72,16 @@ def pack(examples: Sequence[Example]) -> pa.RecordBatch:
     places = [example.place for example in examples]
     return pa.record_batch(
         [
-            _lists(offsets, token_ids),
-            _lists(run_offsets, run_lengths),
-            _lists(run_offsets, weights[where]),
-            pa.array((sums[offsets[1:]] - sums[offsets[:-1]]).astype(np.float32)),
-            _lists(turn_offsets, _flat([example.turns for example in examples], "i")),
-            pa.array([None if place is None else place.source for place in places], pa.string()),
-            pa.array([None if place is None else place.row for place in places], pa.int64()),
-            pa.array([None if place is None else place.part for place in places], pa.int32()),
-            pa.array([example.shortened for example in examples], pa.string()),
-            pa.array([example.escaped for example in examples], pa.int32()),
+            lists(offsets, token_ids),
+            lists(run_offsets, run_lengths),
+            lists(run_offsets, weights[where]),
+            numbers((sums[offsets[1:]] - sums[offsets[:-1]]).astype(np.float32)),
+            lists(turn_offsets, flat([example.turns for example in examples], "i")),
+            texts([None if place is None else place.source for place in places]),
+            numbers_or_none([None if place is None else place.row for place in places], np.int64),
+            numbers_or_none([None if place is None else place.part for place in places], np.int32),
+            texts([example.shortened for example in examples]),
+            numbers_or_none([example.escaped for example in examples], np.int32),
         ],
         schema=SCHEMA,
     )
@@ -91,26 +90,9 @@ def pack(examples: Sequence[Example]) -> pa.RecordBatch:
 def trained_tokens(batch: pa.RecordBatch) -> npt.NDArray[np.int32]:
     """Count the tokens of each example that have a weight above 0."""
     lengths, weights = batch.column("run_lengths"), batch.column("run_weights")
-    counted = np.concatenate(([0], np.cumsum(lengths.values.to_numpy() * (weights.values.to_numpy() > 0))))
-    trained: npt.NDArray[np.int32] = np.diff(counted[lengths.offsets.to_numpy()]).astype(np.int32)
+    counted = np.concatenate(([0], np.cumsum(values_of(lengths.values) * (values_of(weights.values) > 0))))
+    trained: npt.NDArray[np.int32] = np.diff(counted[values_of(lengths.offsets)]).astype(np.int32)
     return trained
-
-
-def _flat(pieces: Sequence[Any], kind: Literal["i", "f"]) -> npt.NDArray[Any]:
-    """Lay sequences of numbers end to end; lists go through `array`, which takes a third of numpy's time."""
-    flat = array(kind)
-    for piece in pieces:
-        if isinstance(piece, list):
-            flat.fromlist(piece)
-        elif isinstance(piece, np.ndarray):
-            flat.frombytes(piece.astype(_KINDS[kind]).tobytes())
-        else:
-            flat.extend(piece)
-    return np.frombuffer(flat, dtype=_KINDS[kind]) if flat else np.zeros(0, dtype=_KINDS[kind])
-
-
-def _lists(offsets: npt.NDArray[Any], values: npt.NDArray[Any]) -> pa.Array:
-    return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), pa.array(values))
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +110,11 @@ class _Batch:
     def of(cls, batch: pa.RecordBatch) -> _Batch:
         ids, lengths, weights = batch.column(0), batch.column(1), batch.column(2)
         return cls(
-            ids.values.to_numpy(zero_copy_only=True),
-            ids.offsets.to_numpy(zero_copy_only=True),
-            lengths.offsets.to_numpy(zero_copy_only=True),
-            lengths.values.to_numpy(zero_copy_only=True),
-            weights.values.to_numpy(zero_copy_only=True),
+            values_of(ids.values),
+            values_of(ids.offsets),
+            values_of(lengths.offsets),
+            values_of(lengths.values),
+            values_of(weights.values),
             batch,
         )
 
@@ -176,7 +158,7 @@ class ExampleStore(Sequence[Example]):
         self.fingerprint = fingerprint
         self.ledger = ledger
         lengths = [np.diff(batch.offsets) for batch in self._batches]
-        weights = [batch.rest.column("trained_weight").to_numpy(zero_copy_only=True) for batch in self._batches]
+        weights = [values_of(batch.rest.column("trained_weight")) for batch in self._batches]
         self.num_tokens: npt.NDArray[np.int32] = _joined(lengths, np.int32)[self._index]
         self.trained_weight: npt.NDArray[np.float32] = _joined(weights, np.float32)[self._index]
 

@@ -2,7 +2,8 @@
 
 A tokenizer first cuts out its added tokens (control tokens and the like) and then tokenizes what lies between, piece by piece. `Tokens`
 does the same in two steps, so that the pieces that prompts share are tokenized once. Whether a tokenizer really works so is tried when it
-is loaded; one that does not is given whole texts. Questionable on purpose: a *break* cuts a text where a typed control token must not be seen; what
+is loaded; one that does not is given whole texts. Where it is proved that a piece may be cut at spaces (`cuts`), it is put together from
+its `words`. Questionable on purpose: a *break* cuts a text where a typed control token must not be seen; what
 follows it is tokenized as a continuation, without the space that SentencePiece puts before a text.
 """
 
@@ -10,9 +11,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import pairwise
+from functools import cached_property
+from itertools import chain, pairwise
 from typing import Any
 
+from instil.encoding.cuts import find_cuts
+from instil.encoding.words import Words
 from instil.errors import EncodingError
 
 _CACHE_CHARACTERS = 4_000_000
@@ -129,14 +133,41 @@ class Tokens:
 
     def remember(self, pieces: list[str], *, first: bool) -> None:
         """Tokenize pieces in one batch. `first`: they begin a text; otherwise they follow an added token."""
+        if self._words is None:
+            self._remember_whole(pieces, first=first)
+            return
+        memory = self._first if first else self._later
+        cut = [self._words.split(piece) for piece in pieces]
+        self._remember_whole([start for start in {parts[0] for parts in cut} if start not in memory], first=first)
+        self._words.learn(chain.from_iterable(parts[1:] for parts in cut))
+        for piece, parts in zip(pieces, cut, strict=True):
+            if len(parts) > 1:
+                memory[piece] = memory[parts[0]] + self._words.ids(parts[1:])
+                self._held += len(piece)
+
+    def _remember_whole(self, pieces: list[str], *, first: bool) -> None:
         if not pieces:
             return
         lead, skip = ("", 0) if first else self._lead
         given = [lead + piece for piece in pieces] if lead else pieces
         memory = self._first if first else self._later
-        for piece, made in zip(pieces, self._backend.encode_batch(given, add_special_tokens=False), strict=True):
+        for piece, made in zip(pieces, self._backend.encode_batch_fast(given, add_special_tokens=False), strict=True):
             memory[piece] = made.ids[skip:] if skip else made.ids
             self._held += len(piece)
+
+    @cached_property
+    def _words(self) -> Words | None:
+        """What tokenizes pieces word by word, where that is proved; tried on texts nevertheless."""
+        cuts = find_cuts(self._backend) if self._in_pieces else None
+        if cuts is None or any(cuts.split.search(text) for text in self._id_of):
+            return None
+        words = Words(self._backend, cuts)
+        for text in (trial.format(*[" "] * trial.count("{}")) for trial in _TRIALS):
+            start, *rest = words.split(f"|{text}")
+            words.learn(rest)
+            if self._raw(start) + words.ids(rest) != self._raw(f"|{text}"):
+                return None
+        return words
 
     @property
     def in_pieces(self) -> bool:
@@ -201,9 +232,8 @@ class Tokens:
         memory = self._first if first else self._later
         found = memory.get(piece)
         if found is None:
-            lead, skip = ("", 0) if first else self._lead
-            found = memory[piece] = self._backend.encode(lead + piece, add_special_tokens=False).ids[skip:]
-            self._held += len(piece)
+            self.remember([piece], first=first)
+            found = memory[piece]
         return found
 
     def _raw(self, text: str) -> list[int]:

@@ -15,6 +15,7 @@ import pyarrow as pa
 from instil.conversation import Conversation, Place
 from instil.data.account import Account
 from instil.data.chunks import Input, cut, draw_rows, find_input
+from instil.data.columns import values_of
 from instil.data.fingerprint import cache_folder
 from instil.data.formats.pattern import check_columns
 from instil.data.formats.reading import detect
@@ -255,4 +256,4 @@ class _Trained:
 
 def _lists(column: Any) -> tuple[Any, Any]:
     """Give a list column's offsets and flat values."""
-    return column.offsets.to_numpy(), column.values.to_numpy()
+    return values_of(column.offsets), values_of(column.values)
