@@ -89,6 +89,17 @@ def test_bad_input_is_one_line_and_status_2(words, said, prompts, tmp_path, caps
     assert not out.exists()
 
 
+def test_an_unwritable_file_and_a_prompt_too_long_leave_nothing(prompts, tmp_path, capsys):
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    assert run("generate", folders()["tuned"], "--prompts", prompts, "--out", tmp_path / "file" / "out.jsonl") == 2
+    assert "cannot be written" in capsys.readouterr().err
+    long = tmp_path / "long.txt"
+    long.write_text("word " * 600 + "\n", encoding="utf-8")
+    assert run("generate", folders()["tuned"], "--prompts", long, "--out", tmp_path / "out.jsonl") == 2
+    assert "long.txt:1: " in capsys.readouterr().err
+    assert not (tmp_path / "out.jsonl").exists()
+
+
 @pytest.mark.parametrize("model", ["empty", "half", "adapter"])
 def test_a_broken_model_is_one_line_and_status_2(model, prompts, tmp_path, capsys):
     folder = tmp_path / model

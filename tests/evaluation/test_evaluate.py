@@ -9,6 +9,7 @@ from tests.tiny_chat import FACTS, folders
 
 from instil.cli.main import main
 from instil.conversation import Conversation, Message
+from instil.errors import EvaluationError
 from instil.evaluation.evaluate import evaluate
 from instil.evaluation.heldout import heldout_loss
 from instil.evaluation.report import to_json, to_markdown, write_report
@@ -50,6 +51,7 @@ def test_figures_comparison_slices_and_loss(tuned, base, prompts):
     assert {(each.kind, each.name) for each in found.model.slices} >= {("task", "math"), ("task", "other")}
     assert found.model.heldout.loss.value < 0.05
     assert found.against.heldout is None
+    assert "heldout_loss" not in found.comparisons
     assert found.model.facts["template"] == tuned.chat.template.fingerprint
 
 
@@ -87,6 +89,36 @@ def test_dialogue_tasks_play_the_models_own_history(tuned):
     assert found.model.figures["multi_turn"]["consistent"].value == 1
     assert found.model.figures["system_prompt"]["changes_answer"].n == 1
     assert found.model.figures["system_prompt"]["right_without"].value == 1
+
+
+def test_losses_of_two_models_are_compared_pair_by_pair(tuned, prompts):
+    other = Engine.load(folders()["tuned"])
+    with torch.no_grad():
+        other.model.get_output_embeddings().weight.mul_(0.5)  # less sure of everything
+    found = evaluate(tuned, prompts, tasks=["exact_match"], against=other, settings=SamplingSettings(max_new_tokens=40))
+    compared = found.comparisons["heldout_loss"]
+    assert (compared.wins, compared.losses, compared.ties) == (len(prompts), 0, 0)
+    assert compared.difference.high < 0
+    assert f"{len(prompts)} wins" in next(
+        line for line in to_markdown(found).splitlines() if "loss per trained" in line
+    )
+    assert "n=8" in next(line for line in to_markdown(found).splitlines() if "perplexity" in line)
+
+
+def test_dialogue_tasks_are_compared_like_others(tuned, base):
+    asked = prompts_of(talk(("Say hi", "Hi there!"), system="Be kind."))
+    found = evaluate(tuned, asked, tasks=["system_prompt"], against=base, settings=SamplingSettings(max_new_tokens=5))
+    assert found.comparisons["system_prompt"].ties + found.comparisons["system_prompt"].wins == 1
+    assert to_json(found)["rows"][0]["answers"][0]["scores"]["system_prompt"].keys() == {
+        "right_with", "right_without", "changes_answer",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("task", ["multi_turn", "system_prompt", "choice", "json"])
+def test_a_task_that_fits_no_prompt_is_refused_before_anything_is_asked(tuned, monkeypatch, task):
+    monkeypatch.setattr(tuned, "answer", lambda *_, **__: pytest.fail("the model was asked"))
+    with pytest.raises(EvaluationError, match=f"task {task} fits no prompt"):
+        evaluate(tuned, prompts_of(talk(("Say hi", "Hi there!"))), tasks=[task])
 
 
 def test_the_report_is_whole_json_markdown_and_one_page(tuned, base, prompts, tmp_path):

@@ -24,8 +24,15 @@ def test_intervals_cover_the_truth_about_95_times_in_100():
     assert 180 <= hits <= 198
 
 
-def test_shares_use_wilsons_interval():
+def test_a_share_has_the_bootstraps_interval_and_wilsons_at_the_ends():
+    scipy = pytest.importorskip("scipy.stats")
+    values = [1.0] * 30 + [0.0] * 70
+    found = mean_interval(values)
+    # Resampling a share draws from the binomial distribution.
+    assert (found.low, found.high) == pytest.approx(tuple(scipy.binom.ppf([0.025, 0.975], 100, 0.3) / 100), abs=0.011)
+    assert found != share_interval(30, 100)
     assert mean_interval([1.0] * 20) == share_interval(20, 20)
+    assert mean_interval([0.0] * 20) == share_interval(0, 20)
     assert share_interval(20, 20).low == pytest.approx(0.8389, abs=1e-4)
     assert math.isnan(mean_interval([]).value)
 

@@ -47,6 +47,60 @@ def adapter(tmp_path_factory):
     return folder.parent
 
 
+@pytest.fixture(scope="module")
+def lora_run(tmp_path_factory):
+    """A run as `instil train` leaves it: an adapter with new chat tokens on a base without a template, and the merged model."""
+    import instil
+
+    place = tmp_path_factory.mktemp("lora")
+    lines = [json.dumps({"question": q, "answer": a}) for q, a in FACTS]
+    (place / "rows.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    recipe = {
+        "model": {"name": str(folders()["base"])},
+        "data": {"sources": [str(place / "rows.jsonl")], "heldout_max": 0},
+        "adapter": {"kind": "lora"},
+        "training": {"max_steps": 2, "precision": "fp32"},
+        "optimizer": {"lr": 0.01},
+        "evaluate": {"samples": []},
+        "output": str(place / "run"),
+        "device": "cpu",
+    }
+    instil.train(instil.Recipe.from_mapping(recipe))
+    return place / "run"
+
+
+def test_a_trained_run_ships_its_adapter_and_its_merged_model(lora_run, tmp_path):
+    merged = export(lora_run, tmp_path / "merged", dtype="fp32", rows=ROWS)
+    assert 0 < merged.parity.logit_change <= 1e-4
+    assert answers(merged.folder) == answers(lora_run)
+    for name in (lora_run, lora_run / "adapter"):
+        alone = export(name, tmp_path / f"alone-{name.name}", target="adapter", rows=ROWS)
+        assert answers(alone.folder) == answers(lora_run)
+        config = json.loads((alone.folder / "adapter_config.json").read_text(encoding="utf-8"))
+        assert config["base_model_name_or_path"] == str(folders()["base"])
+
+
+def test_a_merged_model_that_is_not_base_and_adapter_is_refused(lora_run, tmp_path):
+    copied = tmp_path / "run"
+    shutil.copytree(lora_run, copied)
+    model = Engine.load(lora_run).model
+    with torch.no_grad():
+        model.get_input_embeddings().weight[72] += 0.5
+    model.save_pretrained(copied / "model")
+    with pytest.raises(ExportError, match="merging the adapter changed a logit"):
+        export(copied, tmp_path / "out", dtype="fp32", rows=ROWS)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_config_with_more_eos_ids_than_training_stops_on_is_written_to_agree(tmp_path):
+    """As Llama 3.1 is published: three eos ids, of which its template prints one."""
+    shutil.copytree(folders()["tuned"], tmp_path / "model")
+    path = tmp_path / "model" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"eos_token_id": [256, 257, 258]}), encoding="utf-8")
+    done = export(tmp_path / "model", tmp_path / "out", dtype="fp32", rows=ROWS)
+    assert json.loads((done.folder / "config.json").read_text(encoding="utf-8"))["eos_token_id"] == 258
+
+
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 def test_a_merged_model_is_a_plain_folder_that_answers_the_same(tmp_path, dtype):
     done = export(folders()["run"], tmp_path / "out", dtype=dtype, rows=ROWS)
@@ -259,6 +313,7 @@ def test_a_folder_is_pushed_to_a_stand_in_of_the_hub(tmp_path, monkeypatch):
 
     monkeypatch.setenv("HF_TOKEN", "test")
     monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)  # the stand-in is on this machine
     (tmp_path / "README.md").write_text("---\nlicense: mit\n---\nhello", encoding="utf-8")
     (tmp_path / "config.json").write_text("{}", encoding="utf-8")
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)

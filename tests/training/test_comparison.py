@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from tests.training.command_line import exit_code, losses_of, train, write_recipe
 
 from instil.errors import RunError
-from instil.training.comparison import differing_settings, find_runs, settings_of, summarise
+from instil.training.comparison import differences, differing_settings, find_runs, settings_of, summarise
 from instil.training.run_folder import Run
+from instil.training.run_plots import shared_figures
 
 
 def test_runs_are_listed_and_compared_from_their_folders(
@@ -23,9 +25,60 @@ def test_runs_are_listed_and_compared_from_their_folders(
     assert "optimizer.lr" not in changed
     capsys.readouterr()
     assert exit_code("runs", str(reference.folder.parent)) == 0
-    assert "finished" in capsys.readouterr().out
-    assert exit_code("runs", "compare", str(reference.folder), str(other.folder)) == 0
+    out = capsys.readouterr().out
+    assert "finished" in out
+    assert " MB" in out
+    picture = tmp_path / "both.png"
+    assert exit_code("runs", "compare", str(reference.folder), str(other.folder), "--plot", str(picture)) == 0
     assert "training.seed" in capsys.readouterr().out
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def make_run(folder: Path, *, lr: float, exact: float) -> Path:
+    """A run folder as far as listing and comparing read it."""
+    (folder / "evaluation").mkdir(parents=True)
+    (folder / "recipe.yaml").write_text(f"model: {{name: demo}}\noptimizer: {{lr: {lr}}}\n", encoding="utf-8")
+    (folder / "environment.json").write_text("{}", encoding="utf-8")
+    figure = {"value": exact, "low": exact - 0.1, "high": exact + 0.1, "n": 50}
+    found = {
+        "model": {"figures": {"exact_match": {"exact_match": figure}, "none": {"empty": figure | {"value": None}}}}
+    }
+    (folder / "evaluation" / "evaluation.json").write_text(json.dumps(found), encoding="utf-8")
+    return folder
+
+
+def test_the_table_says_what_differs_and_what_the_evaluation_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    runs = [make_run(tmp_path / name, lr=lr, exact=exact) for name, lr, exact in (("a", 0.1, 0.5), ("b", 0.2, 0.75))]
+    assert exit_code("runs", str(tmp_path)) == 0
+    out = capsys.readouterr().out
+    assert "optimizer.lr 0.1" in out
+    assert "optimizer.lr 0.2" in out
+    assert "exact_match.exact_match 0.75 n=50" in out
+    assert differences([runs[0], runs[0]]) == [{}, {}]
+    assert shared_figures([summarise(run) for run in runs]) == ["exact_match.exact_match"]
+    assert exit_code("runs", "compare", *map(str, runs), "--plot", str(tmp_path / "both.png")) == 0
+    assert "0.75 [0.65, 0.85] n=50" in capsys.readouterr().out
+    assert (tmp_path / "both.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [("recipe.yaml", "recipe.yaml: damaged"), ("evaluation/evaluation.json", "evaluation.json: damaged")],
+)
+def test_a_damaged_run_is_named_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], file: str, said: str):
+    run = make_run(tmp_path / "a", lr=1, exact=0.5)
+    (run / file).write_text("{oh: [", encoding="utf-8")
+    for words in (["runs", str(tmp_path)], ["runs", "compare", str(run), str(run), "--plot", str(tmp_path / "x.png")]):
+        assert exit_code(*words) == 2
+        error = capsys.readouterr().err
+        assert said in error
+        assert error.count("\n") == 1
+    assert not (tmp_path / "x.png").exists()
+
+
+def test_no_folder_of_runs_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert exit_code("runs", str(tmp_path / "none")) == 2
+    assert "no such folder" in capsys.readouterr().err
 
 
 def test_no_run_folder_is_an_error(tmp_path: Path):

@@ -1,33 +1,44 @@
-"""``instil runs``: list runs; ``instil runs compare A B`` sets two side by side."""
+"""``instil runs``: list runs; ``instil runs compare A B`` sets two side by side, with a picture."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from cyclopts import App
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from instil.training.comparison import Figure
+
 app = App(name="runs", help="List and compare runs.", help_format="plaintext")
+MOST_DIFFERENCES = 8
 
 
 @app.default
 def list_runs(folder: Path = Path("runs")) -> None:
-    """List the runs in a folder, oldest first.
+    """List the runs in a folder, oldest first: what they reached, their size, the settings in which they differ.
 
     Args:
         folder: Folder that holds run folders, or a run folder.
     """
-    from rich.console import Console
     from rich.table import Table
 
-    from instil.training.comparison import find_runs, summarise
+    from instil.training.comparison import differences, find_runs, summarise
+    from instil.training.memory import in_words
     from instil.training.telemetry import minutes
 
-    found = [summarise(path) for path in find_runs(folder)]
-    if not found:
+    folders = find_runs(folder)
+    if not folders:
         print(f"{folder}: no runs here")
         return
-    table = Table("run", "model", "state", "steps", "loss", "held-out loss", "training time", box=None)
-    for run in found:
+    table = Table(
+        "run", "model", "state", "steps", "loss", "held-out", "evaluation", "time", "size", "differs in", box=None
+    )
+    for path, differing in zip(folders, differences(folders), strict=True):
+        run = summarise(path)
         table.add_row(
             str(run.folder),
             run.model,
@@ -35,23 +46,28 @@ def list_runs(folder: Path = Path("runs")) -> None:
             str(run.steps),
             _number(run.loss),
             _number(run.heldout_loss),
+            _figures(run.figures),
             minutes(run.seconds),
+            in_words(run.size),
+            _settings(differing),
         )
-    Console().print(table)
+    _show(table)
 
 
 @app.command
-def compare(first: Path, second: Path) -> None:
-    """Show what two runs reached and in which settings they differ.
+def compare(first: Path, second: Path, *, plot: Path | None = None) -> None:
+    """Show what two runs reached and in which settings they differ, and draw their losses and figures.
 
     Args:
         first: A run folder.
         second: Another one.
+        plot: PNG to draw into; FIRST-and-SECOND.png in this folder unless given.
     """
-    from rich.console import Console
     from rich.table import Table
 
     from instil.training.comparison import differing_settings, summarise
+    from instil.training.memory import in_words
+    from instil.training.run_plots import draw_comparison
 
     one, other = summarise(first), summarise(second)
     table = Table("", str(first), str(second), box=None)
@@ -60,12 +76,40 @@ def compare(first: Path, second: Path) -> None:
         ("loss", _number(one.loss), _number(other.loss)),
         ("held-out loss", _number(one.heldout_loss), _number(other.heldout_loss)),
         ("training seconds", round(one.seconds, 1), round(other.seconds, 1)),
+        ("size", in_words(one.size), in_words(other.size)),
     ):
         table.add_row(name, str(left), str(right))
+    for name in dict.fromkeys((*one.figures, *other.figures)):
+        table.add_row(name, _figure(one.figures.get(name)), _figure(other.figures.get(name)))
     for setting, left, right in differing_settings(first, second):
         table.add_row(setting, str(left), str(right))
-    Console().print(table)
+    _show(table)
+    path = plot or Path(f"{first.resolve().name}-and-{second.resolve().name}.png")
+    draw_comparison([one, other], path)
+    print(f"drawn: {path}")
+
+
+def _show(table: Table) -> None:
+    """Print a table; into a file or a pipe at its full width, for there is no terminal that would break the lines."""
+    from rich.console import Console
+
+    console = Console()
+    console.print(table) if console.is_terminal else Console(width=400).print(table)
 
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
+
+
+def _figure(figure: Figure | None) -> str:
+    return "" if figure is None else f"{figure.value:.3g} [{figure.low:.3g}, {figure.high:.3g}] n={figure.n}"
+
+
+def _figures(figures: Mapping[str, Figure]) -> str:
+    return "\n".join(f"{name} {figure.value:.3g} n={figure.n}" for name, figure in figures.items())
+
+
+def _settings(values: Mapping[str, Any]) -> str:
+    lines = [f"{name} {value}" for name, value in values.items() if name != "model.name"]
+    more = [f"… and {len(lines) - MOST_DIFFERENCES} more"] if len(lines) > MOST_DIFFERENCES else []
+    return "\n".join([*lines[:MOST_DIFFERENCES], *more])

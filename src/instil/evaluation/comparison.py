@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -55,6 +55,22 @@ def compare(ours: Sequence[float], theirs: Sequence[float]) -> Comparison:
     wins, losses = int((differences > 0).sum()), int((differences < 0).sum())
     change = resampled_interval(len(differences), lambda rows: differences[rows].mean(axis=-1))
     return Comparison(wins, losses, len(differences) - wins - losses, change, sign_test(wins, losses))
+
+
+def compare_losses(ours: Sequence[float | None], theirs: Sequence[float | None]) -> Comparison | None:
+    """Compare losses of the same conversations, where both have one: the lower wins; None where there is no pair.
+
+    Example:
+        >>> result = compare_losses([1.0, 2.0, None], [1.5, 2.5, 3.0])
+        >>> result.wins, result.losses, result.difference.value
+        (2, 0, -0.5)
+    """
+    pairs = [(a, b) for a, b in zip(ours, theirs, strict=True) if a is not None and b is not None]
+    if not pairs:
+        return None
+    turned = compare([-a for a, _ in pairs], [-b for _, b in pairs])
+    change = turned.difference
+    return replace(turned, difference=Interval(-change.value, -change.high, -change.low, change.n))
 
 
 def sign_test(wins: int, losses: int) -> float:

@@ -7,23 +7,37 @@ left out? Questionable on purpose: neither asks another model to judge.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from instil.conversation import Conversation, Message
 from instil.evaluation.cases import Case
-from instil.evaluation.intervals import Interval, mean_interval
 from instil.evaluation.matching import normalise
 from instil.generation.engine import Engine
 from instil.generation.prompts import Prompt
 from instil.generation.settings import SamplingSettings
 
-DIALOGUE_TASKS = ("multi_turn", "system_prompt")
+DIALOGUE_TASKS = {"multi_turn": "consistent", "system_prompt": "right_with"}
+"""The tasks, with the figure that stands for each in comparisons."""
+NEEDS = {"multi_turn": "earlier assistant turns", "system_prompt": "a system text and a reference"}
 
 
-def multi_turn(
-    engine: Engine, cases: Sequence[Case], settings: SamplingSettings
-) -> tuple[list[int], Mapping[str, Interval]]:
+def fits(name: str, prompt: Prompt) -> bool:
+    """Say whether a task applies to a prompt."""
+    roles = [message.role for message in prompt.conversation.messages]
+    if name == "multi_turn":
+        return "assistant" in roles
+    return roles[0] in ("system", "developer") and prompt.reference is not None
+
+
+def play(name: str, engine: Engine, cases: Sequence[Case], settings: SamplingSettings) -> dict[int, dict[str, float]]:
+    """Run a task on the cases that it applies to; gives the scores by the case's number."""
+    numbers = [number for number, case in enumerate(cases) if fits(name, case.prompt)]
+    found = (multi_turn if name == "multi_turn" else system_prompt)(engine, [cases[n] for n in numbers], settings)
+    return dict(zip(numbers, found, strict=True))
+
+
+def multi_turn(engine: Engine, cases: Sequence[Case], settings: SamplingSettings) -> list[dict[str, float]]:
     """Play the conversations that have earlier assistant turns.
 
     Args:
@@ -32,22 +46,17 @@ def multi_turn(
         settings: As the cases were answered.
 
     Returns:
-        Numbers of the cases played, and: ``consistent``, the share whose last answer does not depend on whose earlier answers
-        stand before it; ``right_after_own``, the share of last answers that match the reference after the model's own.
+        A case's ``consistent``, whether its last answer does not depend on whose earlier answers stand before it, and, with a
+        reference, ``right_after_own``, whether the last answer matches it after the model's own.
     """
-    numbers = [
-        number
-        for number, case in enumerate(cases)
-        if any(message.role == "assistant" for message in case.prompt.conversation.messages)
-    ]
-    played = _play(engine, [cases[number].prompt.conversation for number in numbers], settings)
-    consistent, right = [], []
-    for number, said in zip(numbers, played, strict=True):
-        case = cases[number]
-        consistent.append(float(normalise(said) == normalise(case.prediction)))
+    played = _play(engine, [case.prompt.conversation for case in cases], settings)
+    found = []
+    for case, said in zip(cases, played, strict=True):
+        scores = {"consistent": float(normalise(said) == normalise(case.prediction))}
         if case.reference is not None:
-            right.append(float(normalise(said) == normalise(case.reference)))
-    return numbers, {"consistent": mean_interval(consistent), "right_after_own": mean_interval(right)}
+            scores["right_after_own"] = float(normalise(said) == normalise(case.reference))
+        found.append(scores)
+    return found
 
 
 def _play(engine: Engine, conversations: Sequence[Conversation], settings: SamplingSettings) -> list[str]:
@@ -69,34 +78,23 @@ def _play(engine: Engine, conversations: Sequence[Conversation], settings: Sampl
             rest[row] = rest[row][1:]  # the data's own answer gives way to the model's
 
 
-def system_prompt(
-    engine: Engine, cases: Sequence[Case], settings: SamplingSettings
-) -> tuple[list[int], Mapping[str, Interval]]:
+def system_prompt(engine: Engine, cases: Sequence[Case], settings: SamplingSettings) -> list[dict[str, float]]:
     """Ask again without the system text.
 
     Returns:
-        Numbers of the cases that have a system text, and: ``right_with``, matches of the reference under it; ``right_without``;
-        ``changes_answer``, the share of answers that differ without it.
+        A case's ``right_with``, whether the answer under the system text matches the reference, ``right_without``, and
+        ``changes_answer``, whether the answer differs without it.
     """
-    numbers = [
-        number
-        for number, case in enumerate(cases)
-        if case.prompt.conversation.messages[0].role in ("system", "developer")
-    ]
-    bare = [_without_system(cases[number].prompt) for number in numbers]
+    bare = [_without_system(case.prompt) for case in cases]
     answers = engine.answer([prompt.conversation for prompt in bare], settings)
-    changes, with_it, without = [], [], []
-    for number, answer in zip(numbers, answers, strict=True):
-        case = cases[number]
-        changes.append(float(normalise(answer.content) != normalise(case.prediction)))
-        if case.reference is not None:
-            with_it.append(float(normalise(case.prediction) == normalise(case.reference)))
-            without.append(float(normalise(answer.content) == normalise(case.reference)))
-    return numbers, {
-        "right_with": mean_interval(with_it),
-        "right_without": mean_interval(without),
-        "changes_answer": mean_interval(changes),
-    }
+    return [
+        {
+            "right_with": float(normalise(case.prediction) == normalise(case.reference or "")),
+            "right_without": float(normalise(answer.content) == normalise(case.reference or "")),
+            "changes_answer": float(normalise(answer.content) != normalise(case.prediction)),
+        }
+        for case, answer in zip(cases, answers, strict=True)
+    ]
 
 
 def _without_system(prompt: Prompt) -> Prompt:

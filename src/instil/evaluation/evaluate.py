@@ -13,21 +13,30 @@ from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from typing import Any
 
-from instil.conversation import Conversation
+from instil.conversation import Conversation, Message
 from instil.errors import EvaluationError
 from instil.evaluation.cases import Case, Task
-from instil.evaluation.comparison import Comparison, compare
+from instil.evaluation.comparison import Comparison, compare, compare_losses
 from instil.evaluation.contamination import Contamination
-from instil.evaluation.dialogue import DIALOGUE_TASKS, multi_turn, system_prompt
+from instil.evaluation.dialogue import DIALOGUE_TASKS, NEEDS, fits, play
 from instil.evaluation.heldout import HeldoutLoss, heldout_loss
 from instil.evaluation.intervals import Interval, mean_interval
 from instil.evaluation.slices import slices_of
 from instil.evaluation.tasks import TaskOptions, judged, make_tasks, options_for
-from instil.generation.engine import Engine
+from instil.generation.engine import Answer, Engine
 from instil.generation.prompts import Prompt
+from instil.generation.sampling import Generated
 from instil.generation.settings import SamplingSettings
 
 PACKAGES = ("instil", "torch", "transformers", "tokenizers", "sacrebleu", "rouge-score", "jsonschema")
+HELDOUT = "heldout_loss"
+"""Name of the paired comparison of losses, where the lower one wins."""
+NO_ANSWER = Answer(
+    text="",
+    message=Message("assistant", ""),
+    generated=Generated(token_ids=(), finish_reason="stop", stop_id=None, seed=0),
+    prompt_ids=(),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +85,7 @@ class Evaluation:
         settings: How answers were sampled.
         model: The model's result.
         against: The other's, or None.
-        comparisons: By task: the model's main figure against the other's, pair by pair.
+        comparisons: By task: the model's main figure against the other's, pair by pair; under `HELDOUT` the losses.
         contamination: Overlap with the training data, where that is known.
         versions: Of Python and the packages that matter.
     """
@@ -127,24 +136,20 @@ def evaluate(
     made = make_tasks(
         [name for name in tasks if name not in DIALOGUE_TASKS], options_for(prompts, options or TaskOptions())
     )
+    _check_fit(made, dialogues, prompts, data=data)
     ours = _result(engine, prompts, tasks=made, dialogues=dialogues, settings=settings, on_answer=on_answer)
-    for task in made:
-        if all(scores is None for scores in ours.scores[task.name]):
-            raise EvaluationError(
-                f"{data}: task {task.name} fits no prompt (it measures: {task.summary}); choose tasks that the data has "
-                "references for"
-            )
     theirs = None
     if against is not None:
         theirs = _result(against, prompts, tasks=made, dialogues=dialogues, settings=settings, on_answer=on_answer)
+    mains = {task.name: task.main for task in made} | {name: DIALOGUE_TASKS[name] for name in dialogues}
     return Evaluation(
         data=data,
         prompts=prompts,
-        tasks={task.name: task.main for task in made},
+        tasks=mains,
         settings=settings,
         model=ours,
         against=theirs,
-        comparisons={} if theirs is None else _comparisons(made, ours, theirs),
+        comparisons={} if theirs is None else _comparisons(mains, ours, theirs),
         contamination=contamination,
         versions=_versions(),
     )
@@ -165,29 +170,22 @@ def _result(
     )
     seconds = time.perf_counter() - start
     cases = [Case(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)]
-    scores: dict[str, list[Mapping[str, float] | None]] = {}
-    figures: dict[str, dict[str, Interval]] = {}
+    by_case = {task.name: dict(judged(task, cases)) for task in tasks}
+    by_case |= {name: play(name, engine, cases, settings) for name in dialogues}
+    scores = {name: [found.get(number) for number in range(len(cases))] for name, found in by_case.items()}
+    figures = {name: _figures(list(found.values())) for name, found in by_case.items()}
     details: dict[str, Mapping[str, Any]] = {}
     for task in tasks:
-        found = dict(judged(task, cases))
-        scores[task.name] = [found.get(number) for number in range(len(cases))]
-        kept = [cases[number] for number in found]
-        names = dict.fromkeys(name for case in found.values() for name in case)
-        figures[task.name] = {
-            name: mean_interval([case[name] for case in found.values() if name in case]) for name in names
-        }
+        kept = [cases[number] for number in by_case[task.name]]
         if task.whole and kept:
             figures[task.name] |= task.whole(kept)
         if task.details and kept:
             details[task.name] = task.details(kept)
-    for name in dialogues:
-        play = multi_turn if name == "multi_turn" else system_prompt
-        _, figures[name] = play(engine, cases, settings)  # type: ignore[assignment]
     return ModelResult(
         name=engine.name,
         figures=figures,
         details=details,
-        slices=_slices(tasks, cases, scores),
+        slices=_slices({task.name: task.main for task in tasks}, cases, scores),
         heldout=heldout_loss(engine, _referenced(prompts)),
         answers=cases,
         scores=scores,
@@ -195,42 +193,66 @@ def _result(
     )
 
 
+def _check_fit(tasks: Sequence[Task], dialogues: Sequence[str], prompts: Sequence[Prompt], *, data: str) -> None:
+    """Refuse a task that no prompt fits, before anything is asked."""
+    for task in tasks:
+        if all(task.judge(Case(prompt, NO_ANSWER)) is None for prompt in prompts):
+            raise EvaluationError(
+                f"{data}: task {task.name} fits no prompt (it measures: {task.summary}); choose tasks that the data has "
+                "references for"
+            )
+    for name in dialogues:
+        if not any(fits(name, prompt) for prompt in prompts):
+            raise EvaluationError(
+                f"{data}: task {name} fits no prompt; it needs rows with {NEEDS[name]}; choose others"
+            )
+
+
+def _figures(scores: Sequence[Mapping[str, float]]) -> dict[str, Interval]:
+    names = dict.fromkeys(name for case in scores for name in case)
+    return {name: mean_interval([case[name] for case in scores if name in case]) for name in names}
+
+
 def _slices(
-    tasks: Sequence[Task], cases: Sequence[Case], scores: Mapping[str, Sequence[Mapping[str, float] | None]]
+    tasks: Mapping[str, str], cases: Sequence[Case], scores: Mapping[str, Sequence[Mapping[str, float] | None]]
 ) -> list[SliceFigure]:
     found = []
     for group in slices_of(cases):
-        for task in tasks:
-            rows = [scores[task.name][number] for number in group.numbers]
-            values = [row[task.main] for row in rows if row is not None and task.main in row]
+        for task, main in tasks.items():
+            rows = [scores[task][number] for number in group.numbers]
+            values = [row[main] for row in rows if row is not None and main in row]
             if values:
-                found.append(
-                    SliceFigure(kind=group.kind, name=group.name, task=task.name, figure=mean_interval(values))
-                )
+                found.append(SliceFigure(kind=group.kind, name=group.name, task=task, figure=mean_interval(values)))
     return found
 
 
-def _comparisons(tasks: Sequence[Task], ours: ModelResult, theirs: ModelResult) -> dict[str, Comparison]:
+def _comparisons(tasks: Mapping[str, str], ours: ModelResult, theirs: ModelResult) -> dict[str, Comparison]:
     comparisons = {}
-    for task in tasks:
+    for task, main in tasks.items():
         pairs = [
-            (a[task.main], b[task.main])
-            for a, b in zip(ours.scores[task.name], theirs.scores[task.name], strict=True)
-            if a is not None and b is not None and task.main in a and task.main in b
+            (a[main], b[main])
+            for a, b in zip(ours.scores[task], theirs.scores[task], strict=True)
+            if a is not None and b is not None and main in a and main in b
         ]
         if pairs:
-            comparisons[task.name] = compare([a for a, _ in pairs], [b for _, b in pairs])
+            comparisons[task] = compare([a for a, _ in pairs], [b for _, b in pairs])
+    if ours.heldout and theirs.heldout:
+        losses = compare_losses(ours.heldout.each, theirs.heldout.each)
+        comparisons |= {} if losses is None else {HELDOUT: losses}
     return comparisons
 
 
 def _referenced(prompts: Sequence[Prompt]) -> list[Conversation]:
-    """Give the conversations whose answers are known, each once: prompts of one row share it."""
-    found = {}
+    """Give the conversations whose answers are known, each once: the prompts of one row stand together, the longest last."""
+    found: list[Conversation] = []
+    before: Prompt | None = None
     for prompt in prompts:
+        same_row = before is not None and prompt.place == before.place and prompt.turn > before.turn
         if prompt.reference is not None:
             whole = replace(prompt.conversation, messages=(*prompt.conversation.messages, prompt.reference))
-            found[str(prompt.place), prompt.turn if prompt.place is None else 0] = whole  # the longest comes last
-    return list(found.values())
+            found[len(found) - (1 if same_row and found else 0) :] = [whole]
+            before = prompt
+    return found
 
 
 def _facts(engine: Engine, cases: Sequence[Case], seconds: float) -> dict[str, Any]:

@@ -30,12 +30,14 @@ class HeldoutLoss:
         perplexity: e to the loss, with the interval's ends.
         num_tokens: Trained tokens.
         refused: Conversations that could not be encoded.
+        each: Every conversation's mean loss per trained token; None where it has none.
     """
 
     loss: Interval
     perplexity: Interval
     num_tokens: int
     refused: int
+    each: tuple[float | None, ...]
 
 
 def heldout_loss(engine: Engine, conversations: Sequence[Conversation]) -> HeldoutLoss | None:
@@ -60,10 +62,11 @@ def heldout_loss(engine: Engine, conversations: Sequence[Conversation]) -> Heldo
             weights[number] += sum(example.weights)
             num_tokens += sum(weight > 0 for weight in example.weights)
     has = weights > 0
+    each = tuple(float(loss / weight) if weight else None for loss, weight in zip(losses, weights, strict=True))
     losses, weights = losses[has], weights[has]
     found = resampled_interval(len(losses), lambda rows: losses[rows].sum(-1) / weights[rows].sum(-1))
     perplexity = Interval(math.exp(found.value), math.exp(found.low), math.exp(found.high), found.n)
-    return HeldoutLoss(found, perplexity, num_tokens, refused)
+    return HeldoutLoss(found, perplexity, num_tokens, refused, each)
 
 
 def _batches(model: Any, examples: Sequence[tuple[int, Example]]) -> Iterator[list[tuple[int, Example]]]:

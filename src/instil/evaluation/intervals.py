@@ -1,4 +1,4 @@
-"""Figures with their 95% intervals: Wilson's for shares, the bootstrap for everything else.
+"""Figures with their 95% intervals: the percentile bootstrap; Wilson's for shares of 0% and 100%, where resampling finds no spread.
 
 Questionable on purpose: the bootstrap's random numbers are seeded, so that the same answers always give the same interval.
 """
@@ -55,15 +55,17 @@ def share_interval(successes: int, n: int) -> Interval:
 
 
 def mean_interval(values: Sequence[float]) -> Interval:
-    """Give the mean: Wilson's interval where every value is 0 or 1, else the bootstrap's.
+    """Give the mean with its bootstrap interval; with Wilson's where every value is 0, or every one is 1.
 
     Example:
-        >>> mean_interval([1, 0, 1, 1]) == share_interval(3, 4)
+        >>> str(mean_interval([1, 0, 1, 1, 0, 1, 1, 1, 1, 1]))
+        '80.0% [50.0%, 100.0%]'
+        >>> mean_interval([1, 1, 1]) == share_interval(3, 3)
         True
         >>> mean_interval([0.5, 0.5]).low
         0.5
     """
-    if all(value in (0, 1) for value in values):
+    if set(values) in ({0}, {1}) or not values:
         return share_interval(int(sum(values)), len(values))
     given = np.asarray(values, dtype=float)
     return resampled_interval(len(values), lambda rows: given[rows].mean(axis=-1))

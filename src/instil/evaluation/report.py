@@ -14,7 +14,8 @@ from typing import Any
 
 from instil.data.messages import conversation_to_dict
 from instil.errors import EvaluationError
-from instil.evaluation.evaluate import Evaluation, ModelResult
+from instil.evaluation.evaluate import HELDOUT, Evaluation, ModelResult
+from instil.evaluation.heldout import HeldoutLoss
 from instil.evaluation.intervals import Interval
 from instil.evaluation.report_page import page
 
@@ -49,9 +50,13 @@ def _model(result: ModelResult) -> dict[str, Any]:
         },
         "details": {task: dict(found) for task, found in result.details.items()},
         "slices": [asdict(each) for each in result.slices],
-        "heldout": None if result.heldout is None else asdict(result.heldout),
+        "heldout": None if result.heldout is None else _loss(result.heldout),
         "facts": dict(result.facts),
     }
+
+
+def _loss(found: HeldoutLoss) -> dict[str, Any]:
+    return {name: value for name, value in asdict(found).items() if name != "each"}
 
 
 def _row(evaluation: Evaluation, models: list[ModelResult], number: int) -> dict[str, Any]:
@@ -101,15 +106,7 @@ def to_markdown(evaluation: Evaluation) -> str:
             ]
             found = evaluation.comparisons.get(task) if name == evaluation.tasks.get(task) else None
             lines.append(_table_row([f"{task}: {name}", *cells, *([str(found) if found else ""] if compared else [])]))
-    if any(result.heldout for result in models):
-        cells = [
-            f"{result.heldout.loss.value:.4f} (perplexity {result.heldout.perplexity.value:.3f}, "
-            f"{result.heldout.num_tokens} tokens)"
-            if result.heldout
-            else "no template"
-            for result in models
-        ]
-        lines.append(_table_row(["loss per trained token", *cells, *([""] if compared else [])]))
+    lines += _loss_lines(evaluation, models)
     lines += ["", *_slice_lines(evaluation.model), *_contamination_lines(evaluation)]
     lines += ["## How it was measured", ""]
     lines += [f"- {name}: {value}" for name, value in asdict(evaluation.settings).items() if name != "num_answers"]
@@ -118,7 +115,7 @@ def to_markdown(evaluation: Evaluation) -> str:
         for task, details in result.details.items():
             lines += [f"- {task}, {kind}: {text}" for kind, text in details.get("signatures", {}).items()]
     lines.append("- versions: " + ", ".join(f"{name} {version}" for name, version in evaluation.versions.items()))
-    lines.append("- intervals: 95%, Wilson's for shares, bootstrap (2,000 resamples, seed 0) for others")
+    lines.append("- intervals: 95%, bootstrap (2,000 resamples, seed 0); Wilson's for shares of 0% and 100%")
     return "\n".join(lines) + "\n"
 
 
@@ -157,6 +154,33 @@ def write_report(evaluation: Evaluation, folder: Path) -> list[Path]:
     except OSError as error:
         raise EvaluationError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from None
     return [folder / name for name in texts]
+
+
+def _loss_lines(evaluation: Evaluation, models: list[ModelResult]) -> list[str]:
+    """Give the rows of loss and perplexity; a model without a template has none."""
+    if not any(result.heldout for result in models):
+        return []
+    loss, perplexity, compared = ["loss per trained token"], ["perplexity"], []
+    for result in models:
+        found = result.heldout
+        loss.append(
+            f"{in_numbers(found.loss)}, {found.num_tokens} tokens, n={found.loss.n}" if found else "no template"
+        )
+        perplexity.append(f"{in_numbers(found.perplexity)}, n={found.perplexity.n}" if found else "")
+    if evaluation.against:
+        pairs = evaluation.comparisons.get(HELDOUT)
+        compared = [str(pairs) if pairs else ""]
+    return [_table_row([*loss, *compared]), _table_row([*perplexity, *([""] if evaluation.against else [])])]
+
+
+def in_numbers(figure: Interval) -> str:
+    """Write a figure that is no share.
+
+    Example:
+        >>> in_numbers(Interval(1.25, 1.0, 1.5, 10))
+        '1.2500 [1.0000, 1.5000]'
+    """
+    return f"{figure.value:.4f} [{figure.low:.4f}, {figure.high:.4f}]"
 
 
 def _slice_lines(result: ModelResult) -> list[str]:

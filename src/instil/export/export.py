@@ -17,7 +17,8 @@ from typing import Any, Literal, TypeAlias
 import torch
 
 from instil.conversation import Conversation
-from instil.errors import ExportError, InstilError, ModelError
+from instil.errors import ExportError, InstilError
+from instil.export.adapter_folder import adapter_of, base_name, check_run_merge, write_adapter
 from instil.export.gguf_file import write_gguf
 from instil.export.model_card import model_card
 from instil.export.ollama import make_modelfile
@@ -34,8 +35,8 @@ from instil.generation.engine import Engine, run_folder
 from instil.generation.prompts import Prompt, prompts_of
 from instil.generation.settings import LoadSettings
 from instil.model.adapters import merge_in_place
-from instil.model.location import locate
-from instil.model.saving import save_model_folder, save_tokenizer
+from instil.model.saving import save_model_folder
+from instil.recipe import Recipe
 
 Target: TypeAlias = Literal["merged", "adapter", "4bit", "gguf", "ollama"]
 Dtype: TypeAlias = Literal["fp32", "bf16", "fp16"]
@@ -86,7 +87,8 @@ def export(
     out = Path(out)
     if out.exists():
         raise ExportError(f"{out}: exists already; an export never overwrites; choose another folder")
-    engine = _load(name, dtype if target != "adapter" else "fp32", device)
+    adapter = adapter_of(name)
+    engine = _load(adapter or name, "fp32", device) if target == "adapter" else _load(name, dtype, device)
     aside = out.parent / f".writing-{out.name}-{os.getpid()}"
     shutil.rmtree(aside, ignore_errors=True)
     try:
@@ -116,7 +118,10 @@ def _merged(
     change: float | None = None
     model: Any = engine.model
     prompts = [engine.prompt(prompt.conversation) for prompt in _asked(engine, conversations)[:4]]
-    if hasattr(model, "peft_config"):
+    adapter = None if engine.location is None else adapter_of(engine.location.name)
+    if adapter is not None:
+        change = check_run_merge(adapter, engine, prompts, device=device)
+    elif hasattr(model, "peft_config"):
         before = logits_on(model, prompts)
         model = merge_in_place(model)
         change = check_merge(before, logits_on(model, prompts), dtype)
@@ -134,39 +139,7 @@ def _merged(
 def _adapter(
     engine: Engine, folder: Path, conversations: Sequence[Conversation], dtype: torch.dtype, device: str
 ) -> Parity:
-    assert engine.chat is not None
-    location = engine.location
-    if location is None or location.adapter_folder is None:
-        raise ExportError(f"{engine.name}: was fully tuned and has no adapter; export it as merged")
-    for path in sorted(location.adapter_folder.iterdir()):
-        if path.is_file() and path.name != "README.md":
-            shutil.copy2(path, folder / path.name)
-    save_tokenizer(engine.chat, folder)
-    model: Any = engine.model
-    base: Any = model.get_base_model()
-    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    config["base_model_name_or_path"] = _base_name(location.folder, location.base)
-    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    base.generation_config.save_pretrained(str(folder))
-    base.config.save_pretrained(str(folder / ".base"))
-    shutil.copy2(folder / ".base" / "config.json", folder / "config.json")
-    try:
-        parity, compared = check_ids(engine.chat, folder, conversations)
-    finally:
-        (folder / "config.json").unlink()  # an adapter folder has none: with it, it would be taken for a whole model
-        shutil.rmtree(folder / ".base", ignore_errors=True)
-    exported = Engine.load(folder, LoadSettings(precision="fp32", device=device))
-    return check_answers(parity, engine, exported, compared, exact=True)
-
-
-def _base_name(folder: Path, written: str | None) -> str:
-    """Give the base's name as it is understood elsewhere: a Hub id or `demo` stays, a path becomes absolute."""
-    if written == "demo" or (written and not (folder.exists() and locate(str(folder)).kind == "folder")):
-        return written or str(folder)
-    try:
-        return written if written and locate(written).kind in ("base", "hub") else str(folder.resolve())
-    except ModelError:  # a path that was relative to the run
-        return str(folder.resolve())
+    return write_adapter(engine, folder, conversations, device=device)
 
 
 def _four_bit(
@@ -261,10 +234,8 @@ def _write_papers(engine: Engine, folder: Path, parity: Parity, *, name: str, li
     assert engine.chat is not None
     location = engine.location
     run = None if location is None else run_folder(location)
-    base = None if location is None else location.base
+    base = None if location is None or location.adapter_folder is None else base_name(location)
     if run is not None and base is None:
-        from instil.recipe import Recipe
-
         base = Recipe.load(run / "recipe.yaml").model.name
     (folder / "parity.json").write_text(json.dumps(as_mapping(parity), indent=2) + "\n", encoding="utf-8")
     card = model_card(

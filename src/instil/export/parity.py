@@ -226,12 +226,14 @@ def check_answers(parity: Parity, ours: Engine, exported: Engine, prompts: Seque
     return replace(parity, answers=len(pairs), answers_differ=len(differ))
 
 
-def logits_on(model: torch.nn.Module, prompts: Sequence[Sequence[int]]) -> list[torch.Tensor]:
-    """Give the fp32 logits after each prompt."""
+def logits_on(
+    model: torch.nn.Module, prompts: Sequence[Sequence[int]], *, num_tokens: int | None = None
+) -> list[torch.Tensor]:
+    """Give the fp32 logits at each prompt's tokens, of the first `num_tokens` ids: rows beyond the tokenizer's belong to no token."""
     device = next(model.parameters()).device
     with torch.no_grad(), answering(model):
         return [
-            model(torch.tensor([list(prompt)], device=device), use_cache=False).logits[0].float().cpu()
+            model(torch.tensor([list(prompt)], device=device), use_cache=False).logits[0, :, :num_tokens].float().cpu()
             for prompt in prompts
         ]
 

@@ -58,24 +58,41 @@ def answer_file(
     kept = len(done)
     per = settings.num_answers
     open_prompts = [at for at in range(len(prompts)) if any(key not in done for key in keys[at * per : (at + 1) * per])]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with out.open("a", encoding="utf-8") as file:
-        for start in range(0, len(open_prompts), CHUNK):
-            chunk = open_prompts[start : start + CHUNK]
+    file = open_for_answers(out)
+    try:
+        with file:
+            for start in range(0, len(open_prompts), CHUNK):
+                chunk = open_prompts[start : start + CHUNK]
 
-            def write(number: int, answer: Answer, chunk: list[int] = chunk) -> None:
-                at, which = chunk[number // per], number % per
-                key = keys[at * per + which]
-                if key in done:
-                    return
-                done[key] = row_of(prompts[at], answer, which=which, key=key)
-                _write_row(file, done[key])
-                if on_answer is not None:
-                    on_answer(len(done))
+                def write(number: int, answer: Answer, chunk: list[int] = chunk) -> None:
+                    at, which = chunk[number // per], number % per
+                    key = keys[at * per + which]
+                    if key in done:
+                        return
+                    done[key] = row_of(prompts[at], answer, which=which, key=key)
+                    _write_row(file, done[key])
+                    if on_answer is not None:
+                        on_answer(len(done))
 
-            engine.answer([prompts[at].conversation for at in chunk], settings, on_answer=write)
+                engine.answer([prompts[at].conversation for at in chunk], settings, on_answer=write)
+    finally:
+        if not done:  # a call that answered nothing leaves nothing
+            out.unlink(missing_ok=True)
     _rewrite(out, [done[key] for key in keys])
     return kept
+
+
+def open_for_answers(out: Path) -> IO[str]:
+    """Open the file to append to; its folder is made if need be.
+
+    Raises:
+        GenerationError: If it cannot be written.
+    """
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        return out.open("a", encoding="utf-8")
+    except OSError as error:
+        raise GenerationError(f"{out}: cannot be written ({error.strerror}); choose another --out") from None
 
 
 def answer_keys(prompt: Prompt, *, model: str, settings: SamplingSettings) -> list[str]:

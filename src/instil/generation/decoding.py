@@ -19,6 +19,7 @@ from torch import Tensor
 from instil.errors import GenerationError
 from instil.model import attention
 from instil.model.loading import set_attention
+from instil.model.room import is_out_of_memory
 
 
 def context_limit(model: torch.nn.Module) -> int | None:
@@ -45,7 +46,9 @@ def answering(model: torch.nn.Module) -> Iterator[None]:
         set_attention(model, "generation")
     try:
         yield
-    except torch.OutOfMemoryError:
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
         raise GenerationError(
             "the device has no memory left for these answers; ask for shorter ones (max_new_tokens), or load the model "
             "quantised (--load 4bit)"

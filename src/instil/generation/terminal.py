@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,7 @@ class Terminal:
     def _answer(self) -> None:
         seed = self.sessions[0].settings.seed
         seed = new_seed() if seed is None else seed
-        answers = [self._answer_one(session, seed, shown=len(self.sessions) == 1) for session in self.sessions]
+        answers = self._answers(seed)
         if any(answer is None for answer in answers):
             for session in self.sessions:
                 session.undo()
@@ -131,23 +132,38 @@ class Terminal:
         said = [answer for answer in answers if answer is not None]
         for session, answer in zip(self.sessions, said, strict=True):
             session.keep(answer)
-        if len(said) > 1:
-            self._side_by_side(said)
 
-    def _answer_one(self, session: Session, seed: int, *, shown: bool) -> Answer | None:
+    def _answers(self, seed: int) -> list[Answer | None]:
+        """Let each model answer with the same seed, shown as it writes: one by one, or in columns on a terminal."""
+        names = [session.engine.name for session in self.sessions]
+        answers: list[Answer | None] = []
+        if self._coloured and len(names) > 1:
+            from instil.generation.columns import Columns
+
+            with Columns(names) as columns:
+                for number, session in enumerate(self.sessions):
+                    answers.append(self._answer_one(session, seed, partial(columns.write, number)))
+            for name, answer in zip(names, answers, strict=True):
+                self._afterword(answer, f"{name}: ")
+            return answers
+        for name, session in zip(names, self.sessions, strict=True):
+            head = f"{BOLD}{name}{PLAIN}  " if self._coloured else f"[{name}] "
+            print(head if self._coloured or len(names) > 1 else "", end="", flush=True)
+            answers.append(self._answer_one(session, seed, _print))
+            print()
+            self._afterword(answers[-1])
+        return answers
+
+    def _answer_one(self, session: Session, seed: int, show: Callable[[str], None]) -> Answer | None:
+        """Answer, showing the pieces; None where Ctrl-C stopped it."""
         kept = session.settings
         session.settings = replace(kept, seed=seed)
         try:
             stream = session.stream()
             folding = Folding(in_reasoning=self._opens(session))
-            if shown and self._coloured:
-                print(f"{BOLD}{session.engine.name}{PLAIN}  ", end="", flush=True)
             for piece in stream:
-                if shown:
-                    print(folding.push(piece), end="", flush=True)
-            if shown:
-                print(folding.finish())
-                self._afterword(stream.answer)
+                show(folding.push(piece))
+            show(folding.finish())
             return stream.answer
         except KeyboardInterrupt:
             return None
@@ -161,34 +177,19 @@ class Terminal:
         prompt = session.engine.prompt(session.conversation)
         return opens_reasoning(session.engine.tokenizer.decode(prompt[-24:], skip_special_tokens=False))
 
-    def _afterword(self, answer: Answer) -> None:
+    def _afterword(self, answer: Answer | None, head: str = "") -> None:
+        if answer is None:
+            return
         if answer.message.reasoning:
-            self._note(f"(thought {len(answer.message.reasoning.split())} words; /reasoning shows them)")
+            self._note(f"{head}(thought {len(answer.message.reasoning.split())} words; /reasoning shows them)")
         for call in answer.message.tool_calls:
             arguments = call.arguments if isinstance(call.arguments, str) else json.dumps(call.arguments)
-            self._note(f"(calls {call.name} {arguments}; /tool gives the result)")
+            self._note(f"{head}(calls {call.name} {arguments}; /tool gives the result)")
         if answer.generated.finish_reason == "length":
-            self._note(f"(cut at {answer.generated.num_tokens} tokens; /settings max_new_tokens changes that)")
+            self._note(f"{head}(cut at {answer.generated.num_tokens} tokens; /settings max_new_tokens changes that)")
 
     def _note(self, text: str) -> None:
         print(f"{DIM}{text}{PLAIN}" if self._coloured else text)
-
-    def _side_by_side(self, answers: Sequence[Answer]) -> None:
-        names = [session.engine.name for session in self.sessions]
-        if not self._coloured:
-            for name, answer in zip(names, answers, strict=True):
-                print(f"[{name}] {answer.content}")
-                self._afterword(answer)
-            return
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table(*names, expand=True)
-        table.add_row(*(Text(answer.content) for answer in answers))
-        Console().print(table)
-        for answer in answers:
-            self._afterword(answer)
 
     def _system(self, text: str) -> None:
         if not text:
@@ -265,6 +266,10 @@ class Terminal:
     def _reset(self, _: str) -> None:
         for session in self.sessions:
             session.reset()
+
+
+def _print(piece: str) -> None:
+    print(piece, end="", flush=True)
 
 
 def read_tools_file(path: Path) -> tuple[Mapping[str, Any], ...]:

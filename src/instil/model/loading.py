@@ -16,6 +16,7 @@ from instil.model import attention
 from instil.model.location import ModelLocation, check_tokenizer, check_weights, locate, read_json
 from instil.model.quantization import close_shortcuts, quantization_config
 from instil.model.quiet import quiet_transformers
+from instil.model.room import check_room, is_out_of_memory
 from instil.recipe import ModelSettings
 
 Precision = Literal["auto", "fp32", "bf16", "pure_bf16", "fp16"]
@@ -98,6 +99,7 @@ def load_model(
         model = model.to(device)
     else:
         check_weights(location.folder)
+        check_room(location.folder, dtype=dtype, quantize=settings.quantize, device=torch.device(device))
         model = _pretrained(location, config, settings, dtype=dtype, kernels=kernels, device=torch.device(device))
     if settings.quantize != "none":
         close_shortcuts(model, trains=purpose == "training")
@@ -203,11 +205,11 @@ def _pretrained(
                 quantization_config=quantized,
                 output_loading_info=True,
             )
-    except (ValueError, KeyError, OSError, RuntimeError) as error:
-        if isinstance(error, torch.cuda.OutOfMemoryError):
+    except (ValueError, KeyError, OSError, RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
             raise ModelError(
-                f"{location.folder}: the model does not fit into {device}; set model.quantize: 4bit, "
-                "or use a larger device"
+                f"{location.folder}: no memory for the model on {device}; load it in 16 bits or quantised (--precision bf16, "
+                "--load 4bit; in a recipe model.quantize: 4bit), or use a larger device"
             ) from None
         raise ModelError(f"{location.folder}: transformers cannot load it ({_first_line(error)})") from None
     _check_report(location, report)

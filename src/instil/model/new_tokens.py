@@ -154,8 +154,6 @@ def fit_embeddings(
         _draw_rows(weight, new_rows, num_known=num_known, seed=seed)
     _fill_bias(inner, new_ids)
     set_stop_ids(inner, stop_ids, pad_id=tokenizer.pad_token_id)
-    config = inner.config.get_text_config()
-    config.eos_token_id, config.pad_token_id = int(stop_ids[0]), tokenizer.pad_token_id
     rows_after = inner.get_input_embeddings().weight.shape[0]
     return RowChange(rows_before, rows_after, new_ids, tuple(sorted({i for ids in untrained.values() for i in ids})))
 

@@ -124,16 +124,17 @@ def save_tokenizer(chat: ChatTokens, folder: Path) -> None:
 
 
 def set_stop_ids(model: Any, stop_ids: Sequence[int], *, pad_id: int | None) -> None:
-    """Set the stop ids and the padding id in a model's generation_config.
+    """Set the stop ids and the padding id in a model's generation_config; its config, which holds one, gets the first.
 
     Sampling settings that a published generation_config carries without `do_sample` are taken as meant: transformers
     refuses to save them otherwise.
     """
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    settings = inner.generation_config
+    settings, config = inner.generation_config, inner.config.get_text_config()
     settings.eos_token_id = list(stop_ids) if len(stop_ids) != 1 else stop_ids[0]
+    config.eos_token_id = int(stop_ids[0])
     if pad_id is not None:
-        settings.pad_token_id = pad_id
+        settings.pad_token_id = config.pad_token_id = pad_id
     try:
         settings.validate(strict=True)
     except ValueError:

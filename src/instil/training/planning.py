@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import psutil
 import torch
 
 from instil.data.prepared import ExampleStore
@@ -20,6 +19,7 @@ from instil.model import attention
 from instil.model.adapters import freeze, prepare_adapters
 from instil.model.loading import load_config
 from instil.model.location import ModelLocation
+from instil.model.room import free_bytes
 from instil.recipe import Recipe
 from instil.training.memory import Memory, Sizes, estimate_memory, in_words, measure_sizes
 from instil.training.micro_batch import cut_step
@@ -137,9 +137,8 @@ def largest_micro_batch(store: ExampleStore, order: Order, tokens: int, *, num_r
 
 def free_memory(device: torch.device) -> int:
     """Give the bytes that are free on a device for one process; processes of one machine share its memory."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    return int(psutil.virtual_memory().available) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    sharing = 1 if device.type == "cuda" else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return free_bytes(device) // sharing
 
 
 def sizes_of_recipe(recipe: Recipe, location: ModelLocation, precision: Precision) -> Sizes:

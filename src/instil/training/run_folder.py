@@ -108,13 +108,28 @@ class Run:
         """Open a run folder.
 
         Raises:
-            RunError: If it is no run folder.
+            RunError: If it is no run folder, or its results are damaged.
         """
         paths = RunPaths(Path(folder))
         if not paths.recipe.exists():
             raise RunError(f"{folder}: no run folder (no recipe.yaml in it); name a folder that `instil train` wrote")
-        results = json.loads(paths.results.read_text()) if paths.results.exists() else {}
+        results = read_run_json(paths.results)
         return cls(paths.folder, bool(results), results)
+
+
+def read_run_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object of a run folder; empty where there is no such file.
+
+    Raises:
+        RunError: If it is damaged.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except (OSError, ValueError):
+        found = None
+    if not isinstance(found, dict):
+        raise RunError(f"{path}: damaged; expected a JSON object; remove it, or name another run")
+    return found
 
 
 WRITTEN_FIRST = {"checkpoints", "ledger.json", "environment.json"}

@@ -1,0 +1,116 @@
+"""Exports of adapters: the adapter alone, and the check that a run's merged model is its base with its adapter.
+
+A run that trained an adapter holds both, ``model/`` merged and ``adapter/``. What is exported as a whole is the run's ``model/``, the very
+weights that `chat` and `evaluate` used; that they are base plus adapter is measured here, on the base in 16 or 32 bits, also where the
+run trained on a 4-bit one.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from instil.conversation import Conversation
+from instil.errors import ExportError, ModelError
+from instil.export.parity import Parity, check_answers, check_ids, check_merge, logits_on
+from instil.generation.engine import Engine, run_folder
+from instil.generation.settings import LoadSettings, Precision
+from instil.model.location import ModelLocation, locate
+from instil.model.saving import save_tokenizer, set_stop_ids
+from instil.recipe import Recipe
+
+
+def adapter_of(name: str | Path) -> Path | None:
+    """Give the adapter that a run trained beside its merged model; None for anything else."""
+    location = locate(name)
+    run = run_folder(location)
+    adapter = None if run is None or location.kind != "run" or location.adapter_folder else run / "adapter"
+    return adapter if adapter is not None and (adapter / "adapter_config.json").exists() else None
+
+
+def check_run_merge(adapter: Path, engine: Engine, prompts: Sequence[Sequence[int]], *, device: str) -> float:
+    """Compare a run's merged model with base plus adapter; gives the largest change of a logit.
+
+    Args:
+        adapter: The run's adapter folder.
+        engine: The run's merged model, in the type that is to be exported.
+        prompts: Token ids to compare on.
+        device: Where to compute.
+
+    Raises:
+        ExportError: If a logit differs by more than the bound of the weights' type.
+        ModelError: If the adapter's base is not there.
+    """
+    dtype = next(engine.model.parameters()).dtype
+    precision: Precision = "fp32" if dtype == torch.float32 else "bf16" if dtype == torch.bfloat16 else "fp16"
+    unmerged = Engine.load(adapter, LoadSettings(precision=precision, device=device))
+    num_tokens = len(engine.tokenizer)
+    before = logits_on(unmerged.model, prompts, num_tokens=num_tokens)
+    del unmerged
+    assert engine.location is not None
+    stored = stored_type(engine.location.folder)
+    after = logits_on(engine.model, prompts, num_tokens=num_tokens)
+    return check_merge(before, after, stored if stored != torch.float32 else dtype)
+
+
+def stored_type(folder: Path) -> torch.dtype:
+    """Give the type that a model folder's weights are stored in, as its config says."""
+    written = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    found = getattr(torch, str(written.get("dtype") or written.get("torch_dtype")), torch.float32)
+    return found if isinstance(found, torch.dtype) else torch.float32
+
+
+def write_adapter(engine: Engine, folder: Path, conversations: Sequence[Conversation], *, device: str) -> Parity:
+    """Copy an adapter with tokenizer, template and generation_config, its base named so that it is found elsewhere.
+
+    Raises:
+        ExportError: If the model has no adapter, or a parity check fails.
+    """
+    assert engine.chat is not None
+    location = engine.location
+    if location is None or location.adapter_folder is None:
+        raise ExportError(f"{engine.name}: was fully tuned and has no adapter; export it as merged")
+    for path in sorted(location.adapter_folder.iterdir()):
+        if path.is_file() and path.name != "README.md":
+            shutil.copy2(path, folder / path.name)
+    save_tokenizer(engine.chat, folder)
+    base: Any = engine.model.get_base_model()  # type: ignore[operator]
+    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    config["base_model_name_or_path"] = base_name(location)
+    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    set_stop_ids(base, engine.chat.stop_ids, pad_id=engine.chat.pad_id)
+    base.generation_config.save_pretrained(str(folder))
+    base.config.save_pretrained(str(folder / ".base"))
+    shutil.copy2(folder / ".base" / "config.json", folder / "config.json")
+    try:
+        parity, compared = check_ids(engine.chat, folder, conversations)
+    finally:
+        (folder / "config.json").unlink()  # an adapter folder has none: with it, it would be taken for a whole model
+        shutil.rmtree(folder / ".base", ignore_errors=True)
+    exported = Engine.load(folder, LoadSettings(precision="fp32", device=device))
+    return replace(
+        check_answers(parity, engine, exported, compared, exact=True), notes=(f"base: {base_name(location)}",)
+    )
+
+
+def base_name(location: ModelLocation) -> str:
+    """Give an adapter's base as it is understood elsewhere: a Hub id or `demo` stays, a path becomes absolute.
+
+    What the run's recipe says goes before what the adapter says, which may be the place where the Hub's files were kept.
+    """
+    run = run_folder(location)
+    named = Recipe.load(run / "recipe.yaml").model.name if run is not None else None
+    for name in (named, location.base):
+        try:
+            found = locate(name) if name else None
+        except ModelError:  # a path that was relative to the run
+            continue
+        if name and found is not None and found.kind in ("base", "hub") and found.folder.samefile(location.folder):
+            return name
+    return str(location.folder.resolve())
