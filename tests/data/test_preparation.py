@@ -255,6 +255,39 @@ def test_a_killed_preparation_starts_clean(tmp_path: Path) -> None:
     assert not any("partial" in entry.name for entry in (tmp_path / "store").iterdir())
 
 
+def test_workers_end_with_the_process_that_was_killed(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.jsonl", rows(3000))
+    (tmp_path / "killed.py").write_text(
+        "import multiprocessing, os, signal, sys\n"
+        "from instil.data.preparation import prepare\nfrom instil.recipe import Recipe\n"
+        "from tests.data.encoder_of_bytes import EncoderOfBytes\n"
+        "def kill(rows):\n"
+        "    print(*(child.pid for child in multiprocessing.active_children()), flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "if __name__ == '__main__':\n"
+        "    recipe = Recipe.from_mapping({'data': {'sources': sys.argv[1], 'store': sys.argv[2]}})\n"
+        "    prepare(recipe, EncoderOfBytes(), workers=2, on_progress=kill)\n"
+    )
+    command = [sys.executable, str(tmp_path / "killed.py"), path, str(tmp_path / "store")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    # the workers inherit the pipe, so that it ends when the last of them has
+    done = subprocess.run(command, check=False, cwd=ROOT, env=environment, stdout=subprocess.PIPE, timeout=100)
+    assert done.returncode == -9
+    assert len(done.stdout.split()) == 2
+
+
+@pytest.mark.parametrize("name", ["examples.arrow", "store.json", "ledger.json", "train.npy"])
+def test_a_damaged_store_is_made_again(tmp_path: Path, name: str) -> None:
+    path = save(tmp_path / "a.jsonl", rows(50))
+    whole = run(tmp_path, sources=path)
+    (damaged,) = whole.folder.glob(name)
+    content = damaged.read_bytes()
+    damaged.write_bytes(content[: len(content) // 2])
+    again = run(tmp_path, sources=path)
+    assert not again.reused
+    assert damaged.read_bytes() == content
+
+
 def test_standard_input_is_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = "".join(json.dumps(row) + "\n" for row in rows(30)).encode()
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given)))

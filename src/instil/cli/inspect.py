@@ -107,8 +107,7 @@ def _set_up(data: str, recipe: Recipe) -> tuple[Recipe, ChatTokenizer, Subject]:
     """Make the chat tokenizer, and settle the longest example, just as training would."""
     from instil.inspection.report import Subject
     from instil.model.location import ModelLocation, has_tokenizer, locate
-    from instil.training.assembly import with_max_tokens
-    from instil.training.chat_setup import set_up_chat
+    from instil.training.chat_setup import set_up_chat, with_max_tokens
 
     folder = Path(recipe.model.name).expanduser()
     if folder.is_dir() and has_tokenizer(folder) and not (folder / "config.json").exists():

@@ -36,8 +36,7 @@ def prepare(
     from instil.data.preparation import prepare as start
     from instil.model.location import locate
     from instil.recipe import Recipe
-    from instil.training.assembly import with_max_tokens
-    from instil.training.chat_setup import set_up_chat, with_date
+    from instil.training.chat_setup import set_up_chat, with_date, with_max_tokens
 
     wanted = Recipe.load(recipe, typed(settings))
     remote = wanted.model.trust_remote_code

@@ -130,7 +130,9 @@ def prepare(
             _write(
                 rounds,
                 found,
-                StoreWriter(target, fingerprint=found.key, replace=refresh),
+                StoreWriter(
+                    target, fingerprint=found.key, replace=refresh or target.is_dir()
+                ),  # a damaged one gives way
                 recipe.data,
                 team,
                 on_progress,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -90,8 +91,17 @@ def _is_told_one_thread() -> bool:
 def _start(encoder: bytes, work: Work) -> None:
     """Set a fresh process up: one thread, before the tokenizer's library is loaded."""
     os.environ.update(_ONE_THREAD)
+    threading.Thread(target=_end_with_parent, name="instil-parent", daemon=True).start()
     _state["encoder"] = pickle.loads(encoder)
     _state["work"] = work
+
+
+def _end_with_parent() -> None:
+    """Wait for the end of the process that gives the work, and go too: a killed one cannot say that nothing more comes."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _work(chunk: Chunk) -> Done:

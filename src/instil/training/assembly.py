@@ -25,7 +25,7 @@ from instil.model.new_tokens import RowChange, TokenChange, fit_embeddings
 from instil.model.probe import probe
 from instil.model.recompute import set_gradient_checkpointing
 from instil.recipe import Recipe
-from instil.training.chat_setup import set_up_chat, with_date
+from instil.training.chat_setup import set_up_chat, with_date, with_max_tokens
 from instil.training.compiling import compile_blocks, wants_compiling
 from instil.training.memory import measure_sizes
 from instil.training.optimizer import DEFAULT_LR, build_optimizers, tensor_kinds
@@ -128,17 +128,6 @@ def study(recipe: Recipe, ranks: Ranks, *, say: Callable[[str], None]) -> Studie
     return Studied(
         resolved, location, setup.chat, setup.template, setup.change, prepared, order, precision, setup.notes
     )
-
-
-def with_max_tokens(recipe: Recipe, location: ModelLocation) -> Recipe:
-    """Fill in the model's context length where the recipe names no longest example."""
-    from instil.model.loading import load_config
-
-    if recipe.data.max_tokens is not None:
-        return recipe
-    config = load_config(location, trust_remote_code=recipe.model.trust_remote_code).get_text_config()
-    length = getattr(config, "max_position_embeddings", None)
-    return recipe if length is None else recipe.override({"data": {"max_tokens": int(length)}})
 
 
 def prove_template(chat: ChatTokenizer) -> None:

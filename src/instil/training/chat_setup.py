@@ -14,7 +14,7 @@ from datetime import date
 from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.encoding.settings import EncodingSettings
 from instil.errors import TemplateError
-from instil.model.loading import load_tokenizer
+from instil.model.loading import load_config, load_tokenizer
 from instil.model.location import ModelLocation
 from instil.model.new_tokens import TokenChange, add_chat_tokens
 from instil.recipe import Recipe
@@ -76,6 +76,15 @@ def set_up_chat(recipe: Recipe, location: ModelLocation) -> ChatSetup:
     chat = ChatTokenizer.from_tokenizer(tokenizer, own, settings=settings)
     name = "the model's own" if given is None else given if given in NAMED_TEMPLATES else "the recipe's"
     return ChatSetup(chat, name, change, tuple(notes))
+
+
+def with_max_tokens(recipe: Recipe, location: ModelLocation) -> Recipe:
+    """Fill in the model's context length where the recipe names no longest example."""
+    if recipe.data.max_tokens is not None:
+        return recipe
+    config = load_config(location, trust_remote_code=recipe.model.trust_remote_code).get_text_config()
+    length = getattr(config, "max_position_embeddings", None)
+    return recipe if length is None else recipe.override({"data": {"max_tokens": int(length)}})
 
 
 def with_date(recipe: Recipe, chat: ChatTokenizer) -> Recipe:
