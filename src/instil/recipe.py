@@ -168,7 +168,7 @@ class DataSettings(Settings):
     )
     too_long: Literal["drop", "keep_last_turns", "truncate_answer", "split", "refuse"] | None = Field(
         None,
-        description="An example over max_tokens: leave it out, drop its oldest exchanges, cut the answer (its stop token is then not trained), split plain text, or stop. Empty: `drop`, and `split` for plain text.",
+        description="An example over max_tokens: leave it out, drop its oldest exchanges, cut the answer (its stop token is then not trained), split plain text, or stop. Empty: `drop`, and `split` for text without a prompt.",
     )
     history_rewritten: Literal["every_turn", "last_turn", "refuse"] = Field(
         "every_turn",

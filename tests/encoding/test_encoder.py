@@ -232,3 +232,19 @@ def test_reasoning_that_the_template_cuts_out_of_an_answer_is_counted() -> None:
     assert own.report.reasoning_ignored == 1
     own.encode(two_turns())
     assert own.report.reasoning_ignored == 1
+
+
+def test_generation_marks_are_held_against_what_is_trained() -> None:
+    marked = CHATML.replace("{{ m.content }}<|im_end|>", "{% generation %}{{ m.content }}<|im_end|>{% endgeneration %}")
+    header = CHATML.replace("<|im_start|>{{ m.role }}", "{% generation %}<|im_start|>{{ m.role }}").replace(
+        "<|im_end|>\n", "<|im_end|>{% endgeneration %}\n"
+    )
+    user = "{% if m.role == 'user' %}<|im_start|>user\n{{ m.content }}<|im_end|>\n{% else %}"
+    marked, header = (
+        each.replace("messages %}", "messages %}" + user).replace("{% endfor", "{% endif %}{% endfor")
+        for each in (marked, header)
+    )
+    assert [str(finding) for finding in chat(marked).prove().findings if "marks" in finding.found] == []
+    proof = chat(header).prove()
+    assert proof.passed
+    assert [finding.severity for finding in proof.findings if "marks" in finding.found] == ["note"]

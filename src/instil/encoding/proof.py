@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,10 +17,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from instil.conversation import Conversation, Example, Message, ToolCall
 from instil.encoding.stop_token import PROBE_TOOL
 from instil.errors import EncodingError, TemplateError
+from instil.template.message_dicts import to_template_messages
 
 if TYPE_CHECKING:
     from instil.encoding.chat_tokenizer import ChatTokenizer
 
+_MARKED = re.compile(r"\{%-?\s*generation\s*-?%\}")
 Severity = Literal["failure", "refused", "note"]
 
 
@@ -124,7 +127,7 @@ def prove(chat: ChatTokenizer) -> Proof:
     """
     quiet = copy.copy(chat).with_settings(replace(chat.settings, max_tokens=None, history_rewritten="every_turn"))
     findings: list[Finding] = []
-    checked = 0
+    accepted: list[str] = []
     for name, conversation in proof_conversations(chat.stop_tokens[0]).items():
         conversation = replace(conversation, variables=dict(chat.settings.template_variables))
         try:
@@ -133,7 +136,7 @@ def prove(chat: ChatTokenizer) -> Proof:
             remedy = "rows of this kind will be refused; choose another template if you have them"
             findings.append(Finding(name, "note", f"the template refuses it ({error})", remedy))
             continue
-        checked += 1
+        accepted.append(name)
         try:
             examples = quiet.encode(conversation)
         except (EncodingError, TemplateError) as error:
@@ -145,9 +148,10 @@ def prove(chat: ChatTokenizer) -> Proof:
             for check in _CHECKS
             for found in check(quiet, quiet.conversation(conversation), examples)
         ]
+        if name == "single turn":
+            findings += _against_marks(quiet, quiet.conversation(conversation), examples)
     bad = any(f.severity == "failure" or (f.severity == "refused" and f.conversation in _PLAIN) for f in findings)
-    never = not any(True for f in findings if f.conversation == "single turn" and f.severity == "note")
-    return Proof(not bad and never, tuple(findings), checked)
+    return Proof(not bad and "single turn" in accepted, tuple(findings), len(accepted))
 
 
 Check = Callable[["ChatTokenizer", Conversation, Sequence[Example]], Iterator[str]]
@@ -217,6 +221,25 @@ _CHECKS: tuple[Check, ...] = (
 )
 
 
+def _against_marks(chat: ChatTokenizer, given: Conversation, examples: Sequence[Example]) -> list[Finding]:
+    """Hold a template's own ``{% generation %}`` marks against what is trained; serving decides, so a difference is a note."""
+    if not _MARKED.search(chat.template.source) or not chat.tokenizer.is_fast:
+        return []
+    theirs = chat.tokenizer.apply_chat_template(
+        to_template_messages(given.messages, shape=chat.template.shape, traced=False),
+        chat_template=chat.template.source,
+        return_dict=True,
+        return_assistant_tokens_mask=True,
+        **given.variables,
+    )
+    marked = chat.decode([each for each, on in zip(theirs["input_ids"], theirs["assistant_masks"], strict=True) if on])
+    trained = "".join(chat.decode(completion) for _, _, completion in _spans(examples))
+    if "".join(marked.split()) == "".join(trained.split()):
+        return []
+    found = f"the template marks {marked[:60]!r} as the model's, where serving leaves it {trained[:60]!r} to write"
+    return [Finding("single turn", "note", found, "nothing to do: what serving leaves to write is trained")]
+
+
 def _spans(examples: Sequence[Example]) -> Iterator[tuple[int, list[int], list[int]]]:
     """Give each trained turn with the ids before it and its own."""
     for example in examples:
@@ -238,8 +261,6 @@ def _stops_within(chat: ChatTokenizer, given: Conversation, turn: int) -> bool:
 
 
 def _transformers_prompt(chat: ChatTokenizer, before: Conversation, kwargs: Mapping[str, Any]) -> list[int]:
-    from instil.template.message_dicts import to_template_messages
-
     if chat.template.date is not None:  # apply_chat_template cannot be told the day
         text = chat.template.render_text(
             before.messages, tools=before.tools, variables=before.variables, add_generation_prompt=True

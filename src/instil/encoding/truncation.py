@@ -2,7 +2,7 @@
 
 Never cut between a header and its answer, never train a cut answer as if it were finished, never silently. `drop` and `refuse` leave ids alone;
 `keep_last_turns` encodes the conversation again without its oldest exchanges; `truncate_answer` cuts only what the model must write, and never down to
-nothing; `split` cuts plain text into consecutive examples. Questionable on purpose: an example is dropped, not shortened, where no policy can keep it honest.
+nothing; `split` cuts plain text into consecutive examples (a plain prompt and its completion are never parted). Questionable on purpose: an example is dropped, not shortened, where no policy can keep it honest.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ def fit(
     limit = chat.settings.max_tokens
     if limit is None or all(len(example.token_ids) <= limit for example in examples):
         return examples
-    policy = chat.settings.too_long or ("split" if conversation.plain else "drop")
+    text = conversation.plain and all(message.role == "assistant" for message in conversation.messages)
+    policy = chat.settings.too_long or ("split" if text else "drop")
     fitted: list[Example] = []
     for example in examples:
         if len(example.token_ids) <= limit:
@@ -46,7 +47,7 @@ def fit(
                 f"{conversation.place or 'conversation'}: an example has {len(example.token_ids)} tokens; at most {limit} are "
                 "allowed; raise data.max_tokens, or set data.too_long: drop, keep_last_turns or truncate_answer"
             )
-        if policy == "split" and conversation.plain:
+        if policy == "split" and text:
             shortened = split_text(example, limit)
         elif policy == "truncate_answer":
             shortened = truncate_answer(example, limit)
