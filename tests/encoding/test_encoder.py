@@ -248,3 +248,15 @@ def test_generation_marks_are_held_against_what_is_trained() -> None:
     proof = chat(header).prove()
     assert proof.passed
     assert [finding.severity for finding in proof.findings if "marks" in finding.found] == ["note"]
+
+
+@pytest.mark.parametrize("family", ["unigram", "metaspace"])
+def test_an_answer_that_the_tokenizer_cannot_write_is_refused(family: str) -> None:
+    own = chat(family=family)
+    own.encode(two_turns())
+    rows = [{"role": "user", "content": "One?"}, {"role": "assistant", "content": "ꙮ!"}]
+    if family == "metaspace":  # it writes bytes
+        assert trained(own, own.encode(rows)[0]) == ["ꙮ!<|im_end|>"]
+        return
+    with pytest.raises(EncodingError, match="message 2: the tokenizer cannot write all of its characters"):
+        own.encode(rows)

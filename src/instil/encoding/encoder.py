@@ -280,7 +280,7 @@ def _check_unknown(chat: ChatTokenizer, turn: EncodedTurn, conversation: Convers
     if unknown is not None and unknown in turn.completion_ids:
         raise EncodingError(
             f"{place_of(conversation)}: message {turn.index + 1}: the tokenizer cannot write all of its characters "
-            f"(it gives {chat.tokenizer.unk_token!r}); expected text that it can; remove the row or use another model"
+            f"(it gives {chat.added.get(unknown, 'an unknown token')!r}); expected text that it can; remove the row or use another model"
         )
 
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 Shape: TypeAlias = tuple[str, ...]
 Part: TypeAlias = str | int
 """A literal text, or the index of the message whose content stands there."""
+_RARE = "ꙮ 𓀀 🈳 ½ \U0010fffd"
+"""What a tokenizer cannot write unless it can write anything."""
 _MARKS = "q{0} \"\\<&'>\né Zz {0}"  # whatever an undetected filter would change, it would change here
 
 
@@ -113,8 +115,8 @@ def plan_allowed(chat: ChatTokenizer) -> bool:
     settings, source = chat.settings, chat.template.source
     if not chat.tokens.in_pieces or settings.train_on != "assistant" or settings.history_rewritten != "every_turn":
         return False
-    if chat.unknown_id is not None and not chat.tokens.writes_bytes:
-        return False
+    if chat.unknown_id is not None and chat.unknown_id in chat.tokens.encode(_RARE):
+        return False  # each answer must be looked at
     if chat.template.prints_day and chat.template.date is None:
         return False
     return can_be_watched(traced_environment().parse(source))

@@ -174,13 +174,6 @@ class Tokens:
         """Whether what lies between added tokens is tokenized by itself."""
         return self._in_pieces
 
-    @property
-    def writes_bytes(self) -> bool:
-        """Whether any text can be written, so that the token for the unknown never appears."""
-        model = getattr(self._backend, "model", None)
-        unknown = getattr(model, "unk_token", None)
-        return model is not None and (unknown is None or bool(getattr(model, "byte_fallback", False)))
-
     def knows(self, piece: str, *, first: bool) -> bool:
         """Tell whether a piece's ids are remembered."""
         return piece in (self._first if first else self._later)
