@@ -104,6 +104,20 @@ UNUSUAL: dict[str, Unusual] = {
     "generation marked": Unusual(
         _LOOP + "<|im_start|>{{ m.role }}\n{% generation %}{{ m.content }}<|im_end|>{% endgeneration %}\n" + _END + _ASK
     ),
+    "header behind a question only": Unusual(
+        "{% set ns = namespace(last='') %}" + _LOOP + "{% if m.role == 'assistant' %}{{ '<|im_start|>assistant\n' if ns.last == 'user' }}"
+        "{{ m.content }}<|im_end|>\n{% else %}" + _CHATML + "{% endif %}{% set ns.last = m.role %}" + _END + _ASK
+    ),
+    "header behind a question only, prompt opens a block": Unusual(
+        "{% set ns = namespace(last='') %}" + _LOOP + "{% if m.role == 'assistant' %}{{ '<|im_start|>assistant\n' if ns.last == 'user' }}"
+        "{{ m.content.split('</think>')[-1] }}<|im_end|>\n{% else %}" + _CHATML + "{% endif %}{% set ns.last = m.role %}" + _END
+        + "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}", added=("<think>", "</think>"),
+    ),
+    "answers in a row joined": Unusual(
+        "{% set ns = namespace(last='') %}" + _LOOP + "{% if m.role == 'assistant' and ns.last == m.role %}\n{{ m.content }}{% else %}"
+        "{{ '<|im_end|>\n' if ns.last }}<|im_start|>{{ m.role }}\n{{ m.content }}{% endif %}{% set ns.last = m.role %}" + _END
+        + "<|im_end|>\n" + _ASK
+    ),
     "answer in a macro, lower case roles by slice": Unusual(
         "{% macro say(m) %}<|im_start|>{{ m['role'][:1] | upper }}{{ m['role'][1:] }}\n{{ m['content'] }}{{ '<|im_end|>' }}{% endmacro %}"
         + _LOOP + "{{ say(m) }}\n" + _END + "{% if add_generation_prompt %}{{ '<|im_start|>Assistant\n' }}{% endif %}"

@@ -260,3 +260,18 @@ def test_an_answer_that_the_tokenizer_cannot_write_is_refused(family: str) -> No
         return
     with pytest.raises(EncodingError, match="message 2: the tokenizer cannot write all of its characters"):
         own.encode(rows)
+
+
+def test_an_answer_whose_header_history_leaves_out_follows_servings_prompt() -> None:
+    from tests.conformance.unusual import UNUSUAL
+
+    bare = chat(UNUSUAL["header behind a question only"].source)
+    examples = bare.encode(ROW_OF_ANSWERS)
+    assert [(example.turns, trained(bare, example)) for example in examples] == [
+        ((2,), ["Second.<|im_end|>"]),
+        ((1, 4), ["First.<|im_end|>", "Third.<|im_end|>"]),
+    ]
+    assert bare.decode(examples[0].token_ids).endswith("First.<|im_end|>\n<|im_start|>assistant\nSecond.<|im_end|>")
+    thinking = chat(UNUSUAL["header behind a question only, prompt opens a block"].source)
+    spans = [trained(thinking, example) for example in thinking.encode(ROW_OF_ANSWERS)]
+    assert ["\n</think>\n\nSecond.<|im_end|>"] in spans

@@ -12,7 +12,17 @@ from instil.errors import EncodingError
 TURNS = "{% for m in messages %}"
 ASK = "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 CALLS = "{% for c in m.tool_calls %}<call>{{ c.function.name }} {{ c.function.arguments | tojson }}</call>{% endfor %}"
-SPECIAL = ("<|user|>", "<|assistant|>", "<|tool|>", "<|system|>", "<|end|>", "<|call|>", "<|a_begin|>", "<|a_end|>")
+SPECIAL = (
+    "<|user|>",
+    "<|assistant|>",
+    "<|tool|>",
+    "<|system|>",
+    "<|end|>",
+    "<|call|>",
+    "<|a_begin|>",
+    "<|a_end|>",
+    "<|q|>",
+)
 
 
 def chat(body: str, *, eos: str = "</s>", after: str = "", added: tuple[str, ...] = ("</call>",)) -> ChatTokenizer:
@@ -55,6 +65,11 @@ def test_a_header_that_the_model_writes_itself_ends_nothing() -> None:
         (CALLS + "{{ eos_token }}", Stop("</s>", "printed")),
         (CALLS + "{{ '<|call|>' if m.tool_calls else '<|end|>' }}", Stop("<|call|>", "printed")),
         (CALLS, Stop("<|tool|>", "opens_next_turn")),
+        (
+            "{% for c in m.tool_calls %}<|a_begin|>{{ c.function.name }}{city:<|q|>{{ c.function.arguments.city }}<|q|>}<|a_end|>{% endfor %}"
+            "{{ '<|call|>' if m.tool_calls else '<|end|>' }}",
+            Stop("<|call|>", "printed"),
+        ),
         (
             "{% if m.tool_calls %}<|a_begin|>" + CALLS + "<|a_end|>{% else %}<|end|>{% endif %}",
             Stop("<|end|>", "appended"),

@@ -190,7 +190,9 @@ class ChatTokenizer:
     def unknown_id(self) -> int | None:
         """Id of the token for what the tokenizer cannot write, where it has one of its own."""
         unknown = self.tokenizer.unk_token_id
-        if unknown is None:  # the tokenizer's settings may not say what its model gives for two letters that it has not got
+        if (
+            unknown is None
+        ):  # the tokenizer's settings may not say what its model gives for two letters that it has not got
             one, other = (self.tokens.encode(letter)[-1:] for letter in "ꙮ𓀀")
             unknown = one[0] if one and one == other else None
         return None if unknown in self.stop_ids or unknown == self.tokenizer.bos_token_id else unknown

@@ -18,8 +18,9 @@ from instil.encoding.stretch import after_prompt, common_length, laid, piece
 from instil.errors import EncodingError, TemplateError
 from instil.template.tracing import Rendering, Source
 
-RenderMessages: TypeAlias = Callable[[Sequence[Message]], Rendering]
+RenderMessages: TypeAlias = Callable[[Sequence[Message], bool], Rendering]
 _MARK = "a marked reasoning"
+_QUESTION = Message("user", "a plain question")
 _HEADER_FIELDS = ("name",)
 
 
@@ -31,7 +32,7 @@ class Turn:
         messages: The messages up to and including the turn.
         prompt: Serving's prompt for it.
         upto: The rendering that ends with the turn, or the shortest longer one where the template refuses that.
-        render: Renders other messages with the same tools and variables.
+        render: Renders other messages with the same tools and variables, with the generation prompt where the second argument is true.
         place: What errors start with.
         tags: Tags that may close a block: in the template's source or added tokens, but no stop token and no header.
     """
@@ -92,9 +93,11 @@ def _after_prompt(turn: Turn) -> Rendering:
             rest = match(turn, prompt, upto, thought)
             if rest is not None:
                 return rest
-    rest = _after_generation_prompt(turn)
-    if rest is not None:
-        return rest
+    header = _generation_prompt(turn)
+    for find in (_after_header, _as_behind_a_question):
+        rest = find(turn, header) if header.strip() else None
+        if rest is not None:
+            return rest
     raise _disagreement(turn)
 
 
@@ -188,7 +191,7 @@ def _says_something(message: Message) -> bool:
 def _with_marked_reasoning(turn: Turn) -> Rendering | None:
     """Render the turn as if it had reasoning, and take that out again; None where the template prints none."""
     try:
-        rendering = turn.render([*turn.messages[:-1], replace(turn.message, reasoning=_MARK)])
+        rendering = turn.render([*turn.messages[:-1], replace(turn.message, reasoning=_MARK)], False)
     except TemplateError:
         return None
     spans = rendering.spans(turn.index, "reasoning")
@@ -207,16 +210,19 @@ def _skipped(rest: Rendering) -> Rendering:
     return piece(rest, start)
 
 
-def _after_generation_prompt(turn: Turn) -> Rendering | None:
-    """Where history is written anew, find the generation prompt itself before the turn's own text."""
+def _generation_prompt(turn: Turn) -> str:
+    """Give what the prompt adds to the rendering of the same messages; empty where it is not that and more."""
     try:
-        base = turn.render(turn.messages[:-1]).text
+        base = turn.render(turn.messages[:-1], False).text
     except TemplateError:
-        return None
-    prompt = turn.prompt.text
-    header = prompt[len(base) :] if prompt.startswith(base) else ""
+        return ""
+    return turn.prompt.text.removeprefix(base) if turn.prompt.text.startswith(base) else ""
+
+
+def _after_header(turn: Turn, header: str) -> Rendering | None:
+    """Where history is written anew, find the generation prompt itself before the turn's own text."""
     own = own_spans(turn.upto, turn.index)
-    if not header.strip() or not own:
+    if not own:
         return None
     first = own[0][0]
     at = turn.upto.text.rfind(header, 0, first)
@@ -225,6 +231,29 @@ def _after_generation_prompt(turn: Turn) -> Rendering | None:
     start = at + len(header)
     others = [run for run in turn.upto.runs if run[2][0] != turn.index and run[1] > at and run[0] < first]
     return None if others else piece(turn.upto, start)
+
+
+def _as_behind_a_question(turn: Turn, header: str) -> Rendering | None:
+    """Complete a turn that history prints without its header, behind an answer or a tool result: as after the same prompt behind a question."""
+    late = _from_last_text(turn, None)
+    own = own_spans(turn.upto, turn.index)
+    if not late or not own or turn.messages[-2].role not in ("assistant", "tool"):
+        return None
+    prompt, upto, _ = late[0]
+    lead = upto.text[: own_spans(upto, turn.index)[0][0]].split()
+    if lead and lead != prompt.removesuffix(header).split():
+        return None
+    messages = [_QUESTION, turn.message]
+    try:
+        asked = replace(
+            turn, messages=messages, prompt=turn.render(messages[:1], True), upto=turn.render(messages, False)
+        )
+        rest = _after_prompt(asked) if asked.prompt.text.endswith(header) else None
+    except (EncodingError, TemplateError):
+        return None
+    if rest is None or not own_spans(rest, asked.index):
+        return None
+    return laid(Rendering(rest.text[: own_spans(rest, asked.index)[0][0]]), piece(turn.upto, own[0][0]))
 
 
 def _until_stop(turn: Turn, rest: Rendering, stops: StopTokens) -> Rendering:

@@ -126,7 +126,7 @@ def turn_texts(chat: ChatTokenizer, conversation: Conversation, report: Encoding
             messages[: index + 1],
             prompt,
             upto,
-            render=lambda some: chat.render_messages(conversation, some),
+            render=lambda some, asked: chat.render_messages(conversation, some, add_generation_prompt=asked),
             place=place,
             tags=chat.tags,
         )

@@ -150,7 +150,7 @@ class _Probes:
             if answer.text in tail:
                 return Stop(answer.text, "printed")
             opened = [tag for tag in self._openings([ASK, CALL], tools) if tag not in headers]
-            printed = self._printed(tail, opened)
+            printed = self._printed(tail, opened, self._inside(tools))
             if printed is not None:
                 return Stop(printed, "printed")
             following = self._after([ASK, CALL, RESULT, SAY], 1, tools, fields="tool_calls")
@@ -186,13 +186,20 @@ class _Probes:
         asked, own = rendering.spans(0), rendering.spans(1)
         return TAG.findall(rendering.text[asked[-1][1] : own[-1][1]]) if asked and own else []
 
-    def _printed(self, tail: str, opened: Sequence[str] = ()) -> str | None:
-        """Give the stop token in what follows a turn that is the last; what closes an opened tag is none."""
+    def _inside(self, tools: Sequence[Mapping[str, Any]]) -> str:
+        """Give a call from its first own character to its last: a token in there, such as a quotation mark, ends nothing."""
+        rendering = self._render([ASK, CALL], tools)
+        own = rendering.spans(1, "tool_calls")
+        return rendering.text[own[0][0] : own[-1][1]]
+
+    def _printed(self, tail: str, opened: Sequence[str] = (), inside: str = "") -> str | None:
+        """Give the stop token in what follows a turn that is the last; what closes an opened tag, or stands inside, is none."""
         found = [
             each
             for each in self._controls.find(tail)
             if each.text != self._bos
             and not _closes(each.text, self._eos)
+            and each.text not in inside
             and not any(is_closing(tag, each.text) for tag in opened)
         ]
         if not found:
