@@ -15,17 +15,33 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
+
+from instil.model.few_shapes import grain_of, round_up
 
 BLOCK = 128
 
 
 @dataclass(frozen=True)
 class _Block:
-    """Half-open token ranges: queries, the keys that any of them sees, and the start of their example."""
+    """Half-open token ranges: queries, the keys that any of them sees, and the start of their example.
+
+    The rounded numbers are what the products are given, so that there are few shapes of them (see `few_shapes`). Rows beyond
+    the queries are zeros, and keys beyond the last query are masked.
+
+    Attributes:
+        start: First query.
+        stop: End of the queries.
+        first: First key; the last query is the last key that is seen.
+        num_queries: Number of query rows, rounded up.
+        num_keys: Number of keys, rounded up.
+    """
 
     start: int
     stop: int
     first: int
+    num_queries: int
+    num_keys: int
 
 
 def attend_on_cpu(
@@ -69,9 +85,9 @@ class _Attention(torch.autograd.Function):
         output = value.new_empty(tokens, heads, value.shape[-1])
         for block in _blocks(lengths, window):
             rows = _rows(query, key.shape[0], block)
-            probabilities = _probabilities(rows, key[:, block.first : block.stop], block, scale, window)
-            mixed = torch.bmm(probabilities.to(value.dtype), value[:, block.first : block.stop])
-            output[block.start : block.stop] = mixed.view(heads, -1, value.shape[-1]).transpose(0, 1)
+            probabilities = _probabilities(rows, _seen(key, block), block, scale, window)
+            mixed = torch.bmm(probabilities.to(value.dtype), _seen(value, block))
+            output[block.start : block.stop] = _heads(mixed, heads, block).transpose(0, 1)
         ctx.save_for_backward(query, key, value, output)
         ctx.rest = (lengths, scale, window)
         return output
@@ -80,21 +96,21 @@ class _Attention(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
         query, key, value, output = ctx.saved_tensors
         lengths, scale, window = ctx.rest
-        gradient = gradients[0]
+        groups = key.shape[0]
+        gradient = gradients[0].transpose(0, 1)  # [H, T, D']
         query_gradient = torch.empty_like(query, memory_format=torch.contiguous_format)
         key_gradient = torch.zeros_like(key, memory_format=torch.contiguous_format)
         value_gradient = torch.zeros_like(value, memory_format=torch.contiguous_format)
-        means = (gradient * output).sum(-1, dtype=torch.float32).t()  # [H, T]
+        means = (gradients[0] * output).sum(-1, dtype=torch.float32).t()[..., None]  # [H, T, 1]
         for block in _blocks(lengths, window):
-            seen, asked = slice(block.first, block.stop), slice(block.start, block.stop)
-            rows = _rows(query, key.shape[0], block)
-            probabilities = _probabilities(rows, key[:, seen], block, scale, window)
-            incoming = _rows(gradient.transpose(0, 1), key.shape[0], block)
-            slopes = torch.bmm(incoming, value[:, seen].transpose(1, 2))
-            slopes = (slopes - means[:, asked].reshape(key.shape[0], -1, 1)).mul_(probabilities).to(query.dtype)
-            query_gradient[:, asked] = torch.bmm(slopes, key[:, seen]).view(query.shape[0], -1, query.shape[-1])
-            key_gradient[:, seen] += torch.bmm(slopes.transpose(1, 2), rows)
-            value_gradient[:, seen] += torch.bmm(probabilities.to(value.dtype).transpose(1, 2), incoming)
+            rows, keys = _rows(query, groups, block), _seen(key, block)
+            probabilities = _probabilities(rows, keys, block, scale, window)
+            incoming = _rows(gradient, groups, block)
+            slopes = torch.bmm(incoming, _seen(value, block).transpose(1, 2))
+            slopes = (slopes - _rows(means, groups, block)).mul_(probabilities).to(query.dtype)
+            query_gradient[:, block.start : block.stop] = _heads(torch.bmm(slopes, keys), query.shape[0], block)
+            _add(key_gradient, torch.bmm(slopes.transpose(1, 2), rows), block)
+            _add(value_gradient, torch.bmm(probabilities.to(value.dtype).transpose(1, 2), incoming), block)
         return query_gradient.mul_(scale), key_gradient.mul_(scale), value_gradient, None, None, None
 
 
@@ -103,24 +119,49 @@ def _blocks(lengths: tuple[int, ...], window: int | None) -> Iterator[_Block]:
     for length in lengths:
         for start in range(begin, begin + length, BLOCK):
             stop = min(start + BLOCK, begin + length)
-            yield _Block(start, stop, begin if window is None else max(begin, start - window + 1))
+            first = begin if window is None else max(begin, start - window + 1)
+            grain = grain_of(stop - first)
+            num_queries = min(BLOCK, -(-(stop - start) // grain) * grain)
+            yield _Block(start, stop, first, num_queries, round_up(start - first + num_queries))
         begin += length
 
 
 def _rows(heads: torch.Tensor, num_groups: int, block: _Block) -> torch.Tensor:
     """Give a block of [H, T, D] as [K, G * N, D]: the query heads of a key/value head below each other."""
-    return heads[:, block.start : block.stop].reshape(num_groups, -1, heads.shape[-1])
+    rows = heads[:, block.start : block.stop]
+    missing = block.num_queries - rows.shape[1]
+    if missing:
+        rows = F.pad(rows, (0, 0, 0, missing))
+    return rows.reshape(num_groups, -1, heads.shape[-1])
+
+
+def _heads(rows: torch.Tensor, num_heads: int, block: _Block) -> torch.Tensor:
+    """Give [K, G * N, D] as [H, queries, D], what was filled up cut off."""
+    return rows.view(num_heads, block.num_queries, -1)[:, : block.stop - block.start]
+
+
+def _seen(tokens: torch.Tensor, block: _Block) -> torch.Tensor:
+    """Give the keys or values [K, S, D] of a block; beyond its example come others', or zeros, that the mask hides."""
+    seen = tokens[:, block.first : block.first + block.num_keys]
+    missing = block.num_keys - seen.shape[1]
+    return F.pad(seen, (0, 0, 0, missing)) if missing else seen
+
+
+def _add(total: torch.Tensor, part: torch.Tensor, block: _Block) -> None:
+    """Add a block's gradient [K, S, D]; what was filled up, or masked, is 0."""
+    seen = total[:, block.first : block.stop]
+    seen += part[:, : block.stop - block.first]
 
 
 def _probabilities(
     rows: torch.Tensor, key: torch.Tensor, block: _Block, scale: float, window: int | None
 ) -> torch.Tensor:
     """Give the fp32 probabilities [K, G * N, S] of a block."""
-    num_queries, num_keys = block.stop - block.start, block.stop - block.first
     scores = torch.bmm(rows.float() * scale, key.float().transpose(1, 2))
-    laid_out = scores.view(key.shape[0], -1, num_queries, num_keys)
-    diagonal = laid_out[..., num_keys - num_queries :]  # every query sees all keys before its block
-    diagonal += torch.full((num_queries, num_queries), float("-inf")).triu_(1)
+    laid_out = scores.view(key.shape[0], -1, block.num_queries, block.num_keys)
+    before = block.start - block.first  # every query sees all keys before its block, unless a window hides them
+    own = laid_out[..., before:]
+    own += torch.full(own.shape[-2:], float("-inf")).triu_(1)
     if window is not None:
-        laid_out += torch.full((num_queries, num_keys), float("-inf")).tril_(num_keys - num_queries - window)
+        laid_out += torch.full(laid_out.shape[-2:], float("-inf")).tril_(before - window)
     return torch.softmax(scores, dim=-1)

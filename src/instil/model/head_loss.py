@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from instil.model.few_shapes import SMALLEST_GRAIN
 from instil.model.head import HeadParts
 from instil.model.token_losses import TokenLossFunction
 
@@ -65,7 +66,8 @@ class _Job:
 
     @property
     def rows_at_once(self) -> int:
-        return max(1, self.chunk_bytes // (4 * self.parts.vocabulary))
+        rows = max(1, self.chunk_bytes // (4 * self.parts.vocabulary))
+        return rows - rows % SMALLEST_GRAIN or rows
 
 
 def _default_chunk_bytes(device: torch.device) -> int:

@@ -14,10 +14,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from instil.errors import ModelError
 from instil.model.attention import LAYOUT_KEYWORD
+from instil.model.few_shapes import fill_up, round_up
 from instil.model.head import take_apart, underlying
 from instil.model.head_loss import head_loss_sum
 from instil.model.layout import FlatLayout, set_active_layout
@@ -68,6 +70,7 @@ class TokenLoss(nn.Module):
         router_coefficient: float | None = None,
         neftune_alpha: float | None = None,
         chunk_bytes: int | None = None,
+        few_shapes: bool = False,
     ) -> None:
         """Wrap a model.
 
@@ -77,12 +80,14 @@ class TokenLoss(nn.Module):
             router_coefficient: Of a mixture's load-balancing loss; None takes what the model's config sets, else 0.
             neftune_alpha: Scale of the embedding noise in training mode; None for none.
             chunk_bytes: Memory for the logits of one chunk; None chooses by device.
+            few_shapes: Fill micro-batches up to a rounded size, for half precision on a CPU (see `few_shapes`).
         """
         super().__init__()
         self.model = model
         self.gradient_scale = 1.0
         self._token_loss = TOKEN_LOSSES[loss]
         self._chunk_bytes = chunk_bytes
+        self._few_shapes = few_shapes
         self._router_coefficient = router_coefficient_of(underlying(model), router_coefficient)
         self._keywords = passes_keywords(take_apart(model).decoder)
         self._noise = None if neftune_alpha is None else EmbeddingNoise(underlying(model), alpha=neftune_alpha)
@@ -117,13 +122,16 @@ class TokenLoss(nn.Module):
         """
         if sum(lengths) != input_ids.shape[0]:
             raise ModelError(f"TokenLoss: lengths add up to {sum(lengths)}, but there are {input_ids.shape[0]} tokens")
+        if self._few_shapes:
+            tokens = (input_ids, position_ids, targets, weights)
+            (input_ids, position_ids, targets, weights), lengths, noise_keys = fill_up(tokens, lengths, noise_keys)
         layout = FlatLayout.of(lengths, device=input_ids.device)
         outputs = self._decode(input_ids, position_ids, layout, noise_keys)
-        rows = torch.nonzero(weights).squeeze(1)
+        rows, row_weights = self._trained_rows(weights)
         total = head_loss_sum(
             outputs.last_hidden_state[0].index_select(0, rows),
             targets.index_select(0, rows),
-            weights.index_select(0, rows).float(),
+            row_weights,
             parts=take_apart(self.model),
             token_loss=self._token_loss,
             gradient_scale=self.gradient_scale,
@@ -134,6 +142,13 @@ class TokenLoss(nn.Module):
                 underlying(self.model), outputs.router_logits, weights, layout
             )
         return total
+
+    def _trained_rows(self, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Give the places and fp32 weights of the rows that the head sees; filled-up rows weigh 0."""
+        rows = torch.nonzero(weights).squeeze(1)
+        row_weights = weights.index_select(0, rows).float()
+        missing = round_up(rows.shape[0]) - rows.shape[0] if self._few_shapes else 0
+        return F.pad(rows, (0, missing)), F.pad(row_weights, (0, missing))
 
     def _decode(
         self, input_ids: torch.Tensor, position_ids: torch.Tensor, layout: FlatLayout, noise_keys: Sequence[int] | None

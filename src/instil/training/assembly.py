@@ -206,6 +206,7 @@ def assemble(studied: Studied, ranks: Ranks, *, sharded: bool = False) -> Assemb
         loss=recipe.training.loss,
         router_coefficient=recipe.training.router_loss,
         neftune_alpha=recipe.training.neftune_alpha,
+        few_shapes=ranks.device.type == "cpu" and precision.compute != torch.float32,
     )
     if wants_compiling(recipe.training.compile, ranks.device):
         compile_blocks(model)
