@@ -1,14 +1,18 @@
 """Measure training on one NVIDIA GPU: instil beside TRL, on the same rows of random ids, cell by cell.
 
-    python benchmarks/gpu.py --out gpu.jsonl                    every cell that is not in gpu.jsonl yet, while --minutes last
+    python benchmarks/gpu.py --out gpu.jsonl                    every cell that is not in gpu.jsonl yet, as --minutes allow
     python benchmarks/gpu.py --out gpu.jsonl --trl-site DIR     TRL from a folder of unpacked wheels (no network)
-    python benchmarks/gpu.py --cells tiny-llama-3.2-1b:full --device cpu --steps 2     a smoke test anywhere
+    python benchmarks/gpu.py --smoke [--trl-python PYTHON]      tiny shapes on the CPU: does everything run to its end?
 
 A cell is a model shape and what trains of it. Weights are random, so nothing is downloaded; rows have the lengths of chats
 (log-normal, median 400 tokens, at most 4,096; 40% of a row is trained). A step is four micro-batches of 8k tokens. Each side runs in
 a process of its own; the first steps are not counted. Arithmetic is 6 x parameters x tokens (4 x for frozen weights, whose own gradient
-is not computed) plus attention; its share of the measured bf16 matrix rate is what `share_of_matmul` says.
-Results are appended as they come, so a call that is cut off loses one cell. Prints a JSON object as its last line.
+is not computed) plus attention; its share of the measured bf16 matrix rate is what `share_of_matmul` says. Activations are computed
+again where `instil train` would do so: where the step would not fit. A call starts a cell only where its longest time still fits
+into --minutes; call it again until nothing is left. Results are appended as they come, so a call that is cut off loses one cell; a
+failure is a result too, and is measured again once its line is removed. To carry TRL along:
+`pip download --no-deps trl==1.16.0 -d wheels` (and what else the machine lacks), then unzip the wheels into one folder.
+Prints a JSON object as its last line.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -28,6 +33,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from shapes import SHAPES
 
+SMOKE = ("tiny-llama-3.2-1b:full", "tiny-llama-3.2-1b:lora", "tiny-qwen3-4b:full")
 CELLS = ("llama-3.2-1b:full", "llama-3.2-1b:lora", "qwen3-4b:full", "qwen3-4b:lora", "llama-3.1-8b:lora")
 MICRO_BATCH_TOKENS = 8192
 MICRO_BATCHES = 4
@@ -101,6 +107,7 @@ def run_ours(shape: str, adapter: str, device: str, steps: int) -> dict[str, Any
     from instil.model import attention
     from instil.model.adapters import prepare_adapters
     from instil.model.loss import TokenLoss
+    from instil.model.recompute import set_gradient_checkpointing
     from instil.recipe import AdapterSettings, OptimizerSettings
     from instil.training.optimizer import build_optimizers, tensor_kinds
     from instil.training.order import Members
@@ -116,6 +123,9 @@ def run_ours(shape: str, adapter: str, device: str, steps: int) -> dict[str, Any
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     kind = "none" if adapter == "full" else "lora"
     model = prepare_adapters(model, AdapterSettings(kind=kind, rank=LORA_RANK))
+    micro = MICRO_BATCH_TOKENS if device == "cuda" else 512
+    recompute = wants_recompute(model, precision, micro, target)
+    set_gradient_checkpointing(model, recompute)
     weights, settings = Weights(model, precision), OptimizerSettings()
     optimizers = build_optimizers(
         weights.by_name,
@@ -127,7 +137,6 @@ def run_ours(shape: str, adapter: str, device: str, steps: int) -> dict[str, Any
         eps=settings.eps,
         momentum=settings.momentum,
     )
-    micro = MICRO_BATCH_TOKENS if device == "cuda" else 512
     drawn = [rows_of_step(step, config.vocab_size, micro * MICRO_BATCHES) for step in range(steps)]
     store = ExampleStore.from_examples([Example(ids, given) for step in drawn for ids, given in step])
     learner = Learner(TokenLoss(model).train(), weights, optimizers, store, Ranks(0, 1, target))
@@ -140,9 +149,19 @@ def run_ours(shape: str, adapter: str, device: str, steps: int) -> dict[str, Any
         take_step(learner, members, cut=Cut(micro), seed=0, learning_rate=1e-5, clip=1.0)
         wait(device)
         seconds.append(time.perf_counter() - start)
-    return figures(
-        config, num_parameters, adapter, drawn, seconds, device, attention.describe(device=target, dtype=torch.bfloat16)
-    )
+    kernel = attention.describe(device=target, dtype=torch.bfloat16) + ("; recomputing" if recompute else "")
+    return figures(config, num_parameters, adapter, drawn, seconds, device, kernel)
+
+
+def wants_recompute(model: Any, precision: Any, micro: int, device: Any) -> bool:
+    """Decide as `gradient_checkpointing: auto` does."""
+    from instil.training.memory import estimate_memory, measure_sizes
+    from instil.training.planning import USABLE, free_memory
+
+    sizes = measure_sizes(model.train(), precision)
+    needed = estimate_memory(sizes, precision, tokens=micro, optimizer="adamw", several=True, device=device.type)
+    loaded = sum(value.numel() * value.element_size() for value in model.parameters())
+    return needed.peak > (free_memory(device) + loaded) * USABLE
 
 
 def run_trl(shape: str, adapter: str, device: str, steps: int) -> dict[str, Any]:
@@ -172,8 +191,9 @@ def run_trl(shape: str, adapter: str, device: str, steps: int) -> dict[str, Any]
         eos_token="</s>",
     )
     device_rows = max(1, min(4, per_step))
+    in_order = {} if "train_sampling_strategy" not in SFTConfig.__dataclass_fields__ else {"train_sampling_strategy": "sequential"}  # fmt: skip
     settings = SFTConfig(
-        output_dir="/tmp/instil-gpu-trl", max_steps=max(1, len(rows) // (device_rows * max(1, per_step // device_rows))), per_device_train_batch_size=device_rows,
+        output_dir=tempfile.mkdtemp(prefix="instil-gpu-trl-"), **in_order, max_steps=max(1, len(rows) // (device_rows * max(1, per_step // device_rows))), per_device_train_batch_size=device_rows,
         gradient_accumulation_steps=max(1, per_step // device_rows), bf16=True, use_cpu=device == "cpu", report_to=[], save_strategy="no",
         max_length=4096, completion_only_loss=True, dataset_kwargs={"skip_prepare_dataset": False}, learning_rate=1e-5, logging_strategy="no", disable_tqdm=True,
     )  # fmt: skip
@@ -228,7 +248,7 @@ def figures(
 def measure(side: str, cell: str, given: argparse.Namespace) -> dict[str, Any]:
     """Run one side of one cell in a process of its own; a failure is a result with its last lines."""
     command = [
-        sys.executable,
+        given.trl_python if side == "trl" and given.trl_python else sys.executable,
         __file__,
         "--side",
         side,
@@ -240,6 +260,8 @@ def measure(side: str, cell: str, given: argparse.Namespace) -> dict[str, Any]:
         str(given.steps),
     ]
     environment = dict(os.environ)
+    if side == "trl" and given.trl_python:
+        environment.pop("PYTHONPATH", None)
     if side == "trl" and given.trl_site:
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, (given.trl_site, environment.get("PYTHONPATH"))))
     try:
@@ -264,12 +286,16 @@ def main() -> None:
     parser.add_argument("--side", choices=["ours", "trl"], help="run one side of one cell in this process")
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
     parser.add_argument("--steps", type=int, default=12)
-    parser.add_argument("--minutes", type=float, default=8.5, help="start no cell after this long")
-    parser.add_argument("--cell-minutes", type=float, default=4.0)
+    parser.add_argument("--minutes", type=float, default=8.8, help="the call ends before this long")
+    parser.add_argument("--cell-minutes", type=float, default=4.2, help="longest time of one side of a cell")
+    parser.add_argument("--smoke", action="store_true", help="tiny shapes on the CPU")
+    parser.add_argument("--trl-python", help="Python of an environment with TRL, for its side")
     parser.add_argument(
         "--trl-site", help="folder with TRL and what it needs, put before the other packages for its side"
     )
     given = parser.parse_args()
+    if given.smoke:
+        given.cells, given.device, given.steps = list(SMOKE), "cpu", 5
     if given.side:
         shape, _, adapter = given.cells[0].partition(":")
         run = run_ours if given.side == "ours" else run_trl
@@ -280,7 +306,8 @@ def main() -> None:
     found = {(line["cell"], line["side"]): line for line in map(json.loads, lines)}
     for cell in given.cells:
         for side in given.sides:
-            if (cell, side) in found or time.perf_counter() - started > given.minutes * 60:
+            left = given.minutes - (time.perf_counter() - started) / 60
+            if (cell, side) in found or left < given.cell_minutes:
                 continue
             line = {"cell": cell, "side": side, **measure(side, cell, given)}
             print(f"{cell:24s} {side:5s} {line.get('error') or round(line['tokens_per_second'])}", flush=True)

@@ -21,6 +21,10 @@ PEERS: dict[str, tuple[str, ...]] = {
 }
 """Peer to its requirements; `tokenizers` alone needs nothing but instil's own environment."""
 
+TAKEN_OUT = {"llamafactory": ("torchvision", "torchaudio")}
+"""What is taken out again: their published Linux builds need CUDA libraries, do not load beside a CPU build of torch, and serve
+images and sound alone."""
+
 TORCH = "torch==2.13.0"
 
 
@@ -58,5 +62,8 @@ def _built(peer: str, folder: Path) -> Path:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise SystemExit(f"{peer}: pip could not install {' '.join(wanted)}:\n{done.stderr[-2000:]}")
+    cpu_build = [str(python), "-c", "import sys, torch; sys.exit(torch.version.cuda is not None)"]
+    if peer in TAKEN_OUT and subprocess.run(cpu_build, check=False).returncode == 0:
+        subprocess.run([str(python), "-m", "pip", "uninstall", "--quiet", "--yes", *TAKEN_OUT[peer]], check=True)
     finished.write_text("\n".join(requirements))
     return python

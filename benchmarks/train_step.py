@@ -1,12 +1,17 @@
-"""How fast a training step is: tokens a second and peak memory, against TRL's SFTTrainer on the same rows.
+"""How fast a training step is: tokens a second and peak memory, against other tools on the same rows in the same order.
 
-    python benchmarks/train_step.py [--rows gsm8k_train.jsonl] [--work demo,135m] [--precision fp32,bf16] [--repeats 3] [--no-peer]
+    python benchmarks/train_step.py [--rows gsm8k_train.jsonl] [--work demo,135m] [--precision fp32,bf16]
+                                    [--peer trl,llamafactory] [--steps 12] [--repeats 3]
 
-`demo` is the embedded base model, `135m` a random model in the shape of SmolLM2-135M. Both sides load the same folder (the base
-with chat tokens and ChatML) and train on answers only, the same questions and answers, batch 8. TRL keeps its defaults but for the
-precision. Sides run in turns, each run a process of its own; the first two steps are not counted. `share_of_matmul` is the model's own arithmetic
-(6 x parameters inside the blocks x tokens, the head on trained tokens only) over the measured matrix-multiply rate of this machine
-in the same type. The last line is one JSON object.
+`demo` is the embedded base model, `135m` a random model in the shape of SmolLM2-135M. All sides load the same folder (the base
+with chat tokens and ChatML) and train on answers only, the same questions and answers, batch 8, in the order of the file. The
+peers keep their defaults but for precision, batch and order; `--peer none` measures instil alone. Sides run in turns, each run a
+process of its own; the first two steps are not counted; the median over the turns counts. Rates are real tokens a second,
+padding left out.
+
+`share_of_matmul` is the model's own arithmetic (forward and backward: 6 x weights inside the blocks x tokens, 6 x head x trained
+tokens, causal attention) over what this machine reaches in a plain product of 2048 x 2048 matrices of the same type, measured
+between the turns. `overhead` is the share of a step outside forward, backward and update. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -22,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from peers import peer_python
+from train_step_sides import UNCOUNTED
 
 CORPUS = Path(os.environ.get("INSTIL_CORPUS", Path(__file__).resolve().parents[2] / "shared" / "corpus"))
 BATCH = 8
@@ -67,78 +73,101 @@ def run_side(
     side: str, model: Path, rows: Path, out: Path, *, precision: str, steps: int, threads: int
 ) -> dict[str, Any]:
     """Run one side in a process of its own, under the Python of its environment."""
-    python = str(peer_python("trl")) if side == "trl" else sys.executable
+    python = sys.executable if side == "instil" else str(peer_python(side))
     script = Path(__file__).with_name("train_step_sides.py")
     words = [python, str(script), side, str(model), str(rows), str(out), precision, str(BATCH), str(steps)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
+    if side != "instil":
+        environment.pop("PYTHONPATH", None)
     done = subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
         raise SystemExit(f"{side} failed:\n{done.stderr[-3000:]}")
-    return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    found["rate"] = sum(found["tokens"][UNCOUNTED:]) / sum(found["seconds"][UNCOUNTED:])
+    return found
 
 
-def flops_of_token(model: Path) -> tuple[float, float]:
-    """Give the arithmetic of a token inside the blocks, and of a trained token in the head, forward and backward."""
+def arithmetic_of_token(model: Path, rows: Path) -> float:
+    """Give the model's own floating-point operations, forward and backward, per token of these rows."""
     from safetensors import safe_open
+
+    from instil import ChatTokenizer
 
     inside = head = 0
     with safe_open(str(model / "model.safetensors"), framework="pt") as file:
         for name in file.keys():  # noqa: SIM118
             shape = file.get_slice(name).get_shape()
-            if len(shape) == 2:
-                size = shape[0] * shape[1]
-                inside, head = (
-                    (inside, max(head, size)) if "embed" in name or "lm_head" in name else (inside + size, head)
-                )
-    return 6.0 * inside, 6.0 * head
-
-
-def share_of_matmul(model: Path, rows: Path, rate: float, precision: str) -> float:
-    """Give the share of the measured matrix rate that `rate` tokens a second are, in the model's own arithmetic."""
-    import torch
-
-    from instil import ChatTokenizer
-    from instil.training.planning import matmul_rate
-
+            if "embed" in name or "lm_head" in name:
+                head = max(head, shape[0] * shape[1])
+            elif len(shape) == 2:
+                inside += shape[0] * shape[1]
+    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    width = config["num_attention_heads"] * (
+        config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+    )
     chat = ChatTokenizer.from_pretrained(str(model))
-    tokens = trained = 0
+    tokens = trained = squares = 0
     for line in rows.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
         for example in chat.encode(row["prompt"] + row["completion"]):
-            tokens, trained = tokens + len(example.token_ids), trained + sum(1 for w in example.weights if w)
-    inside, head = flops_of_token(model)
-    dtype = torch.float32 if precision == "fp32" else torch.bfloat16
-    return rate * (inside + head * trained / tokens) / matmul_rate(dtype, torch.device("cpu"), size=2048, seconds=3.0)
+            length = len(example.token_ids)
+            tokens, squares = tokens + length, squares + length**2
+            trained += sum(1 for weight in example.weights if weight)
+    attention = 6 * config["num_hidden_layers"] * width * squares
+    return (6 * inside * tokens + 6 * head * trained + attention) / tokens
 
 
-def measure(work: str, precision: str, args: argparse.Namespace, scratch: Path) -> dict[str, Any]:
-    """Measure one case: both sides in turns."""
+def matrix_rate(precision: str, threads: int) -> float:
+    """Measure this machine's matrix products, in floating-point operations a second, in a process of its own."""
+    program = (
+        "import torch; from instil.training.planning import matmul_rate; "
+        f"torch.set_num_threads({threads}); dtype = torch.{'float32' if precision == 'fp32' else 'bfloat16'}; "
+        "print(matmul_rate(dtype, torch.device('cpu'), size=2048, seconds=3.0))"
+    )
+    return float(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout)
+
+
+def measure(work: str, precision: str, args: argparse.Namespace, scratch: Path) -> list[dict[str, Any]]:
+    """Measure one model in one precision, all sides in turns; give a case a peer."""
     folder = scratch / work
     start = folder / "start"
     if not start.exists():
         folder.mkdir(parents=True)
         write_start(work, folder, args.tokenizer)
     rows = write_rows(args.rows, folder / "rows.jsonl", BATCH * args.steps)
-    sides: dict[str, list[dict[str, Any]]] = {"instil": [], "trl": []}
+    runs: dict[str, list[dict[str, Any]]] = {side: [] for side in ("instil", *args.peer)}
+    rates: list[float] = []
     for turn in range(args.repeats):
-        for side in ("instil", "trl") if args.peer else ("instil",):
+        for side, found in runs.items():
             out = folder / f"{side}-{precision}-{turn}"
-            sides[side].append(
-                run_side(side, start, rows, out, precision=precision, steps=args.steps, threads=args.threads)
-            )
-            print(f"{work} {precision} {turn + 1}: {side} {sides[side][-1]['rate']:,.1f} tokens/s", file=sys.stderr)
-    ours = statistics.median(run["rate"] for run in sides["instil"])
-    theirs = statistics.median(run["rate"] for run in sides["trl"]) if args.peer else None
-    return {
+            found.append(run_side(side, start, rows, out, precision=precision, steps=args.steps, threads=args.threads))
+            print(f"{work} {precision} {turn + 1}: {side} {found[-1]['rate']:,.1f} tokens/s", file=sys.stderr)
+        rates.append(matrix_rate(precision, args.threads))
+    share = statistics.median(run["rate"] for run in runs["instil"]) * arithmetic_of_token(start, rows)
+    ours = {
         "work": work,
         "precision": precision,
-        "peer": "trl 1.16.0" if args.peer else None,
-        "ours": round(ours, 1),
-        "theirs": None if theirs is None else round(theirs, 1),
-        "ratio": None if theirs is None else round(ours / theirs, 2),
-        "peak_mb": max(run["peak_mb"] for run in sides["instil"]),
-        "their_peak_mb": max((run["peak_mb"] for run in sides["trl"]), default=None),
-        "share_of_matmul": round(share_of_matmul(start, rows, ours, precision), 3),
+        "ours": round(statistics.median(run["rate"] for run in runs["instil"]), 1),
+        "peak_mb": max(run["peak_mb"] for run in runs["instil"]),
+        "share_of_matmul": round(share / statistics.median(rates), 3),
+        "matmul_gflops": round(statistics.median(rates) / 1e9, 1),
+        "overhead": runs["instil"][-1]["overhead"],
+        "versions": runs["instil"][-1]["versions"],
+    }
+    return [{**ours, **against(peer, runs.get(peer, []), ours["ours"])} for peer in args.peer or [None]]
+
+
+def against(peer: str | None, runs: list[dict[str, Any]], ours: float) -> dict[str, Any]:
+    """Say what a peer reached beside ours; null where there is none."""
+    if peer is None:
+        return dict.fromkeys(("peer", "theirs", "ratio", "their_peak_mb", "their_versions"))
+    theirs = statistics.median(run["rate"] for run in runs)
+    return {
+        "peer": f"{peer} {runs[0]['versions'][peer]}",
+        "theirs": round(theirs, 1),
+        "ratio": round(ours / theirs, 2),
+        "their_peak_mb": max(run["peak_mb"] for run in runs),
+        "their_versions": runs[0]["versions"],
     }
 
 
@@ -149,20 +178,29 @@ def main() -> None:
     parser.add_argument("--tokenizer", type=Path, default=CORPUS / "tokenizers" / "smollm2-instruct")
     parser.add_argument("--work", default="demo,135m")
     parser.add_argument("--precision", default="fp32,bf16")
+    parser.add_argument("--peer", default="trl,llamafactory", help="trl, llamafactory, both, or none")
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--no-peer", dest="peer", action="store_false")
     args = parser.parse_args()
+    args.peer = [peer for peer in args.peer.split(",") if peer != "none"]
+    unknown = [peer for peer in args.peer if peer not in ("trl", "llamafactory")]
+    if unknown or args.steps <= UNCOUNTED:
+        parser.error(
+            f"--peer {unknown[0]}: trl, llamafactory or none" if unknown else f"--steps: more than {UNCOUNTED}"
+        )
     with tempfile.TemporaryDirectory(prefix="instil-train-step-") as scratch:
         cases = [
-            measure(work, precision, args, Path(scratch))
+            case
             for work in args.work.split(",")
             for precision in args.precision.split(",")
+            for case in measure(work, precision, args, Path(scratch))
         ]
     for case in cases:
         print(
-            f"{case['work']:<6} {case['precision']:<5} ours {case['ours']} theirs {case['theirs']} ratio {case['ratio']}"
+            f"{case['work']:<6} {case['precision']:<5} ours {case['ours']} {case['peer'] or 'no peer'} {case['theirs']} "
+            f"ratio {case['ratio']} peak {case['peak_mb']} / {case['their_peak_mb']} MB "
+            f"share of matmul {case['share_of_matmul']}"
         )
     print(json.dumps({"cases": cases}))
 

@@ -1,66 +1,119 @@
-"""The two sides of train_step.py, each run as a process of its own under its own Python.
+"""The sides of train_step.py, each run as a process of its own under its own Python.
 
-    python train_step_sides.py instil|trl MODEL ROWS OUT PRECISION BATCH STEPS
+    python train_step_sides.py instil|trl|llamafactory MODEL ROWS OUT PRECISION BATCH STEPS
 
-ROWS has prompt and completion columns of messages. Prints one JSON object: real tokens a second of the steps after the first
-two, peak resident memory in MB, tokens.
+ROWS has prompt and completion columns of messages. All sides take them in the order of the file. Prints one JSON object: seconds
+and real tokens of each step (context included, padding not), peak resident memory in MB, versions.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import resource
 import sys
 import time
+import types
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 UNCOUNTED = 2
+"""First steps that are not counted."""
 
 
-def run_instil(
-    model: str, rows: str, out: str, precision: str, batch: int, steps: int
-) -> tuple[list[float], list[int]]:
-    """Train with instil; give seconds and tokens of each step."""
+@dataclass
+class Steps:
+    """What a side measured.
+
+    Attributes:
+        seconds: Of each step.
+        tokens: Real tokens of each step.
+        overhead: Share of the time from one step's begin to the next's that is neither forward, backward nor update; or None.
+    """
+
+    seconds: list[float]
+    tokens: list[int]
+    overhead: float | None = None
+
+
+def run_instil(model: str, rows: str, out: str, precision: str, batch: int, steps: int) -> Steps:
+    """Train with instil."""
     from instil import Recipe, train
+    from instil.training import loop
 
+    begins: list[float] = []
+    take_step = loop.take_step
+
+    def stamped(*given: Any, **named: Any) -> Any:
+        begins.append(time.perf_counter())
+        return take_step(*given, **named)
+
+    loop.take_step = stamped
     recipe = Recipe.from_mapping(
         {
             "output": out,
             "model": {"name": model},
             "data": {"sources": [rows], "heldout_share": 0, "max_tokens": 1024, "store": f"{out}-store"},
-            "training": {"epochs": 1, "max_steps": steps, "batch_size": batch, "precision": precision},
+            "training": {
+                "epochs": 1,
+                "max_steps": steps,
+                "batch_size": batch,
+                "precision": precision,
+                "shuffle": False,
+            },
             "evaluate": {"at_start": False, "every": steps},
             "checkpoint": {"every": steps},
         }
     )
     run = train(recipe, quiet=True)
     lines = [line for line in run.metrics() if "loss" in line]
-    return [line["seconds"]["total"] for line in lines], [line["tokens"] for line in lines]
+    phases = [line["seconds"] for line in lines]
+    work = sum(phase["forward"] + phase["backward"] + phase["update"] for phase in phases[UNCOUNTED:-1])
+    overhead = 1 - work / (begins[-1] - begins[UNCOUNTED]) if steps > UNCOUNTED + 1 else None
+    return Steps([phase["total"] for phase in phases], [line["tokens"] for line in lines], overhead)
 
 
-def run_trl(model: str, rows: str, out: str, precision: str, batch: int, steps: int) -> tuple[list[float], list[int]]:
-    """Train with TRL's defaults but for the precision; give seconds and real tokens of each step."""
-    import torch
-    from datasets import load_dataset
-    from transformers import AutoModelForCausalLM, TrainerCallback
-    from trl import SFTConfig, SFTTrainer
-
-    seconds: list[float] = []
+def stop_watch(batch: int) -> Any:
+    """Make a callback for transformers' Trainer that keeps the seconds of each step and the real tokens of its rows."""
+    from transformers import TrainerCallback
 
     class Watch(TrainerCallback):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.seconds: list[float] = []
+            self.lengths: list[int] = []
+
+        def on_train_begin(self, *_: Any, train_dataloader: Any = None, **__: Any) -> None:
+            self.lengths = [len(row["input_ids"]) for row in train_dataloader.dataset]
+
         def on_step_begin(self, *_: Any, **__: Any) -> None:
             self.start = time.perf_counter()
 
         def on_step_end(self, *_: Any, **__: Any) -> None:
-            seconds.append(time.perf_counter() - self.start)
+            self.seconds.append(time.perf_counter() - self.start)
 
+        def steps(self) -> Steps:
+            starts = range(0, batch * len(self.seconds), batch)
+            return Steps(self.seconds, [sum(self.lengths[start : start + batch]) for start in starts])
+
+    return Watch()
+
+
+def run_trl(model: str, rows: str, out: str, precision: str, batch: int, steps: int) -> Steps:
+    """Train with TRL's defaults, but for the precision and the order of the rows."""
+    import torch
+    from datasets import load_dataset
+    from transformers import AutoModelForCausalLM
+    from trl import SFTConfig, SFTTrainer
+
+    watch = stop_watch(batch)
     arguments = SFTConfig(
         output_dir=out,
         per_device_train_batch_size=batch,
         max_steps=steps,
         bf16=precision == "bf16",
         use_cpu=not torch.cuda.is_available(),
+        train_sampling_strategy="sequential",
         logging_steps=1,
         save_strategy="no",
         report_to="none",
@@ -70,22 +123,71 @@ def run_trl(model: str, rows: str, out: str, precision: str, batch: int, steps: 
         model=AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32),
         args=arguments,
         train_dataset=load_dataset("json", data_files=rows, split="train"),
-        callbacks=[Watch()],
+        callbacks=[watch],
     )
     trainer.train()
-    counted = [line["num_tokens"] for line in trainer.state.log_history if "num_tokens" in line and "loss" in line]
-    return seconds, [int(after - before) for before, after in zip([0, *counted], counted, strict=False)]
+    return watch.steps()  # type: ignore[no-any-return]
+
+
+def run_llamafactory(model: str, rows: str, out: str, precision: str, batch: int, steps: int) -> Steps:
+    """Train with LLaMA-Factory's defaults, but for the precision, the batch and the order of the rows."""
+    import transformers  # noqa: F401  before the stand-in, which it would take for the real package
+
+    # LLaMA-Factory imports torchaudio for rows with sound; see peers.py for why it is not there.
+    sys.modules.setdefault("torchaudio", types.ModuleType("torchaudio"))
+    from llamafactory.train.tuner import run_exp
+
+    folder = Path(f"{out}-rows")
+    folder.mkdir()
+    read = [json.loads(line) for line in Path(rows).read_text(encoding="utf-8").splitlines()]
+    asked = [{"instruction": row["prompt"][0]["content"], "output": row["completion"][0]["content"]} for row in read]
+    (folder / "rows.json").write_text(json.dumps(asked), encoding="utf-8")
+    (folder / "dataset_info.json").write_text(json.dumps({"rows": {"file_name": "rows.json"}}), encoding="utf-8")
+    watch = stop_watch(batch)
+    run_exp(
+        {
+            "model_name_or_path": model,
+            "stage": "sft",
+            "do_train": True,
+            "finetuning_type": "full",
+            "dataset": "rows",
+            "dataset_dir": str(folder),
+            "template": "chatml",
+            "cutoff_len": 1024,
+            "output_dir": out,
+            "per_device_train_batch_size": batch,
+            "max_steps": steps,
+            "bf16": precision == "bf16",
+            "disable_shuffling": True,
+            "logging_steps": 1,
+            "save_strategy": "no",
+            "report_to": "none",
+            "disable_tqdm": True,
+        },
+        callbacks=[watch],
+    )
+    return watch.steps()  # type: ignore[no-any-return]
+
+
+SIDES = {"instil": run_instil, "trl": run_trl, "llamafactory": run_llamafactory}
+
+
+def version_of(package: str) -> str | None:
+    """Give the installed version of a package, or None."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def main() -> None:
     """Run the side that is asked for."""
     side, model, rows, out, precision, batch, steps = sys.argv[1:8]
     Path(out).parent.mkdir(parents=True, exist_ok=True)
-    run = {"instil": run_instil, "trl": run_trl}[side]
-    seconds, tokens = run(model, rows, out, precision, int(batch), int(steps))
+    found = SIDES[side](model, rows, out, precision, int(batch), int(steps))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-    rate = sum(tokens[UNCOUNTED:]) / sum(seconds[UNCOUNTED:])
-    print(json.dumps({"rate": rate, "peak_mb": round(peak, 1), "tokens": sum(tokens), "counted": tokens[UNCOUNTED:]}))
+    versions = {name: version_of(name) for name in (side, "torch", "transformers")}
+    print(json.dumps({**asdict(found), "peak_mb": round(peak, 1), "versions": versions}), flush=True)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import signal
+import sys
 import time
 import warnings
 from pathlib import Path
@@ -214,6 +215,38 @@ def test_a_damaged_checkpoint_is_passed_over_aloud(
     assert "damaged checkpoint" in said
     assert "going on from" in said
     assert "step-000006" in said
+    assert same_bits(resumed, reference)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork: 2 cases left out")
+@pytest.mark.parametrize("room", [120_000, 900], ids=["no room for a checkpoint", "no room for a line"])
+def test_a_full_disk_is_one_clear_line_and_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: Path, rows: Path, reference: Run, room: int
+):
+    import resource
+
+    recipe = write_recipe(tmp_path, base=base, rows=rows)
+    interrupted(monkeypatch, recipe, 4)
+    heard, tell = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            sys.stdout = sys.stderr = os.fdopen(os.dup(tell), "w", buffering=1)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
+            status = exit_code("train", str(recipe), "--resume")
+        finally:
+            os._exit(status)
+    os.close(tell)
+    with open(heard) as pipe:
+        lines = pipe.read().strip().splitlines()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2, lines
+    assert [line for line in lines if line.startswith("error: ") and "--resume" in line] == lines[-1:]
+    assert not list((tmp_path / "run" / "checkpoints").glob(".tmp-*"))
+    resumed = train(recipe, "--resume")
+    assert losses_of(resumed) == losses_of(reference)
     assert same_bits(resumed, reference)
 
 

@@ -178,6 +178,49 @@ def test_out_of_memory_halves_the_cut_and_gives_the_same_result(make_learner: Le
     assert "out of memory" in said[0]
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_out_of_memory_in_the_middle_leaves_no_trace(
+    make_learner: LearnerMaker, examples: list[Example], precision: str
+):
+    """The second micro-batch fails in its backward pass, when the first has left gradients and has drawn its dropout."""
+    settings = {"neftune_alpha": 5.0, "dropout": 0.3, "precision": precision}
+    order = plan_order(len(examples), batch_size=8, max_steps=1)
+    interrupted, small = make_learner(examples, **settings), make_learner(examples, **settings)
+    passes: list[int] = []
+
+    def fail_once(gradient: torch.Tensor) -> None:
+        passes.append(1)
+        if len(passes) == 2:
+            raise torch.OutOfMemoryError("out of memory")
+
+    norm = interrupted.loss.model.get_decoder().norm
+    norm.register_forward_hook(lambda module, inputs, output: output.register_hook(fail_once) and None)
+    step = {"seed": 3, "learning_rate": 1e-2, "clip": 1.0, "say": lambda text: None}
+    result = take_step(interrupted, order.members(1), cut=Cut(40), **step)
+    assert len(passes) > 3
+    assert result.cut.micro_batch_tokens < 40
+    expected = take_step(small, order.members(1), cut=result.cut, **step)
+    assert (result.loss, result.gradient_norm, result.tokens) == (
+        expected.loss,
+        expected.gradient_norm,
+        expected.tokens,
+    )
+    assert close(interrupted, small, tolerance=0.0)
+
+
+def test_an_optimizer_that_does_not_fit_says_what_to_set(
+    make_learner: LearnerMaker, examples: list[Example], monkeypatch: pytest.MonkeyPatch
+):
+    learner = make_learner(examples)
+
+    def too_much(*given: object, **named: object) -> None:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(learner.optimizers[0], "step", too_much)
+    with pytest.raises(OutOfMemoryError, match=r"optimizer's state does not fit.*adamw_8bit"):
+        train(learner)
+
+
 def test_out_of_memory_on_one_example_says_what_to_set(make_learner: LearnerMaker, examples: list[Example]):
     learner = make_learner(examples)
     FailsOnce(learner, limit=2)

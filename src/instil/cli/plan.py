@@ -26,7 +26,9 @@ def plan(recipe: Path, *, settings: Overrides = None) -> None:
     device = choose_device(asked.device)
     studied = study(asked, Ranks(0, 1, device), say=print)
     order, store, ledger = studied.order, studied.prepared.train, studied.prepared.ledger
-    sizes = sizes_of_recipe(studied.recipe, studied.location, studied.precision)
+    sizes = sizes_of_recipe(
+        studied.recipe, studied.location, studied.precision, trained_ids=range(len(studied.change.added))
+    )
     fit = find_fit(
         studied.recipe, sizes, studied.precision, store=store, order=order, device=device, free=free_memory(device)
     )

@@ -17,6 +17,7 @@ from instil.model.token_losses import TokenLossFunction
 
 CHUNK_BYTES_CPU = 64 * 2**20
 CHUNK_BYTES_GPU = 512 * 2**20
+COPIES_OF_LOGITS = 4
 CHUNKS_IN_HALF = 8
 """Up to so many chunks the gradient of a half-precision head adds up in half precision: measured, 2.0e-3 off against 1.7e-3 for one
 product, where an fp32 sum costs as much time again as the product (docs/notes/model.md)."""
@@ -46,7 +47,8 @@ def head_loss_sum(
         chunk_bytes: Memory for the fp32 logits of a chunk; None chooses by device.
     """
     states = parts.to_head(states)
-    job = _Job(targets, weights, parts, token_loss, gradient_scale, chunk_bytes or _default_chunk_bytes(states.device))
+    chunk_bytes = chunk_bytes or default_chunk_bytes(states.device, plain=is_plain(parts))
+    job = _Job(targets, weights, parts, token_loss, gradient_scale, chunk_bytes)
     trained = tuple(parameter for parameter in parts.head.parameters() if parameter.requires_grad)
     if torch.is_grad_enabled() and (states.requires_grad or trained):
         total = _HeadLoss.apply(states, job, *trained)  # type: ignore[no-untyped-call]
@@ -70,8 +72,10 @@ class _Job:
         return rows - rows % SMALLEST_GRAIN or rows
 
 
-def _default_chunk_bytes(device: torch.device) -> int:
-    return CHUNK_BYTES_CPU if device.type == "cpu" else CHUNK_BYTES_GPU
+def default_chunk_bytes(device: torch.device, *, plain: bool) -> int:
+    """Give the memory for the fp32 logits of a chunk; a head that autograd differentiates holds several copies of them."""
+    chunk_bytes = CHUNK_BYTES_CPU if device.type == "cpu" else CHUNK_BYTES_GPU
+    return chunk_bytes if plain else chunk_bytes // COPIES_OF_LOGITS
 
 
 def _evaluate(states: torch.Tensor, job: _Job) -> torch.Tensor:
@@ -105,6 +109,11 @@ class _HeadLoss(torch.autograd.Function):
         state_gradient, gradients = ctx.gradients
         ctx.gradients = None
         return (state_gradient.mul_(factor), None, *(gradient.mul_(factor) for gradient in gradients))
+
+
+def is_plain(parts: HeadParts) -> bool:
+    """Say whether a head is a linear layer and nothing more."""
+    return _plain_weight(parts) is not None
 
 
 def _plain_weight(parts: HeadParts) -> torch.Tensor | None:

@@ -245,7 +245,9 @@ def _fit(studied: Studied, model: Any, ranks: Ranks) -> Fit:
     if studied.recipe.model.quantize == "none":
         sizes = measure_sizes(model, studied.precision)
     else:  # packed weights hide their shapes
-        sizes = sizes_of_recipe(studied.recipe, studied.location, studied.precision)
+        sizes = sizes_of_recipe(
+            studied.recipe, studied.location, studied.precision, trained_ids=range(len(studied.change.added))
+        )
     loaded = sum(value.numel() * value.element_size() for value in model.parameters())
     fit = find_fit(
         studied.recipe,

@@ -88,6 +88,28 @@ def sweep_aside(folder: Path) -> list[str]:
     return [path.name for path in found]
 
 
+REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+"""What a disk says that is full, over a quota, read-only, not ours or broken."""
+
+
+@contextlib.contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Say a write that the disk refuses as an error that a person can mend.
+
+    Raises:
+        RunError: In place of an OSError from the disk.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in REFUSED:
+            raise
+        raise RunError(
+            f"{folder}: cannot be written to ({error}); what is saved there is whole; free disk space or mend the "
+            "folder's permissions, then go on with --resume"
+        ) from error
+
+
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold a run folder for this process while the context is open; the kernel lets go of it when the process dies.

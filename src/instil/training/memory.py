@@ -13,8 +13,9 @@ from typing import Any
 import torch
 
 from instil.model.attention import LAYOUT_KEYWORD
+from instil.model.few_shapes import round_up
 from instil.model.head import take_apart
-from instil.model.head_loss import CHUNK_BYTES_CPU, CHUNK_BYTES_GPU
+from instil.model.head_loss import COPIES_OF_LOGITS, default_chunk_bytes, is_plain
 from instil.model.layout import FlatLayout, positions_of, set_active_layout
 from instil.model.router import passes_keywords
 from instil.training.parallel import blocks_of
@@ -24,6 +25,14 @@ STATE_BYTES = {"adamw": 8.0, "adamw_8bit": 2.1, "muon": 4.0, "adafactor": 0.1}
 """Bytes of optimizer state a trained fp32 number."""
 STORED_BYTES = {"4bit": 0.56, "8bit": 1.02}
 """Bytes of a quantised number, its share of the scales included."""
+LIBRARIES_CPU = 65 * 2**20
+"""What is loaded and set up after the model is: its code, MKL's buffers, matplotlib. Measured, as is what follows (docs/notes/training.md)."""
+PASSING_CPU = 1.2
+"""What activations and logits take of the process, relative to their bytes: malloc's gaps, and the backward pass's own results."""
+KERNEL_BYTES = 0.7 * 2**20
+"""What oneDNN keeps for a shape of a half-precision product (see `model.few_shapes`)."""
+ATTENTION_KERNELS = 45 * 2**20
+"""The same for the blocks of attention and the head's chunks, together."""
 PROBE_LENGTHS = (128, 128)
 PROBE_TOKENS = sum(PROBE_LENGTHS)
 
@@ -41,6 +50,8 @@ class Sizes:
         saved_per_token: Bytes that a forward pass keeps for the backward pass, a token.
         saved_with_recomputing: The same with gradient checkpointing: each block's input, and what one block keeps while
             it is recomputed.
+        plain_head: Whether the head is a linear layer and nothing more; otherwise its logits are there several times.
+        products: Shapes of matrix products that a forward and backward pass asks for.
     """
 
     parameters: int
@@ -50,6 +61,8 @@ class Sizes:
     trains_head: bool
     saved_per_token: float
     saved_with_recomputing: float
+    plain_head: bool = True
+    products: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +75,7 @@ class Memory:
         optimizer: State of the optimizer.
         activations: What the largest micro-batch keeps for its backward pass.
         logits: One chunk of logits, and the head's gradient that is made with it.
+        libraries: What code and its buffers take beside tensors, on a CPU.
         several: Whether a step has several micro-batches. With one, activations go as gradients come.
     """
 
@@ -71,17 +85,18 @@ class Memory:
     activations: int
     logits: int
     several: bool
+    libraries: int = 0
 
     @property
     def peak(self) -> int:
         """The most that is there at a time."""
-        standing = self.weights + self.optimizer
+        standing = self.weights + self.optimizer + self.libraries
         passing = self.activations + self.logits
         return standing + (passing + self.gradients if self.several else max(passing, self.gradients))
 
     def lines(self) -> list[str]:
         """Say it for people, a line a kind."""
-        kinds = ("weights", "gradients", "optimizer", "activations", "logits")
+        kinds = ("weights", "gradients", "optimizer", "activations", "logits", "libraries")
         return [
             *(f"{kind:<12} {in_words(getattr(self, kind)):>9}" for kind in kinds),
             f"{'peak':<12} {in_words(self.peak):>9}",
@@ -109,6 +124,7 @@ def estimate_memory(
     quantize: str = "none",
     device: str = "cpu",
     shards: int = 1,
+    num_sizes: int = 1,
 ) -> Memory:
     """Estimate what a step needs on one device.
 
@@ -122,6 +138,7 @@ def estimate_memory(
         quantize: How frozen weights are stored.
         device: `cpu` or `cuda`.
         shards: Processes that weights, gradients and optimizer state are laid over.
+        num_sizes: How many sizes of micro-batches there are, rounded up.
 
     Returns:
         Bytes by kind.
@@ -131,16 +148,24 @@ def estimate_memory(
     frozen = STORED_BYTES.get(quantize, small) * (sizes.parameters - sizes.trained)
     weights = int(frozen) + (small + (4 if precision.masters else 0)) * sizes.trained
     state = STATE_BYTES[optimizer] * sizes.trained * moved / 4
-    chunk = min(CHUNK_BYTES_CPU if device == "cpu" else CHUNK_BYTES_GPU, 4 * sizes.vocabulary * tokens)
+    on_cpu = device == "cpu"
+    few_shapes = on_cpu and small < 4
+    passing = PASSING_CPU if on_cpu else 1.0
+    if few_shapes:
+        tokens = round_up(tokens)
+    chunk = default_chunk_bytes(torch.device(device), plain=sizes.plain_head)
+    chunk = min(chunk, 4 * sizes.vocabulary * tokens) * (1 if sizes.plain_head else COPIES_OF_LOGITS)
+    kernels = ATTENTION_KERNELS + KERNEL_BYTES * sizes.products * num_sizes if few_shapes else 0
     head = small * sizes.vocabulary * sizes.width if sizes.trains_head else 0
     per_token = sizes.saved_with_recomputing if recompute else sizes.saved_per_token
     return Memory(
         weights=weights // shards,
         gradients=moved * sizes.trained // shards,
         optimizer=int(state) // shards,
-        activations=int(per_token * tokens),
-        logits=chunk * small // 4 + head,
+        activations=int(per_token * tokens * passing),
+        logits=int((chunk * small // 4 + head) * passing),
         several=several,
+        libraries=int(LIBRARIES_CPU + kernels) if on_cpu else 0,
     )
 
 
@@ -170,7 +195,19 @@ def measure_sizes(model: Any, precision: Precision) -> Sizes:
         or any(id(p) in embedding for p in parameters if p.requires_grad),
         saved_per_token=saved.total / PROBE_TOKENS,
         saved_with_recomputing=saved.largest_block / PROBE_TOKENS + block_inputs,
+        plain_head=is_plain(parts),
+        products=_count_products(model),
     )
+
+
+def _count_products(model: Any) -> int:
+    """Count the shapes of matrix products: two for each shape of linear layers, and a third where one of them trains."""
+    shapes: dict[tuple[int, ...], bool] = {}
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear):
+            shape = tuple(module.weight.shape)
+            shapes[shape] = shapes.get(shape, False) or module.weight.requires_grad
+    return sum(3 if trains else 2 for trains in shapes.values())
 
 
 def _saved_on_fakes(model: Any, precision: Precision) -> _Saved:

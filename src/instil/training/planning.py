@@ -17,6 +17,7 @@ import torch
 from instil.data.prepared import ExampleStore
 from instil.model import attention
 from instil.model.adapters import freeze, prepare_adapters
+from instil.model.few_shapes import round_up
 from instil.model.loading import load_config
 from instil.model.location import ModelLocation
 from instil.model.room import free_bytes
@@ -101,13 +102,14 @@ def find_fit(
     for recompute in ways:
         tokens = max(LARGEST.get(device.type, 4096), longest) if asked == "auto" else asked
         while True:
-            largest, several = largest_micro_batch(store, order, tokens, num_ranks=recipe.parallel.processes)
+            cut = look_at_cut(store, order, tokens, num_ranks=recipe.parallel.processes)
             memory = estimate_memory(
                 sizes,
                 precision,
-                tokens=largest,
+                tokens=cut.largest,
                 optimizer=recipe.optimizer.name,
-                several=several,
+                several=cut.several,
+                num_sizes=cut.num_sizes,
                 recompute=recompute,
                 quantize=recipe.model.quantize,
                 device=device.type,
@@ -123,16 +125,31 @@ def find_fit(
     return fit
 
 
-def largest_micro_batch(store: ExampleStore, order: Order, tokens: int, *, num_ranks: int) -> tuple[int, bool]:
-    """Give the tokens of the largest micro-batch among the first steps, and whether a step has several."""
-    largest, several = 1, False
+@dataclass(frozen=True, slots=True)
+class CutLook:
+    """What the first steps' micro-batches are like.
+
+    Attributes:
+        largest: Tokens of the largest.
+        several: Whether a step has more than one.
+        num_sizes: How many sizes there are, rounded up (see `model.few_shapes`).
+    """
+
+    largest: int
+    several: bool
+    num_sizes: int
+
+
+def look_at_cut(store: ExampleStore, order: Order, tokens: int, *, num_ranks: int) -> CutLook:
+    """Look at the micro-batches of the first steps, cut at so many tokens."""
+    several, sizes = False, {1}
     for step in range(1, min(order.num_steps, LOOKED_AT) + 1):
         indices = order.members(step).indices
         lengths = dict(zip(indices, store.num_tokens[list(indices)].tolist(), strict=True))
         shares = cut_step(indices, list(lengths.values()), micro_batch_tokens=tokens, num_ranks=num_ranks)
         several = several or len(shares[0]) > 1
-        largest = max(largest, *(sum(lengths[n] for n in numbers) for share in shares for numbers in share))
-    return largest, several
+        sizes |= {sum(lengths[n] for n in numbers) for share in shares for numbers in share}
+    return CutLook(max(sizes), several, len({round_up(size) for size in sizes}))
 
 
 def free_memory(device: torch.device) -> int:
@@ -141,8 +158,16 @@ def free_memory(device: torch.device) -> int:
     return free_bytes(device) // sharing
 
 
-def sizes_of_recipe(recipe: Recipe, location: ModelLocation, precision: Precision) -> Sizes:
+def sizes_of_recipe(
+    recipe: Recipe, location: ModelLocation, precision: Precision, *, trained_ids: Sequence[int] = ()
+) -> Sizes:
     """Find out what memory depends on without loading a weight.
+
+    Args:
+        recipe: The recipe.
+        location: The model's place.
+        precision: How the run computes.
+        trained_ids: Tokens whose rows an adapter trains besides.
 
     Raises:
         ModelError: If config, adapter targets or frozen names do not fit together.
@@ -155,7 +180,7 @@ def sizes_of_recipe(recipe: Recipe, location: ModelLocation, precision: Precisio
             config, attn_implementation=attention.register(), trust_remote_code=recipe.model.trust_remote_code
         )
         if recipe.adapter.resume_from is None:
-            model = prepare_adapters(model, recipe.adapter)
+            model = prepare_adapters(model, recipe.adapter, trained_ids=trained_ids)
     if recipe.training.freeze:
         freeze(model, recipe.training.freeze)
     return measure_sizes(model.train(), precision)

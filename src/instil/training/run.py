@@ -23,7 +23,7 @@ from instil.training.assembly import Assembled, Studied, assemble, study, wants_
 from instil.training.card import run_card
 from instil.training.checkpoint import Checkpoint, Progress, latest_checkpoint, open_checkpoint, step_folder
 from instil.training.environment import describe_environment
-from instil.training.files import locked, sweep_aside, write_json_atomic
+from instil.training.files import disk_errors, locked, sweep_aside, write_json_atomic
 from instil.training.loop import enough, run_steps
 from instil.training.parallel import is_joined, join_ranks, launch
 from instil.training.precision import FIRST_LOSS_SCALE
@@ -78,6 +78,7 @@ def train(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> Run:
         studied = study(recipe, ranks, say=say)
         before_model = rss_mb()
         assembled = assemble(studied, ranks, sharded=wants_shards(studied, ranks))
+        stack.enter_context(disk_errors(paths.folder))
         if not goes_on and ranks.is_first:
             stack.enter_context(_new_folder(paths, studied, assembled))
         ranks.wait()
@@ -138,7 +139,11 @@ def _train(
         say(f"stopped after step {progress.step}; saved in {where}; go on with --resume")
         return Run(paths.folder, False, {}, stop.signal)
     if learner.ranks.is_first:
-        peak = {"rss_before_model_mb": round(before_model, 1), "peak_rss_mb": round(peak_rss_mb(), 1)}
+        peak = {
+            "planned_mb": round(assembled.fit.memory.peak / 2**20, 1),
+            "rss_before_model_mb": round(before_model, 1),
+            "peak_rss_mb": round(peak_rss_mb(), 1),
+        }
         _finish(paths, studied, assembled, progress, seconds=time.perf_counter() - started, peak=peak, say=say)
     learner.ranks.wait_long()
     return Run.open(paths.folder)

@@ -143,9 +143,7 @@ def take_step(
         break
     if finite:
         set_learning_rate(learner.optimizers, learning_rate)
-        for optimizer in learner.optimizers:
-            optimizer.step()
-        learner.weights.refresh_model()
+        _move(learner, members)
     learner.weights.clear_gradients()
     if not finite:
         _report_nonfinite(learner, members, loss, norm, skip=skip_nonfinite, say=say)
@@ -239,6 +237,22 @@ def _reduce(learner: Learner, *, scale: float, clip: float | None) -> float:
     if clip is not None and float(full) > clip:
         torch._foreach_mul_(gradients, clip / (float(full) + 1e-6))
     return float(full)
+
+
+def _move(learner: Learner, members: Members) -> None:
+    """Let the optimizers move the weights; in the first step they make their state before they move anything."""
+    try:
+        for optimizer in learner.optimizers:
+            optimizer.step()
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        raise OutOfMemoryError(
+            f"step {members.step}: the optimizer's state does not fit into memory beside weights and gradients; set "
+            "adapter.kind: lora, optimizer.name: adamw_8bit, or parallel.mode: sharded over more processes; "
+            "this step is not saved"
+        ) from None
+    learner.weights.refresh_model()
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -1,0 +1,145 @@
+"""Hold the memory that `instil plan` announces against what a run then takes.
+
+    python benchmarks/plan.py [--work demo,135m] [--adapter none,lora] [--precision fp32,bf16] [--steps 6] [--batch 8]
+
+A case plans a run over GSM8K and then trains it, each in a process of its own. Measured is the peak of the resident size (of the
+GPU's allocator, where there is one) above what the process held just before the model was loaded. The last line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+CORPUS = Path(os.environ.get("INSTIL_CORPUS", Path(__file__).resolve().parents[2] / "shared" / "corpus"))
+
+
+def recipe_of(case: dict[str, Any]) -> Any:
+    """Make the recipe of a case."""
+    from instil.recipe import Recipe
+
+    return Recipe.from_mapping(
+        {
+            "output": case["output"],
+            "model": {"name": case["model"], "template": "chatml"},
+            "adapter": {"kind": case["adapter"]},
+            "data": {"sources": [case["rows"]], "heldout_max": 16, "store": f"{case['output']}-store"},
+            "training": {
+                "max_steps": case["steps"],
+                "batch_size": case["batch"],
+                "precision": case["precision"],
+                "micro_batch_tokens": case["micro_batch_tokens"] or "auto",
+            },
+            "evaluate": {"max_new_tokens": 64},
+        }
+    )
+
+
+def plan(case: dict[str, Any]) -> dict[str, Any]:
+    """Estimate as `instil plan` does."""
+    from instil.model.loading import choose_device
+    from instil.training.assembly import study
+    from instil.training.planning import find_fit, free_memory, sizes_of_recipe
+    from instil.training.ranks import Ranks
+
+    recipe = recipe_of(case)
+    device = choose_device(recipe.device)
+    studied = study(recipe, Ranks(0, 1, device), say=lambda line: None)
+    sizes = sizes_of_recipe(
+        studied.recipe, studied.location, studied.precision, trained_ids=range(len(studied.change.added))
+    )
+    fit = find_fit(
+        studied.recipe,
+        sizes,
+        studied.precision,
+        store=studied.prepared.train,
+        order=studied.order,
+        device=device,
+        free=free_memory(device),
+    )
+    return {"planned_mb": fit.memory.peak / 2**20, "kinds": fit.memory.lines()}
+
+
+def run(case: dict[str, Any]) -> dict[str, Any]:
+    """Train, and give what was taken."""
+    from instil import train
+
+    results = train(recipe_of(case), quiet=True).results
+    return {"measured_mb": results["peak_rss_mb"] - results["rss_before_model_mb"]}
+
+
+def in_a_process(what: str, case: dict[str, Any]) -> dict[str, Any]:
+    """Do one half of a case in a process of its own."""
+    words = [sys.executable, __file__, "--only", what, "--case", json.dumps(case)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{what} failed:\n{done.stderr[-3000:]}")
+    return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
+
+
+def measure(work: str, adapter: str, precision: str, given: argparse.Namespace, scratch: Path) -> dict[str, Any]:
+    """Plan and run one case."""
+    model = "demo"
+    if work != "demo":
+        from shapes import write_shape
+
+        folder = scratch / work
+        if not folder.exists():
+            write_shape("smollm2-135m", folder, tokenizer=given.tokenizer)
+        model = str(folder)
+    case = {
+        "output": str(scratch / f"{work}-{adapter}-{precision}"),
+        "model": model,
+        "adapter": adapter,
+        "precision": precision,
+        "rows": str(given.rows),
+        "steps": given.steps,
+        "batch": given.batch,
+        "micro_batch_tokens": given.micro_batch_tokens,
+    }
+    planned, taken = in_a_process("plan", case), in_a_process("run", case)
+    off = planned["planned_mb"] / taken["measured_mb"] - 1
+    found = {"work": work, "adapter": adapter, "precision": precision, **planned, **taken, "off": round(off, 3)}
+    print(
+        f"{work:<5} {adapter:<5} {precision:<5} planned {planned['planned_mb']:,.0f} MB, "
+        f"measured {taken['measured_mb']:,.0f} MB: {off:+.1%}",
+        file=sys.stderr,
+    )
+    return found
+
+
+def main() -> None:
+    """Measure the cases asked for and print them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=Path, default=CORPUS / "datasets" / "gsm8k_train.jsonl")
+    parser.add_argument("--tokenizer", type=Path, default=CORPUS / "tokenizers" / "smollm2-instruct")
+    parser.add_argument("--work", default="demo,135m")
+    parser.add_argument("--adapter", default="none,lora")
+    parser.add_argument("--precision", default="fp32,bf16")
+    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--micro-batch-tokens", type=int)
+    parser.add_argument("--only", choices=["plan", "run"], help=argparse.SUPPRESS)
+    parser.add_argument("--case", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.only:
+        print(json.dumps({"plan": plan, "run": run}[given.only](json.loads(given.case))))
+        return
+    with tempfile.TemporaryDirectory(prefix="instil-plan-") as scratch:
+        cases = [
+            measure(work, adapter, precision, given, Path(scratch))
+            for work in given.work.split(",")
+            for adapter in given.adapter.split(",")
+            for precision in given.precision.split(",")
+        ]
+    print(json.dumps({"cases": cases}))
+
+
+if __name__ == "__main__":
+    main()

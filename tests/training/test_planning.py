@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.training.command_line import exit_code, write_recipe
+from tests.training.tiny import CPU, invented_examples
+
+from instil.data.prepared import ExampleStore
+from instil.recipe import Recipe
+from instil.training.memory import Sizes
+from instil.training.order import plan_order
+from instil.training.planning import Fit, find_fit
+from instil.training.precision import choose_precision
+
+MB = 2**20
+SIZES = Sizes(
+    parameters=10 * MB,
+    trained=10 * MB,
+    vocabulary=1000,
+    width=64,
+    trains_head=True,
+    saved_per_token=1.0 * MB,
+    saved_with_recomputing=0.1 * MB,
+)
+
+
+def fit_into(free_mb: float, **training: Any) -> Fit:
+    store = ExampleStore.from_examples(invented_examples(800))
+    recipe = Recipe.from_mapping({"training": {"batch_size": 200, **training}})
+    order = plan_order(len(store), batch_size=200, max_steps=4)
+    precision = choose_precision("fp32", CPU)
+    return find_fit(recipe, SIZES, precision, store=store, order=order, device=CPU, free=int(free_mb * MB))
+
+
+def test_micro_batches_are_halved_until_they_fit():
+    wide, tight = fit_into(100_000), fit_into(1200)
+    assert wide.fits
+    assert tight.fits
+    assert wide.micro_batch_tokens == 2048
+    assert tight.micro_batch_tokens == 512
+    assert not wide.recompute
+    assert not tight.recompute
+
+
+def test_activations_are_recomputed_only_where_nothing_else_helps():
+    smallest = fit_into(450)
+    assert smallest.fits
+    assert smallest.recompute
+    assert fit_into(450, gradient_checkpointing="off").fits is False
+    assert fit_into(100_000, gradient_checkpointing="on").recompute
+
+
+def test_an_asked_cut_is_kept_and_the_verdict_says_what_to_do():
+    fit = fit_into(200, micro_batch_tokens=1024)
+    assert fit.micro_batch_tokens == 1024
+    assert not fit.fits
+    assert "will probably not fit: needs about" in fit.verdict
+    assert "adapter.kind: lora" in fit.verdict
+    assert fit_into(100_000).verdict.startswith("fits: needs about")
+
+
+def test_plan_says_what_would_happen_and_writes_nothing(
+    tmp_path: Path, base: Path, rows: Path, capsys: pytest.CaptureFixture[str]
+):
+    recipe = write_recipe(tmp_path, base=base, rows=rows)
+    assert exit_code("plan", str(recipe)) == 0
+    said = capsys.readouterr().out
+    for word in ("parameters", "steps", "tokens", "time", "weights", "gradients", "optimizer", "activations", "logits"):
+        assert f"\n{word} " in said, word
+    assert "12 of 5 examples" in said
+    assert "verdict" in said
+    assert not (tmp_path / "run").exists()
+    assert torch.get_default_dtype() == torch.float32
