@@ -140,7 +140,10 @@ def run_llamafactory(model: str, rows: str, out: str, precision: str, batch: int
     folder = Path(f"{out}-rows")
     folder.mkdir()
     read = [json.loads(line) for line in Path(rows).read_text(encoding="utf-8").splitlines()]
-    asked = [{"instruction": row["prompt"][0]["content"], "output": row["completion"][0]["content"]} for row in read]
+    asked = [
+        {"instruction": row["prompt"][0]["content"], "input": "", "output": row["completion"][0]["content"]}
+        for row in read
+    ]
     (folder / "rows.json").write_text(json.dumps(asked), encoding="utf-8")
     (folder / "dataset_info.json").write_text(json.dumps({"rows": {"file_name": "rows.json"}}), encoding="utf-8")
     watch = stop_watch(batch)
