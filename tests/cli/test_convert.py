@@ -61,3 +61,25 @@ def test_a_missing_file_offers_the_nearest(tmp_path: Path, capsys: pytest.Captur
     (tmp_path / "train.jsonl").write_text(json.dumps(ROW))
     assert run("convert", str(tmp_path / "trian.jsonl"), "-") == 2
     assert "no such file (did you mean 'train.jsonl'?)" in capsys.readouterr().err
+
+
+def test_convert_does_not_write_over_what_it_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = tmp_path / "a.jsonl"
+    given.write_text(json.dumps(ROW) + "\n")
+    assert run("convert", str(given), str(given), "--to", "sharegpt") == 2
+    assert "is the file that is read" in capsys.readouterr().err
+    assert json.loads(given.read_text()) == ROW
+
+
+def test_a_column_that_the_target_would_take_for_something_else_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = tmp_path / "a.jsonl"
+    given.write_text(json.dumps({**ROW, "documents": ["mine"]}) + "\n")
+    assert run("convert", str(given), str(tmp_path / "b.jsonl")) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(
+        f"error: {given}:1: has a column of its own named 'documents', which would be read as something"
+    )
+    assert "rename or drop that column" in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl"]

@@ -167,3 +167,9 @@ def test_standard_input_is_inspected_too(rows, capsys, tmp_path, monkeypatch):
     code, out, _ = run(capsys, "-", "--json")
     assert code == 0
     assert json.loads(out)["findings"]["kept"][0]["place"] == "<stdin>:7"
+
+
+def test_a_page_is_not_written_over_a_folder(rows, capsys, tmp_path):
+    code, _, err = run(capsys, rows, "--html", str(tmp_path))
+    assert code == 2
+    assert "is a folder; expected a file to write the page to" in err

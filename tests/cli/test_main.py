@@ -30,6 +30,13 @@ def test_unknown_option_is_one_line(capsys):
     assert "--optimizer.lr" in err
 
 
+def test_a_wrong_value_is_said_as_a_recipe_says_it(capsys):
+    code, _, err = run(capsys, "inspect", "rows.jsonl", "--data.max-tokens", "4")
+    assert code == 2
+    assert err.count("\n") == 1
+    assert "max_tokens: found '4'; input should be greater than or equal to 8; run: instil inspect --help" in err
+
+
 def test_an_instil_error_is_one_line_and_traceback_shows_the_rest(capsys, monkeypatch):
     def refuse(words: list[str]) -> None:
         raise InstilError("rows.jsonl:3: found\nnothing; expected a row; add one")

@@ -74,3 +74,11 @@ def test_two_workers_make_the_same_store_with_the_real_tokenizer(
         folder = Path(json.loads(capsys.readouterr().out)["folder"])
         stores.append({entry.name: entry.read_bytes() for entry in folder.iterdir()})
     assert stores[0] == stores[1]
+
+
+def test_a_store_that_cannot_be_written_is_one_line(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (recipe.parent / "file").write_text("x")
+    assert run("prepare", str(recipe), "--data.store", str(recipe.parent / "file" / "store")) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {recipe.parent / 'file' / 'store'}: cannot hold prepared data (Not a directory)")
+    assert "set data.store" in said

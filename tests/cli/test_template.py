@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from tests.tiny_chat import tiny_tokenizer
 
 from instil.cli import main as entry
 from instil.template.library import named_templates, template_source
@@ -86,3 +87,14 @@ def test_errors_are_one_line_with_the_nearest_name(capsys):
         assert (code, out) == (2, "")
         assert err.startswith("error: ")
         assert err.count("\n") == 1
+
+
+def test_a_folder_with_a_tokenizer_alone_is_enough_to_prove_and_compare(capsys, tmp_path):
+    tiny_tokenizer().save_pretrained(tmp_path)
+    (tmp_path / "config.json").unlink(missing_ok=True)
+    code, out, _ = run(capsys, "prove", "chatml", "--model", str(tmp_path))
+    assert code == 0
+    assert "template proof passed" in out
+    code, out, _ = run(capsys, "compare", "chatml", "zephyr", "--model", str(tmp_path))
+    assert code == 1
+    assert "differ in text or ids" in out

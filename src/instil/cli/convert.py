@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
@@ -44,6 +45,7 @@ def convert(
     from instil.data.formats import read, write
     from instil.errors import DataError
 
+    _refuse_own_input(data, out)
     bad: list[DataError] = []
     conversations = read(
         data,
@@ -60,3 +62,11 @@ def convert(
     if bad:
         print(f"{len(bad):,} rows left out; the first: {bad[0]}", file=sys.stderr)
     print(f"{count:,} rows in {out} as {to}", file=sys.stderr)
+
+
+def _refuse_own_input(data: str, out: str) -> None:
+    """Refuse to write over the file that is read: what a format drops by reading is then gone."""
+    from instil.errors import DataError
+
+    if "-" not in (data, out) and Path(data).is_file() and Path(out).exists() and Path(data).samefile(out):
+        raise DataError(f"{out}: is the file that is read; expected another one; choose another name")

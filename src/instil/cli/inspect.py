@@ -99,6 +99,8 @@ def _check_asked(*, row: str | None, fix: Path | None, html: Path | None, html_r
         raise RecipeError(f"--html-rows {html_rows}: expected at least 1; give the number of rows to show")
     if fix is not None:
         check_target(fix)
+    if html is not None and html.is_dir():
+        raise DataError(f"{html}: is a folder; expected a file to write the page to; name one, such as page.html")
     if html is not None and not html.parent.is_dir():
         raise DataError(f"{html}: its folder is not there; expected an existing folder; make it first")
 
@@ -106,14 +108,12 @@ def _check_asked(*, row: str | None, fix: Path | None, html: Path | None, html_r
 def _set_up(data: str, recipe: Recipe) -> tuple[Recipe, ChatTokenizer, Subject]:
     """Make the chat tokenizer, and settle the longest example, just as training would."""
     from instil.inspection.report import Subject
-    from instil.model.location import ModelLocation, has_tokenizer, locate
+    from instil.model.location import locate_tokenizer
     from instil.training.chat_setup import set_up_chat, with_max_tokens
 
-    folder = Path(recipe.model.name).expanduser()
-    if folder.is_dir() and has_tokenizer(folder) and not (folder / "config.json").exists():
-        location = ModelLocation(recipe.model.name, "folder", folder)  # a tokenizer alone is enough to look at data
-    else:
-        location = locate(recipe.model.name, recipe.model.revision, trust_remote_code=recipe.model.trust_remote_code)
+    remote = recipe.model.trust_remote_code
+    location = locate_tokenizer(recipe.model.name, recipe.model.revision, trust_remote_code=remote)
+    if (location.folder / "config.json").exists():
         recipe = with_max_tokens(recipe, location)
     setup = set_up_chat(recipe, location)
     name = f"{_template_name(recipe, setup)} ({setup.chat.template.fingerprint[:12]})"

@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         build_app()(words)
     except CycloptsError as error:
-        _fail(f"instil {words[0]}: {error}; run: instil {words[0]} --help")
+        _fail(f"instil {words[0]}: {_said(error)}; run: instil {words[0]} --help")
     except InstilError as error:
         if traceback:
             raise
@@ -70,6 +70,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+
+
+def _said(error: CycloptsError) -> str:
+    """Give what is wrong with an option; of a setting's value in the words that a recipe's error has."""
+    found = getattr(error.__cause__, "errors", None)  # pydantic's, which is not imported for this
+    if found is None:
+        return str(error)
+    first = found()[0]
+    key = ".".join(map(str, first["loc"]))
+    said = first["msg"].removeprefix("Value error, ")
+    return f"{key}: found {first['input']!r}; {said[:1].lower()}{said[1:]}"
 
 
 def _refuse_unknown_verb(words: Sequence[str]) -> None:

@@ -59,16 +59,16 @@ def prove_template(model_or_file: str, /, *, model: str = "demo") -> None:
     """Prove that what is trained with a template is what is served. Exit status 1 if it fails.
 
     Args:
-        model_or_file: A model (its own template and tokenizer), or a template: named, a .jinja file or a format string.
-        model: The model whose tokenizer a template is proved with.
+        model_or_file: A model or a folder with its tokenizer (its own template is meant), or a template: named, a .jinja file or a format string.
+        model: The model, or folder with a tokenizer, that a template is proved with.
     """
-    from instil.model.location import locate
+    from instil.model.location import locate_tokenizer
     from instil.recipe import Recipe
     from instil.training.chat_setup import set_up_chat
 
     given = {"name": model, "template": model_or_file} if _is_template(model_or_file) else {"name": model_or_file}
     recipe = Recipe.from_mapping({"model": given})
-    setup = set_up_chat(recipe, locate(recipe.model.name))
+    setup = set_up_chat(recipe, locate_tokenizer(recipe.model.name))
     proof = setup.chat.prove()
     print("\n".join([*setup.notes, *proof.lines()]))
     print(f"stops on: {', '.join(setup.chat.stop_tokens)}")
@@ -81,7 +81,7 @@ def compare_two(one: str, other: str, /, *, model: str | None = None) -> None:
     """Show where two templates differ, in text and in ids, on the proof's conversations. Exit status 1 if they do.
 
     Args:
-        one: A template (named, a .jinja file, a format string), or a model whose template and tokenizer are meant.
+        one: A template (named, a .jinja file, a format string), or a model (or folder with its tokenizer) whose own are meant.
         other: The same.
         model: The model whose tokenizer makes ids of both, where they are templates.
     """
@@ -121,17 +121,17 @@ def _side(spec: str, model: str | None) -> Side:
 
     if not _is_template(spec):
         from instil.encoding.chat_tokenizer import ChatTokenizer
-        from instil.model.location import locate
+        from instil.model.location import locate_tokenizer
 
-        chat = ChatTokenizer.from_pretrained(locate(spec).tokenizer_folder)
+        chat = ChatTokenizer.from_pretrained(locate_tokenizer(spec).tokenizer_folder)
         return Side(spec, chat.template, _encoder(chat.tokenizer))
     tokens: dict[str, str] = dict(EXAMPLE_TOKENS)
     encode = None
     if model is not None:
         from instil.encoding.loading import load_tokenizer
-        from instil.model.location import locate
+        from instil.model.location import locate_tokenizer
 
-        tokenizer = load_tokenizer(locate(model).tokenizer_folder)
+        tokenizer = load_tokenizer(locate_tokenizer(model).tokenizer_folder)
         tokens, encode = tokenizer.special_tokens_map, _encoder(tokenizer)
     return Side(spec, ChatTemplate(read_template(spec).source, special_tokens=tokens, name=spec[:60]), encode)
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from instil.data.chunks import Input
 from instil.data.prepared import VERSION
+from instil.errors import DataError
 from instil.recipe import Recipe
 
 _REMEMBERED = 10_000
@@ -29,6 +31,23 @@ def cache_folder(recipe: Recipe) -> Path:
         return Path(given).expanduser() / "prepared"
     root = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(root).expanduser() / "instil" / "prepared"
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder that holds stores.
+
+    Raises:
+        DataError: If it cannot be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise DataError(
+            f"{folder}: cannot hold prepared data ({error.strerror or error}); expected a folder to write to; "
+            "set data.store, or INSTIL_CACHE, to one"
+        ) from None
 
 
 def fingerprint_of(recipe: Recipe, inputs: Sequence[Input], *, encoder: str, folder: Path) -> str:

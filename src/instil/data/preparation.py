@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from instil.conversation import Conversation, Place
 from instil.data.account import Account
 from instil.data.chunks import Input, cut, draw_rows, find_input
-from instil.data.fingerprint import cache_folder, fingerprint_of
+from instil.data.fingerprint import cache_folder, fingerprint_of, make_folder
 from instil.data.formats.pattern import check_columns
 from instil.data.formats.reading import detect
 from instil.data.formats.shape import ReadOptions
@@ -168,6 +168,7 @@ class _Found:
 
 def _find(recipe: Recipe, *, chat: ChatTokenizer, refresh: bool) -> _Found:
     folder = cache_folder(recipe)
+    make_folder(folder)
     inputs = [find_input(source, heldout=False, spool=folder) for source in recipe.data.sources]
     inputs += [find_input(source, heldout=True, spool=folder) for source in recipe.data.heldout]
     for found in inputs:

@@ -248,10 +248,21 @@ class StoreWriter:
         return self
 
     def write(self, batch: pa.RecordBatch) -> None:
-        """Append a record batch of `SCHEMA`."""
-        if batch.num_rows:
+        """Append a record batch of `SCHEMA`.
+
+        Raises:
+            DataError: If the disk is full.
+        """
+        if not batch.num_rows:
+            return
+        try:
             self._file.write_batch(batch)
-            self.num_examples += batch.num_rows
+        except OSError as error:
+            raise DataError(
+                f"{self.folder.parent}: prepared data cannot be written ({error.strerror or error}); expected room on the disk; "
+                "make some, or set data.store to another folder"
+            ) from None
+        self.num_examples += batch.num_rows
 
     def finish(
         self,

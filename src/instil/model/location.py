@@ -164,6 +164,20 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+def locate_tokenizer(
+    name: str | Path, revision: str | None = None, *, trust_remote_code: bool = False
+) -> ModelLocation:
+    """Find a model of which only the tokenizer is needed: a folder that holds nothing else is enough.
+
+    Raises:
+        ModelError: If there is nothing of that name, or the folder holds neither model nor tokenizer.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir() and has_tokenizer(folder) and not (folder / "config.json").exists():
+        return ModelLocation(str(name), "folder", folder)
+    return locate(name, revision, trust_remote_code=trust_remote_code)
+
+
 def has_tokenizer(folder: Path) -> bool:
     """Say whether a folder holds the files of a tokenizer."""
     return any((folder / name).exists() for name in TOKENIZER_FILES)
