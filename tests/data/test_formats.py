@@ -48,6 +48,14 @@ READ: list[tuple[str, Any, tuple[Message, ...]]] = [
     ),
     ("sharegpt", {"messages": [{"from": "human", "value": "q"}, {"from": "bing", "value": "a"}]}, (U("q"), A("a"))),
     ("sharegpt", [{"from": "human", "value": "q"}], (U("q"),)),
+    ("sharegpt", {"conversations": '[{"from": "human", "value": "q"}]'}, (U("q"),)),
+    ("sharegpt", {"conversation": '[{"role": "user", "content": "q"}]'}, (U("q"),)),
+    ("sharegpt", {"items": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}, (U("q"), A("a"))),
+    (
+        "sharegpt",
+        {"conversation": [{"system": "s", "input": "q", "output": "a"}, {"input": "r", "output": "b", "id": 1}]},
+        (S("s"), U("q"), A("a"), U("r"), Message("assistant", "b", extra={"id": 1})),
+    ),
     ("sharegpt", {"system": "s", "conversations": [{"from": "human", "value": "q"}]}, (S("s"), U("q"))),
     (
         "sharegpt",
@@ -143,6 +151,10 @@ def test_rows_are_recognised_and_read(format: str, row: Any, messages: tuple[Mes
         ({"question": "q", "answer": ["a"]}, "column 'answer' holds a list; expected text"),
         ({"question": "q", "answer": None}, "column 'answer' holds null"),
         ({"conversations": []}, "empty list of turns"),
+        ({"conversations": "[1"}, "conversations is no list of turns"),
+        ({"conversations": [{"from": "human", "vaule": "x"}]}, r"message 1 .*did you mean 'value' by 'vaule'"),
+        ({"conversations": [{"form": "human", "value": "x"}]}, r"message 1 .*did you mean 'from' by 'form'"),
+        ({"conversation": [{"input": 5, "output": "x"}]}, "message 1 has a number for input"),
         ({"conversations": [{"from": "humann", "value": "x"}]}, "message 1 is from 'humann' .*did you mean 'human'"),
         ({"conversations": [{"from": "function_call", "value": "nope"}]}, "tool call that is no JSON object"),
         ({"system": "a", "conversations": [{"from": "system", "value": "b"}]}, "another system turn"),
@@ -185,6 +197,13 @@ def test_a_named_format_refuses_rows_of_another() -> None:
                     one(wrong, format.name, **options)
     with pytest.raises(RecipeError, match="did you mean 'sharegpt'"):
         next(read("x.jsonl", "shareGPT"))
+
+
+def test_text_that_is_no_list_of_turns_says_nothing_about_the_next_row() -> None:
+    turns = '[{"role": "user", "content": "q"}]'
+    for column in ("messages", "conversations", "conversation"):
+        assert recognise({column: "no list", "id": 1}) is None
+        assert recognise({column: turns, "id": 1}) is not None
 
 
 def test_patterns_fill_columns() -> None:

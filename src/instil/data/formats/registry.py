@@ -34,7 +34,9 @@ _KNOWN_COLUMNS = ("messages", "conversations", "instruction", "input", "output",
                   "rejected", "text", "content", *sorted({name for pair in PAIRS for name in pair}))  # fmt: skip
 _FLAT = frozenset({str, int, float, bool, type(None)})
 _known_shapes: dict[tuple[tuple[str, ...], tuple[type, ...]], tuple[RowFormat, str] | None] = {}
-"""What rows of flat values are, by their columns' names and types: nothing else decides it."""
+"""What rows of flat values are, by their columns' names and types: nothing else decides it, but for `_BY_CONTENT`."""
+_BY_CONTENT = frozenset({"messages", "conversations", "conversation"})
+"""Columns whose text may be a list as JSON, or only text."""
 _MEDIA = frozenset({"image", "images", "video", "videos", "audio", "audios"})
 
 
@@ -57,7 +59,7 @@ def recognise(row: Any) -> tuple[RowFormat, str] | None:
         >>> found[0].name, found[1]
         ('question_answer', 'columns question, answer')
     """
-    if not isinstance(row, dict) or "messages" in row:
+    if not isinstance(row, dict) or not _BY_CONTENT.isdisjoint(row):
         return _recognise(row)
     types = tuple(map(type, row.values()))
     if not _FLAT.issuperset(types):

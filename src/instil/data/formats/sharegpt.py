@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from instil.conversation import Conversation, Message, Place, Role, ToolCall
-from instil.data.content import kind_of
+from instil.data.content import kind_of, parse_json
 from instil.data.formats.shape import (
     ReadOptions,
     RowFormat,
@@ -62,8 +63,10 @@ def _recognise(row: Any) -> str:
     column = _column(row)
     if not column:
         return ""
-    keys = "from and value" if is_list_of(row[column], "from") else "role and content"
-    return f"column {column} with {keys}"
+    if isinstance(row[column], str):
+        return f"column {column} with turns as JSON text"
+    kinds = (("from", "from and value"), ("output", "input and output"))
+    return f"column {column} with {next((words for key, words in kinds if is_list_of(row[column], key)), 'role and content')}"
 
 
 def _column(row: Mapping[str, Any]) -> str:
@@ -73,7 +76,11 @@ def _column(row: Mapping[str, Any]) -> str:
     for key in ("conversations", "conversation", "messages"):  # messages: where a person says that it is ShareGPT
         if isinstance(row.get(key), list):
             return key
-    return ""
+    for key in ("conversations", "conversation"):  # tables hold the list as JSON text
+        if isinstance(row.get(key), str) and row[key].lstrip().startswith("["):
+            return key
+    named = [key for key, value in row.items() if is_list_of(value, "from", "value")]
+    return named[0] if len(named) == 1 else ""
 
 
 def _read(row: Any, place: Place, options: ReadOptions) -> Sequence[Conversation]:
@@ -87,10 +94,14 @@ def _read(row: Any, place: Place, options: ReadOptions) -> Sequence[Conversation
         raise DataError(
             f"{place}: found columns {keys}; expected conversations with from and value; set data.format: auto"
         )
-    turns = row[column]
+    turns = parse_json(row[column]) if isinstance(row[column], str) else row[column]
+    if not isinstance(turns, list):
+        raise DataError(f"{place}: {column} is no list of turns; expected from and value; mend the row")
     if not turns:
         raise DataError(f"{place}: found an empty list of turns; expected at least one; remove the row")
-    messages = [read_turn(turn, number, place) for number, turn in enumerate(turns, start=1)]
+    messages: list[Message] = []
+    for number, turn in enumerate(turns, start=1):
+        messages += _read_exchange(turn, number, place) or [read_turn(turn, number, place)]
     used = [column]
     system = row.get("system")
     if isinstance(system, str):
@@ -100,6 +111,21 @@ def _read(row: Any, place: Place, options: ReadOptions) -> Sequence[Conversation
         if system and messages[0].role != "system":
             messages.insert(0, Message("system", system))
     return (conversation_of(messages, row, used, place),)
+
+
+def _read_exchange(turn: Any, number: int, place: Place) -> list[Message]:
+    """Read a turn of ``input``, ``output`` and perhaps ``system``, as XTuner writes them; nothing where it is none."""
+    if not isinstance(turn, Mapping) or "output" not in turn or not turn.keys().isdisjoint(("from", "role")):
+        return []
+    pairs: tuple[tuple[str, Role], ...] = (("system", "system"), ("input", "user"), ("output", "assistant"))
+    for key, _ in pairs:
+        if not isinstance(turn.get(key, ""), str):
+            raise DataError(
+                f"{place}: message {number} has {kind_of(turn[key])} for {key}; expected text; mend the row"
+            )
+    rest = {key: value for key, value in turn.items() if key not in dict(pairs)}
+    spoken = [Message(role, turn[key]) for key, role in pairs if turn.get(key) or role == "assistant"]
+    return [*spoken[:-1], replace(spoken[-1], extra=rest)] if rest else spoken
 
 
 def read_turn(turn: Any, number: int, place: Place) -> Message:
@@ -117,6 +143,13 @@ def read_turn(turn: Any, number: int, place: Place) -> Message:
         raise DataError(_unknown_speaker(turn, speaker, where))
     name_key, text_key = ("from" if "from" in turn else "role"), ("value" if "value" in turn else "content")
     text = turn.get(text_key)
+    if text is None and "from" in turn and turn.keys().isdisjoint(("tool_calls", "reasoning_content", "content")):
+        close = next(
+            (f" (did you mean 'value' by {key!r}?)" for key in turn if key != "value" and nearest(key, ["value"])), ""
+        )
+        raise DataError(
+            f"{where} has keys {', '.join(map(str, turn))}{close}; expected a text under value; mend the row"
+        )
     if len(turn) == 2 and isinstance(text, str) and str(speaker).lower() not in _CALLS:
         return Message(role, text)
     rest = {key: value for key, value in turn.items() if key not in (name_key, text_key)}
@@ -128,7 +161,8 @@ def read_turn(turn: Any, number: int, place: Place) -> Message:
 def _unknown_speaker(turn: Mapping[str, Any], speaker: Any, where: str) -> str:
     if speaker is None:
         keys = ", ".join(map(str, turn))
-        return f"{where} has keys {keys} but nobody it is from; expected from and value; mend the row"
+        close = " (did you mean 'from' by 'form'?)" if "form" in turn else ""
+        return f"{where} has keys {keys} but nobody it is from{close}; expected from and value; mend the row"
     hint = nearest(speaker, ROLES) if isinstance(speaker, str) else ""
     return f"{where} is from {speaker!r}{hint}; expected {', '.join(ROLES)}; mend the row"
 
