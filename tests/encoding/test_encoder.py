@@ -275,3 +275,13 @@ def test_an_answer_whose_header_history_leaves_out_follows_servings_prompt() -> 
     thinking = chat(UNUSUAL["header behind a question only, prompt opens a block"].source)
     spans = [trained(thinking, example) for example in thinking.encode(ROW_OF_ANSWERS)]
     assert ["\n</think>\n\nSecond.<|im_end|>"] in spans
+
+
+def test_tool_calls_that_the_template_drops_are_refused() -> None:
+    from tests.conformance.cases import CALLING, TOOL
+
+    rows = [CALLING[0], {**CALLING[1], "content": "Let me look."}, *CALLING[2:]]
+    with pytest.raises(EncodingError, match="message 2: the template does not print the tool calls of this turn"):
+        chat().encode({"messages": rows, "tools": [TOOL]})
+    quiet = [rows[0], {**rows[1], "weight": 0}, *rows[2:]]
+    assert [example.turns for example in chat().encode({"messages": quiet, "tools": [TOOL]})] == [(3,)]

@@ -84,6 +84,11 @@ def _after_prompt(turn: Turn) -> Rendering:
             "the template does not print what the assistant said",
             "expected its text in the rendering; choose another template or give this message weight 0",
         )
+    if turn.message.tool_calls and not turn.upto.spans(turn.index, "tool_calls"):
+        raise turn.refused(
+            "the template does not print the tool calls of this turn",
+            "expected them in the rendering; choose a template that takes tools, or give this message weight 0",
+        )
     if turn.upto.text.startswith(turn.prompt.text):
         return piece(turn.upto, len(turn.prompt.text))
     marked = None if turn.message.reasoning else _with_marked_reasoning(turn)
