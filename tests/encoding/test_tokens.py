@@ -89,3 +89,36 @@ def test_ids_equal_the_vectors_of_another_implementation(name: str) -> None:
     assert len(rows) > 20
     for row in rows:
         assert chat.tokens.encode(row["text"]) == row["ids"], row
+
+
+FLAGS = (
+    {"lstrip": True},
+    {"rstrip": True},
+    {"lstrip": True, "rstrip": True},
+    {"single_word": True},
+    {"normalized": True},
+)
+
+
+@pytest.mark.parametrize("flags", FLAGS, ids=str)
+@pytest.mark.parametrize("family", ["byte_level", "metaspace", "prepend"])
+def test_whatever_the_flags_of_added_tokens_prompts_are_servings_and_answers_end_with_the_stop_id(
+    family: str, flags: dict[str, bool]
+) -> None:
+    from tests.conformance.cases import TALKS
+    from tests.conformance.oracle import judge
+    from tokenizers import AddedToken
+
+    template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    tokenizer = make_tokenizer(family, template=template, eos="</s>")
+    special = [
+        AddedToken(text, special=True, **{"normalized": False, **flags}) for text in ("<|im_start|>", "<|im_end|>")
+    ]
+    tokenizer.add_special_tokens({"additional_special_tokens": special})
+    chat = ChatTokenizer.from_tokenizer(tokenizer)
+    assert chat.stop_tokens[0] == "<|im_end|>"
+    for name in ("single turn", "two turns", "white space", "leading line break", "brackets"):
+        assert judge(chat, TALKS[name]).kind == "exact", name

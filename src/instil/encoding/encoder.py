@@ -142,19 +142,26 @@ def encode_turn(chat: ChatTokenizer, conversation: Conversation, turn: TurnText)
     Returns:
         The turn in ids, and how many typed control tokens were made text.
     """
-    assistant = assistant_indices(conversation)
-    both = laid(turn.prompt, turn.completion)
-    boundary = len(turn.prompt.text)
-    cuts = chat.typed(both, assistant, place_of(conversation))
-    before = tuple(cut for cut in cuts if cut < boundary)
-    after = tuple(cut - boundary for cut in cuts if cut > boundary)
-    prompt_ids = chat.tokens.encode(turn.prompt.text, before)
-    whole = chat.tokens.encode(both.text, cuts) if boundary not in cuts else []
-    if len(whole) > len(prompt_ids) and whole[: len(prompt_ids)] == prompt_ids:
-        completion_ids = whole[len(prompt_ids) :]
-    else:
-        completion_ids = chat.tokens.continued(turn.completion.text, after)
+    cuts = chat.typed(laid(turn.prompt, turn.completion), assistant_indices(conversation), place_of(conversation))
+    text = turn.completion.text
+    prompt_ids = chat.tokens.encode(turn.prompt.text, tuple(cut for cut in cuts if cut < len(turn.prompt.text)))
+    completion_ids = _continued(chat, turn.prompt.text, prompt_ids, text, cuts)
+    if completion_ids[-1] not in chat.stop_ids:
+        # a stop token that the tokenizer sees only as a word by itself, or only before normalising: the model writes its id all the same
+        stop = max((each for each in chat.stop_tokens if text.endswith(each)), key=len)
+        body = _continued(chat, turn.prompt.text, prompt_ids, text[: -len(stop)], cuts)
+        completion_ids = [*body, chat.stop_ids[chat.stop_tokens.index(stop)]]
     return EncodedTurn(turn.index, prompt_ids, completion_ids, turn.weight), len(cuts)
+
+
+def _continued(chat: ChatTokenizer, prompt: str, prompt_ids: list[int], text: str, cuts: tuple[int, ...]) -> list[int]:
+    """Give the ids of a text behind its prompt: those that serving would see there later, where no token crosses the boundary."""
+    boundary, end = len(prompt), len(prompt) + len(text)
+    cuts = tuple(cut for cut in cuts if cut < end)
+    whole = chat.tokens.encode(prompt + text, cuts) if boundary not in cuts else []
+    if len(whole) > len(prompt_ids) and whole[: len(prompt_ids)] == prompt_ids:
+        return whole[len(prompt_ids) :]
+    return chat.tokens.continued(text, tuple(cut - boundary for cut in cuts if cut > boundary))
 
 
 def prompt_ids(chat: ChatTokenizer, conversation: Conversation) -> list[int]:
