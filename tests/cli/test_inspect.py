@@ -173,3 +173,34 @@ def test_a_page_is_not_written_over_a_folder(rows, capsys, tmp_path):
     code, _, err = run(capsys, rows, "--html", str(tmp_path))
     assert code == 2
     assert "is a folder; expected a file to write the page to" in err
+
+
+TALLY = {"count", "places", "example"}
+REPORT = {
+    "": {
+        *("data", "model", "template", "stop_tokens", "formats", "ledger", "tokens", "trained_tokens", "trained_share"),
+        *("proof", "findings", "notes"),
+    },
+    "ledger": {
+        *("rows_in", "rows_trained", "rows_left_out", "rows_held_out", "left_out", "parts_left_out", "conversations"),
+        *("examples", "examples_an_epoch", "tokens", "conversation_tokens", "trained_tokens", "trained_weight"),
+        *("token_factor", "shortened", "escaped", "inline_reasoning", "duplicates", "overlap", "formats", "evidence"),
+        "notes",
+    },
+    "ledger.duplicates": TALLY,
+    "tokens": {"count", "total", "smallest", "median", "p95", "largest", "bins"},
+    "trained_share": {"bins"},
+    "proof": {"passed", "num_checked", "findings"},
+    "findings": {"counts", "kept"},
+    "findings.kept.0": {"kind", "severity", "place", "seen", "remedy"},
+}
+
+
+def test_the_json_report_keeps_its_keys(rows, capsys):
+    """Other programs read these: a key may be added here, none may go or change its meaning."""
+    _, out, _ = run(capsys, rows, "--json")
+    for where, keys in REPORT.items():
+        value = json.loads(out)
+        for step in filter(None, where.split(".")):
+            value = value[int(step)] if step.isdigit() else value[step]
+        assert set(value) == keys, where
