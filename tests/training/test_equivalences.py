@@ -11,7 +11,11 @@ from tests.training.test_step import close, train
 from tests.training.tiny import CPU, LearnerMaker
 
 from instil.conversation import Example
+from instil.errors import RecipeError
+from instil.model.adapters import prepare_adapters
+from instil.model.head import underlying
 from instil.model.recompute import set_gradient_checkpointing
+from instil.recipe import AdapterSettings
 from instil.training.compiling import compile_blocks, wants_compiling
 
 
@@ -36,16 +40,31 @@ def test_gradient_checkpointing_changes_nothing(make_learner: LearnerMaker, exam
     assert len(calls) == 2 * forward_passes
 
 
+@pytest.mark.parametrize("what", ["sharded", "quantized"])
+def test_compiling_what_is_not_proved_is_refused(what: str):
+    with pytest.raises(RecipeError, match=r"training\.compile: on: not with"):
+        wants_compiling("on", CPU, **{what: True})
+    assert not wants_compiling("auto", torch.device("cuda"), **{what: True})
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("trains", "precision"), [("full", "fp32"), ("full", "bf16"), ("lora", "fp32"), ("lora", "bf16")]
+)
 @pytest.mark.filterwarnings("default")
-@pytest.mark.skipif(not shutil.which("c++"), reason="needs a C++ compiler: 1 case left out")
-def test_compiling_changes_nothing(make_learner: LearnerMaker, examples: list[Example]):
+@pytest.mark.skipif(not shutil.which("c++"), reason="needs a C++ compiler: 4 cases left out")
+def test_compiling_changes_nothing(make_learner: LearnerMaker, examples: list[Example], trains: str, precision: str):
+    def adapted(model: torch.nn.Module) -> torch.nn.Module:
+        return prepare_adapters(model, AdapterSettings(kind="lora", rank=4)) if trains == "lora" else model
+
     def compiled(model: torch.nn.Module) -> torch.nn.Module:
+        model = adapted(model)
         assert compile_blocks(model) == 2
         return model
 
     assert wants_compiling("on", CPU)
-    plain = train(make_learner(examples), steps=3)
-    fused = make_learner(examples, change=compiled)
-    assert train(fused, steps=3) == pytest.approx(plain, abs=1e-5)
-    assert all(block._compiled_call_impl is not None for block in fused.loss.model.model.layers)
+    plain = train(make_learner(examples, precision=precision, change=adapted), steps=3)
+    fused = make_learner(examples, precision=precision, change=compiled)
+    tolerance = 1e-5 if precision == "fp32" else 0.02
+    assert train(fused, steps=3) == pytest.approx(plain, abs=tolerance)
+    assert all(block._compiled_call_impl is not None for block in underlying(fused.loss.model).model.layers)

@@ -13,6 +13,7 @@ import psutil
 import pytest
 import torch
 from tests.training.command_line import losses_of, train, train_fails, weights_of, write_recipe
+from tests.training.test_run import interrupted
 
 from instil.recipe import Recipe
 from instil.training.parallel import why_no_shards
@@ -70,6 +71,25 @@ def test_sharded_equals_replicated_and_goes_on_with_another_number_of_processes(
     assert losses_of(resumed) == pytest.approx(losses_of(run), abs=tolerance)
     for name, weight in weights_of(run).items():
         assert torch.allclose(weight.float(), weights_of(resumed)[name].float(), atol=20 * tolerance), name
+
+
+@pytest.mark.parametrize("change", [{}, {"adapter": {"kind": "lora", "rank": 4}}], ids=["full", "lora"])
+@pytest.mark.slow
+def test_a_run_of_one_process_goes_on_in_shards_and_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: Path, rows: Path, change: dict[str, Any]
+):
+    short = {"training": {"max_steps": 6}, "evaluate": {"every": 6, "max_new_tokens": 1}, "checkpoint": {"every": 2}}
+    whole = train(write_recipe(tmp_path / "a", change, short, base=base, rows=rows))
+    recipe = write_recipe(tmp_path / "b", change, short, base=base, rows=rows)
+    interrupted(monkeypatch, recipe, 2)
+    in_shards = train(recipe, "--resume", "--parallel.processes", "2", "--parallel.mode", "sharded")
+    assert_equal_runs(in_shards, whole)
+    rewind(in_shards, 4, tmp_path / "c" / "run")
+    assert len(list((tmp_path / "c" / "run" / "checkpoints" / "step-000004").glob("weights-*"))) == 2
+    back = train(write_recipe(tmp_path / "c", change, short, base=base, rows=rows), "--resume")
+    assert_equal_runs(back, whole)
+    for name, weight in weights_of(whole).items():
+        assert torch.allclose(weight, weights_of(back)[name], atol=1e-4), name
 
 
 @pytest.mark.slow

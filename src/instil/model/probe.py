@@ -21,6 +21,7 @@ from instil.model.attention import LAYOUT_KEYWORD
 from instil.model.head import HeadParts, take_apart, underlying
 from instil.model.layout import FlatLayout, positions_of, set_active_layout
 from instil.model.loading import set_attention
+from instil.model.rotary import mixes_lengths
 from instil.model.router import passes_keywords
 
 LENGTHS = (13, 9, 11)
@@ -39,34 +40,40 @@ class Probe:
         one_by_one: Whether each forward pass must hold one example only.
         moved: How far an example's states moved when its neighbours changed, in units of their spread.
         apart: How far flat lies from alone, in the same units.
+        by_length: Whether it is only because of examples of different lengths (see `rotary`).
     """
 
     one_by_one: bool
     moved: float
     apart: float
+    by_length: bool = False
 
     @property
     def words(self) -> str:
         """Say it in a run card."""
+        if self.by_length:
+            return "its rotary frequencies depend on the length of an example, so each forward pass holds one example"
         if self.one_by_one:
             return "this architecture mixes examples that are laid end to end, so each forward pass holds one example"
         return "examples are laid end to end without padding; none sees another"
 
 
-def probe(model: Any, *, seed: int = 0) -> Probe:
+def probe(model: Any, *, longest: int = 0, seed: int = 0) -> Probe:
     """Compare a model laid flat with the same model alone.
 
     Run it before weights are sharded. The model is left as it was, in the attention of training.
 
     Args:
         model: transformers' model, or peft's around it.
+        longest: Tokens of the longest example that it will meet.
         seed: Of the tokens.
 
     Returns:
         What was found.
 
     Raises:
-        ModelError: If the model alone differs from transformers' own, so that it would be trained wrongly.
+        ModelError: If the model alone differs from transformers' own, so that it would be trained wrongly, or what it computes
+            depends on the examples before.
     """
     parts = take_apart(model)
     examples = _draw(parts.vocabulary, seed, device=_device(model))
@@ -84,7 +91,9 @@ def probe(model: Any, *, seed: int = 0) -> Probe:
     apart = _apart(flat, torch.cat(alone))
     dtype = next(value.dtype for value in model.parameters() if value.is_floating_point())
     limit = MIXTURE_UNMOVED if _is_mixture(model) and dtype != torch.float32 else UNMOVED
-    return Probe(moved > limit or apart > SAME.get(dtype, SAME[torch.bfloat16]), moved, apart)
+    mixes = moved > limit or apart > SAME.get(dtype, SAME[torch.bfloat16])
+    by_length = not mixes and mixes_lengths(model, longest)
+    return Probe(mixes or by_length, moved, apart, by_length)
 
 
 def _draw(vocabulary: int, seed: int, *, device: torch.device) -> list[torch.Tensor]:

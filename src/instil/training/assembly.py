@@ -197,7 +197,8 @@ def assemble(studied: Studied, ranks: Ranks, *, sharded: bool = False) -> Assemb
     model = prepare_adapters(model, recipe.adapter, trained_ids=rows.trained_ids, seed=seed)
     if recipe.training.freeze:
         freeze(model, recipe.training.freeze)
-    probed = probe(model)
+    longest = max(store.num_tokens.max(initial=0) for store in (studied.prepared.train, studied.prepared.heldout))
+    probed = probe(model, longest=int(longest))
     fit = _fit(studied, model, ranks)
     if fit.recompute:
         set_gradient_checkpointing(model, True)
@@ -208,7 +209,8 @@ def assemble(studied: Studied, ranks: Ranks, *, sharded: bool = False) -> Assemb
         neftune_alpha=recipe.training.neftune_alpha,
         few_shapes=ranks.device.type == "cpu" and precision.compute != torch.float32,
     )
-    if wants_compiling(recipe.training.compile, ranks.device):
+    quantized = recipe.model.quantize != "none"
+    if wants_compiling(recipe.training.compile, ranks.device, sharded=sharded, quantized=quantized):
         compile_blocks(model)
     num_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     num_parameters = sum(parameter.numel() for parameter in model.parameters())

@@ -16,19 +16,29 @@ from instil.model import attention
 from instil.training.parallel import blocks_of
 
 
-def wants_compiling(asked: str, device: torch.device) -> bool:
+def wants_compiling(asked: str, device: torch.device, *, sharded: bool = False, quantized: bool = False) -> bool:
     """Decide `auto`: on GPUs, where there is a compiler.
 
+    Args:
+        asked: The recipe's `training.compile`.
+        device: Where the run computes.
+        sharded: Whether the weights lie in shards.
+        quantized: Whether the base is quantised.
+
     Raises:
-        RecipeError: If it is asked for and there is no compiler.
+        RecipeError: If it is asked for and there is no compiler, or it has not been proved with what the recipe asks for.
     """
+    for wrong, what in ((sharded, "sharded weights"), (quantized, "a quantised base")):
+        if wrong and asked == "on":
+            raise RecipeError(f"training.compile: on: not with {what}; set training.compile: off")
     has_compiler = any(shutil.which(name) for name in ("c++", "g++", "clang++"))
     if asked == "on" and not has_compiler:
         raise RecipeError(
             "training.compile: on, but there is no C++ compiler; expected g++ or clang++ on the path; "
             "install one, or set training.compile: off"
         )
-    return asked == "on" or (asked == "auto" and device.type == "cuda" and has_compiler)
+    may = has_compiler and not sharded and not quantized
+    return asked == "on" or (asked == "auto" and device.type == "cuda" and may)
 
 
 def compile_blocks(model: Any) -> int:

@@ -1,0 +1,149 @@
+"""What goes with what: every combination of the table in docs/training.md, trained for a few steps on one or two processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from tests.training.tiny import CPU, VOCABULARY, invented_examples
+
+from instil.data.prepared import ExampleStore
+from instil.model.adapters import prepare_adapters
+from instil.model.loading import load_model
+from instil.model.loss import TokenLoss
+from instil.model.recompute import set_gradient_checkpointing
+from instil.recipe import AdapterSettings, ModelSettings
+from instil.training.compiling import compile_blocks
+from instil.training.optimizer import build_optimizers, tensor_kinds
+from instil.training.order import plan_order
+from instil.training.parallel import shard
+from instil.training.precision import Precision, Weights, choose_precision
+from instil.training.ranks import Ranks
+from instil.training.step import Cut, Learner, take_step
+
+STEPS = 3
+FP16 = Precision("fp16", torch.float16, masters=True, scaled=True)
+
+
+@dataclass(frozen=True)
+class Combination:
+    """One cell of the table."""
+
+    trains: str = "full"
+    optimizer: str = "adamw"
+    precision: str = "fp32"
+    sharded: bool = False
+    also: str = ""
+
+    @property
+    def name(self) -> str:
+        words = (self.trains, self.optimizer, self.precision, "sharded" if self.sharded else "", self.also)
+        return "-".join(word for word in words if word)
+
+
+OPTIMIZERS = ("adamw", "adamw_8bit", "muon", "adafactor")
+PRECISIONS = ("fp32", "bf16", "pure_bf16", "fp16")
+REPLICATED = [
+    *(Combination(t, o, p) for t in ("full", "lora") for o in OPTIMIZERS for p in PRECISIONS),
+    *(Combination(t, o, p) for t in ("4bit", "8bit") for o in OPTIMIZERS for p in ("fp32", "bf16")),
+    *(Combination(t, also=also) for t in ("full", "lora") for also in ("checkpointing", "noise")),
+    *(Combination("lora", precision=p, also="dora") for p in ("fp32", "bf16")),
+]
+SHARDED = [
+    *(Combination(t, precision=p, sharded=True) for t in ("full", "lora") for p in ("fp32", "bf16")),
+    *(Combination(t, sharded=True, also=also) for t in ("full", "lora") for also in ("checkpointing", "noise")),
+    *(Combination("lora", precision=p, sharded=True, also="dora") for p in ("fp32", "bf16")),
+]
+COMPILED = [
+    *(Combination(t, o, also="compile") for t in ("full", "lora") for o in OPTIMIZERS),
+    *(Combination(t, precision=p, also="compile") for t in ("full", "lora") for p in PRECISIONS[1:]),
+    *(Combination("lora", also=f"compile {also}") for also in ("checkpointing", "noise", "dora")),
+]
+
+
+def make_base(folder: Path) -> Path:
+    """Write a Llama that is wide enough for 4-bit weights."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(7)
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=128,
+        tie_word_embeddings=True,
+    )
+    LlamaForCausalLM(config).save_pretrained(str(folder))
+    return folder
+
+
+def make_learner(given: Combination, base: Path, ranks: Ranks) -> Learner:
+    """Put a learner together as `assembly` does, without a tokenizer."""
+    precision = FP16 if given.precision == "fp16" else choose_precision(given.precision, CPU)
+    quantize: Any = given.trains if given.trains in ("4bit", "8bit") else "none"
+    small = given.trains != "full" and precision.compute == torch.bfloat16
+    settings = ModelSettings(name=str(base), quantize=quantize)
+    model = load_model(settings, precision="pure_bf16" if small else precision.name)
+    if given.trains != "full":
+        model = prepare_adapters(model, AdapterSettings(kind="lora", rank=4, dora="dora" in given.also))
+    if "checkpointing" in given.also:
+        set_gradient_checkpointing(model, True)
+    loss = TokenLoss(model, neftune_alpha=5.0 if "noise" in given.also else None)
+    if "compile" in given.also:
+        compile_blocks(model)
+    if given.sharded and ranks.size > 1:
+        shard(loss, precision)
+    weights = Weights(model, precision, sharded=given.sharded and ranks.size > 1)
+    optimizers = build_optimizers(weights.by_name, tensor_kinds(model), name=given.optimizer, lr=1e-3, weight_decay=0.1)  # type: ignore[arg-type]
+    store = ExampleStore.from_examples(invented_examples(11))
+    return Learner(
+        loss.train(),
+        weights,
+        optimizers,
+        store,
+        ranks,
+        sharded=given.sharded and ranks.size > 1,
+        scaled=precision.scaled,
+    )
+
+
+def train_combination(given: Combination, base: Path, ranks: Ranks) -> list[float]:
+    """Train for a few steps and give the losses."""
+    learner = make_learner(given, base, ranks)
+    order = plan_order(len(learner.store), batch_size=4, max_steps=STEPS, seed=3)
+    cut, losses = Cut(30, loss_scale=1024.0 if learner.scaled else 1.0), []
+    for step in range(1, STEPS + 1):
+        result = take_step(learner, order.members(step), cut=cut, seed=3, learning_rate=1e-3, clip=1.0)
+        assert result.moved
+        cut = result.cut
+        losses.append(result.loss)
+    return losses
+
+
+def main(base: str, found: str) -> None:
+    """Train all combinations as one of two processes; the first writes their losses."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo")
+    ranks = Ranks(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), CPU)
+    losses: dict[str, Any] = {}
+    for given in [*REPLICATED, *SHARDED]:
+        try:
+            losses[given.name] = train_combination(given, Path(base), ranks)
+        except Exception as error:
+            losses[given.name] = f"{type(error).__name__}: {error}"
+    if ranks.is_first:
+        Path(found).write_text(json.dumps(losses))
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
