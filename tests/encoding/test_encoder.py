@@ -285,3 +285,8 @@ def test_tool_calls_that_the_template_drops_are_refused() -> None:
         chat().encode({"messages": rows, "tools": [TOOL]})
     quiet = [rows[0], {**rows[1], "weight": 0}, *rows[2:]]
     assert [example.turns for example in chat().encode({"messages": quiet, "tools": [TOOL]})] == [(3,)]
+
+
+@pytest.mark.parametrize("train_on", ["last", "all"])
+def test_a_template_is_proved_whichever_turns_are_trained(train_on: str) -> None:
+    assert chat_with(train_on=train_on).prove().passed

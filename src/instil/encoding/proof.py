@@ -125,7 +125,9 @@ def prove(chat: ChatTokenizer) -> Proof:
         >>> chat.prove().passed  # doctest: +SKIP
         True
     """
-    quiet = copy.copy(chat).with_settings(replace(chat.settings, max_tokens=None, history_rewritten="every_turn"))
+    # What is proved is the template, whichever turns a recipe trains.
+    settings = replace(chat.settings, max_tokens=None, history_rewritten="every_turn", train_on="assistant")
+    quiet = copy.copy(chat).with_settings(settings)
     findings: list[Finding] = []
     accepted: list[str] = []
     for name, conversation in proof_conversations(chat.stop_tokens[0]).items():

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from instil.conversation import Conversation, Message
 from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.recipe import EvaluateSettings
@@ -73,12 +75,17 @@ class Sampler:
 
     def draw(self) -> Drawn:
         """Answer the fixed prompts, and run the tasks on held-out ones."""
-        from instil.evaluation.during_training import task_figures
         from instil.generation.engine import Engine
 
         if not self._prompts and not self._judged:
             return Drawn()
-        engine = Engine(self._model, self._chat.tokenizer, chat=self._chat)
+        # Blocks compiled for training would be compiled again for caches and single tokens.
+        with torch.compiler.set_stance("force_eager"):
+            return self._draw(Engine(self._model, self._chat.tokenizer, chat=self._chat))
+
+    def _draw(self, engine: Engine) -> Drawn:
+        from instil.evaluation.during_training import task_figures
+
         figures = {}
         if self._judged:
             found = task_figures(
