@@ -23,7 +23,7 @@ from instil.encoding.open_block import TAG
 from instil.encoding.settings import EncodingReport, EncodingSettings, TrainOn
 from instil.encoding.stop_token import StopTokens, find_stop_tokens
 from instil.encoding.tokens import Tokens
-from instil.errors import EncodingError, InstilError
+from instil.errors import EncodingError, InstilError, ModelError
 from instil.template.chat_template import ChatTemplate
 from instil.template.tracing import Rendering
 
@@ -56,7 +56,16 @@ class ChatTokenizer:
         settings: EncodingSettings | None = None,
         _tokens: Tokens | None = None,
     ) -> None:
-        """Put a tokenizer and a compiled template together; see `from_pretrained` and `from_tokenizer`."""
+        """Put a tokenizer and a compiled template together; see `from_pretrained` and `from_tokenizer`.
+
+        Raises:
+            ModelError: If the tokenizer is set to write control tokens as text, the template's own too.
+        """
+        if getattr(tokenizer, "split_special_tokens", False):
+            raise ModelError(
+                f"{tokenizer.name_or_path or 'tokenizer'}: split_special_tokens is set, which makes text of the template's own control "
+                "tokens too; expected false; set it so in tokenizer_config.json (what people type stays text without it)"
+            )
         self.tokenizer, self.template = tokenizer, template
         self.settings = settings or EncodingSettings()
         self.report = EncodingReport()

@@ -61,6 +61,7 @@ class Tokens:
         if backend is not None:
             backend.no_truncation()
             backend.no_padding()
+            backend.encode_special_tokens = False  # an earlier call may have left it otherwise
             added = {number: token.content for number, token in backend.get_added_tokens_decoder().items()}
         self._id_of = {text: number for number, text in (added or {}).items()}
         self._splitter = re.compile("(" + trie_pattern(self._id_of) + ")") if self._id_of else None
