@@ -99,6 +99,7 @@ def test_losses_of_two_models_are_compared_pair_by_pair(tuned, prompts):
     compared = found.comparisons["heldout_loss"]
     assert (compared.wins, compared.losses, compared.ties) == (len(prompts), 0, 0)
     assert compared.difference.high < 0
+    assert compared.difference.value == pytest.approx(found.model.heldout.loss.value - found.against.heldout.loss.value)
     assert f"{len(prompts)} wins" in next(
         line for line in to_markdown(found).splitlines() if "loss per trained" in line
     )

@@ -168,6 +168,25 @@ def test_a_gguf_reads_back_to_the_same_logits(tmp_path):
     assert {"token_embd.weight", "blk.1.attn_q.weight", "output_norm.weight"} <= {t.name for t in reader.tensors}
 
 
+def test_a_qwen3_with_heads_of_its_own_width_reads_back(tmp_path):
+    pytest.importorskip("gguf")
+    from gguf import GGUFReader
+    from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
+
+    config = Qwen3Config(
+        vocab_size=259, hidden_size=64, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=16, max_position_embeddings=512, eos_token_id=258, tie_word_embeddings=True,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    Qwen3ForCausalLM(config).save_pretrained(tmp_path / "model")
+    AutoTokenizer.from_pretrained(folders()["tuned"]).save_pretrained(tmp_path / "model")
+    done = export(tmp_path / "model", tmp_path / "out", target="gguf", dtype="fp32", rows=ROWS)
+    assert "read back" in done.parity.lines()[-1]
+    fields = GGUFReader(str(done.folder / "model.gguf")).fields
+    assert fields["qwen3.attention.key_length"].contents() == 16
+    assert len(fields["tokenizer.ggml.merges"].contents()) == 1  # llama.cpp refuses a file without any
+
+
 def test_a_modelfile_says_the_template_and_the_stop_token(tmp_path):
     pytest.importorskip("gguf")
     done = export(folders()["run"], tmp_path / "out", target="ollama", rows=ROWS)

@@ -199,6 +199,49 @@ def test_32_at_once_are_all_right(served):
     served.wait_until_idle()
 
 
+def test_a_mistake_of_the_servers_own_is_told_in_openais_form(served, client, monkeypatch):
+    monkeypatch.setattr(type(served.service), "_encode", lambda *_: 1 / 0)
+    with pytest.raises(openai.InternalServerError, match="ZeroDivisionError"):
+        ask(client, "Say hi")
+
+
+@pytest.mark.slow
+def test_64_clients_without_a_pause_lose_nothing(served):
+    """A short form of `benchmarks/after.py --parts load`: good, bad and dropped requests among each other."""
+    counts = {"right": 0, "refused": 0, "dropped": 0, "lost": 0}
+
+    async def one(client, number, end):
+        asked = number
+        while time.monotonic() < end:
+            asked += 1
+            question, answer = FACTS[asked % 4]
+            messages = [{"role": "user", "content": question}]
+            try:
+                if asked % 7 == 0:
+                    await client.chat.completions.create(model="tiny", messages=messages, temperature=-1)
+                elif asked % 11 == 0:
+                    stream = await client.chat.completions.create(model="tiny", messages=messages, stream=True)
+                    await stream.close()
+                    counts["dropped"] += 1
+                else:
+                    said = await client.chat.completions.create(model="tiny", messages=messages)
+                    counts["right" if said.choices[0].message.content == answer else "lost"] += 1
+            except openai.BadRequestError as error:
+                counts["refused" if error.body["param"] == "temperature" else "lost"] += 1
+            except openai.OpenAIError:
+                counts["lost"] += 1
+
+    async def all_of_them():
+        async with openai.AsyncOpenAI(base_url=f"{served.url}/v1", api_key="x", max_retries=0, timeout=120) as client:
+            end = time.monotonic() + 5
+            await asyncio.gather(*(one(client, number, end) for number in range(64)))
+
+    asyncio.run(all_of_them())
+    assert counts["lost"] == 0, counts
+    assert min(counts.values()) == 0 < min(counts["right"], counts["refused"], counts["dropped"])
+    served.wait_until_idle(60)
+
+
 def test_a_client_that_leaves_frees_its_place(served, client):
     stream = ask(client, "Something else", temperature=3.0, max_tokens=128, stream=True)
     next(iter(stream))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -57,20 +57,36 @@ def compare(ours: Sequence[float], theirs: Sequence[float]) -> Comparison:
     return Comparison(wins, losses, len(differences) - wins - losses, change, sign_test(wins, losses))
 
 
-def compare_losses(ours: Sequence[float | None], theirs: Sequence[float | None]) -> Comparison | None:
-    """Compare losses of the same conversations, where both have one: the lower wins; None where there is no pair.
+def compare_losses(ours: Sequence[tuple[float, float]], theirs: Sequence[tuple[float, float]]) -> Comparison | None:
+    """Compare losses of the same conversations, where both have one: the lower per trained token wins.
+
+    Args:
+        ours: Each conversation's sum of weighted losses, and its trained weight.
+        theirs: The other model's, in the same order.
+
+    Returns:
+        Wins, losses and ties by conversation, and the difference of the losses per trained token; None where there is no pair.
 
     Example:
-        >>> result = compare_losses([1.0, 2.0, None], [1.5, 2.5, 3.0])
+        >>> result = compare_losses([(10.0, 10.0), (4.0, 2.0), (0.0, 0.0)], [(15.0, 10.0), (5.0, 2.0), (3.0, 1.0)])
         >>> result.wins, result.losses, result.difference.value
         (2, 0, -0.5)
     """
-    pairs = [(a, b) for a, b in zip(ours, theirs, strict=True) if a is not None and b is not None]
-    if not pairs:
+    pairs = np.array([(*a, *b) for a, b in zip(ours, theirs, strict=True) if a[1] > 0 and b[1] > 0])
+    if not len(pairs):
         return None
-    turned = compare([-a for a, _ in pairs], [-b for _, b in pairs])
-    change = turned.difference
-    return replace(turned, difference=Interval(-change.value, -change.high, -change.low, change.n))
+    our_sums, our_weights, their_sums, their_weights = pairs.T
+
+    def difference(rows: np.ndarray) -> np.ndarray:
+        change: np.ndarray = our_sums[rows].sum(-1) / our_weights[rows].sum(-1) - their_sums[rows].sum(
+            -1
+        ) / their_weights[rows].sum(-1)
+        return change
+
+    each = our_sums / our_weights - their_sums / their_weights
+    wins, losses = int((each < 0).sum()), int((each > 0).sum())
+    interval = resampled_interval(len(pairs), difference)
+    return Comparison(wins, losses, len(pairs) - wins - losses, interval, sign_test(wins, losses))
 
 
 def sign_test(wins: int, losses: int) -> float:

@@ -30,14 +30,14 @@ class HeldoutLoss:
         perplexity: e to the loss, with the interval's ends.
         num_tokens: Trained tokens.
         refused: Conversations that could not be encoded.
-        each: Every conversation's mean loss per trained token; None where it has none.
+        each: Every conversation's sum of weighted losses, and its trained weight; 0 where nothing in it is trained.
     """
 
     loss: Interval
     perplexity: Interval
     num_tokens: int
     refused: int
-    each: tuple[float | None, ...]
+    each: tuple[tuple[float, float], ...]
 
 
 def heldout_loss(engine: Engine, conversations: Sequence[Conversation]) -> HeldoutLoss | None:
@@ -62,7 +62,7 @@ def heldout_loss(engine: Engine, conversations: Sequence[Conversation]) -> Heldo
             weights[number] += sum(example.weights)
             num_tokens += sum(weight > 0 for weight in example.weights)
     has = weights > 0
-    each = tuple(float(loss / weight) if weight else None for loss, weight in zip(losses, weights, strict=True))
+    each = tuple(zip(losses.tolist(), weights.tolist(), strict=True))
     losses, weights = losses[has], weights[has]
     found = resampled_interval(len(losses), lambda rows: losses[rows].sum(-1) / weights[rows].sum(-1))
     perplexity = Interval(math.exp(found.value), math.exp(found.low), math.exp(found.high), found.n)

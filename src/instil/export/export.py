@@ -182,8 +182,12 @@ def _read_back(model: Any, engine: Engine, path: Path, conversations: Sequence[C
     from instil.export.parity import logit_change
     from instil.model.quiet import quiet_transformers
 
+    # transformers' reader does not know the width of Qwen3's heads and takes the published one.
+    given = {"config": model.config} if model.config.model_type == "qwen3" else {}
     with quiet_transformers():
-        again = AutoModelForCausalLM.from_pretrained(str(path.parent), gguf_file=path.name, dtype=torch.float32).eval()
+        again = AutoModelForCausalLM.from_pretrained(
+            str(path.parent), gguf_file=path.name, dtype=torch.float32, **given
+        ).eval()
     prompts = [engine.prompt(prompt.conversation) for prompt in _asked(engine, conversations)[:4]]
     change = logit_change(logits_on(model, prompts), logits_on(again.to(next(model.parameters()).device), prompts))
     if change > 1e-3:

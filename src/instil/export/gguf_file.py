@@ -19,6 +19,8 @@ from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.errors import ExportError, MissingPackageError
 
 ARCHITECTURES = {"llama": "LLAMA", "qwen2": "QWEN2", "qwen3": "QWEN3"}
+NO_MERGE = "[PAD] [PAD]"
+"""Stands for an empty list, which llama.cpp refuses. Pieces begin as single characters, so this pair never comes up."""
 _LLAMA3 = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
 _QWEN2 = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|"
 
@@ -111,9 +113,8 @@ def _add_tokenizer(writer: Any, gguf: Any, chat: ChatTokenizer, *, vocabulary: i
             types.append(kind.NORMAL if number in known else kind.UNUSED)
     writer.add_token_list(tokens)
     writer.add_token_types(types)
-    writer.add_token_merges(
-        [merge if isinstance(merge, str) else " ".join(merge) for merge in backend["model"]["merges"]]
-    )
+    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in backend["model"]["merges"]]
+    writer.add_token_merges(merges or [NO_MERGE])
     writer.add_eos_token_id(chat.stop_ids[0])
     if tokenizer.bos_token_id is not None:
         writer.add_bos_token_id(tokenizer.bos_token_id)

@@ -144,6 +144,10 @@ def create_app(engine: Engine, settings: ServeSettings) -> FastAPI:
         problem = Problem(error.status_code, f"{request.method} {request.url.path}: {error.detail}")
         return JSONResponse(problem.body(), status_code=error.status_code)
 
+    async def failed(_: Request, error: Exception) -> Response:
+        problem = Problem(500, f"the server made a mistake ({type(error).__name__}); its log has more")
+        return JSONResponse(problem.body(), status_code=500)
+
     async def health() -> Response:
         return JSONResponse({"status": "ok" if worker.alive else "ended"}, status_code=200 if worker.alive else 503)
 
@@ -163,6 +167,7 @@ def create_app(engine: Engine, settings: ServeSettings) -> FastAPI:
 
     app.add_exception_handler(Problem, told)
     app.add_exception_handler(HTTPException, not_found)
+    app.add_exception_handler(Exception, failed)
     app.add_api_route("/health", health, methods=["GET"])
     app.add_api_route("/v1/models", models, methods=["GET"])
     app.add_api_route("/v1/chat/completions", chat, methods=["POST"])

@@ -151,10 +151,12 @@ def _number(body: Mapping[str, Any], key: str, kind: type, default: Any) -> Any:
     value = body.get(key)
     if value is None:
         return default
-    if isinstance(value, bool) or not isinstance(value, int | float) or (kind is int and value != int(value)):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         raise Problem(400, f"{key}: found {value!r}; expected a number", param=key)
     if value != value or abs(value) > 2**63:
         raise Problem(400, f"{key}: found {value!r}; expected a number of ordinary size", param=key)
+    if kind is int and value != int(value):
+        raise Problem(400, f"{key}: found {value!r}; expected a whole number", param=key)
     return kind(value)
 
 
