@@ -1,6 +1,6 @@
 """How fast data is prepared: conversations a second from JSONL to stored examples.
 
-    python benchmarks/prepare.py [--rows 2000] [--repeats 3] [--only trl,tokenizers,long,workers,million] [--threads 2]
+    python benchmarks/prepare.py [--rows 2000] [--repeats 3] [--only trl,tokenizers,long,workers,million] [--threads 2] [--clock cpu]
 
 Cases: against TRL's dataset preparation and against `tokenizers.encode_batch` on the same rendered texts, run in turns,
 each run a process of its own; an 80-turn conversation against one rendering and tokenization; two one-thread workers
@@ -41,6 +41,7 @@ def run_side(side: str, data: Path, args: argparse.Namespace, *, threads: int, w
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "true",
         "TQDM_DISABLE": "1",
+        "INSTIL_CLOCK": args.clock,
     }
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
@@ -143,6 +144,12 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=2000)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument(
+        "--clock",
+        default="wall",
+        choices=("wall", "cpu"),
+        help="cpu: seconds computed, for a machine that is not alone",
+    )
     parser.add_argument("--only", default="trl,tokenizers,long,workers")
     parser.add_argument("--source", help="JSONL file of question and answer")
     parser.add_argument("--worker-rows", type=int, default=40_000)

@@ -52,8 +52,9 @@ class BatchEncoder:
         """Start without any plan."""
         self._chat = chat
         self._plans: dict[Shape, ShapePlan | LongPlan | None] = {}
-        self._allowed = plan_allowed(chat)
-        self._may_be_long = self._allowed and cannot_count(traced_environment().parse(chat.template.source))
+        tree = traced_environment().parse(chat.template.source)
+        self._allowed = plan_allowed(chat, tree)
+        self._may_be_long = self._allowed and cannot_count(tree)
 
     def encode(self, conversations: Iterable[Any]) -> Iterator[list[Example] | InstilError]:
         """Encode in order; one that is refused gives its error in its place."""

@@ -125,12 +125,11 @@ def _cuts_by_splitting(splitters: Sequence[_Splitter]) -> Cuts | None:
 
     if not splits(_ALL_PRINTED, characters(" ")):
         return None
-    finer = [
-        f"(?<=[{re.escape(left)}])(?=[{re.escape(right)}])"
-        for left in _KINDS
-        for right in _KINDS
-        if splits(characters(left), characters(right))
-    ]
+    finer = []
+    for left in _KINDS:
+        behind = "".join(right for right in _KINDS if splits(characters(left), characters(right)))
+        if behind:
+            finer.append(f"(?<=[{re.escape(left)}])(?=[{re.escape(behind)}])")
     return Cuts(re.compile(f"(?<={_PRINTED}) "), "", re.compile("|".join(finer)) if finer else None)
 
 

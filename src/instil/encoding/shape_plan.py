@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
+from jinja2 import nodes
+
 from instil.conversation import EMPTY, Conversation, Message
 from instil.encoding.settings import EncodingReport
 from instil.encoding.watched_text import Asked, Log, WatchedStr, can_be_watched
@@ -108,18 +110,16 @@ def shape_of(conversation: Conversation) -> Shape | None:
     return tuple(message.role for message in conversation.messages)
 
 
-def plan_allowed(chat: ChatTokenizer) -> bool:
-    """Tell whether plans can be made at all for a template, tokenizer and settings."""
-    from instil.template.environment import traced_environment
-
-    settings, source = chat.settings, chat.template.source
+def plan_allowed(chat: ChatTokenizer, tree: nodes.Template) -> bool:
+    """Tell whether plans can be made at all for a template (and its syntax tree), tokenizer and settings."""
+    settings = chat.settings
     if not chat.tokens.in_pieces or settings.train_on != "assistant" or settings.history_rewritten != "every_turn":
         return False
     if chat.unknown_id is not None and chat.unknown_id in chat.tokens.encode(_RARE):
         return False  # each answer must be looked at
     if chat.template.prints_day and chat.template.date is None:
         return False
-    return can_be_watched(traced_environment().parse(source))
+    return can_be_watched(tree)
 
 
 def make_plan(chat: ChatTokenizer, shape: Shape) -> ShapePlan | None:

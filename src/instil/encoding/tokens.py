@@ -200,6 +200,10 @@ class Tokens:
 
     def begins_in(self, text: str) -> bool:
         """Tell whether an added token may begin at the end of a text and go on behind it."""
+        if self._may is not None and self._space is None:
+            found = self._may.search(text, max(0, len(text) - self._longest))
+            if found is None:
+                return False
         return any(text[-length:] in self._beginnings for length in range(1, min(self._longest, len(text) + 1)))
 
     def forget(self, *, above: int = _CACHE_CHARACTERS) -> None:

@@ -68,7 +68,7 @@ class Words:
             self._inner[piece] = made
         for part, (start, *rest) in finer.items():
             if rest:
-                self._known[part] = self._known[start] + [number for piece in rest for number in self._inner[piece]]
+                self._known[part] = [*self._known[start], *chain.from_iterable(map(self._inner.__getitem__, rest))]
 
     def _learn_whole(self, new: Iterable[str]) -> None:
         ends = self._cuts.split.match

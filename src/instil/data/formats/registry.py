@@ -33,8 +33,8 @@ _BY_NAME: Mapping[str, RowFormat] = {each.name: each for each in FORMATS}
 _KNOWN_COLUMNS = ("messages", "conversations", "instruction", "input", "output", "prompt", "completion", "chosen",
                   "rejected", "text", "content", *sorted({name for pair in PAIRS for name in pair}))  # fmt: skip
 _FLAT = frozenset({str, int, float, bool, type(None)})
-_known_shapes: dict[tuple[tuple[str, ...], tuple[type, ...]], tuple[RowFormat, str] | None] = {}
-"""What rows of flat values are, by their columns' names and types: nothing else decides it, but for `_BY_CONTENT`."""
+_known_shapes: dict[tuple[tuple[str, ...], tuple[Any, ...]], tuple[RowFormat, str] | None] = {}
+"""What rows are, by their columns' names and the kinds of their values: nothing else decides it, but for `_BY_CONTENT`."""
 _BY_CONTENT = frozenset({"messages", "conversations", "conversation"})
 """Columns whose text may be a list as JSON, or only text."""
 _MEDIA = frozenset({"image", "images", "video", "videos", "audio", "audios"})
@@ -59,17 +59,27 @@ def recognise(row: Any) -> tuple[RowFormat, str] | None:
         >>> found[0].name, found[1]
         ('question_answer', 'columns question, answer')
     """
-    if not isinstance(row, dict) or not _BY_CONTENT.isdisjoint(row):
+    if not isinstance(row, dict) or any(isinstance(row.get(column), str) for column in _BY_CONTENT):
         return _recognise(row)
-    types = tuple(map(type, row.values()))
-    if not _FLAT.issuperset(types):
+    kinds = tuple(map(_kind, row.values()))
+    if None in kinds:
         return _recognise(row)
-    shape = (tuple(row), types)
+    shape = (tuple(row), kinds)
     if shape not in _known_shapes:
         if len(_known_shapes) > 1000:
             _known_shapes.clear()
         _known_shapes[shape] = _recognise(row)
     return _known_shapes[shape]
+
+
+def _kind(value: Any) -> Any:
+    """Give all of a value that can decide its row's format; None where that may be more."""
+    if type(value) is not list:
+        return type(value) if type(value) in _FLAT else None
+    if not value:
+        return (list, 0)
+    first = value[0]
+    return (list, *first) if type(first) is dict else (list, type(first)) if type(first) in _FLAT else None
 
 
 def _recognise(row: Any) -> tuple[RowFormat, str] | None:
