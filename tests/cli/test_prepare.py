@@ -82,3 +82,19 @@ def test_a_store_that_cannot_be_written_is_one_line(recipe: Path, capsys: pytest
     said = capsys.readouterr().err
     assert said.startswith(f"error: {recipe.parent / 'file' / 'store'}: cannot hold prepared data (Not a directory)")
     assert "set data.store" in said
+
+
+def test_a_row_that_the_template_refuses_is_named_with_the_remedy(
+    recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    template = recipe.parent / "strict.jinja"
+    template.write_text(
+        "{% for m in messages %}{% if 'What is 3?' in m.content %}{{ raise_exception('no threes') }}{% endif %}"
+        "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    assert run("prepare", str(recipe), "--model.template", str(template)) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {recipe.parent / 'rows.jsonl'}:4: the template refuses it (")
+    assert "no threes); expected turns that it takes; mend the row, choose another model.template" in said
+    assert not list((recipe.parent / "store").glob("*partial*"))

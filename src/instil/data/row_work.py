@@ -228,8 +228,13 @@ class ReadRows:
         if not isinstance(error, InstilError):
             raise error
         place = str(conversation.place)
-        if not str(error).startswith(place):
-            error = type(error)(f"{place}: {error}")
+        said = str(error).removeprefix(f"{place}: ")
+        if isinstance(error, TemplateError):
+            said = (
+                f"the template refuses it ({said}); expected turns that it takes; mend the row, choose another "
+                "model.template, or leave such rows out with data.on_bad_row: skip"
+            )
+        error = type(error)(f"{place}: {said}")
         self._fail(
             row, error, reason="template refuses it" if isinstance(error, TemplateError) else "refused by encoder"
         )
