@@ -185,16 +185,30 @@ def test_published_templates_are_exact_or_refused() -> None:
     assert squeezed(" a b ") == "ab"
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+def check_written(written: Written, family: str, messages: list[dict[str, Any]]) -> None:
+    """Hold a template that nobody wrote against a drawn conversation and the usual ones."""
+    chat = written.chat(family)
+    check_properties(chat, messages)
+    for name, talk in TALKS.items():
+        check_properties(chat, talk)
+        verdict = judge(chat, talk)
+        assert verdict.kind != "wrong", (name, verdict)
+    assert judge(chat, REASONING).kind != "wrong"
+    assert judge(chat, CALLING, [TOOL]).kind != "wrong"
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(templates(), st.sampled_from(FAMILIES_OF_TOKENIZERS), conversations())
 def test_templates_that_nobody_wrote_are_exact_or_refused(
     written: Written, family: str, messages: list[dict[str, Any]]
 ) -> None:
-    chat = written.chat(family)
-    for name, talk in {"drawn": messages, **TALKS}.items():
-        check_properties(chat, talk)
-        if name != "drawn":
-            verdict = judge(chat, talk)
-            assert verdict.kind != "wrong", (name, verdict)
-    assert judge(chat, REASONING).kind != "wrong"
-    assert judge(chat, CALLING, [TOOL]).kind != "wrong"
+    check_written(written, family, messages)
+
+
+@pytest.mark.slow
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@given(templates(), st.sampled_from(FAMILIES_OF_TOKENIZERS), conversations())
+def test_many_templates_that_nobody_wrote_are_exact_or_refused(
+    written: Written, family: str, messages: list[dict[str, Any]]
+) -> None:
+    check_written(written, family, messages)
