@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.training.command_line import losses_of, train, weights_of, write_recipe
+from tests.training.command_line import losses_of, same_bits, train, weights_of, write_recipe
+from tests.training.test_run import interrupted
 from tests.training.test_step import train as train_steps
 from tests.training.tiny import LearnerMaker
 
@@ -15,13 +16,34 @@ from instil.model.location import locate
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("default"),
-    pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="needs bitsandbytes: 3 cases left out"),
+    pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="needs bitsandbytes: 5 cases left out"),
 ]
 
 
 def test_8_bit_adamw_learns(make_learner: LearnerMaker, examples: list[Example]):
     losses = train_steps(make_learner(examples, optimizer="adamw_8bit"), steps=8, batch_size=11)
     assert losses[-1] < losses[0] - 0.1
+
+
+@pytest.mark.parametrize("quantize", ["4bit", "8bit"])
+def test_qlora_goes_on_to_the_same_bits_after_samples_and_evaluations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: Path, quantize: str
+):
+    change = {
+        "model": {"quantize": quantize},
+        "adapter": {"kind": "lora", "rank": 4, "dropout": 0.1},
+        "training": {"max_steps": 3, "precision": "bf16"},
+        "optimizer": {"lr": 2e-3},
+        "evaluate": {"every": 1, "max_new_tokens": 2, "samples": ["1+1"]},
+        "checkpoint": {"every": 1},
+    }
+    demo = locate("demo").folder
+    whole = train(write_recipe(tmp_path / "a", change, base=demo, rows=rows))
+    recipe = write_recipe(tmp_path / "b", change, base=demo, rows=rows)
+    interrupted(monkeypatch, recipe, 2)
+    resumed = train(recipe, "--resume")
+    assert losses_of(resumed) == losses_of(whole)
+    assert same_bits(resumed, whole)
 
 
 @pytest.mark.parametrize("quantize", ["4bit", "8bit"])

@@ -321,6 +321,19 @@ def test_lora_writes_adapter_and_merged_model(tmp_path: Path, base: Path, rows: 
     assert torch.equal(before["model.norm.weight"], merged["model.norm.weight"])
 
 
+@pytest.mark.parametrize("named", ["adapter.resume_from", "model.name"])
+def test_an_adapter_goes_on_in_another_run(tmp_path: Path, base: Path, rows: Path, named: str):
+    short = {"training": {"max_steps": 3}, "evaluate": {"every": 3, "max_new_tokens": 2}}
+    first = train(write_recipe(tmp_path / "a", LORA, short, base=base, rows=rows))
+    adapter = str(first.folder / "adapter")
+    onward = {"adapter": {"resume_from": adapter}} if named == "adapter.resume_from" else {"model": {"name": adapter}}
+    second = train(write_recipe(tmp_path / "b", LORA, short, onward, base=base, rows=rows))
+    heldout = [line["heldout_loss"] for line in second.metrics() if "heldout_loss" in line]
+    assert heldout[0] == pytest.approx(first.results["heldout_loss"], abs=1e-5)
+    assert heldout[-1] < heldout[0]
+    assert not same_bits(first, second)
+
+
 def test_early_stopping_and_best_model(tmp_path: Path, base: Path, rows: Path):
     change = {
         "optimizer": {"lr": 3.0},

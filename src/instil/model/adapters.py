@@ -16,7 +16,7 @@ import torch
 
 from instil.errors import ModelError, nearest
 from instil.model.head import underlying
-from instil.model.new_tokens import ROWS_MULTIPLE
+from instil.model.new_tokens import add_rows
 from instil.model.quiet import quiet_peft
 from instil.model.token_rows import use_row_arithmetic
 from instil.recipe import AdapterSettings
@@ -149,8 +149,7 @@ def open_adapter(model: Any, folder: Path, *, trains: bool) -> Any:
         highest = max(
             (index for ids in (rows.values() if isinstance(rows, dict) else [rows]) for index in ids), default=0
         )
-        if highest >= model.get_input_embeddings().weight.shape[0]:
-            model.resize_token_embeddings(-(-(highest + 1) // ROWS_MULTIPLE) * ROWS_MULTIPLE, mean_resizing=False)
+        add_rows(model, highest + 1)
         with quiet_peft():
             adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=trains)
     except (RuntimeError, ValueError, KeyError, OSError) as error:

@@ -148,10 +148,9 @@ def fit_embeddings(
     old_ids = tuple(index for index in change.control_ids if index not in new_ids and index < rows_before)
     num_known = min(rows_before, len(tokenizer) - len(new_ids))
     untrained = {name: _untrained(weight, old_ids, num_known) for name, weight in _tables(inner).items()}
-    _resize(inner, len(tokenizer))
+    add_rows(inner, len(tokenizer))
     for name, weight in _tables(inner).items():
-        new_rows = sorted({*new_ids, *untrained[name], *range(rows_before, weight.shape[0])})
-        _draw_rows(weight, new_rows, num_known=num_known, seed=seed)
+        _draw_rows(weight, sorted({*new_ids, *untrained[name]}), num_known=num_known, seed=seed)
     _fill_bias(inner, new_ids)
     set_stop_ids(inner, stop_ids, pad_id=tokenizer.pad_token_id)
     rows_after = inner.get_input_embeddings().weight.shape[0]
@@ -198,8 +197,17 @@ def _untrained(weight: torch.Tensor, ids: Sequence[int], num_known: int) -> tupl
     return tuple(found)
 
 
-def _resize(model: Any, num_tokens: int) -> None:
-    if num_tokens <= model.get_input_embeddings().weight.shape[0]:
+def add_rows(model: Any, num_tokens: int) -> None:
+    """Give embedding and head rows for so many tokens, in eights; tied heads stay tied.
+
+    Rows that no token has yet take part in the softmax and may never train, so they are the same whoever adds them and in whichever
+    run: an adapter that is opened on its base finds those it was trained with.
+
+    Raises:
+        ModelError: If the model's embedding cannot be resized.
+    """
+    before = model.get_input_embeddings().weight.shape[0]
+    if num_tokens <= before:
         return
     rows = -(-num_tokens // ROWS_MULTIPLE) * ROWS_MULTIPLE
     try:
@@ -209,6 +217,8 @@ def _resize(model: Any, num_tokens: int) -> None:
             f"{type(model).__name__}: its embedding cannot hold new chat tokens ({error}); "
             "set model.stop_token: eos, or choose a template whose tokens the model has"
         ) from None
+    for weight in _tables(model).values():
+        _draw_rows(weight, range(before, weight.shape[0]), num_known=before, seed=0)
 
 
 @torch.no_grad()
