@@ -68,3 +68,17 @@ def test_memory_grows_with_what_it_should_grow_with():
     assert estimate(shards=2).weights == plain.weights // 2
     assert estimate(several=False).peak < plain.peak
     assert plain.optimizer == 2 * plain.weights
+
+
+def test_a_larger_vocabulary_adds_its_rows_and_one_chunk():
+    small, large = (measure_sizes(tiny_llama(vocabulary=size).train(), FP32) for size in (VOCABULARY, 2 * VOCABULARY))
+    rows = large.parameters - small.parameters
+    assert rows == VOCABULARY * small.width
+    assert large.saved_per_token == small.saved_per_token
+    before, after = (
+        estimate_memory(sizes, FP32, tokens=10**6, optimizer="adamw", several=True) for sizes in (small, large)
+    )
+    assert after.weights - before.weights == after.gradients - before.gradients == 4 * rows
+    assert after.optimizer - before.optimizer == 8 * rows
+    assert after.activations == before.activations
+    assert after.logits - before.logits == pytest.approx(1.2 * 4 * rows, abs=4)

@@ -68,7 +68,18 @@ def test_plan_says_what_would_happen_and_writes_nothing(
     recipe = write_recipe(tmp_path, base=base, rows=rows)
     assert exit_code("plan", str(recipe)) == 0
     said = capsys.readouterr().out
-    for word in ("parameters", "steps", "tokens", "time", "weights", "gradients", "optimizer", "activations", "logits"):
+    for word in (
+        "parameters",
+        "steps",
+        "tokens",
+        "time",
+        "weights",
+        "gradients",
+        "optimizer",
+        "activations",
+        "logits",
+        "other",
+    ):
         assert f"\n{word} " in said, word
     assert "12 of 5 examples" in said
     assert "verdict" in said

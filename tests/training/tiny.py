@@ -16,12 +16,12 @@ CPU = torch.device("cpu")
 VOCABULARY = 64
 
 
-def tiny_llama(*, dropout: float = 0.0) -> torch.nn.Module:
+def tiny_llama(*, dropout: float = 0.0, vocabulary: int = VOCABULARY) -> torch.nn.Module:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(7)
     config = LlamaConfig(
-        vocab_size=VOCABULARY,
+        vocab_size=vocabulary,
         hidden_size=32,
         intermediate_size=48,
         num_hidden_layers=2,

@@ -29,6 +29,8 @@ LIBRARIES_CPU = 65 * 2**20
 """What is loaded and set up after the model is: its code, MKL's buffers, matplotlib. Measured, as is what follows (docs/notes/training.md)."""
 PASSING_CPU = 1.2
 """What activations and logits take of the process, relative to their bytes: malloc's gaps, and the backward pass's own results."""
+KEPT_GRADIENTS = 0.5
+"""Share of the gradients' memory that malloc keeps after a step and does not use again for activations of other sizes."""
 KERNEL_BYTES = 0.7 * 2**20
 """What oneDNN keeps for a shape of a half-precision product (see `model.few_shapes`)."""
 ATTENTION_KERNELS = 45 * 2**20
@@ -75,7 +77,7 @@ class Memory:
         optimizer: State of the optimizer.
         activations: What the largest micro-batch keeps for its backward pass.
         logits: One chunk of logits, and the head's gradient that is made with it.
-        libraries: What code and its buffers take beside tensors, on a CPU.
+        other: On a CPU, what code, its buffers and the allocator take beside tensors.
         several: Whether a step has several micro-batches. With one, activations go as gradients come.
     """
 
@@ -85,18 +87,18 @@ class Memory:
     activations: int
     logits: int
     several: bool
-    libraries: int = 0
+    other: int = 0
 
     @property
     def peak(self) -> int:
         """The most that is there at a time."""
-        standing = self.weights + self.optimizer + self.libraries
+        standing = self.weights + self.optimizer + self.other
         passing = self.activations + self.logits
         return standing + (passing + self.gradients if self.several else max(passing, self.gradients))
 
     def lines(self) -> list[str]:
         """Say it for people, a line a kind."""
-        kinds = ("weights", "gradients", "optimizer", "activations", "logits", "libraries")
+        kinds = ("weights", "gradients", "optimizer", "activations", "logits", "other")
         return [
             *(f"{kind:<12} {in_words(getattr(self, kind)):>9}" for kind in kinds),
             f"{'peak':<12} {in_words(self.peak):>9}",
@@ -158,14 +160,16 @@ def estimate_memory(
     kernels = ATTENTION_KERNELS + KERNEL_BYTES * sizes.products * num_sizes if few_shapes else 0
     head = small * sizes.vocabulary * sizes.width if sizes.trains_head else 0
     per_token = sizes.saved_with_recomputing if recompute else sizes.saved_per_token
+    gradients = moved * sizes.trained // shards
+    kept = 0 if several else KEPT_GRADIENTS * gradients
     return Memory(
         weights=weights // shards,
-        gradients=moved * sizes.trained // shards,
+        gradients=gradients,
         optimizer=int(state) // shards,
         activations=int(per_token * tokens * passing),
         logits=int((chunk * small // 4 + head) * passing),
         several=several,
-        libraries=int(LIBRARIES_CPU + kernels) if on_cpu else 0,
+        other=int(LIBRARIES_CPU + kernels + kept) if on_cpu else 0,
     )
 
 
