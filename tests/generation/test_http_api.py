@@ -22,6 +22,7 @@ from instil.errors import ServeError  # noqa: E402
 from instil.generation.engine import Engine  # noqa: E402
 from instil.generation.http_api.server import check_address, listen, make_server  # noqa: E402
 from instil.generation.http_api.settings import ServeSettings  # noqa: E402
+from instil.generation.settings import SamplingSettings  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -138,7 +139,9 @@ def test_stop_strings_and_lengths(client):
     assert "".join(piece.choices[0].delta.content or "" for piece in pieces) == "Hi "
 
 
-def test_a_seed_repeats_and_several_answers_differ(client):
+def test_a_seed_repeats_and_several_answers_differ(client, served):
+    if served.service.worker.refusal(SamplingSettings(temperature=1.5, seed=7)):
+        pytest.skip("this version of transformers lets no forward pass run beside its batches")
     settings = {"temperature": 1.5, "seed": 7, "n": 3, "max_tokens": 12}
     first, second = (ask(client, "Something else", **settings) for _ in range(2))
     texts = [choice.message.content for choice in first.choices]
@@ -246,18 +249,25 @@ def test_a_client_that_leaves_frees_its_place(served, client):
     stream = ask(client, "Something else", temperature=3.0, max_tokens=128, stream=True)
     next(iter(stream))
     stream.close()
-    with pytest.raises(openai.APITimeoutError):
-        ask(client.with_options(timeout=0.05), "Something else", temperature=3.0, max_tokens=128)
+    send_unread(served, {"temperature": 3.0, "max_tokens": 128}).close()
     served.wait_until_idle()
     assert ask(client, "Say hi").choices[0].message.content == "Hi there!"
 
 
-def test_a_slow_reader_does_not_stall_the_others(served, client):
-    body = json.dumps({"model": "tiny", "messages": [{"role": "user", "content": "x"}], "stream": True, "temperature": 3, "max_tokens": 128})  # fmt: skip
+def send_unread(served, settings):
+    """Ask and read nothing of the answer; gives the open connection."""
+    messages = [{"role": "user", "content": "x"}]
+    body = json.dumps({"model": "tiny", "messages": messages, **settings})
     host, port = served.url.removeprefix("http://").split(":")
-    slow = socket.create_connection((host, int(port)))
-    slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
-    slow.sendall(f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())  # fmt: skip
+    connection = socket.create_connection((host, int(port)))
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+    connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
+    return connection
+
+
+def test_a_slow_reader_does_not_stall_the_others(served, client):
+    slow = send_unread(served, {"stream": True, "temperature": 3, "max_tokens": 128})
     assert ask(client, "Say hi").choices[0].message.content == "Hi there!"
     slow.close()
     served.wait_until_idle()
@@ -338,7 +348,7 @@ def test_a_key_is_asked_for_and_requests_beyond_the_limit_are_refused(engine):
 def test_time_is_limited(engine):
     with Served(engine, max_seconds=0.2, max_new_tokens=480) as served:
         with pytest.raises(openai.APIStatusError) as error:
-            ask(served.client(), "go on", temperature=9.0, seed=1, n=16, max_tokens=400)
+            ask(served.client(), "go on", temperature=9.0, n=16, max_tokens=400)
         assert error.value.status_code == 504
         served.wait_until_idle()
 

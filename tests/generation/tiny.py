@@ -13,6 +13,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     "llama": {"num_key_value_heads": 2},
     "qwen3": {"num_key_value_heads": 2, "head_dim": 8},
     "mistral": {"num_key_value_heads": 2, "sliding_window": 6},
+    "gemma2": {"num_key_value_heads": 2, "head_dim": 8, "sliding_window": 6},
     "gemma3_text": {"num_key_value_heads": 2, "head_dim": 8, "sliding_window": 6},
     "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256},
     "lfm2": {"num_key_value_heads": 2, "layer_types": ["conv", "full_attention"], "block_ff_dim": 64},

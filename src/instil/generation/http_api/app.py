@@ -80,6 +80,9 @@ class Service:
                     param="messages" if asked.conversation else "prompt",
                     code="context_length_exceeded",
                 )
+        refusal = self.worker.refusal(asked.settings)
+        if refusal is not None:
+            raise Problem(400, refusal, param="seed" if asked.settings.seed is not None else None)
         each = asked.settings.num_answers
         if self._in_work + len(prompts) * each > self.settings.max_requests:
             raise Problem(429, f"{self._in_work} answers are in work; try again later")

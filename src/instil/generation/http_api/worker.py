@@ -9,6 +9,7 @@ Questionable on purpose: greedy is ``top_k=1`` there, because its do_sample is o
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 import uuid
 from collections.abc import AsyncIterator, Sequence
@@ -19,6 +20,7 @@ from instil.generation.decoding import context_limit
 from instil.generation.engine import Engine
 from instil.generation.sampling import stream_tokens
 from instil.generation.settings import SamplingSettings
+from instil.model.loading import generation_attention
 
 PAGE = 64
 BATCH_TOKENS = 2_048
@@ -42,6 +44,7 @@ class Worker:
         self._cache_tokens = cache_tokens
         self._single = threading.Lock()
         self._manager: Any = None
+        self._holds_model = False
         self.why_single: str | None = None
 
     def start(self) -> None:
@@ -51,19 +54,21 @@ class Worker:
         # Processors exist only for values that are not neutral; each request then brings its own.
         defaults = GenerationConfig(do_sample=True, temperature=0.5, top_k=50, top_p=0.5)
         config = ContinuousBatchingConfig(
-            page_size=PAGE,
             num_blocks=max(2, self._cache_tokens // PAGE),
             max_batch_tokens=min(BATCH_TOKENS, self._cache_tokens),
             per_request_processors=True,
-            auto_switch_to_flash=False,
+            **_by_version(ContinuousBatchingConfig),
         )
         try:
             if _has_states(self._model.config):
                 raise ValueError("its layers keep states that pages cannot hold")
+            if generation_attention(self._model) != "sdpa":
+                raise ValueError("its attention (a soft cap, or no sdpa) is not in the paged kernels")
             self._manager = self._model.init_continuous_batching(
                 generation_config=defaults, continuous_batching_config=config
             )
             self._manager.start()
+            self._holds_model = str(self._model.config._attn_implementation).startswith("paged|")
         except (ValueError, TypeError, NotImplementedError, AttributeError, RuntimeError) as error:
             self._manager, self.why_single = None, str(error).splitlines()[0] if str(error) else type(error).__name__
 
@@ -89,10 +94,18 @@ class Worker:
 
     def generate(self, prompt: Sequence[int], settings: SamplingSettings) -> AsyncIterator[int]:
         """Give the tokens of one answer as they are written, a stop token included as the last."""
-        own = settings.seed is not None or settings.min_p > 0 or settings.repetition_penalty != 1
-        if self.why_single is not None or (own and not settings.greedy) or settings.repetition_penalty != 1:
+        if self.why_single is not None or _needs_own_loop(settings):
             return self._generate_alone(prompt, settings)
         return self._generate_together(prompt, settings)
+
+    def refusal(self, settings: SamplingSettings) -> str | None:
+        """Say why these settings cannot be served, or None: transformers 5.17 lets no forward pass run beside its batches."""
+        if self.why_single is None and self._holds_model and _needs_own_loop(settings):
+            return (
+                "seed, min_p and repetition_penalty need a forward pass of their own, which this server's version of "
+                "transformers does not allow beside its batches; leave them out"
+            )
+        return None
 
     async def _generate_together(self, prompt: Sequence[int], settings: SamplingSettings) -> AsyncIterator[int]:
         manager, name = self._manager, uuid.uuid4().hex
@@ -161,7 +174,22 @@ class Worker:
             gone.set()
 
 
+def _needs_own_loop(settings: SamplingSettings) -> bool:
+    """Tell whether a request asks for what the batches lack: a seed of its own, ``min_p``, a penalty."""
+    drawn = settings.seed is not None or settings.min_p > 0
+    return (drawn and not settings.greedy) or settings.repetition_penalty != 1
+
+
 def _has_states(config: Any) -> bool:
     """Tell whether a model has layers that keep a state instead of keys and values."""
     kinds = getattr(config.get_text_config(decoder=True), "layer_types", None) or ()
     return any(kind not in ("full_attention", "sliding_attention") for kind in kinds)
+
+
+def _by_version(config: type) -> dict[str, Any]:
+    """Give the settings whose names depend on transformers' version: a page was a block in 5.17, and nothing switched kernels by itself."""
+    names = inspect.signature(config).parameters
+    settings: dict[str, Any] = {"page_size" if "page_size" in names else "block_size": PAGE}
+    if "auto_switch_to_flash" in names:
+        settings["auto_switch_to_flash"] = False
+    return settings
