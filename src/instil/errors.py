@@ -24,7 +24,8 @@ Messages read *place: what was found; what is allowed; what to do*.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable
 
 
 class InstilError(Exception):
@@ -99,6 +100,11 @@ class MissingPackageError(InstilError):
             f"{needed_for}: the package {package} is not installed; it belongs to the extra {extra!r}; "
             f"run: pip install 'instil[{extra}]'"
         )
+        self._made_from = functools.partial(type(self), package, needed_for=needed_for, extra=extra)
+
+    def __reduce__(self) -> tuple[Callable[[], MissingPackageError], tuple[()]]:
+        """Travel between processes as what it was made from; an exception would be made from its message."""
+        return self._made_from, ()
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:

@@ -34,6 +34,8 @@ def test_a_share_has_the_bootstraps_interval_and_wilsons_at_the_ends():
     assert mean_interval([1.0] * 20) == share_interval(20, 20)
     assert mean_interval([0.0] * 20) == share_interval(0, 20)
     assert share_interval(20, 20).low == pytest.approx(0.8389, abs=1e-4)
+    for n in range(1, 60):
+        assert (share_interval(0, n).low, share_interval(n, n).high) == (0.0, 1.0)
     assert math.isnan(mean_interval([]).value)
 
 

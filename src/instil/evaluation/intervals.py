@@ -51,7 +51,9 @@ def share_interval(successes: int, n: int) -> Interval:
     share, z2 = successes / n, Z_95**2
     middle = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = Z_95 / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
-    return Interval(share, max(0.0, middle - half), min(1.0, middle + half), n)
+    low = 0.0 if successes == 0 else middle - half  # both are, but for rounding
+    high = 1.0 if successes == n else middle + half
+    return Interval(share, low, high, n)
 
 
 def mean_interval(values: Sequence[float]) -> Interval:
