@@ -62,18 +62,29 @@ def test_the_table_says_what_differs_and_what_the_evaluation_found(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("file", "said"),
-    [("recipe.yaml", "recipe.yaml: damaged"), ("evaluation/evaluation.json", "evaluation.json: damaged")],
+    ("file", "text", "said"),
+    [
+        ("recipe.yaml", "{oh: [", "recipe.yaml: damaged"),
+        ("evaluation/evaluation.json", "{oh: [", "evaluation.json: damaged"),
+        ("evaluation/evaluation.json", '{"model": {"figures": {"exact_match": {"f1": {}}}}}', "a: damaged"),
+        ("metrics.jsonl", '{"loss": 1.0}\n', "a: damaged"),
+    ],
 )
-def test_a_damaged_run_is_named_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], file: str, said: str):
-    run = make_run(tmp_path / "a", lr=1, exact=0.5)
-    (run / file).write_text("{oh: [", encoding="utf-8")
-    for words in (["runs", str(tmp_path)], ["runs", "compare", str(run), str(run), "--plot", str(tmp_path / "x.png")]):
-        assert exit_code(*words) == 2
-        error = capsys.readouterr().err
-        assert said in error
-        assert error.count("\n") == 1
+def test_a_damaged_run_is_named_in_one_line_beside_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], file: str, text: str, said: str
+):
+    run, _ = (make_run(tmp_path / name, lr=1, exact=0.5) for name in ("a", "b"))
+    (run / file).write_text(text, encoding="utf-8")
+    assert exit_code("runs", "compare", str(run), str(run), "--plot", str(tmp_path / "x.png")) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
     assert not (tmp_path / "x.png").exists()
+    assert exit_code("runs", str(tmp_path)) == 0
+    header, other, damaged = capsys.readouterr().out.splitlines()
+    assert header.split()[0] == "run"
+    assert other.split()[0] == str(tmp_path / "b")
+    assert said in damaged
 
 
 def test_no_folder_of_runs_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -21,11 +21,14 @@ MOST_DIFFERENCES = 8
 def list_runs(folder: Path = Path("runs")) -> None:
     """List the runs in a folder, oldest first: what they reached, their size, the settings in which they differ.
 
+    A damaged run is named below the table, with what is wrong with it.
+
     Args:
         folder: Folder that holds run folders, or a run folder.
     """
     from rich.table import Table
 
+    from instil.errors import RunError
     from instil.training.comparison import differences, find_runs, summarise
     from instil.training.memory import in_words
     from instil.training.telemetry import minutes
@@ -37,8 +40,13 @@ def list_runs(folder: Path = Path("runs")) -> None:
     table = Table(
         "run", "model", "state", "steps", "loss", "held-out", "evaluation", "time", "size", "differs in", box=None
     )
-    for path, differing in zip(folders, differences(folders), strict=True):
-        run = summarise(path)
+    runs, damaged = [], []
+    for path in folders:
+        try:
+            runs.append(summarise(path))
+        except RunError as error:
+            damaged.append(str(error))
+    for run, differing in zip(runs, differences([run.folder for run in runs]), strict=True):
         table.add_row(
             str(run.folder),
             run.model,
@@ -51,7 +59,10 @@ def list_runs(folder: Path = Path("runs")) -> None:
             in_words(run.size),
             _settings(differing),
         )
-    _show(table)
+    if runs:
+        _show(table)
+    for line in damaged:
+        print(line)
 
 
 @app.command

@@ -70,6 +70,16 @@ def summarise(folder: Path) -> RunSummary:
     Raises:
         RunError: If it is no run folder, or a file in it is damaged.
     """
+    try:
+        return _summary(folder)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:  # whole as JSON, but not what a run writes
+        raise RunError(
+            f"{folder}: damaged: its metrics or its evaluation are not as a run writes them ({type(error).__name__}: {error}); "
+            "mend or remove the file, or name another run"
+        ) from error
+
+
+def _summary(folder: Path) -> RunSummary:
     run = Run.open(folder)
     metrics = run.metrics()
     steps = [line for line in metrics if "loss" in line]
