@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from tests.tiny_chat import folders
 
 from instil.errors import ModelError
@@ -15,7 +18,30 @@ from instil.recipe import ModelSettings
 
 def test_numbers_are_counted_from_the_headers():
     model = load_model(ModelSettings(name=str(folders()["base"])), precision="fp32", purpose="generation")
-    assert room.count_numbers(folders()["base"]) == sum(p.numel() for p in model.parameters())
+    assert room.count_weights(folders()["base"]) == (sum(p.numel() for p in model.parameters()), 0)
+
+
+def test_only_what_will_be_loaded_is_counted(tmp_path: Path):
+    weights = {
+        "a": torch.zeros(3, 5),
+        "b": torch.zeros(7, dtype=torch.bfloat16),
+        "c": torch.zeros(4, dtype=torch.uint8),
+    }
+    save_file(weights, tmp_path / "model-00001-of-00001.safetensors")
+    save_file(weights, tmp_path / "consolidated.safetensors")
+    index = {"weight_map": dict.fromkeys(weights, "model-00001-of-00001.safetensors")}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert room.count_weights(tmp_path) == (15 + 7, 4)
+
+
+def test_files_that_the_system_keeps_count_as_free(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    (tmp_path / "memory.max").write_text("1000\n")
+    (tmp_path / "memory.current").write_text("900\n")
+    (tmp_path / "memory.stat").write_text("anon 150\ninactive_file 350\nactive_file 400\n")
+    monkeypatch.setattr(room, "_GROUP", tmp_path)
+    assert room.free_bytes(torch.device("cpu")) == 850
+    (tmp_path / "memory.max").write_text("max\n")
+    assert room.free_bytes(torch.device("cpu")) > 1000
 
 
 @pytest.mark.parametrize(("quantize", "dtype", "fits"), [
@@ -23,7 +49,7 @@ def test_numbers_are_counted_from_the_headers():
 ])  # fmt: skip
 def test_a_model_that_does_not_fit_is_refused_before_it_is_read(monkeypatch, quantize, dtype, fits):
     folder = folders()["base"]
-    monkeypatch.setattr(room, "free_bytes", lambda _: 3 * room.count_numbers(folder))
+    monkeypatch.setattr(room, "free_bytes", lambda _: 3 * room.count_weights(folder)[0])
     asked = {"dtype": dtype, "quantize": quantize, "device": torch.device("cpu")}
     if fits:
         room.check_room(folder, **asked)

@@ -198,12 +198,8 @@ def check_weights(folder: Path) -> None:
     Raises:
         ModelError: If there are none, some are missing, one is cut short, or they are pickled.
     """
-    index = folder / f"{WEIGHTS}.index.json"
-    if (folder / WEIGHTS).exists():
-        files = [folder / WEIGHTS]
-    elif index.exists():
-        files = [folder / name for name in sorted(set(read_json(index).get("weight_map", {}).values()))]
-    else:
+    files = weight_files(folder)
+    if not files:
         pickled = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern))
         if pickled:
             raise ModelError(
@@ -215,11 +211,24 @@ def check_weights(folder: Path) -> None:
             "copy them there, or set model.initialise: random"
         )
     for path in files:
-        _check_safetensors(path)
+        read_header(path)
 
 
-def _check_safetensors(path: Path) -> None:
-    """Compare a file's length with the one that its header promises."""
+def weight_files(folder: Path) -> list[Path]:
+    """Give the safetensors files that transformers loads from a folder, whether they are there or not."""
+    index = folder / f"{WEIGHTS}.index.json"
+    if (folder / WEIGHTS).exists():
+        return [folder / WEIGHTS]
+    names = read_json(index).get("weight_map", {}).values() if index.exists() else ()
+    return [folder / name for name in sorted(set(names))]
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """Read what a safetensors file says about its tensors: type, shape and place of each by name.
+
+    Raises:
+        ModelError: If it is missing, damaged, or not as long as that promises.
+    """
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -229,6 +238,8 @@ def _check_safetensors(path: Path) -> None:
         raise ModelError(f"{path}: a shard of the weights is missing; copy or download the model again") from None
     except (OSError, struct.error, ValueError):
         raise ModelError(f"{path}: no readable safetensors file; copy or download the model again") from None
-    ends = [entry["data_offsets"][1] for key, entry in (header or {}).items() if key != "__metadata__"]
+    tensors = {name: entry for name, entry in (header or {}).items() if name != "__metadata__"}
+    ends = [entry["data_offsets"][1] for entry in tensors.values()]
     if header is None or size != 8 + header_size + max(ends, default=0):
         raise ModelError(f"{path}: cut short ({size} bytes); copy or download the model again")
+    return tensors

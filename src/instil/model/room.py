@@ -1,22 +1,22 @@
 """Is there memory for a model's weights? Asked before a byte of them is read.
 
 A model that is too large would end in the system's killing the process, without a word. Questionable on purpose: only what certainly does
-not fit is refused; whether answers or training steps fit beside the weights is another question (`training.memory` asks it).
+not fit is refused, so files that the system keeps in memory count as free, and so does what torch keeps of a GPU; whether answers or
+training steps fit beside the weights is another question (`training.memory` asks it).
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import resource
-import struct
 from pathlib import Path
 
 import psutil
 import torch
 
 from instil.errors import ModelError
+from instil.model.location import read_header, weight_files
 
 QUANTISED_BYTES = {"4bit": 0.5, "8bit": 1.0}
 """Fewest bytes that a quantised number takes."""
@@ -27,8 +27,8 @@ def check_room(folder: Path, *, dtype: torch.dtype, quantize: str, device: torch
     """Refuse a model folder whose weights cannot fit.
 
     Args:
-        folder: With whole safetensors files.
-        dtype: Type that the weights will have.
+        folder: With whole safetensors files, as `location.check_weights` finds them.
+        dtype: Type that the weights will have; integers (packed weights) keep their own.
         quantize: `none`, `4bit` or `8bit`.
         device: Where they go.
 
@@ -36,7 +36,8 @@ def check_room(folder: Path, *, dtype: torch.dtype, quantize: str, device: torch
         ModelError: If they need more memory than is free.
     """
     each = QUANTISED_BYTES.get(quantize, torch.empty(0, dtype=dtype).element_size())
-    needed, free = int(count_numbers(folder) * each), free_bytes(device)
+    numbers, packed = count_weights(folder)
+    needed, free = int(numbers * each) + packed, free_bytes(device)
     if needed > free:
         raise ModelError(
             f"{folder}: no memory for the model: its weights need {needed / 1e9:.1f} GB as "
@@ -45,34 +46,40 @@ def check_room(folder: Path, *, dtype: torch.dtype, quantize: str, device: torch
         )
 
 
-def count_numbers(folder: Path) -> int:
-    """Count the numbers in a folder's safetensors, from the files' headers alone."""
-    count = 0
-    for path in folder.glob("*.safetensors"):
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(length))
-        count += sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
-    return count
+def count_weights(folder: Path) -> tuple[int, int]:
+    """Count the floating-point numbers and the bytes of integers that will be loaded, from the files' headers alone.
+
+    A folder may hold the same weights once more in another form (Mistral's ``consolidated.safetensors``), which nobody loads.
+    """
+    numbers = packed = 0
+    for path in weight_files(folder):
+        for entry in read_header(path).values():
+            if entry["dtype"] in ("F64", "F32", "F16", "BF16"):
+                numbers += math.prod(entry["shape"])
+            else:
+                packed += entry["data_offsets"][1] - entry["data_offsets"][0]
+    return numbers, packed
 
 
 def free_bytes(device: torch.device) -> int:
     """Give the memory that is free: of the GPU, else of the machine, its container and this process's own limit, whichever is least."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+    if device.type == "cuda":  # what torch keeps of tensors that are gone is free to this process too
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + kept
     free = [int(psutil.virtual_memory().available)]
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit != resource.RLIM_INFINITY:
         free.append(limit - psutil.Process().memory_info().vms)
     with contextlib.suppress(OSError, ValueError):  # no control group, or one without a limit ("max")
-        reclaimable = dict(line.split() for line in (_GROUP / "memory.stat").read_text().splitlines()).get(
-            "inactive_file", "0"
-        )
-        used = int((_GROUP / "memory.current").read_text()) - int(reclaimable)
+        kinds = dict(line.split() for line in (_GROUP / "memory.stat").read_text().splitlines())
+        files = int(kinds.get("inactive_file", 0)) + int(kinds.get("active_file", 0))  # read before, this model perhaps
+        used = int((_GROUP / "memory.current").read_text()) - files
         free.append(int((_GROUP / "memory.max").read_text()) - used)
     return max(0, min(free))
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Say whether an error is a device's or this machine's refusal of memory; the CPU's has no class of its own in torch."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return "can't allocate memory" in str(error) or "not enough memory" in str(error)

@@ -18,6 +18,7 @@ from instil.data.prepared import ExampleStore
 from instil.errors import NonFiniteError, OutOfMemoryError, TrainingError
 from instil.model.loss import TokenLoss
 from instil.model.neftune import noise_key
+from instil.model.room import is_out_of_memory
 from instil.training.clock import Clock
 from instil.training.micro_batch import MicroBatch, cut_step, lay_flat
 from instil.training.optimizer import set_learning_rate
@@ -160,7 +161,7 @@ def _try_to_add_up(
     try:
         return _add_up_gradients(learner, members, cut, seed, clock)
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         return None
 
@@ -245,7 +246,7 @@ def _move(learner: Learner, members: Members) -> None:
         for optimizer in learner.optimizers:
             optimizer.step()
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         raise OutOfMemoryError(
             f"step {members.step}: the optimizer's state does not fit into memory beside weights and gradients; set "
@@ -253,12 +254,6 @@ def _move(learner: Learner, members: Members) -> None:
             "this step is not saved"
         ) from None
     learner.weights.refresh_model()
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return "can't allocate memory" in str(error) or "not enough memory" in str(error)
 
 
 def _smaller_cut(learner: Learner, members: Members, cut: Cut) -> Cut:
