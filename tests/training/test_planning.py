@@ -10,7 +10,7 @@ from tests.training.tiny import CPU, invented_examples
 
 from instil.data.prepared import ExampleStore
 from instil.recipe import Recipe
-from instil.training.memory import Sizes
+from instil.training.memory import PASSING_CPU, Sizes
 from instil.training.order import plan_order
 from instil.training.planning import Fit, find_fit
 from instil.training.precision import choose_precision
@@ -27,12 +27,14 @@ SIZES = Sizes(
 )
 
 
-def fit_into(free_mb: float, **training: Any) -> Fit:
+def fit_into(free_mb: float, *, ways: dict[str, Any] | None = None, **training: Any) -> Fit:
     store = ExampleStore.from_examples(invented_examples(800))
     recipe = Recipe.from_mapping({"training": {"batch_size": 200, **training}})
     order = plan_order(len(store), batch_size=200, max_steps=4)
     precision = choose_precision("fp32", CPU)
-    return find_fit(recipe, SIZES, precision, store=store, order=order, device=CPU, free=int(free_mb * MB))
+    return find_fit(
+        recipe, SIZES, precision, store=store, order=order, device=CPU, free=int(free_mb * MB), **ways or {}
+    )
 
 
 def test_micro_batches_are_halved_until_they_fit():
@@ -51,6 +53,15 @@ def test_activations_are_recomputed_only_where_nothing_else_helps():
     assert smallest.recompute
     assert fit_into(450, gradient_checkpointing="off").fits is False
     assert fit_into(100_000, gradient_checkpointing="on").recompute
+
+
+def test_shards_and_single_examples_need_less():
+    """What a run does counts, not what its recipe says: torchrun starts processes that no recipe names, and `auto` may shard."""
+    whole, two = fit_into(100_000), fit_into(100_000, ways={"num_ranks": 2, "sharded": True})
+    for kind in ("weights", "gradients", "optimizer"):
+        assert getattr(two.memory, kind) == getattr(whole.memory, kind) // 2
+    alone = fit_into(100_000, ways={"one_by_one": True})
+    assert alone.memory.activations == int(20 * MB * PASSING_CPU) < whole.memory.activations / 50
 
 
 def test_an_asked_cut_is_kept_and_the_verdict_says_what_to_do():

@@ -29,8 +29,17 @@ def plan(recipe: Path, *, settings: Overrides = None) -> None:
     sizes = sizes_of_recipe(
         studied.recipe, studied.location, studied.precision, trained_ids=range(len(studied.change.added))
     )
+    parallel = studied.recipe.parallel
     fit = find_fit(
-        studied.recipe, sizes, studied.precision, store=store, order=order, device=device, free=free_memory(device)
+        studied.recipe,
+        sizes,
+        studied.precision,
+        store=store,
+        order=order,
+        device=device,
+        free=free_memory(device, sharing=parallel.processes),
+        num_ranks=parallel.processes,
+        sharded=parallel.mode == "sharded",
     )
     passes = order.num_seen / order.num_examples
     tokens, trained = round(ledger.tokens * passes), round(ledger.trained_tokens * passes)

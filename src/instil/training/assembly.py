@@ -169,6 +169,7 @@ def wants_shards(studied: Studied, ranks: Ranks) -> bool:
         order=studied.order,
         device=ranks.device,
         free=free_memory(ranks.device),
+        num_ranks=ranks.size,
     )
     return ranks.any(not fit.fits)
 
@@ -199,7 +200,7 @@ def assemble(studied: Studied, ranks: Ranks, *, sharded: bool = False) -> Assemb
         freeze(model, recipe.training.freeze)
     longest = max(store.num_tokens.max(initial=0) for store in (studied.prepared.train, studied.prepared.heldout))
     probed = probe(model, longest=int(longest))
-    fit = _fit(studied, model, ranks)
+    fit = _fit(studied, model, ranks, sharded=sharded, one_by_one=probed.one_by_one)
     if fit.recompute:
         set_gradient_checkpointing(model, True)
     loss = TokenLoss(
@@ -242,7 +243,7 @@ def assemble(studied: Studied, ranks: Ranks, *, sharded: bool = False) -> Assemb
     return Assembled(learner, model, rows, num_trained, num_parameters, kernel, fit, _row_notes(studied, rows))
 
 
-def _fit(studied: Studied, model: Any, ranks: Ranks) -> Fit:
+def _fit(studied: Studied, model: Any, ranks: Ranks, *, sharded: bool, one_by_one: bool) -> Fit:
     """Decide how steps are cut; the first process decides for all."""
     if studied.recipe.model.quantize == "none":
         sizes = measure_sizes(model, studied.precision)
@@ -259,6 +260,9 @@ def _fit(studied: Studied, model: Any, ranks: Ranks) -> Fit:
         order=studied.order,
         device=ranks.device,
         free=free_memory(ranks.device) + loaded,
+        num_ranks=ranks.size,
+        sharded=sharded,
+        one_by_one=one_by_one,
     )
     tokens, recompute = ranks.sum_numbers(
         fit.micro_batch_tokens if ranks.is_first else 0, fit.recompute if ranks.is_first else 0

@@ -82,6 +82,9 @@ def find_fit(
     order: Order,
     device: torch.device,
     free: int,
+    num_ranks: int = 1,
+    sharded: bool = False,
+    one_by_one: bool = False,
 ) -> Fit:
     """Decide `micro_batch_tokens` and gradient checkpointing where the recipe leaves them open.
 
@@ -93,6 +96,9 @@ def find_fit(
         order: Who is in which step.
         device: Where the run computes.
         free: Bytes that the device has for weights and all.
+        num_ranks: Processes that share each step.
+        sharded: Whether weights, gradients and optimizer state lie in shards over them.
+        one_by_one: One example a forward pass.
     """
     asked = recipe.training.micro_batch_tokens
     choice = recipe.training.gradient_checkpointing
@@ -102,7 +108,7 @@ def find_fit(
     for recompute in ways:
         tokens = max(LARGEST.get(device.type, 4096), longest) if asked == "auto" else asked
         while True:
-            cut = look_at_cut(store, order, tokens, num_ranks=recipe.parallel.processes)
+            cut = look_at_cut(store, order, tokens, num_ranks=num_ranks, one_by_one=one_by_one)
             memory = estimate_memory(
                 sizes,
                 precision,
@@ -113,7 +119,7 @@ def find_fit(
                 recompute=recompute,
                 quantize=recipe.model.quantize,
                 device=device.type,
-                shards=recipe.parallel.processes if recipe.parallel.mode == "sharded" else 1,
+                shards=num_ranks if sharded else 1,
             )
             fit = Fit(tokens, recompute, memory, free)
             if fit.fits:
@@ -140,22 +146,34 @@ class CutLook:
     num_sizes: int
 
 
-def look_at_cut(store: ExampleStore, order: Order, tokens: int, *, num_ranks: int) -> CutLook:
+def look_at_cut(store: ExampleStore, order: Order, tokens: int, *, num_ranks: int, one_by_one: bool = False) -> CutLook:
     """Look at the micro-batches of the first steps, cut at so many tokens."""
     several, sizes = False, {1}
     for step in range(1, min(order.num_steps, LOOKED_AT) + 1):
         indices = order.members(step).indices
         lengths = dict(zip(indices, store.num_tokens[list(indices)].tolist(), strict=True))
-        shares = cut_step(indices, list(lengths.values()), micro_batch_tokens=tokens, num_ranks=num_ranks)
+        shares = cut_step(
+            indices,
+            list(lengths.values()),
+            micro_batch_tokens=tokens,
+            num_ranks=num_ranks,
+            one_by_one=one_by_one,
+        )
         several = several or len(shares[0]) > 1
         sizes |= {sum(lengths[n] for n in numbers) for share in shares for numbers in share}
     return CutLook(max(sizes), several, len({round_up(size) for size in sizes}))
 
 
-def free_memory(device: torch.device) -> int:
-    """Give the bytes that are free on a device for one process; processes of one machine share its memory."""
-    sharing = 1 if device.type == "cuda" else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return free_bytes(device) // sharing
+def free_memory(device: torch.device, *, sharing: int | None = None) -> int:
+    """Give the bytes that are free on a device for one process.
+
+    Args:
+        device: Where the run computes.
+        sharing: Processes that share this machine's memory; None for as many as were started with this one. Each has a GPU of its own.
+    """
+    if device.type == "cuda":
+        return free_bytes(device)
+    return free_bytes(device) // (sharing or int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def sizes_of_recipe(
