@@ -221,6 +221,28 @@ def test_an_adapter_without_its_base_is_refused(tmp_path: Path) -> None:
         locate(tmp_path)
 
 
+def test_a_base_is_named_so_that_it_is_found_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    asked: list[tuple[str, str | None]] = []
+    demo = locate("demo").folder
+
+    def snapshot(name: str, *, revision: str | None, allow_patterns: list[str]) -> str:
+        asked.append((name, revision))
+        return str(demo)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "beside").symlink_to(demo)
+    assert locate("demo").base_name == "demo"
+    assert locate("owner/name", "v1").base_name == "owner/name"
+    assert locate("beside").base_name == str(demo.resolve())
+    for base, name in (("demo", "demo"), ("owner/name", "owner/name"), ("beside", str(demo.resolve()))):
+        (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base, "revision": "v2"}))
+        assert locate(tmp_path).base_name == name
+    assert asked == [("owner/name", "v1"), ("owner/name", "v2")]
+
+
 def test_a_hub_name_goes_to_the_hub_with_its_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub
 

@@ -311,6 +311,8 @@ def test_the_micro_batch_size_changes_nothing(tmp_path: Path, base: Path, rows: 
 def test_lora_writes_adapter_and_merged_model(tmp_path: Path, base: Path, rows: Path):
     run = train(write_recipe(tmp_path, LORA, {"training": {"max_steps": 6}}, base=base, rows=rows))
     assert (run.folder / "adapter" / "adapter_model.safetensors").exists()
+    config = json.loads((run.folder / "adapter" / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == str(base.resolve())
     merged = weights_of(run)
     assert not [name for name in merged if "lora" in name]
     from safetensors.torch import load_file

@@ -17,13 +17,12 @@ from typing import Any
 import torch
 
 from instil.conversation import Conversation
-from instil.errors import ExportError, ModelError
+from instil.errors import ExportError
 from instil.export.parity import Parity, check_answers, check_ids, check_merge, logits_on
 from instil.generation.engine import Engine, run_folder
 from instil.generation.settings import LoadSettings, Precision
-from instil.model.location import ModelLocation, locate
+from instil.model.location import locate
 from instil.model.saving import save_tokenizer, set_stop_ids
-from instil.recipe import Recipe
 
 
 def adapter_of(name: str | Path) -> Path | None:
@@ -82,7 +81,7 @@ def write_adapter(engine: Engine, folder: Path, conversations: Sequence[Conversa
     save_tokenizer(engine.chat, folder)
     base: Any = engine.model.get_base_model()  # type: ignore[operator]
     config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    config["base_model_name_or_path"] = base_name(location)
+    config["base_model_name_or_path"] = location.base_name
     (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     set_stop_ids(base, engine.chat.stop_ids, pad_id=engine.chat.pad_id)
     base.generation_config.save_pretrained(str(folder))
@@ -95,22 +94,5 @@ def write_adapter(engine: Engine, folder: Path, conversations: Sequence[Conversa
         shutil.rmtree(folder / ".base", ignore_errors=True)
     exported = Engine.load(folder, LoadSettings(precision="fp32", device=device))
     return replace(
-        check_answers(parity, engine, exported, compared, exact=True), notes=(f"base: {base_name(location)}",)
+        check_answers(parity, engine, exported, compared, exact=True), notes=(f"base: {location.base_name}",)
     )
-
-
-def base_name(location: ModelLocation) -> str:
-    """Give an adapter's base as it is understood elsewhere: a Hub id or `demo` stays, a path becomes absolute.
-
-    What the run's recipe says goes before what the adapter says, which may be the place where the Hub's files were kept.
-    """
-    run = run_folder(location)
-    named = Recipe.load(run / "recipe.yaml").model.name if run is not None else None
-    for name in (named, location.base):
-        try:
-            found = locate(name) if name else None
-        except ModelError:  # a path that was relative to the run
-            continue
-        if name and found is not None and found.kind in ("base", "hub") and found.folder.samefile(location.folder):
-            return name
-    return str(location.folder.resolve())

@@ -18,7 +18,7 @@ import torch
 
 from instil.conversation import Conversation
 from instil.errors import ExportError, InstilError
-from instil.export.adapter_folder import adapter_of, base_name, check_run_merge, write_adapter
+from instil.export.adapter_folder import adapter_of, check_run_merge, write_adapter
 from instil.export.gguf_file import write_gguf
 from instil.export.model_card import model_card
 from instil.export.ollama import make_modelfile
@@ -238,7 +238,7 @@ def _write_papers(engine: Engine, folder: Path, parity: Parity, *, name: str, li
     assert engine.chat is not None
     location = engine.location
     run = None if location is None else run_folder(location)
-    base = None if location is None or location.adapter_folder is None else base_name(location)
+    base = None if location is None or location.adapter_folder is None else location.base_name
     if run is not None and base is None:
         base = Recipe.load(run / "recipe.yaml").model.name
     (folder / "parity.json").write_text(json.dumps(as_mapping(parity), indent=2) + "\n", encoding="utf-8")

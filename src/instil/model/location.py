@@ -48,6 +48,17 @@ class ModelLocation:
             return self.adapter_folder
         return self.folder
 
+    @property
+    def base_name(self) -> str:
+        """Name the whole model as it is understood elsewhere: a Hub id or `demo` stays, a path becomes absolute."""
+        if self.adapter_folder is None:
+            is_named, name = self.kind in ("base", "hub"), self.name
+        else:
+            name = self.base or ""
+            is_path = (self.adapter_folder / name).is_dir() or Path(name).exists()
+            is_named = HUB_ID.fullmatch(name) is not None and not is_path
+        return name if is_named else str(self.folder.resolve())
+
 
 def locate(name: str | Path, revision: str | None = None, *, trust_remote_code: bool = False) -> ModelLocation:
     """Find a model.
@@ -109,12 +120,13 @@ def _in_folder(name: str, path: Path) -> ModelLocation:
 
 
 def _adapter(name: str, path: Path, *, kind: Kind) -> ModelLocation:
-    base = read_json(path / "adapter_config.json").get("base_model_name_or_path")
+    config = read_json(path / "adapter_config.json")
+    base, revision = config.get("base_model_name_or_path"), config.get("revision")
     if not base:
         raise ModelError(f"{path}: adapter_config.json names no base model; set base_model_name_or_path in it")
     try:
         beside = path / str(base)
-        found = locate(beside if beside.is_dir() else str(base))
+        found = locate(beside if beside.is_dir() else str(base), revision)
     except ModelError as error:
         raise ModelError(
             f"{name}: an adapter whose base {base!r} cannot be found ({error}); "

@@ -104,7 +104,7 @@ def save_adapter(model: Any, folder: Path, *, base: str | None = None) -> None:
     Args:
         model: The peft model.
         folder: Where to; made if need be.
-        base: How adapter_config.json names the base: an absolute folder or a Hub id; None for the folder that it came from.
+        base: How adapter_config.json names the base (see `ModelLocation.base_name`); None for the folder that it came from.
     """
     for config in model.peft_config.values():
         config.base_model_name_or_path = base or config.base_model_name_or_path

@@ -40,7 +40,10 @@ def save_trained(
         change: What was done to the tokenizer.
     """
     if hasattr(model, "peft_config"):
-        save_model_folder(model, chat, paths.adapter)
+        if location.kind == "hub":
+            for config in model.peft_config.values():
+                config.revision = recipe.model.revision
+        save_model_folder(model, chat, paths.adapter, base=location.base_name)
         if is_quantized(model):
             settings = recipe.model.model_copy(update={"quantize": "none"})
             model = load_model(settings, precision="pure_bf16", location=location, seed=recipe.training.seed)
