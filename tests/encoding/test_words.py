@@ -39,9 +39,20 @@ MADE: dict[str, tuple[Any, Any]] = {
     ),
     "joins words": (None, [r"\S+ ?|\s+"]),
     "looks back": (None, [r"(?<=a) b|\p{L}+|\s+"]),
+    "any case": (None, [r"(?i:[a-z]+[0-9]*)| ?[^a-zA-Z0-9\s]+|[0-9]+|\s+"]),
+    "composes": (normalizers.NFC(), ["[a-zA-Z]+|[^a-zA-Z ]+| "]),
+    "bytes, then words": (
+        None,
+        pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+                pre_tokenizers.Split(Regex(r" ?\p{L}+|\p{N}+|\s+| ?[^\s\p{L}\p{N}]+"), "isolated"),
+            ]
+        ),
+    ),
     "needs an end": (None, [r" ?[^\s]+$| ?\p{L}+|\s+"]),
 }
-CUT = ("gpt-2", "llama-3", "qwen", "o200k", "deepseek", "digits")
+CUT = ("gpt-2", "llama-3", "qwen", "o200k", "deepseek", "digits", "any case", "composes")
 SOME = [
     "the",
     "a",
@@ -59,6 +70,8 @@ SOME = [
     "🌈",
     "foo_bar",
     "A1B2",
+    "1e\u0301",
+    "=\u0338",
     "...",
     "--",
     "'quoted'",
@@ -141,6 +154,18 @@ def test_no_cut_where_a_vocabulary_entry_reaches_across() -> None:
     assert Tokens(backend).encode("xa b x a") == backend.encode("xa b x a").ids
 
 
+def test_no_cut_where_a_normalizer_makes_the_character_that_reaches_across() -> None:
+    vocabulary = {each: number for number, each in enumerate(("a", "Å", "▁", "Å▁", "x", "b", "▁b", "?"))}
+    backend = Tokenizer(models.BPE(vocabulary, [("Å", "▁"), ("▁", "b")], unk_token="?"))
+    backend.normalizer = normalizers.NFC()
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(split=False, prepend_scheme="never")
+    backend.add_special_tokens(["<s>"])
+    text = "a\u212b b a b"  # the sign for the unit, which becomes the letter
+    tokens = Tokens(backend)
+    assert tokens._words is not None
+    assert tokens.encode(text) == backend.encode(text).ids == [0, 3, 5, 2, 0, 6]
+
+
 def test_no_cut_where_an_added_token_holds_a_space() -> None:
     backend = Tokenizer.from_str(made("gpt-2").to_str())
     assert Tokens(backend)._words is not None
@@ -161,6 +186,7 @@ def test_no_cut_where_tokens_are_dropped_at_random() -> None:
         (O200K, [("a", "'"), ("/", "/")], [("a", "1"), ("a", " "), ("a", ",")]),
         (DEEPSEEK, [(",", "a"), (" ", ",")], [("a", ","), ("a", " ")]),
         (r"(?i:'S)", [("'", "s"), ("'", "S")], [("s", "'")]),
+        (r"(?i:[a-c]d)", [("b", "D"), ("B", "d")], [("[", "a"), ("e", "d")]),
         (r"[^\S\n]+", [(" ", "\t")], [("a", " "), (" ", "\n"), (" ", "a")]),
         (r"[a-c -]+x{2,3}", [("a", " "), ("x", "x"), ("-", "x")], [("x", "a"), ("d", "a")]),
         (r"\s+(?!\S)", [(" ", "\n"), (" ", "a")], [("a", " ")]),
@@ -175,7 +201,7 @@ def test_what_a_pattern_joins(pattern: str, joined: list[tuple[str, str]], apart
         assert not found.can_join(characters(left), characters(right)), (left, right)
 
 
-@pytest.mark.parametrize("pattern", [r"\bx", "^x", "x$", "(?<=a)b", "(?=a)", "[a&&[b]]", r"(a)\1", "(", "[a", "a)", r"\p{Z}", "."])  # fmt: skip
+@pytest.mark.parametrize("pattern", [r"\bx", "^x", "x$", "(?<=a)b", "(?=a)", "[a&&[b]]", r"(a)\1", "(", "[a", "a)", r"\p{Z}", r"\p{LC}", "(?i:[^a])", "."])  # fmt: skip
 def test_what_is_not_understood_gives_no_answer(pattern: str) -> None:
     assert read_pattern(pattern) is None
 

@@ -19,6 +19,8 @@ from instil.encoding.split_pattern import WIDE, Matches, characters, read_patter
 
 _GPT2 = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 _PRINTED = r"[!-~\w]"  # no white space in any table of characters
+_PRINTED_ASCII = "[!-~]"
+_ALONE = r"(?![^\x00-\x7f])"  # nothing behind it that it could be composed with
 _ALL_PRINTED = characters(map(chr, range(33, 127))) | WIDE
 _ANCHORS = "xaeo0"
 _KINDS = (string.ascii_letters, string.digits, string.punctuation.replace("'", ""))
@@ -61,11 +63,12 @@ def find_cuts(backend: Any) -> Cuts | None:
     space = _space_becomes(normalizers, splitters)
     if space is None:
         return None
+    composes = any(each["type"] == "NFC" for each in normalizers)
     if space == " ":
-        return _cuts_by_splitting([_Splitter.of(each) for each in splitters])
+        return _cuts_by_splitting(splitters, composes=composes)
     if any(each["type"] == "Metaspace" and each.get("split") for each in splitters):
         return Cuts(re.compile(f"(?<={_PRINTED}) "), _ANCHORS[0])
-    return _cuts_by_vocabulary(backend, space)
+    return _cuts_by_vocabulary(backend, space, _PRINTED_ASCII if composes else _PRINTED)
 
 
 def _components(component: Any, parts: str) -> Sequence[Mapping[str, Any]] | None:
@@ -94,28 +97,27 @@ def _space_becomes(normalizers: Sequence[Mapping[str, Any]], splitters: Sequence
     return space if at_spaces and len(space) == 1 and not space.isspace() else None  # no space is left to split at
 
 
-@dataclass(frozen=True, slots=True)
-class _Splitter:
-    """What is known of a pre-tokenizer: what its matches are like; None if nothing is."""
-
-    matches: Matches | None
-
-    @classmethod
-    def of(cls, splitter: Mapping[str, Any]) -> _Splitter:
-        kind = splitter["type"]
-        if kind == "ByteLevel" and not splitter["add_prefix_space"]:
-            return cls(read_pattern(_GPT2) if splitter.get("use_regex", True) else read_pattern(""))
-        if kind == "Digits":
-            return cls(read_pattern(r"\p{N}" if splitter["individual_digits"] else r"\p{N}+"))
-        if kind == "Split" and splitter["behavior"] == "Isolated" and not splitter["invert"]:
-            return cls(read_pattern(splitter["pattern"].get("Regex", r"\b")))
-        return cls(None)
+def _matches_of(splitter: Mapping[str, Any]) -> Matches | None:
+    """Give what is known of a pre-tokenizer's matches; None if nothing is."""
+    kind = splitter["type"]
+    if kind == "ByteLevel" and not splitter["add_prefix_space"]:
+        return read_pattern(_GPT2) if splitter.get("use_regex", True) else read_pattern("")
+    if kind == "Digits":
+        return read_pattern(r"\p{N}" if splitter["individual_digits"] else r"\p{N}+")
+    if kind == "Split" and splitter["behavior"] == "Isolated" and not splitter["invert"]:
+        return read_pattern(splitter["pattern"].get("Regex", r"\b"))
+    return None
 
 
-def _cuts_by_splitting(splitters: Sequence[_Splitter]) -> Cuts | None:
-    """Cut where some pre-tokenizer always splits, and none looks at both sides."""
-    known = [each.matches for each in splitters if each.matches is not None]
-    if len(known) < len(splitters):
+def _cuts_by_splitting(splitters: Sequence[Mapping[str, Any]], *, composes: bool) -> Cuts | None:
+    """Cut where some pre-tokenizer always splits, and none looks at both sides.
+
+    Args:
+        splitters: The pre-tokenizers; one behind `ByteLevel`, which sees its letters for bytes, allows no cut.
+        composes: Whether a character may become another with the accent behind it; no finer cut is before such a pair.
+    """
+    known = [matches for each in splitters if (matches := _matches_of(each)) is not None]
+    if len(known) < len(splitters) or any(each["type"] == "ByteLevel" for each in splitters[:-1]):
         return None
 
     def splits(left: int, right: int) -> bool:
@@ -129,12 +131,15 @@ def _cuts_by_splitting(splitters: Sequence[_Splitter]) -> Cuts | None:
     for left in _KINDS:
         behind = "".join(right for right in _KINDS if splits(characters(left), characters(right)))
         if behind:
-            finer.append(f"(?<=[{re.escape(left)}])(?=[{re.escape(behind)}])")
+            finer.append(f"(?<=[{re.escape(left)}])(?=[{re.escape(behind)}]{_ALONE if composes else ''})")
     return Cuts(re.compile(f"(?<={_PRINTED}) "), "", re.compile("|".join(finer)) if finer else None)
 
 
-def _cuts_by_vocabulary(backend: Any, space: str) -> Cuts | None:
-    """Cut where byte-pair merges cannot cross: before a space, unless an entry holds the character before it and a space."""
+def _cuts_by_vocabulary(backend: Any, space: str, printed: str) -> Cuts | None:
+    """Cut where byte-pair merges cannot cross: before a space, unless an entry holds the character before it and a space.
+
+    `printed` matches characters that the normalizer leaves as they are.
+    """
     model = backend.model
     if (
         type(model).__name__ != "BPE"
@@ -149,7 +154,7 @@ def _cuts_by_vocabulary(backend: Any, space: str) -> Cuts | None:
     if space not in vocabulary or anchor is None:
         return None
     unless = f"(?<![{re.escape(''.join(sorted(before)))}])" if before else ""
-    return Cuts(re.compile(f"(?<={_PRINTED}){unless} "), anchor)
+    return Cuts(re.compile(f"(?<={printed}){unless} "), anchor)
 
 
 def _before(space: str, vocabulary: Iterable[str]) -> set[str]:

@@ -18,6 +18,9 @@ _GROUP = re.compile(r"\(\?(?:i?:|>)|\((?!\?)")
 _NOT_BEFORE_TEXT = r"(?!\S)"
 _PROPERTY = re.compile(r"\\([pP])\{(\^?)(\w+)\}")
 _SCRIPTS = frozenset({"Han", "Hiragana", "Katakana", "Hangul", "Cyrillic", "Arabic", "Thai"})
+_CATEGORIES = frozenset(
+    "L Lu Ll Lt Lm Lo M Mn Mc Me N Nd Nl No P Pc Pd Ps Pe Pi Pf Po S Sm Sc Sk So C Cc Cf Cs Co Cn".split()
+)
 _ESCAPED = re.compile(r"\\(?:x[0-9A-Fa-f]{2}|x\{[0-9A-Fa-f]+\}|u[0-9A-Fa-f]{4}|.)", re.DOTALL)
 _NAMED = {"t": "\t", "n": "\n", "r": "\r", "f": "\f", "v": "\v"}
 
@@ -153,13 +156,16 @@ def _atom(pattern: str, at: int, *, fold: bool) -> tuple[Matches, int]:
         return part, at + 1
     if pattern[at] in "(^$*+?{}.":
         raise _Unknown
-    if pattern[at] == "[" and not fold:
+    if pattern[at] == "[":
+        if fold and pattern.startswith("[^", at):
+            raise _Unknown  # what a negated class leaves out whatever its case
         some, at = _class(pattern, at + 1)
     else:
         some, at = _character(pattern, at)
+    single = some & _ASCII
     if fold:
         some |= characters(c for n in range(128) if some >> n & 1 for c in (chr(n).lower(), chr(n).upper()))
-    return Matches(False, False, some, some, some & _ASCII), at
+    return Matches(False, False, some, some, single), at
 
 
 def _class(pattern: str, at: int) -> tuple[int, int]:
@@ -210,7 +216,7 @@ def _of_property(name: str) -> int:
     """Give the set of a general category or script."""
     if name in _SCRIPTS:
         return WIDE
-    if len(name) > 2 or name[0] not in "LNMPSC":
+    if name not in _CATEGORIES:
         raise _Unknown
     beyond = WIDE | WIDE_SPACE if name[0] == "C" else WIDE
     return characters(chr(n) for n in range(128) if unicodedata.category(chr(n)).startswith(name)) | beyond
