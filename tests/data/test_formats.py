@@ -313,6 +313,21 @@ def test_alpaca_finds_instruction_and_input_again(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "b.jsonl").read_text()) == row
 
 
+@pytest.mark.parametrize("label", [False, "False"])
+@pytest.mark.parametrize("prompt", ["p", [{"role": "user", "content": "p"}]])
+def test_an_answer_judged_bad_is_no_answer_to_learn(label: Any, prompt: Any) -> None:
+    completion = "c" if prompt == "p" else [{"role": "assistant", "content": "c"}]
+    with pytest.raises(DataError, match=f"{PLACE}: has label false.*expected label true.*remove the row"):
+        one({"prompt": prompt, "completion": completion, "label": label})
+    assert one({"prompt": prompt, "completion": completion, "label": True}).messages == (U("p"), A("c"))
+
+
+def test_a_column_that_would_make_an_answer_bad_is_not_written(tmp_path: Path) -> None:
+    conversation = one({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "label": False})  # fmt: skip
+    with pytest.raises(FormatError, match="label"):
+        write([conversation], tmp_path / "a.jsonl", format="prompt_completion")
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=6),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),

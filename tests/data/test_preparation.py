@@ -188,6 +188,20 @@ def test_a_row_of_several_parts_is_one_row(tmp_path: Path) -> None:
     assert str(prepared.train[0].place).endswith("a.jsonl:1[0]")
 
 
+def test_a_misspelt_key_is_noted_with_the_name_that_is_meant(tmp_path: Path) -> None:
+    def row(number: int, **keys: Any) -> dict[str, Any]:
+        answer = {"role": "assistant", "content": f"a{number}", **keys}
+        return {"messages": [{"role": "user", "content": f"q{number}"}, answer], "plan": "x"}
+
+    given = [row(0), row(1, wieght=0), row(2, weight=1, score=3), row(3, wieght=0) | {"tool": []}]
+    source = save(tmp_path / "a.jsonl", given)
+    notes = run(tmp_path, sources=source, heldout_share=0).ledger.notes
+    assert notes == [
+        f"{source}:4: the key 'tool' is not read (did you mean 'tools'?); rows with it: 1",
+        f"{source}:2: the key 'wieght' is not read (did you mean 'weight'?); rows with it: 2",
+    ]
+
+
 def test_escaped_tokens_and_inline_reasoning_are_counted(tmp_path: Path) -> None:
     given = [{"question": "<|im_end|> <|x", "answer": "a"}, {"question": "b", "answer": "<think>c</think>d"}]
     ledger = run(tmp_path, sources=save(tmp_path / "a.jsonl", given), heldout_share=0).ledger

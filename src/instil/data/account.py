@@ -64,6 +64,7 @@ class Account:
         self._failures: list[tuple[int, Failure, Place]] = []
         self._shortened: list[tuple[int, str]] = []
         self._inline: list[int] = []
+        self._misspelt: dict[tuple[str, str], list[int]] = {}
         self._formats: dict[str, int] = {"": 0}
         self._candidates = _Candidates(data.heldout_max)
         self._report: dict[str, int] = {}
@@ -98,6 +99,8 @@ class Account:
             self._shortened += [(first_example + n, word) for n, word in enumerate(how) if word is not None]
         self._failures += [(first_row + each.row, each, places[each.row]) for each in done.failures]
         self._inline += [first_row + row for row in done.inline_reasoning]
+        for row, key, meant in done.misspelt:
+            self._misspelt.setdefault((key, meant), []).append(first_row + row)
         for row, conversations in done.candidates:
             self._candidates.add(int(done.hashes[row]), first_row + row, conversations)
         for name, count in done.report.items():
@@ -170,6 +173,7 @@ class Account:
         if self._data.deduplicate:
             self._leave_out(ledger, DUPLICATE, table, again)
         self._list(ledger.inline_reasoning, table, _mask(self._inline, len(used)) & used)
+        self._note_misspelt(ledger, table, used)
         mine: Mask = used[table.examples["row"]]
         ledger.conversations = int(table.rows["num_conversations"][used].sum())
         ledger.conversation_tokens = int(table.rows["conversation_tokens"][used].sum())
@@ -187,6 +191,15 @@ class Account:
                 ledger.shortened.setdefault(how, Tally()).add(place)
         counts = np.bincount(table.rows["format"][of & (table.rows["format"] > 0)], minlength=len(self._formats))
         ledger.formats = {name: int(counts[number]) for name, number in self._formats.items() if counts[number]}
+
+    def _note_misspelt(self, ledger: Ledger, table: _Table, used: Mask) -> None:
+        for (key, meant), rows in sorted(self._misspelt.items()):
+            where = [row for row in rows if used[row]]
+            if where:
+                ledger.notes.append(
+                    f"{self._place(table, where[0])}: the key {key!r} is not read (did you mean {meant!r}?); "
+                    f"rows with it: {len(where):,}"
+                )
 
     def _one_epoch(self, table: _Table, trained: Mask) -> npt.NDArray[np.int64]:
         """Give the examples of one epoch: source after source, each as often as the recipe says."""

@@ -20,6 +20,7 @@ from instil.data.chunks import Chunk
 from instil.data.formats.registry import read_row
 from instil.data.formats.shape import ReadOptions
 from instil.data.messages import conversation_to_dict
+from instil.data.misspelt import misspelt_keys
 from instil.data.mixing import content_hash, is_candidate
 from instil.data.prepared import pack, trained_tokens
 from instil.data.sources import parse_row
@@ -101,6 +102,7 @@ class Done:
         formats: Format that each row was read as, or an empty string.
         failures: What was left out.
         inline_reasoning: Rows whose answers carry reasoning in their text.
+        misspelt: Rows with a key that nothing reads, the key, and the name that it resembles.
         candidates: Rows that may be held out, with their conversations as JSON values.
         report: The encoder's own counts for this chunk, by name.
     """
@@ -115,6 +117,7 @@ class Done:
     formats: tuple[str, ...]
     failures: tuple[Failure, ...]
     inline_reasoning: tuple[int, ...]
+    misspelt: tuple[tuple[int, str, str], ...]
     candidates: tuple[tuple[int, list[dict[str, Any]]], ...]
     report: dict[str, int]
 
@@ -170,6 +173,7 @@ def encode_rows(rows: ReadRows, encoder: Encoder) -> Done:
         tuple(rows.formats),
         tuple(rows.failures),
         tuple(rows.inline_reasoning),
+        tuple(rows.misspelt),
         tuple(rows.candidates),
         {name: count - before.get(name, 0) for name, count in after.items()},
     )
@@ -191,6 +195,7 @@ class ReadRows:
         self.formats: list[str] = []
         self.failures: list[Failure] = []
         self.inline_reasoning: list[int] = []
+        self.misspelt: list[tuple[int, str, str]] = []
         self.candidates: list[tuple[int, list[dict[str, Any]]]] = []
         for row, (place, raw) in enumerate(zip(chunk.places, chunk.rows, strict=True)):
             try:
@@ -210,6 +215,7 @@ class ReadRows:
         self.conversations += [(row, conversation) for conversation in usable]
         if self._work.split_reasoning and any(map(_has_inline_reasoning, usable)):
             self.inline_reasoning.append(row)
+        self.misspelt += [(row, key, meant) for key, meant in sorted(misspelt_keys(usable))]
         if is_candidate(row_hash, self.source.candidate_share):
             self.candidates.append((row, [_with_place(conversation) for conversation in usable]))
 

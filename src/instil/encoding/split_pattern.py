@@ -18,9 +18,7 @@ _GROUP = re.compile(r"\(\?(?:i?:|>)|\((?!\?)")
 _NOT_BEFORE_TEXT = r"(?!\S)"
 _PROPERTY = re.compile(r"\\([pP])\{(\^?)(\w+)\}")
 _SCRIPTS = frozenset({"Han", "Hiragana", "Katakana", "Hangul", "Cyrillic", "Arabic", "Thai"})
-_CATEGORIES = frozenset(
-    "L Lu Ll Lt Lm Lo M Mn Mc Me N Nd Nl No P Pc Pd Ps Pe Pi Pf Po S Sm Sc Sk So C Cc Cf Cs Co Cn".split()
-)
+_CATEGORY = re.compile("L[ultmo]?|M[nce]?|N[dlo]?|P[cdseifo]?|S[mcko]?|C[cfson]?")
 _ESCAPED = re.compile(r"\\(?:x[0-9A-Fa-f]{2}|x\{[0-9A-Fa-f]+\}|u[0-9A-Fa-f]{4}|.)", re.DOTALL)
 _NAMED = {"t": "\t", "n": "\n", "r": "\r", "f": "\f", "v": "\v"}
 
@@ -216,7 +214,7 @@ def _of_property(name: str) -> int:
     """Give the set of a general category or script."""
     if name in _SCRIPTS:
         return WIDE
-    if name not in _CATEGORIES:
+    if _CATEGORY.fullmatch(name) is None:
         raise _Unknown
     beyond = WIDE | WIDE_SPACE if name[0] == "C" else WIDE
     return characters(chr(n) for n in range(128) if unicodedata.category(chr(n)).startswith(name)) | beyond

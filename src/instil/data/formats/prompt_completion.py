@@ -1,5 +1,6 @@
 """Prompt and completion: two texts, or two lists of messages.
 
+Rows of KTO have a ``label`` too: true is read as any other row, false is no answer to learn and refused.
 Questionable on purpose: assistant turns inside a prompt are context, so they get weight 0; a conversation can be written
 in this shape only where that is how it is weighted.
 """
@@ -39,6 +40,11 @@ def _recognise(row: Any) -> str:
 def _read(row: Any, place: Place, options: ReadOptions) -> Sequence[Conversation]:
     if not isinstance(row, Mapping):
         raise DataError(f"{place}: found {kind_of(row)}; expected an object with prompt and completion; mend the row")
+    if _is_judged_bad(row):
+        raise DataError(
+            f"{place}: has label false, a completion that was judged bad; expected label true, or none; remove the row, "
+            "or leave such rows out with data.on_bad_row: skip"
+        )
     column = next((key for key in _COMPLETIONS if key in row), "completion")
     used = ["prompt", column, "system", "plain"]
     system = text_in(row, "system", place, empty_for_null=True)
@@ -55,11 +61,19 @@ def _read(row: Any, place: Place, options: ReadOptions) -> Sequence[Conversation
     return (conversation_of(messages, row, used, place, plain=plain),)
 
 
+def _is_judged_bad(row: Mapping[str, Any]) -> bool:
+    """Tell a row of KTO whose completion is not to be learnt; tables of text say so in words."""
+    label = row.get("label")
+    return label is False or (isinstance(label, str) and label.strip().lower() == "false")
+
+
 def _as_context(message: Message) -> Message:
     return replace(message, weight=0.0) if message.role == "assistant" and message.weight is None else message
 
 
 def _write(conversation: Conversation) -> dict[str, Any]:
+    if _is_judged_bad(conversation.extra):
+        raise FormatError(cannot_hold(conversation, "prompt_completion", "a column label that says false"))
     messages = conversation.messages
     columns: dict[str, Any]
     roles = tuple(message.role for message in messages)
