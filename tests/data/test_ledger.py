@@ -44,6 +44,18 @@ def test_lines_name_what_a_person_must_know() -> None:
     ledger.overlap.add("a:1")
     said = "\n".join(ledger.lines())
     assert "token factor     4.50; the template rewrites history" in said
-    assert "trained rows that are also held out (a:1)" in said
+    assert "1  trained row also held out (a:1)" in said
     assert "formats          alpaca 1, text 1" in said
     assert ledger.lines(used="evaluated")[0] == "rows in          2 = 2 evaluated + 0 left out"
+
+
+def test_one_is_not_said_as_many() -> None:
+    ledger = Ledger(rows_in=1, rows_trained=1, conversations=1, examples=1)
+    for tally in (ledger.escaped, ledger.inline_reasoning, ledger.duplicates):
+        tally.add("a:1")
+    said = "\n".join(ledger.lines())
+    assert "1 of 1 conversation" in said
+    for words in ("1  typed control token made", "1  conversation with", "1  row whose"):
+        assert words in said
+    ledger.escaped.add("a:2")
+    assert "2  typed control tokens made" in "\n".join(ledger.lines())

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,12 +14,16 @@ import numpy as np
 import pytest
 from tests.data.encoder_of_bytes import EncoderOfBytes
 
+from instil.data import workers
+from instil.data.chunks import Input, cut
 from instil.data.formats import read
+from instil.data.formats.shape import ReadOptions
 from instil.data.ledger import Ledger
 from instil.data.preparation import Prepared, prepare
 from instil.data.prepared import ExampleStore
+from instil.data.row_work import SourceWork, Work, work_on
 from instil.errors import DataError, EncodingError, RecipeError
-from instil.recipe import Recipe
+from instil.recipe import Recipe, Source
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -188,16 +193,33 @@ def test_a_row_of_several_parts_is_one_row(tmp_path: Path) -> None:
     assert str(prepared.train[0].place).endswith("a.jsonl:1[0]")
 
 
+@pytest.mark.parametrize("number", [1, 3])
+def test_the_first_of_two_bad_rows_is_named_whatever_the_number_of_workers(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "ProcessPoolExecutor", lambda *_, **__: ThreadPoolExecutor(1))
+    monkeypatch.setattr(workers, "_work", lambda chunk: work_on(chunk, EncoderOfBytes(), work))
+    work = Work((SourceWork("auto", ReadOptions(), 1.0, 0.0),))
+    given = [*rows(600), {"neither": "format"}, *rows(1000, first=600)]
+    path = tmp_path / "a.json"
+    path.write_text(
+        "[\n" + ",\n".join(map(json.dumps, given)) + ",\n broken]"
+    )  # read while the second chunk is worked on
+    found = Input(Source(path=str(path)), ((path, str(path)),), False)
+    with pytest.raises(DataError, match=r"a\.json:601: found columns neither"):
+        list(workers.map_chunks(cut([found]), EncoderOfBytes(), work, workers=number))
+
+
 def test_a_misspelt_key_is_noted_with_the_name_that_is_meant(tmp_path: Path) -> None:
     def row(number: int, **keys: Any) -> dict[str, Any]:
         answer = {"role": "assistant", "content": f"a{number}", **keys}
         return {"messages": [{"role": "user", "content": f"q{number}"}, answer], "plan": "x"}
 
-    given = [row(0), row(1, wieght=0), row(2, weight=1, score=3), row(3, wieght=0) | {"tool": []}]
+    given = [row(0), row(1, wieght=0), row(2, weight=1, score=3), row(3, wieght=0) | {"tols": []}]
     source = save(tmp_path / "a.jsonl", given)
     notes = run(tmp_path, sources=source, heldout_share=0).ledger.notes
     assert notes == [
-        f"{source}:4: the key 'tool' is not read (did you mean 'tools'?); rows with it: 1",
+        f"{source}:4: the key 'tols' is not read (did you mean 'tools'?); rows with it: 1",
         f"{source}:2: the key 'wieght' is not read (did you mean 'weight'?); rows with it: 2",
     ]
 

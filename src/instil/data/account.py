@@ -17,19 +17,12 @@ import numpy.typing as npt
 from instil.conversation import Place
 from instil.data.chunks import Input
 from instil.data.columns import values_of
-from instil.data.ledger import DUPLICATE, HELD_OUT, NOT_DRAWN, Ledger, Tally
+from instil.data.ledger import DUPLICATE, HELD_OUT, NOT_DRAWN, Ledger, Tally, encoder_notes
 from instil.data.mixing import Mask, held_out, repeated
 from instil.data.row_work import Done, Failure
 from instil.recipe import DataSettings
 
 OVER_MAXIMUM = "over heldout_max"
-_NOTES = {
-    "reasoning_ignored": "{count:,} turns have reasoning that the template does not print",
-    "untrained_turns": "{count:,} assistant turns open their conversation; nothing can be asked for them, so they are context",
-    "trailing_turns": "{count:,} conversations end with another turn than the assistant's; that turn is not used",
-    "history_rewritten": "{count:,} conversations need more than one example, because the template changes earlier turns",
-    "dropped": "{count:,} examples are left out because they are too long (data.max_tokens, data.too_long)",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +119,7 @@ class Account:
         self._leave_out(heldout_ledger, OVER_MAXIMUM, table, sides.usable & sides.aside & ~sides.chosen)
         self._list(ledger.overlap, table, np.isin(table.rows["hash"], table.rows["hash"][sides.held]) & sides.trained)
         self._count_undrawn(ledger, heldout_ledger)
-        ledger.notes += [
-            text.format(count=self._report[name]) for name, text in _NOTES.items() if self._report.get(name)
-        ]
+        ledger.notes += encoder_notes(self._report)
         train = self._one_epoch(table, sides.trained)
         heldout = np.flatnonzero(sides.held[table.examples["row"]])
         ledger.examples_an_epoch, heldout_ledger.examples_an_epoch = len(train), len(heldout)

@@ -19,6 +19,30 @@ DUPLICATE = "duplicate"
 NOT_DRAWN = "not drawn"
 MAX_PLACES = 20
 """Places listed for one reason; the count goes on."""
+_NOTES = {
+    "reasoning_ignored": ("turn has", "turns have", "reasoning that the template does not print"),
+    "untrained_turns": (
+        "assistant turn opens its conversation",
+        "assistant turns open their conversations",
+        "without a prompt that could ask for it: context, not trained",
+    ),
+    "trailing_turns": (
+        "conversation ends",
+        "conversations end",
+        "with another turn than the assistant's; that turn is not used",
+    ),
+    "history_rewritten": (
+        "conversation needs",
+        "conversations need",
+        "more than one example, because the template changes earlier turns",
+    ),
+    "dropped": (
+        "example is",
+        "examples are",
+        "left out, being too long (data.max_tokens, data.too_long)",
+    ),
+}
+"""What the encoder counted: the words behind one, behind more, and what follows."""
 
 
 @dataclass(slots=True)
@@ -172,7 +196,7 @@ class Ledger:
         written += [_line("left out", reason, tally) for reason, tally in sorted(self.left_out.items())]
         written += [_line("parts left out", reason, tally) for reason, tally in sorted(self.parts_left_out.items())]
         again = f"; {self.examples_an_epoch:,} an epoch" if self.examples_an_epoch != self.examples else ""
-        written.append(f"examples         {self.examples:,} of {self.conversations:,} conversations{again}")
+        written.append(f"examples         {self.examples:,} of {counted(self.conversations, 'conversation')}{again}")
         share = self.trained_tokens / self.tokens if self.tokens else 0.0
         written.append(f"tokens           {self.tokens:,}, of which {self.trained_tokens:,} trained ({share:.1%})")
         factor = self.token_factor
@@ -181,18 +205,40 @@ class Ledger:
             written.append(f"token factor     {factor:.2f}{warning}")
         written += [_line("shortened", how, tally) for how, tally in sorted(self.shortened.items())]
         for label, reason, tally in (
-            ("escaped", "typed control tokens made ordinary text", self.escaped),
-            ("reasoning", "conversations with reasoning inside the answer", self.inline_reasoning),
-            ("duplicates", "rows whose content came before", self.duplicates),
-            ("overlap", "trained rows that are also held out", self.overlap),
+            ("escaped", "typed control token{s} made ordinary text", self.escaped),
+            ("reasoning", "conversation{s} with reasoning inside the answer", self.inline_reasoning),
+            ("duplicates", "row{s} whose content came before", self.duplicates),
+            ("overlap", "trained row{s} also held out", self.overlap),
         ):
             if tally.count:
-                written.append(_line(label, reason, tally))
+                written.append(_line(label, reason.format(s="" if tally.count == 1 else "s"), tally))
         if len(self.formats) > 1:
             written.append(
                 "formats          " + ", ".join(f"{name} {count:,}" for name, count in sorted(self.formats.items()))
             )
         return written + [f"note             {note}" for note in self.notes]
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """Give a number and the words behind it, which are `one` or `many` (else `one` with an s).
+
+    Example:
+        >>> counted(1, "row"), counted(2000, "row"), counted(2, "turn has", "turns have")
+        ('1 row', '2,000 rows', '2 turns have')
+    """
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def encoder_notes(report: Mapping[str, int]) -> list[str]:
+    """Give the notes on what the encoder counted, by the names of `EncodingReport`.
+
+    Example:
+        >>> encoder_notes({"reasoning_ignored": 1, "conversations": 4})
+        ['1 turn has reasoning that the template does not print']
+    """
+    return [
+        f"{counted(report[name], one, many)} {rest}" for name, (one, many, rest) in _NOTES.items() if report.get(name)
+    ]
 
 
 def _line(label: str, reason: str, tally: Tally) -> str:

@@ -19,8 +19,8 @@ from instil.conversation import Conversation, Example
 from instil.data.chunks import Chunk
 from instil.data.formats.registry import read_row
 from instil.data.formats.shape import ReadOptions
+from instil.data.keys import misspelt_in
 from instil.data.messages import conversation_to_dict
-from instil.data.misspelt import misspelt_keys
 from instil.data.mixing import content_hash, is_candidate
 from instil.data.prepared import pack, trained_tokens
 from instil.data.sources import parse_row
@@ -215,7 +215,7 @@ class ReadRows:
         self.conversations += [(row, conversation) for conversation in usable]
         if self._work.split_reasoning and any(map(_has_inline_reasoning, usable)):
             self.inline_reasoning.append(row)
-        self.misspelt += [(row, key, meant) for key, meant in sorted(misspelt_keys(usable))]
+        self.misspelt += [(row, key, meant) for key, meant in sorted(misspelt_in(usable))]
         if is_candidate(row_hash, self.source.candidate_share):
             self.candidates.append((row, [_with_place(conversation) for conversation in usable]))
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from instil.data.chunks import Chunk
 from instil.data.row_work import Done, Encoder, ReadRows, Work, encode_rows, work_on
-from instil.errors import DataError
+from instil.errors import DataError, InstilError
 
 _ONE_THREAD = {
     "TOKENIZERS_PARALLELISM": "false",
@@ -39,7 +39,7 @@ def map_chunks(chunks: Iterable[Chunk], encoder: Encoder, work: Work, *, workers
         workers: Processes; 1 is this one, 0 one a core.
 
     Raises:
-        InstilError: What a chunk raised; chunks after it are not waited for.
+        InstilError: What a chunk raised, or the reading of chunks behind all that were read; chunks after it are not waited for.
         DataError: If a process was killed, for example for want of memory.
     """
     workers = workers or os.cpu_count() or 1
@@ -51,8 +51,8 @@ def map_chunks(chunks: Iterable[Chunk], encoder: Encoder, work: Work, *, workers
     executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=given)
     waiting: deque[Future[Done]] = deque()
     try:
-        for chunk in chunks:
-            waiting.append(executor.submit(_work, chunk))
+        for chunk in _ending_in_its_error(chunks):
+            waiting.append(_refused(chunk) if isinstance(chunk, InstilError) else executor.submit(_work, chunk))
             if len(waiting) > 2 * workers:
                 yield waiting.popleft().result()
         while waiting:
@@ -63,6 +63,20 @@ def map_chunks(chunks: Iterable[Chunk], encoder: Encoder, work: Work, *, workers
         ) from None
     finally:
         executor.shutdown(cancel_futures=True)
+
+
+def _ending_in_its_error(chunks: Iterable[Chunk]) -> Iterator[Chunk | InstilError]:
+    """Give what the reading of chunks raises as their last: chunks under way may hold an earlier row that stops all."""
+    try:
+        yield from chunks
+    except InstilError as error:
+        yield error
+
+
+def _refused(error: InstilError) -> Future[Done]:
+    refused: Future[Done] = Future()
+    refused.set_exception(error)
+    return refused
 
 
 def _map_here(chunks: Iterator[Chunk], encoder: Encoder, work: Work) -> Iterator[Done]:

@@ -12,8 +12,8 @@ from typing import Any
 
 from instil.conversation import Role
 from instil.data.formats.sharegpt import ROLES as SHAREGPT_ROLES
+from instil.data.keys import MESSAGE_KEYS, ROW_KEYS, TURN_KEYS, meant_role, misspelt_keys
 from instil.data.messages import ROLE_NAMES
-from instil.inspection.keys import MESSAGE_KEYS, ROW_KEYS, TURN_KEYS, meant_role, misspelt_keys
 
 _TURN_COLUMNS = ("messages", "conversations", "conversation", "dialog", "prompt", "completion", "chosen", "rejected")
 ANSWER_COLUMNS = ("output", "completion", "answer", "response")

@@ -1,16 +1,17 @@
 """The keys and role names that the formats know, and which unknown one was probably meant for which.
 
 A key is called misspelt only if it is no known key, is close to one, and that one is absent beside it: then a reader either
-refuses the row or, worse, silently reads it without. Columns of a person's own stay columns of their own.
+refuses the row or, worse, reads it without: that is noted in the ledger. Columns of a person's own stay columns of their own.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
-from instil.conversation import Role
+from instil.conversation import Conversation, Role
 from instil.data.formats.sharegpt import ROLES as SHAREGPT_ROLES
 from instil.data.messages import ROLE_NAMES
 
@@ -34,6 +35,8 @@ ROW_KEYS = (
 )
 MESSAGE_KEYS = ("role", "content", "tool_calls", "tool_call_id", "reasoning_content", "weight")
 TURN_KEYS = ("from", "value")
+_NOT_NEEDED = frozenset({"tools", "template_variables", "tool_calls", "tool_call_id", "reasoning_content", "weight"})
+"""Keys without which a row is read all the same."""
 _RIGHT_AS_THEY_ARE = frozenset(
     {
         *ROW_KEYS,
@@ -111,6 +114,35 @@ def misspelt_keys(given: Mapping[str, Any], known: Iterable[str]) -> dict[str, s
         if meant is not None and meant not in found.values():
             found[key] = meant
     return found
+
+
+def misspelt_in(conversations: Iterable[Conversation]) -> set[tuple[str, str]]:
+    """Give the keys that were read as keys of a person's own and were probably meant for one that nothing needs.
+
+    Example:
+        >>> from instil.conversation import Message
+        >>> misspelt_in([Conversation((Message("assistant", "4", extra={"wieght": 0}),), extra={"id": 7})])
+        {('wieght', 'weight')}
+    """
+    found: set[tuple[str, str]] = set()
+    for conversation in conversations:
+        if conversation.extra:
+            found |= _misspelt_beside(conversation.extra, ROW_KEYS)
+        for message in conversation.messages:
+            if message.extra:
+                found |= _misspelt_beside(message.extra, MESSAGE_KEYS)
+    return found
+
+
+def _misspelt_beside(extra: Mapping[str, Any], known: tuple[str, ...]) -> frozenset[tuple[str, str]]:
+    return _misspelt_names(tuple((key, isinstance(value, list)) for key, value in extra.items()), known)
+
+
+@lru_cache(maxsize=1000)
+def _misspelt_names(keys: tuple[tuple[str, bool], ...], known: tuple[str, ...]) -> frozenset[tuple[str, str]]:
+    """Judge keys by their names and whether they hold a list: the same ones stand in row after row."""
+    given: dict[str, Any] = {key: [] if is_list else "" for key, is_list in keys}
+    return frozenset(misspelt_keys(given, [key for key in known if key in _NOT_NEEDED]).items())
 
 
 def _meant(key: Any, missing: list[str], given: Mapping[str, Any]) -> str | None:
