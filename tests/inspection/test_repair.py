@@ -121,6 +121,26 @@ def test_exact_duplicates_are_left_out_with_the_place_of_the_first_even_if_mendi
     assert repairs[1].changes[-1] == "left out: the same as a.jsonl:1"
 
 
+def test_only_answers_lose_a_typed_stop_token():
+    row = chat(("user", "Write ok</s>"), ("assistant", "Write ok</s>"))
+    (repair,) = mend(row)
+    assert [message["content"] for message in repair.after["messages"]] == ["Write ok</s>", "Write ok"]
+    assert repair.changes == ("message 2: </s> removed from the end of the answer",)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"chosen": "\n\nHuman: q\n\nAssistant: ok</s>", "rejected": "\n\nHuman: q\n\nAssistant: no"},
+        {"messages": json.dumps(chat(("user", "q"), ("assistant", "ok</s>"))["messages"])},
+    ],
+)
+def test_a_typed_stop_token_that_cannot_be_reached_leaves_the_row_out(row):
+    (repair,) = mend(row)
+    assert repair.after is None
+    assert repair.changes[-1].startswith("left out: ")
+
+
 def test_mending_twice_changes_nothing_more():
     rows = [
         {"mesages": GOOD["messages"]},

@@ -156,13 +156,14 @@ class _Mending:
                 self.changes.append(f"{turn.where}: role {given!r} changed to {meant!r}")
 
     def _strip_stop_tokens(self, conversations: Sequence[Conversation]) -> bool:
-        """Strip typed stop tokens off the end of answers, wherever in the row these stand; tells whether there were any."""
+        """Strip typed stop tokens off the end of answers, wherever in the row these stand; tells whether any could be."""
         chats = [conversation for conversation in conversations if not conversation.plain]
         texts = [text for chat in chats for answer in _answers(chat) for text in _texts(answer)]
         stripped = {text: bare for text in texts if (bare := _without_stops(text, self._stop_tokens)) != text}
+        num_changes = len(self.changes)
         if stripped:
             self.row = self._replaced(self.row, stripped, "row")
-        return bool(stripped)
+        return len(self.changes) > num_changes  # an answer may be only a part of a text in the row
 
     def _replaced(self, value: Any, stripped: Mapping[str, str], where: str) -> Any:
         if isinstance(value, str) and value in stripped:
@@ -177,6 +178,8 @@ class _Mending:
                 for number, each in enumerate(value, start=1)
             ]
         if isinstance(value, dict):
+            if meant_role(value.get("role", value.get("from"))) not in (None, "assistant"):
+                return value  # another speaker may say the same
             return {
                 key: self._replaced(each, stripped, f"column {key}" if where == "row" else where)
                 for key, each in value.items()
