@@ -20,6 +20,16 @@ from instil.training.run_folder import Run
 from instil.training.step import Learner
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the column of compiled runs out, unless it is asked for by its mark: it takes longer than everything else together."""
+    if "compiled" in config.option.markexpr:
+        return
+    left_out = [item for item in items if item.get_closest_marker("compiled")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.get_closest_marker("compiled")]
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> Iterator[None]:
     """Compute on one thread in tests and in the fixtures that outlive them: another number of threads rounds otherwise."""

@@ -58,6 +58,7 @@ def test_two_processes_train_as_one_does(given: Combination, base: Path, of_two:
     assert of_two[given.name] == pytest.approx(alone, abs=TOLERANCE[given.precision])
 
 
+@pytest.mark.compiled
 @pytest.mark.skipif(not shutil.which("c++"), reason="needs a C++ compiler: the column of compiled runs is left out")
 @pytest.mark.parametrize("given", COMPILED, ids=lambda given: given.name)
 def test_compiled_trains_as_not_compiled_does(given: Combination, base: Path):
