@@ -63,9 +63,11 @@ def test_answers_made_otherwise_are_not_mixed_in(prompts, tmp_path, capsys):
     assert run("generate", model, "--prompts", prompts, "--out", out, "--limit", "2", "--max-new-tokens", "9") == 2
     assert "another prompt, model or setting" in capsys.readouterr().err
     assert out.read_bytes() == kept
-    out.write_text("notes\n", encoding="utf-8")
-    assert run("generate", model, "--prompts", prompts, "--out", out) == 2
-    assert "not an answer of this command" in capsys.readouterr().err
+    for foreign in ("notes\n", "notes", '{"epochs": 3}'):
+        out.write_text(foreign, encoding="utf-8")
+        assert run("generate", model, "--prompts", prompts, "--out", out) == 2
+        assert "not an answer of this command" in capsys.readouterr().err
+        assert out.read_text(encoding="utf-8") == foreign
     assert out.read_text(encoding="utf-8") == "notes\n"
 
 

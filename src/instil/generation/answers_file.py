@@ -24,6 +24,8 @@ from instil.generation.settings import SamplingSettings
 
 CHUNK = 512
 """Prompts encoded and sorted by length at a time."""
+BEGINS = b'{"row": '
+"""How each of our rows begins; a file whose last line begins otherwise is someone else's."""
 
 
 def answer_file(
@@ -142,7 +144,7 @@ def read_answers(out: Path, wanted: Mapping[str, int]) -> dict[str, dict[str, An
             row = json.loads(line)
             key = row["key"]
         except (ValueError, KeyError, TypeError):
-            if number == len(lines):  # no line break after it: the kill came here
+            if number == len(lines) and line[: len(BEGINS)] == BEGINS[: len(line)]:  # no line break: the kill came here
                 _cut(out, len(line))
                 break
             raise GenerationError(
