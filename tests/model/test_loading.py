@@ -167,7 +167,7 @@ def broken(tmp_path: Path, fault: str) -> Path:
     ("fault", "says"),
     [
         ("cut short", "cut short"),
-        ("header gone", "no readable safetensors"),
+        ("header gone", "no safetensors file"),
         ("no weights", "without weights.*initialise: random"),
         ("pickled", "pickled and could run code"),
         ("other size", "have another size for"),

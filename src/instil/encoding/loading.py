@@ -72,4 +72,9 @@ def _own_sources(tokenizer: Any) -> tuple[str, str | None]:
             f"{tokenizer.name_or_path or 'tokenizer'}: it has no chat template; expected one in tokenizer_config.json or "
             "chat_template.jinja; set model.template (chatml, a .jinja file …)"
         )
-    return str(source), tool_use
+    if not isinstance(source, str) or not isinstance(tool_use, str | None):
+        raise TemplateError(
+            f"{tokenizer.name_or_path or 'tokenizer'}: its chat template is a {type(source).__name__}; expected Jinja source; "
+            "set model.template, or copy the tokenizer again"
+        )
+    return source, tool_use

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,8 @@ import yaml
 
 from instil.export.parity import Parity
 from instil.recipe import Recipe
+from instil.training.comparison import figures_of
+from instil.training.run_folder import RunPaths, read_run_json
 
 
 def model_card(
@@ -58,7 +59,7 @@ def _use(name: str) -> Sequence[str]:
 
 def _data(run: Path, recipe: Recipe) -> list[str]:
     lines = ["## Data", "", *[f"- {source.path}" for source in recipe.data.sources]]
-    ledger = _read(run / "ledger.json")
+    ledger = read_run_json(RunPaths(run).ledger)
     if ledger:
         plain = {key: value for key, value in ledger.items() if isinstance(value, int | float | str)}
         lines += ["", "Ledger: " + ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in plain.items())]
@@ -66,25 +67,15 @@ def _data(run: Path, recipe: Recipe) -> list[str]:
 
 
 def _results(run: Path) -> list[str]:
+    evaluation = read_run_json(run / "evaluation" / "evaluation.json").get("model")
     lines: list[str] = []
-    for title, path in (("training", run / "results.json"), ("evaluation", run / "evaluation" / "evaluation.json")):
-        found = _read(path)
-        for key, value in (found.get("model", found) if title == "evaluation" else found).items():
-            if isinstance(value, int | float) and not isinstance(value, bool):
-                lines.append(f"- {title}: {key.replace('_', ' ')} {value:.5g}")
-            elif key == "figures" and isinstance(value, dict):
-                lines += [
-                    f"- {task}, {name}: {each['value']:.4g} [{each['low']:.4g}, {each['high']:.4g}], n = {each['n']}"
-                    for task, figures in value.items()
-                    for name, each in figures.items()
-                    if each.get("value") is not None
-                ]
+    for title, found in (("training", read_run_json(RunPaths(run).results)), ("evaluation", evaluation)):
+        lines += [
+            f"- {title}: {key.replace('_', ' ')} {value:.5g}"
+            for key, value in (found.items() if isinstance(found, dict) else ())
+            if isinstance(value, int | float) and not isinstance(value, bool)
+        ]
+    for name, each in figures_of(run).items():
+        task, figure = name.split(".", 1)
+        lines.append(f"- {task}, {figure}: {each.value:.4g} [{each.low:.4g}, {each.high:.4g}], n = {each.n}")
     return ["## Results", "", *lines, ""] if lines else []
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from instil.conversation import Conversation, Message
-from instil.errors import GenerationError
+from instil.errors import GenerationError, ModelError
 from instil.generation.decoding import context_limit
 from instil.generation.parsing import MARKUP, opens_reasoning, parse_answer
 from instil.generation.sampling import Generated, Stream, generate_batch, stream
@@ -130,6 +130,7 @@ class Engine:
         tokenizer = load_tokenizer(location, trust_remote_code=given.trust_remote_code)
         chat = _chat(tokenizer, location, given.template)
         model = load_model(wanted, precision=precision, device=device, purpose="generation", location=location)
+        _check_rows(model, tokenizer, location)
         return cls(model, tokenizer, chat=chat, name=str(name), location=location)
 
     @property
@@ -281,6 +282,16 @@ def _chat(tokenizer: Any, location: ModelLocation, template: str | None) -> Chat
     run = run_folder(location)
     settings = EncodingSettings.from_recipe(Recipe.load(run / "recipe.yaml").data) if run else None
     return ChatTokenizer.from_tokenizer(tokenizer, template=template, settings=settings)
+
+
+def _check_rows(model: Any, tokenizer: Any, location: ModelLocation) -> None:
+    """Refuse a tokenizer of another model; tokens added to it that never occur in a prompt may lack a row, as Gemma 3's image does."""
+    rows = model.get_input_embeddings().weight.shape[0]
+    if tokenizer.vocab_size > rows:
+        raise ModelError(
+            f"{location.tokenizer_folder}: the tokenizer has {tokenizer.vocab_size} tokens, the model's embedding {rows} rows; "
+            "expected the tokenizer that the model was trained with; copy it there"
+        )
 
 
 def _text_of(tokenizer: Any, token_id: int) -> str:

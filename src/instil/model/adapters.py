@@ -16,6 +16,7 @@ import torch
 
 from instil.errors import ModelError, nearest
 from instil.model.head import underlying
+from instil.model.location import read_header
 from instil.model.new_tokens import add_rows
 from instil.model.quiet import quiet_peft
 from instil.model.token_rows import use_row_arithmetic
@@ -144,6 +145,7 @@ def open_adapter(model: Any, folder: Path, *, trains: bool) -> Any:
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).exists():
             raise ModelError(f"{folder}: an adapter without {name}; copy or download it again")
+    read_header(folder / WEIGHTS)  # which checks it
     try:
         rows = getattr(PeftConfig.from_pretrained(str(folder)), "trainable_token_indices", None) or {}
         highest = max(
@@ -152,7 +154,7 @@ def open_adapter(model: Any, folder: Path, *, trains: bool) -> Any:
         add_rows(model, highest + 1)
         with quiet_peft():
             adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=trains)
-    except (RuntimeError, ValueError, KeyError, OSError) as error:
+    except (RuntimeError, ValueError, KeyError, OSError, TypeError, AttributeError, ArithmeticError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(f"{folder}: the adapter does not fit its base ({reason}); check its base model") from None
     use_row_arithmetic(adapted)

@@ -7,6 +7,7 @@ purpose: for mixed precision (`bf16`, `fp16`) weights that train are loaded in f
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -21,6 +22,18 @@ from instil.recipe import ModelSettings
 
 Precision = Literal["auto", "fp32", "bf16", "pure_bf16", "fp16"]
 Purpose = Literal["training", "generation"]
+CANNOT_LOAD = (
+    ValueError,
+    KeyError,
+    OSError,
+    RuntimeError,
+    MemoryError,
+    TypeError,
+    AttributeError,
+    ImportError,
+    AssertionError,
+)
+"""What transformers and torch raise for a config that they cannot make a model of."""
 
 
 def choose_device(asked: str) -> torch.device:
@@ -95,10 +108,12 @@ def load_model(
     dtype = weight_type(precision, purpose, frozen=frozen)
     kernels = attention.register() if purpose == "training" else None
     if settings.initialise == "random":
-        model = _random(config, dtype=dtype, kernels=kernels, seed=seed, trust=settings.trust_remote_code)
+        model = _random(location, config, dtype=dtype, kernels=kernels, seed=seed, trust=settings.trust_remote_code)
         model = model.to(device)
     else:
         check_weights(location.folder)
+        if (location.folder / "generation_config.json").exists():
+            read_json(location.folder / "generation_config.json")  # transformers would go on without a damaged one
         check_room(location.folder, dtype=dtype, quantize=settings.quantize, device=torch.device(device))
         model = _pretrained(location, config, settings, dtype=dtype, kernels=kernels, device=torch.device(device))
     if settings.quantize != "none":
@@ -115,8 +130,9 @@ def load_config(location: ModelLocation, *, trust_remote_code: bool = False) -> 
     """Read a model's config.
 
     Raises:
-        ModelError: If it is missing, unreadable, or of an unknown architecture.
+        ModelError: If it is missing, unreadable, of an unknown architecture, or of one that does not write from left to right.
     """
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 
     values = read_json(location.folder / "config.json")
@@ -126,14 +142,17 @@ def load_config(location: ModelLocation, *, trust_remote_code: bool = False) -> 
             "set model.trust_remote_code: true if you trust it"
         )
     try:
-        return AutoConfig.from_pretrained(
-            str(location.folder), trust_remote_code=trust_remote_code, local_files_only=True
-        )
-    except (ValueError, KeyError, OSError, TypeError) as error:
+        with quiet_transformers():
+            config = AutoConfig.from_pretrained(
+                str(location.folder), trust_remote_code=trust_remote_code, local_files_only=True
+            )
+    except (ValueError, KeyError, OSError, TypeError, AttributeError, ArithmeticError, StrictDataclassError) as error:
         raise ModelError(
-            f"{location.folder}/config.json: transformers cannot use it ({_first_line(error)}); "
-            "a newer transformers may know this architecture"
+            f"{location.folder}/config.json: transformers cannot use it ({_reason(error)}); "
+            "copy or download it again; a newer transformers may know this architecture"
         ) from None
+    _check_causal(location, config)
+    return config
 
 
 def load_tokenizer(location: ModelLocation, *, trust_remote_code: bool = False) -> Any:
@@ -147,9 +166,24 @@ def load_tokenizer(location: ModelLocation, *, trust_remote_code: bool = False) 
     folder = location.tokenizer_folder
     check_tokenizer(folder)
     try:
-        return AutoTokenizer.from_pretrained(str(folder), trust_remote_code=trust_remote_code, local_files_only=True)
+        with quiet_transformers():
+            tokenizer = AutoTokenizer.from_pretrained(
+                str(folder), trust_remote_code=trust_remote_code, local_files_only=True
+            )
     except Exception as error:  # tokenizers raises bare Exception for damaged files
-        raise ModelError(f"{folder}: the tokenizer cannot be read ({_first_line(error)}); copy it again") from None
+        if "trust_remote_code" in str(error):
+            raise ModelError(
+                f"{folder}: the tokenizer comes with its own Python code, which is not run unasked; "
+                "set model.trust_remote_code: true (--trust-remote-code) if you trust it"
+            ) from None
+        if (folder / "config.json").exists():  # transformers asks it which tokenizer this is: the fault may lie there
+            load_config(replace(location, folder=folder), trust_remote_code=trust_remote_code)
+        raise ModelError(f"{folder}: the tokenizer cannot be read ({_reason(error)}); copy it again") from None
+    if not isinstance(tokenizer.model_max_length, int | float):
+        raise ModelError(
+            f"{folder}/tokenizer_config.json: model_max_length is {tokenizer.model_max_length!r}; expected a number; mend it"
+        )
+    return tokenizer
 
 
 def set_attention(model: Any, purpose: Purpose) -> None:
@@ -168,14 +202,32 @@ def generation_attention(model: Any) -> str:
     return "sdpa" if getattr(model, "_supports_sdpa", False) and not capped else "eager"
 
 
-def _random(config: Any, *, dtype: torch.dtype, kernels: str | None, seed: int, trust: bool) -> Any:
+def model_of_config(
+    location: ModelLocation, config: Any, *, kernels: str | None, trust: bool, dtype: torch.dtype | None = None
+) -> Any:
+    """Make a model of a config without weights from disk, on torch's current device.
+
+    Raises:
+        ModelError: If transformers cannot make one of it.
+    """
     from transformers import AutoModelForCausalLM
 
+    given = {} if dtype is None else {"dtype": dtype}
+    try:
+        with quiet_transformers():
+            return AutoModelForCausalLM.from_config(
+                config, attn_implementation=kernels, trust_remote_code=trust, **given
+            )
+    except CANNOT_LOAD as error:
+        raise _unusable(location, error, "this device") from None
+
+
+def _random(
+    location: ModelLocation, config: Any, *, dtype: torch.dtype, kernels: str | None, seed: int, trust: bool
+) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return AutoModelForCausalLM.from_config(
-            config, dtype=dtype, attn_implementation=kernels, trust_remote_code=trust
-        )
+        return model_of_config(location, config, kernels=kernels, trust=trust, dtype=dtype)
 
 
 def _pretrained(
@@ -205,15 +257,22 @@ def _pretrained(
                 quantization_config=quantized,
                 output_loading_info=True,
             )
-    except (ValueError, KeyError, OSError, RuntimeError, MemoryError) as error:
-        if is_out_of_memory(error):
-            raise ModelError(
-                f"{location.folder}: no memory for the model on {device}; load it in 16 bits or quantised (--precision bf16, "
-                "--load 4bit; in a recipe model.quantize: 4bit), or use a larger device"
-            ) from None
-        raise ModelError(f"{location.folder}: transformers cannot load it ({_first_line(error)})") from None
+    except CANNOT_LOAD as error:
+        raise _unusable(location, error, device) from None
     _check_report(location, report)
     return model
+
+
+def _unusable(location: ModelLocation, error: BaseException, device: object) -> ModelError:
+    if is_out_of_memory(error):
+        return ModelError(
+            f"{location.folder}: no memory for the model on {device}; load it in 16 bits or quantised (--precision bf16, "
+            "--load 4bit; in a recipe model.quantize: 4bit), or use a larger device"
+        )
+    return ModelError(
+        f"{location.folder}: transformers cannot load it ({_reason(error)}); "
+        "mend config.json, or copy or download the model again"
+    )
 
 
 def _check_report(location: ModelLocation, report: Any) -> None:
@@ -230,9 +289,28 @@ def _check_report(location: ModelLocation, report: Any) -> None:
 def _known(model_type: object) -> bool:
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-    return model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    return isinstance(model_type, str) and model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
+def _check_causal(location: ModelLocation, config: Any) -> None:
+    """Refuse what transformers would load as a causal model though it was not trained as one."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+    both_ways = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and _known(config.model_type)
+    if both_ways and not (getattr(config, "is_decoder", False) or getattr(config, "causal", False)):
+        what = "an encoder, which reads in both directions"
+    elif getattr(config, "is_encoder_decoder", False):
+        what = "an encoder with a decoder"
+    else:
+        return
+    raise ModelError(
+        f"{location.folder}: {config.model_type} is {what}; expected a decoder-only language model, such as Llama or Qwen; "
+        "choose another model"
+    )
+
+
+def _reason(error: BaseException) -> str:
+    """Say an error of transformers on one line: a heading with the line below it, a bare key with the error's kind."""
+    lines = str(error).split("\n")
+    first = " ".join(line.strip() for line in lines[:2]) if lines[0].endswith(":") else lines[0].strip()
+    return first if first and not isinstance(error, KeyError) else f"{type(error).__name__} {first}".strip()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -124,20 +123,26 @@ def _adapter(name: str, path: Path, *, kind: Kind) -> ModelLocation:
     base, revision = config.get("base_model_name_or_path"), config.get("revision")
     if not base:
         raise ModelError(f"{path}: adapter_config.json names no base model; set base_model_name_or_path in it")
+    beside = path / str(base)
+    if base != "demo":
+        _refuse_chain(name, beside if beside.is_dir() else Path(str(base)).expanduser())
     try:
-        beside = path / str(base)
         found = locate(beside if beside.is_dir() else str(base), revision)
     except ModelError as error:
         raise ModelError(
             f"{name}: an adapter whose base {base!r} cannot be found ({error}); "
             "put the base there or mend base_model_name_or_path in adapter_config.json"
         ) from None
-    if found.adapter_folder is not None:
+    return ModelLocation(name, kind, found.folder, path, str(base))
+
+
+def _refuse_chain(name: str, base: Path) -> None:
+    """Refuse an adapter as base, before its own base is looked for: two that name each other would never end."""
+    if any((place / "adapter_config.json").exists() for place in (base, base / "model")):
         raise ModelError(
             f"{name}: an adapter on another adapter ({base}); expected a whole model as base; "
             "merge the first one with `instil export`"
         )
-    return ModelLocation(name, kind, found.folder, path, str(base))
 
 
 def _from_hub(name: str, revision: str | None, *, trust_remote_code: bool) -> ModelLocation:
@@ -169,7 +174,7 @@ def read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ModelError(f"{path}: missing; expected a whole model folder; copy or download the model again") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path}: cannot be read as JSON ({error}); copy or download the model again") from None
     if not isinstance(value, dict):
         raise ModelError(f"{path}: found a JSON {type(value).__name__}; expected an object; copy the model again")
@@ -227,31 +232,41 @@ def check_weights(folder: Path) -> None:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """Give the safetensors files that transformers loads from a folder, whether they are there or not."""
+    """Give the safetensors files that transformers loads from a folder, whether they are there or not.
+
+    Raises:
+        ModelError: If an index is there and names none.
+    """
     index = folder / f"{WEIGHTS}.index.json"
     if (folder / WEIGHTS).exists():
         return [folder / WEIGHTS]
-    names = read_json(index).get("weight_map", {}).values() if index.exists() else ()
-    return [folder / name for name in sorted(set(names))]
+    if not index.exists():
+        return []
+    named = read_json(index).get("weight_map")
+    if not isinstance(named, dict) or not named or not all(isinstance(name, str) for name in named.values()):
+        raise ModelError(
+            f"{index}: names no shards; expected weight_map, an object from tensor to file; copy or download the model again"
+        )
+    return [folder / name for name in sorted(set(named.values()))]
 
 
 def read_header(path: Path) -> dict[str, Any]:
     """Read what a safetensors file says about its tensors: type, shape and place of each by name.
 
     Raises:
-        ModelError: If it is missing, damaged, or not as long as that promises.
+        ModelError: If it is missing, damaged, or not as long as that promises; safetensors itself checks that.
     """
+    from safetensors import SafetensorError, safe_open
+
+    if not path.exists():
+        raise ModelError(f"{path}: a file of the weights is missing; copy or download the model again")
     try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            (header_size,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(header_size)) if header_size <= size else None
-    except FileNotFoundError:
-        raise ModelError(f"{path}: a shard of the weights is missing; copy or download the model again") from None
-    except (OSError, struct.error, ValueError):
-        raise ModelError(f"{path}: no readable safetensors file; copy or download the model again") from None
-    tensors = {name: entry for name, entry in (header or {}).items() if name != "__metadata__"}
-    ends = [entry["data_offsets"][1] for entry in tensors.values()]
-    if header is None or size != 8 + header_size + max(ends, default=0):
-        raise ModelError(f"{path}: cut short ({size} bytes); copy or download the model again")
-    return tensors
+        with safe_open(path, framework="np"):
+            pass
+    except (OSError, SafetensorError) as error:
+        raise ModelError(
+            f"{path}: cut short or no safetensors file ({path.stat().st_size} bytes; {error}); copy or download the model again"
+        ) from None
+    with path.open("rb") as file:
+        header: dict[str, Any] = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    return {name: entry for name, entry in header.items() if name != "__metadata__"}

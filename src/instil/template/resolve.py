@@ -86,10 +86,7 @@ def _find(spec: str) -> ResolvedTemplate:
 
 
 def _read_file(path: Path) -> ResolvedTemplate:
-    try:
-        source = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise TemplateError(f"{path}: cannot be read ({error}); expected a Jinja chat template in UTF-8") from None
+    source = _read_text(path)
     if is_format_string(source):
         read = _find(source.removesuffix("\n"))
         return ResolvedTemplate(path.name, read.source, read.stop_token, read.control_tokens)
@@ -103,18 +100,38 @@ def _read_file(path: Path) -> ResolvedTemplate:
 def _read_folder(folder: Path) -> ResolvedTemplate:
     for place in (folder, folder / "model"):
         if (place / "chat_template.jinja").is_file():
-            return ResolvedTemplate(folder.name, (place / "chat_template.jinja").read_text(encoding="utf-8"))
+            return ResolvedTemplate(folder.name, _read_text(place / "chat_template.jinja"))
         config = place / "tokenizer_config.json"
         if config.is_file():
-            source = json.loads(config.read_text(encoding="utf-8")).get("chat_template")
-            if isinstance(source, list):  # several templates, each with a name
-                source = next((item["template"] for item in source if item["name"] == "default"), None)
+            source = _published(config)
             if source:
                 return ResolvedTemplate(folder.name, source)
     raise TemplateError(
         f"{folder}: there is no chat template in this folder; expected chat_template.jinja, or chat_template in "
         "tokenizer_config.json; name a template instead"
     )
+
+
+def _published(config: Path) -> str | None:
+    """Give the chat template of a tokenizer_config.json; of several, each with a name, the default one."""
+    try:
+        found = json.loads(_read_text(config)).get("chat_template")
+        if isinstance(found, list):
+            found = next((item["template"] for item in found if item["name"] == "default"), None)
+    except (ValueError, AttributeError, TypeError, KeyError, RecursionError) as error:
+        raise TemplateError(f"{config}: damaged ({error}); expected a JSON object; copy the tokenizer again") from None
+    if not isinstance(found, str | None):
+        raise TemplateError(
+            f"{config}: chat_template is a {type(found).__name__}; expected Jinja source; copy the tokenizer again"
+        )
+    return found
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TemplateError(f"{path}: cannot be read ({error}); expected a Jinja chat template in UTF-8") from None
 
 
 def _ended_by_eos(found: ResolvedTemplate, eos_token: str | None) -> ResolvedTemplate:

@@ -98,14 +98,24 @@ def _summary(folder: Path) -> RunSummary:
 
 
 def figures_of(folder: Path) -> dict[str, Figure]:
-    """Read what `instil evaluate` left in a run folder."""
-    found = read_run_json(folder / "evaluation" / "evaluation.json").get("model", {}).get("figures", {})
-    return {
-        f"{task}.{name}": Figure(each["value"], each["low"], each["high"], each["n"])
-        for task, figures in found.items()
-        for name, each in figures.items()
-        if each["value"] is not None
-    }
+    """Read what `instil evaluate` left in a run folder.
+
+    Raises:
+        RunError: If it is damaged.
+    """
+    path = folder / "evaluation" / "evaluation.json"
+    found = read_run_json(path)
+    try:
+        return {
+            f"{task}.{name}": Figure(each["value"], each["low"], each["high"], each["n"])
+            for task, figures in found.get("model", {}).get("figures", {}).items()
+            for name, each in figures.items()
+            if each["value"] is not None
+        }
+    except (AttributeError, KeyError, TypeError):
+        raise RunError(
+            f"{path}: damaged; expected figures with value, low, high and n; run `instil evaluate` again, or remove it"
+        ) from None
 
 
 def settings_of(folder: Path) -> dict[str, Any]:

@@ -10,7 +10,6 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -18,7 +17,7 @@ from instil.data.prepared import ExampleStore
 from instil.model import attention
 from instil.model.adapters import freeze, prepare_adapters
 from instil.model.few_shapes import round_up
-from instil.model.loading import load_config
+from instil.model.loading import load_config, model_of_config
 from instil.model.location import ModelLocation
 from instil.model.room import free_bytes
 from instil.recipe import Recipe
@@ -190,13 +189,10 @@ def sizes_of_recipe(
     Raises:
         ModelError: If config, adapter targets or frozen names do not fit together.
     """
-    from transformers import AutoModelForCausalLM
-
-    config = load_config(location, trust_remote_code=recipe.model.trust_remote_code)
+    trust = recipe.model.trust_remote_code
+    config = load_config(location, trust_remote_code=trust)
     with torch.device("meta"):
-        model: Any = AutoModelForCausalLM.from_config(
-            config, attn_implementation=attention.register(), trust_remote_code=recipe.model.trust_remote_code
-        )
+        model = model_of_config(location, config, kernels=attention.register(), trust=trust)
         if recipe.adapter.resume_from is None:
             model = prepare_adapters(model, recipe.adapter, trained_ids=trained_ids)
     if recipe.training.freeze:

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
+from instil.errors import RunError
 from instil.training.files import ASIDE, sync_file, write_text_atomic
 
 PLAIN_LINE_EVERY = 5.0
@@ -47,14 +48,25 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
     Args:
         path: The `metrics.jsonl`; a missing file gives no lines.
+
+    Raises:
+        RunError: If it cannot be read, or a line that is whole is no JSON object.
     """
     lines: list[dict[str, Any]] = []
-    if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                lines.append(json.loads(line))
-            except ValueError:
-                break
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read ({error.strerror}); expected JSON lines; name another run") from None
+    for number, line in enumerate(text.splitlines(), start=1):
+        try:
+            found = json.loads(line)
+        except ValueError:
+            break
+        if not isinstance(found, dict):
+            raise RunError(
+                f"{path}:{number}: a JSON {type(found).__name__}; expected an object; mend it, or name another run"
+            )
+        lines.append(found)
     return lines
 
 

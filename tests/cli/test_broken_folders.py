@@ -1,0 +1,169 @@
+"""Damaged model, adapter and run folders, verb by verb: one line that says what to do, exit status 2, nothing written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.tiny_chat import tiny_llama, tiny_tokenizer
+
+from instil.cli.main import main
+
+ROW = {"messages": [{"role": "user", "content": "Capital of Peru?"}, {"role": "assistant", "content": "Lima"}]}
+STEP = {"step": 0, "loss": 2.0, "seconds": {"total": 1.0}}
+
+Break = Callable[[Path], object]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model, an adapter on it, a run, and rows to ask."""
+    from peft import LoraConfig, get_peft_model
+
+    root = tmp_path_factory.mktemp("whole")
+    for folder in (root / "model", root / "run" / "model"):
+        tiny_llama(layers=1).save_pretrained(folder)
+        tiny_tokenizer().save_pretrained(folder)
+    adapted = get_peft_model(tiny_llama(layers=1), LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM"))
+    adapted.peft_config["default"].base_model_name_or_path = "../model"
+    adapted.save_pretrained(root / "adapter")
+    (root / "run" / "recipe.yaml").write_text("model:\n  name: demo\n", encoding="utf-8")
+    (root / "run" / "environment.json").write_text("{}", encoding="utf-8")
+    (root / "run" / "metrics.jsonl").write_text(json.dumps(STEP) + "\n", encoding="utf-8")
+    (root / "rows.jsonl").write_text(json.dumps(ROW) + "\n", encoding="utf-8")
+    return root
+
+
+def text(name: str, content: str | bytes) -> Break:
+    """Put other content into a file."""
+    return lambda folder: (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def keys(name: str, **values: object) -> Break:
+    """Change keys of a JSON file."""
+    return lambda folder: (folder / name).write_text(json.dumps(json.loads((folder / name).read_text()) | values))
+
+
+def half(name: str) -> Break:
+    return lambda folder: (folder / name).write_bytes(
+        (folder / name).read_bytes()[: (folder / name).stat().st_size // 2]
+    )
+
+
+def entry(**values: object) -> Break:
+    """Change the first tensor's entry in the header of the weights."""
+
+    def change(folder: Path) -> None:
+        data = (folder / "model.safetensors").read_bytes()
+        (length,) = struct.unpack("<Q", data[:8])
+        header = json.loads(data[8 : 8 + length])
+        first = next(name for name in header if name != "__metadata__")
+        header[first] |= values
+        written = json.dumps(header).encode()
+        (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(written)) + written + data[8 + length :])
+
+    return change
+
+
+def index(content: str) -> Break:
+    def change(folder: Path) -> None:
+        (folder / "model.safetensors").unlink()
+        (folder / "model.safetensors.index.json").write_text(content)
+
+    return change
+
+
+def smaller(folder: Path) -> None:
+    from transformers import LlamaForCausalLM
+
+    config = tiny_llama(layers=1).config
+    config.update({"vocab_size": 200, "eos_token_id": 5, "pad_token_id": 4})
+    LlamaForCausalLM(config).save_pretrained(folder)
+
+
+def evaluation(content: str) -> Break:
+    def change(folder: Path) -> None:
+        (folder / "evaluation").mkdir()
+        (folder / "evaluation" / "evaluation.json").write_text(content)
+
+    return change
+
+
+BERT = '{"model_type": "bert", "vocab_size": 259, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}'
+T5 = '{"model_type": "t5", "vocab_size": 259, "d_model": 32, "num_layers": 1, "num_heads": 2}'
+TEMPLATE = "chat_template.jinja"
+TOKENIZER = "tokenizer_config.json"
+
+BROKEN: tuple[tuple[str, str, Break, str], ...] = (
+    ("chat", "model", half("model.safetensors"), "cut short or no safetensors file"),
+    ("chat", "model", entry(dtype="Q9"), "no safetensors file"),
+    ("chat", "model", entry(shape=[1, 1]), "no safetensors file"),
+    ("chat", "model", entry(data_offsets=["a", "b"]), "no safetensors file"),
+    ("chat", "model", index('{"weight_map": ["a"]}'), "names no shards"),
+    ("chat", "model", index('{"weight_map": {"a": 3}}'), "names no shards"),
+    ("chat", "model", index("{}"), "names no shards"),
+    ("chat", "model", text("config.json", "[1]"), "config.json: found a JSON list"),
+    ("chat", "model", text("config.json", '{"a":' * 5000), "config.json: cannot be read"),
+    ("chat", "model", keys("config.json", model_type="nosuch"), "config.json: transformers cannot use it"),
+    ("chat", "model", keys("config.json", hidden_size="wide"), "config.json: transformers cannot use it"),
+    ("chat", "model", keys("config.json", num_attention_heads=0), "config.json: transformers cannot use it"),
+    ("chat", "model", keys("config.json", dtype="wide"), "config.json: transformers cannot use it"),
+    ("chat", "model", keys("config.json", pad_token_id=99999), "mend config.json"),
+    ("plan", "model", keys("config.json", pad_token_id=99999), "mend config.json"),
+    ("chat", "model", text("config.json", BERT), "an encoder, which reads in both directions"),
+    ("plan", "model", text("config.json", T5), "an encoder with a decoder"),
+    ("chat", "model", text("generation_config.json", "[]"), "generation_config.json: found a JSON list"),
+    ("generate", "model", text("generation_config.json", "{"), "generation_config.json: cannot be read"),
+    ("generate", "model", smaller, "the model's embedding 200 rows"),
+    ("chat", "model", keys(TOKENIZER, tokenizer_class="Own", auto_map={"AutoTokenizer": ["own.T", None]}), "unasked"),
+    ("prove", "model", keys(TOKENIZER, model_max_length="long"), "model_max_length is 'long'"),
+    ("show", "model", text(TEMPLATE, b"\xff\xfe\xff"), "chat_template.jinja: cannot be read"),
+    ("chat", "adapter", half("adapter_model.safetensors"), "cut short"),
+    ("chat", "adapter", keys("adapter_config.json", base_model_name_or_path="."), "an adapter on another adapter"),
+    ("chat", "adapter", keys("adapter_config.json", r="x"), "does not fit its base"),
+    ("chat", "adapter", keys("adapter_config.json", peft_type="NOSUCH"), "does not fit its base"),
+    ("compare", "run", text("metrics.jsonl", "[]\n"), "metrics.jsonl:1: a JSON list"),
+    ("compare", "run", text("metrics.jsonl", '{"loss": 3}\n'), "run: damaged"),
+    ("compare", "run", evaluation('{"model": []}'), "evaluation.json: damaged"),
+    ("compare", "run", evaluation('{"model": {"figures": {"a": {"b": 3}}}}'), "evaluation.json: damaged"),
+)
+
+
+@pytest.mark.parametrize(("verb", "kind", "damage", "says"), BROKEN, ids=[f"{b[0]}-{b[3][:40]}" for b in BROKEN])
+def test_a_damaged_folder_is_one_line_and_status_2(verb, kind, damage, says, whole, tmp_path, monkeypatch, capfd):
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+    damage(tmp_path / kind)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipe.yaml").write_text("data:\n  sources: [rows.jsonl]\ntraining:\n  max_steps: 1\n")
+    words = {
+        "generate": ["generate", kind, "--prompts", "rows.jsonl", "--out", "out.jsonl", "--max-new-tokens", "2"],
+        "plan": ["plan", "recipe.yaml", "--model.name", kind, "--output", "out"],
+        "compare": ["runs", "compare", kind, kind],
+        "prove": ["template", "prove", kind],
+        "show": ["template", "show", kind],
+    }.get(verb, [verb, kind])
+    before = set(tmp_path.rglob("*"))
+    capfd.readouterr()
+    with pytest.raises(SystemExit) as stopped:
+        main(words)
+    said = capfd.readouterr().err.strip()
+    assert stopped.value.code == 2
+    assert said.startswith("error: ")
+    assert says in said
+    assert "\n" not in said
+    assert set(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("template", [5, [5], {"name": "x"}])
+def test_a_chat_template_that_is_no_source_is_refused(template, whole, tmp_path, capsys):
+    shutil.copytree(whole / "model", tmp_path / "model")
+    (tmp_path / "model" / TEMPLATE).unlink()
+    keys(TOKENIZER, chat_template=template)(tmp_path / "model")
+    with pytest.raises(SystemExit) as stopped:
+        main(["template", "show", str(tmp_path / "model")])
+    assert stopped.value.code == 2
+    assert "expected" in capsys.readouterr().err
