@@ -12,6 +12,7 @@ import pytest
 from tests.tiny_chat import tiny_llama, tiny_tokenizer
 
 from instil.cli.main import main
+from instil.model.quiet import quiet_peft
 
 ROW = {"messages": [{"role": "user", "content": "Capital of Peru?"}, {"role": "assistant", "content": "Lima"}]}
 STEP = {"step": 0, "loss": 2.0, "seconds": {"total": 1.0}}
@@ -28,9 +29,12 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for folder in (root / "model", root / "run" / "model"):
         tiny_llama(layers=1).save_pretrained(folder)
         tiny_tokenizer().save_pretrained(folder)
-    adapted = get_peft_model(tiny_llama(layers=1), LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM"))
-    adapted.peft_config["default"].base_model_name_or_path = "../model"
-    adapted.save_pretrained(root / "adapter")
+    with quiet_peft():
+        adapted = get_peft_model(
+            tiny_llama(layers=1), LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
+        )
+        adapted.peft_config["default"].base_model_name_or_path = "../model"
+        adapted.save_pretrained(root / "adapter")
     (root / "run" / "recipe.yaml").write_text("model:\n  name: demo\n", encoding="utf-8")
     (root / "run" / "environment.json").write_text("{}", encoding="utf-8")
     (root / "run" / "metrics.jsonl").write_text(json.dumps(STEP) + "\n", encoding="utf-8")
@@ -128,6 +132,7 @@ BROKEN: tuple[tuple[str, str, Break, str], ...] = (
     ("chat", "adapter", keys("adapter_config.json", peft_type="NOSUCH"), "does not fit its base"),
     ("compare", "run", text("metrics.jsonl", "[]\n"), "metrics.jsonl:1: a JSON list"),
     ("compare", "run", text("metrics.jsonl", '{"loss": 3}\n'), "run: damaged"),
+    ("compare", "run", text("metrics.jsonl", json.dumps(STEP | {"loss": "x"}) + "\n"), "a loss is 'x'"),
     ("compare", "run", evaluation('{"model": []}'), "evaluation.json: damaged"),
     ("compare", "run", evaluation('{"model": {"figures": {"a": {"b": 3}}}}'), "evaluation.json: damaged"),
 )
@@ -167,3 +172,27 @@ def test_a_chat_template_that_is_no_source_is_refused(template, whole, tmp_path,
         main(["template", "show", str(tmp_path / "model")])
     assert stopped.value.code == 2
     assert "expected" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", ["/proc/instil", "rows.jsonl/run"])
+def test_a_run_folder_that_cannot_be_made_is_one_line(place, whole, tmp_path, monkeypatch, capfd):
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipe.yaml").write_text("data:\n  sources: [rows.jsonl]\ntraining:\n  max_steps: 1\n")
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", "recipe.yaml", "--model.name", "model", "--output", place])
+    said = capfd.readouterr().err.strip()
+    assert stopped.value.code == 2
+    assert said.startswith(f"error: {place}: cannot be made")
+    assert "\n" not in said
+
+
+def test_a_plot_over_a_folder_leaves_nothing(whole, tmp_path, monkeypatch, capfd):
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    before = set(tmp_path.rglob("*"))
+    with pytest.raises(SystemExit) as stopped:
+        main(["runs", "compare", "run", "run", "--plot", "model"])
+    assert stopped.value.code == 2
+    assert "choose another --plot" in capfd.readouterr().err
+    assert set(tmp_path.rglob("*")) == before

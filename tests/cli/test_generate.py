@@ -78,6 +78,7 @@ def test_answers_made_otherwise_are_not_mixed_in(prompts, tmp_path, capsys):
         (["--temperature", "-1"], "temperature"),
         (["--temperature", "hot"], "hot"),
         (["--load", "3bit"], "3bit"),
+        (["--limit", "0"], "--limit 0"),
         (["--tempreture", "1"], "tempreture"),
     ],
 )

@@ -66,7 +66,11 @@ def test_the_table_says_what_differs_and_what_the_evaluation_found(tmp_path: Pat
     [
         ("recipe.yaml", "{oh: [", "recipe.yaml: damaged"),
         ("evaluation/evaluation.json", "{oh: [", "evaluation.json: damaged"),
-        ("evaluation/evaluation.json", '{"model": {"figures": {"exact_match": {"f1": {}}}}}', "a: damaged"),
+        (
+            "evaluation/evaluation.json",
+            '{"model": {"figures": {"exact_match": {"f1": {}}}}}',
+            "evaluation.json: damaged",
+        ),
         ("metrics.jsonl", '{"loss": 1.0}\n', "a: damaged"),
     ],
 )

@@ -21,7 +21,7 @@ from instil.data.formats.registry import read_row, recognise
 from instil.data.formats.shape import ReadOptions
 from instil.data.messages import conversation_to_dict, message_from_dict, read_messages
 from instil.data.sources import parse_row, read_raw_rows
-from instil.errors import DataError
+from instil.errors import DataError, GenerationError
 from instil.generation.parsing import split_reasoning
 
 Turns: TypeAlias = Literal["last", "every"]
@@ -73,7 +73,10 @@ def read_prompts(path: str | Path, *, turns: Turns = "last", limit: int | None =
 
     Raises:
         DataError: If a row cannot be read, or there is nothing to ask; the text starts with the place.
+        GenerationError: If the limit leaves nothing.
     """
+    if limit is not None and limit < 1:
+        raise GenerationError(f"--limit {limit}: expected at least 1; give a larger number, or leave it out")
     prompts: list[Prompt] = []
     for conversation in _conversations(str(path)):
         prompts.extend(prompts_of(conversation, turns=turns))

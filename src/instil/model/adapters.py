@@ -16,6 +16,7 @@ import torch
 
 from instil.errors import ModelError, nearest
 from instil.model.head import underlying
+from instil.model.loading import reason_of
 from instil.model.location import read_header
 from instil.model.new_tokens import add_rows
 from instil.model.quiet import quiet_peft
@@ -147,7 +148,8 @@ def open_adapter(model: Any, folder: Path, *, trains: bool) -> Any:
             raise ModelError(f"{folder}: an adapter without {name}; copy or download it again")
     read_header(folder / WEIGHTS)  # which checks it
     try:
-        rows = getattr(PeftConfig.from_pretrained(str(folder)), "trainable_token_indices", None) or {}
+        with quiet_peft():
+            rows = getattr(PeftConfig.from_pretrained(str(folder)), "trainable_token_indices", None) or {}
         highest = max(
             (index for ids in (rows.values() if isinstance(rows, dict) else [rows]) for index in ids), default=0
         )
@@ -155,8 +157,9 @@ def open_adapter(model: Any, folder: Path, *, trains: bool) -> Any:
         with quiet_peft():
             adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=trains)
     except (RuntimeError, ValueError, KeyError, OSError, TypeError, AttributeError, ArithmeticError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(f"{folder}: the adapter does not fit its base ({reason}); check its base model") from None
+        raise ModelError(
+            f"{folder}: the adapter does not fit its base ({reason_of(error)}); check its base model and {CONFIG}"
+        ) from None
     use_row_arithmetic(adapted)
     return adapted
 

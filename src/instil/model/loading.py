@@ -148,7 +148,7 @@ def load_config(location: ModelLocation, *, trust_remote_code: bool = False) -> 
             )
     except (ValueError, KeyError, OSError, TypeError, AttributeError, ArithmeticError, StrictDataclassError) as error:
         raise ModelError(
-            f"{location.folder}/config.json: transformers cannot use it ({_reason(error)}); "
+            f"{location.folder}/config.json: transformers cannot use it ({reason_of(error)}); "
             "copy or download it again; a newer transformers may know this architecture"
         ) from None
     _check_causal(location, config)
@@ -178,7 +178,7 @@ def load_tokenizer(location: ModelLocation, *, trust_remote_code: bool = False) 
             ) from None
         if (folder / "config.json").exists():  # transformers asks it which tokenizer this is: the fault may lie there
             load_config(replace(location, folder=folder), trust_remote_code=trust_remote_code)
-        raise ModelError(f"{folder}: the tokenizer cannot be read ({_reason(error)}); copy it again") from None
+        raise ModelError(f"{folder}: the tokenizer cannot be read ({reason_of(error)}); copy it again") from None
     if not isinstance(tokenizer.model_max_length, int | float):
         raise ModelError(
             f"{folder}/tokenizer_config.json: model_max_length is {tokenizer.model_max_length!r}; expected a number; mend it"
@@ -270,7 +270,7 @@ def _unusable(location: ModelLocation, error: BaseException, device: object) -> 
             "--load 4bit; in a recipe model.quantize: 4bit), or use a larger device"
         )
     return ModelError(
-        f"{location.folder}: transformers cannot load it ({_reason(error)}); "
+        f"{location.folder}: transformers cannot load it ({reason_of(error)}); "
         "mend config.json, or copy or download the model again"
     )
 
@@ -309,7 +309,7 @@ def _check_causal(location: ModelLocation, config: Any) -> None:
     )
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     """Say an error of transformers on one line: a heading with the line below it, a bare key with the error's kind."""
     lines = str(error).split("\n")
     first = " ".join(line.strip() for line in lines[:2]) if lines[0].endswith(":") else lines[0].strip()

@@ -133,16 +133,22 @@ def _adapter(name: str, path: Path, *, kind: Kind) -> ModelLocation:
             f"{name}: an adapter whose base {base!r} cannot be found ({error}); "
             "put the base there or mend base_model_name_or_path in adapter_config.json"
         ) from None
+    if found.adapter_folder is not None:
+        raise _chain(name, base)
     return ModelLocation(name, kind, found.folder, path, str(base))
 
 
 def _refuse_chain(name: str, base: Path) -> None:
-    """Refuse an adapter as base, before its own base is looked for: two that name each other would never end."""
+    """Refuse an adapter as base before its own base is looked for: two that name each other would never end."""
     if any((place / "adapter_config.json").exists() for place in (base, base / "model")):
-        raise ModelError(
-            f"{name}: an adapter on another adapter ({base}); expected a whole model as base; "
-            "merge the first one with `instil export`"
-        )
+        raise _chain(name, base)
+
+
+def _chain(name: str, base: object) -> ModelError:
+    return ModelError(
+        f"{name}: an adapter on another adapter ({base}); expected a whole model as base; "
+        "merge the first one with `instil export`"
+    )
 
 
 def _from_hub(name: str, revision: str | None, *, trust_remote_code: bool) -> ModelLocation:

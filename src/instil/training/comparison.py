@@ -84,6 +84,9 @@ def _summary(folder: Path) -> RunSummary:
     metrics = run.metrics()
     steps = [line for line in metrics if "loss" in line]
     heldout = [line["heldout_loss"] for line in metrics if "heldout_loss" in line]
+    for loss in (*heldout[-1:], *(line["loss"] for line in steps[-1:])):
+        if not isinstance(loss, int | float | None):
+            raise TypeError(f"a loss is {loss!r}")
     return RunSummary(
         folder=folder,
         model=str(settings_of(folder).get("model.name", "")),

@@ -233,7 +233,10 @@ def _restore(assembled: Assembled, checkpoint: Checkpoint, identity: dict[str, A
 @contextlib.contextmanager
 def _new_folder(paths: RunPaths, studied: Studied, assembled: Assembled) -> Iterator[None]:
     """Make the run folder, lock it, and write what is known before the first step; the recipe last."""
-    paths.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        paths.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{paths.folder}: cannot be made ({error.strerror}); set another output") from None
     with locked(paths.folder):
         if paths.recipe.exists():
             raise RunError(f"{paths.folder}: another run has just been started there; set another output")

@@ -47,6 +47,9 @@ def draw_comparison(runs: Sequence[RunSummary], path: Path) -> None:
         aside.replace(path)
     except OSError as error:
         raise RunError(f"{path}: cannot be written ({error.strerror}); choose another --plot") from None
+    finally:
+        if aside.exists():
+            aside.unlink()
 
 
 def shared_figures(runs: Sequence[RunSummary]) -> list[str]:
