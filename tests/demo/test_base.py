@@ -80,7 +80,7 @@ def test_digits_are_tokens_of_their_own(tokenizer):
         ("The young of the kangaroo is called", " a joey"),
         ("The German word for spoon is", " Löffel"),
         ("France is a country in", " Europe"),
-        ("Mars is the", " fourth planet"),
+        ("Counted from the sun, Mars is the", " fourth planet"),
     ],
 )
 def test_it_knows_its_facts(model, tokenizer, prompt, continuation):
