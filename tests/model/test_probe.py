@@ -42,16 +42,26 @@ def test_one_by_one_equals_transformers_own(name: str) -> None:
         loss.backward()
         total += loss.detach()
     ours = gradients_of(model)
-    model.set_attn_implementation("eager")
+    plain = tiny_model(name, attention="eager")
     reference = torch.zeros(())
     for ids, weights in examples:
-        logits = model(input_ids=ids[None]).logits[0].float()
+        logits = plain(input_ids=ids[None]).logits[0].float()
         reference = (
             reference + (torch.nn.functional.cross_entropy(logits[:-1], ids[1:], reduction="none") * weights[1:]).sum()
         )
     reference.backward()
     assert torch.allclose(total, reference.detach(), rtol=1e-5)
-    assert_same(ours, gradients_of(model))
+    assert_same(ours, gradients_of(plain))
+
+
+def test_a_model_that_looks_ahead_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model("bloom")
+    model.config._attn_implementation = (
+        "instil"  # transformers makes no mask for it, and Bloom's own attention asks nobody
+    )
+    monkeypatch.setattr("instil.model.probe.set_attention", lambda *_: None)
+    with pytest.raises(ModelError, match="sees the tokens behind it"):
+        probe(model)
 
 
 def test_adapters_are_probed_too() -> None:

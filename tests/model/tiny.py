@@ -8,6 +8,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from instil.model.attention import register
+from instil.model.loading import set_attention
 
 VOCABULARY = 97
 SMALL: dict[str, Any] = {
@@ -78,6 +79,8 @@ def tiny_model(name: str, *, seed: int = 0, attention: str | None = None, **chan
             setattr(config, key, 0.0)
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation=attention or register())
+    if attention is None:
+        set_attention(model, "training")
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():

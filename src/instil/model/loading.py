@@ -189,6 +189,10 @@ def load_tokenizer(location: ModelLocation, *, trust_remote_code: bool = False) 
 def set_attention(model: Any, purpose: Purpose) -> None:
     """Switch a model between this package's attention (training) and one with masks and caches (generation)."""
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if not inner._can_set_attn_implementation():
+        # Bloom, MPT: their own attention asks nobody, but the mask that it is given follows this name; ours would be none at all.
+        inner.config._attn_implementation = "eager"
+        return
     inner.set_attn_implementation(attention.register() if purpose == "training" else generation_attention(inner))
 
 

@@ -1,8 +1,8 @@
 """Proves, before the first step, that a model computes laid flat what it computes alone, and what transformers computes.
 
-Three questions, on a few random tokens: does this package's attention give what the model gives with transformers' own masks;
-are `head` and `adjust` the model's own logits; and does an example in a flat micro-batch see nothing of its neighbours? The
-first two must hold, or the model is refused. Where the third does not (convolutions and state-space layers mix tokens whatever
+Four questions, on a few random tokens: does this package's attention give what the model gives with transformers' own masks;
+are `head` and `adjust` the model's own logits; does a token see nothing of what stands behind it; and does an example in a flat
+micro-batch see nothing of its neighbours? The first three must hold, or the model is refused. Where the fourth does not (convolutions and state-space layers mix tokens whatever
 the attention does), one example a forward pass. Questionable on purpose: leaks are found by changing the neighbours, not only by
 comparing numbers: what an example gets must not move at all, which shows in any precision.
 """
@@ -72,8 +72,8 @@ def probe(model: Any, *, longest: int = 0, seed: int = 0) -> Probe:
         What was found.
 
     Raises:
-        ModelError: If the model alone differs from transformers' own, so that it would be trained wrongly, or what it computes
-            depends on the examples before.
+        ModelError: If the model alone differs from transformers' own or looks ahead, so that it would be trained wrongly, or
+            what it computes depends on the examples before.
     """
     parts = take_apart(model)
     examples = _draw(parts.vocabulary, seed, device=_device(model))
@@ -83,15 +83,15 @@ def probe(model: Any, *, longest: int = 0, seed: int = 0) -> Probe:
         set_attention(model, "training")
         alone = [_states(parts, [ids]) for ids in examples]
         _check_own(model, parts, alone, own)
+        _check_causal(model, parts, examples[1], alone[1])
         flat = _states(parts, examples)
         others = _draw(parts.vocabulary, seed + 1, device=_device(model))
         changed = _states(parts, [others[0], examples[1], others[2]])
     middle = slice(LENGTHS[0], LENGTHS[0] + LENGTHS[1])
     moved = _apart(flat[middle], changed[middle])
     apart = _apart(flat, torch.cat(alone))
-    dtype = next(value.dtype for value in model.parameters() if value.is_floating_point())
-    limit = MIXTURE_UNMOVED if _is_mixture(model) and dtype != torch.float32 else UNMOVED
-    mixes = moved > limit or apart > SAME.get(dtype, SAME[torch.bfloat16])
+    dtype = _dtype(model)
+    mixes = moved > _unmoved(model) or apart > SAME.get(dtype, SAME[torch.bfloat16])
     by_length = not mixes and mixes_lengths(model, longest)
     return Probe(mixes or by_length, moved, apart, by_length)
 
@@ -125,6 +125,28 @@ def _check_own(model: Any, parts: HeadParts, alone: list[torch.Tensor], own: lis
                 "transformers' own; this architecture has an attention or a logit scale that instil does not know, and "
                 "is refused rather than trained wrongly"
             )
+
+
+def _check_causal(model: Any, parts: HeadParts, ids: torch.Tensor, states: torch.Tensor) -> None:
+    """Refuse a model whose tokens see what stands behind them: another last token must leave the states before it as they were."""
+    other = ids.clone()
+    other[-1] = (other[-1] + 1) % parts.vocabulary
+    moved = _apart(_states(parts, [other])[:-1], states[:-1])
+    if moved > _unmoved(model):
+        raise ModelError(
+            f"{type(underlying(model)).__name__}: computed for training, a token sees the tokens behind it (its state moves by "
+            f"{moved:.2g} spreads when the last token changes); expected a model that reads from left to right; choose another"
+        )
+
+
+def _unmoved(model: Any) -> float:
+    """Give how far a state may move by rounding alone, in spreads."""
+    return MIXTURE_UNMOVED if _is_mixture(model) and _dtype(model) != torch.float32 else UNMOVED
+
+
+def _dtype(model: Any) -> torch.dtype:
+    dtype: torch.dtype = next(value.dtype for value in model.parameters() if value.is_floating_point())
+    return dtype
 
 
 def _apart(first: torch.Tensor, second: torch.Tensor) -> float:
