@@ -104,6 +104,16 @@ UNUSUAL: dict[str, Unusual] = {
     "generation marked": Unusual(
         _LOOP + "<|im_start|>{{ m.role }}\n{% generation %}{{ m.content }}<|im_end|>{% endgeneration %}\n" + _END + _ASK
     ),
+    "the day before the header, in the prompt only": Unusual(
+        _LOOP + _CHATML + _END + "{% if add_generation_prompt %}Today is {{ strftime_now('%d %B %Y') }}.\n<|im_start|>assistant\n{% endif %}"
+    ),
+    "rules before the header, in the prompt only": Unusual(
+        _LOOP + "{% if m.role != 'system' %}" + _CHATML + "{% endif %}" + _END + "{% if add_generation_prompt %}{% for m in messages if m.role"
+        " == 'system' %}" + _CHATML + _END + "<|im_start|>assistant\n{% endif %}"
+    ),
+    "words behind the header, in the prompt only": Unusual(
+        _LOOP + _CHATML + _END + "{% if add_generation_prompt %}<|im_start|>assistant\nSure! {% endif %}", expected="refused"
+    ),
     "header behind a question only": Unusual(
         "{% set ns = namespace(last='') %}" + _LOOP + "{% if m.role == 'assistant' %}{{ '<|im_start|>assistant\n' if ns.last == 'user' }}"
         "{{ m.content }}<|im_end|>\n{% else %}" + _CHATML + "{% endif %}{% set ns.last = m.role %}" + _END + _ASK

@@ -4,6 +4,7 @@ import pytest
 from tests.conformance.oracle import trained_spans
 from tests.encoding.chats import CHATML, FORGETFUL, chat, chat_with, trained, two_turns
 
+from instil.encoding.origins import explain
 from instil.encoding.settings import EncodingSettings
 from instil.errors import EncodingError, ModelError, TemplateError
 
@@ -47,6 +48,26 @@ def test_weights_multiply_and_zero_is_context() -> None:
 def test_train_on_last_trains_the_last_turn_only() -> None:
     (example,) = chat().encode(two_turns(), train_on="last")
     assert trained(chat(), example) == ["Second.<|im_end|>"]
+
+
+UNDECIDABLE_AT_FIRST = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}"
+    "<|im_start|>assistant\n{{ 'Sure! ' if messages|length == 1 }}{% endif %}"
+)
+
+
+def test_a_turn_that_is_not_trained_need_not_be_decidable() -> None:
+    with pytest.raises(EncodingError, match="message 2: serving's prompt ends with 'Sure! '"):
+        chat(UNDECIDABLE_AT_FIRST).encode(two_turns())
+    (example,) = chat(UNDECIDABLE_AT_FIRST).encode(two_turns(), train_on="last")
+    assert (trained(chat(), example), example.turns) == (["Second.<|im_end|>"], (3,))
+    last = chat_with(UNDECIDABLE_AT_FIRST, train_on="last")
+    assert last.encode(two_turns()) == [example]
+    assert list(last.encode_many([two_turns()])) == [[example]]
+    (explained,) = explain(last, two_turns())
+    assert [token.message for token in explained.tokens if token.weight] [-2:] == [3, None]
+    first, *rest = two_turns()
+    assert chat(UNDECIDABLE_AT_FIRST).encode([first, {**rest[0], "weight": 0}, *rest[1:]]) == [example]
 
 
 def test_train_on_all_trains_all_but_the_first_token() -> None:

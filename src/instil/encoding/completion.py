@@ -99,7 +99,7 @@ def _after_prompt(turn: Turn) -> Rendering:
             if rest is not None:
                 return rest
     header = _generation_prompt(turn)
-    for find in (_after_header, _as_behind_a_question):
+    for find in (_after_header, _behind_its_own_header, _as_behind_a_question):
         rest = find(turn, header) if header.strip() else None
         if rest is not None:
             return rest
@@ -236,6 +236,16 @@ def _after_header(turn: Turn, header: str) -> Rendering | None:
     start = at + len(header)
     others = [run for run in turn.upto.runs if run[2][0] != turn.index and run[1] > at and run[0] < first]
     return None if others else piece(turn.upto, start)
+
+
+def _behind_its_own_header(turn: Turn, header: str) -> Rendering | None:
+    """Where only the prompt prints more before the same header (a date, rules), find the turn's own text right behind that."""
+    own = own_spans(turn.upto, turn.index)
+    start = len(turn.prompt.text) - len(header)
+    if not own or not turn.upto.text.startswith(turn.prompt.text[:start]):
+        return None
+    lead = turn.upto.text[start : own[0][0]]
+    return piece(turn.upto, own[0][0]) if lead.strip() and header.endswith(lead) else None
 
 
 def _as_behind_a_question(turn: Turn, header: str) -> Rendering | None:

@@ -67,11 +67,11 @@ class Draft:
 
 def encode_conversation(chat: ChatTokenizer, given: Conversation, *, train_on: TrainOn) -> list[Example]:
     """Encode one conversation; see `ChatTokenizer.encode`."""
-    return encode_draft(chat, draft_of(chat, given), train_on=train_on)
+    return encode_draft(chat, draft_of(chat, given, train_on=train_on), train_on=train_on)
 
 
-def draft_of(chat: ChatTokenizer, given: Conversation) -> Draft:
-    """Find the turns of a conversation as text.
+def draft_of(chat: ChatTokenizer, given: Conversation, *, train_on: TrainOn | None = None) -> Draft:
+    """Find the turns of a conversation as text; `train_on` as the settings say where it is None.
 
     Raises:
         EncodingError, TemplateError: As `ChatTokenizer.encode`.
@@ -79,7 +79,9 @@ def draft_of(chat: ChatTokenizer, given: Conversation) -> Draft:
     report = EncodingReport(conversations=1)
     conversation = chat.conversation(given)
     report.inline_reasoning = sum(a is not b for a, b in zip(given.messages, conversation.messages, strict=True))
-    return Draft(conversation, [] if conversation.plain else turn_texts(chat, conversation, report), report)
+    last_only = (train_on or chat.settings.train_on) == "last"
+    turns = [] if conversation.plain else turn_texts(chat, conversation, report, last_only=last_only)
+    return Draft(conversation, turns, report)
 
 
 def encode_draft(chat: ChatTokenizer, draft: Draft, *, train_on: TrainOn) -> list[Example]:
@@ -96,11 +98,15 @@ def encode_draft(chat: ChatTokenizer, draft: Draft, *, train_on: TrainOn) -> lis
 
 def encode_without_limit(chat: ChatTokenizer, conversation: Conversation, *, train_on: TrainOn) -> list[Example]:
     """Encode a conversation whatever its length, uncounted."""
-    return _examples_of(chat, draft_of(chat, conversation), train_on)
+    return _examples_of(chat, draft_of(chat, conversation, train_on=train_on), train_on)
 
 
-def turn_texts(chat: ChatTokenizer, conversation: Conversation, report: EncodingReport) -> list[TurnText]:
-    """Find prompt and completion of every assistant turn that has weight.
+def turn_texts(
+    chat: ChatTokenizer, conversation: Conversation, report: EncodingReport, *, last_only: bool = False
+) -> list[TurnText]:
+    """Find prompt and completion of every assistant turn that has weight, or of the last one alone.
+
+    A turn that is not trained needs no completion, so it may be one that cannot be decided.
 
     Raises:
         EncodingError: If there is no assistant turn, or a completion cannot be decided.
@@ -113,7 +119,7 @@ def turn_texts(chat: ChatTokenizer, conversation: Conversation, report: Encoding
     report.trailing_turns = int(turns[-1] != len(messages) - 1)
     whole = chat.render_messages(conversation, messages)
     texts: list[TurnText] = []
-    for index in turns:
+    for index in turns[-1:] if last_only else turns:
         weight = messages[index].weight
         if weight == 0:
             continue
@@ -196,8 +202,6 @@ def _chat_examples(
     train_on: TrainOn,
     report: EncodingReport,
 ) -> list[Example]:
-    if train_on == "last" and texts:
-        texts = texts[-1:] if texts[-1].index == max(assistant_indices(conversation)) else []
     escaped: dict[int, int] = {}
     turns: list[EncodedTurn] = []
     for text in texts:

@@ -60,7 +60,9 @@ def explain(chat: ChatTokenizer, conversation: Any) -> list[ExplainedExample]:
     if given.plain:
         rendering = plain_rendering(given.messages)
         return [ExplainedExample(example, _origins(chat, example, rendering)) for example in examples]
-    texts = {turn.index: laid(turn.prompt, turn.completion) for turn in turn_texts(chat, given, EncodingReport())}
+    last_only = chat.settings.train_on == "last"
+    turns = turn_texts(chat, given, EncodingReport(), last_only=last_only)
+    texts = {turn.index: laid(turn.prompt, turn.completion) for turn in turns}
     return [ExplainedExample(example, _origins(chat, example, texts[example.turns[-1]])) for example in examples]
 
 
