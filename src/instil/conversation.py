@@ -92,6 +92,7 @@ class Message:
         name: Name of the speaker or of the tool.
         weight: Loss weight of this turn, ≥ 0; None means 1. Only assistant turns are trained.
         extra: Keys beyond these that the template may read; kept so that conversion loses nothing.
+        reasoning_name: Key that the reasoning had in data that templates read as they are (the messages format); None: any will do.
     """
 
     role: Role
@@ -102,6 +103,7 @@ class Message:
     name: str | None = None
     weight: float | None = None
     extra: Mapping[str, Any] = field(default=EMPTY)
+    reasoning_name: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,7 @@ def test_a_turn_that_is_not_trained_need_not_be_decidable() -> None:
     assert last.encode(two_turns()) == [example]
     assert list(last.encode_many([two_turns()])) == [[example]]
     (explained,) = explain(last, two_turns())
-    assert [token.message for token in explained.tokens if token.weight] [-2:] == [3, None]
+    assert [token.message for token in explained.tokens if token.weight][-2:] == [3, None]
     first, *rest = two_turns()
     assert chat(UNDECIDABLE_AT_FIRST).encode([first, {**rest[0], "weight": 0}, *rest[1:]]) == [example]
 

@@ -12,6 +12,7 @@ from tests.corpus import corpus_path, needs_corpus
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from instil.conversation import Message, ToolCall
+from instil.data.messages import as_conversation
 from instil.errors import TemplateError
 from instil.template.chat_template import ChatTemplate
 
@@ -74,6 +75,7 @@ def record(given: dict) -> Message:
         given["role"],
         tuple(content) if isinstance(content, list) else content,
         reasoning=given.get("reasoning_content"),
+        reasoning_name="reasoning_content",
         tool_calls=tuple(
             ToolCall(call["function"]["name"], call["function"]["arguments"], call.get("id"))
             for call in given.get("tool_calls", ())
@@ -245,7 +247,7 @@ def test_variables_win_over_special_tokens():
     assert template.render([Message("user", "x")], variables={"bos_token": "!"}).text == "!"
 
 
-@pytest.mark.parametrize("key", ["reasoning_content", "thinking", "thought"])
+@pytest.mark.parametrize("key", ["reasoning_content", "thinking", "reasoning", "thought"])
 def test_reasoning_reaches_the_key_that_the_template_reads(key):
     source = (
         "{% for m in messages %}{% if m."
@@ -259,6 +261,18 @@ def test_reasoning_reaches_the_key_that_the_template_reads(key):
     assert rendering.text == "q<think>because</think>a"
     assert rendering.spans(1, "reasoning") == [(8, 15)]
     assert template.shows_reasoning
+
+
+@pytest.mark.parametrize("read", ["reasoning_content", "thinking", "reasoning"])
+@pytest.mark.parametrize(
+    "given", [["reasoning_content"], ["thinking"], ["reasoning"], ["reasoning", "reasoning_content"]]
+)
+def test_reasoning_in_data_is_handed_over_as_transformers_does(given, read):
+    source = "{% for m in messages %}{{ m." + read + " if m." + read + " is defined }}{{ m.content }}{% endfor %}"
+    messages = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", **dict.fromkeys(given, "r")}]
+    ours = ChatTemplate(source, special_tokens={}).render(as_conversation(messages).messages)
+    (theirs,), _ = render_jinja_template([messages], chat_template=source)
+    assert ours.text == theirs
 
 
 def test_ignored_reasoning_is_told():

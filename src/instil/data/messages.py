@@ -64,7 +64,7 @@ def _read_message(role: Role, given: Mapping[str, Any], number: int, place: Plac
         calls = read_tool_calls(given["tool_calls"], where=where)
     elif given.get("function_call"):
         calls = read_tool_calls(given["function_call"], where=where)
-    reasoning = _read_reasoning(given, where)
+    reasoning, reasoning_name = _read_reasoning(given, where)
     if read is not None:
         calls = calls or read.tool_calls
         reasoning = read.reasoning if reasoning is None else reasoning
@@ -82,6 +82,7 @@ def _read_message(role: Role, given: Mapping[str, Any], number: int, place: Plac
         name=_read_text(given, "name", where),
         weight=_read_weight(given, where),
         extra=extra or EMPTY,
+        reasoning_name=reasoning_name,
     )
 
 
@@ -105,8 +106,10 @@ def _are_parts(content: Sequence[Any]) -> bool:
     return all(isinstance(part, Mapping) and "type" in part for part in content)
 
 
-def _read_reasoning(given: Mapping[str, Any], where: str) -> str | None:
+def _read_reasoning(given: Mapping[str, Any], where: str) -> tuple[str | None, str | None]:
+    """Give a message's reasoning and its key; ``reasoning`` among several, for that is the one which transformers gives no other name's text."""
     found: str | None = None
+    name: str | None = None
     for key in _REASONING_KEYS:
         value = given.get(key)
         if value is None:
@@ -118,7 +121,8 @@ def _read_reasoning(given: Mapping[str, Any], where: str) -> str | None:
                 f"{where} has two different reasonings; expected one of {', '.join(_REASONING_KEYS)}; keep one"
             )
         found = found or value
-    return found
+        name = key if name is None or key == "reasoning" else name
+    return found, name
 
 
 def _read_weight(given: Mapping[str, Any], where: str) -> float | None:

@@ -3,7 +3,7 @@
 What a template can take differs: reasoning under several names, tool-call arguments as a mapping or as JSON text, content as text or as
 parts. `Shape` says what one template takes; `ChatTemplate` finds it by rendering probes once. Questionable on purpose: like
 transformers (`_alias_reasoning_fields`), reasoning is always given as ``thinking`` and ``reasoning_content``; other names are added only where
-a template reads neither, so that plain message dictionaries render as transformers renders them.
+a template reads neither, and ``reasoning`` where the data has it, so that plain message dictionaries render as transformers renders them.
 """
 
 from __future__ import annotations
@@ -104,8 +104,16 @@ def _to_dict(message: Message, index: int, shape: Shape, value: Any) -> dict[str
             _put_reasoning_part(given, reasoning)
         else:
             given["reasoning_content"] = reasoning
-            given.update(dict.fromkeys(shape.reasoning_keys, reasoning))
+            given.update(dict.fromkeys(_further_names(message, shape), reasoning))
     return given
+
+
+def _further_names(message: Message, shape: Shape) -> tuple[str, ...]:
+    """Give the names of reasoning besides the standard two: ``reasoning`` only as transformers has it, where the data does."""
+    if message.reasoning_name is None:
+        return shape.reasoning_keys
+    others = tuple(key for key in shape.reasoning_keys if key != "reasoning")
+    return (*others, "reasoning") if message.reasoning_name == "reasoning" else others
 
 
 def _content(content: Any, shape: Shape) -> Any:

@@ -18,8 +18,8 @@ from instil.template.tracing import Rendering
 
 Render: TypeAlias = Callable[[Sequence[Message], Sequence[Mapping[str, Any]], Shape], Rendering]
 
-REASONING_KEYS = ("thought", "thoughts", "reasoning_text", "thinking_content", "analysis")
-"""Names of reasoning that transformers does not know; what it knows is given as it gives it, so that texts stay equal."""
+REASONING_KEYS = ("reasoning", "thought", "thoughts", "reasoning_text", "thinking_content", "analysis")
+"""Names of reasoning that transformers fills in from no other; what it does fill in is given as it gives it, so that texts stay equal."""
 
 _TOOL = {
     "type": "function",
