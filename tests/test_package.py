@@ -23,6 +23,7 @@ ORDER = (
     ("data.preparation",),
     ("inspection",),
     ("model",),
+    ("data.known_stores",),
     ("generation",),
     ("evaluation",),
     ("training",),
@@ -30,7 +31,7 @@ ORDER = (
     ("demo",),
     ("cli", "__main__"),
 )
-"""A module may import what stands in its own line or above it. `data.preparation` stands below encoding, which it calls."""
+"""A module may import what stands in its own line or above it. `data.preparation` stands below encoding, which it calls; `data.known_stores` below the model, whose files it looks at."""
 
 
 def layer(module: str) -> int | None:

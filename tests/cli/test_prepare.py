@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -9,6 +13,7 @@ from tests.tiny_chat import tiny_llama, tiny_tokenizer
 
 from instil.cli.main import main
 from instil.data.prepared import ExampleStore
+from instil.training.chat_setup import set_up_chat
 
 
 def run(*words: str) -> int:
@@ -42,6 +47,91 @@ def test_prepare_prints_the_ledger_and_makes_the_store(recipe: Path, capsys: pyt
     assert "rows in          60 = " in said
     assert run("prepare", str(recipe)) == 0
     assert "(was there already)" in capsys.readouterr().out
+
+
+AGAIN = """
+import sys
+from instil.cli.main import main
+try:
+    main(["prepare", *sys.argv[1:]])
+except SystemExit as end:
+    assert not end.code
+print([name for name in ("torch", "transformers", "tokenizers") if name in sys.modules])
+"""
+
+
+def prepare_in_a_fresh_process(recipe: Path) -> list[str]:
+    done = subprocess.run([sys.executable, "-c", AGAIN, str(recipe)], capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+def test_preparing_again_opens_the_store_without_the_tokenizer_or_torch(
+    recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("prepare", str(recipe)) == 0
+    said = capsys.readouterr().out.splitlines()
+    *again, imported = prepare_in_a_fresh_process(recipe)
+    assert again[:-1] == said[:-1]
+    assert again[-1].endswith("(was there already)")
+    assert imported == "[]"
+
+
+def changed_data(recipe: Path) -> None:
+    with recipe.with_name("rows.jsonl").open("a") as stream:
+        stream.write(json.dumps({"question": "One more?", "answer": "Yes."}) + "\n")
+
+
+def changed_setting(recipe: Path) -> None:
+    settings = yaml.safe_load(recipe.read_text())
+    recipe.write_text(yaml.safe_dump({**settings, "data": {**settings["data"], "train_on": "last"}}))
+
+
+def changed_tokenizer(recipe: Path) -> None:
+    path = recipe.with_name("model") / "tokenizer_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "extra_note": "x"}))
+
+
+def damaged_store(recipe: Path) -> None:
+    next(recipe.with_name("store").glob("*/examples.arrow")).write_bytes(b"cut")
+
+
+def changed_memory(recipe: Path) -> None:
+    (recipe.with_name("store") / "known-stores.json").write_text("[")
+
+
+@pytest.mark.parametrize("change", [changed_data, changed_setting, changed_tokenizer, damaged_store, changed_memory])
+def test_what_is_remembered_of_other_files_or_settings_is_not_used(
+    recipe: Path, change: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("prepare", str(recipe)) == 0
+    encoders: list[object] = []
+    monkeypatch.setattr(
+        "instil.training.chat_setup.set_up_chat", lambda *given: encoders.append(given) or set_up_chat(*given)
+    )
+    assert run("prepare", str(recipe)) == 0
+    assert encoders == []
+    change(recipe)
+    assert run("prepare", str(recipe)) == 0
+    assert len(encoders) == 1
+
+
+def test_a_store_of_another_day_is_not_used_where_the_template_prints_the_day(
+    recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    template = recipe.with_name("dated.jinja")
+    template.write_text(
+        "{{ strftime_now('%d %B %Y') }}{% for m in messages %}{{ m.role }}: {{ m.content }}{{ eos_token }}{% endfor %}"
+        "{% if add_generation_prompt %}assistant: {% endif %}"
+    )
+    asked = ("prepare", str(recipe), "--model.template", str(template))
+    assert run(*asked) == 0
+    assert run(*asked) == 0
+    memory = recipe.with_name("store") / "known-stores.json"
+    ((key, (store, day)),) = json.loads(memory.read_text()).items()
+    assert day == date.today().isoformat()
+    memory.write_text(json.dumps({key: [store, "2001-01-01"]}))
+    assert run(*asked) == 0
+    assert json.loads(memory.read_text()) == {key: [store, day]}
 
 
 def test_prepare_json_says_what_training_will_open(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from instil.conversation import Example, Place
 from instil.data.ledger import Ledger
-from instil.data.prepared import ExampleStore, StoreWriter, pack
+from instil.data.prepared import ExampleStore, pack
+from instil.data.store_writer import StoreWriter
 from instil.errors import DataError
 
 EXAMPLES = [
@@ -92,7 +93,7 @@ def test_a_failed_writer_leaves_nothing(tmp_path: Path) -> None:
 
 def test_a_killed_writer_is_swept_away(tmp_path: Path) -> None:
     code = (
-        "import os, signal, sys; from instil.data.prepared import *; from instil.conversation import Example\n"
+        "import os, signal, sys; from instil.data.prepared import pack; from instil.data.store_writer import StoreWriter; from instil.conversation import Example\n"
         "writer = StoreWriter(sys.argv[1], fingerprint='f').__enter__(); writer.write(pack([Example([1, 2], [0, 1])]))\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import resource
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -119,3 +121,28 @@ def test_what_the_first_finds_wrong_stops_all(tmp_path: Path, given: list[Any]) 
     errors = together(2, lambda member: prepare(recipe, EncoderOfBytes(), team=member))  # type: ignore[arg-type]
     assert all(isinstance(error, DataError) for error in errors)
     assert str(errors[0]) == str(errors[1])
+
+
+@contextmanager
+def room_for(num_bytes: int) -> Iterator[None]:
+    """Let no file grow beyond a size, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("num_bytes", [1 << 10, 40 << 10, 250 << 10])
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_full_disk_is_told_to_all_and_leaves_nothing_half_written(tmp_path: Path, size: int, num_bytes: int) -> None:
+    recipe = recipe_of(tmp_path / "team", save(tmp_path / "a.jsonl", rows(1600)))
+    with room_for(num_bytes):
+        errors = together(size, lambda member: prepare(recipe, EncoderOfBytes(), team=member))  # type: ignore[arg-type]
+    assert [type(error) for error in errors] == [DataError] * size, errors
+    assert {str(error) for error in errors} == {str(errors[0])}
+    assert "prepared data cannot be written (" in str(errors[0])
+    assert [path.name for path in (tmp_path / "team").iterdir() if path.is_dir()] == []
+    made = together(size, lambda member: prepare(recipe, EncoderOfBytes(), team=member))  # type: ignore[arg-type]
+    assert all(isinstance(one, Prepared) and not one.reused for one in made), made

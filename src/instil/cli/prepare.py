@@ -7,11 +7,16 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from instil.cli.settings import Overrides, typed
+
+if TYPE_CHECKING:
+    from instil.data.preparation import Prepared
+    from instil.model.location import ModelLocation
+    from instil.recipe import Recipe
 
 
 def prepare(
@@ -33,19 +38,16 @@ def prepare(
         as_json: Print the ledger as JSON instead of text.
         settings: Settings that win over the recipe's.
     """
-    from instil.data.preparation import prepare as start
+    from instil.data.known_stores import open_known
     from instil.model.location import locate
     from instil.recipe import Recipe
-    from instil.training.chat_setup import set_up_chat, with_date, with_max_tokens
 
     wanted = Recipe.load(recipe, typed(settings))
     remote = wanted.model.trust_remote_code
     location = locate(wanted.model.name, wanted.model.revision, trust_remote_code=remote)
-    wanted = with_max_tokens(wanted, location)
-    setup = set_up_chat(wanted, location)
-    wanted = with_date(wanted, setup.chat)
+    known = None if refresh else open_known(wanted, location)
     began = time.monotonic()
-    prepared = start(wanted, setup.chat, workers=workers, refresh=refresh, on_progress=_progress())
+    prepared = known or _prepare(wanted, location, workers=workers, refresh=refresh)
     seconds = time.monotonic() - began
     if as_json:
         print(json.dumps({"folder": str(prepared.folder), **prepared.to_json()}, ensure_ascii=False, indent=1))
@@ -55,6 +57,20 @@ def prepare(
         print(file=sys.stderr)
     how = "was there already" if prepared.reused else f"made in {seconds:.1f} s"
     print(f"store            {prepared.folder} ({how})")
+
+
+def _prepare(recipe: Recipe, location: ModelLocation, *, workers: int | None, refresh: bool) -> Prepared:
+    """Load the tokenizer and make the store, or open the one that is there under its own key."""
+    from instil.data.known_stores import remember
+    from instil.data.preparation import prepare as start
+    from instil.training.chat_setup import set_up_chat, with_date, with_max_tokens
+
+    filled = with_max_tokens(recipe, location)
+    setup = set_up_chat(filled, location)
+    filled = with_date(filled, setup.chat)
+    prepared = start(filled, setup.chat, workers=workers, refresh=refresh, on_progress=_progress())
+    remember(recipe, location, prepared, day=None if recipe.data.date else filled.data.date)
+    return prepared
 
 
 def _progress() -> Callable[[int], None] | None:

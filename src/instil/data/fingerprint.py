@@ -11,6 +11,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -123,9 +124,16 @@ class FileHashes:
 
     def save(self) -> None:
         """Write what is known, if anything is new; the newest entries are kept."""
-        if not self._changed:
-            return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        aside = self._path.with_suffix(f".{os.getpid()}.partial")
-        aside.write_text(json.dumps(dict(list(self._known.items())[-_REMEMBERED:])), encoding="utf-8")
-        os.replace(aside, self._path)
+        if self._changed:
+            write_memory(self._path, dict(list(self._known.items())[-_REMEMBERED:]))
+
+
+def write_memory(path: Path, known: Mapping[str, Any]) -> None:
+    """Write what need not be found out again; where there is no room for it, it will be."""
+    aside = path.with_suffix(f".{os.getpid()}.partial")
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_text(json.dumps(known), encoding="utf-8")
+        os.replace(aside, path)
+    with suppress(OSError):
+        aside.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ split, check the ledger, and put the store in place whole.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -23,8 +23,9 @@ from instil.data.formats.reading import detect
 from instil.data.formats.shape import ReadOptions
 from instil.data.ledger import Ledger
 from instil.data.messages import conversation_from_dict
-from instil.data.prepared import ExampleStore, StoreWriter
+from instil.data.prepared import ExampleStore
 from instil.data.row_work import Done, SourceWork, Work
+from instil.data.store_writer import StoreWriter
 from instil.data.team import Alone, Team, by_the_first, map_shared
 from instil.errors import DataError, RecipeError
 from instil.recipe import DataSettings, Recipe
@@ -122,26 +123,12 @@ def prepare(
     found = by_the_first(team, lambda: _find(recipe, refresh=refresh, chat=chat))
     target = cache_folder(recipe) / found.key
     if not found.is_made:
-        work = _work(recipe.data, found.inputs)
-        rounds = map_shared(
-            cut(found.inputs), chat, work, workers=recipe.data.workers if workers is None else workers, team=team
-        )
-        if team.rank == 0:
-            _write(
-                rounds,
-                found,
-                StoreWriter(
-                    target, fingerprint=found.key, replace=refresh or target.is_dir()
-                ),  # a damaged one gives way
-                recipe.data,
-                team,
-                on_progress,
-            )
-        else:
-            for _ in rounds:
-                pass
-            by_the_first(team, lambda: None)
-    opened = _open(target)
+        workers = recipe.data.workers if workers is None else workers
+        writer = StoreWriter(
+            target, fingerprint=found.key, replace=refresh or target.is_dir()
+        )  # a damaged one gives way
+        _make(recipe.data, chat, found, writer, workers=workers, team=team, on_progress=on_progress)
+    opened = open_store(target)
     if opened is None:
         raise DataError(
             f"{target}: this process sees no prepared data where the first one put it; set data.store to a folder that all see"
@@ -175,29 +162,34 @@ def _find(recipe: Recipe, *, chat: ChatTokenizer, refresh: bool) -> _Found:
         if found.settings.columns or found.settings.format == "pattern":
             check_columns(found.settings.columns)
     key = fingerprint_of(recipe, inputs, encoder=chat.fingerprint + _day(recipe, chat), folder=folder)
-    if not refresh and _open(folder / key) is not None:
+    if not refresh and open_store(folder / key) is not None:
         return _Found(key, True)
     drawn = tuple(draw_rows(found, seed=recipe.training.seed + number) for number, found in enumerate(inputs))
     return _Found(key, False, drawn, tuple(line for found in drawn for line in _evidence(found)))
 
 
-def _write(
-    rounds: Iterator[list[Done]],
+def _make(
+    data: DataSettings,
+    chat: ChatTokenizer,
     found: _Found,
     writer: StoreWriter,
-    data: DataSettings,
+    *,
+    workers: int,
     team: Team,
     on_progress: Callable[[int], None] | None,
 ) -> None:
-    """Write what all processes have made, and put the store in place."""
+    """Encode everything, each process its share; the first writes it and puts the store in place."""
     account = Account(found.inputs, data)
+
+    def take(results: Sequence[Done]) -> None:
+        for done in results:
+            writer.write(done.batch)
+            account.add(done)
+        if on_progress is not None:
+            on_progress(account.num_rows)
+
     with writer:
-        for results in rounds:
-            for done in results:
-                writer.write(done.batch)
-                account.add(done)
-            if on_progress is not None:
-                on_progress(account.num_rows)
+        map_shared(cut(found.inputs), chat, _work(data, found.inputs), workers=workers, team=team, take=take)
         by_the_first(team, lambda: _settle(writer, account, found.evidence, data))
 
 
@@ -219,7 +211,7 @@ def _day(recipe: Recipe, chat: ChatTokenizer) -> str:
     return date.today().isoformat() if recipe.data.date is None and chat.template.prints_day else ""
 
 
-def _open(folder: Path) -> Prepared | None:
+def open_store(folder: Path) -> Prepared | None:
     """Open a store that is there; None where there is none or it is of another version."""
     if not folder.is_dir():
         return None

@@ -8,13 +8,10 @@ can be decided after the last row was seen, and repetition costs an index, not a
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -43,7 +40,7 @@ SCHEMA = pa.schema(
         ("escaped", pa.int32()),
     ]
 )
-_EXAMPLES, _STORE, _LEDGER = "examples.arrow", "store.json", "ledger.json"
+EXAMPLES, STORE, LEDGER = "examples.arrow", "store.json", "ledger.json"
 
 
 def pack(examples: Sequence[Example]) -> pa.RecordBatch:
@@ -175,10 +172,10 @@ class ExampleStore(Sequence[Example]):
         """
         folder = Path(folder)
         try:
-            header = json.loads((folder / _STORE).read_text(encoding="utf-8"))
-            ledger = Ledger.from_json(json.loads((folder / _LEDGER).read_text(encoding="utf-8"))[split])
+            header = json.loads((folder / STORE).read_text(encoding="utf-8"))
+            ledger = Ledger.from_json(json.loads((folder / LEDGER).read_text(encoding="utf-8"))[split])
             index = np.load(folder / f"{split}.npy", mmap_mode="r", allow_pickle=False)
-            with pa.memory_map(str(folder / _EXAMPLES)) as mapped:
+            with pa.memory_map(str(folder / EXAMPLES)) as mapped:
                 file = pa.ipc.open_file(mapped)
                 batches = [file.get_batch(number) for number in range(file.num_record_batches)]
         except (OSError, ValueError, KeyError, pa.ArrowInvalid) as error:
@@ -223,121 +220,3 @@ class ExampleStore(Sequence[Example]):
 
 def _joined(pieces: Sequence[npt.NDArray[Any]], kind: type[np.generic]) -> npt.NDArray[Any]:
     return np.concatenate(pieces) if pieces else np.zeros(0, dtype=kind)
-
-
-class StoreWriter:
-    """Writes a store aside and puts it in place whole: a folder of that name is always complete.
-
-    Use as a context manager; without `finish` (or with an error) nothing is left behind.
-    """
-
-    def __init__(self, folder: str | Path, *, fingerprint: str, replace: bool = False) -> None:
-        """Prepare to write `folder`; with `replace`, a store that is there gives way when the new one is whole."""
-        self.folder = Path(folder)
-        self.fingerprint = fingerprint
-        self._replace = replace
-        self.aside = self.folder.with_name(f"{self.folder.name}.partial-{os.getpid()}")
-        self.num_examples = 0
-
-    def __enter__(self) -> StoreWriter:
-        _sweep(self.folder)
-        shutil.rmtree(self.aside, ignore_errors=True)
-        self.aside.mkdir(parents=True)
-        self._sink = pa.OSFile(str(self.aside / _EXAMPLES), "wb")
-        self._file = pa.ipc.new_file(self._sink, SCHEMA)
-        return self
-
-    def write(self, batch: pa.RecordBatch) -> None:
-        """Append a record batch of `SCHEMA`.
-
-        Raises:
-            DataError: If the disk is full.
-        """
-        if not batch.num_rows:
-            return
-        try:
-            self._file.write_batch(batch)
-        except OSError as error:
-            raise DataError(
-                f"{self.folder.parent}: prepared data cannot be written ({error.strerror or error}); expected room on the disk; "
-                "make some, or set data.store to another folder"
-            ) from None
-        self.num_examples += batch.num_rows
-
-    def finish(
-        self,
-        *,
-        train: npt.NDArray[np.int64],
-        heldout: npt.NDArray[np.int64],
-        ledgers: Mapping[Split, Ledger],
-        heldout_rows: Sequence[Mapping[str, Any]] = (),
-    ) -> Path:
-        """Write the indices and the ledgers, and put the folder in place.
-
-        Args:
-            train: Numbers of the examples to train on, in order, with repetition.
-            heldout: Numbers of the held-out examples.
-            ledgers: The account of each split.
-            heldout_rows: Held-out conversations as JSON values, in order.
-        """
-        self._file.close()
-        self._sink.close()
-        for split, index in (("train", train), ("heldout", heldout)):
-            np.save(self.aside / f"{split}.npy", np.asarray(index, dtype=np.int64), allow_pickle=False)
-        _write_json(self.aside / _LEDGER, {split: ledger.to_json() for split, ledger in ledgers.items()})
-        lines = "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in heldout_rows)
-        (self.aside / "heldout.jsonl").write_text(lines, encoding="utf-8")
-        header = {"version": VERSION, "fingerprint": self.fingerprint, "examples": self.num_examples}
-        _write_json(self.aside / _STORE, header)
-        for path in self.aside.iterdir():
-            _sync(path)
-        _sync(self.aside)
-        if self.folder.exists() and (self._replace or not (self.folder / _STORE).exists()):
-            shutil.rmtree(self.folder)
-        try:
-            self.aside.rename(self.folder)
-        except OSError:
-            if not (self.folder / _STORE).exists():
-                raise
-            # another process finished the same store first; both hold the same bytes
-        _sync(self.folder.parent)
-        return self.folder
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if not self._sink.closed:
-            self._file.close()
-            self._sink.close()
-        shutil.rmtree(self.aside, ignore_errors=True)
-
-
-def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, ensure_ascii=False, indent=1), encoding="utf-8")
-
-
-def _sync(path: Path) -> None:
-    """Make sure that a file or folder is on disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _sweep(folder: Path) -> None:
-    """Remove what a killed preparation of the same store left behind."""
-    for left in folder.parent.glob(f"{folder.name}.partial-*"):
-        process = left.name.rpartition("-")[2]
-        if process.isdigit() and not _is_running(int(process)):
-            shutil.rmtree(left, ignore_errors=True)
-
-
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

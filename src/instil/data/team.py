@@ -2,12 +2,13 @@
 
 Between `preparation` and the processes of a run, which it knows only as a `Team`. Chunks are dealt out in turn, so the store has
 the bytes that one process would write. Questionable on purpose: results are handed over round by round, a chunk from each process,
-so that memory does not depend on the data and a row that stops one process stops all of them, with the same message.
+so that memory does not depend on the data, and a row or a full disk that stops one process stops all of them, with the same message.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any, Protocol, TypeVar
 
@@ -71,9 +72,15 @@ def by_the_first(team: Team, work: Callable[[], T]) -> T:
 
 
 def map_shared(
-    chunks: Iterable[Chunk], encoder: Encoder, work: Work, *, workers: int, team: Team
-) -> Iterator[list[Done]]:
-    """Do the work on every chunk, each process on its own.
+    chunks: Iterable[Chunk],
+    encoder: Encoder,
+    work: Work,
+    *,
+    workers: int,
+    team: Team,
+    take: Callable[[Sequence[Done]], None],
+) -> None:
+    """Do the work on every chunk, each process on its own, and have the first take the results, round by round.
 
     Args:
         chunks: All chunks, on every process.
@@ -81,24 +88,27 @@ def map_shared(
         work: Settings.
         workers: Processes that this one starts for its share (see `map_chunks`).
         team: The processes.
-
-    Returns:
-        An iterator over rounds, which every process must go through to its end: on the first process the round's results, in the
-        order of the chunks; on the others an empty list.
+        take: Called on the first process with the results of a round, in the order of the chunks.
 
     Raises:
-        InstilError: The first error in the order of the chunks, on every process.
+        InstilError: The first error in the order of the chunks, or what `take` raised, on every process.
     """
     mine = map_chunks(islice(chunks, team.rank, None, team.size), encoder, work, workers=workers)
     while True:
         results = team.collect(_next(mine))
-        error = next((result for result in results if isinstance(result, InstilError)), None)
-        verdict = team.tell(error or any(isinstance(result, Done) for result in results))
-        if isinstance(verdict, InstilError):
-            raise verdict
-        if not verdict:
+        if not by_the_first(team, partial(_taken, results, take)):
             return
-        yield [result for result in results if result is not None]
+
+
+def _taken(results: Sequence[Done | InstilError | None], take: Callable[[Sequence[Done]], None]) -> bool:
+    """Hand over a round's results, and tell whether there were any."""
+    for result in results:
+        if isinstance(result, InstilError):
+            raise result
+    done = [result for result in results if isinstance(result, Done)]
+    if done:
+        take(done)
+    return bool(done)
 
 
 def _next(results: Iterator[Done]) -> Done | InstilError | None:
