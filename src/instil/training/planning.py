@@ -17,8 +17,9 @@ from instil.data.prepared import ExampleStore
 from instil.model import attention
 from instil.model.adapters import freeze, prepare_adapters
 from instil.model.few_shapes import round_up
-from instil.model.loading import load_config, model_of_config
+from instil.model.loading import choose_device, load_config, model_of_config
 from instil.model.location import ModelLocation
+from instil.model.norms import speed_up_norms
 from instil.model.room import free_bytes
 from instil.recipe import Recipe
 from instil.training.memory import Memory, Sizes, estimate_memory, in_words, measure_sizes
@@ -195,6 +196,8 @@ def sizes_of_recipe(
         model = model_of_config(location, config, kernels=attention.register(), trust=trust)
         if recipe.adapter.resume_from is None:
             model = prepare_adapters(model, recipe.adapter, trained_ids=trained_ids)
+    if choose_device(recipe.device).type == "cpu":
+        speed_up_norms(model)
     if recipe.training.freeze:
         freeze(model, recipe.training.freeze)
     return measure_sizes(model.train(), precision)
