@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict, replace
 from functools import cached_property
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from instil.conversation import Conversation, Example, Message
@@ -35,7 +36,7 @@ Given = Conversation | Mapping[str, Any] | Iterable[Any]
 
 
 class ChatTokenizer:
-    """A tokenizer and its chat template.
+    """A tokenizer and its chat template; several threads may use one, and encode one after the other.
 
     Attributes:
         tokenizer: The transformers tokenizer; its `chat_template` is this one's.
@@ -54,7 +55,7 @@ class ChatTokenizer:
         template: ChatTemplate,
         *,
         settings: EncodingSettings | None = None,
-        _tokens: Tokens | None = None,
+        _shared: tuple[Tokens, RLock] | None = None,
     ) -> None:
         """Put a tokenizer and a compiled template together; see `from_pretrained` and `from_tokenizer`.
 
@@ -71,11 +72,10 @@ class ChatTokenizer:
         self.report = EncodingReport()
         backend = getattr(tokenizer, "backend_tokenizer", None)
         self.added: dict[int, str] = {number: token.content for number, token in tokenizer.added_tokens_decoder.items()}
-        self.tokens = _tokens or Tokens(
-            backend,
-            added=self.added,
-            whole=None if backend is not None else lambda text: tokenizer(text, add_special_tokens=False)["input_ids"],
-        )
+        if _shared is None:
+            whole = None if backend is not None else lambda text: tokenizer(text, add_special_tokens=False)["input_ids"]
+            _shared = Tokens(backend, added=self.added, whole=whole), RLock()
+        self.tokens, self._one_at_a_time = _shared
 
     def __getstate__(self) -> dict[str, Any]:
         """Give what a chat tokenizer is made of, for another process; counts and caches stay behind."""
@@ -131,7 +131,7 @@ class ChatTokenizer:
     def with_settings(self, settings: EncodingSettings) -> ChatTokenizer:
         """Give the same tokenizer and template under other settings, with counts of its own."""
         template = self.template.dated(settings.date)
-        return ChatTokenizer(self.tokenizer, template, settings=settings, _tokens=self.tokens)
+        return ChatTokenizer(self.tokenizer, template, settings=settings, _shared=(self.tokens, self._one_at_a_time))
 
     # what the tokenizer and the template are
 
@@ -288,7 +288,8 @@ class ChatTokenizer:
             conversation = replace(conversation, tools=tuple(tools))
         if variables:
             conversation = replace(conversation, variables={**conversation.variables, **variables})
-        return prompt_ids(self, self.conversation(conversation))
+        with self._one_at_a_time:
+            return prompt_ids(self, self.conversation(conversation))
 
     def encode(self, conversation: Given, train_on: TrainOn | None = None) -> list[Example]:
         """Make examples: serving's prompts followed by what the model must write.
@@ -307,16 +308,23 @@ class ChatTokenizer:
         """
         from instil.encoding.encoder import encode_conversation
 
-        if train_on is None or train_on == self.settings.train_on:
+        with self._one_at_a_time:
+            if train_on is not None and train_on != self.settings.train_on:
+                return encode_conversation(self, as_conversation(conversation), train_on=train_on)
             encoded = next(self._batches.encode([conversation]))
-            if isinstance(encoded, InstilError):
-                raise encoded
-            return encoded
-        return encode_conversation(self, as_conversation(conversation), train_on=train_on)
+        if isinstance(encoded, InstilError):
+            raise encoded
+        return encoded
 
     def encode_many(self, conversations: Iterable[Given]) -> Iterator[list[Example] | InstilError]:
         """Encode many conversations, in order and faster than one by one; one that is refused gives its error in its place."""
-        return self._batches.encode(conversations)
+        batches = self._batches.encode(conversations)
+        while True:
+            with self._one_at_a_time:
+                encoded = next(batches, None)
+            if encoded is None:
+                return
+            yield encoded
 
     @cached_property
     def _batches(self) -> BatchEncoder:
