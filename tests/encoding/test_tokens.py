@@ -18,17 +18,23 @@ MADE = {
     for family in FAMILIES
 }
 TOKENS = {family: Tokens(tokenizer.backend_tokenizer) for family, tokenizer in MADE.items()}
+WAYS = [
+    (family, Tokens(tokenizer.backend_tokenizer, by_words=by_words))
+    for family, tokenizer in MADE.items()
+    for by_words in (True, False)
+]
 PARTS = st.lists(st.one_of(TEXTS, st.sampled_from([*SPECIAL, "<t>", "</t>", "</s>", " "])), max_size=6)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
-@given(st.sampled_from(FAMILIES), PARTS)
-def test_ids_are_those_of_the_tokenizer_itself(family: str, parts: list[str]) -> None:
+@given(st.sampled_from(WAYS), PARTS)
+def test_ids_are_those_of_the_tokenizer_itself(way: tuple[str, Tokens], parts: list[str]) -> None:
+    family, tokens = way
     text = "".join(parts)
     expected = MADE[family].backend_tokenizer.encode(text, add_special_tokens=False).ids
-    assert TOKENS[family].encode(text) == expected
-    TOKENS[family].encode_many([text, text + "x"])
-    assert TOKENS[family].encode(text + "x") == MADE[family](text + "x", add_special_tokens=False)["input_ids"]
+    assert tokens.encode(text) == expected
+    tokens.encode_many([text, text + "x"])
+    assert tokens.encode(text + "x") == MADE[family](text + "x", add_special_tokens=False)["input_ids"]
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)

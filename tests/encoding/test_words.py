@@ -126,21 +126,21 @@ def test_cuts_are_found_where_the_tokenizer_proves_them(name: str) -> None:
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(st.sampled_from(list(MADE)), st.lists(TEXTS, min_size=1, max_size=3))
 def test_ids_put_together_from_words_are_the_whole_texts(name: str, texts: list[str]) -> None:
-    backend, tokens = made(name), Tokens(made(name))
+    backend, tokens = made(name), Tokens(made(name), by_words=True)
     tokens.encode_many(texts)
     for text in texts:
         assert tokens.encode(text) == backend.encode(text, add_special_tokens=False).ids
 
 
 def test_words_are_used_where_cuts_are_found() -> None:
-    used = {name: Tokens(made(name))._words is not None for name in MADE}
+    used = {name: Tokens(made(name), by_words=True)._words is not None for name in MADE}
     assert used == {name: name in CUT for name in MADE}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_made_families_are_put_together_from_words(family: str) -> None:
     tokenizer = make_tokenizer(family, template="", special=("<|a|>",), eos="</s>")
-    assert isinstance(Tokens(tokenizer.backend_tokenizer)._words, Words)
+    assert isinstance(Tokens(tokenizer.backend_tokenizer, by_words=True)._words, Words)
 
 
 def test_no_cut_where_a_vocabulary_entry_reaches_across() -> None:
@@ -151,7 +151,7 @@ def test_no_cut_where_a_vocabulary_entry_reaches_across() -> None:
     cuts = find_cuts(backend)
     assert cuts is not None
     assert cuts.split.split("xa b x a") == ["xa b", "x", "a"]
-    assert Tokens(backend).encode("xa b x a") == backend.encode("xa b x a").ids
+    assert Tokens(backend, by_words=True).encode("xa b x a") == backend.encode("xa b x a").ids
 
 
 def test_no_cut_where_a_normalizer_makes_the_character_that_reaches_across() -> None:
@@ -161,16 +161,16 @@ def test_no_cut_where_a_normalizer_makes_the_character_that_reaches_across() -> 
     backend.pre_tokenizer = pre_tokenizers.Metaspace(split=False, prepend_scheme="never")
     backend.add_special_tokens(["<s>"])
     text = "a\u212b b a b"  # the sign for the unit, which becomes the letter
-    tokens = Tokens(backend)
+    tokens = Tokens(backend, by_words=True)
     assert tokens._words is not None
     assert tokens.encode(text) == backend.encode(text).ids == [0, 3, 5, 2, 0, 6]
 
 
 def test_no_cut_where_an_added_token_holds_a_space() -> None:
     backend = Tokenizer.from_str(made("gpt-2").to_str())
-    assert Tokens(backend)._words is not None
+    assert Tokens(backend, by_words=True)._words is not None
     backend.add_tokens(["the can"])
-    assert Tokens(backend)._words is None
+    assert Tokens(backend, by_words=True)._words is None
 
 
 def test_no_cut_where_tokens_are_dropped_at_random() -> None:
@@ -225,7 +225,7 @@ def real(name: str) -> Tokenizer:
 @needs_corpus(len(REAL))
 @pytest.mark.parametrize("name", REAL)
 def test_real_tokenizers_are_put_together_from_words(name: str) -> None:
-    backend, tokens = real(name), Tokens(real(name))
+    backend, tokens = real(name), Tokens(real(name), by_words=True)
     assert tokens._words is not None
     assert (tokens._words._cuts.finer is None) == ("llama-2" in name or "mistral" in name)
     chosen = random.Random(name)

@@ -18,6 +18,7 @@ from typing import Any
 
 from instil.data.chunks import Chunk
 from instil.data.row_work import Done, Encoder, ReadRows, Work, encode_rows, work_on
+from instil.data.threads import tokenizer_has_threads
 from instil.errors import DataError, InstilError
 
 _ONE_THREAD = {
@@ -81,7 +82,7 @@ def _refused(error: InstilError) -> Future[Done]:
 
 def _map_here(chunks: Iterator[Chunk], encoder: Encoder, work: Work) -> Iterator[Done]:
     """Do the work in this process; where the tokenizer has threads, the next chunk is read while one is tokenized."""
-    if _is_told_one_thread():
+    if not tokenizer_has_threads():
         for chunk in chunks:
             yield work_on(chunk, encoder, work)
         return
@@ -91,15 +92,6 @@ def _map_here(chunks: Iterator[Chunk], encoder: Encoder, work: Work) -> Iterator
         while (rows := ahead.result()) is not None:
             ahead = reader.submit(next, read, None)
             yield encode_rows(rows, encoder)
-
-
-def _is_told_one_thread() -> bool:
-    return os.environ.get("RAYON_NUM_THREADS") == "1" or os.environ.get("TOKENIZERS_PARALLELISM", "").lower() in (
-        "false",
-        "0",
-        "off",
-        "no",
-    )
 
 
 def _start(encoder: bytes, work: Work) -> None:

@@ -2,8 +2,9 @@
 
 A tokenizer first cuts out its added tokens (control tokens and the like) and then tokenizes what lies between, piece by piece. `Tokens`
 does the same in two steps, so that the pieces that prompts share are tokenized once. Whether a tokenizer really works so is tried when it
-is loaded; one that does not is given whole texts. Where it is proved that a piece may be cut at spaces (`cuts`), it is put together from
-its `words`. Questionable on purpose: a *break* cuts a text where a typed control token must not be seen; what
+is loaded; one that does not is given whole texts. Where the tokenizers library has one thread and it is proved that a piece may be cut at
+spaces (`cuts`), it is put together from its `words`; several threads are faster on whole pieces, for they work while Python does
+something else. Questionable on purpose: a *break* cuts a text where a typed control token must not be seen; what
 follows it is tokenized as a continuation, without the space that SentencePiece puts before a text.
 """
 
@@ -15,6 +16,7 @@ from functools import cached_property
 from itertools import chain, pairwise
 from typing import Any
 
+from instil.data.threads import tokenizer_has_threads
 from instil.encoding.cuts import find_cuts
 from instil.encoding.words import Words
 from instil.errors import EncodingError
@@ -49,6 +51,7 @@ class Tokens:
         *,
         added: Mapping[int, str] | None = None,
         whole: Callable[[str], Sequence[int]] | None = None,
+        by_words: bool | None = None,
     ) -> None:
         """Wrap a tokenizer.
 
@@ -56,7 +59,9 @@ class Tokens:
             backend: The `tokenizers.Tokenizer`, or None where there is none.
             added: Without a backend: every added token, by id.
             whole: Without a backend: the function that gives a text's ids.
+            by_words: Put pieces together from words where that is proved; None: where the library has one thread. The ids are the same.
         """
+        self._by_words = not tokenizer_has_threads() if by_words is None else by_words
         self._backend, self._whole = backend, whole
         if backend is not None:
             backend.no_truncation()
@@ -158,8 +163,8 @@ class Tokens:
 
     @cached_property
     def _words(self) -> Words | None:
-        """What tokenizes pieces word by word, where that is proved; tried on texts nevertheless."""
-        cuts = find_cuts(self._backend) if self._in_pieces else None
+        """What tokenizes pieces word by word, where that is wanted and proved; tried on texts nevertheless."""
+        cuts = find_cuts(self._backend) if self._in_pieces and self._by_words else None
         if cuts is None or any(cuts.split.search(text) for text in self._id_of):
             return None
         words = Words(self._backend, cuts)
