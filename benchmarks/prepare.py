@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -97,8 +98,11 @@ def long_cases(data: Path, args: argparse.Namespace) -> list[dict[str, Any]]:
     return made
 
 
-def worker_case(rows: list[dict[str, Any]], folder: Path, args: argparse.Namespace) -> dict[str, Any]:
-    many = write_rows(folder / "many.jsonl", (rows[n % len(rows)] for n in range(args.worker_rows)))
+def worker_case(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """Compare two workers with one. Where there are fewer rows than asked for they come again with other numbers, so that none is a copy."""
+    rows = [json.dumps(row, ensure_ascii=False) for row in given_rows(args, args.worker_rows)]
+    texts = (with_other_numbers(rows[n % len(rows)], 7 * (n // len(rows))) for n in range(args.worker_rows))
+    many = write_rows(folder / "many.jsonl", map(json.loads, texts))
     runs = [
         [run_side("instil", many, args, threads=1, workers=n)["steady"] for n in (1, 2)] for _ in range(args.repeats)
     ]
@@ -118,6 +122,11 @@ def million_cases(folder: Path, args: argparse.Namespace) -> list[dict[str, Any]
     ]
 
 
+def with_other_numbers(text: str, add: int) -> str:
+    """Add to every whole number in a text."""
+    return re.sub(r"\d+", lambda found: str(int(found[0]) + add), text)
+
+
 def write_rows(path: Path, rows: Any) -> Path:
     with path.open("w", encoding="utf-8") as file:
         for row in rows:
@@ -125,14 +134,14 @@ def write_rows(path: Path, rows: Any) -> Path:
     return path
 
 
-def given_rows(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Give conversations as prompt and completion, which both sides read: GSM8K where it is, else made-up ones."""
+def given_rows(args: argparse.Namespace, count: int) -> list[dict[str, Any]]:
+    """Give up to so many conversations as prompt and completion, which both sides read: GSM8K where it is, else made-up ones."""
     path = Path(args.source) if args.source else CORPUS / "datasets" / "gsm8k_train.jsonl"
     if path.exists():
-        read = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()[: args.rows]]
+        read = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()[:count]]
         pairs = [(row["question"], row["answer"]) for row in read]
     else:
-        pairs = [(turns[0]["content"] * 3, turns[1]["content"] * 5) for turns in map(eighty_turns, range(args.rows))]
+        pairs = [(turns[0]["content"] * 3, turns[1]["content"] * 5) for turns in map(eighty_turns, range(count))]
     return [
         {"prompt": [{"role": "user", "content": asked}], "completion": [{"role": "assistant", "content": answered}]}
         for asked, answered in pairs
@@ -164,11 +173,10 @@ def main() -> None:
     cases: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        rows = given_rows(args)
-        data = write_rows(folder / "rows.jsonl", rows)
+        data = write_rows(folder / "rows.jsonl", given_rows(args, args.rows))
         cases += [against(peer, data, args) for peer in ("trl", "tokenizers") if peer in wanted]
         cases += long_cases(data, args) if "long" in wanted else []
-        cases += [worker_case(rows, folder, args)] if "workers" in wanted else []
+        cases += [worker_case(folder, args)] if "workers" in wanted else []
         cases += million_cases(folder, args) if "million" in wanted else []
     print(json.dumps({"cases": cases}))
 
