@@ -186,3 +186,16 @@ def test_published_data_gets_no_key_renamed_and_a_second_mending_changes_nothing
     kept = [(repair.place, repair.after) for repair in repairs if repair.after is not None]
     assert len(kept) >= 0.85 * len(repairs)
     assert not any(repair.changes for repair in repair_rows(kept, read=read, stop_tokens=("</s>",)))
+
+
+@pytest.mark.parametrize(
+    "answer", [{"role": "assistant", "content": "Hello"}, {"role": "assistant", "content": "x", "weight": 0}]
+)
+def test_a_row_that_trains_nothing_is_left_out(answer):
+    ask = {"role": "user", "content": "What is 6?"}
+    messages = [ask, answer] if "weight" in answer else [answer, ask]
+    (repair,) = mend({"messages": messages})
+    assert repair.after is None
+    assert "left out: none of its answers can be trained" in repair.changes[-1]
+    (kept,) = mend({"messages": [*messages, ask, {"role": "assistant", "content": "Six"}]})
+    assert kept.after is not None

@@ -129,6 +129,8 @@ class _Mending:
         ]
         if all(not _answers(conversation) for conversation in conversations):
             return "no assistant turn"
+        if not any(_can_be_trained(conversation) for conversation in conversations):
+            return "none of its answers can be trained: nobody asked, or the weight is 0"
         still = next((said for kind, said in found if KINDS[kind].repaired), "")
         earlier = self._place if still else seen.setdefault(content_hash(conversations), self._place)
         return still or ("" if earlier is self._place else f"the same as {earlier}")
@@ -217,6 +219,12 @@ class _Mending:
             turns.pop()
         numbers = ", ".join(str(number) for number in sorted(removed))
         self.changes.append(f"{turn.where}: empty last answer removed (messages {numbers})")
+
+
+def _can_be_trained(conversation: Conversation) -> bool:
+    """Tell whether a row trains anything: what a chat begins with is not asked for, and weight 0 trains nothing."""
+    first = 0 if conversation.plain else 1
+    return any(message.weight != 0 for message in conversation.messages[first:] if message.role == "assistant")
 
 
 def _answers(conversation: Conversation) -> list[Message]:
