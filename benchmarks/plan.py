@@ -45,24 +45,14 @@ def plan(case: dict[str, Any]) -> dict[str, Any]:
     """Estimate as `instil plan` does."""
     from instil.model.loading import choose_device
     from instil.training.assembly import study
-    from instil.training.planning import find_fit, free_memory, sizes_of_recipe
+    from instil.training.mode import choose_mode
+    from instil.training.planning import free_memory
     from instil.training.ranks import Ranks
 
     recipe = recipe_of(case)
     device = choose_device(recipe.device)
     studied = study(recipe, Ranks(0, 1, device), say=lambda line: None)
-    sizes = sizes_of_recipe(
-        studied.recipe, studied.location, studied.precision, trained_ids=range(len(studied.change.added))
-    )
-    fit = find_fit(
-        studied.recipe,
-        sizes,
-        studied.precision,
-        store=studied.prepared.train,
-        order=studied.order,
-        device=device,
-        free=free_memory(device),
-    )
+    fit = choose_mode(studied, device=device, free=free_memory(device), num_ranks=1).fit
     return {"planned_mb": fit.memory.peak / 2**20, "kinds": fit.memory.lines()}
 
 

@@ -52,6 +52,7 @@ def run(line, monkeypatch):
     return 0
 
 
+@pytest.mark.slow
 def test_talking_and_measuring(place, monkeypatch, capsys):
     pytest.importorskip("sacrebleu")
     lines = commands("evaluate.md")
@@ -63,6 +64,7 @@ def test_talking_and_measuring(place, monkeypatch, capsys):
     assert (place / "report" / "evaluation.html").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_shipping(place, monkeypatch):
     pytest.importorskip("gguf")

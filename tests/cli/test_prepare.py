@@ -155,6 +155,7 @@ def test_a_bad_row_is_one_line_and_exit_status_2(recipe: Path, capsys: pytest.Ca
     assert said.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_two_workers_make_the_same_store_with_the_real_tokenizer(
     recipe: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -164,6 +164,7 @@ def _marks(source: str) -> set[str]:
     return {tag for tag in TAG.findall(source) if "|" in tag or "｜" in tag or "_of_" in tag}
 
 
+@pytest.mark.slow
 @needs_corpus(200)
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(st.data(), conversations())

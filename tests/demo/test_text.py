@@ -2,6 +2,8 @@
 
 from itertools import islice
 
+import pytest
+
 from instil.demo.text import documents
 from instil.demo.wording import WORDINGS
 from instil.demo.world import read_world
@@ -25,6 +27,7 @@ def test_no_slot_is_left_unfilled():
         assert [text for text in sample if slot in text] == []
 
 
+@pytest.mark.slow
 def test_every_fact_is_written_down_many_times():
     text = "\n".join(islice(documents(3), 20_000)).casefold()
     facts = [(entity, key) for entity in read_world() for key in entity.attributes]

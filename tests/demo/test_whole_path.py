@@ -59,6 +59,7 @@ def losses_of(run: Run) -> list[float]:
     return [line["loss"] for line in run.metrics() if "loss" in line]
 
 
+@pytest.mark.slow
 def test_twenty_conversations_are_memorised_and_said(tmp_path):
     run = train(recipe_of(tmp_path, max_steps=100), quiet=True)
     engine = Engine.load(run.folder)
@@ -67,6 +68,7 @@ def test_twenty_conversations_are_memorised_and_said(tmp_path):
     assert {answer.generated.finish_reason for answer in answers} == {"stop"}
 
 
+@pytest.mark.slow
 def test_two_cuts_give_the_same_weights(tmp_path):
     whole = train(recipe_of(tmp_path / "whole", max_steps=4), quiet=True)
     cut = train(recipe_of(tmp_path / "cut", max_steps=4, micro_batch_tokens=40), quiet=True)
@@ -83,6 +85,7 @@ def test_flat_loss_equals_one_by_one(tmp_path):
     assert losses_of(alone) == pytest.approx(losses_of(flat), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_resuming_gives_the_bits_of_a_run_never_stopped(tmp_path, monkeypatch):
     whole = train(recipe_of(tmp_path / "whole", max_steps=6), quiet=True)
     recipe = recipe_of(tmp_path / "stopped", max_steps=6)

@@ -52,6 +52,7 @@ def test_plain_conversations_are_planned(family: str) -> None:
     assert make_plan(chat_of(family), ("user", "assistant", "user", "assistant")) is not None
 
 
+@pytest.mark.slow
 @settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(st.data(), st.lists(conversations(), min_size=1, max_size=4), TEXTS)
 def test_random_batches_give_what_one_by_one_gives(data: st.DataObject, given: list[Any], text: str) -> None:

@@ -123,6 +123,7 @@ def test_cuts_are_found_where_the_tokenizer_proves_them(name: str) -> None:
     assert cuts is None or cuts.finer is not None
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(st.sampled_from(list(MADE)), st.lists(TEXTS, min_size=1, max_size=3))
 def test_ids_put_together_from_words_are_the_whole_texts(name: str, texts: list[str]) -> None:

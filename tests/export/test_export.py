@@ -69,6 +69,7 @@ def lora_run(tmp_path_factory):
     return place / "run"
 
 
+@pytest.mark.slow
 def test_a_trained_run_ships_its_adapter_and_its_merged_model(lora_run, tmp_path):
     merged = export(lora_run, tmp_path / "merged", dtype="fp32", rows=ROWS)
     assert 0 < merged.parity.logit_change <= 1e-4
@@ -145,6 +146,7 @@ def test_an_adapter_alone_loads_on_its_base(adapter, tmp_path):
         export(folders()["run"], tmp_path / "none", target="adapter", rows=ROWS)
 
 
+@pytest.mark.slow
 def test_a_4bit_export_loads_and_keeps_its_ids(tmp_path):
     pytest.importorskip("bitsandbytes")
     done = export(folders()["run"], tmp_path / "out", target="4bit", rows=ROWS)

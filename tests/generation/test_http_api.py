@@ -335,6 +335,7 @@ def test_another_name_for_this_machine_is_refused(served):
     assert answer.status_code == 403
 
 
+@pytest.mark.slow
 def test_a_key_is_asked_for_and_requests_beyond_the_limit_are_refused(engine):
     with Served(engine, api_key="secret", max_requests=2, max_new_tokens=128) as served:
         with pytest.raises(openai.AuthenticationError):
@@ -345,6 +346,7 @@ def test_a_key_is_asked_for_and_requests_beyond_the_limit_are_refused(engine):
             ask(client, "Say hi", n=3)
 
 
+@pytest.mark.slow
 def test_time_is_limited(engine):
     with Served(engine, max_seconds=0.2, max_new_tokens=480) as served:
         with pytest.raises(openai.APIStatusError) as error:
@@ -353,6 +355,7 @@ def test_time_is_limited(engine):
         served.wait_until_idle()
 
 
+@pytest.mark.slow
 def test_a_base_model_takes_completions_only():
     with Served(Engine.load(folders()["base"])) as served:
         with pytest.raises(openai.BadRequestError, match="no chat template"):

@@ -27,7 +27,10 @@ def own_generate(model, prompt, *, max_new_tokens, stop_ids):
     return output[0, len(prompt) :].tolist()
 
 
-@pytest.mark.parametrize("kind", SHAPES)
+@pytest.mark.parametrize(
+    "kind",
+    [kind if kind in ("llama", "gemma3_text") else pytest.param(kind, marks=pytest.mark.slow) for kind in SHAPES],
+)
 def test_batched_greedy_answers_equal_one_by_one_and_transformers_own(kind):
     model, prompts = tiny_model(kind), random_prompts(13)
     together = generate_batch(model, prompts, settings=GREEDY, stop_ids=STOPS)

@@ -19,6 +19,7 @@ def started(kind):
     return worker
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "why"), [("llama", None), ("gemma2", "soft cap"), ("lfm2", "states")])
 def test_models_that_pages_would_serve_wrongly_are_answered_one_by_one(kind, why):
     worker = started(kind)

@@ -229,6 +229,7 @@ class TestInChromium:
         page.press("Escape")
         assert page.run("document.getElementById('help').open") is False
 
+    @pytest.mark.slow
     def test_thousands_of_rows_and_a_row_of_many_tokens_stay_usable(self, page, tmp_path):
         long = [Token(9, " word", 1.0, 1, "content")] * 20_000
         rows = [row(number, [*chat_tokens()[:7], *long[:150]]) for number in range(1, 5001)] + [row(5001, long)]

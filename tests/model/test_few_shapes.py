@@ -66,6 +66,7 @@ class ShapesOfProducts(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("few_shapes", [False, True])
 def test_a_bf16_run_asks_a_cpu_for_few_shapes(few_shapes: bool):
     """oneDNN keeps code for every shape as long as the process lives."""

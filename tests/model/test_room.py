@@ -66,6 +66,7 @@ def test_loading_asks_for_room(monkeypatch):
         load_model(ModelSettings(name=str(folders()["base"])), precision="fp32", purpose="generation")
 
 
+@pytest.mark.slow
 def test_the_limit_of_a_process_counts():
     program = (
         "import resource, torch; from instil.model.room import free_bytes; import psutil\n"

@@ -58,12 +58,17 @@ REPLICATED = [
 SHARDED = [
     *(Combination(t, precision=p, sharded=True) for t in ("full", "lora") for p in ("fp32", "bf16")),
     *(Combination(t, sharded=True, also=also) for t in ("full", "lora") for also in ("checkpointing", "noise")),
-    *(Combination("lora", precision=p, sharded=True, also="dora") for p in ("fp32", "bf16")),
+    *(
+        Combination("lora", precision=p, sharded=True, also=also)
+        for p in ("fp32", "bf16")
+        for also in ("dora", "dora rows")
+    ),
 ]
 COMPILED = [
     *(Combination(t, o, also="compile") for t in ("full", "lora") for o in OPTIMIZERS),
     *(Combination(t, precision=p, also="compile") for t in ("full", "lora") for p in PRECISIONS[1:]),
-    *(Combination("lora", also=f"compile {also}") for also in ("checkpointing", "noise", "dora")),
+    *(Combination(t, also=f"compile {also}") for t in ("full", "lora") for also in ("checkpointing", "noise")),
+    *(Combination("lora", precision=p, also="compile dora") for p in ("fp32", "bf16")),
 ]
 
 
@@ -94,7 +99,8 @@ def make_learner(given: Combination, base: Path, ranks: Ranks) -> Learner:
     settings = ModelSettings(name=str(base), quantize=quantize)
     model = load_model(settings, precision="pure_bf16" if small else precision.name)
     if given.trains != "full":
-        model = prepare_adapters(model, AdapterSettings(kind="lora", rank=4, dora="dora" in given.also))
+        adapter = AdapterSettings(kind="lora", rank=4, dora="dora" in given.also)
+        model = prepare_adapters(model, adapter, trained_ids=(3, 9, 11) if "rows" in given.also else ())
     if "checkpointing" in given.also:
         set_gradient_checkpointing(model, True)
     loss = TokenLoss(model, neftune_alpha=5.0 if "noise" in given.also else None)

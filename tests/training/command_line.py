@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +98,57 @@ def exit_code(*words: str) -> int:
     except SystemExit as exit_:
         return int(exit_.code or 0)
     return 0
+
+
+def forked(*words: str, said: Path | int, room: int | None = None, **environment: str) -> int:
+    """Call ``instil`` in a fork of this process, which has everything imported already; give the fork's number.
+
+    Args:
+        words: The command line.
+        said: File, or the number of an open one, that what it prints goes to.
+        room: Bytes that a file may have.
+        environment: Variables that are set for it.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        child = os.fork()
+    if child:
+        return child
+    status = 1
+    try:
+        os.environ.update(environment)
+        with open(said, "w", buffering=1) as file:
+            sys.stdout = sys.stderr = file
+            if room is not None:
+                import resource
+
+                resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
+            status = exit_code(*words)
+    finally:
+        os._exit(status)
+
+
+def run_on_two(recipe: Path, *words: str) -> tuple[list[int], list[str]]:
+    """Call ``instil train`` as torchrun does for two processes, in two forks; give their exit codes and what each said."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    said = [recipe.parent / f"said-{rank}.txt" for rank in range(2)]
+    children = [
+        forked("train", str(recipe), *words, said=said[rank], RANK=str(rank), LOCAL_RANK=str(rank), **shared)
+        for rank in range(2)
+    ]
+    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    return codes, [path.read_text() for path in said]
+
+
+def train_on_two(recipe: Path, *words: str) -> Run:
+    """Call ``instil train`` as torchrun does for two processes; the launcher of ``--parallel.processes`` is tested by itself."""
+    codes, said = run_on_two(recipe, *words)
+    assert codes == [0, 0], said
+    assert not said[1].strip(), said[1]
+    return Run.open(recipe.parent / "run")
 
 
 def train_fails(recipe: Path, *words: str, capsys: pytest.CaptureFixture[str]) -> str:

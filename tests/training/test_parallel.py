@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -12,10 +13,19 @@ from typing import Any
 import psutil
 import pytest
 import torch
-from tests.training.command_line import losses_of, train, train_fails, weights_of, write_recipe
+from tests.training.command_line import (
+    losses_of,
+    run_on_two,
+    train,
+    train_fails,
+    train_on_two,
+    weights_of,
+    write_recipe,
+)
 from tests.training.test_run import interrupted
 
 from instil.recipe import Recipe
+from instil.training import step
 from instil.training.parallel import why_no_shards
 from instil.training.precision import Precision, choose_precision
 from instil.training.run_folder import Run
@@ -34,13 +44,20 @@ def assert_equal_runs(run: Run, reference: Run) -> None:
 
 
 def test_two_processes_equal_one(tmp_path: Path, base: Path, rows: Path, reference: Run):
-    assert_equal_runs(train(write_recipe(tmp_path, TWO, base=base, rows=rows)), reference)
+    assert_equal_runs(train_on_two(write_recipe(tmp_path, TWO, base=base, rows=rows)), reference)
 
 
+@pytest.mark.slow
+def test_two_processes_that_are_started_here_equal_one(tmp_path: Path, base: Path, rows: Path, reference: Run):
+    two = {"parallel": {"processes": 2, "mode": "sharded"}}
+    assert_equal_runs(train(write_recipe(tmp_path, TWO, two, base=base, rows=rows)), reference)
+
+
+@pytest.mark.slow
 def test_batch_of_one_on_two_processes_equals_one(tmp_path: Path, base: Path, rows: Path):
     single = {"training": {"batch_size": 1, "max_steps": 3}}
     alone = train(write_recipe(tmp_path / "a", single, base=base, rows=rows))
-    assert_equal_runs(train(write_recipe(tmp_path / "b", single, TWO, base=base, rows=rows)), alone)
+    assert_equal_runs(train_on_two(write_recipe(tmp_path / "b", single, TWO, base=base, rows=rows)), alone)
 
 
 def rewind(run: Run, to_step: int, folder: Path) -> None:
@@ -53,13 +70,14 @@ def rewind(run: Run, to_step: int, folder: Path) -> None:
             shutil.rmtree(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_sharded_equals_replicated_and_goes_on_with_another_number_of_processes(
     tmp_path: Path, base: Path, rows: Path, reference: Run, precision: str
 ):
     change: tuple[dict[str, Any], ...] = (KEEP_ALL, {"training": {"precision": precision}})
     sharded = {"parallel": {"processes": 2, "mode": "sharded"}, "evaluate": TWO["evaluate"]}
-    run = train(write_recipe(tmp_path / "two", *change, sharded, base=base, rows=rows))
+    run = train_on_two(write_recipe(tmp_path / "two", *change, sharded, base=base, rows=rows))
     if precision == "fp32":
         assert_equal_runs(run, reference)
     pieces = sorted(path.name for path in (run.folder / "checkpoints" / "step-000006").glob("weights-*"))
@@ -82,7 +100,7 @@ def test_a_run_of_one_process_goes_on_in_shards_and_back(
     whole = train(write_recipe(tmp_path / "a", change, short, base=base, rows=rows))
     recipe = write_recipe(tmp_path / "b", change, short, base=base, rows=rows)
     interrupted(monkeypatch, recipe, 2)
-    in_shards = train(recipe, "--resume", "--parallel.processes", "2", "--parallel.mode", "sharded")
+    in_shards = train_on_two(recipe, "--resume", "--parallel.processes", "2", "--parallel.mode", "sharded")
     assert_equal_runs(in_shards, whole)
     rewind(in_shards, 4, tmp_path / "c" / "run")
     assert len(list((tmp_path / "c" / "run" / "checkpoints" / "step-000004").glob("weights-*"))) == 2
@@ -99,7 +117,7 @@ def test_sharded_lora_equals_one_process(tmp_path: Path, base: Path, rows: Path,
     change = ({"adapter": {"kind": "lora", "rank": 4}}, short)
     alone = train(write_recipe(tmp_path / "one", *change, base=base, rows=rows))
     two = {"parallel": {"processes": 2, "mode": "sharded"}}
-    run = train(write_recipe(tmp_path / "two", *change, two, base=base, rows=rows))
+    run = train_on_two(write_recipe(tmp_path / "two", *change, two, base=base, rows=rows))
     if precision == "fp32":
         assert_equal_runs(run, alone)
     for name, weight in weights_of(alone).items():
@@ -152,6 +170,62 @@ def test_a_dead_process_ends_the_run_with_its_reason_and_sigterm_saves(tmp_path:
     assert "saved in" in output
 
 
+NO_FIT = re.compile(r"step (\d+): a forward pass over (\d+) tokens .* set training.micro_batch_tokens to (\d+)")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["replicated", "sharded"])
+def test_out_of_memory_on_one_of_two_names_the_cut_that_fits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: Path, rows: Path, reference: Run, mode: str
+):
+    forward = step.forward
+
+    def too_small(loss: Any, batch: Any, **settings: Any) -> Any:
+        if os.environ["RANK"] == "1" and batch.num_tokens > 110:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return forward(loss, batch, **settings)
+
+    recipe = write_recipe(tmp_path, TWO, {"parallel": {"mode": mode}}, base=base, rows=rows)
+    with monkeypatch.context() as patch:
+        patch.setattr(step, "forward", too_small)
+        codes, said = run_on_two(recipe)
+    assert codes == [1, 2], said
+    found = NO_FIT.search(said[1])
+    assert found, said
+    number, tokens, fits = map(int, found.groups())
+    assert tokens > 110 >= fits
+    assert len(losses_of(Run(tmp_path / "run", False, {}))) == number - 1
+    resumed = train_on_two(recipe, "--resume", "--training.micro-batch-tokens", str(fits))
+    assert_equal_runs(resumed, reference)
+    cuts = [line["micro_batch_tokens"] for line in resumed.metrics() if "loss" in line]
+    assert cuts[-1] == fits
+
+
+NO_MEMORY = """
+import os
+import torch
+from instil.training import step
+
+def too_small(*given, **settings):
+    raise torch.OutOfMemoryError("CUDA out of memory.")
+
+if os.environ.get("RANK") == "1":
+    step.forward = too_small
+"""
+
+
+@pytest.mark.slow
+def test_the_reason_of_one_of_two_is_the_error_of_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: Path, rows: Path, capsys: pytest.CaptureFixture[str]
+):
+    """Python runs a module of the name `sitecustomize` when it starts: so the second process has no memory."""
+    (tmp_path / "sitecustomize.py").write_text(NO_MEMORY)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    quiet = {"evaluate": {"at_start": False}}
+    assert NO_FIT.search(train_fails(write_recipe(tmp_path, TWO, quiet, base=base, rows=rows), capsys=capsys))
+
+
+@pytest.mark.slow
 def test_bad_input_with_two_processes_is_one_line(
     tmp_path: Path, base: Path, rows: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -183,10 +257,9 @@ def test_fp16_is_not_sharded():
     assert "fp16" in str(why_no_shards(Recipe(), fp16))
 
 
-def test_shards_that_are_asked_for_and_not_built_are_one_line(
-    tmp_path: Path, base: Path, rows: Path, capsys: pytest.CaptureFixture[str]
-):
+def test_shards_that_are_asked_for_and_not_built_are_one_line(tmp_path: Path, base: Path, rows: Path):
     sharded = {"parallel": {"processes": 2, "mode": "sharded"}, "optimizer": {"name": "muon"}}
-    assert "optimizer.name: muon: not with sharded weights" in train_fails(
-        write_recipe(tmp_path, sharded, base=base, rows=rows), capsys=capsys
-    )
+    codes, said = run_on_two(write_recipe(tmp_path, sharded, base=base, rows=rows))
+    assert codes == [2, 2]
+    assert all("error: optimizer.name: muon: not with sharded weights" in one for one in said)
+    assert not (tmp_path / "run").exists()

@@ -96,3 +96,40 @@ def test_plan_says_what_would_happen_and_writes_nothing(
     assert "verdict" in said
     assert not (tmp_path / "run").exists()
     assert torch.get_default_dtype() == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("free", "change", "said"),
+    [
+        (10**12, {}, "2, replicated: each holds the whole model"),
+        (1, {}, "2, sharded: the whole model would need "),
+        (1, {"mode": "replicated"}, "2, replicated: each holds the whole model"),
+        (10**12, {"mode": "sharded"}, "2, sharded: each holds its part of the model"),
+        (1, {"optimizer": "muon"}, "and shards are refused (optimizer.name: muon: not with sharded weights"),
+        (1, {"processes": 1}, "1"),
+    ],
+)
+def test_plan_says_which_mode_a_run_of_many_would_take(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    base: Path,
+    rows: Path,
+    capsys: pytest.CaptureFixture[str],
+    free: int,
+    change: dict[str, Any],
+    said: str,
+):
+    monkeypatch.setattr("instil.training.planning.free_memory", lambda device, *, sharing=None: free)
+    parallel = {"processes": change.get("processes", 2), "mode": change.get("mode", "auto")}
+    settings = {"parallel": parallel, "optimizer": {"name": change.get("optimizer", "adamw")}}
+    assert exit_code("plan", str(write_recipe(tmp_path, settings, base=base, rows=rows))) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("processes ")]
+    assert said in line
+
+
+def test_plan_refuses_what_a_run_would_refuse(
+    tmp_path: Path, base: Path, rows: Path, capsys: pytest.CaptureFixture[str]
+):
+    settings = {"parallel": {"processes": 2, "mode": "sharded"}, "optimizer": {"name": "muon"}}
+    assert exit_code("plan", str(write_recipe(tmp_path, settings, base=base, rows=rows))) == 2
+    assert "optimizer.name: muon: not with sharded weights" in capsys.readouterr().err

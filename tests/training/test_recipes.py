@@ -24,6 +24,7 @@ def test_every_recipe_loads_and_explains_itself(path: Path):
     assert path.read_text().startswith("# ")
 
 
+@pytest.mark.slow
 @needs_corpus(2)
 @pytest.mark.parametrize(("name", "file"), [("gsm8k", "gsm8k_test.jsonl"), ("alpaca", "alpaca_en_demo.json")])
 def test_real_data_trains_from_its_recipe(tmp_path: Path, name: str, file: str):

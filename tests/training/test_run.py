@@ -4,9 +4,7 @@ import json
 import os
 import random
 import signal
-import sys
 import time
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import pytest
 import torch
 from tests.training.command_line import (
     exit_code,
+    forked,
     losses_of,
     make_base,
     make_rows,
@@ -107,7 +106,7 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, recipe: Path, step: int, number
         assert exit_code("train", str(recipe)) == 128 + number
 
 
-@pytest.mark.parametrize("step", [1, 2, 5, 8, 11])
+@pytest.mark.parametrize("step", [5, *(pytest.param(step, marks=pytest.mark.slow) for step in (1, 2, 8, 11))])
 def test_a_run_stopped_at_any_step_goes_on_to_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: Path, rows: Path, reference: Run, step: int
 ):
@@ -123,6 +122,7 @@ def test_a_run_stopped_at_any_step_goes_on_to_the_same_bits(
 
 @pytest.mark.parametrize("change", [LORA | NOISE, NOISE | {"optimizer": {"name": "muon"}}], ids=["lora", "muon"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.slow
 def test_resuming_repeats_dropout_and_noise(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -157,38 +157,26 @@ def test_ctrl_c_says_where_it_saved_and_a_second_one_stops_at_once(
     assert exit_code("train", str(recipe), "--resume") == 130
 
 
-def forked(recipe: Path) -> int:
-    """Start ``instil train --resume`` in a fork of this process, which has everything imported already."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            with open(os.devnull, "w") as nowhere:
-                os.dup2(nowhere.fileno(), 1)
-                status = exit_code("train", str(recipe), "--resume")
-        finally:
-            os._exit(status)
-    return child
-
-
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork: 1 case left out")
 def test_five_kills_at_random_moments_lose_nothing(tmp_path: Path, base: Path, rows: Path, reference: Run):
+    def start(recipe: Path) -> int:
+        return forked("train", str(recipe), "--resume", said=tmp_path / "said.txt")
+
     recipe = write_recipe(tmp_path, {"checkpoint": {"every": 1}}, base=base, rows=rows)
     moments = random.Random(0)
-    start = time.monotonic()
-    child = forked(write_recipe(tmp_path / "timed", {"checkpoint": {"every": 1}}, base=base, rows=rows))
+    began = time.monotonic()
+    child = start(write_recipe(tmp_path / "timed", {"checkpoint": {"every": 1}}, base=base, rows=rows))
     assert os.waitpid(child, 0)[1] == 0
-    length = time.monotonic() - start
+    length = time.monotonic() - began
     killed = 0
     for _ in range(5):
-        child = forked(recipe)
+        child = start(recipe)
         time.sleep(moments.uniform(0.1, 0.8) * length)
         os.kill(child, signal.SIGKILL)
         killed += os.WIFSIGNALED(os.waitpid(child, 0)[1])
     assert killed
-    child = forked(recipe)
+    child = start(recipe)
     assert os.waitpid(child, 0)[1] == 0
     run = Run.open(tmp_path / "run")
     assert losses_of(run) == losses_of(reference)
@@ -196,6 +184,7 @@ def test_five_kills_at_random_moments_lose_nothing(tmp_path: Path, base: Path, r
     assert not [path for path in run.folder.rglob(".*") if path.name != ".lock"]
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_passed_over_aloud(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -218,27 +207,16 @@ def test_a_damaged_checkpoint_is_passed_over_aloud(
     assert same_bits(resumed, reference)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork: 2 cases left out")
 @pytest.mark.parametrize("room", [120_000, 900], ids=["no room for a checkpoint", "no room for a line"])
 def test_a_full_disk_is_one_clear_line_and_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: Path, rows: Path, reference: Run, room: int
 ):
-    import resource
-
     recipe = write_recipe(tmp_path, base=base, rows=rows)
     interrupted(monkeypatch, recipe, 4)
     heard, tell = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            sys.stdout = sys.stderr = os.fdopen(os.dup(tell), "w", buffering=1)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
-            status = exit_code("train", str(recipe), "--resume")
-        finally:
-            os._exit(status)
+    child = forked("train", str(recipe), "--resume", said=tell, room=room)
     os.close(tell)
     with open(heard) as pipe:
         lines = pipe.read().strip().splitlines()
@@ -269,6 +247,7 @@ def test_an_existing_run_folder_is_refused(tmp_path: Path, base: Path, rows: Pat
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["notes.txt"]
 
 
+@pytest.mark.slow
 def test_a_changed_setting_is_refused_on_resume_and_a_free_one_is_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: Path, rows: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -278,6 +257,22 @@ def test_a_changed_setting_is_refused_on_resume_and_a_free_one_is_taken(
     assert "optimizer.lr is 0.0001, but the run was started with 0.005" in said
     train(recipe, "--resume", "--checkpoint.keep-last", "1")
     assert len(list((tmp_path / "run" / "checkpoints").iterdir())) <= 2
+
+
+def test_a_resumed_run_replays_its_cut_unless_another_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: Path, rows: Path
+):
+    def cuts() -> list[int]:
+        return [line["micro_batch_tokens"] for line in Run.open(tmp_path / "run").metrics() if "loss" in line]
+
+    short = {"training": {"max_steps": 4}, "evaluate": {"every": 4, "max_new_tokens": 1}}
+    recipe = write_recipe(tmp_path, short, base=base, rows=rows)
+    interrupted(monkeypatch, recipe, 1)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        assert exit_code("train", str(recipe), "--resume", "--training.micro-batch-tokens", "60") == 143
+    train(recipe, "--resume", "--training.micro-batch-tokens", "30")
+    assert cuts() == [2048, 60, 30, 30]
 
 
 def test_changed_data_is_refused_on_resume(
@@ -300,9 +295,9 @@ def test_two_runs_into_one_folder_are_refused(
         assert "another run (process" in train_fails(recipe, "--resume", capsys=capsys)
 
 
-@pytest.mark.parametrize("tokens", [1, 100])
-def test_the_micro_batch_size_changes_nothing(tmp_path: Path, base: Path, rows: Path, reference: Run, tokens: int):
-    run = train(write_recipe(tmp_path, {"training": {"micro_batch_tokens": tokens}}, base=base, rows=rows))
+def test_the_micro_batch_size_changes_nothing(tmp_path: Path, base: Path, rows: Path, reference: Run):
+    """Other sizes: `test_demo_equivalences`."""
+    run = train(write_recipe(tmp_path, {"training": {"micro_batch_tokens": 100}}, base=base, rows=rows))
     assert losses_of(run) == pytest.approx(losses_of(reference), abs=1e-4)
     assert losses_of(run)[:3] == pytest.approx(losses_of(reference)[:3], abs=1e-5)
     assert run.results["heldout_loss"] == pytest.approx(reference.results["heldout_loss"], abs=1e-4)
@@ -323,6 +318,7 @@ def test_lora_writes_adapter_and_merged_model(tmp_path: Path, base: Path, rows: 
     assert torch.equal(before["model.norm.weight"], merged["model.norm.weight"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("named", ["adapter.resume_from", "model.name"])
 def test_an_adapter_goes_on_in_another_run(tmp_path: Path, base: Path, rows: Path, named: str):
     short = {"training": {"max_steps": 3}, "evaluate": {"every": 3, "max_new_tokens": 2}}

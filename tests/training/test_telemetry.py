@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import io
+import re
 import sys
+import types
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from instil.errors import MissingPackageError
+from instil.errors import MissingPackageError, RunError
 from instil.recipe import Recipe
-from instil.training.telemetry import Metrics, draw_loss, read_metrics, rewind_lines
+from instil.training.telemetry import LiveLine, Metrics, draw_loss, read_metrics, rewind_lines
 from instil.training.trackers import open_trackers
 
 
@@ -31,6 +35,68 @@ def test_the_picture_is_drawn_from_any_number_of_steps(tmp_path: Path, num_steps
     draw_loss(metrics, tmp_path / "loss.png")
     assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
     assert [path.name for path in tmp_path.iterdir()] == ["loss.png"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "shown", "hidden"),
+    [
+        (60, ["400/4000", "loss 0.8345"], ["MB"]),
+        (140, ["400/4000", "loss", "held-out 1.2", "left", "tokens/s", "lr", "MB"], []),
+    ],
+)
+def test_the_live_line_is_one_line_in_a_terminal_of_any_width(
+    monkeypatch: pytest.MonkeyPatch, columns: int, shown: list[str], hidden: list[str]
+):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    line = {
+        "step": 400,
+        "loss": 0.83451,
+        "learning_rate": 1e-4,
+        "tokens": 90,
+        "memory_mb": 544.0,
+        "seconds": {"total": 0.1},
+    }
+    with LiveLine(num_steps=4000, done=0) as live:
+        live.heldout(1.2)
+        live.step(line)
+    last = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", sys.stdout.getvalue()).strip().splitlines()[-1].strip("\r ")
+    assert len(last) <= columns
+    assert "…" not in last
+    assert [word for word in shown if word not in last] == []
+    assert not [word for word in hidden if word in last]
+
+
+def test_a_tracker_gets_every_number_at_its_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """W&B and Trackio count their own steps otherwise, and an evaluation would move what follows it."""
+    took: list[Any] = []
+    own = types.SimpleNamespace(
+        log=lambda numbers, step: took.append((step, numbers)), finish=lambda: took.append("end")
+    )
+    monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=lambda **settings: own))
+    (tracker,) = open_trackers(Recipe.from_mapping({"tracking": {"to": ["wandb"]}}), tmp_path)
+    tracker.add({"step": 4, "loss": 0.5, "seconds": {"total": 1.0}})
+    tracker.add({"step": 4, "heldout_loss": 0.7, "best": True})
+    tracker.close()
+    assert took == [
+        (4, {"step": 4.0, "loss": 0.5, "seconds/total": 1.0}),
+        (4, {"step": 4.0, "heldout_loss": 0.7}),
+        "end",
+    ]
+
+
+def test_a_tracker_that_cannot_start_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def init(**settings: object) -> None:
+        raise ValueError("api_key not configured (no-tty)\ncall wandb.login()")
+
+    monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=init))
+    with pytest.raises(RunError, match=r"tracking\.to: wandb cannot be started \(api_key not configured \(no-tty\)\)"):
+        open_trackers(Recipe.from_mapping({"tracking": {"to": ["wandb"]}}), tmp_path)
 
 
 @pytest.mark.parametrize("tracker", ["wandb", "trackio"])

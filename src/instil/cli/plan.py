@@ -14,49 +14,41 @@ def plan(recipe: Path, *, settings: Overrides = None) -> None:
         recipe: The recipe, a YAML file.
         settings: Settings that win over the recipe's.
     """
+    from instil.data.ledger import counted
     from instil.model.loading import choose_device
     from instil.recipe import Recipe
     from instil.training.assembly import study
     from instil.training.card import count
-    from instil.training.planning import estimate_seconds, find_fit, free_memory, plan_lines, sizes_of_recipe
+    from instil.training.mode import choose_mode
+    from instil.training.planning import estimate_seconds, free_memory, plan_lines
     from instil.training.ranks import Ranks
     from instil.training.telemetry import minutes
 
     asked = Recipe.load(recipe, typed(settings))
     device = choose_device(asked.device)
     studied = study(asked, Ranks(0, 1, device), say=print)
-    order, store, ledger = studied.order, studied.prepared.train, studied.prepared.ledger
-    sizes = sizes_of_recipe(
-        studied.recipe, studied.location, studied.precision, trained_ids=range(len(studied.change.added))
-    )
-    parallel = studied.recipe.parallel
-    fit = find_fit(
-        studied.recipe,
-        sizes,
-        studied.precision,
-        store=store,
-        order=order,
-        device=device,
-        free=free_memory(device, sharing=parallel.processes),
-        num_ranks=parallel.processes,
-        sharded=parallel.mode == "sharded",
-    )
+    order, ledger = studied.order, studied.prepared.ledger
+    sizes, processes = studied.sizes(), studied.recipe.parallel.processes
+    mode = choose_mode(studied, device=device, free=free_memory(device, sharing=processes), num_ranks=processes)
     passes = order.num_seen / order.num_examples
     tokens, trained = round(ledger.tokens * passes), round(ledger.trained_tokens * passes)
     seconds = estimate_seconds(sizes, studied.precision, tokens=tokens, trained=trained, device=device)
+    if device.type == "cuda":  # processes on CPUs share its cores
+        seconds /= processes
     print()
     for line in plan_lines(
         [
             ("parameters", f"{count(sizes.parameters)}, of which {count(sizes.trained)} train"),
             ("precision", studied.precision.words),
             ("template", studied.template),
-            ("steps", f"{order.num_steps:,} of {order.batch_size} examples ({passes:.2f} passes)"),
+            ("steps", f"{order.num_steps:,} of {counted(order.batch_size, 'example')} ({passes:.2f} passes)"),
             ("tokens", f"{tokens:,}, of which {trained:,} are trained"),
+            ("processes", mode.words),
             ("time", f"about {minutes(seconds)} of training on this device"),
         ]
     ):
         print(line)
-    for line in (*fit.memory.lines(), *plan_lines([("verdict", fit.verdict)])):
+    for line in (*mode.fit.memory.lines(), *plan_lines([("verdict", mode.fit.verdict)])):
         print(line)
     for note in studied.notes:
         print(f"note         {note}")

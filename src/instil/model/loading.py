@@ -182,6 +182,8 @@ def load_tokenizer(location: ModelLocation, *, trust_remote_code: bool = False) 
         if (folder / "config.json").exists():  # transformers asks it which tokenizer this is: the fault may lie there
             load_config(replace(location, folder=folder), trust_remote_code=trust_remote_code)
         raise ModelError(f"{folder}: the tokenizer cannot be read ({reason_of(error)}); copy it again") from None
+    # Lengths are data.max_tokens' business; transformers would warn of the proof's conversations.
+    tokenizer.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
     if not isinstance(tokenizer.model_max_length, int | float):
         raise ModelError(
             f"{folder}/tokenizer_config.json: model_max_length is {tokenizer.model_max_length!r}; expected a number; mend it"

@@ -14,7 +14,7 @@ import torch
 
 from instil.data.preparation import Prepared, prepare
 from instil.encoding.chat_tokenizer import ChatTokenizer
-from instil.errors import RecipeError, TemplateError
+from instil.errors import TemplateError
 from instil.evaluation.during_training import check_tasks
 from instil.model import attention
 from instil.model.adapters import freeze, prepare_adapters
@@ -27,11 +27,11 @@ from instil.model.recompute import set_gradient_checkpointing
 from instil.recipe import Recipe
 from instil.training.chat_setup import set_up_chat, with_date, with_max_tokens
 from instil.training.compiling import compile_blocks, wants_compiling
-from instil.training.memory import measure_sizes
+from instil.training.memory import Sizes, measure_sizes
 from instil.training.optimizer import DEFAULT_LR, build_optimizers, tensor_kinds
 from instil.training.order import Order, plan_order
-from instil.training.parallel import shard, why_no_shards
-from instil.training.planning import Fit, find_fit, free_memory, sizes_of_recipe
+from instil.training.parallel import shard
+from instil.training.planning import USABLE, Fit, find_fit, free_memory, sizes_of_recipe
 from instil.training.precision import Precision, Weights, choose_precision
 from instil.training.ranks import Ranks
 from instil.training.step import Learner
@@ -62,6 +62,10 @@ class Studied:
     order: Order
     precision: Precision
     notes: tuple[str, ...]
+
+    def sizes(self) -> Sizes:
+        """Find out what the run's memory depends on, without loading a weight."""
+        return sizes_of_recipe(self.recipe, self.location, self.precision, trained_ids=range(len(self.change.added)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,33 +149,34 @@ def prove_template(chat: ChatTokenizer) -> None:
         )
 
 
-def wants_shards(studied: Studied, ranks: Ranks) -> bool:
-    """Decide `parallel.mode`: `auto` shards what would not fit whole, where sharding is built for it.
+def load_learnable(studied: Studied, device: torch.device) -> tuple[Any, RowChange]:
+    """Load the model and make it what learns: rows for new tokens, adapters, frozen parts.
 
     Raises:
-        RecipeError: If shards are asked for and something in the recipe is not built for them.
+        InstilError: Whatever is wrong with the model.
     """
-    recipe, mode = studied.recipe, studied.recipe.parallel.mode
-    if ranks.size == 1 or mode == "replicated":
-        return False
-    reason = why_no_shards(recipe, studied.precision)
-    if mode == "sharded":
-        if reason is not None:
-            raise RecipeError(reason)
-        return True
-    if reason is not None:
-        return False
-    fit = find_fit(
-        recipe,
-        sizes_of_recipe(recipe, studied.location, studied.precision),
-        studied.precision,
-        store=studied.prepared.train,
-        order=studied.order,
-        device=ranks.device,
-        free=free_memory(ranks.device),
-        num_ranks=ranks.size,
+    recipe, seed = studied.recipe, studied.recipe.training.seed
+    model = load_model(
+        recipe.model,
+        precision=_loading_precision(recipe, studied.precision),
+        device=device,
+        seed=seed,
+        location=studied.location,
     )
-    return ranks.any(not fit.fits)
+    rows = fit_embeddings(model, studied.chat.tokenizer, studied.change, stop_ids=studied.chat.stop_ids, seed=seed)
+    model = prepare_adapters(model, recipe.adapter, trained_ids=rows.trained_ids, seed=seed)
+    if recipe.training.freeze:
+        freeze(model, recipe.training.freeze)
+    return model, rows
+
+
+def _where_to_load(studied: Studied, device: torch.device, *, sharded: bool) -> torch.device:
+    """Give the device that the whole model is loaded to: the run's, or the CPU where only shards fit; `shard` moves them over."""
+    if not sharded or device.type == "cpu":
+        return device
+    small = studied.recipe.adapter.kind != "none" and studied.precision.compute != torch.float32
+    bytes_each = 2 if small else 4
+    return device if studied.sizes().parameters * bytes_each < free_memory(device) * USABLE else torch.device("cpu")
 
 
 def assemble(studied: Studied, ranks: Ranks, *, sharded: bool = False) -> Assembled:
@@ -186,18 +191,7 @@ def assemble(studied: Studied, ranks: Ranks, *, sharded: bool = False) -> Assemb
         InstilError: Whatever is wrong with the model.
     """
     recipe, precision = studied.recipe, studied.precision
-    seed = recipe.training.seed
-    model = load_model(
-        recipe.model,
-        precision=_loading_precision(recipe, precision),
-        device=ranks.device,
-        seed=seed,
-        location=studied.location,
-    )
-    rows = fit_embeddings(model, studied.chat.tokenizer, studied.change, stop_ids=studied.chat.stop_ids, seed=seed)
-    model = prepare_adapters(model, recipe.adapter, trained_ids=rows.trained_ids, seed=seed)
-    if recipe.training.freeze:
-        freeze(model, recipe.training.freeze)
+    model, rows = load_learnable(studied, _where_to_load(studied, ranks.device, sharded=sharded))
     longest = max(store.num_tokens.max(initial=0) for store in (studied.prepared.train, studied.prepared.heldout))
     probed = probe(model, longest=int(longest))
     fit = _fit(studied, model, ranks, sharded=sharded, one_by_one=probed.one_by_one)
@@ -245,12 +239,8 @@ def assemble(studied: Studied, ranks: Ranks, *, sharded: bool = False) -> Assemb
 
 def _fit(studied: Studied, model: Any, ranks: Ranks, *, sharded: bool, one_by_one: bool) -> Fit:
     """Decide how steps are cut; the first process decides for all."""
-    if studied.recipe.model.quantize == "none":
-        sizes = measure_sizes(model, studied.precision)
-    else:  # packed weights hide their shapes
-        sizes = sizes_of_recipe(
-            studied.recipe, studied.location, studied.precision, trained_ids=range(len(studied.change.added))
-        )
+    packed = studied.recipe.model.quantize != "none"  # packed weights hide their shapes
+    sizes = studied.sizes() if packed else measure_sizes(model, studied.precision)
     loaded = sum(value.numel() * value.element_size() for value in model.parameters())
     fit = find_fit(
         studied.recipe,

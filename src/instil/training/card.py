@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from instil.data.ledger import counted
 from instil.training.assembly import Assembled, Studied
 from instil.training.environment import describe_device
 
@@ -26,15 +27,21 @@ def run_card(studied: Studied, assembled: Assembled, folder: Path) -> list[str]:
         ("trains", f"{what}: {count(assembled.num_trained)} parameters ({share:.1%})"),
         ("template", f"{studied.template}; stops on {', '.join(studied.chat.stop_tokens)}"),
         ("data", f"{ledger.rows_trained:,} of {ledger.rows_in:,} rows, {ledger.trained_tokens:,} trained tokens of "
-                 f"{ledger.tokens:,} an epoch; {len(studied.prepared.heldout):,} examples held out"),
-        ("steps", f"{order.num_steps:,} of {order.batch_size} examples, {order.steps_per_epoch:,} an epoch"),
+                 f"{ledger.tokens:,} an epoch; {counted(len(studied.prepared.heldout), 'example')} held out"),
+        ("steps", f"{order.num_steps:,} of {counted(order.batch_size, 'example')}, {order.steps_per_epoch:,} an epoch"),
         ("optimizer", f"{recipe.optimizer.name}, learning rate {recipe.optimizer.lr:g}, {recipe.optimizer.schedule}"),
         ("precision", studied.precision.words),
+        ("processes", _processes(assembled)),
         ("device", describe_device(assembled.learner.ranks.device)),
         ("attention", assembled.kernel),
         ("memory", assembled.fit.verdict),
     ]  # fmt: skip
     return [*_aligned(rows), *(f"note       {note}" for note in (*studied.notes, *assembled.notes))]
+
+
+def _processes(assembled: Assembled) -> str:
+    size = assembled.learner.ranks.size
+    return "1" if size == 1 else f"{size}, {'sharded' if assembled.learner.sharded else 'replicated'}"
 
 
 def _aligned(rows: Sequence[tuple[str, str]]) -> list[str]:

@@ -37,6 +37,7 @@ class Progress:
         skipped: Steps left out because something was not finite.
         seconds: Time spent in steps.
         micro_batch_tokens: The cut; resuming replays it.
+        asked_tokens: What the recipe asked for it, 0 for `auto`; resuming with another wish makes a new cut.
         loss_scale: fp16's scale of the loss; 1 elsewhere.
         scale_age: Steps since that scale changed.
         best_loss: Lowest held-out loss so far, or None.
@@ -51,6 +52,7 @@ class Progress:
     skipped: int = 0
     seconds: float = 0.0
     micro_batch_tokens: int = 0
+    asked_tokens: int = 0
     loss_scale: float = 1.0
     scale_age: int = 0
     best_loss: float | None = None

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from instil.data.ledger import counted
+
 PACKAGES = ("instil", "torch", "transformers", "tokenizers", "safetensors", "peft", "datasets", "numpy", "bitsandbytes")
 
 
@@ -43,7 +45,7 @@ def describe_device(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)} ({device})"
     threads = torch.get_num_threads()
-    return f"CPU ({threads} threads)" if device.type == "cpu" else device.type
+    return f"CPU ({counted(threads, 'thread')})" if device.type == "cpu" else device.type
 
 
 def _version(name: str) -> str | None:

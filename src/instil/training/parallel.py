@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -30,6 +31,8 @@ from instil.training.precision import Precision, trained_type
 from instil.training.ranks import Ranks
 
 GRACE_SECONDS = 30
+LAST_WORDS_SECONDS = 5
+"""How long a process whose sum was broken off waits before it ends: the launcher stops all at the first end, and who caused it must be heard."""
 FOREVER = timedelta(days=30)
 
 
@@ -63,6 +66,9 @@ def join_ranks(recipe: Recipe) -> Iterator[Ranks]:
     dist.init_process_group(backend, timeout=limit, device_id=device if device.type == "cuda" else None)
     try:
         yield Ranks(rank, size, device, dist.new_group(backend="gloo", timeout=FOREVER))
+    except RuntimeError:  # what torch raises where another process is gone; this project's own errors are none
+        time.sleep(LAST_WORDS_SECONDS)
+        raise
     finally:
         dist.destroy_process_group()
 
@@ -159,10 +165,13 @@ def _forwarding(context: Any, asked: list[int], say: Callable[[str], None]) -> I
 
 
 def _reason(result: Any, size: int) -> InstilError:
-    """Say why the processes ended: what one of them reported, else how the first one died."""
+    """Say why the processes ended: what one of them reported, else how the first one died.
+
+    Whoever reported may still be on its way out when the others, whom it left in the middle of a sum, are gone.
+    """
     first = min(result.failures.values(), key=lambda failure: failure.timestamp)
-    for failure in sorted(result.failures.values(), key=lambda each: each.local_rank):
-        said = _last_lines(result.stderrs.get(failure.local_rank, ""))
+    for rank in range(size):
+        said = _last_lines(result.stderrs.get(rank, ""))
         errors = [line.removeprefix("error: ") for line in said if line.startswith("error: ")]
         if errors:
             return TrainingError(errors[-1])

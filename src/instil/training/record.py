@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ from instil.training.snapshot import take_snapshot
 from instil.training.step import Learner, StepResult
 from instil.training.telemetry import LiveLine, Metrics, draw_loss, memory_mb, read_metrics
 from instil.training.trackers import Tracker, open_trackers
+
+PICTURE_EVERY = 10.0
+"""Seconds before the picture is drawn again while steps go on; drawing takes longer than a small model's steps."""
 
 
 class Record:
@@ -41,6 +45,7 @@ class Record:
         self._metrics = metrics
         self._live = live
         self._trackers = trackers
+        self._drawn = float("-inf")
 
     def say(self, text: str) -> None:
         """Print a line for the person; the first process alone speaks."""
@@ -66,10 +71,11 @@ class Record:
         self._live.step(line)
 
     def evaluation(self, step: int, *, loss: float, seconds: float, is_best: bool) -> None:
-        """Write a held-out loss down and renew the picture."""
+        """Write a held-out loss down, and renew the picture if it is not fresh."""
         self._add({"step": step, "heldout_loss": loss, "best": is_best, "seconds": {"evaluation": round(seconds, 6)}})
         self._live.heldout(loss)
-        self.picture()
+        if time.monotonic() - self._drawn >= PICTURE_EVERY:
+            self.picture()
 
     def samples(self, step: int, drawn: Drawn) -> None:
         """Append answers to the fixed prompts, and the figures of the recipe's tasks."""
@@ -85,6 +91,7 @@ class Record:
         """Draw the losses so far."""
         if self._metrics is not None:
             draw_loss(read_metrics(self._paths.metrics), self._paths.picture)
+            self._drawn = time.monotonic()
 
     def save(self, learner: Learner, progress: Progress) -> Path:
         """Write a checkpoint and remove those that need not be kept. Every process calls this."""

@@ -19,15 +19,16 @@ import torch
 
 from instil.errors import CheckpointError, RunError
 from instil.recipe import Recipe
-from instil.training.assembly import Assembled, Studied, assemble, study, wants_shards
+from instil.training.assembly import Assembled, Studied, assemble, load_learnable, study
 from instil.training.card import run_card
 from instil.training.checkpoint import Checkpoint, Progress, latest_checkpoint, open_checkpoint, step_folder
 from instil.training.environment import describe_environment
 from instil.training.files import disk_errors, locked, sweep_aside, write_json_atomic
 from instil.training.loop import enough, run_steps
+from instil.training.mode import wants_shards
 from instil.training.parallel import is_joined, join_ranks, launch
-from instil.training.precision import FIRST_LOSS_SCALE
-from instil.training.ranks import Ranks
+from instil.training.planning import Fit
+from instil.training.precision import FIRST_LOSS_SCALE, Weights
 from instil.training.record import open_record
 from instil.training.results import save_trained
 from instil.training.run_folder import Run, RunPaths, check_output, resumed_recipe
@@ -100,6 +101,7 @@ def _train(
     identity = identity_of(studied, assembled)
     checkpoint = latest_checkpoint(paths.checkpoints, say=say)
     progress = _first_progress(assembled) if checkpoint is None else _restore(assembled, checkpoint, identity)
+    progress = _with_cut(progress, recipe, assembled.fit)
     learner.ranks.wait()
     if learner.ranks.is_first:
         sweep_aside(paths.folder)
@@ -163,13 +165,15 @@ def _finish(
     recipe = studied.recipe
     best = progress.best_step if recipe.checkpoint.final == "best" else None
     step = progress.step if best is None else best
-    if assembled.learner.sharded:
-        assembled = assemble(studied, Ranks(0, 1, assembled.learner.ranks.device))
+    model, weights = assembled.model, assembled.learner.weights
+    if assembled.learner.sharded:  # put together where there is room for the whole
+        model, _ = load_learnable(studied, torch.device("cpu"))
+        weights = Weights(model, studied.precision)
     if step != progress.step:
         say(f"the model is that of step {step}, the best on held-out data")
-    restore_weights(assembled.learner, open_checkpoint(step_folder(paths.checkpoints, step)))
+    restore_weights(weights, open_checkpoint(step_folder(paths.checkpoints, step)))
     save_trained(
-        assembled.model,
+        model,
         studied.chat,
         paths,
         recipe=recipe,
@@ -214,7 +218,16 @@ def identity_of(studied: Studied, assembled: Assembled) -> dict[str, Any]:
 
 def _first_progress(assembled: Assembled) -> Progress:
     scale = FIRST_LOSS_SCALE if assembled.learner.scaled else 1.0
-    return Progress(micro_batch_tokens=assembled.fit.micro_batch_tokens, loss_scale=scale)
+    return Progress(loss_scale=scale)
+
+
+def _with_cut(progress: Progress, recipe: Recipe, fit: Fit) -> Progress:
+    """Cut the steps as before, unless the recipe now asks for another cut than it did then."""
+    asked = recipe.training.micro_batch_tokens
+    wish = 0 if asked == "auto" else asked
+    if progress.micro_batch_tokens and progress.asked_tokens == wish:
+        return progress
+    return progress.with_(micro_batch_tokens=fit.micro_batch_tokens, asked_tokens=wish)
 
 
 def _restore(assembled: Assembled, checkpoint: Checkpoint, identity: dict[str, Any]) -> Progress:
@@ -225,7 +238,7 @@ def _restore(assembled: Assembled, checkpoint: Checkpoint, identity: dict[str, A
                 f"{checkpoint.folder}: its {key} is {before!r}, this run's is {value!r}; a run goes on only with the data and "
                 "settings that it was started with; restore them, or set another output"
             )
-    restore_weights(assembled.learner, checkpoint)
+    restore_weights(assembled.learner.weights, checkpoint)
     restore_optimizers(assembled.learner, checkpoint)
     return checkpoint.progress
 

@@ -15,6 +15,7 @@ from torch.distributed.tensor import DTensor, Shard
 from instil.errors import CheckpointError
 from instil.training.checkpoint import Checkpoint, Piece, Progress, Snapshot
 from instil.training.optimizer import read_state, write_state
+from instil.training.precision import Weights
 from instil.training.step import Learner
 
 
@@ -56,13 +57,13 @@ def rows_here(tensor: torch.Tensor) -> tuple[int, int | None]:
 
 
 @torch.no_grad()
-def restore_weights(learner: Learner, checkpoint: Checkpoint) -> None:
-    """Put a checkpoint's weights into the model.
+def restore_weights(weights: Weights, checkpoint: Checkpoint) -> None:
+    """Put a checkpoint's weights into the model that they are of.
 
     Raises:
         CheckpointError: If the checkpoint is of another model.
     """
-    expected = {name: tuple(tensor.shape) for name, tensor in learner.weights.by_name.items()}
+    expected = {name: tuple(tensor.shape) for name, tensor in weights.by_name.items()}
     found = checkpoint.shapes("weights")
     if expected != found:
         odd = sorted(set(expected.items()) ^ set(found.items()))
@@ -70,12 +71,12 @@ def restore_weights(learner: Learner, checkpoint: Checkpoint) -> None:
             f"{checkpoint.folder}: its trained tensors are not this model's (the first that differs is {odd[0][0]}); "
             "resume with the recipe that the run was started with"
         )
-    for name, weight in learner.weights.by_name.items():
+    for name, weight in weights.by_name.items():
         start, stop = rows_here(weight)
         local = weight.to_local() if isinstance(weight, DTensor) else weight
         if stop is None or stop > start:
             local.copy_(checkpoint.read("weights", name, start, stop))
-    learner.weights.refresh_model()
+    weights.refresh_model()
 
 
 @torch.no_grad()

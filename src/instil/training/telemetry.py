@@ -20,6 +20,7 @@ from instil.errors import RunError
 from instil.training.files import ASIDE, sync_file, write_text_atomic
 
 PLAIN_LINE_EVERY = 5.0
+BAR_WIDTH = 24
 
 
 class Metrics:
@@ -84,7 +85,8 @@ def draw_loss(metrics: Sequence[Mapping[str, Any]], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 4), dpi=110, layout="constrained")
+    figure = Figure(figsize=(7, 4), dpi=110)
+    figure.subplots_adjust(left=0.09, right=0.98, bottom=0.12, top=0.97)  # a layout engine would draw everything twice
     axes = figure.subplots()
     trained = [(line["step"], line["loss"]) for line in metrics if line.get("loss") is not None]
     heldout = [(line["step"], line["heldout_loss"]) for line in metrics if line.get("heldout_loss") is not None]
@@ -121,7 +123,7 @@ class LiveLine:
         self._first = done
         self._start = time.monotonic()
         self._last_plain = 0.0
-        self._heldout = ""
+        self._heldout: float | None = None
         self._quiet = quiet
         self._bar: Any = None
         if not quiet and sys.stdout.isatty():
@@ -142,24 +144,25 @@ class LiveLine:
         """Show a step's metrics line."""
         if self._quiet:
             return
-        step = line["step"]
-        speed = line["tokens"] / max(1e-9, line["seconds"]["total"])
-        text = (
-            f"loss {line['loss']:.4f}{self._heldout}  lr {line['learning_rate']:.2e}  {speed:,.0f} tokens/s  "
-            f"{line['memory_mb']:,.0f} MB"
-        )
+        step, now = line["step"], time.monotonic()
+        left = (now - self._start) / max(1, step - self._first) * (self._num_steps - step)
+        speed = f"{line['tokens'] / max(1e-9, line['seconds']['total']):,.0f} tokens/s"
+        losses = [f"loss {line['loss']:.4f}", *([f"held-out {self._heldout:.4f}"] if self._heldout is not None else [])]
+        rate, memory = f"lr {line['learning_rate']:.2e}", f"{line['memory_mb']:,.0f} MB"
         if self._bar is not None:
+            parts = [f"{step}/{self._num_steps}", *losses, f"{minutes(left)} left", speed, rate, memory]
+            text = as_many_as_fit(parts, self._bar.console.width - BAR_WIDTH - 1)
             self._bar.update(self._task, completed=step, text=text)
-            return
-        now = time.monotonic()
-        if now - self._last_plain >= PLAIN_LINE_EVERY or step == self._num_steps or step == self._first + 1:
+        elif now - self._last_plain >= PLAIN_LINE_EVERY or step in (self._num_steps, self._first + 1):
             self._last_plain = now
-            left = (now - self._start) / (step - self._first) * (self._num_steps - step)
-            print(f"step {step}/{self._num_steps}  {text}  {minutes(left)} left", flush=True)
+            print(
+                "  ".join([f"step {step}/{self._num_steps}", *losses, rate, speed, memory, f"{minutes(left)} left"]),
+                flush=True,
+            )
 
     def heldout(self, loss: float) -> None:
         """Show the latest held-out loss from now on."""
-        self._heldout = f"  held-out {loss:.4f}"
+        self._heldout = loss
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""
@@ -172,17 +175,28 @@ class LiveLine:
 
 
 def _make_bar(num_steps: int, done: int) -> tuple[Any, Any]:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+    from rich.table import Column
 
-    bar = Progress(
-        TextColumn("training"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[text]}", markup=False),
-        TimeRemainingColumn(),
-        TextColumn("left"),
-    )
-    return bar, bar.add_task("training", total=num_steps, completed=done, text="")
+    text = TextColumn("{task.fields[text]}", markup=False, table_column=Column(no_wrap=True))
+    bar = Progress(BarColumn(bar_width=BAR_WIDTH), text, console=Console())
+    return bar, bar.add_task("training", total=num_steps, completed=done, text=f"{done}/{num_steps}")
+
+
+def as_many_as_fit(parts: Sequence[str], width: int) -> str:
+    """Join parts, the most important first, as far as they fit into a width.
+
+    Example:
+        >>> as_many_as_fit(["12/400", "loss 0.8345", "3m10s left", "541 MB"], 32)
+        '12/400  loss 0.8345  3m10s left'
+    """
+    text = parts[0]
+    for part in parts[1:]:
+        if len(text) + 2 + len(part) > width:
+            break
+        text = f"{text}  {part}"
+    return text
 
 
 def minutes(seconds: float) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from instil.errors import MissingPackageError
+from instil.errors import MissingPackageError, RunError
 from instil.recipe import Recipe
 
 
@@ -25,6 +25,7 @@ def open_trackers(recipe: Recipe, folder: Path) -> list[Tracker]:
 
     Raises:
         MissingPackageError: If one is not installed.
+        RunError: If one cannot start, W&B without a key for example.
     """
     name = recipe.tracking.name or folder.name
     settings = recipe.model_dump(mode="json")
@@ -37,6 +38,12 @@ def open_trackers(recipe: Recipe, folder: Path) -> list[Tracker]:
                 opened.append(_Run(tracker, project=recipe.tracking.project, name=name, settings=settings))
         except ImportError:
             raise MissingPackageError(tracker, needed_for=f"tracking.to: {tracker}", extra="tracking") from None
+        except Exception as error:  # each has errors of its own kinds
+            reason = str(error).strip().split("\n")[0]
+            raise RunError(
+                f"tracking.to: {tracker} cannot be started ({reason}); mend its settings (for W&B: wandb login, or WANDB_MODE=offline), "
+                "or take it out"
+            ) from None
     return opened
 
 
@@ -80,7 +87,7 @@ class _Run:
         self._run = self._package.init(project=project, name=name, config=dict(settings))
 
     def add(self, line: Mapping[str, Any]) -> None:
-        self._run.log(flat_numbers(line))
+        self._run.log(flat_numbers(line), step=line["step"])
 
     def close(self) -> None:
         self._run.finish()
