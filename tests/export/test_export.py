@@ -189,6 +189,39 @@ def test_a_qwen3_with_heads_of_its_own_width_reads_back(tmp_path):
     assert len(fields["tokenizer.ggml.merges"].contents()) == 1  # llama.cpp refuses a file without any
 
 
+def test_a_llama_31_with_stretched_rotary_frequencies_reads_back(tmp_path):
+    pytest.importorskip("gguf")
+    from gguf import GGUFReader
+
+    model = Engine.load(folders()["tuned"]).model
+    model.config.rope_parameters = {
+        "rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 64,
+    }  # fmt: skip
+    shutil.copytree(folders()["tuned"], tmp_path / "model")
+    model.save_pretrained(tmp_path / "model")
+    done = export(tmp_path / "model", tmp_path / "out", target="gguf", dtype="fp32", rows=ROWS)
+    assert "read back" in done.parity.lines()[-1]
+    (factors,) = [t.data for t in GGUFReader(str(done.folder / "model.gguf")).tensors if t.name == "rope_freqs.weight"]
+    assert factors.min() == 1
+    assert factors.max() == 8
+
+
+def test_a_row_that_llama_cpp_cuts_otherwise_refuses_the_gguf(tmp_path):
+    pytest.importorskip("gguf")
+    from tokenizers import normalizers
+
+    engine = Engine.load(folders()["tuned"])
+    engine.tokenizer.backend_tokenizer.normalizer = normalizers.NFC()
+    shutil.copytree(folders()["tuned"], tmp_path / "model")
+    engine.tokenizer.save_pretrained(tmp_path / "model")
+    rows = [Conversation((Message("user", "cafe\u0301"), Message("assistant", "yes")))]
+    with pytest.raises(ExportError, match=r"llama\.cpp's rules differs from training"):
+        export(tmp_path / "model", tmp_path / "out", target="gguf", dtype="fp32", rows=[*ROWS, *rows])
+    assert list(tmp_path.iterdir()) == [tmp_path / "model"]
+    export(tmp_path / "model", tmp_path / "out", target="gguf", dtype="fp32", rows=ROWS)
+
+
 def test_a_modelfile_says_the_template_and_the_stop_token(tmp_path):
     pytest.importorskip("gguf")
     done = export(folders()["run"], tmp_path / "out", target="ollama", rows=ROWS)

@@ -1,13 +1,11 @@
-"""Writes a GGUF file for llama.cpp, through the gguf library (extra ``gguf``): Llama, Qwen2 and Qwen3 architectures.
+"""Writes a GGUF file for llama.cpp, through the gguf library (extra ``gguf``): Llama, Mistral, Qwen2 and Qwen3 architectures.
 
-The tokenizer's pre-tokenization must be one that llama.cpp knows by name; it is recognised by its rules, and an unknown one is
-refused, because a wrong one gives other ids without any error. Questionable on purpose: weights are written in fp32, fp16 or bf16,
-never quantised here; llama.cpp's own ``llama-quantize`` does that from this file.
+Questionable on purpose: weights are written in fp32, fp16 or bf16, never quantised here; llama.cpp's own ``llama-quantize`` does that
+from this file. llama.cpp runs Mistral as a Llama, without its sliding window, so the file's context ends where the window does.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,12 +15,9 @@ import torch
 
 from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.errors import ExportError, MissingPackageError
+from instil.export.gguf_tokenizer import add_tokenizer
 
-ARCHITECTURES = {"llama": "LLAMA", "qwen2": "QWEN2", "qwen3": "QWEN3"}
-NO_MERGE = "[PAD] [PAD]"
-"""Stands for an empty list, which llama.cpp refuses. Pieces begin as single characters, so this pair never comes up."""
-_LLAMA3 = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
-_QWEN2 = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|"
+ARCHITECTURES = {"llama": "LLAMA", "mistral": "LLAMA", "qwen2": "QWEN2", "qwen3": "QWEN3"}
 
 
 def write_gguf(model: Any, chat: ChatTokenizer, path: Path, *, dtype: torch.dtype, name: str) -> None:
@@ -53,7 +48,7 @@ def write_gguf(model: Any, chat: ChatTokenizer, path: Path, *, dtype: torch.dtyp
     writer = gguf.GGUFWriter(str(path), gguf.MODEL_ARCH_NAMES[architecture])
     try:
         _add_shape(writer, config, name)
-        _add_tokenizer(writer, gguf, chat, vocabulary=config.vocab_size)
+        add_tokenizer(writer, gguf, chat, vocabulary=config.vocab_size)
         names = gguf.get_tensor_name_map(architecture, config.num_hidden_layers)
         for tensor_name, value in _tensors(model, config):
             _add_tensor(writer, gguf, names, tensor_name, value, dtype)
@@ -71,7 +66,8 @@ def _add_shape(writer: Any, config: Any, name: str) -> None:
     width = getattr(config, "head_dim", None) or config.hidden_size // heads
     rope = config.rope_parameters
     writer.add_name(name)
-    writer.add_context_length(config.max_position_embeddings)
+    window = getattr(config, "sliding_window", None) if config.model_type == "mistral" else None
+    writer.add_context_length(min(config.max_position_embeddings, window or config.max_position_embeddings))
     writer.add_embedding_length(config.hidden_size)
     writer.add_block_count(config.num_hidden_layers)
     writer.add_feed_forward_length(config.intermediate_size)
@@ -95,77 +91,14 @@ def _add_shape(writer: Any, config: Any, name: str) -> None:
         raise ExportError("gguf: a sliding window is set; llama.cpp's Qwen has none; use llama.cpp's own script")
 
 
-def _add_tokenizer(writer: Any, gguf: Any, chat: ChatTokenizer, *, vocabulary: int) -> None:
-    tokenizer = chat.tokenizer
-    backend = json.loads(tokenizer.backend_tokenizer.to_str())
-    kind = gguf.TokenType
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(pre_tokenizer_name(backend))
-    known = {number: text for text, number in tokenizer.get_vocab().items()}
-    added = tokenizer.added_tokens_decoder
-    tokens, types = [], []
-    for number in range(vocabulary):
-        tokens.append(known.get(number, f"[PAD{number}]"))
-        if number in added:
-            special = added[number].special or number in chat.stop_ids
-            types.append(kind.CONTROL if special else kind.USER_DEFINED)
-        else:
-            types.append(kind.NORMAL if number in known else kind.UNUSED)
-    writer.add_token_list(tokens)
-    writer.add_token_types(types)
-    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in backend["model"]["merges"]]
-    writer.add_token_merges(merges or [NO_MERGE])
-    writer.add_eos_token_id(chat.stop_ids[0])
-    if tokenizer.bos_token_id is not None:
-        writer.add_bos_token_id(tokenizer.bos_token_id)
-    if tokenizer.pad_token_id is not None:
-        writer.add_pad_token_id(tokenizer.pad_token_id)
-    # The template prints BOS itself where it wants one.
-    writer.add_add_bos_token(False)
-    writer.add_chat_template(chat.template.source)
-
-
-def pre_tokenizer_name(backend: dict[str, Any]) -> str:
-    """Name a tokenizer's pre-tokenization as llama.cpp does.
-
-    Raises:
-        ExportError: If llama.cpp is not known to have it.
-
-    Example:
-        >>> pre_tokenizer_name({"model": {"type": "BPE"}, "pre_tokenizer": {"type": "ByteLevel", "use_regex": True}})
-        'gpt-2'
-    """
-    steps = backend.get("pre_tokenizer") or {}
-    steps = steps.get("pretokenizers", [steps])
-    last = steps[-1]
-    if backend["model"]["type"] == "BPE" and last.get("type") == "ByteLevel" and not last.get("add_prefix_space"):
-        before = steps[:-1]
-        if not before and last.get("use_regex", True):
-            return "gpt-2"
-        digits = len(before) == 1 and before[0].get("type") == "Digits" and before[0].get("individual_digits")
-        if digits and last.get("use_regex", True):
-            return "smollm"
-        if len(before) == 1 and before[0].get("type") == "Split" and not last.get("use_regex", True):
-            pattern = before[0]["pattern"].get("Regex", "")
-            if _LLAMA3 in pattern:
-                return "llama-bpe"
-            if _QWEN2 in pattern:
-                return "qwen2"
-    raise ExportError(
-        "gguf: llama.cpp's name of this tokenizer's pre-tokenization is not known here; allowed are those of GPT-2, SmolLM, "
-        "Llama 3 and Qwen; convert the merged folder with llama.cpp's own script"
-    )
-
-
 def _tensors(model: Any, config: Any) -> Iterator[tuple[str, torch.Tensor]]:
     """Give the weights by transformers' names, heads of Llama permuted as llama.cpp's rotary embedding wants them."""
     tied = bool(config.tie_word_embeddings)
     for name, value in model.state_dict().items():
         if tied and name == "lm_head.weight":
             continue
-        if config.model_type == "llama" and name.endswith(
-            ("q_proj.weight", "k_proj.weight", "q_proj.bias", "k_proj.bias")
-        ):
+        turned = ("q_proj.weight", "k_proj.weight", "q_proj.bias", "k_proj.bias")
+        if ARCHITECTURES[config.model_type] == "LLAMA" and name.endswith(turned):
             heads = config.num_attention_heads if "q_proj" in name else config.num_key_value_heads
             yield name, interleaved(value, heads)
         else:

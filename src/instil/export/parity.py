@@ -110,11 +110,11 @@ def check_ids(chat: ChatTokenizer, folder: Path, conversations: Iterable[Convers
             refused += 1
             continue
         for prompt, wanted in zip(prompts, ids, strict=True):
-            _same("chat.prompt on the export", again.prompt(prompt.conversation), wanted, chat, prompt)
+            first_difference("chat.prompt on the export", again.prompt(prompt.conversation), wanted, chat, prompt)
             if has_typed:
                 typed += 1
                 continue
-            _same("plain transformers on the export", _plain_ids(plain, chat, prompt), wanted, chat, prompt)
+            first_difference("plain transformers on the export", _plain_ids(plain, chat, prompt), wanted, chat, prompt)
             if prompt.reference is not None and (prompt.reference.weight or 1) > 0:
                 _trained(examples, wanted, prompt)
             compared.append(prompt)
@@ -140,7 +140,10 @@ def _plain_ids(tokenizer: Any, chat: ChatTokenizer, prompt: Prompt) -> list[int]
     return list(found)
 
 
-def _same(what: str, found: Sequence[int], wanted: Sequence[int], chat: ChatTokenizer, prompt: Prompt) -> None:
+def first_difference(
+    what: str, found: Sequence[int], wanted: Sequence[int], chat: ChatTokenizer, prompt: Prompt
+) -> None:
+    """Refuse a prompt whose ids are not those of training, showing the first that differs."""
     if list(found) == list(wanted):
         return
     pairs = zip(found, wanted, strict=False)

@@ -1,0 +1,180 @@
+r"""llama.cpp's way of cutting a text with a SentencePiece BPE, and whether a tokenizer can be written for it.
+
+transformers merges the pair that stands first in a list of merges; llama.cpp merges the two neighbours whose common piece has the best
+score, the leftmost first. The two agree where the list goes piece by piece and holds every way of making a piece, as the lists do
+that were made from SentencePiece models: then a piece's score is its turn. What surrounds the merging (the space before a stretch
+of text, bytes for unknown characters, control tokens) has few forms in llama.cpp, and a tokenizer with other rules is refused by name.
+
+*Source:* llama.cpp, ``src/llama-vocab.cpp``, ``llm_tokenizer_spm_session`` and ``llama_vocab::impl::tokenize``.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from instil.errors import ExportError
+
+MARK = "▁"
+"""How SentencePiece writes a space."""
+UNREACHED = -1e6
+"""The score of what no merge makes: single characters, bytes, control tokens."""
+_REMEDY = "llama.cpp would cut texts otherwise; convert the merged folder with llama.cpp's own script and compare ids"
+_SPACES = {"type": "Replace", "pattern": {"String": " "}, "content": MARK}
+_PREPENDED = {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": MARK}, _SPACES]}
+_METASPACE = {"type": "Metaspace", "replacement": MARK, "split": False}
+
+
+def byte_piece(value: int) -> str:
+    """Name the piece of a byte.
+
+    Example:
+        >>> byte_piece(10)
+        '<0x0A>'
+    """
+    return f"<0x{value:02X}>"
+
+
+def refuse_other_rules(backend: Mapping[str, Any]) -> bool:
+    """Check the rules around the merging; says whether every stretch of text gets a space before it.
+
+    A tokenizer that puts the space before a text's first stretch alone is written without any: prompts that begin with a control token
+    are then the same, and others are found by the comparison of ids.
+
+    Args:
+        backend: What tokenizer.json holds.
+
+    Raises:
+        ExportError: If llama.cpp has no such rule, with the rule.
+    """
+    model, normalizer, splitter = backend["model"], backend.get("normalizer"), backend.get("pre_tokenizer")
+    for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "ignore_merges"):
+        if model.get(key):
+            raise ExportError(f"gguf: the tokenizer sets {key}; {_REMEDY}")
+    missing = next((byte_piece(value) for value in range(256) if byte_piece(value) not in model["vocab"]), None)
+    if missing is not None:
+        raise ExportError(f"gguf: the tokenizer has no piece {missing} for a byte; {_REMEDY}")
+    prefixed = normalizer == _PREPENDED and splitter is None
+    bare = normalizer is None and splitter in [{**_METASPACE, "prepend_scheme": how} for how in ("first", "never")]
+    if not prefixed and not bare and not (normalizer == _SPACES and splitter is None):
+        rules = f"normalizer {_kinds(normalizer)} and pre-tokenizer {_kinds(splitter)}"
+        raise ExportError(f"gguf: a SentencePiece tokenizer with {rules}; {_REMEDY}")
+    for token in backend.get("added_tokens", ()):
+        odd = [key for key in ("lstrip", "rstrip", "single_word") if token.get(key)]
+        if normalizer is not None and token.get("normalized"):
+            odd.append("normalized")
+        if odd:
+            raise ExportError(f"gguf: the added token {token['content']!r} is {odd[0]}; {_REMEDY}")
+    return bool(prefixed)
+
+
+def _kinds(rule: Mapping[str, Any] | None) -> str:
+    if rule is None:
+        return "none"
+    parts = rule.get("normalizers") or rule.get("pretokenizers")
+    scheme = f" ({rule['prepend_scheme']})" if "prepend_scheme" in rule else ""
+    return "+".join(map(_kinds, parts)) if parts else f"{rule['type']}{scheme}"
+
+
+def piece_scores(backend: Mapping[str, Any]) -> dict[str, float]:
+    """Give each merged piece its score: 0 for the one merged first, one less for each that follows.
+
+    Raises:
+        ExportError: If merging by score would not do what the merges say.
+    """
+    vocabulary = backend["model"]["vocab"]
+    made: dict[str, set[int]] = {}
+    last = ""
+    for merge in backend["model"]["merges"]:
+        left, right = merge.split(" ") if isinstance(merge, str) else merge
+        piece = left + right
+        if piece != last and piece in made:
+            raise ExportError(f"gguf: the tokenizer's merges come back to the piece {piece!r}; {_REMEDY}")
+        last = piece
+        made.setdefault(piece, set()).add(len(left))
+    for piece in vocabulary:
+        ways = {at for at in range(1, len(piece)) if piece[:at] in vocabulary and piece[at:] in vocabulary}
+        if more := ways - made.get(piece, set()):
+            at = min(more)
+            raise ExportError(
+                f"gguf: the tokenizer does not merge {piece[:at]!r} and {piece[at:]!r}, llama.cpp would; {_REMEDY}"
+            )
+    return {piece: -float(turn) for turn, piece in enumerate(made)}
+
+
+def cut(text: str, vocabulary: Mapping[str, int], scores: Mapping[str, float]) -> list[int]:
+    """Cut a stretch of text without control tokens as llama.cpp does.
+
+    Args:
+        text: With spaces as they are; the space before it, if any, is part of it.
+        vocabulary: Ids by piece.
+        scores: By merged piece.
+
+    Returns:
+        Ids.
+    """
+    pieces: list[str | None] = list(text.replace(" ", MARK))
+    before, after = list(range(-1, len(pieces) - 1)), [*range(1, len(pieces)), -1]
+    waiting: list[tuple[float, int, int, str]] = []
+
+    def offer(left: int, right: int) -> None:
+        if left >= 0 and right >= 0:
+            piece = f"{pieces[left]}{pieces[right]}"
+            if piece in vocabulary:
+                heapq.heappush(waiting, (-scores.get(piece, UNREACHED), left, right, piece))
+
+    for at in range(len(pieces) - 1):
+        offer(at, at + 1)
+    while waiting:
+        _, left, right, piece = heapq.heappop(waiting)
+        if pieces[left] is None or pieces[right] is None or f"{pieces[left]}{pieces[right]}" != piece:
+            continue  # one of them is part of another piece by now
+        pieces[left], pieces[right] = piece, None
+        after[left] = after[right]
+        if after[left] >= 0:
+            before[after[left]] = left
+        offer(before[left], left)
+        offer(left, after[left])
+    return [number for piece in pieces if piece is not None for number in _ids(piece, vocabulary)]
+
+
+def _ids(piece: str, vocabulary: Mapping[str, int]) -> Sequence[int]:
+    if piece in vocabulary:
+        return [vocabulary[piece]]
+    return [vocabulary[byte_piece(value)] for value in piece.encode()]
+
+
+def cut_with_control_tokens(
+    text: str, *, backend: Mapping[str, Any], scores: Mapping[str, float], prefixed: bool
+) -> list[int]:
+    """Cut a rendered prompt as llama.cpp does: control tokens first, longest before shorter, then what lies between.
+
+    Args:
+        text: Of the prompt.
+        backend: What tokenizer.json holds.
+        scores: As `piece_scores` gives them.
+        prefixed: Whether a space goes before every stretch of text.
+    """
+    vocabulary = backend["model"]["vocab"]
+    control = {token["content"]: token["id"] for token in backend.get("added_tokens", ())}
+    parts: list[str | int] = [text]
+    for content in sorted(control, key=len, reverse=True):
+        parts = [piece for part in parts for piece in _apart(part, content, control[content])]
+    ids: list[int] = []
+    for part in parts:
+        if isinstance(part, int):
+            ids.append(part)
+        else:
+            ids += cut(f" {part}" if prefixed else part, vocabulary, scores)
+    return ids
+
+
+def _apart(part: str | int, content: str, number: int) -> list[str | int]:
+    if isinstance(part, int):
+        return [part]
+    found: list[str | int] = []
+    for at, stretch in enumerate(part.split(content)):
+        found += [number] if at else []
+        found += [stretch] if stretch else []
+    return found
