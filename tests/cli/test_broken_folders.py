@@ -58,6 +58,10 @@ def half(name: str) -> Break:
     )
 
 
+def without(name: str) -> Break:
+    return lambda folder: (folder / name).unlink()
+
+
 def entry(**values: object) -> Break:
     """Change the first tensor's entry in the header of the weights."""
 
@@ -130,6 +134,20 @@ BROKEN: tuple[tuple[str, str, Break, str], ...] = (
     ("chat", "adapter", keys("adapter_config.json", base_model_name_or_path="."), "an adapter on another adapter"),
     ("chat", "adapter", keys("adapter_config.json", r="x"), "does not fit its base"),
     ("chat", "adapter", keys("adapter_config.json", peft_type="NOSUCH"), "does not fit its base"),
+    ("train", "model", half("model.safetensors"), "cut short or no safetensors file"),
+    ("train", "model", without("model.safetensors"), "a model folder without weights"),
+    ("train", "model", text("generation_config.json", "[]"), "generation_config.json: found a JSON list"),
+    ("train", "model", keys("config.json", hidden_act="nosuch"), "transformers cannot load it"),
+    ("plan", "model", keys("config.json", hidden_act="nosuch"), "transformers cannot load it"),
+    ("plan", "model", keys("config.json", num_key_value_heads=3), "num_key_value_heads is 3"),
+    ("generate", "model", keys("config.json", num_hidden_layers=-1), "num_hidden_layers is -1"),
+    ("train", "adapter", half("adapter_model.safetensors"), "cut short"),
+    ("train", "adapter", without("adapter_model.safetensors"), "an adapter without adapter_model.safetensors"),
+    ("generate", "model", text(TEMPLATE, "{{ raise_exception('no') }}"), "rows.jsonl:1: the template refuses it"),
+    ("evaluate", "model", text(TEMPLATE, "{{ messages[0].a.b }}"), "rows.jsonl:1: the template refuses it"),
+    ("chat", "run", without("model/chat_template.jinja"), "run/model: the chat template is missing"),
+    ("serve", "run", without("model/chat_template.jinja"), "run/model: the chat template is missing"),
+    ("export", "run", without("model/chat_template.jinja"), "run/model: the chat template is missing"),
     ("compare", "run", text("metrics.jsonl", "[]\n"), "metrics.jsonl:1: a JSON list"),
     ("compare", "run", text("metrics.jsonl", '{"loss": 3}\n'), "run: damaged"),
     ("compare", "run", text("metrics.jsonl", json.dumps(STEP | {"loss": "x"}) + "\n"), "a loss is 'x'"),
@@ -138,14 +156,21 @@ BROKEN: tuple[tuple[str, str, Break, str], ...] = (
 )
 
 
-@pytest.mark.parametrize(("verb", "kind", "damage", "says"), BROKEN, ids=[f"{b[0]}-{b[3][:40]}" for b in BROKEN])
+@pytest.mark.parametrize(("verb", "kind", "damage", "says"), BROKEN, ids=[f"{b[0]}-{b[1]}-{b[3][:40]}" for b in BROKEN])
 def test_a_damaged_folder_is_one_line_and_status_2(verb, kind, damage, says, whole, tmp_path, monkeypatch, capfd):
     shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
     damage(tmp_path / kind)
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "recipe.yaml").write_text("data:\n  sources: [rows.jsonl]\ntraining:\n  max_steps: 1\n")
+    recipe = (
+        "data:\n  sources: [rows.jsonl]\n  store: store\n  heldout_max: 0\ntraining:\n  max_steps: 1\ndevice: cpu\n"
+    )
+    (tmp_path / "recipe.yaml").write_text(recipe, encoding="utf-8")
     words = {
         "generate": ["generate", kind, "--prompts", "rows.jsonl", "--out", "out.jsonl", "--max-new-tokens", "2"],
+        "train": ["train", "recipe.yaml", "--model.name", kind, "--output", "out"],
+        "evaluate": ["evaluate", kind, "--data", "rows.jsonl", "--out", "report", "--max-new-tokens", "2"],
+        "serve": ["serve", kind, "--port", "0"],
+        "export": ["export", kind, "out"],
         "plan": ["plan", "recipe.yaml", "--model.name", kind, "--output", "out"],
         "compare": ["runs", "compare", kind, kind],
         "prove": ["template", "prove", kind],

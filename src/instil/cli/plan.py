@@ -26,7 +26,7 @@ def plan(recipe: Path, *, settings: Overrides = None) -> None:
 
     asked = Recipe.load(recipe, typed(settings))
     device = choose_device(asked.device)
-    studied = study(asked, Ranks(0, 1, device), say=print)
+    studied = study(asked, Ranks(0, 1, device), say=print, loads=False)
     order, ledger = studied.order, studied.prepared.ledger
     sizes, processes = studied.sizes(), studied.recipe.parallel.processes
     mode = choose_mode(studied, device=device, free=free_memory(device, sharing=processes), num_ranks=processes)

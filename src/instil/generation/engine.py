@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from instil.conversation import Conversation, Message
-from instil.errors import GenerationError, ModelError
+from instil.errors import GenerationError, ModelError, TemplateError
 from instil.generation.decoding import context_limit
 from instil.generation.parsing import MARKUP, opens_reasoning, parse_answer
 from instil.generation.sampling import Generated, Stream, generate_batch, stream
@@ -149,6 +149,15 @@ class Engine:
             return self.plain_prompt("".join(text_of(message) for message in conversation.messages))
         return self.chat.prompt(conversation)
 
+    def _placed_prompt(self, conversation: Conversation) -> list[int]:
+        try:
+            return self.prompt(conversation)
+        except TemplateError as error:
+            raise TemplateError(
+                f"{conversation.place or 'conversation'}: the template refuses it ({error}); expected turns that it takes; "
+                "mend the row, or name another template"
+            ) from None
+
     def answer(
         self,
         conversations: Sequence[Conversation],
@@ -168,12 +177,12 @@ class Engine:
 
         Raises:
             GenerationError: If a conversation leaves no room for an answer; the text starts with its place.
-            TemplateError: If the template refuses one.
+            TemplateError: If the template refuses one; the text starts with its place.
         """
         settings = settings or SamplingSettings()
         if self.chat is None:
             settings = replace(settings, stop=(*settings.stop, "\n"))
-        prompts = [self.prompt(conversation) for conversation in conversations]
+        prompts = [self._placed_prompt(conversation) for conversation in conversations]
         limit = context_limit(self.model)
         for conversation, prompt in zip(conversations, prompts, strict=True):
             if limit is not None and len(prompt) >= limit:
@@ -267,9 +276,15 @@ def plain_text(conversation: Conversation) -> str:
 
 
 def run_folder(location: ModelLocation) -> Path | None:
-    """Give the run that a model belongs to: where it says `recipe.yaml`, beside the model's folder; else None."""
+    """Give the run that a model belongs to: the one that was named, or whose ``model/`` or ``adapter/`` was; else None.
+
+    A recipe alone makes no run of the folder that it lies in: a base model may lie beside it.
+    """
     folder = (location.adapter_folder or location.folder).parent
-    return folder if location.kind != "base" and (folder / "recipe.yaml").exists() else None
+    if location.kind == "run":
+        return folder
+    written = all((folder / name).exists() for name in ("recipe.yaml", "environment.json"))
+    return folder if location.kind in ("folder", "adapter") and written else None
 
 
 def _chat(tokenizer: Any, location: ModelLocation, template: str | None) -> ChatTokenizer | None:
@@ -277,9 +292,14 @@ def _chat(tokenizer: Any, location: ModelLocation, template: str | None) -> Chat
     from instil.encoding.chat_tokenizer import ChatTokenizer
     from instil.encoding.settings import EncodingSettings
 
-    if template is None and not tokenizer.chat_template:
-        return None
     run = run_folder(location)
+    if template is None and not tokenizer.chat_template:
+        if location.kind == "run":
+            raise ModelError(
+                f"{location.tokenizer_folder}: the chat template is missing, with which every run is trained; "
+                "expected chat_template.jinja; copy it from where the run was written, or name it (--template)"
+            )
+        return None
     settings = EncodingSettings.from_recipe(Recipe.load(run / "recipe.yaml").data) if run else None
     return ChatTokenizer.from_tokenizer(tokenizer, template=template, settings=settings)
 

@@ -15,16 +15,13 @@ from typing import Any
 import torch
 
 from instil.errors import ModelError, nearest
+from instil.model.config import reason_of
 from instil.model.head import underlying
-from instil.model.loading import reason_of
-from instil.model.location import read_header
+from instil.model.location import ADAPTER_CONFIG, check_adapter
 from instil.model.new_tokens import add_rows
 from instil.model.quiet import quiet_peft
 from instil.model.token_rows import use_row_arithmetic
 from instil.recipe import AdapterSettings
-
-CONFIG = "adapter_config.json"
-WEIGHTS = "adapter_model.safetensors"
 
 
 def prepare_adapters(model: Any, settings: AdapterSettings, *, trained_ids: Sequence[int] = (), seed: int = 0) -> Any:
@@ -143,10 +140,7 @@ def open_adapter(model: Any, folder: Path, *, trains: bool) -> Any:
     """
     from peft import PeftConfig, PeftModel
 
-    for name in (CONFIG, WEIGHTS):
-        if not (folder / name).exists():
-            raise ModelError(f"{folder}: an adapter without {name}; copy or download it again")
-    read_header(folder / WEIGHTS)  # which checks it
+    check_adapter(folder)
     try:
         with quiet_peft():
             rows = getattr(PeftConfig.from_pretrained(str(folder)), "trainable_token_indices", None) or {}
@@ -158,7 +152,7 @@ def open_adapter(model: Any, folder: Path, *, trains: bool) -> Any:
             adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=trains)
     except (RuntimeError, ValueError, KeyError, OSError, TypeError, AttributeError, ArithmeticError) as error:
         raise ModelError(
-            f"{folder}: the adapter does not fit its base ({reason_of(error)}); check its base model and {CONFIG}"
+            f"{folder}: the adapter does not fit its base ({reason_of(error)}); check its base model and {ADAPTER_CONFIG}"
         ) from None
     use_row_arithmetic(adapted)
     return adapted

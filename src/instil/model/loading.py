@@ -14,27 +14,16 @@ import torch
 
 from instil.errors import ModelError
 from instil.model import attention
-from instil.model.location import ModelLocation, check_tokenizer, check_weights, locate, read_json
+from instil.model.config import CANNOT_LOAD, load_config, model_of_config, reason_of, unusable
+from instil.model.location import ModelLocation, check_adapter, check_tokenizer, check_weights, locate, read_json
 from instil.model.norms import speed_up_norms
 from instil.model.quantization import close_shortcuts, quantization_config
 from instil.model.quiet import quiet_transformers
-from instil.model.room import check_room, is_out_of_memory
+from instil.model.room import check_room
 from instil.recipe import ModelSettings
 
 Precision = Literal["auto", "fp32", "bf16", "pure_bf16", "fp16"]
 Purpose = Literal["training", "generation"]
-CANNOT_LOAD = (
-    ValueError,
-    KeyError,
-    OSError,
-    RuntimeError,
-    MemoryError,
-    TypeError,
-    AttributeError,
-    ImportError,
-    AssertionError,
-)
-"""What transformers and torch raise for a config that they cannot make a model of."""
 
 
 def choose_device(asked: str) -> torch.device:
@@ -112,10 +101,7 @@ def load_model(
         model = _random(location, config, dtype=dtype, kernels=kernels, seed=seed, trust=settings.trust_remote_code)
         model = model.to(device)
     else:
-        check_weights(location.folder)
-        if (location.folder / "generation_config.json").exists():
-            read_json(location.folder / "generation_config.json")  # transformers would go on without a damaged one
-        check_room(location.folder, dtype=dtype, quantize=settings.quantize, device=torch.device(device))
+        check_loadable(settings, location, dtype=dtype, device=torch.device(device))
         model = _pretrained(location, config, settings, dtype=dtype, kernels=kernels, device=torch.device(device))
     if settings.quantize != "none":
         close_shortcuts(model, trains=purpose == "training")
@@ -129,33 +115,22 @@ def load_model(
     return model.train(purpose == "training")
 
 
-def load_config(location: ModelLocation, *, trust_remote_code: bool = False) -> Any:
-    """Read a model's config.
+def check_loadable(
+    settings: ModelSettings, location: ModelLocation, *, dtype: torch.dtype, device: torch.device
+) -> None:
+    """Check, without reading a weight, that a model's files are there and whole and that there is room for them.
 
     Raises:
-        ModelError: If it is missing, unreadable, of an unknown architecture, or of one that does not write from left to right.
+        ModelError: If not.
     """
-    from huggingface_hub.errors import StrictDataclassError
-    from transformers import AutoConfig
-
-    values = read_json(location.folder / "config.json")
-    if "auto_map" in values and not trust_remote_code and not _known(values.get("model_type")):
-        raise ModelError(
-            f"{location.folder}: the model comes with its own Python code, which is not run unasked; "
-            "set model.trust_remote_code: true if you trust it"
-        )
-    try:
-        with quiet_transformers():
-            config = AutoConfig.from_pretrained(
-                str(location.folder), trust_remote_code=trust_remote_code, local_files_only=True
-            )
-    except (ValueError, KeyError, OSError, TypeError, AttributeError, ArithmeticError, StrictDataclassError) as error:
-        raise ModelError(
-            f"{location.folder}/config.json: transformers cannot use it ({reason_of(error)}); "
-            "copy or download it again; a newer transformers may know this architecture"
-        ) from None
-    _check_causal(location, config)
-    return config
+    if settings.initialise == "random":
+        return
+    check_weights(location.folder)
+    if (location.folder / "generation_config.json").exists():
+        read_json(location.folder / "generation_config.json")  # transformers would go on without a damaged one
+    if location.adapter_folder is not None:
+        check_adapter(location.adapter_folder)
+    check_room(location.folder, dtype=dtype, quantize=settings.quantize, device=device)
 
 
 def load_tokenizer(location: ModelLocation, *, trust_remote_code: bool = False) -> Any:
@@ -211,26 +186,6 @@ def generation_attention(model: Any) -> str:
     return "sdpa" if getattr(model, "_supports_sdpa", False) and not capped else "eager"
 
 
-def model_of_config(
-    location: ModelLocation, config: Any, *, kernels: str | None, trust: bool, dtype: torch.dtype | None = None
-) -> Any:
-    """Make a model of a config without weights from disk, on torch's current device.
-
-    Raises:
-        ModelError: If transformers cannot make one of it.
-    """
-    from transformers import AutoModelForCausalLM
-
-    given = {} if dtype is None else {"dtype": dtype}
-    try:
-        with quiet_transformers():
-            return AutoModelForCausalLM.from_config(
-                config, attn_implementation=kernels, trust_remote_code=trust, **given
-            )
-    except CANNOT_LOAD as error:
-        raise _unusable(location, error, "this device") from None
-
-
 def _random(
     location: ModelLocation, config: Any, *, dtype: torch.dtype, kernels: str | None, seed: int, trust: bool
 ) -> Any:
@@ -267,21 +222,9 @@ def _pretrained(
                 output_loading_info=True,
             )
     except CANNOT_LOAD as error:
-        raise _unusable(location, error, device) from None
+        raise unusable(location, error, device) from None
     _check_report(location, report)
     return model
-
-
-def _unusable(location: ModelLocation, error: BaseException, device: object) -> ModelError:
-    if is_out_of_memory(error):
-        return ModelError(
-            f"{location.folder}: no memory for the model on {device}; load it in 16 bits or quantised (--precision bf16, "
-            "--load 4bit; in a recipe model.quantize: 4bit), or use a larger device"
-        )
-    return ModelError(
-        f"{location.folder}: transformers cannot load it ({reason_of(error)}); "
-        "mend config.json, or copy or download the model again"
-    )
 
 
 def _check_report(location: ModelLocation, report: Any) -> None:
@@ -293,33 +236,3 @@ def _check_report(location: ModelLocation, report: Any) -> None:
             f"{location.folder}: the weights {what} ({len(missing) + len(mismatched)} such tensors); "
             "expected all that config.json describes; copy or download the model again"
         )
-
-
-def _known(model_type: object) -> bool:
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-
-    return isinstance(model_type, str) and model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-
-
-def _check_causal(location: ModelLocation, config: Any) -> None:
-    """Refuse what transformers would load as a causal model though it was not trained as one."""
-    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
-
-    both_ways = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and _known(config.model_type)
-    if both_ways and not (getattr(config, "is_decoder", False) or getattr(config, "causal", False)):
-        what = "an encoder, which reads in both directions"
-    elif getattr(config, "is_encoder_decoder", False):
-        what = "an encoder with a decoder"
-    else:
-        return
-    raise ModelError(
-        f"{location.folder}: {config.model_type} is {what}; expected a decoder-only language model, such as Llama or Qwen; "
-        "choose another model"
-    )
-
-
-def reason_of(error: BaseException) -> str:
-    """Say an error of transformers on one line: a heading with the line below it, a bare key with the error's kind."""
-    lines = str(error).split("\n")
-    first = " ".join(line.strip() for line in lines[:2]) if lines[0].endswith(":") else lines[0].strip()
-    return first if first and not isinstance(error, KeyError) else f"{type(error).__name__} {first}".strip()

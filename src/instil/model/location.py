@@ -19,6 +19,8 @@ Kind = Literal["base", "run", "folder", "adapter", "hub"]
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken"]
 WEIGHTS = "model.safetensors"
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
 
 
@@ -235,6 +237,22 @@ def check_weights(folder: Path) -> None:
         )
     for path in files:
         read_header(path)
+
+
+def check_adapter(folder: Path) -> None:
+    """Check that an adapter's files are there and whole, without reading its weights.
+
+    Raises:
+        ModelError: If not.
+    """
+    read_json(folder / ADAPTER_CONFIG)
+    if not (folder / ADAPTER_WEIGHTS).exists():
+        pickled = ", pickled weights are not read" if (folder / "adapter_model.bin").exists() else ""
+        raise ModelError(
+            f"{folder}: an adapter without {ADAPTER_WEIGHTS}{pickled}; expected it beside {ADAPTER_CONFIG}; "
+            "copy or download it again"
+        )
+    read_header(folder / ADAPTER_WEIGHTS)
 
 
 def weight_files(folder: Path) -> list[Path]:

@@ -1,13 +1,14 @@
 """From a recipe to everything that the loop needs: device, chat, data, model, adapters, optimizers.
 
-Between the recipe and the loop, in the order in which a mistake is found soonest: names and templates before data, data before
-weights. Questionable on purpose: nothing is written here, so bad input leaves no run folder behind.
+Between the recipe and the loop, in the order in which a mistake is found soonest: names, model files and templates before data, data
+before weights. Questionable on purpose: nothing is written here, so bad input leaves no run folder behind.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,8 +19,9 @@ from instil.errors import TemplateError
 from instil.evaluation.during_training import check_tasks
 from instil.model import attention
 from instil.model.adapters import freeze, prepare_adapters
-from instil.model.loading import load_model
-from instil.model.location import ModelLocation, check_tokenizer, locate
+from instil.model.config import load_config, model_of_config
+from instil.model.loading import check_loadable, load_model, weight_type
+from instil.model.location import ModelLocation, check_adapter, check_tokenizer, locate
 from instil.model.loss import TokenLoss
 from instil.model.new_tokens import RowChange, TokenChange, fit_embeddings
 from instil.model.probe import probe
@@ -93,16 +95,18 @@ class Assembled:
     notes: tuple[str, ...]
 
 
-def study(recipe: Recipe, ranks: Ranks, *, say: Callable[[str], None]) -> Studied:
+def study(recipe: Recipe, ranks: Ranks, *, say: Callable[[str], None], loads: bool = True) -> Studied:
     """Load the tokenizer, prove the template, prepare the data, lay out the steps.
 
     Args:
         recipe: The recipe as it was given.
         ranks: The processes; they share the preparation of the data.
         say: Prints a line for the person.
+        loads: Whether the weights will be loaded: they must then be there and whole, and there must be room for them.
 
     Raises:
-        InstilError: Whatever is wrong with names, template, data or settings, before a weight is loaded.
+        InstilError: Whatever is wrong with names, model files, template, data or settings, before a weight is loaded; what is wrong
+            with the model, before the data is prepared.
     """
     precision = choose_precision(recipe.training.precision, ranks.device)
     check_tasks(recipe.evaluate.tasks)
@@ -112,6 +116,7 @@ def study(recipe: Recipe, ranks: Ranks, *, say: Callable[[str], None]) -> Studie
     setup = set_up_chat(recipe, location)
     recipe = with_date(recipe, setup.chat)
     prove_template(setup.chat)
+    _check_model(recipe, location, precision, ranks.device, loads=loads)
     prepared = prepare(recipe, setup.chat, team=ranks)
     for line in prepared.lines():
         say(line)
@@ -132,6 +137,22 @@ def study(recipe: Recipe, ranks: Ranks, *, say: Callable[[str], None]) -> Studie
     return Studied(
         resolved, location, setup.chat, setup.template, setup.change, prepared, order, precision, setup.notes
     )
+
+
+def _check_model(
+    recipe: Recipe, location: ModelLocation, precision: Precision, device: torch.device, *, loads: bool
+) -> None:
+    """Find out what is wrong with a model while nothing is prepared yet."""
+    trust = recipe.model.trust_remote_code
+    with torch.device("meta"):
+        model_of_config(
+            location, load_config(location, trust_remote_code=trust), kernels=attention.register(), trust=trust
+        )
+    if loads:
+        dtype = weight_type(_loading_precision(recipe, precision), "training")
+        check_loadable(recipe.model, location, dtype=dtype, device=device)
+    if recipe.adapter.resume_from is not None:
+        check_adapter(Path(recipe.adapter.resume_from))
 
 
 def prove_template(chat: ChatTokenizer) -> None:

@@ -14,7 +14,8 @@ from datetime import date
 from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.encoding.settings import EncodingSettings
 from instil.errors import TemplateError
-from instil.model.loading import load_config, load_tokenizer
+from instil.model.config import load_config
+from instil.model.loading import load_tokenizer
 from instil.model.location import ModelLocation
 from instil.model.new_tokens import TokenChange, add_chat_tokens
 from instil.recipe import Recipe

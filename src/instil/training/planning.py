@@ -16,8 +16,9 @@ import torch
 from instil.data.prepared import ExampleStore
 from instil.model import attention
 from instil.model.adapters import freeze, prepare_adapters
+from instil.model.config import load_config, model_of_config
 from instil.model.few_shapes import round_up
-from instil.model.loading import choose_device, load_config, model_of_config
+from instil.model.loading import choose_device
 from instil.model.location import ModelLocation
 from instil.model.norms import speed_up_norms
 from instil.model.room import free_bytes
