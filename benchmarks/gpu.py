@@ -20,11 +20,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,8 @@ MICRO_BATCH_TOKENS = 8192
 MICRO_BATCHES = 4
 UNCOUNTED = 3
 LORA_RANK = 16
+TRL_ROWS = (4, 2, 1)
+PACKAGES = ("transformers", "peft", "trl", "instil")
 
 
 def rows_of_step(step: int, vocabulary: int, tokens: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -164,8 +168,8 @@ def wants_recompute(model: Any, precision: Any, micro: int, device: Any) -> bool
     return needed.peak > (free_memory(device) + loaded) * USABLE
 
 
-def run_trl(shape: str, adapter: str, device: str, steps: int) -> dict[str, Any]:
-    """Train with TRL's SFTTrainer at its defaults: bf16, rows already tokenized, four rows a device batch as memory allows."""
+def run_trl(shape: str, adapter: str, device: str, steps: int, device_rows: int) -> dict[str, Any]:
+    """Train with TRL's SFTTrainer at its defaults: bf16, rows already tokenized, so many rows a device batch."""
     import torch
     from datasets import Dataset
     from tokenizers import Tokenizer, models
@@ -190,7 +194,7 @@ def run_trl(shape: str, adapter: str, device: str, steps: int) -> dict[str, Any]
         pad_token="<pad>",
         eos_token="</s>",
     )
-    device_rows = max(1, min(4, per_step))
+    device_rows = max(1, min(device_rows, per_step))
     in_order = {} if "train_sampling_strategy" not in SFTConfig.__dataclass_fields__ else {"train_sampling_strategy": "sequential"}  # fmt: skip
     settings = SFTConfig(
         output_dir=tempfile.mkdtemp(prefix="instil-gpu-trl-"), **in_order, max_steps=max(1, len(rows) // (device_rows * max(1, per_step // device_rows))), per_device_train_batch_size=device_rows,
@@ -219,7 +223,9 @@ def run_trl(shape: str, adapter: str, device: str, steps: int) -> dict[str, Any]
     size = device_rows * settings.gradient_accumulation_steps
     seen = [ids for step in drawn for ids in step][: size * len(seconds)]
     grouped = [seen[start : start + size] for start in range(0, len(seen), size)]
-    return figures(config, num_parameters, adapter, grouped, seconds, device, "TRL's defaults")
+    return figures(
+        config, num_parameters, adapter, grouped, seconds, device, f"TRL's defaults, {device_rows} rows a batch"
+    )
 
 
 def figures(
@@ -241,38 +247,45 @@ def figures(
         "steps": len(seconds) - skipped,
         "kernel": kernel,
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
-        "versions": {"torch": torch.__version__},
+        "versions": {"torch": torch.__version__, "python": platform.python_version()}
+        | {name: found for name in PACKAGES if (found := version_of(name))},
     }
 
 
+def version_of(package: str) -> str | None:
+    """Give a package's version, or None where it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
 def measure(side: str, cell: str, given: argparse.Namespace) -> dict[str, Any]:
-    """Run one side of one cell in a process of its own; a failure is a result with its last lines."""
-    command = [
-        given.trl_python if side == "trl" and given.trl_python else sys.executable,
-        __file__,
-        "--side",
-        side,
-        "--cells",
-        cell,
-        "--device",
-        given.device,
-        "--steps",
-        str(given.steps),
-    ]
+    """Run one side of one cell in a process of its own; a failure is a result with its last lines.
+
+    TRL gets fewer rows a batch, in a process anew, while the device is too small for them; all its tries share the cell's time.
+    """
+    command = [given.trl_python if side == "trl" and given.trl_python else sys.executable, __file__, "--side", side]
+    command += ["--cells", cell, "--device", given.device, "--steps", str(given.steps)]
     environment = dict(os.environ)
     if side == "trl" and given.trl_python:
         environment.pop("PYTHONPATH", None)
     if side == "trl" and given.trl_site:
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, (given.trl_site, environment.get("PYTHONPATH"))))
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=given.cell_minutes * 60, env=environment, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return {"error": f"took longer than {given.cell_minutes} minutes"}
-    if done.returncode:
-        return {"error": done.stderr.strip()[-600:]}
-    return dict(json.loads(done.stdout.strip().splitlines()[-1]))
+    end, last = time.monotonic() + given.cell_minutes * 60, {"error": "no time for it"}
+    for rows in TRL_ROWS if side == "trl" else (0,):
+        words = [*command, "--rows", str(rows)]
+        left = end - time.monotonic()
+        try:
+            done = subprocess.run(words, capture_output=True, text=True, timeout=left, env=environment, check=False)
+        except subprocess.TimeoutExpired:
+            return {"error": f"took longer than {given.cell_minutes} minutes"}
+        if done.returncode == 0:
+            return dict(json.loads(done.stdout.strip().splitlines()[-1]))
+        last = {"error": done.stderr.strip()[-900:]}
+        if "out of memory" not in done.stderr:
+            break
+    return last
 
 
 def main() -> None:
@@ -293,13 +306,15 @@ def main() -> None:
     parser.add_argument(
         "--trl-site", help="folder with TRL and what it needs, put before the other packages for its side"
     )
+    parser.add_argument("--rows", type=int, default=TRL_ROWS[0], help="TRL's rows a device batch, with --side trl")
     given = parser.parse_args()
     if given.smoke:
         given.cells, given.device, given.steps = list(SMOKE), "cpu", 5
     if given.side:
         shape, _, adapter = given.cells[0].partition(":")
-        run = run_ours if given.side == "ours" else run_trl
-        print(json.dumps(run(shape, adapter, given.device, given.steps)))
+        mine = given.side == "ours"
+        work = (shape, adapter, given.device, given.steps)
+        print(json.dumps(run_ours(*work) if mine else run_trl(*work, given.rows)))
         return
     started = time.perf_counter()
     lines = given.out.read_text().splitlines() if given.out.exists() else []

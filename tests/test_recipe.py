@@ -31,6 +31,10 @@ from instil.recipe import Recipe, Settings
         ("data: {sources: [{path: a, format: pattern}]}\n", "format pattern needs columns"),
         ("x: !!python/object:os.system {}\n", ":1: not valid YAML"),
         ("a: " + "[" * 2000 + "]" * 2000, "nested too deeply"),
+        (
+            "model: {name: demo}\ntraining: {micro_batch_tokens: 0}",
+            "training.micro_batch_tokens: found 0; input should be greater than or equal to 1",
+        ),
     ],
 )
 def test_wrong_settings_are_named_with_their_remedy(tmp_path, yaml, message):

@@ -237,7 +237,7 @@ class TrainingSettings(Settings):
     epochs: Number = Field(3.0, gt=0, description="Passes over the data; ignored where max_steps is set.")
     max_steps: int | None = Field(None, ge=1, description="Stop after this many optimizer steps.")
     batch_size: int = Field(32, ge=1, description="Examples in an optimizer step, over all devices.")
-    micro_batch_tokens: int | Literal["auto"] = Field(
+    micro_batch_tokens: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         "auto",
         description="Tokens in one forward pass on one device: how a step is cut to fit memory. Never changes the result.",
     )
@@ -463,7 +463,7 @@ def _explain(recipe: type[Settings], error: ValidationError) -> str:
     return f"{key or 'settings'}: found {first.get('input')!r}; {said[0].lower()}{said[1:]}; see docs/settings.md"
 
 
-_UNION_TAGS = {"int", "str", "float", "literal", "none"}
+_UNION_TAGS = {"int", "constrained-int", "str", "float", "literal", "none"}
 
 
 def _settings_at(recipe: type[Settings], location: list[Any]) -> type[Settings]:
