@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.tiny_chat import tiny_llama, tiny_tokenizer
+from torch.nn.functional import pad
 
 from instil.cli.main import main
 from instil.model.quiet import quiet_peft
@@ -75,6 +76,14 @@ def entry(**values: object) -> Break:
         (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(written)) + written + data[8 + length :])
 
     return change
+
+
+def of_another_base(folder: Path) -> None:
+    """Make an adapter's first matrices wider by eight, as on a larger base."""
+    from safetensors.torch import load_file, save_file
+
+    path = folder / "adapter_model.safetensors"
+    save_file({key: pad(value, (0, 8)) if "lora_A" in key else value for key, value in load_file(path).items()}, path)
 
 
 def index(content: str) -> Break:
@@ -143,6 +152,9 @@ BROKEN: tuple[tuple[str, str, Break, str], ...] = (
     ("generate", "model", keys("config.json", num_hidden_layers=-1), "num_hidden_layers is -1"),
     ("train", "adapter", half("adapter_model.safetensors"), "cut short"),
     ("train", "adapter", without("adapter_model.safetensors"), "an adapter without adapter_model.safetensors"),
+    ("train", "adapter", of_another_base, "the adapter does not fit its base"),
+    ("plan", "adapter", of_another_base, "the adapter does not fit its base"),
+    ("chat", "adapter", of_another_base, "does not fit its base"),
     ("generate", "model", text(TEMPLATE, "{{ raise_exception('no') }}"), "rows.jsonl:1: the template refuses it"),
     ("evaluate", "model", text(TEMPLATE, "{{ messages[0].a.b }}"), "rows.jsonl:1: the template refuses it"),
     ("chat", "run", without("model/chat_template.jinja"), "run/model: the chat template is missing"),

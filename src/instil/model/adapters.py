@@ -17,7 +17,7 @@ import torch
 from instil.errors import ModelError, nearest
 from instil.model.config import reason_of
 from instil.model.head import underlying
-from instil.model.location import ADAPTER_CONFIG, check_adapter
+from instil.model.location import ADAPTER_CONFIG, ADAPTER_WEIGHTS, check_adapter, read_header
 from instil.model.new_tokens import add_rows
 from instil.model.quiet import quiet_peft
 from instil.model.token_rows import use_row_arithmetic
@@ -156,6 +156,30 @@ def open_adapter(model: Any, folder: Path, *, trains: bool) -> Any:
         ) from None
     use_row_arithmetic(adapted)
     return adapted
+
+
+def check_adapter_fits(folder: Path, model: torch.nn.Module) -> None:
+    """Check an adapter's files, and the sizes that they give against a model's linear layers, without reading a weight.
+
+    Args:
+        folder: The adapter's.
+        model: transformers' model, on any device, also `meta`.
+
+    Raises:
+        ModelError: If a file is missing or damaged, or a matrix is of a layer of another size.
+    """
+    check_adapter(folder)
+    layers = {name: module.weight for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+    for key, entry in read_header(folder / ADAPTER_WEIGHTS).items():
+        name, _, matrix = key.removeprefix("base_model.model.").rpartition(".lora_")
+        if name not in layers or matrix not in ("A.weight", "B.weight"):
+            continue
+        axis = 1 if matrix[0] == "A" else 0
+        if entry["shape"][axis] != layers[name].shape[axis]:
+            raise ModelError(
+                f"{folder}: the adapter does not fit its base ({key} is {entry['shape']} on a layer of {list(layers[name].shape)}); "
+                f"check its base model and {ADAPTER_CONFIG}"
+            )
 
 
 def merge_in_place(model: Any) -> Any:

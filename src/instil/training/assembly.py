@@ -18,10 +18,10 @@ from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.errors import TemplateError
 from instil.evaluation.during_training import check_tasks
 from instil.model import attention
-from instil.model.adapters import freeze, prepare_adapters
+from instil.model.adapters import check_adapter_fits, freeze, prepare_adapters
 from instil.model.config import load_config, model_of_config
 from instil.model.loading import check_loadable, load_model, weight_type
-from instil.model.location import ModelLocation, check_adapter, check_tokenizer, locate
+from instil.model.location import ModelLocation, check_tokenizer, locate
 from instil.model.loss import TokenLoss
 from instil.model.new_tokens import RowChange, TokenChange, fit_embeddings
 from instil.model.probe import probe
@@ -145,14 +145,16 @@ def _check_model(
     """Find out what is wrong with a model while nothing is prepared yet."""
     trust = recipe.model.trust_remote_code
     with torch.device("meta"):
-        model_of_config(
+        model = model_of_config(
             location, load_config(location, trust_remote_code=trust), kernels=attention.register(), trust=trust
         )
     if loads:
         dtype = weight_type(_loading_precision(recipe, precision), "training")
         check_loadable(recipe.model, location, dtype=dtype, device=device)
-    if recipe.adapter.resume_from is not None:
-        check_adapter(Path(recipe.adapter.resume_from))
+    resumed = recipe.adapter.resume_from
+    for folder in (location.adapter_folder, Path(resumed) if resumed is not None else None):
+        if folder is not None:
+            check_adapter_fits(folder, model)
 
 
 def prove_template(chat: ChatTokenizer) -> None:
