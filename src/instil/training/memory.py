@@ -29,8 +29,8 @@ LIBRARIES_CPU = 65 * 2**20
 """What is loaded and set up after the model is: its code, MKL's buffers, matplotlib. Measured, as is what follows (docs/notes/training.md)."""
 PASSING_CPU = 1.2
 """What activations and logits take of the process, relative to their bytes: malloc's gaps, and the backward pass's own results."""
-PASSING_CPU_ADAPTERS = 1.5
-"""The same where adapters train, whose layers make several results for each that is kept."""
+PASSING_CPU_ADAPTERS = {2: 1.5, 4: 1.65}
+"""The same by the bytes of a number where adapters train, whose layers make several results for each that is kept."""
 KEPT_GRADIENTS = 0.5
 """Share of the gradients' memory that malloc keeps after a step and does not use again for activations of other sizes."""
 KERNEL_BYTES = 0.7 * 2**20
@@ -155,7 +155,7 @@ def estimate_memory(
     on_cpu = device == "cpu"
     few_shapes = on_cpu and small < 4
     full = sizes.trained > sizes.parameters / 2
-    passing = 1.0 if not on_cpu else PASSING_CPU if full else PASSING_CPU_ADAPTERS
+    passing = 1.0 if not on_cpu else PASSING_CPU if full else PASSING_CPU_ADAPTERS[small]
     if few_shapes:
         tokens = round_up(tokens)
     chunk = default_chunk_bytes(torch.device(device), plain=sizes.plain_head)
