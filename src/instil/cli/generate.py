@@ -36,6 +36,7 @@ def generate(
         sampling: How the next token is chosen.
         loading: How the model is loaded.
     """
+    from instil.data.ledger import counted
     from instil.generation.prompts import read_prompts
 
     if sampling.seed is None:
@@ -58,4 +59,4 @@ def generate(
     kept = answer_file(engine, asked, out=out, settings=sampling, on_answer=show)
     ended = "\n" if shown else ""
     already = f" ({kept} were there already)" if kept else ""
-    print(f"{ended}{total} answers to {len(asked)} prompts in {out}{already}", file=sys.stderr)
+    print(f"{ended}{counted(total, 'answer')} to {counted(len(asked), 'prompt')} in {out}{already}", file=sys.stderr)
