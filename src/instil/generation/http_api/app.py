@@ -7,6 +7,7 @@ over; none of them waits for another.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import secrets
 import time
@@ -29,6 +30,9 @@ from instil.generation.http_api.worker import Worker
 from instil.generation.http_api.writing import Writing, chat_deltas, chat_message, message_json, usage, write
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+EVENT_STREAM = "text/event-stream"
+LAST_WORDS_SECONDS = 1.0
+"""How long the event that says why a stream ends may wait for its reader."""
 
 
 class Service:
@@ -191,11 +195,13 @@ class Gate:
             await self._app(scope, receive, send)
             return
         problem = self._refused({name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]})
-        started = False
+        started = streams = False
 
         async def watched(message: Any) -> None:
-            nonlocal started
-            started = True
+            nonlocal started, streams
+            if message["type"] == "http.response.start":
+                streams = any(value.startswith(EVENT_STREAM.encode()) for _, value in message["headers"])
+            started, streams = True, streams and (not started or message.get("more_body", False))
             await send(message)
 
         if problem is None:
@@ -204,9 +210,10 @@ class Gate:
                     await self._app(scope, receive, watched)
                 return
             except TimeoutError:
-                if started:
-                    return
                 problem = Problem(504, f"not answered within {self._settings.max_seconds:g} seconds")
+                if started:
+                    await _end_stream(send, problem, still_open=streams)
+                    return
         await JSONResponse(problem.body(), status_code=problem.status)(scope, receive, send)
 
     def _refused(self, headers: dict[str, str]) -> Problem | None:
@@ -223,13 +230,22 @@ class Gate:
         return None
 
 
+async def _end_stream(send: Any, problem: Problem, *, still_open: bool) -> None:
+    """Say in a stream's last event why it ends; a client that does not read is not waited for."""
+    if still_open:
+        last = {"type": "http.response.body", "body": _event(problem.body()).encode(), "more_body": False}
+        with contextlib.suppress(TimeoutError, OSError):
+            async with asyncio.timeout(LAST_WORDS_SECONDS):
+                await send(last)
+
+
 async def _respond(service: Service, request: Request, asked: Asked, *, kind: str) -> Response:
     writings = await service.writings(asked)
     head = {"id": f"{'chatcmpl' if asked.conversation else 'cmpl'}-{uuid.uuid4().hex}", "created": int(time.time())}
     head["model"] = service.names[0]
     if asked.stream:
         events = _events(service, asked, writings, head, kind)
-        return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+        return StreamingResponse(events, media_type=EVENT_STREAM, headers={"Cache-Control": "no-cache"})
     async with service.in_work(len(writings)):
         choices = await _unless_gone(request, lambda: _choices(service, asked, writings))
     if choices is None:
