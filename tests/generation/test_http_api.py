@@ -20,6 +20,7 @@ from tests.tiny_chat import FACTS, folders  # noqa: E402
 from instil.cli.main import main  # noqa: E402
 from instil.errors import ServeError  # noqa: E402
 from instil.generation.engine import Engine  # noqa: E402
+from instil.generation.http_api import app  # noqa: E402
 from instil.generation.http_api.server import check_address, listen, make_server  # noqa: E402
 from instil.generation.http_api.settings import ServeSettings  # noqa: E402
 from instil.generation.settings import SamplingSettings  # noqa: E402
@@ -31,7 +32,7 @@ class Served:
     """A server in a thread of its own."""
 
     def __init__(self, engine, **settings):
-        self.settings = ServeSettings(port=0, served_name="tiny", **settings)
+        self.settings = ServeSettings(port=0, **({"served_name": "tiny"} | settings))
         self.socket = listen(self.settings)
         self.server = make_server(engine, self.settings)
         self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
@@ -249,28 +250,54 @@ def test_a_client_that_leaves_frees_its_place(served, client):
     stream = ask(client, "Something else", temperature=3.0, max_tokens=128, stream=True)
     next(iter(stream))
     stream.close()
-    send_unread(served, {"temperature": 3.0, "max_tokens": 128}).close()
+    send_unread(served, {"model": "tiny", "temperature": 3.0, "max_tokens": 128}).close()
     served.wait_until_idle()
     assert ask(client, "Say hi").choices[0].message.content == "Hi there!"
 
 
 def send_unread(served, settings):
-    """Ask and read nothing of the answer; gives the open connection."""
+    """Ask and read nothing of the answer; gives the open connection, whose buffer is as small as the system allows."""
     messages = [{"role": "user", "content": "x"}]
-    body = json.dumps({"model": "tiny", "messages": messages, **settings})
+    body = json.dumps({"messages": messages, **settings})
     host, port = served.url.removeprefix("http://").split(":")
-    connection = socket.create_connection((host, int(port)))
+    connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+    connection.connect((host, int(port)))
     head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
-    connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
+    connection.sendall(f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}".encode())
     return connection
 
 
-def test_a_slow_reader_does_not_stall_the_others(served, client):
-    slow = send_unread(served, {"stream": True, "temperature": 3, "max_tokens": 128})
-    assert ask(client, "Say hi").choices[0].message.content == "Hi there!"
-    slow.close()
-    served.wait_until_idle()
+@pytest.mark.slow
+def test_a_slow_reader_does_not_stall_the_others(engine, monkeypatch):
+    ended = []
+    choice = app._choice
+
+    def counted(writing, **given):
+        ended.extend([writing] * given.get("ends", False))
+        return choice(writing, **given)
+
+    monkeypatch.setattr(app, "_choice", counted)
+    name = "tiny" * 5000  # in every event, so that the answers are larger than any socket's buffers
+    with Served(engine, served_name=name, max_new_tokens=128) as served:
+        slow = send_unread(served, {"model": name, "stream": True, "temperature": 9, "n": 16, "max_tokens": 128})
+        end = time.monotonic() + 60
+        while len(ended) < 16:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        time.sleep(0.5)
+        assert served.service._in_work == 16  # all is written, and the reader holds it up
+        messages = [{"role": "user", "content": "Say hi"}]
+        answer = served.client().chat.completions.create(model=name, messages=messages)
+        assert answer.choices[0].message.content == "Hi there!"
+        assert served.service._in_work == 16
+        received = bytearray()
+        while piece := slow.recv(1 << 20):
+            received += piece
+        slow.close()
+        assert b"data: [DONE]" in received[-100:]
+        assert received.count(b'"finish_reason": "') == 16
+        served.wait_until_idle()
 
 
 BAD = [
