@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tests.training.command_line import losses_of, same_bits, train, weights_of, write_recipe
 from tests.training.test_run import interrupted
 from tests.training.test_step import train as train_steps
 from tests.training.tiny import LearnerMaker
 
+from instil import read
 from instil.conversation import Example
+from instil.export.export import export
 from instil.model.location import locate
 
 pytestmark = [
@@ -60,3 +64,16 @@ def test_qlora_trains_and_writes_a_merged_16_bit_model(tmp_path: Path, rows: Pat
     assert (run.folder / "adapter" / "adapter_model.safetensors").exists()
     dtypes = {weight.dtype for weight in weights_of(run).values()}
     assert dtypes == {torch.bfloat16}
+    merged = export(run.folder, tmp_path / "merged", dtype="fp32", rows=list(read(rows)))
+    assert merged.parity.logit_change is not None
+    alone = export(run.folder, tmp_path / "alone", target="adapter", rows=list(read(rows)))
+    factors = load_file(alone.folder / "adapter_model.safetensors")
+    name = "model.layers.0.self_attn.q_proj"
+    down, up = (factors[f"base_model.model.{name}.lora_{part}.weight"].float() for part in "AB")
+    config = json.loads((alone.folder / "adapter_config.json").read_text(encoding="utf-8"))
+    before = load_file(base / "model.safetensors")[f"{name}.weight"].float()
+    after = load_file(merged.folder / "model.safetensors")[f"{name}.weight"].float()
+    product = config["lora_alpha"] / config["r"] * up @ down
+    assert (
+        after - before - product
+    ).abs().max() <= 0.01 * before.abs().max()  # 4-bit weights lie a tenth of their largest off
