@@ -123,7 +123,7 @@ def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pyte
     def full(path: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("instil.training.checkpoint.sync_file", full)
+    monkeypatch.setattr("instil.training.checkpoint.sync_path", full)
     with pytest.raises(CheckpointError, match=r"No space left on device.*untouched.*--resume"):
         save(tmp_path, 2)
     found = latest_checkpoint(tmp_path, say=print)

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from instil.data.disk import sync_path
 from instil.data.ledger import Ledger
 from instil.data.prepared import EXAMPLES, LEDGER, SCHEMA, STORE, VERSION, Split
 from instil.errors import DataError
@@ -94,8 +95,8 @@ class StoreWriter:
         header = {"version": VERSION, "fingerprint": self.fingerprint, "examples": self.num_examples}
         _write_json(self.aside / STORE, header)
         for path in self.aside.iterdir():
-            _sync(path)
-        _sync(self.aside)
+            sync_path(path)
+        sync_path(self.aside)
         if self.folder.exists() and (self._replace or not (self.folder / STORE).exists()):
             shutil.rmtree(self.folder)
         try:
@@ -104,7 +105,7 @@ class StoreWriter:
             if not (self.folder / STORE).exists():
                 raise
             # another process finished the same store first; both hold the same bytes
-        _sync(self.folder.parent)
+        sync_path(self.folder.parent)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -141,15 +142,6 @@ class StoreWriter:
 
 def _write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, ensure_ascii=False, indent=1), encoding="utf-8")
-
-
-def _sync(path: Path) -> None:
-    """Make sure that a file or folder is on disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _sweep(folder: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import torch
 
+from instil.data.disk import sync_path
 from instil.errors import ModelError
 from instil.model.quiet import quiet_peft, quiet_transformers
 
@@ -145,9 +146,8 @@ def flush_folder(folder: Path) -> None:
     """Force a folder's files to the disk."""
     for path in folder.rglob("*"):
         if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-    _flush_names(folder)
+            sync_path(path)
+    sync_path(folder)
 
 
 def replace_folder(new: Path, folder: Path) -> None:
@@ -156,16 +156,8 @@ def replace_folder(new: Path, folder: Path) -> None:
     if folder.exists():
         folder.rename(old)
     new.rename(folder)
-    _flush_names(folder.parent)
+    sync_path(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _flush_names(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _cast(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

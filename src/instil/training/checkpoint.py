@@ -19,8 +19,9 @@ from typing import Any, Literal
 
 import torch
 
+from instil.data.disk import sync_path
 from instil.errors import CheckpointError
-from instil.training.files import ASIDE, remove_folder, sha256_of, sync_file, sync_folder
+from instil.training.files import ASIDE, remove_folder, sha256_of, sync_folder
 
 FORMAT = 1
 Kind = Literal["weights", "optimizer"]
@@ -170,7 +171,7 @@ def _write_share(aside: Path, snapshot: Snapshot, rank: int) -> None:
         path = aside / f"{kind}-{rank:05d}.safetensors"
         tensors = {name: piece.tensor.detach().cpu().contiguous() for name, piece in pieces.items()}
         save_file(tensors, str(path))
-        sync_file(path)
+        sync_path(path)
         index["files"][path.name] = sha256_of(path)
         index[kind] = {name: {"start": piece.start, "shape": list(piece.shape)} for name, piece in pieces.items()}
     _write_json(aside / f"pieces-{rank:05d}.json", index)

@@ -16,8 +16,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
+from instil.data.disk import sync_path
 from instil.errors import RunError
-from instil.training.files import ASIDE, sync_file, write_text_atomic
+from instil.training.files import ASIDE, write_text_atomic
 
 PLAIN_LINE_EVERY = 5.0
 BAR_WIDTH = 24
@@ -37,7 +38,7 @@ class Metrics:
 
     def sync(self) -> None:
         """Wait until all lines are on the disk."""
-        sync_file(self._path)
+        sync_path(self._path)
 
     def close(self) -> None:
         """Close the file."""
