@@ -117,6 +117,9 @@ def forked(*words: str, said: Path | int, room: int | None = None, **environment
     status = 1
     try:
         os.environ.update(environment)
+        # After a fork torch replaces its thread pool at the next call, and two threads that are first together find none:
+        # "Invalid thread pool!". So the first call is made here, where there is one thread.
+        torch.set_num_threads(torch.get_num_threads())
         with open(said, "w", buffering=1) as file:
             sys.stdout = sys.stderr = file
             if room is not None:
