@@ -1,10 +1,12 @@
 """How the cost of a step grows with its tokens, and what a larger vocabulary costs.
 
     python benchmarks/scaling.py [--tokens 1024,4096,16384,65536] [--shape tiny-llama-3.2-1b] [--repeats 3] [--threads N]
+                                 [--only tokens|vocabulary]
 
 Steps of a random model over examples of 256 tokens, half of them trained: seconds a thousand tokens should stay the same from the
-smallest step to the largest. Then the same step with once and twice the vocabulary, each in a process of its own: what the peak
-of the resident size grows by, beside the weights, gradients and optimizer state of embedding and head, and one chunk of logits.
+smallest step to the largest. Then two steps of the SmolLM2-135M shape with its vocabulary and with twice as much, tied and untied,
+each in a process of its own: what the peak of the resident size grows by, beside the weights, gradients and optimizer state of
+embedding and head, and one chunk of logits. Where both share a table, its two gradients are there at once before they are added.
 The last line is one JSON object.
 """
 
@@ -25,9 +27,11 @@ from shapes import SHAPES
 
 LENGTH = 256
 VOCABULARY = 16384
+WIDE_SHAPE = "smollm2-135m"
+WIDE_VOCABULARY = 49152
 
 
-def make_learner(shape: str, vocabulary: int, tokens: int) -> Any:
+def make_learner(shape: str, tokens: int, **settings: Any) -> Any:
     """Make a random model in training, with the examples of one step in its store."""
     import numpy as np
     import torch
@@ -42,7 +46,7 @@ def make_learner(shape: str, vocabulary: int, tokens: int) -> Any:
     from instil.training.ranks import Ranks
     from instil.training.step import Learner
 
-    settings = dict(SHAPES[shape]) | {"vocab_size": vocabulary}
+    settings = dict(SHAPES[shape]) | settings
     config = AutoConfig.for_model(settings.pop("model_type"), **settings)
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config, attn_implementation=attention.register())
@@ -51,7 +55,7 @@ def make_learner(shape: str, vocabulary: int, tokens: int) -> Any:
     optimizers = build_optimizers(weights.by_name, tensor_kinds(model), lr=1e-5)
     random = np.random.default_rng(0)
     trained = (np.arange(LENGTH) >= LENGTH // 2).astype(np.float32)
-    examples = [Example(random.integers(0, vocabulary, LENGTH), trained) for _ in range(tokens // LENGTH)]
+    examples = [Example(random.integers(0, config.vocab_size, LENGTH), trained) for _ in range(tokens // LENGTH)]
     return Learner(TokenLoss(model).train(), weights, optimizers, ExampleStore.from_examples(examples), Ranks(0, 1, device))  # fmt: skip
 
 
@@ -66,17 +70,48 @@ def seconds_of_step(learner: Any, tokens: int) -> float:
     return time.perf_counter() - start
 
 
-def peak_of(shape: str, vocabulary: int) -> dict[str, float]:
-    """Take two steps in this process, and give its peak and the size of embedding and head, in MB."""
-    learner = make_learner(shape, vocabulary, 2048)
+def peak_of(vocabulary: int, tied: bool) -> dict[str, float]:
+    """Take two steps in this process, and give its peak, and what embedding, head and their training hold, in MB."""
+    learner = make_learner(WIDE_SHAPE, 2048, vocab_size=vocabulary, tie_word_embeddings=tied)
     for _ in range(2):
         seconds_of_step(learner, 2048)
     model = learner.loss.model
-    tables = {id(m.weight): m.weight.nbytes for m in (model.get_input_embeddings(), model.get_output_embeddings())}
+    users = (model.get_input_embeddings().weight, model.get_output_embeddings().weight)
+    tables = {id(weight): weight.nbytes for weight in users}
+    held = 3 * sum(tables.values()) + sum(
+        weight.nbytes for weight in users
+    )  # weight, two moments; a gradient from each
     return {
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10),
-        "tables_mb": sum(tables.values()) / 2**20,
+        "tables_mb": held / 2**20,
     }
+
+
+def measure_tokens(shape: str, sizes: list[int], repeats: int) -> dict[int, float]:
+    """Give the seconds of a thousand tokens in steps of each size, and print them."""
+    learner = make_learner(shape, max(sizes), vocab_size=VOCABULARY)
+    seconds_of_step(learner, sizes[0])
+    cost = {}
+    for size in sizes:
+        cost[size] = statistics.median(seconds_of_step(learner, size) for _ in range(repeats)) / size * 1000
+        print(f"{size:>7,} tokens: {cost[size]:.4f} s a thousand", flush=True)
+    return cost
+
+
+def measure_vocabulary(tied: bool, threads: int) -> dict[str, float]:
+    """Give what twice the vocabulary adds to the peak, and what embedding and head account for, in MB; print both."""
+    words = [sys.executable, __file__, "--threads", str(threads), *(["--tied"] if tied else []), "--peak-of"]
+    once, twice = (
+        json.loads(subprocess.run([*words, str(size)], capture_output=True, text=True, check=True).stdout)
+        for size in (WIDE_VOCABULARY, 2 * WIDE_VOCABULARY)
+    )
+    grown = {name: round(twice[name] - once[name], 1) for name in once}
+    print(
+        f"vocabulary {WIDE_VOCABULARY:,} -> {2 * WIDE_VOCABULARY:,}, {'tied' if tied else 'untied'}: "
+        f"peak +{grown['peak_mb']:.0f} MB, tables with their training +{grown['tables_mb']:.0f} MB",
+        flush=True,
+    )
+    return grown
 
 
 def main() -> None:
@@ -88,32 +123,22 @@ def main() -> None:
     parser.add_argument("--shape", default="tiny-llama-3.2-1b", choices=sorted(SHAPES))
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--only", default="tokens,vocabulary", help="tokens, vocabulary, or both")
     parser.add_argument("--peak-of", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--tied", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     if given.peak_of:
-        print(json.dumps(peak_of(given.shape, given.peak_of)))
+        print(json.dumps(peak_of(given.peak_of, given.tied)))
         return
-    sizes = [int(size) for size in given.tokens.split(",")]
-    learner = make_learner(given.shape, VOCABULARY, max(sizes))
-    seconds_of_step(learner, sizes[0])
-    cost = {
-        size: statistics.median(seconds_of_step(learner, size) for _ in range(given.repeats)) / size * 1000
-        for size in sizes
-    }
-    for size, value in cost.items():
-        print(f"{size:>7,} tokens: {value:.4f} s a thousand")
-    words = [sys.executable, __file__, "--shape", given.shape, "--threads", str(given.threads), "--peak-of"]
-    once, twice = (
-        json.loads(subprocess.run([*words, str(size)], capture_output=True, text=True, check=True).stdout)
-        for size in (VOCABULARY, 2 * VOCABULARY)
-    )
-    grown = twice["peak_mb"] - once["peak_mb"]
-    expected = 4 * (twice["tables_mb"] - once["tables_mb"])  # weight, gradient, two moments
-    print(
-        f"vocabulary {VOCABULARY:,} -> {2 * VOCABULARY:,}: peak +{grown:.0f} MB, tables and their state +{expected:.0f} MB"
-    )
-    print(json.dumps({"seconds_a_thousand": cost, "peak_grown_mb": grown, "tables_grown_mb": expected}))
+    result: dict[str, Any] = {}
+    if "tokens" in given.only:
+        sizes = [int(size) for size in given.tokens.split(",")]
+        result["seconds_a_thousand"] = measure_tokens(given.shape, sizes, given.repeats)
+    if "vocabulary" in given.only:
+        for tied in (True, False):
+            result["tied" if tied else "untied"] = measure_vocabulary(tied, given.threads)
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":
