@@ -67,8 +67,13 @@ DATA = {
 
 
 def dom(tmp_path, script=""):
+    return dom_of(page(DATA).replace("</body>", f"<script>{script}</script></body>"), tmp_path)
+
+
+def dom_of(html, tmp_path):
+    """Give what a browser makes of a page."""
     file = tmp_path / "page.html"
-    file.write_text(page(DATA).replace("</body>", f"<script>{script}</script></body>"), encoding="utf-8")
+    file.write_text(html, encoding="utf-8")
     run = subprocess.run(
         [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", f"--user-data-dir={tmp_path / 'profile'}",
          "--virtual-time-budget=2000", "--dump-dom", file.as_uri()],

@@ -91,3 +91,34 @@ def test_held_out_rows_are_not_training_data(tmp_path):
     assert 180 <= len(trained) < 290
     none_out = recipe.override({"data": {"heldout_share": 0.0}})
     assert len(list(trained_conversations(none_out))) == 300
+
+
+def test_only_rows_that_a_run_draws_are_its_training_data(tmp_path):
+    from instil.data.chunks import draw_rows, input_of
+    from instil.data.formats import write
+    from instil.recipe import Source
+
+    path = str(tmp_path / "rows.jsonl")
+    write([asked(f"Question number {n} about something") for n in range(50)], path)
+    recipe = Recipe.from_mapping(
+        {"data": {"sources": [{"path": path, "rows": 7}], "heldout_share": 0}, "training": {"seed": 3}}
+    )
+    drawn = draw_rows(input_of(Source(path=path, rows=7)), seed=3).drawn.tolist()
+    assert [each.place.row - 1 for each in trained_conversations(recipe)] == drawn
+    assert len(drawn) == 7
+
+
+def test_rows_read_as_plain_text_are_held_out_as_training_holds_them_out(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(f'{{"prompt": "number {n} is", "completion": " {n}"}}\n' for n in range(200)))
+    recipe = Recipe.from_mapping({"data": {"sources": [str(path)], "prompt_completion": "plain", "heldout_share": 0.2}})
+    trained = list(trained_conversations(recipe))
+    assert 120 <= len(trained) < 190
+    assert all(each.plain for each in trained)
+
+
+def test_standard_input_is_named_as_not_compared():
+    recipe = Recipe.from_mapping({"data": {"sources": ["-"]}})
+    missing = []
+    assert list(trained_conversations(recipe, on_missing=missing.append)) == []
+    assert "standard input" in missing[0]

@@ -127,21 +127,19 @@ def _evaluate(
 
 
 def _contamination(prompts: Sequence[Prompt], run: Path | None) -> Contamination | None:
-    """Compare with the run's training data; where that is gone, say so and go on."""
+    """Compare with the run's training data; sources that are gone are named, and the rest goes on."""
     if run is None:
         return None
-    from instil.errors import DataError
-    from instil.evaluation.contamination import contamination, trained_conversations
+    from instil.evaluation.contamination import overlap_with_training
     from instil.recipe import Recipe
 
     recipe = Recipe.load(run / "recipe.yaml")
     if not recipe.data.sources:
         return None
-    try:
-        return contamination(prompts, trained_conversations(recipe))
-    except DataError as error:
-        print(f"overlap with the training data not measured: {error}", file=sys.stderr)
-        return None
+    found = overlap_with_training(prompts, recipe)
+    for reason in found.not_compared:
+        print(f"overlap with the training data not measured: {reason}", file=sys.stderr)
+    return found
 
 
 def _read_schema(path: Path | None) -> Any:

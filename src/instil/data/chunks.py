@@ -69,6 +69,20 @@ class Input:
         for path, name in self.files:
             yield from read_file(path, source=name)
 
+    def taken(self) -> Iterator[tuple[Place, Any]]:
+        """Give the rows that are taken: those drawn, or every one."""
+        if self.drawn is None:
+            yield from self.read()
+            return
+        wanted = iter(self.drawn.tolist())
+        following = next(wanted, None)
+        for position, row in enumerate(self.read()):
+            if position == following:
+                yield row
+                following = next(wanted, None)
+                if following is None:
+                    return
+
 
 def find_input(source: Source, *, heldout: bool, spool: Path) -> Input:
     """Find the files of a source; standard input is copied into a file first, so that it can be read twice.
@@ -83,6 +97,15 @@ def find_input(source: Source, *, heldout: bool, spool: Path) -> Input:
     """
     if source.path == "-":
         return Input(source, ((_spooled(spool), STDIN),), heldout)
+    return input_of(source, heldout=heldout)
+
+
+def input_of(source: Source, *, heldout: bool = False) -> Input:
+    """Find the files of a source that is not standard input.
+
+    Raises:
+        DataError: If nothing is there.
+    """
     if is_hub_id(source.path):
         return Input(source, (), heldout)
     return Input(source, tuple((path, str(path)) for path in find_files(source.path, split=source.split)), heldout)
@@ -122,7 +145,7 @@ def cut(inputs: Sequence[Input]) -> Iterator[Chunk]:
         places: list[Place] = []
         rows: list[Any] = []
         size = 0
-        for place, row in _taken(found):
+        for place, row in found.taken():
             places.append(place)
             rows.append(row)
             size += len(row) if isinstance(row, bytes) else 0
@@ -131,17 +154,3 @@ def cut(inputs: Sequence[Input]) -> Iterator[Chunk]:
                 places, rows, size = [], [], 0
         if rows:
             yield Chunk(number, tuple(places), tuple(rows))
-
-
-def _taken(found: Input) -> Iterator[tuple[Place, Any]]:
-    if found.drawn is None:
-        yield from found.read()
-        return
-    wanted = iter(found.drawn.tolist())
-    following = next(wanted, None)
-    for position, row in enumerate(found.read()):
-        if position == following:
-            yield row
-            following = next(wanted, None)
-            if following is None:
-                return

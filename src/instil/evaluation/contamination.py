@@ -8,16 +8,22 @@ prompt is the same, for their few words occur everywhere.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from instil.conversation import Conversation
-from instil.data.formats.reading import read
-from instil.data.mixing import content_hash, is_candidate
+from instil.data.chunks import Input, draw_rows, input_of
+from instil.data.formats.registry import read_row
+from instil.data.formats.shape import ReadOptions
+from instil.data.mixing import content_hash, held_out
+from instil.data.sources import parse_row
+from instil.errors import DataError
 from instil.evaluation.intervals import Interval, share_interval
 from instil.generation.engine import text_of
 from instil.generation.prompts import Prompt
-from instil.recipe import Recipe
+from instil.recipe import Recipe, Source
 
 GRAM = 8
 SHARE = 0.7
@@ -29,16 +35,35 @@ class Contamination:
     """Overlap with the training data.
 
     Attributes:
-        same: Share of prompts whose question stands in the training data word for word.
+        same: Share of prompts whose question stands in the training data word for word; n is 0 where there was nothing to
+            compare with.
         overlapping: Share of prompts at least 70% of whose 8-grams stand there (those that are the same included).
         trained_conversations: Conversations looked through.
         places: Places of the first prompts that overlap.
+        not_compared: Why a source of the training data could not be read, one line each.
     """
 
     same: Interval
     overlapping: Interval
     trained_conversations: int
     places: tuple[str, ...]
+    not_compared: tuple[str, ...] = ()
+
+    @property
+    def said(self) -> str:
+        """The result as one sentence.
+
+        Example:
+            >>> half = share_interval(1, 2)
+            >>> Contamination(half, half, 7, ()).said
+            'Of 2 prompts 50.0% stand word for word in the 7 training conversations, 50.0% overlap in most of their word 8-grams.'
+        """
+        if not self.same.n:
+            return "Not measured: none of the training data could be read."
+        return (
+            f"Of {self.same.n} prompts {self.same.value:.1%} stand word for word in the {self.trained_conversations:,} "
+            f"training conversations, {self.overlapping.value:.1%} overlap in most of their word 8-grams."
+        )
 
 
 def words_of(text: str) -> list[str]:
@@ -70,40 +95,69 @@ def contamination(prompts: Sequence[Prompt], trained: Iterable[Conversation]) ->
     same = [bool(words) and " ".join(words) in seen_wholes for words in asked]
     overlapping = [is_same or _share(words, seen_grams) >= SHARE for words, is_same in zip(asked, same, strict=True)]
     places = [str(prompt.place) for prompt, overlaps in zip(prompts, overlapping, strict=True) if overlaps]
+    num_compared = len(prompts) if count else 0
     return Contamination(
-        share_interval(sum(same), len(prompts)),
-        share_interval(sum(overlapping), len(prompts)),
+        share_interval(sum(same), num_compared),
+        share_interval(sum(overlapping), num_compared),
         count,
         tuple(places[:MAX_SHOWN]),
     )
 
 
-def trained_conversations(recipe: Recipe) -> Iterator[Conversation]:
-    """Give the conversations that a recipe trains on: its sources without the rows that fall to the held-out side.
+def overlap_with_training(prompts: Sequence[Prompt], recipe: Recipe) -> Contamination:
+    """Compare prompts with what a recipe trains on; sources that are gone are named in the result."""
+    missing: list[str] = []
+    found = contamination(prompts, trained_conversations(recipe, on_missing=missing.append))
+    return replace(found, not_compared=tuple(missing))
 
-    Rows are judged one by one; those beyond ``heldout_max`` are trained, as in preparation.
+
+def trained_conversations(
+    recipe: Recipe, *, on_missing: Callable[[str], object] = lambda _: None
+) -> Iterator[Conversation]:
+    """Give the conversations that a recipe trains on: the rows that it draws, without those that fall to the held-out side.
+
+    Args:
+        recipe: The recipe of a run; its sources are read where they are now.
+        on_missing: Called with the reason for each source that cannot be read.
     """
     data = recipe.data
-    share = 0.0 if data.heldout or not data.heldout_max else float(data.heldout_share)
-    hashes = sorted(h for c in _source_conversations(recipe) if is_candidate(h := content_hash([c]), share))
-    aside = set(hashes[: data.heldout_max])
-    for conversation in _source_conversations(recipe):
-        if content_hash([conversation]) not in aside:
-            yield conversation
+    options = ReadOptions({}, data.prompt_completion)
+    found: list[Input] = []
+    hashes: list[int] = []
+    for number, source in enumerate(data.sources):
+        try:
+            drawn = draw_rows(_input(source), seed=recipe.training.seed + number)
+            hashes += [content_hash(row) for row in _rows(drawn, options)]
+        except DataError as error:
+            on_missing(str(error))
+            continue
+        found.append(drawn)
+    values = np.array(hashes, dtype=np.uint64)
+    share = 0.0 if data.heldout else float(data.heldout_share)
+    aside = set(values[held_out(values, np.ones(len(values), bool), share=share, maximum=data.heldout_max)].tolist())
+    for each in found:
+        for row in _rows(each, options):
+            if content_hash(row) not in aside:
+                yield from row
 
 
-def _source_conversations(recipe: Recipe) -> Iterator[Conversation]:
-    for source in recipe.data.sources:
-        if source.path != "-":
-            yield from read(
-                source.path,
-                source.format,
-                columns=source.columns,
-                on_bad_row="skip",
-                split=source.split,
-                subset=source.subset,
-                revision=source.revision,
-            )
+def _input(source: Source) -> Input:
+    if source.path == "-":
+        raise DataError("-: the run read this source from standard input; it is not to be had any more")
+    try:
+        return input_of(source)
+    except DataError as error:
+        raise DataError(f"{error}, or start from the folder in which the run was started") from None
+
+
+def _rows(found: Input, options: ReadOptions) -> Iterator[Sequence[Conversation]]:
+    """Give the conversations of every row that can be read."""
+    options = replace(options, columns=found.settings.columns)
+    for place, raw in found.taken():
+        try:
+            yield read_row(parse_row(raw, place), place, format_name=found.settings.format, options=options)[1]
+        except DataError:
+            continue
 
 
 def _grams(words: Sequence[str]) -> set[int]:

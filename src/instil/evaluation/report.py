@@ -26,6 +26,7 @@ IN_HUNDREDS = ("bleu", "chrf")
 def to_json(evaluation: Evaluation) -> dict[str, Any]:
     """Give an evaluation as JSON values; what is not a number is null."""
     models = [evaluation.model] + ([evaluation.against] if evaluation.against else [])
+    overlap = evaluation.contamination
     whole = {
         "data": evaluation.data,
         "num_prompts": len(evaluation.prompts),
@@ -35,7 +36,7 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
         "model": _model(evaluation.model),
         "against": None if evaluation.against is None else _model(evaluation.against),
         "comparisons": {name: asdict(found) for name, found in evaluation.comparisons.items()},
-        "contamination": None if evaluation.contamination is None else asdict(evaluation.contamination),
+        "contamination": None if overlap is None else asdict(overlap) | {"said": overlap.said},
         "rows": [_row(evaluation, models, number) for number in range(len(evaluation.prompts))],
     }
     cleaned: dict[str, Any] = _without_nan(whole)
@@ -195,14 +196,10 @@ def _contamination_lines(evaluation: Evaluation) -> list[str]:
     found = evaluation.contamination
     if found is None:
         return []
-    lines = [
-        "## Overlap with the training data",
-        "",
-        f"Of {found.same.n} prompts {found.same.value:.1%} stand word for word in the {found.trained_conversations:,} "
-        f"training conversations, {found.overlapping.value:.1%} overlap in most of their word 8-grams.",
-    ]
+    lines = ["## Overlap with the training data", "", found.said]
     if found.places:
         lines.append(f"First ones: {', '.join(found.places)}.")
+    lines += [f"Not compared with: {reason}." for reason in found.not_compared]
     return [*lines, ""]
 
 
