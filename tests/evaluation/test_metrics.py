@@ -179,6 +179,20 @@ def test_behaviour_counts_stop_tokens_and_repeats():
 
 
 @pytest.mark.parametrize(
+    "text, fine",
+    [
+        ("So 15" + "0" * 60, 0.0),
+        ("答案是" + "一样的" * 20, 0.0),
+        ("- one\n" * 8, 0.0),
+        ("She pays $1,000,000 in total. " + "-" * 20, 1.0),
+        ("", 1.0),
+    ],
+)
+def test_loops_without_spaces_count_as_repeats(text: str, fine: float):
+    assert judge_behaviour(case(text))["no_repeats"] == fine
+
+
+@pytest.mark.parametrize(
     ("text", "code"),
     [
         ("The capital of France is Paris.", "en"),
