@@ -179,7 +179,7 @@ def test_behaviour_counts_stop_tokens_and_repeats():
 
 
 @pytest.mark.parametrize(
-    "text, fine",
+    ("text", "fine"),
     [
         ("So 15" + "0" * 60, 0.0),
         ("答案是" + "一样的" * 20, 0.0),
