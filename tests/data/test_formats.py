@@ -96,12 +96,20 @@ READ: list[tuple[str, Any, tuple[Message, ...]]] = [
         },
         (U("q"), Message("assistant", "a", weight=0.0), U("r"), A("c")),
     ),
+    ("prompt_completion", {"prompt": "p", "completion": [{"role": "assistant", "content": "c"}]}, (U("p"), A("c"))),
+    ("prompt_completion", {"prompt": [{"role": "user", "content": "p"}], "response": "c"}, (U("p"), A("c"))),
     ("question_answer", {"question": "q", "answer": "a"}, (U("q"), A("a"))),
     ("question_answer", {"question": "q", "answer": 4}, (U("q"), A("4"))),
     ("question_answer", {"system_prompt": "s", "question": "q", "response": "a"}, (S("s"), U("q"), A("a"))),
     ("question_answer", {"input": "q", "output": "a"}, (U("q"), A("a"))),
     ("preference", {"prompt": "p", "chosen": "c", "rejected": "r"}, (U("p"), A("c"))),
     ("preference", {"chosen": "\n\nHuman: q\n\nAssistant: a", "rejected": "r"}, (U("q"), A("a"))),
+    ("preference", {"instruction": "i", "input": "n", "chosen": "c", "rejected": "r"}, (U("i\nn"), A("c"))),
+    (
+        "preference",
+        {"question": "q", "chosen": [{"role": "assistant", "content": "a"}], "rejected": []},
+        (U("q"), A("a")),
+    ),
     (
         "preference",
         {
@@ -150,6 +158,9 @@ def test_rows_are_recognised_and_read(format: str, row: Any, messages: tuple[Mes
         ({"messages": [{"role": "user", "content": "q"}], "images": ["a.png"]}, "'images' holds image data; only text"),
         ({"question": "q", "answer": ["a"]}, "column 'answer' holds a list; expected text"),
         ({"question": "q", "answer": None}, "column 'answer' holds null"),
+        ({"question": "q", "answer": [{"role": "assistant", "content": "a"}]}, "column 'answer' holds a list"),
+        ({}, "found columns none; .*remove the row, or leave it out with data.on_bad_row: skip"),
+        ({"instruction": ["i", "j"], "output": ["o", "p"]}, "lists of equal length.*one object a row"),
         ({"conversations": []}, "empty list of turns"),
         ({"conversations": "[1"}, "conversations is no list of turns"),
         ({"conversations": [{"from": "human", "vaule": "x"}]}, r"message 1 .*did you mean 'value' by 'vaule'"),
@@ -403,6 +414,18 @@ def test_detection_says_what_it_saw_and_why(tmp_path: Path) -> None:
     assert len(list(read(path, on_bad_row="skip"))) == 10
     with pytest.raises(DataError, match=r"a\.jsonl:11: not valid JSON"):
         list(read(path))
+
+
+def test_detection_names_the_columns_that_nothing_reads(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"question": "q", "context": "c", "answer": "a", "id": 1}\n{"question": "q", "answer": "a"}\n')
+    assert str(detect(path)[0]) == (
+        f"{path}: question_answer (columns question, answer in 2 of 2 rows; columns that nothing reads: context, id)"
+    )
+    path.write_text(
+        '{"instruction": "i", "input": "n", "output": "o"}\n{"chosen": "c", "rejected": "r", "prompt": "p"}\n'
+    )
+    assert "nothing reads" not in str(detect(path)[0])
 
 
 def test_public_names() -> None:

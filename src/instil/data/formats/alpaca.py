@@ -42,8 +42,8 @@ def _read(row: Any, place: Place, options: ReadOptions) -> Sequence[Conversation
     output_column = next((key for key in _OUTPUTS if key in row), "output")
     input_column = next((key for key in _INPUTS if key in row), "input")
     given = text_in(row, input_column, place, empty_for_null=True)
-    messages = _opening(row, place)
-    messages.append(Message("user", _joined(instruction, given)))
+    messages = opening(row, place)
+    messages.append(Message("user", joined(instruction, given)))
     messages.append(Message("assistant", text_in(row, output_column, place)))
     used = ["instruction", output_column, "history", "system", *(() if given else (input_column,))]
     row = row if not given or input_column == "input" else {**row, "input": given}
@@ -51,11 +51,12 @@ def _read(row: Any, place: Place, options: ReadOptions) -> Sequence[Conversation
     return (conversation_of(messages, row, used, place),)
 
 
-def _joined(instruction: str, given: str) -> str:
+def joined(instruction: str, given: str) -> str:
+    """Lay an instruction and its input together as one question."""
     return f"{instruction}\n{given}" if instruction and given else instruction or given
 
 
-def _opening(row: Mapping[str, Any], place: Place) -> list[Message]:
+def opening(row: Mapping[str, Any], place: Place) -> list[Message]:
     """Read the system text and the earlier exchanges."""
     messages = []
     system = text_in(row, "system", place, empty_for_null=True)
@@ -84,7 +85,7 @@ def _read_instances(row: Mapping[str, Any], instruction: str, place: Place) -> S
             raise DataError(f"{part}: the instance is {kind_of(instance)}; expected input and output; mend the row")
         given = text_in(instance, "input", part, empty_for_null=True)
         messages = [
-            Message("user", _joined(instruction, given)),
+            Message("user", joined(instruction, given)),
             Message("assistant", text_in(instance, "output", part)),
         ]
         whole = {**row, **instance}

@@ -10,11 +10,14 @@ from typing import Any
 
 from instil.conversation import Conversation, Place
 from instil.data.content import kind_of, parse_json
+from instil.data.formats.prompt_completion import COMPLETIONS
+from instil.data.formats.question_answer import PAIRS
 from instil.data.formats.shape import ReadOptions, RowFormat, cannot_hold, is_list_of
 from instil.data.messages import conversation_from_dict, conversation_to_dict, read_messages
 from instil.errors import DataError, FormatError
 
 _OWN = frozenset({"messages", "tools", "functions", "template_variables", "plain"})
+_PAIRS = (*PAIRS, *(("prompt", completion) for completion in COMPLETIONS))
 
 
 def _recognise(row: Any) -> str:
@@ -33,7 +36,12 @@ def _column(row: Mapping[str, Any]) -> str:
     if "conversations" in row or "conversation" in row or "replies" in row:
         return ""
     named = [key for key, value in row.items() if is_list_of(value, "role", "content")]
-    return named[0] if len(named) == 1 else ""
+    return named[0] if len(named) == 1 and not _is_half(named[0], row) else ""
+
+
+def _is_half(column: str, row: Mapping[str, Any]) -> bool:
+    """Tell a column that is one side of a pair: read alone, the other side would be lost."""
+    return any(column in pair and row.keys() >= set(pair) for pair in _PAIRS)
 
 
 def _read(row: Any, place: Place, options: ReadOptions) -> Sequence[Conversation]:

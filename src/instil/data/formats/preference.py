@@ -12,6 +12,7 @@ from typing import Any
 
 from instil.conversation import Conversation, Message, Place
 from instil.data.content import kind_of
+from instil.data.formats.alpaca import joined, opening
 from instil.data.formats.shape import (
     ReadOptions,
     RowFormat,
@@ -26,7 +27,7 @@ from instil.data.messages import message_to_dict, read_messages
 from instil.errors import DataError, FormatError
 
 _SPOKEN = re.compile(r"\n\n(Human|Assistant): ?")
-_PROMPTS = ("prompt", "question", "instruction")
+PROMPTS = ("prompt", "question", "instruction")
 
 
 def _recognise(row: Any) -> str:
@@ -37,18 +38,18 @@ def _read(row: Any, place: Place, options: ReadOptions) -> Sequence[Conversation
     if not isinstance(row, Mapping):
         raise DataError(f"{place}: found {kind_of(row)}; expected an object with chosen and rejected; mend the row")
     chosen = row.get("chosen")
-    asked = next((key for key in _PROMPTS if key in row), "")
+    asked = next((key for key in PROMPTS if key in row), "")
     used = ["chosen", "system"]
     if isinstance(chosen, str):
         messages = _read_text(row, chosen, asked, place)
-        used.append(asked)
+        used += [asked, *(("input", "history") if asked == "instruction" else ())]
     elif isinstance(chosen, Mapping):
         messages = [
             read_turn(turn, number, place) for number, turn in enumerate([*_turns(row, place), chosen], start=1)
         ]
         used.append("conversations")
     else:
-        messages = list(_read_list(row, chosen, place))
+        messages = list(_read_list(row, chosen, asked, place))
         if isinstance(row.get("prompt"), list):
             used.append("prompt")
     system = text_in(row, "system", place, empty_for_null=True)
@@ -65,6 +66,9 @@ def _turns(row: Mapping[str, Any], place: Place) -> list[Any]:
 
 
 def _read_text(row: Mapping[str, Any], chosen: str, asked: str, place: Place) -> list[Message]:
+    if asked == "instruction":
+        question = joined(text_in(row, asked, place), text_in(row, "input", place, empty_for_null=True))
+        return [*opening(row, place), Message("user", question), Message("assistant", chosen)]
     if asked:
         return [Message("user", text_in(row, asked, place)), Message("assistant", chosen)]
     pieces = _SPOKEN.split(chosen)
@@ -79,11 +83,11 @@ def _read_text(row: Mapping[str, Any], chosen: str, asked: str, place: Place) ->
     ]
 
 
-def _read_list(row: Mapping[str, Any], chosen: Any, place: Place) -> Sequence[Message]:
+def _read_list(row: Mapping[str, Any], chosen: Any, asked: str, place: Place) -> Sequence[Message]:
     if is_list_of(chosen, "from"):
         return [read_turn(turn, number, place) for number, turn in enumerate(chosen, start=1)]
     answer = read_messages(chosen, place=place)
-    prompt = row.get("prompt")
+    prompt = row.get(asked)
     if isinstance(prompt, list) and prompt:
         before = read_messages(prompt, place=place)
         return answer if answer[: len(before)] == before else (*before, *answer)

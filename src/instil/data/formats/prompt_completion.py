@@ -1,4 +1,4 @@
-"""Prompt and completion: two texts, or two lists of messages.
+"""Prompt and completion: each a text or a list of messages.
 
 Rows of KTO have a ``label`` too: true is read as any other row, false is no answer to learn and refused.
 Questionable on purpose: assistant turns inside a prompt are context, so they get weight 0; a conversation can be written
@@ -25,13 +25,13 @@ from instil.data.formats.shape import (
 from instil.data.messages import message_to_dict, read_messages
 from instil.errors import DataError, FormatError
 
-_COMPLETIONS = ("completion", "response", "output", "answer")
+COMPLETIONS = ("completion", "response", "output", "answer")
 
 
 def _recognise(row: Any) -> str:
     if not isinstance(row, Mapping) or not isinstance(row.get("prompt"), str | list):
         return ""
-    column = next((key for key in _COMPLETIONS if key in row), "")
+    column = next((key for key in COMPLETIONS if key in row), "")
     if not column or (isinstance(row["prompt"], list) and not is_list_of(row["prompt"], "role")):
         return ""
     return f"columns prompt, {column} with {'text' if isinstance(row['prompt'], str) else 'messages'}"
@@ -45,7 +45,7 @@ def _read(row: Any, place: Place, options: ReadOptions) -> Sequence[Conversation
             f"{place}: has label false, a completion that was judged bad; expected label true, or none; remove the row, "
             "or leave such rows out with data.on_bad_row: skip"
         )
-    column = next((key for key in _COMPLETIONS if key in row), "completion")
+    column = next((key for key in COMPLETIONS if key in row), "completion")
     used = ["prompt", column, "system", "plain"]
     system = text_in(row, "system", place, empty_for_null=True)
     messages = [Message("system", system)] if system else []
@@ -53,11 +53,13 @@ def _read(row: Any, place: Place, options: ReadOptions) -> Sequence[Conversation
     plain = False
     if isinstance(prompt, list):
         messages += [_as_context(message) for message in read_messages(prompt, place=place)]
+    else:
+        messages.append(Message("user", text_in(row, "prompt", place)))
+    if isinstance(completion, list | Mapping):
         messages += read_messages([completion] if isinstance(completion, Mapping) else completion, place=place)
     else:
-        plain = bool(row.get("plain", options.prompt_completion == "plain"))
-        messages.append(Message("user", text_in(row, "prompt", place)))
         messages.append(Message("assistant", text_in(row, column, place)))
+        plain = isinstance(prompt, str) and bool(row.get("plain", options.prompt_completion == "plain"))
     return (conversation_of(messages, row, used, place, plain=plain),)
 
 

@@ -17,12 +17,15 @@ from instil.conversation import EMPTY, Conversation, Place
 from instil.data.content import kind_of
 from instil.data.files import find_files
 from instil.data.formats.pattern import check_columns
+from instil.data.formats.preference import PROMPTS
 from instil.data.formats.registry import format_named, read_row, recognise
-from instil.data.formats.shape import ReadOptions
+from instil.data.formats.shape import ReadOptions, RowFormat
 from instil.data.sources import is_hub_id, parse_row, read_file, read_raw_rows
 from instil.errors import DataError
 
 SAMPLE_ROWS = 100
+_KEPT: Mapping[str, tuple[str, ...]] = {"alpaca": ("input",), "preference": ("rejected", *PROMPTS)}
+"""Columns that stay columns although a format reads them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +116,7 @@ def detect(path: str | Path, *, split: str = "train", sample: int = SAMPLE_ROWS,
 def _judge(source: str, rows: Iterator[tuple[Place, Any]]) -> Detection:
     counts: Counter[str] = Counter()
     reasons: Counter[tuple[str, str]] = Counter()
+    unread: dict[str, None] = {}
     for place, raw in rows:
         try:
             row = parse_row(raw, place)
@@ -123,13 +127,25 @@ def _judge(source: str, rows: Iterator[tuple[Place, Any]]) -> Detection:
         name = found[0].name if found else "unknown"
         counts[name] += 1
         reasons[name, found[1] if found else _shape(row)] += 1
+        unread |= dict.fromkeys(_unread(found[0], row, place) if found else ())
     total = sum(counts.values())
     best = max(counts, key=lambda name: (name not in ("broken", "unknown"), counts[name]), default="unknown")
     why = [f"{reason} in {count} of {total} rows" for (name, reason), count in reasons.most_common() if name == best][
         :3
     ]
     others = [f"{count} {name}" for name, count in counts.most_common() if name != best]
+    if unread:
+        others.append(f"columns that nothing reads: {', '.join(islice(unread, 8))}{' …' if len(unread) > 8 else ''}")
     return Detection(source, best, "; ".join(why + others) or "no row could be read", dict(counts))
+
+
+def _unread(found: RowFormat, row: Any, place: Place) -> list[str]:
+    """Give the columns of a row that the model never sees: kept, but in no message."""
+    try:
+        conversations = found.read(row, place, ReadOptions())
+    except DataError:
+        return []
+    return [key for key in (conversations[0].extra if conversations else ()) if key not in _KEPT.get(found.name, ())]
 
 
 def _shape(row: Any) -> str:

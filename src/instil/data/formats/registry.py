@@ -32,6 +32,7 @@ FORMATS: tuple[RowFormat, ...] = (
 _BY_NAME: Mapping[str, RowFormat] = {each.name: each for each in FORMATS}
 _KNOWN_COLUMNS = ("messages", "conversations", "instruction", "input", "output", "prompt", "completion", "chosen",
                   "rejected", "text", "content", *sorted({name for pair in PAIRS for name in pair}))  # fmt: skip
+_KNOWN_COLUMNS_OF_LISTS = frozenset({"messages", "conversations", "chosen", "rejected"})
 _FLAT = frozenset({str, int, float, bool, type(None)})
 _known_shapes: dict[tuple[tuple[str, ...], tuple[Any, ...]], tuple[RowFormat, str] | None] = {}
 """What rows are, by their columns' names and the kinds of their values: nothing else decides it, but for `_BY_CONTENT`."""
@@ -141,7 +142,12 @@ def _unknown(row: Any, place: Place) -> str:
     ]
     known = "; ".join(f"{each.name} ({each.columns})" for each in FORMATS if each is not PATTERN)
     wrapped = _wrapped(row)
-    if wrapped:
+    if not row:
+        remedy = "it is empty, or all its columns are null; remove the row, or leave it out with data.on_bad_row: skip"
+    elif _is_by_column(row):
+        remedy = "the columns are lists of equal length, one value a row; write one object a row instead, for example with pandas: "
+        remedy += "to_json(…, orient='records', lines=True)"
+    elif wrapped:
         remedy = f"the rows are inside {wrapped!r}; take them out, for example: jq -c '.{wrapped}[]'"
     elif hints:
         remedy = hints[0]
@@ -161,6 +167,12 @@ def _wrapped(row: Mapping[str, Any]) -> str:
     """Name the column that holds what are probably the rows: a whole data set inside one object."""
     lists = [key for key, value in row.items() if isinstance(value, list) and value and isinstance(value[0], Mapping)]
     return str(lists[0]) if len(lists) == 1 and _recognise(row[lists[0]][0]) else ""
+
+
+def _is_by_column(row: Mapping[str, Any]) -> bool:
+    """Tell a whole data set that is stored column by column in one object."""
+    lengths = {len(value) if isinstance(value, list | Mapping) else -1 for value in row.values()}
+    return len(row) > 1 and len(lengths) == 1 and min(lengths) > 1 and not _KNOWN_COLUMNS_OF_LISTS & row.keys()
 
 
 def _nearest_column(key: str) -> str:
