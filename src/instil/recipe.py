@@ -38,6 +38,10 @@ def _number(value: object) -> object:
 
 
 Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+Decay = Annotated[float, BeforeValidator(_number), Field(ge=0, lt=1)]
+LARGEST_SEED = 2**63 - 1
+MOST_THREADS = 1024
+LONGEST_WAIT = 30 * 24 * 60
 Format = Literal[
     "auto", "messages", "sharegpt", "alpaca", "prompt_completion", "question_answer", "preference", "text", "pattern"
 ]
@@ -67,7 +71,9 @@ class ModelSettings(Settings):
     """Which model, and how it is loaded."""
 
     name: str = Field(
-        "demo", description="Model folder, run folder, adapter folder, Hub id, or `demo` (the embedded base model)."
+        "demo",
+        min_length=1,
+        description="Model folder, run folder, adapter folder, Hub id, or `demo` (the embedded base model).",
     )
     revision: str | None = Field(None, description="Branch, tag or commit of a Hub id.")
     template: str | None = Field(
@@ -85,6 +91,13 @@ class ModelSettings(Settings):
         "none", description="Load frozen base weights quantised (QLoRA): nf4 with double quantisation, or 8-bit."
     )
     trust_remote_code: bool = Field(False, description="Run Python code that comes with the model. Never on by itself.")
+
+    @field_validator("quantize")
+    @classmethod
+    def _random_weights_stay_as_they_are(cls, value: str, info: ValidationInfo) -> str:
+        if value != "none" and info.data.get("initialise") == "random":
+            raise ValueError("random weights are not quantised; set none, or model.initialise: pretrained")
+        return value
 
 
 class AdapterSettings(Settings):
@@ -105,7 +118,23 @@ class AdapterSettings(Settings):
     )
     rank_stabilized: bool = Field(False, description="rsLoRA: scale by alpha / sqrt(rank).")
     dora: bool = Field(False, description="DoRA: train the weights' magnitude apart from their direction.")
-    resume_from: str | None = Field(None, description="Adapter folder whose training goes on.")
+    resume_from: str | None = Field(
+        None, description="Adapter folder whose training goes on, with its own rank, alpha and the like."
+    )
+
+    @field_validator("targets")
+    @classmethod
+    def _names_a_module(cls, value: str | list[str]) -> str | list[str]:
+        if not value or (isinstance(value, list) and "" in value):
+            raise ValueError("input should be all-linear or names of modules")
+        return value
+
+    @field_validator("resume_from")
+    @classmethod
+    def _only_adapters_go_on(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("kind") == "none":
+            raise ValueError("adapter.kind is none, which trains no adapter; set adapter.kind: lora, or leave this out")
+        return value
 
 
 class Source(Settings):
@@ -239,7 +268,7 @@ class TrainingSettings(Settings):
     batch_size: int = Field(32, ge=1, description="Examples in an optimizer step, over all devices.")
     micro_batch_tokens: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         "auto",
-        description="Tokens in one forward pass on one device: how a step is cut to fit memory. Never changes the result.",
+        description="Tokens in one forward pass on one device: how a step is cut to fit memory; a longer example goes alone. Never changes the result.",
     )
     precision: Literal["auto", "fp32", "bf16", "pure_bf16", "fp16"] = Field(
         "auto",
@@ -269,7 +298,7 @@ class TrainingSettings(Settings):
         "stop",
         description="A loss or gradient that is not finite: stop, or leave the step out. The weights never move on it.",
     )
-    seed: int = Field(0, ge=0, description="Seed of the order, the noise and new weights.")
+    seed: int = Field(0, ge=0, le=LARGEST_SEED, description="Seed of the order, the noise and new weights.")
     shuffle: bool = Field(True, description="Draw a new order each epoch; false keeps the order of the data.")
     deterministic: bool = Field(
         True, description="Ask for deterministic kernels, so that a resumed run repeats bit for bit."
@@ -292,9 +321,7 @@ class OptimizerSettings(Settings):
     weight_decay: Number = Field(
         0.0, ge=0, description="Decoupled weight decay; norms, biases and embeddings are left out."
     )
-    betas: tuple[Number, Number] = Field(
-        (0.9, 0.999), description="AdamW's decay rates of the first and second moment."
-    )
+    betas: tuple[Decay, Decay] = Field((0.9, 0.999), description="AdamW's decay rates of the first and second moment.")
     eps: Number = Field(1e-8, gt=0, description="AdamW's epsilon.")
     momentum: Number = Field(0.95, ge=0, lt=1, description="Muon's momentum.")
     clip: Number | None = Field(1.0, gt=0, description="Largest global gradient norm. Empty: no clipping.")
@@ -330,6 +357,13 @@ class CheckpointSettings(Settings):
     keep_best: bool = Field(True, description="Also keep the one with the lowest held-out loss.")
     final: Literal["best", "last"] = Field("last", description="Whose weights become the run's model.")
 
+    @field_validator("final")
+    @classmethod
+    def _the_best_is_kept(cls, value: str, info: ValidationInfo) -> str:
+        if value == "best" and info.data.get("keep_best") is False:
+            raise ValueError("that checkpoint is not kept; set checkpoint.keep_best: true, or last")
+        return value
+
 
 class ParallelSettings(Settings):
     """How many processes, and how the weights lie on them. Never changes the result."""
@@ -339,7 +373,7 @@ class ParallelSettings(Settings):
         "auto", description="Each process holds all weights, or a shard (FSDP2); `auto` shards what would not fit."
     )
     timeout_minutes: Number = Field(
-        10.0, gt=0, description="How long processes wait for each other before the run ends."
+        10.0, gt=0, le=LONGEST_WAIT, description="How long processes wait for each other before the run ends."
     )
 
 
@@ -349,7 +383,7 @@ class TrackingSettings(Settings):
     to: list[Literal["tensorboard", "wandb", "trackio"]] = Field(
         default_factory=list, description="Trackers to write to."
     )
-    project: str = Field("instil", description="Project name for wandb and trackio.")
+    project: str = Field("instil", min_length=1, description="Project name for wandb and trackio.")
     name: str | None = Field(None, description="Run name for the trackers. Empty: the run folder's name.")
 
 
@@ -362,7 +396,7 @@ class Recipe(Settings):
     """
 
     output: str = Field("runs/{name}", description="Run folder; {name} is the recipe file's name.")
-    threads: int | None = Field(None, ge=1, description="CPU threads. Empty: torch's own choice.")
+    threads: int | None = Field(None, ge=1, le=MOST_THREADS, description="CPU threads. Empty: torch's own choice.")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps.")
     model: ModelSettings = Field(default_factory=ModelSettings, description="Which model, and how it is loaded.")
     adapter: AdapterSettings = Field(default_factory=AdapterSettings, description="Low-rank adapters.")

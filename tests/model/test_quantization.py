@@ -26,6 +26,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning", "ignore::DeprecationWarning"),
 ]
 LORA = AdapterSettings(kind="lora", rank=4, alpha=8)
+DORA = LORA.model_copy(update={"dora": True})
 
 
 def quantised(tmp_path: Path, kind: Any, precision: Any = "fp32") -> Any:
@@ -72,8 +73,8 @@ def draw_a_sample(model: Any) -> None:
     model.train()
 
 
-def with_moved_adapters(model: Any) -> Any:
-    model = prepare_adapters(model, LORA)
+def with_moved_adapters(model: Any, settings: AdapterSettings = LORA) -> Any:
+    model = prepare_adapters(model, settings)
     generator = torch.Generator().manual_seed(2)
     for name, value in model.named_parameters():
         if "lora_B" in name:
@@ -95,7 +96,10 @@ def test_probe_and_samples_do_not_change_the_gradients_after_them(kind: str, pre
 
 
 @pytest.mark.parametrize("kind", ["4bit", "8bit"])
-def test_gradients_on_a_quantised_base_are_those_on_its_unpacked_weights(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("settings", [LORA, DORA], ids=["lora", "dora"])
+def test_gradients_on_a_quantised_base_are_those_on_its_unpacked_weights(
+    kind: str, settings: AdapterSettings, tmp_path: Path
+) -> None:
     model = quantised(tmp_path, kind)
     whole = load_model(ModelSettings(name=str(tmp_path / "base")), precision="fp32")
     for name, module in whole.named_modules():
@@ -103,8 +107,8 @@ def test_gradients_on_a_quantised_base_are_those_on_its_unpacked_weights(kind: s
         if type(packed) is not type(module) and isinstance(module, torch.nn.Linear):
             with torch.no_grad():
                 module.weight.copy_(packed(torch.eye(module.in_features)).T)
-    gradients = adapter_gradients(with_moved_adapters(model))
-    expected = adapter_gradients(with_moved_adapters(whole))
+    gradients = adapter_gradients(with_moved_adapters(model, settings))
+    expected = adapter_gradients(with_moved_adapters(whole, settings))
     assert gradients.keys() == expected.keys()
     for name, gradient in gradients.items():
         assert torch.allclose(gradient, expected[name], rtol=1e-4, atol=1e-4 * expected[name].abs().max()), name

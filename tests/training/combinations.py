@@ -54,6 +54,7 @@ REPLICATED = [
     *(Combination(t, o, p) for t in ("4bit", "8bit") for o in OPTIMIZERS for p in ("fp32", "bf16")),
     *(Combination(t, also=also) for t in ("full", "lora") for also in ("checkpointing", "noise")),
     *(Combination("lora", precision=p, also="dora") for p in ("fp32", "bf16")),
+    *(Combination(t, also="dora") for t in ("4bit", "8bit")),
 ]
 SHARDED = [
     *(Combination(t, precision=p, sharded=True) for t in ("full", "lora") for p in ("fp32", "bf16")),

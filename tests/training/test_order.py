@@ -57,3 +57,10 @@ def test_no_example_is_an_error():
 def test_step_seeds_differ_by_seed_step_and_rank():
     seeds = {step_seed(s, step=t, rank=r) for s in range(3) for t in range(3) for r in range(3)}
     assert len(seeds) == 27
+
+
+def test_examples_of_a_run_are_counted_without_walking_over_its_steps():
+    for steps in range(1, 9):
+        order = plan_order(10, batch_size=4, max_steps=steps)
+        assert order.num_seen == sum(len(order.members(step).indices) for step in range(1, steps + 1))
+    assert plan_order(10, batch_size=4, max_steps=3 * 10**15).num_seen == 10**16

@@ -17,11 +17,21 @@ import torch
 from instil.errors import ModelError, nearest
 from instil.model.config import reason_of
 from instil.model.head import underlying
-from instil.model.location import ADAPTER_CONFIG, ADAPTER_WEIGHTS, check_adapter, read_header
+from instil.model.location import ADAPTER_CONFIG, ADAPTER_WEIGHTS, check_adapter, read_header, read_json
 from instil.model.new_tokens import add_rows
 from instil.model.quiet import quiet_peft
 from instil.model.token_rows import use_row_arithmetic
 from instil.recipe import AdapterSettings
+
+SAVED_AS = {
+    "rank": "r",
+    "alpha": "lora_alpha",
+    "dropout": "lora_dropout",
+    "rank_stabilized": "use_rslora",
+    "dora": "use_dora",
+    "targets": "target_modules",
+}
+"""The recipe's names of what peft's adapter_config.json holds."""
 
 
 def prepare_adapters(model: Any, settings: AdapterSettings, *, trained_ids: Sequence[int] = (), seed: int = 0) -> Any:
@@ -80,16 +90,19 @@ def _new_adapter(model: Any, settings: AdapterSettings, trained_ids: Sequence[in
 
 
 def _targets(model: Any, targets: str | list[str]) -> str | list[str]:
-    """Check that each named target is a module of the model."""
+    """Check that each named target is a module of the model that takes adapters."""
+    from transformers.pytorch_utils import Conv1D
+
     if targets == "all-linear":
         return targets
     names = [targets] if isinstance(targets, str) else targets
-    known = {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if not list(module.children())}
+    adaptable = (torch.nn.Linear, torch.nn.Embedding, Conv1D)
+    known = {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, adaptable)}
     for name in names:
         if name.rsplit(".", 1)[-1] not in known:
             raise ModelError(
-                f"adapter.targets: no module {name!r}{nearest(name, known)}; this model has "
-                f"{', '.join(sorted(known - {''}))}; name some of them, or use all-linear"
+                f"adapter.targets: no layer {name!r}{nearest(name, known)} that takes an adapter; this model has "
+                f"{', '.join(sorted(known))}; name some of them, or use all-linear"
             )
     return names
 
@@ -156,6 +169,16 @@ def open_adapter(model: Any, folder: Path, *, trains: bool) -> Any:
         ) from None
     use_row_arithmetic(adapted)
     return adapted
+
+
+def saved_settings(folder: Path) -> dict[str, Any]:
+    """Give the settings of a saved adapter under their names in the recipe.
+
+    Raises:
+        ModelError: If its configuration is missing or damaged.
+    """
+    config = read_json(folder / ADAPTER_CONFIG)
+    return {name: config[key] for name, key in SAVED_AS.items() if config.get(key) is not None}
 
 
 def check_adapter_fits(folder: Path, model: torch.nn.Module) -> None:

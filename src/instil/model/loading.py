@@ -24,6 +24,7 @@ from instil.recipe import ModelSettings
 
 Precision = Literal["auto", "fp32", "bf16", "pure_bf16", "fp16"]
 Purpose = Literal["training", "generation"]
+DEVICES = ("cpu", "cuda", "mps", "xpu")
 
 
 def choose_device(asked: str) -> torch.device:
@@ -38,10 +39,14 @@ def choose_device(asked: str) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(asked)
+        if device.type not in DEVICES:
+            raise RuntimeError("it is none of those that models train on")
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise ModelError(f"device: {asked!r} cannot be used ({reason}); set device: auto or cpu") from None
+        raise ModelError(
+            f"device: {asked!r} cannot be used ({reason}); expected auto or one of {', '.join(DEVICES)}; set device: auto"
+        ) from None
     return device
 
 

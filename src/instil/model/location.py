@@ -76,9 +76,13 @@ def locate(name: str | Path, revision: str | None = None, *, trust_remote_code: 
         ModelError: If there is nothing of that name, or the folder holds no model.
     """
     text = str(name)
+    path = Path(name).expanduser()
+    if revision is not None and (text == "demo" or path.exists()):
+        raise ModelError(
+            f"model.revision: found {revision!r}, but {text} is on this disk; only a Hub id has revisions; leave it out"
+        )
     if text == "demo":
         return ModelLocation(text, "base", _demo_folder())
-    path = Path(name).expanduser()
     if path.is_file():
         raise ModelError(f"{text}: is a file; expected a folder, a Hub id or `demo`; name the folder that it lies in")
     if path.is_dir():
@@ -126,10 +130,11 @@ def _adapter(name: str, path: Path, *, kind: Kind) -> ModelLocation:
     if not base:
         raise ModelError(f"{path}: adapter_config.json names no base model; set base_model_name_or_path in it")
     beside = path / str(base)
+    here = next((str(path) for path in (beside, Path(str(base)).expanduser()) if path.is_dir()), str(base))
     if base != "demo":
-        _refuse_chain(name, beside if beside.is_dir() else Path(str(base)).expanduser())
+        _refuse_chain(name, Path(here))
     try:
-        found = locate(beside if beside.is_dir() else str(base), revision)
+        found = locate(here, None if Path(here).is_dir() or here == "demo" else revision)
     except ModelError as error:
         raise ModelError(
             f"{name}: an adapter whose base {base!r} cannot be found ({error}); "

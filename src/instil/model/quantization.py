@@ -102,7 +102,7 @@ def _unpacked_8bit() -> type:
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             """Multiply with the unpacked weights; the gradient flows to `x` alone."""
-            if self.weight.CB is not None:
+            if self.weight.SCB is not None:  # peft's DoRA puts a copy without scales in the weight's place
                 self.init_8bit_state()
             bias = None if self.bias is None else self.bias.to(x.dtype)
             output: torch.Tensor = _MultiplyUnpacked.apply(x, self.state.CB, self.state.SCB, bias)  # type: ignore[no-untyped-call]

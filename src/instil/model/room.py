@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 import math
 import resource
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import torch
 
-from instil.errors import ModelError
+from instil.errors import ModelError, OutOfMemoryError
 from instil.model.location import read_header, weight_files
 
 QUANTISED_BYTES = {"4bit": 0.5, "8bit": 1.0}
@@ -76,6 +77,26 @@ def free_bytes(device: torch.device) -> int:
         used = int((_GROUP / "memory.current").read_text()) - files
         free.append(int((_GROUP / "memory.max").read_text()) - used)
     return max(0, min(free))
+
+
+@contextlib.contextmanager
+def memory_errors(place: str, remedy: str) -> Iterator[None]:
+    """Say a device's or this machine's refusal of memory as an error that a person can mend.
+
+    Args:
+        place: What was being made.
+        remedy: What to set.
+
+    Raises:
+        OutOfMemoryError: In place of it.
+    """
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        reason = str(error).strip().split("\n")[0]
+        raise OutOfMemoryError(f"{place}: out of memory ({reason}); {remedy}") from None
 
 
 def is_out_of_memory(error: BaseException) -> bool:

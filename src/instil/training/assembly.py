@@ -27,6 +27,7 @@ from instil.model.new_tokens import RowChange, TokenChange, fit_embeddings
 from instil.model.probe import probe
 from instil.model.recompute import set_gradient_checkpointing
 from instil.recipe import Recipe
+from instil.training.agreement import check_heldout, notes_of, with_saved_adapter
 from instil.training.chat_setup import set_up_chat, with_date, with_max_tokens
 from instil.training.compiling import compile_blocks, wants_compiling
 from instil.training.memory import Sizes, measure_sizes
@@ -37,6 +38,7 @@ from instil.training.planning import USABLE, Fit, find_fit, free_memory, sizes_o
 from instil.training.precision import Precision, Weights, choose_precision
 from instil.training.ranks import Ranks
 from instil.training.step import Learner
+from instil.training.trackers import check_trackers
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +112,10 @@ def study(recipe: Recipe, ranks: Ranks, *, say: Callable[[str], None], loads: bo
     """
     precision = choose_precision(recipe.training.precision, ranks.device)
     check_tasks(recipe.evaluate.tasks)
+    check_trackers(recipe.tracking.to)
     location = locate(recipe.model.name, recipe.model.revision, trust_remote_code=recipe.model.trust_remote_code)
     check_tokenizer(location.tokenizer_folder)
-    recipe = with_max_tokens(recipe, location)
+    recipe = with_saved_adapter(with_max_tokens(recipe, location), location)
     setup = set_up_chat(recipe, location)
     recipe = with_date(recipe, setup.chat)
     prove_template(setup.chat)
@@ -120,6 +123,7 @@ def study(recipe: Recipe, ranks: Ranks, *, say: Callable[[str], None], loads: bo
     prepared = prepare(recipe, setup.chat, team=ranks)
     for line in prepared.lines():
         say(line)
+    check_heldout(recipe, len(prepared.heldout))
     order = plan_order(
         len(prepared.train),
         batch_size=recipe.training.batch_size,
@@ -135,7 +139,15 @@ def study(recipe: Recipe, ranks: Ranks, *, say: Callable[[str], None], loads: bo
         }
     )
     return Studied(
-        resolved, location, setup.chat, setup.template, setup.change, prepared, order, precision, setup.notes
+        resolved,
+        location,
+        setup.chat,
+        setup.template,
+        setup.change,
+        prepared,
+        order,
+        precision,
+        (*setup.notes, *notes_of(recipe, order)),
     )
 
 
@@ -257,7 +269,7 @@ def assemble(studied: Studied, ranks: Ranks, *, sharded: bool = False) -> Assemb
         one_by_one=probed.one_by_one,
     )
     kernel = attention.describe(device=ranks.device, dtype=precision.compute, config=model.config) + f"; {probed.words}"
-    return Assembled(learner, model, rows, num_trained, num_parameters, kernel, fit, _row_notes(studied, rows))
+    return Assembled(learner, model, rows, num_trained, num_parameters, kernel, fit, _row_notes(studied, rows, model))
 
 
 def _fit(studied: Studied, model: Any, ranks: Ranks, *, sharded: bool, one_by_one: bool) -> Fit:
@@ -289,7 +301,7 @@ def _loading_precision(recipe: Recipe, precision: Precision) -> Any:
     return "pure_bf16" if frozen and precision.compute == torch.bfloat16 else precision.name
 
 
-def _row_notes(studied: Studied, rows: RowChange) -> tuple[str, ...]:
+def _row_notes(studied: Studied, rows: RowChange, model: Any) -> tuple[str, ...]:
     tokenizer = studied.chat.tokenizer
     notes = []
     if rows.new_ids:
@@ -298,4 +310,11 @@ def _row_notes(studied: Studied, rows: RowChange) -> tuple[str, ...]:
     if rows.untrained_ids:
         names = ", ".join(tokenizer.convert_ids_to_tokens(list(rows.untrained_ids)))
         notes.append(f"tokens whose rows looked untrained were initialised again: {names}")
+    tables = {"embedding": model.get_input_embeddings(), "head": model.get_output_embeddings()}
+    frozen = [name for name, table in tables.items() if not any(value.requires_grad for value in table.parameters())]
+    if rows.trained_ids and frozen:
+        notes.append(
+            f"training.freeze keeps these tokens' new rows of the {' and '.join(frozen)} as they were drawn; "
+            "the model can hardly learn what they mean"
+        )
     return tuple(notes)

@@ -82,7 +82,7 @@ def build_optimizers(
 
     Raises:
         MissingPackageError: If the optimizer's package is not installed.
-        RecipeError: If there is nothing to train.
+        RecipeError: If there is nothing to train, or nothing that Muon moves.
     """
     if not weights:
         raise RecipeError("training.freeze: no parameter is left to train; expected at least one; freeze fewer")
@@ -90,6 +90,11 @@ def build_optimizers(
     if name == "muon":
         inside = {key: weight for key, weight in weights.items() if kinds[key] == "matrix" and weight.ndim == 2}
         rest = {key: weight for key, weight in weights.items() if key not in inside}
+        if not inside:
+            raise RecipeError(
+                "optimizer.name: muon moves the matrices inside the network, and none of them trains; "
+                "set optimizer.name: adamw, or freeze less"
+            )
         muon = torch.optim.Muon(
             list(inside.values()), lr=lr, weight_decay=weight_decay, momentum=momentum, adjust_lr_fn="match_rms_adamw"
         )

@@ -61,7 +61,8 @@ class Order:
     @property
     def num_seen(self) -> int:
         """Examples seen over the whole run, repeats counted."""
-        return sum(stop - start for start, stop in map(self._range, range(1, self.num_steps + 1)))
+        whole = (self.num_steps - 1) // self.steps_per_epoch
+        return whole * self.num_examples + self._range(self.num_steps)[1]
 
     def members(self, step: int) -> Members:
         """Give the examples of a step.

@@ -195,8 +195,8 @@ def sizes_of_recipe(
     config = load_config(location, trust_remote_code=trust)
     with torch.device("meta"):
         model = model_of_config(location, config, kernels=attention.register(), trust=trust)
-        if recipe.adapter.resume_from is None:
-            model = prepare_adapters(model, recipe.adapter, trained_ids=trained_ids)
+        adapter = recipe.adapter.model_copy(update={"resume_from": None})  # as large as the one that goes on
+        model = prepare_adapters(model, adapter, trained_ids=trained_ids)
     if choose_device(recipe.device).type == "cpu":
         speed_up_norms(model)
     if recipe.training.freeze:

@@ -144,7 +144,7 @@ def open_record(
         metrics = Metrics(paths.metrics) if is_first else None
         if metrics is not None:
             stack.callback(metrics.close)
-        trackers = open_trackers(recipe, paths.folder) if is_first else []
+        trackers = open_trackers(recipe, paths, done=done) if is_first else []
         for tracker in trackers:
             stack.callback(tracker.close)
         stack.enter_context(live)

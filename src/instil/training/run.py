@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from instil.errors import CheckpointError, RunError
+from instil.model.room import memory_errors
 from instil.recipe import Recipe
 from instil.training.assembly import Assembled, Studied, assemble, load_learnable, study
 from instil.training.card import run_card
@@ -78,7 +79,8 @@ def train(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> Run:
             say(f"{paths.folder}: no run to go on with; starting it")
         studied = study(recipe, ranks, say=say)
         before_model = rss_mb()
-        assembled = assemble(studied, ranks, sharded=wants_shards(studied, ranks))
+        with memory_errors(recipe.model.name, "set adapter.rank lower, model.quantize: 4bit, or free some memory"):
+            assembled = assemble(studied, ranks, sharded=wants_shards(studied, ranks))
         stack.enter_context(disk_errors(paths.folder))
         if not goes_on and ranks.is_first:
             stack.enter_context(_new_folder(paths, studied, assembled))

@@ -73,6 +73,11 @@ class RunPaths:
         return self.folder / "adapter"
 
     @property
+    def trackers(self) -> Path:
+        """What the run is called by W&B and Trackio, where it writes to them."""
+        return self.folder / "trackers.json"
+
+    @property
     def results(self) -> Path:
         """What came out, in numbers."""
         return self.folder / "results.json"

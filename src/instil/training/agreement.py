@@ -1,0 +1,87 @@
+"""Settings that are right each by itself and wrong together, or with the data and the model that the recipe names.
+
+Beside `assembly`, which asks here before a weight is loaded. Questionable on purpose: what could not have any effect is refused
+where a person would wait for that effect (early stopping without held-out rows), and said in the run card where the run is
+what it would be without it (a warm-up that is longer than the run).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from instil.errors import RecipeError
+from instil.model.adapters import saved_settings
+from instil.model.location import ADAPTER_CONFIG, ModelLocation
+from instil.recipe import AdapterSettings, Recipe
+from instil.training.order import Order
+
+
+def with_saved_adapter(recipe: Recipe, location: ModelLocation) -> Recipe:
+    """Take over the settings of an adapter that training goes on with.
+
+    Raises:
+        RecipeError: If the recipe names others, or no adapter.
+    """
+    resumed = recipe.adapter.resume_from
+    folder = location.adapter_folder if resumed is None else Path(resumed)
+    if folder is None or recipe.adapter.kind == "none":
+        return recipe
+    if not (folder / ADAPTER_CONFIG).exists():
+        raise RecipeError(
+            f"adapter.resume_from: {folder} holds no {ADAPTER_CONFIG}; expected an adapter folder, such as the adapter/ of a run; "
+            "name one"
+        )
+    saved = saved_settings(folder)
+    targets = saved.pop("targets", None)
+    for name, value in (saved | {"targets": targets}).items():
+        given = getattr(recipe.adapter, name)
+        same = given == "all-linear" or set(given) == set(value or ()) if name == "targets" else given == value
+        if name in recipe.adapter.model_fields_set and not same:
+            raise RecipeError(
+                f"adapter.{name}: found {given!r}, but training goes on with the adapter in {folder}, which has {value!r}; "
+                "leave the setting out, or start a new adapter"
+            )
+    return recipe.override({"adapter": saved})
+
+
+def check_heldout(recipe: Recipe, num_heldout: int) -> None:
+    """Refuse what needs held-out rows where there are none.
+
+    Raises:
+        RecipeError: If a setting needs them.
+    """
+    if num_heldout:
+        return
+    for needs, name in (
+        (recipe.evaluate.patience is not None, "evaluate.patience"),
+        (recipe.checkpoint.final == "best", "checkpoint.final: best"),
+        (bool(recipe.evaluate.tasks), "evaluate.tasks"),
+    ):
+        if needs:
+            raise RecipeError(
+                f"{name}: no row is held out, and nothing else could be measured; set data.heldout, or a larger "
+                "data.heldout_share, or leave the setting out"
+            )
+
+
+def notes_of(recipe: Recipe, order: Order) -> list[str]:
+    """Name the settings that have no effect, or another one than their number says."""
+    notes = []
+    if recipe.adapter.kind == "none":
+        plain = AdapterSettings()
+        unused = [
+            name for name in AdapterSettings.model_fields if getattr(recipe.adapter, name) != getattr(plain, name)
+        ]
+        if unused:
+            names = ", ".join(f"adapter.{name}" for name in unused)
+            notes.append(f"{names} has no effect with adapter.kind: none, which trains every weight")
+    if recipe.optimizer.warmup >= max(1, order.num_steps):
+        notes.append(
+            f"optimizer.warmup: {recipe.optimizer.warmup:g} steps, but the run has {order.num_steps}; the learning rate rises "
+            "to its peak until the end"
+        )
+    if order.batch_size > order.num_examples:
+        notes.append(
+            f"training.batch_size: {order.batch_size:,}, but there are {order.num_examples:,} examples; a step takes all of them"
+        )
+    return notes

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.training.command_line import train, train_fails, write_recipe
+from tests.training.tiny import tiny_llama
+
+from instil.errors import InstilError, ModelError, RecipeError
+from instil.model.adapters import prepare_adapters
+from instil.model.location import ModelLocation
+from instil.recipe import Recipe
+from instil.training.agreement import check_heldout, notes_of, with_saved_adapter
+from instil.training.optimizer import build_optimizers, tensor_kinds
+from instil.training.order import plan_order
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"optimizer": {"betas": [1.0, 0.9]}}, "optimizer.betas.0: found 1.0; input should be less than 1"),
+        ({"optimizer": {"betas": [0.9, -0.1]}}, "optimizer.betas.1: found -0.1; input should be greater than or"),
+        ({"training": {"seed": 2**63}}, "training.seed: found 9223372036854775808; input should be less than or"),
+        ({"threads": 100_000}, "threads: found 100000; input should be less than or equal to 1024"),
+        ({"parallel": {"timeout_minutes": 1e12}}, "parallel.timeout_minutes: found 1000000000000.0; input should be"),
+        ({"model": {"name": ""}}, "model.name: found ''; string should have at least 1 character"),
+        (
+            {"model": {"initialise": "random", "quantize": "4bit"}},
+            "model.quantize: found '4bit'; random weights are not",
+        ),
+        ({"adapter": {"resume_from": "a"}}, "adapter.resume_from: found 'a'; adapter.kind is none"),
+        ({"adapter": {"kind": "lora", "targets": []}}, "targets: found []; input should be all-linear or names of"),
+        (
+            {"checkpoint": {"final": "best", "keep_best": False}},
+            "checkpoint.final: found 'best'; that checkpoint is not",
+        ),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_as_the_recipe_is_read(settings: dict[str, Any], said: str):
+    with pytest.raises(RecipeError) as raised:
+        Recipe.from_mapping(settings)
+    assert said in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"evaluate": {"patience": 2}}, "evaluate.patience"),
+        ({"evaluate": {"tasks": ["exact_match"]}}, "evaluate.tasks"),
+        ({"checkpoint": {"final": "best"}}, "checkpoint.final: best"),
+    ],
+)
+def test_what_needs_heldout_rows_is_refused_without_them(settings: dict[str, Any], named: str):
+    recipe = Recipe.from_mapping(settings)
+    check_heldout(recipe, 1)
+    with pytest.raises(RecipeError, match=f"^{named}: no row is held out"):
+        check_heldout(recipe, 0)
+    check_heldout(Recipe(), 0)
+
+
+def test_early_stopping_without_heldout_rows_leaves_nothing_behind(
+    tmp_path: Path, base: Path, rows: Path, capsys: pytest.CaptureFixture[str]
+):
+    changes = {"data": {"heldout_share": 0}, "evaluate": {"patience": 1}}
+    recipe = write_recipe(tmp_path, changes, base=base, rows=rows)
+    assert "evaluate.patience" in train_fails(recipe, capsys=capsys)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"optimizer": {"warmup": 100}}, "optimizer.warmup: 100 steps, but the run has 6"),
+        ({"training": {"batch_size": 50}}, "training.batch_size: 50, but there are 40 examples"),
+        ({"adapter": {"rank": 8, "dora": True}}, "adapter.rank, adapter.dora has no effect with adapter.kind: none"),
+        ({"adapter": {"kind": "lora", "rank": 8}, "optimizer": {"warmup": 2}}, None),
+    ],
+)
+def test_settings_without_their_effect_are_named(settings: dict[str, Any], said: str | None):
+    recipe = Recipe.from_mapping(settings)
+    notes = notes_of(recipe, plan_order(40, batch_size=recipe.training.batch_size, max_steps=6))
+    assert [note[: len(said or "")] for note in notes] == ([] if said is None else [said])
+
+
+def saved_adapter(folder: Path) -> ModelLocation:
+    config = {"r": 4, "lora_alpha": 8, "lora_dropout": 0.1, "use_dora": True, "target_modules": ["q_proj", "v_proj"]}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    return ModelLocation("adapter", "adapter", folder, folder, "base")
+
+
+def test_going_on_with_an_adapter_keeps_its_own_settings(tmp_path: Path):
+    location = saved_adapter(tmp_path)
+    for given in ({}, {"rank": 4}, {"targets": ["v_proj", "q_proj"]}, {"targets": "all-linear", "alpha": 8}):
+        recipe = with_saved_adapter(Recipe.from_mapping({"adapter": {"kind": "lora", **given}}), location)
+        adapter = recipe.adapter
+        assert (adapter.rank, adapter.alpha, adapter.dropout, adapter.dora) == (4, 8.0, 0.1, True)
+        assert with_saved_adapter(recipe, location) == recipe
+    for name, value in {"rank": 7, "alpha": 1.0, "dropout": 0.0, "dora": False, "targets": ["q_proj"]}.items():
+        wrong = Recipe.from_mapping({"adapter": {"kind": "lora", name: value, "resume_from": str(tmp_path)}})
+        with pytest.raises(RecipeError, match=rf"^adapter\.{name}: found .*, but training goes on with the adapter in"):
+            with_saved_adapter(wrong, location)
+
+
+def test_muon_without_a_matrix_is_refused_by_name():
+    model = tiny_llama()
+    vectors = {name: value for name, value in model.named_parameters() if value.ndim == 1}
+    with pytest.raises(InstilError, match=r"^optimizer\.name: muon moves the matrices"):
+        build_optimizers(vectors, tensor_kinds(model), name="muon", lr=1e-3)
+
+
+def test_a_target_that_takes_no_adapter_is_refused_with_those_that_do():
+    adapter = Recipe.from_mapping({"adapter": {"kind": "lora", "targets": ["norm"]}}).adapter
+    with pytest.raises(
+        ModelError, match=r"no layer 'norm' that takes an adapter; this model has down_proj, embed_tokens"
+    ):
+        prepare_adapters(tiny_llama(), adapter)
+
+
+def test_no_adapter_to_go_on_with_is_said_as_that(tmp_path: Path):
+    recipe = Recipe.from_mapping({"adapter": {"kind": "lora", "resume_from": str(tmp_path)}})
+    with pytest.raises(
+        RecipeError, match=r"^adapter\.resume_from: .* holds no adapter_config\.json; expected an adapter"
+    ):
+        with_saved_adapter(recipe, ModelLocation("demo", "base", tmp_path))
+
+
+@pytest.mark.parametrize("kind", ["none", pytest.param("lora", marks=pytest.mark.slow)])
+def test_freezing_the_rows_of_new_tokens_is_said(
+    tmp_path: Path, base: Path, rows: Path, kind: str, capsys: pytest.CaptureFixture[str]
+):
+    pattern = "embed_tokens.*" if kind == "none" else "*trainable_tokens*"
+    changes = {"training": {"max_steps": 1, "freeze": [pattern]}, "adapter": {"kind": kind}}
+    train(write_recipe(tmp_path, changes, base=base, rows=rows))
+    assert "training.freeze keeps these tokens' new rows of the embedding and head" in capsys.readouterr().out
+
+
+def test_memory_that_the_model_does_not_get_is_one_line(
+    tmp_path: Path, base: Path, rows: Path, capsys: pytest.CaptureFixture[str]
+):
+    changes = {"adapter": {"kind": "lora", "rank": 10**12}}
+    said = train_fails(write_recipe(tmp_path, changes, base=base, rows=rows), capsys=capsys)
+    assert "out of memory" in said
+    assert "set adapter.rank lower" in said
+    assert not (tmp_path / "run").exists()
