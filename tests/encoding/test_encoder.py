@@ -311,3 +311,17 @@ def test_tool_calls_that_the_template_drops_are_refused() -> None:
 @pytest.mark.parametrize("train_on", ["last", "all"])
 def test_a_template_is_proved_whichever_turns_are_trained(train_on: str) -> None:
     assert chat_with(train_on=train_on).prove().passed
+
+
+@pytest.mark.parametrize("shown", ["' name=' + m.name", "' [' + m.name + ']'"])
+def test_a_name_that_history_has_in_the_header_is_not_trained(shown: str) -> None:
+    template = CHATML.replace("{{ m.role }}\n", "{{ m.role ~ (" + shown + " if m.name else '') }}\n")
+    turns = two_turns(name="ann")
+    turns[1]["name"] = "bob"
+    examples = chat(template).encode(turns)
+    assert [trained(chat(template), example) for example in examples] == [["First.<|im_end|>"], ["Second.<|im_end|>"]]
+    for example, end in zip(examples, (1, 3), strict=True):
+        prompt = chat(template).tokenizer.apply_chat_template(
+            turns[:end], add_generation_prompt=True, return_dict=False
+        )
+        assert list(example.token_ids)[: len(prompt)] == prompt

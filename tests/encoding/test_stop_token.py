@@ -107,3 +107,24 @@ def test_tags_close_their_own_name_only(opening: str, closing: str) -> None:
     assert closing_text(f"{opening}\n", known=[closing, "</other>"]) == f"\n{closing}\n\n"
     assert closing_text(f"{opening}{closing}", known=[]) == ""
     assert closing_text(f"{opening}\n", known=["</other>"]) is None
+
+
+@pytest.mark.parametrize(
+    ("header", "lead", "answer"),
+    [
+        ("<turn>{{ m.role }}\n", "", Stop("</turn>", "printed")),
+        ("<turn>{{ m.role }}\n", "<|a_begin|>", Stop("</turn>", "printed")),
+        (
+            "<|{{ m.role }}|>",
+            "<turn>",
+            Stop("</s>", "appended"),
+        ),  # the model opens what it closes: a block, not the turn
+    ],
+)
+def test_a_closing_tag_ends_the_turn_whose_header_opens_it(header: str, lead: str, answer: Stop) -> None:
+    source = (
+        TURNS + header + "{% if m.role == 'assistant' %}" + lead + "{% endif %}{{ m.content }}</turn>\n{% endfor %}"
+    )
+    source += "{% if add_generation_prompt %}" + header.replace("{{ m.role }}", "assistant") + "{% endif %}"
+    made = make_tokenizer("byte_level", template=source, special=(*SPECIAL, "<turn>", "</turn>"), eos="</s>")
+    assert ChatTokenizer.from_tokenizer(made).stops.answer == answer

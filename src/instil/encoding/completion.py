@@ -155,8 +155,20 @@ def _but_for_space(turn: Turn, prompt: str, upto: Rendering, marked: Rendering |
         own = own_spans(rendering, turn.index)
         if own and rendering.text[own[0][0] : at].strip():
             return None
+        if own and _named(
+            rendering, turn.index, at, own[0][0]
+        ):  # history's header says who speaks, serving's prompt does not
+            space = prompt[len(prompt.rstrip()) :]
+            return piece(rendering, own[0][0]) if rendering.text[at : own[0][0]].endswith(space) else None
         return piece(rendering, min(at, own[0][0]) if own else at)
     return None
+
+
+def _named(rendering: Rendering, index: int, start: int, end: int) -> bool:
+    """Tell whether a message's name stands within a range."""
+    return any(
+        owner == index and field in _HEADER_FIELDS and start <= at < end for at, _, (owner, field), _ in rendering.runs
+    )
 
 
 def _but_for_block(turn: Turn, prompt: str, upto: Rendering, marked: Rendering | None) -> Rendering | None:

@@ -1,13 +1,14 @@
 """What ends an assistant turn when the model is served.
 
 Found by asking the template: short probe conversations are rendered, and what the template prints after the assistant's text is looked at.
-First choice is the tokenizer's eos where it is printed there, then the control token that is (Gemma's ``<end_of_turn>``), then the one that
-opens the next turn (GLM's ``<|user|>``); where none is printed, eos is appended to what the model must write. Questionable on purpose: an answer and a tool call may end
+First choice is the tokenizer's eos where it is printed there, then the control token that is (Gemma's ``<end_of_turn>``; ``</turn>`` only where serving's
+prompt opened it), then the one that opens the next turn (GLM's ``<|user|>``); where none is printed, eos is appended to what the model must write. Questionable on purpose: an answer and a tool call may end
 differently (gpt-oss writes ``<|call|>``), so both are probed.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias
@@ -116,7 +117,7 @@ class _Probes:
     def answer(self) -> Stop:
         tail = self._after([ASK, SAY], 1)
         following = self._after([ASK, SAY, ASK_AGAIN], 1)
-        printed = self._printed(tail or "")
+        printed = self._printed(tail or "") or self._closing_the_header(tail or "")
         if printed is not None:
             return Stop(printed, "printed")
         opener = self._opening(following or "")
@@ -208,6 +209,19 @@ class _Probes:
             return self._eos
         return _first_group(found)[-1].text
 
+    def _closing_the_header(self, tail: str) -> str | None:
+        """Give the closing tag behind an answer that closes what serving's prompt opened: a turn, not a block within it."""
+        closing = [each.text for each in self._controls.find(tail) if _closes(each.text, self._eos)]
+        try:
+            prompt, answered = self._render([ASK], add_generation_prompt=True), self._render([ASK, SAY])
+        except TemplateError:
+            return None
+        asked, own = prompt.spans(0), answered.spans(1)
+        if not asked or not own or not answered.text.startswith(prompt.text):
+            return None
+        header, written = prompt.text[asked[-1][1] :], answered.text[len(prompt.text) : own[0][0]]
+        return next((each for each in closing if _opened(each, header) and not _opened(each, written)), None)
+
     def _opening(self, following: str, *, after: str = "") -> Stop | None:
         """Give the control token that directly follows a turn when another comes."""
         following = following[len(after.rstrip()) :] if following.startswith(after.rstrip()) else following
@@ -222,6 +236,11 @@ class _Probes:
 def _closes(text: str, eos: str | None) -> bool:
     """Tell whether a token closes a block within a turn (``</tool_call>``), not the turn."""
     return text.startswith("</") and text != eos
+
+
+def _opened(closing: str, text: str) -> bool:
+    """Tell whether a text opens what ``</name>`` closes, attributes or not."""
+    return re.search(f"<{re.escape(closing[2:-1])}[\\s>]", text) is not None
 
 
 def _first_group(found: Sequence[Occurrence]) -> list[Occurrence]:
