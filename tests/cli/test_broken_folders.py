@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from tests.tiny_chat import tiny_llama, tiny_tokenizer
 from torch.nn.functional import pad
 
@@ -21,21 +22,25 @@ STEP = {"step": 0, "loss": 2.0, "seconds": {"total": 1.0}}
 Break = Callable[[Path], object]
 
 
+def save_adapter(folder: Path, *, layers: int) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    with quiet_peft():
+        adapted = get_peft_model(
+            tiny_llama(layers=layers), LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
+        )
+    adapted.peft_config["default"].base_model_name_or_path = "../model"
+    adapted.save_pretrained(folder, save_embedding_layers=False)
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a model, an adapter on it, a run, and rows to ask."""
-    from peft import LoraConfig, get_peft_model
-
     root = tmp_path_factory.mktemp("whole")
     for folder in (root / "model", root / "run" / "model"):
         tiny_llama(layers=1).save_pretrained(folder)
         tiny_tokenizer().save_pretrained(folder)
-    with quiet_peft():
-        adapted = get_peft_model(
-            tiny_llama(layers=1), LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
-        )
-        adapted.peft_config["default"].base_model_name_or_path = "../model"
-        adapted.save_pretrained(root / "adapter")
+    save_adapter(root / "adapter", layers=1)
     (root / "run" / "recipe.yaml").write_text("model:\n  name: demo\n", encoding="utf-8")
     (root / "run" / "environment.json").write_text("{}", encoding="utf-8")
     (root / "run" / "metrics.jsonl").write_text(json.dumps(STEP) + "\n", encoding="utf-8")
@@ -84,6 +89,39 @@ def of_another_base(folder: Path) -> None:
 
     path = folder / "adapter_model.safetensors"
     save_file({key: pad(value, (0, 8)) if "lora_A" in key else value for key, value in load_file(path).items()}, path)
+
+
+def weights(change: Callable[[dict[str, torch.Tensor]], object]) -> Break:
+    """Change the weights of a folder's model."""
+
+    def changed(folder: Path) -> None:
+        from safetensors.torch import load_file, save_file
+
+        found = load_file(folder / "model.safetensors")
+        change(found)
+        save_file(found, folder / "model.safetensors", metadata={"format": "pt"})
+
+    return changed
+
+
+FIRST = "model.layers.0.mlp.down_proj.weight"
+
+
+def deeper_adapter(folder: Path) -> None:
+    """Put an adapter of a base of two layers there."""
+    save_adapter(folder, layers=2)
+
+
+def deeper_base(folder: Path) -> None:
+    tiny_llama(layers=2).save_pretrained(folder.parent / "model")
+
+
+def beyond_the_rows(folder: Path) -> None:
+    """Have the template print a token that was added to the tokenizer and to nothing else."""
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_tokens([f"<x{n}>" for n in range(40)])
+    tokenizer.chat_template = "<x39>" + tokenizer.chat_template
+    tokenizer.save_pretrained(folder)
 
 
 def index(content: str) -> Break:
@@ -155,6 +193,28 @@ BROKEN: tuple[tuple[str, str, Break, str], ...] = (
     ("train", "adapter", of_another_base, "the adapter does not fit its base"),
     ("plan", "adapter", of_another_base, "the adapter does not fit its base"),
     ("chat", "adapter", of_another_base, "does not fit its base"),
+    ("chat", "adapter", deeper_adapter, "layers.1.self_attn.q_proj.lora_A.weight is of no layer of it"),
+    ("export", "adapter", deeper_base, "layers.1.self_attn.q_proj.lora_A.default.weight is missing"),
+    ("train", "adapter", deeper_base, "lora_A.default.weight is missing"),
+    ("train", "adapter", keys("adapter_config.json", r=7), "does not fit its base"),
+    ("train", "adapter", keys("adapter_config.json", target_modules=["nosuch"]), "does not fit its base"),
+    ("train", "model", weights(lambda w: w.pop(FIRST)), f"the weights lack {FIRST} (1 such"),
+    ("train", "model", weights(lambda w: w.update({FIRST: w[FIRST][:5].clone()})), f"another size for {FIRST} (1 such"),
+    ("train", "model", keys("config.json", num_hidden_layers=3), "the weights lack model.layers.1"),
+    ("train", "model", keys("config.json", max_position_embeddings=0), "max_position_embeddings is 0"),
+    ("generate", "model", weights(lambda w: w[FIRST].fill_(float("nan"))), f"{FIRST} holds a value that is no finite"),
+    ("export", "model", weights(lambda w: w[FIRST][:1, :1].fill_(float("inf"))), "no finite number"),
+    ("generate", "model", beyond_the_rows, "the model's embedding has 259"),
+    ("export", "model", beyond_the_rows, "the model's embedding has 259"),
+    ("serve", "model", beyond_the_rows, "the model's embedding has 259"),
+    ("prepare", "model", half("config.json"), "config.json: cannot be read"),
+    ("prepare", "model", text(TEMPLATE, "{{ raise_exception('no') }}"), "rows.jsonl:1: the template refuses it"),
+    ("train", "model", text(TEMPLATE, "{{ raise_exception('no') }}"), "more); see instil template prove"),
+    ("convert", "model", half("model.safetensors"), "found columns architectures, attention_bias"),
+    ("runs", "model", half("config.json"), "model: no runs here"),
+    ("export", "run", text("ledger.json", "[]"), "ledger.json: damaged"),
+    ("export", "run", text("results.json", "{"), "results.json: damaged"),
+    ("export", "run", evaluation('{"model": []}'), "evaluation.json: damaged"),
     ("generate", "model", text(TEMPLATE, "{{ raise_exception('no') }}"), "rows.jsonl:1: the template refuses it"),
     ("evaluate", "model", text(TEMPLATE, "{{ messages[0].a.b }}"), "rows.jsonl:1: the template refuses it"),
     ("chat", "run", without("model/chat_template.jinja"), "run/model: the chat template is missing"),
@@ -187,6 +247,8 @@ def test_a_damaged_folder_is_one_line_and_status_2(verb, kind, damage, says, who
         "compare": ["runs", "compare", kind, kind],
         "prove": ["template", "prove", kind],
         "show": ["template", "show", kind],
+        "prepare": ["prepare", "recipe.yaml", "--model.name", kind],
+        "convert": ["convert", f"{kind}/config.json", "out.jsonl"],
     }.get(verb, [verb, kind])
     before = set(tmp_path.rglob("*"))
     capfd.readouterr()
@@ -197,6 +259,7 @@ def test_a_damaged_folder_is_one_line_and_status_2(verb, kind, damage, says, who
     assert said.startswith("error: ")
     assert says in said
     assert "\n" not in said
+    assert len(said) < 700
     assert set(tmp_path.rglob("*")) == before
 
 

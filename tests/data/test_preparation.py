@@ -133,7 +133,14 @@ def test_a_bad_row_stops_with_its_place(tmp_path: Path, bad: Any) -> None:
     with pytest.raises((DataError, EncodingError)) as caught:
         run(tmp_path, sources=path)
     assert str(caught.value).startswith(f"{path}:4: ")
-    assert [entry.name for entry in (tmp_path / "store").iterdir()] == ["file-hashes.json"]
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_bad_row_after_much_was_written_leaves_nothing_either(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.jsonl", [*rows(1100), BAD[1]])  # three chunks, two of them written
+    with pytest.raises(DataError, match=r"a\.jsonl:1101: "):
+        run(tmp_path / "new" / "folder", sources=path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.jsonl"]
 
 
 def test_bad_rows_are_skipped_and_counted(tmp_path: Path) -> None:

@@ -95,4 +95,4 @@ def test_trained_text_is_the_answer_and_the_stop_token(tmp_path: Path) -> None:
 def test_nothing_is_left_behind_when_the_encoder_refuses(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no assistant turn"):
         run(tmp_path, [{"messages": [{"role": "user", "content": "Hi"}]}])
-    assert [path.name for path in (tmp_path / "store").iterdir()] == ["file-hashes.json"]
+    assert not (tmp_path / "store").exists()

@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from tests.tiny_chat import FACTS, folders
 
 from instil.cli.main import main
@@ -287,8 +288,8 @@ def test_the_command_writes_and_says_what_was_compared(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "8 prompts: ids equal" in said
     card = (out / "README.md").read_text(encoding="utf-8")
-    assert "license: apache-2.0" in card
-    assert "base_model: demo" in card
+    assert ModelCard(card).data.license == "apache-2.0"
+    assert "Tuned from `demo`" in card
     assert "8 of 8 greedy answers equal" in card
 
 

@@ -31,7 +31,7 @@ def export(
         dtype: Type of the weights; an adapter keeps its own.
         data: Rows to check parity on, in any format that training reads; a few probes unless given.
         device: auto, cpu, cuda, cuda:1, mps.
-        licence: Licence identifier for the model card, such as apache-2.0.
+        licence: Licence identifier for the model card, such as apache-2.0; the base's own unless given.
         push: Hub repository (owner/name) to upload the export to.
         public: Whether a repository that is made for it is public.
     """
@@ -47,6 +47,8 @@ def export(
     for line in done.parity.lines():
         print(f"  {line}")
     print(f"{target} in {done.folder}: {', '.join(done.files)}")
+    if done.licence is None:
+        print("  no licence in the model card: the base names none; give it with --licence before you share the model")
     if push is not None:
         from instil.export.push import push as upload
 

@@ -35,8 +35,9 @@ def list_runs(folder: Path = Path("runs")) -> None:
 
     folders = find_runs(folder)
     if not folders:
-        print(f"{folder}: no runs here")
-        return
+        raise RunError(
+            f"{folder}: no runs here; expected a folder that holds run folders; name it, or train a run first"
+        )
     table = Table(
         "run", "model", "state", "steps", "loss", "held-out", "evaluation", "time", "size", "differs in", box=None
     )

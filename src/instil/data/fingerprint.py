@@ -12,6 +12,7 @@ import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,15 +35,15 @@ def cache_folder(recipe: Recipe) -> Path:
     return Path(root).expanduser() / "instil" / "prepared"
 
 
-def make_folder(folder: Path) -> None:
-    """Make the folder that holds stores.
+def check_folder(folder: Path) -> None:
+    """Check that the folder that holds stores can be made and written to; it is made with the first file in it.
 
     Raises:
-        DataError: If it cannot be made or written to.
+        DataError: If not.
     """
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
         raise DataError(
@@ -51,16 +52,15 @@ def make_folder(folder: Path) -> None:
         ) from None
 
 
-def fingerprint_of(recipe: Recipe, inputs: Sequence[Input], *, encoder: str, folder: Path) -> str:
+def fingerprint_of(recipe: Recipe, inputs: Sequence[Input], *, encoder: str) -> str:
     """Give the key of the store that a recipe's data makes.
 
     Args:
         recipe: The recipe; of its settings only those that the store depends on count.
         inputs: Its sources, found.
         encoder: Fingerprint of template, tokenizer and the encoder's settings.
-        folder: Where hashes of files are remembered.
     """
-    hashes = FileHashes(folder / "file-hashes.json")
+    hashes = file_hashes(cache_folder(recipe))
     data = recipe.data.model_dump(mode="json", exclude={"workers", "store", "sources", "heldout", "format", "columns"})
     sources = [
         {
@@ -70,7 +70,6 @@ def fingerprint_of(recipe: Recipe, inputs: Sequence[Input], *, encoder: str, fol
         }
         for found in inputs
     ]
-    hashes.save()
     drawn = recipe.training.seed if any(found.settings.rows for found in inputs) else None
     return fingerprint({"version": VERSION, "data": data, "sources": sources, "encoder": encoder, "seed": drawn})
 
@@ -99,7 +98,7 @@ def _hub_version(found: Input) -> list[str]:
 
 
 class FileHashes:
-    """Content hashes of files, remembered by size, time of change and inode."""
+    """Content hashes of files, remembered by size, time of change and inode; use through `file_hashes`."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -124,8 +123,18 @@ class FileHashes:
 
     def save(self) -> None:
         """Write what is known, if anything is new; the newest entries are kept."""
-        if self._changed:
+        if self._changed or not self._path.exists():
             write_memory(self._path, dict(list(self._known.items())[-_REMEMBERED:]))
+            self._changed = False
+
+
+@cache
+def file_hashes(folder: Path) -> FileHashes:
+    """Give the hashes that are remembered in a folder of stores, the same object each time.
+
+    They are written when something came of the files and not before, for what is refused leaves nothing behind; until then this process remembers them.
+    """
+    return FileHashes(folder / "file-hashes.json")
 
 
 def write_memory(path: Path, known: Mapping[str, Any]) -> None:

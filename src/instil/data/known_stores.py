@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instil.data.chunks import find_input
-from instil.data.fingerprint import FileHashes, cache_folder, fingerprint, make_folder, write_memory
+from instil.data.fingerprint import cache_folder, check_folder, file_hashes, fingerprint, write_memory
 from instil.data.preparation import Prepared, open_store
 from instil.data.prepared import VERSION
 from instil.data.sources import STDIN
@@ -38,9 +38,11 @@ def open_known(recipe: Recipe, location: ModelLocation) -> Prepared | None:
         location: Its model.
     """
     folder = cache_folder(recipe)
+    known = _known(folder)
     key = _key(recipe, location)
-    if key is None or key not in (known := _known(folder)):
+    if key is None or key not in known:
         return None
+    file_hashes(folder).save()
     store, day = known[key]
     return open_store(folder / str(store)) if day in (None, date.today().isoformat()) else None
 
@@ -54,11 +56,13 @@ def remember(recipe: Recipe, location: ModelLocation, prepared: Prepared, *, day
         prepared: What came out.
         day: The day that was filled in because the template prints it and the recipe names none.
     """
+    folder = cache_folder(recipe)
     key = _key(recipe, location)
     if key is None:
         return
-    path = _path(cache_folder(recipe))
-    known = {**_known(path.parent), key: [prepared.folder.name, day]}
+    file_hashes(folder).save()
+    path = _path(folder)
+    known = {**_known(folder), key: [prepared.folder.name, day]}
     write_memory(path, dict(list(known.items())[-_REMEMBERED:]))
 
 
@@ -79,7 +83,7 @@ def _key(recipe: Recipe, location: ModelLocation) -> str | None:
     sources = [*recipe.data.sources, *recipe.data.heldout]
     if recipe.model.trust_remote_code or any(source.path == STDIN for source in sources):
         return None
-    make_folder(folder)
+    check_folder(folder)
     try:
         inputs = [find_input(source, heldout=False, spool=folder) for source in sources]
         template = recipe.model.template and read_template(recipe.model.template).source
@@ -87,7 +91,7 @@ def _key(recipe: Recipe, location: ModelLocation) -> str | None:
         return None  # the long way says what is wrong
     if not all(found.files for found in inputs):
         return None
-    hashes = FileHashes(folder / "file-hashes.json")
+    hashes = file_hashes(folder)
     try:
         content = [[[name, hashes.of(path)] for path, name in found.files] for found in inputs]
         model = [
@@ -98,7 +102,6 @@ def _key(recipe: Recipe, location: ModelLocation) -> str | None:
         ]
     except OSError:
         return None
-    hashes.save()
     settings = recipe.model.model_dump(mode="json", exclude={"name", "revision", "initialise", "quantize"})
     return fingerprint(
         {

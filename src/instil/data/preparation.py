@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from instil.conversation import Conversation, Place
 from instil.data.account import Account
 from instil.data.chunks import Input, cut, draw_rows, find_input
-from instil.data.fingerprint import cache_folder, fingerprint_of, make_folder
+from instil.data.fingerprint import cache_folder, check_folder, file_hashes, fingerprint_of
 from instil.data.formats.pattern import check_columns
 from instil.data.formats.reading import detect
 from instil.data.formats.shape import ReadOptions
@@ -155,14 +155,15 @@ class _Found:
 
 def _find(recipe: Recipe, *, chat: ChatTokenizer, refresh: bool) -> _Found:
     folder = cache_folder(recipe)
-    make_folder(folder)
+    check_folder(folder)
     inputs = [find_input(source, heldout=False, spool=folder) for source in recipe.data.sources]
     inputs += [find_input(source, heldout=True, spool=folder) for source in recipe.data.heldout]
     for found in inputs:
         if found.settings.columns or found.settings.format == "pattern":
             check_columns(found.settings.columns)
-    key = fingerprint_of(recipe, inputs, encoder=chat.fingerprint + _day(recipe, chat), folder=folder)
+    key = fingerprint_of(recipe, inputs, encoder=chat.fingerprint + _day(recipe, chat))
     if not refresh and open_store(folder / key) is not None:
+        file_hashes(folder).save()
         return _Found(key, True)
     drawn = tuple(draw_rows(found, seed=recipe.training.seed + number) for number, found in enumerate(inputs))
     return _Found(key, False, drawn, tuple(line for found in drawn for line in _evidence(found)))
@@ -204,6 +205,7 @@ def _settle(writer: StoreWriter, account: Account, evidence: Sequence[str], data
         ledgers={"train": settled.train_ledger, "heldout": settled.heldout_ledger},
         heldout_rows=settled.heldout_rows,
     )
+    file_hashes(writer.folder.parent).save()
 
 
 def _day(recipe: Recipe, chat: ChatTokenizer) -> str:

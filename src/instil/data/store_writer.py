@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from instil.data.disk import sync_path
+from instil.data.disk import make_folder, remove_empty, sync_path
 from instil.data.ledger import Ledger
 from instil.data.prepared import EXAMPLES, LEDGER, SCHEMA, STORE, VERSION, Split
 from instil.errors import DataError
@@ -39,6 +39,7 @@ class StoreWriter:
         self.aside = self.folder.with_name(f"{self.folder.name}.partial-{os.getpid()}")
         self.num_examples = 0
         self._sink: pa.OSFile | None = None
+        self._made: list[Path] = []
 
     def __enter__(self) -> StoreWriter:
         return self
@@ -118,12 +119,14 @@ class StoreWriter:
         with suppress(OSError):
             self._sink.close()
         shutil.rmtree(self.aside, ignore_errors=True)
+        remove_empty(self._made)
 
     def _opened(self) -> pa.RecordBatchFileWriter:
         """Give the file, begun when it is first needed: only the process of a team that writes makes a folder."""
         if self._sink is None:
             _sweep(self.folder)
             shutil.rmtree(self.aside, ignore_errors=True)
+            self._made = make_folder(self.folder.parent)
             self.aside.mkdir(parents=True)
             self._sink = pa.OSFile(str(self.aside / EXAMPLES), "wb")
             self._file = pa.ipc.new_file(self._sink, SCHEMA)

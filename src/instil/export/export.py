@@ -21,7 +21,7 @@ from instil.errors import ExportError, InstilError
 from instil.export.adapter_folder import adapter_of, check_run_merge, write_adapter
 from instil.export.gguf_check import check_target_ids, read_back
 from instil.export.gguf_file import write_gguf
-from instil.export.model_card import model_card
+from instil.export.model_card import check_licence, model_card
 from instil.export.ollama import make_modelfile
 from instil.export.parity import (
     Parity,
@@ -32,12 +32,13 @@ from instil.export.parity import (
     logits_on,
     probe_conversations,
 )
-from instil.generation.engine import Engine, run_folder
+from instil.export.run_papers import read_papers
+from instil.generation.engine import Engine
 from instil.generation.prompts import Prompt, prompts_of
 from instil.generation.settings import LoadSettings
 from instil.model.adapters import merge_in_place
+from instil.model.location import locate
 from instil.model.saving import save_model_folder
-from instil.recipe import Recipe
 
 Target: TypeAlias = Literal["merged", "adapter", "4bit", "gguf", "ollama"]
 Dtype: TypeAlias = Literal["fp32", "bf16", "fp16"]
@@ -53,11 +54,13 @@ class Exported:
         folder: Where.
         parity: What was compared.
         files: Names of the files.
+        licence: The licence in the model card, or None.
     """
 
     folder: Path
     parity: Parity
     files: tuple[str, ...]
+    licence: str | None
 
 
 def export(
@@ -79,7 +82,7 @@ def export(
         dtype: Type of the weights; an adapter keeps its own.
         rows: Conversations to check parity on; a few probes unless given.
         device: Where to compute.
-        licence: Licence identifier for the model card.
+        licence: Licence identifier for the model card; the base's own unless given.
 
     Raises:
         ExportError: If the target cannot hold the model or a parity check fails; nothing is left behind.
@@ -88,6 +91,8 @@ def export(
     out = Path(out)
     if out.exists():
         raise ExportError(f"{out}: exists already; an export never overwrites; choose another folder")
+    check_licence(licence)
+    papers = read_papers(locate(name))
     adapter = adapter_of(name)
     engine = _load(adapter or name, "fp32", device) if target == "adapter" else _load(name, dtype, device)
     aside = out.parent / f".writing-{out.name}-{os.getpid()}"
@@ -96,13 +101,18 @@ def export(
         aside.mkdir(parents=True)
         conversations = list(rows)[:NUM_ROWS] or probe_conversations()
         parity = _WRITERS[target](engine, aside, conversations, _DTYPES[dtype], device)
-        _write_papers(engine, aside, parity, name=out.name, licence=licence)
+        (aside / "parity.json").write_text(json.dumps(as_mapping(parity), indent=2) + "\n", encoding="utf-8")
+        assert engine.chat is not None
+        template = engine.chat.template.fingerprint
+        card = model_card(papers, name=out.name, target=target, template=template, parity=parity, licence=licence)
+        (aside / "README.md").write_text(card, encoding="utf-8")
         aside.rename(out)
     except OSError as error:
         raise ExportError(f"{out}: cannot be written ({error}); free some space or choose another folder") from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    return Exported(folder=out, parity=parity, files=tuple(sorted(path.name for path in out.iterdir())))
+    files = tuple(sorted(path.name for path in out.iterdir()))
+    return Exported(folder=out, parity=parity, files=files, licence=licence or papers.base_licence.get("license"))
 
 
 def _load(name: str | Path, precision: Dtype, device: str) -> Engine:
@@ -216,17 +226,3 @@ def _asked(engine: Engine, conversations: Sequence[Conversation]) -> list[Prompt
     if not prompts:
         raise ExportError("parity: the template accepts none of the rows; give --data with rows that it accepts")
     return prompts
-
-
-def _write_papers(engine: Engine, folder: Path, parity: Parity, *, name: str, licence: str | None) -> None:
-    assert engine.chat is not None
-    location = engine.location
-    run = None if location is None else run_folder(location)
-    base = None if location is None or location.adapter_folder is None else location.base_name
-    if run is not None and base is None:
-        base = Recipe.load(run / "recipe.yaml").model.name
-    (folder / "parity.json").write_text(json.dumps(as_mapping(parity), indent=2) + "\n", encoding="utf-8")
-    card = model_card(
-        run, name=name, base=base, template=engine.chat.template.fingerprint, parity=parity, licence=licence
-    )
-    (folder / "README.md").write_text(card, encoding="utf-8")

@@ -1,81 +1,155 @@
-"""The model card: what was trained, on what, how, with which results; a README.md that the Hub reads."""
+"""The model card: what was trained, on what, how, with which results; a README.md whose head the Hub reads."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from instil.errors import ExportError
 from instil.export.parity import Parity
+from instil.export.run_papers import RunPapers
 from instil.recipe import Recipe
-from instil.training.comparison import figures_of
-from instil.training.run_folder import RunPaths, read_run_json
+
+_USE = {
+    "gguf": ["from llama_cpp import Llama", "", 'model = Llama("{name}/model.gguf")',
+             'print(model.create_chat_completion([{{"role": "user", "content": "Hello"}}])["choices"][0]["message"]["content"])'],
+    "plain": ["from transformers import pipeline", "", 'chat = pipeline("text-generation", "{name}")',
+              'print(chat([{{"role": "user", "content": "Hello"}}])[0]["generated_text"][-1]["content"])'],
+}  # fmt: skip
+"""How each target is used; an adapter as a whole model, for transformers loads its base where peft is installed."""
+LICENCES = 'an identifier of the Hub, such as apache-2.0, mit, llama3.1, or "other"'
 
 
-def model_card(
-    run: Path | None, *, name: str, base: str | None, template: str, parity: Parity, licence: str | None
-) -> str:
+def check_licence(licence: str | None) -> None:
+    """Raise ExportError where a licence is no identifier in small letters, which is what the Hub knows."""
+    if licence is not None and (not licence or set(licence) - set("abcdefghijklmnopqrstuvwxyz0123456789.-+")):
+        raise ExportError(f"--licence: found {licence!r}; expected {LICENCES}; mend it, or leave it out")
+
+
+def model_card(papers: RunPapers, *, name: str, target: str, template: str, parity: Parity, licence: str | None) -> str:
     """Give the card's text.
 
     Args:
-        run: The run folder, where the model has one.
+        papers: What is known of where the model comes from.
         name: Title of the card.
-        base: What was trained.
+        target: What is exported, as `instil export --as` says it.
         template: Fingerprint of the chat template.
         parity: What was compared at export.
-        licence: Licence identifier; where none is given the card says that it is missing.
+        licence: Licence identifier; where none is given the base's own is taken over, and where it has none the card says that it
+            is missing.
     """
-    recipe = Recipe.load(run / "recipe.yaml") if run is not None else None
-    head: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "text-generation", "tags": ["instil"]}
-    head |= {"license": licence} if licence else {}
-    head |= {"base_model": base} if base else {}
+    head = {"library_name": "peft" if target == "adapter" else "transformers", "pipeline_tag": "text-generation"}
+    head |= _licence(papers, licence) | _origin(papers, target) | {"tags": ["instil", *_tags(target)]}
+    head |= _model_index(papers, name)
     lines = ["---", yaml.safe_dump(head, sort_keys=False, allow_unicode=True).strip(), "---", "", f"# {name}", ""]
-    lines += [f"Tuned from `{base or 'an unnamed base'}` with instil.", ""]
-    if not licence:
-        lines += [
-            "**Licence:** not given. State it before you share the model; the base's and the data's licences bind.",
-            "",
-        ]
+    lines += [f"Tuned from `{papers.base or 'an unnamed base'}` with instil.", "", _licence_line(papers, licence), ""]
     lines += ["## Parity at export", "", *[f"- {line}" for line in parity.lines()]]
     lines += [f"- chat template SHA-256 {template}", ""]
-    if run is not None and recipe is not None:
-        lines += _data(run, recipe) + _results(run)
-        text = yaml.safe_dump(
-            recipe.model_dump(mode="json", exclude_defaults=True), sort_keys=False, allow_unicode=True
+    if papers.recipe is not None:
+        lines += _data(papers, papers.recipe) + _results(papers) + _recipe(papers.recipe)
+    return "\n".join([*lines, *_use(name, target)])
+
+
+def _licence(papers: RunPapers, given: str | None) -> dict[str, Any]:
+    return {"license": given} if given else dict(papers.base_licence)
+
+
+def _licence_line(papers: RunPapers, given: str | None) -> str:
+    base = papers.base_licence.get("license")
+    if given:
+        other = f" The base's is `{base}`." if base and base != given else ""
+        return f"**Licence:** `{given}`, as stated at export.{other} The data's licences bind besides."
+    if base:
+        return f"**Licence:** `{base}`, the base's; the data's licences bind besides."
+    return "**Licence:** not given. State it before you share the model; the base's and the data's licences bind."
+
+
+def _origin(papers: RunPapers, target: str) -> dict[str, Any]:
+    """Name base and data where the Hub knows them; a path of this machine would be taken for a repository's name."""
+    head: dict[str, Any] = {}
+    if papers.base_on_hub:
+        head |= {
+            "base_model": papers.base_on_hub,
+            "base_model_relation": "adapter" if target == "adapter" else "finetune",
+        }
+    if papers.data_on_hub:
+        head["datasets"] = papers.data_on_hub
+    return head
+
+
+def _tags(target: str) -> Sequence[str]:
+    return {"adapter": ("lora",), "4bit": ("4-bit", "bitsandbytes"), "gguf": ("gguf",), "ollama": ("gguf",)}.get(
+        target, ()
+    )
+
+
+def _model_index(papers: RunPapers, name: str) -> dict[str, Any]:
+    """Give the evaluation's figures in the form in which the Hub shows results."""
+    data = str(papers.evaluation.get("data", "prompts"))
+    metrics: dict[str, list[dict[str, Any]]] = {}
+    for key, figure in papers.figures.items():
+        metrics.setdefault(key.split(".", 1)[0], []).append(
+            {"type": key.split(".", 1)[1], "name": key.replace(".", ": ", 1), "value": figure.value}
         )
-        lines += ["## Recipe", "", "Settings that differ from the defaults:", "", "```yaml", text.strip(), "```", ""]
-    lines += ["## Use", "", "```python", "from transformers import pipeline", "", *_use(name), "```", ""]
-    return "\n".join(lines)
-
-
-def _use(name: str) -> Sequence[str]:
-    return [
-        f'chat = pipeline("text-generation", {name!r})',
-        'print(chat([{"role": "user", "content": "Hello"}])[0]["generated_text"][-1]["content"])',
+    results = [
+        {
+            "task": {"type": "text-generation", "name": task},
+            "dataset": {"type": Path(data).stem, "name": data},
+            "metrics": found,
+        }
+        for task, found in metrics.items()
     ]
+    return {"model-index": [{"name": name, "results": results}]} if results else {}
 
 
-def _data(run: Path, recipe: Recipe) -> list[str]:
-    lines = ["## Data", "", *[f"- {source.path}" for source in recipe.data.sources]]
-    ledger = read_run_json(RunPaths(run).ledger)
-    if ledger:
-        plain = {key: value for key, value in ledger.items() if isinstance(value, int | float | str)}
-        lines += ["", "Ledger: " + ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in plain.items())]
+def _data(papers: RunPapers, recipe: Recipe) -> list[str]:
+    lines = ["## Data", ""]
+    for source in recipe.data.sources:
+        said = source.model_dump(mode="json", exclude_defaults=True, exclude={"path"})
+        lines.append(f"- {source.path}" + "".join(f", {key} {value}" for key, value in said.items()))
+    lines += [f"- held out: {source.path}" for source in recipe.data.heldout]
+    if papers.ledger:
+        lines += ["", f"Ledger: {_counts(papers.ledger)}", *_left_out(papers.ledger)]
     return [*lines, ""]
 
 
-def _results(run: Path) -> list[str]:
-    evaluation = read_run_json(run / "evaluation" / "evaluation.json").get("model")
+def _counts(values: Mapping[str, Any]) -> str:
+    plain = {key: value for key, value in values.items() if isinstance(value, int | float | str)}
+    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in plain.items())
+
+
+def _left_out(ledger: Mapping[str, Any]) -> list[str]:
+    """Say why rows were left out, where some were."""
+    tallies = ledger.get("left_out")
+    found = tallies if isinstance(tallies, dict) else {}
+    counts = {reason: tally.get("count") for reason, tally in found.items() if isinstance(tally, dict)}
+    return ["", "Left out: " + ", ".join(f"{reason} {count}" for reason, count in counts.items())] if counts else []
+
+
+def _results(papers: RunPapers) -> list[str]:
     lines: list[str] = []
-    for title, found in (("training", read_run_json(RunPaths(run).results)), ("evaluation", evaluation)):
+    for title, found in (("training", papers.results), ("evaluation", papers.evaluation.get("model"))):
         lines += [
             f"- {title}: {key.replace('_', ' ')} {value:.5g}"
-            for key, value in (found.items() if isinstance(found, dict) else ())
+            for key, value in (found.items() if isinstance(found, Mapping) else ())
             if isinstance(value, int | float) and not isinstance(value, bool)
         ]
-    for name, each in figures_of(run).items():
+    for name, each in papers.figures.items():
         task, figure = name.split(".", 1)
         lines.append(f"- {task}, {figure}: {each.value:.4g} [{each.low:.4g}, {each.high:.4g}], n = {each.n}")
     return ["## Results", "", *lines, ""] if lines else []
+
+
+def _recipe(recipe: Recipe) -> list[str]:
+    text = yaml.safe_dump(recipe.model_dump(mode="json", exclude_defaults=True), sort_keys=False, allow_unicode=True)
+    return ["## Recipe", "", "Settings that differ from the defaults:", "", "```yaml", text.strip(), "```", ""]
+
+
+def _use(name: str, target: str) -> list[str]:
+    if target == "ollama":
+        return ["## Use", "", "```bash", f"ollama create {name} -f {name}/Modelfile", f"ollama run {name}", "```", ""]
+    lines = [line.format(name=name) for line in _USE.get(target, _USE["plain"])]
+    return ["## Use", "", "```python", *lines, "```", ""]

@@ -9,6 +9,7 @@ asked, and what a tuned one is compared with.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -131,7 +132,12 @@ class Engine:
         chat = _chat(tokenizer, location, given.template)
         model = load_model(wanted, precision=precision, device=device, purpose="generation", location=location)
         _check_rows(model, tokenizer, location)
-        return cls(model, tokenizer, chat=chat, name=str(name), location=location)
+        engine = cls(model, tokenizer, chat=chat, name=str(name), location=location)
+        with suppress(
+            TemplateError
+        ):  # a template that takes no such conversation is found out by those that it is given
+            engine.prompt(Conversation((Message("user", "Hello"),)))
+        return engine
 
     @property
     def stop_ids(self) -> tuple[int, ...]:
@@ -147,7 +153,18 @@ class Engine:
             return self.plain_prompt(plain_text(conversation))
         if conversation.plain:
             return self.plain_prompt("".join(text_of(message) for message in conversation.messages))
-        return self.chat.prompt(conversation)
+        return self._with_rows(self.chat.prompt(conversation))
+
+    def _with_rows(self, ids: list[int]) -> list[int]:
+        """Refuse tokens that the model's embedding has no row for; the tokenizer may know more than the model."""
+        rows = self.model.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
+        if ids and max(ids) >= rows:
+            token = self.tokenizer.convert_ids_to_tokens(max(ids))
+            raise GenerationError(
+                f"{self.name}: the prompt holds the token {token!r} (id {max(ids)}), the model's embedding has {rows} rows; "
+                "expected tokens that the model was trained with; copy its own tokenizer and template there, or take the token out"
+            )
+        return ids
 
     def _placed_prompt(self, conversation: Conversation) -> list[int]:
         try:
@@ -254,7 +271,7 @@ class Engine:
             ids.pop()
         if not ids and (bos if bos is not None else eos) is not None:
             ids = [bos if bos is not None else eos]
-        return ids
+        return self._with_rows(ids)
 
 
 def text_of(message: Message) -> str:

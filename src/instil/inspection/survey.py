@@ -16,7 +16,7 @@ from instil.conversation import Conversation, Place
 from instil.data.account import Account
 from instil.data.chunks import Input, cut, draw_rows, find_input
 from instil.data.columns import values_of
-from instil.data.fingerprint import cache_folder, make_folder
+from instil.data.fingerprint import cache_folder, check_folder
 from instil.data.formats.pattern import check_columns
 from instil.data.formats.reading import detect
 from instil.data.formats.shape import ReadOptions
@@ -85,7 +85,7 @@ def find_sources(recipe: Recipe) -> list[Input]:
         raise RecipeError("data.sources: found none; expected at least one file, folder, glob or Hub id; name one")
     spool = cache_folder(recipe)
     if any(source.path == "-" for source in recipe.data.sources):
-        make_folder(spool)
+        check_folder(spool)
     inputs = [find_input(source, heldout=False, spool=spool) for source in recipe.data.sources]
     for found in inputs:
         if found.settings.columns or found.settings.format == "pattern":

@@ -17,7 +17,7 @@ import torch
 from instil.errors import ModelError, nearest
 from instil.model.config import reason_of
 from instil.model.head import underlying
-from instil.model.location import ADAPTER_CONFIG, ADAPTER_WEIGHTS, check_adapter, read_header, read_json
+from instil.model.location import ADAPTER_CONFIG, check_adapter, read_json
 from instil.model.new_tokens import add_rows
 from instil.model.quiet import quiet_peft
 from instil.model.token_rows import use_row_arithmetic
@@ -144,29 +144,30 @@ def open_adapter(model: Any, folder: Path, *, trains: bool) -> Any:
     """Put a saved adapter on its base, which gets the rows that the adapter's new tokens need.
 
     Args:
-        model: The base.
+        model: The base; on the device `meta` it is found out whether the adapter fits, and nothing is loaded.
         folder: Folder with adapter_config.json and adapter_model.safetensors.
         trains: Whether its training goes on.
 
     Raises:
-        ModelError: If the adapter is half-written or of a base of another size.
+        ModelError: If the adapter is half-written, or of a base of another size.
     """
-    from peft import PeftConfig, PeftModel
+    from peft import PeftConfig
 
     check_adapter(folder)
     try:
         with quiet_peft():
-            rows = getattr(PeftConfig.from_pretrained(str(folder)), "trainable_token_indices", None) or {}
+            config = PeftConfig.from_pretrained(str(folder))
+            rows = getattr(config, "trainable_token_indices", None) or {}
         highest = max(
             (index for ids in (rows.values() if isinstance(rows, dict) else [rows]) for index in ids), default=0
         )
         add_rows(model, highest + 1)
         with quiet_peft():
-            adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=trains)
+            adapted, strangers = _opened(model, config, folder, trains=trains)
     except (RuntimeError, ValueError, KeyError, OSError, TypeError, AttributeError, ArithmeticError) as error:
-        raise ModelError(
-            f"{folder}: the adapter does not fit its base ({reason_of(error)}); check its base model and {ADAPTER_CONFIG}"
-        ) from None
+        raise _does_not_fit(folder, reason_of(error)) from None
+    if strangers:
+        raise _does_not_fit(folder, f"{strangers[0]}; {len(strangers)} such tensors")
     use_row_arithmetic(adapted)
     return adapted
 
@@ -181,28 +182,31 @@ def saved_settings(folder: Path) -> dict[str, Any]:
     return {name: config[key] for name, key in SAVED_AS.items() if config.get(key) is not None}
 
 
-def check_adapter_fits(folder: Path, model: torch.nn.Module) -> None:
-    """Check an adapter's files, and the sizes that they give against a model's linear layers, without reading a weight.
+def _opened(model: Any, config: Any, folder: Path, *, trains: bool) -> tuple[Any, list[str]]:
+    """Do what `PeftModel.from_pretrained` does, and say besides which of the adapter's tensors have no place, and which layers none of its own.
 
-    Args:
-        folder: The adapter's.
-        model: transformers' model, on any device, also `meta`.
-
-    Raises:
-        ModelError: If a file is missing or damaged, or a matrix is of a layer of another size.
+    peft itself drops the ones and leaves the others as if untrained: an adapter of a deeper base, or of a shallower one, would pass for whole.
     """
-    check_adapter(folder)
-    layers = {name: module.weight for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
-    for key, entry in read_header(folder / ADAPTER_WEIGHTS).items():
-        name, _, matrix = key.removeprefix("base_model.model.").rpartition(".lora_")
-        if name not in layers or matrix not in ("A.weight", "B.weight"):
-            continue
-        axis = 1 if matrix[0] == "A" else 0
-        if entry["shape"][axis] != layers[name].shape[axis]:
-            raise ModelError(
-                f"{folder}: the adapter does not fit its base ({key} is {entry['shape']} on a layer of {list(layers[name].shape)}); "
-                f"check its base model and {ADAPTER_CONFIG}"
-            )
+    from peft import PeftModel
+    from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
+    from peft.mapping_func import MODEL_TYPE_TO_PEFT_MODEL_MAPPING
+
+    if config.is_prompt_learning and trains:
+        raise ValueError("prompt learning does not go on from a saved adapter")
+    config.inference_mode = not trains
+    bare = any(parameter.is_meta for parameter in model.parameters())
+    kind: Any = MODEL_TYPE_TO_PEFT_MODEL_MAPPING.get(config.task_type, PeftModel)
+    adapted = kind(model, config, "default", low_cpu_mem_usage=bare)
+    found = adapted.load_adapter(
+        str(folder), "default", is_trainable=trains, low_cpu_mem_usage=bare, torch_device="cpu" if bare else None
+    )
+    prefix = PEFT_TYPE_TO_PREFIX_MAPPING.get(config.peft_type, "")
+    unknown = [f"{key} is of no layer of it" for key in found.unexpected_keys if prefix and prefix in key]
+    return adapted, [*unknown, *(f"{key} is missing" for key in found.missing_keys)]
+
+
+def _does_not_fit(folder: Path, why: str) -> ModelError:
+    return ModelError(f"{folder}: the adapter does not fit its base ({why}); check its base model and {ADAPTER_CONFIG}")
 
 
 def merge_in_place(model: Any) -> Any:

@@ -118,7 +118,7 @@ def _check_causal(location: ModelLocation, config: Any) -> None:
 def _check_sizes(location: ModelLocation, config: Any) -> None:
     """Refuse numbers of which transformers makes a model without layers, or one that fails when it is asked."""
     text = config.get_text_config()
-    for name in ("num_hidden_layers", "hidden_size", "vocab_size", "num_attention_heads"):
+    for name in ("num_hidden_layers", "hidden_size", "vocab_size", "num_attention_heads", "max_position_embeddings"):
         value = getattr(text, name, 1)
         if isinstance(value, int) and value < 1:
             raise ModelError(

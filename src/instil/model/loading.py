@@ -20,6 +20,7 @@ from instil.model.norms import speed_up_norms
 from instil.model.quantization import close_shortcuts, quantization_config
 from instil.model.quiet import quiet_transformers
 from instil.model.room import check_room
+from instil.model.weight_shapes import check_finite, check_report
 from instil.recipe import ModelSettings
 
 Precision = Literal["auto", "fp32", "bf16", "pure_bf16", "fp16"]
@@ -117,6 +118,7 @@ def load_model(
         from instil.model.adapters import open_adapter
 
         model = open_adapter(model, location.adapter_folder, trains=purpose == "training")
+    check_finite(location.adapter_folder or location.folder, model)
     return model.train(purpose == "training")
 
 
@@ -219,7 +221,7 @@ def _pretrained(
                 dtype=dtype,
                 attn_implementation=kernels,
                 use_safetensors=True,
-                ignore_mismatched_sizes=True,  # reported by _check_report instead, with the tensor's name
+                ignore_mismatched_sizes=True,  # reported by check_report instead, with the tensor's name
                 local_files_only=True,
                 trust_remote_code=settings.trust_remote_code,
                 device_map={"": device},
@@ -228,16 +230,5 @@ def _pretrained(
             )
     except CANNOT_LOAD as error:
         raise unusable(location, error, device) from None
-    _check_report(location, report)
+    check_report(location, report)
     return model
-
-
-def _check_report(location: ModelLocation, report: Any) -> None:
-    missing = sorted(report.get("missing_keys") or ())
-    mismatched = sorted(str(key[0] if isinstance(key, tuple) else key) for key in report.get("mismatched_keys") or ())
-    if missing or mismatched:
-        what = f"lack {missing[0]}" if missing else f"have another size for {mismatched[0]}"
-        raise ModelError(
-            f"{location.folder}: the weights {what} ({len(missing) + len(mismatched)} such tensors); "
-            "expected all that config.json describes; copy or download the model again"
-        )

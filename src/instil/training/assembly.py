@@ -18,7 +18,7 @@ from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.errors import TemplateError
 from instil.evaluation.during_training import check_tasks
 from instil.model import attention
-from instil.model.adapters import check_adapter_fits, freeze, prepare_adapters
+from instil.model.adapters import freeze, open_adapter, prepare_adapters
 from instil.model.config import load_config, model_of_config
 from instil.model.loading import check_loadable, load_model, weight_type
 from instil.model.location import ModelLocation, check_tokenizer, locate
@@ -26,6 +26,7 @@ from instil.model.loss import TokenLoss
 from instil.model.new_tokens import RowChange, TokenChange, fit_embeddings
 from instil.model.probe import probe
 from instil.model.recompute import set_gradient_checkpointing
+from instil.model.weight_shapes import check_shapes
 from instil.recipe import Recipe
 from instil.training.agreement import check_heldout, notes_of, with_saved_adapter
 from instil.training.chat_setup import set_up_chat, with_date, with_max_tokens
@@ -155,18 +156,18 @@ def _check_model(
     recipe: Recipe, location: ModelLocation, precision: Precision, device: torch.device, *, loads: bool
 ) -> None:
     """Find out what is wrong with a model while nothing is prepared yet."""
-    trust = recipe.model.trust_remote_code
-    with torch.device("meta"):
-        model = model_of_config(
-            location, load_config(location, trust_remote_code=trust), kernels=attention.register(), trust=trust
-        )
-    if loads:
+    trust, kernels = recipe.model.trust_remote_code, attention.register()
+    config = load_config(location, trust_remote_code=trust)
+    if loads and recipe.model.initialise == "pretrained":
         dtype = weight_type(_loading_precision(recipe, precision), "training")
         check_loadable(recipe.model, location, dtype=dtype, device=device)
-    resumed = recipe.adapter.resume_from
-    for folder in (location.adapter_folder, Path(resumed) if resumed is not None else None):
-        if folder is not None:
-            check_adapter_fits(folder, model)
+        model = check_shapes(location, config, kernels=kernels, trust=trust)
+    else:
+        with torch.device("meta"):
+            model = model_of_config(location, config, kernels=kernels, trust=trust)
+    adapter = location.adapter_folder or recipe.adapter.resume_from
+    if adapter is not None:
+        open_adapter(model, Path(adapter), trains=True)
 
 
 def prove_template(chat: ChatTokenizer) -> None:
@@ -177,9 +178,11 @@ def prove_template(chat: ChatTokenizer) -> None:
     """
     proof = chat.prove()
     if not proof.passed:
-        findings = "; ".join(str(finding) for finding in proof.findings)
+        failures = [finding for finding in proof.findings if finding.severity == "failure"]
+        first, *others = failures or proof.findings
+        more = f" (and {len(others)} more)" if others else ""
         raise TemplateError(
-            f"{chat.template.name}: the template does not pass its proof: {findings}; "
+            f"{chat.template.name}: the template does not pass its proof: {first}{more}; "
             "see instil template prove, and set model.template or the data setting that is named there"
         )
 

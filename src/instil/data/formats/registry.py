@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from instil.conversation import Conversation, Place
@@ -33,6 +33,8 @@ _BY_NAME: Mapping[str, RowFormat] = {each.name: each for each in FORMATS}
 _KNOWN_COLUMNS = ("messages", "conversations", "instruction", "input", "output", "prompt", "completion", "chosen",
                   "rejected", "text", "content", *sorted({name for pair in PAIRS for name in pair}))  # fmt: skip
 _KNOWN_COLUMNS_OF_LISTS = frozenset({"messages", "conversations", "chosen", "rejected"})
+MOST_NAMES, LONGEST_NAME = 12, 40
+"""Of the columns that an error lists."""
 _FLAT = frozenset({str, int, float, bool, type(None)})
 _known_shapes: dict[tuple[tuple[str, ...], tuple[Any, ...]], tuple[RowFormat, str] | None] = {}
 """What rows are, by their columns' names and the kinds of their values: nothing else decides it, but for `_BY_CONTENT`."""
@@ -134,7 +136,7 @@ def _unknown(row: Any, place: Place) -> str:
     if not isinstance(row, Mapping):
         return f"{place}: found {kind_of(row)}; expected an object of a known format; mend the row"
     odd = [f"{key!r} holds {kind_of(row[key])}" for key in row if key in _KNOWN_COLUMNS and _is_odd(row[key])]
-    columns = (", ".join(map(str, row)) or "none") + (f" ({', '.join(odd)})" if odd else "")
+    columns = (_listed(row) or "none") + (f" ({', '.join(odd)})" if odd else "")
     hints = [
         f"did you mean {close!r} by {key!r}?"
         for key in map(str, row)
@@ -156,6 +158,13 @@ def _unknown(row: Any, place: Place) -> str:
     else:
         remedy = 'say what they mean with data.columns, such as user: "{title}", assistant: "{summary}"'
     return f"{place}: found columns {columns}; expected one of: {known}; {remedy}"
+
+
+def _listed(names: Iterable[Any]) -> str:
+    """Give names in a list that stays readable: those of a file that holds no rows at all may be many."""
+    shown = [text if len(text := str(name)) <= LONGEST_NAME else f"{text[:LONGEST_NAME]}…" for name in names]
+    more = [f"… and {len(shown) - MOST_NAMES} more"] if len(shown) > MOST_NAMES else []
+    return ", ".join([*shown[:MOST_NAMES], *more])
 
 
 def _is_odd(value: Any) -> bool:

@@ -1,0 +1,152 @@
+"""The model card, read back by huggingface_hub's own parser."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+from huggingface_hub import ModelCard
+from tests.tiny_chat import folders
+
+from instil.cli.main import main
+from instil.errors import RunError
+from instil.export.model_card import model_card
+from instil.export.parity import Parity
+from instil.export.run_papers import read_papers
+from instil.model.location import locate
+
+PARITY = Parity(prompts=3, typed_control_tokens=0, refused=0, stop_tokens=("<|im_end|>",))
+FIGURE = {"value": 0.75, "low": 0.5, "high": 0.9, "n": 12}
+EVALUATION = {
+    "data": "data/test.jsonl",
+    "model": {"figures": {"exact_match": {"exact_match": FIGURE}, "behaviour": {"stops": FIGURE | {"value": 1.0}}}},
+}
+LEDGER = {"rows_in": 9, "rows_trained": 7, "left_out": {"too long": {"count": 2, "places": []}}, "trained_tokens": 70}
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run folder with everything that a card speaks of; its base is the Hub's, or a folder."""
+
+    def make(*, base="Qwen/Qwen2.5-0.5B", sources=("rows.jsonl", "openai/gsm8k")):
+        folder = tmp_path / "run"
+        (folder / "model").mkdir(parents=True)
+        (folder / "model" / "config.json").write_text("{}", encoding="utf-8")
+        (folder / "evaluation").mkdir()
+        recipe = {"model": {"name": str(base)}, "data": {"sources": [*sources]}, "optimizer": {"lr": 1e-4}}
+        (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+        for name, value in {
+            "ledger.json": LEDGER,
+            "results.json": {"steps": 3, "heldout_loss": 1.25},
+            "evaluation/evaluation.json": EVALUATION,
+        }.items():
+            (folder / name).write_text(json.dumps(value), encoding="utf-8")
+        return folder
+
+    return make
+
+
+def card_of(folder, *, target="merged", licence=None):
+    papers = read_papers(locate(folder))
+    text = model_card(papers, name="tuned", target=target, template="ab" * 32, parity=PARITY, licence=licence)
+    return text, ModelCard(text)
+
+
+def test_the_hub_reads_base_data_licence_and_results(run, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    text, card = card_of(run(), licence="apache-2.0")
+    assert (card.data.license, card.data.base_model, card.data.datasets) == (
+        "apache-2.0", "Qwen/Qwen2.5-0.5B", ["openai/gsm8k"],
+    )  # fmt: skip
+    assert (card.data.library_name, card.data.pipeline_tag, card.data.tags) == (
+        "transformers", "text-generation", ["instil"],
+    )  # fmt: skip
+    assert card.data.to_dict()["base_model_relation"] == "finetune"
+    found = {
+        each.metric_name: (each.metric_type, each.metric_value, each.dataset_name) for each in card.data.eval_results
+    }
+    assert found == {
+        "exact_match: exact_match": ("exact_match", 0.75, "data/test.jsonl"),
+        "behaviour: stops": ("stops", 1.0, "data/test.jsonl"),
+    }
+    assert ModelCard(str(card)).data.to_dict() == card.data.to_dict()  # and writes the same again
+    for said in (
+        "- rows.jsonl\n- openai/gsm8k\n", "Ledger: rows in 9, rows trained 7, trained tokens 70", "Left out: too long 2",
+        "- training: heldout loss 1.25", "- exact_match, exact_match: 0.75 [0.5, 0.9], n = 12", "lr: 0.0001",
+    ):  # fmt: skip
+        assert said in text, said
+
+
+def test_the_bases_licence_is_taken_over_and_a_path_is_not_named_to_the_hub(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "config.json").write_text("{}", encoding="utf-8")
+    head = "license: other\nlicense_name: qwen-research\nlicense_link: LICENSE\nextra: [1]\n"
+    (base / "README.md").write_text(f"---\n{head}---\n\n# Base\n", encoding="utf-8")
+    text, card = card_of(run(base=base))
+    assert (card.data.license, card.data.license_name, card.data.license_link) == ("other", "qwen-research", "LICENSE")
+    assert card.data.base_model is None
+    assert f"Tuned from `{base}`" in text
+    assert "**Licence:** `other`, the base's" in text
+    given, card = card_of(tmp_path / "run", licence="mit")
+    assert (card.data.license, card.data.license_name) == ("mit", None)
+    assert "**Licence:** `mit`, as stated at export. The base's is `other`." in given
+
+
+@pytest.mark.parametrize(
+    "readme", [None, "# no head", "---\n- a\n---\n", "---\na: [\n---\n", "---\nlicense: [mit]\n---\n"]
+)
+def test_a_base_without_a_licence_leaves_the_field_out_and_says_so(run, tmp_path, readme):
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "config.json").write_text("{}", encoding="utf-8")
+    if readme is not None:
+        (base / "README.md").write_text(readme, encoding="utf-8")
+    text, card = card_of(run(base=base))
+    assert card.data.license is None
+    assert "**Licence:** not given." in text
+
+
+@pytest.mark.parametrize(
+    ("target", "library", "tags", "use"),
+    [
+        ("adapter", "peft", {"lora"}, 'pipeline("text-generation", "tuned")'),
+        ("4bit", "transformers", {"4-bit", "bitsandbytes"}, 'pipeline("text-generation", "tuned")'),
+        ("gguf", "transformers", {"gguf"}, 'Llama("tuned/model.gguf")'),
+        ("ollama", "transformers", {"gguf"}, "ollama create tuned -f tuned/Modelfile"),
+    ],
+)
+def test_the_card_says_how_each_target_is_used(run, target, library, tags, use):
+    text, card = card_of(run(), target=target)
+    assert card.data.library_name == library
+    assert tags < set(card.data.tags)
+    assert card.data.to_dict()["base_model_relation"] == ("adapter" if target == "adapter" else "finetune")
+    assert use in text
+    assert "{{" not in text
+
+
+def test_a_damaged_run_is_found_before_the_model_is_looked_at(run):
+    folder = run()
+    (folder / "evaluation" / "evaluation.json").write_text("[", encoding="utf-8")
+    with pytest.raises(RunError, match="damaged"):
+        read_papers(locate(folder))
+
+
+@pytest.mark.slow
+def test_an_export_has_a_card_that_the_hub_reads(tmp_path, capsys):
+    with pytest.raises(SystemExit) as done:
+        main(["export", str(folders()["tuned"]), str(tmp_path / "out")])
+    assert not done.value.code
+    assert "no licence in the model card" in capsys.readouterr().out
+    card = ModelCard.load(tmp_path / "out" / "README.md")
+    assert card.data.pipeline_tag == "text-generation"
+
+
+def test_a_licence_that_is_none_is_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["export", str(folders()["tuned"]), str(tmp_path / "out"), "--licence", "Apache 2"])
+    assert stopped.value.code == 2
+    assert "--licence: found 'Apache 2'; expected" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
