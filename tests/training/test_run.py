@@ -155,6 +155,7 @@ def test_ctrl_c_says_where_it_saved_and_a_second_one_stops_at_once(
 
     monkeypatch.setattr("instil.training.loop.take_step", twice)
     assert exit_code("train", str(recipe), "--resume") == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "error: stopped by Ctrl-C"
 
 
 @pytest.mark.slow

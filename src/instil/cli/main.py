@@ -45,6 +45,7 @@ def build_app() -> App:
         help_format="plaintext",
         print_error=False,
         exit_on_error=False,
+        suppress_keyboard_interrupt=False,
     )
     for name, where, summary in VERBS:
         app.command(where, name=name, help=summary)
