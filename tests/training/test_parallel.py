@@ -24,8 +24,9 @@ from tests.training.command_line import (
 )
 from tests.training.test_run import interrupted
 
+from instil.model import room
 from instil.recipe import Recipe
-from instil.training import step
+from instil.training import assembly, planning, step
 from instil.training.parallel import why_no_shards
 from instil.training.precision import Precision, choose_precision
 from instil.training.run_folder import Run
@@ -204,7 +205,7 @@ def test_out_of_memory_on_one_of_two_names_the_cut_that_fits(
 NO_MEMORY = """
 import os
 import torch
-from instil.training import step
+from instil.training import assembly, planning, step
 
 def too_small(*given, **settings):
     raise torch.OutOfMemoryError("CUDA out of memory.")
@@ -263,3 +264,45 @@ def test_shards_that_are_asked_for_and_not_built_are_one_line(tmp_path: Path, ba
     assert codes == [2, 2]
     assert all("error: optimizer.name: muon: not with sharded weights" in one for one in said)
     assert not (tmp_path / "run").exists()
+
+
+def with_room_for(copies: float, base: Path, patch: pytest.MonkeyPatch) -> None:
+    """Let this machine have memory for so many copies of a model's weights."""
+    numbers, _ = room.count_weights(base)
+    for module in (room, planning):
+        patch.setattr(module, "free_bytes", lambda device: int(copies * numbers * 4))
+
+
+def test_the_memory_of_a_machine_is_shared_by_its_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: Path, rows: Path
+):
+    recipe = write_recipe(tmp_path, {"parallel": {"mode": "replicated"}}, base=base, rows=rows)
+    with_room_for(1.9, base, monkeypatch)
+    codes, said = run_on_two(recipe)
+    assert codes == [2, 2], said
+    assert all("GB 2 times, once in each process, as float32" in one for one in said)
+    assert all("or start fewer processes" in one for one in said)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("adapter", ["none", "lora"])
+def test_processes_load_and_shard_in_turn_where_the_model_fits_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: Path, rows: Path, adapter: str
+):
+    short: dict[str, Any] = {
+        "adapter": {"kind": adapter}, "training": {"max_steps": 3}, "evaluate": {"every": 3, "max_new_tokens": 1}
+    }  # fmt: skip
+    alone = train(write_recipe(tmp_path / "one", short, base=base, rows=rows))
+    load, cut = assembly.load_learnable, assembly.shard
+
+    def note(what: str) -> None:
+        with (tmp_path / "noted.txt").open("a") as file:
+            file.write(f"{what} {os.environ['RANK']}\n")
+
+    monkeypatch.setattr(assembly, "load_learnable", lambda *given: note("load") or load(*given))
+    monkeypatch.setattr(assembly, "shard", lambda *given: cut(*given) or note("sharded"))
+    with_room_for(1.9, base, monkeypatch)
+    sharded = {"parallel": {"mode": "sharded"}}
+    assert_equal_runs(train_on_two(write_recipe(tmp_path / "two", short, sharded, base=base, rows=rows)), alone)
+    assert (tmp_path / "noted.txt").read_text().splitlines() == ["load 0", "sharded 0", "load 1", "sharded 1"]

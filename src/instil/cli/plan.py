@@ -17,11 +17,11 @@ def plan(recipe: Path, *, settings: Overrides = None) -> None:
     from instil.data.ledger import counted
     from instil.model.loading import choose_device
     from instil.recipe import Recipe
-    from instil.training.assembly import study
     from instil.training.card import count
     from instil.training.mode import choose_mode
     from instil.training.planning import estimate_seconds, free_memory, plan_lines
     from instil.training.ranks import Ranks
+    from instil.training.study import study
     from instil.training.telemetry import minutes
 
     asked = Recipe.load(recipe, typed(settings))

@@ -123,9 +123,9 @@ def load_model(
 
 
 def check_loadable(
-    settings: ModelSettings, location: ModelLocation, *, dtype: torch.dtype, device: torch.device
+    settings: ModelSettings, location: ModelLocation, *, dtype: torch.dtype, device: torch.device, copies: int = 1
 ) -> None:
-    """Check, without reading a weight, that a model's files are there and whole and that there is room for them.
+    """Check, without reading a weight, that a model's files are there and whole and that there is room for so many copies.
 
     Raises:
         ModelError: If not.
@@ -137,7 +137,7 @@ def check_loadable(
         read_json(location.folder / "generation_config.json")  # transformers would go on without a damaged one
     if location.adapter_folder is not None:
         check_adapter(location.adapter_folder)
-    check_room(location.folder, dtype=dtype, quantize=settings.quantize, device=device)
+    check_room(location.folder, dtype=dtype, quantize=settings.quantize, device=device, copies=copies)
 
 
 def load_tokenizer(location: ModelLocation, *, trust_remote_code: bool = False) -> Any:

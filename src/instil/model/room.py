@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import resource
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +25,7 @@ QUANTISED_BYTES = {"4bit": 0.5, "8bit": 1.0}
 _GROUP = Path("/sys/fs/cgroup")
 
 
-def check_room(folder: Path, *, dtype: torch.dtype, quantize: str, device: torch.device) -> None:
+def check_room(folder: Path, *, dtype: torch.dtype, quantize: str, device: torch.device, copies: int = 1) -> None:
     """Refuse a model folder whose weights cannot fit.
 
     Args:
@@ -32,18 +33,20 @@ def check_room(folder: Path, *, dtype: torch.dtype, quantize: str, device: torch
         dtype: Type that the weights will have; integers (packed weights) keep their own.
         quantize: `none`, `4bit` or `8bit`.
         device: Where they go.
+        copies: Processes that each load them there.
 
     Raises:
         ModelError: If they need more memory than is free.
     """
     each = QUANTISED_BYTES.get(quantize, torch.empty(0, dtype=dtype).element_size())
     numbers, packed = count_weights(folder)
-    needed, free = int(numbers * each) + packed, free_bytes(device)
+    needed, free = (int(numbers * each) + packed) * copies, free_bytes(device)
     if needed > free:
+        times = f" {copies} times, once in each process," if copies > 1 else ""
         raise ModelError(
-            f"{folder}: no memory for the model: its weights need {needed / 1e9:.1f} GB as "
+            f"{folder}: no memory for the model: its weights need {needed / 1e9:.1f} GB{times} as "
             f"{quantize if quantize != 'none' else str(dtype).removeprefix('torch.')}, {free / 1e9:.1f} GB are free on {device}; "
-            "load it in 16 bits or quantised (--precision bf16, --load 4bit; in a recipe model.quantize: 4bit), or free some memory"
+            "load it in 16 bits or quantised (--precision bf16, --load 4bit; in a recipe model.quantize: 4bit), or free some memory{', or start fewer processes' if copies > 1 else ''}"
         )
 
 
@@ -97,6 +100,11 @@ def memory_errors(place: str, remedy: str) -> Iterator[None]:
             raise
         reason = str(error).strip().split("\n")[0]
         raise OutOfMemoryError(f"{place}: out of memory ({reason}); {remedy}") from None
+
+
+def processes_on(device: torch.device) -> int:
+    """Count the processes, of those that were started with this one, that share a device's memory: a GPU is a process's own."""
+    return 1 if device.type == "cuda" else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def is_out_of_memory(error: BaseException) -> bool:

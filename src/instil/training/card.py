@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from instil.data.ledger import counted
-from instil.training.assembly import Assembled, Studied
+from instil.training.assembly import Assembled
 from instil.training.environment import describe_device
+from instil.training.study import Studied
 
 
 def run_card(studied: Studied, assembled: Assembled, folder: Path) -> list[str]:

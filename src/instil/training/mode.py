@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import torch
 
 from instil.errors import RecipeError
-from instil.training.assembly import Studied
 from instil.training.memory import in_words
 from instil.training.parallel import why_no_shards
 from instil.training.planning import Fit, find_fit, free_memory
 from instil.training.ranks import Ranks
+from instil.training.study import Studied
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ purpose: `plan` makes the model on torch's meta device, so it tells about an 8B 
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from instil.model.few_shapes import round_up
 from instil.model.loading import choose_device
 from instil.model.location import ModelLocation
 from instil.model.norms import speed_up_norms
-from instil.model.room import free_bytes
+from instil.model.room import free_bytes, processes_on
 from instil.recipe import Recipe
 from instil.training.memory import Memory, Sizes, estimate_memory, in_words, measure_sizes
 from instil.training.micro_batch import cut_step
@@ -172,9 +171,7 @@ def free_memory(device: torch.device, *, sharing: int | None = None) -> int:
         device: Where the run computes.
         sharing: Processes that share this machine's memory; None for as many as were started with this one. Each has a GPU of its own.
     """
-    if device.type == "cuda":
-        return free_bytes(device)
-    return free_bytes(device) // (sharing or int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return free_bytes(device) // (processes_on(device) if sharing is None or device.type == "cuda" else sharing)
 
 
 def sizes_of_recipe(

@@ -7,7 +7,9 @@ sum a step instead of broadcasts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,6 +83,16 @@ class Ranks:
         given: list[Any] | None = [None] * self.size if self.is_first else None
         dist.gather_object(value, given, dst=0, group=self.patient)
         return given or []
+
+    @contextlib.contextmanager
+    def in_turn(self, wanted: bool = True) -> Iterator[None]:
+        """Let the processes of each machine through one after another; all processes must ask for it alike."""
+        turns, mine = (self.size, int(os.environ.get("LOCAL_RANK", "0"))) if wanted else (0, 0)
+        for _ in range(mine):
+            self.wait_long()
+        yield
+        for _ in range(turns - mine):
+            self.wait_long()
 
     def wait(self) -> None:
         """Wait for all processes, for at most the run's time limit."""

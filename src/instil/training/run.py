@@ -20,7 +20,7 @@ import torch
 from instil.errors import CheckpointError, RunError
 from instil.model.room import memory_errors
 from instil.recipe import Recipe
-from instil.training.assembly import Assembled, Studied, assemble, load_learnable, study
+from instil.training.assembly import Assembled, assemble, load_learnable
 from instil.training.card import run_card
 from instil.training.checkpoint import Checkpoint, Progress, latest_checkpoint, open_checkpoint, step_folder
 from instil.training.environment import describe_environment
@@ -36,6 +36,7 @@ from instil.training.run_folder import Run, RunPaths, check_output, resumed_reci
 from instil.training.samples import Sampler, draw_nothing
 from instil.training.snapshot import restore_optimizers, restore_weights
 from instil.training.stopping import StopRequest, stop_on_signals
+from instil.training.study import Studied, study
 from instil.training.telemetry import peak_rss_mb, rewind_lines, rss_mb
 
 
