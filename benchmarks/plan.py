@@ -52,7 +52,7 @@ def plan(case: dict[str, Any]) -> dict[str, Any]:
     recipe = recipe_of(case)
     device = choose_device(recipe.device)
     studied = study(recipe, Ranks(0, 1, device), say=lambda line: None)
-    fit = choose_mode(studied, device=device, free=free_memory(device), num_ranks=1).fit
+    fit = choose_mode(studied, studied.sizes(), device=device, free=free_memory(device), num_ranks=1).fit
     return {"planned_mb": fit.memory.peak / 2**20, "kinds": fit.memory.lines()}
 
 

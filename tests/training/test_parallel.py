@@ -27,7 +27,7 @@ from tests.training.test_run import interrupted
 from instil.model import room
 from instil.recipe import Recipe
 from instil.training import assembly, planning, step
-from instil.training.parallel import why_no_shards
+from instil.training.parallel import LEFT_ALONE, is_left_alone, last_line, why_no_shards
 from instil.training.precision import Precision, choose_precision
 from instil.training.run_folder import Run
 
@@ -190,7 +190,11 @@ def test_out_of_memory_on_one_of_two_names_the_cut_that_fits(
     with monkeypatch.context() as patch:
         patch.setattr(step, "forward", too_small)
         codes, said = run_on_two(recipe)
-    assert codes == [1, 2], said
+    assert codes == [2, 2], said
+    assert "Traceback" not in said[0], said
+    left = [line for line in said[0].splitlines() if line.startswith("error: ")]
+    assert len(left) == 1
+    assert left[0].startswith(f"error: process 0 of 2: {LEFT_ALONE} (")
     found = NO_FIT.search(said[1])
     assert found, said
     number, tokens, fits = map(int, found.groups())
@@ -306,3 +310,16 @@ def test_processes_load_and_shard_in_turn_where_the_model_fits_once(
     sharded = {"parallel": {"mode": "sharded"}}
     assert_equal_runs(train_on_two(write_recipe(tmp_path / "two", short, sharded, base=base, rows=rows)), alone)
     assert (tmp_path / "noted.txt").read_text().splitlines() == ["load 0", "sharded 0", "load 1", "sharded 1"]
+
+
+@pytest.mark.parametrize(
+    ("error", "alone"),
+    [
+        (RuntimeError("[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:547] Connection closed by peer [::1]:5"), True),
+        (torch.distributed.DistNetworkError("failed to recv, got 0 bytes"), True),
+        (RuntimeError("The size of tensor a (3) must match the size of tensor b (4)"), False),
+    ],
+)  # fmt: skip
+def test_a_broken_sum_is_told_from_a_mistake(error: RuntimeError, alone: bool):
+    assert is_left_alone(error) == alone
+    assert "pair.cc" not in last_line(error)

@@ -29,7 +29,7 @@ def plan(recipe: Path, *, settings: Overrides = None) -> None:
     studied = study(asked, Ranks(0, 1, device), say=print, loads=False)
     order, ledger = studied.order, studied.prepared.ledger
     sizes, processes = studied.sizes(), studied.recipe.parallel.processes
-    mode = choose_mode(studied, device=device, free=free_memory(device, sharing=processes), num_ranks=processes)
+    mode = choose_mode(studied, sizes, device=device, free=free_memory(device, sharing=processes), num_ranks=processes)
     passes = order.num_seen / order.num_examples
     tokens, trained = round(ledger.tokens * passes), round(ledger.trained_tokens * passes)
     seconds = estimate_seconds(sizes, studied.precision, tokens=tokens, trained=trained, device=device)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from instil.errors import RecipeError
-from instil.training.memory import in_words
+from instil.training.memory import Sizes, in_words
 from instil.training.parallel import why_no_shards
 from instil.training.planning import Fit, find_fit, free_memory
 from instil.training.ranks import Ranks
@@ -33,11 +33,12 @@ class Mode:
     words: str
 
 
-def choose_mode(studied: Studied, *, device: torch.device, free: int, num_ranks: int) -> Mode:
+def choose_mode(studied: Studied, sizes: Sizes, *, device: torch.device, free: int, num_ranks: int) -> Mode:
     """Decide `parallel.mode` as a run does: `auto` shards what would not fit whole, where sharding is built for it.
 
     Args:
         studied: What is known of the run.
+        sizes: What its memory depends on.
         device: Where each process computes.
         free: Bytes that one process has there.
         num_ranks: Number of processes.
@@ -46,7 +47,6 @@ def choose_mode(studied: Studied, *, device: torch.device, free: int, num_ranks:
         RecipeError: If shards are asked for and something in the recipe is not built for them.
     """
     recipe = studied.recipe
-    sizes = studied.sizes()
 
     def fit_of(sharded: bool) -> Fit:
         return find_fit(
@@ -99,5 +99,6 @@ def wants_shards(studied: Studied, ranks: Ranks) -> bool:
     reason = refuse_shards(studied)
     if mode == "sharded" or reason is not None:
         return mode == "sharded"
-    chosen = choose_mode(studied, device=ranks.device, free=free_memory(ranks.device), num_ranks=ranks.size)
+    sizes, free = studied.sizes(), free_memory(ranks.device)
+    chosen = choose_mode(studied, sizes, device=ranks.device, free=free, num_ranks=ranks.size)
     return ranks.any(chosen.sharded)

@@ -33,6 +33,8 @@ from instil.training.ranks import Ranks
 GRACE_SECONDS = 30
 LAST_WORDS_SECONDS = 5
 """How long a process whose sum was broken off waits before it ends: the launcher stops all at the first end, and who caused it must be heard."""
+LEFT_ALONE = "another process has ended"
+"""What a process says that was left in the middle of a sum: never the reason, which the other one says."""
 FOREVER = timedelta(days=30)
 
 
@@ -66,11 +68,26 @@ def join_ranks(recipe: Recipe) -> Iterator[Ranks]:
     dist.init_process_group(backend, timeout=limit, device_id=device if device.type == "cuda" else None)
     try:
         yield Ranks(rank, size, device, dist.new_group(backend="gloo", timeout=FOREVER))
-    except RuntimeError:  # what torch raises where another process is gone; this project's own errors are none
+    except RuntimeError as error:
         time.sleep(LAST_WORDS_SECONDS)
-        raise
+        if not is_left_alone(error):
+            raise
+        raise TrainingError(
+            f"process {rank} of {size}: {LEFT_ALONE} ({last_line(error)}); what it said, or how it ended, is the reason; "
+            "the last checkpoint is intact; go on with --resume"
+        ) from None
     finally:
         dist.destroy_process_group()
+
+
+def is_left_alone(error: RuntimeError) -> bool:
+    """Say whether an error is what torch raises in the middle of a sum where another process is gone; gloo's has no class of its own."""
+    return isinstance(error, dist.DistError) or "gloo" in str(error)
+
+
+def last_line(error: RuntimeError) -> str:
+    """Give the words of torch's error without the place in its source."""
+    return str(error).strip().splitlines()[0].rpartition("] ")[2].rstrip(".")
 
 
 def launch(recipe: Recipe, *, resume: bool, say: Callable[[str], None]) -> int | None:
@@ -172,7 +189,9 @@ def _reason(result: Any, size: int) -> InstilError:
     first = min(result.failures.values(), key=lambda failure: failure.timestamp)
     for rank in range(size):
         said = _last_lines(result.stderrs.get(rank, ""))
-        errors = [line.removeprefix("error: ") for line in said if line.startswith("error: ")]
+        errors = [
+            line.removeprefix("error: ") for line in said if line.startswith("error: ") and LEFT_ALONE not in line
+        ]
         if errors:
             return TrainingError(errors[-1])
     how = (
