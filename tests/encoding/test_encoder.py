@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import pytest
 from tests.conformance.oracle import trained_spans
+from tests.conformance.tokenizers_made import make_tokenizer
 from tests.encoding.chats import CHATML, FORGETFUL, chat, chat_with, trained, two_turns
 
+from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.encoding.origins import explain
 from instil.encoding.settings import EncodingSettings
 from instil.errors import EncodingError, ModelError, TemplateError
@@ -185,6 +187,13 @@ def test_a_missing_tokenizer_and_a_missing_template_are_named(tmp_path) -> None:
     bare = chat().tokenizer.__class__(tokenizer_object=chat().tokenizer.backend_tokenizer, eos_token="<|endoftext|>")
     with pytest.raises(TemplateError, match="no chat template"):
         ChatTokenizer.from_tokenizer(bare)
+
+
+def test_named_templates_without_a_default_are_told_by_their_names() -> None:
+    tokenizer = make_tokenizer("byte_level", template=CHATML)
+    tokenizer.chat_template = {"tool_use": CHATML, "rag": CHATML}
+    with pytest.raises(TemplateError, match=r"are named 'tool_use', 'rag', and none is 'default'; .*model.template"):
+        ChatTokenizer.from_tokenizer(tokenizer)
 
 
 def test_the_fingerprint_changes_with_what_decides_the_ids() -> None:

@@ -32,6 +32,16 @@ def test_a_truncated_answer_has_no_stop_token() -> None:
     assert example.weights[-1] == 1.0
 
 
+def test_a_truncated_example_names_only_the_turns_that_are_left() -> None:
+    turns = two_turns()
+    first = len(chat().encode(turns[:2])[0].token_ids)
+    short = chat_with(max_tokens=first - 1, too_long="truncate_answer")
+    assert [example.turns for example in short.encode(turns)] == [(1,)]
+    assert [example.turns for example in chat_with(max_tokens=WHOLE - 1, too_long="truncate_answer").encode(turns)] == [
+        (1, 3)
+    ]
+
+
 def test_an_answer_whose_prompt_is_cut_is_not_trained() -> None:
     prompt = len(chat().prompt(two_turns()[:3]))
     assert chat_with(max_tokens=prompt, too_long="truncate_answer").encode(two_turns()) == []

@@ -7,11 +7,9 @@ rendered as serving would render it, instead of being cut out of one rendering o
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cached_property
 from threading import RLock
 from typing import TYPE_CHECKING, Any
@@ -22,7 +20,7 @@ from instil.encoding.control_tokens import ControlTokens
 from instil.encoding.inline_reasoning import split_reasoning
 from instil.encoding.open_block import TAG
 from instil.encoding.settings import EncodingReport, EncodingSettings, TrainOn
-from instil.encoding.stop_token import StopTokens, find_stop_tokens
+from instil.encoding.stop_token import StopTokens
 from instil.encoding.tokens import Tokens
 from instil.errors import EncodingError, InstilError, ModelError
 from instil.template.chat_template import ChatTemplate
@@ -148,17 +146,9 @@ class ChatTokenizer:
     @cached_property
     def stops(self) -> StopTokens:
         """How answers and tool calls end under this template."""
-        every = ControlTokens(self.added.values(), control=(), guarded=())
-        variables = self.settings.template_variables
+        from instil.encoding.known_tokens import find_stops
 
-        def render(
-            messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = (), *, add_generation_prompt: bool = False
-        ) -> Rendering:
-            return self.template.render(
-                messages, tools=tools, variables=variables, add_generation_prompt=add_generation_prompt
-            )
-
-        return find_stop_tokens(render, every, eos=self.tokenizer.eos_token, bos=self.tokenizer.bos_token)
+        return find_stops(self)
 
     @cached_property
     def stop_tokens(self) -> tuple[str, ...]:
@@ -169,20 +159,16 @@ class ChatTokenizer:
     @cached_property
     def stop_ids(self) -> tuple[int, ...]:
         """Ids that serving stops on, in the order of `stop_tokens`."""
-        return tuple(self._id_of(text) for text in self.stop_tokens)
+        from instil.encoding.known_tokens import id_of
+
+        return tuple(id_of(self, text) for text in self.stop_tokens)
 
     @cached_property
     def controls(self) -> ControlTokens:
         """The control tokens, and which of them may not be typed."""
-        from instil.encoding.headers import header_tokens
+        from instil.encoding.known_tokens import find_controls
 
-        special = set(self.tokenizer.all_special_tokens) | {
-            token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special
-        }
-        added = [text for text in self.added.values() if text.strip()]
-        printed = {text for text in added if any(text in source for source in self.template.sources)}
-        guarded = header_tokens(self, added) | set(self.stop_tokens)
-        return ControlTokens(added, control=special | printed | guarded, guarded=guarded)
+        return find_controls(self)
 
     @cached_property
     def added_texts(self) -> frozenset[str]:
@@ -198,26 +184,16 @@ class ChatTokenizer:
     @cached_property
     def unknown_id(self) -> int | None:
         """Id of the token for what the tokenizer cannot write, where it has one of its own."""
-        unknown = self.tokenizer.unk_token_id
-        if (
-            unknown is None
-        ):  # the tokenizer's settings may not say what its model gives for two letters that it has not got
-            one, other = (self.tokens.encode(letter)[-1:] for letter in "ꙮ𓀀")
-            unknown = one[0] if one and one == other else None
-        return None if unknown in self.stop_ids or unknown == self.tokenizer.bos_token_id else unknown
+        from instil.encoding.known_tokens import find_unknown
+
+        return find_unknown(self)
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of all that decides the ids: tokenizer, template and settings."""
-        backend = getattr(self.tokenizer, "backend_tokenizer", None)
-        settings = asdict(replace(self.settings, template_variables=dict(self.settings.template_variables)))
-        parts = [
-            backend.to_str() if backend is not None else json.dumps(sorted(self.tokenizer.get_vocab().items())),
-            self.template.fingerprint,
-            json.dumps(self.template.special_tokens, sort_keys=True),
-            json.dumps(settings, sort_keys=True, default=str),
-        ]
-        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+        from instil.encoding.known_tokens import fingerprint_of
+
+        return fingerprint_of(self)
 
     # conversations to text and ids
 
@@ -361,9 +337,3 @@ class ChatTokenizer:
                 "data.typed_control_tokens: escape, or remove it"
             )
         return cuts
-
-    def _id_of(self, text: str) -> int:
-        number = self.tokenizer.convert_tokens_to_ids(text)
-        if number is None or (number == self.tokenizer.unk_token_id and text != self.tokenizer.unk_token):
-            raise EncodingError(f"tokenizer: the stop token {text!r} is not in its vocabulary; add it")
-        return int(number)

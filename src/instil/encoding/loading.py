@@ -67,6 +67,11 @@ def template_for(tokenizer: Any, template: str | None, *, date: str | None) -> C
 def _own_sources(tokenizer: Any) -> tuple[str, str | None]:
     found: Any = tokenizer.chat_template
     source, tool_use = (found.get("default"), found.get("tool_use")) if isinstance(found, dict) else (found, None)
+    if not source and found and isinstance(found, dict):
+        raise TemplateError(
+            f"{tokenizer.name_or_path or 'tokenizer'}: its chat templates are named {', '.join(map(repr, found))}, and none is 'default'; expected "
+            "that one; save the one that is served in a .jinja file and set model.template to it"
+        )
     if not source:
         raise TemplateError(
             f"{tokenizer.name_or_path or 'tokenizer'}: it has no chat template; expected one in tokenizer_config.json or "

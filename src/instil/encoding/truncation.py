@@ -75,14 +75,22 @@ def truncate_answer(example: Example, limit: int) -> list[Example]:
     """
     if not example.weights[limit - 1] > 0:
         return []
+    weights = example.weights[:limit]
+    whole, left = _num_spans(example.weights), _num_spans(weights)
     return [
         replace(
             example,
             token_ids=example.token_ids[:limit],
-            weights=example.weights[:limit],
+            weights=weights,
+            turns=example.turns[:left] if whole == len(example.turns) else example.turns,
             shortened="truncated_answer",
         )
     ]
+
+
+def _num_spans(weights: Sequence[float]) -> int:
+    """Count the trained spans: one a turn, but where every token is trained."""
+    return sum(weight > 0 and (at == 0 or not weights[at - 1] > 0) for at, weight in enumerate(weights))
 
 
 def split_text(example: Example, limit: int) -> list[Example]:
