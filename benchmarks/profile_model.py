@@ -36,17 +36,20 @@ def kind_of(name: str) -> str:
 
 
 def build(name: str, *, layers: int | None, dtype: torch.dtype) -> Any:
-    """Make a random model of a shape with training's attention."""
+    """Make a random model of a shape with training's attention and norms."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     from instil.model.attention import register
+    from instil.model.norms import speed_up_norms
 
     settings = dict(SHAPES[name])
     if layers is not None:
         settings["num_hidden_layers"] = layers
     config = AutoConfig.for_model(settings.pop("model_type"), **settings)
     torch.manual_seed(0)
-    return AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=register()).train()
+    model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=register())
+    speed_up_norms(model)
+    return model.train()
 
 
 def main() -> None:

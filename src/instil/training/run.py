@@ -25,6 +25,7 @@ from instil.training.card import run_card
 from instil.training.checkpoint import Checkpoint, Progress, latest_checkpoint, open_checkpoint, step_folder
 from instil.training.environment import describe_environment
 from instil.training.files import disk_errors, locked, sweep_aside, write_json_atomic
+from instil.training.host_memory import freed_memory_kept
 from instil.training.loop import enough, run_steps
 from instil.training.mode import wants_shards
 from instil.training.parallel import is_joined, join_ranks, launch
@@ -68,6 +69,8 @@ def train(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> Run:
         return replace(Run.open(paths.folder), signal=stopped_by)
     with _torch_as_asked(recipe), contextlib.ExitStack() as stack:
         ranks = stack.enter_context(join_ranks(recipe))
+        if ranks.device.type == "cpu":
+            stack.enter_context(freed_memory_kept())
         say = _printer(quiet or not ranks.is_first)
         if goes_on:
             if ranks.is_first:
