@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
+from tests.tiny_chat import tiny_tokenizer
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAMS = ("instil", "python", "pip", "make", "torchrun", "vllm", "ollama")
@@ -25,8 +26,16 @@ RUN_ELSEWHERE = {
 }
 NOT_RUN = {
     "pip install 'instil[serve]'": "needs a package index",
+    "python docs/make_settings.py": "it writes a page of this repository; tests/test_recipe.py holds the page against what it writes",
     "make demo": "it makes an environment; `instil demo` itself is run by tests/demo/test_whole_path.py",
     "make test": "it is what runs this",
+    "pip install .": "needs a package index",
+    "pip install '.[qlora,serve]'": "needs a package index",
+    "python benchmarks/prepare.py": "needs TRL and minutes; the page names its results",
+    "instil evaluate runs/demo --harness gsm8k": "needs the network; tests/evaluation/test_harness.py runs a task file of its own",
+    "python -m tests.conformance.refusals": "needs the corpus of public templates and minutes",
+    "ollama create NAME -f out/ollama/Modelfile": "Ollama was not to be had; the page says that it is untested",
+    "vllm serve OUT": "vLLM was not to be had; the page says that it is untested",
     "torchrun --nproc-per-node 8 -m instil train recipe.yaml": "needs eight devices; tests/training/test_parallel.py starts two processes",
     "torchrun --nnodes 2 --nproc-per-node 8 --rdzv-endpoint HOST:29500 --rdzv-backend c10d -m instil train recipe.yaml": "needs two machines",
 }
@@ -41,14 +50,24 @@ SMALL = {
 """Options that make a command small enough for a test; they take the place of the page's."""
 
 
+INLINE = re.compile(r"`((?:instil|python|pip|make|torchrun|vllm|ollama) [^`]+)`")
+VERBS = re.compile(r"instil [a-z]+|instil --help|instil template (list|compare|show|prove)")
+"""What names a verb in the middle of a sentence and asks for nothing to be typed."""
+NAMED = {"DATA": "rows.jsonl", "M": "demo"}
+"""What stands for anything of a kind in the pages, and what it is in the test."""
+PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
 def commands_of(page: Path) -> list[str]:
-    """Give the commands in a page's blocks, lines that go on joined, comments cut off."""
+    """Give the commands of a page: in its blocks, lines that go on joined, comments cut off; and those within its text."""
     lines, fence = [], None
     for line in page.read_text(encoding="utf-8").replace("\\\n", " ").splitlines():
         if line.startswith("```"):
             fence = line[3:].strip() if fence is None else None
         elif fence in ("sh", "bash", "") or (fence is None and line.startswith("    ")):
             lines.append(" ".join(re.sub(r"\s+#.*", "", line).split()))
+        elif fence is None:
+            lines += [found for found in INLINE.findall(line) if not VERBS.fullmatch(found)]
     return [line for line in lines if line.split(" ")[0] in PROGRAMS]
 
 
@@ -59,7 +78,7 @@ PAGES = {
 
 
 def test_the_pages_have_commands():
-    assert sum(map(len, PAGES.values())) > 30
+    assert sum(map(len, PAGES.values())) > 45
     assert {"README.md", "docs/walkthrough.md", "docs/distributed.md"} <= {
         page for page, found in PAGES.items() if found
     }
@@ -96,6 +115,7 @@ def place(tmp_path, monkeypatch):
 
     tokenizer = AutoTokenizer.from_pretrained(str(locate("demo").folder))
     tokenizer.save_pretrained(str(tmp_path / "TOKENIZER_FOLDER"))
+    tiny_tokenizer().save_pretrained(str(tmp_path / "path" / "to" / "model"))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -111,7 +131,7 @@ def smaller(words: list[str]) -> list[str]:
 
 
 def run(command: str, place: Path) -> None:
-    words = shlex.split(command)
+    words = [NAMED.get(word, word) for word in shlex.split(command)]
     if words[0] == "python":
         words = [sys.executable, *words[1:], *(["--layers", "1"] if "shapes.py" in command else [])]
     else:
@@ -153,8 +173,9 @@ def test_every_command_runs(page, place):
     ran = [line for line in PAGES[page] if line not in NOT_RUN]
     for line in ran:
         run(line, place)
-    for program in re.findall(
-        r"^```python\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
-    ):
-        if page == "docs/walkthrough.md":
-            subprocess.run([sys.executable, "-c", program], cwd=place, check=True, timeout=120)
+    for program in PYTHON.findall((ROOT / page).read_text(encoding="utf-8")):
+        if not program.startswith(">>>"):  # those are run by tests/encoding/test_documents.py, with what they show
+            done = subprocess.run(
+                [sys.executable, "-c", program], cwd=place, capture_output=True, text=True, timeout=120
+            )
+            assert done.returncode == 0, f"{program}\n{done.stderr[-1500:]}"

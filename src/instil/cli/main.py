@@ -35,6 +35,11 @@ VERBS: tuple[tuple[str, str, str], ...] = (
     ("runs", "instil.cli.runs:app", "List and compare runs."),
 )
 
+MORE_ROOM = (
+    "load the model in 16 bits or quantised (--precision bf16, --load 4bit; in a recipe model.quantize: 4bit), "
+    "give fewer or shorter rows, or use a larger device"
+)
+
 
 def build_app() -> App:
     """Make the command-line application; verbs stay unimported until they run."""
@@ -66,11 +71,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if traceback:
             raise
         _fail(str(error))
+    except (MemoryError, RuntimeError) as error:
+        if traceback or not _is_out_of_memory(error):
+            raise
+        reason = next(iter(str(error).strip().splitlines()), "the system has no more")
+        _fail(f"instil {words[0]}: no memory ({reason}); {MORE_ROOM}")
     except KeyboardInterrupt:
         _fail("stopped by Ctrl-C", status=130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError):
+        return True
+    if "torch" not in sys.modules:
+        return False
+    from instil.model.room import is_out_of_memory
+
+    return is_out_of_memory(error)
 
 
 def _said(error: CycloptsError) -> str:

@@ -292,6 +292,11 @@ def read_header(path: Path) -> dict[str, Any]:
     try:
         with safe_open(path, framework="np"):
             pass
+    except MemoryError:
+        raise ModelError(
+            f"{path}: no memory for the model: its {path.stat().st_size / 1e9:.1f} GB cannot even be mapped under this process's limit; "
+            "raise the limit (ulimit -v), or load a smaller model"
+        ) from None
     except (OSError, SafetensorError) as error:
         raise ModelError(
             f"{path}: cut short or no safetensors file ({path.stat().st_size} bytes; {error}); copy or download the model again"

@@ -71,9 +71,11 @@ def free_bytes(device: torch.device) -> int:
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + kept
     free = [int(psutil.virtual_memory().available)]
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if limit != resource.RLIM_INFINITY:
-        free.append(limit - psutil.Process().memory_info().vms)
+    own = psutil.Process().memory_info()
+    for kind, used in ((resource.RLIMIT_AS, own.vms), (resource.RLIMIT_DATA, getattr(own, "data", 0))):
+        limit, _ = resource.getrlimit(kind)
+        if limit != resource.RLIM_INFINITY:
+            free.append(limit - used)
     with contextlib.suppress(OSError, ValueError):  # no control group, or one without a limit ("max")
         kinds = dict(line.split() for line in (_GROUP / "memory.stat").read_text().splitlines())
         files = int(kinds.get("inactive_file", 0)) + int(kinds.get("active_file", 0))  # read before, this model perhaps
