@@ -92,6 +92,16 @@ def test_row_arithmetic_equals_pefts_own(tied: bool) -> None:
 
 
 @pytest.mark.parametrize("tied", [True, False])
+def test_whether_an_adapter_fits_is_found_out_without_weights(tied: bool, tmp_path: Path) -> None:
+    model, _ = adapted(tied=tied)
+    save_adapter(model, tmp_path, base="/no/such/base")
+    opened = open_adapter(tiny_model("llama", tie_word_embeddings=tied).to("meta"), tmp_path, trains=False)
+    assert all(value.is_meta for value in opened.parameters())
+    with pytest.raises(ModelError, match="does not fit its base"):
+        open_adapter(tiny_model("llama", num_hidden_layers=1).to("meta"), tmp_path, trains=False)
+
+
+@pytest.mark.parametrize("tied", [True, False])
 def test_plain_peft_loads_what_is_saved(tied: bool, tmp_path: Path) -> None:
     from peft import PeftModel
 

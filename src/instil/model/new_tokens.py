@@ -227,7 +227,7 @@ def _draw_rows(weight: torch.Tensor, rows: Sequence[int], *, num_known: int, see
 
     A sum of the N centred rows with independent normal factors over sqrt(N) has exactly their covariance, so no D x D matrix is needed.
     """
-    if not rows:
+    if not rows or weight.is_meta:
         return
     known = torch.ones(weight.shape[0], dtype=torch.bool)
     known[num_known:] = False
