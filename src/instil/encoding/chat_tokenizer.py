@@ -18,6 +18,7 @@ from instil.conversation import Conversation, Example, Message
 from instil.data.messages import as_conversation
 from instil.encoding.control_tokens import ControlTokens
 from instil.encoding.inline_reasoning import split_reasoning
+from instil.encoding.known_tokens import find_controls, find_stops, find_unknown, fingerprint_of, id_of
 from instil.encoding.open_block import TAG
 from instil.encoding.settings import EncodingReport, EncodingSettings, TrainOn
 from instil.encoding.stop_token import StopTokens
@@ -146,8 +147,6 @@ class ChatTokenizer:
     @cached_property
     def stops(self) -> StopTokens:
         """How answers and tool calls end under this template."""
-        from instil.encoding.known_tokens import find_stops
-
         return find_stops(self)
 
     @cached_property
@@ -159,15 +158,11 @@ class ChatTokenizer:
     @cached_property
     def stop_ids(self) -> tuple[int, ...]:
         """Ids that serving stops on, in the order of `stop_tokens`."""
-        from instil.encoding.known_tokens import id_of
-
         return tuple(id_of(self, text) for text in self.stop_tokens)
 
     @cached_property
     def controls(self) -> ControlTokens:
         """The control tokens, and which of them may not be typed."""
-        from instil.encoding.known_tokens import find_controls
-
         return find_controls(self)
 
     @cached_property
@@ -184,15 +179,11 @@ class ChatTokenizer:
     @cached_property
     def unknown_id(self) -> int | None:
         """Id of the token for what the tokenizer cannot write, where it has one of its own."""
-        from instil.encoding.known_tokens import find_unknown
-
         return find_unknown(self)
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of all that decides the ids: tokenizer, template and settings."""
-        from instil.encoding.known_tokens import fingerprint_of
-
         return fingerprint_of(self)
 
     # conversations to text and ids
