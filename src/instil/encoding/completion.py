@@ -155,9 +155,8 @@ def _but_for_space(turn: Turn, prompt: str, upto: Rendering, marked: Rendering |
         own = own_spans(rendering, turn.index)
         if own and rendering.text[own[0][0] : at].strip():
             return None
-        if own and _named(
-            rendering, turn.index, at, own[0][0]
-        ):  # history's header says who speaks, serving's prompt does not
+        # history's header may say who speaks where serving's prompt does not
+        if own and _named(rendering, turn.index, at, own[0][0]):
             space = prompt[len(prompt.rstrip()) :]
             return piece(rendering, own[0][0]) if rendering.text[at : own[0][0]].endswith(space) else None
         return piece(rendering, min(at, own[0][0]) if own else at)

@@ -133,9 +133,8 @@ class Engine:
         model = load_model(wanted, precision=precision, device=device, purpose="generation", location=location)
         _check_rows(model, tokenizer, location)
         engine = cls(model, tokenizer, chat=chat, name=str(name), location=location)
-        with suppress(
-            TemplateError
-        ):  # a template that takes no such conversation is found out by those that it is given
+        # a template that takes no such conversation is found out by those that it is given
+        with suppress(TemplateError):
             engine.prompt(Conversation((Message("user", "Hello"),)))
         return engine
 

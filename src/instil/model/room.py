@@ -43,10 +43,12 @@ def check_room(folder: Path, *, dtype: torch.dtype, quantize: str, device: torch
     needed, free = (int(numbers * each) + packed) * copies, free_bytes(device)
     if needed > free:
         times = f" {copies} times, once in each process," if copies > 1 else ""
+        fewer = ", or start fewer processes" if copies > 1 else ""
         raise ModelError(
             f"{folder}: no memory for the model: its weights need {needed / 1e9:.1f} GB{times} as "
             f"{quantize if quantize != 'none' else str(dtype).removeprefix('torch.')}, {free / 1e9:.1f} GB are free on {device}; "
-            "load it in 16 bits or quantised (--precision bf16, --load 4bit; in a recipe model.quantize: 4bit), or free some memory{', or start fewer processes' if copies > 1 else ''}"
+            "load it in 16 bits or quantised (--precision bf16, --load 4bit; in a recipe model.quantize: 4bit), or free some memory"
+            f"{fewer}"
         )
 
 
@@ -97,7 +99,7 @@ def memory_errors(place: str, remedy: str) -> Iterator[None]:
     """
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
         reason = str(error).strip().split("\n")[0]

@@ -128,9 +128,8 @@ def _check_model(recipe: Recipe, location: ModelLocation, precision: Precision, 
     config = load_config(location, trust_remote_code=trust)
     if loads and recipe.model.initialise == "pretrained":
         dtype = weight_type(loading_precision(recipe, precision), "training")
-        parted = (
-            ranks.size > 1 and recipe.parallel.mode != "replicated"
-        )  # then one at a time may hold the whole, on the CPU
+        # of several processes that may hold shards, one at a time may hold the whole, on the CPU
+        parted = ranks.size > 1 and recipe.parallel.mode != "replicated"
         device = torch.device("cpu") if parted else ranks.device
         check_loadable(recipe.model, location, dtype=dtype, device=device, copies=1 if parted else processes_on(device))
         model = check_shapes(location, config, kernels=kernels, trust=trust)
