@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -27,7 +28,7 @@ from tests.training.test_run import interrupted
 from instil.model import room
 from instil.recipe import Recipe
 from instil.training import assembly, planning, step
-from instil.training.parallel import LEFT_ALONE, is_left_alone, last_line, why_no_shards
+from instil.training.parallel import LEFT_ALONE, _forwarding, is_left_alone, last_line, why_no_shards
 from instil.training.precision import Precision, choose_precision
 from instil.training.run_folder import Run
 
@@ -168,7 +169,21 @@ def test_a_dead_process_ends_the_run_with_its_reason_and_sigterm_saves(tmp_path:
     output, _ = running.communicate(timeout=120)
     assert running.returncode == 128 + signal.SIGTERM
     assert "going on from" in output
+    assert output.count("finishing this step") == 1
     assert "saved in" in output
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_handed_on_as_it_came_and_left_to_the_run_to_speak_of(
+    number: int, capsys: pytest.CaptureFixture[str]
+):
+    children = {rank: subprocess.Popen(["sleep", "60"]) for rank in range(2)}
+    asked: list[int] = []
+    with _forwarding(SimpleNamespace(pids=lambda: {rank: child.pid for rank, child in children.items()}), asked):
+        os.kill(os.getpid(), number)
+        assert [child.wait(10) for child in children.values()] == [-number, -number]
+    assert asked == [number]
+    assert capsys.readouterr().out == ""
 
 
 NO_FIT = re.compile(r"step (\d+): a forward pass over (\d+) tokens .* set training.micro_batch_tokens to (\d+)")

@@ -15,7 +15,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -90,13 +90,12 @@ def last_line(error: RuntimeError) -> str:
     return str(error).strip().splitlines()[0].rpartition("] ")[2].rstrip(".")
 
 
-def launch(recipe: Recipe, *, resume: bool, say: Callable[[str], None]) -> int | None:
+def launch(recipe: Recipe, *, resume: bool) -> int | None:
     """Start the processes of a run on this machine and wait for them.
 
     Args:
         recipe: The recipe; `parallel.processes` says how many.
         resume: Whether the run goes on.
-        say: Prints a line for the person.
 
     Returns:
         The signal that stopped the run on request, or None.
@@ -124,7 +123,7 @@ def launch(recipe: Recipe, *, resume: bool, say: Callable[[str], None]) -> int |
             logs_specs=DefaultLogsSpecs(log_dir=scratch, redirects=redirects),
             start_method="spawn",
         )
-        with _forwarding(context, asked, say), contextlib.ExitStack() as stack:
+        with _forwarding(context, asked), contextlib.ExitStack() as stack:
             stack.callback(_end, context)
             result = None
             while result is None:
@@ -160,18 +159,17 @@ def _environments(size: int) -> dict[int, dict[str, str]]:
 
 
 @contextlib.contextmanager
-def _forwarding(context: Any, asked: list[int], say: Callable[[str], None]) -> Iterator[None]:
-    """Hand SIGINT and SIGTERM on to every process: the first asks for a stop, the second kills."""
+def _forwarding(context: Any, asked: list[int]) -> Iterator[None]:
+    """Hand SIGINT and SIGTERM on to every process, the first of which says so: one asks for a stop, a second kills."""
 
     def forward(number: int, frame: object) -> None:
         if asked:
             context.close(death_sig=signal.SIGKILL)
             raise KeyboardInterrupt
         asked.append(number)
-        say(f"{signal.Signals(number).name}: finishing this step and saving; once more to stop at once")
         for process in context.pids().values():
             with contextlib.suppress(ProcessLookupError):
-                os.kill(process, signal.SIGTERM)
+                os.kill(process, number)
 
     before = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -65,7 +65,7 @@ def train(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> Run:
     paths = RunPaths(Path(recipe.output))
     goes_on = check_output(paths.folder, resume=resume)
     if recipe.parallel.processes > 1 and not is_joined():
-        stopped_by = launch(recipe, resume=resume, say=_printer(quiet))
+        stopped_by = launch(recipe, resume=resume)
         return replace(Run.open(paths.folder), signal=stopped_by)
     with _torch_as_asked(recipe), contextlib.ExitStack() as stack:
         ranks = stack.enter_context(join_ranks(recipe))
