@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from pathlib import Path
 from typing import Any
 
@@ -205,3 +206,13 @@ def test_freezing_by_pattern() -> None:
         freeze(model, ["layer.0"])
     with pytest.raises(ModelError, match="nothing is left"):
         freeze(model, ["*"])
+
+
+def test_freezing_a_tied_head_names_the_embedding_that_it_is() -> None:
+    model = tiny_model("llama")
+    model.config.tie_word_embeddings = True
+    model.tie_weights()
+    said = "'lm_head.*' names lm_head.weight, which is model.embed_tokens.weight by another name"
+    with pytest.raises(ModelError, match=re.escape(said)):
+        freeze(model, ["lm_head.*"])
+    assert freeze(model, ["embed_tokens.*"]) == 1

@@ -244,16 +244,24 @@ def freeze(model: Any, patterns: Sequence[str]) -> int:
     for pattern in patterns:
         found = [value for name, value in model.named_parameters() if _matches(name, pattern)]
         if not found:
-            first = [name for name, _ in model.named_parameters()][:3]
-            raise ModelError(
-                f"training.freeze: {pattern!r} matches no parameter; names look like {', '.join(first)}; mend the pattern"
-            )
+            raise ModelError(f"training.freeze: {_why_nothing_matches(model, pattern)}")
         for value in found:
             frozen += value.requires_grad
             value.requires_grad_(False)
     if not any(value.requires_grad for value in model.parameters()):
         raise ModelError("training.freeze: nothing is left to train; freeze less")
     return frozen
+
+
+def _why_nothing_matches(model: Any, pattern: str) -> str:
+    names = {id(value): name for name, value in model.named_parameters()}
+    for name, value in model.named_parameters(remove_duplicate=False):
+        if _matches(name, pattern):
+            return (
+                f"{pattern!r} names {name}, which is {names[id(value)]} by another name (tied); one weight cannot train in "
+                f"one place alone; freeze {names[id(value)]}, or leave the pattern out"
+            )
+    return f"{pattern!r} matches no parameter; names look like {', '.join(list(names.values())[:3])}; mend the pattern"
 
 
 def _matches(name: str, pattern: str) -> bool:
