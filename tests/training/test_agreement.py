@@ -98,7 +98,7 @@ def test_going_on_with_an_adapter_keeps_its_own_settings(tmp_path: Path):
         assert (adapter.rank, adapter.alpha, adapter.dropout, adapter.dora) == (4, 8.0, 0.1, True)
         assert with_saved_adapter(recipe, location) == recipe
     for name, value in {"rank": 7, "alpha": 1.0, "dropout": 0.0, "dora": False, "targets": ["q_proj"]}.items():
-        wrong = Recipe.from_mapping({"adapter": {"kind": "lora", name: value, "resume_from": str(tmp_path)}})
+        wrong = Recipe.from_mapping({"adapter": {"kind": "lora", name: value}})
         with pytest.raises(RecipeError, match=rf"^adapter\.{name}: found .*, but training goes on with the adapter in"):
             with_saved_adapter(wrong, location)
 
@@ -124,6 +124,12 @@ def test_no_adapter_to_go_on_with_is_said_as_that(tmp_path: Path):
         RecipeError, match=r"^adapter\.resume_from: .* holds no adapter_config\.json; expected an adapter"
     ):
         with_saved_adapter(recipe, ModelLocation("demo", "base", tmp_path))
+
+
+def test_two_adapters_to_go_on_with_are_refused_before_the_data_is_looked_at(tmp_path: Path):
+    recipe = Recipe.from_mapping({"adapter": {"kind": "lora", "resume_from": "other/adapter"}})
+    with pytest.raises(RecipeError, match=r"^adapter\.resume_from: found 'other/adapter', but model\.name is an adapter"):
+        with_saved_adapter(recipe, saved_adapter(tmp_path))
 
 
 @pytest.mark.parametrize("kind", ["none", pytest.param("lora", marks=pytest.mark.slow)])

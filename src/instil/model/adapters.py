@@ -39,7 +39,7 @@ def prepare_adapters(model: Any, settings: AdapterSettings, *, trained_ids: Sequ
 
     Args:
         model: transformers' model, or a peft model where the recipe's model name is an adapter.
-        settings: The recipe's `adapter`.
+        settings: The recipe's `adapter`; its `resume_from` counts where the model is no adapter itself.
         trained_ids: Token ids whose rows of embedding and head must train too (`RowChange.trained_ids`).
         seed: Of the adapters' first weights.
 
@@ -48,8 +48,8 @@ def prepare_adapters(model: Any, settings: AdapterSettings, *, trained_ids: Sequ
         adapter and the rows train.
 
     Raises:
-        ModelError: If a target is not in the model, settings contradict each other, or the weights are quantised and no
-            adapter is asked for.
+        ModelError: If a target is not in the model, an adapter that goes on lacks a row that must train, or the weights are
+            quantised and no adapter is asked for.
     """
     is_adapter = hasattr(model, "peft_config")
     if settings.kind == "none":
@@ -58,10 +58,6 @@ def prepare_adapters(model: Any, settings: AdapterSettings, *, trained_ids: Sequ
                 "model.quantize: quantised weights cannot train; set adapter.kind: lora, or model.quantize: none"
             )
         return merge_in_place(model).requires_grad_(True) if is_adapter else model
-    if is_adapter and settings.resume_from:
-        raise ModelError(
-            "adapter.resume_from: model.name is an adapter already; name its base there, or leave resume_from empty"
-        )
     if is_adapter:
         return _continue(model, trained_ids)
     if settings.resume_from:

@@ -26,6 +26,11 @@ def with_saved_adapter(recipe: Recipe, location: ModelLocation) -> Recipe:
     folder = location.adapter_folder if resumed is None else Path(resumed)
     if folder is None or recipe.adapter.kind == "none":
         return recipe
+    if resumed is not None and location.adapter_folder is not None:
+        raise RecipeError(
+            f"adapter.resume_from: found {resumed!r}, but model.name is an adapter too ({location.name}); expected one adapter to go "
+            "on with; name its base in model.name, or leave adapter.resume_from empty"
+        )
     if not (folder / ADAPTER_CONFIG).exists():
         raise RecipeError(
             f"adapter.resume_from: {folder} holds no {ADAPTER_CONFIG}; expected an adapter folder, such as the adapter/ of a run; "
