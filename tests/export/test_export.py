@@ -80,6 +80,10 @@ def test_a_trained_run_ships_its_adapter_and_its_merged_model(lora_run, tmp_path
         assert answers(alone.folder) == answers(lora_run)
         config = json.loads((alone.folder / "adapter_config.json").read_text(encoding="utf-8"))
         assert config["base_model_name_or_path"] == str(folders()["base"])
+        texts = {path.name: path.read_text(encoding="utf-8") for path in alone.folder.glob("*.[jm][sid]*")}
+        here = (str(lora_run.parent), str(folders()["base"].parent))
+        assert {"README.md", "parity.json", "tokenizer_config.json", "chat_template.jinja"} < texts.keys()
+        assert [name for name, text in texts.items() if any(at in text for at in here)] == ["adapter_config.json"]
 
 
 def test_a_merged_model_that_is_not_base_and_adapter_is_refused(lora_run, tmp_path):

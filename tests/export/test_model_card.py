@@ -88,11 +88,46 @@ def test_the_bases_licence_is_taken_over_and_a_path_is_not_named_to_the_hub(run,
     text, card = card_of(run(base=base))
     assert (card.data.license, card.data.license_name, card.data.license_link) == ("other", "qwen-research", "LICENSE")
     assert card.data.base_model is None
-    assert f"Tuned from `{base}`" in text
+    assert "Tuned from `base`" in text
     assert "**Licence:** `other`, the base's" in text
     given, card = card_of(tmp_path / "run", licence="mit")
     assert (card.data.license, card.data.license_name) == ("mit", None)
     assert "**Licence:** `mit`, as stated at export. The base's is `other`." in given
+
+
+def test_no_path_of_this_machine_is_published(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    base, data = tmp_path / "home" / "ann" / "base", tmp_path / "home" / "ann" / "rows.jsonl"
+    folder = run(base=base, sources=(str(data), "~/more/*.csv", "data/rows.jsonl", "openai/gsm8k", "-"))
+    recipe = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))
+    recipe["output"] = str(folder)
+    recipe["model"]["template"] = "~/ann/mine.jinja"
+    recipe["adapter"] = {"kind": "lora", "resume_from": str(tmp_path / "first" / "adapter")}
+    recipe["data"] |= {"heldout": [str(data.parent / "held.jsonl")], "store": str(tmp_path / "store")}
+    recipe["data"]["template_variables"] = {"mode": "/no_think"}
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    (folder / "evaluation" / "evaluation.json").write_text(json.dumps(EVALUATION | {"data": str(data)}), "utf-8")
+    text, card = card_of(folder)
+    assert str(tmp_path) not in text
+    assert "~" not in text
+    assert "Tuned from `base` with" in text
+    assert "- rows.jsonl\n- *.csv\n- data/rows.jsonl\n- openai/gsm8k\n- -\n- held out: held.jsonl\n" in text
+    assert card.data.datasets == ["openai/gsm8k"]
+    settings = yaml.safe_load(text.split("```yaml")[1].split("```")[0])
+    assert settings["output"] == "run"
+    assert settings["model"] == {"name": "base", "template": "mine.jinja"}
+    assert settings["adapter"] == {"kind": "lora", "resume_from": "adapter"}
+    assert settings["data"]["store"] == "store"
+    assert settings["data"]["template_variables"] == {"mode": "/no_think"}
+
+
+@pytest.mark.parametrize("template", ["/{user}/{assistant}", "~{% for m in messages %}{{ m.content }}{% endfor %}"])
+def test_a_template_that_is_written_out_stays_as_it_is(run, template):
+    folder = run()
+    recipe = {"model": {"template": template}, "data": {"sources": ["rows.jsonl"]}}
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    text, _ = card_of(folder)
+    assert yaml.safe_load(text.split("```yaml")[1].split("```")[0])["model"] == {"template": template}
 
 
 @pytest.mark.parametrize(

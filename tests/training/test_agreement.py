@@ -128,7 +128,9 @@ def test_no_adapter_to_go_on_with_is_said_as_that(tmp_path: Path):
 
 def test_two_adapters_to_go_on_with_are_refused_before_the_data_is_looked_at(tmp_path: Path):
     recipe = Recipe.from_mapping({"adapter": {"kind": "lora", "resume_from": "other/adapter"}})
-    with pytest.raises(RecipeError, match=r"^adapter\.resume_from: found 'other/adapter', but model\.name is an adapter"):
+    with pytest.raises(
+        RecipeError, match=r"^adapter\.resume_from: found 'other/adapter', but model\.name is an adapter"
+    ):
         with_saved_adapter(recipe, saved_adapter(tmp_path))
 
 

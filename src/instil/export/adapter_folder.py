@@ -19,6 +19,7 @@ import torch
 from instil.conversation import Conversation
 from instil.errors import ExportError
 from instil.export.parity import Parity, check_answers, check_ids, check_merge, logits_on
+from instil.export.published import published_name
 from instil.generation.engine import Engine, run_folder
 from instil.generation.settings import LoadSettings, Precision
 from instil.model.location import locate
@@ -94,5 +95,13 @@ def write_adapter(engine: Engine, folder: Path, conversations: Sequence[Conversa
         shutil.rmtree(folder / ".base", ignore_errors=True)
     exported = Engine.load(folder, LoadSettings(precision="fp32", device=device))
     return replace(
-        check_answers(parity, engine, exported, compared, exact=True), notes=(f"base: {location.base_name}",)
+        check_answers(parity, engine, exported, compared, exact=True), notes=(_base_note(location.base_name),)
     )
+
+
+def _base_note(base: str) -> str:
+    """Say which base the adapter needs; where it is named by its place, that it is not to be found elsewhere."""
+    name = published_name(base)
+    if name == base:
+        return f"base: {base}"
+    return f"base: {name}, named by its path on this machine in adapter_config.json: put its Hub id there before you share the adapter"

@@ -10,6 +10,7 @@ import yaml
 
 from instil.errors import ExportError
 from instil.export.parity import Parity
+from instil.export.published import published_name, published_recipe
 from instil.export.run_papers import RunPapers
 from instil.recipe import Recipe
 
@@ -45,11 +46,13 @@ def model_card(papers: RunPapers, *, name: str, target: str, template: str, pari
     head |= _licence(papers, licence) | _origin(papers, target) | {"tags": ["instil", *_tags(target)]}
     head |= _model_index(papers, name)
     lines = ["---", yaml.safe_dump(head, sort_keys=False, allow_unicode=True).strip(), "---", "", f"# {name}", ""]
-    lines += [f"Tuned from `{papers.base or 'an unnamed base'}` with instil.", "", _licence_line(papers, licence), ""]
+    base = published_name(papers.base or "an unnamed base")
+    lines += [f"Tuned from `{base}` with instil.", "", _licence_line(papers, licence), ""]
     lines += ["## Parity at export", "", *[f"- {line}" for line in parity.lines()]]
     lines += [f"- chat template SHA-256 {template}", ""]
     if papers.recipe is not None:
-        lines += _data(papers, papers.recipe) + _results(papers) + _recipe(papers.recipe)
+        recipe = published_recipe(papers.recipe)
+        lines += _data(papers, recipe) + _results(papers) + _recipe(recipe)
     return "\n".join([*lines, *_use(name, target)])
 
 
@@ -88,7 +91,7 @@ def _tags(target: str) -> Sequence[str]:
 
 def _model_index(papers: RunPapers, name: str) -> dict[str, Any]:
     """Give the evaluation's figures in the form in which the Hub shows results."""
-    data = str(papers.evaluation.get("data", "prompts"))
+    data = published_name(str(papers.evaluation.get("data", "prompts")))
     metrics: dict[str, list[dict[str, Any]]] = {}
     for key, figure in papers.figures.items():
         metrics.setdefault(key.split(".", 1)[0], []).append(
