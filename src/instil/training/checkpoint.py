@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -24,6 +25,8 @@ from instil.errors import CheckpointError
 from instil.training.files import ASIDE, remove_folder, sha256_of, sync_folder
 
 FORMAT = 1
+STEP = re.compile(r"step-\d{6,}")
+"""Name of a checkpoint's folder; a copy that a person made under another name is left alone."""
 Kind = Literal["weights", "optimizer"]
 
 
@@ -208,18 +211,30 @@ def _safetensors_error() -> type[Exception]:
     return error
 
 
-def prune_checkpoints(checkpoints: Path, *, keep_last: int, keep_step: int | None) -> None:
-    """Remove all checkpoints but the latest `keep_last` and that of `keep_step`."""
+def prune_checkpoints(checkpoints: Path, *, newest: int, keep_last: int, keep_step: int | None) -> None:
+    """Remove all checkpoints but the `keep_last` up to a step, and that of `keep_step`.
+
+    Args:
+        checkpoints: Folder of the run's checkpoints.
+        newest: Step of the checkpoint that has just been written. Those of later steps were found damaged when the run went on from
+            one before them; they must not take the place of whole ones.
+        keep_last: How many to keep up to there.
+        keep_step: Another one to keep.
+    """
     folders = checkpoint_folders(checkpoints)
-    kept = set(folders[-keep_last:])
+    kept = [folder for folder in folders if _step_of(folder) <= newest][-keep_last:]
     for folder in folders:
-        if folder not in kept and (keep_step is None or folder != step_folder(checkpoints, keep_step)):
+        if folder not in kept and _step_of(folder) != keep_step:
             remove_folder(folder)
 
 
 def checkpoint_folders(checkpoints: Path) -> list[Path]:
     """List the checkpoints of a run, oldest first, whole or not."""
-    return sorted(path for path in checkpoints.glob("step-*") if path.is_dir())
+    return sorted((path for path in checkpoints.glob("step-*") if STEP.fullmatch(path.name)), key=_step_of)
+
+
+def _step_of(folder: Path) -> int:
+    return int(folder.name.removeprefix("step-"))
 
 
 @dataclass(frozen=True, slots=True)

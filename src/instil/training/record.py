@@ -107,7 +107,8 @@ class Record:
         )
         if ranks.is_first:
             best = progress.best_step if self._recipe.checkpoint.keep_best else None
-            prune_checkpoints(self._paths.checkpoints, keep_last=self._recipe.checkpoint.keep_last, keep_step=best)
+            keep = self._recipe.checkpoint.keep_last
+            prune_checkpoints(self._paths.checkpoints, newest=progress.step, keep_last=keep, keep_step=best)
         return folder
 
     def _add(self, line: Mapping[str, Any]) -> None:
