@@ -54,6 +54,11 @@ def test_no_example_is_an_error():
         plan_order(0, batch_size=2)
 
 
+def test_no_step_is_an_error():
+    with pytest.raises(TrainingError, match="training.epochs: 1e-09 of 10 examples is no example"):
+        plan_order(10, batch_size=4, epochs=1e-9)
+
+
 def test_step_seeds_differ_by_seed_step_and_rank():
     seeds = {step_seed(s, step=t, rank=r) for s in range(3) for t in range(3) for r in range(3)}
     assert len(seeds) == 27

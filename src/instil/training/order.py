@@ -114,7 +114,7 @@ def plan_order(
         The order.
 
     Raises:
-        TrainingError: If there is no example.
+        TrainingError: If there is no example, or no step.
 
     Example:
         >>> plan_order(10, batch_size=4, epochs=1.5).num_steps
@@ -128,6 +128,10 @@ def plan_order(
     whole = int(epochs)
     rest = math.ceil(round((epochs - whole) * num_examples, 6))
     num_steps = whole * per_epoch + math.ceil(rest / batch_size)
+    if num_steps < 1:
+        raise TrainingError(
+            f"training.epochs: {epochs:g} of {num_examples} examples is no example; expected at least one step; set it higher"
+        )
     return Order(num_examples, batch_size, num_steps, rest or num_examples, seed, shuffle)
 
 
