@@ -112,8 +112,11 @@ def _train(
     if learner.ranks.is_first:
         sweep_aside(paths.folder)
         sweep_aside(paths.checkpoints)
-        for lines in (paths.metrics, paths.samples):
-            rewind_lines(lines, step=progress.step if checkpoint else -1)
+        done = progress.step if checkpoint else -1
+        rewind_lines(paths.samples, step=done)
+        lost = progress.step - rewind_lines(paths.metrics, step=done)
+        if lost:
+            say(f"{paths.metrics}: damaged, the lines of {lost} of {progress.step} steps are gone; the run itself is whole")
     for line in run_card(studied, assembled, paths.folder):
         say(line)
     if checkpoint is not None:

@@ -7,11 +7,12 @@ few seconds.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -46,7 +47,7 @@ class Metrics:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Read a run's metrics; a last line that a crash cut short is left out.
+    """Read a run's metrics; lines that a crash or a disk damaged are left out.
 
     Args:
         path: The `metrics.jsonl`; a missing file gives no lines.
@@ -55,15 +56,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         RunError: If it cannot be read, or a line that is whole is no JSON object.
     """
     lines: list[dict[str, Any]] = []
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-    except OSError as error:
-        raise RunError(f"{path}: cannot be read ({error.strerror}); expected JSON lines; name another run") from None
-    for number, line in enumerate(text.splitlines(), start=1):
-        try:
-            found = json.loads(line)
-        except ValueError:
-            break
+    for number, found in _whole_lines(path):
         if not isinstance(found, dict):
             raise RunError(
                 f"{path}:{number}: a JSON {type(found).__name__}; expected an object; mend it, or name another run"
@@ -72,11 +65,25 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def rewind_lines(path: Path, *, step: int) -> None:
-    """Remove the lines of later steps, and a last one that was cut short, so that a resumed run writes each step once."""
-    if path.exists():
-        kept = [line for line in read_metrics(path) if line["step"] <= step]
-        write_text_atomic(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
+def _whole_lines(path: Path) -> Iterator[tuple[int, Any]]:
+    """Give number and value of each line that is JSON. Only a newline ends one: answers may hold what Unicode calls a line's end."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read ({error.strerror}); expected JSON lines; name another run") from None
+    for number, line in enumerate(text.split("\n"), start=1):
+        with contextlib.suppress(ValueError):
+            yield number, json.loads(line)
+
+
+def rewind_lines(path: Path, *, step: int) -> int:
+    """Remove the lines of later steps and damaged ones, so that a resumed run writes each step once; count the trained steps left."""
+    if not path.exists():
+        return 0
+    found = (line for _, line in _whole_lines(path) if isinstance(line, dict))
+    kept = [line for line in found if isinstance(line.get("step"), int) and line["step"] <= step]
+    write_text_atomic(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
+    return len({line["step"] for line in kept if "loss" in line})
 
 
 def draw_loss(metrics: Sequence[Mapping[str, Any]], path: Path) -> None:
