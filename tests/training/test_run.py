@@ -120,6 +120,44 @@ def test_a_run_stopped_at_any_step_goes_on_to_the_same_bits(
     assert same_bits(resumed, reference)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["heldout_loss", "take_step"])
+def test_a_stop_waits_for_no_evaluation_that_has_not_begun_and_for_no_other_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: Path, rows: Path, reference: Run, moment: str
+):
+    """A signal in step 4, or in the evaluation that follows it: either way step 4 is the last one, and its evaluation is made once."""
+    from instil.training import loop
+
+    recipe = write_recipe(tmp_path, base=base, rows=rows)
+    with monkeypatch.context() as patch:
+        if moment == "take_step":
+            stop_after(patch, 4)
+        else:
+            measure, calls = loop.heldout_loss, []
+
+            def and_signal(*given: Any, **settings: Any) -> Any:
+                calls.append(given)
+                if len(calls) == 2:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                return measure(*given, **settings)
+
+            patch.setattr(loop, "heldout_loss", and_signal)
+        assert exit_code("train", str(recipe)) == 143
+    stopped = Run.open(tmp_path / "run")
+    assert len(losses_of(stopped)) == 4
+    assert [line["step"] for line in stopped.metrics() if "heldout_loss" in line] == (
+        [0] if moment == "take_step" else [0, 4]
+    )
+    resumed = train(recipe, "--resume")
+    assert without_times(resumed) == without_times(reference)
+    assert (resumed.results["best_step"], resumed.results["steps"]) == (reference.results["best_step"], 12)
+    assert same_bits(resumed, reference)
+
+
+def without_times(run: Run) -> list[dict[str, Any]]:
+    return [{key: value for key, value in line.items() if key not in ("seconds", "memory_mb")} for line in run.metrics()]
+
+
 @pytest.mark.parametrize("change", [LORA | NOISE, NOISE | {"optimizer": {"name": "muon"}}], ids=["lora", "muon"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.slow

@@ -47,6 +47,7 @@ class Progress:
         best_loss: Lowest held-out loss so far, or None.
         best_step: Its step.
         worse: Evaluations since then.
+        evaluated: Step of the latest evaluation; one that is due and later was put off by a stop, and comes first when the run goes on.
         last_loss: Training loss of the latest step.
     """
 
@@ -62,6 +63,7 @@ class Progress:
     best_loss: float | None = None
     best_step: int | None = None
     worse: int = 0
+    evaluated: int = 0
     last_loss: float | None = None
 
     def with_(self, **changes: Any) -> Progress:

@@ -87,6 +87,8 @@ def run_steps(
     due = when_due(recipe, order.num_steps)
     if progress.step == 0 and recipe.evaluate.at_start:
         _evaluate(learner, heldout, progress, record, sample)
+    if progress.step > progress.evaluated and due.evaluates(progress.step):  # a stop came before it
+        progress = _evaluate(learner, heldout, progress, record, sample)
     while progress.step < order.num_steps and not enough(recipe, progress):
         members = order.members(progress.step + 1)
         rate = learning_rate(
@@ -110,8 +112,9 @@ def run_steps(
         progress = after_step(progress, members.step, result)
         record.step(members, result, learning_rate=rate)
         stopping = learner.ranks.any(bool(stop))
-        if due.evaluates(progress.step):
+        if due.evaluates(progress.step) and (not stopping or progress.step == due.last):
             progress = _evaluate(learner, heldout, progress, record, sample)
+            stopping = learner.ranks.any(bool(stop))
         is_best = progress.best_step == progress.step and recipe.checkpoint.keep_best
         if due.saves(progress.step) or is_best or stopping or enough(recipe, progress):
             record.save(learner, progress)
@@ -156,4 +159,4 @@ def _evaluate(
             progress.step, loss=loss, seconds=time.perf_counter() - start, is_best=progress.best_step == progress.step
         )
     record.samples(progress.step, sample())
-    return progress
+    return progress.with_(evaluated=progress.step)
