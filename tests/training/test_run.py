@@ -393,6 +393,21 @@ def test_early_stopping_and_best_model(tmp_path: Path, base: Path, rows: Path):
     assert torch.equal(kept.read("weights", name), weights_of(run)[name])
 
 
+@pytest.mark.slow
+def test_a_best_checkpoint_that_is_gone_is_said_and_the_run_ends_with_the_best_from_there_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: Path, rows: Path, capsys: pytest.CaptureFixture[str]
+):
+    change = {"optimizer": {"lr": 3.0}, "evaluate": {"every": 1}, "checkpoint": {"final": "best"}}
+    recipe = write_recipe(tmp_path, change, {"training": {"max_steps": 5}}, base=base, rows=rows)
+    interrupted(monkeypatch, recipe, 3)
+    (tmp_path / "run" / "checkpoints" / "step-000001" / "state.json").write_text("{}")
+    capsys.readouterr()
+    run = train(recipe, "--resume")
+    assert "step 1 was the best, and is lost" in capsys.readouterr().out
+    later = {line["heldout_loss"]: line["step"] for line in run.metrics() if "heldout_loss" in line and line["step"] > 2}
+    assert run.results["best_step"] == later[min(later)]
+
+
 def test_tasks_are_measured_at_each_evaluation(tmp_path: Path, base: Path, rows: Path):
     change = {"evaluate": {"tasks": ["exact_match"], "every": 2}, "training": {"max_steps": 2}}
     run = train(write_recipe(tmp_path, change, base=base, rows=rows))

@@ -343,3 +343,21 @@ def latest_checkpoint(checkpoints: Path, *, say: Callable[[str], None]) -> Check
         except CheckpointError as error:
             say(f"damaged checkpoint: {error}; looking for the one before")
     return None
+
+
+def with_best_there(progress: Progress, checkpoints: Path, *, say: Callable[[str], None]) -> Progress:
+    """Forget the best step so far where its checkpoint is damaged or was not kept: its weights can no longer become the run's model.
+
+    Args:
+        progress: How far the run is.
+        checkpoints: Folder of the run's checkpoints.
+        say: Prints a line for the person.
+    """
+    if progress.best_step is None:
+        return progress
+    try:
+        open_checkpoint(step_folder(checkpoints, progress.best_step))
+    except CheckpointError as error:
+        say(f"checkpoint.final: best: step {progress.best_step} was the best, and is lost: {error}; the best from here on counts")
+        return progress.with_(best_loss=None, best_step=None)
+    return progress

@@ -22,7 +22,14 @@ from instil.model.room import memory_errors
 from instil.recipe import Recipe
 from instil.training.assembly import Assembled, assemble, load_learnable
 from instil.training.card import run_card
-from instil.training.checkpoint import Checkpoint, Progress, latest_checkpoint, open_checkpoint, step_folder
+from instil.training.checkpoint import (
+    Checkpoint,
+    Progress,
+    latest_checkpoint,
+    open_checkpoint,
+    step_folder,
+    with_best_there,
+)
 from instil.training.environment import describe_environment
 from instil.training.files import disk_errors, locked, sweep_aside, write_json_atomic
 from instil.training.host_memory import freed_memory_kept
@@ -108,6 +115,8 @@ def _train(
     checkpoint = latest_checkpoint(paths.checkpoints, say=say)
     progress = _first_progress(assembled) if checkpoint is None else _restore(assembled, checkpoint, identity)
     progress = _with_cut(progress, recipe, assembled.fit)
+    if recipe.checkpoint.final == "best":
+        progress = with_best_there(progress, paths.checkpoints, say=say)
     learner.ranks.wait()
     if learner.ranks.is_first:
         sweep_aside(paths.folder)
