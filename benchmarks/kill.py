@@ -25,8 +25,9 @@ from pathlib import Path
 
 from instil.errors import CheckpointError, InstilError
 from instil.recipe import Recipe
-from instil.training.checkpoint import checkpoint_folders, open_checkpoint
+from instil.training.checkpoint import open_checkpoint
 from instil.training.files import sha256_of
+from instil.training.kept_checkpoints import checkpoint_folders
 from instil.training.run import train
 from instil.training.run_folder import Run
 

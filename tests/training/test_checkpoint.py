@@ -12,14 +12,12 @@ from instil.training.checkpoint import (
     Piece,
     Progress,
     Snapshot,
-    checkpoint_folders,
-    latest_checkpoint,
     open_checkpoint,
-    prune_checkpoints,
     save_checkpoint,
     step_folder,
 )
 from instil.training.files import locked, sweep_aside
+from instil.training.kept_checkpoints import checkpoint_folders, latest_checkpoint, prune_checkpoints
 
 WEIGHT = torch.arange(12.0).reshape(6, 2)
 

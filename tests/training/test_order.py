@@ -55,7 +55,7 @@ def test_no_example_is_an_error():
 
 
 def test_no_step_is_an_error():
-    with pytest.raises(TrainingError, match="training.epochs: 1e-09 of 10 examples is no example"):
+    with pytest.raises(TrainingError, match=r"training\.epochs: 1e-09 of 10 examples is no example"):
         plan_order(10, batch_size=4, epochs=1e-9)
 
 

@@ -155,7 +155,9 @@ def test_a_stop_waits_for_no_evaluation_that_has_not_begun_and_for_no_other_step
 
 
 def without_times(run: Run) -> list[dict[str, Any]]:
-    return [{key: value for key, value in line.items() if key not in ("seconds", "memory_mb")} for line in run.metrics()]
+    return [
+        {key: value for key, value in line.items() if key not in ("seconds", "memory_mb")} for line in run.metrics()
+    ]
 
 
 @pytest.mark.parametrize("change", [LORA | NOISE, NOISE | {"optimizer": {"name": "muon"}}], ids=["lora", "muon"])
@@ -325,6 +327,21 @@ def test_changed_data_is_refused_on_resume(
     assert "its data is" in train_fails(recipe, "--resume", capsys=capsys)
 
 
+@pytest.mark.slow
+def test_a_run_without_a_checkpoint_starts_again_with_the_account_of_the_data_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: Path, rows: Path
+):
+    own = tmp_path / "rows.jsonl"
+    own.write_text(rows.read_text())
+    recipe = write_recipe(tmp_path, {"training": {"max_steps": 2}}, base=base, rows=own)
+    interrupted(monkeypatch, recipe, 1)
+    for name in ("results.json", "checkpoints/step-000001/manifest.json"):
+        (tmp_path / "run" / name).unlink(missing_ok=True)
+    own.write_text("\n".join(rows.read_text().splitlines()[:-4]) + "\n")
+    run = train(recipe, "--resume")
+    assert json.loads((run.folder / "ledger.json").read_text())["rows_in"] == 32
+
+
 def test_two_runs_into_one_folder_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: Path, rows: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -404,7 +421,9 @@ def test_a_best_checkpoint_that_is_gone_is_said_and_the_run_ends_with_the_best_f
     capsys.readouterr()
     run = train(recipe, "--resume")
     assert "step 1 was the best, and is lost" in capsys.readouterr().out
-    later = {line["heldout_loss"]: line["step"] for line in run.metrics() if "heldout_loss" in line and line["step"] > 2}
+    later = {
+        line["heldout_loss"]: line["step"] for line in run.metrics() if "heldout_loss" in line and line["step"] > 2
+    }
     assert run.results["best_step"] == later[min(later)]
 
 

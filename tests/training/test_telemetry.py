@@ -33,7 +33,9 @@ def test_rewinding_removes_later_steps_and_a_line_cut_short(tmp_path: Path):
     assert path.read_text().endswith("}\n")
 
 
-@pytest.mark.parametrize("damage", ["\0\0\0\n", '{"step": 2, "lo{"step": 2}\n', '{"no": 1}\n', "[]\n", '{"step": null}\n'])
+@pytest.mark.parametrize(
+    "damage", ["\0\0\0\n", '{"step": 2, "lo{"step": 2}\n', '{"no": 1}\n', "[]\n", '{"step": null}\n']
+)
 def test_rewinding_loses_only_the_damaged_line(tmp_path: Path, damage: str):
     path = tmp_path / "metrics.jsonl"
     first, *others = [f'{{"step": {step}, "loss": 1.0}}\n' for step in (1, 3, 4)]

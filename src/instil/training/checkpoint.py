@@ -1,4 +1,4 @@
-"""Save everything that a run needs to go on, and find the latest checkpoint that is whole.
+"""Save everything that a run needs to go on, and read it back.
 
 A checkpoint is a folder ``step-000100`` that appears in one rename, after every byte in it is on the disk. Each process
 writes its own pieces of the weights and of the optimizer (safetensors) with a list of them (JSON); ``manifest.json`` holds the
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -25,8 +24,6 @@ from instil.errors import CheckpointError
 from instil.training.files import ASIDE, remove_folder, sha256_of, sync_folder
 
 FORMAT = 1
-STEP = re.compile(r"step-\d{6,}")
-"""Name of a checkpoint's folder; a copy that a person made under another name is left alone."""
 Kind = Literal["weights", "optimizer"]
 
 
@@ -213,32 +210,6 @@ def _safetensors_error() -> type[Exception]:
     return error
 
 
-def prune_checkpoints(checkpoints: Path, *, newest: int, keep_last: int, keep_step: int | None) -> None:
-    """Remove all checkpoints but the `keep_last` up to a step, and that of `keep_step`.
-
-    Args:
-        checkpoints: Folder of the run's checkpoints.
-        newest: Step of the checkpoint that has just been written. Those of later steps were found damaged when the run went on from
-            one before them; they must not take the place of whole ones.
-        keep_last: How many to keep up to there.
-        keep_step: Another one to keep.
-    """
-    folders = checkpoint_folders(checkpoints)
-    kept = [folder for folder in folders if _step_of(folder) <= newest][-keep_last:]
-    for folder in folders:
-        if folder not in kept and _step_of(folder) != keep_step:
-            remove_folder(folder)
-
-
-def checkpoint_folders(checkpoints: Path) -> list[Path]:
-    """List the checkpoints of a run, oldest first, whole or not."""
-    return sorted((path for path in checkpoints.glob("step-*") if STEP.fullmatch(path.name)), key=_step_of)
-
-
-def _step_of(folder: Path) -> int:
-    return int(folder.name.removeprefix("step-"))
-
-
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """A checkpoint that has been found whole.
@@ -325,39 +296,3 @@ def open_checkpoint(folder: Path) -> Checkpoint:
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{folder}: it is incomplete or damaged ({error}); it cannot be used") from None
-
-
-def latest_checkpoint(checkpoints: Path, *, say: Callable[[str], None]) -> Checkpoint | None:
-    """Find the newest checkpoint that is whole; damaged ones are named and passed over.
-
-    Args:
-        checkpoints: Folder of the run's checkpoints.
-        say: Prints a line for the person.
-
-    Returns:
-        The checkpoint, or None where there is none that is whole.
-    """
-    for folder in reversed(checkpoint_folders(checkpoints)):
-        try:
-            return open_checkpoint(folder)
-        except CheckpointError as error:
-            say(f"damaged checkpoint: {error}; looking for the one before")
-    return None
-
-
-def with_best_there(progress: Progress, checkpoints: Path, *, say: Callable[[str], None]) -> Progress:
-    """Forget the best step so far where its checkpoint is damaged or was not kept: its weights can no longer become the run's model.
-
-    Args:
-        progress: How far the run is.
-        checkpoints: Folder of the run's checkpoints.
-        say: Prints a line for the person.
-    """
-    if progress.best_step is None:
-        return progress
-    try:
-        open_checkpoint(step_folder(checkpoints, progress.best_step))
-    except CheckpointError as error:
-        say(f"checkpoint.final: best: step {progress.best_step} was the best, and is lost: {error}; the best from here on counts")
-        return progress.with_(best_loss=None, best_step=None)
-    return progress

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from instil.recipe import Recipe
-from instil.training.checkpoint import Progress, prune_checkpoints, save_checkpoint
+from instil.training.checkpoint import Progress, save_checkpoint
+from instil.training.kept_checkpoints import prune_checkpoints
 from instil.training.order import Members
 from instil.training.run_folder import RunPaths
 from instil.training.samples import Drawn

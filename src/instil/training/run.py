@@ -22,17 +22,11 @@ from instil.model.room import memory_errors
 from instil.recipe import Recipe
 from instil.training.assembly import Assembled, assemble, load_learnable
 from instil.training.card import run_card
-from instil.training.checkpoint import (
-    Checkpoint,
-    Progress,
-    latest_checkpoint,
-    open_checkpoint,
-    step_folder,
-    with_best_there,
-)
+from instil.training.checkpoint import Checkpoint, Progress, open_checkpoint, step_folder
 from instil.training.environment import describe_environment
 from instil.training.files import disk_errors, locked, sweep_aside, write_json_atomic
 from instil.training.host_memory import freed_memory_kept
+from instil.training.kept_checkpoints import latest_checkpoint, with_best_there
 from instil.training.loop import enough, run_steps
 from instil.training.mode import wants_shards
 from instil.training.parallel import is_joined, join_ranks, launch
@@ -94,7 +88,7 @@ def train(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> Run:
             assembled = assemble(studied, ranks, sharded=wants_shards(studied, ranks))
         stack.enter_context(disk_errors(paths.folder))
         if not goes_on and ranks.is_first:
-            stack.enter_context(_new_folder(paths, studied, assembled))
+            stack.enter_context(_new_folder(paths, studied.recipe))
         ranks.wait()
         stop = stack.enter_context(stop_on_signals(say))
         return _train(paths, studied, assembled, stop=stop, say=say, quiet=quiet, before_model=before_model)
@@ -121,11 +115,17 @@ def _train(
     if learner.ranks.is_first:
         sweep_aside(paths.folder)
         sweep_aside(paths.checkpoints)
+        if (
+            checkpoint is None
+        ):  # also a run that was killed before its first one: it starts again, with the data as it is now
+            _write_known(paths, studied, assembled)
         done = progress.step if checkpoint else -1
         rewind_lines(paths.samples, step=done)
         lost = progress.step - rewind_lines(paths.metrics, step=done)
         if lost:
-            say(f"{paths.metrics}: damaged, the lines of {lost} of {progress.step} steps are gone; the run itself is whole")
+            say(
+                f"{paths.metrics}: damaged, the lines of {lost} of {progress.step} steps are gone; the run itself is whole"
+            )
     for line in run_card(studied, assembled, paths.folder):
         say(line)
     if checkpoint is not None:
@@ -262,8 +262,8 @@ def _restore(assembled: Assembled, checkpoint: Checkpoint, identity: dict[str, A
 
 
 @contextlib.contextmanager
-def _new_folder(paths: RunPaths, studied: Studied, assembled: Assembled) -> Iterator[None]:
-    """Make the run folder, lock it, and write what is known before the first step; the recipe last."""
+def _new_folder(paths: RunPaths, recipe: Recipe) -> Iterator[None]:
+    """Make the run folder, lock it, and write the recipe; from then on it is a run."""
     try:
         paths.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -272,18 +272,22 @@ def _new_folder(paths: RunPaths, studied: Studied, assembled: Assembled) -> Iter
         if paths.recipe.exists():
             raise RunError(f"{paths.folder}: another run has just been started there; set another output")
         paths.checkpoints.mkdir(exist_ok=True)
-        write_json_atomic(paths.ledger, json.loads(json.dumps(studied.prepared.to_json(), default=str)))
-        environment = describe_environment(
-            assembled.learner.ranks.device,
-            data=studied.prepared.fingerprint,
-            template=studied.chat.template.fingerprint,
-            encoder=studied.chat.fingerprint,
-        )
-        write_json_atomic(paths.environment, environment)
         aside = paths.folder / ".tmp-recipe.yaml"
-        studied.recipe.save(aside)
+        recipe.save(aside)
         aside.rename(paths.recipe)
         yield
+
+
+def _write_known(paths: RunPaths, studied: Studied, assembled: Assembled) -> None:
+    """Write the account of the rows, and what the run is made with."""
+    write_json_atomic(paths.ledger, json.loads(json.dumps(studied.prepared.to_json(), default=str)))
+    environment = describe_environment(
+        assembled.learner.ranks.device,
+        data=studied.prepared.fingerprint,
+        template=studied.chat.template.fingerprint,
+        encoder=studied.chat.fingerprint,
+    )
+    write_json_atomic(paths.environment, environment)
 
 
 @contextlib.contextmanager

@@ -137,8 +137,8 @@ def read_run_json(path: Path) -> dict[str, Any]:
     return found
 
 
-WRITTEN_FIRST = {"checkpoints", "ledger.json", "environment.json"}
-"""What a run writes before its recipe; a folder with no more than that was killed while it started."""
+WRITTEN_FIRST = {"checkpoints"}
+"""What a run makes before its recipe; a folder with no more than that was killed while it started."""
 
 
 def check_output(folder: Path, *, resume: bool) -> bool:
