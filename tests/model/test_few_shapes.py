@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from instil.model.few_shapes import grain_of, round_up
 from instil.model.layout import positions_of
 from instil.model.loss import TokenLoss, targets_of
-from instil.model.neftune import noise_key
+from instil.model.neftune import NoiseKey
 
 
 def test_sizes_grow_by_little_and_there_are_few_of_them():
@@ -44,7 +44,7 @@ def test_filling_up_leaves_the_noise_of_the_examples_alone():
     lengths = [9, 12]
     ids = torch.cat([ids for ids, _ in examples])
     targets, weights = targets_of(ids, torch.cat([weights for _, weights in examples]), lengths)
-    keys = [noise_key(0, 0, number) for number in range(2)]
+    keys = [NoiseKey.of(0, 0, number, length=length) for number, length in enumerate(lengths)]
     batch = (ids, positions_of(lengths), lengths, targets, weights, keys)
     plain = TokenLoss(tiny_model("llama"), neftune_alpha=5.0).train()(*batch)
     filled = TokenLoss(model, neftune_alpha=5.0, few_shapes=True).train()(*batch)

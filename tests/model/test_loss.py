@@ -11,7 +11,7 @@ from tests.model.tiny import VOCABULARY, random_examples, tiny_model
 from instil.errors import ModelError
 from instil.model.layout import positions_of
 from instil.model.loss import TokenLoss, targets_of
-from instil.model.neftune import example_noise, noise_key
+from instil.model.neftune import NoiseKey, example_noise
 
 ONE_ROW = 4 * VOCABULARY
 
@@ -146,7 +146,7 @@ def test_lengths_must_add_up() -> None:
         TokenLoss(tiny_model("llama"))(ids, positions_of([5]), [4], ids, torch.ones(5))
 
 
-def noisy(model: Any, lengths: list[int], keys: list[int] | None) -> torch.Tensor:
+def noisy(model: Any, lengths: list[int], keys: list[NoiseKey] | None) -> torch.Tensor:
     examples = random_examples(lengths)
     ids = torch.cat([ids for ids, _ in examples])
     targets, weights = targets_of(ids, torch.cat([weights for _, weights in examples]), lengths)
@@ -155,7 +155,7 @@ def noisy(model: Any, lengths: list[int], keys: list[int] | None) -> torch.Tenso
 
 
 def test_noise_does_not_depend_on_the_cut() -> None:
-    keys = [noise_key(0, 0, index) for index in range(3)]
+    keys = [NoiseKey.of(0, 0, index, length=length) for index, length in enumerate([7, 4, 9])]
     flat = noisy(tiny_model("llama"), [7, 4, 9], keys)
     model = tiny_model("llama")
     examples = random_examples([7, 4, 9])
@@ -169,7 +169,7 @@ def test_noise_does_not_depend_on_the_cut() -> None:
 
 
 def test_noise_is_off_in_evaluation() -> None:
-    keys = [1, 2]
+    keys = [NoiseKey(1, 7), NoiseKey(2, 4)]
     assert torch.equal(noisy(tiny_model("llama").eval(), [7, 4], None), noisy(tiny_model("llama"), [7, 4], None))
     module = TokenLoss(tiny_model("llama"), neftune_alpha=5.0).eval()
     examples = random_examples([7, 4])
@@ -180,12 +180,12 @@ def test_noise_is_off_in_evaluation() -> None:
 
 
 def test_noise_has_the_papers_scale() -> None:
-    noise = example_noise(7, length=50, width=64, alpha=5.0, device="cpu")
+    noise = example_noise(NoiseKey(7, 50), width=64, alpha=5.0, device="cpu")
     bound = 5.0 / (50 * 64) ** 0.5
     assert noise.abs().max() <= bound
     assert noise.std().item() == pytest.approx(bound / 3**0.5, rel=0.05)
-    assert torch.equal(noise, example_noise(7, length=50, width=64, alpha=5.0, device="cpu"))
-    assert not torch.equal(noise, example_noise(8, length=50, width=64, alpha=5.0, device="cpu"))
+    assert torch.equal(noise, example_noise(NoiseKey(7, 50), width=64, alpha=5.0, device="cpu"))
+    assert not torch.equal(noise, example_noise(NoiseKey(8, 50), width=64, alpha=5.0, device="cpu"))
 
 
 @pytest.mark.parametrize("rows", [1, 4])

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.model.tiny import tiny_model
 
 from instil.conversation import Example
+from instil.model.loss import TokenLoss
 from instil.training.micro_batch import cut_step, lay_flat
+from instil.training.step import forward
 
 
 @given(
@@ -37,13 +41,51 @@ def test_fewer_examples_than_ranks_leaves_empty_micro_batches():
 
 
 def test_flat_layout_shifts_weights_once_and_never_across_examples():
-    batch = lay_flat([Example([1, 2, 3], [0, 1, 1]), Example([4, 5], [0, 1])], numbers=[7, 9])
+    batch = lay_flat([Example([1, 2, 3], [0, 1, 1]), Example([4, 5], [0, 1])], numbers=[7, 9], whole=True)
     #                                      1  2  3  4  5
     assert batch.input_ids.tolist() ==    [1, 2, 3, 4, 5]  # fmt: skip
     assert batch.position_ids.tolist() == [0, 1, 2, 0, 1]
     assert batch.weights.tolist() ==      [1, 1, 0, 1, 0]  # fmt: skip
     assert [t for t, w in zip(batch.targets.tolist(), batch.weights.tolist(), strict=True) if w] == [2, 3, 5]
     assert (batch.lengths, batch.examples, batch.num_tokens, batch.num_trained) == ((3, 2), (7, 9), 5, 3)
+
+
+def test_what_predicts_nothing_trained_at_an_examples_end_is_left_out():
+    examples = [Example([1, 2, 3, 4], [1, 0, 1, 0]), Example([5, 6], [1, 0]), Example([7, 8], [0, 1])]
+    batch = lay_flat(examples, numbers=[1, 2, 3])
+    assert batch.input_ids.tolist() ==    [1, 2, 5, 7]  # fmt: skip
+    assert batch.position_ids.tolist() == [0, 1, 0, 0]
+    assert batch.targets.tolist() ==      [2, 3, 6, 8]  # fmt: skip
+    assert batch.weights.tolist() ==      [0, 1, 0, 1]  # fmt: skip
+    assert (batch.lengths, batch.example_lengths) == ((2, 1, 1), (4, 2, 2))
+    assert (batch.num_tokens, batch.num_trained) == (8, 2)
+
+
+@pytest.mark.parametrize("alpha", [None, 5.0])
+def test_leaving_out_changes_neither_loss_nor_gradient(alpha: float | None):
+    examples = [
+        Example([1, 2, 3, 4, 5, 6], [0, 1, 0, 0.5, 0, 0]),
+        Example([7, 8, 9], [0, 1, 0]),
+        Example([3, 4], [0, 0]),
+    ]
+    found = []
+    for whole in (True, False):
+        model = tiny_model("llama")
+        loss = TokenLoss(model, neftune_alpha=alpha)
+        batch = lay_flat(examples, numbers=[4, 5, 6], whole=whole)
+        total = forward(loss, batch, seed=0, epoch=1)
+        total.backward()
+        found.append((total.item(), {name: weight.grad.clone() for name, weight in model.named_parameters()}, batch))
+    (all_loss, all_gradients, all_tokens), (loss, gradients, fewer) = found
+    assert len(fewer.input_ids) == 5 < len(all_tokens.input_ids) == 11
+    assert loss == pytest.approx(all_loss, rel=1e-6)
+    for name, gradient in gradients.items():
+        assert torch.allclose(gradient, all_gradients[name], rtol=1e-4, atol=1e-6), name
+
+
+def test_a_router_loss_sees_every_token():
+    assert TokenLoss(tiny_model("mixtral"), router_coefficient=0.1).sees_every_token
+    assert not TokenLoss(tiny_model("mixtral"), router_coefficient=0.0).sees_every_token
 
 
 def test_an_empty_micro_batch_is_one_token_of_weight_zero():

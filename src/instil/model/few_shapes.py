@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from instil.model.layout import positions_of
+from instil.model.neftune import NoiseKey
 
 SMALLEST_GRAIN = 32
 SIZES_AN_OCTAVE = 16
@@ -41,8 +42,8 @@ def round_up(size: int) -> int:
 
 
 def fill_up(
-    tokens: Sequence[torch.Tensor], lengths: Sequence[int], noise_keys: Sequence[int] | None
-) -> tuple[tuple[torch.Tensor, ...], tuple[int, ...], Sequence[int] | None]:
+    tokens: Sequence[torch.Tensor], lengths: Sequence[int], noise_keys: Sequence[NoiseKey] | None
+) -> tuple[tuple[torch.Tensor, ...], tuple[int, ...], Sequence[NoiseKey] | None]:
     """Lay one more example behind the others, so that the micro-batch has a rounded size.
 
     It comes last, where a causal model shows it to nobody, also one that mixes examples that lie end to end.
@@ -67,4 +68,4 @@ def fill_up(
     ids, positions, targets, weights = tokens
     filler = positions_of([missing]).to(positions)
     filled = (F.pad(ids, (0, missing)), torch.cat([positions, filler]), F.pad(targets, (0, missing)), F.pad(weights, (0, missing)))  # fmt: skip
-    return filled, (*lengths, missing), None if noise_keys is None else (*noise_keys, 0)
+    return filled, (*lengths, missing), None if noise_keys is None else (*noise_keys, NoiseKey(0, missing))

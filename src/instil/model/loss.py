@@ -23,7 +23,7 @@ from instil.model.few_shapes import fill_up, round_up
 from instil.model.head import take_apart, underlying
 from instil.model.head_loss import head_loss_sum
 from instil.model.layout import FlatLayout, set_active_layout
-from instil.model.neftune import EmbeddingNoise
+from instil.model.neftune import EmbeddingNoise, NoiseKey
 from instil.model.router import passes_keywords, router_coefficient_of, router_loss
 from instil.model.token_losses import TOKEN_LOSSES
 
@@ -92,6 +92,11 @@ class TokenLoss(nn.Module):
         self._keywords = passes_keywords(take_apart(model).decoder)
         self._noise = None if neftune_alpha is None else EmbeddingNoise(underlying(model), alpha=neftune_alpha)
 
+    @property
+    def sees_every_token(self) -> bool:
+        """Whether tokens that predict nothing trained count too: a router loss is over all tokens of an example."""
+        return bool(self._router_coefficient)
+
     def forward(
         self,
         input_ids: torch.Tensor,
@@ -99,7 +104,7 @@ class TokenLoss(nn.Module):
         lengths: Sequence[int],
         targets: torch.Tensor,
         weights: torch.Tensor,
-        noise_keys: Sequence[int] | None = None,
+        noise_keys: Sequence[NoiseKey] | None = None,
     ) -> torch.Tensor:
         """Give the loss sum: each trained position's loss times its weight, plus the router loss.
 
@@ -107,12 +112,12 @@ class TokenLoss(nn.Module):
         trained weight it is the token-weighted mean over the step's examples, however the step was cut.
 
         Args:
-            input_ids: T ids of whole examples, end to end.
+            input_ids: T ids of examples, end to end, each from its start.
             position_ids: T positions, from 0 in each example.
             lengths: Tokens of each example; their sum is T.
             targets: T ids; ``targets[t]`` is what position t predicts (see `targets_of`). Ignored where the weight is 0.
             weights: T fp32 weights of those predictions. All 0 gives a loss of 0 with gradients of 0 for every weight.
-            noise_keys: One key an example for the embedding noise (see `neftune.noise_key`); None, or eval mode: no noise.
+            noise_keys: One key an example for the embedding noise (see `NoiseKey`); None, or eval mode: no noise.
 
         Returns:
             The loss sum, an fp32 scalar.
@@ -151,7 +156,11 @@ class TokenLoss(nn.Module):
         return F.pad(rows, (0, missing)), F.pad(row_weights, (0, missing))
 
     def _decode(
-        self, input_ids: torch.Tensor, position_ids: torch.Tensor, layout: FlatLayout, noise_keys: Sequence[int] | None
+        self,
+        input_ids: torch.Tensor,
+        position_ids: torch.Tensor,
+        layout: FlatLayout,
+        noise_keys: Sequence[NoiseKey] | None,
     ) -> Any:
         set_active_layout(layout)
         keywords: dict[str, Any] = {LAYOUT_KEYWORD: layout} if self._keywords else {}

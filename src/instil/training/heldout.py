@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 
 from instil.data.prepared import ExampleStore
-from instil.training.micro_batch import cut_step, lay_flat
-from instil.training.step import Cut, Learner, forward
+from instil.training.micro_batch import cut_step
+from instil.training.step import Cut, Learner, forward, lay_out
 
 
 def heldout_loss(learner: Learner, store: ExampleStore, *, cut: Cut) -> float | None:
@@ -33,14 +33,13 @@ def heldout_loss(learner: Learner, store: ExampleStore, *, cut: Cut) -> float | 
         num_ranks=learner.ranks.size,
         one_by_one=learner.one_by_one,
     )
-    device = learner.ranks.device
-    total = torch.zeros((), dtype=torch.float64, device=device)
+    total = torch.zeros((), dtype=torch.float64, device=learner.ranks.device)
     was_training = learner.loss.training
     learner.loss.eval()
     try:
         with torch.no_grad():
             for numbers in shares[learner.ranks.rank]:
-                batch = lay_flat([store[number] for number in numbers], numbers=numbers, device=device)
+                batch = lay_out(learner, numbers, store)
                 total += forward(learner.loss, batch, seed=0, epoch=0)
     finally:
         learner.loss.train(was_training)

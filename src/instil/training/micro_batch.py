@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -26,19 +27,21 @@ class MicroBatch:
     """Examples laid end to end, ready for one forward pass.
 
     ``weights[t]`` is the weight of predicting ``targets[t]`` from the tokens up to and including ``t``: the shift by one
-    has happened here, once. The last token of an example predicts nothing (weight 0).
+    has happened here, once.
 
     Attributes:
         examples: Numbers of the examples in the store; empty for a micro-batch that only keeps the ranks in step.
+        example_lengths: All tokens of each example.
         input_ids: Ids [T].
         position_ids: Positions [T], from 0 in each example.
-        lengths: Tokens of each example; they add up to T.
+        lengths: Tokens of each example that are computed; they add up to T.
         targets: The next token of each token [T].
         weights: Loss weights [T], fp32.
         num_trained: Tokens with a weight above 0.
     """
 
     examples: tuple[int, ...]
+    example_lengths: tuple[int, ...]
     input_ids: torch.Tensor
     position_ids: torch.Tensor
     lengths: tuple[int, ...]
@@ -48,8 +51,8 @@ class MicroBatch:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens of its examples; 0 for an empty one."""
-        return sum(self.lengths) if self.examples else 0
+        """Tokens of its examples, those included that need no computing; 0 for an empty one."""
+        return sum(self.example_lengths)
 
 
 def cut_step(
@@ -112,29 +115,45 @@ def _first_fit(places: Sequence[int], num_tokens: Sequence[int], *, limit: int) 
     return bins
 
 
-def lay_flat(examples: Sequence[Example], *, numbers: Sequence[int], device: torch.device | str = "cpu") -> MicroBatch:
+def lay_flat(
+    examples: Sequence[Example], *, numbers: Sequence[int], device: torch.device | str = "cpu", whole: bool = False
+) -> MicroBatch:
     """Lay examples end to end and shift their weights onto the predicting tokens.
+
+    What comes behind the last token that predicts a trained one (the last trained token itself, a line break after it, a
+    question without an answer) is left out: in a causal model it changes no loss and no gradient.
 
     Args:
         examples: The examples, each with at least one token; none gives an empty micro-batch.
         numbers: Their numbers in the store.
         device: Where the tensors go.
+        whole: Leave nothing out, for losses over all tokens (see `TokenLoss.sees_every_token`).
 
     Example:
         >>> batch = lay_flat([Example([5, 6, 7], [0, 0, 1.0]), Example([8, 9], [0, 0.5])], numbers=[0, 1])
         >>> batch.input_ids.tolist(), batch.targets.tolist()
-        ([5, 6, 7, 8, 9], [6, 7, 8, 9, 5])
+        ([5, 6, 8], [6, 7, 9])
         >>> batch.weights.tolist(), batch.position_ids.tolist()
-        ([0.0, 1.0, 0.0, 0.5, 0.0], [0, 1, 2, 0, 1])
+        ([0.0, 1.0, 0.5], [0, 1, 0])
     """
     if not examples:
         zero = torch.zeros(1, dtype=torch.int64, device=device)
-        return MicroBatch((), zero, zero, (1,), zero, torch.zeros(1, device=device), 0)
+        return MicroBatch((), (), zero, zero, (1,), zero, torch.zeros(1, device=device), 0)
     lengths = tuple(len(example.token_ids) for example in examples)
     ids = torch.from_numpy(np.concatenate([np.asarray(example.token_ids, dtype=np.int64) for example in examples]))
     weights = torch.from_numpy(np.concatenate([np.asarray(example.weights, dtype=np.float32) for example in examples]))
-    targets, shifted = targets_of(ids, weights, lengths)
-    num_trained = int(torch.count_nonzero(shifted))
-    parts = (ids, positions_of(lengths), targets, shifted)
+    parts = [ids, positions_of(lengths), *targets_of(ids, weights, lengths)]
+    needed = lengths if whole else tuple(map(_needed, torch.split(parts[-1], list(lengths))))
+    if needed != lengths:
+        starts = accumulate(lengths, initial=0)
+        rows = torch.cat([torch.arange(start, start + count) for start, count in zip(starts, needed, strict=False)])
+        parts = [part.index_select(0, rows) for part in parts]
     ids, positions, targets, shifted = (part.to(device, non_blocking=True) for part in parts)
-    return MicroBatch(tuple(numbers), ids, positions, lengths, targets, shifted, num_trained)
+    num_trained = int(torch.count_nonzero(parts[-1]))
+    return MicroBatch(tuple(numbers), lengths, ids, positions, needed, targets, shifted, num_trained)
+
+
+def _needed(weights: torch.Tensor) -> int:
+    """Count an example's tokens up to the last that predicts a trained one; at least 1."""
+    predicting = torch.nonzero(weights)
+    return int(predicting[-1]) + 1 if len(predicting) else 1

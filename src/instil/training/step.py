@@ -17,7 +17,7 @@ import torch
 from instil.data.prepared import ExampleStore
 from instil.errors import NonFiniteError, OutOfMemoryError, TrainingError
 from instil.model.loss import TokenLoss
-from instil.model.neftune import noise_key
+from instil.model.neftune import NoiseKey
 from instil.model.room import is_out_of_memory
 from instil.training.clock import Clock
 from instil.training.micro_batch import MicroBatch, cut_step, lay_flat
@@ -179,7 +179,7 @@ def _add_up_gradients(learner: Learner, members: Members, cut: Cut, seed: int, c
     tokens = trained = 0
     for numbers in _my_share(learner, members, cut):
         clock.enter("data")
-        batch = lay_flat([learner.store[number] for number in numbers], numbers=numbers, device=ranks.device)
+        batch = lay_out(learner, numbers)
         clock.enter("forward")
         loss_sum = forward(learner.loss, batch, seed=seed, epoch=members.epoch)
         clock.enter("backward")
@@ -206,9 +206,21 @@ def step_weight(store: ExampleStore, members: Members) -> float:
     return weight
 
 
+def lay_out(learner: Learner, numbers: Sequence[int], store: ExampleStore | None = None) -> MicroBatch:
+    """Lay examples of a store, by default the training examples, end to end."""
+    store = learner.store if store is None else store
+    return lay_flat(
+        [store[number] for number in numbers],
+        numbers=numbers,
+        device=learner.ranks.device,
+        whole=learner.loss.sees_every_token,
+    )
+
+
 def forward(loss: TokenLoss, batch: MicroBatch, *, seed: int, epoch: int) -> torch.Tensor:
     """Give the loss sum of a micro-batch; noise, where the model has any, is keyed by seed, epoch and example."""
-    keys = [noise_key(seed, epoch, number) for number in batch.examples] or [0]
+    named = zip(batch.examples, batch.example_lengths, strict=True)
+    keys = [NoiseKey.of(seed, epoch, number, length=length) for number, length in named] or [NoiseKey(0, 1)]
     result = loss(batch.input_ids, batch.position_ids, batch.lengths, batch.targets, batch.weights, keys)
     assert isinstance(result, torch.Tensor)
     return result
