@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from instil.errors import ModelError
-from instil.model import attention, cpu_attention
+from instil.model import attention
 from instil.model.attention import Features, attend, describe
 from instil.model.cpu_attention import attend_on_cpu
 from instil.model.layout import FlatLayout, set_active_layout
@@ -98,17 +98,16 @@ def test_choice_of_kernel_is_named() -> None:
     assert describe(device="cpu", dtype=torch.float32).startswith("scaled-dot-product")
 
 
-@pytest.mark.parametrize("window", [None, 1, 5, 200])
-@pytest.mark.parametrize("block", [4, 128])
+@pytest.mark.parametrize("window", [None, 1, 5, 70, 200])
+@pytest.mark.parametrize("lengths", [(6, 1, 9), (3, 129, 64, 300, 140)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_products_on_the_cpu_equal_masked_attention(
-    window: int | None, block: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+    window: int | None, lengths: tuple[int, ...], dtype: torch.dtype
 ) -> None:
-    monkeypatch.setattr(cpu_attention, "BLOCK", block)
-    lengths = (6, 1, 9)
     generator = torch.Generator().manual_seed(0)
-    tensors = [torch.randn(1, heads, 16, 8, generator=generator).to(dtype).requires_grad_() for heads in (4, 2, 2)]
-    upstream = torch.randn(1, 16, 4, 8, generator=generator)
+    tokens = sum(lengths)
+    tensors = [torch.randn(1, heads, tokens, 8, generator=generator).to(dtype).requires_grad_() for heads in (4, 2, 2)]
+    upstream = torch.randn(1, tokens, 4, 8, generator=generator)
     output = attend_on_cpu(*tensors, lengths=lengths, scale=0.3, window=window)
     output.backward(upstream.to(dtype))
     exact = [tensor.detach().float().requires_grad_() for tensor in tensors]

@@ -1,50 +1,26 @@
-"""Causal attention of a flat micro-batch on a CPU, by matrix products, block by block of queries.
+"""Causal attention of a flat micro-batch on a CPU, by batched matrix products.
 
 PyTorch's CPU FlashAttention takes several times as long in bf16 as the products that it stands for (docs/notes/model.md), and
-knows no windows. Here scores are computed and normalised in fp32, as it does, and the products run in the tensors' own type.
-Probabilities of short stretches (`KEPT_KEYS`) are kept for the backward pass, which then takes a fifth less; longer ones are computed again, a block at
-a time, so that what is kept grows with the tokens and never with their square.
+knows no windows. Here the queries of each example are cut into blocks, and the same block of several examples, with all their
+heads, goes through one batched product (`attention_blocks`). Scores are computed and normalised in fp32, as PyTorch does, and the other
+products run in the tensors' own type. Probabilities of short stretches (`KEPT_KEYS`) are kept for the backward pass; longer ones are
+computed again, so that what is kept grows with the tokens and never with their square.
 
-Shapes: T tokens of all examples, L of one, H query heads, K key/value heads, G = H / K, D head width, N queries of a block,
-S keys of a block.
+Shapes: T tokens of all examples, H query heads, K key/value heads, G = H / K, D and D' widths of keys and values, R gathered
+rows of queries; of one product: N examples times K heads, Q = G * BLOCK query rows, S keys.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
-from instil.model.few_shapes import grain_of, round_up
+from instil.model.attention_blocks import BLOCK, Block, BlockPlan, plan_blocks
 
-BLOCK = 128
 KEPT_KEYS = 256
 """Blocks of at most so many keys keep their probabilities, in the tensors' own type: at most 256 numbers a token and head."""
-
-
-@dataclass(frozen=True)
-class _Block:
-    """Half-open token ranges: queries, the keys that any of them sees, and the start of their example.
-
-    The rounded numbers are what the products are given, so that there are few shapes of them (see `few_shapes`). Rows beyond
-    the queries are zeros, and keys beyond the last query are masked.
-
-    Attributes:
-        start: First query.
-        stop: End of the queries.
-        first: First key; the last query is the last key that is seen.
-        num_queries: Number of query rows, rounded up.
-        num_keys: Number of keys, rounded up.
-    """
-
-    start: int
-    stop: int
-    first: int
-    num_queries: int
-    num_keys: int
 
 
 def attend_on_cpu(
@@ -69,7 +45,8 @@ def attend_on_cpu(
     Returns:
         [1, T, H, D'].
     """
-    output: torch.Tensor = _Attention.apply(query[0], key[0], value[0], lengths, scale, window)  # type: ignore[no-untyped-call]
+    plan = plan_blocks(lengths, num_heads=query.shape[1], num_groups=key.shape[1], window=window)
+    output: torch.Tensor = _Attention.apply(query[0], key[0], value[0], plan, scale, window)  # type: ignore[no-untyped-call]
     return output[None]
 
 
@@ -80,96 +57,97 @@ class _Attention(torch.autograd.Function):
         query: torch.Tensor,
         key: torch.Tensor,
         value: torch.Tensor,
-        lengths: tuple[int, ...],
+        plan: BlockPlan,
         scale: float,
         window: int | None,
     ) -> torch.Tensor:
-        heads, tokens, _ = query.shape
-        output = value.new_empty(tokens, heads, value.shape[-1])
+        queries = _gather(_rows(query), plan.query_rows)
+        keys, values = _gather(_rows(key), plan.key_rows), _gather(_rows(value), plan.key_rows)
+        wide_keys = keys.float() * scale
+        output = value.new_empty(queries.shape[0], value.shape[-1])
         kept = []
-        for block in _blocks(lengths, window):
-            rows = _rows(query, key.shape[0], block)
-            probabilities = _probabilities(rows, _seen(key, block), block, scale, window).to(value.dtype)
-            mixed = torch.bmm(probabilities, _seen(value, block))
-            output[block.start : block.stop] = _heads(mixed, heads, block).transpose(0, 1)
+        for block, of_queries, (seen, seen_values) in _products(plan, wide_keys, values):
+            probabilities = _probabilities(_batch(queries, block), seen, block, window).to(value.dtype)
+            torch.bmm(probabilities, seen_values, out=output[of_queries].view(block.count, -1, output.shape[-1]))
             if block.num_keys <= KEPT_KEYS:
                 kept.append(probabilities)
-        ctx.save_for_backward(query, key, value, output, *kept)
-        ctx.rest = (lengths, scale, window)
+        output = _gather(output, plan.query_places).view(-1, query.shape[0], value.shape[-1])
+        ctx.save_for_backward(queries, keys, values, output, *kept)
+        ctx.rest = (plan, scale, window)
         return output
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
-        query, key, value, output, *kept = ctx.saved_tensors
+        queries, keys, values, output, *kept = ctx.saved_tensors
         remembered = iter(kept)
-        lengths, scale, window = ctx.rest
-        groups = key.shape[0]
-        gradient = gradients[0].transpose(0, 1)  # [H, T, D']
-        query_gradient = torch.empty_like(query, memory_format=torch.contiguous_format)
-        key_gradient = torch.zeros_like(key, memory_format=torch.contiguous_format)
-        value_gradient = torch.zeros_like(value, memory_format=torch.contiguous_format)
-        means = (gradients[0] * output).sum(-1, dtype=torch.float32).t()[..., None]  # [H, T, 1]
-        for block in _blocks(lengths, window):
-            rows, keys = _rows(query, groups, block), _seen(key, block)
+        plan, scale, window = ctx.rest
+        heads, width = output.shape[1:]
+        incoming = _gather(_with_means(gradients[0], output), plan.gradient_rows)
+        # The mean of each query is taken off by the product itself: it lies beside the incoming gradient, minus one beside the values.
+        with_ones = torch.cat([values, values.new_full((values.shape[0], 2), -1.0)], dim=1)
+        wide_keys = keys.float() * scale if any(block.num_keys > KEPT_KEYS for block in plan.blocks) else keys
+        query_gradient = torch.empty_like(queries)
+        key_gradient, value_gradient = (torch.zeros(rows.shape, dtype=torch.float32) for rows in (keys, values))
+        around = (keys, with_ones, wide_keys, key_gradient, value_gradient)
+        for block, of_queries, (seen, seen_values, wide, to_keys, to_values) in _products(plan, *around):
+            rows, arriving = _batch(queries, block), _batch(incoming, block)
             probabilities = (
                 next(remembered)
                 if block.num_keys <= KEPT_KEYS
-                else _probabilities(rows, keys, block, scale, window).to(value.dtype)
+                else _probabilities(rows, wide, block, window).to(values.dtype)
             )
-            incoming = _rows(gradient, groups, block)
-            slopes = torch.bmm(incoming, _seen(value, block).transpose(1, 2))
-            slopes = (slopes - _rows(means, groups, block)).mul_(probabilities).to(query.dtype)
-            query_gradient[:, block.start : block.stop] = _heads(torch.bmm(slopes, keys), query.shape[0], block)
-            _add(key_gradient, torch.bmm(slopes.transpose(1, 2), rows), block)
-            _add(value_gradient, torch.bmm(probabilities.transpose(1, 2), incoming), block)
-        return query_gradient.mul_(scale), key_gradient.mul_(scale), value_gradient, None, None, None
+            slopes = torch.bmm(arriving, seen_values.transpose(1, 2)).mul_(probabilities)
+            torch.bmm(slopes, seen, out=query_gradient[of_queries].view(rows.shape))
+            to_keys += torch.bmm(slopes.transpose(1, 2), rows)
+            to_values += torch.bmm(probabilities.transpose(1, 2), arriving[..., :width])
+        found = (
+            _gather(query_gradient, plan.query_places).mul_(scale).view(-1, heads, queries.shape[-1]),
+            _gather(key_gradient, plan.key_places).mul_(scale).view(-1, plan.num_groups, keys.shape[-1]),
+            _gather(value_gradient, plan.key_places).view(-1, plan.num_groups, width),
+        )
+        return (*(gradient.transpose(0, 1).to(queries.dtype) for gradient in found), None, None, None)
 
 
-def _blocks(lengths: tuple[int, ...], window: int | None) -> Iterator[_Block]:
-    begin = 0
-    for length in lengths:
-        for start in range(begin, begin + length, BLOCK):
-            stop = min(start + BLOCK, begin + length)
-            first = begin if window is None else max(begin, start - window + 1)
-            grain = grain_of(stop - first)
-            num_queries = min(BLOCK, -(-(stop - start) // grain) * grain)
-            yield _Block(start, stop, first, num_queries, round_up(start - first + num_queries))
-        begin += length
+def _rows(heads: torch.Tensor) -> torch.Tensor:
+    """Give [H, T, D] as [T * H, D], without a copy where tokens lie outermost, as projections leave them."""
+    return heads.transpose(0, 1).reshape(-1, heads.shape[-1])
 
 
-def _rows(heads: torch.Tensor, num_groups: int, block: _Block) -> torch.Tensor:
-    """Give a block of [H, T, D] as [K, G * N, D]: the query heads of a key/value head below each other."""
-    rows = heads[:, block.start : block.stop]
-    missing = block.num_queries - rows.shape[1]
-    if missing:
-        rows = F.pad(rows, (0, 0, 0, missing))
-    return rows.reshape(num_groups, -1, heads.shape[-1])
+def _gather(rows: torch.Tensor, places: Any) -> torch.Tensor:
+    return rows.index_select(0, torch.from_numpy(places))
 
 
-def _heads(rows: torch.Tensor, num_heads: int, block: _Block) -> torch.Tensor:
-    """Give [K, G * N, D] as [H, queries, D], what was filled up cut off."""
-    return rows.view(num_heads, block.num_queries, -1)[:, : block.stop - block.start]
+def _with_means(gradient: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+    """Give the incoming gradient as rows [T * H + 1, D' + 2], each with its product with the output behind it; the last is zeros.
+
+    That number stands there as two of the tensors' own type that add up to it, for one in half precision is not enough.
+    """
+    rows, width = gradient.reshape(-1, gradient.shape[-1]), gradient.shape[-1]
+    means = (gradient * output).sum(-1, dtype=torch.float32).view(-1)
+    found = rows.new_zeros(rows.shape[0] + 1, width + 2)
+    found[:-1, :width] = rows
+    found[:-1, width] = means
+    found[:-1, width + 1] = means - found[:-1, width].float()
+    return found
 
 
-def _seen(tokens: torch.Tensor, block: _Block) -> torch.Tensor:
-    """Give the keys or values [K, S, D] of a block; beyond its example come others', or zeros, that the mask hides."""
-    seen = tokens[:, block.first : block.first + block.num_keys]
-    missing = block.num_keys - seen.shape[1]
-    return F.pad(seen, (0, 0, 0, missing)) if missing else seen
+def _batch(rows: torch.Tensor, block: Block) -> torch.Tensor:
+    """Give the rows of a block as [N, Q, width]."""
+    return rows[block.queries].view(block.count, -1, rows.shape[-1])
 
 
-def _add(total: torch.Tensor, part: torch.Tensor, block: _Block) -> None:
-    """Add a block's gradient [K, S, D]; what was filled up, or masked, is 0."""
-    seen = total[:, block.first : block.stop]
-    seen += part[:, : block.stop - block.first]
+def _products(plan: BlockPlan, *by_key: torch.Tensor) -> Iterator[tuple[Block, slice, Sequence[torch.Tensor]]]:
+    """Go through the blocks, each with its part [N, S, width] of every tensor of gathered keys."""
+    for block in plan.blocks:
+        seen = slice(block.first, block.first + block.num_keys)
+        parts = [rows[block.keys].view(block.count, -1, rows.shape[-1])[:, seen] for rows in by_key]
+        yield block, block.queries, parts
 
 
-def _probabilities(
-    rows: torch.Tensor, key: torch.Tensor, block: _Block, scale: float, window: int | None
-) -> torch.Tensor:
-    """Give the fp32 probabilities [K, G * N, S] of a block."""
-    scores = torch.bmm(rows.float() * scale, key.float().transpose(1, 2))
-    laid_out = scores.view(key.shape[0], -1, block.num_queries, block.num_keys)
+def _probabilities(rows: torch.Tensor, scaled_keys: torch.Tensor, block: Block, window: int | None) -> torch.Tensor:
+    """Give the fp32 probabilities [N, Q, S] of a block."""
+    scores = torch.bmm(rows.float(), scaled_keys.transpose(1, 2))
+    laid_out = scores.view(block.count, -1, BLOCK, block.num_keys)
     before = block.start - block.first  # every query sees all keys before its block, unless a window hides them
     own = laid_out[..., before:]
     own += torch.full(own.shape[-2:], float("-inf")).triu_(1)
