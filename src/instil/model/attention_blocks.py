@@ -22,8 +22,8 @@ from instil.model.few_shapes import round_up
 
 BLOCK = 64
 """Queries of a block. Smaller ones waste less on what the mask hides, larger ones make better products."""
-TOGETHER = 8
-"""Examples of a product at most: more would not fit into a core's cache."""
+TOGETHER = 4
+"""Examples of a product at most: eight are no faster, and another number is another shape."""
 
 Places = npt.NDArray[np.int32]
 

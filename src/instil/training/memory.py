@@ -35,7 +35,7 @@ KEPT_GRADIENTS = 0.5
 """Share of the gradients' memory that malloc keeps after a step and does not use again for activations of other sizes."""
 KERNEL_BYTES = 0.7 * 2**20
 """What oneDNN keeps for a shape of a half-precision product (see `model.few_shapes`)."""
-ATTENTION_KERNELS = 45 * 2**20
+ATTENTION_KERNELS = 70 * 2**20
 """The same for the blocks of attention and the head's chunks, together."""
 PROBE_LENGTHS = (128, 128)
 PROBE_TOKENS = sum(PROBE_LENGTHS)
