@@ -439,6 +439,22 @@ class Recipe(Settings):
         return cls.from_mapping(merged, source=str(path), name=path.stem)
 
     @classmethod
+    def load_saved(cls, folder: str | Path) -> Recipe:
+        """Read the resolved recipe of a run folder.
+
+        Raises:
+            RecipeError: As `load`, and if there is no setting in it: a run writes all of them, so it was cut off.
+        """
+        path = Path(folder) / "recipe.yaml"
+        recipe = cls.load(path)
+        if recipe.model_fields_set <= {"output"}:  # which is set in any case
+            raise RecipeError(
+                f"{path}: no setting in it; expected the run's resolved recipe; put the recipe that the run was started with in its "
+                "place, or name another run"
+            )
+        return recipe
+
+    @classmethod
     def from_mapping(cls, values: Mapping[str, Any], *, source: str = "recipe", name: str = "recipe") -> Recipe:
         """Check a nested mapping of settings.
 
@@ -460,12 +476,16 @@ class Recipe(Settings):
         """Give a copy in which the leaves of a nested mapping replace this recipe's."""
         return Recipe.from_mapping(_merge(self.model_dump(exclude_unset=True), values))
 
-    def save(self, path: str | Path) -> None:
-        """Write every setting, defaults included, as YAML that `load` reads back to an equal recipe."""
+    def to_yaml(self) -> str:
+        """Give every setting, defaults included, as YAML that `load` reads back to an equal recipe."""
         import yaml
 
-        text = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
-        Path(path).write_text(text, encoding="utf-8")
+        text: str = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+        return text
+
+    def save(self, path: str | Path) -> None:
+        """Write `to_yaml` into a file."""
+        Path(path).write_text(self.to_yaml(), encoding="utf-8")
 
 
 _SECTIONS = frozenset(name for name, field in Recipe.model_fields.items() if field.default_factory is not None)

@@ -133,7 +133,7 @@ def _contamination(prompts: Sequence[Prompt], run: Path | None) -> Contamination
     from instil.evaluation.contamination import overlap_with_training
     from instil.recipe import Recipe
 
-    recipe = Recipe.load(run / "recipe.yaml")
+    recipe = Recipe.load_saved(run)
     if not recipe.data.sources:
         return None
     found = overlap_with_training(prompts, recipe)

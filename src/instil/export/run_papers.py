@@ -70,7 +70,7 @@ def read_papers(location: ModelLocation) -> RunPapers:
         return RunPapers(
             recipe=None, ledger={}, results={}, evaluation={}, figures={}, base=base, base_licence=_licence_of(folder)
         )
-    recipe, paths = Recipe.load(run / "recipe.yaml"), RunPaths(run)
+    recipe, paths = Recipe.load_saved(run), RunPaths(run)
     if base is None:
         base = recipe.model.name
         with suppress(ModelError):  # it need not be there any more

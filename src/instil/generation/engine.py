@@ -316,7 +316,7 @@ def _chat(tokenizer: Any, location: ModelLocation, template: str | None) -> Chat
                 "expected chat_template.jinja; copy it from where the run was written, or name it (--template)"
             )
         return None
-    settings = EncodingSettings.from_recipe(Recipe.load(run / "recipe.yaml").data) if run else None
+    settings = EncodingSettings.from_recipe(Recipe.load_saved(run).data) if run else None
     return ChatTokenizer.from_tokenizer(tokenizer, template=template, settings=settings)
 
 

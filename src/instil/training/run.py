@@ -24,7 +24,7 @@ from instil.training.assembly import Assembled, assemble, load_learnable
 from instil.training.card import run_card
 from instil.training.checkpoint import Checkpoint, Progress, open_checkpoint, step_folder
 from instil.training.environment import describe_environment
-from instil.training.files import disk_errors, locked, sweep_aside, write_json_atomic
+from instil.training.files import disk_errors, locked, sweep_aside, write_json_atomic, write_text_atomic
 from instil.training.host_memory import freed_memory_kept
 from instil.training.kept_checkpoints import latest_checkpoint, with_best_there
 from instil.training.loop import enough, run_steps
@@ -76,7 +76,7 @@ def train(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> Run:
         if goes_on:
             if ranks.is_first:
                 stack.enter_context(locked(paths.folder))
-            recipe = resumed_recipe(recipe, Recipe.load(paths.recipe), folder=paths.folder)
+            recipe = resumed_recipe(recipe, Recipe.load_saved(paths.folder), folder=paths.folder)
             if paths.results.exists():
                 say(f"{paths.folder}: this run is finished")
                 return Run.open(paths.folder)
@@ -272,9 +272,7 @@ def _new_folder(paths: RunPaths, recipe: Recipe) -> Iterator[None]:
         if paths.recipe.exists():
             raise RunError(f"{paths.folder}: another run has just been started there; set another output")
         paths.checkpoints.mkdir(exist_ok=True)
-        aside = paths.folder / ".tmp-recipe.yaml"
-        recipe.save(aside)
-        aside.rename(paths.recipe)
+        write_text_atomic(paths.recipe, recipe.to_yaml())
         yield
 
 
