@@ -78,7 +78,7 @@ class ModelSettings(Settings):
     revision: str | None = Field(None, description="Branch, tag or commit of a Hub id.")
     template: str | None = Field(
         None,
-        description="Chat template: a named one (`instil template list`), a .jinja file, Jinja source, or a format string with {system}, {user}, {assistant}. Empty: the model's own, or ChatML for a base model without one.",
+        description="Chat template: a named one (`instil template list`), a .jinja file, a model folder (folder:name for one of several that it has), Jinja source, or a format string with {system}, {user}, {assistant}. Empty: the model's own, or ChatML for a base model without one.",
     )
     stop_token: Literal["own", "eos"] = Field(
         "own",

@@ -8,7 +8,10 @@ import pytest
 from tests.tiny_chat import tiny_tokenizer
 
 from instil.cli import main as entry
+from instil.model.location import locate
+from instil.recipe import Recipe
 from instil.template.library import named_templates, template_source
+from instil.training.chat_setup import set_up_chat
 
 
 def run(capsys, *words: str) -> tuple[int, str, str]:
@@ -33,6 +36,20 @@ def test_list_as_json_can_be_read(capsys):
 
 def test_show_prints_the_source_and_nothing_else(capsys):
     assert run(capsys, "show", "chatml")[:2] == (0, template_source("chatml"))
+
+
+def test_of_a_folder_with_several_templates_each_verb_says_which_is_taken(capsys, tmp_path):
+    (tmp_path / "chat_template.jinja").write_text(template_source("chatml"), encoding="utf-8")
+    (tmp_path / "additional_chat_templates").mkdir()
+    (tmp_path / "additional_chat_templates" / "other.jinja").write_text(template_source("zephyr"), encoding="utf-8")
+    code, out, err = run(capsys, "show", str(tmp_path))
+    assert (code, out) == (0, template_source("chatml"))
+    assert f"other; name one as {tmp_path}:other" in err
+    assert run(capsys, "show", f"{tmp_path}:other") == (0, template_source("zephyr"), "")
+    code, out, _ = run(capsys, "compare", f"{tmp_path}:other", "zephyr")
+    assert code == 0, out
+    notes = set_up_chat(Recipe.from_mapping({"model": {"template": str(tmp_path)}}), locate("demo")).notes
+    assert f"other; name one as {tmp_path}:other" in notes[0]
 
 
 def test_show_prints_the_template_made_from_a_format_string(capsys):

@@ -10,7 +10,7 @@ from instil.conversation import Message
 from instil.errors import TemplateError
 from instil.template.chat_template import ChatTemplate
 from instil.template.library import named_templates, template_source
-from instil.template.resolve import DEFAULT_TEMPLATE, read_template, resolve_template
+from instil.template.resolve import DEFAULT_TEMPLATE, ResolvedTemplate, read_template, resolve_template
 
 SOURCE = "{% for m in messages %}{{ m.content }}{% endfor %}"
 
@@ -31,6 +31,38 @@ def test_each_kind_is_recognised(tmp_path):
     (tmp_path / "chat_template.jinja").write_text(SOURCE + "x")
     assert resolve_template(str(tmp_path)) == SOURCE + "x"
     assert "raise_exception" in resolve_template("User: {user}\nBot: {assistant}")
+
+
+@pytest.mark.parametrize("kept", ["files", "list"])
+def test_of_several_templates_in_a_folder_one_is_named_and_the_others_are_told(tmp_path, kept):
+    named = {"default": SOURCE, "rag": SOURCE + "rag", "tool_use": SOURCE + "tools"}
+    if kept == "files":
+        (tmp_path / "additional_chat_templates").mkdir()
+        (tmp_path / "chat_template.jinja").write_text(named["default"])
+        for name in ("rag", "tool_use"):
+            (tmp_path / "additional_chat_templates" / f"{name}.jinja").write_text(named[name])
+    else:
+        listed = [{"name": name, "template": source} for name, source in named.items()]
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": listed}))
+    found = read_template(str(tmp_path))
+    assert found.source == SOURCE
+    assert (
+        found.note == f"{tmp_path}: its default chat template is taken, not rag, tool_use; name one as {tmp_path}:rag"
+    )
+    for name, source in named.items():
+        assert read_template(f"{tmp_path}:{name}") == ResolvedTemplate(f"{tmp_path.name}:{name}", source)
+    with pytest.raises(
+        TemplateError, match=r"no chat template 'rga' \(did you mean 'rag'\?\); .* default, rag, tool_use"
+    ):
+        resolve_template(f"{tmp_path}:rga")
+
+
+def test_a_folder_without_a_default_template_tells_the_names_that_it_has(tmp_path):
+    (tmp_path / "additional_chat_templates").mkdir()
+    (tmp_path / "additional_chat_templates" / "rag.jinja").write_text(SOURCE)
+    with pytest.raises(TemplateError, match=rf"no chat template 'default'; .* rag; name one as {tmp_path}:rag"):
+        resolve_template(str(tmp_path))
+    assert resolve_template(f"{tmp_path}:rag") == SOURCE
 
 
 def test_format_string_in_a_file_is_read(tmp_path):

@@ -46,11 +46,15 @@ def show_template(template: str, /) -> None:
     """Print a template's Jinja source; of a format string, the template made from it.
 
     Args:
-        template: A named template, a .jinja file, a model or run folder, or a format string.
+        template: A named template, a .jinja file, a model or run folder (FOLDER:NAME for one of several that it has),
+            or a format string.
     """
     from instil.template.resolve import read_template
 
-    source = read_template(template).source
+    found = read_template(template)
+    source = found.source
+    if found.note:
+        print(found.note, file=sys.stderr)
     print(source, end="" if source.endswith("\n") else "\n")
 
 
@@ -107,11 +111,13 @@ def compare_two(one: str, other: str, /, *, model: str | None = None) -> None:
 
 
 def _is_template(spec: str) -> bool:
-    """Tell a template from a model: what is no folder and looks like a name, a file, source or a format string."""
+    """Tell a template from a model: what is no folder and looks like a name, a file, FOLDER:NAME, source or a format string."""
     from instil.template.format_string import is_format_string
     from instil.template.library import NAMED_TEMPLATES
+    from instil.template.resolve import names_one_of_a_folder
 
-    return spec in NAMED_TEMPLATES or Path(spec).is_file() or is_format_string(spec) or "{%" in spec or "{{" in spec
+    named = spec in NAMED_TEMPLATES or Path(spec).is_file() or names_one_of_a_folder(spec)
+    return named or is_format_string(spec) or "{%" in spec or "{{" in spec
 
 
 def _side(spec: str, model: str | None) -> Side:

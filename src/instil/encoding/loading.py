@@ -1,7 +1,7 @@
 """Load a tokenizer and choose its chat template.
 
 The one place where encoding touches transformers' loading. Questionable on purpose: of a tokenizer with several chat templates, ``default`` is taken
-and, where a conversation has tools, ``tool_use``, as transformers and servers choose; the others are chosen by giving their source.
+and, where a conversation has tools, ``tool_use``, as transformers and servers choose; the others are chosen by FOLDER:NAME or their source.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _own_sources(tokenizer: Any) -> tuple[str, str | None]:
     if not source and found and isinstance(found, dict):
         raise TemplateError(
             f"{tokenizer.name_or_path or 'tokenizer'}: its chat templates are named {', '.join(map(repr, found))}, and none is 'default'; expected "
-            "that one; save the one that is served in a .jinja file and set model.template to it"
+            "that one; set model.template to the one that is served, as FOLDER:NAME or a .jinja file"
         )
     if not source:
         raise TemplateError(

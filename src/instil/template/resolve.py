@@ -29,19 +29,22 @@ class ResolvedTemplate:
         source: Jinja source.
         stop_token: What ends an assistant turn; None where that is the tokenizer's eos or is not known (the encoder finds out).
         control_tokens: What should be single tokens; empty where it is not known.
+        note: What a person should know who did not say which template of a folder is meant, or None.
     """
 
     name: str
     source: str
     stop_token: str | None = None
     control_tokens: tuple[str, ...] = ()
+    note: str | None = None
 
 
 def resolve_template(spec: str, *, stop_token: Literal["own", "eos"] = "own", eos_token: str | None = None) -> str:
     """Give the Jinja source that a recipe's `model.template` means.
 
     Args:
-        spec: A named template, a .jinja file, a model or run folder, Jinja source, or a format string.
+        spec: A named template, a .jinja file, a model or run folder (FOLDER:NAME for one of several that it has), Jinja source, or
+            a format string.
         stop_token: ``eos`` puts the model's eos in the place of the template's own stop token.
         eos_token: The model's eos; needed for ``eos``.
 
@@ -79,9 +82,12 @@ def _find(spec: str) -> ResolvedTemplate:
             return _read_file(path)
         if path.is_dir():
             return _read_folder(path)
+        if names_one_of_a_folder(spec):
+            folder, _, name = spec.rpartition(":")
+            return _read_folder(Path(folder).expanduser(), name)
     raise TemplateError(
         f"template {spec[:60]!r}: no such name or file{nearest(spec, NAMED_TEMPLATES)}; allowed: one of {', '.join(NAMED_TEMPLATES)}, a .jinja "
-        "file, Jinja source, or a format string with {user} and {assistant}; run: instil template list"
+        "file, a model folder, FOLDER:NAME, Jinja source, or a format string with {user} and {assistant}; run: instil template list"
     )
 
 
@@ -97,34 +103,60 @@ def _read_file(path: Path) -> ResolvedTemplate:
     return ResolvedTemplate(path.name, source)
 
 
-def _read_folder(folder: Path) -> ResolvedTemplate:
+def names_one_of_a_folder(spec: str) -> bool:
+    """Tell whether a template is named as FOLDER:NAME, which is what takes one of several."""
+    folder, _, _ = spec.rpartition(":")
+    return bool(folder) and Path(folder).expanduser().is_dir()
+
+
+def _read_folder(folder: Path, wanted: str | None = None) -> ResolvedTemplate:
     for place in (folder, folder / "model"):
-        if (place / "chat_template.jinja").is_file():
-            return ResolvedTemplate(folder.name, _read_text(place / "chat_template.jinja"))
-        config = place / "tokenizer_config.json"
-        if config.is_file():
-            source = _published(config)
-            if source:
-                return ResolvedTemplate(folder.name, source)
-    raise TemplateError(
-        f"{folder}: there is no chat template in this folder; expected chat_template.jinja, or chat_template in "
-        "tokenizer_config.json; name a template instead"
-    )
+        if found := _templates_in(place):
+            break
+    else:
+        raise TemplateError(
+            f"{folder}: there is no chat template in this folder; expected chat_template.jinja, or chat_template in "
+            "tokenizer_config.json; name a template instead"
+        )
+    name = wanted or "default"
+    if name not in found:
+        raise TemplateError(
+            f"{folder}: it has no chat template {name!r}{nearest(name, found)}; it has {', '.join(found)}; "
+            f"name one as {folder}:{next(iter(found))}"
+        )
+    if wanted:
+        return ResolvedTemplate(f"{folder.name}:{name}", found[name])
+    others = [each for each in found if each != name]
+    note = None
+    if others:
+        note = (
+            f"{folder}: its default chat template is taken, not {', '.join(others)}; name one as {folder}:{others[0]}"
+        )
+    return ResolvedTemplate(folder.name, found[name], note=note)
 
 
-def _published(config: Path) -> str | None:
-    """Give the chat template of a tokenizer_config.json; of several, each with a name, the default one."""
+def _templates_in(place: Path) -> dict[str, str]:
+    """Give a folder's chat templates by name, as transformers finds them: files, and without any what the configuration holds."""
+    files = {"default": place / "chat_template.jinja"}
+    files |= {path.stem: path for path in sorted((place / "additional_chat_templates").glob("*.jinja"))}
+    found = {name: _read_text(path) for name, path in files.items() if path.is_file()}
+    config = place / "tokenizer_config.json"
+    return _published(config) if not found and config.is_file() else found
+
+
+def _published(config: Path) -> dict[str, str]:
+    """Give the chat templates of a tokenizer_config.json by name; one without a name is the default."""
     try:
-        found = json.loads(_read_text(config)).get("chat_template")
-        if isinstance(found, list):
-            found = next((item["template"] for item in found if item["name"] == "default"), None)
+        given = json.loads(_read_text(config)).get("chat_template")
+        named = {item["name"]: item["template"] for item in given} if isinstance(given, list) else {"default": given}
     except (ValueError, AttributeError, TypeError, KeyError, RecursionError) as error:
         raise TemplateError(f"{config}: damaged ({error}); expected a JSON object; copy the tokenizer again") from None
-    if not isinstance(found, str | None):
-        raise TemplateError(
-            f"{config}: chat_template is a {type(found).__name__}; expected Jinja source; copy the tokenizer again"
-        )
-    return found
+    for source in named.values():
+        if not isinstance(source, str | None):
+            raise TemplateError(
+                f"{config}: chat_template is a {type(source).__name__}; expected Jinja source; copy the tokenizer again"
+            )
+    return {name: source for name, source in named.items() if source}
 
 
 def _read_text(path: Path) -> str:

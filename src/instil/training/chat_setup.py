@@ -62,6 +62,8 @@ def set_up_chat(recipe: Recipe, location: ModelLocation) -> ChatSetup:
     if given is None and not tokenizer.chat_template:
         given = DEFAULT_TEMPLATE
         notes.append(f"{recipe.model.name} is a base model without a chat template: it gets {given}")
+    if given is not None and (note := read_template(given).note):
+        notes.append(note)
     chat = ChatTokenizer.from_tokenizer(tokenizer, given, settings=settings)
     printed = _control_tokens(given, chat)
     stop = _stop_token(chat, printed)
