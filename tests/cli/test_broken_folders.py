@@ -210,6 +210,8 @@ BROKEN: tuple[tuple[str, str, Break, str], ...] = (
     ("prepare", "model", half("config.json"), "config.json: cannot be read"),
     ("prepare", "model", text(TEMPLATE, "{{ raise_exception('no') }}"), "rows.jsonl:1: the template refuses it"),
     ("train", "model", text(TEMPLATE, "{{ raise_exception('no') }}"), "more); see instil template prove"),
+    ("chat", "model", text(TEMPLATE, "{{ messages[1:] }}assistant:"), "prints nothing of what a user says"),
+    ("serve", "model", text(TEMPLATE, "{{ messages[1:] }}assistant:"), "prints nothing of what a user says"),
     ("convert", "model", half("model.safetensors"), "found columns architectures, attention_bias"),
     ("runs", "model", half("config.json"), "model: no runs here"),
     ("chat", "run", text("recipe.yaml", ""), "run/recipe.yaml: no setting in it"),

@@ -317,7 +317,21 @@ def _chat(tokenizer: Any, location: ModelLocation, template: str | None) -> Chat
             )
         return None
     settings = EncodingSettings.from_recipe(Recipe.load_saved(run).data) if run else None
-    return ChatTokenizer.from_tokenizer(tokenizer, template=template, settings=settings)
+    chat = ChatTokenizer.from_tokenizer(tokenizer, template=template, settings=settings)
+    _check_heard(chat, location)
+    return chat
+
+
+def _check_heard(chat: ChatTokenizer, location: ModelLocation) -> None:
+    """Refuse a template that leaves out what a user says; one that refuses a lone question is found out by what it is given."""
+    asked, variables = [Message("user", "Hello")], chat.settings.template_variables
+    with suppress(TemplateError):
+        text = chat.template.render_text(asked, variables=variables, add_generation_prompt=True)
+        if "hello" not in text.lower():
+            raise ModelError(
+                f"{location.name}: its chat template prints nothing of what a user says, so the model would not see the question; "
+                "expected a template that prints it; name another (--template)"
+            )
 
 
 def _check_rows(model: Any, tokenizer: Any, location: ModelLocation) -> None:
