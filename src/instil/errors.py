@@ -107,6 +107,12 @@ class MissingPackageError(InstilError):
         return self._made_from, ()
 
 
+SMALLER_WEIGHTS = (
+    "load the model in 16 bits or quantised (--precision bf16, --load 4bit; in a recipe model.quantize: 4bit)"
+)
+"""What to do where there is no memory for a model; here, for the command line says it too and imports no torch."""
+
+
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """Give `` (did you mean 'x'?)`` for the allowed name that is closest, or an empty string.
 

@@ -55,7 +55,7 @@ def test_a_model_that_does_not_fit_is_refused_before_it_is_read(monkeypatch, qua
         room.check_room(folder, **asked)
         return
     with pytest.raises(
-        ModelError, match=r"no memory for the model: its weights need .* are free on cpu; load it in 16 bits"
+        ModelError, match=r"no memory for the model: its weights need .* are free on cpu; load the model in 16 bits"
     ):
         room.check_room(folder, **asked)
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError
 
 from instil import __version__
-from instil.errors import InstilError, nearest
+from instil.errors import SMALLER_WEIGHTS, InstilError, nearest
 
 VERBS: tuple[tuple[str, str, str], ...] = (
     ("demo", "instil.cli.demo:demo", "Tune the embedded base model in two minutes and show what changed."),
@@ -33,11 +33,6 @@ VERBS: tuple[tuple[str, str, str], ...] = (
     ("serve", "instil.cli.serve:serve", "Serve a model over an OpenAI-compatible HTTP API."),
     ("export", "instil.cli.export:export", "Ship a run: merged, adapter, GGUF, Ollama; parity checked."),
     ("runs", "instil.cli.runs:app", "List and compare runs."),
-)
-
-MORE_ROOM = (
-    "load the model in 16 bits or quantised (--precision bf16, --load 4bit; in a recipe model.quantize: 4bit), "
-    "give fewer or shorter rows, or use a larger device"
 )
 
 
@@ -75,7 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if traceback or not _is_out_of_memory(error):
             raise
         reason = next(iter(str(error).strip().splitlines()), "the system has no more")
-        _fail(f"instil {words[0]}: no memory ({reason}); {MORE_ROOM}")
+        more = f"{SMALLER_WEIGHTS}, give fewer or shorter rows, or use a larger device"
+        _fail(f"instil {words[0]}: no memory ({reason}); {more}")
     except KeyboardInterrupt:
         _fail("stopped by Ctrl-C", status=130)
     except BrokenPipeError:

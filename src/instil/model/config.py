@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from instil.errors import ModelError
+from instil.errors import SMALLER_WEIGHTS, ModelError
 from instil.model.location import ModelLocation, read_json
 from instil.model.quiet import quiet_transformers
 from instil.model.room import is_out_of_memory
@@ -83,8 +83,7 @@ def unusable(location: ModelLocation, error: BaseException, device: object) -> M
     """Say what transformers raised over a model's folder: that there is no memory, or its reason."""
     if is_out_of_memory(error):
         return ModelError(
-            f"{location.folder}: no memory for the model on {device}; load it in 16 bits or quantised (--precision bf16, "
-            "--load 4bit; in a recipe model.quantize: 4bit), or use a larger device"
+            f"{location.folder}: no memory for the model on {device}; {SMALLER_WEIGHTS}, or use a larger device"
         )
     return ModelError(
         f"{location.folder}: transformers cannot load it ({reason_of(error)}); "

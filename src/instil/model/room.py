@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from instil.errors import ModelError, OutOfMemoryError
+from instil.errors import SMALLER_WEIGHTS, ModelError, OutOfMemoryError
 from instil.model.location import read_header, weight_files
 
 QUANTISED_BYTES = {"4bit": 0.5, "8bit": 1.0}
@@ -47,8 +47,7 @@ def check_room(folder: Path, *, dtype: torch.dtype, quantize: str, device: torch
         raise ModelError(
             f"{folder}: no memory for the model: its weights need {needed / 1e9:.1f} GB{times} as "
             f"{quantize if quantize != 'none' else str(dtype).removeprefix('torch.')}, {free / 1e9:.1f} GB are free on {device}; "
-            "load it in 16 bits or quantised (--precision bf16, --load 4bit; in a recipe model.quantize: 4bit), or free some memory"
-            f"{fewer}"
+            f"{SMALLER_WEIGHTS}, or free some memory{fewer}"
         )
 
 
