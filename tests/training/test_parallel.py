@@ -15,6 +15,7 @@ import psutil
 import pytest
 import torch
 from tests.training.command_line import (
+    forked,
     losses_of,
     run_on_two,
     train,
@@ -28,7 +29,15 @@ from tests.training.test_run import interrupted
 from instil.model import room
 from instil.recipe import Recipe
 from instil.training import assembly, planning, step
-from instil.training.parallel import LEFT_ALONE, _forwarding, is_left_alone, last_line, why_no_shards
+from instil.training.parallel import (
+    LAUNCHER,
+    LEFT_ALONE,
+    _environments,
+    _forwarding,
+    is_left_alone,
+    last_line,
+    why_no_shards,
+)
 from instil.training.precision import Precision, choose_precision
 from instil.training.run_folder import Run
 
@@ -187,6 +196,16 @@ def test_a_signal_is_handed_on_as_it_came_and_left_to_the_run_to_speak_of(
 
 
 NO_FIT = re.compile(r"step (\d+): a forward pass over (\d+) tokens .* set training.micro_batch_tokens to (\d+)")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork: 1 case left out")
+def test_a_process_ends_with_its_launcher(tmp_path: Path, base: Path, rows: Path):
+    """The launcher that it is told of is not its parent, so that one is gone: it must not wait for the other process."""
+    assert _environments(2)[1][LAUNCHER] == str(os.getpid())
+    recipe = write_recipe(tmp_path, {"parallel": {"timeout_minutes": 0.05}}, base=base, rows=rows)
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1", "WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1"}
+    child = forked("train", str(recipe), said=tmp_path / "said.txt", **shared, **{LAUNCHER: str(os.getpid() + 1)})
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
 
 
 @pytest.mark.slow

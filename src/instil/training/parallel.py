@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -36,6 +37,10 @@ LAST_WORDS_SECONDS = 5
 LEFT_ALONE = "another process has ended"
 """What a process says that was left in the middle of a sum: never the reason, which the other one says."""
 FOREVER = timedelta(days=30)
+LAUNCHER = "INSTIL_LAUNCHER"
+"""Variable that tells a process the number of its launcher."""
+LOOKS_EVERY = 0.2
+"""Seconds between two looks whether the launcher is still there."""
 
 
 def is_joined() -> bool:
@@ -53,6 +58,7 @@ def join_ranks(recipe: Recipe) -> Iterator[Ranks]:
     if not is_joined():
         yield Ranks(0, 1, choose_device(recipe.device))
         return
+    end_with_launcher()
     rank, size, local = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
     if recipe.parallel.processes not in (1, size):
         raise RecipeError(
@@ -78,6 +84,21 @@ def join_ranks(recipe: Recipe) -> Iterator[Ranks]:
         ) from None
     finally:
         dist.destroy_process_group()
+
+
+def end_with_launcher() -> None:
+    """End this process when its launcher is killed, as one process would end that is killed; it would else go on, and hold the run folder's lock."""
+    launcher = os.environ.get(LAUNCHER)
+    if launcher is None and "TORCHELASTIC_RUN_ID" not in os.environ:
+        return
+    parent = os.getppid() if launcher is None else int(launcher)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(LOOKS_EVERY)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def is_left_alone(error: RuntimeError) -> bool:
@@ -154,6 +175,7 @@ def _environments(size: int) -> dict[int, dict[str, str]]:
         "WORLD_SIZE": str(size),
         "LOCAL_WORLD_SIZE": str(size),
         "OMP_NUM_THREADS": threads,
+        LAUNCHER: str(os.getpid()),
     }
     return {rank: {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(size)}
 
