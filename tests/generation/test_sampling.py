@@ -45,6 +45,13 @@ def test_batched_greedy_answers_equal_one_by_one_and_transformers_own(kind):
     assert "stop" in endings, "no row left the batch early: the test proves too little"
 
 
+def test_a_mixture_whose_config_switches_its_router_loss_on_answers_as_without():
+    model, prompts = tiny_model("qwen3_moe"), random_prompts(5)
+    expected = generate_batch(model, prompts, settings=GREEDY, stop_ids=STOPS)
+    model.config.output_router_logits = True
+    assert generate_batch(model, prompts, settings=GREEDY, stop_ids=STOPS) == expected
+
+
 def test_answers_do_not_depend_on_how_the_batch_is_cut():
     model, prompts = tiny_model(), random_prompts(9, seed=3)
     whole = generate_batch(model, prompts, settings=GREEDY, stop_ids=STOPS)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from instil.model.attention import LAYOUT_KEYWORD
 from instil.model.few_shapes import round_up
@@ -240,7 +241,7 @@ def _saved_on_fakes(model: Any, precision: Precision) -> _Saved:
             inputs[LAYOUT_KEYWORD] = layout
         set_active_layout(layout)
         try:
-            with torch.autograd.graph.saved_tensors_hooks(saved.pack, lambda kept: kept):
+            with _ExpertsOnFakes(), torch.autograd.graph.saved_tensors_hooks(saved.pack, lambda kept: kept):
                 torch.func.functional_call(decoder, stand_ins, kwargs=inputs)
         finally:
             for hook in hooks:
@@ -250,6 +251,16 @@ def _saved_on_fakes(model: Any, precision: Precision) -> _Saved:
 
 def _dtype_of(value: torch.Tensor, precision: Precision) -> torch.dtype:
     return precision.compute if value.is_floating_point() else value.dtype
+
+
+class _ExpertsOnFakes(TorchFunctionMode):
+    """Gives a mixture's grouped product a shape in every type: torch knows it without bytes in bf16 alone, though it computes it in others."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is torch._grouped_mm and args[1].dtype != torch.bfloat16:
+            return torch.ops.transformers.grouped_mm_fallback(*args, kwargs["offs"])
+        return func(*args, **kwargs)
 
 
 class _Saved:
