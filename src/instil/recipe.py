@@ -177,7 +177,7 @@ class DataSettings(Settings):
     format: Format = Field("auto", description="Shape of the rows of every source that names no format of its own.")
     columns: dict[str, str] = Field(
         default_factory=dict,
-        description="Columns of every source that names none of its own; see `data.sources.columns`.",
+        description='For `format: pattern`, in every source that names no columns of its own: role to text with {column} in it, such as user: "{title}".',
     )
     heldout_share: Number = Field(
         0.05,

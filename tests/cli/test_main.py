@@ -41,11 +41,26 @@ def test_an_instil_error_is_one_line_and_traceback_shows_the_rest(capsys, monkey
     def refuse(words: list[str]) -> None:
         raise InstilError("rows.jsonl:3: found\nnothing; expected a row; add one")
 
-    monkeypatch.setattr(entry, "build_app", lambda: refuse)
+    monkeypatch.setattr(entry, "build_app", lambda asked: refuse)
     code, _, err = run(capsys, "train")
     assert (code, err) == (2, "error: rows.jsonl:3: found nothing; expected a row; add one\n")
     with pytest.raises(InstilError):
         entry.main(["train", "--traceback"])
+
+
+@pytest.mark.parametrize(
+    ("verb", "said"),
+    [
+        ("train", "Every setting of the recipe is an option"),
+        ("plan", "Loads no weight and trains nothing."),
+        ("evaluate", "Writes evaluation.json"),
+        ("runs", "A damaged run is named below the table"),
+    ],
+)
+def test_help_of_a_verb_says_all_that_is_known_of_it(capsys, verb, said):
+    code, out, _ = run(capsys, verb, "--help")
+    assert code == 0
+    assert said in " ".join(out.split())
 
 
 def test_help_names_every_verb(capsys):

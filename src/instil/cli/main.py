@@ -24,23 +24,38 @@ VERBS: tuple[tuple[str, str, str], ...] = (
         "instil.cli.inspect:inspect",
         "Show data as the model will see it: every token, and whether it is trained.",
     ),
-    ("prepare", "instil.cli.prepare:prepare", "Encode a recipe's data into its store."),
+    ("prepare", "instil.cli.prepare:prepare", "Encode a recipe's data ahead of training."),
     ("convert", "instil.cli.convert:convert", "Rewrite conversations in another format."),
     ("template", "instil.cli.template:app", "List, show, prove and compare chat templates."),
     ("chat", "instil.cli.chat:chat", "Talk to a model."),
     ("generate", "instil.cli.generate:generate", "Answer a file of prompts."),
     ("evaluate", "instil.cli.evaluate:evaluate", "Measure a model, against its base if asked."),
     ("serve", "instil.cli.serve:serve", "Serve a model over an OpenAI-compatible HTTP API."),
-    ("export", "instil.cli.export:export", "Ship a run: merged, adapter, GGUF, Ollama; parity checked."),
+    (
+        "export",
+        "instil.cli.export:export",
+        "Write a run's model for others: merged, adapter, GGUF, Ollama; compared with the run's.",
+    ),
     ("runs", "instil.cli.runs:app", "List and compare runs."),
 )
 
 
-def build_app() -> App:
-    """Make the command-line application; verbs stay unimported until they run."""
+ABOUT = (
+    "Turn a base language model into one that follows instructions. What is trained is what is served.\n\n"
+    "Begin with `instil demo`, or with a recipe, a YAML file of settings: train writes a run folder, which chat, generate, evaluate, "
+    "serve and export take as their model. `instil COMMAND --help` says more; --traceback shows where an error came from."
+)
+
+
+def build_app(asked: str | None = None) -> App:
+    """Make the command-line application; verbs stay unimported until they run.
+
+    Args:
+        asked: The verb that was typed: its help is its own text, where the list of verbs has a line for each.
+    """
     app = App(
         name="instil",
-        help="Turn a base language model into one that follows instructions. What is trained is what is served.",
+        help=ABOUT,
         version=__version__,
         help_format="plaintext",
         print_error=False,
@@ -48,7 +63,7 @@ def build_app() -> App:
         suppress_keyboard_interrupt=False,
     )
     for name, where, summary in VERBS:
-        app.command(where, name=name, help=summary)
+        app.command(where, name=name, help=None if name == asked else summary)
     return app
 
 
@@ -59,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = [word for word in words if word != "--traceback"]
     _refuse_unknown_verb(words)
     try:
-        build_app()(words)
+        build_app(words[0] if words else None)(words)
     except CycloptsError as error:
         _fail(f"instil {words[0]}: {_said(error)}; run: instil {words[0]} --help")
     except InstilError as error:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from instil.training.comparison import Figure
 
-app = App(name="runs", help="List and compare runs.", help_format="plaintext")
+app = App(name="runs", help_format="plaintext")
 MOST_DIFFERENCES = 8
 
 

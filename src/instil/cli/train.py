@@ -11,11 +11,12 @@ from instil.cli.settings import Overrides, typed
 def train(recipe: Path, *, resume: bool = False, settings: Overrides = None) -> None:
     """Train what a recipe says; writes a run folder.
 
-    Every setting of the recipe is an option: ``--optimizer.lr 1e-4 --data.sources rows.jsonl``.
+    Every setting of the recipe is an option, which wins over the file's: --optimizer.lr 1e-4 --data.sources rows.jsonl. The defaults
+    below are those of settings that neither names.
 
     Args:
         recipe: The recipe, a YAML file.
-        resume: Go on with the run in the recipe's output folder.
+        resume: Go on with the run in the recipe's output folder; where there is none, start it.
         settings: Settings that win over the recipe's.
     """
     from instil.recipe import Recipe
