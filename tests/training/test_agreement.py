@@ -5,14 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.model.tiny import tiny_model
 from tests.training.command_line import train, train_fails, write_recipe
 from tests.training.tiny import tiny_llama
 
 from instil.errors import InstilError, ModelError, RecipeError
 from instil.model.adapters import prepare_adapters
 from instil.model.location import ModelLocation
-from instil.recipe import Recipe
-from instil.training.agreement import check_heldout, notes_of, with_saved_adapter
+from instil.recipe import AdapterSettings, Recipe
+from instil.training.agreement import check_heldout, check_positions, notes_of, with_saved_adapter
 from instil.training.optimizer import build_optimizers, tensor_kinds
 from instil.training.order import plan_order
 
@@ -132,6 +133,22 @@ def test_two_adapters_to_go_on_with_are_refused_before_the_data_is_looked_at(tmp
         RecipeError, match=r"^adapter\.resume_from: found 'other/adapter', but model\.name is an adapter"
     ):
         with_saved_adapter(recipe, saved_adapter(tmp_path))
+
+
+def test_examples_longer_than_a_table_of_positions_are_refused_and_than_rotary_ones_noted():
+    recipe = Recipe.from_mapping({"data": {"max_tokens": 129}, "model": {"name": "mine"}})
+    with pytest.raises(
+        RecipeError, match=r"data\.max_tokens: 129, but mine has a table of 128 positions; set it to 128"
+    ):
+        check_positions(recipe, tiny_model("gpt2"))
+    (note,) = check_positions(recipe, tiny_model("llama"))
+    assert "mine was made for 128 tokens" in note
+    assert check_positions(recipe.override({"data": {"max_tokens": 128}}), tiny_model("gpt2")) == []
+
+
+def test_layers_that_peft_refuses_are_one_line():
+    with pytest.raises(ModelError, match=r"adapter\.targets: .*Mamba.*adapter\.kind: none"):
+        prepare_adapters(tiny_model("mamba"), AdapterSettings(kind="lora"))
 
 
 @pytest.mark.parametrize("kind", ["none", pytest.param("lora", marks=pytest.mark.slow)])

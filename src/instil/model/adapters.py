@@ -80,7 +80,12 @@ def _new_adapter(model: Any, settings: AdapterSettings, trained_ids: Sequence[in
     )
     with torch.random.fork_rng(devices=[]), quiet_peft():
         torch.manual_seed(seed)
-        adapted = get_peft_model(model, config)
+        try:
+            adapted = get_peft_model(model, config)
+        except ValueError as error:  # layers that peft knows to be unfit, Mamba's for example
+            raise ModelError(
+                f"adapter.targets: {reason_of(error)}; name other layers, or set adapter.kind: none"
+            ) from None
     use_row_arithmetic(adapted)
     return adapted
 

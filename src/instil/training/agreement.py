@@ -8,12 +8,19 @@ what it would be without it (a warm-up that is longer than the run).
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from instil.errors import RecipeError
 from instil.model.adapters import saved_settings
+from instil.model.head import underlying
 from instil.model.location import ADAPTER_CONFIG, ModelLocation
 from instil.recipe import AdapterSettings, Recipe
 from instil.training.order import Order
+
+MORE_POSITIONS = 8
+"""Rows that a table of positions may have besides the positions themselves (OPT has two)."""
 
 
 def with_saved_adapter(recipe: Recipe, location: ModelLocation) -> Recipe:
@@ -47,6 +54,35 @@ def with_saved_adapter(recipe: Recipe, location: ModelLocation) -> Recipe:
                 "leave the setting out, or start a new adapter"
             )
     return recipe.override({"adapter": saved})
+
+
+def check_positions(recipe: Recipe, model: Any) -> list[str]:
+    """Refuse examples that are longer than a model's table of positions, and note those that are longer than it was made for.
+
+    Args:
+        recipe: The recipe, its longest example decided.
+        model: transformers' model, on any device.
+
+    Raises:
+        RecipeError: If positions are rows of a table, and there are fewer than tokens.
+    """
+    inner, longest = underlying(model), recipe.data.max_tokens
+    limit = getattr(inner.config.get_text_config(), "max_position_embeddings", None)
+    if longest is None or limit is None or longest <= limit:
+        return []
+    tables = [part for part in inner.modules() if isinstance(part, torch.nn.Embedding)]
+    if any(
+        0 <= table.num_embeddings - limit <= MORE_POSITIONS
+        for table in tables
+        if table is not inner.get_input_embeddings()
+    ):
+        raise RecipeError(
+            f"data.max_tokens: {longest:,}, but {recipe.model.name} has a table of {limit:,} positions; set it to {limit} or less, "
+            "or leave it out"
+        )
+    return [
+        f"data.max_tokens: {longest:,}, but {recipe.model.name} was made for {limit:,} tokens; what is longer trains positions that it has never seen"
+    ]
 
 
 def check_heldout(recipe: Recipe, num_heldout: int) -> None:

@@ -26,7 +26,7 @@ from instil.model.new_tokens import TokenChange
 from instil.model.room import processes_on
 from instil.model.weight_shapes import check_shapes
 from instil.recipe import Recipe
-from instil.training.agreement import check_heldout, notes_of, with_saved_adapter
+from instil.training.agreement import check_heldout, check_positions, notes_of, with_saved_adapter
 from instil.training.chat_setup import set_up_chat, with_date, with_max_tokens
 from instil.training.memory import Sizes
 from instil.training.optimizer import DEFAULT_LR
@@ -90,7 +90,7 @@ def study(recipe: Recipe, ranks: Ranks, *, say: Callable[[str], None], loads: bo
     setup = set_up_chat(recipe, location)
     recipe = with_date(recipe, setup.chat)
     prove_template(setup.chat)
-    _check_model(recipe, location, precision, ranks, loads=loads)
+    model_notes = _check_model(recipe, location, precision, ranks, loads=loads)
     prepared = prepare(recipe, setup.chat, team=ranks)
     for line in prepared.lines():
         say(line)
@@ -118,12 +118,14 @@ def study(recipe: Recipe, ranks: Ranks, *, say: Callable[[str], None], loads: bo
         prepared,
         order,
         precision,
-        (*setup.notes, *notes_of(recipe, order)),
+        (*setup.notes, *model_notes, *notes_of(recipe, order)),
     )
 
 
-def _check_model(recipe: Recipe, location: ModelLocation, precision: Precision, ranks: Ranks, *, loads: bool) -> None:
-    """Find out what is wrong with a model while nothing is prepared yet."""
+def _check_model(
+    recipe: Recipe, location: ModelLocation, precision: Precision, ranks: Ranks, *, loads: bool
+) -> list[str]:
+    """Find out what is wrong with a model while nothing is prepared yet, and give what a person should know."""
     trust, kernels = recipe.model.trust_remote_code, attention.register()
     config = load_config(location, trust_remote_code=trust)
     if loads and recipe.model.initialise == "pretrained":
@@ -139,6 +141,7 @@ def _check_model(recipe: Recipe, location: ModelLocation, precision: Precision, 
     adapter = location.adapter_folder or recipe.adapter.resume_from
     if adapter is not None:
         open_adapter(model, Path(adapter), trains=True)
+    return check_positions(recipe, model)
 
 
 def prove_template(chat: ChatTokenizer) -> None:
