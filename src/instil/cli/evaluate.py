@@ -61,7 +61,8 @@ def evaluate(
     options_schema = _read_schema(schema)
     prompts = _read_prompts(data, turns, limit)
 
-    from instil.generation.engine import Engine, run_folder
+    from instil.generation.engine import Engine
+    from instil.generation.served_chat import run_folder
 
     engine = Engine.load(model, loading)
     run = None if engine.location is None else run_folder(engine.location)

@@ -12,7 +12,7 @@ import yaml
 
 from instil.data.sources import is_hub_id
 from instil.errors import ModelError
-from instil.generation.engine import run_folder
+from instil.generation.served_chat import run_folder
 from instil.model.location import HUB_ID, ModelLocation, locate
 from instil.recipe import Recipe
 from instil.training.comparison import Figure, figures_of

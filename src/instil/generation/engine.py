@@ -19,8 +19,9 @@ from instil.errors import GenerationError, ModelError, TemplateError
 from instil.generation.decoding import context_limit
 from instil.generation.parsing import MARKUP, opens_reasoning, parse_answer
 from instil.generation.sampling import Generated, Stream, generate_batch, stream
+from instil.generation.served_chat import served_chat
 from instil.generation.settings import LoadSettings, SamplingSettings
-from instil.recipe import ModelSettings, Recipe
+from instil.recipe import ModelSettings
 
 if TYPE_CHECKING:
     import torch
@@ -129,7 +130,7 @@ class Engine:
             trust_remote_code=given.trust_remote_code,
         )
         tokenizer = load_tokenizer(location, trust_remote_code=given.trust_remote_code)
-        chat = _chat(tokenizer, location, given.template)
+        chat = served_chat(tokenizer, location, given.template)
         model = load_model(wanted, precision=precision, device=device, purpose="generation", location=location)
         _check_rows(model, tokenizer, location)
         engine = cls(model, tokenizer, chat=chat, name=str(name), location=location)
@@ -289,49 +290,6 @@ def plain_text(conversation: Conversation) -> str:
         'What is the capital of Peru?\n'
     """
     return "".join(f"{text_of(message).rstrip()}\n" for message in conversation.messages if text_of(message).strip())
-
-
-def run_folder(location: ModelLocation) -> Path | None:
-    """Give the run that a model belongs to: the one that was named, or whose ``model/`` or ``adapter/`` was; else None.
-
-    A recipe alone makes no run of the folder that it lies in: a base model may lie beside it.
-    """
-    folder = (location.adapter_folder or location.folder).parent
-    if location.kind == "run":
-        return folder
-    written = all((folder / name).exists() for name in ("recipe.yaml", "environment.json"))
-    return folder if location.kind in ("folder", "adapter") and written else None
-
-
-def _chat(tokenizer: Any, location: ModelLocation, template: str | None) -> ChatTokenizer | None:
-    """Make the chat tokenizer with the settings that the run was trained with."""
-    from instil.encoding.chat_tokenizer import ChatTokenizer
-    from instil.encoding.settings import EncodingSettings
-
-    run = run_folder(location)
-    if template is None and not tokenizer.chat_template:
-        if location.kind == "run":
-            raise ModelError(
-                f"{location.tokenizer_folder}: the chat template is missing, with which every run is trained; "
-                "expected chat_template.jinja; copy it from where the run was written, or name it (--template)"
-            )
-        return None
-    settings = EncodingSettings.from_recipe(Recipe.load_saved(run).data) if run else None
-    chat = ChatTokenizer.from_tokenizer(tokenizer, template=template, settings=settings)
-    _check_heard(chat, location)
-    return chat
-
-
-def _check_heard(chat: ChatTokenizer, location: ModelLocation) -> None:
-    """Refuse a template that leaves out what a user says; one that refuses a lone question is found out by what it is given."""
-    asked, variables = [Message("user", "Hello")], chat.settings.template_variables
-    with suppress(TemplateError):
-        text = chat.template.render_text(asked, variables=variables, add_generation_prompt=True)
-        if "hello" not in text.lower():
-            raise ModelError(
-                f"{location.name}: its chat template prints nothing of what a user says, so the model would not see the question; "
-                "expected a template that prints it; name another (--template)"
-            )
 
 
 def _check_rows(model: Any, tokenizer: Any, location: ModelLocation) -> None:
