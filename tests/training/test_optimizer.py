@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tests.model.tiny import tiny_model
 from tests.training.tiny import tiny_llama
 
 from instil.errors import RecipeError
-from instil.training.optimizer import build_optimizers, read_state, tensor_kinds, write_state
+from instil.training.optimizer import build_optimizers, left_to_adamw, read_state, tensor_kinds, write_state
 
 
 def parts(optimizer: str) -> tuple[dict[str, torch.Tensor], list[torch.optim.Optimizer]]:
@@ -28,6 +29,15 @@ def test_muon_moves_the_matrices_inside_and_adamw_the_rest():
     inside = {name for name, weight in weights.items() if id(weight) in moved}
     assert inside == {name for name in weights if "proj" in name}
     assert sum(len(group["params"]) for group in adamw.param_groups) == len(weights) - len(inside)
+
+
+def test_what_muon_leaves_to_adamw_inside_the_network_is_named():
+    model = tiny_model("qwen3_moe")
+    weights, kinds = dict(model.named_parameters()), tensor_kinds(model)
+    left = left_to_adamw(weights, kinds, name="muon")
+    assert left == [name for name in weights if "experts" in name]
+    assert len(left) == 4
+    assert left_to_adamw(weights, kinds, name="adamw") == []
 
 
 @pytest.mark.parametrize("name", ["adamw", "muon", "adafactor"])

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.model.tiny import tiny_model
 from tests.training.command_line import (
     exit_code,
     forked,
@@ -175,6 +176,31 @@ def test_resuming_repeats_dropout_and_noise(
     short = {"training": {**fixed["training"], "max_steps": 5}, "checkpoint": {"every": 1}}
     whole = train(write_recipe(tmp_path / "a", change, fixed, short, base=base_with_dropout, rows=rows))
     recipe = write_recipe(tmp_path / "b", change, fixed, short, base=base_with_dropout, rows=rows)
+    interrupted(monkeypatch, recipe, 3)
+    assert same_bits(train(recipe, "--resume"), whole)
+
+
+@pytest.mark.slow
+def test_a_mixture_of_experts_trains_and_goes_on_to_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: Path, rows: Path
+):
+    """With the router loss that its config sets, which must be out of the way where samples are drawn."""
+    import shutil
+
+    mixture = tmp_path / "mixture"
+    shutil.copytree(base, mixture)
+    size = json.loads((base / "config.json").read_text())["vocab_size"]
+    own = {
+        "vocab_size": size,
+        "output_router_logits": True,
+        "router_aux_loss_coef": 0.1,
+        "max_position_embeddings": 256,
+    }
+    tiny_model("qwen3_moe", **own).save_pretrained(mixture)
+    change = {"training": {"max_steps": 5}, "optimizer": {"name": "muon"}, "checkpoint": {"every": 1}}
+    whole = train(write_recipe(tmp_path / "a", change, base=mixture, rows=rows))
+    assert losses_of(whole)[-1] < losses_of(whole)[0]
+    recipe = write_recipe(tmp_path / "b", change, base=mixture, rows=rows)
     interrupted(monkeypatch, recipe, 3)
     assert same_bits(train(recipe, "--resume"), whole)
 

@@ -21,7 +21,7 @@ from instil.model.probe import probe
 from instil.model.recompute import set_gradient_checkpointing
 from instil.training.compiling import compile_blocks, wants_compiling
 from instil.training.memory import Sizes, measure_sizes
-from instil.training.optimizer import build_optimizers, tensor_kinds
+from instil.training.optimizer import build_optimizers, left_to_adamw, tensor_kinds
 from instil.training.parallel import shard
 from instil.training.planning import USABLE, Fit, find_fit, free_memory
 from instil.training.precision import Weights
@@ -132,9 +132,10 @@ def assemble(studied: Studied, ranks: Ranks, *, sharded: bool = False) -> Assemb
     if wants_compiling(recipe.training.compile, ranks.device, sharded=sharded, quantized=packed):
         compile_blocks(model)
     weights = Weights(model, precision, sharded=sharded)
+    kinds = tensor_kinds(model)
     optimizers = build_optimizers(
         weights.by_name,
-        tensor_kinds(model),
+        kinds,
         name=recipe.optimizer.name,
         lr=float(recipe.optimizer.lr or 0),
         weight_decay=recipe.optimizer.weight_decay,
@@ -142,6 +143,9 @@ def assemble(studied: Studied, ranks: Ranks, *, sharded: bool = False) -> Assemb
         eps=recipe.optimizer.eps,
         momentum=recipe.optimizer.momentum,
     )
+    stacked = left_to_adamw(weights.by_name, kinds, name=recipe.optimizer.name)
+    if stacked:
+        notes = (*notes, f"Muon moves matrices alone; AdamW moves {stacked[0]} and the like ({len(stacked)} tensors)")
     loss.train()
     learner = Learner(
         loss,

@@ -107,6 +107,13 @@ def build_optimizers(
     return [_adamw(weights, kinds, adamw)]
 
 
+def left_to_adamw(
+    weights: Mapping[str, torch.Tensor], kinds: Mapping[str, TensorKind], *, name: OptimizerName
+) -> list[str]:
+    """Name the tensors inside the network that Muon does not move, because they are no matrices: a mixture's stacked experts, convolutions."""
+    return [key for key, weight in weights.items() if name == "muon" and kinds[key] == "matrix" and weight.ndim != 2]
+
+
 def _groups(
     weights: Mapping[str, torch.Tensor], kinds: Mapping[str, TensorKind], weight_decay: float
 ) -> list[dict[str, Any]]:
