@@ -36,10 +36,11 @@ def kind_of(name: str) -> str:
 
 
 def build(name: str, *, layers: int | None, dtype: torch.dtype) -> Any:
-    """Make a random model of a shape with training's attention and norms."""
+    """Make a random model of a shape with training's attention, gates and norms."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     from instil.model.attention import register
+    from instil.model.gates import slim_gates
     from instil.model.norms import speed_up_norms
 
     settings = dict(SHAPES[name])
@@ -48,6 +49,7 @@ def build(name: str, *, layers: int | None, dtype: torch.dtype) -> Any:
     config = AutoConfig.for_model(settings.pop("model_type"), **settings)
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=register())
+    slim_gates(model)
     speed_up_norms(model)
     return model.train()
 

@@ -15,6 +15,7 @@ import torch
 from instil.errors import ModelError
 from instil.model import attention
 from instil.model.config import CANNOT_LOAD, load_config, model_of_config, reason_of, unusable
+from instil.model.gates import slim_gates
 from instil.model.location import ModelLocation, check_adapter, check_tokenizer, check_weights, locate, read_json
 from instil.model.norms import speed_up_norms
 from instil.model.quantization import close_shortcuts, quantization_config
@@ -112,8 +113,10 @@ def load_model(
     if settings.quantize != "none":
         close_shortcuts(model, trains=purpose == "training")
     set_attention(model, purpose)
-    if purpose == "training" and torch.device(device).type == "cpu":
-        speed_up_norms(model)
+    if purpose == "training":
+        slim_gates(model)
+        if torch.device(device).type == "cpu":
+            speed_up_norms(model)
     if location.adapter_folder is not None:
         from instil.model.adapters import open_adapter
 

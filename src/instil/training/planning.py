@@ -17,6 +17,7 @@ from instil.model import attention
 from instil.model.adapters import freeze, prepare_adapters
 from instil.model.config import load_config, model_of_config
 from instil.model.few_shapes import round_up
+from instil.model.gates import slim_gates
 from instil.model.loading import choose_device
 from instil.model.location import ModelLocation
 from instil.model.norms import speed_up_norms
@@ -194,6 +195,7 @@ def sizes_of_recipe(
         model = model_of_config(location, config, kernels=attention.register(), trust=trust)
         adapter = recipe.adapter.model_copy(update={"resume_from": None})  # as large as the one that goes on
         model = prepare_adapters(model, adapter, trained_ids=trained_ids)
+    slim_gates(model)
     if choose_device(recipe.device).type == "cpu":
         speed_up_norms(model)
     if recipe.training.freeze:

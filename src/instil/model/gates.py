@@ -1,0 +1,143 @@
+"""Gated feed-forward layers that keep a quarter less for the backward pass.
+
+transformers writes ``down(act(gate(x)) * up(x))`` as separate operations, and autograd keeps the gate, its activation, the other
+branch and their product. Here activation and product are one autograd function, which computes the activation again in the backward
+pass instead of keeping it: the same values, to the bit, in the same time on a CPU (docs/notes/model.md). Questionable on purpose: a
+module's `forward` is replaced. Which modules, is decided by values and not by names, as in `norms`: a layer is replaced only where
+its own code, given small linear layers, computes what this module computes.
+
+Shapes: the last dimension is F, the width between the two projections; the others are tokens.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import MethodType
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+NARROW, WIDE = 8, 24
+"""Widths of the linear layers that stand in for a layer's own while its code is compared."""
+
+
+@dataclass(frozen=True)
+class Activation:
+    """An elementwise function and its gradient.
+
+    Attributes:
+        value: From the gate to its activation.
+        gradient: From the gradient of the activation and the gate to the gradient of the gate.
+    """
+
+    value: Callable[[torch.Tensor], torch.Tensor]
+    gradient: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def _gelu(approximate: str) -> Activation:
+    return Activation(
+        lambda gate: F.gelu(gate, approximate=approximate),
+        lambda incoming, gate: torch.ops.aten.gelu_backward(incoming, gate, approximate=approximate),
+    )
+
+
+ACTIVATIONS = (Activation(F.silu, torch.ops.aten.silu_backward), _gelu("tanh"), _gelu("none"))
+
+
+def slim_gates(model: nn.Module) -> int:
+    """Let the gated feed-forward layers of a model keep less for the backward pass, in place.
+
+    Args:
+        model: Any model; on any device, also `meta`; before adapters are put on it or after.
+
+    Returns:
+        How many layers were replaced. The others keep their own code.
+    """
+    replaced = 0
+    for module in model.modules():
+        forward = _forward_of(module)
+        activation = None if forward is None else _activation_of(module, forward)
+        if forward is not None and activation is not None:
+            module.instil_activation = activation  # type: ignore[assignment]
+            module.forward = MethodType(forward, module)
+            replaced += 1
+    return replaced
+
+
+def _two_projections(self: Any, states: torch.Tensor) -> torch.Tensor:
+    """Compute a layer with a projection for the gate and one for the other branch (Llama)."""
+    gated = _Gated.apply(self.gate_proj(states), self.up_proj(states), self.instil_activation)  # type: ignore[no-untyped-call]
+    found: torch.Tensor = self.down_proj(gated)
+    return found
+
+
+def _one_projection(self: Any, states: torch.Tensor) -> torch.Tensor:
+    """Compute a layer with one projection for both (Phi-3)."""
+    gate, other = self.gate_up_proj(states).chunk(2, dim=-1)
+    found: torch.Tensor = self.down_proj(_Gated.apply(gate, other, self.instil_activation))  # type: ignore[no-untyped-call]
+    return found
+
+
+def _forward_of(module: nn.Module) -> Callable[[Any, torch.Tensor], torch.Tensor] | None:
+    """Give the arithmetic that a module's projections ask for, or None where it has others, or code of its own already."""
+    names = {name for name, child in module.named_children() if any(True for _ in child.parameters())}
+    alone = not any(True for _ in module.parameters(recurse=False)) and not any(
+        True for _ in module.buffers(recurse=False)
+    )
+    if not alone or "forward" in vars(module):
+        return None
+    if names == {"gate_proj", "up_proj", "down_proj"}:
+        return _two_projections
+    return _one_projection if names == {"gate_up_proj", "down_proj"} else None
+
+
+def _activation_of(module: nn.Module, forward: Callable[[Any, torch.Tensor], torch.Tensor]) -> Activation | None:
+    """Find the activation with which a module's own code and `forward` give the same, in fp32 and in bf16, on small layers."""
+    small = copy.copy(module)
+    small._modules = dict(module._modules)
+    generator = torch.Generator().manual_seed(0)
+    states = torch.randn(5, NARROW, generator=generator) * 3
+    for name, shape in _small_shapes(module).items():
+        linear = nn.Linear(shape[1], shape[0], bias=False, device="cpu")
+        linear.weight = nn.Parameter(torch.randn(shape, generator=generator), requires_grad=False)
+        setattr(small, name, linear)
+    for activation in ACTIVATIONS:
+        small.instil_activation = activation  # type: ignore[assignment]
+        if all(_agree(small, forward, states, dtype) for dtype in (torch.float32, torch.bfloat16)):
+            return activation
+    return None
+
+
+def _small_shapes(module: nn.Module) -> dict[str, tuple[int, int]]:
+    if hasattr(module, "gate_up_proj"):
+        return {"gate_up_proj": (2 * WIDE, NARROW), "down_proj": (NARROW, WIDE)}
+    return {"gate_proj": (WIDE, NARROW), "up_proj": (WIDE, NARROW), "down_proj": (NARROW, WIDE)}
+
+
+def _agree(
+    small: nn.Module, forward: Callable[[Any, torch.Tensor], torch.Tensor], states: torch.Tensor, dtype: torch.dtype
+) -> bool:
+    small, states = small.to(dtype), states.to(dtype)
+    try:
+        theirs = type(small).forward(small, states)
+    except (RuntimeError, TypeError, ValueError, AttributeError, IndexError):
+        return False  # not a function of states alone
+    return isinstance(theirs, torch.Tensor) and torch.equal(theirs, forward(small, states))
+
+
+class _Gated(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gate: torch.Tensor, other: torch.Tensor, activation: Activation) -> torch.Tensor:
+        ctx.save_for_backward(gate, other)
+        ctx.activation = activation
+        return activation.value(gate) * other
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
+        gate, other = ctx.saved_tensors
+        gate_gradient = ctx.activation.gradient(gradients[0] * other, gate)
+        return gate_gradient, gradients[0] * ctx.activation.value(gate), None
