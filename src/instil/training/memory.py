@@ -28,9 +28,9 @@ STORED_BYTES = {"4bit": 0.56, "8bit": 1.02}
 """Bytes of a quantised number, its share of the scales included."""
 LIBRARIES_CPU = 65 * 2**20
 """What is loaded and set up after the model is: its code, MKL's buffers, matplotlib. Measured, as is what follows (docs/notes/training.md)."""
-PASSING_CPU = 1.2
+PASSING_CPU = 1.25
 """What activations and logits take of the process, relative to their bytes: malloc's gaps, and the backward pass's own results."""
-PASSING_CPU_ADAPTERS = {2: 1.5, 4: 1.75}
+PASSING_CPU_ADAPTERS = {2: 1.5, 4: 1.85}
 """The same by the bytes of a number where adapters train, whose layers make several results for each that is kept."""
 KEPT_GRADIENTS = 0.5
 """Share of the gradients' memory that malloc keeps after a step and does not use again for activations of other sizes."""
