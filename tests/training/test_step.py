@@ -236,6 +236,18 @@ def test_heldout_loss_does_not_depend_on_the_cut(make_learner: LearnerMaker, exa
     assert learner.loss.training
 
 
+def test_out_of_memory_in_an_evaluation_halves_its_cut(make_learner: LearnerMaker, examples: list[Example]):
+    learner = make_learner(examples)
+    whole = heldout_loss(learner, learner.store, cut=Cut(BIG))
+    longest = max(len(example.token_ids) for example in examples)
+    tight = FailsOnce(learner, limit=longest)
+    assert heldout_loss(learner, learner.store, cut=Cut(BIG)) == pytest.approx(whole, abs=1e-6)
+    tight.limit = longest // 2
+    with pytest.raises(OutOfMemoryError, match=r"held-out loss: .* tokens \(1 examples\).*data\.max_tokens lower"):
+        heldout_loss(learner, learner.store, cut=Cut(BIG))
+    assert learner.loss.training
+
+
 def test_fp16_halves_the_loss_scale_until_gradients_are_finite(make_learner: LearnerMaker, examples: list[Example]):
     learner = replace(make_learner(examples), scaled=True)
     first = learner.weights.by_name["model.norm.weight"]

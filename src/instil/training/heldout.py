@@ -1,13 +1,18 @@
 """The loss on held-out examples: the same number whatever the cut or the number of processes.
 
-Weighted sum over all trained positions of the held-out examples, divided once by their weight; no batch enters.
+Weighted sum over all trained positions of the held-out examples, divided once by their weight; no batch enters. Memory that runs
+out halves the cut, as it does in a step.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from instil.data.prepared import ExampleStore
+from instil.errors import OutOfMemoryError
+from instil.model.room import is_out_of_memory
 from instil.training.micro_batch import cut_step
 from instil.training.step import Cut, Learner, forward, lay_out
 
@@ -22,25 +27,56 @@ def heldout_loss(learner: Learner, store: ExampleStore, *, cut: Cut) -> float | 
 
     Returns:
         The loss, or None where no held-out token is trained.
+
+    Raises:
+        OutOfMemoryError: If it does not fit: one example on one process, anything on several.
     """
     weight = float(store.trained_weight.sum(dtype="float64")) if len(store) else 0.0
     if not weight > 0:
         return None
-    shares = cut_step(
-        range(len(store)),
-        store.num_tokens.tolist(),
-        micro_batch_tokens=cut.micro_batch_tokens,
-        num_ranks=learner.ranks.size,
-        one_by_one=learner.one_by_one,
-    )
+    while True:
+        mine = cut_step(
+            range(len(store)),
+            store.num_tokens.tolist(),
+            micro_batch_tokens=cut.micro_batch_tokens,
+            num_ranks=learner.ranks.size,
+            one_by_one=learner.one_by_one,
+        )[learner.ranks.rank]
+        total = _try_to_add_up(learner, store, mine)
+        if total is not None:
+            return learner.ranks.sum_numbers(total)[0] / weight
+        cut = _smaller_cut(learner, store, mine)
+
+
+def _try_to_add_up(learner: Learner, store: ExampleStore, mine: Sequence[tuple[int, ...]]) -> float | None:
+    """Give this process's loss sum, or None where memory ran out."""
     total = torch.zeros((), dtype=torch.float64, device=learner.ranks.device)
     was_training = learner.loss.training
     learner.loss.eval()
     try:
         with torch.no_grad():
-            for numbers in shares[learner.ranks.rank]:
+            for numbers in mine:
                 batch = lay_out(learner, numbers, store)
                 total += forward(learner.loss, batch, seed=0, epoch=0)
+        return float(total)
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return None
     finally:
         learner.loss.train(was_training)
-    return learner.ranks.sum_numbers(float(total))[0] / weight
+
+
+def _smaller_cut(learner: Learner, store: ExampleStore, mine: Sequence[tuple[int, ...]]) -> Cut:
+    """Halve the largest micro-batch of an evaluation that did not fit."""
+    sizes = [int(store.num_tokens[list(numbers)].sum()) for numbers in mine]
+    tokens, largest = max(zip(sizes, mine, strict=True))
+    if learner.ranks.size > 1 or len(largest) < 2:
+        what = f"training.micro_batch_tokens to {max(1, tokens // 2)}" if len(largest) > 1 else "data.max_tokens lower"
+        raise OutOfMemoryError(
+            f"held-out loss: a forward pass over {tokens} tokens ({len(largest)} examples) does not fit into memory; "
+            f"set {what}, then go on with --resume"
+        )
+    if learner.ranks.device.type == "cuda":
+        torch.cuda.empty_cache()
+    return Cut(max(1, tokens // 2))
