@@ -40,8 +40,7 @@ def build(name: str, *, layers: int | None, dtype: torch.dtype) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     from instil.model.attention import register
-    from instil.model.gates import slim_gates
-    from instil.model.norms import speed_up_norms
+    from instil.model.loading import lighten_layers
 
     settings = dict(SHAPES[name])
     if layers is not None:
@@ -49,8 +48,7 @@ def build(name: str, *, layers: int | None, dtype: torch.dtype) -> Any:
     config = AutoConfig.for_model(settings.pop("model_type"), **settings)
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=register())
-    slim_gates(model)
-    speed_up_norms(model)
+    lighten_layers(model, torch.device("cpu"))
     return model.train()
 
 

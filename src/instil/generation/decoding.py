@@ -120,9 +120,8 @@ class Decoder:
             inputs["position_ids"] = positions
         if "logits_to_keep" in self._accepts:
             inputs["logits_to_keep"] = 1
-        if (
-            "output_router_logits" in self._accepts
-        ):  # a config may switch on a mixture's router loss, which knows no cache
+        # a config may switch on a mixture's router loss, which knows no cache
+        if "output_router_logits" in self._accepts:
             inputs["output_router_logits"] = False
         logits: Tensor = self._model(**inputs).logits[:, -1]
         return logits.float()

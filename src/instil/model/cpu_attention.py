@@ -66,9 +66,9 @@ class _Attention(torch.autograd.Function):
         wide_keys = keys.float() * scale
         output = value.new_empty(queries.shape[0], value.shape[-1])
         kept = []
-        for block, of_queries, (seen, seen_values) in _products(plan, wide_keys, values):
+        for block, (seen, seen_values) in _products(plan, wide_keys, values):
             probabilities = _probabilities(_batch(queries, block), seen, block, window).to(value.dtype)
-            torch.bmm(probabilities, seen_values, out=output[of_queries].view(block.count, -1, output.shape[-1]))
+            torch.bmm(probabilities, seen_values, out=_batch(output, block))
             if block.num_keys <= KEPT_KEYS:
                 kept.append(probabilities)
         output = _gather(output, plan.query_places).view(-1, query.shape[0], value.shape[-1])
@@ -89,7 +89,7 @@ class _Attention(torch.autograd.Function):
         query_gradient = torch.empty_like(queries)
         key_gradient, value_gradient = (torch.zeros(rows.shape, dtype=torch.float32) for rows in (keys, values))
         around = (keys, with_ones, wide_keys, key_gradient, value_gradient)
-        for block, of_queries, (seen, seen_values, wide, to_keys, to_values) in _products(plan, *around):
+        for block, (seen, seen_values, wide, to_keys, to_values) in _products(plan, *around):
             rows, arriving = _batch(queries, block), _batch(incoming, block)
             probabilities = (
                 next(remembered)
@@ -97,7 +97,7 @@ class _Attention(torch.autograd.Function):
                 else _probabilities(rows, wide, block, window).to(values.dtype)
             )
             slopes = torch.bmm(arriving, seen_values.transpose(1, 2)).mul_(probabilities)
-            torch.bmm(slopes, seen, out=query_gradient[of_queries].view(rows.shape))
+            torch.bmm(slopes, seen, out=_batch(query_gradient, block))
             to_keys += torch.bmm(slopes.transpose(1, 2), rows)
             to_values += torch.bmm(probabilities.transpose(1, 2), arriving[..., :width])
         found = (
@@ -136,12 +136,12 @@ def _batch(rows: torch.Tensor, block: Block) -> torch.Tensor:
     return rows[block.queries].view(block.count, -1, rows.shape[-1])
 
 
-def _products(plan: BlockPlan, *by_key: torch.Tensor) -> Iterator[tuple[Block, slice, Sequence[torch.Tensor]]]:
+def _products(plan: BlockPlan, *by_key: torch.Tensor) -> Iterator[tuple[Block, Sequence[torch.Tensor]]]:
     """Go through the blocks, each with its part [N, S, width] of every tensor of gathered keys."""
     for block in plan.blocks:
         seen = slice(block.first, block.first + block.num_keys)
         parts = [rows[block.keys].view(block.count, -1, rows.shape[-1])[:, seen] for rows in by_key]
-        yield block, block.queries, parts
+        yield block, parts
 
 
 def _probabilities(rows: torch.Tensor, scaled_keys: torch.Tensor, block: Block, window: int | None) -> torch.Tensor:

@@ -12,7 +12,7 @@ Shapes: the last dimension is F, the width between the two projections; the othe
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MethodType
 from typing import Any
@@ -59,11 +59,11 @@ def slim_gates(model: nn.Module) -> int:
     """
     replaced = 0
     for module in model.modules():
-        forward = _forward_of(module)
-        activation = None if forward is None else _activation_of(module, forward)
-        if forward is not None and activation is not None:
+        form = _form_of(module)
+        activation = None if form is None else _activation_of(module, form)
+        if form is not None and activation is not None:
             module.instil_activation = activation  # type: ignore[assignment]
-            module.forward = MethodType(forward, module)
+            module.forward = MethodType(form.forward, module)
             replaced += 1
     return replaced
 
@@ -82,51 +82,58 @@ def _one_projection(self: Any, states: torch.Tensor) -> torch.Tensor:
     return found
 
 
-def _forward_of(module: nn.Module) -> Callable[[Any, torch.Tensor], torch.Tensor] | None:
-    """Give the arithmetic that a module's projections ask for, or None where it has others, or code of its own already."""
+@dataclass(frozen=True)
+class GateForm:
+    """A way to write a gated layer.
+
+    Attributes:
+        forward: Its arithmetic, in the place of a module's own.
+        small: Shapes of small linear layers in the place of its projections, by name.
+    """
+
+    forward: Callable[[Any, torch.Tensor], torch.Tensor]
+    small: Mapping[str, tuple[int, int]]
+
+
+FORMS = (
+    GateForm(_two_projections, {"gate_proj": (WIDE, NARROW), "up_proj": (WIDE, NARROW), "down_proj": (NARROW, WIDE)}),
+    GateForm(_one_projection, {"gate_up_proj": (2 * WIDE, NARROW), "down_proj": (NARROW, WIDE)}),
+)
+
+
+def _form_of(module: nn.Module) -> GateForm | None:
+    """Give the form that a module's projections ask for, or None where it has others, or code of its own already."""
     names = {name for name, child in module.named_children() if any(True for _ in child.parameters())}
-    alone = not any(True for _ in module.parameters(recurse=False)) and not any(
-        True for _ in module.buffers(recurse=False)
-    )
-    if not alone or "forward" in vars(module):
+    own = (*module.parameters(recurse=False), *module.buffers(recurse=False))
+    if own or "forward" in vars(module):
         return None
-    if names == {"gate_proj", "up_proj", "down_proj"}:
-        return _two_projections
-    return _one_projection if names == {"gate_up_proj", "down_proj"} else None
+    return next((form for form in FORMS if names == set(form.small)), None)
 
 
-def _activation_of(module: nn.Module, forward: Callable[[Any, torch.Tensor], torch.Tensor]) -> Activation | None:
-    """Find the activation with which a module's own code and `forward` give the same, in fp32 and in bf16, on small layers."""
+def _activation_of(module: nn.Module, form: GateForm) -> Activation | None:
+    """Find the activation with which a module's own code and a form give the same, in fp32 and in bf16, on small layers."""
     small = copy.copy(module)
     small._modules = dict(module._modules)
     generator = torch.Generator().manual_seed(0)
     states = torch.randn(5, NARROW, generator=generator) * 3
-    for name, shape in _small_shapes(module).items():
+    for name, shape in form.small.items():
         linear = nn.Linear(shape[1], shape[0], bias=False, device="cpu")
         linear.weight = nn.Parameter(torch.randn(shape, generator=generator), requires_grad=False)
         setattr(small, name, linear)
     for activation in ACTIVATIONS:
         small.instil_activation = activation  # type: ignore[assignment]
-        if all(_agree(small, forward, states, dtype) for dtype in (torch.float32, torch.bfloat16)):
+        if all(_agree(small, form, states, dtype) for dtype in (torch.float32, torch.bfloat16)):
             return activation
     return None
 
 
-def _small_shapes(module: nn.Module) -> dict[str, tuple[int, int]]:
-    if hasattr(module, "gate_up_proj"):
-        return {"gate_up_proj": (2 * WIDE, NARROW), "down_proj": (NARROW, WIDE)}
-    return {"gate_proj": (WIDE, NARROW), "up_proj": (WIDE, NARROW), "down_proj": (NARROW, WIDE)}
-
-
-def _agree(
-    small: nn.Module, forward: Callable[[Any, torch.Tensor], torch.Tensor], states: torch.Tensor, dtype: torch.dtype
-) -> bool:
+def _agree(small: nn.Module, form: GateForm, states: torch.Tensor, dtype: torch.dtype) -> bool:
     small, states = small.to(dtype), states.to(dtype)
     try:
         theirs = type(small).forward(small, states)
     except (RuntimeError, TypeError, ValueError, AttributeError, IndexError):
         return False  # not a function of states alone
-    return isinstance(theirs, torch.Tensor) and torch.equal(theirs, forward(small, states))
+    return isinstance(theirs, torch.Tensor) and torch.equal(theirs, form.forward(small, states))
 
 
 class _Gated(torch.autograd.Function):

@@ -114,15 +114,20 @@ def load_model(
         close_shortcuts(model, trains=purpose == "training")
     set_attention(model, purpose)
     if purpose == "training":
-        slim_gates(model)
-        if torch.device(device).type == "cpu":
-            speed_up_norms(model)
+        lighten_layers(model, torch.device(device))
     if location.adapter_folder is not None:
         from instil.model.adapters import open_adapter
 
         model = open_adapter(model, location.adapter_folder, trains=purpose == "training")
     check_finite(location.adapter_folder or location.folder, model)
     return model.train(purpose == "training")
+
+
+def lighten_layers(model: Any, device: torch.device) -> None:
+    """Give a model that trains the gates and, on a CPU, the norms that take less, in place; the device may be another than the weights' own."""
+    slim_gates(model)
+    if device.type == "cpu":
+        speed_up_norms(model)
 
 
 def check_loadable(

@@ -11,10 +11,8 @@ from collections.abc import Sequence
 import torch
 
 from instil.data.prepared import ExampleStore
-from instil.errors import OutOfMemoryError
 from instil.model.room import is_out_of_memory
-from instil.training.micro_batch import cut_step
-from instil.training.step import Cut, Learner, forward, lay_out
+from instil.training.step import Cut, Learner, forward, lay_out, my_share, smaller_cut
 
 
 def heldout_loss(learner: Learner, store: ExampleStore, *, cut: Cut) -> float | None:
@@ -35,17 +33,11 @@ def heldout_loss(learner: Learner, store: ExampleStore, *, cut: Cut) -> float | 
     if not weight > 0:
         return None
     while True:
-        mine = cut_step(
-            range(len(store)),
-            store.num_tokens.tolist(),
-            micro_batch_tokens=cut.micro_batch_tokens,
-            num_ranks=learner.ranks.size,
-            one_by_one=learner.one_by_one,
-        )[learner.ranks.rank]
+        mine = my_share(learner, store, range(len(store)), cut)
         total = _try_to_add_up(learner, store, mine)
         if total is not None:
             return learner.ranks.sum_numbers(total)[0] / weight
-        cut = _smaller_cut(learner, store, mine)
+        cut = smaller_cut(learner, store, mine, cut, place="held-out loss", alone="set data.max_tokens lower")
 
 
 def _try_to_add_up(learner: Learner, store: ExampleStore, mine: Sequence[tuple[int, ...]]) -> float | None:
@@ -56,27 +48,12 @@ def _try_to_add_up(learner: Learner, store: ExampleStore, mine: Sequence[tuple[i
     try:
         with torch.no_grad():
             for numbers in mine:
-                batch = lay_out(learner, numbers, store)
+                batch = lay_out(learner, store, numbers)
                 total += forward(learner.loss, batch, seed=0, epoch=0)
         return float(total)
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
         return None
     finally:
         learner.loss.train(was_training)
-
-
-def _smaller_cut(learner: Learner, store: ExampleStore, mine: Sequence[tuple[int, ...]]) -> Cut:
-    """Halve the largest micro-batch of an evaluation that did not fit."""
-    sizes = [int(store.num_tokens[list(numbers)].sum()) for numbers in mine]
-    tokens, largest = max(zip(sizes, mine, strict=True))
-    if learner.ranks.size > 1 or len(largest) < 2:
-        what = f"training.micro_batch_tokens to {max(1, tokens // 2)}" if len(largest) > 1 else "data.max_tokens lower"
-        raise OutOfMemoryError(
-            f"held-out loss: a forward pass over {tokens} tokens ({len(largest)} examples) does not fit into memory; "
-            f"set {what}, then go on with --resume"
-        )
-    if learner.ranks.device.type == "cuda":
-        torch.cuda.empty_cache()
-    return Cut(max(1, tokens // 2))

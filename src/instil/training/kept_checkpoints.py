@@ -70,7 +70,7 @@ def with_best_there(progress: Progress, checkpoints: Path, *, say: Callable[[str
         checkpoints: Folder of the run's checkpoints.
         say: Prints a line for the person.
     """
-    if progress.best_step is None:
+    if progress.best_step in (None, progress.step):  # the one that the run goes on from has just been opened
         return progress
     try:
         open_checkpoint(step_folder(checkpoints, progress.best_step))

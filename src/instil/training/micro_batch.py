@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 
 import numpy as np
 import torch
@@ -142,14 +141,12 @@ def lay_flat(
     lengths = tuple(len(example.token_ids) for example in examples)
     ids = torch.from_numpy(np.concatenate([np.asarray(example.token_ids, dtype=np.int64) for example in examples]))
     weights = torch.from_numpy(np.concatenate([np.asarray(example.weights, dtype=np.float32) for example in examples]))
-    parts = [ids, positions_of(lengths), *targets_of(ids, weights, lengths)]
-    needed = lengths if whole else tuple(map(_needed, torch.split(parts[-1], list(lengths))))
-    if needed != lengths:
-        starts = accumulate(lengths, initial=0)
-        rows = torch.cat([torch.arange(start, start + count) for start, count in zip(starts, needed, strict=False)])
-        parts = [part.index_select(0, rows) for part in parts]
+    positions, (targets, shifted) = positions_of(lengths), targets_of(ids, weights, lengths)
+    num_trained = int(torch.count_nonzero(shifted))
+    needed = lengths if whole else tuple(map(_needed, torch.split(shifted, list(lengths))))
+    computed = positions < torch.tensor(needed).repeat_interleave(torch.tensor(lengths))
+    parts = (part[computed] for part in (ids, positions, targets, shifted))
     ids, positions, targets, shifted = (part.to(device, non_blocking=True) for part in parts)
-    num_trained = int(torch.count_nonzero(parts[-1]))
     return MicroBatch(tuple(numbers), lengths, ids, positions, needed, targets, shifted, num_trained)
 
 

@@ -17,10 +17,8 @@ from instil.model import attention
 from instil.model.adapters import freeze, prepare_adapters
 from instil.model.config import load_config, model_of_config
 from instil.model.few_shapes import round_up
-from instil.model.gates import slim_gates
-from instil.model.loading import choose_device
+from instil.model.loading import choose_device, lighten_layers
 from instil.model.location import ModelLocation
-from instil.model.norms import speed_up_norms
 from instil.model.room import free_bytes, processes_on
 from instil.recipe import Recipe
 from instil.training.memory import Memory, Sizes, estimate_memory, in_words, measure_sizes
@@ -195,9 +193,7 @@ def sizes_of_recipe(
         model = model_of_config(location, config, kernels=attention.register(), trust=trust)
         adapter = recipe.adapter.model_copy(update={"resume_from": None})  # as large as the one that goes on
         model = prepare_adapters(model, adapter, trained_ids=trained_ids)
-    slim_gates(model)
-    if choose_device(recipe.device).type == "cpu":
-        speed_up_norms(model)
+    lighten_layers(model, choose_device(recipe.device))
     if recipe.training.freeze:
         freeze(model, recipe.training.freeze)
     return measure_sizes(model.train(), precision)

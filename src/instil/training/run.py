@@ -115,9 +115,8 @@ def _train(
     if learner.ranks.is_first:
         sweep_aside(paths.folder)
         sweep_aside(paths.checkpoints)
-        if (
-            checkpoint is None
-        ):  # also a run that was killed before its first one: it starts again, with the data as it is now
+        # also a run that was killed before its first one: it starts again, with the data as it is now
+        if checkpoint is None:
             _write_known(paths, studied, assembled)
         done = progress.step if checkpoint else -1
         rewind_lines(paths.samples, step=done)

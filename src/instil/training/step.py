@@ -128,7 +128,16 @@ def take_step(
     while True:
         sums = _try_to_add_up(learner, members, cut, seed, clock)
         if sums is None:
-            cut = _smaller_cut(learner, members, cut)
+            learner.weights.clear_gradients()
+            cut = smaller_cut(
+                learner,
+                learner.store,
+                my_share(learner, learner.store, members.indices, cut),
+                cut,
+                place=f"step {members.step}",
+                alone="set data.max_tokens lower, training.gradient_checkpointing: on, or an adapter",
+                so_far="the weights have not moved; ",
+            )
             say(
                 f"step {members.step}: out of memory; doing it again with micro_batch_tokens {cut.micro_batch_tokens} "
                 "(the result is the same)"
@@ -160,7 +169,7 @@ def _try_to_add_up(
     """
     try:
         return _add_up_gradients(learner, members, cut, seed, clock)
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
         return None
@@ -177,9 +186,9 @@ def _add_up_gradients(learner: Learner, members: Members, cut: Cut, seed: int, c
     learner.loss.gradient_scale = factor
     total = torch.zeros((), dtype=torch.float64, device=ranks.device)
     tokens = trained = 0
-    for numbers in _my_share(learner, members, cut):
+    for numbers in my_share(learner, learner.store, members.indices, cut):
         clock.enter("data")
-        batch = lay_out(learner, numbers)
+        batch = lay_out(learner, learner.store, numbers)
         clock.enter("forward")
         loss_sum = forward(learner.loss, batch, seed=seed, epoch=members.epoch)
         clock.enter("backward")
@@ -206,9 +215,8 @@ def step_weight(store: ExampleStore, members: Members) -> float:
     return weight
 
 
-def lay_out(learner: Learner, numbers: Sequence[int], store: ExampleStore | None = None) -> MicroBatch:
-    """Lay examples of a store, by default the training examples, end to end."""
-    store = learner.store if store is None else store
+def lay_out(learner: Learner, store: ExampleStore, numbers: Sequence[int]) -> MicroBatch:
+    """Lay examples of a store end to end."""
     return lay_flat(
         [store[number] for number in numbers],
         numbers=numbers,
@@ -226,11 +234,11 @@ def forward(loss: TokenLoss, batch: MicroBatch, *, seed: int, epoch: int) -> tor
     return result
 
 
-def _my_share(learner: Learner, members: Members, cut: Cut) -> list[tuple[int, ...]]:
-    lengths = learner.store.num_tokens[list(members.indices)].tolist()
+def my_share(learner: Learner, store: ExampleStore, indices: Sequence[int], cut: Cut) -> list[tuple[int, ...]]:
+    """Cut examples of a store into micro-batches, and give those of this process."""
     return cut_step(
-        members.indices,
-        lengths,
+        indices,
+        store.num_tokens[list(indices)].tolist(),
         micro_batch_tokens=cut.micro_batch_tokens,
         num_ranks=learner.ranks.size,
         one_by_one=learner.one_by_one,
@@ -257,7 +265,7 @@ def _move(learner: Learner, members: Members) -> None:
     try:
         for optimizer in learner.optimizers:
             optimizer.step()
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
         raise OutOfMemoryError(
@@ -268,22 +276,37 @@ def _move(learner: Learner, members: Members) -> None:
     learner.weights.refresh_model()
 
 
-def _smaller_cut(learner: Learner, members: Members, cut: Cut) -> Cut:
-    """Halve the largest micro-batch of a step that did not fit."""
-    learner.weights.clear_gradients()
-    lengths = {n: int(learner.store.num_tokens[n]) for n in members.indices}
-    shares = _my_share(learner, members, cut)
-    largest = max(shares, key=lambda share: sum(lengths[n] for n in share))
-    tokens = sum(lengths[n] for n in largest)
+def smaller_cut(
+    learner: Learner,
+    store: ExampleStore,
+    mine: Sequence[tuple[int, ...]],
+    cut: Cut,
+    *,
+    place: str,
+    alone: str,
+    so_far: str = "",
+) -> Cut:
+    """Halve the largest micro-batch of what did not fit into memory.
+
+    Args:
+        learner: What learns.
+        store: The examples.
+        mine: This process's micro-batches.
+        cut: The cut that did not fit.
+        place: What was computed, for the message.
+        alone: What to do where it is one example that does not fit.
+        so_far: What holds all the same.
+
+    Raises:
+        OutOfMemoryError: If it cannot be halved: one example on one process, anything on several.
+    """
+    largest = max(mine, key=lambda numbers: int(store.num_tokens[list(numbers)].sum()))
+    tokens = int(store.num_tokens[list(largest)].sum())
     if learner.ranks.size > 1 or len(largest) < 2:
-        fits = (
-            f"set training.micro_batch_tokens to {max(1, tokens // 2)}"
-            if len(largest) > 1
-            else ("set data.max_tokens lower, training.gradient_checkpointing: on, or an adapter")
-        )
+        fits = f"set training.micro_batch_tokens to {max(1, tokens // 2)}" if len(largest) > 1 else alone
         raise OutOfMemoryError(
-            f"step {members.step}: a forward pass over {tokens} tokens ({len(largest)} examples) does not fit into "
-            f"memory; the weights have not moved; {fits}, then go on with --resume"
+            f"{place}: a forward pass over {tokens} tokens ({len(largest)} examples) does not fit into memory; "
+            f"{so_far}{fits}, then go on with --resume"
         )
     if learner.ranks.device.type == "cuda":
         torch.cuda.empty_cache()
