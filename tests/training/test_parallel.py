@@ -15,7 +15,6 @@ import psutil
 import pytest
 import torch
 from tests.training.command_line import (
-    forked,
     losses_of,
     run_on_two,
     train,
@@ -26,20 +25,16 @@ from tests.training.command_line import (
 )
 from tests.training.test_run import interrupted
 
+from instil.errors import TrainingError
 from instil.model import room
 from instil.recipe import Recipe
 from instil.training import assembly, planning, step
-from instil.training.parallel import (
-    LAUNCHER,
-    LEFT_ALONE,
-    _environments,
-    _forwarding,
-    is_left_alone,
-    last_line,
-    why_no_shards,
-)
+from instil.training.launching import PROCESS, Forwarding, Handed, _environments, _reason
+from instil.training.parallel import LEFT_ALONE, is_left_alone, last_line, why_no_shards
 from instil.training.precision import Precision, choose_precision
+from instil.training.run import train as train_here
 from instil.training.run_folder import Run
+from instil.training.stopping import LAUNCHER, TORCHRUN, Stopped, StopRequest, handled
 
 TWO = {"parallel": {"processes": 2}, "evaluate": {"every": 6, "max_new_tokens": 2}}
 KEEP_ALL = {"checkpoint": {"every": 3, "keep_last": 99}}
@@ -59,9 +54,13 @@ def test_two_processes_equal_one(tmp_path: Path, base: Path, rows: Path, referen
 
 
 @pytest.mark.slow
-def test_two_processes_that_are_started_here_equal_one(tmp_path: Path, base: Path, rows: Path, reference: Run):
+def test_two_processes_that_are_started_here_equal_one_and_are_quiet_where_asked(
+    tmp_path: Path, base: Path, rows: Path, reference: Run, capfd: pytest.CaptureFixture[str]
+):
     two = {"parallel": {"processes": 2, "mode": "sharded"}}
-    assert_equal_runs(train(write_recipe(tmp_path, TWO, two, base=base, rows=rows)), reference)
+    recipe = Recipe.load(write_recipe(tmp_path, TWO, two, base=base, rows=rows))
+    assert_equal_runs(train_here(recipe, quiet=True), reference)
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.slow
@@ -135,13 +134,13 @@ def test_sharded_lora_equals_one_process(tmp_path: Path, base: Path, rows: Path,
         assert torch.allclose(weight, weights_of(run)[name], atol=1e-4 if precision == "fp32" else 0.02), name
 
 
-def start(recipe: Path, *words: str) -> subprocess.Popen[str]:
+def start(recipe: Path, *words: str, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "instil", "train", str(recipe), *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
     )
 
 
@@ -158,8 +157,11 @@ def wait_for_steps(folder: Path, more_than: int = 0) -> int:
 def test_a_dead_process_ends_the_run_with_its_reason_and_sigterm_saves(tmp_path: Path, base: Path, rows: Path):
     endless = {"training": {"max_steps": 100_000}, "evaluate": {"every": 90_000}, "checkpoint": {"every": 5}}
     recipe = write_recipe(tmp_path, TWO, endless, base=base, rows=rows)
-    running = start(recipe)
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    running = start(recipe, TMPDIR=str(temporary))
     steps = wait_for_steps(tmp_path / "run", 12)
+    assert not [path for path in temporary.rglob("*") if path.is_file()]  # whatever kills it, none is left
     second = [
         child for child in psutil.Process(running.pid).children(recursive=True) if child.environ().get("RANK") == "1"
     ]
@@ -182,30 +184,105 @@ def test_a_dead_process_ends_the_run_with_its_reason_and_sigterm_saves(tmp_path:
     assert "saved in" in output
 
 
+@pytest.mark.slow
+def test_ctrl_c_before_the_first_step_of_several_processes_ends_as_one_does(tmp_path: Path, base: Path, rows: Path):
+    running = start(write_recipe(tmp_path, TWO, base=base, rows=rows))
+    for _ in range(1200):
+        if len(psutil.Process(running.pid).children()) == 2:
+            break
+        time.sleep(0.05)
+    time.sleep(1)
+    running.send_signal(signal.SIGINT)
+    _, errors = running.communicate(timeout=120)
+    assert (running.returncode, errors) == (130, "error: stopped by Ctrl-C\n")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_is_handed_on_as_it_came_and_left_to_the_run_to_speak_of(
     number: int, capsys: pytest.CaptureFixture[str]
 ):
-    children = {rank: subprocess.Popen(["sleep", "60"]) for rank in range(2)}
-    asked: list[int] = []
-    with _forwarding(SimpleNamespace(pids=lambda: {rank: child.pid for rank, child in children.items()}), asked):
+    children = [subprocess.Popen(["sleep", "60"]) for _ in range(2)]
+    handlers = {rank: SimpleNamespace(proc=child) for rank, child in enumerate(children)}
+    stops = Forwarding()
+    with handled(stops):
         os.kill(os.getpid(), number)
-        assert [child.wait(10) for child in children.values()] == [-number, -number]
-    assert asked == [number]
+        assert [child.poll() for child in children] == [None, None]
+        stops.begin(SimpleNamespace(subprocess_handlers=handlers))
+        assert [child.wait(10) for child in children] == [-number, -number]
+        with pytest.raises(Stopped):
+            os.kill(os.getpid(), number)
+    assert stops.first == number
     assert capsys.readouterr().out == ""
+
+
+def failed(*exit_codes: int) -> dict[int, Any]:
+    return {rank: SimpleNamespace(local_rank=rank, exitcode=code, timestamp=5) for rank, code in enumerate(exit_codes)}
+
+
+@pytest.mark.parametrize(
+    ("exit_codes", "said", "asked", "reason"),
+    [
+        ((130, 130), ["error: stopped by Ctrl-C", "error: stopped by Ctrl-C"], signal.SIGINT, Stopped(signal.SIGINT)),
+        ((-2, 2), ["KeyboardInterrupt", f"error: process 1 of 2: {LEFT_ALONE}"], signal.SIGINT, Stopped(signal.SIGINT)),
+        ((-15, 143), ["", "error: stopped by SIGTERM"], signal.SIGTERM, Stopped(signal.SIGTERM)),
+        ((2, 143), ["error: the disk is full", "error: stopped by SIGTERM"], signal.SIGTERM, TrainingError("the disk")),
+        ((143, 2), ["error: stopped by SIGTERM", "error: no such file"], None, TrainingError("no such file")),
+        ((-9, 143), ["", "error: stopped by SIGTERM"], None, TrainingError("process 0 of 2 was killed by SIGKILL;")),
+        ((-9, 0), ["", ""], signal.SIGTERM, TrainingError("process 0 of 2 was killed by SIGKILL;")),
+    ],
+)
+def test_the_reason_of_an_end_is_an_error_before_a_signal_and_a_signal_before_a_death(
+    exit_codes: tuple[int, ...], said: list[str], asked: int | None, reason: BaseException
+):
+    found = _reason(failed(*exit_codes), [[line] if line else [] for line in said], asked)
+    assert type(found) is type(reason)
+    assert str(found).startswith(str(reason))
+
+
+@pytest.mark.parametrize(
+    ("launcher", "signals", "stops_at_once"),
+    [
+        (None, [signal.SIGTERM, signal.SIGTERM], True),
+        (None, [signal.SIGINT, signal.SIGTERM], False),
+        (LAUNCHER, [signal.SIGTERM, signal.SIGTERM], False),
+        (TORCHRUN, [signal.SIGTERM, signal.SIGTERM], False),
+        (TORCHRUN, [signal.SIGINT, signal.SIGTERM], True),
+    ],
+)
+def test_what_a_second_signal_is_depends_on_who_started_the_process(
+    monkeypatch: pytest.MonkeyPatch, launcher: str | None, signals: list[int], stops_at_once: bool
+):
+    if launcher:
+        monkeypatch.setenv(launcher, "1")
+    said: list[str] = []
+    request = StopRequest()
+    request.save_first(said.append)
+    request.take(signals[0], None)
+    if stops_at_once:
+        with pytest.raises(Stopped):
+            request.take(signals[1], None)
+    else:
+        request.take(signals[1], None)
+    assert len(said) == 1
+
+
+def test_what_is_handed_over_says_which_settings_were_set():
+    """A resumed run keeps the saved value of the others."""
+    recipe = Recipe.from_mapping({"parallel": {"processes": 2}, "optimizer": {"betas": [0.9, 0.98]}, "output": "a ü"})
+    handed = Handed.from_json(Handed(recipe, resume=True, quiet=False).to_json())
+    assert handed == Handed(recipe, resume=True, quiet=False)
+    assert handed.recipe.model_dump(exclude_unset=True) == recipe.model_dump(exclude_unset=True)
 
 
 NO_FIT = re.compile(r"step (\d+): a forward pass over (\d+) tokens .* set training.micro_batch_tokens to (\d+)")
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork: 1 case left out")
-def test_a_process_ends_with_its_launcher(tmp_path: Path, base: Path, rows: Path):
-    """The launcher that it is told of is not its parent, so that one is gone: it must not wait for the other process."""
-    assert _environments(2)[1][LAUNCHER] == str(os.getpid())
-    recipe = write_recipe(tmp_path, {"parallel": {"timeout_minutes": 0.05}}, base=base, rows=rows)
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1", "WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1"}
-    child = forked("train", str(recipe), said=tmp_path / "said.txt", **shared, **{LAUNCHER: str(os.getpid() + 1)})
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+def test_a_process_ends_with_its_launcher():
+    """The launcher that it is told of is not its parent, so that one is gone: it must not wait for it."""
+    assert _environments(2, 1)[1][LAUNCHER] == str(os.getpid())
+    gone = _environments(2, 1)[1] | {LAUNCHER: str(os.getpid() + 1)}
+    assert subprocess.run([sys.executable, "-m", PROCESS], env=os.environ | gone).returncode == -signal.SIGKILL
 
 
 @pytest.mark.slow

@@ -224,6 +224,22 @@ def test_ctrl_c_says_where_it_saved_and_a_second_one_stops_at_once(
     assert capsys.readouterr().err.splitlines()[-1] == "error: stopped by Ctrl-C"
 
 
+@pytest.mark.parametrize(("number", "said"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")])
+def test_a_signal_before_the_first_step_stops_at_once_and_leaves_nothing(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    base: Path,
+    rows: Path,
+    capsys: pytest.CaptureFixture[str],
+    number: int,
+    said: str,
+):
+    monkeypatch.setattr("instil.training.run.assemble", lambda *given, **settings: os.kill(os.getpid(), number))
+    assert exit_code("train", str(write_recipe(tmp_path, base=base, rows=rows))) == 128 + number
+    assert capsys.readouterr().err == f"error: stopped by {said}\n"
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork: 1 case left out")
 def test_five_kills_at_random_moments_lose_nothing(tmp_path: Path, base: Path, rows: Path, reference: Run):

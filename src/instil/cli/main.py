@@ -6,14 +6,16 @@ and exit status 2; ``--traceback`` shows where it came from.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from cyclopts import App, CycloptsError
 
 from instil import __version__
 from instil.errors import SMALLER_WEIGHTS, InstilError, nearest
+from instil.training.stopping import stopped_by
 
 VERBS: tuple[tuple[str, str, str], ...] = (
     ("demo", "instil.cli.demo:demo", "Tune the embedded base model in two minutes and show what changed."),
@@ -68,15 +70,27 @@ def build_app(asked: str | None = None) -> App:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0 when it worked, 2 on an error that a person can mend, 130 on Ctrl-C."""
+    """Run the command line and exit: 0 when it worked, 2 on an error that a person can mend, 130 on Ctrl-C, 143 where SIGTERM stopped a run."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     traceback = "--traceback" in words
     words = [word for word in words if word != "--traceback"]
     _refuse_unknown_verb(words)
-    try:
+    with errors_said(words[0] if words else "", traceback=traceback):
         build_app(words[0] if words else None)(words)
+
+
+@contextlib.contextmanager
+def errors_said(verb: str, *, traceback: bool = False) -> Iterator[None]:
+    """Say what a verb raises on one line and exit.
+
+    Args:
+        verb: Its name.
+        traceback: Let errors through, for Python to show where they come from.
+    """
+    try:
+        yield
     except CycloptsError as error:
-        _fail(f"instil {words[0]}: {_said(error)}; run: instil {words[0]} --help")
+        _fail(f"instil {verb}: {_said(error)}; run: instil {verb} --help")
     except InstilError as error:
         if traceback:
             raise
@@ -86,9 +100,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         reason = next(iter(str(error).strip().splitlines()), "the system has no more")
         more = f"{SMALLER_WEIGHTS}, give fewer or shorter rows, or use a larger device"
-        _fail(f"instil {words[0]}: no memory ({reason}); {more}")
-    except KeyboardInterrupt:
-        _fail("stopped by Ctrl-C", status=130)
+        _fail(f"instil {verb}: no memory ({reason}); {more}")
+    except KeyboardInterrupt as error:
+        said, status = stopped_by(error)
+        _fail(said, status=status)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from instil.cli.settings import Overrides, typed
+from instil.training.stopping import stop_on_signals
 
 
 def train(recipe: Path, *, resume: bool = False, settings: Overrides = None) -> None:
@@ -19,10 +20,11 @@ def train(recipe: Path, *, resume: bool = False, settings: Overrides = None) -> 
         resume: Go on with the run in the recipe's output folder; where there is none, start it.
         settings: Settings that win over the recipe's.
     """
-    from instil.recipe import Recipe
-    from instil.training.parallel import is_joined
-    from instil.training.run import train as start
+    with stop_on_signals():  # torch takes seconds to import
+        from instil.recipe import Recipe
+        from instil.training.parallel import is_joined
+        from instil.training.run import train as start
 
-    run = start(Recipe.load(recipe, typed(settings)), resume=resume)
+        run = start(Recipe.load(recipe, typed(settings)), resume=resume)
     if run.signal is not None and not is_joined():
         sys.exit(128 + run.signal)

@@ -27,9 +27,10 @@ from instil.training.environment import describe_environment
 from instil.training.files import disk_errors, locked, sweep_aside, write_json_atomic, write_text_atomic
 from instil.training.host_memory import freed_memory_kept
 from instil.training.kept_checkpoints import latest_checkpoint, with_best_there
+from instil.training.launching import launch
 from instil.training.loop import enough, run_steps
 from instil.training.mode import wants_shards
-from instil.training.parallel import is_joined, join_ranks, launch
+from instil.training.parallel import is_joined, join_ranks
 from instil.training.planning import Fit
 from instil.training.precision import FIRST_LOSS_SCALE, Weights
 from instil.training.record import open_record
@@ -57,6 +58,7 @@ def train(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> Run:
         RunError: If the run folder exists and `resume` is false, another process writes to it, or the recipe is not the
             run's.
         InstilError: Whatever is wrong with settings, data, template or model; nothing has been written then.
+        Stopped: A KeyboardInterrupt, where a signal came before the first step, or a second one after it.
 
     Example:
         >>> run = train(Recipe.load("recipe.yaml"))  # doctest: +SKIP
@@ -66,9 +68,10 @@ def train(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> Run:
     paths = RunPaths(Path(recipe.output))
     goes_on = check_output(paths.folder, resume=resume)
     if recipe.parallel.processes > 1 and not is_joined():
-        stopped_by = launch(recipe, resume=resume)
+        stopped_by = launch(recipe, resume=resume, quiet=quiet)
         return replace(Run.open(paths.folder), signal=stopped_by)
     with _torch_as_asked(recipe), contextlib.ExitStack() as stack:
+        stop = stack.enter_context(stop_on_signals())
         ranks = stack.enter_context(join_ranks(recipe))
         if ranks.device.type == "cpu":
             stack.enter_context(freed_memory_kept())
@@ -90,7 +93,7 @@ def train(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> Run:
         if not goes_on and ranks.is_first:
             stack.enter_context(_new_folder(paths, studied.recipe))
         ranks.wait()
-        stop = stack.enter_context(stop_on_signals(say))
+        stop.save_first(say)
         return _train(paths, studied, assembled, stop=stop, say=say, quiet=quiet, before_model=before_model)
 
 
