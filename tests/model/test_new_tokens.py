@@ -50,6 +50,7 @@ def test_stop_token_is_eos_and_never_the_padding() -> None:
     keeps = base_tokenizer()
     keeps.pad_token = "<eos>"
     assert add_chat_tokens(keeps, [], stop_token="<eos>").added == ("<|pad|>",)
+    assert keeps.pad_token_id == len(keeps) - 1 == keeps.convert_tokens_to_ids("<|pad|>")
     assert keeps.pad_token_id != keeps.eos_token_id
 
 

@@ -101,7 +101,7 @@ def add_chat_tokens(
     if pad is None:
         pad = NEW_PAD
         added.append(pad)
-    tokenizer.pad_token = pad
+    tokenizer.add_special_tokens({"pad_token": pad})  # its attribute alone would name it without giving it an id
     ids = tuple(int(tokenizer.convert_tokens_to_ids(token)) for token in wanted)
     return TokenChange(tuple(added), ids, stop_token, pad)
 
