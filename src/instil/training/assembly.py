@@ -13,13 +13,13 @@ import torch
 from torch.distributed.tensor import DTensor
 
 from instil.model import attention
-from instil.model.adapters import freeze, prepare_adapters
 from instil.model.loading import load_model
 from instil.model.loss import TokenLoss
 from instil.model.new_tokens import RowChange, fit_embeddings
 from instil.model.probe import probe
 from instil.model.recompute import set_gradient_checkpointing
 from instil.training.compiling import compile_blocks, wants_compiling
+from instil.training.learnable import make_learnable
 from instil.training.memory import Sizes, measure_sizes
 from instil.training.optimizer import build_optimizers, left_to_adamw, tensor_kinds
 from instil.training.parallel import shard
@@ -70,10 +70,7 @@ def load_learnable(studied: Studied, device: torch.device) -> tuple[Any, RowChan
         location=studied.location,
     )
     rows = fit_embeddings(model, studied.chat.tokenizer, studied.change, stop_ids=studied.chat.stop_ids, seed=seed)
-    model = prepare_adapters(model, recipe.adapter, trained_ids=rows.trained_ids, seed=seed)
-    if recipe.training.freeze:
-        freeze(model, recipe.training.freeze)
-    return model, rows
+    return make_learnable(model, recipe, trained_ids=rows.trained_ids), rows
 
 
 def _where_to_load(studied: Studied, device: torch.device, *, sharded: bool) -> torch.device:

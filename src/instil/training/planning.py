@@ -13,15 +13,10 @@ from dataclasses import dataclass
 import torch
 
 from instil.data.prepared import ExampleStore
-from instil.model import attention
-from instil.model.adapters import freeze, prepare_adapters
-from instil.model.config import load_config, model_of_config
 from instil.model.few_shapes import round_up
-from instil.model.loading import choose_device, lighten_layers
-from instil.model.location import ModelLocation
 from instil.model.room import free_bytes, processes_on
 from instil.recipe import Recipe
-from instil.training.memory import Memory, Sizes, estimate_memory, in_words, measure_sizes
+from instil.training.memory import Memory, Sizes, estimate_memory, in_words
 from instil.training.micro_batch import cut_step
 from instil.training.order import Order
 from instil.training.precision import Precision
@@ -171,32 +166,6 @@ def free_memory(device: torch.device, *, sharing: int | None = None) -> int:
         sharing: Processes that share this machine's memory; None for as many as were started with this one. Each has a GPU of its own.
     """
     return free_bytes(device) // (processes_on(device) if sharing is None or device.type == "cuda" else sharing)
-
-
-def sizes_of_recipe(
-    recipe: Recipe, location: ModelLocation, precision: Precision, *, trained_ids: Sequence[int] = ()
-) -> Sizes:
-    """Find out what memory depends on without loading a weight.
-
-    Args:
-        recipe: The recipe.
-        location: The model's place.
-        precision: How the run computes.
-        trained_ids: Tokens whose rows an adapter trains besides.
-
-    Raises:
-        ModelError: If config, adapter targets or frozen names do not fit together.
-    """
-    trust = recipe.model.trust_remote_code
-    config = load_config(location, trust_remote_code=trust)
-    with torch.device("meta"):
-        model = model_of_config(location, config, kernels=attention.register(), trust=trust)
-        adapter = recipe.adapter.model_copy(update={"resume_from": None})  # as large as the one that goes on
-        model = prepare_adapters(model, adapter, trained_ids=trained_ids)
-    lighten_layers(model, choose_device(recipe.device))
-    if recipe.training.freeze:
-        freeze(model, recipe.training.freeze)
-    return measure_sizes(model.train(), precision)
 
 
 def estimate_seconds(sizes: Sizes, precision: Precision, *, tokens: int, trained: int, device: torch.device) -> float:

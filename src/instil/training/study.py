@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +17,6 @@ from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.errors import TemplateError
 from instil.evaluation.during_training import check_tasks
 from instil.model import attention
-from instil.model.adapters import open_adapter
 from instil.model.config import load_config, model_of_config
 from instil.model.loading import check_loadable, weight_type
 from instil.model.location import ModelLocation, check_tokenizer, locate
@@ -28,10 +26,10 @@ from instil.model.weight_shapes import check_shapes
 from instil.recipe import Recipe
 from instil.training.agreement import check_heldout, check_positions, notes_of, with_saved_adapter
 from instil.training.chat_setup import set_up_chat, with_date, with_max_tokens
-from instil.training.memory import Sizes
+from instil.training.learnable import learnable_without_content
+from instil.training.memory import Sizes, measure_sizes
 from instil.training.optimizer import DEFAULT_LR
 from instil.training.order import Order, plan_order
-from instil.training.planning import sizes_of_recipe
 from instil.training.precision import Precision, choose_precision
 from instil.training.ranks import Ranks
 from instil.training.trackers import check_trackers
@@ -50,6 +48,7 @@ class Studied:
         prepared: The data.
         order: Who is in which step.
         precision: How the run computes.
+        bare: The model as it will learn, without content: on `meta`.
         notes: What a person should know, a line each.
     """
 
@@ -61,11 +60,12 @@ class Studied:
     prepared: Prepared
     order: Order
     precision: Precision
+    bare: Any
     notes: tuple[str, ...]
 
     def sizes(self) -> Sizes:
         """Find out what the run's memory depends on, without loading a weight."""
-        return sizes_of_recipe(self.recipe, self.location, self.precision, trained_ids=range(len(self.change.added)))
+        return measure_sizes(self.bare, self.precision)
 
 
 def study(recipe: Recipe, ranks: Ranks, *, say: Callable[[str], None], loads: bool = True) -> Studied:
@@ -90,7 +90,11 @@ def study(recipe: Recipe, ranks: Ranks, *, say: Callable[[str], None], loads: bo
     setup = set_up_chat(recipe, location)
     recipe = with_date(recipe, setup.chat)
     prove_template(setup.chat)
-    model_notes = _check_model(recipe, location, precision, ranks, loads=loads)
+    bare = _without_content(recipe, location, precision, ranks, loads=loads)
+    model_notes = check_positions(recipe, bare)
+    bare = learnable_without_content(
+        bare, recipe, location, tokenizer=setup.chat.tokenizer, change=setup.change, device=ranks.device
+    )
     prepared = prepare(recipe, setup.chat, team=ranks)
     for line in prepared.lines():
         say(line)
@@ -118,30 +122,26 @@ def study(recipe: Recipe, ranks: Ranks, *, say: Callable[[str], None], loads: bo
         prepared,
         order,
         precision,
+        bare,
         (*setup.notes, *model_notes, *notes_of(recipe, order)),
     )
 
 
-def _check_model(
+def _without_content(
     recipe: Recipe, location: ModelLocation, precision: Precision, ranks: Ranks, *, loads: bool
-) -> list[str]:
-    """Find out what is wrong with a model while nothing is prepared yet, and give what a person should know."""
+) -> Any:
+    """Make the model on `meta`, and find out what is wrong with its files while nothing is prepared yet."""
     trust, kernels = recipe.model.trust_remote_code, attention.register()
     config = load_config(location, trust_remote_code=trust)
-    if loads and recipe.model.initialise == "pretrained":
-        dtype = weight_type(loading_precision(recipe, precision), "training")
-        # of several processes that may hold shards, one at a time may hold the whole, on the CPU
-        parted = ranks.size > 1 and recipe.parallel.mode != "replicated"
-        device = torch.device("cpu") if parted else ranks.device
-        check_loadable(recipe.model, location, dtype=dtype, device=device, copies=1 if parted else processes_on(device))
-        model = check_shapes(location, config, kernels=kernels, trust=trust)
-    else:
+    if not loads or recipe.model.initialise == "random":
         with torch.device("meta"):
-            model = model_of_config(location, config, kernels=kernels, trust=trust)
-    adapter = location.adapter_folder or recipe.adapter.resume_from
-    if adapter is not None:
-        open_adapter(model, Path(adapter), trains=True)
-    return check_positions(recipe, model)
+            return model_of_config(location, config, kernels=kernels, trust=trust)
+    dtype = weight_type(loading_precision(recipe, precision), "training")
+    # of several processes that may hold shards, one at a time may hold the whole, on the CPU
+    parted = ranks.size > 1 and recipe.parallel.mode != "replicated"
+    device = torch.device("cpu") if parted else ranks.device
+    check_loadable(recipe.model, location, dtype=dtype, device=device, copies=1 if parted else processes_on(device))
+    return check_shapes(location, config, kernels=kernels, trust=trust)
 
 
 def prove_template(chat: ChatTokenizer) -> None:

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.training.command_line import exit_code, make_base, write_recipe
+from tests.training.tiny import CPU
+
+from instil.model.adapters import prepare_adapters
+from instil.model.location import ModelLocation
+from instil.model.new_tokens import TokenChange, add_rows
+from instil.model.quiet import quiet_transformers
+from instil.model.saving import save_adapter
+from instil.recipe import AdapterSettings, Recipe
+from instil.training.learnable import learnable_without_content
+
+LORA = {"kind": "lora", "rank": 2}
+
+
+def adapter_of(folder: Path, *, new_rows: bool) -> Path:
+    """Save a fresh adapter of the tests' base model, on its queries alone."""
+    from transformers import AutoModelForCausalLM
+
+    with quiet_transformers():
+        model = AutoModelForCausalLM.from_pretrained(make_base(folder / "base"))
+    if new_rows:
+        add_rows(model, 259)
+    settings = AdapterSettings(kind="lora", rank=2, targets=["q_proj"])
+    save_adapter(
+        prepare_adapters(model, settings, trained_ids=(257, 258) if new_rows else ()),
+        folder / "adapter",
+        base=str(folder / "base"),
+    )
+    return folder / "adapter"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"training": {"freeze": ["nosuch.*"]}}, "training.freeze: 'nosuch.*' matches no parameter"),
+        ({"training": {"freeze": ["*"]}}, "training.freeze: nothing is left to train"),
+        ({"training": {"freeze": ["lm_head.*"]}}, "lm_head.weight, which is model.embed_tokens.weight by another name"),
+        ({"adapter": {**LORA, "targets": ["q_prj"]}}, "adapter.targets: no layer 'q_prj' (did you mean 'q_proj'?)"),
+        ({"adapter": {**LORA, "targets": ["q_proj", "embed_tokens"]}}, "embed_tokens is a target and has new chat"),
+        ({"adapter": LORA, "training": {"freeze": ["layers.7.*"]}}, "'layers.7.*' matches no parameter"),
+        ({"adapter": LORA, "training": {"freeze": ["*"]}}, "nothing is left to train"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["train", "plan"])
+def test_what_does_not_fit_the_model_is_said_before_the_data_is_prepared(
+    verb: str,
+    changes: dict[str, Any],
+    said: str,
+    tmp_path: Path,
+    base: Path,
+    rows: Path,
+    capsys: pytest.CaptureFixture[str],
+):
+    recipe = write_recipe(tmp_path, changes, {"data": {"store": str(tmp_path / "store")}}, base=base, rows=rows)
+    assert exit_code(verb, str(recipe)) == 2
+    captured = capsys.readouterr()
+    assert said in captured.err
+    assert "rows in" not in captured.out
+    assert not (tmp_path / "store").exists()
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_adapter_that_lacks_rows_of_new_tokens_is_said_before_the_data_is_prepared(
+    tmp_path: Path, rows: Path, capsys: pytest.CaptureFixture[str]
+):
+    changes = {"adapter": {"kind": "lora", "resume_from": str(adapter_of(tmp_path, new_rows=False))}}
+    recipe = write_recipe(tmp_path, changes, base=tmp_path / "base", rows=rows)
+    assert exit_code("train", str(recipe)) == 2
+    captured = capsys.readouterr()
+    assert "that does not train the rows of tokens [257, 258]" in captured.err
+    assert "rows in" not in captured.out
+
+
+def test_a_plan_counts_the_layers_of_the_adapter_that_goes_on(
+    tmp_path: Path, rows: Path, capsys: pytest.CaptureFixture[str]
+):
+    changes = {"adapter": {"kind": "lora", "resume_from": str(adapter_of(tmp_path, new_rows=True))}}
+    assert exit_code("plan", str(write_recipe(tmp_path, changes, base=tmp_path / "base", rows=rows))) == 0
+    trained = 2 * (2 * 32 + 32 * 2) + 2 * 32  # two layers' queries at rank 2, and two rows of the tied table
+    assert f"of which {trained} train" in capsys.readouterr().out
+
+
+def test_names_that_only_rows_found_in_the_weights_would_have_are_no_mistake(tmp_path: Path):
+    """Whether rows of tokens that are there look untrained is seen in the weights: until then no frozen name of theirs is refused."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    base = make_base(tmp_path / "base")
+    with quiet_transformers():
+        model = AutoModelForCausalLM.from_pretrained(base).to("meta")
+    recipe = Recipe.from_mapping({"adapter": LORA, "training": {"freeze": ["*trainable_tokens*"]}})
+    bare = learnable_without_content(
+        model,
+        recipe,
+        ModelLocation("base", "base", base),
+        tokenizer=AutoTokenizer.from_pretrained(base),
+        change=TokenChange((), (256,), "<|endoftext|>", "<|endoftext|>"),
+        device=CPU,
+    )
+    assert all(value.is_meta for value in bare.parameters())
+    assert sum(value.requires_grad for value in bare.parameters()) == 2 * 2 * 7
