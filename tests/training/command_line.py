@@ -131,16 +131,22 @@ def forked(*words: str, said: Path | int, room: int | None = None, **environment
         os._exit(status)
 
 
-def run_on_two(recipe: Path, *words: str) -> tuple[list[int], list[str]]:
-    """Call ``instil train`` as torchrun does for two processes, in two forks; give their exit codes and what each said."""
+def run_on_two(recipe: Path, *words: str, other: Path | None = None) -> tuple[list[int], list[str]]:
+    """Call ``instil train`` as torchrun does for two processes, in two forks; give their exit codes and what each said.
+
+    Args:
+        recipe: The recipe.
+        words: The rest of the command line.
+        other: The second process's recipe, where it is another file: on another machine.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     said = [recipe.parent / f"said-{rank}.txt" for rank in range(2)]
     children = [
-        forked("train", str(recipe), *words, said=said[rank], RANK=str(rank), LOCAL_RANK=str(rank), **shared)
-        for rank in range(2)
+        forked("train", str(given), *words, said=said[rank], RANK=str(rank), LOCAL_RANK=str(rank), **shared)
+        for rank, given in enumerate([recipe, other or recipe])
     ]
     codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
     return codes, [path.read_text() for path in said]

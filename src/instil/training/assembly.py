@@ -122,7 +122,7 @@ def assemble(studied: Studied, ranks: Ranks, *, sharded: bool = False) -> Assemb
         )
         if sharded:
             shard(loss, precision)
-    ranks.wait_long()
+    ranks.wait()
     fit = _fit(studied, model, sizes, ranks, sharded=sharded, one_by_one=probed.one_by_one)
     if fit.recompute:
         set_gradient_checkpointing(model, True)

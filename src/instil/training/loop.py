@@ -159,4 +159,5 @@ def _evaluate(
             progress.step, loss=loss, seconds=time.perf_counter() - start, is_best=progress.best_step == progress.step
         )
     record.samples(progress.step, sample())
+    learner.ranks.wait()  # for the first one's answers, which may take longer than a sum waits
     return progress.with_(evaluated=progress.step)

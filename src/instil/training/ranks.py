@@ -89,18 +89,13 @@ class Ranks:
         """Let the processes of each machine through one after another; all processes must ask for it alike."""
         turns, mine = (self.size, int(os.environ.get("LOCAL_RANK", "0"))) if wanted else (0, 0)
         for _ in range(mine):
-            self.wait_long()
+            self.wait()
         yield
         for _ in range(turns - mine):
-            self.wait_long()
+            self.wait()
 
     def wait(self) -> None:
-        """Wait for all processes, for at most the run's time limit."""
-        if self.size > 1:
-            dist.barrier()
-
-    def wait_long(self) -> None:
-        """Wait for all processes without a limit: one of them works for all."""
+        """Wait for all processes without a limit: one of them may work for all."""
         if self.patient is not None:
             dist.barrier(group=self.patient)
 

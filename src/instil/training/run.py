@@ -37,6 +37,7 @@ from instil.training.record import open_record
 from instil.training.results import save_trained
 from instil.training.run_folder import Run, RunPaths, check_output, resumed_recipe
 from instil.training.samples import Sampler, draw_nothing
+from instil.training.shared import check_folder_is_shared, check_recipes
 from instil.training.snapshot import restore_optimizers, restore_weights
 from instil.training.stopping import StopRequest, stop_on_signals
 from instil.training.study import Studied, study
@@ -76,9 +77,12 @@ def train(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> Run:
         if ranks.device.type == "cpu":
             stack.enter_context(freed_memory_kept())
         say = _printer(quiet or not ranks.is_first)
+        check_recipes(recipe, ranks)
+        goes_on = ranks.tell(goes_on)
         if goes_on:
             if ranks.is_first:
                 stack.enter_context(locked(paths.folder))
+            check_folder_is_shared(paths.folder, ranks)
             recipe = resumed_recipe(recipe, Recipe.load_saved(paths.folder), folder=paths.folder)
             if paths.results.exists():
                 say(f"{paths.folder}: this run is finished")
@@ -90,8 +94,13 @@ def train(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> Run:
         with memory_errors(recipe.model.name, "set adapter.rank lower, model.quantize: 4bit, or free some memory"):
             assembled = assemble(studied, ranks, sharded=wants_shards(studied, ranks))
         stack.enter_context(disk_errors(paths.folder))
-        if not goes_on and ranks.is_first:
-            stack.enter_context(_new_folder(paths, studied.recipe))
+        if not goes_on:
+            if ranks.is_first:
+                stack.enter_context(_new_folder(paths))
+            check_folder_is_shared(paths.folder, ranks)
+            if ranks.is_first:
+                paths.checkpoints.mkdir(exist_ok=True)
+                write_text_atomic(paths.recipe, studied.recipe.to_yaml())
         ranks.wait()
         stop.save_first(say)
         return _train(paths, studied, assembled, stop=stop, say=say, quiet=quiet, before_model=before_model)
@@ -167,7 +176,7 @@ def _train(
             "peak_rss_mb": round(peak_rss_mb(), 1),
         }
         _finish(paths, studied, assembled, progress, seconds=time.perf_counter() - started, peak=peak, say=say)
-    learner.ranks.wait_long()
+    learner.ranks.wait()
     return Run.open(paths.folder)
 
 
@@ -264,8 +273,8 @@ def _restore(assembled: Assembled, checkpoint: Checkpoint, identity: dict[str, A
 
 
 @contextlib.contextmanager
-def _new_folder(paths: RunPaths, recipe: Recipe) -> Iterator[None]:
-    """Make the run folder, lock it, and write the recipe; from then on it is a run."""
+def _new_folder(paths: RunPaths) -> Iterator[None]:
+    """Make the run folder and lock it; with its recipe in it, it is a run."""
     try:
         paths.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -273,8 +282,6 @@ def _new_folder(paths: RunPaths, recipe: Recipe) -> Iterator[None]:
     with locked(paths.folder):
         if paths.recipe.exists():
             raise RunError(f"{paths.folder}: another run has just been started there; set another output")
-        paths.checkpoints.mkdir(exist_ok=True)
-        write_text_atomic(paths.recipe, recipe.to_yaml())
         yield
 
 
