@@ -7,7 +7,8 @@
 with chat tokens and ChatML) and train on answers only, the same questions and answers, batch 8, in the order of the file. The
 peers keep their defaults but for precision, batch and order; `--peer none` measures instil alone. Sides run in turns, each run a
 process of its own; the first two steps are not counted; the median over the turns counts. Rates are real tokens a second,
-padding left out.
+padding left out. The ratio is that of the time for the same rows: a peer's row may have a token more (the line break that ChatML
+prints after the last stop token, which nothing is predicted from).
 
 `share_of_matmul` is the model's own arithmetic (forward and backward: 6 x weights inside the blocks x tokens, 6 x head x trained
 tokens, causal attention) over what this machine reaches in a plain product of 2048 x 2048 matrices of the same type, measured
@@ -84,6 +85,7 @@ def run_side(
         raise SystemExit(f"{side} failed:\n{done.stderr[-3000:]}")
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     found["rate"] = sum(found["tokens"][UNCOUNTED:]) / sum(found["seconds"][UNCOUNTED:])
+    found["step_seconds"] = statistics.mean(found["seconds"][UNCOUNTED:])
     return found
 
 
@@ -154,10 +156,11 @@ def measure(work: str, precision: str, args: argparse.Namespace, scratch: Path) 
         "overhead": runs["instil"][-1]["overhead"],
         "versions": runs["instil"][-1]["versions"],
     }
-    return [{**ours, **against(peer, runs.get(peer, []), ours["ours"])} for peer in args.peer or [None]]
+    seconds = statistics.median(run["step_seconds"] for run in runs["instil"])
+    return [{**ours, **against(peer, runs.get(peer, []), seconds)} for peer in args.peer or [None]]
 
 
-def against(peer: str | None, runs: list[dict[str, Any]], ours: float) -> dict[str, Any]:
+def against(peer: str | None, runs: list[dict[str, Any]], our_seconds: float) -> dict[str, Any]:
     """Say what a peer reached beside ours; null where there is none."""
     if peer is None:
         return dict.fromkeys(("peer", "theirs", "ratio", "their_peak_mb", "their_versions"))
@@ -165,7 +168,7 @@ def against(peer: str | None, runs: list[dict[str, Any]], ours: float) -> dict[s
     return {
         "peer": f"{peer} {runs[0]['versions'][peer]}",
         "theirs": round(theirs, 1),
-        "ratio": round(ours / theirs, 2),
+        "ratio": round(statistics.median(run["step_seconds"] for run in runs) / our_seconds, 2),
         "their_peak_mb": max(run["peak_mb"] for run in runs),
         "their_versions": runs[0]["versions"],
     }
