@@ -12,6 +12,7 @@ import torch.distributed as dist
 from tests.training.command_line import run_on_two, train_on_two, write_recipe
 
 from instil.data.prepared import ExampleStore
+from instil.training import shared
 from instil.training.checkpoint import Progress
 from instil.training.loop import _evaluate
 from instil.training.ranks import Ranks
@@ -31,7 +32,10 @@ def test_different_recipes_are_refused_by_every_process(tmp_path: Path, base: Pa
 
 
 @pytest.mark.slow
-def test_a_run_folder_that_is_not_shared_is_refused_before_the_first_step(tmp_path: Path, base: Path, rows: Path):
+def test_a_run_folder_that_is_not_shared_is_refused_before_the_first_step(
+    tmp_path: Path, base: Path, rows: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(shared, "APPEARS_WITHIN", 0.0)
     recipe = write_recipe(tmp_path / "a", SHORT, base=base, rows=rows)
     other = write_recipe(tmp_path / "b", SHORT, base=base, rows=rows)
     words = "process 1 of 2 does not see there what the first one writes"
@@ -47,6 +51,18 @@ def test_a_run_folder_that_is_not_shared_is_refused_before_the_first_step(tmp_pa
     codes, said = run_on_two(recipe, "--resume", other=other)
     assert codes == [2, 2], said
     assert all(words in one for one in said), said
+
+
+def test_a_run_folder_that_another_machine_sees_late_is_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    late: list[float] = []
+
+    def appear(seconds: float) -> None:
+        late.append(seconds)
+        (tmp_path / "file").touch()
+
+    monkeypatch.setattr(shared.time, "sleep", appear)
+    assert shared._appears(tmp_path / "file")
+    assert late == [shared.LOOKS_EVERY]
 
 
 def test_what_the_first_process_does_for_all_is_waited_for_without_a_limit(monkeypatch: pytest.MonkeyPatch):

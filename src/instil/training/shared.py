@@ -7,6 +7,7 @@ known by a file that the first process puts into it, not by its path or its file
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,10 @@ from instil.training.ranks import Ranks
 
 OWN = (("output",), ("device",), ("threads",), ("data", "store"))
 """Settings that may be each machine's own: where things lie there, and what it computes on."""
+
+APPEARS_WITHIN = 60.0
+"""Seconds in which a file must appear to every machine: NFS may remember for so long that a folder was not there (acdirmax, nfs(5))."""
+LOOKS_EVERY = 0.5
 
 
 def check_recipes(recipe: Recipe, ranks: Ranks) -> None:
@@ -53,7 +58,7 @@ def check_folder_is_shared(folder: Path, ranks: Ranks) -> None:
     if ranks.is_first:
         (folder / name).touch()
     name = ranks.tell(name)
-    seen = ranks.collect((folder / name).exists())
+    seen = ranks.collect(_appears(folder / name))
     if ranks.is_first:
         (folder / name).unlink()
     blind = ranks.tell([rank for rank, sees in enumerate(seen) if not sees])
@@ -62,6 +67,16 @@ def check_folder_is_shared(folder: Path, ranks: Ranks) -> None:
             f"{folder}: process {blind[0]} of {ranks.size} does not see there what the first one writes; expected one folder for all; "
             "set output to a folder on a disk that all machines share"
         )
+
+
+def _appears(path: Path) -> bool:
+    """Say whether a file is there, or comes to be seen there."""
+    until = time.monotonic() + APPEARS_WITHIN
+    while not path.exists():
+        if time.monotonic() > until:
+            return False
+        time.sleep(LOOKS_EVERY)
+    return True
 
 
 def _without_own(settings: dict[str, Any]) -> dict[str, Any]:
