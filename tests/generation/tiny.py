@@ -17,6 +17,8 @@ SHAPES: dict[str, dict[str, Any]] = {
     "gemma3_text": {"num_key_value_heads": 2, "head_dim": 8, "sliding_window": 6},
     "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256},
     "qwen3_moe": {"num_key_value_heads": 2, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16},
+    "mamba2": {"state_size": 8, "num_heads": 4, "head_dim": 16, "n_groups": 1},
+    "rwkv": {"attention_hidden_size": 32},
     "lfm2": {"num_key_value_heads": 2, "layer_types": ["conv", "full_attention"], "block_ff_dim": 64},
 }
 

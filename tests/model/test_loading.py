@@ -14,8 +14,9 @@ from tests.model.tiny import tiny_model
 from instil.errors import MissingPackageError, ModelError
 from instil.model import saving
 from instil.model.adapters import prepare_adapters
+from instil.model.attention_choice import set_attention
 from instil.model.config import load_config
-from instil.model.loading import choose_device, load_model, load_tokenizer, set_attention, weight_type
+from instil.model.loading import choose_device, load_model, load_tokenizer, weight_type
 from instil.model.location import check_tokenizer, check_weights, locate
 from instil.model.saving import save_adapter, save_model_folder
 from instil.recipe import AdapterSettings, ModelSettings

@@ -104,6 +104,14 @@ def test_frequencies_by_length_let_a_long_example_change_a_short_one_beside_it()
     assert not probe(model, longest=16).one_by_one
 
 
+def test_a_mask_that_is_a_table_has_room_for_one_example() -> None:
+    sizes = {"hidden_size": 32, "num_layers": 2, "num_heads": 4, "attention_types": [[["global", "local"], 1]]}
+    model = tiny_model("gpt_neo", attention="eager", settings=sizes, vocab_size=97, max_position_embeddings=64)
+    found = probe(model)
+    assert found.one_by_one
+    assert "table" in found.words
+
+
 def test_frequencies_that_grow_with_what_came_before_are_refused_for_long_examples() -> None:
     assert not probe(scaled("dynamic"), longest=16).one_by_one
     with pytest.raises(ModelError, match=r"data\.max_tokens: 16"):

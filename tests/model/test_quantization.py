@@ -15,7 +15,8 @@ from tests.model.tiny import random_examples, tiny_model
 
 from instil.errors import ModelError
 from instil.model.adapters import is_quantized, merge_in_place, open_adapter, prepare_adapters
-from instil.model.loading import load_model, set_attention
+from instil.model.attention_choice import set_attention
+from instil.model.loading import load_model
 from instil.model.loss import TokenLoss
 from instil.model.probe import probe
 from instil.model.saving import save_adapter

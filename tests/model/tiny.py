@@ -8,7 +8,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from instil.model.attention import register
-from instil.model.loading import set_attention
+from instil.model.attention_choice import set_attention
 
 VOCABULARY = 97
 SMALL: dict[str, Any] = {
@@ -70,9 +70,16 @@ MIXING: dict[str, dict[str, Any]] = {
 }
 
 
-def tiny_model(name: str, *, seed: int = 0, attention: str | None = None, **changes: Any) -> Any:
-    """Make a random model of an architecture; dropout is off, fp32."""
-    settings = (ARCHITECTURES | MIXING)[name] | changes
+def tiny_model(
+    name: str,
+    *,
+    seed: int = 0,
+    attention: str | None = None,
+    settings: dict[str, Any] | None = None,
+    **changes: Any,
+) -> Any:
+    """Make a random model of an architecture, with these settings or those of the tables above; dropout is off, fp32."""
+    settings = ((ARCHITECTURES | MIXING)[name] if settings is None else settings) | changes
     config = AutoConfig.for_model(name, **settings)
     for key in ("attn_pdrop", "embd_pdrop", "resid_pdrop"):
         if hasattr(config, key):

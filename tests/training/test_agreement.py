@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 from tests.model.tiny import tiny_model
+from tests.training.architectures import EVERY
 from tests.training.command_line import train, train_fails, write_recipe
 from tests.training.tiny import tiny_llama
 
 from instil.errors import InstilError, ModelError, RecipeError
 from instil.model.adapters import prepare_adapters
+from instil.model.config import context_length
 from instil.model.location import ModelLocation
 from instil.recipe import AdapterSettings, Recipe
 from instil.training.agreement import check_heldout, check_positions, notes_of, with_saved_adapter
@@ -146,9 +148,19 @@ def test_examples_longer_than_a_table_of_positions_are_refused_and_than_rotary_o
     assert check_positions(recipe.override({"data": {"max_tokens": 128}}), tiny_model("gpt2")) == []
 
 
+@pytest.mark.parametrize("name", ["gptj", "mpt", "gpt_neo"])
+def test_positions_in_a_buffer_or_in_biases_are_a_table_too(name: str):
+    model = tiny_model(name, attention="eager", settings=EVERY[name])
+    limit = context_length(model.config)
+    assert limit is not None
+    recipe = Recipe.from_mapping({"data": {"max_tokens": limit + 1}, "model": {"name": "mine"}})
+    with pytest.raises(RecipeError, match=f"mine has a table of {limit} positions"):
+        check_positions(recipe, model)
+
+
 def test_layers_that_peft_refuses_are_one_line():
     with pytest.raises(ModelError, match=r"adapter\.targets: .*Mamba.*adapter\.kind: none"):
-        prepare_adapters(tiny_model("mamba"), AdapterSettings(kind="lora"))
+        prepare_adapters(tiny_model("mamba"), AdapterSettings(kind="lora", targets=["out_proj"]))
 
 
 @pytest.mark.parametrize("kind", ["none", pytest.param("lora", marks=pytest.mark.slow)])

@@ -3,7 +3,8 @@
 Shapes: B rows, T tokens so far (the longest prompt plus the steps), V vocabulary. Shorter prompts are padded on the *left*, so
 that every row's newest token stands in the last column; padding is masked and positions count from each row's own first
 token. Questionable on purpose: a loop of ours over transformers' cache and not ``model.generate``, because rows must
-leave the batch when they end, draw from their own seeds, and give their tokens one by one.
+leave the batch when they end, draw from their own seeds, and give their tokens one by one. Models whose memory is not transformers' common
+cache (RWKV, xLSTM, MiniMax) read everything again at each step, one row at a time: slow, and right.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ from torch import Tensor
 
 from instil.errors import GenerationError
 from instil.model import attention
-from instil.model.loading import set_attention
+from instil.model.attention_choice import set_attention
+from instil.model.config import context_length
+from instil.model.head import underlying
 from instil.model.room import is_out_of_memory
 
 
 def context_limit(model: torch.nn.Module) -> int | None:
     """Give the number of tokens, prompt and answer together, that the model was made for; None where it names none."""
-    config: Any = model.config
-    limit = getattr(config.get_text_config(decoder=True), "max_position_embeddings", None)
-    return int(limit) if limit else None
+    return context_length(model.config)
 
 
 @contextmanager
@@ -77,7 +78,9 @@ class Decoder:
 
         config: Any = model.config
         self._model = model
-        self._cache: Any = DynamicCache(config=config)
+        self._memory = memory_of(model)
+        assert self._memory is not None or len(prompts) == 1
+        self._cache: Any = None if self._memory is None else DynamicCache(config=config)
         self._device = next(model.parameters()).device
         self._accepts = _forward_parameters(model)
         longest = max(len(prompt) for prompt in prompts)
@@ -101,20 +104,27 @@ class Decoder:
         positions = self._lengths[:, None].clone()
         self._lengths += 1
         self._width += 1
+        if self._memory is None:
+            self._ids = torch.cat([self._ids, tokens[:, None]], dim=1)
+            return self.start()
         return self._forward(tokens[:, None], positions)
 
     def keep(self, rows: Sequence[int]) -> None:
         """Keep these rows, in this order, and forget the others."""
         index = torch.tensor(rows, dtype=torch.long, device=self._device)
-        # reorder_cache, because batch_select_indices leaves the states of convolution layers as they were.
-        self._cache.reorder_cache(index)
+        if self._cache is not None:
+            # reorder_cache, because batch_select_indices leaves the states of convolution layers as they were.
+            self._cache.reorder_cache(index)
         self._lengths = self._lengths[index]
         if self._mask is not None:
             self._mask = self._mask[index]
 
     def _forward(self, ids: Tensor, positions: Tensor) -> Tensor:
-        inputs: dict[str, Any] = {"input_ids": ids, "past_key_values": self._cache, "use_cache": True}
-        if self._mask is not None:
+        inputs: dict[str, Any] = {"input_ids": ids, "use_cache": self._memory is not None}
+        if self._memory is not None:
+            inputs[self._memory] = self._cache
+        # Mamba's step takes no mask: padding is behind it by then, and one of another width would be multiplied in
+        if self._mask is not None and not (self._memory == "cache_params" and ids.shape[1] == 1):
             inputs["attention_mask"] = self._mask[:, : self._width]
         if "position_ids" in self._accepts:
             inputs["position_ids"] = positions
@@ -127,8 +137,14 @@ class Decoder:
         return logits.float()
 
 
+def memory_of(model: torch.nn.Module) -> str | None:
+    """Name the argument that takes transformers' common cache; None for a model that has another memory, or none."""
+    if not underlying(model)._supports_default_dynamic_cache():
+        return None
+    accepts = _forward_parameters(model)
+    return next((name for name in ("past_key_values", "cache_params") if name in accepts), None)
+
+
 def _forward_parameters(model: torch.nn.Module) -> frozenset[str]:
     """Give the names of the arguments of the model's own forward, below an adapter's wrapper."""
-    unwrap = getattr(model, "get_base_model", None)
-    inner = unwrap() if unwrap is not None else model
-    return frozenset(inspect.signature(inner.forward).parameters)
+    return frozenset(inspect.signature(underlying(model).forward).parameters)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from instil.errors import GenerationError
 from instil.generation.choosing import Draws, choose, new_seed, penalise_repeats
-from instil.generation.decoding import Decoder, answering, context_limit
+from instil.generation.decoding import Decoder, answering, context_limit, memory_of
 from instil.generation.settings import SamplingSettings
 from instil.generation.text_stream import Decode, TextStream
 
@@ -138,7 +138,8 @@ def generate_batch(
     results: dict[int, Generated] = {}
     filler = next(iter(stop_ids), 0) if pad_id is None else pad_id
     with answering(model):
-        for group in _groups(rows, batch_tokens):
+        most = 1 if memory_of(model) is None else MAX_ROWS
+        for group in _groups(rows, batch_tokens, most):
             for row in _steps(model, group, settings=settings, stop_ids=stop_ids, pad_id=filler):
                 if row.finish_reason is not None:
                     results[row.number] = row.result()
@@ -251,13 +252,13 @@ def _first_seed(settings: SamplingSettings) -> int:
     return 0 if settings.greedy else new_seed()
 
 
-def _groups(rows: Sequence[_Row], batch_tokens: int) -> Iterator[list[_Row]]:
-    """Give rows of like length together, longest first, so that what does not fit shows at once."""
+def _groups(rows: Sequence[_Row], batch_tokens: int, most: int) -> Iterator[list[_Row]]:
+    """Give rows of like length together, at most so many, longest first, so that what does not fit shows at once."""
     group: list[_Row] = []
     width = room = 0
     for row in sorted(rows, key=lambda row: (-len(row.prompt), row.number)):
         width, room = max(width, len(row.prompt)), max(room, row.limit)
-        if group and ((len(group) + 1) * (width + room) > batch_tokens or len(group) == MAX_ROWS):
+        if group and ((len(group) + 1) * (width + room) > batch_tokens or len(group) == most):
             yield group
             group, width, room = [], len(row.prompt), row.limit
         group.append(row)

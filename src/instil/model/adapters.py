@@ -7,6 +7,8 @@ their scores are laid over the head's (see `token_rows`).
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -74,6 +76,7 @@ def _new_adapter(model: Any, settings: AdapterSettings, trained_ids: Sequence[in
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
         target_modules=_targets(model, settings.targets),
+        exclude_modules=_no_targets(model) if settings.targets == "all-linear" else None,
         use_rslora=settings.rank_stabilized,
         use_dora=settings.dora,
         trainable_token_indices=_token_rows(model, settings.targets, trained_ids),
@@ -106,6 +109,37 @@ def _targets(model: Any, targets: str | list[str]) -> str | list[str]:
                 f"{', '.join(sorted(known))}; name some of them, or use all-linear"
             )
     return names
+
+
+def _no_targets(model: Any) -> list[str] | None:
+    """Name the linear layers that take no adapter though peft's `all-linear` has them.
+
+    Routers that are linear layers by descent and give several results (Llama 4, Phi-MoE), and layers whose weights the layer around them may
+    read past their forward (state spaces: `dt_proj`, `out_proj`), where an adapter would not count.
+    """
+    read_bare = {layer: _read_bare(layer) for layer in {type(module) for module in model.modules()}}
+    found = [
+        f"{outer}.{name}".lstrip(".")
+        for outer, parent in model.named_modules()
+        for name, module in parent.named_children()
+        if isinstance(module, torch.nn.Linear)
+        and module is not model.get_output_embeddings()
+        and ("Router" in type(module).__name__ or name in read_bare[type(parent)])
+    ]
+    return found or None
+
+
+def _read_bare(layer: type[torch.nn.Module]) -> frozenset[str]:
+    """Name the parts of a layer whose weight its own code uses, rather than calling the part."""
+    if not layer.__module__.startswith("transformers.models."):
+        return frozenset()
+    return frozenset(re.findall(r"self\.(\w+)\.weight\b(?!\.(?:dtype|device))", inspect.getsource(layer)))
+
+
+def left_out_of_adapters(model: Any) -> list[str]:
+    """Name the linear layers that `all-linear` left out (see `_no_targets`)."""
+    configs = getattr(model, "peft_config", {}).values()
+    return [name for config in configs for name in getattr(config, "exclude_modules", None) or ()]
 
 
 def _token_rows(model: Any, targets: str | list[str], trained_ids: Sequence[int]) -> dict[str, list[int]] | None:

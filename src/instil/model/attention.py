@@ -116,12 +116,13 @@ def _check(
     if layout is None:
         raise ModelError(
             f"{name}: attention {NAME!r} has no layout of examples; it serves training through TokenLoss; "
-            "use the generation attention for anything else (model.loading.set_attention)"
+            "use the generation attention for anything else (model.attention_choice.set_attention)"
         )
     if query.shape[0] != 1 or query.shape[2] != layout.num_tokens or key.shape[2] != layout.num_tokens:
         raise ModelError(
             f"{name}: attention over {query.shape[0]} x {query.shape[2]} queries and {key.shape[2]} keys, but the layout "
-            f"has {layout.num_tokens} tokens in one row; run one forward and its backward before the next"
+            f"has {layout.num_tokens} tokens in one row; keys that belong to no token are not supported, and a forward pass must be "
+            "followed by its own backward pass"
         )
     causal = keywords.get("is_causal")
     causal = getattr(module, "is_causal", True) if causal is None else causal

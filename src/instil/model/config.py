@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from instil.errors import SMALLER_WEIGHTS, ModelError
+from instil.model.attention_choice import MADE_WITH, set_attention
 from instil.model.location import ModelLocation, read_json
 from instil.model.quiet import quiet_transformers
 from instil.model.room import is_out_of_memory
@@ -59,10 +60,15 @@ def load_config(location: ModelLocation, *, trust_remote_code: bool = False) -> 
     return config
 
 
-def model_of_config(
-    location: ModelLocation, config: Any, *, kernels: str | None, trust: bool, dtype: torch.dtype | None = None
-) -> Any:
-    """Make a model of a config without weights from disk, on torch's current device.
+def context_length(config: Any) -> int | None:
+    """Give the number of tokens that a model was made for, as its config says; None where it names none."""
+    text = config.get_text_config(decoder=True)
+    length = getattr(text, "max_position_embeddings", None) or getattr(text, "max_seq_len", None)
+    return int(length) if length else None
+
+
+def model_of_config(location: ModelLocation, config: Any, *, trust: bool, dtype: torch.dtype | None = None) -> Any:
+    """Make a model of a config without weights from disk, on torch's current device, with the attention of training.
 
     Raises:
         ModelError: If transformers cannot make one of it.
@@ -72,11 +78,13 @@ def model_of_config(
     given = {} if dtype is None else {"dtype": dtype}
     try:
         with quiet_transformers():
-            return AutoModelForCausalLM.from_config(
-                config, attn_implementation=kernels, trust_remote_code=trust, **given
+            model = AutoModelForCausalLM.from_config(
+                config, attn_implementation=MADE_WITH, trust_remote_code=trust, **given
             )
     except CANNOT_LOAD as error:
         raise unusable(location, error, "this device") from None
+    set_attention(model, "training")
+    return model
 
 
 def unusable(location: ModelLocation, error: BaseException, device: object) -> ModelError:

@@ -1,13 +1,14 @@
 """The parts of a causal language model that the loss calls: decoder, output head, and what the model does to its logits.
 
 transformers' models compute ``logits = adjust(head(decoder(ids)))``. The loss needs the three apart, for it runs the head on
-trained rows only, in chunks. Questionable on purpose: `LogitAdjustment` is read from the config's names (soft cap of Gemma,
-scales of Granite, Cohere, MiniCPM); `probe` compares the outcome with the model's own logits before a run starts, so that an
+trained rows only, in chunks. Questionable on purpose: `LogitAdjustment` is read from the config's names (soft caps of Gemma,
+scales of Granite, Cohere, Falcon-H1, MiniCPM); `probe` compares the outcome with the model's own logits before a run starts, so that an
 architecture with another adjustment is refused and not trained wrongly.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,9 @@ import torch
 from torch import nn
 
 from instil.errors import ModelError
+
+SOFT_CAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")
+"""What configs call the cap: Gemma 2 and those after it, RecurrentGemma, xLSTM."""
 
 
 @dataclass(frozen=True)
@@ -108,11 +112,13 @@ def adjustment_of(model: Any) -> LogitAdjustment:
     config = model.config
     get_text = getattr(config, "get_text_config", None)
     config = get_text() if callable(get_text) else config
-    divisor = getattr(config, "logits_scaling", None) or 1.0
-    # MiniCPM divides the states before its head, Granite the logits after it.
-    before = str(getattr(config, "model_type", "")).startswith("minicpm")
+    kind, scaling = str(getattr(config, "model_type", "")), float(getattr(config, "logits_scaling", None) or 1.0)
+    # MiniCPM divides the states before its head by it, Granite the logits after it; HyperCLOVA X multiplies them.
+    before = kind.startswith("minicpm")
+    after = 1.0 if before else scaling if kind.startswith("hyperclovax") else 1.0 / scaling
+    factors = (float(getattr(config, name, None) or 1.0) for name in ("logit_scale", "lm_head_multiplier"))
     return LogitAdjustment(
-        input_scale=1.0 / divisor if before else 1.0,
-        scale=float(getattr(config, "logit_scale", None) or 1.0) / (1.0 if before else divisor),
-        softcap=getattr(config, "final_logit_softcapping", None),
+        input_scale=1.0 / scaling if before else 1.0,
+        scale=math.prod(factors) * after,
+        softcap=next((cap for name in SOFT_CAPS if (cap := getattr(config, name, None))), None),
     )

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 
 from instil.errors import ModelError
-from instil.model import attention
+from instil.model.attention_choice import MADE_WITH, Purpose, set_attention
 from instil.model.config import CANNOT_LOAD, load_config, model_of_config, reason_of, unusable
 from instil.model.gates import slim_gates
 from instil.model.location import ModelLocation, check_adapter, check_tokenizer, check_weights, locate, read_json
@@ -25,7 +25,6 @@ from instil.model.weight_shapes import check_finite, check_report
 from instil.recipe import ModelSettings
 
 Precision = Literal["auto", "fp32", "bf16", "pure_bf16", "fp16"]
-Purpose = Literal["training", "generation"]
 DEVICES = ("cpu", "cuda", "mps", "xpu")
 
 
@@ -103,13 +102,12 @@ def load_model(
     location = location or locate(settings.name, settings.revision, trust_remote_code=settings.trust_remote_code)
     config = load_config(location, trust_remote_code=settings.trust_remote_code)
     dtype = weight_type(precision, purpose, frozen=frozen)
-    kernels = attention.register() if purpose == "training" else None
     if settings.initialise == "random":
-        model = _random(location, config, dtype=dtype, kernels=kernels, seed=seed, trust=settings.trust_remote_code)
+        model = _random(location, config, dtype=dtype, seed=seed, trust=settings.trust_remote_code)
         model = model.to(device)
     else:
         check_loadable(settings, location, dtype=dtype, device=torch.device(device))
-        model = _pretrained(location, config, settings, dtype=dtype, kernels=kernels, device=torch.device(device))
+        model = _pretrained(location, config, settings, dtype=dtype, device=torch.device(device))
     if settings.quantize != "none":
         close_shortcuts(model, trains=purpose == "training")
     set_attention(model, purpose)
@@ -181,32 +179,10 @@ def load_tokenizer(location: ModelLocation, *, trust_remote_code: bool = False) 
     return tokenizer
 
 
-def set_attention(model: Any, purpose: Purpose) -> None:
-    """Switch a model between this package's attention (training) and one with masks and caches (generation)."""
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    if not inner._can_set_attn_implementation():
-        # Bloom, MPT: their own attention asks nobody, but the mask that it is given follows this name; ours would be none at all.
-        inner.config._attn_implementation = "eager"
-        return
-    inner.set_attn_implementation(attention.register() if purpose == "training" else generation_attention(inner))
-
-
-def generation_attention(model: Any) -> str:
-    """Name the attention of transformers that serves a model in generation: `sdpa` where it can, else `eager`.
-
-    A soft cap needs `eager`: older transformers choose `sdpa` for Gemma 2, which leaves its cap out (0.005 spreads in the logits
-    of a tiny model; `probe` finds it).
-    """
-    capped = getattr(model.config.get_text_config(), "attn_logit_softcapping", None) is not None
-    return "sdpa" if getattr(model, "_supports_sdpa", False) and not capped else "eager"
-
-
-def _random(
-    location: ModelLocation, config: Any, *, dtype: torch.dtype, kernels: str | None, seed: int, trust: bool
-) -> Any:
+def _random(location: ModelLocation, config: Any, *, dtype: torch.dtype, seed: int, trust: bool) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return model_of_config(location, config, kernels=kernels, trust=trust, dtype=dtype)
+        return model_of_config(location, config, trust=trust, dtype=dtype)
 
 
 def _pretrained(
@@ -215,7 +191,6 @@ def _pretrained(
     settings: ModelSettings,
     *,
     dtype: torch.dtype,
-    kernels: str | None,
     device: torch.device,
 ) -> Any:
     from transformers import AutoModelForCausalLM
@@ -227,7 +202,7 @@ def _pretrained(
                 str(location.folder),
                 config=config,
                 dtype=dtype,
-                attn_implementation=kernels,
+                attn_implementation=MADE_WITH,
                 use_safetensors=True,
                 ignore_mismatched_sizes=True,  # reported by check_report instead, with the tensor's name
                 local_files_only=True,

@@ -18,9 +18,11 @@ import torch
 
 from instil.errors import ModelError
 from instil.model.attention import LAYOUT_KEYWORD
+from instil.model.attention_choice import set_attention
+from instil.model.config import context_length, reason_of
 from instil.model.head import HeadParts, take_apart, underlying
 from instil.model.layout import FlatLayout, positions_of, set_active_layout
-from instil.model.loading import set_attention
+from instil.model.room import is_out_of_memory
 from instil.model.rotary import mixes_lengths
 from instil.model.router import passes_keywords
 
@@ -32,6 +34,29 @@ MIXTURE_UNMOVED = 0.1
 """The same where only the neighbours' tokens changed. A mixture's experts get other numbers of tokens then, and round otherwise."""
 
 
+CANNOT_COMPUTE = (TypeError, RuntimeError, ValueError, AttributeError, LookupError, NotImplementedError, AssertionError)
+"""What an architecture's code raises that cannot go without masks, or whose config fits it badly."""
+
+
+@contextmanager
+def refuse_what_fails(model: Any) -> Iterator[None]:
+    """Turn what transformers' code for an architecture raises in a forward pass as in training into one line.
+
+    Raises:
+        ModelError: With the reason, unless it is memory that is missing.
+    """
+    try:
+        yield
+    except CANNOT_COMPUTE as error:
+        if is_out_of_memory(error):
+            raise
+        raise ModelError(
+            f"{type(underlying(model)).__name__}: transformers' code for this architecture fails in a forward pass as in training "
+            f"({reason_of(error)}); expected one that computes without masks and caches, and a config.json that "
+            "fits; choose another model"
+        ) from error
+
+
 @dataclass(frozen=True)
 class Probe:
     """What the probe found.
@@ -40,21 +65,19 @@ class Probe:
         one_by_one: Whether each forward pass must hold one example only.
         moved: How far an example's states moved when its neighbours changed, in units of their spread.
         apart: How far flat lies from alone, in the same units.
-        by_length: Whether it is only because of examples of different lengths (see `rotary`).
+        because: Why, for people; empty where examples are laid end to end.
     """
 
     one_by_one: bool
     moved: float
     apart: float
-    by_length: bool = False
+    because: str = ""
 
     @property
     def words(self) -> str:
         """Say it in a run card."""
-        if self.by_length:
-            return "its rotary frequencies depend on the length of an example, so each forward pass holds one example"
         if self.one_by_one:
-            return "this architecture mixes examples that are laid end to end, so each forward pass holds one example"
+            return f"{self.because}, so each forward pass holds one example"
         return "examples are laid end to end without padding; none sees another"
 
 
@@ -77,7 +100,7 @@ def probe(model: Any, *, longest: int = 0, seed: int = 0) -> Probe:
     """
     parts = take_apart(model)
     examples = _draw(parts.vocabulary, seed, device=_device(model))
-    with _still(model), torch.no_grad():
+    with refuse_what_fails(model), _still(model), torch.no_grad():
         set_attention(model, "generation")
         own = [underlying(model)(input_ids=ids[None], use_cache=False).logits[0].float() for ids in examples]
         set_attention(model, "training")
@@ -91,9 +114,14 @@ def probe(model: Any, *, longest: int = 0, seed: int = 0) -> Probe:
     moved = _apart(flat[middle], changed[middle])
     apart = _apart(flat, torch.cat(alone))
     dtype = _dtype(model)
-    mixes = moved > _unmoved(model) or apart > SAME.get(dtype, SAME[torch.bfloat16])
-    by_length = not mixes and mixes_lengths(model, longest)
-    return Probe(mixes or by_length, moved, apart, by_length)
+    because = ""
+    if moved > _unmoved(model) or apart > SAME.get(dtype, SAME[torch.bfloat16]):
+        because = "this architecture mixes examples that are laid end to end"
+    elif mixes_lengths(model, longest):
+        because = "its rotary frequencies depend on the length of an example"
+    elif _has_mask_table(model):
+        because = "its mask is a table that has room for one example"
+    return Probe(bool(because), moved, apart, because)
 
 
 def _draw(vocabulary: int, seed: int, *, device: torch.device) -> list[torch.Tensor]:
@@ -137,6 +165,15 @@ def _check_causal(model: Any, parts: HeadParts, ids: torch.Tensor, states: torch
             f"{type(underlying(model)).__name__}: computed for training, a token sees the tokens behind it (its state moves by "
             f"{moved:.2g} spreads when the last token changes); expected a model that reads from left to right; choose another"
         )
+
+
+def _has_mask_table(model: Any) -> bool:
+    """Say whether a model's own attention keeps a mask of its longest sequence (GPT-Neo), which a longer row of examples would not fit."""
+    inner = underlying(model)
+    limit = context_length(inner.config)
+    return not inner._can_set_attn_implementation() and any(
+        buffer.ndim > 1 and buffer.shape[-2:] == (limit, limit) for buffer in model.buffers()
+    )
 
 
 def _unmoved(model: Any) -> float:

@@ -25,8 +25,11 @@ def quiet_transformers() -> Iterator[None]:
 
 @contextmanager
 def quiet_peft() -> Iterator[None]:
-    """Leave out peft's advice on tied embeddings, which is followed here, and its use of a name that transformers renamed."""
+    """Leave out peft's advice on tied embeddings, which is followed here, its use of a name that transformers renamed, and its note on
+    patterns for stacked experts that it made itself and that match none.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=UserWarning, module="peft")
+        warnings.filterwarnings("ignore", message=".*_pattern keys did not match any", category=RuntimeWarning)
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
         yield

@@ -19,20 +19,19 @@ from instil.model.quiet import quiet_transformers
 _TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
-def check_shapes(location: ModelLocation, config: Any, *, kernels: str | None, trust: bool) -> Any:
+def check_shapes(location: ModelLocation, config: Any, *, trust: bool) -> Any:
     """Make a model without content, on `meta`, and check that its folder has every one of its weights in its size.
 
     Args:
         location: The model's place, its files whole (`location.check_weights`).
         config: Its config.
-        kernels: Attention that it is made with.
         trust: Whether code that comes with the model may run.
 
     Raises:
         ModelError: If the model cannot be made, a weight is missing, or one has another size.
     """
     with torch.device("meta"):
-        model = model_of_config(location, config, kernels=kernels, trust=trust)
+        model = model_of_config(location, config, trust=trust)
     if getattr(config, "quantization_config", None) is not None:
         return model  # packed weights have names and sizes of their own
     named = {

@@ -14,6 +14,7 @@ import torch
 
 from instil.errors import RecipeError
 from instil.model.adapters import saved_settings
+from instil.model.config import context_length
 from instil.model.head import underlying
 from instil.model.location import ADAPTER_CONFIG, ModelLocation
 from instil.recipe import AdapterSettings, Recipe
@@ -67,15 +68,10 @@ def check_positions(recipe: Recipe, model: Any) -> list[str]:
         RecipeError: If positions are rows of a table, and there are fewer than tokens.
     """
     inner, longest = underlying(model), recipe.data.max_tokens
-    limit = getattr(inner.config.get_text_config(), "max_position_embeddings", None)
+    limit = context_length(inner.config)
     if longest is None or limit is None or longest <= limit:
         return []
-    tables = [part for part in inner.modules() if isinstance(part, torch.nn.Embedding)]
-    if any(
-        0 <= table.num_embeddings - limit <= MORE_POSITIONS
-        for table in tables
-        if table is not inner.get_input_embeddings()
-    ):
+    if _has_position_table(inner, limit):
         raise RecipeError(
             f"data.max_tokens: {longest:,}, but {recipe.model.name} has a table of {limit:,} positions; set it to {limit} or less, "
             "or leave it out"
@@ -83,6 +79,20 @@ def check_positions(recipe: Recipe, model: Any) -> list[str]:
     return [
         f"data.max_tokens: {longest:,}, but {recipe.model.name} was made for {limit:,} tokens; what is longer trains positions that it has never seen"
     ]
+
+
+def _has_position_table(model: Any, limit: int) -> bool:
+    """Say whether a model looks positions up: in an embedding (GPT-2), in a buffer (GPT-J's sines), or in biases made for so many (MPT)."""
+    embeddings = [part for part in model.modules() if isinstance(part, torch.nn.Embedding)]
+    return (
+        model.config.model_type == "mpt"
+        or any(buffer.ndim == 2 and buffer.shape[0] == limit for buffer in model.buffers())
+        or any(
+            0 <= table.num_embeddings - limit <= MORE_POSITIONS
+            for table in embeddings
+            if table is not model.get_input_embeddings()
+        )
+    )
 
 
 def check_heldout(recipe: Recipe, num_heldout: int) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch.distributed.tensor import DTensor
 
 from instil.model import attention
+from instil.model.adapters import left_out_of_adapters
 from instil.model.loading import load_model
 from instil.model.loss import TokenLoss
 from instil.model.new_tokens import RowChange, fit_embeddings
@@ -112,7 +113,7 @@ def assemble(studied: Studied, ranks: Ranks, *, sharded: bool = False) -> Assemb
         sizes = studied.sizes() if packed else measure_sizes(model, precision)
         num_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
         num_parameters = sum(parameter.numel() for parameter in model.parameters())
-        notes = _row_notes(studied, rows, model)
+        notes = _model_notes(studied, rows, model)
         loss = TokenLoss(
             model,
             loss=recipe.training.loss,
@@ -180,7 +181,7 @@ def _fit(studied: Studied, model: Any, sizes: Sizes, ranks: Ranks, *, sharded: b
     return replace(fit, micro_batch_tokens=int(tokens), recompute=bool(recompute))
 
 
-def _row_notes(studied: Studied, rows: RowChange, model: Any) -> tuple[str, ...]:
+def _model_notes(studied: Studied, rows: RowChange, model: Any) -> tuple[str, ...]:
     tokenizer = studied.chat.tokenizer
     notes = []
     if rows.new_ids:
@@ -196,4 +197,7 @@ def _row_notes(studied: Studied, rows: RowChange, model: Any) -> tuple[str, ...]
             f"training.freeze keeps these tokens' new rows of the {' and '.join(frozen)} as they were drawn; "
             "the model can hardly learn what they mean"
         )
+    bare = {name.rsplit(".", 1)[-1] for name in left_out_of_adapters(model)}
+    if bare:
+        notes.append(f"no adapter on {', '.join(sorted(bare))}: this architecture would not use it there")
     return tuple(notes)

@@ -14,7 +14,7 @@ from datetime import date
 from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.encoding.settings import EncodingSettings
 from instil.errors import TemplateError
-from instil.model.config import load_config
+from instil.model.config import context_length, load_config
 from instil.model.loading import load_tokenizer
 from instil.model.location import ModelLocation
 from instil.model.new_tokens import TokenChange, add_chat_tokens
@@ -85,9 +85,8 @@ def with_max_tokens(recipe: Recipe, location: ModelLocation) -> Recipe:
     """Fill in the model's context length where the recipe names no longest example."""
     if recipe.data.max_tokens is not None:
         return recipe
-    config = load_config(location, trust_remote_code=recipe.model.trust_remote_code).get_text_config()
-    length = getattr(config, "max_position_embeddings", None)
-    return recipe if length is None else recipe.override({"data": {"max_tokens": int(length)}})
+    length = context_length(load_config(location, trust_remote_code=recipe.model.trust_remote_code))
+    return recipe if length is None else recipe.override({"data": {"max_tokens": length}})
 
 
 def with_date(recipe: Recipe, chat: ChatTokenizer) -> Recipe:

@@ -13,11 +13,13 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from instil.errors import ModelError
 from instil.model.attention import LAYOUT_KEYWORD
 from instil.model.few_shapes import round_up
-from instil.model.head import take_apart
+from instil.model.head import take_apart, underlying
 from instil.model.head_loss import COPIES_OF_LOGITS, default_chunk_bytes, is_plain
 from instil.model.layout import FlatLayout, positions_of, set_active_layout
+from instil.model.probe import refuse_what_fails
 from instil.model.router import passes_keywords
 from instil.training.parallel import blocks_of
 from instil.training.precision import Precision
@@ -190,7 +192,8 @@ def measure_sizes(model: Any, precision: Precision) -> Sizes:
     embedding = {
         id(p) for module in model.modules() if isinstance(module, torch.nn.Embedding) for p in module.parameters()
     }
-    saved = _saved_on_fakes(model, precision)
+    with refuse_what_fails(model):
+        saved = _saved_on_fakes(model, precision)
     block_inputs = (
         len(blocks_of(model)) * int(head[0].shape[-1]) * torch.empty(0, dtype=precision.compute).element_size()
     )
@@ -220,7 +223,7 @@ def _count_products(model: Any) -> int:
 
 def _saved_on_fakes(model: Any, precision: Precision) -> _Saved:
     """Run the decoder on tensors without bytes, and count what it saves for the backward pass."""
-    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 
     decoder = take_apart(model).decoder
     with FakeTensorMode(allow_non_fake_inputs=True):
@@ -243,6 +246,11 @@ def _saved_on_fakes(model: Any, precision: Precision) -> _Saved:
         try:
             with _ExpertsOnFakes(), torch.autograd.graph.saved_tensors_hooks(saved.pack, lambda kept: kept):
                 torch.func.functional_call(decoder, stand_ins, kwargs=inputs)
+        except (DataDependentOutputException, DynamicOutputShapeException) as error:
+            raise ModelError(
+                f"{type(underlying(model)).__name__}: the shapes in its forward pass depend on values ({error.func}), so that the memory of a "
+                "run cannot be planned; expected an architecture whose shapes depend on shapes alone; choose another model"
+            ) from error
         finally:
             for hook in hooks:
                 hook.remove()

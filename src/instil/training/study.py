@@ -16,7 +16,6 @@ from instil.data.preparation import Prepared, prepare
 from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.errors import TemplateError
 from instil.evaluation.during_training import check_tasks
-from instil.model import attention
 from instil.model.config import load_config, model_of_config
 from instil.model.loading import check_loadable, weight_type
 from instil.model.location import ModelLocation, check_tokenizer, locate
@@ -131,17 +130,17 @@ def _without_content(
     recipe: Recipe, location: ModelLocation, precision: Precision, ranks: Ranks, *, loads: bool
 ) -> Any:
     """Make the model on `meta`, and find out what is wrong with its files while nothing is prepared yet."""
-    trust, kernels = recipe.model.trust_remote_code, attention.register()
+    trust = recipe.model.trust_remote_code
     config = load_config(location, trust_remote_code=trust)
     if not loads or recipe.model.initialise == "random":
         with torch.device("meta"):
-            return model_of_config(location, config, kernels=kernels, trust=trust)
+            return model_of_config(location, config, trust=trust)
     dtype = weight_type(loading_precision(recipe, precision), "training")
     # of several processes that may hold shards, one at a time may hold the whole, on the CPU
     parted = ranks.size > 1 and recipe.parallel.mode != "replicated"
     device = torch.device("cpu") if parted else ranks.device
     check_loadable(recipe.model, location, dtype=dtype, device=device, copies=1 if parted else processes_on(device))
-    return check_shapes(location, config, kernels=kernels, trust=trust)
+    return check_shapes(location, config, trust=trust)
 
 
 def prove_template(chat: ChatTokenizer) -> None:

@@ -20,7 +20,7 @@ from instil.generation.decoding import context_limit
 from instil.generation.engine import Engine
 from instil.generation.sampling import stream_tokens
 from instil.generation.settings import SamplingSettings
-from instil.model.loading import generation_attention
+from instil.model.attention_choice import generation_attention
 
 PAGE = 64
 BATCH_TOKENS = 2_048

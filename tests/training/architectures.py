@@ -1,0 +1,336 @@
+"""Every architecture that was tried: tuned through the command line, loaded back by plain transformers and compared.
+
+``python -m tests.training.architectures [NAME ...]`` prints what becomes of each, which is what docs/architectures.md says; `test_architectures.py`
+runs those that people tune most.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import re
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors.torch import load_file
+from tests.model.tiny import ARCHITECTURES, MIXING, MIXTURE, SMALL, tiny_model
+from tests.tiny_chat import tiny_tokenizer
+from tests.training.command_line import exit_code, make_rows, write_recipe
+
+from instil.model.head import take_apart
+from instil.model.layout import positions_of
+from instil.model.loading import load_model
+from instil.model.loss import TokenLoss, targets_of
+from instil.recipe import ModelSettings
+
+Kind = Literal["full", "lora"]
+CONVERSATION = [
+    {"role": "user", "content": "7+1"},
+    {"role": "assistant", "content": "8"},
+    {"role": "user", "content": "again, please"},
+    {"role": "assistant", "content": "8."},
+]
+QUESTIONS = ("7+1", "12+1, and then")
+NEW_TOKENS = 6
+CHANGED = {"vocab_size", "eos_token_id", "pad_token_id", "transformers_version"}
+"""What a tuned model's config.json may say otherwise than its base's."""
+NO_GRADIENT = re.compile(r"correction_bias$|expert_bias$|balancing_biases$")
+"""Biases that mixtures balance their experts with in pretraining, outside the gradient."""
+
+CONTROL_TOKEN = re.compile(r"<\|\w+\|>")
+
+WINDOWS: dict[str, Any] = {"sliding_window": 4, "layer_types": ["sliding_attention", "full_attention"]}
+EXPERTS: dict[str, Any] = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+LOCAL: dict[str, Any] = {"num_local_experts": 4, "num_experts_per_tok": 2}
+LATENT: dict[str, Any] = {"kv_lora_rank": 8, "q_lora_rank": 8, "qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 8, "num_key_value_heads": 4}  # fmt: skip
+ROUTED: dict[str, Any] = {"n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "n_group": 1, "topk_group": 1, "n_shared_experts": 1, "first_k_dense_replace": 1}  # fmt: skip
+LINEAR: dict[str, Any] = MIXING["qwen3_5_text"]
+OLD = {key: value for key, value in SMALL.items() if key not in ("num_key_value_heads", "head_dim")}
+GPT = ARCHITECTURES["gpt2"]
+SPARSE = SMALL | ROUTED | LATENT | {"index_topk": 4, "index_n_heads": 2, "index_head_dim": 16}
+SPACES: dict[str, Any] = {"mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_state": 8, "mamba_n_groups": 1}
+MAMBA = MIXING["mamba"]
+
+MORE: dict[str, dict[str, Any]] = {
+    "apertus": SMALL,
+    "arcee": SMALL,
+    "axk1": SMALL | LATENT | ROUTED,
+    "bailing_hybrid": SMALL | LATENT | EXPERTS | {"layer_types": ["linear_attention", "full_attention"], "n_group": 1, "topk_group": 1},
+    "bamba": SMALL | SPACES | {"attn_layer_indices": [1]},
+    "beam": SMALL,
+    "biogpt": OLD | {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "layerdrop": 0.0, "activation_dropout": 0.0},
+    "bitnet": SMALL,
+    "codegen": GPT | {"rotary_dim": 4},
+    "cohere2_moe": SMALL | EXPERTS | {"sliding_window": 4},
+    "cwm": SMALL | WINDOWS,
+    "dbrx": {"vocab_size": 97, "d_model": 32, "n_heads": 4, "n_layers": 2, "max_seq_len": 128, "attn_config": {"kv_n_heads": 2, "clip_qkv": 8, "rope_theta": 10000.0}, "ffn_config": {"ffn_hidden_size": 48, "moe_num_experts": 4, "moe_top_k": 2, "moe_jitter_eps": 0, "moe_loss_weight": 0.01}},
+    "deepseek_v2": SMALL | LATENT | ROUTED,
+    "deepseek_v32": SPARSE,
+    "deepseek_v4": SMALL | MIXTURE,
+    "diffllama": SMALL,
+    "doge": SMALL,
+    "dots1": SMALL | ROUTED | {"num_key_value_heads": 4},
+    "ernie4_5": SMALL,
+    "ernie4_5_moe": SMALL | {"moe_num_experts": 4, "moe_k": 2, "moe_intermediate_size": 16, "moe_num_shared_experts": 1},
+    "exaone4": SMALL | WINDOWS,
+    "exaone_moe": SMALL | EXPERTS,
+    "falcon": {"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "multi_query": True},
+    "falcon_h1": SMALL | SPACES | {"mamba_d_ssm": 64, "lm_head_multiplier": 0.25},
+    "falcon_mamba": MAMBA,
+    "flex_olmo": SMALL | EXPERTS,
+    "flint": SMALL,
+    "gemma": SMALL,
+    "gemma4_text": SMALL | WINDOWS | {"vocab_size_per_layer_input": 97, "hidden_size_per_layer_input": 8, "num_kv_shared_layers": 0, "global_head_dim": 8},
+    "glm": SMALL,
+    "glm4": SMALL,
+    "glm4_moe": SMALL | ROUTED,
+    "glm4_moe_lite": SMALL | LATENT | ROUTED,
+    "glm_moe_dsa": SPARSE,
+    "gpt_bigcode": GPT,
+    "gpt_neo": {"vocab_size": 97, "hidden_size": 32, "num_layers": 2, "num_heads": 4, "attention_types": [[["global", "local"], 1]], "window_size": 4, "max_position_embeddings": 512},
+    "gpt_neox": OLD,
+    "gpt_neox_japanese": OLD,
+    "gptj": GPT | {"rotary_dim": 4},
+    "granite_swa": SMALL | {"sliding_window": 4, "logits_scaling": 4.0},
+    "granitemoe": SMALL | LOCAL | {"logits_scaling": 4.0},
+    "granitemoe_swa": SMALL | LOCAL | {"logits_scaling": 4.0},
+    "granitemoehybrid": SMALL | LOCAL | SPACES | {"layer_types": ["mamba", "attention"], "shared_intermediate_size": 16, "mamba_expand": 2, "logits_scaling": 4.0},
+    "granitemoeshared": SMALL | LOCAL | {"shared_intermediate_size": 16, "logits_scaling": 4.0},
+    "helium": SMALL,
+    "hrm_text": SMALL,
+    "hunyuan_v1_dense": SMALL,
+    "hunyuan_v1_moe": SMALL | {"num_experts": 4, "moe_topk": 2, "moe_intermediate_size": 16},
+    "hy_v3": SMALL | EXPERTS,
+    "hyperclovax": SMALL | {"logits_scaling": 0.25},
+    "internlm3": SMALL,
+    "iquestcoder": SMALL,
+    "jais2": SMALL,
+    "jamba": SMALL | {"num_experts": 2, "num_experts_per_tok": 1, "attn_layer_period": 2, "attn_layer_offset": 1, "expert_layer_period": 2, "expert_layer_offset": 1, "mamba_d_state": 8, "use_mamba_kernels": False},
+    "jetmoe": OLD | LOCAL | {"num_key_value_heads": 2, "kv_channels": 8},
+    "kimi_linear": SMALL | LATENT | EXPERTS | {"layer_types": ["linear_attention", "full_attention"]},
+    "laguna": SMALL | EXPERTS,
+    "lfm2_moe": SMALL | EXPERTS | {"layer_types": ["conv", "full_attention"], "num_dense_layers": 1},
+    "lfm3": SMALL,
+    "longcat_flash": OLD | LATENT | {"n_routed_experts": 4, "moe_topk": 2, "expert_ffn_hidden_size": 16, "ffn_hidden_size": 48, "zero_expert_num": 2, "num_layers": 2, "head_dim": 8},
+    "mamba2": {"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 2, "state_size": 8, "num_heads": 4, "head_dim": 16, "n_groups": 1},
+    "mellum": SMALL,
+    "mimo_v2_flash": SMALL | ROUTED,
+    "minicpm3": SMALL | LATENT | {"dim_model_base": 16},
+    "minimax": SMALL | LOCAL | {"layer_types": ["linear_attention", "full_attention"]},
+    "minimax_m2": SMALL | LOCAL,
+    "ministral": SMALL | WINDOWS,
+    "ministral3": SMALL,
+    "modernbert-decoder": SMALL,
+    "mpt": {"vocab_size": 97, "d_model": 32, "n_layers": 2, "n_heads": 4, "max_seq_len": 512},
+    "nanochat": SMALL,
+    "nemotron": SMALL,
+    "nemotron_h": SMALL | ROUTED | {"layers_block_type": ["mamba", "attention"], "mamba_num_heads": 4, "mamba_head_dim": 16, "ssm_state_size": 8, "n_groups": 1},
+    "olmo": SMALL,
+    "olmo3": SMALL | WINDOWS,
+    "olmo_hybrid": LINEAR,
+    "olmoe": SMALL | EXPERTS,
+    "opt": {"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "ffn_dim": 48, "word_embed_proj_dim": 32, "max_position_embeddings": 128, "dropout": 0.0},
+    "persimmon": SMALL,
+    "phi": SMALL,
+    "phimoe": SMALL | LOCAL,
+    "qwen2_moe": SMALL | EXPERTS | {"shared_expert_intermediate_size": 16},
+    "qwen3_5_moe_text": LINEAR | EXPERTS | {"shared_expert_intermediate_size": 16},
+    "qwen3_next": LINEAR | EXPERTS | {"shared_expert_intermediate_size": 16},
+    "recurrent_gemma": SMALL | {"lru_width": 32, "block_types": ["recurrent", "attention"]},
+    "rwkv": {"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 2, "attention_hidden_size": 32, "intermediate_size": 48},
+    "seed_oss": SMALL,
+    "solar_open": SMALL | ROUTED,
+    "stablelm": SMALL,
+    "starcoder2": SMALL | {"sliding_window": 4},
+    "vaultgemma": SMALL | WINDOWS | {"query_pre_attn_scalar": 8},
+    "xglm": {"vocab_size": 97, "d_model": 32, "num_layers": 2, "attention_heads": 4, "ffn_dim": 48, "max_position_embeddings": 512, "dropout": 0.0},
+    "xlstm": {"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 2, "num_heads": 4},
+    "youtu": SMALL | LATENT | ROUTED,
+    "zaya": SMALL | {"num_experts": 4, "num_experts_per_tok": 1},
+}  # fmt: skip
+EVERY = ARCHITECTURES | MIXING | MORE
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A tiny model that the command line has tuned.
+
+    Attributes:
+        base: Folder that it was tuned from.
+        run: Its run folder.
+        code: Exit code of ``instil train``.
+        said: What it printed, errors last.
+    """
+
+    base: Path
+    run: Path
+    code: int
+    said: str
+
+    @property
+    def one_by_one(self) -> bool:
+        """Whether each forward pass held one example."""
+        return "each forward pass holds one example" in self.said
+
+
+def make_base(name: str, folder: Path, *, template: bool) -> Path:
+    """Write a tiny random model with the tests' tokenizer, with a chat template and its tokens or without both."""
+    tokenizer = tiny_tokenizer(template=template)
+    sizes = {"vocab_size": len(tokenizer), "bos_token_id": 256, "eos_token_id": 258, "pad_token_id": 256}
+    if "vocab_size_per_layer_input" in EVERY[name]:
+        sizes["vocab_size_per_layer_input"] = len(tokenizer)
+    tiny_model(name, attention="eager", settings=EVERY[name], **sizes).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def tune(name: str, kind: Kind, folder: Path, *, rows: Path) -> Tuned:
+    """Train two steps through the command line: full on a model that has its chat template, LoRA on one that gets its chat tokens."""
+    base = make_base(name, folder / "base", template=kind == "full")
+    change: dict[str, Any] = {
+        "training": {"max_steps": 2, "batch_size": 4},
+        "evaluate": {"every": 2, "max_new_tokens": 2, "samples": ["1+1"]},
+        "optimizer": {"lr": 1e-2},
+        "adapter": {"kind": "none"} if kind == "full" else {"kind": "lora", "rank": 2},
+    }
+    recipe = write_recipe(folder, change, base=base, rows=rows)
+    said, errors = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(errors):
+        code = exit_code("train", str(recipe))
+    return Tuned(base, folder / "run", code, said.getvalue() + errors.getvalue())
+
+
+def check(tuned: Tuned, kind: Kind) -> None:
+    """Compare a tuned model with what plain transformers makes of its folder.
+
+    Raises:
+        AssertionError: If weights, config, logits, loss or answers differ, or something did not train.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = tuned.run / "model"
+    theirs, report = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
+    )
+    assert not any(report.values()), report
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    ids = tokenizer.apply_chat_template(CONVERSATION, return_dict=False)
+    assert_same_numbers(theirs.eval(), folder, ids)
+    assert_same_fields(tuned.base, folder)
+    if kind == "full":
+        assert_all_moved(theirs, tuned.base)
+    else:
+        saved = load_file(tuned.run / "adapter" / "adapter_model.safetensors")
+        idle = [key for key, value in saved.items() if "lora_B" in key and not value.any()]
+        assert saved
+        assert not idle, idle
+    assert (tuned.run / "samples.jsonl").read_text().strip()
+    assert_same_answers(theirs, tokenizer, tuned)
+
+
+def assert_same_numbers(theirs: Any, folder: Path, ids: list[int]) -> None:
+    """Hold our loaded model's logits and loss against transformers', in fp32 to 1e-5."""
+    row = torch.tensor([ids])
+    with torch.no_grad():
+        expected = theirs(input_ids=row, labels=row, use_cache=False)
+    settings = ModelSettings(name=str(folder))
+    ours = load_model(settings, precision="fp32").eval()
+    parts, lengths = take_apart(ours), [len(ids)]
+    states = {}
+    parts.decoder.register_forward_hook(lambda *given: states.update(last=given[-1].last_hidden_state[0]))
+    weights = torch.ones(len(ids))
+    targets, shifted = targets_of(row[0], weights, lengths)
+    with torch.no_grad():
+        total = TokenLoss(ours, router_coefficient=0.0)(row[0], positions_of(lengths), lengths, targets, shifted)
+        logits = parts.adjust(parts.head(parts.to_head(states["last"])))
+        answering = load_model(settings, precision="fp32", purpose="generation").eval()
+        served = answering(input_ids=row, use_cache=False).logits
+    assert (logits - expected.logits[0]).abs().max() <= 1e-5
+    assert (served - expected.logits).abs().max() <= 1e-5
+    assert abs(float(total) / (len(ids) - 1) - float(expected.loss)) <= 1e-5
+
+
+def assert_same_fields(base: Path, folder: Path) -> None:
+    """Hold names of weights, config and generation_config against the base's."""
+    before, after = (json.loads((place / "config.json").read_text()) for place in (base, folder))
+    assert {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)} <= CHANGED
+    assert _weights(base).keys() == _weights(folder).keys()
+    assert json.loads((folder / "generation_config.json").read_text())["eos_token_id"] is not None
+    assert (folder / "chat_template.jinja").exists()
+
+
+def assert_all_moved(model: Any, base: Path) -> None:
+    """Check that every parameter has moved, by the names in the folder."""
+    before, after = _weights(base), model.state_dict()
+    parameters = {name for name, value in model.named_parameters() if value.requires_grad}
+    still = [
+        name
+        for name in parameters & before.keys()
+        if torch.equal(before[name], after[name]) and not NO_GRADIENT.search(name)
+    ]
+    assert not still, still
+
+
+def assert_same_answers(theirs: Any, tokenizer: Any, tuned: Tuned) -> None:
+    """Hold what ``instil generate`` writes against transformers' most probable tokens, each found without a cache."""
+    asked, out = tuned.run / "asked.jsonl", tuned.run / "answers.jsonl"
+    rows = [{"messages": [{"role": "user", "content": question}]} for question in QUESTIONS]
+    asked.write_text("\n".join(map(json.dumps, rows)) + "\n")
+    words = ("--max-new-tokens", str(NEW_TOKENS), "--device", "cpu", "--precision", "fp32")
+    with contextlib.redirect_stderr(io.StringIO()):
+        assert exit_code("generate", str(tuned.run), "--prompts", str(asked), "--out", str(out), *words) == 0
+    answers = [json.loads(line)["prediction"] for line in out.read_text().splitlines()]
+    expected = []
+    for row in rows:
+        prompt = tokenizer.apply_chat_template(row["messages"], add_generation_prompt=True, return_dict=False)
+        ids = list(prompt)
+        while len(ids) < len(prompt) + NEW_TOKENS:
+            with torch.no_grad():
+                ids.append(int(theirs(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1].argmax()))
+            if ids[-1] == tokenizer.eos_token_id:
+                ids.pop()
+                break
+        expected.append(tokenizer.decode(ids[len(prompt) :]))
+    assert list(map(_plain, answers)) == list(map(_plain, expected))
+
+
+def _plain(text: str) -> str:
+    return CONTROL_TOKEN.sub("", text).strip()
+
+
+def _weights(folder: Path) -> dict[str, torch.Tensor]:
+    return {name: value for path in sorted(folder.glob("*.safetensors")) for name, value in load_file(path).items()}
+
+
+def main(*names: str) -> None:
+    """Try architectures one after another and print a line for each."""
+    torch.set_num_threads(1)
+    root = Path(tempfile.mkdtemp())
+    rows = make_rows(root / "rows.jsonl", count=12)
+    for name in names or EVERY:
+        for kind in ("full", "lora"):
+            try:
+                tuned = tune(name, kind, root / f"{name}-{kind}", rows=rows)
+                if tuned.code == 0:
+                    check(tuned, kind)
+                found = (
+                    "one by one"
+                    if tuned.one_by_one
+                    else "flat"
+                    if tuned.code == 0
+                    else tuned.said[tuned.said.index("error: ") :]
+                )
+            except AssertionError as error:
+                found = f"WRONG {str(error)[:300]}"
+            except Exception as error:
+                found = f"TRACEBACK {type(error).__name__}: {error}"
+            print(name, kind, *found.split(), flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
