@@ -129,13 +129,6 @@ class AdapterSettings(Settings):
             raise ValueError("input should be all-linear or names of modules")
         return value
 
-    @field_validator("resume_from")
-    @classmethod
-    def _only_adapters_go_on(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value is not None and info.data.get("kind") == "none":
-            raise ValueError("adapter.kind is none, which trains no adapter; set adapter.kind: lora, or leave this out")
-        return value
-
 
 class Source(Settings):
     """One place that rows come from."""

@@ -33,7 +33,6 @@ from instil.training.order import plan_order
             {"model": {"initialise": "random", "quantize": "4bit"}},
             "model.quantize: found '4bit'; random weights are not",
         ),
-        ({"adapter": {"resume_from": "a"}}, "adapter.resume_from: found 'a'; adapter.kind is none"),
         ({"adapter": {"kind": "lora", "targets": []}}, "targets: found []; input should be all-linear or names of"),
         (
             {"checkpoint": {"final": "best", "keep_best": False}},
@@ -119,6 +118,20 @@ def test_a_target_that_takes_no_adapter_is_refused_with_those_that_do():
         ModelError, match=r"no layer 'norm' that takes an adapter; this model has down_proj, embed_tokens"
     ):
         prepare_adapters(tiny_llama(), adapter)
+
+
+def test_an_adapter_to_go_on_with_needs_a_recipe_that_trains_one(tmp_path: Path):
+    recipe = Recipe.from_mapping({"adapter": {"resume_from": str(tmp_path)}})
+    with pytest.raises(RecipeError, match=r"^adapter\.resume_from: found .*; adapter\.kind is none"):
+        with_saved_adapter(recipe, ModelLocation("demo", "base", tmp_path))
+
+
+def test_the_adapter_to_go_on_with_may_be_an_option_beside_a_recipe_that_trains_one(
+    tmp_path: Path, base: Path, rows: Path, capsys: pytest.CaptureFixture[str]
+):
+    recipe = write_recipe(tmp_path, {"adapter": {"kind": "lora"}}, base=base, rows=rows)
+    said = train_fails(recipe, "--adapter.resume-from", str(tmp_path), capsys=capsys)
+    assert "holds no adapter_config.json" in said
 
 
 def test_no_adapter_to_go_on_with_is_said_as_that(tmp_path: Path):

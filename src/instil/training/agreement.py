@@ -31,6 +31,13 @@ def with_saved_adapter(recipe: Recipe, location: ModelLocation) -> Recipe:
         RecipeError: If the recipe names others, or no adapter.
     """
     resumed = recipe.adapter.resume_from
+    if (
+        resumed is not None and recipe.adapter.kind == "none"
+    ):  # not asked as options are read: the file may have the kind
+        raise RecipeError(
+            f"adapter.resume_from: found {resumed!r}; adapter.kind is none, which trains no adapter; set adapter.kind: lora, or leave "
+            "this out"
+        )
     folder = location.adapter_folder if resumed is None else Path(resumed)
     if folder is None or recipe.adapter.kind == "none":
         return recipe
