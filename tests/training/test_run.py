@@ -26,7 +26,7 @@ from tests.training.command_line import (
 
 from instil.recipe import Recipe
 from instil.training.files import locked
-from instil.training.run_folder import Run, RunPaths
+from instil.training.run_folder import Run, RunPaths, resumed_recipe
 
 LORA = {"adapter": {"kind": "lora", "rank": 4, "dropout": 0.2}}
 NOISE = {"training": {"neftune_alpha": 5.0}}
@@ -328,6 +328,26 @@ def test_an_existing_run_folder_is_refused(tmp_path: Path, base: Path, rows: Pat
     assert "the run folder exists; go on with --resume" in train_fails(recipe, capsys=capsys)
     assert "no run folder" in train_fails(recipe, "--resume", capsys=capsys)
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize(
+    ("output", "reason"),
+    [("file", "Not a directory"), ("file/run", "Not a directory"), ("n" * 300, "File name too long"), ("loop", "Too many levels")],
+)  # fmt: skip
+def test_a_run_folder_that_cannot_be_is_one_line(
+    tmp_path: Path, base: Path, rows: Path, capsys: pytest.CaptureFixture[str], output: str, reason: str
+):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    recipe = write_recipe(tmp_path, {"output": str(tmp_path / output)}, base=base, rows=rows)
+    assert reason in train_fails(recipe, capsys=capsys)
+
+
+def test_a_resumed_run_may_prepare_its_data_elsewhere():
+    saved = Recipe.from_mapping({"data": {"store": "a", "max_tokens": 9}, "training": {"seed": 1}})
+    given = Recipe.from_mapping({"data": {"store": "b", "workers": 3}})
+    resumed = resumed_recipe(given, saved, folder=Path("run"))
+    assert (resumed.data.store, resumed.data.workers, resumed.data.max_tokens, resumed.training.seed) == ("b", 3, 9, 1)
 
 
 @pytest.mark.slow

@@ -28,13 +28,17 @@ LOCK = ".lock"
 
 
 def write_text_atomic(path: Path, text: str) -> None:
-    """Replace a text file in one move; a crash at any moment leaves the old or the new content."""
+    """Replace a text file in one move; a crash at any moment, or a full disk, leaves the old or the new content."""
     aside = path.with_name(f"{ASIDE}{path.name}")
-    with aside.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(aside, path)
+    try:
+        with aside.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    except OSError:
+        aside.unlink(missing_ok=True)
+        raise
     sync_folder(path.parent)
 
 
@@ -77,8 +81,8 @@ def sweep_aside(folder: Path) -> list[str]:
     return [path.name for path in found]
 
 
-REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
-"""What a disk says that is full, over a quota, read-only, not ours or broken."""
+REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EISDIR}
+"""What a disk says that is full, over a quota, read-only, not ours or broken, or has a folder where a file should be."""
 
 
 @contextlib.contextmanager
@@ -104,9 +108,10 @@ def locked(folder: Path) -> Iterator[None]:
     """Hold a run folder for this process while the context is open; the kernel lets go of it when the process dies.
 
     Raises:
-        RunError: If another process holds it.
+        RunError: If another process holds it, or the folder cannot be written to.
     """
-    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    with disk_errors(folder):
+        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -149,11 +149,16 @@ def check_output(folder: Path, *, resume: bool) -> bool:
         resume: Whether going on was asked for.
 
     Raises:
-        RunError: If the folder holds something and going on was not asked for, or holds no run.
+        RunError: If the folder holds something and going on was not asked for, or holds no run, or if there can be no such folder.
     """
-    if folder.is_file():
-        raise RunError(f"{folder}: a file of that name exists; expected a new folder; set output")
-    names = {path.name for path in folder.iterdir()} - {".lock"} if folder.exists() else set()
+    try:
+        names = {path.name for path in folder.iterdir()} - {".lock"}
+    except FileNotFoundError:
+        names = set()
+    except OSError as error:  # a file, a loop of links, a name that is too long …
+        raise RunError(
+            f"{folder}: no folder ({error.strerror}); expected a new one, or that of a run; set output"
+        ) from None
     if not names:
         return False
     if not resume:
@@ -166,6 +171,7 @@ def check_output(folder: Path, *, resume: bool) -> bool:
 
 
 FREE = ("parallel", "checkpoint", "tracking", "threads", "evaluate", "output", "device")
+FREE_DATA = ("store", "workers")
 FREE_TRAINING = ("micro_batch_tokens", "gradient_checkpointing", "compile", "on_nonfinite", "deterministic")
 
 
@@ -180,7 +186,7 @@ def resumed_recipe(given: Recipe, saved: Recipe, *, folder: Path) -> Recipe:
     now, before = given.model_dump(mode="json"), saved.model_dump(mode="json")
     changes: dict[str, Any] = {}
     for key in _keys(given.model_dump(exclude_unset=True)):
-        free = key[0] in FREE or (key[0] == "training" and key[-1] in FREE_TRAINING)
+        free = key[0] in FREE or key[-1] in {"training": FREE_TRAINING, "data": FREE_DATA}.get(key[0], ())
         value, old = _at(now, key), _at(before, key)
         if free:
             _put(changes, key, value)

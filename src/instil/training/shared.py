@@ -14,7 +14,7 @@ from typing import Any
 
 from instil.errors import RecipeError, RunError
 from instil.recipe import Recipe
-from instil.training.files import ASIDE
+from instil.training.files import ASIDE, disk_errors
 from instil.training.ranks import Ranks
 
 OWN = (("output",), ("device",), ("threads",), ("data", "store"))
@@ -56,7 +56,8 @@ def check_folder_is_shared(folder: Path, ranks: Ranks) -> None:
         return
     name = f"{ASIDE}seen-{secrets.token_hex(8)}"
     if ranks.is_first:
-        (folder / name).touch()
+        with disk_errors(folder):
+            (folder / name).touch()
     name = ranks.tell(name)
     seen = ranks.collect(_appears(folder / name))
     if ranks.is_first:
