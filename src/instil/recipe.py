@@ -114,7 +114,8 @@ class AdapterSettings(Settings):
     )
     dropout: Number = Field(0.0, ge=0, lt=1, description="Dropout on the adapters' input.")
     targets: str | list[str] = Field(
-        "all-linear", description="`all-linear`, or names of the modules that get adapters."
+        "all-linear",
+        description="`all-linear`, or names of the modules that get adapters; a mixture's experts by the names of their stacked tensors (experts.gate_up_proj).",
     )
     rank_stabilized: bool = Field(False, description="rsLoRA: scale by alpha / sqrt(rank).")
     dora: bool = Field(False, description="DoRA: train the weights' magnitude apart from their direction.")

@@ -12,7 +12,8 @@ from tests.model.test_new_tokens import base_tokenizer, give_chat_tokens
 from tests.model.tiny import VOCABULARY, random_examples, tiny_model
 
 from instil.errors import ModelError
-from instil.model.adapters import freeze, left_out_of_adapters, merge_in_place, open_adapter, prepare_adapters
+from instil.model.adapter_targets import find_targets
+from instil.model.adapters import freeze, merge_in_place, open_adapter, prepare_adapters
 from instil.model.attention_choice import set_attention
 from instil.model.head import underlying
 from instil.model.loss import TokenLoss
@@ -60,8 +61,9 @@ def logits_of(model: Any, ids: torch.Tensor) -> torch.Tensor:
     ("name", "left_out"), [("llama4_text", {"router"}), ("mamba", {"dt_proj", "out_proj", "x_proj"}), ("llama", set())]
 )
 def test_all_linear_leaves_out_what_an_adapter_would_not_count_on(name: str, left_out: set[str]) -> None:
+    excluded = find_targets(tiny_model(name), "all-linear").excluded
+    assert {layer.rsplit(".", 1)[-1] for layer in excluded} == left_out
     model = prepare_adapters(tiny_model(name), LORA)
-    assert {layer.rsplit(".", 1)[-1] for layer in left_out_of_adapters(model)} == left_out
     loss_of(TokenLoss(model), random_examples([9])).backward()
     second = [value for key, value in model.named_parameters() if "lora_B" in key]
     assert second

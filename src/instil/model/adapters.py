@@ -7,8 +7,6 @@ their scores are laid over the head's (see `token_rows`).
 
 from __future__ import annotations
 
-import inspect
-import re
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -16,7 +14,8 @@ from typing import Any
 
 import torch
 
-from instil.errors import ModelError, nearest
+from instil.errors import ModelError
+from instil.model.adapter_targets import find_targets
 from instil.model.config import reason_of
 from instil.model.head import underlying
 from instil.model.location import ADAPTER_CONFIG, check_adapter, read_json
@@ -70,13 +69,15 @@ def prepare_adapters(model: Any, settings: AdapterSettings, *, trained_ids: Sequ
 def _new_adapter(model: Any, settings: AdapterSettings, trained_ids: Sequence[int], seed: int) -> Any:
     from peft import LoraConfig, get_peft_model
 
+    targets = find_targets(model, settings.targets)
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
-        target_modules=_targets(model, settings.targets),
-        exclude_modules=_no_targets(model) if settings.targets == "all-linear" else None,
+        target_modules=targets.modules,
+        target_parameters=targets.parameters or None,
+        exclude_modules=targets.excluded or None,
         use_rslora=settings.rank_stabilized,
         use_dora=settings.dora,
         trainable_token_indices=_token_rows(model, settings.targets, trained_ids),
@@ -86,60 +87,17 @@ def _new_adapter(model: Any, settings: AdapterSettings, trained_ids: Sequence[in
         try:
             adapted = get_peft_model(model, config)
         except ValueError as error:  # layers that peft knows to be unfit, Mamba's for example
-            raise ModelError(
-                f"adapter.targets: {reason_of(error)}; name other layers, or set adapter.kind: none"
-            ) from None
+            raise ModelError(f"adapter.targets: {reason_of(error)}; {_remedy(error, settings)}") from None
     use_row_arithmetic(adapted)
     return adapted
 
 
-def _targets(model: Any, targets: str | list[str]) -> str | list[str]:
-    """Check that each named target is a module of the model that takes adapters."""
-    from transformers.pytorch_utils import Conv1D
-
-    if targets == "all-linear":
-        return targets
-    names = [targets] if isinstance(targets, str) else targets
-    adaptable = (torch.nn.Linear, torch.nn.Embedding, Conv1D)
-    known = {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, adaptable)}
-    for name in names:
-        if name.rsplit(".", 1)[-1] not in known:
-            raise ModelError(
-                f"adapter.targets: no layer {name!r}{nearest(name, known)} that takes an adapter; this model has "
-                f"{', '.join(sorted(known))}; name some of them, or use all-linear"
-            )
-    return names
-
-
-def _no_targets(model: Any) -> list[str] | None:
-    """Name the linear layers that take no adapter though peft's `all-linear` has them.
-
-    Routers that are linear layers by descent and give several results (Llama 4, Phi-MoE), and layers whose weights the layer around them may
-    read past their forward (state spaces: `dt_proj`, `out_proj`), where an adapter would not count.
-    """
-    read_bare = {layer: _read_bare(layer) for layer in {type(module) for module in model.modules()}}
-    found = [
-        f"{outer}.{name}".lstrip(".")
-        for outer, parent in model.named_modules()
-        for name, module in parent.named_children()
-        if isinstance(module, torch.nn.Linear)
-        and module is not model.get_output_embeddings()
-        and ("Router" in type(module).__name__ or name in read_bare[type(parent)])
-    ]
-    return found or None
-
-
-def _read_bare(layer: type[torch.nn.Module]) -> frozenset[str]:
-    """Name the parts of a layer whose weight its own code uses, rather than calling the part."""
-    if not layer.__module__.startswith("transformers.models."):
-        return frozenset()
-    return frozenset(re.findall(r"self\.(\w+)\.weight\b(?!\.(?:dtype|device))", inspect.getsource(layer)))
-
-
-def left_out_of_adapters(model: Any) -> list[str]:
-    """Name the linear layers that `all-linear` left out (see `_no_targets`)."""
-    configs = getattr(model, "peft_config", {}).values()
-    return [name for config in configs for name in getattr(config, "exclude_modules", None) or ()]
+def _remedy(error: ValueError, settings: AdapterSettings) -> str:
+    if "ParamWrapper" in str(error) and (
+        settings.dropout or settings.dora
+    ):  # peft's adapter of a mixture's stacked experts
+        return "the stacked experts of this model take adapters without adapter.dropout and adapter.dora; leave these out, or name layers that are no experts"
+    return "name other layers, or set adapter.kind: none"
 
 
 def _token_rows(model: Any, targets: str | list[str], trained_ids: Sequence[int]) -> dict[str, list[int]] | None:
@@ -214,7 +172,10 @@ def saved_settings(folder: Path) -> dict[str, Any]:
         ModelError: If its configuration is missing or damaged.
     """
     config = read_json(folder / ADAPTER_CONFIG)
-    return {name: config[key] for name, key in SAVED_AS.items() if config.get(key) is not None}
+    saved = {name: config[key] for name, key in SAVED_AS.items() if config.get(key) is not None}
+    if isinstance(saved.get("targets"), list):  # stacked tensors are targets under a name of their own
+        saved["targets"] += config.get("target_parameters") or []
+    return saved
 
 
 def _opened(model: Any, config: Any, folder: Path, *, trains: bool) -> tuple[Any, list[str]]:

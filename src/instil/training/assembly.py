@@ -13,7 +13,6 @@ import torch
 from torch.distributed.tensor import DTensor
 
 from instil.model import attention
-from instil.model.adapters import left_out_of_adapters
 from instil.model.loading import load_model
 from instil.model.loss import TokenLoss
 from instil.model.new_tokens import RowChange, fit_embeddings
@@ -197,7 +196,4 @@ def _model_notes(studied: Studied, rows: RowChange, model: Any) -> tuple[str, ..
             f"training.freeze keeps these tokens' new rows of the {' and '.join(frozen)} as they were drawn; "
             "the model can hardly learn what they mean"
         )
-    bare = {name.rsplit(".", 1)[-1] for name in left_out_of_adapters(model)}
-    if bare:
-        notes.append(f"no adapter on {', '.join(sorted(bare))}: this architecture would not use it there")
     return tuple(notes)

@@ -16,6 +16,7 @@ from instil.data.preparation import Prepared, prepare
 from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.errors import TemplateError
 from instil.evaluation.during_training import check_tasks
+from instil.model.adapter_targets import left_out
 from instil.model.config import load_config, model_of_config
 from instil.model.loading import check_loadable, weight_type
 from instil.model.location import ModelLocation, check_tokenizer, locate
@@ -94,6 +95,8 @@ def study(recipe: Recipe, ranks: Ranks, *, say: Callable[[str], None], loads: bo
     bare = learnable_without_content(
         bare, recipe, location, tokenizer=setup.chat.tokenizer, change=setup.change, device=ranks.device
     )
+    if recipe.adapter.kind == "lora" and not (location.adapter_folder or recipe.adapter.resume_from):
+        model_notes += left_out(bare, recipe.adapter.targets)
     prepared = prepare(recipe, setup.chat, team=ranks)
     for line in prepared.lines():
         say(line)
