@@ -153,6 +153,7 @@ def test_rows_are_recognised_and_read(format: str, row: Any, messages: tuple[Mes
     ("row", "error"),
     [
         ({"instuction": "i", "output": "o"}, "did you mean 'instruction' by 'instuction'"),
+        ({"Question": "q", "Answer": "a"}, "did you mean 'question' by 'Question'. rename it, or .*data.columns"),
         ({"title": "t", "summary": "s"}, "found columns title, summary; expected one of: .*data.columns"),
         ({"role": "user", "text": "t", "message_id": "1", "replies": []}, "found columns role"),
         ({"messages": [{"role": "user", "content": "q"}], "images": ["a.png"]}, "'images' holds image data; only text"),

@@ -158,6 +158,24 @@ def test_constraints_are_checked(kind, value, good, bad):
     assert judge_constraints(case(bad, constraints=constraint))["all_kept"] == 0
 
 
+def test_a_list_of_words_asks_for_all_of_them_or_for_none():
+    judged = [
+        judge_constraints(case("Red and blue.", constraints=[{"kind": kind, "value": words}]))["all_kept"]
+        for kind in ("must_include", "must_not_include")
+        for words in (["red", "blue"], ["red", "green"], ["green", "grey"])
+    ]
+    assert judged == [1, 0, 0, 0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    "kind", ["must_include", "must_not_include", "starts_with", "ends_with", "matches", "language"]
+)
+@pytest.mark.parametrize("value", [None, {"word": "red"}, [1]])
+def test_a_value_that_no_answer_could_hold_is_no_score_of_zero(kind, value):
+    with pytest.raises(EvaluationError, match="which it cannot use"):
+        judge_constraints(case("None [1]", constraints=[{"kind": kind, "value": value}]))
+
+
 def test_every_constraint_has_a_case():
     assert {kind for kind, *_ in KEPT} == set(CHECKS)
 

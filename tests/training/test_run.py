@@ -24,6 +24,7 @@ from tests.training.command_line import (
     write_recipe,
 )
 
+from instil.errors import RunError
 from instil.recipe import Recipe
 from instil.training.files import locked
 from instil.training.run_folder import Run, RunPaths, resumed_recipe
@@ -319,6 +320,28 @@ def test_resuming_a_finished_run_says_so_and_resuming_nothing_starts(
     assert "no run to go on with; starting it" in capsys.readouterr().out
     train(recipe, "--resume")
     assert "this run is finished" in capsys.readouterr().out
+
+
+def test_other_sources_are_refused_on_resume_by_what_was_set_of_them():
+    folder = Path("runs/mine")
+    saved = Recipe.from_mapping({"data": {"sources": ["a.jsonl", {"path": "b.jsonl", "repeat": 2}]}})
+    saved = Recipe.from_mapping(saved.model_dump(mode="json"))
+    with pytest.raises(RunError) as refused:
+        resumed_recipe(Recipe.from_mapping({"data": {"sources": "c.jsonl"}}), saved, folder=folder)
+    assert str(refused.value) == (
+        "runs/mine: data.sources is ['c.jsonl'], but the run was started with ['a.jsonl', {'path': 'b.jsonl', 'repeat': 2}]; a resumed "
+        "run must keep it; take the change back, or start another run from this one's model: --model.name runs/mine --output OTHER"
+    )
+
+
+def test_the_last_line_on_heldout_rows_is_what_results_say(
+    tmp_path: Path, base: Path, rows: Path, capsys: pytest.CaptureFixture[str]
+):
+    short = {"training": {"max_steps": 2}, "evaluate": {"every": 2, "max_new_tokens": 1}}
+    run = train(write_recipe(tmp_path, short, base=base, rows=rows))
+    first = next(line["heldout_loss"] for line in run.metrics() if "heldout_loss" in line)
+    last = run.results["heldout_loss"]
+    assert f"held-out   loss {first:.4f} when first measured, {last:.4f} at the end" in capsys.readouterr().out
 
 
 def test_an_existing_run_folder_is_refused(tmp_path: Path, base: Path, rows: Path, capsys: pytest.CaptureFixture[str]):

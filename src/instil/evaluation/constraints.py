@@ -30,6 +30,18 @@ def _sentences(text: str) -> int:
     return len([part for part in re.split(r"[.!?。！？]+(?:\s|$)", text) if part.strip()])
 
 
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _found(text: str, value: Any) -> list[bool]:
+    """Say of each word asked for, one or a list of them, whether it is there."""
+    words = [_text(word).casefold() for word in (value if isinstance(value, list) else [value])]
+    return [word in text.casefold() for word in words]
+
+
 def _items(text: str) -> int:
     return len(re.findall(r"^\s*(?:[-*•]|\d+[.)])\s+\S", text, re.MULTILINE))
 
@@ -42,16 +54,16 @@ CHECKS: Mapping[str, Check] = {
     "max_characters": lambda text, value: len(text) <= int(value),
     "num_items": lambda text, value: _items(text) == int(value),
     "num_paragraphs": lambda text, value: len([p for p in re.split(r"\n\s*\n", text) if p.strip()]) == int(value),
-    "must_include": lambda text, value: str(value).casefold() in text.casefold(),
-    "must_not_include": lambda text, value: str(value).casefold() not in text.casefold(),
-    "starts_with": lambda text, value: text.lstrip().startswith(str(value)),
-    "ends_with": lambda text, value: text.rstrip().endswith(str(value)),
-    "matches": lambda text, value: re.search(str(value), text) is not None,
+    "must_include": lambda text, value: all(_found(text, value)),
+    "must_not_include": lambda text, value: not any(_found(text, value)),
+    "starts_with": lambda text, value: text.lstrip().startswith(_text(value)),
+    "ends_with": lambda text, value: text.rstrip().endswith(_text(value)),
+    "matches": lambda text, value: re.search(_text(value), text) is not None,
     "json": lambda text, _: _is_json(text),
     "no_commas": lambda text, _: "," not in text,
     "upper_case": lambda text, _: text == text.upper() and text != text.lower(),
     "lower_case": lambda text, _: text == text.lower() and text != text.upper(),
-    "language": lambda text, value: language_of(text) == str(value),
+    "language": lambda text, value: language_of(text) == _text(value),
 }
 
 

@@ -227,7 +227,17 @@ def _finish(
         **peak,
     }
     write_json_atomic(paths.results, results)
+    if heldout:
+        say(f"held-out   {_course(heldout[0], heldout[-1], progress)}")
     say(f"done: {paths.model}; try: instil chat {paths.folder}")
+
+
+def _course(first: float, last: float, progress: Progress) -> str:
+    """Say what became of the held-out loss: a step's line shows what was measured before it, the last one too."""
+    lowest = (
+        "" if progress.best_loss in (None, last) else f"; lowest {progress.best_loss:.4f} at step {progress.best_step}"
+    )
+    return f"loss {first:.4f} when first measured, {last:.4f} at the end{lowest}"
 
 
 def identity_of(studied: Studied, assembled: Assembled) -> dict[str, Any]:

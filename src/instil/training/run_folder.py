@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from instil.errors import RunError
-from instil.recipe import Recipe
+from instil.recipe import Recipe, Source
 from instil.training.telemetry import read_metrics
 
 
@@ -191,12 +191,19 @@ def resumed_recipe(given: Recipe, saved: Recipe, *, folder: Path) -> Recipe:
         if free:
             _put(changes, key, value)
         elif value != old and value not in (None, "auto"):
-            name = ".".join(key)
             raise RunError(
-                f"{folder}: {name} is {value!r}, but the run was started with {old!r}; a resumed run must keep it; "
-                f"take the change back, or start another run from {folder} with model.name"
+                f"{folder}: {'.'.join(key)} is {_said(value)!r}, but the run was started with {_said(old)!r}; a resumed run must keep it; "
+                f"take the change back, or start another run from this one's model: --model.name {folder} --output OTHER"
             )
     return saved.override(changes) if changes else saved
+
+
+def _said(value: Any) -> Any:
+    """Shorten sources to what was set of them: a path alone, or the settings that differ from their defaults."""
+    if not (isinstance(value, list) and value and all(isinstance(each, dict) for each in value)):
+        return value
+    short = [Source.model_validate(each).model_dump(mode="json", exclude_defaults=True) for each in value]
+    return [each["path"] if len(each) == 1 else each for each in short]
 
 
 def _keys(values: Mapping[str, Any]) -> list[tuple[str, ...]]:

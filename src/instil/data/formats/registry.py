@@ -132,6 +132,9 @@ def _read_named(row: Any, place: Place, named: RowFormat, options: ReadOptions) 
     return named.read(row, place, options)
 
 
+SAY_COLUMNS = 'say what they mean with data.columns, such as user: "{title}", assistant: "{summary}"'
+
+
 def _unknown(row: Any, place: Place) -> str:
     if not isinstance(row, Mapping):
         return f"{place}: found {kind_of(row)}; expected an object of a known format; mend the row"
@@ -152,11 +155,11 @@ def _unknown(row: Any, place: Place) -> str:
     elif wrapped:
         remedy = f"the rows are inside {wrapped!r}; take them out, for example: jq -c '.{wrapped}[]'"
     elif hints:
-        remedy = hints[0]
+        remedy = f"{hints[0]} rename it, or {SAY_COLUMNS}"
     elif odd:
         remedy = "mend or remove the row"
     else:
-        remedy = 'say what they mean with data.columns, such as user: "{title}", assistant: "{summary}"'
+        remedy = SAY_COLUMNS
     return f"{place}: found columns {columns}; expected one of: {known}; {remedy}"
 
 
