@@ -88,7 +88,7 @@ def build_optimizers(
         raise RecipeError("training.freeze: no parameter is left to train; expected at least one; freeze fewer")
     adamw = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
     if name == "muon":
-        inside = {key: weight for key, weight in weights.items() if kinds[key] == "matrix" and weight.ndim == 2}
+        inside = {key: weight for key, weight in weights.items() if _muon_moves(kinds[key], weight)}
         rest = {key: weight for key, weight in weights.items() if key not in inside}
         if not inside:
             raise RecipeError(
@@ -111,7 +111,13 @@ def left_to_adamw(
     weights: Mapping[str, torch.Tensor], kinds: Mapping[str, TensorKind], *, name: OptimizerName
 ) -> list[str]:
     """Name the tensors inside the network that Muon does not move, because they are no matrices: a mixture's stacked experts, convolutions."""
-    return [key for key, weight in weights.items() if name == "muon" and kinds[key] == "matrix" and weight.ndim != 2]
+    if name != "muon":
+        return []
+    return [key for key, weight in weights.items() if kinds[key] == "matrix" and not _muon_moves(kinds[key], weight)]
+
+
+def _muon_moves(kind: TensorKind, weight: torch.Tensor) -> bool:
+    return kind == "matrix" and weight.ndim == 2
 
 
 def _groups(
