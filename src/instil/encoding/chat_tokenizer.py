@@ -30,6 +30,7 @@ from instil.template.tracing import Rendering
 if TYPE_CHECKING:
     from instil.encoding.batch import BatchEncoder
     from instil.encoding.proof import Proof
+    from instil.template.resolve import ResolvedTemplate
 
 Given = Conversation | Mapping[str, Any] | Iterable[Any]
 
@@ -113,9 +114,9 @@ class ChatTokenizer:
 
     @classmethod
     def from_tokenizer(
-        cls, tokenizer: Any, template: str | None = None, *, settings: EncodingSettings | None = None
+        cls, tokenizer: Any, template: str | ResolvedTemplate | None = None, *, settings: EncodingSettings | None = None
     ) -> ChatTokenizer:
-        """Put a loaded transformers tokenizer and a template together.
+        """Put a loaded transformers tokenizer and a template together, which may have been read already.
 
         The tokenizer's `chat_template` is set to the template that is given.
 

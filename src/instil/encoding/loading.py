@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from instil.errors import ModelError, TemplateError
 from instil.template.chat_template import ChatTemplate
+
+if TYPE_CHECKING:
+    from instil.template.resolve import ResolvedTemplate
 
 
 def load_tokenizer(name_or_folder: Any, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
@@ -43,7 +46,7 @@ def load_tokenizer(name_or_folder: Any, *, revision: str | None = None, trust_re
         ) from error
 
 
-def template_for(tokenizer: Any, template: str | None, *, date: str | None) -> ChatTemplate:
+def template_for(tokenizer: Any, template: str | ResolvedTemplate | None, *, date: str | None) -> ChatTemplate:
     """Compile a tokenizer's own template, or the one given, which then becomes the tokenizer's.
 
     Raises:
@@ -53,13 +56,16 @@ def template_for(tokenizer: Any, template: str | None, *, date: str | None) -> C
     if template is None:
         source, tool_use = _own_sources(tokenizer)
         name = "chat template"
-    else:
+    elif isinstance(template, str):
         from instil.template.resolve import resolve_template
 
         source, name = (
             resolve_template(template),
             template if len(template) < 60 and "\n" not in template else "chat template",
         )
+        tokenizer.chat_template = source
+    else:
+        source, name = template.source, template.name
         tokenizer.chat_template = source
     return ChatTemplate(source, special_tokens=tokenizer.special_tokens_map, date=date, name=name, tool_use=tool_use)
 

@@ -20,7 +20,7 @@ from instil.model.location import ModelLocation
 from instil.model.new_tokens import TokenChange, add_chat_tokens
 from instil.recipe import Recipe
 from instil.template.library import NAMED_TEMPLATES
-from instil.template.resolve import read_template
+from instil.template.resolve import ResolvedTemplate, read_template
 
 DEFAULT_TEMPLATE = "chatml"
 CONTROL_TOKEN = re.compile(r"<\|[\w.:/-]+\|>|<(?:start|end)_of_turn>")
@@ -62,10 +62,11 @@ def set_up_chat(recipe: Recipe, location: ModelLocation) -> ChatSetup:
     if given is None and not tokenizer.chat_template:
         given = DEFAULT_TEMPLATE
         notes.append(f"{recipe.model.name} is a base model without a chat template: it gets {given}")
-    if given is not None and (note := read_template(given).note):
-        notes.append(note)
-    chat = ChatTokenizer.from_tokenizer(tokenizer, given, settings=settings)
-    printed = _control_tokens(given, chat)
+    read = None if given is None else read_template(given)
+    if read is not None and read.note:
+        notes.append(read.note)
+    chat = ChatTokenizer.from_tokenizer(tokenizer, read, settings=settings)
+    printed = _control_tokens(read, chat, named=given in NAMED_TEMPLATES)
     stop = _stop_token(chat, printed)
     own_eos = tokenizer.eos_token
     if given is not None and recipe.model.stop_token == "eos" and own_eos and stop != own_eos:
@@ -95,13 +96,13 @@ def with_date(recipe: Recipe, chat: ChatTokenizer) -> Recipe:
     return recipe if day == recipe.data.date else recipe.override({"data": {"date": day}})
 
 
-def _control_tokens(given: str | None, chat: ChatTokenizer) -> tuple[str, ...]:
+def _control_tokens(read: ResolvedTemplate | None, chat: ChatTokenizer, *, named: bool) -> tuple[str, ...]:
     """Name the single tokens that the template prints; of a model's own template those that its tokenizer has."""
-    if given is not None and given in NAMED_TEMPLATES:
-        return NAMED_TEMPLATES[given].control_tokens
+    if read is not None and named:
+        return read.control_tokens
     found = tuple(dict.fromkeys(CONTROL_TOKEN.findall(chat.template.source)))
-    if given is not None:
-        return read_template(given).control_tokens or found  # a format string says them
+    if read is not None:
+        return read.control_tokens or found  # a format string says them
     vocabulary = chat.tokenizer.get_vocab()
     return tuple(token for token in found if token in vocabulary)
 
