@@ -434,3 +434,10 @@ def test_processes_load_and_shard_in_turn_where_the_model_fits_once(
 def test_a_broken_sum_is_told_from_a_mistake(error: RuntimeError, alone: bool):
     assert is_left_alone(error) == alone
     assert "pair.cc" not in last_line(error)
+
+
+def test_the_advice_in_a_broken_sum_is_left_out():
+    said = (
+        "[/third_party/gloo/pair.cc:547] Connection closed by peer [127.0.0.1]:5. This is typically caused by a crash."
+    )
+    assert last_line(RuntimeError(said)) == "Connection closed by peer [127.0.0.1]:5"

@@ -81,8 +81,8 @@ def is_left_alone(error: RuntimeError) -> bool:
 
 
 def last_line(error: RuntimeError) -> str:
-    """Give the words of torch's error without the place in its source."""
-    return str(error).strip().splitlines()[0].rpartition("] ")[2].rstrip(".")
+    """Give the words of torch's error without the place in its source, and without its advice."""
+    return str(error).strip().splitlines()[0].rpartition("] ")[2].partition(". This is typically")[0].rstrip(".")
 
 
 def why_no_shards(recipe: Recipe, precision: Precision) -> str | None:
