@@ -28,7 +28,7 @@ from tests.training.test_run import interrupted
 from instil.errors import TrainingError
 from instil.model import room
 from instil.recipe import Recipe
-from instil.training import assembly, planning, step
+from instil.training import assembly, heldout, planning, step
 from instil.training.launching import PROCESS, Forwarding, Handed, _environments, _reason
 from instil.training.parallel import LEFT_ALONE, is_left_alone, last_line, why_no_shards
 from instil.training.precision import Precision, choose_precision
@@ -315,6 +315,29 @@ def test_out_of_memory_on_one_of_two_names_the_cut_that_fits(
     assert_equal_runs(resumed, reference)
     cuts = [line["micro_batch_tokens"] for line in resumed.metrics() if "loss" in line]
     assert cuts[-1] == fits
+
+
+@pytest.mark.slow
+def test_out_of_memory_in_an_evaluation_of_two_loses_nothing_that_was_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: Path, rows: Path, reference: Run
+):
+    forward = heldout.forward
+
+    def too_small(loss: Any, batch: Any, **settings: Any) -> Any:
+        if os.environ["RANK"] == "1" and batch.num_tokens > 40:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return forward(loss, batch, **settings)
+
+    recipe = write_recipe(tmp_path, TWO, {"evaluate": {"every": 6, "at_start": False}}, base=base, rows=rows)
+    with monkeypatch.context() as patch:
+        patch.setattr(heldout, "forward", too_small)
+        codes, said = run_on_two(recipe)
+    assert codes == [2, 2], said
+    found = re.search(r"held-out loss: .* set training.micro_batch_tokens to (\d+), then go on with --resume", said[1])
+    assert found, said
+    assert (tmp_path / "run" / "checkpoints" / "step-000004").is_dir()
+    resumed = train_on_two(recipe, "--resume", "--training.micro-batch-tokens", found[1])
+    assert_equal_runs(resumed, reference)
 
 
 NO_MEMORY = """

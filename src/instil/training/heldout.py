@@ -37,7 +37,9 @@ def heldout_loss(learner: Learner, store: ExampleStore, *, cut: Cut) -> float | 
         total = _try_to_add_up(learner, store, mine)
         if total is not None:
             return learner.ranks.sum_numbers(total)[0] / weight
-        cut = smaller_cut(learner, store, mine, cut, place="held-out loss", alone="set data.max_tokens lower")
+        cut = smaller_cut(
+            learner, store, mine, cut, place="held-out loss", alone="start another run with data.max_tokens lower"
+        )
 
 
 def _try_to_add_up(learner: Learner, store: ExampleStore, mine: Sequence[tuple[int, ...]]) -> float | None:

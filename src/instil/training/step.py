@@ -135,7 +135,7 @@ def take_step(
                 my_share(learner, learner.store, members.indices, cut),
                 cut,
                 place=f"step {members.step}",
-                alone="set data.max_tokens lower, training.gradient_checkpointing: on, or an adapter",
+                alone="go on with --resume --training.gradient-checkpointing on, or start another run with data.max_tokens lower, or an adapter",
                 so_far="the weights have not moved; ",
             )
             say(
@@ -303,10 +303,10 @@ def smaller_cut(
     largest = max(mine, key=lambda numbers: int(store.num_tokens[list(numbers)].sum()))
     tokens = int(store.num_tokens[list(largest)].sum())
     if learner.ranks.size > 1 or len(largest) < 2:
-        fits = f"set training.micro_batch_tokens to {max(1, tokens // 2)}" if len(largest) > 1 else alone
+        half = f"set training.micro_batch_tokens to {max(1, tokens // 2)}, then go on with --resume"
         raise OutOfMemoryError(
             f"{place}: a forward pass over {tokens} tokens ({len(largest)} examples) does not fit into memory; "
-            f"{so_far}{fits}, then go on with --resume"
+            f"{so_far}{half if len(largest) > 1 else alone}"
         )
     if learner.ranks.device.type == "cuda":
         torch.cuda.empty_cache()
