@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from instil.cli import main as entry
 from instil.errors import InstilError
+from instil.training.run_folder import Run
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
@@ -28,6 +31,40 @@ def test_unknown_option_is_one_line(capsys):
     assert code == 2
     assert err.count("\n") == 1
     assert "--optimizer.lr" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "keeps"),
+    [
+        (["--checkpoint.keep-best", "true"], True),
+        (["--checkpoint.keep-best", "False"], False),
+        (["--checkpoint.keep-best=false"], False),
+        (["--checkpoint.no-keep-best"], False),
+        (["--checkpoint.keep-best", "--resume", "false"], True),
+    ],
+)
+def test_a_switch_takes_true_and_false(monkeypatch, tmp_path, words, keeps):
+    given = []
+    monkeypatch.setattr(
+        "instil.training.run.train", lambda recipe, *, resume: given.append((recipe, resume)) or Run(Path(), True, {})
+    )
+    (tmp_path / "recipe.yaml").write_text("")
+    with pytest.raises(SystemExit) as stop:
+        entry.main(["train", str(tmp_path / "recipe.yaml"), *words, "--training.epochs", "2"])
+    assert not stop.value.code
+    ((recipe, resume),) = given
+    assert recipe.checkpoint.keep_best is keeps
+    assert recipe.checkpoint.model_fields_set == {"keep_best"}
+    assert recipe.training.epochs == 2
+    assert not resume
+
+
+@pytest.mark.parametrize("words", [["--resume", "maybe"], ["more"], ["--checkpoint.keep-best", "maybe"]])
+def test_a_word_that_belongs_to_no_option_is_one_line(capsys, words):
+    code, _, err = run(capsys, "train", "recipe.yaml", *words)
+    assert code == 2
+    assert err.count("\n") == 1
+    assert f"instil train: {words[-1]!r} belongs to no option (a switch takes true or false); leave it out" in err
 
 
 def test_a_wrong_value_is_said_as_a_recipe_says_it(capsys):

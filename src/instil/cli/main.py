@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, UnusedCliTokensError
 
 from instil import __version__
 from instil.errors import SMALLER_WEIGHTS, InstilError, nearest
@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 when it worked, 2 on an error that a person can mend, 130 on Ctrl-C, 143 where SIGTERM stopped a run."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     traceback = "--traceback" in words
-    words = [word for word in words if word != "--traceback"]
+    words = _with_truth_values([word for word in words if word != "--traceback"])
     _refuse_unknown_verb(words)
     with errors_said(words[0] if words else "", traceback=traceback):
         build_app(words[0] if words else None)(words)
@@ -109,6 +109,18 @@ def errors_said(verb: str, *, traceback: bool = False) -> Iterator[None]:
         sys.exit(141)
 
 
+def _with_truth_values(words: list[str]) -> list[str]:
+    """Join an option and the ``true`` or ``false`` behind it, as a recipe would have it: cyclopts takes a flag's value after ``=`` alone."""
+    joined: list[str] = []
+    for word in words:
+        option = joined[-1] if joined and "--" not in joined else ""
+        if word.lower() in ("true", "false") and option.startswith("--") and "=" not in option:
+            joined[-1] = f"{option}={word}"
+        else:
+            joined.append(word)
+    return joined
+
+
 def _is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError):
         return True
@@ -121,6 +133,9 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 def _said(error: CycloptsError) -> str:
     """Give what is wrong with an option; of a setting's value in the words that a recipe's error has."""
+    if isinstance(error, UnusedCliTokensError):
+        unused = " ".join(error.unused_tokens or ())
+        return f"{unused!r} belongs to no option (a switch takes true or false); leave it out, or name its option before it"
     found = getattr(error.__cause__, "errors", None)  # pydantic's, which is not imported for this
     if found is None:
         return str(error)
