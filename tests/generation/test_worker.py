@@ -30,6 +30,15 @@ def test_models_that_pages_would_serve_wrongly_are_answered_one_by_one(kind, why
         worker.stop()
 
 
+def test_batches_start_with_no_warning_that_nothing_ends_an_answer(caplog):
+    worker = started("llama")
+    try:
+        assert worker.alive
+        assert "eos_token_id" not in caplog.text
+    finally:
+        worker.stop()
+
+
 def test_a_seed_is_refused_only_where_the_batches_hold_the_model(monkeypatch):
     worker = started("llama")
     try:

@@ -7,6 +7,7 @@ import pytest
 from tests.training.command_line import exit_code, losses_of, train, write_recipe
 
 from instil.errors import RunError
+from instil.recipe import Recipe
 from instil.training.comparison import differences, differing_settings, find_runs, settings_of, summarise
 from instil.training.run_folder import Run
 from instil.training.run_plots import shared_figures
@@ -59,6 +60,13 @@ def test_the_table_says_what_differs_and_what_the_evaluation_found(tmp_path: Pat
     assert exit_code("runs", "compare", *map(str, runs), "--plot", str(tmp_path / "both.png")) == 0
     assert "0.75 [0.65, 0.85] n=50" in capsys.readouterr().out
     assert (tmp_path / "both.png").exists()
+
+
+def test_sources_that_differ_are_shown_by_what_was_set_of_them(tmp_path: Path):
+    runs = [make_run(tmp_path / name, lr=0.1, exact=0.5) for name in "ab"]
+    for run, sources in zip(runs, (["a.jsonl"], [{"path": "b.jsonl", "repeat": 2}, "c.jsonl"]), strict=True):
+        Recipe.from_mapping({"data": {"sources": sources}}).save(run / "recipe.yaml")
+    assert differing_settings(*runs) == [("data.sources", ["a.jsonl"], [{"path": "b.jsonl", "repeat": 2}, "c.jsonl"])]
 
 
 @pytest.mark.parametrize(

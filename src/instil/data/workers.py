@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import signal
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -53,7 +54,7 @@ def map_chunks(chunks: Iterable[Chunk], encoder: Encoder, work: Work, *, workers
     waiting: deque[Future[Done]] = deque()
     try:
         for chunk in _ending_in_its_error(chunks):
-            waiting.append(_refused(chunk) if isinstance(chunk, InstilError) else executor.submit(_work, chunk))
+            waiting.append(_refused(chunk) if isinstance(chunk, InstilError) else _submitted(executor, chunk))
             if len(waiting) > 2 * workers:
                 yield waiting.popleft().result()
         while waiting:
@@ -64,6 +65,15 @@ def map_chunks(chunks: Iterable[Chunk], encoder: Encoder, work: Work, *, workers
         ) from None
     finally:
         executor.shutdown(cancel_futures=True)
+
+
+def _submitted(executor: ProcessPoolExecutor, chunk: Chunk) -> Future[Done]:
+    """Hand a chunk over. The processes that are started with the first one never see Ctrl-C, which a terminal sends to all: they end with this one."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return executor.submit(_work, chunk)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _ending_in_its_error(chunks: Iterable[Chunk]) -> Iterator[Chunk | InstilError]:

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from instil.errors import RunError
-from instil.training.run_folder import Run, RunPaths, read_run_json
+from instil.training.run_folder import Run, RunPaths, read_run_json, said_briefly
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,7 @@ def differences(folders: Sequence[Path]) -> list[dict[str, Any]]:
     each = [settings_of(folder) for folder in folders]
     names = dict.fromkeys(name for settings in each for name in settings if name != "output")
     uneven = [name for name in names if any(settings.get(name) != each[0].get(name) for settings in each)]
-    return [{name: settings.get(name) for name in uneven} for settings in each]
+    return [{name: said_briefly(settings.get(name)) for name in uneven} for settings in each]
 
 
 def differing_settings(first: Path, second: Path) -> list[tuple[str, Any, Any]]:

@@ -192,17 +192,20 @@ def resumed_recipe(given: Recipe, saved: Recipe, *, folder: Path) -> Recipe:
             _put(changes, key, value)
         elif value != old and value not in (None, "auto"):
             raise RunError(
-                f"{folder}: {'.'.join(key)} is {_said(value)!r}, but the run was started with {_said(old)!r}; a resumed run must keep it; "
+                f"{folder}: {'.'.join(key)} is {said_briefly(value)!r}, but the run was started with {said_briefly(old)!r}; a resumed run must keep it; "
                 f"take the change back, or start another run from this one's model: --model.name {folder} --output OTHER"
             )
     return saved.override(changes) if changes else saved
 
 
-def _said(value: Any) -> Any:
-    """Shorten sources to what was set of them: a path alone, or the settings that differ from their defaults."""
-    if not (isinstance(value, list) and value and all(isinstance(each, dict) for each in value)):
+def said_briefly(value: Any) -> Any:
+    """Shorten a list of sources to what was set of them: a path alone, or the settings that differ from their defaults."""
+    if not (isinstance(value, list) and value and all(isinstance(each, dict) and "path" in each for each in value)):
         return value
-    short = [Source.model_validate(each).model_dump(mode="json", exclude_defaults=True) for each in value]
+    usual = {name: field.get_default(call_default_factory=True) for name, field in Source.model_fields.items()}
+    short = [
+        {name: set_to for name, set_to in each.items() if name not in usual or set_to != usual[name]} for each in value
+    ]
     return [each["path"] if len(each) == 1 else each for each in short]
 
 
