@@ -52,7 +52,8 @@ class Worker:
         from transformers import ContinuousBatchingConfig, GenerationConfig
 
         # Processors exist only for values that are not neutral; each request then brings its own.
-        defaults = GenerationConfig(do_sample=True, temperature=0.5, top_k=50, top_p=0.5)
+        stops = list(self._engine.stop_ids)
+        defaults = GenerationConfig(do_sample=True, temperature=0.5, top_k=50, top_p=0.5, eos_token_id=stops)
         config = ContinuousBatchingConfig(
             num_blocks=max(2, self._cache_tokens // PAGE),
             max_batch_tokens=min(BATCH_TOKENS, self._cache_tokens),
