@@ -298,25 +298,35 @@ def test_a_killed_preparation_starts_clean(tmp_path: Path) -> None:
     assert not any("partial" in entry.name for entry in (tmp_path / "store").iterdir())
 
 
-def test_workers_end_with_the_process_that_was_killed(tmp_path: Path) -> None:
-    path = save(tmp_path / "a.jsonl", rows(3000))
+@pytest.mark.parametrize(
+    ("ends", "num_rows", "code", "tracebacks"),
+    [("os.kill(os.getpid(), signal.SIGKILL)", 3000, -9, 0), ("os.killpg(0, signal.SIGINT)", 100, -2, 1)],
+    ids=["killed", "Ctrl-C"],
+)
+def test_workers_end_with_the_process_that_was_killed_and_leave_ctrl_c_to_it(
+    tmp_path: Path, ends: str, num_rows: int, code: int, tracebacks: int
+) -> None:
+    path = save(tmp_path / "a.jsonl", rows(num_rows))
     (tmp_path / "killed.py").write_text(
         "import multiprocessing, os, signal, sys\n"
         "from instil.data.preparation import prepare\nfrom instil.recipe import Recipe\n"
         "from tests.data.encoder_of_bytes import EncoderOfBytes\n"
-        "def kill(rows):\n"
+        "def end(rows):\n"
         "    print(*(child.pid for child in multiprocessing.active_children()), flush=True)\n"
-        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"    {ends}\n"
         "if __name__ == '__main__':\n"
         "    recipe = Recipe.from_mapping({'data': {'sources': sys.argv[1], 'store': sys.argv[2]}})\n"
-        "    prepare(recipe, EncoderOfBytes(), workers=2, on_progress=kill)\n"
+        "    prepare(recipe, EncoderOfBytes(), workers=2, on_progress=end)\n"
     )
     command = [sys.executable, str(tmp_path / "killed.py"), path, str(tmp_path / "store")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
-    # the workers inherit the pipe, so that it ends when the last of them has
-    done = subprocess.run(command, check=False, cwd=ROOT, env=environment, stdout=subprocess.PIPE, timeout=100)
-    assert done.returncode == -9
-    assert len(done.stdout.split()) == 2
+    # the workers inherit the pipes, so that they end when the last of them has; a terminal sends Ctrl-C to all of a session
+    done = subprocess.run(
+        command, check=False, cwd=ROOT, env=environment, capture_output=True, timeout=100, start_new_session=True
+    )
+    assert done.returncode == code
+    assert len(done.stdout.split()) == (2 if num_rows > 1000 else 1)  # one is started when none is idle
+    assert done.stderr.count(b"Traceback") == tracebacks, done.stderr.decode()
 
 
 @pytest.mark.parametrize("name", ["examples.arrow", "store.json", "ledger.json", "train.npy"])
