@@ -30,7 +30,10 @@ def test_models_that_pages_would_serve_wrongly_are_answered_one_by_one(kind, why
         worker.stop()
 
 
-def test_batches_start_with_no_warning_that_nothing_ends_an_answer(caplog):
+def test_batches_start_with_no_warning_that_nothing_ends_an_answer(caplog, monkeypatch):
+    from transformers.generation.continuous_batching import continuous_api
+
+    monkeypatch.setattr(continuous_api.logger, "handlers", [caplog.handler])
     worker = started("llama")
     try:
         assert worker.alive
