@@ -21,8 +21,9 @@ from safetensors.torch import load_file
 from tests.model.tiny import ARCHITECTURES, MIXING, MIXTURE, SMALL, tiny_model
 from tests.tiny_chat import tiny_tokenizer
 from tests.training.command_line import exit_code, make_rows, write_recipe
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
 
-from instil.model.head import take_apart
+from instil.model.head import beyond_text, take_apart
 from instil.model.layout import positions_of
 from instil.model.loading import load_model
 from instil.model.loss import TokenLoss, targets_of
@@ -155,6 +156,43 @@ MORE: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 EVERY = ARCHITECTURES | MIXING | MORE
 
+TEXT: dict[str, Any] = SMALL | {"vocab_size": 259, "bos_token_id": 256, "eos_token_id": 258, "pad_token_id": 256}
+EYE: dict[str, Any] = {
+    "hidden_size": 32,
+    "intermediate_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "image_size": 28,
+    "patch_size": 14,
+}
+QWEN_EYE: dict[str, Any] = {
+    "depth": 1,
+    "hidden_size": 32,
+    "num_heads": 2,
+    "intermediate_size": 32,
+    "out_hidden_size": 32,
+}
+SECTIONS: dict[str, Any] = {
+    "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]}
+}
+SEEN = {"image_token_id": 250, "video_token_id": 251, "vision_start_token_id": 252, "vision_end_token_id": 253}
+
+IMAGES: dict[str, dict[str, Any]] = {
+    "gemma3": {"text_config": ARCHITECTURES["gemma3_text"] | TEXT, "vision_config": EYE, "mm_tokens_per_image": 4, "image_token_index": 250, "boi_token_index": 251, "eoi_token_index": 252},
+    "gemma4": {"text_config": MORE["gemma4_text"] | TEXT | {"vocab_size_per_layer_input": 259}, "vision_config": EYE},
+    "idefics3": {"text_config": TEXT | {"model_type": "llama"}, "vision_config": EYE, "image_token_id": 250},
+    "llama4": {"text_config": ARCHITECTURES["llama4_text"] | TEXT, "vision_config": EYE | {"vision_output_dim": 32, "projector_input_dim": 32, "projector_output_dim": 32, "pixel_shuffle_ratio": 0.5}, "image_token_index": 250, "boi_token_index": 251, "eoi_token_index": 252},
+    "llava": {"text_config": TEXT | {"model_type": "llama"}, "vision_config": EYE | {"model_type": "clip_vision_model"}, "image_token_index": 250},
+    "mistral3": {"text_config": TEXT | {"model_type": "mistral"}, "vision_config": EYE | {"model_type": "pixtral", "head_dim": 16}, "image_token_index": 250},
+    "qwen2_vl": {"text_config": TEXT | SECTIONS, "vision_config": {"depth": 1, "embed_dim": 32, "hidden_size": 32, "num_heads": 2, "mlp_ratio": 1}} | SEEN,
+    "qwen2_5_vl": {"text_config": TEXT | SECTIONS, "vision_config": QWEN_EYE | {"fullatt_block_indexes": [0]}} | SEEN,
+    "qwen3_5": {"text_config": LINEAR | TEXT | {"layer_types": LINEAR["layer_types"]}, "vision_config": QWEN_EYE | {"num_position_embeddings": 16}} | SEEN,
+    "qwen3_5_moe": {"text_config": LINEAR | TEXT | EXPERTS | {"shared_expert_intermediate_size": 16}, "vision_config": QWEN_EYE | {"num_position_embeddings": 16}} | SEEN,
+    "qwen3_vl": {"text_config": TEXT | SECTIONS, "vision_config": QWEN_EYE | {"deepstack_visual_indexes": [0]}} | SEEN,
+    "smolvlm": {"text_config": TEXT | {"model_type": "llama"}, "vision_config": EYE, "image_token_id": 250},
+}  # fmt: skip
+"""Models that read images besides, tuned on text."""
+
 
 @dataclass(frozen=True)
 class Tuned:
@@ -181,11 +219,16 @@ class Tuned:
 def make_base(name: str, folder: Path, *, template: bool) -> Path:
     """Write a tiny random model with the tests' tokenizer, with a chat template and its tokens or without both."""
     tokenizer = tiny_tokenizer(template=template)
+    tokenizer.save_pretrained(folder)
+    if name in IMAGES:
+        torch.manual_seed(0)
+        AutoModelForImageTextToText.from_config(AutoConfig.for_model(name, **IMAGES[name])).save_pretrained(folder)
+        (folder / "preprocessor_config.json").write_text("{}")
+        return folder
     sizes = {"vocab_size": len(tokenizer), "bos_token_id": 256, "eos_token_id": 258, "pad_token_id": 256}
     if "vocab_size_per_layer_input" in EVERY[name]:
         sizes["vocab_size_per_layer_input"] = len(tokenizer)
     tiny_model(name, attention="eager", settings=EVERY[name], **sizes).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
     return folder
 
 
@@ -211,10 +254,9 @@ def check(tuned: Tuned, kind: Kind) -> None:
     Raises:
         AssertionError: If weights, config, logits, loss or answers differ, or something did not train.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
     folder = tuned.run / "model"
-    theirs, report = AutoModelForCausalLM.from_pretrained(
+    reads_images = (folder / "preprocessor_config.json").exists()
+    theirs, report = (AutoModelForImageTextToText if reads_images else AutoModelForCausalLM).from_pretrained(
         folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
     )
     assert not any(report.values()), report
@@ -257,7 +299,7 @@ def assert_same_numbers(theirs: Any, folder: Path, ids: list[int]) -> None:
 
 def assert_same_fields(base: Path, folder: Path) -> None:
     """Hold names of weights, config and generation_config against the base's."""
-    before, after = (json.loads((place / "config.json").read_text()) for place in (base, folder))
+    before, after = (_fields(json.loads((place / "config.json").read_text())) for place in (base, folder))
     assert {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)} <= CHANGED
     assert _weights(base).keys() == _weights(folder).keys()
     assert json.loads((folder / "generation_config.json").read_text())["eos_token_id"] is not None
@@ -265,15 +307,12 @@ def assert_same_fields(base: Path, folder: Path) -> None:
 
 
 def assert_all_moved(model: Any, base: Path) -> None:
-    """Check that every parameter has moved, by the names in the folder."""
+    """Check that every parameter has moved but those that text does not reach, by the names in the folder."""
     before, after = _weights(base), model.state_dict()
-    parameters = {name for name, value in model.named_parameters() if value.requires_grad}
-    still = [
-        name
-        for name in parameters & before.keys()
-        if torch.equal(before[name], after[name]) and not NO_GRADIENT.search(name)
-    ]
-    assert not still, still
+    unread = tuple(f"{part}." for part in beyond_text(model))
+    for name, value in model.named_parameters():
+        if name in before and value.requires_grad and not NO_GRADIENT.search(name):
+            assert torch.equal(before[name], after[name]) == name.startswith(unread), name
 
 
 def assert_same_answers(theirs: Any, tokenizer: Any, tuned: Tuned) -> None:
@@ -299,6 +338,13 @@ def assert_same_answers(theirs: Any, tokenizer: Any, tuned: Tuned) -> None:
     assert list(map(_plain, answers)) == list(map(_plain, expected))
 
 
+def _fields(config: dict[str, Any]) -> dict[str, Any]:
+    """Lay the fields of the text model beside the others; the parts' types, which need not be named, left out."""
+    eye = {key: value for key, value in config.get("vision_config", {}).items() if key != "dtype"}
+    flat: dict[str, Any] = config | config.get("text_config", {}) | {"text_config": None, "vision_config": eye}
+    return flat | {"dtype": config["dtype"]}
+
+
 def _plain(text: str) -> str:
     return CONTROL_TOKEN.sub("", text).strip()
 
@@ -312,7 +358,7 @@ def main(*names: str) -> None:
     torch.set_num_threads(1)
     root = Path(tempfile.mkdtemp())
     rows = make_rows(root / "rows.jsonl", count=12)
-    for name in names or EVERY:
+    for name in names or EVERY | IMAGES:
         for kind in ("full", "lora"):
             try:
                 tuned = tune(name, kind, root / f"{name}-{kind}", rows=rows)

@@ -23,7 +23,11 @@ OTHERS: list[tuple[str, Kind]] = [
     *((name, "lora") for name in ("glm4", "falcon", "stablelm", "llama4_text", "deepseek_v3", "gemma3n_text")),
     *((name, "lora") for name in ("nemotron", "ministral3", "ernie4_5", "seed_oss", "phimoe", "jamba", "mamba2")),
 ]
-ONE_BY_ONE = {*MIXING, "falcon", "falcon_h1", "gpt_neo", "jamba", "mamba2", "minimax", "nemotron_h"}
+WITH_IMAGES: list[tuple[str, Kind]] = [
+    *((name, "full") for name in ("gemma3", "mistral3", "qwen3_5", "qwen3_vl")),
+    *((name, "lora") for name in ("gemma3", "qwen2_5_vl", "qwen3_5", "llama4", "gemma4")),
+]
+ONE_BY_ONE = {*MIXING, "qwen3_5", "falcon", "falcon_h1", "gpt_neo", "jamba", "mamba2", "minimax", "nemotron_h"}
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 
 
@@ -32,7 +36,7 @@ def few_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_rows(tmp_path_factory.mktemp("few") / "rows.jsonl", count=12)
 
 
-@pytest.mark.parametrize(("name", "kind"), [*LISTED, *OTHERS])
+@pytest.mark.parametrize(("name", "kind"), [*LISTED, *OTHERS, *WITH_IMAGES])
 def test_transformers_loads_what_was_tuned_and_computes_the_same(tmp_path: Path, few_rows: Path, name: str, kind: Kind):
     tuned = tune(name, kind, tmp_path, rows=few_rows)
     assert tuned.code == 0, tuned.said

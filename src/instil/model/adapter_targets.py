@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from instil.errors import ModelError, nearest
-from instil.model.head import underlying
+from instil.model.head import beyond_text, underlying
 
 ALL_LINEAR = "all-linear"
 
@@ -29,7 +29,7 @@ class Targets:
     Attributes:
         modules: Names of layers, or `all-linear`.
         parameters: Names of stacked tensors, such as a mixture's experts.
-        excluded: Full names of the layers that no adapter fits.
+        excluded: Full names of the layers that no adapter fits, or that text never reaches.
     """
 
     modules: str | list[str]
@@ -47,7 +47,9 @@ def find_targets(model: Any, targets: str | list[str]) -> Targets:
     Raises:
         ModelError: If a name is in the model neither as a layer that takes an adapter nor as a stacked tensor.
     """
-    unfit = [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear) and not _fits(layer)]
+    unread = tuple(f"{part}." for part in beyond_text(model))
+    linear = [(name, layer) for name, layer in model.named_modules() if isinstance(layer, nn.Linear)]
+    unfit = [name for name, layer in linear if f"{name}.".startswith(unread) or not _fits(layer)]
     if targets == ALL_LINEAR:
         return Targets(ALL_LINEAR, [], [*unfit, *(name for name in _read_past(model) if name not in unfit)])
     layers = [name for name, _ in _layers(model, embeddings=True) if name not in unfit]
@@ -102,11 +104,12 @@ def left_out(model: Any, targets: str | list[str]) -> list[str]:
 
 
 def _layers(model: Any, *, embeddings: bool) -> Iterator[tuple[str, Any]]:
-    """Name the layers that are one matrix; without `embeddings`, those that `all-linear` means: neither embeddings nor the head."""
+    """Name the layers that text reaches and that are one matrix; without `embeddings`, those that `all-linear` means: neither embeddings nor the head."""
     from transformers.pytorch_utils import Conv1D
 
     tables = () if embeddings else (model.get_input_embeddings(), model.get_output_embeddings())
     inside = {part for table in tables if table is not None for part in table.modules()}
+    inside |= {part for name in beyond_text(model) for part in model.get_submodule(name).modules()}
     kinds = (nn.Linear, Conv1D, nn.Embedding) if embeddings else (nn.Linear, Conv1D)
     for name, layer in model.named_modules():
         if isinstance(layer, kinds) and layer not in inside and ".lora_" not in name:

@@ -17,7 +17,7 @@ import torch
 from instil.errors import ModelError
 from instil.model.adapter_targets import find_targets
 from instil.model.config import reason_of
-from instil.model.head import underlying
+from instil.model.head import beyond_text, underlying
 from instil.model.location import ADAPTER_CONFIG, check_adapter, read_json
 from instil.model.new_tokens import add_rows
 from instil.model.quiet import quiet_peft
@@ -58,7 +58,7 @@ def prepare_adapters(model: Any, settings: AdapterSettings, *, trained_ids: Sequ
             raise ModelError(
                 "model.quantize: quantised weights cannot train; set adapter.kind: lora, or model.quantize: none"
             )
-        return merge_in_place(model).requires_grad_(True) if is_adapter else model
+        return freeze_beyond_text(merge_in_place(model).requires_grad_(True) if is_adapter else model)
     if is_adapter:
         return _continue(model, trained_ids)
     if settings.resume_from:
@@ -98,6 +98,13 @@ def _remedy(error: ValueError, settings: AdapterSettings) -> str:
     ):  # peft's adapter of a mixture's stacked experts
         return "the stacked experts of this model take adapters without adapter.dropout and adapter.dora; leave these out, or name layers that are no experts"
     return "name other layers, or set adapter.kind: none"
+
+
+def freeze_beyond_text(model: Any) -> Any:
+    """Freeze what text never reaches (see `beyond_text`): no gradient gets there, and weight decay would wear it away. Gives the model."""
+    for name in beyond_text(model):
+        model.get_submodule(name).requires_grad_(False)
+    return model
 
 
 def _token_rows(model: Any, targets: str | list[str], trained_ids: Sequence[int]) -> dict[str, list[int]] | None:

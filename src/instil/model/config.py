@@ -67,18 +67,31 @@ def context_length(config: Any) -> int | None:
     return int(length) if length else None
 
 
+def auto_class(config: Any) -> Any:
+    """Give the class of transformers that a model is loaded with: what its checkpoint says, so that it is saved as what it was.
+
+    A checkpoint that reads images keeps all its parts: Qwen3.5's would lose them as a plain causal model, and Qwen2.5-VL's would not load.
+    """
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as WITH_IMAGES
+
+    asked = (config.architectures or [None])[0]
+    reads_images = config.model_type in WITH_IMAGES and (
+        asked == WITH_IMAGES[config.model_type] or not _known(config.model_type)
+    )
+    return AutoModelForImageTextToText if reads_images else AutoModelForCausalLM
+
+
 def model_of_config(location: ModelLocation, config: Any, *, trust: bool, dtype: torch.dtype | None = None) -> Any:
     """Make a model of a config without weights from disk, on torch's current device, with the attention of training.
 
     Raises:
         ModelError: If transformers cannot make one of it.
     """
-    from transformers import AutoModelForCausalLM
-
     given = {} if dtype is None else {"dtype": dtype}
     try:
         with quiet_transformers():
-            model = AutoModelForCausalLM.from_config(
+            model = auto_class(config).from_config(
                 config, attn_implementation=MADE_WITH, trust_remote_code=trust, **given
             )
     except CANNOT_LOAD as error:

@@ -80,6 +80,23 @@ def underlying(model: nn.Module) -> Any:
     return unwrap() if callable(unwrap) else model
 
 
+def beyond_text(model: nn.Module) -> list[str]:
+    """Name the parts of a model that text never reaches, outermost first: what reads images or sound, and what carries that over.
+
+    Empty for a model of text alone.
+    """
+    inner = underlying(model)
+    if inner.config.get_text_config(decoder=True) is inner.config:
+        return []
+    reached = {id(part) for root in (inner.get_decoder(), inner.get_output_embeddings()) for part in root.modules()}
+    around = {name for name, part in inner.named_modules() if any(id(inside) in reached for inside in part.modules())}
+    return [
+        name
+        for name, part in inner.named_modules()
+        if name not in around and name.rpartition(".")[0] in around and any(True for _ in part.parameters())
+    ]
+
+
 def take_apart(model: nn.Module) -> HeadParts:
     """Find a model's decoder, head and logit adjustment.
 
@@ -92,6 +109,8 @@ def take_apart(model: nn.Module) -> HeadParts:
     inner = underlying(model)
     # Llama 4's text model names its decoder otherwise than its own prefix says.
     decoder = getattr(inner, inner.base_model_prefix, None) or getattr(inner, "model", None)
+    if decoder is None:  # Llama 4 with images holds a whole causal model
+        decoder = getattr(getattr(inner, "language_model", None), "model", None)
     head = inner.get_output_embeddings()
     if not isinstance(decoder, nn.Module) or decoder is inner or not isinstance(head, nn.Module):
         raise ModelError(

@@ -14,7 +14,7 @@ import torch
 
 from instil.errors import ModelError
 from instil.model.attention_choice import MADE_WITH, Purpose, set_attention
-from instil.model.config import CANNOT_LOAD, load_config, model_of_config, reason_of, unusable
+from instil.model.config import CANNOT_LOAD, auto_class, load_config, model_of_config, reason_of, unusable
 from instil.model.gates import slim_gates
 from instil.model.location import ModelLocation, check_adapter, check_tokenizer, check_weights, locate, read_json
 from instil.model.norms import speed_up_norms
@@ -193,12 +193,10 @@ def _pretrained(
     dtype: torch.dtype,
     device: torch.device,
 ) -> Any:
-    from transformers import AutoModelForCausalLM
-
     quantized = quantization_config(settings.quantize, dtype)
     try:
         with quiet_transformers():
-            model, report = AutoModelForCausalLM.from_pretrained(
+            model, report = auto_class(config).from_pretrained(
                 str(location.folder),
                 config=config,
                 dtype=dtype,

@@ -19,6 +19,8 @@ from instil.errors import ModelError
 from instil.model.quiet import quiet_peft, quiet_transformers
 
 ASIDE = ".writing-"
+READERS = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json")
+"""Files of a model that also reads images, beside its tokenizer."""
 
 
 class ChatTokens(Protocol):
@@ -76,6 +78,7 @@ def save_model_folder(
             save_adapter(model, aside, base=base)
         else:
             _write_weights(model, aside, state=state, dtype=dtype)
+            _copy_readers(Path(model.config._name_or_path), aside)
         save_tokenizer(chat, aside)
         flush_folder(aside)
         replace_folder(aside, folder)
@@ -97,6 +100,13 @@ def _write_weights(
         model.save_pretrained(str(folder), **({} if state is None else {"state_dict": dict(state)}))
     if dtype is not None:
         _write_dtype(folder / "config.json", dtype)
+
+
+def _copy_readers(source: Path, folder: Path) -> None:
+    """Copy how a model that reads images prepares them, which tuning on text does not change."""
+    for name in READERS:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, folder / name)
 
 
 def save_adapter(model: Any, folder: Path, *, base: str | None = None) -> None:

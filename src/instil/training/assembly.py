@@ -13,6 +13,7 @@ import torch
 from torch.distributed.tensor import DTensor
 
 from instil.model import attention
+from instil.model.head import beyond_text
 from instil.model.loading import load_model
 from instil.model.loss import TokenLoss
 from instil.model.new_tokens import RowChange, fit_embeddings
@@ -196,4 +197,7 @@ def _model_notes(studied: Studied, rows: RowChange, model: Any) -> tuple[str, ..
             f"training.freeze keeps these tokens' new rows of the {' and '.join(frozen)} as they were drawn; "
             "the model can hardly learn what they mean"
         )
+    unread = beyond_text(model)
+    if unread:
+        notes.append(f"text does not reach {', '.join(unread)}: they stay as they were, and are saved with the model")
     return tuple(notes)

@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 
 from instil.errors import RecipeError, TrainingError
-from instil.model.head import take_apart
+from instil.model.head import beyond_text, take_apart, underlying
 from instil.model.loading import choose_device
 from instil.recipe import Recipe
 from instil.training.precision import Precision, trained_type
@@ -129,6 +129,8 @@ def shard(loss: Any, precision: Precision) -> None:
 
 
 def blocks_of(model: torch.nn.Module) -> list[torch.nn.Module]:
-    """Give the blocks of a model: the longest list of like modules in its decoder."""
-    lists = [list(part) for part in take_apart(model).decoder.modules() if isinstance(part, torch.nn.ModuleList)]
+    """Give the blocks of a model: the longest list of like modules in its decoder, what reads images left aside."""
+    unread = {id(part) for name in beyond_text(model) for part in underlying(model).get_submodule(name).modules()}
+    parts = (part for part in take_apart(model).decoder.modules() if id(part) not in unread)
+    lists = [list(part) for part in parts if isinstance(part, torch.nn.ModuleList)]
     return max(lists, key=len) if lists else []
