@@ -27,7 +27,7 @@ from tests.training.command_line import (
 from instil.errors import RunError
 from instil.recipe import Recipe
 from instil.training.files import locked
-from instil.training.run_folder import Run, RunPaths, resumed_recipe
+from instil.training.run_folder import Run, RunPaths, read_run_json, resumed_recipe
 
 LORA = {"adapter": {"kind": "lora", "rank": 4, "dropout": 0.2}}
 NOISE = {"training": {"neftune_alpha": 5.0}}
@@ -414,7 +414,7 @@ def test_changed_data_is_refused_on_resume(
 
 @pytest.mark.slow
 def test_a_run_without_a_checkpoint_starts_again_with_the_account_of_the_data_as_it_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: Path, rows: Path
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: Path, rows: Path, capsys: pytest.CaptureFixture[str]
 ):
     own = tmp_path / "rows.jsonl"
     own.write_text(rows.read_text())
@@ -425,6 +425,21 @@ def test_a_run_without_a_checkpoint_starts_again_with_the_account_of_the_data_as
     own.write_text("\n".join(rows.read_text().splitlines()[:-4]) + "\n")
     run = train(recipe, "--resume")
     assert json.loads((run.folder / "ledger.json").read_text())["rows_in"] == 32
+    assert "checkpoints: no checkpoint that is whole; starting again from the first step" in capsys.readouterr().out
+
+
+def test_a_resumed_run_writes_what_it_is_made_of_where_that_is_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: Path, rows: Path
+):
+    recipe = write_recipe(tmp_path, {"training": {"max_steps": 2}}, base=base, rows=rows)
+    interrupted(monkeypatch, recipe, 1)
+    paths = RunPaths(tmp_path / "run")
+    account, environment = (read_run_json(path) for path in (paths.ledger, paths.environment))
+    paths.ledger.write_text(paths.ledger.read_text()[:-9])
+    paths.environment.unlink()
+    train(recipe, "--resume")
+    assert read_run_json(paths.ledger) == account
+    assert read_run_json(paths.environment).keys() == environment.keys()
 
 
 def test_two_runs_into_one_folder_are_refused(

@@ -68,7 +68,7 @@ def map_chunks(chunks: Iterable[Chunk], encoder: Encoder, work: Work, *, workers
 
 
 def _submitted(executor: ProcessPoolExecutor, chunk: Chunk) -> Future[Done]:
-    """Hand a chunk over. The processes that are started with the first one never see Ctrl-C, which a terminal sends to all: they end with this one."""
+    """Hand a chunk over. A process that is started for it never sees Ctrl-C, which a terminal sends to all: it ends with this one."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         return executor.submit(_work, chunk)

@@ -10,19 +10,20 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from instil.errors import CheckpointError, RunError
+from instil.errors import CheckpointError
 from instil.model.room import memory_errors
 from instil.recipe import Recipe
 from instil.training.assembly import Assembled, assemble, load_learnable
 from instil.training.card import run_card
 from instil.training.checkpoint import Checkpoint, Progress, open_checkpoint, step_folder
+from instil.training.determinism import torch_as_asked
 from instil.training.environment import describe_environment
 from instil.training.files import disk_errors, locked, sweep_aside, write_json_atomic, write_text_atomic
 from instil.training.host_memory import freed_memory_kept
@@ -35,7 +36,7 @@ from instil.training.planning import Fit
 from instil.training.precision import FIRST_LOSS_SCALE, Weights
 from instil.training.record import open_record
 from instil.training.results import save_trained
-from instil.training.run_folder import Run, RunPaths, check_output, resumed_recipe
+from instil.training.run_folder import Run, RunPaths, check_output, is_whole, new_folder, resumed_recipe
 from instil.training.samples import Sampler, draw_nothing
 from instil.training.shared import check_folder_is_shared, check_recipes
 from instil.training.snapshot import restore_optimizers, restore_weights
@@ -71,7 +72,7 @@ def train(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> Run:
     if recipe.parallel.processes > 1 and not is_joined():
         stopped_by = launch(recipe, resume=resume, quiet=quiet)
         return replace(Run.open(paths.folder), signal=stopped_by)
-    with _torch_as_asked(recipe), contextlib.ExitStack() as stack:
+    with torch_as_asked(recipe), contextlib.ExitStack() as stack:
         stop = stack.enter_context(stop_on_signals())
         ranks = stack.enter_context(join_ranks(recipe))
         if ranks.device.type == "cpu":
@@ -96,7 +97,7 @@ def train(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> Run:
         stack.enter_context(disk_errors(paths.folder))
         if not goes_on:
             if ranks.is_first:
-                stack.enter_context(_new_folder(paths))
+                stack.enter_context(new_folder(paths))
             check_folder_is_shared(paths.folder, ranks)
             if ranks.is_first:
                 paths.checkpoints.mkdir(exist_ok=True)
@@ -127,9 +128,9 @@ def _train(
     if learner.ranks.is_first:
         sweep_aside(paths.folder)
         sweep_aside(paths.checkpoints)
-        # also a run that was killed before its first one: it starts again, with the data as it is now
-        if checkpoint is None:
-            _write_known(paths, studied, assembled)
+        if checkpoint is None and paths.metrics.exists():
+            say(f"{paths.checkpoints}: no checkpoint that is whole; starting again from the first step")
+        _write_known(paths, studied, assembled, again=checkpoint is None)
         done = progress.step if checkpoint else -1
         rewind_lines(paths.samples, step=done)
         lost = progress.step - rewind_lines(paths.metrics, step=done)
@@ -282,49 +283,25 @@ def _restore(assembled: Assembled, checkpoint: Checkpoint, identity: dict[str, A
     return checkpoint.progress
 
 
-@contextlib.contextmanager
-def _new_folder(paths: RunPaths) -> Iterator[None]:
-    """Make the run folder and lock it; with its recipe in it, it is a run."""
-    try:
-        paths.folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"{paths.folder}: cannot be made ({error.strerror}); set another output") from None
-    with locked(paths.folder):
-        if paths.recipe.exists():
-            raise RunError(f"{paths.folder}: another run has just been started there; set another output")
-        yield
+def _write_known(paths: RunPaths, studied: Studied, assembled: Assembled, *, again: bool) -> None:
+    """Write the account of the rows, and what the run is made with, where they are not there whole.
 
-
-def _write_known(paths: RunPaths, studied: Studied, assembled: Assembled) -> None:
-    """Write the account of the rows, and what the run is made with."""
-    write_json_atomic(paths.ledger, json.loads(json.dumps(studied.prepared.to_json(), default=str)))
-    environment = describe_environment(
-        assembled.learner.ranks.device,
-        data=studied.prepared.fingerprint,
-        template=studied.chat.template.fingerprint,
-        encoder=studied.chat.fingerprint,
-    )
-    write_json_atomic(paths.environment, environment)
-
-
-@contextlib.contextmanager
-def _torch_as_asked(recipe: Recipe) -> Iterator[None]:
-    """Set threads and determinism for the run, and set them back."""
-    threads = torch.get_num_threads()
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    memory: Any = torch.utils.deterministic
-    fill = memory.fill_uninitialized_memory
-    if recipe.threads is not None:
-        torch.set_num_threads(recipe.threads)
-    if recipe.training.deterministic and torch.cuda.is_available():
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        memory.fill_uninitialized_memory = False
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(deterministic)
-        memory.fill_uninitialized_memory = fill
+    Args:
+        paths: The run folder.
+        studied: The data.
+        assembled: The device.
+        again: Write them in any case: the run starts, perhaps again, with the data as it is now.
+    """
+    if again or not is_whole(paths.ledger):
+        write_json_atomic(paths.ledger, json.loads(json.dumps(studied.prepared.to_json(), default=str)))
+    if again or not is_whole(paths.environment):
+        environment = describe_environment(
+            assembled.learner.ranks.device,
+            data=studied.prepared.fingerprint,
+            template=studied.chat.template.fingerprint,
+            encoder=studied.chat.fingerprint,
+        )
+        write_json_atomic(paths.environment, environment)
 
 
 def _printer(quiet: bool) -> Callable[[str], None]:

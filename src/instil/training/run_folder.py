@@ -6,14 +6,16 @@ input leaves nothing behind.
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from instil.errors import RunError
 from instil.recipe import Recipe, Source
+from instil.training.files import locked
 from instil.training.telemetry import read_metrics
 
 
@@ -137,6 +139,14 @@ def read_run_json(path: Path) -> dict[str, Any]:
     return found
 
 
+def is_whole(path: Path) -> bool:
+    """Say whether a JSON object of a run folder is there and can be read."""
+    try:
+        return bool(read_run_json(path))
+    except RunError:
+        return False
+
+
 WRITTEN_FIRST = {"checkpoints"}
 """What a run makes before its recipe; a folder with no more than that was killed while it started."""
 
@@ -168,6 +178,19 @@ def check_output(folder: Path, *, resume: bool) -> bool:
     if {name for name in names if not name.startswith(".tmp-")} - WRITTEN_FIRST:
         raise RunError(f"{folder}: it is no run folder (no recipe.yaml in it); set another output")
     return False
+
+
+@contextlib.contextmanager
+def new_folder(paths: RunPaths) -> Iterator[None]:
+    """Make the run folder and lock it; with its recipe in it, it is a run."""
+    try:
+        paths.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{paths.folder}: cannot be made ({error.strerror}); set another output") from None
+    with locked(paths.folder):
+        if paths.recipe.exists():
+            raise RunError(f"{paths.folder}: another run has just been started there; set another output")
+        yield
 
 
 FREE = ("parallel", "checkpoint", "tracking", "threads", "evaluate", "output", "device")
