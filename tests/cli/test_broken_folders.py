@@ -204,6 +204,7 @@ BROKEN: tuple[tuple[str, str, Break, str], ...] = (
     ("train", "model", keys("config.json", max_position_embeddings=0), "max_position_embeddings is 0"),
     ("generate", "model", weights(lambda w: w[FIRST].fill_(float("nan"))), f"{FIRST} holds a value that is no finite"),
     ("export", "model", weights(lambda w: w[FIRST][:1, :1].fill_(float("inf"))), "no finite number"),
+    ("chat", "model", weights(lambda w: [w[n].fill_(float("nan")) for n in (FIRST, "model.norm.weight")]), "(2 such"),
     ("generate", "model", beyond_the_rows, "the model's embedding has 259"),
     ("export", "model", beyond_the_rows, "the model's embedding has 259"),
     ("serve", "model", beyond_the_rows, "the model's embedding has 259"),

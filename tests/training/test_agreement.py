@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 from tests.model.tiny import tiny_model
 from tests.training.architectures import EVERY
-from tests.training.command_line import train, train_fails, write_recipe
+from tests.training.command_line import exit_code, train, train_fails, write_recipe
 from tests.training.tiny import tiny_llama
 
 from instil.errors import InstilError, ModelError, RecipeError
@@ -193,4 +194,55 @@ def test_memory_that_the_model_does_not_get_is_one_line(
     said = train_fails(write_recipe(tmp_path, changes, base=base, rows=rows), capsys=capsys)
     assert "out of memory" in said
     assert "set adapter.rank lower" in said
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"model": {"quantize": "4bit"}}, "model.quantize: 4bit, but adapter.kind is none"),
+        (
+            {"model": {"quantize": "8bit"}, "adapter": {"kind": "lora"}, "training": {"compile": "on"}},
+            "training.compile: on: not with a quantised base",
+        ),
+        (
+            {"parallel": {"processes": 2, "mode": "sharded"}, "optimizer": {"name": "muon"}},
+            "optimizer.name: muon: not with sharded weights",
+        ),
+    ],
+)
+def test_settings_that_no_model_makes_right_are_refused_before_the_data_is_prepared(
+    tmp_path: Path, base: Path, rows: Path, changes: dict[str, Any], said: str, capsys: pytest.CaptureFixture[str]
+):
+    recipe = write_recipe(tmp_path, changes, base=base, rows=rows)
+    assert exit_code("plan", str(recipe)) == 2
+    captured = capsys.readouterr()
+    assert said in captured.err
+    assert "rows in" not in captured.out
+
+
+@pytest.mark.parametrize(
+    ("changes", "needs"),
+    [
+        ({"optimizer": {"name": "adamw_8bit"}}, "optimizer.name: adamw_8bit"),
+        ({"model": {"quantize": "4bit"}, "adapter": {"kind": "lora"}}, "model.quantize: 4bit"),
+    ],
+)
+def test_a_missing_package_is_said_before_the_data_is_prepared(
+    tmp_path: Path,
+    base: Path,
+    rows: Path,
+    changes: dict[str, Any],
+    needs: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name, *more: None if name == "bitsandbytes" else found(name, *more)
+    )
+    assert exit_code("train", str(write_recipe(tmp_path, changes, base=base, rows=rows))) == 2
+    captured = capsys.readouterr()
+    assert f"{needs}: the package bitsandbytes is not installed" in captured.err
+    assert "rows in" not in captured.out
     assert not (tmp_path / "run").exists()

@@ -70,9 +70,13 @@ def check_report(location: ModelLocation, report: Any) -> None:
 @torch.no_grad()
 def check_finite(folder: Path, model: torch.nn.Module) -> None:
     """Raise ModelError where a weight is not a number, or infinite: every answer and every loss would be too."""
-    for name, value in model.named_parameters():
-        if value.dtype in _TYPES.values() and value.numel() and not all(end.isfinite() for end in value.aminmax()):
-            raise ModelError(
-                f"{folder}: the weights are damaged: {name} holds a value that is no finite number; expected finite ones; "
-                "copy or download the model again"
-            )
+    damaged = [
+        name
+        for name, value in model.named_parameters()
+        if value.dtype in _TYPES.values() and value.numel() and not all(end.isfinite() for end in value.aminmax())
+    ]
+    if damaged:
+        raise ModelError(
+            f"{folder}: the weights are damaged: {damaged[0]} holds a value that is no finite number ({len(damaged)} such tensors); "
+            "expected finite ones; copy or download the model again"
+        )

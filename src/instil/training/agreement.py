@@ -7,21 +7,60 @@ what it would be without it (a warm-up that is longer than the run).
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from instil.errors import RecipeError
+from instil.errors import MissingPackageError, RecipeError
 from instil.model.adapters import saved_settings
 from instil.model.config import context_length
 from instil.model.head import underlying
 from instil.model.location import ADAPTER_CONFIG, ModelLocation
 from instil.recipe import AdapterSettings, Recipe
+from instil.training.compiling import wants_compiling
 from instil.training.order import Order
+from instil.training.parallel import why_no_shards
+from instil.training.precision import Precision
 
 MORE_POSITIONS = 8
 """Rows that a table of positions may have besides the positions themselves (OPT has two)."""
+
+
+def check_settings(recipe: Recipe, precision: Precision, *, device: torch.device, num_ranks: int) -> None:
+    """Refuse what no model and no data would make right.
+
+    Args:
+        recipe: The recipe.
+        precision: How the run computes.
+        device: Where.
+        num_ranks: Processes of the run.
+
+    Raises:
+        RecipeError: If quantised weights would have to train, or what is asked for is not built for them, or for shards.
+    """
+    quantized = recipe.model.quantize != "none"
+    if quantized and recipe.adapter.kind == "none":
+        raise RecipeError(
+            f"model.quantize: {recipe.model.quantize}, but adapter.kind is none, and quantised weights cannot train; "
+            "set adapter.kind: lora, or model.quantize: none"
+        )
+    sharded = recipe.parallel.mode == "sharded" and num_ranks > 1
+    reason = why_no_shards(recipe, precision)
+    if sharded and reason is not None:
+        raise RecipeError(reason)
+    wants_compiling(recipe.training.compile, device, sharded=sharded, quantized=quantized)
+
+
+def check_packages(recipe: Recipe) -> None:
+    """Raise MissingPackageError where a run would find out only at its model that bitsandbytes is not installed."""
+    for needs, name in (
+        (recipe.model.quantize != "none", f"model.quantize: {recipe.model.quantize}"),
+        (recipe.optimizer.name == "adamw_8bit", "optimizer.name: adamw_8bit"),
+    ):
+        if needs and importlib.util.find_spec("bitsandbytes") is None:
+            raise MissingPackageError("bitsandbytes", needed_for=name, extra="qlora")
 
 
 def with_saved_adapter(recipe: Recipe, location: ModelLocation) -> Recipe:

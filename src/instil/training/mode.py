@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import torch
 
-from instil.errors import RecipeError
 from instil.training.memory import Sizes, in_words
 from instil.training.parallel import why_no_shards
 from instil.training.planning import Fit, find_fit, free_memory
@@ -42,9 +41,6 @@ def choose_mode(studied: Studied, sizes: Sizes, *, device: torch.device, free: i
         device: Where each process computes.
         free: Bytes that one process has there.
         num_ranks: Number of processes.
-
-    Raises:
-        RecipeError: If shards are asked for and something in the recipe is not built for them.
     """
     recipe = studied.recipe
 
@@ -63,7 +59,7 @@ def choose_mode(studied: Studied, sizes: Sizes, *, device: torch.device, free: i
 
     if num_ranks == 1:
         return Mode(False, fit_of(False), "1")
-    reason = refuse_shards(studied)
+    reason = why_no_shards(recipe, studied.precision)
     if recipe.parallel.mode == "sharded":
         return Mode(True, fit_of(True), f"{num_ranks}, sharded: each holds its part of the model")
     whole = fit_of(False)
@@ -75,28 +71,12 @@ def choose_mode(studied: Studied, sizes: Sizes, *, device: torch.device, free: i
     return Mode(True, fit_of(True), f"{num_ranks}, sharded: {needs}")
 
 
-def refuse_shards(studied: Studied) -> str | None:
-    """Say why a run's weights cannot be sharded, or give None where they can.
-
-    Raises:
-        RecipeError: If they cannot and the recipe asks for it.
-    """
-    reason = why_no_shards(studied.recipe, studied.precision)
-    if reason is not None and studied.recipe.parallel.mode == "sharded":
-        raise RecipeError(reason)
-    return reason
-
-
 def wants_shards(studied: Studied, ranks: Ranks) -> bool:
-    """Decide for a run that is about to start; all processes give the same answer.
-
-    Raises:
-        RecipeError: If shards are asked for and something in the recipe is not built for them.
-    """
+    """Decide for a run that is about to start; all processes give the same answer."""
     mode = studied.recipe.parallel.mode
     if ranks.size == 1 or mode == "replicated":
         return False
-    reason = refuse_shards(studied)
+    reason = why_no_shards(studied.recipe, studied.precision)
     if mode == "sharded" or reason is not None:
         return mode == "sharded"
     sizes, free = studied.sizes(), free_memory(ranks.device)

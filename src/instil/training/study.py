@@ -24,7 +24,14 @@ from instil.model.new_tokens import TokenChange
 from instil.model.room import processes_on
 from instil.model.weight_shapes import check_shapes
 from instil.recipe import Recipe
-from instil.training.agreement import check_heldout, check_positions, notes_of, with_saved_adapter
+from instil.training.agreement import (
+    check_heldout,
+    check_packages,
+    check_positions,
+    check_settings,
+    notes_of,
+    with_saved_adapter,
+)
 from instil.training.chat_setup import set_up_chat, with_date, with_max_tokens
 from instil.training.learnable import learnable_without_content
 from instil.training.memory import Sizes, measure_sizes
@@ -82,7 +89,10 @@ def study(recipe: Recipe, ranks: Ranks, *, say: Callable[[str], None], loads: bo
             with the model, before the data is prepared.
     """
     precision = choose_precision(recipe.training.precision, ranks.device)
+    check_settings(recipe, precision, device=ranks.device, num_ranks=max(ranks.size, recipe.parallel.processes))
     check_tasks(recipe.evaluate.tasks)
+    if loads:
+        check_packages(recipe)
     check_trackers(recipe.tracking.to)
     location = locate(recipe.model.name, recipe.model.revision, trust_remote_code=recipe.model.trust_remote_code)
     check_tokenizer(location.tokenizer_folder)
