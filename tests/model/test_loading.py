@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -61,6 +62,20 @@ def test_a_saved_folder_loads_in_plain_transformers(tied: bool, tmp_path: Path) 
     assert tokenizer("w5<|im_end|>").input_ids == [5, 98]
     assert chat.tokenizer.chat_template is None, "the tokenizer in memory is left as it was"
     assert {path.suffix for path in (tmp_path / "model").iterdir()} <= {".json", ".safetensors", ".jinja"}
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("room", [100, 20_000])
+def test_a_disk_that_is_full_is_an_error_that_names_the_folder(tmp_path: Path, room: int) -> None:
+    """A limit on the size of files is what Python meets with its own error and safetensors with another."""
+    model, chat = saved(tmp_path / "model")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+    try:
+        with pytest.raises(ModelError, match=f"{tmp_path / 'other'}: the model cannot be written .*too large"):
+            save_model_folder(model, chat, tmp_path / "other")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 

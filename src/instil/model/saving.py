@@ -7,6 +7,7 @@ transformers stops where this package does. It is written aside, flushed to the 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,8 @@ from instil.model.quiet import quiet_peft, quiet_transformers
 ASIDE = ".writing-"
 READERS = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json")
 """Files of a model that also reads images, beside its tokenizer."""
+DISK_SAID = re.compile(r"\(os error \d+\)")
+"""What is in the errors of safetensors and tokenizers, which have classes of their own, where the disk refuses."""
 
 
 class ChatTokens(Protocol):
@@ -82,7 +85,9 @@ def save_model_folder(
         save_tokenizer(chat, aside)
         flush_folder(aside)
         replace_folder(aside, folder)
-    except OSError as error:
+    except Exception as error:
+        if not (isinstance(error, OSError) or DISK_SAID.search(str(error))):
+            raise
         raise ModelError(
             f"{folder}: the model cannot be written ({error}); free some space or choose another"
         ) from error
