@@ -71,6 +71,12 @@ def commands_of(page: Path) -> list[str]:
     return [line for line in lines if line.split(" ")[0] in PROGRAMS]
 
 
+def programs_of(page: str) -> list[str]:
+    """Give a page's Python, less what is run by tests/encoding/test_documents.py, with what it shows."""
+    found = PYTHON.findall((ROOT / page).read_text(encoding="utf-8"))
+    return [program for program in found if not program.startswith(">>>")]
+
+
 PAGES = {
     str(page.relative_to(ROOT)): commands_of(page)
     for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -168,14 +174,13 @@ def serve(words: list[str]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [page for page, found in PAGES.items() if found and page not in RUN_ELSEWHERE])
+@pytest.mark.parametrize(
+    "page", [page for page, found in PAGES.items() if (found or programs_of(page)) and page not in RUN_ELSEWHERE]
+)
 def test_every_command_runs(page, place):
     ran = [line for line in PAGES[page] if line not in NOT_RUN]
     for line in ran:
         run(line, place)
-    for program in PYTHON.findall((ROOT / page).read_text(encoding="utf-8")):
-        if not program.startswith(">>>"):  # those are run by tests/encoding/test_documents.py, with what they show
-            done = subprocess.run(
-                [sys.executable, "-c", program], cwd=place, capture_output=True, text=True, timeout=120
-            )
-            assert done.returncode == 0, f"{program}\n{done.stderr[-1500:]}"
+    for program in programs_of(page):
+        done = subprocess.run([sys.executable, "-c", program], cwd=place, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, f"{program}\n{done.stderr[-1500:]}"

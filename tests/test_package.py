@@ -16,6 +16,7 @@ SOURCE = Path(instil.__file__).parent
 ORDER = (
     ("errors",),
     ("conversation",),
+    ("other_names",),
     ("recipe", "recipe_file"),
     ("data",),
     ("template",),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from instil.errors import RecipeError
+from instil.other_names import NOT_NEEDED, OTHER_NAMES
 from instil.recipe import Recipe, Settings
 
 
@@ -13,6 +16,9 @@ from instil.recipe import Recipe, Settings
     [
         ("optimiser:\n  lr: 1e-4\n", "unknown key 'optimiser' (did you mean 'optimizer'?)"),
         ("data:\n  sources: [{path: a.jsonl, formt: alpaca}]\n", "'data.sources.0.formt' (did you mean 'format'?)"),
+        ("training: {lr: 1e-4}\n", "unknown key 'training.lr' (did you mean 'optimizer.lr'?)"),
+        ("base_model: demo\n", "unknown key 'base_model' (what other tools call 'base_model' is model.name here)"),
+        ("training: {packing: true}\n", "'training.packing' (not needed: examples are always laid end to end"),
         ("training:\n  batch_size: 0\n", "training.batch_size: found 0"),
         ("training:\n  micro_batch_tokens: lots\n", "training.micro_batch_tokens: found 'lots'"),
         ("training:\n  precision: int3\n", "training.precision: found 'int3'"),
@@ -44,6 +50,21 @@ def test_wrong_settings_are_named_with_their_remedy(tmp_path, yaml, message):
         Recipe.load(path)
     assert str(error.value).startswith(str(path))
     assert message in str(error.value)
+
+
+def test_names_of_other_tools_lead_to_settings_that_exist_and_stand_in_the_page():
+    page = (Path(__file__).parents[1] / "docs" / "coming-from.md").read_text(encoding="utf-8")
+    known = {f"{group}.{name}" for group, field in Recipe.model_fields.items() for name in _names_in(field.annotation)}
+    for theirs, ours in OTHER_NAMES.items():
+        assert ours in known | {"output"}, theirs
+        assert f"`{theirs}`" in page, theirs
+        assert f"`{ours}" in page, ours
+    assert all(f"`{name}`" in page for name in NOT_NEEDED)
+    assert not {*OTHER_NAMES, *NOT_NEEDED} & {name.rpartition(".")[2] for name in known}
+
+
+def _names_in(group: object) -> list[str]:
+    return list(group.model_fields) if isinstance(group, type) and issubclass(group, Settings) else []
 
 
 def test_missing_recipe_is_named(tmp_path):

@@ -67,6 +67,12 @@ def test_a_word_that_belongs_to_no_option_is_one_line(capsys, words):
     assert f"instil train: {words[-1]!r} belongs to no option (a switch takes true or false); leave it out" in err
 
 
+def test_an_option_of_another_tool_is_said_with_what_it_is_here(capsys):
+    code, _, err = run(capsys, "train", "recipe.yaml", "--gradient-accumulation-steps", "4")
+    assert code == 2
+    assert "(what other tools call 'gradient_accumulation_steps' is training.batch_size here); run:" in err
+
+
 def test_a_wrong_value_is_said_as_a_recipe_says_it(capsys):
     code, _, err = run(capsys, "inspect", "rows.jsonl", "--data.max-tokens", "4")
     assert code == 2

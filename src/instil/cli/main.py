@@ -11,10 +11,11 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 
-from cyclopts import App, CycloptsError, UnusedCliTokensError
+from cyclopts import App, CycloptsError, UnknownOptionError, UnusedCliTokensError
 
 from instil import __version__
 from instil.errors import SMALLER_WEIGHTS, InstilError, nearest
+from instil.other_names import known_elsewhere
 from instil.training.stopping import stopped_by
 
 VERBS: tuple[tuple[str, str, str], ...] = (
@@ -136,6 +137,8 @@ def _said(error: CycloptsError) -> str:
     if isinstance(error, UnusedCliTokensError):
         unused = " ".join(error.unused_tokens or ())
         return f"{unused!r} belongs to no option (a switch takes true or false); leave it out, or name its option before it"
+    if isinstance(error, UnknownOptionError) and (meant := known_elsewhere(error.token.keyword or "")):
+        return f"unknown option {error.token.keyword}{meant}"
     found = getattr(error.__cause__, "errors", None)  # pydantic's, which is not imported for this
     if found is None:
         return str(error)

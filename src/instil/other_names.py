@@ -1,0 +1,90 @@
+"""What settings are called in other tools, and here: for the error about an unknown key, and for docs/coming-from.md.
+
+Beside `recipe`, whose settings the right side names. Questionable on purpose: nothing is translated. A recipe of another tool means
+something else at the edges (a batch size per device, a template that stands for another), so the name is said and a person writes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+OTHER_NAMES: Mapping[str, str] = {
+    "adapter_name_or_path": "adapter.resume_from",
+    "assistant_only_loss": "data.train_on",
+    "base_model": "model.name",
+    "chat_template": "model.template",
+    "completion_only_loss": "data.train_on",
+    "cutoff_len": "data.max_tokens",
+    "dataset": "data.sources",
+    "dataset_name": "data.sources",
+    "dataset_prepared_path": "data.store",
+    "datasets": "data.sources",
+    "eval_steps": "evaluate.every",
+    "excess_length_strategy": "data.too_long",
+    "finetuning_type": "adapter.kind",
+    "gradient_accumulation_steps": "training.batch_size",
+    "learning_rate": "optimizer.lr",
+    "load_in_4bit": "model.quantize",
+    "load_in_8bit": "model.quantize",
+    "lora_alpha": "adapter.alpha",
+    "lora_dropout": "adapter.dropout",
+    "lora_model_dir": "adapter.resume_from",
+    "lora_r": "adapter.rank",
+    "lora_rank": "adapter.rank",
+    "lora_target": "adapter.targets",
+    "lora_target_modules": "adapter.targets",
+    "lr_scheduler": "optimizer.schedule",
+    "lr_scheduler_type": "optimizer.schedule",
+    "mask_history": "data.train_on",
+    "max_grad_norm": "optimizer.clip",
+    "max_length": "data.max_tokens",
+    "max_seq_length": "data.max_tokens",
+    "micro_batch_size": "training.batch_size",
+    "model_name_or_path": "model.name",
+    "num_epochs": "training.epochs",
+    "num_train_epochs": "training.epochs",
+    "output_dir": "output",
+    "per_device_train_batch_size": "training.batch_size",
+    "report_to": "tracking.to",
+    "roles_to_train": "data.train_on",
+    "save_steps": "checkpoint.every",
+    "sequence_len": "data.max_tokens",
+    "target_modules": "adapter.targets",
+    "train_on_inputs": "data.train_on",
+    "train_on_prompt": "data.train_on",
+    "use_dora": "adapter.dora",
+    "use_rslora": "adapter.rank_stabilized",
+    "val_set_size": "data.heldout_share",
+    "val_size": "data.heldout_share",
+    "warmup_ratio": "optimizer.warmup",
+    "warmup_steps": "optimizer.warmup",
+}
+"""A setting of TRL, Axolotl, LLaMA-Factory or Unsloth, and the one here that decides the same."""
+
+NOT_NEEDED: Mapping[str, str] = {
+    "group_by_length": "nothing is padded",
+    "pad_to_sequence_len": "nothing is padded",
+    "packing": "examples are always laid end to end without padding, and none sees another",
+    "sample_packing": "examples are always laid end to end without padding, and none sees another",
+}
+"""A setting of theirs that has nothing to decide here, and why."""
+
+
+def known_elsewhere(key: str) -> str:
+    """Give `` (…)`` with what a key of another tool is here, or an empty string.
+
+    Args:
+        key: A key of a recipe, dotted or not, or an option of the command line.
+
+    Example:
+        >>> known_elsewhere("--training.learning-rate")
+        " (what other tools call 'learning_rate' is optimizer.lr here)"
+        >>> known_elsewhere("data.packing")
+        ' (not needed: examples are always laid end to end without padding, and none sees another)'
+        >>> known_elsewhere("colour")
+        ''
+    """
+    name = key.lstrip("-").replace("-", "_").rpartition(".")[2]
+    if name in NOT_NEEDED:
+        return f" (not needed: {NOT_NEEDED[name]})"
+    return f" (what other tools call {name!r} is {OTHER_NAMES[name]} here)" if name in OTHER_NAMES else ""
