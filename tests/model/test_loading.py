@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tests.model.test_new_tokens import base_tokenizer, give_chat_tokens
-from tests.model.tiny import tiny_model
+from tests.model.tiny import VOCABULARY, tiny_model
 
 from instil.errors import MissingPackageError, ModelError
 from instil.model import saving
@@ -19,6 +20,7 @@ from instil.model.attention_choice import set_attention
 from instil.model.config import load_config
 from instil.model.loading import choose_device, load_model, load_tokenizer, weight_type
 from instil.model.location import check_tokenizer, check_weights, locate
+from instil.model.new_tokens import add_rows
 from instil.model.saving import save_adapter, save_model_folder
 from instil.recipe import AdapterSettings, ModelSettings
 
@@ -353,3 +355,15 @@ def test_generation_gets_an_attention_that_knows_caps_and_sinks(name: str, expec
     model = tiny_model(name)
     set_attention(model, "generation")
     assert model.config._attn_implementation == expected
+
+
+def test_a_head_beside_a_tied_config_stays_its_own_when_rows_are_added(tmp_path: Path) -> None:
+    model = tiny_model("llama", attention="eager", tie_word_embeddings=True)
+    model.save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    head = weights["lm_head.weight"] = torch.randn_like(weights["model.embed_tokens.weight"])
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    loaded = load_model(ModelSettings(name=str(tmp_path)), precision="fp32")
+    add_rows(loaded, VOCABULARY + 8)
+    assert torch.equal(loaded.get_output_embeddings().weight[:VOCABULARY], head)
+    assert not loaded.config.tie_word_embeddings

@@ -53,8 +53,10 @@ REPLICATED = [
     *(Combination(t, o, p) for t in ("full", "lora") for o in OPTIMIZERS for p in PRECISIONS),
     *(Combination(t, o, p) for t in ("4bit", "8bit") for o in OPTIMIZERS for p in ("fp32", "bf16")),
     *(Combination(t, also=also) for t in ("full", "lora") for also in ("checkpointing", "noise")),
-    *(Combination("lora", precision=p, also="dora") for p in ("fp32", "bf16")),
-    *(Combination(t, also="dora") for t in ("4bit", "8bit")),
+    *(Combination(t, precision="pure_bf16") for t in ("4bit", "8bit")),
+    *(Combination("lora", precision=p, also="dora") for p in ("fp32", "bf16", "pure_bf16")),
+    *(Combination("lora", o, also="dora") for o in OPTIMIZERS[1:]),
+    *(Combination(t, precision=p, also="dora") for t in ("4bit", "8bit") for p in ("fp32", "bf16")),
 ]
 SHARDED = [
     *(Combination(t, precision=p, sharded=True) for t in ("full", "lora") for p in ("fp32", "bf16")),

@@ -187,6 +187,13 @@ def test_freezing_the_rows_of_new_tokens_is_said(
     assert "training.freeze keeps these tokens' new rows of the embedding and head" in capsys.readouterr().out
 
 
+def test_dropout_that_a_model_brings_along_is_said(
+    tmp_path: Path, base_with_dropout: Path, rows: Path, capsys: pytest.CaptureFixture[str]
+):
+    train(write_recipe(tmp_path, {"training": {"max_steps": 1}}, base=base_with_dropout, rows=rows))
+    assert "config.json sets dropout (attention_dropout 0.2), which is on in training" in capsys.readouterr().out
+
+
 def test_memory_that_the_model_does_not_get_is_one_line(
     tmp_path: Path, base: Path, rows: Path, capsys: pytest.CaptureFixture[str]
 ):

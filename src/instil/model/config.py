@@ -82,6 +82,23 @@ def auto_class(config: Any) -> Any:
     return AutoModelForImageTextToText if reads_images else AutoModelForCausalLM
 
 
+def dropout_of(config: Any) -> dict[str, float]:
+    """Give the shares of dropout that a model's own config sets, by their names; those of classification heads left out.
+
+    Example:
+        >>> from transformers import GPT2Config
+        >>> dropout_of(GPT2Config(embd_pdrop=0.0))
+        {'attn_pdrop': 0.1, 'resid_pdrop': 0.1}
+    """
+    named = sorted(config.get_text_config(decoder=True).to_dict().items())
+    heads = ("classifier", "summary")
+    return {
+        name: value
+        for name, value in named
+        if "drop" in name and not name.startswith(heads) and isinstance(value, float) and 0 < value < 1
+    }
+
+
 def model_of_config(location: ModelLocation, config: Any, *, trust: bool, dtype: torch.dtype | None = None) -> Any:
     """Make a model of a config without weights from disk, on torch's current device, with the attention of training.
 

@@ -212,4 +212,16 @@ def _pretrained(
     except CANNOT_LOAD as error:
         raise unusable(location, error, device) from None
     check_report(location, report)
+    _own_head(model)
     return model
+
+
+def _own_head(model: Any) -> None:
+    """Let the config say that a head is the model's own where its weights came beside the embedding's, against what the config said.
+
+    transformers leaves the two apart then, but would tie them when rows are added, and other readers of the saved folder at once.
+    """
+    text, head = model.config.get_text_config(decoder=True), model.get_output_embeddings()
+    if text.tie_word_embeddings and head is not None and head.weight is not model.get_input_embeddings().weight:
+        for config in (model.config, text):
+            config.tie_word_embeddings = False

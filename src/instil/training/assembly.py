@@ -13,6 +13,7 @@ import torch
 from torch.distributed.tensor import DTensor
 
 from instil.model import attention
+from instil.model.config import dropout_of
 from instil.model.head import beyond_text
 from instil.model.loading import load_model
 from instil.model.loss import TokenLoss
@@ -196,6 +197,12 @@ def _model_notes(studied: Studied, rows: RowChange, model: Any) -> tuple[str, ..
         notes.append(
             f"training.freeze keeps these tokens' new rows of the {' and '.join(frozen)} as they were drawn; "
             "the model can hardly learn what they mean"
+        )
+    dropout = dropout_of(model.config)
+    if dropout:
+        shares = ", ".join(f"{name} {share:g}" for name, share in dropout.items())
+        notes.append(
+            f"its own config.json sets dropout ({shares}), which is on in training: losses repeat for the same cut and processes"
         )
     unread = beyond_text(model)
     if unread:
