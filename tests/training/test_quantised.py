@@ -50,6 +50,22 @@ def test_qlora_goes_on_to_the_same_bits_after_samples_and_evaluations(
     assert same_bits(resumed, whole)
 
 
+def test_8_bit_adamw_is_saved_and_goes_on_to_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: Path):
+    change = {
+        "training": {"max_steps": 3, "batch_size": 2},
+        "optimizer": {"name": "adamw_8bit", "lr": 1e-3},
+        "evaluate": {"every": 3},
+        "checkpoint": {"every": 1},
+    }
+    demo = locate("demo").folder  # its tensors have 4,096 numbers and more: the states of smaller ones stay in fp32
+    whole = train(write_recipe(tmp_path / "a", change, base=demo, rows=rows))
+    recipe = write_recipe(tmp_path / "b", change, base=demo, rows=rows)
+    interrupted(monkeypatch, recipe, 2)
+    resumed = train(recipe, "--resume")
+    assert losses_of(resumed) == losses_of(whole)
+    assert same_bits(resumed, whole)
+
+
 @pytest.mark.parametrize("quantize", ["4bit", "8bit"])
 def test_qlora_trains_and_writes_a_merged_16_bit_model(tmp_path: Path, rows: Path, quantize: str):
     base = locate("demo").folder  # bitsandbytes 0.50 packs no layer narrower than its block of 64 weights on a CPU
