@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.generation.tiny import SHAPES, random_prompts, tiny_model
+from tests.generation.tiny import SHAPES, VOCABULARY, random_prompts, tiny_model
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from instil.errors import GenerationError
 from instil.generation.sampling import SamplingSettings, generate_batch, stream
@@ -43,6 +44,38 @@ def test_batched_greedy_answers_equal_one_by_one_and_transformers_own(kind):
         assert answer.num_tokens == len(written)
         endings.add(answer.finish_reason)
     assert "stop" in endings, "no row left the batch early: the test proves too little"
+
+
+def test_answers_past_the_switch_of_rotary_frequencies_equal_those_without_a_cache():
+    config = AutoConfig.for_model(
+        "llama",
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=64,
+        rope_parameters={
+            "rope_type": "longrope",
+            "rope_theta": 10000.0,
+            "original_max_position_embeddings": 16,
+            "short_factor": [1.0] * 4,
+            "long_factor": [8.0] * 4,
+        },
+    )
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(4 if parameter.ndim > 1 else 1)
+    prompts = [list(range(3, 9)), list(range(20, 34)), list(range(40, 60))]  # stays short, crosses, is long
+    answers = generate_batch(model, prompts, settings=SamplingSettings(max_new_tokens=10), stop_ids=(VOCABULARY,))
+    for prompt, answer in zip(prompts, answers, strict=True):
+        ids = list(prompt)
+        for _ in range(10):
+            with torch.no_grad():
+                ids.append(int(model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1].argmax()))
+        assert list(answer.token_ids) == ids[len(prompt) :]
 
 
 def test_a_mixture_whose_config_switches_its_router_loss_on_answers_as_without():

@@ -23,6 +23,9 @@ from instil.model.attention_choice import set_attention
 from instil.model.config import context_length
 from instil.model.head import underlying
 from instil.model.room import is_out_of_memory
+from instil.model.rotary import switch_of
+
+MAX_ROWS = 128
 
 
 def context_limit(model: torch.nn.Module) -> int | None:
@@ -74,13 +77,11 @@ class Decoder:
     """
 
     def __init__(self, model: torch.nn.Module, prompts: Sequence[Sequence[int]], *, pad_id: int, room: int) -> None:
-        from transformers import DynamicCache
-
-        config: Any = model.config
         self._model = model
         self._memory = memory_of(model)
         assert self._memory is not None or len(prompts) == 1
-        self._cache: Any = None if self._memory is None else DynamicCache(config=config)
+        self._cache = None if self._memory is None else _new_cache(model)
+        self._switch = switch_of(model)
         self._device = next(model.parameters()).device
         self._accepts = _forward_parameters(model)
         longest = max(len(prompt) for prompt in prompts)
@@ -104,8 +105,12 @@ class Decoder:
         positions = self._lengths[:, None].clone()
         self._lengths += 1
         self._width += 1
-        if self._memory is None:
+        if self._memory is None or self._switch is not None:
             self._ids = torch.cat([self._ids, tokens[:, None]], dim=1)
+        if self._memory is None:
+            return self.start()
+        if self._width - 1 == self._switch:  # what is in the cache was rotated for shorter texts: read it again
+            self._cache = _new_cache(self._model)
             return self.start()
         return self._forward(tokens[:, None], positions)
 
@@ -115,7 +120,7 @@ class Decoder:
         if self._cache is not None:
             # reorder_cache, because batch_select_indices leaves the states of convolution layers as they were.
             self._cache.reorder_cache(index)
-        self._lengths = self._lengths[index]
+        self._ids, self._lengths = self._ids[index], self._lengths[index]
         if self._mask is not None:
             self._mask = self._mask[index]
 
@@ -135,6 +140,24 @@ class Decoder:
             inputs["output_router_logits"] = False
         logits: Tensor = self._model(**inputs).logits[:, -1]
         return logits.float()
+
+
+def rows_at_once(model: torch.nn.Module, longest: int) -> int:
+    """Give how many rows may be answered together: one where there is no common cache, or where rotations depend on the longest of them.
+
+    Args:
+        model: The model.
+        longest: Tokens of the longest prompt with its longest answer.
+    """
+    switch = switch_of(model)
+    alone = memory_of(model) is None or (switch is not None and longest > switch)
+    return 1 if alone else MAX_ROWS
+
+
+def _new_cache(model: torch.nn.Module) -> Any:
+    from transformers import DynamicCache
+
+    return DynamicCache(config=model.config)
 
 
 def memory_of(model: torch.nn.Module) -> str | None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from instil.errors import GenerationError
 from instil.generation.choosing import Draws, choose, new_seed, penalise_repeats
-from instil.generation.decoding import Decoder, answering, context_limit, memory_of
+from instil.generation.decoding import Decoder, answering, context_limit, rows_at_once
 from instil.generation.settings import SamplingSettings
 from instil.generation.text_stream import Decode, TextStream
 
@@ -33,7 +33,6 @@ __all__ = [
 
 FinishReason: TypeAlias = Literal["stop", "length"]
 BATCH_TOKENS = 16_384
-MAX_ROWS = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +137,7 @@ def generate_batch(
     results: dict[int, Generated] = {}
     filler = next(iter(stop_ids), 0) if pad_id is None else pad_id
     with answering(model):
-        most = 1 if memory_of(model) is None else MAX_ROWS
+        most = rows_at_once(model, max((len(row.prompt) + row.limit for row in rows), default=0))
         for group in _groups(rows, batch_tokens, most):
             for row in _steps(model, group, settings=settings, stop_ids=stop_ids, pad_id=filler):
                 if row.finish_reason is not None:

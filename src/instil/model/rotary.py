@@ -37,6 +37,11 @@ def mixes_lengths(model: torch.nn.Module, longest: int) -> bool:
     return mixes
 
 
+def switch_of(model: torch.nn.Module) -> int | None:
+    """Give the length past which a ``longrope`` model rotates otherwise; None for other models."""
+    return min((limit for kind, limit in _limits(model) if kind == "longrope"), default=None)
+
+
 def _limits(model: torch.nn.Module) -> list[tuple[str, int]]:
     """Give each kind of frequencies that depends on length, with the length up to which they stay the same."""
     found: list[tuple[str, int]] = []
