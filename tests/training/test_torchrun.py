@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 from tests.training.command_line import train, write_recipe
-from tests.training.test_parallel import assert_equal_runs
+from tests.training.test_parallel import assert_equal_runs, wait_for_steps
 
 from instil.training.run_folder import Run
 
@@ -62,6 +63,19 @@ def test_two_machines_of_one_process_each_equal_one(tmp_path: Path, base: Path, 
     assert [node.returncode for node in nodes] == [0, 0], said
     assert "".join(said).count("done: ") == 1
     assert_equal_runs(Run.open(tmp_path / "run"), alone)
+
+
+def test_ctrl_c_under_torchrun_saves_and_says_where(tmp_path: Path, base: Path, rows: Path):
+    endless: dict[str, Any] = {"training": {"max_steps": 100_000}, "evaluate": {"every": 90_000, "at_start": False}}
+    started = torchrun(write_recipe(tmp_path, endless, base=base, rows=rows), "--standalone", "--nproc-per-node", "2")
+    steps = wait_for_steps(tmp_path / "run")
+    started.send_signal(signal.SIGINT)
+    said, _ = started.communicate(timeout=120)
+    assert said.count("finishing this step and saving") == 1, said
+    assert said.count("; go on with --resume") == 1, said
+    newest = max(int(path.name.removeprefix("step-")) for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert newest >= steps
+    assert f"stopped after step {newest}; saved in " in said
 
 
 def test_bad_input_under_torchrun_is_said_once(tmp_path: Path, base: Path, rows: Path):
