@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from tests.model.tiny import tiny_model
@@ -68,3 +70,32 @@ def test_state_taken_apart_and_put_back_moves_weights_to_the_same_bits(name: str
 def test_nothing_to_train_is_an_error():
     with pytest.raises(RecipeError, match="no parameter is left to train"):
         build_optimizers({}, {}, lr=1.0)
+
+
+def test_state_of_8_bits_can_be_written_and_goes_on_to_the_same_bits(tmp_path: Path):
+    """From 4,096 numbers on bitsandbytes keeps a weight's moments in 8 bits, with tables that all weights share."""
+    pytest.importorskip("bitsandbytes")
+    from safetensors.torch import load_file, save_file
+
+    def made() -> tuple[dict[str, torch.Tensor], list[torch.optim.Optimizer]]:
+        torch.manual_seed(0)
+        weights = {name: torch.nn.Parameter(torch.randn(64, 64)) for name in ("first", "second")}
+        return weights, build_optimizers(weights, dict.fromkeys(weights, "matrix"), name="adamw_8bit", lr=1e-2)
+
+    def step(weights: dict[str, torch.Tensor], optimizers: list[torch.optim.Optimizer]) -> None:
+        for weight in weights.values():
+            weight.grad = weight.detach().sin()
+        optimizers[0].step()
+
+    weights, optimizers = made()
+    step(weights, optimizers)
+    tensors, numbers = read_state(optimizers, weights)
+    assert tensors["first::state1"].dtype == torch.uint8
+    save_file(tensors, tmp_path / "state.safetensors")
+    again, fresh = made()
+    for name, weight in again.items():
+        weight.data.copy_(weights[name].data)
+    write_state(fresh, again, tensors=load_file(tmp_path / "state.safetensors"), numbers=numbers)
+    for each, its in ((weights, optimizers), (again, fresh)):
+        step(each, its)
+    assert all(torch.equal(weights[name], again[name]) for name in weights)
