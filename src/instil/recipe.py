@@ -504,14 +504,14 @@ def _explain(recipe: type[Settings], error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         allowed = list(_settings_at(recipe, location[:-1]).model_fields)
         name = str(location[-1])
-        meant = known_elsewhere(name) or nearest(name, allowed) or _in_another_group(name)
+        meant = known_elsewhere(name) or nearest(name, allowed) or in_another_group(name)
         return f"unknown key {key!r}{meant}; allowed here: {', '.join(allowed)}; mend or remove it"
     said = first["msg"].removeprefix("Value error, ")
     said = re.sub(r"a valid dictionary or instance of \w+", "a mapping of settings", said)
     return f"{key or 'settings'}: found {first.get('input')!r}; {said[0].lower()}{said[1:]}; see docs/settings.md"
 
 
-def _in_another_group(name: str) -> str:
+def in_another_group(name: str) -> str:
     """Say where a setting of that name is, for a person who knew the name and not its group."""
     groups = [group for group in _SECTIONS if name in _settings_at(Recipe, [group]).model_fields]
     return f" (did you mean {groups[0] + '.' + name!r}?)" if len(groups) == 1 else ""

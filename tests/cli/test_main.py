@@ -73,6 +73,14 @@ def test_an_option_of_another_tool_is_said_with_what_it_is_here(capsys):
     assert "(what other tools call 'gradient_accumulation_steps' is training.batch_size here); run:" in err
 
 
+def test_an_option_under_another_group_is_said_with_its_own(capsys):
+    code, _, err = run(capsys, "train", "recipe.yaml", "--training.lr", "1e-4")
+    assert code == 2
+    assert "unknown option --training.lr (did you mean 'optimizer.lr'?); run:" in err
+    _, _, err = run(capsys, "serve", "demo", "--lr", "1e-4")
+    assert "optimizer.lr" not in err
+
+
 def test_a_wrong_value_is_said_as_a_recipe_says_it(capsys):
     code, _, err = run(capsys, "inspect", "rows.jsonl", "--data.max-tokens", "4")
     assert code == 2

@@ -166,6 +166,9 @@ def test_nothing_left_to_train_on_is_an_error(tmp_path: Path) -> None:
     path = save(tmp_path / "a.jsonl", ['{"foo": 1}'])
     with pytest.raises(DataError, match=r"no row is left to train on \(unknown format 1\)"):
         run(tmp_path, sources=path, on_bad_row="skip")
+    long = save(tmp_path / "long.jsonl", [{"question": "x" * 3000, "answer": "y"}])
+    with pytest.raises(DataError, match=r"\(too long 1\); .*; raise data\.max_tokens, or set data\.too_long"):
+        run(tmp_path, sources=long, heldout_share=0)
     with pytest.raises(RecipeError, match=r"data\.sources: found none"):
         run(tmp_path)
 

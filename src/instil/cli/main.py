@@ -137,8 +137,14 @@ def _said(error: CycloptsError) -> str:
     if isinstance(error, UnusedCliTokensError):
         unused = " ".join(error.unused_tokens or ())
         return f"{unused!r} belongs to no option (a switch takes true or false); leave it out, or name its option before it"
-    if isinstance(error, UnknownOptionError) and (meant := known_elsewhere(error.token.keyword or "")):
-        return f"unknown option {error.token.keyword}{meant}"
+    if isinstance(error, UnknownOptionError) and _takes_a_recipe(error):
+        from instil.recipe import in_another_group  # pydantic, which only an error needs here
+
+        option = error.token.keyword or ""
+        if meant := known_elsewhere(option) or in_another_group(
+            option.lstrip("-").rpartition(".")[2].replace("-", "_")
+        ):
+            return f"unknown option {option}{meant}"
     found = getattr(error.__cause__, "errors", None)  # pydantic's, which is not imported for this
     if found is None:
         return str(error)
@@ -146,6 +152,10 @@ def _said(error: CycloptsError) -> str:
     key = ".".join(map(str, first["loc"]))
     said = first["msg"].removeprefix("Value error, ")
     return f"{key}: found {first['input']!r}; {said[:1].lower()}{said[1:]}"
+
+
+def _takes_a_recipe(error: UnknownOptionError) -> bool:
+    return any(name.startswith("--optimizer.") for argument in error.argument_collection for name in argument.names)
 
 
 def _refuse_unknown_verb(words: Sequence[str]) -> None:

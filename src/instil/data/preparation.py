@@ -24,7 +24,7 @@ from instil.data.formats.shape import ReadOptions
 from instil.data.ledger import Ledger
 from instil.data.messages import conversation_from_dict
 from instil.data.prepared import ExampleStore
-from instil.data.row_work import Done, SourceWork, Work
+from instil.data.row_work import TOO_LONG, Done, SourceWork, Work
 from instil.data.store_writer import StoreWriter
 from instil.data.team import Alone, Team, by_the_first, map_shared
 from instil.errors import DataError, RecipeError
@@ -260,7 +260,8 @@ def _work(data: DataSettings, inputs: Sequence[Input]) -> Work:
 def _nothing_to_train(ledger: Ledger, data: DataSettings) -> str:
     reasons = ", ".join(f"{reason} {tally.count}" for reason, tally in ledger.left_out.items()) or "no rows"
     said = next((tally.example for tally in ledger.left_out.values() if tally.example), "")
+    if not said:
+        longer = "raise data.max_tokens, or set data.too_long: keep_last_turns"
+        said = longer if TOO_LONG in ledger.left_out else "check data and settings"
     where = ", ".join(source.path for source in data.sources)
-    return (
-        f"{where}: no row is left to train on ({reasons}); expected at least one; {said or 'check data and settings'}"
-    )
+    return f"{where}: no row is left to train on ({reasons}); expected at least one; {said}"
