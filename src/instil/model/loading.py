@@ -221,7 +221,9 @@ def _own_head(model: Any) -> None:
 
     transformers leaves the two apart then, but would tie them when rows are added, and other readers of the saved folder at once.
     """
-    text, head = model.config.get_text_config(decoder=True), model.get_output_embeddings()
-    if text.tie_word_embeddings and head is not None and head.weight is not model.get_input_embeddings().weight:
-        for config in (model.config, text):
+    head = model.get_output_embeddings()
+    if head is None or head.weight is model.get_input_embeddings().weight:
+        return
+    for config in (model.config, model.config.get_text_config(decoder=True)):
+        if getattr(config, "tie_word_embeddings", False):
             config.tie_word_embeddings = False
