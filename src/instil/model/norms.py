@@ -30,15 +30,19 @@ class NormForm:
     """How an architecture applies the weight.
 
     Attributes:
-        offset: What is added to the weight (Gemma stores it less 1).
+        adds_one: Whether 1 is added to the weight (Gemma stores it less 1).
         rounds_first: Whether the normalised numbers are rounded to the states' type before the weight (Llama) or after (Gemma, OLMo 2).
     """
 
-    offset: float
+    adds_one: bool
     rounds_first: bool
 
 
-FORMS = (NormForm(0.0, rounds_first=True), NormForm(1.0, rounds_first=False), NormForm(0.0, rounds_first=False))
+FORMS = (
+    NormForm(adds_one=False, rounds_first=True),
+    NormForm(adds_one=True, rounds_first=False),
+    NormForm(adds_one=False, rounds_first=False),
+)
 
 
 def speed_up_norms(model: nn.Module) -> int:
@@ -128,7 +132,7 @@ def _normalise(
 
 
 def _scale(weight: torch.Tensor, form: NormForm) -> torch.Tensor:
-    return weight.float() + form.offset if form.offset else weight.float()
+    return weight.float() + 1.0 if form.adds_one else weight.float()
 
 
 class _RMSNorm(torch.autograd.Function):
@@ -151,6 +155,7 @@ class _RMSNorm(torch.autograd.Function):
             return None, weight_gradient, None, None
         scale = _scale(weight, ctx.form)
         means = torch.mv(product, scale).div_(width).view(factors.shape)
-        found = torch.mul(incoming, scale, out=product.view(states.shape))
+        del product  # its memory serves for what follows
+        found = incoming * scale
         found.addcmul_(normalised, means, value=-1).mul_(factors)
         return found.to(states.dtype), weight_gradient, None, None
