@@ -282,8 +282,15 @@ def test_a_chat_template_that_is_no_source_is_refused(template, whole, tmp_path,
     assert "expected" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("place", ["/proc/instil", "rows.jsonl/run"])
-def test_a_run_folder_that_cannot_be_made_is_one_line(place, whole, tmp_path, monkeypatch, capfd):
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("/proc/instil", "cannot be made"),
+        ("rows.jsonl/run", "no folder, and none can be made there (Not a directory)"),
+        ("rows.jsonl", "no folder, and none can be made there (Not a directory)"),
+    ],
+)
+def test_a_run_folder_that_cannot_be_made_is_one_line(place, words, whole, tmp_path, monkeypatch, capfd):
     shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "recipe.yaml").write_text("data:\n  sources: [rows.jsonl]\ntraining:\n  max_steps: 1\n")
@@ -291,7 +298,7 @@ def test_a_run_folder_that_cannot_be_made_is_one_line(place, whole, tmp_path, mo
         main(["train", "recipe.yaml", "--model.name", "model", "--output", place])
     said = capfd.readouterr().err.strip()
     assert stopped.value.code == 2
-    assert said.startswith(f"error: {place}: cannot be made")
+    assert said.startswith(f"error: {place}: {words}")
     assert "\n" not in said
 
 

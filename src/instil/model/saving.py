@@ -81,7 +81,7 @@ def save_model_folder(
             save_adapter(model, aside, base=base)
         else:
             _write_weights(model, aside, state=state, dtype=dtype)
-            _copy_readers(Path(model.config._name_or_path), aside)
+            _copy_readers(model.config._name_or_path, aside)
         save_tokenizer(chat, aside)
         flush_folder(aside)
         replace_folder(aside, folder)
@@ -107,11 +107,11 @@ def _write_weights(
         _write_dtype(folder / "config.json", dtype)
 
 
-def _copy_readers(source: Path, folder: Path) -> None:
-    """Copy how a model that reads images prepares them, which tuning on text does not change."""
-    for name in READERS:
-        if (source / name).is_file():
-            shutil.copyfile(source / name, folder / name)
+def _copy_readers(source: str, folder: Path) -> None:
+    """Copy how a model that reads images prepares them, which tuning on text does not change; `source` is empty for a model that was never loaded."""
+    for name in READERS if source else ():
+        if (Path(source) / name).is_file():
+            shutil.copyfile(Path(source) / name, folder / name)
 
 
 def save_adapter(model: Any, folder: Path, *, base: str | None = None) -> None:

@@ -171,22 +171,12 @@ def _write_share(aside: Path, snapshot: Snapshot, rank: int) -> None:
     index: dict[str, Any] = {"files": {}}
     for kind, pieces in (("weights", snapshot.weights), ("optimizer", snapshot.optimizer)):
         path = aside / f"{kind}-{rank:05d}.safetensors"
-        save_file(_apart({name: piece.tensor.detach().cpu().contiguous() for name, piece in pieces.items()}), str(path))
+        tensors = {name: piece.tensor.detach().cpu().contiguous() for name, piece in pieces.items()}
+        save_file(tensors, str(path))
         sync_path(path)
         index["files"][path.name] = sha256_of(path)
         index[kind] = {name: {"start": piece.start, "shape": list(piece.shape)} for name, piece in pieces.items()}
     _write_json(aside / f"pieces-{rank:05d}.json", index)
-
-
-def _apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Copy tensors that share memory with one before them, which safetensors refuses: 8-bit AdamW's states share their tables on a CPU."""
-    seen: set[int] = set()
-    apart = {}
-    for name, tensor in tensors.items():
-        place = tensor.untyped_storage().data_ptr()
-        apart[name] = tensor.clone() if place in seen and tensor.numel() else tensor
-        seen.add(place)
-    return apart
 
 
 def _seal(aside: Path, snapshot: Snapshot, num_ranks: int) -> None:

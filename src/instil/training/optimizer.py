@@ -168,9 +168,8 @@ def read_state(
         for weight, state in optimizer.state.items():
             for key, value in state.items():
                 where = f"{names[id(weight)]}::{key}"
-                if isinstance(
-                    value, torch.Tensor
-                ):  # bitsandbytes' tables are one for all weights; in a file each has its own
+                if isinstance(value, torch.Tensor):
+                    # bitsandbytes' tables are one for all weights, and safetensors refuses shared memory: in a file each has its own
                     tensors[where] = value.clone() if key.startswith("qmap") else value
                 else:
                     numbers[where] = value

@@ -167,7 +167,7 @@ def check_output(folder: Path, *, resume: bool) -> bool:
         names = set()
     except OSError as error:  # a file, a loop of links, a name that is too long …
         raise RunError(
-            f"{folder}: no folder ({error.strerror}); expected a new one, or that of a run; set output"
+            f"{folder}: no folder, and none can be made there ({error.strerror}); expected a new one, or that of a run; set output"
         ) from None
     if not names:
         return False
