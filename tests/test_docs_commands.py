@@ -33,6 +33,8 @@ NOT_RUN = {
     "pip install '.[qlora,serve]'": "needs a package index",
     "python benchmarks/prepare.py": "needs TRL and minutes; the page names its results",
     "instil evaluate runs/demo --harness gsm8k": "needs the network; tests/evaluation/test_harness.py runs a task file of its own",
+    "python -m tests.training.architectures": "needs six minutes; tests/training/test_architectures.py runs a part of it",
+    "torchrun --max-restarts N … train recipe.yaml --resume": "it waits for a process that dies; tests/training/test_torchrun.py starts torchrun",
     "python -m tests.conformance.refusals": "needs the corpus of public templates and minutes",
     "ollama create NAME -f out/ollama/Modelfile": "Ollama was not to be had; the page says that it is untested",
     "vllm serve OUT": "vLLM was not to be had; the page says that it is untested",

@@ -74,7 +74,7 @@ def test_without_a_layout_it_refuses() -> None:
     states = torch.zeros(1, 2, 4, 8)
     with pytest.raises(ModelError, match="no layout"):
         attend(torch.nn.Identity(), states, states, states, None)
-    with pytest.raises(ModelError, match="one forward and its backward"):
+    with pytest.raises(ModelError, match="keys that belong to no token are not supported"):
         attend(torch.nn.Identity(), states, states, states, None, instil_layout=FlatLayout.of([3]))
 
 

@@ -9,25 +9,20 @@ from tests.model.tiny import MIXING
 from tests.training.architectures import Kind, check, tune
 from tests.training.command_line import make_rows
 
-LISTED: list[tuple[str, Kind]] = [
-    (name, kind)
-    for name in (
-        *("llama", "qwen2", "qwen3", "mistral", "gemma2", "gemma3_text", "phi3", "smollm3", "gpt2", "olmo2"),
-        *("qwen3_moe", "mixtral", "gpt_oss", "qwen3_5_text", "lfm2"),
-    )
-    for kind in ("full", "lora")
-]
-OTHERS: list[tuple[str, Kind]] = [
-    *((name, "full") for name in ("granite", "cohere2", "bloom", "starcoder2", "gemma4_text", "hunyuan_v1_dense")),
-    *((name, "full") for name in ("falcon_h1", "mamba2", "gpt_neo", "minimax", "hyperclovax", "nemotron_h")),
-    *((name, "lora") for name in ("glm4", "falcon", "stablelm", "llama4_text", "deepseek_v3", "gemma3n_text")),
-    *((name, "lora") for name in ("nemotron", "ministral3", "ernie4_5", "seed_oss", "phimoe", "jamba", "mamba2")),
-]
-WITH_IMAGES: list[tuple[str, Kind]] = [
-    *((name, "full") for name in ("gemma3", "mistral3", "qwen3_5", "qwen3_vl")),
-    *((name, "lora") for name in ("gemma3", "qwen2_5_vl", "qwen3_5", "llama4", "gemma4")),
-]
-ONE_BY_ONE = {*MIXING, "qwen3_5", "falcon", "falcon_h1", "gpt_neo", "jamba", "mamba2", "minimax", "nemotron_h"}
+FULL = (
+    *("llama", "qwen2", "qwen3", "mistral", "gemma2", "gemma3_text", "phi3", "smollm3", "gpt2", "olmo2"),
+    *("qwen3_moe", "mixtral", "gpt_oss", "qwen3_5_text", "lfm2"),
+    *("granite", "cohere2", "bloom", "falcon_h1", "mamba2", "gpt_neo", "minimax"),
+    *("gemma3", "qwen3_5"),  # these read images
+)
+LORA = (
+    *("llama", "gpt2", "gemma3_text", "qwen3_moe", "gpt_oss", "lfm2"),
+    *("llama4_text", "deepseek_v3", "jamba", "falcon"),
+    *("qwen2_5_vl", "llama4"),
+)
+CASES: list[tuple[str, Kind]] = [*((name, "full") for name in FULL), *((name, "lora") for name in LORA)]
+"""One of each way in which architectures differ; ``python -m tests.training.architectures`` tries all, with and without adapters."""
+ONE_BY_ONE = {*MIXING, "qwen3_5", "falcon", "falcon_h1", "gpt_neo", "jamba", "mamba2", "minimax"}
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 
 
@@ -36,7 +31,7 @@ def few_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_rows(tmp_path_factory.mktemp("few") / "rows.jsonl", count=12)
 
 
-@pytest.mark.parametrize(("name", "kind"), [*LISTED, *OTHERS, *WITH_IMAGES])
+@pytest.mark.parametrize(("name", "kind"), CASES)
 def test_transformers_loads_what_was_tuned_and_computes_the_same(tmp_path: Path, few_rows: Path, name: str, kind: Kind):
     tuned = tune(name, kind, tmp_path, rows=few_rows)
     assert tuned.code == 0, tuned.said
