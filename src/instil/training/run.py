@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -229,16 +229,16 @@ def _finish(
     }
     write_json_atomic(paths.results, results)
     if heldout:
-        say(f"held-out   {_course(heldout[0], heldout[-1], progress)}")
+        say(f"held-out   {_course(heldout, progress)}")
     say(f"done: {paths.model}; try: instil chat {paths.folder}")
 
 
-def _course(first: float, last: float, progress: Progress) -> str:
+def _course(losses: Sequence[float], progress: Progress) -> str:
     """Say what became of the held-out loss: a step's line shows what was measured before it, the last one too."""
-    lowest = (
-        "" if progress.best_loss in (None, last) else f"; lowest {progress.best_loss:.4f} at step {progress.best_step}"
-    )
-    return f"loss {first:.4f} when first measured, {last:.4f} at the end{lowest}"
+    first = f"{losses[0]:.4f} when first measured, " if len(losses) > 1 else ""
+    is_lowest = progress.best_loss in (None, losses[-1])
+    lowest = "" if is_lowest else f"; lowest {progress.best_loss:.4f} at step {progress.best_step}"
+    return f"loss {first}{losses[-1]:.4f} at the end{lowest}"
 
 
 def identity_of(studied: Studied, assembled: Assembled) -> dict[str, Any]:
