@@ -70,6 +70,16 @@ NOT_NEEDED: Mapping[str, str] = {
 """A setting of theirs that has nothing to decide here, and why."""
 
 
+def last_name(key: str) -> str:
+    """Give the name of a setting without its group, of a recipe's key or an option of the command line.
+
+    Example:
+        >>> last_name("--training.learning-rate")
+        'learning_rate'
+    """
+    return key.lstrip("-").replace("-", "_").rpartition(".")[2]
+
+
 def known_elsewhere(key: str) -> str:
     """Give `` (…)`` with what a key of another tool is here, or an empty string.
 
@@ -84,7 +94,7 @@ def known_elsewhere(key: str) -> str:
         >>> known_elsewhere("colour")
         ''
     """
-    name = key.lstrip("-").replace("-", "_").rpartition(".")[2]
+    name = last_name(key)
     if name in NOT_NEEDED:
         return f" (not needed: {NOT_NEEDED[name]})"
     return f" (what other tools call {name!r} is {OTHER_NAMES[name]} here)" if name in OTHER_NAMES else ""

@@ -3,6 +3,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -29,6 +30,18 @@ def test_8_bit_adamw_learns(make_learner: LearnerMaker, examples: list[Example])
     assert losses[-1] < losses[0] - 0.1
 
 
+def assert_it_goes_on_to_the_same_bits(
+    change: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, rows: Path
+) -> None:
+    demo = locate("demo").folder
+    whole = train(write_recipe(tmp_path / "a", change, base=demo, rows=rows))
+    recipe = write_recipe(tmp_path / "b", change, base=demo, rows=rows)
+    interrupted(monkeypatch, recipe, 2)
+    resumed = train(recipe, "--resume")
+    assert losses_of(resumed) == losses_of(whole)
+    assert same_bits(resumed, whole)
+
+
 @pytest.mark.parametrize("quantize", ["4bit", "8bit"])
 def test_qlora_goes_on_to_the_same_bits_after_samples_and_evaluations(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: Path, quantize: str
@@ -41,13 +54,7 @@ def test_qlora_goes_on_to_the_same_bits_after_samples_and_evaluations(
         "evaluate": {"every": 1, "max_new_tokens": 2, "samples": ["1+1"]},
         "checkpoint": {"every": 1},
     }
-    demo = locate("demo").folder
-    whole = train(write_recipe(tmp_path / "a", change, base=demo, rows=rows))
-    recipe = write_recipe(tmp_path / "b", change, base=demo, rows=rows)
-    interrupted(monkeypatch, recipe, 2)
-    resumed = train(recipe, "--resume")
-    assert losses_of(resumed) == losses_of(whole)
-    assert same_bits(resumed, whole)
+    assert_it_goes_on_to_the_same_bits(change, tmp_path, monkeypatch, rows=rows)
 
 
 def test_8_bit_adamw_is_saved_and_goes_on_to_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: Path):
@@ -57,13 +64,8 @@ def test_8_bit_adamw_is_saved_and_goes_on_to_the_same_bits(tmp_path: Path, monke
         "evaluate": {"every": 3},
         "checkpoint": {"every": 1},
     }
-    demo = locate("demo").folder  # its tensors have 4,096 numbers and more: the states of smaller ones stay in fp32
-    whole = train(write_recipe(tmp_path / "a", change, base=demo, rows=rows))
-    recipe = write_recipe(tmp_path / "b", change, base=demo, rows=rows)
-    interrupted(monkeypatch, recipe, 2)
-    resumed = train(recipe, "--resume")
-    assert losses_of(resumed) == losses_of(whole)
-    assert same_bits(resumed, whole)
+    # the tensors of `demo` have 4,096 numbers and more: the states of smaller ones stay in fp32
+    assert_it_goes_on_to_the_same_bits(change, tmp_path, monkeypatch, rows=rows)
 
 
 @pytest.mark.parametrize("quantize", ["4bit", "8bit"])

@@ -15,7 +15,7 @@ from cyclopts import App, CycloptsError, UnknownOptionError, UnusedCliTokensErro
 
 from instil import __version__
 from instil.errors import SMALLER_WEIGHTS, InstilError, nearest
-from instil.other_names import known_elsewhere
+from instil.other_names import known_elsewhere, last_name
 from instil.training.stopping import stopped_by
 
 VERBS: tuple[tuple[str, str, str], ...] = (
@@ -141,9 +141,7 @@ def _said(error: CycloptsError) -> str:
         from instil.recipe import in_another_group  # pydantic, which only an error needs here
 
         option = error.token.keyword or ""
-        if meant := known_elsewhere(option) or in_another_group(
-            option.lstrip("-").rpartition(".")[2].replace("-", "_")
-        ):
+        if meant := known_elsewhere(option) or in_another_group(last_name(option)):
             return f"unknown option {option}{meant}"
     found = getattr(error.__cause__, "errors", None)  # pydantic's, which is not imported for this
     if found is None:

@@ -63,9 +63,9 @@ def template_for(tokenizer: Any, template: str | ResolvedTemplate | None, *, dat
             resolve_template(template),
             template if len(template) < 60 and "\n" not in template else "chat template",
         )
-        tokenizer.chat_template = source
     else:
         source, name = template.source, template.name
+    if template is not None:
         tokenizer.chat_template = source
     return ChatTemplate(source, special_tokens=tokenizer.special_tokens_map, date=date, name=name, tool_use=tool_use)
 

@@ -93,9 +93,8 @@ def _new_adapter(model: Any, settings: AdapterSettings, trained_ids: Sequence[in
 
 
 def _remedy(error: ValueError, settings: AdapterSettings) -> str:
-    if "ParamWrapper" in str(error) and (
-        settings.dropout or settings.dora
-    ):  # peft's adapter of a mixture's stacked experts
+    # ParamWrapper is peft's adapter of a mixture's stacked experts
+    if "ParamWrapper" in str(error) and (settings.dropout or settings.dora):
         return "the stacked experts of this model take adapters without adapter.dropout and adapter.dora; leave these out, or name layers that are no experts"
     return "name other layers, or set adapter.kind: none"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from instil.model import attention
+from instil.model.head import underlying
 
 Purpose = Literal["training", "generation"]
 MADE_WITH = "eager"
@@ -21,7 +22,7 @@ def set_attention(model: Any, purpose: Purpose) -> None:
     Classes whose attention asks nobody (Bloom, MPT, Falcon, GPT-J) keep their own, with masks that transformers makes for it: the mask follows
     the attention's name, and for ours there would be none at all.
     """
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    inner = underlying(model)
     if not inner._can_set_attn_implementation():
         inner.config._attn_implementation = MADE_WITH
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from instil.errors import ModelError
+from instil.model.head import underlying
 
 
 def set_gradient_checkpointing(model: Any, on: bool) -> None:
@@ -17,7 +18,7 @@ def set_gradient_checkpointing(model: Any, on: bool) -> None:
     Raises:
         ModelError: If the architecture cannot.
     """
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    inner = underlying(model)
     new_name = hasattr(inner, "activation_checkpointing_enable")  # transformers 5.20 renamed the pair
     word = "activation" if new_name else "gradient"
     if not on:

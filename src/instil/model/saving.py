@@ -17,6 +17,7 @@ import torch
 
 from instil.data.disk import sync_path
 from instil.errors import ModelError
+from instil.model.head import underlying
 from instil.model.quiet import quiet_peft, quiet_transformers
 
 ASIDE = ".writing-"
@@ -145,7 +146,7 @@ def set_stop_ids(model: Any, stop_ids: Sequence[int], *, pad_id: int | None) -> 
     Sampling settings that a published generation_config carries without `do_sample` are taken as meant: transformers
     refuses to save them otherwise.
     """
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    inner = underlying(model)
     settings, config = inner.generation_config, inner.config.get_text_config()
     settings.eos_token_id = list(stop_ids) if len(stop_ids) != 1 else stop_ids[0]
     config.eos_token_id = int(stop_ids[0])

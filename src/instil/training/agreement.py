@@ -70,9 +70,8 @@ def with_saved_adapter(recipe: Recipe, location: ModelLocation) -> Recipe:
         RecipeError: If the recipe names others, or no adapter.
     """
     resumed = recipe.adapter.resume_from
-    if (
-        resumed is not None and recipe.adapter.kind == "none"
-    ):  # not asked as options are read: the file may have the kind
+    # not asked as options are read: the file may have the kind
+    if resumed is not None and recipe.adapter.kind == "none":
         raise RecipeError(
             f"adapter.resume_from: found {resumed!r}; adapter.kind is none, which trains no adapter; set adapter.kind: lora, or leave "
             "this out"

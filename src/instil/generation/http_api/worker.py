@@ -21,6 +21,7 @@ from instil.generation.engine import Engine
 from instil.generation.sampling import stream_tokens
 from instil.generation.settings import SamplingSettings
 from instil.model.attention_choice import generation_attention
+from instil.model.head import underlying
 
 PAGE = 64
 BATCH_TOKENS = 2_048
@@ -39,8 +40,7 @@ class Worker:
 
     def __init__(self, engine: Engine, *, cache_tokens: int) -> None:
         self._engine = engine
-        inner = getattr(engine.model, "get_base_model", None)
-        self._model: Any = engine.model if inner is None else inner()
+        self._model: Any = underlying(engine.model)
         self._cache_tokens = cache_tokens
         self._single = threading.Lock()
         self._manager: Any = None
