@@ -107,17 +107,17 @@ def run_ours(shape: str, adapter: str, device: str, steps: int) -> dict[str, Any
     from transformers import AutoModelForCausalLM
 
     from instil.conversation import Example
-    from instil.data.prepared import ExampleStore
-    from instil.model import attention
-    from instil.model.adapters import prepare_adapters
-    from instil.model.loss import TokenLoss
-    from instil.model.recompute import set_gradient_checkpointing
+    from instil.model.adapters.lora import prepare_adapters
+    from instil.model.attention import flat as attention
+    from instil.model.gradient_checkpointing import set_gradient_checkpointing
+    from instil.model.loss.token_loss import TokenLoss
+    from instil.preparation.store import ExampleStore
     from instil.recipe import AdapterSettings, OptimizerSettings
-    from instil.training.optimizer import build_optimizers, tensor_kinds
-    from instil.training.order import Members
-    from instil.training.precision import Weights, choose_precision
-    from instil.training.ranks import Ranks
-    from instil.training.step import Cut, Learner, take_step
+    from instil.training.processes.ranks import Ranks
+    from instil.training.step.optimizer import build_optimizers, tensor_kinds
+    from instil.training.step.order import Members
+    from instil.training.step.precision import Weights, choose_precision
+    from instil.training.step.take_step import Cut, Learner, take_step
 
     config, target = config_of(shape), torch.device(device)
     precision = choose_precision("bf16", target)
@@ -159,8 +159,8 @@ def run_ours(shape: str, adapter: str, device: str, steps: int) -> dict[str, Any
 
 def wants_recompute(model: Any, precision: Any, micro: int, device: Any) -> bool:
     """Decide as `gradient_checkpointing: auto` does."""
-    from instil.training.memory import estimate_memory, measure_sizes
-    from instil.training.planning import USABLE, free_memory
+    from instil.training.memory.estimate import estimate_memory, measure_sizes
+    from instil.training.memory.fit import USABLE, free_memory
 
     sizes = measure_sizes(model.train(), precision)
     needed = estimate_memory(sizes, precision, tokens=micro, optimizer="adamw", several=True, device=device.type)

@@ -24,12 +24,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from instil.errors import CheckpointError, InstilError
+from instil.files import sha256_of
 from instil.recipe import Recipe
-from instil.training.checkpoint import open_checkpoint
-from instil.training.files import sha256_of
-from instil.training.kept_checkpoints import checkpoint_folders
+from instil.training.checkpoints.checkpoint import open_checkpoint
+from instil.training.checkpoints.retention import checkpoint_folders
+from instil.training.records.run_folder import Run
 from instil.training.run import train
-from instil.training.run_folder import Run
 
 
 def write_rows(path: Path) -> Path:

@@ -44,10 +44,10 @@ def recipe_of(case: dict[str, Any]) -> Any:
 def plan(case: dict[str, Any]) -> dict[str, Any]:
     """Estimate as `instil plan` does."""
     from instil.model.loading import choose_device
-    from instil.training.mode import choose_mode
-    from instil.training.planning import free_memory
-    from instil.training.ranks import Ranks
-    from instil.training.study import study
+    from instil.training.memory.fit import free_memory
+    from instil.training.preflight import study
+    from instil.training.processes.ranks import Ranks
+    from instil.training.replicate_or_shard import choose_mode
 
     recipe = recipe_of(case)
     device = choose_device(recipe.device)

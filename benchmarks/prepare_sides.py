@@ -37,8 +37,8 @@ def peak_mb() -> float:
 def side_instil(data: str, tokenizer: str, workers: int) -> dict[str, Any]:
     import numpy.ma  # noqa: F401
 
-    from instil.data.preparation import prepare
-    from instil.encoding import batch  # noqa: F401
+    from instil.encoding.plans import batch_encoder as batch  # noqa: F401
+    from instil.preparation.prepare import prepare
     from instil.recipe import Recipe
 
     chat = load_chat(tokenizer)
@@ -66,7 +66,7 @@ def side_instil(data: str, tokenizer: str, workers: int) -> dict[str, Any]:
 
 
 def side_tokenizers(data: str, tokenizer: str, workers: int) -> dict[str, Any]:
-    from instil.data.formats import read
+    from instil.data import read
 
     chat = load_chat(tokenizer)
     texts = [chat.render(conversation).text for conversation in read(data)]

@@ -39,7 +39,7 @@ def build(name: str, *, layers: int | None, dtype: torch.dtype) -> Any:
     """Make a random model of a shape with training's attention, gates and norms."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from instil.model.attention import register
+    from instil.model.attention.flat import register
     from instil.model.loading import lighten_layers
 
     settings = dict(SHAPES[name])
@@ -56,8 +56,8 @@ def main() -> None:
     """Run one warm pass, then profile one."""
     from torch.profiler import profile
 
-    from instil.model.layout import positions_of
-    from instil.model.loss import TokenLoss, targets_of
+    from instil.model.attention.layout import positions_of
+    from instil.model.loss.token_loss import TokenLoss, targets_of
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("shape", choices=sorted(SHAPES))

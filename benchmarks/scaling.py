@@ -38,13 +38,13 @@ def make_learner(shape: str, tokens: int, **settings: Any) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     from instil.conversation import Example
-    from instil.data.prepared import ExampleStore
-    from instil.model import attention
-    from instil.model.loss import TokenLoss
-    from instil.training.optimizer import build_optimizers, tensor_kinds
-    from instil.training.precision import Weights, choose_precision
-    from instil.training.ranks import Ranks
-    from instil.training.step import Learner
+    from instil.model.attention import flat as attention
+    from instil.model.loss.token_loss import TokenLoss
+    from instil.preparation.store import ExampleStore
+    from instil.training.processes.ranks import Ranks
+    from instil.training.step.optimizer import build_optimizers, tensor_kinds
+    from instil.training.step.precision import Weights, choose_precision
+    from instil.training.step.take_step import Learner
 
     settings = dict(SHAPES[shape]) | settings
     config = AutoConfig.for_model(settings.pop("model_type"), **settings)
@@ -61,8 +61,8 @@ def make_learner(shape: str, tokens: int, **settings: Any) -> Any:
 
 def seconds_of_step(learner: Any, tokens: int) -> float:
     """Take one step over the first so many tokens of the store, and give its seconds."""
-    from instil.training.order import Members
-    from instil.training.step import Cut, take_step
+    from instil.training.step.order import Members
+    from instil.training.step.take_step import Cut, take_step
 
     members = Members(1, 0, tuple(range(tokens // LENGTH)))
     start = time.perf_counter()

@@ -38,12 +38,12 @@ def write_start(work: str, folder: Path, tokenizer: Path) -> Path:
     """Write the folder that both sides start from: weights, chat tokens, ChatML."""
     import torch
 
+    from instil.model.folder.location import locate
+    from instil.model.folder.saving import save_model_folder
     from instil.model.loading import load_model
-    from instil.model.location import locate
     from instil.model.new_tokens import fit_embeddings
-    from instil.model.saving import save_model_folder
+    from instil.preparation.chat_setup import set_up_chat
     from instil.recipe import Recipe
-    from instil.training.chat_setup import set_up_chat
 
     name = "demo"
     if work == "135m":
@@ -122,7 +122,7 @@ def arithmetic_of_token(model: Path, rows: Path) -> float:
 def matrix_rate(precision: str, threads: int) -> float:
     """Measure this machine's matrix products, in floating-point operations a second, in a process of its own."""
     program = (
-        "import torch; from instil.training.planning import matmul_rate; "
+        "import torch; from instil.training.memory.fit import matmul_rate; "
         f"torch.set_num_threads({threads}); dtype = torch.{'float32' if precision == 'fp32' else 'bfloat16'}; "
         "print(matmul_rate(dtype, torch.device('cpu'), size=2048, seconds=3.0))"
     )

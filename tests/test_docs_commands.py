@@ -119,7 +119,7 @@ def place(tmp_path, monkeypatch):
     shutil.copytree(ROOT / "benchmarks", tmp_path / "benchmarks")
     from transformers import AutoTokenizer
 
-    from instil.model.location import locate
+    from instil.model.folder.location import locate
 
     tokenizer = AutoTokenizer.from_pretrained(str(locate("demo").folder))
     tokenizer.save_pretrained(str(tmp_path / "TOKENIZER_FOLDER"))

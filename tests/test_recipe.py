@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from instil.errors import RecipeError
-from instil.other_names import NOT_NEEDED, OTHER_NAMES
 from instil.recipe import Recipe, Settings
+from instil.setting_aliases import NOT_NEEDED, OTHER_NAMES
 
 
 @pytest.mark.parametrize(

@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from instil.conversation import Message as Message
     from instil.conversation import Place as Place
     from instil.conversation import ToolCall as ToolCall
-    from instil.data.formats import read as read
-    from instil.data.formats import write as write
+    from instil.data import read as read
+    from instil.data import write as write
     from instil.encoding.chat_tokenizer import ChatTokenizer as ChatTokenizer
     from instil.encoding.proof import Proof as Proof
     from instil.errors import InstilError as InstilError
     from instil.recipe import Recipe as Recipe
     from instil.template.tracing import Rendering as Rendering
+    from instil.training.records.run_folder import Run as Run
     from instil.training.run import train as train
-    from instil.training.run_folder import Run as Run
 
 __version__ = "0.1.0"
 
@@ -36,11 +36,11 @@ _WHERE = {
     "Proof": "instil.encoding.proof",
     "Recipe": "instil.recipe",
     "Rendering": "instil.template.tracing",
-    "Run": "instil.training.run_folder",
+    "Run": "instil.training.records.run_folder",
     "ToolCall": "instil.conversation",
-    "read": "instil.data.formats",
+    "read": "instil.data",
     "train": "instil.training.run",
-    "write": "instil.data.formats",
+    "write": "instil.data",
 }
 __all__ = ["__version__", *sorted(_WHERE)]  # pyright: ignore[reportUnsupportedDunderAll]
 

@@ -25,7 +25,7 @@ from pydantic import (
 )
 
 from instil.errors import RecipeError, nearest
-from instil.other_names import known_elsewhere
+from instil.setting_aliases import known_elsewhere
 
 
 def _number(value: object) -> object:
@@ -426,7 +426,7 @@ class Recipe(Settings):
             RecipeError: If the file is missing, is no YAML mapping, or a key or value is not allowed; the message names
                 file, key and, for an unknown key, the nearest one.
         """
-        from instil.recipe_file import read_recipe_file  # YAML is imported only where a file is read
+        from instil.recipe_yaml import read_recipe_file  # YAML is imported only where a file is read
 
         path = Path(path)
         values = read_recipe_file(path)

@@ -14,7 +14,7 @@ from tests.tiny_chat import tiny_llama, tiny_tokenizer
 from torch.nn.functional import pad
 
 from instil.cli.main import main
-from instil.model.quiet import quiet_peft
+from instil.model.library_noise import quiet_peft
 
 ROW = {"messages": [{"role": "user", "content": "Capital of Peru?"}, {"role": "assistant", "content": "Lima"}]}
 STEP = {"step": 0, "loss": 2.0, "seconds": {"total": 1.0}}

@@ -8,7 +8,7 @@ import pytest
 
 from instil.cli import main as entry
 from instil.errors import InstilError
-from instil.training.run_folder import Run
+from instil.training.records.run_folder import Run
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:

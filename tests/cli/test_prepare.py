@@ -12,8 +12,8 @@ import yaml
 from tests.tiny_chat import tiny_llama, tiny_tokenizer
 
 from instil.cli.main import main
-from instil.data.prepared import ExampleStore
-from instil.training.chat_setup import set_up_chat
+from instil.preparation.chat_setup import set_up_chat
+from instil.preparation.store import ExampleStore
 
 
 def run(*words: str) -> int:
@@ -106,7 +106,7 @@ def test_what_is_remembered_of_other_files_or_settings_is_not_used(
     assert run("prepare", str(recipe)) == 0
     encoders: list[object] = []
     monkeypatch.setattr(
-        "instil.training.chat_setup.set_up_chat", lambda *given: encoders.append(given) or set_up_chat(*given)
+        "instil.preparation.chat_setup.set_up_chat", lambda *given: encoders.append(given) or set_up_chat(*given)
     )
     assert run("prepare", str(recipe)) == 0
     assert encoders == []

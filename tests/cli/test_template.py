@@ -8,10 +8,10 @@ import pytest
 from tests.tiny_chat import tiny_tokenizer
 
 from instil.cli import main as entry
-from instil.model.location import locate
+from instil.model.folder.location import locate
+from instil.preparation.chat_setup import set_up_chat
 from instil.recipe import Recipe
 from instil.template.library import named_templates, template_source
-from instil.training.chat_setup import set_up_chat
 
 
 def run(capsys, *words: str) -> tuple[int, str, str]:

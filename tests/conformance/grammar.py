@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.conformance.tokenizers_made import make_tokenizer
 
 from instil.encoding.chat_tokenizer import ChatTokenizer
-from instil.encoding.open_block import TAG
+from instil.encoding.turns.reasoning_block import TAG
 
 HEADERS = (
     ("<|im_start|>", "\n"), ("<|", "|>\n"), ("<|", "|>"), ("<|start_header_id|>", "<|end_header_id|>\n\n"), ("### ", ":\n"), ("", ": "),

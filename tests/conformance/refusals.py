@@ -19,7 +19,7 @@ from tests.conformance.tokenizers_made import make_tokenizer
 from tests.corpus import corpus_path
 
 from instil.encoding.chat_tokenizer import ChatTokenizer
-from instil.encoding.open_block import TAG
+from instil.encoding.turns.reasoning_block import TAG
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "refused-templates.md"
 _PLAIN_CASES = tuple(name for name in TALKS if name not in ("two answers in a row", "starts with the assistant"))

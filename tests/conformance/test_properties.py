@@ -159,7 +159,7 @@ def corpus_chats() -> list[tuple[str, ChatTokenizer]]:
 
 
 def _marks(source: str) -> set[str]:
-    from instil.encoding.open_block import TAG
+    from instil.encoding.turns.reasoning_block import TAG
 
     return {tag for tag in TAG.findall(source) if "|" in tag or "｜" in tag or "_of_" in tag}
 

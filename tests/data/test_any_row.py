@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from instil.conversation import Conversation, Place
-from instil.data.formats import FORMATS, ReadOptions, read, read_row, recognise, write
-from instil.data.json_rows import parse_line
-from instil.data.mixing import content_hash
+from instil.data import read, write
+from instil.data.formats import FORMATS, ReadOptions, read_row, recognise
+from instil.data.sources.json_rows import parse_line
 from instil.errors import DataError, FormatError
 from instil.inspection.raw_rows import misspelt_in, unknown_roles_in
+from instil.preparation.split import content_hash
 
 PLACE = Place("a.jsonl", 1)
 KEYS = (

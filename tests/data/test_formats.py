@@ -13,7 +13,8 @@ from tests.corpus import corpus_path, needs_corpus
 
 import instil
 from instil.conversation import Conversation, Message, Place, ToolCall
-from instil.data.formats import FORMATS, ReadOptions, detect, read, read_row, recognise, write
+from instil.data import detect, read, write
+from instil.data.formats import FORMATS, ReadOptions, read_row, recognise
 from instil.errors import DataError, FormatError, RecipeError
 
 PLACE = Place("a.jsonl", 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from instil.data.keys import MESSAGE_KEYS, ROW_KEYS, TURN_KEYS, meant_role, misspelt_keys
+from instil.data.formats.misspelt_keys import MESSAGE_KEYS, ROW_KEYS, TURN_KEYS, meant_role, misspelt_keys
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from instil.data.ledger import MAX_PLACES, Ledger, Tally
 from instil.errors import DataError
+from instil.preparation.ledger import MAX_PLACES, Ledger, Tally
 
 
 def test_rows_in_must_be_rows_trained_and_left_out() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from instil.conversation import Conversation, Message, Place
-from instil.data.mixing import content_hash, draw, held_out, repeated
+from instil.preparation.split import content_hash, draw, held_out, repeated
 
 BASE = Conversation((Message("user", "q"), Message("assistant", "a")))
 

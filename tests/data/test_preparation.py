@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 from tests.data.encoder_of_bytes import EncoderOfBytes
 
-from instil.data import workers
-from instil.data.chunks import Input, cut
-from instil.data.formats import read
-from instil.data.formats.shape import ReadOptions
-from instil.data.ledger import Ledger
-from instil.data.preparation import Prepared, prepare
-from instil.data.prepared import ExampleStore
-from instil.data.row_work import SourceWork, Work, work_on
+from instil.data import read
+from instil.data.formats.row_format import ReadOptions
 from instil.errors import DataError, EncodingError, RecipeError
+from instil.preparation import workers
+from instil.preparation.chunks import Input, cut
+from instil.preparation.encode_rows import SourceWork, Work, work_on
+from instil.preparation.ledger import Ledger
+from instil.preparation.prepare import Prepared, prepare
+from instil.preparation.store import ExampleStore
 from instil.recipe import Recipe, Source
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -287,7 +287,7 @@ def test_a_killed_preparation_starts_clean(tmp_path: Path) -> None:
     path = save(tmp_path / "a.jsonl", rows(3000))
     code = (
         "import os, signal, sys\n"
-        "from instil.data.preparation import prepare\nfrom instil.recipe import Recipe\n"
+        "from instil.preparation.prepare import prepare\nfrom instil.recipe import Recipe\n"
         "from tests.data.encoder_of_bytes import EncoderOfBytes\n"
         "recipe = Recipe.from_mapping({'data': {'sources': sys.argv[1], 'store': sys.argv[2]}})\n"
         "prepare(recipe, EncoderOfBytes(), on_progress=lambda n: n > 700 and os.kill(os.getpid(), signal.SIGKILL))\n"
@@ -312,7 +312,7 @@ def test_workers_end_with_the_process_that_was_killed_and_leave_ctrl_c_to_it(
     path = save(tmp_path / "a.jsonl", rows(num_rows))
     (tmp_path / "killed.py").write_text(
         "import multiprocessing, os, signal, sys\n"
-        "from instil.data.preparation import prepare\nfrom instil.recipe import Recipe\n"
+        "from instil.preparation.prepare import prepare\nfrom instil.recipe import Recipe\n"
         "from tests.data.encoder_of_bytes import EncoderOfBytes\n"
         "def end(rows):\n"
         "    print(*(child.pid for child in multiprocessing.active_children()), flush=True)\n"
@@ -355,7 +355,7 @@ def test_standard_input_is_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_the_fingerprint_is_stable_across_processes(tmp_path: Path) -> None:
     path = save(tmp_path / "a.jsonl", rows(20))
     code = (
-        "import sys\nfrom instil.data.preparation import prepare\nfrom instil.recipe import Recipe\n"
+        "import sys\nfrom instil.preparation.prepare import prepare\nfrom instil.recipe import Recipe\n"
         "from tests.data.encoder_of_bytes import EncoderOfBytes\n"
         "recipe = Recipe.from_mapping({'data': {'sources': sys.argv[1], 'store': sys.argv[2]}})\n"
         "print(prepare(recipe, EncoderOfBytes()).fingerprint)"

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from tests.tiny_chat import tiny_tokenizer
 
-from instil.data.preparation import Prepared, prepare
 from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.encoding.settings import EncodingSettings
 from instil.errors import DataError, TemplateError
+from instil.preparation.prepare import Prepared, prepare
 from instil.recipe import Recipe
 
 FORGETS = (

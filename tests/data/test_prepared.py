@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from instil.conversation import Example, Place
-from instil.data.ledger import Ledger
-from instil.data.prepared import ExampleStore, pack
-from instil.data.store_writer import StoreWriter
 from instil.errors import DataError
+from instil.preparation.ledger import Ledger
+from instil.preparation.store import ExampleStore, pack
+from instil.preparation.store_writer import StoreWriter
 
 EXAMPLES = [
     Example([5, 6, 7, 8], [0, 0, 1, 0.5], Place("a.jsonl", 1), (1,), None, 2),
@@ -93,7 +93,7 @@ def test_a_failed_writer_leaves_nothing(tmp_path: Path) -> None:
 
 def test_a_killed_writer_is_swept_away(tmp_path: Path) -> None:
     code = (
-        "import os, signal, sys; from instil.data.prepared import pack; from instil.data.store_writer import StoreWriter; from instil.conversation import Example\n"
+        "import os, signal, sys; from instil.preparation.store import pack; from instil.preparation.store_writer import StoreWriter; from instil.conversation import Example\n"
         "writer = StoreWriter(sys.argv[1], fingerprint='f').__enter__(); writer.write(pack([Example([1, 2], [0, 1])]))\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
@@ -124,7 +124,7 @@ def test_another_version_is_refused(tmp_path: Path) -> None:
 def test_packing_and_opening_import_no_pandas() -> None:
     """Its import takes longer than a thousand conversations do; pyarrow imports it behind our back."""
     code = (
-        "import sys; from instil.conversation import Example, Place; from instil.data.prepared import ExampleStore, pack, trained_tokens;"
+        "import sys; from instil.conversation import Example, Place; from instil.preparation.store import ExampleStore, pack, trained_tokens;"
         "batch = pack([Example([5, 6], [0.0, 1.0], Place('a', 1)), Example([7], [0.0])]); trained_tokens(batch);"
         "print(ExampleStore([batch])[1].token_ids.tolist(), 'pandas' in sys.modules)"
     )

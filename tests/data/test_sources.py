@@ -20,8 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from instil.conversation import Place
-from instil.data.json_rows import read_json
-from instil.data.sources import is_hub_id, parse_row, read_raw_rows
+from instil.data.sources.json_rows import read_json
+from instil.data.sources.rows import is_hub_id, parse_row, read_raw_rows
 from instil.errors import DataError
 
 ROWS = [{"question": f"q{n}", "answer": "é🌈\u2028\r\n"} for n in range(5)]

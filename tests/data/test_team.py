@@ -15,9 +15,9 @@ import pytest
 from tests.data.encoder_of_bytes import EncoderOfBytes
 from tests.data.test_preparation import rows, save
 
-from instil.data import row_work
-from instil.data.preparation import Prepared, prepare
 from instil.errors import DataError
+from instil.preparation import encode_rows as row_work
+from instil.preparation.prepare import Prepared, prepare
 from instil.recipe import Recipe
 
 

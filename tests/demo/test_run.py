@@ -9,7 +9,7 @@ import pytest
 from instil.cli.main import main
 from instil.demo.run import demo_recipe
 from instil.errors import RunError
-from instil.training.chat_setup import set_up_chat
+from instil.preparation.chat_setup import set_up_chat
 
 
 @pytest.mark.slow
@@ -49,6 +49,6 @@ def test_the_demos_recipe_is_an_ordinary_recipe(tmp_path):
     recipe = demo_recipe(tmp_path / "run", [tmp_path / "rows.jsonl"])
     assert recipe.data.sources[0].path == str(tmp_path / "rows.jsonl")
     assert recipe.model.name == "demo"
-    from instil.model.location import locate
+    from instil.model.folder.location import locate
 
     assert set_up_chat(recipe, locate("demo")).chat.stop_tokens == ("<|im_end|>",)

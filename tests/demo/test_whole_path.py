@@ -15,8 +15,8 @@ from instil.conversation import Conversation, Message
 from instil.generation.engine import Engine
 from instil.recipe import Recipe
 from instil.training import loop
+from instil.training.records.run_folder import Run
 from instil.training.run import train
-from instil.training.run_folder import Run
 
 NAMES = [
     "Anna", "Ben", "Clara", "David", "Emma", "Felix", "Greta", "Hugo", "Ida", "Jonas",

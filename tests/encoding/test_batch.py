@@ -11,11 +11,11 @@ from tests.conformance.test_properties import TEXTS, chats, conversations
 from tests.conformance.tokenizers_made import make_tokenizer
 
 from instil.data.messages import as_conversation
-from instil.encoding.batch import BatchEncoder
 from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.encoding.encoder import encode_conversation
-from instil.encoding.long_plan import make_long_plan
-from instil.encoding.shape_plan import make_plan, make_plan_with_texts
+from instil.encoding.plans.batch_encoder import BatchEncoder
+from instil.encoding.plans.long_plan import make_long_plan
+from instil.encoding.plans.shape_plan import make_plan, make_plan_with_texts
 from instil.errors import InstilError
 
 PLANNED = ("chatml", "llama-3", "phi-3", "zephyr", "mistral", "next header is the stop token")

@@ -6,8 +6,8 @@ from tests.conformance.tokenizers_made import make_tokenizer
 from tests.encoding.chats import CHATML, FORGETFUL, chat, chat_with, trained, two_turns
 
 from instil.encoding.chat_tokenizer import ChatTokenizer
-from instil.encoding.origins import explain
 from instil.encoding.settings import EncodingSettings
+from instil.encoding.token_origins import explain
 from instil.errors import EncodingError, ModelError, TemplateError
 
 

@@ -4,7 +4,7 @@ import pytest
 from tests.conformance.tokenizers_made import FAMILIES
 from tests.encoding.chats import FORGETFUL, chat, two_turns
 
-from instil.encoding.origins import explain, prompt_origins
+from instil.encoding.token_origins import explain, prompt_origins
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -5,8 +5,8 @@ from tests.conformance.tokenizers_made import make_tokenizer
 
 from instil.conversation import Message
 from instil.encoding.chat_tokenizer import ChatTokenizer
-from instil.encoding.open_block import closing_text, is_closing, supplied_block
-from instil.encoding.stop_token import Stop
+from instil.encoding.turns.reasoning_block import closing_text, is_closing, supplied_block
+from instil.encoding.turns.stop_tokens import Stop
 from instil.errors import EncodingError
 
 TURNS = "{% for m in messages %}"

@@ -11,7 +11,7 @@ from tests.conformance.tokenizers_made import make_tokenizer
 from tests.encoding.chats import CHATML, SPECIAL
 
 from instil.conversation import Example
-from instil.encoding import tokens
+from instil.encoding import tokenization as tokens
 from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.encoding.settings import EncodingSettings
 

@@ -10,7 +10,7 @@ from tests.conformance.tokenizers_made import FAMILIES, make_tokenizer
 from tests.corpus import corpus_path, needs_corpus
 
 from instil.encoding.chat_tokenizer import ChatTokenizer
-from instil.encoding.tokens import Tokens
+from instil.encoding.tokenization import Tokens
 
 SPECIAL = ("<|a|>", "<|b|>", "[X]")
 MADE = {

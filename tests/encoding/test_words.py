@@ -13,7 +13,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_to
 
 from instil.encoding.cuts import find_cuts
 from instil.encoding.split_pattern import WIDE, characters, read_pattern
-from instil.encoding.tokens import Tokens
+from instil.encoding.tokenization import Tokens
 from instil.encoding.words import Words
 
 CONTRACTED = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"

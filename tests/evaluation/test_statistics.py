@@ -82,7 +82,7 @@ def test_overlap_counts_the_same_and_the_nearly_same():
 
 
 def test_held_out_rows_are_not_training_data(tmp_path):
-    from instil.data.formats import write
+    from instil.data import write
 
     rows = [asked(f"Question number {n} about something") for n in range(300)]
     write(rows, tmp_path / "rows.jsonl")
@@ -94,8 +94,8 @@ def test_held_out_rows_are_not_training_data(tmp_path):
 
 
 def test_only_rows_that_a_run_draws_are_its_training_data(tmp_path):
-    from instil.data.chunks import draw_rows, input_of
-    from instil.data.formats import write
+    from instil.data import write
+    from instil.preparation.chunks import draw_rows, input_of
     from instil.recipe import Source
 
     path = str(tmp_path / "rows.jsonl")

@@ -31,7 +31,7 @@ def answers(folder, precision="fp32"):
 @pytest.fixture(scope="module")
 def adapter(tmp_path_factory):
     """An adapter folder with random weights on the tuned model."""
-    from instil.model.adapters import prepare_adapters
+    from instil.model.adapters.lora import prepare_adapters
     from instil.recipe import AdapterSettings
 
     engine = Engine.load(folders()["tuned"])

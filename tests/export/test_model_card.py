@@ -14,7 +14,7 @@ from instil.errors import RunError
 from instil.export.model_card import model_card
 from instil.export.parity import Parity
 from instil.export.run_papers import read_papers
-from instil.model.location import locate
+from instil.model.folder.location import locate
 
 PARITY = Parity(prompts=3, typed_control_tokens=0, refused=0, stop_tokens=("<|im_end|>",))
 FIGURE = {"value": 0.75, "low": 0.5, "high": 0.9, "n": 12}

@@ -7,9 +7,9 @@ from functools import cache
 
 from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.encoding.settings import EncodingSettings
-from instil.model.location import locate
+from instil.model.folder.location import locate
+from instil.preparation.chat_setup import set_up_chat
 from instil.recipe import Recipe
-from instil.training.chat_setup import set_up_chat
 
 
 @cache

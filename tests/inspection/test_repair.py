@@ -10,7 +10,7 @@ from tests.corpus import corpus_path, needs_corpus
 
 from instil.conversation import Place
 from instil.data.formats.registry import read_row
-from instil.data.formats.shape import ReadOptions
+from instil.data.formats.row_format import ReadOptions
 from instil.inspection.repair import repair_all, repair_rows
 from instil.recipe import Recipe
 

@@ -7,7 +7,6 @@ import json
 import pytest
 from tests.inspection.small_chat import other_template, small_chat
 
-from instil.data.preparation import prepare
 from instil.errors import DataError, RecipeError
 from instil.inspection.findings import KINDS
 from instil.inspection.mended_file import write_mended
@@ -16,6 +15,7 @@ from instil.inspection.repair import repair_all
 from instil.inspection.report import Subject
 from instil.inspection.shown import find_row, show_row
 from instil.inspection.survey import find_sources, survey
+from instil.preparation.prepare import prepare
 from instil.recipe import Recipe
 
 

@@ -8,10 +8,10 @@ from tests.model.test_architectures import loss_of
 from tests.model.tiny import random_examples, tiny_model
 
 from instil.errors import ModelError
-from instil.model.adapter_targets import left_out
-from instil.model.adapters import open_adapter, prepare_adapters
-from instil.model.loss import TokenLoss
-from instil.model.saving import save_adapter
+from instil.model.adapters.lora import open_adapter, prepare_adapters
+from instil.model.adapters.targets import left_out
+from instil.model.folder.saving import save_adapter
+from instil.model.loss.token_loss import TokenLoss
 from instil.recipe import AdapterSettings
 
 EXPERTS = ["q_proj", "experts.gate_up_proj", "experts.down_proj"]

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from tests.model.tiny import ARCHITECTURES, random_examples, tiny_model
 
-from instil.model.layout import positions_of
-from instil.model.loss import TokenLoss, targets_of
-from instil.model.recompute import set_gradient_checkpointing
+from instil.model.attention.layout import positions_of
+from instil.model.gradient_checkpointing import set_gradient_checkpointing
+from instil.model.loss.token_loss import TokenLoss, targets_of
 
 LENGTHS = [7, 1, 12, 3]
 MIXTURES = ("qwen3_moe", "mixtral", "gpt_oss")

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from instil.errors import ModelError
-from instil.model import attention
-from instil.model.attention import Features, attend, describe
-from instil.model.cpu_attention import attend_on_cpu
-from instil.model.layout import FlatLayout, set_active_layout
+from instil.model.attention import flat as attention
+from instil.model.attention.cpu import attend_on_cpu
+from instil.model.attention.flat import Features, attend, describe
+from instil.model.attention.layout import FlatLayout, set_active_layout
 
 CASES = {
     "plain": Features(scale=0.3),

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from instil.model.attention_blocks import BLOCK, TOGETHER, plan_blocks
+from instil.model.attention.cpu_plan import BLOCK, TOGETHER, plan_blocks
 
 
 @settings(max_examples=30, deadline=None)

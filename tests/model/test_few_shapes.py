@@ -10,10 +10,10 @@ from tests.model.test_architectures import MIXTURES, assert_same, gradients_of, 
 from tests.model.tiny import ARCHITECTURES, MIXING, random_examples, tiny_model
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from instil.model.few_shapes import grain_of, round_up
-from instil.model.layout import positions_of
-from instil.model.loss import TokenLoss, targets_of
-from instil.model.neftune import NoiseKey
+from instil.model.attention.layout import positions_of
+from instil.model.loss.neftune import NoiseKey
+from instil.model.loss.token_loss import TokenLoss, targets_of
+from instil.model.speedups.round_sizes import grain_of, round_up
 
 
 def test_sizes_grow_by_little_and_there_are_few_of_them():

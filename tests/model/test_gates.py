@@ -10,8 +10,8 @@ from tests.model.tiny import ARCHITECTURES, MIXING, tiny_model
 from torch import nn
 from transformers.models.llama.modeling_llama import LlamaMLP
 
-from instil.model.adapters import prepare_adapters
-from instil.model.gates import slim_gates
+from instil.model.adapters.lora import prepare_adapters
+from instil.model.speedups.gates import slim_gates
 from instil.recipe import AdapterSettings
 
 WITHOUT = ("bloom", "gpt2", "gpt_oss", "lfm2", "mamba", "mixtral", "qwen3_moe")

@@ -14,14 +14,14 @@ from tests.model.test_new_tokens import base_tokenizer, give_chat_tokens
 from tests.model.tiny import VOCABULARY, tiny_model
 
 from instil.errors import MissingPackageError, ModelError
-from instil.model import saving
-from instil.model.adapters import prepare_adapters
-from instil.model.attention_choice import set_attention
-from instil.model.config import load_config
+from instil.model.adapters.lora import prepare_adapters
+from instil.model.attention.switch import set_attention
+from instil.model.folder import saving
+from instil.model.folder.config import load_config
+from instil.model.folder.location import check_tokenizer, check_weights, locate
+from instil.model.folder.saving import save_adapter, save_model_folder
 from instil.model.loading import choose_device, load_model, load_tokenizer, weight_type
-from instil.model.location import check_tokenizer, check_weights, locate
 from instil.model.new_tokens import add_rows
-from instil.model.saving import save_adapter, save_model_folder
 from instil.recipe import AdapterSettings, ModelSettings
 
 TEMPLATE = "{% for m in messages %}<|im_start|>{{ m['content'] }}<|im_end|>{% endfor %}"

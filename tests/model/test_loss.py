@@ -9,9 +9,9 @@ from tests.model.test_architectures import assert_same, gradients_of, loss_of
 from tests.model.tiny import VOCABULARY, random_examples, tiny_model
 
 from instil.errors import ModelError
-from instil.model.layout import positions_of
-from instil.model.loss import TokenLoss, targets_of
-from instil.model.neftune import NoiseKey, example_noise
+from instil.model.attention.layout import positions_of
+from instil.model.loss.neftune import NoiseKey, example_noise
+from instil.model.loss.token_loss import TokenLoss, targets_of
 
 ONE_ROW = 4 * VOCABULARY
 

@@ -10,7 +10,7 @@ from tests.model.tiny import ARCHITECTURES, MIXING, tiny_model
 from torch import nn
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-from instil.model.norms import speed_up_norms
+from instil.model.speedups.norms import speed_up_norms
 
 WITHOUT = ("gpt2", "cohere", "cohere2", "bloom")
 

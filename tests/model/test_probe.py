@@ -8,9 +8,9 @@ from tests.model.test_architectures import assert_same, gradients_of, loss_of
 from tests.model.tiny import ARCHITECTURES, MIXING, random_examples, tiny_model
 
 from instil.errors import ModelError
-from instil.model import attention
-from instil.model.adapters import prepare_adapters
-from instil.model.loss import TokenLoss
+from instil.model.adapters.lora import prepare_adapters
+from instil.model.attention import flat as attention
+from instil.model.loss.token_loss import TokenLoss
 from instil.model.probe import probe
 from instil.recipe import AdapterSettings
 

@@ -14,12 +14,12 @@ from tests.model.test_new_tokens import base_tokenizer, give_chat_tokens
 from tests.model.tiny import random_examples, tiny_model
 
 from instil.errors import ModelError
-from instil.model.adapters import is_quantized, merge_in_place, open_adapter, prepare_adapters
-from instil.model.attention_choice import set_attention
+from instil.model.adapters.lora import is_quantized, merge_in_place, open_adapter, prepare_adapters
+from instil.model.attention.switch import set_attention
+from instil.model.folder.saving import save_adapter
 from instil.model.loading import load_model
-from instil.model.loss import TokenLoss
+from instil.model.loss.token_loss import TokenLoss
 from instil.model.probe import probe
-from instil.model.saving import save_adapter
 from instil.recipe import AdapterSettings, ModelSettings
 
 pytestmark = [

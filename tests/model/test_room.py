@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from tests.tiny_chat import folders
 
 from instil.errors import ModelError
-from instil.model import room
+from instil.model.folder import memory_check as room
 from instil.model.loading import load_model
 from instil.recipe import ModelSettings
 
@@ -69,7 +69,7 @@ def test_loading_asks_for_room(monkeypatch):
 @pytest.mark.slow
 def test_the_limit_of_a_process_counts():
     program = (
-        "import resource, torch; from instil.model.room import free_bytes; import psutil\n"
+        "import resource, torch; from instil.model.folder.memory_check import free_bytes; import psutil\n"
         "used = psutil.Process().memory_info().vms\n"
         "resource.setrlimit(resource.RLIMIT_AS, (used + 300_000_000, -1))\n"
         "assert 100_000_000 < free_bytes(torch.device('cpu')) <= 300_000_000"

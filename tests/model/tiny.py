@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from instil.model.attention import register
-from instil.model.attention_choice import set_attention
+from instil.model.attention.flat import register
+from instil.model.attention.switch import set_attention
 
 VOCABULARY = 97
 SMALL: dict[str, Any] = {

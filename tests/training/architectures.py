@@ -23,10 +23,10 @@ from tests.tiny_chat import tiny_tokenizer
 from tests.training.command_line import exit_code, make_rows, write_recipe
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
 
-from instil.model.head import beyond_text, take_apart
-from instil.model.layout import positions_of
+from instil.model.attention.layout import positions_of
 from instil.model.loading import load_model
-from instil.model.loss import TokenLoss, targets_of
+from instil.model.loss.token_loss import TokenLoss, targets_of
+from instil.model.parts import beyond_text, take_apart
 from instil.recipe import ModelSettings
 
 Kind = Literal["full", "lora"]

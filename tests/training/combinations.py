@@ -13,19 +13,19 @@ import torch
 import torch.distributed as dist
 from tests.training.tiny import CPU, VOCABULARY, invented_examples
 
-from instil.data.prepared import ExampleStore
-from instil.model.adapters import prepare_adapters
+from instil.model.adapters.lora import prepare_adapters
+from instil.model.gradient_checkpointing import set_gradient_checkpointing
 from instil.model.loading import load_model
-from instil.model.loss import TokenLoss
-from instil.model.recompute import set_gradient_checkpointing
+from instil.model.loss.token_loss import TokenLoss
+from instil.preparation.store import ExampleStore
 from instil.recipe import AdapterSettings, ModelSettings
 from instil.training.compiling import compile_blocks
-from instil.training.optimizer import build_optimizers, tensor_kinds
-from instil.training.order import plan_order
-from instil.training.parallel import shard
-from instil.training.precision import Precision, Weights, choose_precision
-from instil.training.ranks import Ranks
-from instil.training.step import Cut, Learner, take_step
+from instil.training.processes.join import shard
+from instil.training.processes.ranks import Ranks
+from instil.training.step.optimizer import build_optimizers, tensor_kinds
+from instil.training.step.order import plan_order
+from instil.training.step.precision import Precision, Weights, choose_precision
+from instil.training.step.take_step import Cut, Learner, take_step
 
 STEPS = 3
 FP16 = Precision("fp16", torch.float16, masters=True, scaled=True)

@@ -15,7 +15,7 @@ import torch
 import yaml
 
 from instil.cli.main import main
-from instil.training.run_folder import Run
+from instil.training.records.run_folder import Run
 
 NUM_ROWS = 36
 QUICK: dict[str, Any] = {

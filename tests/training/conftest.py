@@ -11,13 +11,13 @@ from tests.training.command_line import make_base, make_rows, train, write_recip
 from tests.training.tiny import CPU, LearnerMaker, invented_examples, tiny_llama
 
 from instil.conversation import Example
-from instil.data.prepared import ExampleStore
-from instil.model.loss import TokenLoss
-from instil.training.optimizer import build_optimizers, tensor_kinds
-from instil.training.precision import Weights, choose_precision
-from instil.training.ranks import Ranks
-from instil.training.run_folder import Run
-from instil.training.step import Learner
+from instil.model.loss.token_loss import TokenLoss
+from instil.preparation.store import ExampleStore
+from instil.training.processes.ranks import Ranks
+from instil.training.records.run_folder import Run
+from instil.training.step.optimizer import build_optimizers, tensor_kinds
+from instil.training.step.precision import Weights, choose_precision
+from instil.training.step.take_step import Learner
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

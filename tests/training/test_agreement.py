@@ -12,13 +12,13 @@ from tests.training.command_line import exit_code, train, train_fails, write_rec
 from tests.training.tiny import tiny_llama
 
 from instil.errors import InstilError, ModelError, RecipeError
-from instil.model.adapters import prepare_adapters
-from instil.model.config import context_length
-from instil.model.location import ModelLocation
+from instil.model.adapters.lora import prepare_adapters
+from instil.model.folder.config import context_length
+from instil.model.folder.location import ModelLocation
 from instil.recipe import AdapterSettings, Recipe
-from instil.training.agreement import check_heldout, check_positions, notes_of, with_saved_adapter
-from instil.training.optimizer import build_optimizers, tensor_kinds
-from instil.training.order import plan_order
+from instil.training.recipe_checks import check_heldout, check_positions, notes_of, with_saved_adapter
+from instil.training.step.optimizer import build_optimizers, tensor_kinds
+from instil.training.step.order import plan_order
 
 
 @pytest.mark.parametrize(

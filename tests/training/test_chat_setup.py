@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from tests.training.command_line import make_base
 
-from instil.model.location import locate
+from instil.model.folder.location import locate
+from instil.preparation.chat_setup import set_up_chat
 from instil.recipe import Recipe
 from instil.template import resolve
-from instil.training.chat_setup import set_up_chat
 
 TEMPLATE = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 

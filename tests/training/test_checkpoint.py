@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from instil.errors import CheckpointError, RunError
-from instil.training.checkpoint import (
+from instil.files import locked, sweep_aside, write_text_atomic
+from instil.training.checkpoints.checkpoint import (
     Piece,
     Progress,
     Snapshot,
@@ -17,8 +18,7 @@ from instil.training.checkpoint import (
     save_checkpoint,
     step_folder,
 )
-from instil.training.files import locked, sweep_aside, write_text_atomic
-from instil.training.kept_checkpoints import checkpoint_folders, latest_checkpoint, prune_checkpoints
+from instil.training.checkpoints.retention import checkpoint_folders, latest_checkpoint, prune_checkpoints
 
 WEIGHT = torch.arange(12.0).reshape(6, 2)
 
@@ -58,7 +58,7 @@ def test_pieces_of_several_processes_are_read_by_rows(tmp_path: Path, rows: tupl
     ]
     # The first process seals, so it comes last here, after all shares are written.
     aside = tmp_path / ".tmp-step-000004"
-    from instil.training import checkpoint
+    from instil.training.checkpoints import checkpoint
 
     aside.mkdir(parents=True)
     for rank in (1, 2):
@@ -140,7 +140,7 @@ def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pyte
     def full(path: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("instil.training.checkpoint.sync_path", full)
+    monkeypatch.setattr("instil.training.checkpoints.checkpoint.sync_path", full)
     with pytest.raises(CheckpointError, match=r"No space left on device.*untouched.*--resume"):
         save(tmp_path, 2)
     found = latest_checkpoint(tmp_path, say=print)

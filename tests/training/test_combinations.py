@@ -24,7 +24,7 @@ from tests.training.combinations import (
 )
 from tests.training.tiny import CPU
 
-from instil.training.ranks import Ranks
+from instil.training.processes.ranks import Ranks
 
 pytest.importorskip("bitsandbytes", reason="needs bitsandbytes: the table's tests are left out")
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]

@@ -8,9 +8,9 @@ from tests.training.command_line import exit_code, losses_of, train, write_recip
 
 from instil.errors import RunError
 from instil.recipe import Recipe
-from instil.training.comparison import differences, differing_settings, find_runs, settings_of, summarise
-from instil.training.run_folder import Run
-from instil.training.run_plots import shared_figures
+from instil.training.records.plots import shared_figures
+from instil.training.records.run_folder import Run
+from instil.training.records.runs import differences, differing_settings, find_runs, settings_of, summarise
 
 
 def test_runs_are_listed_and_compared_from_their_folders(

@@ -9,9 +9,9 @@ import torch
 from tests.model.tiny import ARCHITECTURES, MIXING, random_examples, tiny_model
 from tests.training.tiny import CPU
 
-from instil.model.layout import positions_of
+from instil.model.attention.layout import positions_of
 from instil.model.loading import lighten_layers
-from instil.model.loss import TokenLoss
+from instil.model.loss.token_loss import TokenLoss
 from instil.training.compiling import compile_blocks
 
 pytestmark = [

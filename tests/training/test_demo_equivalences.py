@@ -11,11 +11,11 @@ import torch
 from tests.training.command_line import losses_of, same_bits, train, train_on_two, weights_of, write_recipe
 from tests.training.test_run import interrupted
 
-from instil.data.prepared import ExampleStore
-from instil.model.location import locate
+from instil.model.folder.location import locate
+from instil.preparation.store import ExampleStore
 from instil.recipe import Recipe
-from instil.training.order import plan_order
-from instil.training.run_folder import Run
+from instil.training.records.run_folder import Run
+from instil.training.step.order import plan_order
 
 pytestmark = pytest.mark.slow
 

@@ -12,9 +12,9 @@ from tests.training.tiny import CPU, LearnerMaker
 
 from instil.conversation import Example
 from instil.errors import RecipeError
-from instil.model.adapters import prepare_adapters
-from instil.model.head import underlying
-from instil.model.recompute import set_gradient_checkpointing
+from instil.model.adapters.lora import prepare_adapters
+from instil.model.gradient_checkpointing import set_gradient_checkpointing
+from instil.model.parts import underlying
 from instil.recipe import AdapterSettings
 from instil.training.compiling import compile_blocks, wants_compiling
 

@@ -7,13 +7,13 @@ import pytest
 from tests.training.command_line import exit_code, make_base, write_recipe
 from tests.training.tiny import CPU
 
-from instil.model.adapters import prepare_adapters
-from instil.model.location import ModelLocation
+from instil.model.adapters.lora import prepare_adapters
+from instil.model.folder.location import ModelLocation
+from instil.model.folder.saving import save_adapter
+from instil.model.library_noise import quiet_transformers
 from instil.model.new_tokens import TokenChange, add_rows
-from instil.model.quiet import quiet_transformers
-from instil.model.saving import save_adapter
 from instil.recipe import AdapterSettings, Recipe
-from instil.training.learnable import learnable_without_content
+from instil.training.trainable import learnable_without_content
 
 LORA = {"kind": "lora", "rank": 2}
 

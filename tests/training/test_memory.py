@@ -5,17 +5,17 @@ import torch
 from tests.model.tiny import tiny_model
 from tests.training.tiny import CPU, VOCABULARY, tiny_llama
 
-from instil.model.adapters import prepare_adapters
+from instil.model.adapters.lora import prepare_adapters
 from instil.recipe import AdapterSettings
-from instil.training.memory import PASSING_CPU, Memory, estimate_memory, measure_sizes
-from instil.training.precision import choose_precision
+from instil.training.memory.estimate import PASSING_CPU, Memory, estimate_memory, measure_sizes
+from instil.training.step.precision import choose_precision
 
 FP32 = choose_precision("fp32", CPU)
 
 
 def saved_for_real(model: torch.nn.Module, length: int) -> int:
     """Count what one real forward pass over two examples saves, storage by storage."""
-    from instil.model.layout import FlatLayout, set_active_layout
+    from instil.model.attention.layout import FlatLayout, set_active_layout
 
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     sizes: dict[int, int] = {}

@@ -8,7 +8,7 @@ from tests.model.tiny import tiny_model
 from tests.training.tiny import tiny_llama
 
 from instil.errors import RecipeError
-from instil.training.optimizer import build_optimizers, left_to_adamw, read_state, tensor_kinds, write_state
+from instil.training.step.optimizer import build_optimizers, left_to_adamw, read_state, tensor_kinds, write_state
 
 
 def parts(optimizer: str) -> tuple[dict[str, torch.Tensor], list[torch.optim.Optimizer]]:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from instil.errors import TrainingError
-from instil.training.order import epoch_permutation, plan_order, step_seed
+from instil.training.step.order import epoch_permutation, plan_order, step_seed
 
 
 @given(num_examples=st.integers(1, 60), batch_size=st.integers(1, 17), epochs=st.integers(1, 3), seed=st.integers(0, 5))

@@ -26,15 +26,18 @@ from tests.training.command_line import (
 from tests.training.test_run import interrupted
 
 from instil.errors import TrainingError
-from instil.model import room
+from instil.model.folder import memory_check as room
 from instil.recipe import Recipe
-from instil.training import assembly, heldout, planning, step
-from instil.training.launching import PROCESS, Forwarding, Handed, _environments, _reason
-from instil.training.parallel import LEFT_ALONE, is_left_alone, last_line, why_no_shards
-from instil.training.precision import Precision, choose_precision
+from instil.training import setup as assembly
+from instil.training.memory import fit as planning
+from instil.training.processes.join import LEFT_ALONE, is_left_alone, last_line, why_no_shards
+from instil.training.processes.launcher import PROCESS, Forwarding, Handed, _environments, _reason
+from instil.training.processes.signals import LAUNCHER, TORCHRUN, Stopped, StopRequest, handled
+from instil.training.records.run_folder import Run
 from instil.training.run import train as train_here
-from instil.training.run_folder import Run
-from instil.training.stopping import LAUNCHER, TORCHRUN, Stopped, StopRequest, handled
+from instil.training.step import heldout
+from instil.training.step import take_step as step
+from instil.training.step.precision import Precision, choose_precision
 
 TWO = {"parallel": {"processes": 2}, "evaluate": {"every": 6, "max_new_tokens": 2}}
 KEEP_ALL = {"checkpoint": {"every": 3, "keep_last": 99}}
@@ -343,7 +346,9 @@ def test_out_of_memory_in_an_evaluation_of_two_loses_nothing_that_was_saved(
 NO_MEMORY = """
 import os
 import torch
-from instil.training import assembly, planning, step
+from instil.training import setup as assembly
+from instil.training.memory import fit as planning
+from instil.training.step import take_step as step
 
 def too_small(*given, **settings):
     raise torch.OutOfMemoryError("CUDA out of memory.")

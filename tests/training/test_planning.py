@@ -8,12 +8,12 @@ import torch
 from tests.training.command_line import exit_code, write_recipe
 from tests.training.tiny import CPU, invented_examples
 
-from instil.data.prepared import ExampleStore
+from instil.preparation.store import ExampleStore
 from instil.recipe import Recipe
-from instil.training.memory import PASSING_CPU, Sizes
-from instil.training.order import plan_order
-from instil.training.planning import Fit, find_fit
-from instil.training.precision import choose_precision
+from instil.training.memory.estimate import PASSING_CPU, Sizes
+from instil.training.memory.fit import Fit, find_fit
+from instil.training.step.order import plan_order
+from instil.training.step.precision import choose_precision
 
 MB = 2**20
 SIZES = Sizes(
@@ -119,7 +119,7 @@ def test_plan_says_which_mode_a_run_of_many_would_take(
     change: dict[str, Any],
     said: str,
 ):
-    monkeypatch.setattr("instil.training.planning.free_memory", lambda device, *, sharing=None: free)
+    monkeypatch.setattr("instil.training.memory.fit.free_memory", lambda device, *, sharing=None: free)
     parallel = {"processes": change.get("processes", 2), "mode": change.get("mode", "auto")}
     settings = {"parallel": parallel, "optimizer": {"name": change.get("optimizer", "adamw")}}
     assert exit_code("plan", str(write_recipe(tmp_path, settings, base=base, rows=rows))) == 0

@@ -16,7 +16,7 @@ from tests.training.tiny import LearnerMaker
 from instil import read
 from instil.conversation import Example
 from instil.export.export import export
-from instil.model.location import locate
+from instil.model.folder.location import locate
 
 pytestmark = [
     pytest.mark.slow,

@@ -25,9 +25,9 @@ from tests.training.command_line import (
 )
 
 from instil.errors import RunError
+from instil.files import locked
 from instil.recipe import Recipe
-from instil.training.files import locked
-from instil.training.run_folder import Run, RunPaths, read_run_json, resumed_recipe
+from instil.training.records.run_folder import Run, RunPaths, read_run_json, resumed_recipe
 
 LORA = {"adapter": {"kind": "lora", "rank": 4, "dropout": 0.2}}
 NOISE = {"training": {"neftune_alpha": 5.0}}
@@ -503,7 +503,7 @@ def test_early_stopping_and_best_model(tmp_path: Path, base: Path, rows: Path):
     )
     assert (run.results["best_heldout_loss"], run.results["best_step"]) == best
     assert run.results["steps"] == run.results["best_step"] + 2
-    from instil.training.checkpoint import open_checkpoint, step_folder
+    from instil.training.checkpoints.checkpoint import open_checkpoint, step_folder
 
     kept = open_checkpoint(step_folder(run.folder / "checkpoints", run.results["best_step"]))
     name = "model.layers.0.self_attn.q_proj.weight"
@@ -573,7 +573,7 @@ def test_the_day_that_a_template_prints_is_pinned_for_preparing_again_and_for_se
 
     from instil.conversation import Conversation, Message
     from instil.generation.engine import Engine
-    from instil.training import chat_setup
+    from instil.preparation import chat_setup
 
     class LeapDay(datetime.date):
         @classmethod

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from instil.training.schedule import Schedule, learning_rate, warmup_steps
+from instil.training.step.schedule import Schedule, learning_rate, warmup_steps
 
 
 def rates(schedule: Schedule, *, num_steps: int = 10, warmup: float = 2, final: float = 0.0) -> list[float]:

@@ -11,11 +11,11 @@ import torch
 import torch.distributed as dist
 from tests.training.command_line import run_on_two, train_on_two, write_recipe
 
-from instil.data.prepared import ExampleStore
-from instil.training import shared
-from instil.training.checkpoint import Progress
+from instil.preparation.store import ExampleStore
+from instil.training.checkpoints.checkpoint import Progress
 from instil.training.loop import _evaluate
-from instil.training.ranks import Ranks
+from instil.training.processes import same_inputs as shared
+from instil.training.processes.ranks import Ranks
 
 SHORT: dict[str, Any] = {"training": {"max_steps": 2}, "evaluate": {"every": 2, "max_new_tokens": 1}}
 

@@ -9,9 +9,9 @@ from tests.training.tiny import LearnerMaker, invented_examples
 
 from instil.conversation import Example
 from instil.errors import NonFiniteError, OutOfMemoryError, TrainingError
-from instil.training.heldout import heldout_loss
-from instil.training.order import Order, plan_order
-from instil.training.step import Cut, Learner, take_step
+from instil.training.step.heldout import heldout_loss
+from instil.training.step.order import Order, plan_order
+from instil.training.step.take_step import Cut, Learner, take_step
 
 BIG = 10_000
 

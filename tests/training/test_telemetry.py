@@ -14,9 +14,9 @@ from tests.training.test_run import interrupted
 
 from instil.errors import MissingPackageError, RunError
 from instil.recipe import Recipe
-from instil.training.run_folder import RunPaths
-from instil.training.telemetry import LiveLine, Metrics, draw_loss, read_metrics, rewind_lines
-from instil.training.trackers import open_trackers
+from instil.training.records.metrics import LiveLine, Metrics, draw_loss, read_metrics, rewind_lines
+from instil.training.records.run_folder import RunPaths
+from instil.training.records.trackers import open_trackers
 
 
 def test_rewinding_removes_later_steps_and_a_line_cut_short(tmp_path: Path):

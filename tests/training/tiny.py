@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from instil.conversation import Example, Place
-from instil.model.attention import register
-from instil.training.step import Learner
+from instil.model.attention.flat import register
+from instil.training.step.take_step import Learner
 
 LearnerMaker = Callable[..., Learner]
 CPU = torch.device("cpu")

@@ -42,7 +42,7 @@ def convert(
         revision: Branch, tag or commit of a Hub data set.
     """
     from instil.conversation import EMPTY
-    from instil.data.formats import read, write
+    from instil.data import read, write
     from instil.errors import DataError
 
     _refuse_own_input(data, out)

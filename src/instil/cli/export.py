@@ -37,7 +37,7 @@ def export(
     """
     rows = []
     if data is not None:
-        from instil.data.formats import read
+        from instil.data import read
 
         rows = list(islice(read(data), 50))
 

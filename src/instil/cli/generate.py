@@ -36,8 +36,8 @@ def generate(
         sampling: How the next token is chosen.
         loading: How the model is loaded.
     """
-    from instil.data.ledger import counted
     from instil.generation.prompts import read_prompts
+    from instil.preparation.ledger import counted
 
     if sampling.seed is None:
         sampling = replace(sampling, seed=0)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from instil.encoding.chat_tokenizer import ChatTokenizer
     from instil.inspection.report import Subject
-    from instil.training.chat_setup import ChatSetup
+    from instil.preparation.chat_setup import ChatSetup
 
 PAGE_ROWS = 2000
 DIFFS_IN_A_TERMINAL = 100
@@ -108,8 +108,8 @@ def _check_asked(*, row: str | None, fix: Path | None, html: Path | None, html_r
 def _set_up(data: str, recipe: Recipe) -> tuple[Recipe, ChatTokenizer, Subject]:
     """Make the chat tokenizer, and settle the longest example, just as training would."""
     from instil.inspection.report import Subject
-    from instil.model.location import locate_tokenizer
-    from instil.training.chat_setup import set_up_chat, with_max_tokens
+    from instil.model.folder.location import locate_tokenizer
+    from instil.preparation.chat_setup import set_up_chat, with_max_tokens
 
     remote = recipe.model.trust_remote_code
     location = locate_tokenizer(recipe.model.name, recipe.model.revision, trust_remote_code=remote)
@@ -121,7 +121,7 @@ def _set_up(data: str, recipe: Recipe) -> tuple[Recipe, ChatTokenizer, Subject]:
 
 
 def _template_name(recipe: Recipe, setup: ChatSetup) -> str:
-    from instil.training.chat_setup import DEFAULT_TEMPLATE
+    from instil.preparation.chat_setup import DEFAULT_TEMPLATE
 
     given = recipe.model.template
     if given is None:

@@ -15,8 +15,8 @@ from cyclopts import App, CycloptsError, UnknownOptionError, UnusedCliTokensErro
 
 from instil import __version__
 from instil.errors import SMALLER_WEIGHTS, InstilError, nearest
-from instil.other_names import known_elsewhere, last_name
-from instil.training.stopping import stopped_by
+from instil.setting_aliases import known_elsewhere, last_name
+from instil.training.processes.signals import stopped_by
 
 VERBS: tuple[tuple[str, str, str], ...] = (
     ("demo", "instil.cli.demo:demo", "Tune the embedded base model in two minutes and show what changed."),
@@ -127,7 +127,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
         return True
     if "torch" not in sys.modules:
         return False
-    from instil.model.room import is_out_of_memory
+    from instil.model.folder.memory_check import is_out_of_memory
 
     return is_out_of_memory(error)
 

@@ -16,15 +16,15 @@ def plan(recipe: Path, *, settings: Overrides = None) -> None:
         recipe: The recipe, a YAML file.
         settings: Settings that win over the recipe's.
     """
-    from instil.data.ledger import counted
     from instil.model.loading import choose_device
+    from instil.preparation.ledger import counted
     from instil.recipe import Recipe
-    from instil.training.card import count
-    from instil.training.mode import choose_mode
-    from instil.training.planning import estimate_seconds, free_memory, plan_lines
-    from instil.training.ranks import Ranks
-    from instil.training.study import study
-    from instil.training.telemetry import minutes
+    from instil.training.memory.fit import estimate_seconds, free_memory, plan_lines
+    from instil.training.preflight import study
+    from instil.training.processes.ranks import Ranks
+    from instil.training.records.metrics import minutes
+    from instil.training.replicate_or_shard import choose_mode
+    from instil.training.run_card import count
 
     asked = Recipe.load(recipe, typed(settings))
     device = choose_device(asked.device)

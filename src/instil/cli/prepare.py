@@ -14,8 +14,8 @@ from cyclopts import Parameter
 from instil.cli.settings import Overrides, typed
 
 if TYPE_CHECKING:
-    from instil.data.preparation import Prepared
-    from instil.model.location import ModelLocation
+    from instil.model.folder.location import ModelLocation
+    from instil.preparation.prepare import Prepared
     from instil.recipe import Recipe
 
 
@@ -38,8 +38,8 @@ def prepare(
         as_json: Print the ledger as JSON instead of text.
         settings: Settings that win over the recipe's.
     """
-    from instil.data.known_stores import open_known
-    from instil.model.location import locate
+    from instil.model.folder.location import locate
+    from instil.preparation.known_stores import open_known
     from instil.recipe import Recipe
 
     wanted = Recipe.load(recipe, typed(settings))
@@ -61,9 +61,9 @@ def prepare(
 
 def _prepare(recipe: Recipe, location: ModelLocation, *, workers: int | None, refresh: bool) -> Prepared:
     """Load the tokenizer and make the store, or open the one that is there under its own key."""
-    from instil.data.known_stores import remember
-    from instil.data.preparation import prepare as start
-    from instil.training.chat_setup import set_up_chat, with_date, with_max_tokens
+    from instil.preparation.chat_setup import set_up_chat, with_date, with_max_tokens
+    from instil.preparation.known_stores import remember
+    from instil.preparation.prepare import prepare as start
 
     filled = with_max_tokens(recipe, location)
     setup = set_up_chat(filled, location)

@@ -11,7 +11,7 @@ from cyclopts import App
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from instil.training.comparison import Figure
+    from instil.training.records.runs import Figure
 
 app = App(name="runs", help_format="plaintext")
 MOST_DIFFERENCES = 8
@@ -29,9 +29,9 @@ def list_runs(folder: Path = Path("runs")) -> None:
     from rich.table import Table
 
     from instil.errors import RunError
-    from instil.training.comparison import differences, find_runs, summarise
-    from instil.training.memory import in_words
-    from instil.training.telemetry import minutes
+    from instil.training.memory.estimate import in_words
+    from instil.training.records.metrics import minutes
+    from instil.training.records.runs import differences, find_runs, summarise
 
     folders = find_runs(folder)
     if not folders:
@@ -77,9 +77,9 @@ def compare(first: Path, second: Path, *, plot: Path | None = None) -> None:
     """
     from rich.table import Table
 
-    from instil.training.comparison import differing_settings, summarise
-    from instil.training.memory import in_words
-    from instil.training.run_plots import draw_comparison
+    from instil.training.memory.estimate import in_words
+    from instil.training.records.plots import draw_comparison
+    from instil.training.records.runs import differing_settings, summarise
 
     one, other = summarise(first), summarise(second)
     table = Table("", str(first), str(second), box=None)

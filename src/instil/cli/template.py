@@ -66,9 +66,9 @@ def prove_template(model_or_file: str, /, *, model: str = "demo") -> None:
         model_or_file: A model or a folder with its tokenizer (its own template is meant), or a template: named, a .jinja file or a format string.
         model: The model, or folder with a tokenizer, that a template is proved with.
     """
-    from instil.model.location import locate_tokenizer
+    from instil.model.folder.location import locate_tokenizer
+    from instil.preparation.chat_setup import set_up_chat
     from instil.recipe import Recipe
-    from instil.training.chat_setup import set_up_chat
 
     given = {"name": model, "template": model_or_file} if _is_template(model_or_file) else {"name": model_or_file}
     recipe = Recipe.from_mapping({"model": given})
@@ -127,7 +127,7 @@ def _side(spec: str, model: str | None) -> Side:
 
     if not _is_template(spec):
         from instil.encoding.chat_tokenizer import ChatTokenizer
-        from instil.model.location import locate_tokenizer
+        from instil.model.folder.location import locate_tokenizer
 
         chat = ChatTokenizer.from_pretrained(locate_tokenizer(spec).tokenizer_folder)
         return Side(spec, chat.template, _encoder(chat.tokenizer))
@@ -135,7 +135,7 @@ def _side(spec: str, model: str | None) -> Side:
     encode = None
     if model is not None:
         from instil.encoding.loading import load_tokenizer
-        from instil.model.location import locate_tokenizer
+        from instil.model.folder.location import locate_tokenizer
 
         tokenizer = load_tokenizer(locate_tokenizer(model).tokenizer_folder)
         tokens, encode = tokenizer.special_tokens_map, _encoder(tokenizer)

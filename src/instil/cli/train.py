@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from instil.cli.settings import Overrides, typed
-from instil.training.stopping import stop_on_signals
+from instil.training.processes.signals import stop_on_signals
 
 
 def train(recipe: Path, *, resume: bool = False, settings: Overrides = None) -> None:
@@ -22,7 +22,7 @@ def train(recipe: Path, *, resume: bool = False, settings: Overrides = None) -> 
     """
     with stop_on_signals():  # torch takes seconds to import
         from instil.recipe import Recipe
-        from instil.training.parallel import is_joined
+        from instil.training.processes.join import is_joined
         from instil.training.run import train as start
 
         run = start(Recipe.load(recipe, typed(settings)), resume=resume)

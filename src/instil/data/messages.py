@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from instil.conversation import EMPTY, ROLES, Conversation, Message, Place, Role, ToolCall
-from instil.data.content import Content, kind_of, read_parts, read_tool_calls, read_tools, write_tool_call
+from instil.data.message_parts import Content, kind_of, read_parts, read_tool_calls, read_tools, write_tool_call
 from instil.errors import DataError, nearest
 
 ROLE_NAMES: Mapping[str, Role] = {**{role: role for role in ROLES}, "function": "tool", "ipython": "tool"}

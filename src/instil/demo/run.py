@@ -20,23 +20,23 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from instil.conversation import Conversation
-from instil.data.formats import read
-from instil.data.preparation import prepare
+from instil.data import read
 from instil.demo.instructions import write_instructions
 from instil.demo.questions import Question, held_out_questions
 from instil.demo.scoring import Judged, Scores, ask, conversation_of, scores_of
 from instil.encoding.chat_tokenizer import ChatTokenizer
-from instil.encoding.origins import explain
+from instil.encoding.token_origins import explain
 from instil.errors import RunError, TemplateError
+from instil.files import write_json_atomic
 from instil.generation.engine import Engine
 from instil.generation.sampling import SamplingSettings
 from instil.inspection.colours import LEGEND, coloured_tokens
-from instil.model.location import locate
+from instil.model.folder.location import locate
+from instil.preparation.chat_setup import set_up_chat
+from instil.preparation.prepare import prepare
 from instil.recipe import Recipe
-from instil.training.chat_setup import set_up_chat
-from instil.training.files import write_json_atomic
+from instil.training.records.metrics import peak_rss_mb
 from instil.training.run import train
-from instil.training.telemetry import peak_rss_mb
 
 BASE_PROMPTS = (
     "What is the capital of Norway?",

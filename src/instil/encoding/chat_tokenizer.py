@@ -17,18 +17,18 @@ from typing import TYPE_CHECKING, Any
 from instil.conversation import Conversation, Example, Message
 from instil.data.messages import as_conversation
 from instil.encoding.control_tokens import ControlTokens
-from instil.encoding.inline_reasoning import split_reasoning
 from instil.encoding.known_tokens import find_controls, find_stops, find_unknown, fingerprint_of, id_of
-from instil.encoding.open_block import TAG
 from instil.encoding.settings import EncodingReport, EncodingSettings, TrainOn
-from instil.encoding.stop_token import StopTokens
-from instil.encoding.tokens import Tokens
+from instil.encoding.tokenization import Tokens
+from instil.encoding.turns.inline_reasoning import split_reasoning
+from instil.encoding.turns.reasoning_block import TAG
+from instil.encoding.turns.stop_tokens import StopTokens
 from instil.errors import EncodingError, InstilError, ModelError
 from instil.template.chat_template import ChatTemplate
 from instil.template.tracing import Rendering
 
 if TYPE_CHECKING:
-    from instil.encoding.batch import BatchEncoder
+    from instil.encoding.plans.batch_encoder import BatchEncoder
     from instil.encoding.proof import Proof
     from instil.template.resolve import ResolvedTemplate
 
@@ -206,7 +206,7 @@ class ChatTokenizer:
     @cached_property
     def takes_reasoning(self) -> bool:
         """Whether the template prints a message's reasoning, or opens a block for it in serving's prompt."""
-        from instil.encoding.headers import takes_reasoning
+        from instil.encoding.turns.headers import takes_reasoning
 
         return takes_reasoning(self)
 
@@ -228,7 +228,7 @@ class ChatTokenizer:
     ) -> Rendering:
         """Render other messages with a conversation's tools and variables."""
         if conversation.plain:
-            from instil.encoding.plain import plain_rendering
+            from instil.encoding.plain_text import plain_rendering
 
             return plain_rendering(messages)
         return self.template.render(
@@ -296,7 +296,7 @@ class ChatTokenizer:
 
     @cached_property
     def _batches(self) -> BatchEncoder:
-        from instil.encoding.batch import BatchEncoder
+        from instil.encoding.plans.batch_encoder import BatchEncoder
 
         return BatchEncoder(self)
 

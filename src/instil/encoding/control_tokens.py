@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 
-from instil.encoding.tokens import trie_pattern
+from instil.encoding.tokenization import trie_pattern
 from instil.template.tracing import Rendering, Runs
 
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from instil.conversation import Conversation, Example
-from instil.encoding.chain import EncodedTurn, Group, group_turns
-from instil.encoding.completion import Turn, find_completion
-from instil.encoding.inline_reasoning import split_reasoning
-from instil.encoding.plain import plain_prompt, plain_turns
+from instil.encoding.grouping import EncodedTurn, Group, group_turns
+from instil.encoding.plain_text import plain_prompt, plain_turns
 from instil.encoding.settings import EncodingReport, TrainOn
-from instil.encoding.stretch import laid
+from instil.encoding.turns.completion import Turn, find_completion
+from instil.encoding.turns.inline_reasoning import split_reasoning
+from instil.encoding.turns.rendering_pieces import laid
 from instil.errors import EncodingError, TemplateError
 from instil.template.tracing import Rendering
 

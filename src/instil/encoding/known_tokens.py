@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from instil.conversation import Message
 from instil.encoding.control_tokens import ControlTokens
-from instil.encoding.headers import header_tokens
-from instil.encoding.stop_token import StopTokens, find_stop_tokens
+from instil.encoding.turns.headers import header_tokens
+from instil.encoding.turns.stop_tokens import StopTokens, find_stop_tokens
 from instil.errors import EncodingError
 from instil.template.tracing import Rendering
 

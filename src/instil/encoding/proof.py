@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from instil.conversation import Conversation, Example, Message, ToolCall
-from instil.encoding.stop_token import PROBE_TOOL
+from instil.encoding.turns.stop_tokens import PROBE_TOOL
 from instil.errors import EncodingError, TemplateError
 from instil.template.message_dicts import to_template_messages
 

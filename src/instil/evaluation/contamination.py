@@ -14,15 +14,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from instil.conversation import Conversation
-from instil.data.chunks import Input, draw_rows, input_of
 from instil.data.formats.registry import read_row
-from instil.data.formats.shape import ReadOptions
-from instil.data.mixing import content_hash, held_out
-from instil.data.sources import parse_row
+from instil.data.formats.row_format import ReadOptions
+from instil.data.sources.rows import parse_row
 from instil.errors import DataError
 from instil.evaluation.intervals import Interval, share_interval
 from instil.generation.engine import text_of
 from instil.generation.prompts import Prompt
+from instil.preparation.chunks import Input, draw_rows, input_of
+from instil.preparation.split import content_hash, held_out
 from instil.recipe import Recipe, Source
 
 GRAM = 8

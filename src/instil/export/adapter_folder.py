@@ -23,8 +23,8 @@ from instil.export.published import published_name
 from instil.generation.engine import Engine
 from instil.generation.served_chat import run_folder
 from instil.generation.settings import LoadSettings, Precision
-from instil.model.location import locate
-from instil.model.saving import save_tokenizer, set_stop_ids
+from instil.model.folder.location import locate
+from instil.model.folder.saving import save_tokenizer, set_stop_ids
 
 
 def adapter_of(name: str | Path) -> Path | None:

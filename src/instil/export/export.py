@@ -36,9 +36,9 @@ from instil.export.run_papers import read_papers
 from instil.generation.engine import Engine
 from instil.generation.prompts import Prompt, prompts_of
 from instil.generation.settings import LoadSettings
-from instil.model.adapters import merge_in_place
-from instil.model.location import locate
-from instil.model.saving import save_model_folder
+from instil.model.adapters.lora import merge_in_place
+from instil.model.folder.location import locate
+from instil.model.folder.saving import save_model_folder
 
 Target: TypeAlias = Literal["merged", "adapter", "4bit", "gguf", "ollama"]
 Dtype: TypeAlias = Literal["fp32", "bf16", "fp16"]

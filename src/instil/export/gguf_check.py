@@ -23,7 +23,7 @@ from instil.export.gguf_tokenizer import backend_of, is_sentencepiece
 from instil.export.parity import first_difference, logit_change, logits_on
 from instil.export.sentencepiece_merges import cut_with_control_tokens, piece_scores, refuse_other_rules
 from instil.generation.prompts import Prompt
-from instil.model.quiet import quiet_transformers
+from instil.model.library_noise import quiet_transformers
 
 LOGIT_BOUND = 1e-3
 """Largest change of a logit by writing and reading, as a share of the largest."""

@@ -10,13 +10,13 @@ from typing import Any
 
 import yaml
 
-from instil.data.sources import is_hub_id
+from instil.data.sources.rows import is_hub_id
 from instil.errors import ModelError
 from instil.generation.served_chat import run_folder
-from instil.model.location import HUB_ID, ModelLocation, locate
+from instil.model.folder.location import HUB_ID, ModelLocation, locate
 from instil.recipe import Recipe
-from instil.training.comparison import Figure, figures_of
-from instil.training.run_folder import RunPaths, read_run_json
+from instil.training.records.run_folder import RunPaths, read_run_json
+from instil.training.records.runs import Figure, figures_of
 
 LICENCE_KEYS = ("license", "license_name", "license_link")
 

@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 from instil.errors import GenerationError
-from instil.model import attention
-from instil.model.attention_choice import set_attention
-from instil.model.config import context_length
-from instil.model.head import underlying
-from instil.model.room import is_out_of_memory
-from instil.model.rotary import switch_of
+from instil.model.attention import flat as attention
+from instil.model.attention.rotary import switch_of
+from instil.model.attention.switch import set_attention
+from instil.model.folder.config import context_length
+from instil.model.folder.memory_check import is_out_of_memory
+from instil.model.parts import underlying
 
 MAX_ROWS = 128
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import torch
 
     from instil.encoding.chat_tokenizer import ChatTokenizer
-    from instil.model.location import ModelLocation
+    from instil.model.folder.location import ModelLocation
 
 _PROMPT_END = 24
 """Tokens at the end of a prompt that are looked at for an opened reasoning block."""
@@ -112,8 +112,8 @@ class Engine:
             ModelError: If it is not there, not whole, or does not fit.
             TemplateError: If its template does not compile.
         """
+        from instil.model.folder.location import check_tokenizer, locate
         from instil.model.loading import choose_device, load_model, load_tokenizer
-        from instil.model.location import check_tokenizer, locate
 
         given = settings or LoadSettings()
         location = locate(name, given.revision, trust_remote_code=given.trust_remote_code)

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from instil.conversation import Conversation, Message, Place
-from instil.data.files import container_of
 from instil.data.formats.registry import read_row, recognise
-from instil.data.formats.shape import ReadOptions
+from instil.data.formats.row_format import ReadOptions
 from instil.data.messages import conversation_to_dict, message_from_dict, read_messages
-from instil.data.sources import parse_row, read_raw_rows
+from instil.data.sources.files import container_of
+from instil.data.sources.rows import parse_row, read_raw_rows
 from instil.errors import DataError, GenerationError
 from instil.generation.parsing import split_reasoning
 

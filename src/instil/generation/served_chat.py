@@ -15,7 +15,7 @@ from instil.recipe import Recipe
 
 if TYPE_CHECKING:
     from instil.encoding.chat_tokenizer import ChatTokenizer
-    from instil.model.location import ModelLocation
+    from instil.model.folder.location import ModelLocation
 
 
 def run_folder(location: ModelLocation) -> Path | None:

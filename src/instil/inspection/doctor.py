@@ -11,17 +11,17 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from instil.conversation import Conversation, Place
-from instil.data.chunks import Chunk
 from instil.data.formats.registry import read_row
-from instil.data.mixing import content_hash
-from instil.data.row_work import SourceWork
-from instil.data.sources import parse_row
+from instil.data.sources.rows import parse_row
 from instil.errors import DataError
 from instil.inspection.conversation_checks import answer_text, check_conversation
 from instil.inspection.duplicates import NearDuplicates
 from instil.inspection.findings import Finding, Findings
 from instil.inspection.raw_rows import misspelt_in, unknown_roles_in
 from instil.inspection.repeats import Repeats
+from instil.preparation.chunks import Chunk
+from instil.preparation.encode_rows import SourceWork
+from instil.preparation.split import content_hash
 
 
 class Doctor:

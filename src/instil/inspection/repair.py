@@ -15,17 +15,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from instil.conversation import Conversation, Message, Place
+from instil.data.formats.misspelt_keys import ROW_KEYS, meant_role, misspelt_keys
 from instil.data.formats.registry import read_row
-from instil.data.keys import ROW_KEYS, meant_role, misspelt_keys
-from instil.data.mixing import content_hash
-from instil.data.row_work import SourceWork
-from instil.data.sources import parse_row
+from instil.data.sources.rows import parse_row
 from instil.errors import DataError
 from instil.inspection.conversation_checks import check_conversation
 from instil.inspection.findings import KINDS
 from instil.inspection.raw_rows import ANSWER_COLUMNS, Turn, turns_of
 from instil.inspection.survey import find_sources, reading_of
 from instil.inspection.visible import shortened
+from instil.preparation.encode_rows import SourceWork
+from instil.preparation.split import content_hash
 from instil.recipe import Recipe
 
 ReadRow = Callable[[Any, Place], Sequence[Conversation]]

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from instil.data.chunks import Chunk, Input, cut
-from instil.encoding.origins import explain
+from instil.encoding.token_origins import explain
 from instil.errors import DataError, InstilError
 from instil.inspection.doctor import Doctor
 from instil.inspection.findings import Finding
 from instil.inspection.rows import ShownExample, ShownRow
 from instil.inspection.survey import KeptRow, find_sources, reading_of
+from instil.preparation.chunks import Chunk, Input, cut
 from instil.recipe import Recipe
 
 if TYPE_CHECKING:

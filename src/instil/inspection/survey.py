@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from instil.conversation import Conversation, Place
-from instil.data.account import Account
-from instil.data.chunks import Input, cut, draw_rows, find_input
-from instil.data.columns import values_of
-from instil.data.fingerprint import cache_folder, check_folder
 from instil.data.formats.pattern import check_columns
-from instil.data.formats.reading import detect
-from instil.data.formats.shape import ReadOptions
-from instil.data.ledger import Ledger
-from instil.data.row_work import NOTHING_TRAINED, TOO_LONG, Done, SourceWork, Work, work_on
+from instil.data.formats.row_format import ReadOptions
+from instil.data.reading import detect
 from instil.errors import RecipeError
 from instil.inspection.doctor import Doctor
 from instil.inspection.findings import Finding, Findings
 from instil.inspection.histogram import LengthHistogram, ShareHistogram
+from instil.preparation.accounting import Account
+from instil.preparation.arrow_columns import values_of
+from instil.preparation.cache_key import cache_folder, check_folder
+from instil.preparation.chunks import Input, cut, draw_rows, find_input
+from instil.preparation.encode_rows import NOTHING_TRAINED, TOO_LONG, Done, SourceWork, Work, work_on
+from instil.preparation.ledger import Ledger
 from instil.recipe import Recipe
 
 if TYPE_CHECKING:

@@ -13,15 +13,15 @@ from typing import Any, Literal
 import torch
 
 from instil.errors import ModelError
-from instil.model.attention_choice import MADE_WITH, Purpose, set_attention
-from instil.model.config import CANNOT_LOAD, auto_class, load_config, model_of_config, reason_of, unusable
-from instil.model.gates import slim_gates
-from instil.model.location import ModelLocation, check_adapter, check_tokenizer, check_weights, locate, read_json
-from instil.model.norms import speed_up_norms
+from instil.model.attention.switch import MADE_WITH, Purpose, set_attention
+from instil.model.folder.config import CANNOT_LOAD, auto_class, load_config, model_of_config, reason_of, unusable
+from instil.model.folder.location import ModelLocation, check_adapter, check_tokenizer, check_weights, locate, read_json
+from instil.model.folder.memory_check import check_room
+from instil.model.folder.weight_checks import check_finite, check_report
+from instil.model.library_noise import quiet_transformers
 from instil.model.quantization import close_shortcuts, quantization_config
-from instil.model.quiet import quiet_transformers
-from instil.model.room import check_room
-from instil.model.weight_shapes import check_finite, check_report
+from instil.model.speedups.gates import slim_gates
+from instil.model.speedups.norms import speed_up_norms
 from instil.recipe import ModelSettings
 
 Precision = Literal["auto", "fp32", "bf16", "pure_bf16", "fp16"]
@@ -114,7 +114,7 @@ def load_model(
     if purpose == "training":
         lighten_layers(model, torch.device(device))
     if location.adapter_folder is not None:
-        from instil.model.adapters import open_adapter
+        from instil.model.adapters.lora import open_adapter
 
         model = open_adapter(model, location.adapter_folder, trains=purpose == "training")
     check_finite(location.adapter_folder or location.folder, model)

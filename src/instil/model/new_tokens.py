@@ -17,8 +17,8 @@ from typing import Any
 import torch
 
 from instil.errors import ModelError
-from instil.model.head import underlying
-from instil.model.saving import set_stop_ids
+from instil.model.folder.saving import set_stop_ids
+from instil.model.parts import underlying
 
 ROWS_MULTIPLE = 8
 """Rows are added in eights: a vocabulary that is no multiple of 8 slows half-precision products down."""

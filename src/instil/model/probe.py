@@ -17,14 +17,14 @@ from typing import Any
 import torch
 
 from instil.errors import ModelError
-from instil.model.attention import LAYOUT_KEYWORD
-from instil.model.attention_choice import set_attention
-from instil.model.config import context_length, reason_of
-from instil.model.head import HeadParts, take_apart, underlying
-from instil.model.layout import FlatLayout, positions_of, set_active_layout
-from instil.model.room import is_out_of_memory
-from instil.model.rotary import mixes_lengths
-from instil.model.router import passes_keywords
+from instil.model.attention.flat import LAYOUT_KEYWORD
+from instil.model.attention.layout import FlatLayout, positions_of, set_active_layout
+from instil.model.attention.rotary import mixes_lengths
+from instil.model.attention.switch import set_attention
+from instil.model.folder.config import context_length, reason_of
+from instil.model.folder.memory_check import is_out_of_memory
+from instil.model.loss.router import passes_keywords
+from instil.model.parts import HeadParts, take_apart, underlying
 
 LENGTHS = (13, 9, 11)
 SAME = {torch.float32: 1e-3, torch.bfloat16: 0.15, torch.float16: 0.03}

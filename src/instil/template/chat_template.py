@@ -20,7 +20,7 @@ from instil.conversation import EMPTY, Message
 from instil.errors import TemplateError
 from instil.template.environment import plain_template, traced_environment, traced_template
 from instil.template.message_dicts import Shape, plain_value, to_template_messages, traced_value
-from instil.template.shape import find_shape, prints_reasoning
+from instil.template.template_inputs import find_shape, prints_reasoning
 from instil.template.traced_text import joined, runs_of
 from instil.template.tracing import NOT_A_MESSAGE, Rendering
 

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from instil.errors import RecipeError
-from instil.model import attention
-from instil.training.parallel import blocks_of
+from instil.model.attention import flat as attention
+from instil.training.processes.join import blocks_of
 
 
 def wants_compiling(asked: str, device: torch.device, *, sharded: bool = False, quantized: bool = False) -> bool:

@@ -10,16 +10,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from instil.data.prepared import ExampleStore
+from instil.preparation.store import ExampleStore
 from instil.recipe import Recipe
-from instil.training.checkpoint import Progress
-from instil.training.heldout import heldout_loss
-from instil.training.order import Order
-from instil.training.record import Record
-from instil.training.samples import Drawn
-from instil.training.schedule import learning_rate
-from instil.training.step import Cut, Learner, StepResult, take_step
-from instil.training.stopping import StopRequest
+from instil.training.checkpoints.checkpoint import Progress
+from instil.training.processes.signals import StopRequest
+from instil.training.records.recorder import Record
+from instil.training.records.samples import Drawn
+from instil.training.step.heldout import heldout_loss
+from instil.training.step.order import Order
+from instil.training.step.schedule import learning_rate
+from instil.training.step.take_step import Cut, Learner, StepResult, take_step
 
 EVALUATIONS_A_RUN = 10
 

@@ -18,31 +18,31 @@ from typing import Any
 import torch
 
 from instil.errors import CheckpointError
-from instil.model.room import memory_errors
+from instil.files import disk_errors, locked, sweep_aside, write_json_atomic, write_text_atomic
+from instil.model.folder.memory_check import memory_errors
 from instil.recipe import Recipe
-from instil.training.assembly import Assembled, assemble, load_learnable
-from instil.training.card import run_card
-from instil.training.checkpoint import Checkpoint, Progress, open_checkpoint, step_folder
-from instil.training.determinism import torch_as_asked
-from instil.training.environment import describe_environment
-from instil.training.files import disk_errors, locked, sweep_aside, write_json_atomic, write_text_atomic
+from instil.training.checkpoints.capture import restore_optimizers, restore_weights
+from instil.training.checkpoints.checkpoint import Checkpoint, Progress, open_checkpoint, step_folder
+from instil.training.checkpoints.retention import latest_checkpoint, with_best_there
 from instil.training.host_memory import freed_memory_kept
-from instil.training.kept_checkpoints import latest_checkpoint, with_best_there
-from instil.training.launching import launch
 from instil.training.loop import enough, run_steps
-from instil.training.mode import wants_shards
-from instil.training.parallel import is_joined, join_ranks
-from instil.training.planning import Fit
-from instil.training.precision import FIRST_LOSS_SCALE, Weights
-from instil.training.record import open_record
-from instil.training.results import save_trained
-from instil.training.run_folder import Run, RunPaths, check_output, is_whole, new_folder, resumed_recipe
-from instil.training.samples import Sampler, draw_nothing
-from instil.training.shared import check_folder_is_shared, check_recipes
-from instil.training.snapshot import restore_optimizers, restore_weights
-from instil.training.stopping import StopRequest, stop_on_signals
-from instil.training.study import Studied, study
-from instil.training.telemetry import peak_rss_mb, rewind_lines, rss_mb
+from instil.training.memory.fit import Fit
+from instil.training.preflight import Studied, study
+from instil.training.process_settings import torch_as_asked
+from instil.training.processes.join import is_joined, join_ranks
+from instil.training.processes.launcher import launch
+from instil.training.processes.same_inputs import check_folder_is_shared, check_recipes
+from instil.training.processes.signals import StopRequest, stop_on_signals
+from instil.training.records.environment import describe_environment
+from instil.training.records.metrics import peak_rss_mb, rewind_lines, rss_mb
+from instil.training.records.model_output import save_trained
+from instil.training.records.recorder import open_record
+from instil.training.records.run_folder import Run, RunPaths, check_output, is_whole, new_folder, resumed_recipe
+from instil.training.records.samples import Sampler, draw_nothing
+from instil.training.replicate_or_shard import wants_shards
+from instil.training.run_card import run_card
+from instil.training.setup import Assembled, assemble, load_learnable
+from instil.training.step.precision import FIRST_LOSS_SCALE, Weights
 
 
 def train(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> Run:

@@ -1,11 +1,9 @@
 """Formats: outside shapes of data, read into conversations and written out of them.
 
-One file a format; `registry` is the table of them. `read` and `write` are the public doors.
+One file a format; `registry` is the table of them.
 """
 
-from instil.data.formats.reading import Detection, detect, read
 from instil.data.formats.registry import FORMATS, read_row, recognise
-from instil.data.formats.shape import ReadOptions, RowFormat
-from instil.data.formats.writing import write
+from instil.data.formats.row_format import ReadOptions, RowFormat
 
-__all__ = ["FORMATS", "Detection", "ReadOptions", "RowFormat", "detect", "read", "read_row", "recognise", "write"]
+__all__ = ["FORMATS", "ReadOptions", "RowFormat", "read_row", "recognise"]

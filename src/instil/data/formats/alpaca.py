@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from instil.conversation import Conversation, Message, Place
-from instil.data.content import kind_of, parse_json
-from instil.data.formats.shape import (
+from instil.data.formats.row_format import (
     ReadOptions,
     RowFormat,
     cannot_hold,
@@ -20,6 +19,7 @@ from instil.data.formats.shape import (
     row_of,
     text_in,
 )
+from instil.data.message_parts import kind_of, parse_json
 from instil.errors import DataError, FormatError
 
 _INPUTS = ("input", "context")

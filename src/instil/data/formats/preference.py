@@ -11,9 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from instil.conversation import Conversation, Message, Place
-from instil.data.content import kind_of
 from instil.data.formats.alpaca import joined, opening
-from instil.data.formats.shape import (
+from instil.data.formats.row_format import (
     ReadOptions,
     RowFormat,
     cannot_hold,
@@ -23,6 +22,7 @@ from instil.data.formats.shape import (
     text_in,
 )
 from instil.data.formats.sharegpt import read_turn
+from instil.data.message_parts import kind_of
 from instil.data.messages import message_to_dict, read_messages
 from instil.errors import DataError, FormatError
 

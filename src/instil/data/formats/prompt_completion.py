@@ -12,8 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from instil.conversation import Conversation, Message, Place
-from instil.data.content import kind_of
-from instil.data.formats.shape import (
+from instil.data.formats.row_format import (
     ReadOptions,
     RowFormat,
     cannot_hold,
@@ -22,6 +21,7 @@ from instil.data.formats.shape import (
     row_of,
     text_in,
 )
+from instil.data.message_parts import kind_of
 from instil.data.messages import message_to_dict, read_messages
 from instil.errors import DataError, FormatError
 

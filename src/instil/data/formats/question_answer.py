@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from instil.conversation import Conversation, Message, Place
-from instil.data.content import kind_of
-from instil.data.formats.shape import (
+from instil.data.formats.row_format import (
     ReadOptions,
     RowFormat,
     cannot_hold,
@@ -16,6 +15,7 @@ from instil.data.formats.shape import (
     row_of,
     text_in,
 )
+from instil.data.message_parts import kind_of
 from instil.errors import DataError, FormatError, nearest
 
 PAIRS: tuple[tuple[str, str], ...] = (

@@ -7,16 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from instil.conversation import Conversation, Place
-from instil.data.content import kind_of
 from instil.data.formats.alpaca import ALPACA
 from instil.data.formats.messages import MESSAGES
 from instil.data.formats.pattern import PATTERN
 from instil.data.formats.preference import PREFERENCE
 from instil.data.formats.prompt_completion import PROMPT_COMPLETION
 from instil.data.formats.question_answer import PAIRS, QUESTION_ANSWER
-from instil.data.formats.shape import ReadOptions, RowFormat
+from instil.data.formats.row_format import ReadOptions, RowFormat
 from instil.data.formats.sharegpt import SHAREGPT
 from instil.data.formats.text import TEXT
+from instil.data.message_parts import kind_of
 from instil.errors import FormatError, RecipeError, nearest
 
 FORMATS: tuple[RowFormat, ...] = (

@@ -13,8 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from instil.conversation import Conversation, Message, Place, Role, ToolCall
-from instil.data.content import kind_of, parse_json
-from instil.data.formats.shape import (
+from instil.data.formats.row_format import (
     ReadOptions,
     RowFormat,
     cannot_hold,
@@ -22,6 +21,7 @@ from instil.data.formats.shape import (
     is_list_of,
     row_of,
 )
+from instil.data.message_parts import kind_of, parse_json
 from instil.data.messages import message_from_dict, message_to_dict
 from instil.errors import DataError, FormatError, nearest
 

@@ -20,8 +20,8 @@ from instil.generation.decoding import context_limit
 from instil.generation.engine import Engine
 from instil.generation.sampling import stream_tokens
 from instil.generation.settings import SamplingSettings
-from instil.model.attention_choice import generation_attention
-from instil.model.head import underlying
+from instil.model.attention.switch import generation_attention
+from instil.model.parts import underlying
 
 PAGE = 64
 BATCH_TOKENS = 2_048

@@ -1,0 +1,51 @@
+"""Streams rows of a data set on the Hugging Face Hub, through the `datasets` package."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from instil.conversation import Place
+from instil.data.sources.tables import without_nulls
+from instil.errors import DataError, MissingPackageError
+
+_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+
+
+def looks_like_hub_id(given: str) -> bool:
+    """Tell whether a path that does not exist may be a Hub id: ``owner/name`` or ``hf://owner/name``.
+
+    Example:
+        >>> looks_like_hub_id("openai/gsm8k"), looks_like_hub_id("data/rows.jsonl")
+        (True, True)
+        >>> looks_like_hub_id("a/b/c")
+        False
+    """
+    return given.startswith("hf://") or _ID.fullmatch(given) is not None
+
+
+def read_hub(given: str, *, split: str, subset: str | None, revision: str | None) -> Iterator[tuple[Place, Any]]:
+    """Give each row of a Hub data set, streamed.
+
+    Raises:
+        DataError: If it cannot be reached, or has no such split or subset.
+        MissingPackageError: If `datasets` is not installed.
+    """
+    try:
+        import datasets
+    except ImportError:
+        raise MissingPackageError("datasets", needed_for=given, extra="hub") from None
+    name = given.removeprefix("hf://").removeprefix("datasets/")
+    try:
+        rows = datasets.load_dataset(name, name=subset, split=split, revision=revision, streaming=True)
+        for number, row in enumerate(rows, start=1):
+            yield Place(name, number), without_nulls(row)
+    except DataError:
+        raise
+    except Exception as error:  # `datasets` raises a dozen unrelated types
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(
+            f"{name}: no such file or folder, and as a Hub data set it cannot be read ({reason}); "
+            "expected a path or a reachable data set; check the name, split, subset and connection"
+        ) from None

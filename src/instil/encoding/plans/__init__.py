@@ -1,0 +1,1 @@
+"""Plans: the fast way to encode many conversations, held equal to `encoder` by test."""

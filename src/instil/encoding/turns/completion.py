@@ -1,0 +1,318 @@
+"""What the model must write in one assistant turn.
+
+Serving's prompt is given; the completion is found from where the message's own characters are in the rendering that ends with it, how far
+that rendering agrees with the prompt, and the stop token. Serving's prompt always wins: the completion is what makes it whole. Questionable
+on purpose: each way in which prompt and rendering may differ has its own exact test, and what passes none of them is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from instil.conversation import Message
+from instil.encoding.turns.reasoning_block import closing_text, supplied_block
+from instil.encoding.turns.rendering_pieces import after_prompt, common_length, laid, piece
+from instil.encoding.turns.stop_tokens import Stop, StopTokens, next_text
+from instil.errors import EncodingError, TemplateError
+from instil.template.tracing import Rendering, Source
+
+RenderMessages: TypeAlias = Callable[[Sequence[Message], bool], Rendering]
+_MARK = "a marked reasoning"
+_QUESTION = Message("user", "a plain question")
+_HEADER_FIELDS = ("name",)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One assistant turn to be completed.
+
+    Attributes:
+        messages: The messages up to and including the turn.
+        prompt: Serving's prompt for it.
+        upto: The rendering that ends with the turn, or the shortest longer one where the template refuses that.
+        render: Renders other messages with the same tools and variables, with the generation prompt where the second argument is true.
+        place: What errors start with.
+        tags: Tags that may close a block: in the template's source or added tokens, but no stop token and no header.
+    """
+
+    messages: Sequence[Message]
+    prompt: Rendering
+    upto: Rendering
+    render: RenderMessages
+    place: str
+    tags: Collection[str]
+
+    @property
+    def index(self) -> int:
+        """The turn's message index."""
+        return len(self.messages) - 1
+
+    @property
+    def message(self) -> Message:
+        """The turn's message."""
+        return self.messages[-1]
+
+    def refused(self, found: str, remedy: str) -> EncodingError:
+        """Make the error for a turn that cannot be decided."""
+        return EncodingError(f"{self.place}: message {self.index + 1}: {found}; {remedy}")
+
+
+def find_completion(turn: Turn, stops: StopTokens) -> Rendering:
+    """Find what the model must write: from the end of serving's prompt to the stop token, inclusive.
+
+    Raises:
+        EncodingError: If it cannot be decided with certainty.
+    """
+    return _until_stop(turn, _after_prompt(turn), stops)
+
+
+def own_spans(rendering: Rendering, index: int) -> list[tuple[int, int]]:
+    """Give where a message's own characters stand, its name in the header left out."""
+    return [
+        (start, end)
+        for start, end, (owner, field), _ in rendering.runs
+        if owner == index and field not in _HEADER_FIELDS
+    ]
+
+
+def _after_prompt(turn: Turn) -> Rendering:
+    """Give what follows serving's prompt, to the end of the rendering."""
+    if not own_spans(turn.upto, turn.index) and _says_something(turn.message):
+        raise turn.refused(
+            "the template does not print what the assistant said",
+            "expected its text in the rendering; choose another template or give this message weight 0",
+        )
+    if turn.message.tool_calls and not turn.upto.spans(turn.index, "tool_calls"):
+        raise turn.refused(
+            "the template does not print the tool calls of this turn",
+            "expected them in the rendering; choose a template that takes tools, or give this message weight 0",
+        )
+    if turn.upto.text.startswith(turn.prompt.text):
+        return piece(turn.upto, len(turn.prompt.text))
+    marked = None if turn.message.reasoning else _with_marked_reasoning(turn)
+    whole, late = [(turn.prompt.text, turn.upto, marked)], _from_last_text(turn, marked)
+    for match, views in ((_exactly, whole + late), (_but_for_space, whole + late), (_but_for_block, late or whole)):
+        for prompt, upto, thought in views:
+            rest = match(turn, prompt, upto, thought)
+            if rest is not None:
+                return rest
+    header = _generation_prompt(turn)
+    for find in (_after_header, _behind_its_own_header, _as_behind_a_question):
+        rest = find(turn, header) if header.strip() else None
+        if rest is not None:
+            return rest
+    raise _disagreement(turn)
+
+
+def _disagreement(turn: Turn) -> EncodingError:
+    agreed = common_length(turn.prompt.text, turn.upto.text)
+    remedy = "set data.template_variables so that both agree, or give this message weight 0"
+    if turn.message.reasoning and turn.upto.spans(turn.index, "reasoning"):
+        remedy = "set data.template_variables (enable_thinking: true) so that serving leaves room for its reasoning, or remove that"
+    return turn.refused(
+        f"serving's prompt ends with {turn.prompt.text[agreed:][-60:]!r} where the template's rendering has "
+        f"{turn.upto.text[agreed : agreed + 40]!r}",
+        f"expected the rendering to go on where the prompt ends; {remedy}",
+    )
+
+
+def _from_last_text(turn: Turn, marked: Rendering | None) -> list[tuple[str, Rendering, Rendering | None]]:
+    """Give prompt and renderings from the end of the last message's text on: what stands before may be written anew."""
+    if not turn.prompt.runs:
+        return []
+    _, end, source, offset = turn.prompt.runs[-1]
+    last = (source, offset + end - turn.prompt.runs[-1][0])
+    upto = _since(turn.upto, last, turn.index)
+    if upto is None:
+        return []
+    return [(turn.prompt.text[end:], upto, marked and _since(marked, last, turn.index))]
+
+
+def _since(rendering: Rendering, last: tuple[Source, int], index: int) -> Rendering | None:
+    found = None
+    for start, end, source, offset in rendering.runs:
+        if source[0] == index:
+            break
+        if (source, offset + end - start) == last:
+            found = end
+    return None if found is None else piece(rendering, found)
+
+
+def _exactly(turn: Turn, prompt: str, upto: Rendering, marked: Rendering | None) -> Rendering | None:
+    for rendering in (upto, marked):
+        if prompt.strip() and rendering is not None and rendering.text.startswith(prompt):
+            return piece(rendering, len(prompt))
+    return None
+
+
+def _but_for_space(turn: Turn, prompt: str, upto: Rendering, marked: Rendering | None) -> Rendering | None:
+    for rendering in (upto, marked):
+        at = None if rendering is None else after_prompt(prompt, rendering.text)
+        if at is None or rendering is None:
+            continue
+        own = own_spans(rendering, turn.index)
+        if own and rendering.text[own[0][0] : at].strip():
+            return None
+        # history's header may say who speaks where serving's prompt does not
+        if own and _named(rendering, turn.index, at, own[0][0]):
+            space = prompt[len(prompt.rstrip()) :]
+            return piece(rendering, own[0][0]) if rendering.text[at : own[0][0]].endswith(space) else None
+        return piece(rendering, min(at, own[0][0]) if own else at)
+    return None
+
+
+def _named(rendering: Rendering, index: int, start: int, end: int) -> bool:
+    """Tell whether a message's name stands within a range."""
+    return any(
+        owner == index and field in _HEADER_FIELDS and start <= at < end for at, _, (owner, field), _ in rendering.runs
+    )
+
+
+def _but_for_block(turn: Turn, prompt: str, upto: Rendering, marked: Rendering | None) -> Rendering | None:
+    """Complete a turn whose prompt supplies a block (opened, or whole and empty) that the rendering lacks."""
+    found = supplied_block(prompt, upto.text)
+    if found is None:
+        return None
+    block, at = found
+    own = own_spans(upto, turn.index)
+    if own and own[0][0] < at:
+        return None
+    closing = closing_text(block, known=turn.tags)
+    if closing is None:
+        return None
+    rest = _skipped(piece(upto, at))
+    if not closing:  # the block is whole: only the answer is left to write
+        if turn.message.reasoning and turn.upto.spans(turn.index, "reasoning"):
+            raise turn.refused(
+                "serving's prompt closes the reasoning block, so this turn's reasoning cannot be written",
+                "set data.template_variables (enable_thinking: true), or remove the reasoning",
+            )
+        return rest
+    if rest.text.startswith(closing.strip()):
+        return piece(upto, at)
+    reasoning = turn.message.reasoning or ""
+    inside = Rendering(reasoning, ((0, len(reasoning), (turn.index, "reasoning"), 0),) if reasoning else ())
+    return laid(inside, Rendering(closing), rest)
+
+
+def _says_something(message: Message) -> bool:
+    content = message.content
+    if isinstance(content, str):
+        return bool(content.strip()) or bool(message.tool_calls)
+    return bool(content) or bool(message.tool_calls)
+
+
+def _with_marked_reasoning(turn: Turn) -> Rendering | None:
+    """Render the turn as if it had reasoning, and take that out again; None where the template prints none."""
+    try:
+        rendering = turn.render([*turn.messages[:-1], replace(turn.message, reasoning=_MARK)], False)
+    except TemplateError:
+        return None
+    spans = rendering.spans(turn.index, "reasoning")
+    if len(spans) != 1:
+        return None
+    start, end = spans[0]
+    return laid(piece(rendering, 0, start), piece(rendering, end))
+
+
+def _skipped(rest: Rendering) -> Rendering:
+    """Leave out the white space that the template prints first."""
+    limit = rest.runs[0][0] if rest.runs else len(rest.text)
+    start = 0
+    while start < limit and rest.text[start].isspace():
+        start += 1
+    return piece(rest, start)
+
+
+def _generation_prompt(turn: Turn) -> str:
+    """Give what the prompt adds to the rendering of the same messages; empty where it is not that and more."""
+    try:
+        base = turn.render(turn.messages[:-1], False).text
+    except TemplateError:
+        return ""
+    return turn.prompt.text.removeprefix(base) if turn.prompt.text.startswith(base) else ""
+
+
+def _after_header(turn: Turn, header: str) -> Rendering | None:
+    """Where history is written anew, find the generation prompt itself before the turn's own text."""
+    own = own_spans(turn.upto, turn.index)
+    if not own:
+        return None
+    first = own[0][0]
+    at = turn.upto.text.rfind(header, 0, first)
+    if at < 0:
+        return None
+    start = at + len(header)
+    others = [run for run in turn.upto.runs if run[2][0] != turn.index and run[1] > at and run[0] < first]
+    return None if others else piece(turn.upto, start)
+
+
+def _behind_its_own_header(turn: Turn, header: str) -> Rendering | None:
+    """Where only the prompt prints more before the same header (a date, rules), find the turn's own text right behind that."""
+    own = own_spans(turn.upto, turn.index)
+    start = len(turn.prompt.text) - len(header)
+    if not own or not turn.upto.text.startswith(turn.prompt.text[:start]):
+        return None
+    lead = turn.upto.text[start : own[0][0]]
+    return piece(turn.upto, own[0][0]) if lead.strip() and header.endswith(lead) else None
+
+
+def _as_behind_a_question(turn: Turn, header: str) -> Rendering | None:
+    """Complete a turn that history prints without its header, behind an answer or a tool result: as after the same prompt behind a question."""
+    late = _from_last_text(turn, None)
+    own = own_spans(turn.upto, turn.index)
+    if not late or not own or turn.messages[-2].role not in ("assistant", "tool"):
+        return None
+    prompt, upto, _ = late[0]
+    lead = upto.text[: own_spans(upto, turn.index)[0][0]].split()
+    if lead and lead != prompt.removesuffix(header).split():
+        return None
+    messages = [_QUESTION, turn.message]
+    try:
+        asked = replace(
+            turn, messages=messages, prompt=turn.render(messages[:1], True), upto=turn.render(messages, False)
+        )
+        rest = _after_prompt(asked) if asked.prompt.text.endswith(header) else None
+    except (EncodingError, TemplateError):
+        return None
+    if rest is None or not own_spans(rest, asked.index):
+        return None
+    return laid(Rendering(rest.text[: own_spans(rest, asked.index)[0][0]]), piece(turn.upto, own[0][0]))
+
+
+def _until_stop(turn: Turn, rest: Rendering, stops: StopTokens) -> Rendering:
+    """Cut what follows the prompt after the stop token, or append it where the template prints none."""
+    own = own_spans(rest, turn.index)
+    end = own[-1][1] if own else 0
+    foreign = next_text(rest, 0, turn.index)
+    if foreign < end:
+        raise turn.refused(
+            f"the template prints another message's text ({rest.text[foreign : foreign + 30]!r}) inside this turn",
+            "expected nothing but the assistant's; choose another template",
+        )
+    early = _stop_before(rest.text[: own[0][0]] if own else "", stops)
+    if early is not None:
+        raise turn.refused(
+            f"the model would have to write {early!r}, which ends its turn, before this message's text",
+            "expected the stop token behind it; lay answers in a row together, or give this message weight 0",
+        )
+    tail = rest.text[end:foreign]
+    for token in dict.fromkeys((stops.eos, stops.for_turn(turn.message).text, *stops.texts)):
+        at = tail.find(token) if token else -1
+        if at >= 0 and token:
+            return piece(rest, 0, end + at + len(token))
+    if foreign < len(rest.text):
+        raise turn.refused(
+            "the template refuses a conversation that ends with this turn, and prints no stop token after it",
+            "expected one; end the conversation elsewhere",
+        )
+    stop: Stop = stops.for_turn(turn.message)
+    written = end + len(tail.rstrip())
+    return laid(piece(rest, 0, written), Rendering(stop.gap + stop.text))
+
+
+def _stop_before(lead: str, stops: StopTokens) -> str | None:
+    """Give the stop token that the template prints before a turn's own text, behind serving's prompt."""
+    return next((stop for stop in (*stops.texts, stops.eos) if stop and stop in lead), None)

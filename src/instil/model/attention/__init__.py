@@ -1,0 +1,1 @@
+"""Attention over whole examples laid end to end."""

@@ -1,0 +1,1 @@
+"""Folder: model files on disk: names, headers and JSON, never a weight."""

@@ -1,0 +1,188 @@
+"""Writes a model as a plain Hugging Face folder, whole or not at all.
+
+The folder has safetensors, the tokenizer with its chat template, and a generation_config with the stop ids, so that plain
+transformers stops where this package does. It is written aside, flushed to the disk and renamed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from instil.disk import sync_path
+from instil.errors import ModelError
+from instil.model.library_noise import quiet_peft, quiet_transformers
+from instil.model.parts import underlying
+
+ASIDE = ".writing-"
+READERS = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json")
+"""Files of a model that also reads images, beside its tokenizer."""
+DISK_SAID = re.compile(r"\(os error \d+\)")
+"""What is in the errors of safetensors and tokenizers, which have classes of their own, where the disk refuses."""
+
+
+class ChatTokens(Protocol):
+    """What saving needs of `encoding.ChatTokenizer`."""
+
+    @property
+    def tokenizer(self) -> Any:
+        """The transformers tokenizer."""
+
+    @property
+    def template(self) -> Any:
+        """The chat template, which is saved `as_published`."""
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """Ids that end an answer."""
+
+    @property
+    def pad_id(self) -> int | None:
+        """Id of padding."""
+
+
+def save_model_folder(
+    model: Any,
+    chat: ChatTokens,
+    folder: str | Path,
+    *,
+    state: Mapping[str, torch.Tensor] | None = None,
+    dtype: torch.dtype | None = None,
+    base: str | None = None,
+) -> Path:
+    """Write a model folder that plain transformers loads.
+
+    Args:
+        model: transformers' model. A peft model is written as its adapter.
+        chat: Its tokenizer, template and stop ids.
+        folder: Where to; a folder that is there already is replaced once the new one is whole.
+        state: Weights to write instead of the module's own (gathered from shards).
+        dtype: Type to write floating-point weights in; None keeps theirs.
+        base: Of an adapter: see `save_adapter`.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ModelError: If the disk refuses; what was there before stays.
+    """
+    folder = Path(folder)
+    aside = folder.parent / f"{ASIDE}{folder.name}-{os.getpid()}"
+    try:
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        set_stop_ids(model, chat.stop_ids, pad_id=chat.pad_id)
+        if hasattr(model, "peft_config"):
+            save_adapter(model, aside, base=base)
+        else:
+            _write_weights(model, aside, state=state, dtype=dtype)
+            _copy_readers(model.config._name_or_path, aside)
+        save_tokenizer(chat, aside)
+        flush_folder(aside)
+        replace_folder(aside, folder)
+    except Exception as error:
+        if not (isinstance(error, OSError) or DISK_SAID.search(str(error))):
+            raise
+        raise ModelError(
+            f"{folder}: the model cannot be written ({error}); free some space or choose another"
+        ) from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return folder
+
+
+def _write_weights(
+    model: Any, folder: Path, *, state: Mapping[str, torch.Tensor] | None, dtype: torch.dtype | None
+) -> None:
+    if dtype is not None:
+        state = {name: _cast(value, dtype) for name, value in (state or model.state_dict()).items()}
+    with quiet_transformers():
+        model.save_pretrained(str(folder), **({} if state is None else {"state_dict": dict(state)}))
+    if dtype is not None:
+        _write_dtype(folder / "config.json", dtype)
+
+
+def _copy_readers(source: str, folder: Path) -> None:
+    """Copy how a model that reads images prepares them, which tuning on text does not change; `source` is empty for a model that was never loaded."""
+    for name in READERS if source else ():
+        if (Path(source) / name).is_file():
+            shutil.copyfile(Path(source) / name, folder / name)
+
+
+def save_adapter(model: Any, folder: Path, *, base: str | None = None) -> None:
+    """Write an adapter, and nothing of its base, into a folder that plain peft opens.
+
+    Args:
+        model: The peft model.
+        folder: Where to; made if need be.
+        base: How adapter_config.json names the base (see `ModelLocation.base_name`); None for the folder that it came from.
+    """
+    for config in model.peft_config.values():
+        config.base_model_name_or_path = base or config.base_model_name_or_path
+    with quiet_peft():
+        model.save_pretrained(str(folder), save_embedding_layers=False)
+
+
+def save_tokenizer(chat: ChatTokens, folder: Path) -> None:
+    """Write the tokenizer with its chat template into a folder."""
+    tokenizer = chat.tokenizer
+    before = tokenizer.chat_template
+    tokenizer.chat_template = chat.template.as_published
+    try:
+        tokenizer.save_pretrained(str(folder))
+    finally:
+        tokenizer.chat_template = before
+
+
+def set_stop_ids(model: Any, stop_ids: Sequence[int], *, pad_id: int | None) -> None:
+    """Set the stop ids and the padding id in a model's generation_config; its config, which holds one, gets the first.
+
+    Sampling settings that a published generation_config carries without `do_sample` are taken as meant: transformers
+    refuses to save them otherwise.
+    """
+    inner = underlying(model)
+    settings, config = inner.generation_config, inner.config.get_text_config()
+    settings.eos_token_id = list(stop_ids) if len(stop_ids) != 1 else stop_ids[0]
+    config.eos_token_id = int(stop_ids[0])
+    if pad_id is not None:
+        settings.pad_token_id = config.pad_token_id = pad_id
+    try:
+        settings.validate(strict=True)
+    except ValueError:
+        settings.do_sample = True
+
+
+def flush_folder(folder: Path) -> None:
+    """Force a folder's files to the disk."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            sync_path(path)
+    sync_path(folder)
+
+
+def replace_folder(new: Path, folder: Path) -> None:
+    """Put a finished folder in the place of another, which is moved away first and removed last."""
+    old = folder.parent / f"{ASIDE}{folder.name}-old-{os.getpid()}"
+    if folder.exists():
+        folder.rename(old)
+    new.rename(folder)
+    sync_path(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _cast(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return value.to(dtype) if value.is_floating_point() else value
+
+
+def _write_dtype(path: Path, dtype: torch.dtype) -> None:
+    import json
+
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["dtype"] = str(dtype).removeprefix("torch.")
+    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,31 @@
+"""Gradient checkpointing: recompute the blocks' activations in the backward pass to save memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from instil.errors import ModelError
+from instil.model.parts import underlying
+
+
+def set_gradient_checkpointing(model: Any, on: bool) -> None:
+    """Switch gradient checkpointing of every block on or off. Losses and gradients stay the same.
+
+    Args:
+        model: transformers' model, or peft's around it.
+        on: Whether to recompute.
+
+    Raises:
+        ModelError: If the architecture cannot.
+    """
+    inner = underlying(model)
+    new_name = hasattr(inner, "activation_checkpointing_enable")  # transformers 5.20 renamed the pair
+    word = "activation" if new_name else "gradient"
+    if not on:
+        getattr(inner, f"{word}_checkpointing_disable")()
+        return
+    if not getattr(inner, "supports_gradient_checkpointing", False):
+        raise ModelError(
+            f"training.gradient_checkpointing: {type(inner).__name__} cannot recompute its blocks; set it to off"
+        )
+    getattr(inner, f"{word}_checkpointing_enable")({"use_reentrant": False})

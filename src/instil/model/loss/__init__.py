@@ -1,0 +1,1 @@
+"""The loss of a flat micro-batch, from hidden states to one sum."""

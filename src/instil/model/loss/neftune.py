@@ -1,0 +1,86 @@
+"""NEFTune: uniform noise on the embeddings while training, the same however a step is cut.
+
+*Source*: Jain et al. 2023, "NEFTune: Noisy Embeddings Improve Instruction Finetuning": noise in [-1, 1] times
+``alpha / sqrt(L * d)``, L the example's own length, d the width. Each example draws from a generator of its own, seeded by run
+seed, epoch and example, so neither the micro-batch, the number of processes nor a resumption changes what it gets.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from instil.model.attention.layout import FlatLayout
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseKey:
+    """What the noise of one example in one epoch is drawn from.
+
+    Attributes:
+        seed: Seed of its generator.
+        length: L, all tokens of the example, also those that a micro-batch leaves out.
+    """
+
+    seed: int
+    length: int
+
+    @classmethod
+    def of(cls, seed: int, epoch: int, example: int | str, *, length: int) -> NoiseKey:
+        """Give the key of an example in an epoch of a run.
+
+        Example:
+            >>> NoiseKey.of(0, 1, 2, length=9) == NoiseKey.of(0, 1, 2, length=9)
+            True
+            >>> NoiseKey.of(0, 1, 2, length=9) == NoiseKey.of(0, 2, 1, length=9)
+            False
+        """
+        digest = hashlib.blake2b(f"{seed}/{epoch}/{example}".encode(), digest_size=8).digest()
+        return cls(int.from_bytes(digest, "big") >> 1, length)
+
+
+def example_noise(key: NoiseKey, *, width: int, alpha: float, device: torch.device | str) -> torch.Tensor:
+    """Draw the fp32 noise [length, width] of one example.
+
+    The same key gives the same noise on the same kind of device; the devices' generators differ.
+    """
+    generator = torch.Generator(device=device).manual_seed(key.seed)
+    noise = torch.rand(key.length, width, generator=generator, device=device)
+    return noise.mul_(2.0).sub_(1.0).mul_(alpha / (key.length * width) ** 0.5)
+
+
+class EmbeddingNoise:
+    """Adds keyed noise to the output of a model's input embedding while `keyed` is open."""
+
+    def __init__(self, model: Any, *, alpha: float) -> None:
+        """Hook the input embedding of a transformers model; outside `keyed` the hook does nothing."""
+        self._alpha = alpha
+        self._current: tuple[tuple[NoiseKey, ...], FlatLayout] | None = None
+        model.get_input_embeddings().register_forward_hook(self._add)
+
+    @contextmanager
+    def keyed(self, keys: Sequence[NoiseKey] | None, layout: FlatLayout) -> Iterator[None]:
+        """Let the next forward pass add the noise of these keys, one an example; None adds none."""
+        self._current = None if keys is None else (tuple(keys), layout)
+        try:
+            yield
+        finally:
+            self._current = None
+
+    def _add(self, module: torch.nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
+        if self._current is None:
+            return output
+        keys, layout = self._current
+        width = output.shape[-1]
+        noise = torch.cat(
+            [
+                example_noise(key, width=width, alpha=self._alpha, device=output.device)[:length]
+                for key, length in zip(keys, layout.lengths, strict=True)
+            ]
+        )
+        return output + noise.to(output.dtype)

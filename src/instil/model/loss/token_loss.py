@@ -1,0 +1,173 @@
+"""The loss of a flat micro-batch as one module: ids in, weighted loss sum out.
+
+Everything that shards, replicates or compiles acts on `TokenLoss`, for a head called outside the root's forward breaks FSDP2.
+The caller counts the trained weight of the whole step over all processes and divides once; nothing here divides.
+Questionable on purpose: the gradient of the head and of the loss is computed in the forward pass, chunk by chunk, while a
+chunk's logits are at hand; the backward pass only hands it on. No logits are kept or computed twice.
+
+Shapes: T tokens of a micro-batch, N of them trained, D width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from instil.errors import ModelError
+from instil.model.attention.flat import LAYOUT_KEYWORD
+from instil.model.attention.layout import FlatLayout, set_active_layout
+from instil.model.loss.chunked import head_loss_sum
+from instil.model.loss.neftune import EmbeddingNoise, NoiseKey
+from instil.model.loss.objectives import TOKEN_LOSSES
+from instil.model.loss.router import passes_keywords, router_coefficient_of, router_loss
+from instil.model.parts import take_apart, underlying
+from instil.model.speedups.round_sizes import fill_up, round_up
+
+
+def targets_of(
+    input_ids: torch.Tensor, weights: torch.Tensor, lengths: Sequence[int]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Shift the ids and weights of whole examples once: what each position predicts, and the weight of that prediction.
+
+    Args:
+        input_ids: T ids, examples end to end.
+        weights: T weights; ``weights[t]`` is that of predicting ``input_ids[t]`` (see `conversation.Example`).
+        lengths: Tokens of each example.
+
+    Returns:
+        T targets and T fp32 weights, at the positions that predict; an example's last position predicts nothing (weight 0).
+
+    Example:
+        >>> targets, weights = targets_of(torch.tensor([5, 6, 7, 8, 9]), torch.tensor([0.0, 1, 1, 0, 1]), [3, 2])
+        >>> targets.tolist(), weights.tolist()
+        ([6, 7, 8, 9, 5], [1.0, 1.0, 0.0, 1.0, 0.0])
+    """
+    targets = torch.roll(input_ids, -1)
+    shifted = torch.roll(weights.float(), -1)
+    ends = torch.tensor(list(lengths), device=weights.device).cumsum(0) - 1
+    shifted[ends] = 0.0
+    return targets, shifted
+
+
+class TokenLoss(nn.Module):
+    """Gives the weighted loss sum of whole examples laid end to end.
+
+    Attributes:
+        model: The causal language model (transformers', or peft's around it) whose attention is `attention.NAME`.
+        gradient_scale: What the backward pass will multiply the loss with. Only fp16 needs it: gradients of the head are
+            computed in the forward pass, and would vanish there without it. The result does not depend on it otherwise.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        loss: str = "cross_entropy",
+        router_coefficient: float | None = None,
+        neftune_alpha: float | None = None,
+        chunk_bytes: int | None = None,
+        few_shapes: bool = False,
+    ) -> None:
+        """Wrap a model.
+
+        Args:
+            model: The causal language model.
+            loss: Name in `token_losses.TOKEN_LOSSES`.
+            router_coefficient: Of a mixture's load-balancing loss; None takes what the model's config sets, else 0.
+            neftune_alpha: Scale of the embedding noise in training mode; None for none.
+            chunk_bytes: Memory for the logits of one chunk; None chooses by device.
+            few_shapes: Fill micro-batches up to a rounded size, for half precision on a CPU (see `few_shapes`).
+        """
+        super().__init__()
+        self.model = model
+        self.gradient_scale = 1.0
+        self._token_loss = TOKEN_LOSSES[loss]
+        self._chunk_bytes = chunk_bytes
+        self._few_shapes = few_shapes
+        self._router_coefficient = router_coefficient_of(underlying(model), router_coefficient)
+        self._keywords = passes_keywords(take_apart(model).decoder)
+        self._noise = None if neftune_alpha is None else EmbeddingNoise(underlying(model), alpha=neftune_alpha)
+
+    @property
+    def sees_every_token(self) -> bool:
+        """Whether tokens that predict nothing trained count too: a router loss is over all tokens of an example."""
+        return bool(self._router_coefficient)
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        position_ids: torch.Tensor,
+        lengths: Sequence[int],
+        targets: torch.Tensor,
+        weights: torch.Tensor,
+        noise_keys: Sequence[NoiseKey] | None = None,
+    ) -> torch.Tensor:
+        """Give the loss sum: each trained position's loss times its weight, plus the router loss.
+
+        The router loss is each example's own, times that example's trained weight: after the division by the step's
+        trained weight it is the token-weighted mean over the step's examples, however the step was cut.
+
+        Args:
+            input_ids: T ids of examples, end to end, each from its start.
+            position_ids: T positions, from 0 in each example.
+            lengths: Tokens of each example; their sum is T.
+            targets: T ids; ``targets[t]`` is what position t predicts (see `targets_of`). Ignored where the weight is 0.
+            weights: T fp32 weights of those predictions. All 0 gives a loss of 0 with gradients of 0 for every weight.
+            noise_keys: One key an example for the embedding noise (see `NoiseKey`); None, or eval mode: no noise.
+
+        Returns:
+            The loss sum, an fp32 scalar.
+
+        Raises:
+            ModelError: If the lengths do not add up to T.
+        """
+        if sum(lengths) != input_ids.shape[0]:
+            raise ModelError(f"TokenLoss: lengths add up to {sum(lengths)}, but there are {input_ids.shape[0]} tokens")
+        if self._few_shapes:
+            tokens = (input_ids, position_ids, targets, weights)
+            (input_ids, position_ids, targets, weights), lengths, noise_keys = fill_up(tokens, lengths, noise_keys)
+        layout = FlatLayout.of(lengths, device=input_ids.device)
+        outputs = self._decode(input_ids, position_ids, layout, noise_keys)
+        rows, row_weights = self._trained_rows(weights)
+        total = head_loss_sum(
+            outputs.last_hidden_state[0].index_select(0, rows),
+            targets.index_select(0, rows),
+            row_weights,
+            parts=take_apart(self.model),
+            token_loss=self._token_loss,
+            gradient_scale=self.gradient_scale,
+            chunk_bytes=self._chunk_bytes,
+        )
+        if self._router_coefficient:
+            total = total + self._router_coefficient * router_loss(
+                underlying(self.model), outputs.router_logits, weights, layout
+            )
+        return total
+
+    def _trained_rows(self, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Give the places and fp32 weights of the rows that the head sees; filled-up rows weigh 0."""
+        rows = torch.nonzero(weights).squeeze(1)
+        row_weights = weights.index_select(0, rows).float()
+        missing = round_up(rows.shape[0]) - rows.shape[0] if self._few_shapes else 0
+        return F.pad(rows, (0, missing)), F.pad(row_weights, (0, missing))
+
+    def _decode(
+        self,
+        input_ids: torch.Tensor,
+        position_ids: torch.Tensor,
+        layout: FlatLayout,
+        noise_keys: Sequence[NoiseKey] | None,
+    ) -> Any:
+        set_active_layout(layout)
+        keywords: dict[str, Any] = {LAYOUT_KEYWORD: layout} if self._keywords else {}
+        if self._router_coefficient:
+            keywords["output_router_logits"] = True
+        decoder = take_apart(self.model).decoder
+        if self._noise is None:
+            return decoder(input_ids=input_ids[None], position_ids=position_ids[None], use_cache=False, **keywords)
+        with self._noise.keyed(noise_keys if self.training else None, layout):
+            return decoder(input_ids=input_ids[None], position_ids=position_ids[None], use_cache=False, **keywords)

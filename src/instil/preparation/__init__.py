@@ -1,0 +1,1 @@
+"""Preparation: a recipe and its conversations become a store of examples and a ledger."""

@@ -1,0 +1,222 @@
+"""The store of prepared examples: one memory-mapped Arrow file, and which of its examples are trained or held out.
+
+Training reads it by number; opening costs nothing whatever its size. Questionable on purpose: rows that are trained and
+rows that are held out lie in the same file in the order of the data, and two index files say which is which; so the split
+can be decided after the last row was seen, and repetition costs an index, not a copy.
+"""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from instil.conversation import Example, Place
+from instil.errors import DataError
+from instil.preparation.arrow_columns import flat, lists, numbers, numbers_or_none, texts, values_of
+from instil.preparation.ledger import Ledger
+
+VERSION = 1
+Split: TypeAlias = Literal["train", "heldout"]
+SPLITS: tuple[Split, ...] = ("train", "heldout")
+SCHEMA = pa.schema(
+    [
+        ("token_ids", pa.list_(pa.int32())),
+        ("run_lengths", pa.list_(pa.int32())),
+        ("run_weights", pa.list_(pa.float32())),
+        ("trained_weight", pa.float32()),
+        ("turns", pa.list_(pa.int32())),
+        ("source", pa.string()),
+        ("row", pa.int64()),
+        ("part", pa.int32()),
+        ("shortened", pa.string()),
+        ("escaped", pa.int32()),
+    ]
+)
+EXAMPLES, STORE, LEDGER = "examples.arrow", "store.json", "ledger.json"
+
+
+def pack(examples: Sequence[Example]) -> pa.RecordBatch:
+    """Lay examples end to end as one record batch; weights become runs of equal values.
+
+    Raises:
+        DataError: If an example has not one weight for each token.
+    """
+    lengths = np.fromiter((len(example.token_ids) for example in examples), dtype=np.int64, count=len(examples))
+    offsets = np.concatenate(([0], np.cumsum(lengths)))
+    token_ids = flat([example.token_ids for example in examples], "i")
+    weights = flat([example.weights for example in examples], "f")
+    if len(weights) != len(token_ids):
+        wrong = next(example for example in examples if len(example.weights) != len(example.token_ids))
+        raise DataError(
+            f"{wrong.place}: {len(wrong.weights)} weights for {len(wrong.token_ids)} tokens; expected one for each token"
+        )
+    starts = np.ones(len(weights), dtype=bool)
+    starts[1:] = weights[1:] != weights[:-1]
+    starts[offsets[:-1][lengths > 0]] = True
+    where = np.flatnonzero(starts)
+    run_lengths = np.diff(np.append(where, len(weights))).astype(np.int32)
+    run_offsets = np.searchsorted(where, offsets)
+    sums = np.concatenate(([0.0], np.cumsum(weights, dtype=np.float64)))
+    turn_offsets = np.concatenate(([0], np.cumsum([len(example.turns) for example in examples], dtype=np.int64)))
+    places = [example.place for example in examples]
+    return pa.record_batch(
+        [
+            lists(offsets, token_ids),
+            lists(run_offsets, run_lengths),
+            lists(run_offsets, weights[where]),
+            numbers((sums[offsets[1:]] - sums[offsets[:-1]]).astype(np.float32)),
+            lists(turn_offsets, flat([example.turns for example in examples], "i")),
+            texts([None if place is None else place.source for place in places]),
+            numbers_or_none([None if place is None else place.row for place in places], np.int64),
+            numbers_or_none([None if place is None else place.part for place in places], np.int32),
+            texts([example.shortened for example in examples]),
+            numbers_or_none([example.escaped for example in examples], np.int32),
+        ],
+        schema=SCHEMA,
+    )
+
+
+def trained_tokens(batch: pa.RecordBatch) -> npt.NDArray[np.int32]:
+    """Count the tokens of each example that have a weight above 0."""
+    lengths, weights = batch.column("run_lengths"), batch.column("run_weights")
+    counted = np.concatenate(([0], np.cumsum(values_of(lengths.values) * (values_of(weights.values) > 0))))
+    trained: npt.NDArray[np.int32] = np.diff(counted[values_of(lengths.offsets)]).astype(np.int32)
+    return trained
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Zero-copy views of one record batch."""
+
+    token_ids: npt.NDArray[np.int32]
+    offsets: npt.NDArray[np.int32]
+    run_offsets: npt.NDArray[np.int32]
+    run_lengths: npt.NDArray[np.int32]
+    run_weights: npt.NDArray[np.float32]
+    rest: pa.RecordBatch
+
+    @classmethod
+    def of(cls, batch: pa.RecordBatch) -> _Batch:
+        ids, lengths, weights = batch.column(0), batch.column(1), batch.column(2)
+        return cls(
+            values_of(ids.values),
+            values_of(ids.offsets),
+            values_of(lengths.offsets),
+            values_of(lengths.values),
+            values_of(weights.values),
+            batch,
+        )
+
+    def example(self, row: int) -> Example:
+        start, end = self.offsets[row], self.offsets[row + 1]
+        first, last = self.run_offsets[row], self.run_offsets[row + 1]
+        source, number, part = (self.rest.column(name)[row].as_py() for name in ("source", "row", "part"))
+        token_ids: Any = self.token_ids[start:end]
+        weights: Any = np.repeat(self.run_weights[first:last], self.run_lengths[first:last])
+        return Example(
+            token_ids,
+            weights,
+            place=None if source is None else Place(source, number, part),
+            turns=tuple(self.rest.column("turns")[row].as_py()),
+            shortened=self.rest.column("shortened")[row].as_py(),
+            escaped=self.rest.column("escaped")[row].as_py(),
+        )
+
+
+class ExampleStore(Sequence[Example]):
+    """Examples by number, read from the file when they are asked for.
+
+    Example:
+        >>> store = ExampleStore.from_examples([Example([5, 6, 7], [0.0, 1.0, 1.0])])
+        >>> len(store), store[0].weights.tolist(), store.num_tokens.tolist(), store.trained_weight.tolist()
+        (1, [0.0, 1.0, 1.0], [3], [2.0])
+    """
+
+    def __init__(
+        self,
+        batches: Sequence[pa.RecordBatch],
+        index: npt.NDArray[np.int64] | None = None,
+        *,
+        fingerprint: str = "",
+        ledger: Ledger | None = None,
+    ) -> None:
+        """Take record batches of `SCHEMA`, and which of their examples to show, in which order (None: all)."""
+        self._batches = [_Batch.of(batch) for batch in batches]
+        self._starts = np.cumsum([0, *(batch.num_rows for batch in batches)]).tolist()
+        self._index: npt.NDArray[np.int64] = np.arange(self._starts[-1]) if index is None else index
+        self.fingerprint = fingerprint
+        self.ledger = ledger
+        lengths = [np.diff(batch.offsets) for batch in self._batches]
+        weights = [values_of(batch.rest.column("trained_weight")) for batch in self._batches]
+        self.num_tokens: npt.NDArray[np.int32] = _joined(lengths, np.int32)[self._index]
+        self.trained_weight: npt.NDArray[np.float32] = _joined(weights, np.float32)[self._index]
+
+    @classmethod
+    def open(cls, folder: str | Path, *, split: Split = "train") -> ExampleStore:
+        """Open a prepared folder; the file is mapped, not read.
+
+        Args:
+            folder: What `StoreWriter` wrote.
+            split: The examples to train on, or the held-out ones.
+
+        Raises:
+            DataError: If the folder is no store, or of another version.
+        """
+        folder = Path(folder)
+        try:
+            header = json.loads((folder / STORE).read_text(encoding="utf-8"))
+            ledger = Ledger.from_json(json.loads((folder / LEDGER).read_text(encoding="utf-8"))[split])
+            index = np.load(folder / f"{split}.npy", mmap_mode="r", allow_pickle=False)
+            with pa.memory_map(str(folder / EXAMPLES)) as mapped:
+                file = pa.ipc.open_file(mapped)
+                batches = [file.get_batch(number) for number in range(file.num_record_batches)]
+        except (OSError, ValueError, KeyError, pa.ArrowInvalid) as error:
+            reason = (str(error).splitlines() or [""])[0]
+            raise DataError(
+                f"{folder}: no complete store of prepared data ({reason}); run instil prepare again"
+            ) from None
+        if header["version"] != VERSION:
+            raise DataError(
+                f"{folder}: store of version {header['version']}; expected {VERSION}; run instil prepare again"
+            )
+        return cls(batches, index, fingerprint=f"{header['fingerprint']}-{split}", ledger=ledger)
+
+    @classmethod
+    def from_examples(cls, examples: Sequence[Example], *, fingerprint: str = "memory") -> ExampleStore:
+        """Make a store in memory."""
+        return cls([pack(examples)] if examples else [], fingerprint=fingerprint)
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __getitem__(self, position: Any) -> Any:
+        """Give one example, or a store of the examples of a slice."""
+        if isinstance(position, slice):
+            return self.select(np.arange(len(self))[position])
+        if not -len(self) <= position < len(self):
+            raise IndexError(f"example {position} of {len(self)}")
+        number = int(self._index[position])
+        where = bisect_right(self._starts, number) - 1
+        return self._batches[where].example(number - self._starts[where])
+
+    def __iter__(self) -> Iterator[Example]:
+        return (self[position] for position in range(len(self)))
+
+    def select(self, positions: Sequence[int] | npt.NDArray[Any]) -> ExampleStore:
+        """Give a store of these examples, in this order, without copying them."""
+        index = np.asarray(self._index)[np.asarray(positions, dtype=np.int64)]
+        return ExampleStore(
+            [batch.rest for batch in self._batches], index, fingerprint=self.fingerprint, ledger=self.ledger
+        )
+
+
+def _joined(pieces: Sequence[npt.NDArray[Any]], kind: type[np.generic]) -> npt.NDArray[Any]:
+    return np.concatenate(pieces) if pieces else np.zeros(0, dtype=kind)

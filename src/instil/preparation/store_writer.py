@@ -1,0 +1,165 @@
+"""Writes a store of prepared examples: aside, then put in place whole.
+
+Questionable on purpose: the folder is begun with the first write, not before, so that of several processes which prepare together only the one that
+writes makes anything.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from instil.disk import make_folder, remove_empty, sync_path
+from instil.errors import DataError
+from instil.preparation.ledger import Ledger
+from instil.preparation.store import EXAMPLES, LEDGER, SCHEMA, STORE, VERSION, Split
+
+
+class StoreWriter:
+    """Writes a store aside and puts it in place whole: a folder of that name is always complete.
+
+    Use as a context manager; without `finish` (or with an error) nothing is left behind, also where the disk is full.
+    """
+
+    def __init__(self, folder: str | Path, *, fingerprint: str, replace: bool = False) -> None:
+        """Prepare to write `folder`; with `replace`, a store that is there gives way when the new one is whole."""
+        self.folder = Path(folder)
+        self.fingerprint = fingerprint
+        self._replace = replace
+        self.aside = self.folder.with_name(f"{self.folder.name}.partial-{os.getpid()}")
+        self.num_examples = 0
+        self._sink: pa.OSFile | None = None
+        self._made: list[Path] = []
+
+    def __enter__(self) -> StoreWriter:
+        return self
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Append a record batch of `SCHEMA`.
+
+        Raises:
+            DataError: If the disk is full, or the folder cannot be written to.
+        """
+        if not batch.num_rows:
+            return
+        with self._on_disk():
+            self._opened().write_batch(batch)
+        self.num_examples += batch.num_rows
+
+    def finish(
+        self,
+        *,
+        train: npt.NDArray[np.int64],
+        heldout: npt.NDArray[np.int64],
+        ledgers: Mapping[Split, Ledger],
+        heldout_rows: Sequence[Mapping[str, Any]] = (),
+    ) -> Path:
+        """Write the indices and the ledgers, and put the folder in place.
+
+        Args:
+            train: Numbers of the examples to train on, in order, with repetition.
+            heldout: Numbers of the held-out examples.
+            ledgers: The account of each split.
+            heldout_rows: Held-out conversations as JSON values, in order.
+
+        Raises:
+            DataError: As `write`.
+        """
+        with self._on_disk():
+            self._finish({"train": train, "heldout": heldout}, ledgers, heldout_rows)
+        return self.folder
+
+    def _finish(
+        self,
+        indices: Mapping[Split, npt.NDArray[np.int64]],
+        ledgers: Mapping[Split, Ledger],
+        heldout_rows: Sequence[Mapping[str, Any]],
+    ) -> None:
+        self._opened().close()
+        assert self._sink is not None
+        self._sink.close()
+        for split, index in indices.items():
+            np.save(self.aside / f"{split}.npy", np.asarray(index, dtype=np.int64), allow_pickle=False)
+        _write_json(self.aside / LEDGER, {split: ledger.to_json() for split, ledger in ledgers.items()})
+        lines = "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in heldout_rows)
+        (self.aside / "heldout.jsonl").write_text(lines, encoding="utf-8")
+        header = {"version": VERSION, "fingerprint": self.fingerprint, "examples": self.num_examples}
+        _write_json(self.aside / STORE, header)
+        for path in self.aside.iterdir():
+            sync_path(path)
+        sync_path(self.aside)
+        if self.folder.exists() and (self._replace or not (self.folder / STORE).exists()):
+            shutil.rmtree(self.folder)
+        try:
+            self.aside.rename(self.folder)
+        except OSError:
+            if not (self.folder / STORE).exists():
+                raise
+            # another process finished the same store first; both hold the same bytes
+        sync_path(self.folder.parent)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._sink is None:
+            return
+        with suppress(OSError):  # closing writes too; what went wrong is said already
+            if not self._sink.closed:
+                self._opened().close()
+        with suppress(OSError):
+            self._sink.close()
+        shutil.rmtree(self.aside, ignore_errors=True)
+        remove_empty(self._made)
+
+    def _opened(self) -> pa.RecordBatchFileWriter:
+        """Give the file, begun when it is first needed: only the process of a team that writes makes a folder."""
+        if self._sink is None:
+            _sweep(self.folder)
+            shutil.rmtree(self.aside, ignore_errors=True)
+            self._made = make_folder(self.folder.parent)
+            self.aside.mkdir(parents=True)
+            self._sink = pa.OSFile(str(self.aside / EXAMPLES), "wb")
+            self._file = pa.ipc.new_file(self._sink, SCHEMA)
+        return self._file
+
+    @contextmanager
+    def _on_disk(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise DataError(
+                f"{self.folder.parent}: prepared data cannot be written ({error.strerror or error}); expected room on the disk; "
+                "make some, or set data.store to another folder"
+            ) from None
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, ensure_ascii=False, indent=1), encoding="utf-8")
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a killed preparation of the same store left behind."""
+    for left in folder.parent.glob(f"{folder.name}.partial-*"):
+        process = left.name.rpartition("-")[2]
+        if process.isdigit() and not _is_running(int(process)):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

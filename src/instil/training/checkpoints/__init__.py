@@ -1,0 +1,1 @@
+"""Checkpoints: a run as bits on disk, and back."""

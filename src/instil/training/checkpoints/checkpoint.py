@@ -1,0 +1,298 @@
+"""Save everything that a run needs to go on, and read it back.
+
+A checkpoint is a folder ``step-000100`` that appears in one rename, after every byte in it is on the disk. Each process
+writes its own pieces of the weights and of the optimizer (safetensors) with a list of them (JSON); ``manifest.json`` holds the
+SHA-256 of every file. Nothing is pickled. Random state is not stored: every step seeds its generators from the run's seed, its
+own number and the rank (`order.step_seed`). Questionable on purpose: pieces are our own format, rows ``start … start + n`` of a
+named tensor, and not torch.distributed.checkpoint, whose default storage pickles its metadata; so one process or many write
+and read the same thing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from instil.disk import sync_path
+from instil.errors import CheckpointError
+from instil.files import ASIDE, remove_folder, sha256_of, sync_folder
+
+FORMAT = 1
+Kind = Literal["weights", "optimizer"]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is: everything that is a number.
+
+    Attributes:
+        step: Steps done.
+        tokens: Tokens seen, context included.
+        trained_tokens: Tokens trained (weight above 0).
+        skipped: Steps left out because something was not finite.
+        seconds: Time spent in steps.
+        micro_batch_tokens: The cut; resuming replays it.
+        asked_tokens: What the recipe asked for it, 0 for `auto`; resuming with another wish makes a new cut.
+        loss_scale: fp16's scale of the loss; 1 elsewhere.
+        scale_age: Steps since that scale changed.
+        best_loss: Lowest held-out loss so far, or None.
+        best_step: Its step.
+        worse: Evaluations since then.
+        evaluated: Step of the latest evaluation; one that is due and later was put off by a stop, and comes first when the run goes on.
+        last_loss: Training loss of the latest step.
+    """
+
+    step: int = 0
+    tokens: int = 0
+    trained_tokens: int = 0
+    skipped: int = 0
+    seconds: float = 0.0
+    micro_batch_tokens: int = 0
+    asked_tokens: int = 0
+    loss_scale: float = 1.0
+    scale_age: int = 0
+    best_loss: float | None = None
+    best_step: int | None = None
+    worse: int = 0
+    evaluated: int = 0
+    last_loss: float | None = None
+
+    def with_(self, **changes: Any) -> Progress:
+        """Give a copy with some numbers changed."""
+        return replace(self, **changes)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Rows of a named tensor.
+
+    Attributes:
+        tensor: The rows; a tensor without dimensions is a piece by itself.
+        start: First row.
+        shape: Shape of the whole tensor.
+    """
+
+    tensor: torch.Tensor
+    start: int
+    shape: tuple[int, ...]
+
+    @classmethod
+    def whole(cls, tensor: torch.Tensor) -> Piece:
+        """Make a piece of a whole tensor."""
+        return cls(tensor, 0, tuple(tensor.shape))
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What one process puts into a checkpoint.
+
+    Attributes:
+        progress: How far the run is; the same on every process.
+        weights: Its pieces of the trained weights, by name.
+        optimizer: Its pieces of the optimizer's tensors, by name.
+        numbers: The optimizer's state that is no tensor.
+        identity: What must be equal when the run is resumed (recipe, data, number of processes …).
+    """
+
+    progress: Progress
+    weights: Mapping[str, Piece]
+    optimizer: Mapping[str, Piece]
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    identity: Mapping[str, Any] = field(default_factory=dict)
+
+
+def step_folder(checkpoints: Path, step: int) -> Path:
+    """Give the folder of a step's checkpoint.
+
+    Example:
+        >>> step_folder(Path("checkpoints"), 100).name
+        'step-000100'
+    """
+    return checkpoints / f"step-{step:06d}"
+
+
+def save_checkpoint(
+    checkpoints: Path,
+    snapshot: Snapshot,
+    *,
+    rank: int = 0,
+    num_ranks: int = 1,
+    barrier: Callable[[], None] = lambda: None,
+) -> Path:
+    """Write a checkpoint; every process calls this with its own snapshot.
+
+    Args:
+        checkpoints: Folder of the run's checkpoints, on a disk that all processes share.
+        snapshot: What this process holds.
+        rank: Number of this process.
+        num_ranks: Number of processes.
+        barrier: Waits for all processes.
+
+    Returns:
+        The checkpoint's folder.
+
+    Raises:
+        CheckpointError: If it cannot be written (disk full …); the checkpoints before it are untouched.
+    """
+    folder = step_folder(checkpoints, snapshot.progress.step)
+    aside = checkpoints / f"{ASIDE}{folder.name}"
+    try:
+        if rank == 0:
+            remove_folder(aside)
+            aside.mkdir(parents=True)
+        barrier()
+        _write_share(aside, snapshot, rank)
+        barrier()
+        if rank == 0:
+            _seal(aside, snapshot, num_ranks)
+            remove_folder(folder)
+            os.replace(aside, folder)
+            sync_folder(checkpoints)
+        barrier()
+    except (OSError, _safetensors_error()) as error:
+        if rank == 0 and aside.exists():
+            remove_folder(aside)
+        raise CheckpointError(
+            f"{folder}: the checkpoint could not be written ({error}); the checkpoints before it are untouched; "
+            "free disk space or set checkpoint.keep_last lower, then go on with --resume"
+        ) from error
+    return folder
+
+
+def _write_share(aside: Path, snapshot: Snapshot, rank: int) -> None:
+    from safetensors.torch import save_file
+
+    index: dict[str, Any] = {"files": {}}
+    for kind, pieces in (("weights", snapshot.weights), ("optimizer", snapshot.optimizer)):
+        path = aside / f"{kind}-{rank:05d}.safetensors"
+        tensors = {name: piece.tensor.detach().cpu().contiguous() for name, piece in pieces.items()}
+        save_file(tensors, str(path))
+        sync_path(path)
+        index["files"][path.name] = sha256_of(path)
+        index[kind] = {name: {"start": piece.start, "shape": list(piece.shape)} for name, piece in pieces.items()}
+    _write_json(aside / f"pieces-{rank:05d}.json", index)
+
+
+def _seal(aside: Path, snapshot: Snapshot, num_ranks: int) -> None:
+    files: dict[str, str] = {}
+    for rank in range(num_ranks):
+        path = aside / f"pieces-{rank:05d}.json"
+        files |= json.loads(path.read_text())["files"] | {path.name: sha256_of(path)}
+    state = {
+        "progress": asdict(snapshot.progress),
+        "optimizer_numbers": dict(snapshot.numbers),
+        "identity": dict(snapshot.identity),
+        "processes": num_ranks,
+    }
+    _write_json(aside / "state.json", state)
+    files["state.json"] = sha256_of(aside / "state.json")
+    _write_json(aside / "manifest.json", {"format": FORMAT, "sha256": files})
+    sync_folder(aside)
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        json.dump(value, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _safetensors_error() -> type[Exception]:
+    from safetensors import SafetensorError
+
+    error: type[Exception] = SafetensorError
+    return error
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint that has been found whole.
+
+    Attributes:
+        folder: Where it is.
+        progress: How far the run was.
+        numbers: The optimizer's state that is no tensor.
+        identity: What the run was made of.
+        pieces: For each process that wrote it, its list of pieces.
+    """
+
+    folder: Path
+    progress: Progress
+    numbers: Mapping[str, float]
+    identity: Mapping[str, Any]
+    pieces: tuple[Mapping[str, Any], ...]
+
+    @property
+    def processes(self) -> int:
+        """Number of processes that wrote it."""
+        return len(self.pieces)
+
+    def shapes(self, kind: Kind) -> dict[str, tuple[int, ...]]:
+        """Give the shapes of all tensors of a kind."""
+        return {name: tuple(piece["shape"]) for index in self.pieces for name, piece in index[kind].items()}
+
+    def read(self, kind: Kind, name: str, start: int = 0, stop: int | None = None) -> torch.Tensor:
+        """Read rows of a tensor, from whichever pieces hold them.
+
+        Args:
+            kind: Weights or optimizer.
+            name: The tensor.
+            start: First row.
+            stop: Row after the last one; None for all.
+
+        Raises:
+            CheckpointError: If the checkpoint does not hold those rows.
+        """
+        from safetensors import safe_open
+
+        found: list[tuple[int, torch.Tensor]] = []
+        for rank, index in enumerate(self.pieces):
+            piece = index[kind].get(name)
+            if piece is None:
+                continue
+            with safe_open(str(self.folder / f"{kind}-{rank:05d}.safetensors"), framework="pt") as file:
+                if not piece["shape"]:
+                    return file.get_tensor(name)  # type: ignore[no-any-return]
+                end = piece["shape"][0] if stop is None else stop
+                rows = file.get_slice(name)
+                first, last = piece["start"], piece["start"] + rows.get_shape()[0]
+                if max(first, start) < min(last, end):
+                    found.append((first, rows[max(first, start) - first : min(last, end) - first]))
+        if not found:
+            raise CheckpointError(f"{self.folder}: it holds no {kind} named {name!r}; it belongs to another model")
+        parts = [part for _, part in sorted(found, key=lambda item: item[0])]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def open_checkpoint(folder: Path) -> Checkpoint:
+    """Check every file of a checkpoint against its checksum and read its numbers.
+
+    Raises:
+        CheckpointError: If a file is missing, cut short or changed.
+    """
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        for name, checksum in manifest["sha256"].items():
+            if sha256_of(folder / name) != checksum:
+                raise CheckpointError(
+                    f"{folder / name}: its checksum is not the one in manifest.json, so its bytes have changed; "
+                    "this checkpoint cannot be used"
+                )
+        state = json.loads((folder / "state.json").read_text())
+        if manifest["format"] != FORMAT:
+            raise CheckpointError(f"{folder}: checkpoint format {manifest['format']}; this version reads {FORMAT}")
+        return Checkpoint(
+            folder,
+            Progress(**state["progress"]),
+            state["optimizer_numbers"],
+            state["identity"],
+            tuple(json.loads((folder / f"pieces-{rank:05d}.json").read_text()) for rank in range(state["processes"])),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{folder}: it is incomplete or damaged ({error}); it cannot be used") from None

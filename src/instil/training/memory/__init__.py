@@ -1,0 +1,1 @@
+"""Memory: bytes before and during a run."""

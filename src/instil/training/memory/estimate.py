@@ -1,0 +1,295 @@
+"""How much memory a run needs, before it runs.
+
+For `plan`, the run card, `micro_batch_tokens: auto` and `gradient_checkpointing: auto`. Weights, gradients and optimizer state are
+counted; activations are found by running the decoder on fake tensors, which have shapes and no bytes, and adding up what it
+saves for the backward pass. Questionable on purpose: no formula an architecture; what autograd saves is asked of autograd.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from instil.errors import ModelError
+from instil.model.attention.flat import LAYOUT_KEYWORD
+from instil.model.attention.layout import FlatLayout, positions_of, set_active_layout
+from instil.model.loss.chunked import COPIES_OF_LOGITS, default_chunk_bytes, is_plain
+from instil.model.loss.router import passes_keywords
+from instil.model.parts import take_apart, underlying
+from instil.model.probe import refuse_what_fails
+from instil.model.speedups.round_sizes import round_up
+from instil.training.processes.join import blocks_of
+from instil.training.step.precision import Precision
+
+STATE_BYTES = {"adamw": 8.0, "adamw_8bit": 2.1, "muon": 4.0, "adafactor": 0.1}
+"""Bytes of optimizer state a trained fp32 number."""
+STORED_BYTES = {"4bit": 0.56, "8bit": 1.02}
+"""Bytes of a quantised number, its share of the scales included."""
+LIBRARIES_CPU = 65 * 2**20
+"""What is loaded and set up after the model is: its code, MKL's buffers, matplotlib. Measured, as is what follows (docs/notes/training.md)."""
+PASSING_CPU = 1.25
+"""What activations and logits take of the process, relative to their bytes: malloc's gaps, and the backward pass's own results."""
+PASSING_CPU_ADAPTERS = {2: 1.5, 4: 1.85}
+"""The same by the bytes of a number where adapters train, whose layers make several results for each that is kept."""
+KEPT_GRADIENTS = 0.5
+"""Share of the gradients' memory that malloc keeps after a step and does not use again for activations of other sizes."""
+KERNEL_BYTES = 0.7 * 2**20
+"""What oneDNN keeps for a shape of a half-precision product (see `model.few_shapes`)."""
+ATTENTION_KERNELS = 70 * 2**20
+"""The same for the blocks of attention and the head's chunks, together."""
+PROBE_LENGTHS = (128, 128)
+PROBE_TOKENS = sum(PROBE_LENGTHS)
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What memory depends on.
+
+    Attributes:
+        parameters: Numbers in the model.
+        trained: Numbers that train.
+        vocabulary: V, rows of the head.
+        width: D, the width of the states.
+        trains_head: Whether the head's weight, or the embedding that it is tied to, trains.
+        saved_per_token: Bytes that a forward pass keeps for the backward pass, a token.
+        saved_with_recomputing: The same with gradient checkpointing: each block's input, and what one block keeps while
+            it is recomputed.
+        plain_head: Whether the head is a linear layer and nothing more; otherwise its logits are there several times.
+        products: Shapes of matrix products that a forward and backward pass asks for.
+    """
+
+    parameters: int
+    trained: int
+    vocabulary: int
+    width: int
+    trains_head: bool
+    saved_per_token: float
+    saved_with_recomputing: float
+    plain_head: bool = True
+    products: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes by kind, and the peak of a step.
+
+    Attributes:
+        weights: Weights, and fp32 masters where there are.
+        gradients: Gradients of the trained numbers.
+        optimizer: State of the optimizer.
+        activations: What the largest micro-batch keeps for its backward pass.
+        logits: One chunk of logits, and the head's gradient that is made with it.
+        other: On a CPU, what code, its buffers and the allocator take beside tensors.
+        several: Whether a step has several micro-batches. With one, activations go as gradients come.
+    """
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    logits: int
+    several: bool
+    other: int = 0
+
+    @property
+    def peak(self) -> int:
+        """The most that is there at a time."""
+        standing = self.weights + self.optimizer + self.other
+        passing = self.activations + self.logits
+        return standing + (passing + self.gradients if self.several else max(passing, self.gradients))
+
+    def lines(self) -> list[str]:
+        """Say it for people, a line a kind."""
+        kinds = ("weights", "gradients", "optimizer", "activations", "logits", "other")
+        return [
+            *(f"{kind:<12} {in_words(getattr(self, kind)):>9}" for kind in kinds),
+            f"{'peak':<12} {in_words(self.peak):>9}",
+        ]
+
+
+def in_words(number: float) -> str:
+    """Say a number of bytes.
+
+    Example:
+        >>> in_words(3 * 2**30), in_words(5_500_000)
+        ('3.0 GB', '5 MB')
+    """
+    return f"{number / 2**30:.1f} GB" if number >= 2**30 else f"{number / 2**20:.0f} MB"
+
+
+def estimate_memory(
+    sizes: Sizes,
+    precision: Precision,
+    *,
+    tokens: int,
+    optimizer: str,
+    several: bool,
+    recompute: bool = False,
+    quantize: str = "none",
+    device: str = "cpu",
+    shards: int = 1,
+    num_sizes: int = 1,
+) -> Memory:
+    """Estimate what a step needs on one device.
+
+    Args:
+        sizes: What memory depends on.
+        precision: How the run computes.
+        tokens: Tokens of the largest micro-batch.
+        optimizer: Name in the recipe.
+        several: Whether a step has several micro-batches.
+        recompute: Gradient checkpointing.
+        quantize: How frozen weights are stored.
+        device: `cpu` or `cuda`.
+        shards: Processes that weights, gradients and optimizer state are laid over.
+        num_sizes: How many sizes of micro-batches there are, rounded up.
+
+    Returns:
+        Bytes by kind.
+    """
+    small = torch.empty(0, dtype=precision.compute).element_size()
+    moved = 4 if precision.masters else small
+    frozen = STORED_BYTES.get(quantize, small) * (sizes.parameters - sizes.trained)
+    weights = int(frozen) + (small + (4 if precision.masters else 0)) * sizes.trained
+    state = STATE_BYTES[optimizer] * sizes.trained * moved / 4
+    on_cpu = device == "cpu"
+    few_shapes = on_cpu and small < 4
+    full = sizes.trained > sizes.parameters / 2
+    passing = 1.0 if not on_cpu else PASSING_CPU if full else PASSING_CPU_ADAPTERS[small]
+    if few_shapes:
+        tokens = round_up(tokens)
+    chunk = default_chunk_bytes(torch.device(device), plain=sizes.plain_head)
+    chunk = min(chunk, 4 * sizes.vocabulary * tokens) * (1 if sizes.plain_head else COPIES_OF_LOGITS)
+    kernels = ATTENTION_KERNELS + KERNEL_BYTES * sizes.products * num_sizes if few_shapes else 0
+    head = small * sizes.vocabulary * sizes.width if sizes.trains_head else 0
+    per_token = sizes.saved_with_recomputing if recompute else sizes.saved_per_token
+    gradients = moved * sizes.trained // shards
+    kept = 0 if several else KEPT_GRADIENTS * gradients
+    return Memory(
+        weights=weights // shards,
+        gradients=gradients,
+        optimizer=int(state) // shards,
+        activations=int(per_token * tokens * passing),
+        logits=int((chunk * small // 4 + head) * passing),
+        several=several,
+        other=int(LIBRARIES_CPU + kernels + kept) if on_cpu else 0,
+    )
+
+
+def measure_sizes(model: Any, precision: Precision) -> Sizes:
+    """Find out what memory depends on, without computing anything.
+
+    Args:
+        model: transformers' model or peft's around it, on any device; it is left as it is.
+        precision: How the run computes.
+    """
+    parts = take_apart(model)
+    parameters = list(model.parameters())
+    head = list(parts.head.parameters())
+    embedding = {
+        id(p) for module in model.modules() if isinstance(module, torch.nn.Embedding) for p in module.parameters()
+    }
+    with refuse_what_fails(model):
+        saved = _saved_on_fakes(model, precision)
+    block_inputs = (
+        len(blocks_of(model)) * int(head[0].shape[-1]) * torch.empty(0, dtype=precision.compute).element_size()
+    )
+    return Sizes(
+        parameters=sum(parameter.numel() for parameter in parameters),
+        trained=sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
+        vocabulary=parts.vocabulary,
+        width=int(head[0].shape[-1]),
+        trains_head=any(p.requires_grad for p in head)
+        or any(id(p) in embedding for p in parameters if p.requires_grad),
+        saved_per_token=saved.total / PROBE_TOKENS,
+        saved_with_recomputing=saved.largest_block / PROBE_TOKENS + block_inputs,
+        plain_head=is_plain(parts),
+        products=_count_products(model),
+    )
+
+
+def _count_products(model: Any) -> int:
+    """Count the shapes of matrix products: two for each shape of linear layers, and a third where one of them trains."""
+    shapes: dict[tuple[int, ...], bool] = {}
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear):
+            shape = tuple(module.weight.shape)
+            shapes[shape] = shapes.get(shape, False) or module.weight.requires_grad
+    return sum(3 if trains else 2 for trains in shapes.values())
+
+
+def _saved_on_fakes(model: Any, precision: Precision) -> _Saved:
+    """Run the decoder on tensors without bytes, and count what it saves for the backward pass."""
+    from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
+
+    decoder = take_apart(model).decoder
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        stand_ins = {
+            name: torch.empty(value.shape, dtype=_dtype_of(value, precision)).requires_grad_(value.requires_grad)
+            for name, value in decoder.named_parameters(remove_duplicate=False)
+        }
+        stand_ins |= {name: torch.empty(value.shape, dtype=value.dtype) for name, value in decoder.named_buffers()}
+        saved = _Saved({value.untyped_storage()._cdata for value in stand_ins.values()})
+        hooks = [block.register_forward_pre_hook(saved.next_block) for block in blocks_of(model)]
+        layout = FlatLayout.of(PROBE_LENGTHS)
+        inputs = {
+            "input_ids": torch.zeros(1, layout.num_tokens, dtype=torch.int64),
+            "position_ids": positions_of(layout.lengths)[None],
+            "use_cache": False,
+        }
+        if passes_keywords(decoder):
+            inputs[LAYOUT_KEYWORD] = layout
+        set_active_layout(layout)
+        try:
+            with _ExpertsOnFakes(), torch.autograd.graph.saved_tensors_hooks(saved.pack, lambda kept: kept):
+                torch.func.functional_call(decoder, stand_ins, kwargs=inputs)
+        except (DataDependentOutputException, DynamicOutputShapeException) as error:
+            raise ModelError(
+                f"{type(underlying(model)).__name__}: the shapes in its forward pass depend on values ({error.func}), so that the memory of a "
+                "run cannot be planned; expected an architecture whose shapes depend on shapes alone; choose another model"
+            ) from error
+        finally:
+            for hook in hooks:
+                hook.remove()
+    return saved
+
+
+def _dtype_of(value: torch.Tensor, precision: Precision) -> torch.dtype:
+    return precision.compute if value.is_floating_point() else value.dtype
+
+
+class _ExpertsOnFakes(TorchFunctionMode):
+    """Gives a mixture's grouped product a shape in every type: torch knows it without bytes in bf16 alone, though it computes it in others."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is torch._grouped_mm and args[1].dtype != torch.bfloat16:
+            return torch.ops.transformers.grouped_mm_fallback(*args, kwargs["offs"])
+        return func(*args, **kwargs)
+
+
+class _Saved:
+    """Adds up the bytes of saved tensors, each storage once, weights not."""
+
+    def __init__(self, weights: set[int]) -> None:
+        self._seen = set(weights)
+        self._alive: list[torch.Tensor] = []
+        self._block = 0.0
+        self.total = 0.0
+        self.largest_block = 0.0
+
+    def next_block(self, module: torch.nn.Module, inputs: Any) -> None:
+        self._block = 0.0
+
+    def pack(self, tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in self._seen:
+            self._seen.add(storage._cdata)
+            self._alive.append(tensor)
+            self.total += storage.nbytes()
+            self._block += storage.nbytes()
+            self.largest_block = max(self.largest_block, self._block)
+        return tensor

@@ -1,0 +1,1 @@
+"""Processes: everything that is exchanged between processes."""

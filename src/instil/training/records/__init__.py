@@ -1,0 +1,1 @@
+"""Records: what a person finds in a run folder."""

@@ -1,0 +1,55 @@
+"""Where a run happened: versions, device, fingerprints. Written before the first step."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib import metadata
+from typing import Any
+
+import torch
+
+from instil.preparation.ledger import counted
+
+PACKAGES = ("instil", "torch", "transformers", "tokenizers", "safetensors", "peft", "datasets", "numpy", "bitsandbytes")
+
+
+def describe_environment(device: torch.device, **fingerprints: Any) -> dict[str, Any]:
+    """Give versions, device and fingerprints as JSON values.
+
+    Args:
+        device: Where the run computes.
+        **fingerprints: Of data, template, tokenizer, and whatever else identifies the run.
+
+    Example:
+        >>> describe_environment(torch.device("cpu"), data="abc")["fingerprints"]
+        {'data': 'abc'}
+    """
+    return {
+        "versions": {"python": platform.python_version()} | {name: v for name in PACKAGES if (v := _version(name))},
+        "platform": platform.platform(),
+        "device": describe_device(device),
+        "threads": torch.get_num_threads(),
+        "processes": int(os.environ.get("WORLD_SIZE", "1")),
+        "fingerprints": fingerprints,
+    }
+
+
+def describe_device(device: torch.device) -> str:
+    """Name a device in words.
+
+    Example:
+        >>> describe_device(torch.device("cpu")).startswith("CPU")
+        True
+    """
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)} ({device})"
+    threads = torch.get_num_threads()
+    return f"CPU ({counted(threads, 'thread')})" if device.type == "cpu" else device.type
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None

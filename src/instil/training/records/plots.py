@@ -1,0 +1,87 @@
+"""Draws two runs into one picture: losses over the steps, and the evaluation's figures with their intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from instil.errors import RunError
+from instil.files import ASIDE
+from instil.training.records.run_folder import Run
+from instil.training.records.runs import Figure, RunSummary
+
+COLOURS = ("tab:blue", "tab:orange")
+
+
+def draw_comparison(runs: Sequence[RunSummary], path: Path) -> None:
+    """Draw runs side by side into a PNG, in one move.
+
+    Raises:
+        RunError: If the picture cannot be written.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib.figure import Figure as Sheet
+
+    figures = shared_figures(runs)
+    sheet = Sheet(figsize=(13 if figures else 9, 4), dpi=110, layout="constrained")
+    panels = sheet.subplots(1, 3 if figures else 2)
+    for run, colour in zip(runs, COLOURS, strict=False):
+        metrics = Run.open(run.folder).metrics()
+        _draw_line(panels[0], metrics, "loss", str(run.folder), colour)
+        _draw_line(panels[1], metrics, "heldout_loss", str(run.folder), colour, marker="o")
+    for panel, title in zip(panels, ("training loss", "held-out loss"), strict=False):
+        panel.set(title=title, xlabel="step")
+        panel.grid(alpha=0.3)
+        if panel.lines:
+            panel.legend(fontsize="small")
+        else:
+            panel.text(0.5, 0.5, "none", ha="center", va="center", transform=panel.transAxes)
+    if figures:
+        _draw_figures(panels[2], runs, figures)
+    aside = path.with_name(f"{ASIDE}{path.name}")
+    try:
+        sheet.savefig(aside, format="png")
+        aside.replace(path)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written ({error.strerror}); choose another --plot") from None
+    finally:
+        if aside.exists():
+            aside.unlink()
+
+
+def shared_figures(runs: Sequence[RunSummary]) -> list[str]:
+    """Name the evaluation figures between 0 and 1 that every run has."""
+    return [
+        name
+        for name in runs[0].figures
+        if all(name in run.figures and 0 <= run.figures[name].value <= 1 for run in runs)
+    ]
+
+
+def _draw_line(
+    panel: Any, metrics: Sequence[Mapping[str, Any]], name: str, label: str, colour: str, marker: str = ""
+) -> None:
+    points = [(line["step"], line[name]) for line in metrics if isinstance(line.get(name), int | float)]
+    if points:
+        panel.plot(*zip(*points, strict=True), label=label, color=colour, linewidth=1.2, marker=marker, markersize=3)
+
+
+def _draw_figures(panel: Any, runs: Sequence[RunSummary], names: Sequence[str]) -> None:
+    for number, (run, colour) in enumerate(zip(runs, COLOURS, strict=False)):
+        found = [run.figures[name] for name in names]
+        places = [at + 0.4 * number for at in range(len(names))]
+        panel.barh(places, [each.value for each in found], height=0.36, color=colour, alpha=0.75, label=str(run.folder))
+        panel.errorbar([each.value for each in found], places, xerr=_arms(found), fmt="none", ecolor="black", capsize=2)
+    panel.set_yticks([at + 0.2 for at in range(len(names))], names, fontsize="small")
+    panel.set(title="evaluation, 95% intervals", xlim=(0, 1))
+    panel.invert_yaxis()
+
+
+def _arms(figures: Sequence[Figure]) -> list[list[float]]:
+    return [
+        [max(0.0, each.value - each.low) for each in figures],
+        [max(0.0, each.high - each.value) for each in figures],
+    ]

@@ -1,0 +1,153 @@
+"""What a run writes down: metrics, picture, samples, trackers, checkpoints.
+
+The loop tells it what happened. On all processes but the first it writes its share of the checkpoints and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from instil.recipe import Recipe
+from instil.training.checkpoints.capture import take_snapshot
+from instil.training.checkpoints.checkpoint import Progress, save_checkpoint
+from instil.training.checkpoints.retention import prune_checkpoints
+from instil.training.records.metrics import LiveLine, Metrics, draw_loss, memory_mb, read_metrics
+from instil.training.records.run_folder import RunPaths
+from instil.training.records.samples import Drawn
+from instil.training.records.trackers import Tracker, open_trackers
+from instil.training.step.order import Members
+from instil.training.step.take_step import Learner, StepResult
+
+PICTURE_EVERY = 10.0
+"""Seconds before the picture is drawn again while steps go on; drawing takes longer than a small model's steps."""
+
+
+class Record:
+    """The writers of a run folder."""
+
+    def __init__(
+        self,
+        paths: RunPaths,
+        recipe: Recipe,
+        *,
+        identity: Mapping[str, Any],
+        metrics: Metrics | None,
+        live: LiveLine,
+        trackers: Sequence[Tracker],
+    ) -> None:
+        self._paths = paths
+        self._recipe = recipe
+        self._identity = identity
+        self._metrics = metrics
+        self._live = live
+        self._trackers = trackers
+        self._drawn = float("-inf")
+
+    def say(self, text: str) -> None:
+        """Print a line for the person; the first process alone speaks."""
+        self._live.say(text)
+
+    def step(self, members: Members, result: StepResult, *, learning_rate: float) -> None:
+        """Write a step down."""
+        line: dict[str, Any] = {
+            "step": members.step,
+            "epoch": members.epoch,
+            "examples": len(members.indices),
+            "loss": result.loss,
+            "learning_rate": learning_rate,
+            "gradient_norm": result.gradient_norm,
+            "tokens": result.tokens,
+            "trained_tokens": result.trained_tokens,
+            "micro_batch_tokens": result.cut.micro_batch_tokens,
+            "moved": result.moved,
+            "memory_mb": round(memory_mb(), 1),
+            "seconds": result.seconds,
+        }
+        self._add(line)
+        self._live.step(line)
+
+    def evaluation(self, step: int, *, loss: float, seconds: float, is_best: bool) -> None:
+        """Write a held-out loss down, and renew the picture if it is not fresh."""
+        self._add({"step": step, "heldout_loss": loss, "best": is_best, "seconds": {"evaluation": round(seconds, 6)}})
+        self._live.heldout(loss)
+        if time.monotonic() - self._drawn >= PICTURE_EVERY:
+            self.picture()
+
+    def samples(self, step: int, drawn: Drawn) -> None:
+        """Append answers to the fixed prompts, and the figures of the recipe's tasks."""
+        if drawn.figures:
+            self._add({"step": step, "tasks": drawn.figures})
+        if self._metrics is not None and drawn.answers:
+            with self._paths.samples.open("a", encoding="utf-8") as file:
+                file.writelines(
+                    json.dumps({"step": step, **answer}, ensure_ascii=False) + "\n" for answer in drawn.answers
+                )
+
+    def picture(self) -> None:
+        """Draw the losses so far."""
+        if self._metrics is not None:
+            draw_loss(read_metrics(self._paths.metrics), self._paths.picture)
+            self._drawn = time.monotonic()
+
+    def save(self, learner: Learner, progress: Progress) -> Path:
+        """Write a checkpoint and remove those that need not be kept. Every process calls this."""
+        if self._metrics is not None:
+            self._metrics.sync()
+        ranks = learner.ranks
+        folder = save_checkpoint(
+            self._paths.checkpoints,
+            take_snapshot(learner, progress, identity=self._identity),
+            rank=ranks.rank,
+            num_ranks=ranks.size,
+            barrier=ranks.wait,
+        )
+        if ranks.is_first:
+            best = progress.best_step if self._recipe.checkpoint.keep_best else None
+            keep = self._recipe.checkpoint.keep_last
+            prune_checkpoints(self._paths.checkpoints, newest=progress.step, keep_last=keep, keep_step=best)
+        return folder
+
+    def _add(self, line: Mapping[str, Any]) -> None:
+        if self._metrics is not None:
+            self._metrics.add(line)
+        for tracker in self._trackers:
+            tracker.add(line)
+
+
+@contextlib.contextmanager
+def open_record(
+    paths: RunPaths,
+    recipe: Recipe,
+    *,
+    identity: Mapping[str, Any],
+    num_steps: int,
+    done: int,
+    is_first: bool,
+    quiet: bool = False,
+) -> Iterator[Record]:
+    """Open the writers of a run folder, and close them.
+
+    Args:
+        paths: The run folder, which exists.
+        recipe: The resolved recipe.
+        identity: What must be equal when the run is resumed.
+        num_steps: Steps of the run.
+        done: Steps done before.
+        is_first: Whether this process writes.
+        quiet: Print nothing.
+    """
+    live = LiveLine(num_steps=num_steps, done=done, quiet=quiet or not is_first)
+    with contextlib.ExitStack() as stack:
+        metrics = Metrics(paths.metrics) if is_first else None
+        if metrics is not None:
+            stack.callback(metrics.close)
+        trackers = open_trackers(recipe, paths, done=done) if is_first else []
+        for tracker in trackers:
+            stack.callback(tracker.close)
+        stack.enter_context(live)
+        yield Record(paths, recipe, identity=identity, metrics=metrics, live=live, trackers=trackers)

@@ -1,0 +1,1 @@
+"""Step: the arithmetic of an optimizer step; knows no recipe and no folder."""

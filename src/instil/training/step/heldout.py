@@ -1,0 +1,61 @@
+"""The loss on held-out examples: the same number whatever the cut or the number of processes.
+
+Weighted sum over all trained positions of the held-out examples, divided once by their weight; no batch enters. Memory that runs
+out halves the cut, as it does in a step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from instil.model.folder.memory_check import is_out_of_memory
+from instil.preparation.store import ExampleStore
+from instil.training.step.take_step import Cut, Learner, forward, lay_out, my_share, smaller_cut
+
+
+def heldout_loss(learner: Learner, store: ExampleStore, *, cut: Cut) -> float | None:
+    """Give the weighted mean loss of held-out examples in evaluation mode.
+
+    Args:
+        learner: The model, its processes.
+        store: The held-out examples.
+        cut: Tokens of one forward pass; the result does not depend on it.
+
+    Returns:
+        The loss, or None where no held-out token is trained.
+
+    Raises:
+        OutOfMemoryError: If it does not fit: one example on one process, anything on several.
+    """
+    weight = float(store.trained_weight.sum(dtype="float64")) if len(store) else 0.0
+    if not weight > 0:
+        return None
+    while True:
+        mine = my_share(learner, store, range(len(store)), cut)
+        total = _try_to_add_up(learner, store, mine)
+        if total is not None:
+            return learner.ranks.sum_numbers(total)[0] / weight
+        cut = smaller_cut(
+            learner, store, mine, cut, place="held-out loss", alone="start another run with data.max_tokens lower"
+        )
+
+
+def _try_to_add_up(learner: Learner, store: ExampleStore, mine: Sequence[tuple[int, ...]]) -> float | None:
+    """Give this process's loss sum, or None where memory ran out."""
+    total = torch.zeros((), dtype=torch.float64, device=learner.ranks.device)
+    was_training = learner.loss.training
+    learner.loss.eval()
+    try:
+        with torch.no_grad():
+            for numbers in mine:
+                batch = lay_out(learner, store, numbers)
+                total += forward(learner.loss, batch, seed=0, epoch=0)
+        return float(total)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return None
+    finally:
+        learner.loss.train(was_training)

@@ -1,0 +1,156 @@
+"""Cut a step to fit memory: whole examples laid end to end.
+
+Between the order and the loss. The examples of a step are dealt to the ranks by length, and each rank's share is packed
+into flat micro-batches of at most so many tokens. Nothing here changes the result of a step, only how it is computed.
+Questionable on purpose: every rank gets the same number of micro-batches, empty ones included, because sharded weights
+are gathered in step; an empty one is a single token of weight 0.
+
+Shapes: T tokens of a micro-batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from instil.conversation import Example
+from instil.model.attention.layout import positions_of
+from instil.model.loss.token_loss import targets_of
+
+
+@dataclass(frozen=True, slots=True)
+class MicroBatch:
+    """Examples laid end to end, ready for one forward pass.
+
+    ``weights[t]`` is the weight of predicting ``targets[t]`` from the tokens up to and including ``t``: the shift by one
+    has happened here, once.
+
+    Attributes:
+        examples: Numbers of the examples in the store; empty for a micro-batch that only keeps the ranks in step.
+        example_lengths: All tokens of each example.
+        input_ids: Ids [T].
+        position_ids: Positions [T], from 0 in each example.
+        lengths: Tokens of each example that are computed; they add up to T.
+        targets: The next token of each token [T].
+        weights: Loss weights [T], fp32.
+        num_trained: Tokens with a weight above 0.
+    """
+
+    examples: tuple[int, ...]
+    example_lengths: tuple[int, ...]
+    input_ids: torch.Tensor
+    position_ids: torch.Tensor
+    lengths: tuple[int, ...]
+    targets: torch.Tensor
+    weights: torch.Tensor
+    num_trained: int
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of its examples, those included that need no computing; 0 for an empty one."""
+        return sum(self.example_lengths)
+
+
+def cut_step(
+    indices: Sequence[int],
+    num_tokens: Sequence[int],
+    *,
+    micro_batch_tokens: int,
+    num_ranks: int = 1,
+    one_by_one: bool = False,
+) -> list[list[tuple[int, ...]]]:
+    """Cut a step into micro-batches for each rank.
+
+    Examples are dealt to the ranks longest first, each to the rank with the fewest tokens, then packed first-fit in the
+    same order. An example that is longer than `micro_batch_tokens` is a micro-batch by itself. Ties are broken by the
+    order of `indices`, so the cut is a function of its arguments.
+
+    Args:
+        indices: Numbers of the step's examples.
+        num_tokens: Length of each of them, aligned with `indices`.
+        micro_batch_tokens: Largest number of tokens of a micro-batch.
+        num_ranks: Processes that share the step.
+        one_by_one: One example a micro-batch, for models that mix examples laid end to end.
+
+    Returns:
+        For each rank its micro-batches, each the numbers of its examples; the same number of micro-batches on each rank.
+
+    Example:
+        >>> cut_step([7, 8, 9], [4, 2, 3], micro_batch_tokens=6)
+        [[(7, 8), (9,)]]
+        >>> cut_step([7, 8, 9], [4, 2, 3], micro_batch_tokens=6, num_ranks=2)
+        [[(7,)], [(9, 8)]]
+        >>> cut_step([7], [4], micro_batch_tokens=6, num_ranks=2)
+        [[(7,)], [()]]
+    """
+    longest_first = sorted(range(len(indices)), key=lambda place: -num_tokens[place])
+    shares: list[list[int]] = [[] for _ in range(num_ranks)]
+    loads = [0] * num_ranks
+    for place in longest_first:
+        rank = loads.index(min(loads))
+        shares[rank].append(place)
+        loads[rank] += num_tokens[place]
+    limit = 0 if one_by_one else micro_batch_tokens
+    packed = [_first_fit(share, num_tokens, limit=limit) for share in shares]
+    count = max(1, *(len(bins) for bins in packed))
+    return [[tuple(indices[place] for place in one) for one in bins] + [()] * (count - len(bins)) for bins in packed]
+
+
+def _first_fit(places: Sequence[int], num_tokens: Sequence[int], *, limit: int) -> list[list[int]]:
+    bins: list[list[int]] = []
+    room: list[int] = []
+    for place in places:
+        for number, free in enumerate(room):
+            if num_tokens[place] <= free:
+                bins[number].append(place)
+                room[number] -= num_tokens[place]
+                break
+        else:
+            bins.append([place])
+            room.append(limit - num_tokens[place])
+    return bins
+
+
+def lay_flat(
+    examples: Sequence[Example], *, numbers: Sequence[int], device: torch.device | str = "cpu", whole: bool = False
+) -> MicroBatch:
+    """Lay examples end to end and shift their weights onto the predicting tokens.
+
+    What comes behind the last token that predicts a trained one (the last trained token itself, a line break after it, a
+    question without an answer) is left out: in a causal model it changes no loss and no gradient.
+
+    Args:
+        examples: The examples, each with at least one token; none gives an empty micro-batch.
+        numbers: Their numbers in the store.
+        device: Where the tensors go.
+        whole: Leave nothing out, for losses over all tokens (see `TokenLoss.sees_every_token`).
+
+    Example:
+        >>> batch = lay_flat([Example([5, 6, 7], [0, 0, 1.0]), Example([8, 9], [0, 0.5])], numbers=[0, 1])
+        >>> batch.input_ids.tolist(), batch.targets.tolist()
+        ([5, 6, 8], [6, 7, 9])
+        >>> batch.weights.tolist(), batch.position_ids.tolist()
+        ([0.0, 1.0, 0.5], [0, 1, 0])
+    """
+    if not examples:
+        zero = torch.zeros(1, dtype=torch.int64, device=device)
+        return MicroBatch((), (), zero, zero, (1,), zero, torch.zeros(1, device=device), 0)
+    lengths = tuple(len(example.token_ids) for example in examples)
+    ids = torch.from_numpy(np.concatenate([np.asarray(example.token_ids, dtype=np.int64) for example in examples]))
+    weights = torch.from_numpy(np.concatenate([np.asarray(example.weights, dtype=np.float32) for example in examples]))
+    positions, (targets, shifted) = positions_of(lengths), targets_of(ids, weights, lengths)
+    num_trained = int(torch.count_nonzero(shifted))
+    needed = lengths if whole else tuple(map(_needed, torch.split(shifted, list(lengths))))
+    computed = positions < torch.tensor(needed).repeat_interleave(torch.tensor(lengths))
+    parts = (part[computed] for part in (ids, positions, targets, shifted))
+    ids, positions, targets, shifted = (part.to(device, non_blocking=True) for part in parts)
+    return MicroBatch(tuple(numbers), lengths, ids, positions, needed, targets, shifted, num_trained)
+
+
+def _needed(weights: torch.Tensor) -> int:
+    """Count an example's tokens up to the last that predicts a trained one; at least 1."""
+    predicting = torch.nonzero(weights)
+    return int(predicting[-1]) + 1 if len(predicting) else 1

@@ -1,0 +1,341 @@
+"""One optimizer step: count the trained weight, add up gradients over micro-batches and processes, move the weights.
+
+The heart of the loop. The trained weight of the whole step is known before the first forward pass, so each micro-batch's loss
+sum is divided by it at once and the gradients just add up. Questionable on purpose: a step that does not fit into memory, or
+that overflows in fp16, is done again from the start, with half the micro-batch or half the loss scale. Every attempt seeds the
+generators anew, so the second one draws the numbers that the first one drew.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from instil.errors import NonFiniteError, OutOfMemoryError, TrainingError
+from instil.model.folder.memory_check import is_out_of_memory
+from instil.model.loss.neftune import NoiseKey
+from instil.model.loss.token_loss import TokenLoss
+from instil.preparation.store import ExampleStore
+from instil.training.processes.ranks import Ranks
+from instil.training.step.clock import Clock
+from instil.training.step.micro_batch import MicroBatch, cut_step, lay_flat
+from instil.training.step.optimizer import set_learning_rate
+from instil.training.step.order import Members, step_seed
+from instil.training.step.precision import FIRST_LOSS_SCALE, Weights
+
+NAMED_ROWS = 20
+SCALE_GROWS_AFTER = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Learner:
+    """What learns: the objects that every step works with.
+
+    Attributes:
+        loss: The model inside its loss.
+        weights: The tensors that move.
+        optimizers: What moves them.
+        store: The training examples.
+        ranks: The processes.
+        sharded: Whether the weights lie in shards over the processes; gradients are then added up by the backward pass.
+        scaled: Whether the loss is scaled (fp16).
+        one_by_one: One example a forward pass, for models that mix examples laid end to end.
+    """
+
+    loss: TokenLoss
+    weights: Weights
+    optimizers: Sequence[torch.optim.Optimizer]
+    store: ExampleStore
+    ranks: Ranks
+    sharded: bool = False
+    scaled: bool = False
+    one_by_one: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """How a step is computed; it never changes the result beyond rounding.
+
+    Attributes:
+        micro_batch_tokens: Tokens of one forward pass.
+        loss_scale: Factor on the loss in fp16, else 1.
+        scale_age: Steps since the factor changed.
+    """
+
+    micro_batch_tokens: int
+    loss_scale: float = 1.0
+    scale_age: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What a step did.
+
+    Attributes:
+        loss: Weighted mean loss of the step's trained tokens, before the update.
+        gradient_norm: Global norm before clipping.
+        tokens: Tokens of the step, context included.
+        trained_tokens: Tokens with a weight above 0.
+        moved: Whether the weights moved; False where the step was left out.
+        cut: The cut that worked, for the next step.
+        seconds: Seconds by phase.
+    """
+
+    loss: float
+    gradient_norm: float
+    tokens: int
+    trained_tokens: int
+    moved: bool
+    cut: Cut
+    seconds: dict[str, float]
+
+
+def take_step(
+    learner: Learner,
+    members: Members,
+    *,
+    cut: Cut,
+    seed: int,
+    learning_rate: float,
+    clip: float | None = None,
+    skip_nonfinite: bool = False,
+    say: Callable[[str], None] = print,
+) -> StepResult:
+    """Train on the examples of one step.
+
+    Args:
+        learner: What learns.
+        members: The step's examples.
+        cut: How to compute it.
+        seed: The run's seed.
+        learning_rate: This step's.
+        clip: Largest gradient norm.
+        skip_nonfinite: Leave the step out instead of stopping when loss or gradient is not finite.
+        say: Prints a line for the person.
+
+    Returns:
+        What happened. The weights have moved, unless `moved` is False.
+
+    Raises:
+        TrainingError: If no token of the step is trained.
+        NonFiniteError: If loss or gradient is not finite; the weights have not moved.
+        OutOfMemoryError: If not even one example at a time fits.
+    """
+    clock = Clock(learner.ranks.device)
+    while True:
+        sums = _try_to_add_up(learner, members, cut, seed, clock)
+        if sums is None:
+            learner.weights.clear_gradients()
+            cut = smaller_cut(
+                learner,
+                learner.store,
+                my_share(learner, learner.store, members.indices, cut),
+                cut,
+                place=f"step {members.step}",
+                alone="go on with --resume --training.gradient-checkpointing on, or start another run with data.max_tokens lower, or an adapter",
+                so_far="the weights have not moved; ",
+            )
+            say(
+                f"step {members.step}: out of memory; doing it again with micro_batch_tokens {cut.micro_batch_tokens} "
+                "(the result is the same)"
+            )
+            continue
+        loss, tokens, trained = sums
+        clock.enter("update")
+        norm = _reduce(learner, scale=cut.loss_scale, clip=clip)
+        finite = math.isfinite(loss) and math.isfinite(norm)
+        if not finite and learner.scaled and cut.loss_scale > 1 and math.isfinite(loss):
+            cut = replace(cut, loss_scale=cut.loss_scale / 2, scale_age=0)
+            continue
+        break
+    if finite:
+        set_learning_rate(learner.optimizers, learning_rate)
+        _move(learner, members)
+    learner.weights.clear_gradients()
+    if not finite:
+        _report_nonfinite(learner, members, loss, norm, skip=skip_nonfinite, say=say)
+    return StepResult(loss, norm, tokens, trained, finite, _older(learner, cut), clock.seconds())
+
+
+def _try_to_add_up(
+    learner: Learner, members: Members, cut: Cut, seed: int, clock: Clock
+) -> tuple[float, int, int] | None:
+    """Add up the gradients of a step, or give None where memory ran out.
+
+    The error ends here: its traceback holds every tensor of the failed attempt.
+    """
+    try:
+        return _add_up_gradients(learner, members, cut, seed, clock)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return None
+
+
+def _add_up_gradients(learner: Learner, members: Members, cut: Cut, seed: int, clock: Clock) -> tuple[float, int, int]:
+    """Run forward and backward over the step; give its mean loss, tokens and trained tokens over all processes."""
+    clock.enter("data")
+    learner.weights.clear_gradients()
+    weight = step_weight(learner.store, members)
+    ranks = learner.ranks
+    torch.manual_seed(step_seed(seed, step=members.step, rank=ranks.rank))
+    factor = cut.loss_scale / weight
+    learner.loss.gradient_scale = factor
+    total = torch.zeros((), dtype=torch.float64, device=ranks.device)
+    tokens = trained = 0
+    for numbers in my_share(learner, learner.store, members.indices, cut):
+        clock.enter("data")
+        batch = lay_out(learner, learner.store, numbers)
+        clock.enter("forward")
+        loss_sum = forward(learner.loss, batch, seed=seed, epoch=members.epoch)
+        clock.enter("backward")
+        torch.autograd.backward(loss_sum * factor)
+        total += loss_sum.detach()
+        tokens, trained = tokens + batch.num_tokens, trained + batch.num_trained
+    loss_sums, all_tokens, all_trained = ranks.sum_numbers(float(total), tokens, trained)
+    return loss_sums / weight, int(all_tokens), int(all_trained)
+
+
+def step_weight(store: ExampleStore, members: Members) -> float:
+    """Count the trained weight of a step, over all processes, before anything is computed.
+
+    Raises:
+        TrainingError: If it is 0; the message names the rows.
+    """
+    weight = float(store.trained_weight[list(members.indices)].sum(dtype="float64"))
+    if not weight > 0:
+        raise TrainingError(
+            f"step {members.step}: no token of its {len(members.indices)} examples is trained "
+            f"({name_rows(store, members.indices)}); expected at least one trained token a step; "
+            "mend the weights of these rows, or set a larger training.batch_size"
+        )
+    return weight
+
+
+def lay_out(learner: Learner, store: ExampleStore, numbers: Sequence[int]) -> MicroBatch:
+    """Lay examples of a store end to end."""
+    return lay_flat(
+        [store[number] for number in numbers],
+        numbers=numbers,
+        device=learner.ranks.device,
+        whole=learner.loss.sees_every_token,
+    )
+
+
+def forward(loss: TokenLoss, batch: MicroBatch, *, seed: int, epoch: int) -> torch.Tensor:
+    """Give the loss sum of a micro-batch; noise, where the model has any, is keyed by seed, epoch and example."""
+    named = zip(batch.examples, batch.example_lengths, strict=True)
+    keys = [NoiseKey.of(seed, epoch, number, length=length) for number, length in named] or [NoiseKey(0, 1)]
+    result = loss(batch.input_ids, batch.position_ids, batch.lengths, batch.targets, batch.weights, keys)
+    assert isinstance(result, torch.Tensor)
+    return result
+
+
+def my_share(learner: Learner, store: ExampleStore, indices: Sequence[int], cut: Cut) -> list[tuple[int, ...]]:
+    """Cut examples of a store into micro-batches, and give those of this process."""
+    return cut_step(
+        indices,
+        store.num_tokens[list(indices)].tolist(),
+        micro_batch_tokens=cut.micro_batch_tokens,
+        num_ranks=learner.ranks.size,
+        one_by_one=learner.one_by_one,
+    )[learner.ranks.rank]
+
+
+@torch.no_grad()
+def _reduce(learner: Learner, *, scale: float, clip: float | None) -> float:
+    """Add up the gradients over the processes, undo the loss scale, clip, and give the norm before clipping."""
+    gradients = learner.weights.gradients()
+    if not learner.sharded:
+        learner.ranks.sum_gradients(gradients)
+    if scale != 1.0:
+        torch._foreach_mul_(gradients, 1.0 / scale)
+    norm = torch.nn.utils.get_total_norm(gradients)
+    full = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+    if clip is not None and float(full) > clip:
+        torch._foreach_mul_(gradients, clip / (float(full) + 1e-6))
+    return float(full)
+
+
+def _move(learner: Learner, members: Members) -> None:
+    """Let the optimizers move the weights; in the first step they make their state before they move anything."""
+    try:
+        for optimizer in learner.optimizers:
+            optimizer.step()
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemoryError(
+            f"step {members.step}: the optimizer's state does not fit into memory beside weights and gradients; set "
+            "adapter.kind: lora, optimizer.name: adamw_8bit, or parallel.mode: sharded over more processes; "
+            "this step is not saved"
+        ) from None
+    learner.weights.refresh_model()
+
+
+def smaller_cut(
+    learner: Learner,
+    store: ExampleStore,
+    mine: Sequence[tuple[int, ...]],
+    cut: Cut,
+    *,
+    place: str,
+    alone: str,
+    so_far: str = "",
+) -> Cut:
+    """Halve the largest micro-batch of what did not fit into memory.
+
+    Args:
+        learner: What learns.
+        store: The examples.
+        mine: This process's micro-batches.
+        cut: The cut that did not fit.
+        place: What was computed, for the message.
+        alone: What to do where it is one example that does not fit.
+        so_far: What holds all the same.
+
+    Raises:
+        OutOfMemoryError: If it cannot be halved: one example on one process, anything on several.
+    """
+    largest = max(mine, key=lambda numbers: int(store.num_tokens[list(numbers)].sum()))
+    tokens = int(store.num_tokens[list(largest)].sum())
+    if learner.ranks.size > 1 or len(largest) < 2:
+        half = f"set training.micro_batch_tokens to {max(1, tokens // 2)}, then go on with --resume"
+        raise OutOfMemoryError(
+            f"{place}: a forward pass over {tokens} tokens ({len(largest)} examples) does not fit into memory; "
+            f"{so_far}{half if len(largest) > 1 else alone}"
+        )
+    if learner.ranks.device.type == "cuda":
+        torch.cuda.empty_cache()
+    return replace(cut, micro_batch_tokens=max(tokens // 2, 1))
+
+
+def _report_nonfinite(
+    learner: Learner, members: Members, loss: float, norm: float, *, skip: bool, say: Callable[[str], None]
+) -> None:
+    what = f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient's norm is {norm}"
+    where = f"step {members.step}: {what}; its rows are {name_rows(learner.store, members.indices)}"
+    if not skip:
+        raise NonFiniteError(
+            f"{where}; the weights have not moved; look at these rows, lower optimizer.lr, or set "
+            "training.on_nonfinite: skip_step"
+        )
+    say(f"{where}; the step is left out")
+
+
+def name_rows(store: ExampleStore, indices: Sequence[int]) -> str:
+    """Name the places of examples, the first 20 of them."""
+    places = [str(store[index].place or f"example {index}") for index in indices[:NAMED_ROWS]]
+    more = len(indices) - len(places)
+    return ", ".join(places) + (f" and {more} more" if more > 0 else "")
+
+
+def _older(learner: Learner, cut: Cut) -> Cut:
+    if not learner.scaled:
+        return cut
+    if cut.scale_age + 1 < SCALE_GROWS_AFTER:
+        return replace(cut, scale_age=cut.scale_age + 1)
+    return replace(cut, loss_scale=min(cut.loss_scale * 2, FIRST_LOSS_SCALE), scale_age=0)
