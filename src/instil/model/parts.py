@@ -120,6 +120,14 @@ def take_apart(model: nn.Module) -> HeadParts:
     return HeadParts(decoder, head, adjustment_of(inner), int(inner.config.get_text_config().vocab_size))
 
 
+def blocks_of(model: nn.Module) -> list[nn.Module]:
+    """Return a model's transformer blocks: the longest `ModuleList` of its decoder, without the parts that text never reaches."""
+    unread = {id(part) for name in beyond_text(model) for part in underlying(model).get_submodule(name).modules()}
+    parts = (part for part in take_apart(model).decoder.modules() if id(part) not in unread)
+    lists = [list(part) for part in parts if isinstance(part, nn.ModuleList)]
+    return max(lists, key=len) if lists else []
+
+
 def adjustment_of(model: Any) -> LogitAdjustment:
     """Read the logit adjustment of a transformers model from its config.
 

@@ -13,7 +13,7 @@ import torch
 
 from instil.errors import RecipeError
 from instil.model.attention import flat as attention
-from instil.training.processes.join import blocks_of
+from instil.model.parts import blocks_of
 
 
 def wants_compiling(asked: str, device: torch.device, *, sharded: bool = False, quantized: bool = False) -> bool:

@@ -18,7 +18,7 @@ import torch.distributed as dist
 
 from instil.errors import RecipeError, TrainingError
 from instil.model.loading import choose_device
-from instil.model.parts import beyond_text, take_apart, underlying
+from instil.model.parts import blocks_of
 from instil.recipe import Recipe
 from instil.training.processes.ranks import Ranks
 from instil.training.processes.signals import LAUNCHER, end_with_launcher
@@ -126,11 +126,3 @@ def shard(loss: Any, precision: Precision) -> None:
             module.set_gradient_divide_factor(1.0)
             # gloo has no premultiplied sum, which a factor asks for otherwise.
             module.set_force_sum_reduction_for_comms(True)
-
-
-def blocks_of(model: torch.nn.Module) -> list[torch.nn.Module]:
-    """Give the blocks of a model: the longest list of like modules in its decoder, what reads images left aside."""
-    unread = {id(part) for name in beyond_text(model) for part in underlying(model).get_submodule(name).modules()}
-    parts = (part for part in take_apart(model).decoder.modules() if id(part) not in unread)
-    lists = [list(part) for part in parts if isinstance(part, torch.nn.ModuleList)]
-    return max(lists, key=len) if lists else []
