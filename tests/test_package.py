@@ -15,10 +15,10 @@ import instil
 SOURCE = Path(instil.__file__).parent
 ORDER = (
     ("errors",),
+    ("files",),
     ("conversation",),
     ("setting_aliases",),
     ("recipe", "recipe_yaml"),
-    ("disk", "files"),
     ("data",),
     ("template",),
     ("preparation.threads",),

@@ -1,8 +1,10 @@
-"""Write files so that a crash leaves the old one or the new one, never half of one; and lock a folder.
+"""Write a file or a folder whole, wait for the disk, lock a folder.
 
-Under checkpoints and the run folder. A file is written aside, flushed to the disk, and renamed into place; what is aside
-begins with ``.tmp-``, so that the next start knows what to sweep. Questionable on purpose: the lock is the kernel's
-(`flock`), not a file that exists or not, because it must die with its process.
+Everything that this package writes and later relies on goes through here: stores, checkpoints, models, reports. A file or
+folder is written under a name that begins with ``.tmp-``, flushed to the disk, and renamed into place. A process that is
+killed at any moment therefore leaves the old content or the new one, and a name by which the rest is found and removed.
+
+Why: the lock is the kernel's (`flock`) rather than a file that exists or not, because it has to end with its process.
 """
 
 from __future__ import annotations
@@ -14,32 +16,67 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from instil.disk import sync_path
 from instil.errors import RunError
 
 ASIDE = ".tmp-"
-MODEL_ASIDE = ".writing-"
-"""What `model.saving` leaves when it is interrupted."""
+"""How the name begins of everything that is not whole yet, or not wanted any more."""
 LOCK = ".lock"
+"""Name of the lock file in a run folder."""
 
 
-def write_text_atomic(path: Path, text: str) -> None:
-    """Replace a text file in one move; a crash at any moment, or a full disk, leaves the old or the new content."""
-    aside = path.with_name(f"{ASIDE}{path.name}")
+def aside_of(path: Path, *, shared: bool = False) -> Path:
+    """Return the name under which this process writes `path` before it is whole.
+
+    Args:
+        path: The file or folder to write.
+        shared: Whether several processes fill it together. The name then holds no process id, so all of them know it.
+
+    Example:
+        >>> aside_of(Path("checkpoints/step-000004"), shared=True).name
+        '.tmp-step-000004'
+        >>> aside_of(Path("rows.jsonl")).name == f".tmp-rows.jsonl-{os.getpid()}"
+        True
+    """
+    return path.with_name(f"{ASIDE}{path.name}" if shared else f"{ASIDE}{path.name}-{os.getpid()}")
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+    """Open a binary file that replaces `path` in one move when the context ends without an error.
+
+    After an error, a full disk included, `path` is as it was and nothing else is left. Its folder must exist.
+
+    Raises:
+        OSError: If the disk refuses.
+    """
+    aside = aside_of(path)
     try:
-        with aside.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with aside.open("wb") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(aside, path)
-    except OSError:
-        aside.unlink(missing_ok=True)
+    except BaseException:
+        with contextlib.suppress(OSError):  # the error that brought us here is the one to report
+            aside.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def write_text_atomic(path: Path, text: str, *, errors: str = "strict") -> None:
+    """Replace a text file in one move, in UTF-8.
+
+    Args:
+        path: The file.
+        text: Its new content.
+        errors: What becomes of characters that UTF-8 cannot hold, as in `str.encode`.
+    """
+    with atomic_file(path) as file:
+        file.write(text.encode("utf-8", errors))
 
 
 def write_json_atomic(path: Path, value: Mapping[str, Any]) -> None:
@@ -47,8 +84,135 @@ def write_json_atomic(path: Path, value: Mapping[str, Any]) -> None:
     write_text_atomic(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+@contextlib.contextmanager
+def atomic_folder(folder: Path, *, replace: bool = False) -> Iterator[Path]:
+    """Make an empty folder to write into; it becomes `folder` when the context ends without an error.
+
+    After an error `folder` is as it was and nothing else is left. Folders above it are made.
+
+    Args:
+        folder: The folder to write.
+        replace: Whether a folder of that name gives way to the new one. Otherwise only an empty one does.
+
+    Raises:
+        OSError: If the disk refuses, or a folder is there that must not be replaced.
+    """
+    aside = aside_of(folder)
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        aside.mkdir(parents=True)
+        yield aside
+        put_in_place(aside, folder, replace=replace)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def put_in_place(aside: Path, folder: Path, *, replace: bool = False) -> None:
+    """Flush a finished folder to the disk and rename it to `folder`.
+
+    Args:
+        aside: The finished folder, beside `folder`.
+        folder: Its final name.
+        replace: Whether a folder of that name is removed; it is moved away first and deleted last.
+
+    Raises:
+        OSError: If the disk refuses, or `folder` holds something and `replace` is false.
+    """
+    sync_tree(aside)
+    old = _move_away(folder) if replace and folder.exists() else None
+    try:
+        os.rename(aside, folder)
+    except OSError:
+        if old is not None and not folder.exists():
+            os.rename(old, folder)
+        raise
+    sync_folder(folder.parent)
+    if old is not None:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder so that no part of it is ever seen under its name."""
+    if folder.exists():
+        shutil.rmtree(_move_away(folder))
+
+
+def _move_away(folder: Path) -> Path:
+    old = folder.with_name(f"{ASIDE}gone-{folder.name}-{os.getpid()}")
+    os.replace(folder, old)
+    return old
+
+
+def sweep_aside(folder: Path) -> list[str]:
+    """Remove everything that interrupted writers left in a folder, and return its names.
+
+    Only for a folder that this process has locked, or that nobody else writes to.
+    """
+    remains = sorted(path for path in folder.iterdir() if path.name.startswith(ASIDE)) if folder.is_dir() else []
+    for path in remains:
+        _remove(path)
+    return [path.name for path in remains]
+
+
+def sweep_dead(path: Path) -> None:
+    """Remove what killed processes of this machine left of a file or folder, beside it; errors are ignored."""
+    starts = tuple(f"{ASIDE}{part}{path.name}-" for part in ("", "gone-"))
+    for left in path.parent.iterdir() if path.parent.is_dir() else ():
+        process = left.name.rpartition("-")[2]
+        if left.name.rpartition("-")[0] + "-" in starts and process.isdigit() and not _is_running(int(process)):
+            with contextlib.suppress(OSError):
+                _remove(left)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it runs, as another user
+        return True
+    return True
+
+
+def make_folder(folder: Path) -> list[Path]:
+    """Make a folder and those above it.
+
+    Returns:
+        The folders that did not exist before, the lowest first.
+
+    Raises:
+        OSError: If it cannot be made.
+    """
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    return missing
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove folders that hold nothing, the lowest first; stop at one that holds something."""
+    with contextlib.suppress(OSError):
+        for path in folders:
+            path.rmdir()
+
+
+def sync_path(path: Path) -> None:
+    """Wait until a file's bytes, or a folder's names, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def sync_folder(folder: Path) -> None:
-    """Wait until a folder's names are on the disk, where the file system can say so."""
+    """Wait until a folder's names are on the disk, if its file system supports that."""
     try:
         sync_path(folder)
     except OSError as error:
@@ -56,38 +220,29 @@ def sync_folder(folder: Path) -> None:
             raise
 
 
+def sync_tree(folder: Path) -> None:
+    """Wait until a folder with everything in it is on the disk."""
+    for path in folder.rglob("*"):
+        if path.is_dir():
+            sync_folder(path)
+        elif path.is_file():
+            sync_path(path)
+    sync_folder(folder)
+
+
 def sha256_of(path: Path) -> str:
-    """Give the SHA-256 of a file's bytes in hexadecimal."""
+    """Return the SHA-256 of a file's bytes in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def remove_folder(folder: Path) -> None:
-    """Remove a folder so that no half of it is ever seen under its name."""
-    if folder.exists():
-        aside = folder.with_name(f"{ASIDE}gone-{folder.name}-{os.getpid()}")
-        os.replace(folder, aside)
-        shutil.rmtree(aside)
-
-
-def sweep_aside(folder: Path) -> list[str]:
-    """Remove what an interrupted write left in a folder, and give the names."""
-    found = sorted([*folder.glob(f"{ASIDE}*"), *folder.glob(f"{MODEL_ASIDE}*")]) if folder.is_dir() else []
-    for path in found:
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-    return [path.name for path in found]
-
-
 REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EISDIR}
-"""What a disk says that is full, over a quota, read-only, not ours or broken, or has a folder where a file should be."""
+"""Errors of a disk that is full, over its quota, read-only, broken or not ours, or that has a folder in a file's place."""
 
 
 @contextlib.contextmanager
 def disk_errors(folder: Path) -> Iterator[None]:
-    """Say a write that the disk refuses as an error that a person can mend.
+    """Report a write that the disk refuses as an error that the user can act on.
 
     Raises:
         RunError: In place of an OSError from the disk.
@@ -98,17 +253,17 @@ def disk_errors(folder: Path) -> Iterator[None]:
         if error.errno not in REFUSED:
             raise
         raise RunError(
-            f"{folder}: cannot be written to ({error}); what is saved there is whole; free disk space or mend the "
-            "folder's permissions, then go on with --resume"
+            f"{folder}: cannot be written to ({error}). What is saved there is complete. "
+            "Free disk space or fix the folder's permissions, then continue with --resume"
         ) from error
 
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a run folder for this process while the context is open; the kernel lets go of it when the process dies.
+    """Lock a run folder for this process while the context is open; the kernel unlocks it when the process dies.
 
     Raises:
-        RunError: If another process holds it, or the folder cannot be written to.
+        RunError: If another process has locked it, or the folder cannot be written to.
     """
     with disk_errors(folder):
         descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
@@ -118,8 +273,8 @@ def locked(folder: Path) -> Iterator[None]:
         holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
         os.close(descriptor)
         raise RunError(
-            f"{folder}: another run (process {holder}) is writing to it; one run a folder; "
-            "wait for it, stop it, or set another output"
+            f"{folder}: another run (process {holder}) is writing to it. Expected one run per folder. "
+            "Wait for that run, stop it, or set another output"
         ) from None
     try:
         os.ftruncate(descriptor, 0)

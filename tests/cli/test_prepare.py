@@ -188,4 +188,4 @@ def test_a_row_that_the_template_refuses_is_named_with_the_remedy(
     said = capsys.readouterr().err
     assert said.startswith(f"error: {recipe.parent / 'rows.jsonl'}:4: the template refuses it (")
     assert "no threes); expected turns that it takes; mend the row, choose another model.template" in said
-    assert not list((recipe.parent / "store").glob("*partial*"))
+    assert not list((recipe.parent / "store").glob(".tmp-*"))

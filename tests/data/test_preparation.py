@@ -295,10 +295,10 @@ def test_a_killed_preparation_starts_clean(tmp_path: Path) -> None:
     command = [sys.executable, "-c", code, path, str(tmp_path / "store")]
     done = subprocess.run(command, check=False, cwd=ROOT)
     assert done.returncode == -9
-    assert any("partial" in entry.name for entry in (tmp_path / "store").iterdir())
+    assert any(entry.name.startswith(".tmp-") for entry in (tmp_path / "store").iterdir())
     prepared = run(tmp_path, sources=path)
     assert prepared.ledger.rows_in == 3000
-    assert not any("partial" in entry.name for entry in (tmp_path / "store").iterdir())
+    assert not any(entry.name.startswith(".tmp-") for entry in (tmp_path / "store").iterdir())
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def test_a_killed_writer_is_swept_away(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "store")], check=False)
     assert done.returncode == -9
-    assert [path.name.startswith("store.partial-") for path in tmp_path.iterdir()] == [True]
+    assert [path.name.startswith(".tmp-store-") for path in tmp_path.iterdir()] == [True]
     with pytest.raises(DataError, match="no complete store"):
         ExampleStore.open(tmp_path / "store")
     write(tmp_path / "store")

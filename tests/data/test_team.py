@@ -112,7 +112,7 @@ def test_the_first_bad_row_stops_all_with_its_place(tmp_path: Path) -> None:
     errors = together(2, lambda member: prepare(recipe, EncoderOfBytes(), team=member))  # type: ignore[arg-type]
     assert [type(error) for error in errors] == [type(errors[0])] * 2
     assert all(isinstance(error, DataError) and "a.jsonl:601" in str(error) for error in errors), errors
-    assert not list((tmp_path / "team").glob("*.partial-*"))
+    assert not list((tmp_path / "team").glob(".tmp-*"))
 
 
 @pytest.mark.parametrize("given", [[], [{"question": "why?", "answer": ""}]])

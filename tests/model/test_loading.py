@@ -16,7 +16,6 @@ from tests.model.tiny import VOCABULARY, tiny_model
 from instil.errors import MissingPackageError, ModelError
 from instil.model.adapters.lora import prepare_adapters
 from instil.model.attention.switch import set_attention
-from instil.model.folder import saving
 from instil.model.folder.config import load_config
 from instil.model.folder.location import check_tokenizer, check_weights, locate
 from instil.model.folder.saving import save_adapter, save_model_folder
@@ -90,7 +89,7 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: p
     def full(folder: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(saving, "flush_folder", full)
+    monkeypatch.setattr("instil.files.sync_tree", full)
     with pytest.raises(ModelError, match="No space left"):
         save_model_folder(model, chat, tmp_path / "model")
     assert (tmp_path / "model" / "model.safetensors").read_bytes() == before

@@ -153,8 +153,8 @@ def test_what_a_crash_left_aside_is_swept(tmp_path: Path):
     save(tmp_path, 1)
     (tmp_path / ".tmp-step-000002").mkdir()
     (tmp_path / ".tmp-step-000002" / "weights-00000.safetensors").write_bytes(b"half")
-    (tmp_path / ".tmp-results.json").write_text("{")
-    assert sweep_aside(tmp_path) == [".tmp-results.json", ".tmp-step-000002"]
+    (tmp_path / ".tmp-results.json-123").write_text("{")
+    assert sweep_aside(tmp_path) == [".tmp-results.json-123", ".tmp-step-000002"]
     assert [path.name for path in tmp_path.iterdir()] == ["step-000001"]
 
 

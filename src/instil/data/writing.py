@@ -10,7 +10,6 @@ import csv
 import gzip
 import io
 import json
-import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from instil.data.messages import conversation_to_dict
 from instil.data.sources.files import container_of
 from instil.data.sources.strict_json import RefusedJson, parse_text
 from instil.errors import DataError, FormatError
+from instil.files import atomic_file
 
 
 def write(conversations: Iterable[Conversation], path: str | Path, *, format: str = "messages") -> int:
@@ -180,25 +180,18 @@ def _write_table(rows: Iterable[_Written], stream: IO[str], *, separator: str) -
 
 @contextmanager
 def _atomic(path: Path) -> Iterator[IO[str]]:
-    """Write beside the target, and put it in place once it is whole and on disk."""
+    """Open a text file that appears whole, or not at all; its suffix decides the compression."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with aside.open("wb") as file:
-            compressed = _compressor(path, file)
-            text = io.TextIOWrapper(compressed, encoding="utf-8", newline="")
-            try:
-                yield text
-            finally:
-                text.flush()
-                text.detach()
-                if compressed is not file:
-                    compressed.close()
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with atomic_file(path) as file:
+        compressed = _compressor(path, file)
+        text = io.TextIOWrapper(compressed, encoding="utf-8", newline="")
+        try:
+            yield text
+        finally:
+            text.flush()
+            text.detach()
+            if compressed is not file:
+                compressed.close()
 
 
 def _compressor(path: Path, file: IO[bytes]) -> IO[bytes]:

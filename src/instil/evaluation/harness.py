@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from instil.errors import EvaluationError, MissingPackageError
+from instil.files import write_text_atomic
 from instil.generation.engine import Engine
 
 
@@ -65,7 +66,7 @@ def run_harness(
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"results": results, "versions": found.get("versions")}, indent=1, default=str)
-        (out / "harness.json").write_text(text + "\n", encoding="utf-8")
+        write_text_atomic(out / "harness.json", text + "\n")
     return [
         f"{task}: {name} {value:.4f} (standard error {_error(figures, name)})"
         for task, figures in results.items()

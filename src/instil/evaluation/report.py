@@ -18,6 +18,7 @@ from instil.evaluation.evaluate import HELDOUT, Evaluation, ModelResult
 from instil.evaluation.heldout import HeldoutLoss
 from instil.evaluation.intervals import Interval
 from instil.evaluation.report_page import page
+from instil.files import write_text_atomic
 
 IN_HUNDREDS = ("bleu", "chrf")
 """Figures that come in 0…100, not in 0…1."""
@@ -149,9 +150,7 @@ def write_report(evaluation: Evaluation, folder: Path) -> list[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
-            aside = folder / f".writing-{name}"
-            aside.write_text(text, encoding="utf-8", errors="replace")
-            aside.replace(folder / name)
+            write_text_atomic(folder / name, text, errors="replace")
     except OSError as error:
         raise EvaluationError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from None
     return [folder / name for name in texts]

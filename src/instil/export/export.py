@@ -7,7 +7,6 @@ purpose: there is no switch that skips the parity check.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -33,6 +32,7 @@ from instil.export.parity import (
     probe_conversations,
 )
 from instil.export.run_papers import read_papers
+from instil.files import atomic_folder
 from instil.generation.engine import Engine
 from instil.generation.prompts import Prompt, prompts_of
 from instil.generation.settings import LoadSettings
@@ -95,22 +95,17 @@ def export(
     papers = read_papers(locate(name))
     adapter = adapter_of(name)
     engine = _load(adapter or name, "fp32", device) if target == "adapter" else _load(name, dtype, device)
-    aside = out.parent / f".writing-{out.name}-{os.getpid()}"
-    shutil.rmtree(aside, ignore_errors=True)
     try:
-        aside.mkdir(parents=True)
-        conversations = list(rows)[:NUM_ROWS] or probe_conversations()
-        parity = _WRITERS[target](engine, aside, conversations, _DTYPES[dtype], device)
-        (aside / "parity.json").write_text(json.dumps(as_mapping(parity), indent=2) + "\n", encoding="utf-8")
-        assert engine.chat is not None
-        template = engine.chat.template.fingerprint
-        card = model_card(papers, name=out.name, target=target, template=template, parity=parity, licence=licence)
-        (aside / "README.md").write_text(card, encoding="utf-8")
-        aside.rename(out)
+        with atomic_folder(out) as aside:
+            conversations = list(rows)[:NUM_ROWS] or probe_conversations()
+            parity = _WRITERS[target](engine, aside, conversations, _DTYPES[dtype], device)
+            (aside / "parity.json").write_text(json.dumps(as_mapping(parity), indent=2) + "\n", encoding="utf-8")
+            assert engine.chat is not None
+            template = engine.chat.template.fingerprint
+            card = model_card(papers, name=out.name, target=target, template=template, parity=parity, licence=licence)
+            (aside / "README.md").write_text(card, encoding="utf-8")
     except OSError as error:
         raise ExportError(f"{out}: cannot be written ({error}); free some space or choose another folder") from None
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
     files = tuple(sorted(path.name for path in out.iterdir()))
     return Exported(folder=out, parity=parity, files=files, licence=licence or papers.base_licence.get("license"))
 

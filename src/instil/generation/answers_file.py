@@ -9,7 +9,6 @@ while it grows.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from hashlib import sha256
@@ -18,6 +17,7 @@ from typing import IO, Any
 
 from instil.data.messages import conversation_to_dict, message_to_dict
 from instil.errors import GenerationError
+from instil.files import atomic_file
 from instil.generation.engine import Answer, Engine
 from instil.generation.prompts import Prompt
 from instil.generation.settings import SamplingSettings
@@ -170,13 +170,9 @@ def _write_row(file: IO[str], row: dict[str, Any]) -> None:
 
 
 def _rewrite(out: Path, rows: Sequence[dict[str, Any]]) -> None:
-    aside = out.with_name(f".writing-{out.name}")
-    with aside.open("w", encoding="utf-8") as file:
+    with atomic_file(out) as file:
         for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(out)
+            file.write((json.dumps(row, ensure_ascii=False) + "\n").encode())
 
 
 def _model_key(engine: Engine) -> str:

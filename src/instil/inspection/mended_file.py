@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Any
 from rich.text import Text
 
 from instil.errors import DataError
+from instil.files import atomic_file
 from instil.inspection.repair import Repair
 from instil.inspection.visible import shortened
 
@@ -89,9 +89,8 @@ def write_mended(repairs: Iterable[Repair], path: Path) -> Iterator[Repair | Men
     """
     check_target(path)
     counts: Counter[str] = Counter()
-    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with aside.open("w", encoding="utf-8", newline="") as stream:
+        with atomic_file(path) as file:
             for repair in repairs:
                 counts["in"] += 1
                 if repair.after is None:
@@ -99,22 +98,17 @@ def write_mended(repairs: Iterable[Repair], path: Path) -> Iterator[Repair | Men
                 else:
                     counts["out"] += 1
                     counts["changed"] += bool(repair.changes)
-                    stream.write(_line(repair.after))
+                    file.write(_line(repair.after).encode())
                 if repair.changes:
                     yield repair
-            stream.flush()
-            os.fsync(stream.fileno())
-        if not counts["out"]:
-            raise DataError(
-                f"{path}: no row is left to write of {counts['in']:,}; expected at least one; see the reasons above"
-            )
-        os.replace(aside, path)
+            if not counts["out"]:
+                raise DataError(
+                    f"{path}: no row is left to write of {counts['in']:,}; expected at least one; see the reasons above"
+                )
     except OSError as error:
         raise DataError(
             f"{path}: cannot be written ({error.strerror or error}); check the folder and its rights"
         ) from None
-    finally:
-        aside.unlink(missing_ok=True)
     yield Mended(path, counts["in"], counts["out"], counts["changed"], counts["left_out"])
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instil.conversation import Place
 from instil.errors import DataError
+from instil.files import write_text_atomic
 from instil.inspection.findings import Finding, Findings
 from instil.inspection.page import build_page
 from instil.inspection.report import Subject, page_text
@@ -42,16 +42,12 @@ def write_page(path: Path, chat: ChatTokenizer, subject: Subject, survey: Survey
     """
     rows = list(_rows(chat, survey))
     text = page_text(subject, survey, proof, num_shown=len(rows))
-    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        aside.write_text(build_page(rows, text), encoding="utf-8")
-        os.replace(aside, path)
+        write_text_atomic(path, build_page(rows, text))
     except OSError as error:
         raise DataError(
             f"{path}: cannot be written ({error.strerror or error}); check the folder and its rights"
         ) from None
-    finally:
-        aside.unlink(missing_ok=True)
     more = "" if len(rows) >= survey.ledger.rows_in else "; --html-rows N shows more"
     return f"wrote {path}: {text.facts[-1]}{more}"
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from instil.errors import DataError
+from instil.files import write_text_atomic
 from instil.preparation.chunks import Input
 from instil.preparation.store import VERSION
 from instil.recipe import Recipe
@@ -138,11 +139,7 @@ def file_hashes(folder: Path) -> FileHashes:
 
 
 def write_memory(path: Path, known: Mapping[str, Any]) -> None:
-    """Write what need not be found out again; where there is no room for it, it will be."""
-    aside = path.with_suffix(f".{os.getpid()}.partial")
+    """Write what need not be computed again; on a full disk it is computed again."""
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(json.dumps(known), encoding="utf-8")
-        os.replace(aside, path)
-    with suppress(OSError):
-        aside.unlink(missing_ok=True)
+        write_text_atomic(path, json.dumps(known))

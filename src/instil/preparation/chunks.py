@@ -6,10 +6,8 @@ row stays raw (a line of bytes where the file has lines), so that parsing is the
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ import numpy.typing as npt
 from instil.conversation import Place
 from instil.data.sources.files import find_files, standard_input
 from instil.data.sources.rows import STDIN, is_hub_id, read_file, read_raw_rows
+from instil.files import aside_of, sha256_of, sweep_dead
 from instil.preparation.split import draw
 from instil.recipe import Source
 
@@ -112,15 +111,18 @@ def input_of(source: Source, *, heldout: bool = False) -> Input:
 
 
 def _spooled(folder: Path) -> Path:
+    """Copy standard input into a file that is named by its content."""
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=folder, prefix="stdin-", suffix=".partial", delete=False) as file:
-        shutil.copyfileobj(standard_input(), file, 1 << 20)
-    path = Path(file.name)
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()[:32]
-    target = folder / f"stdin-{digest}.json"
-    os.replace(path, target)
-    return target
+    sweep_dead(folder / "stdin.json")
+    aside = aside_of(folder / "stdin.json")
+    try:
+        with aside.open("wb") as file:
+            shutil.copyfileobj(standard_input(), file, 1 << 20)
+        spool = folder / f"stdin-{sha256_of(aside)[:32]}.json"
+        os.replace(aside, spool)
+    finally:
+        aside.unlink(missing_ok=True)
+    return spool
 
 
 def draw_rows(found: Input, *, seed: int) -> Input:

@@ -6,8 +6,8 @@ writes makes anything.
 
 from __future__ import annotations
 
+import errno
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from instil.disk import make_folder, remove_empty, sync_path
 from instil.errors import DataError
+from instil.files import aside_of, make_folder, put_in_place, remove_empty, sweep_dead
 from instil.preparation.ledger import Ledger
 from instil.preparation.store import EXAMPLES, LEDGER, SCHEMA, STORE, VERSION, Split
 
@@ -36,7 +36,7 @@ class StoreWriter:
         self.folder = Path(folder)
         self.fingerprint = fingerprint
         self._replace = replace
-        self.aside = self.folder.with_name(f"{self.folder.name}.partial-{os.getpid()}")
+        self.aside = aside_of(self.folder)
         self.num_examples = 0
         self._sink: pa.OSFile | None = None
         self._made: list[Path] = []
@@ -95,18 +95,14 @@ class StoreWriter:
         (self.aside / "heldout.jsonl").write_text(lines, encoding="utf-8")
         header = {"version": VERSION, "fingerprint": self.fingerprint, "examples": self.num_examples}
         _write_json(self.aside / STORE, header)
-        for path in self.aside.iterdir():
-            sync_path(path)
-        sync_path(self.aside)
-        if self.folder.exists() and (self._replace or not (self.folder / STORE).exists()):
-            shutil.rmtree(self.folder)
+        damaged = self.folder.exists() and not (self.folder / STORE).exists()
         try:
-            self.aside.rename(self.folder)
-        except OSError:
-            if not (self.folder / STORE).exists():
+            put_in_place(self.aside, self.folder, replace=self._replace or damaged)
+        except OSError as error:
+            # Another process may have finished the same store first. Both hold the same bytes, so its store stays.
+            taken = error.errno in (errno.ENOTEMPTY, errno.EEXIST)
+            if not (taken and (self.folder / STORE).exists()):
                 raise
-            # another process finished the same store first; both hold the same bytes
-        sync_path(self.folder.parent)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -124,7 +120,7 @@ class StoreWriter:
     def _opened(self) -> pa.RecordBatchFileWriter:
         """Give the file, begun when it is first needed: only the process of a team that writes makes a folder."""
         if self._sink is None:
-            _sweep(self.folder)
+            sweep_dead(self.folder)
             shutil.rmtree(self.aside, ignore_errors=True)
             self._made = make_folder(self.folder.parent)
             self.aside.mkdir(parents=True)
@@ -145,21 +141,3 @@ class StoreWriter:
 
 def _write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, ensure_ascii=False, indent=1), encoding="utf-8")
-
-
-def _sweep(folder: Path) -> None:
-    """Remove what a killed preparation of the same store left behind."""
-    for left in folder.parent.glob(f"{folder.name}.partial-*"):
-        process = left.name.rpartition("-")[2]
-        if process.isdigit() and not _is_running(int(process)):
-            shutil.rmtree(left, ignore_errors=True)
-
-
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

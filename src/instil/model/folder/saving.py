@@ -6,7 +6,6 @@ transformers stops where this package does. It is written aside, flushed to the 
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -15,12 +14,11 @@ from typing import Any, Protocol
 
 import torch
 
-from instil.disk import sync_path
 from instil.errors import ModelError
+from instil.files import atomic_folder
 from instil.model.library_noise import quiet_peft, quiet_transformers
 from instil.model.parts import underlying
 
-ASIDE = ".writing-"
 READERS = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json")
 """Files of a model that also reads images, beside its tokenizer."""
 DISK_SAID = re.compile(r"\(os error \d+\)")
@@ -73,27 +71,21 @@ def save_model_folder(
         ModelError: If the disk refuses; what was there before stays.
     """
     folder = Path(folder)
-    aside = folder.parent / f"{ASIDE}{folder.name}-{os.getpid()}"
     try:
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
-        set_stop_ids(model, chat.stop_ids, pad_id=chat.pad_id)
-        if hasattr(model, "peft_config"):
-            save_adapter(model, aside, base=base)
-        else:
-            _write_weights(model, aside, state=state, dtype=dtype)
-            _copy_readers(model.config._name_or_path, aside)
-        save_tokenizer(chat, aside)
-        flush_folder(aside)
-        replace_folder(aside, folder)
+        with atomic_folder(folder, replace=True) as aside:
+            set_stop_ids(model, chat.stop_ids, pad_id=chat.pad_id)
+            if hasattr(model, "peft_config"):
+                save_adapter(model, aside, base=base)
+            else:
+                _write_weights(model, aside, state=state, dtype=dtype)
+                _copy_readers(model.config._name_or_path, aside)
+            save_tokenizer(chat, aside)
     except Exception as error:
         if not (isinstance(error, OSError) or DISK_SAID.search(str(error))):
             raise
         raise ModelError(
             f"{folder}: the model cannot be written ({error}); free some space or choose another"
         ) from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
     return folder
 
 
@@ -156,24 +148,6 @@ def set_stop_ids(model: Any, stop_ids: Sequence[int], *, pad_id: int | None) -> 
         settings.validate(strict=True)
     except ValueError:
         settings.do_sample = True
-
-
-def flush_folder(folder: Path) -> None:
-    """Force a folder's files to the disk."""
-    for path in folder.rglob("*"):
-        if path.is_file():
-            sync_path(path)
-    sync_path(folder)
-
-
-def replace_folder(new: Path, folder: Path) -> None:
-    """Put a finished folder in the place of another, which is moved away first and removed last."""
-    old = folder.parent / f"{ASIDE}{folder.name}-old-{os.getpid()}"
-    if folder.exists():
-        folder.rename(old)
-    new.rename(folder)
-    sync_path(folder.parent)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _cast(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

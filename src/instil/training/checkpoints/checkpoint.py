@@ -11,7 +11,6 @@ and read the same thing.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -19,9 +18,8 @@ from typing import Any, Literal
 
 import torch
 
-from instil.disk import sync_path
 from instil.errors import CheckpointError
-from instil.files import ASIDE, remove_folder, sha256_of, sync_folder
+from instil.files import aside_of, put_in_place, remove_folder, sha256_of, sync_path
 
 FORMAT = 1
 Kind = Literal["weights", "optimizer"]
@@ -141,7 +139,7 @@ def save_checkpoint(
         CheckpointError: If it cannot be written (disk full …); the checkpoints before it are untouched.
     """
     folder = step_folder(checkpoints, snapshot.progress.step)
-    aside = checkpoints / f"{ASIDE}{folder.name}"
+    aside = aside_of(folder, shared=True)
     try:
         if rank == 0:
             remove_folder(aside)
@@ -151,9 +149,7 @@ def save_checkpoint(
         barrier()
         if rank == 0:
             _seal(aside, snapshot, num_ranks)
-            remove_folder(folder)
-            os.replace(aside, folder)
-            sync_folder(checkpoints)
+            put_in_place(aside, folder, replace=True)
         barrier()
     except (OSError, _safetensors_error()) as error:
         if rank == 0 and aside.exists():
@@ -193,14 +189,11 @@ def _seal(aside: Path, snapshot: Snapshot, num_ranks: int) -> None:
     _write_json(aside / "state.json", state)
     files["state.json"] = sha256_of(aside / "state.json")
     _write_json(aside / "manifest.json", {"format": FORMAT, "sha256": files})
-    sync_folder(aside)
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
+    path.write_text(json.dumps(value, indent=1), encoding="utf-8")
+    sync_path(path)
 
 
 def _safetensors_error() -> type[Exception]:

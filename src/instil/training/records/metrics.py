@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,9 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
-from instil.disk import sync_path
 from instil.errors import RunError
-from instil.files import ASIDE, write_text_atomic
+from instil.files import atomic_file, sync_path, write_text_atomic
 
 PLAIN_LINE_EVERY = 5.0
 BAR_WIDTH = 24
@@ -108,9 +106,8 @@ def draw_loss(metrics: Sequence[Mapping[str, Any]], path: Path) -> None:
     axes.grid(alpha=0.25)
     if trained or heldout:
         axes.legend()
-    aside = path.with_name(f"{ASIDE}{path.name}")
-    figure.savefig(aside, format="png")
-    os.replace(aside, path)
+    with atomic_file(path) as file:
+        figure.savefig(file, format="png")
 
 
 def _smooth(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from instil.errors import RunError
-from instil.files import ASIDE
+from instil.files import atomic_file
 from instil.training.records.run_folder import Run
 from instil.training.records.runs import Figure, RunSummary
 
@@ -41,15 +41,11 @@ def draw_comparison(runs: Sequence[RunSummary], path: Path) -> None:
             panel.text(0.5, 0.5, "none", ha="center", va="center", transform=panel.transAxes)
     if figures:
         _draw_figures(panels[2], runs, figures)
-    aside = path.with_name(f"{ASIDE}{path.name}")
     try:
-        sheet.savefig(aside, format="png")
-        aside.replace(path)
+        with atomic_file(path) as file:
+            sheet.savefig(file, format="png")
     except OSError as error:
         raise RunError(f"{path}: cannot be written ({error.strerror}); choose another --plot") from None
-    finally:
-        if aside.exists():
-            aside.unlink()
 
 
 def shared_figures(runs: Sequence[RunSummary]) -> list[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from instil.errors import RunError
-from instil.files import locked
+from instil.files import ASIDE, locked
 from instil.recipe import Recipe, Source
 from instil.training.records.metrics import read_metrics
 
@@ -175,7 +175,7 @@ def check_output(folder: Path, *, resume: bool) -> bool:
         raise RunError(f"{folder}: the run folder exists; go on with --resume, set output, or remove it")
     if "recipe.yaml" in names:
         return True
-    if {name for name in names if not name.startswith(".tmp-")} - WRITTEN_FIRST:
+    if {name for name in names if not name.startswith(ASIDE)} - WRITTEN_FIRST:
         raise RunError(f"{folder}: it is no run folder (no recipe.yaml in it); set another output")
     return False
 
