@@ -160,7 +160,8 @@ def run_ours(shape: str, adapter: str, device: str, steps: int) -> dict[str, Any
 def wants_recompute(model: Any, precision: Any, micro: int, device: Any) -> bool:
     """Decide as `gradient_checkpointing: auto` does."""
     from instil.training.memory.estimate import estimate_memory, measure_sizes
-    from instil.training.memory.fit import USABLE, free_memory
+    from instil.training.memory.fit import USABLE
+    from instil.training.memory.usage import free_memory
 
     sizes = measure_sizes(model.train(), precision)
     needed = estimate_memory(sizes, precision, tokens=micro, optimizer="adamw", several=True, device=device.type)

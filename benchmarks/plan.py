@@ -44,7 +44,7 @@ def recipe_of(case: dict[str, Any]) -> Any:
 def plan(case: dict[str, Any]) -> dict[str, Any]:
     """Estimate as `instil plan` does."""
     from instil.model.loading import choose_device
-    from instil.training.memory.fit import free_memory
+    from instil.training.memory.usage import free_memory
     from instil.training.preflight import study
     from instil.training.processes.ranks import Ranks
     from instil.training.replicate_or_shard import choose_mode

@@ -89,7 +89,7 @@ def peak_of(vocabulary: int, tied: bool) -> dict[str, float]:
 
 def measure_tokens(shape: str, sizes: list[int], repeats: int) -> dict[int, float]:
     """Give the seconds of a thousand tokens in steps of each size, the sizes in turn with memory kept as in a run, and print them."""
-    from instil.training.host_memory import freed_memory_kept
+    from instil.training.process_settings import freed_memory_kept
 
     learner = make_learner(shape, max(sizes), vocab_size=VOCABULARY)
     seconds: dict[int, list[float]] = {size: [] for size in sizes}

@@ -90,7 +90,7 @@ def test_a_model_that_does_not_fit_is_refused_by_every_verb(verb, root, monkeypa
 
 
 def test_plan_says_that_it_does_not_fit(root, monkeypatch, capfd):
-    monkeypatch.setattr("instil.training.memory.fit.free_bytes", lambda _: 1000)
+    monkeypatch.setattr("instil.training.memory.usage.free_bytes", lambda _: 1000)
     assert exit_code("plan", "recipe.yaml") == 0
     verdict = next(line for line in capfd.readouterr().out.splitlines() if line.startswith("verdict"))
     assert "will probably not fit" in verdict

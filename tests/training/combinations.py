@@ -20,11 +20,11 @@ from instil.model.loss.token_loss import TokenLoss
 from instil.preparation.store import ExampleStore
 from instil.recipe import AdapterSettings, ModelSettings
 from instil.training.compiling import compile_blocks
-from instil.training.processes.join import shard
 from instil.training.processes.ranks import Ranks
 from instil.training.step.optimizer import build_optimizers, tensor_kinds
 from instil.training.step.order import plan_order
 from instil.training.step.precision import Precision, Weights, choose_precision
+from instil.training.step.sharding import shard
 from instil.training.step.take_step import Cut, Learner, take_step
 
 STEPS = 3
@@ -95,7 +95,7 @@ def make_base(folder: Path) -> Path:
 
 
 def make_learner(given: Combination, base: Path, ranks: Ranks) -> Learner:
-    """Put a learner together as `assembly` does, without a tokenizer."""
+    """Put a learner together as `setup` does, without a tokenizer."""
     precision = FP16 if given.precision == "fp16" else choose_precision(given.precision, CPU)
     quantize: Any = given.trains if given.trains in ("4bit", "8bit") else "none"
     small = given.trains != "full" and precision.compute == torch.bfloat16

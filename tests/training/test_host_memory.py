@@ -12,7 +12,7 @@ import pytest
 PROGRAM = """
 import json, os
 import torch
-from instil.training.host_memory import freed_memory_kept
+from instil.training.process_settings import freed_memory_kept
 
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 2**20

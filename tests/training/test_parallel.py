@@ -28,9 +28,9 @@ from tests.training.test_run import interrupted
 from instil.errors import TrainingError
 from instil.model.folder import memory_check as room
 from instil.recipe import Recipe
-from instil.training import setup as assembly
-from instil.training.memory import fit as planning
-from instil.training.processes.join import LEFT_ALONE, is_left_alone, last_line, why_no_shards
+from instil.training import setup
+from instil.training.memory import usage
+from instil.training.processes.join import LEFT_ALONE, is_left_alone, last_line
 from instil.training.processes.launcher import PROCESS, Forwarding, Handed, _environments, _reason
 from instil.training.processes.signals import LAUNCHER, TORCHRUN, Stopped, StopRequest, handled
 from instil.training.records.run_folder import Run
@@ -38,6 +38,7 @@ from instil.training.run import train as train_here
 from instil.training.step import heldout
 from instil.training.step import take_step as step
 from instil.training.step.precision import Precision, choose_precision
+from instil.training.step.sharding import why_no_shards
 
 TWO = {"parallel": {"processes": 2}, "evaluate": {"every": 6, "max_new_tokens": 2}}
 KEEP_ALL = {"checkpoint": {"every": 3, "keep_last": 99}}
@@ -346,8 +347,6 @@ def test_out_of_memory_in_an_evaluation_of_two_loses_nothing_that_was_saved(
 NO_MEMORY = """
 import os
 import torch
-from instil.training import setup as assembly
-from instil.training.memory import fit as planning
 from instil.training.step import take_step as step
 
 def too_small(*given, **settings):
@@ -391,14 +390,15 @@ def test_bad_input_with_two_processes_is_one_line(
 )
 def test_what_is_not_built_for_shards_is_refused_by_name(change: dict[str, Any], said: str):
     recipe = Recipe.from_mapping({"training": {"precision": "fp32"}} | change)
-    reason = why_no_shards(recipe, choose_precision(recipe.training.precision, torch.device("cpu")))
+    precision = choose_precision(recipe.training.precision, torch.device("cpu"))
+    reason = why_no_shards(precision, optimizer=recipe.optimizer.name, quantize=recipe.model.quantize)
     assert reason is not None
     assert reason.startswith(said)
 
 
 def test_fp16_is_not_sharded():
     fp16 = Precision("fp16", torch.float16, masters=True, scaled=True)
-    assert "fp16" in str(why_no_shards(Recipe(), fp16))
+    assert "fp16" in str(why_no_shards(fp16, optimizer="adamw", quantize="none"))
 
 
 def test_shards_that_are_asked_for_and_not_built_are_one_line(tmp_path: Path, base: Path, rows: Path):
@@ -412,7 +412,7 @@ def test_shards_that_are_asked_for_and_not_built_are_one_line(tmp_path: Path, ba
 def with_room_for(copies: float, base: Path, patch: pytest.MonkeyPatch) -> None:
     """Let this machine have memory for so many copies of a model's weights."""
     numbers, _ = room.count_weights(base)
-    for module in (room, planning):
+    for module in (room, usage):
         patch.setattr(module, "free_bytes", lambda device: int(copies * numbers * 4))
 
 
@@ -437,14 +437,14 @@ def test_processes_load_and_shard_in_turn_where_the_model_fits_once(
         "adapter": {"kind": adapter}, "training": {"max_steps": 3}, "evaluate": {"every": 3, "max_new_tokens": 1}
     }  # fmt: skip
     alone = train(write_recipe(tmp_path / "one", short, base=base, rows=rows))
-    load, cut = assembly.load_learnable, assembly.shard
+    load, cut = setup.load_learnable, setup.shard
 
     def note(what: str) -> None:
         with (tmp_path / "noted.txt").open("a") as file:
             file.write(f"{what} {os.environ['RANK']}\n")
 
-    monkeypatch.setattr(assembly, "load_learnable", lambda *given: note("load") or load(*given))
-    monkeypatch.setattr(assembly, "shard", lambda *given: cut(*given) or note("sharded"))
+    monkeypatch.setattr(setup, "load_learnable", lambda *given: note("load") or load(*given))
+    monkeypatch.setattr(setup, "shard", lambda *given: cut(*given) or note("sharded"))
     with_room_for(1.9, base, monkeypatch)
     sharded = {"parallel": {"mode": "sharded"}}
     assert_equal_runs(train_on_two(write_recipe(tmp_path / "two", short, sharded, base=base, rows=rows)), alone)

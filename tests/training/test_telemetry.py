@@ -14,7 +14,9 @@ from tests.training.test_run import interrupted
 
 from instil.errors import MissingPackageError, RunError
 from instil.recipe import Recipe
-from instil.training.records.metrics import LiveLine, Metrics, draw_loss, read_metrics, rewind_lines
+from instil.training.records.metrics import Metrics, read_metrics, rewind_lines
+from instil.training.records.plots import draw_loss
+from instil.training.records.progress_bar import ProgressBar
 from instil.training.records.run_folder import RunPaths
 from instil.training.records.trackers import open_trackers
 
@@ -85,7 +87,7 @@ def test_the_live_line_is_one_line_in_a_terminal_of_any_width(
         "memory_mb": 544.0,
         "seconds": {"total": 0.1},
     }
-    with LiveLine(num_steps=4000, done=0) as live:
+    with ProgressBar(num_steps=4000, done=0) as live:
         live.heldout(1.2)
         live.step(line)
     last = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", sys.stdout.getvalue()).strip().splitlines()[-1].strip("\r ")

@@ -19,10 +19,11 @@ def plan(recipe: Path, *, settings: Overrides = None) -> None:
     from instil.model.loading import choose_device
     from instil.preparation.ledger import counted
     from instil.recipe import Recipe
-    from instil.training.memory.fit import estimate_seconds, free_memory, plan_lines
+    from instil.training.memory.fit import estimate_seconds, plan_lines
+    from instil.training.memory.usage import free_memory
     from instil.training.preflight import study
     from instil.training.processes.ranks import Ranks
-    from instil.training.records.metrics import minutes
+    from instil.training.records.progress_bar import minutes
     from instil.training.replicate_or_shard import choose_mode
     from instil.training.run_card import count
 

@@ -30,7 +30,7 @@ def list_runs(folder: Path = Path("runs")) -> None:
 
     from instil.errors import RunError
     from instil.training.memory.estimate import in_words
-    from instil.training.records.metrics import minutes
+    from instil.training.records.progress_bar import minutes
     from instil.training.records.runs import differences, find_runs, summarise
 
     folders = find_runs(folder)

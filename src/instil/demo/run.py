@@ -35,7 +35,7 @@ from instil.model.folder.location import locate
 from instil.preparation.chat_setup import set_up_chat
 from instil.preparation.prepare import prepare
 from instil.recipe import Recipe
-from instil.training.records.metrics import peak_rss_mb
+from instil.training.memory.usage import peak_rss_mb
 from instil.training.run import train
 
 BASE_PROMPTS = (

@@ -20,9 +20,9 @@ from instil.model.folder.location import ADAPTER_CONFIG, ModelLocation
 from instil.model.parts import underlying
 from instil.recipe import AdapterSettings, Recipe
 from instil.training.compiling import wants_compiling
-from instil.training.processes.join import why_no_shards
 from instil.training.step.order import Order
 from instil.training.step.precision import Precision
+from instil.training.step.sharding import why_no_shards
 
 MORE_POSITIONS = 8
 """Rows that a table of positions may have besides the positions themselves (OPT has two)."""
@@ -47,7 +47,7 @@ def check_settings(recipe: Recipe, precision: Precision, *, device: torch.device
             "set adapter.kind: lora, or model.quantize: none"
         )
     sharded = recipe.parallel.mode == "sharded" and num_ranks > 1
-    reason = why_no_shards(recipe, precision)
+    reason = why_no_shards(precision, optimizer=recipe.optimizer.name, quantize=recipe.model.quantize)
     if sharded and reason is not None:
         raise RecipeError(reason)
     wants_compiling(recipe.training.compile, device, sharded=sharded, quantized=quantized)

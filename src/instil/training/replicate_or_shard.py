@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import torch
 
 from instil.training.memory.estimate import Sizes, in_words
-from instil.training.memory.fit import Fit, find_fit, free_memory
+from instil.training.memory.fit import Fit, find_fit
+from instil.training.memory.usage import free_memory
 from instil.training.preflight import Studied
-from instil.training.processes.join import why_no_shards
 from instil.training.processes.ranks import Ranks
+from instil.training.step.sharding import why_no_shards
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ def choose_mode(studied: Studied, sizes: Sizes, *, device: torch.device, free: i
 
     if num_ranks == 1:
         return Mode(False, fit_of(False), "1")
-    reason = why_no_shards(recipe, studied.precision)
+    reason = _why_no_shards(studied)
     if recipe.parallel.mode == "sharded":
         return Mode(True, fit_of(True), f"{num_ranks}, sharded: each holds its part of the model")
     whole = fit_of(False)
@@ -76,9 +77,14 @@ def wants_shards(studied: Studied, ranks: Ranks) -> bool:
     mode = studied.recipe.parallel.mode
     if ranks.size == 1 or mode == "replicated":
         return False
-    reason = why_no_shards(studied.recipe, studied.precision)
+    reason = _why_no_shards(studied)
     if mode == "sharded" or reason is not None:
         return mode == "sharded"
     sizes, free = studied.sizes(), free_memory(ranks.device)
     chosen = choose_mode(studied, sizes, device=ranks.device, free=free, num_ranks=ranks.size)
     return ranks.any(chosen.sharded)
+
+
+def _why_no_shards(studied: Studied) -> str | None:
+    recipe = studied.recipe
+    return why_no_shards(studied.precision, optimizer=recipe.optimizer.name, quantize=recipe.model.quantize)

@@ -24,17 +24,17 @@ from instil.recipe import Recipe
 from instil.training.checkpoints.capture import restore_optimizers, restore_weights
 from instil.training.checkpoints.checkpoint import Checkpoint, Progress, open_checkpoint, step_folder
 from instil.training.checkpoints.retention import latest_checkpoint, with_best_there
-from instil.training.host_memory import freed_memory_kept
 from instil.training.loop import enough, run_steps
 from instil.training.memory.fit import Fit
+from instil.training.memory.usage import peak_rss_mb, rss_mb
 from instil.training.preflight import Studied, study
-from instil.training.process_settings import torch_as_asked
+from instil.training.process_settings import freed_memory_kept, torch_settings
 from instil.training.processes.join import is_joined, join_ranks
 from instil.training.processes.launcher import launch
 from instil.training.processes.same_inputs import check_folder_is_shared, check_recipes
 from instil.training.processes.signals import StopRequest, stop_on_signals
 from instil.training.records.environment import describe_environment
-from instil.training.records.metrics import peak_rss_mb, rewind_lines, rss_mb
+from instil.training.records.metrics import rewind_lines
 from instil.training.records.model_output import save_trained
 from instil.training.records.recorder import open_record
 from instil.training.records.run_folder import Run, RunPaths, check_output, is_whole, new_folder, resumed_recipe
@@ -72,9 +72,10 @@ def train(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> Run:
     if recipe.parallel.processes > 1 and not is_joined():
         stopped_by = launch(recipe, resume=resume, quiet=quiet)
         return replace(Run.open(paths.folder), signal=stopped_by)
-    with torch_as_asked(recipe), contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch_settings(threads=recipe.threads, deterministic=recipe.training.deterministic))
         stop = stack.enter_context(stop_on_signals())
-        ranks = stack.enter_context(join_ranks(recipe))
+        ranks = stack.enter_context(join_ranks(recipe.parallel, device_name=recipe.device))
         if ranks.device.type == "cpu":
             stack.enter_context(freed_memory_kept())
         say = _printer(quiet or not ranks.is_first)

@@ -22,12 +22,13 @@ from instil.model.parts import beyond_text
 from instil.model.probe import probe
 from instil.training.compiling import compile_blocks, wants_compiling
 from instil.training.memory.estimate import Sizes, measure_sizes
-from instil.training.memory.fit import USABLE, Fit, find_fit, free_memory
+from instil.training.memory.fit import USABLE, Fit, find_fit
+from instil.training.memory.usage import free_memory
 from instil.training.preflight import Studied, loading_precision
-from instil.training.processes.join import shard
 from instil.training.processes.ranks import Ranks
 from instil.training.step.optimizer import build_optimizers, left_to_adamw, tensor_kinds
 from instil.training.step.precision import Weights
+from instil.training.step.sharding import shard
 from instil.training.step.take_step import Learner
 from instil.training.trainable import make_learnable
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import torch
 
-from instil.model.folder.memory_check import free_bytes, processes_on
 from instil.model.speedups.round_sizes import round_up
 from instil.preparation.store import ExampleStore
 from instil.recipe import Recipe
@@ -156,16 +155,6 @@ def look_at_cut(store: ExampleStore, order: Order, tokens: int, *, num_ranks: in
         several = several or len(shares[0]) > 1
         sizes |= {sum(lengths[n] for n in numbers) for share in shares for numbers in share}
     return CutLook(max(sizes), several, len({round_up(size) for size in sizes}))
-
-
-def free_memory(device: torch.device, *, sharing: int | None = None) -> int:
-    """Give the bytes that are free on a device for one process.
-
-    Args:
-        device: Where the run computes.
-        sharing: Processes that share this machine's memory; None for as many as were started with this one. Each has a GPU of its own.
-    """
-    return free_bytes(device) // (processes_on(device) if sharing is None or device.type == "cuda" else sharing)
 
 
 def estimate_seconds(sizes: Sizes, precision: Precision, *, tokens: int, trained: int, device: torch.device) -> float:

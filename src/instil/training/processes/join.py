@@ -1,7 +1,9 @@
-"""Many processes: join them, shard the weights over them.
+"""Join the process group of a run, and leave it.
 
-Around the loop, which only knows `Ranks`. `launching` starts them, or torchrun does, on several machines too. Questionable on purpose:
-a process that was left in the middle of a sum waits before it ends, so that the one which knows why is heard first.
+The loop knows only `Ranks`. `launcher` starts the processes, or torchrun does, on several machines too.
+
+Why: a process whose collective operation was interrupted waits before it ends. The launcher stops all processes when the first one
+ends, and the process that knows the cause has to be heard.
 """
 
 from __future__ import annotations
@@ -11,56 +13,58 @@ import os
 import time
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any
 
 import torch
 import torch.distributed as dist
 
 from instil.errors import RecipeError, TrainingError
 from instil.model.loading import choose_device
-from instil.model.parts import blocks_of
-from instil.recipe import Recipe
+from instil.recipe import ParallelSettings
 from instil.training.processes.ranks import Ranks
 from instil.training.processes.signals import LAUNCHER, end_with_launcher
-from instil.training.step.precision import Precision, trained_type
 
 LAST_WORDS_SECONDS = 5
-"""How long a process whose sum was broken off waits before it ends: the launcher stops all at the first end, and who caused it must be heard."""
+"""How long a process waits before it ends after another process has left it in the middle of a collective operation."""
 LEFT_ALONE = "another process has ended"
-"""What a process says that was left in the middle of a sum: never the reason, which the other one says."""
+"""Marks the error of a process that was left alone. It is never the cause, which the other process reports."""
 FOREVER = timedelta(days=30)
 
 
 def is_joined() -> bool:
-    """Say whether this process was started as one of several."""
+    """Return True if this process was started as one of several."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
 
 
 @contextlib.contextmanager
-def join_ranks(recipe: Recipe) -> Iterator[Ranks]:
-    """Join the other processes of a run, where there are any, and leave them at the end.
+def join_ranks(parallel: ParallelSettings, *, device_name: str) -> Iterator[Ranks]:
+    """Join the other processes of a run, if there are any, and leave them at the end.
+
+    Args:
+        parallel: The recipe's `parallel`.
+        device_name: The recipe's `device`. On CUDA each process takes the GPU of its local rank.
 
     Raises:
-        RecipeError: If the recipe asks for other processes than were started.
+        RecipeError: If the recipe requests another number of processes than were started.
+        TrainingError: If another process ended in the middle of a collective operation.
     """
     if not is_joined():
-        yield Ranks(0, 1, choose_device(recipe.device))
+        yield Ranks(0, 1, choose_device(device_name))
         return
-    if LAUNCHER not in os.environ:  # else it has been looked after since this process began
+    if LAUNCHER not in os.environ:  # a process of our own launcher watches it from its first line on
         end_with_launcher()
-    rank, size, local = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
-    if recipe.parallel.processes not in (1, size):
+    rank, size, local_rank = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+    if parallel.processes not in (1, size):
         raise RecipeError(
-            f"parallel.processes: {recipe.parallel.processes}, but {size} processes were started; "
-            "leave it empty under torchrun"
+            f"parallel.processes: {parallel.processes}, but {size} processes were started. "
+            "Leave it empty under torchrun"
         )
-    device = choose_device(recipe.device)
+    device = choose_device(device_name)
     if device.type == "cuda":
-        device = torch.device("cuda", local)
+        device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
     backend = "nccl" if device.type == "cuda" else "gloo"
-    limit = timedelta(minutes=recipe.parallel.timeout_minutes)
-    dist.init_process_group(backend, timeout=limit, device_id=device if device.type == "cuda" else None)
+    timeout = timedelta(minutes=parallel.timeout_minutes)
+    dist.init_process_group(backend, timeout=timeout, device_id=device if device.type == "cuda" else None)
     try:
         yield Ranks(rank, size, device, dist.new_group(backend="gloo", timeout=FOREVER))
     except RuntimeError as error:
@@ -68,61 +72,21 @@ def join_ranks(recipe: Recipe) -> Iterator[Ranks]:
         if not is_left_alone(error):
             raise
         raise TrainingError(
-            f"process {rank} of {size}: {LEFT_ALONE} ({last_line(error)}); what it said, or how it ended, is the reason; "
-            "the last checkpoint is intact; go on with --resume"
+            f"process {rank} of {size}: {LEFT_ALONE} ({last_line(error)}). The cause is in that process's output or exit code. "
+            "The last checkpoint is intact. Continue with --resume"
         ) from None
     finally:
         dist.destroy_process_group()
 
 
 def is_left_alone(error: RuntimeError) -> bool:
-    """Say whether an error is what torch raises in the middle of a sum where another process is gone; gloo's has no class of its own."""
+    """Return True for the error that torch raises in a collective operation when another process is gone.
+
+    gloo's error has no class of its own.
+    """
     return isinstance(error, dist.DistError) or "gloo" in str(error)
 
 
 def last_line(error: RuntimeError) -> str:
-    """Give the words of torch's error without the place in its source, and without its advice."""
+    """Return the message of torch's error without its source position and its advice."""
     return str(error).strip().splitlines()[0].rpartition("] ")[2].partition(". This is typically")[0].rstrip(".")
-
-
-def why_no_shards(recipe: Recipe, precision: Precision) -> str | None:
-    """Say what of a recipe is not built for sharded weights, and what to set instead; None where all is."""
-    for wrong, what, instead in (
-        (precision.scaled, "training.precision: fp16", "bf16 or fp32"),
-        (precision.name == "pure_bf16", "training.precision: pure_bf16", "bf16 or fp32"),
-        (recipe.optimizer.name != "adamw", f"optimizer.name: {recipe.optimizer.name}", "adamw"),
-        (recipe.model.quantize != "none", f"model.quantize: {recipe.model.quantize}", "none"),
-    ):
-        if wrong:
-            return f"{what}: not with sharded weights; set {instead}, or parallel.mode: replicated"
-    return None
-
-
-def shard(loss: Any, precision: Precision) -> None:
-    """Lay the weights of a loss and its model in shards over the processes, in place (FSDP2).
-
-    Each block is a unit, the rest another one, so that a process holds whole only what it computes with. Gradients are added
-    up, not averaged: the loss is divided once, by the trained weight of the step. What trains is kept in fp32 and cast as it is
-    gathered (`pure_bf16` keeps it in bf16); what is frozen is kept in the type of the arithmetic.
-
-    Args:
-        loss: The `TokenLoss`.
-        precision: How the run computes.
-    """
-    from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-
-    for parameter in loss.parameters():
-        if parameter.is_floating_point():  # a unit wants its trained tensors, adapters too, in one type
-            parameter.data = parameter.data.to(
-                trained_type(precision) if parameter.requires_grad else precision.compute
-            )
-    small = precision.compute if precision.compute != torch.float32 else None
-    policy = MixedPrecisionPolicy(param_dtype=small, reduce_dtype=torch.float32 if small else None)
-    for block in blocks_of(loss.model):
-        fully_shard(block, mp_policy=policy)
-    fully_shard(loss, mp_policy=policy)
-    for module in loss.modules():
-        if isinstance(module, FSDPModule):
-            module.set_gradient_divide_factor(1.0)
-            # gloo has no premultiplied sum, which a factor asks for otherwise.
-            module.set_force_sum_reduction_for_comms(True)

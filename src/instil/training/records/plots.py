@@ -1,4 +1,4 @@
-"""Draws two runs into one picture: losses over the steps, and the evaluation's figures with their intervals."""
+"""Draw the losses of a run, or two runs side by side, into a PNG."""
 
 from __future__ import annotations
 
@@ -14,8 +14,44 @@ from instil.training.records.runs import Figure, RunSummary
 COLOURS = ("tab:blue", "tab:orange")
 
 
+def draw_loss(metrics: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draw training and held-out loss over the steps; the file is replaced in one move."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib.figure import Figure as Sheet
+
+    sheet = Sheet(figsize=(7, 4), dpi=110)
+    sheet.subplots_adjust(left=0.09, right=0.98, bottom=0.12, top=0.97)  # a layout engine would draw everything twice
+    axes = sheet.subplots()
+    trained = [(line["step"], line["loss"]) for line in metrics if line.get("loss") is not None]
+    heldout = [(line["step"], line["heldout_loss"]) for line in metrics if line.get("heldout_loss") is not None]
+    if trained:
+        axes.plot(*zip(*trained, strict=True), linewidth=0.6, alpha=0.35, color="tab:blue")
+        axes.plot(*zip(*_smooth(trained), strict=True), linewidth=1.6, color="tab:blue", label="training")
+    if heldout:
+        axes.plot(*zip(*heldout, strict=True), marker="o", markersize=3, color="tab:orange", label="held-out")
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss")
+    axes.grid(alpha=0.25)
+    if trained or heldout:
+        axes.legend()
+    with atomic_file(path) as file:
+        sheet.savefig(file, format="png")
+
+
+def _smooth(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
+    """Average each point with the few before it."""
+    width = max(1, len(points) // 50)
+    values = [value for _, value in points]
+    return [
+        (step, sum(values[max(0, place - width + 1) : place + 1]) / len(values[max(0, place - width + 1) : place + 1]))
+        for place, (step, _) in enumerate(points)
+    ]
+
+
 def draw_comparison(runs: Sequence[RunSummary], path: Path) -> None:
-    """Draw runs side by side into a PNG, in one move.
+    """Draw runs side by side: losses over the steps, and the figures of `instil evaluate` with their intervals.
 
     Raises:
         RunError: If the picture cannot be written.
@@ -25,9 +61,9 @@ def draw_comparison(runs: Sequence[RunSummary], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib.figure import Figure as Sheet
 
-    figures = shared_figures(runs)
-    sheet = Sheet(figsize=(13 if figures else 9, 4), dpi=110, layout="constrained")
-    panels = sheet.subplots(1, 3 if figures else 2)
+    names = shared_figures(runs)
+    sheet = Sheet(figsize=(13 if names else 9, 4), dpi=110, layout="constrained")
+    panels = sheet.subplots(1, 3 if names else 2)
     for run, colour in zip(runs, COLOURS, strict=False):
         metrics = Run.open(run.folder).metrics()
         _draw_line(panels[0], metrics, "loss", str(run.folder), colour)
@@ -39,17 +75,19 @@ def draw_comparison(runs: Sequence[RunSummary], path: Path) -> None:
             panel.legend(fontsize="small")
         else:
             panel.text(0.5, 0.5, "none", ha="center", va="center", transform=panel.transAxes)
-    if figures:
-        _draw_figures(panels[2], runs, figures)
+    if names:
+        _draw_figures(panels[2], runs, names)
     try:
         with atomic_file(path) as file:
             sheet.savefig(file, format="png")
     except OSError as error:
-        raise RunError(f"{path}: cannot be written ({error.strerror}); choose another --plot") from None
+        raise RunError(
+            f"{path}: cannot be written ({error.strerror}). Expected a writable file. Choose another --plot"
+        ) from None
 
 
 def shared_figures(runs: Sequence[RunSummary]) -> list[str]:
-    """Name the evaluation figures between 0 and 1 that every run has."""
+    """Return the names of the evaluation figures between 0 and 1 that every run has."""
     return [
         name
         for name in runs[0].figures
@@ -67,17 +105,18 @@ def _draw_line(
 
 def _draw_figures(panel: Any, runs: Sequence[RunSummary], names: Sequence[str]) -> None:
     for number, (run, colour) in enumerate(zip(runs, COLOURS, strict=False)):
-        found = [run.figures[name] for name in names]
+        figures = [run.figures[name] for name in names]
         places = [at + 0.4 * number for at in range(len(names))]
-        panel.barh(places, [each.value for each in found], height=0.36, color=colour, alpha=0.75, label=str(run.folder))
-        panel.errorbar([each.value for each in found], places, xerr=_arms(found), fmt="none", ecolor="black", capsize=2)
+        values = [figure.value for figure in figures]
+        panel.barh(places, values, height=0.36, color=colour, alpha=0.75, label=str(run.folder))
+        panel.errorbar(values, places, xerr=_error_bars(figures), fmt="none", ecolor="black", capsize=2)
     panel.set_yticks([at + 0.2 for at in range(len(names))], names, fontsize="small")
     panel.set(title="evaluation, 95% intervals", xlim=(0, 1))
     panel.invert_yaxis()
 
 
-def _arms(figures: Sequence[Figure]) -> list[list[float]]:
+def _error_bars(figures: Sequence[Figure]) -> list[list[float]]:
     return [
-        [max(0.0, each.value - each.low) for each in figures],
-        [max(0.0, each.high - each.value) for each in figures],
+        [max(0.0, figure.value - figure.low) for figure in figures],
+        [max(0.0, figure.high - figure.value) for figure in figures],
     ]

@@ -16,7 +16,10 @@ from instil.recipe import Recipe
 from instil.training.checkpoints.capture import take_snapshot
 from instil.training.checkpoints.checkpoint import Progress, save_checkpoint
 from instil.training.checkpoints.retention import prune_checkpoints
-from instil.training.records.metrics import LiveLine, Metrics, draw_loss, memory_mb, read_metrics
+from instil.training.memory.usage import memory_mb
+from instil.training.records.metrics import Metrics, read_metrics
+from instil.training.records.plots import draw_loss
+from instil.training.records.progress_bar import ProgressBar
 from instil.training.records.run_folder import RunPaths
 from instil.training.records.samples import Drawn
 from instil.training.records.trackers import Tracker, open_trackers
@@ -37,7 +40,7 @@ class Record:
         *,
         identity: Mapping[str, Any],
         metrics: Metrics | None,
-        live: LiveLine,
+        live: ProgressBar,
         trackers: Sequence[Tracker],
     ) -> None:
         self._paths = paths
@@ -141,7 +144,7 @@ def open_record(
         is_first: Whether this process writes.
         quiet: Print nothing.
     """
-    live = LiveLine(num_steps=num_steps, done=done, quiet=quiet or not is_first)
+    live = ProgressBar(num_steps=num_steps, done=done, quiet=quiet or not is_first)
     with contextlib.ExitStack() as stack:
         metrics = Metrics(paths.metrics) if is_first else None
         if metrics is not None:
