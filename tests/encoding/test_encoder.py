@@ -182,8 +182,10 @@ def test_a_template_that_drops_the_answer_is_refused() -> None:
 def test_a_missing_tokenizer_and_a_missing_template_are_named(tmp_path) -> None:  # type: ignore[no-untyped-def]
     from instil.encoding.chat_tokenizer import ChatTokenizer
 
-    with pytest.raises(ModelError, match="no tokenizer could be loaded"):
+    with pytest.raises(ModelError, match=f"{tmp_path}: a model folder without a tokenizer; expected tokenizer.json"):
         ChatTokenizer.from_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=r"no/such/folder: no tokenizer could be loaded \(.+\); expected a folder or"):
+        ChatTokenizer.from_pretrained("no/such/folder")
     bare = chat().tokenizer.__class__(tokenizer_object=chat().tokenizer.backend_tokenizer, eos_token="<|endoftext|>")
     with pytest.raises(TemplateError, match="no chat template"):
         ChatTokenizer.from_tokenizer(bare)

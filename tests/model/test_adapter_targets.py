@@ -8,7 +8,8 @@ from tests.model.test_architectures import loss_of
 from tests.model.tiny import random_examples, tiny_model
 
 from instil.errors import ModelError
-from instil.model.adapters.lora import open_adapter, prepare_adapters
+from instil.model.adapters.lora import prepare_adapters
+from instil.model.adapters.saved import open_adapter
 from instil.model.adapters.targets import left_out
 from instil.model.folder.saving import save_adapter
 from instil.model.loss.token_loss import TokenLoss

@@ -12,10 +12,13 @@ from tests.model.test_new_tokens import base_tokenizer, give_chat_tokens
 from tests.model.tiny import VOCABULARY, random_examples, tiny_model
 
 from instil.errors import ModelError
-from instil.model.adapters.lora import freeze, merge_in_place, open_adapter, prepare_adapters
+from instil.model.adapters.lora import prepare_adapters
+from instil.model.adapters.merge import merge_in_place
+from instil.model.adapters.saved import open_adapter
 from instil.model.adapters.targets import find_targets
 from instil.model.attention.switch import set_attention
 from instil.model.folder.saving import save_adapter
+from instil.model.freezing import freeze
 from instil.model.library_noise import quiet_peft
 from instil.model.loss.token_loss import TokenLoss
 from instil.model.parts import underlying
@@ -87,8 +90,9 @@ def test_exactly_the_new_rows_of_embedding_and_head_train(tied: bool) -> None:
 def test_row_arithmetic_equals_pefts_own(tied: bool) -> None:
     from peft.tuners.trainable_tokens.layer import TrainableTokensLayer
 
-    from instil.model.adapters.token_rows import RowsOverTable
+    from instil.model.adapters.token_rows import layer_classes
 
+    _, RowsOverTable = layer_classes()
     results = []
     for kind in (RowsOverTable, TrainableTokensLayer):
         model, _ = adapted("gemma3_text" if tied else "llama", tied=tied)

@@ -13,13 +13,15 @@ from safetensors.torch import load_file, save_file
 from tests.model.test_new_tokens import base_tokenizer, give_chat_tokens
 from tests.model.tiny import VOCABULARY, tiny_model
 
+from instil.encoding.loading import load_tokenizer
 from instil.errors import MissingPackageError, ModelError
 from instil.model.adapters.lora import prepare_adapters
 from instil.model.attention.switch import set_attention
 from instil.model.folder.config import load_config
-from instil.model.folder.location import check_tokenizer, check_weights, locate
+from instil.model.folder.file_checks import check_tokenizer, check_weights
+from instil.model.folder.location import locate
 from instil.model.folder.saving import save_adapter, save_model_folder
-from instil.model.loading import choose_device, load_model, load_tokenizer, weight_type
+from instil.model.loading import choose_device, load_model, weight_type
 from instil.model.new_tokens import add_rows
 from instil.recipe import AdapterSettings, ModelSettings
 
@@ -135,7 +137,7 @@ def test_a_run_folder_means_its_model(tmp_path: Path) -> None:
     (tmp_path / "run" / "recipe.yaml").write_text("{}")
     found = locate(tmp_path / "run")
     assert (found.kind, found.folder) == ("run", tmp_path / "run" / "model")
-    assert len(load_tokenizer(found)) == 99
+    assert len(load_tokenizer(found.tokenizer_folder)) == 99
 
 
 def test_an_adapter_finds_its_base(tmp_path: Path) -> None:
@@ -207,7 +209,7 @@ def test_a_folder_without_tokenizer_is_refused(tmp_path: Path) -> None:
     folder = broken(tmp_path, "no tokenizer")
     check_weights(folder)
     with pytest.raises(ModelError, match="without a tokenizer"):
-        load_tokenizer(locate(folder))
+        load_tokenizer(locate(folder).tokenizer_folder)
     with pytest.raises(ModelError, match="without a tokenizer"):
         check_tokenizer(folder)
 
@@ -286,7 +288,7 @@ def test_an_unreachable_hub_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None
         raise OSError("no route to host\nmore")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
-    with pytest.raises(ModelError, match="not to be had from the Hub") as raised:
+    with pytest.raises(ModelError, match="cannot be downloaded from the Hub") as raised:
         locate("owner/name")
     assert "\n" not in str(raised.value)
 
@@ -345,7 +347,7 @@ def test_an_adapter_is_saved_with_its_tokenizer_and_without_network(
     assert size < base.num_parameters(), "the embedding is not in it"
     found = locate(tmp_path / "adapter")
     assert found.tokenizer_folder == tmp_path / "adapter"
-    assert load_tokenizer(found).chat_template == TEMPLATE
+    assert load_tokenizer(found.tokenizer_folder).chat_template == TEMPLATE
     assert load(tmp_path / "adapter").get_base_model().config.vocab_size == 104
 
 

@@ -14,12 +14,15 @@ from tests.model.test_new_tokens import base_tokenizer, give_chat_tokens
 from tests.model.tiny import random_examples, tiny_model
 
 from instil.errors import ModelError
-from instil.model.adapters.lora import is_quantized, merge_in_place, open_adapter, prepare_adapters
+from instil.model.adapters.lora import prepare_adapters
+from instil.model.adapters.merge import merge_in_place
+from instil.model.adapters.saved import open_adapter
 from instil.model.attention.switch import set_attention
 from instil.model.folder.saving import save_adapter
 from instil.model.loading import load_model
 from instil.model.loss.token_loss import TokenLoss
 from instil.model.probe import probe
+from instil.model.quantization import is_quantized
 from instil.recipe import AdapterSettings, ModelSettings
 
 pytestmark = [

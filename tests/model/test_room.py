@@ -11,14 +11,15 @@ from safetensors.torch import save_file
 from tests.tiny_chat import folders
 
 from instil.errors import ModelError
-from instil.model.folder import memory_check as room
+from instil.model import device_memory
+from instil.model.folder import memory_check
 from instil.model.loading import load_model
 from instil.recipe import ModelSettings
 
 
 def test_numbers_are_counted_from_the_headers():
     model = load_model(ModelSettings(name=str(folders()["base"])), precision="fp32", purpose="generation")
-    assert room.count_weights(folders()["base"]) == (sum(p.numel() for p in model.parameters()), 0)
+    assert memory_check.count_weights(folders()["base"]) == (sum(p.numel() for p in model.parameters()), 0)
 
 
 def test_only_what_will_be_loaded_is_counted(tmp_path: Path):
@@ -31,17 +32,17 @@ def test_only_what_will_be_loaded_is_counted(tmp_path: Path):
     save_file(weights, tmp_path / "consolidated.safetensors")
     index = {"weight_map": dict.fromkeys(weights, "model-00001-of-00001.safetensors")}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
-    assert room.count_weights(tmp_path) == (15 + 7, 4)
+    assert memory_check.count_weights(tmp_path) == (15 + 7, 4)
 
 
 def test_files_that_the_system_keeps_count_as_free(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     (tmp_path / "memory.max").write_text("1000\n")
     (tmp_path / "memory.current").write_text("900\n")
     (tmp_path / "memory.stat").write_text("anon 150\ninactive_file 350\nactive_file 400\n")
-    monkeypatch.setattr(room, "_GROUP", tmp_path)
-    assert room.free_bytes(torch.device("cpu")) == 850
+    monkeypatch.setattr(device_memory, "_GROUP", tmp_path)
+    assert device_memory.free_bytes(torch.device("cpu")) == 850
     (tmp_path / "memory.max").write_text("max\n")
-    assert room.free_bytes(torch.device("cpu")) > 1000
+    assert device_memory.free_bytes(torch.device("cpu")) > 1000
 
 
 @pytest.mark.parametrize(("quantize", "dtype", "fits"), [
@@ -49,19 +50,19 @@ def test_files_that_the_system_keeps_count_as_free(monkeypatch: pytest.MonkeyPat
 ])  # fmt: skip
 def test_a_model_that_does_not_fit_is_refused_before_it_is_read(monkeypatch, quantize, dtype, fits):
     folder = folders()["base"]
-    monkeypatch.setattr(room, "free_bytes", lambda _: 3 * room.count_weights(folder)[0])
+    monkeypatch.setattr(memory_check, "free_bytes", lambda _: 3 * memory_check.count_weights(folder)[0])
     asked = {"dtype": dtype, "quantize": quantize, "device": torch.device("cpu")}
     if fits:
-        room.check_room(folder, **asked)
+        memory_check.check_room(folder, **asked)
         return
     with pytest.raises(
         ModelError, match=r"no memory for the model: its weights need .* are free on cpu; load the model in 16 bits"
     ):
-        room.check_room(folder, **asked)
+        memory_check.check_room(folder, **asked)
 
 
 def test_loading_asks_for_room(monkeypatch):
-    monkeypatch.setattr(room, "free_bytes", lambda _: 10)
+    monkeypatch.setattr(memory_check, "free_bytes", lambda _: 10)
     with pytest.raises(ModelError, match="no memory for the model"):
         load_model(ModelSettings(name=str(folders()["base"])), precision="fp32", purpose="generation")
 
@@ -69,7 +70,7 @@ def test_loading_asks_for_room(monkeypatch):
 @pytest.mark.slow
 def test_the_limit_of_a_process_counts():
     program = (
-        "import resource, torch; from instil.model.folder.memory_check import free_bytes; import psutil\n"
+        "import resource, torch; from instil.model.device_memory import free_bytes; import psutil\n"
         "used = psutil.Process().memory_info().vms\n"
         "resource.setrlimit(resource.RLIMIT_AS, (used + 300_000_000, -1))\n"
         "assert 100_000_000 < free_bytes(torch.device('cpu')) <= 300_000_000"
@@ -80,5 +81,5 @@ def test_the_limit_of_a_process_counts():
 def test_the_cpus_refusal_is_known():
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**60)
-    assert room.is_out_of_memory(caught.value)
-    assert not room.is_out_of_memory(RuntimeError("shapes do not fit"))
+    assert device_memory.is_out_of_memory(caught.value)
+    assert not device_memory.is_out_of_memory(RuntimeError("shapes do not fit"))

@@ -127,7 +127,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
         return True
     if "torch" not in sys.modules:
         return False
-    from instil.model.folder.memory_check import is_out_of_memory
+    from instil.model.device_memory import is_out_of_memory
 
     return is_out_of_memory(error)
 

@@ -1,7 +1,10 @@
-"""Load a tokenizer and choose its chat template.
+"""Loads a tokenizer and chooses its chat template.
 
-The one place where encoding touches transformers' loading. Questionable on purpose: of a tokenizer with several chat templates, ``default`` is taken
-and, where a conversation has tools, ``tool_use``, as transformers and servers choose; the others are chosen by FOLDER:NAME or their source.
+The only place that loads a tokenizer: `ChatTokenizer.from_pretrained`, whose proof a user reads, and every run call the same
+function, so they cannot disagree.
+
+Why: of a tokenizer with several chat templates, ``default`` is taken and, for a conversation with tools, ``tool_use``, as
+transformers and servers do. FOLDER:NAME or the template's source choose another.
 """
 
 from __future__ import annotations
@@ -11,39 +14,74 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from instil.errors import ModelError, TemplateError
+from instil.model.folder.config import load_config, reason_of
+from instil.model.folder.file_checks import check_tokenizer
+from instil.model.folder.location import ModelLocation, locate
+from instil.model.library_noise import quiet_transformers
 from instil.template.chat_template import ChatTemplate
 
 if TYPE_CHECKING:
     from instil.template.resolve import ResolvedTemplate
 
 
-def load_tokenizer(name_or_folder: Any, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
+def load_tokenizer(name_or_folder: str | Path, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
     """Load a transformers tokenizer.
 
     Args:
-        name_or_folder: Folder or Hub id; ``demo`` is the embedded base model.
+        name_or_folder: Folder with a tokenizer, or a Hub id; ``demo`` is the embedded base model.
         revision: Branch, tag or commit of a Hub id.
         trust_remote_code: Run Python code that comes with it.
 
     Raises:
-        ModelError: If there is none.
+        ModelError: If there is no tokenizer, or it cannot be read; also if config.json, which transformers reads to choose
+            the tokenizer's class, is damaged.
     """
     from transformers import AutoTokenizer
 
-    if name_or_folder == "demo":
-        name_or_folder = Path(__file__).parents[1] / "demo" / "base"
+    folder = locate("demo").folder if name_or_folder == "demo" else Path(name_or_folder)
+    is_folder = folder.is_dir()
+    if is_folder:
+        check_tokenizer(folder)
     try:
-        with warnings.catch_warnings():
+        with quiet_transformers(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return AutoTokenizer.from_pretrained(
-                str(name_or_folder), revision=revision, trust_remote_code=trust_remote_code
+            tokenizer = AutoTokenizer.from_pretrained(
+                str(folder if is_folder else name_or_folder),
+                revision=revision,
+                trust_remote_code=trust_remote_code,
+                local_files_only=is_folder,
             )
-    except Exception as error:  # transformers raises OSError, ValueError, KeyError and others for the same cause
-        reason = str(error).strip().splitlines()
+    except Exception as error:  # tokenizers raises bare Exception for damaged files, transformers many classes
+        raise _unreadable(name_or_folder, folder, error, trust_remote_code=trust_remote_code) from None
+    # transformers would warn of long texts; `data.max_tokens` limits lengths here.
+    tokenizer.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
+    if not isinstance(tokenizer.model_max_length, int | float):
         raise ModelError(
-            f"{name_or_folder}: no tokenizer could be loaded ({reason[0] if reason else type(error).__name__}); expected a folder or "
-            "Hub id with tokenizer.json; check the name, or copy the tokenizer's files into the folder"
-        ) from error
+            f"{folder}/tokenizer_config.json: model_max_length is {tokenizer.model_max_length!r}; expected a number; "
+            "correct it"
+        )
+    return tokenizer
+
+
+def _unreadable(name: str | Path, folder: Path, error: Exception, *, trust_remote_code: bool) -> ModelError:
+    """Return the error for a tokenizer that transformers could not load.
+
+    Raises:
+        ModelError: If the fault is config.json's.
+    """
+    if "trust_remote_code" in str(error):
+        return ModelError(
+            f"{name}: the tokenizer comes with its own Python code, which is not run unasked; "
+            "set model.trust_remote_code: true (--trust-remote-code) if you trust it"
+        )
+    if not folder.is_dir():
+        return ModelError(
+            f"{name}: no tokenizer could be loaded ({reason_of(error)}); expected a folder or Hub id with tokenizer.json; "
+            "check the name, or copy the tokenizer's files into the folder"
+        )
+    if (folder / "config.json").exists():
+        load_config(ModelLocation(str(folder), "folder", folder), trust_remote_code=trust_remote_code)
+    return ModelError(f"{folder}: the tokenizer cannot be read ({reason_of(error)}); copy it again")
 
 
 def template_for(tokenizer: Any, template: str | ResolvedTemplate | None, *, date: str | None) -> ChatTemplate:

@@ -36,7 +36,7 @@ from instil.files import atomic_folder
 from instil.generation.engine import Engine
 from instil.generation.prompts import Prompt, prompts_of
 from instil.generation.settings import LoadSettings
-from instil.model.adapters.lora import merge_in_place
+from instil.model.adapters.merge import merge_in_place
 from instil.model.folder.location import locate
 from instil.model.folder.saving import save_model_folder
 

@@ -21,8 +21,8 @@ from instil.errors import GenerationError
 from instil.model.attention import flat as attention
 from instil.model.attention.rotary import switch_of
 from instil.model.attention.switch import set_attention
+from instil.model.device_memory import is_out_of_memory
 from instil.model.folder.config import context_length
-from instil.model.folder.memory_check import is_out_of_memory
 from instil.model.parts import underlying
 
 MAX_ROWS = 128

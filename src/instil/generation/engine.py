@@ -112,8 +112,10 @@ class Engine:
             ModelError: If it is not there, not whole, or does not fit.
             TemplateError: If its template does not compile.
         """
-        from instil.model.folder.location import check_tokenizer, locate
-        from instil.model.loading import choose_device, load_model, load_tokenizer
+        from instil.encoding.loading import load_tokenizer
+        from instil.model.folder.file_checks import check_tokenizer
+        from instil.model.folder.location import locate
+        from instil.model.loading import choose_device, load_model
 
         given = settings or LoadSettings()
         location = locate(name, given.revision, trust_remote_code=given.trust_remote_code)
@@ -129,7 +131,7 @@ class Engine:
             quantize=given.load,
             trust_remote_code=given.trust_remote_code,
         )
-        tokenizer = load_tokenizer(location, trust_remote_code=given.trust_remote_code)
+        tokenizer = load_tokenizer(location.tokenizer_folder, trust_remote_code=given.trust_remote_code)
         chat = served_chat(tokenizer, location, given.template)
         model = load_model(wanted, precision=precision, device=device, purpose="generation", location=location)
         _check_rows(model, tokenizer, location)

@@ -1,21 +1,25 @@
-"""Loads a model and its tokenizer, and writes a plain Hugging Face folder.
+"""Loads a model: its config, its weights, the attention it is used with, and an adapter if the name refers to one.
 
-Weights come from safetensors only and code that comes with a model runs only where the recipe says so. Questionable on
-purpose: for mixed precision (`bf16`, `fp16`) weights that train are loaded in fp32, for training makes its master copies of them;
-`pure_bf16`, generation and frozen bases get them in the smaller type at once.
+Flow: `folder.location` finds the folder, `folder.file_checks` and `folder.memory_check` check it, then the weights are read here.
+Weights come from safetensors only. Code that comes with a model runs only if the recipe allows it.
+
+Why: with mixed precision (`bf16`, `fp16`), trained weights are loaded in fp32, because they serve as master weights. `pure_bf16`,
+generation and frozen bases get the smaller type directly.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, Literal
 
 import torch
 
 from instil.errors import ModelError
+from instil.model.adapters.saved import open_adapter
 from instil.model.attention.switch import MADE_WITH, Purpose, set_attention
-from instil.model.folder.config import CANNOT_LOAD, auto_class, load_config, model_of_config, reason_of, unusable
-from instil.model.folder.location import ModelLocation, check_adapter, check_tokenizer, check_weights, locate, read_json
+from instil.model.folder.config import load_config
+from instil.model.folder.file_checks import check_adapter, check_weights, read_json
+from instil.model.folder.from_config import CANNOT_LOAD, auto_class, model_of_config, unusable
+from instil.model.folder.location import ModelLocation, locate
 from instil.model.folder.memory_check import check_room
 from instil.model.folder.weight_checks import check_finite, check_report
 from instil.model.library_noise import quiet_transformers
@@ -28,33 +32,33 @@ Precision = Literal["auto", "fp32", "bf16", "pure_bf16", "fp16"]
 DEVICES = ("cpu", "cuda", "mps", "xpu")
 
 
-def choose_device(asked: str) -> torch.device:
-    """Give the device of a recipe: `auto` is CUDA, else MPS, else the CPU.
+def choose_device(name: str) -> torch.device:
+    """Return the device that a recipe names; `auto` is CUDA if there is one, else MPS, else the CPU.
 
     Raises:
-        ModelError: If the asked device is not there.
+        ModelError: If this machine does not have the device.
     """
-    if asked == "auto":
+    if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
-        device = torch.device(asked)
+        device = torch.device(name)
         if device.type not in DEVICES:
-            raise RuntimeError("it is none of those that models train on")
+            raise RuntimeError("models cannot train on it")
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(
-            f"device: {asked!r} cannot be used ({reason}); expected auto or one of {', '.join(DEVICES)}; set device: auto"
+            f"device: {name!r} cannot be used ({reason}); expected auto or one of {', '.join(DEVICES)}; set device: auto"
         ) from None
     return device
 
 
-def choose_precision(asked: Precision, device: torch.device) -> Precision:
-    """Resolve `auto`: bf16 where the device computes fast in it, else fp32."""
-    if asked != "auto":
-        return asked
+def choose_precision(precision: Precision, device: torch.device) -> Precision:
+    """Resolve `auto` to bf16 if the device has fast bf16 arithmetic, else to fp32."""
+    if precision != "auto":
+        return precision
     if device.type == "cuda":
         return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp32"
     if device.type == "cpu":
@@ -63,7 +67,7 @@ def choose_precision(asked: Precision, device: torch.device) -> Precision:
 
 
 def weight_type(precision: Precision, purpose: Purpose, *, frozen: bool = False) -> torch.dtype:
-    """Give the type that weights are kept in; a frozen base under adapters needs no fp32 master weights."""
+    """Return the type that weights are kept in; a frozen base under adapters needs no fp32 master weights."""
     small = purpose == "generation" or frozen
     if precision == "pure_bf16" or (precision == "bf16" and small):
         return torch.bfloat16
@@ -82,22 +86,22 @@ def load_model(
     location: ModelLocation | None = None,
     frozen: bool = False,
 ) -> Any:
-    """Load a model, or make a random one of its config.
+    """Load a model, or make a random one from its config.
 
     Args:
-        settings: Which model, and how.
+        settings: The recipe's `model`.
         precision: Not `auto` (see `choose_precision`).
-        device: Where to.
-        purpose: Training sets this package's attention and keeps fp32 weights for mixed precision; generation does neither.
-        seed: Of random weights.
-        location: The model's place, if the caller has it already.
-        frozen: Only adapters will train, so that the weights may be kept in the smaller type.
+        device: Where the weights go.
+        purpose: Training sets instil's attention and keeps fp32 weights for mixed precision; generation does neither.
+        seed: Seed of random weights.
+        location: The model's location, if the caller knows it already.
+        frozen: Whether only adapters will train, so that the weights can be kept in the smaller type.
 
     Returns:
-        transformers' model, with peft's wrapper around it where the name is an adapter.
+        transformers' model, inside peft's wrapper if the name refers to an adapter.
 
     Raises:
-        ModelError: If a part is missing or does not fit; the message names the folder and the remedy.
+        ModelError: If a part is missing, damaged or does not fit.
     """
     location = location or locate(settings.name, settings.revision, trust_remote_code=settings.trust_remote_code)
     config = load_config(location, trust_remote_code=settings.trust_remote_code)
@@ -114,15 +118,18 @@ def load_model(
     if purpose == "training":
         lighten_layers(model, torch.device(device))
     if location.adapter_folder is not None:
-        from instil.model.adapters.lora import open_adapter
-
         model = open_adapter(model, location.adapter_folder, trains=purpose == "training")
     check_finite(location.adapter_folder or location.folder, model)
     return model.train(purpose == "training")
 
 
 def lighten_layers(model: Any, device: torch.device) -> None:
-    """Give a model that trains the gates and, on a CPU, the norms that take less, in place; the device may be another than the weights' own."""
+    """Replace the gated MLPs, and on a CPU the norms, by versions that need less memory or time. In place.
+
+    Args:
+        model: A model that will train; its weights may still be on another device.
+        device: Where it will train.
+    """
     slim_gates(model)
     if device.type == "cpu":
         speed_up_norms(model)
@@ -131,52 +138,19 @@ def lighten_layers(model: Any, device: torch.device) -> None:
 def check_loadable(
     settings: ModelSettings, location: ModelLocation, *, dtype: torch.dtype, device: torch.device, copies: int = 1
 ) -> None:
-    """Check, without reading a weight, that a model's files are there and whole and that there is room for so many copies.
+    """Check, without reading a weight, that a model's files are complete and that its weights fit into memory `copies` times.
 
     Raises:
-        ModelError: If not.
+        ModelError: If a file is missing or damaged, or memory is short.
     """
     if settings.initialise == "random":
         return
     check_weights(location.folder)
     if (location.folder / "generation_config.json").exists():
-        read_json(location.folder / "generation_config.json")  # transformers would go on without a damaged one
+        read_json(location.folder / "generation_config.json")  # transformers would ignore a damaged one
     if location.adapter_folder is not None:
         check_adapter(location.adapter_folder)
     check_room(location.folder, dtype=dtype, quantize=settings.quantize, device=device, copies=copies)
-
-
-def load_tokenizer(location: ModelLocation, *, trust_remote_code: bool = False) -> Any:
-    """Load the tokenizer of a located model.
-
-    Raises:
-        ModelError: If there is none or it cannot be read.
-    """
-    from transformers import AutoTokenizer
-
-    folder = location.tokenizer_folder
-    check_tokenizer(folder)
-    try:
-        with quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(
-                str(folder), trust_remote_code=trust_remote_code, local_files_only=True
-            )
-    except Exception as error:  # tokenizers raises bare Exception for damaged files
-        if "trust_remote_code" in str(error):
-            raise ModelError(
-                f"{folder}: the tokenizer comes with its own Python code, which is not run unasked; "
-                "set model.trust_remote_code: true (--trust-remote-code) if you trust it"
-            ) from None
-        if (folder / "config.json").exists():  # transformers asks it which tokenizer this is: the fault may lie there
-            load_config(replace(location, folder=folder), trust_remote_code=trust_remote_code)
-        raise ModelError(f"{folder}: the tokenizer cannot be read ({reason_of(error)}); copy it again") from None
-    # Lengths are data.max_tokens' business; transformers would warn of the proof's conversations.
-    tokenizer.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
-    if not isinstance(tokenizer.model_max_length, int | float):
-        raise ModelError(
-            f"{folder}/tokenizer_config.json: model_max_length is {tokenizer.model_max_length!r}; expected a number; mend it"
-        )
-    return tokenizer
 
 
 def _random(location: ModelLocation, config: Any, *, dtype: torch.dtype, seed: int, trust: bool) -> Any:
@@ -202,7 +176,7 @@ def _pretrained(
                 dtype=dtype,
                 attn_implementation=MADE_WITH,
                 use_safetensors=True,
-                ignore_mismatched_sizes=True,  # reported by check_report instead, with the tensor's name
+                ignore_mismatched_sizes=True,  # check_report names the tensor instead
                 local_files_only=True,
                 trust_remote_code=settings.trust_remote_code,
                 device_map={"": device},
@@ -217,9 +191,10 @@ def _pretrained(
 
 
 def _own_head(model: Any) -> None:
-    """Let the config say that a head is the model's own where its weights came beside the embedding's, against what the config said.
+    """Mark a head as untied in the config if its weights were loaded separately, although the config called it tied.
 
-    transformers leaves the two apart then, but would tie them when rows are added, and other readers of the saved folder at once.
+    transformers keeps such a head apart at first, but would tie it when rows are added. Other readers of the saved folder would tie
+    it at once.
     """
     head = model.get_output_embeddings()
     if head is None or head.weight is model.get_input_embeddings().weight:

@@ -21,8 +21,8 @@ from instil.model.attention.flat import LAYOUT_KEYWORD
 from instil.model.attention.layout import FlatLayout, positions_of, set_active_layout
 from instil.model.attention.rotary import mixes_lengths
 from instil.model.attention.switch import set_attention
+from instil.model.device_memory import is_out_of_memory
 from instil.model.folder.config import context_length, reason_of
-from instil.model.folder.memory_check import is_out_of_memory
 from instil.model.loss.router import passes_keywords
 from instil.model.parts import HeadParts, take_apart, underlying
 

@@ -1,7 +1,7 @@
 """Quantised base weights through bitsandbytes: nf4 with double quantisation, or 8-bit.
 
-Questionable on purpose: bitsandbytes is told not to fetch kernels from the network; what it needs must be installed. And its
-shortcuts for inference are closed, since a run that draws a sample or measures a held-out loss goes on training afterwards.
+Why: bitsandbytes' shortcuts for inference are switched off. A run that generates a sample or measures a held-out loss continues to
+train afterwards, and they would change its gradients. bitsandbytes is also kept from downloading kernels.
 """
 
 from __future__ import annotations
@@ -17,17 +17,18 @@ import torch
 import torch.nn.functional as F
 
 from instil.errors import MissingPackageError
+from instil.model.parts import underlying
 
 Quantize = Literal["none", "4bit", "8bit"]
 PACKED_ROWS, PACKED_COLUMNS = 32, 64
-"""Blocks of bitsandbytes' 4-bit layout for CPU inference; a layer that is no multiple of them cannot be laid out so."""
+"""Block size of bitsandbytes' 4-bit layout for CPU inference; a layer whose sizes are no multiples of it cannot use that layout."""
 
 
 def quantization_config(quantize: Quantize, compute_dtype: torch.dtype) -> Any:
-    """Give transformers' configuration of a quantised model, or None.
+    """Return transformers' configuration of a quantised model, or None for `none`.
 
     Args:
-        quantize: `4bit` is nf4 with double quantisation, as QLoRA has it.
+        quantize: `4bit` is nf4 with double quantisation, as in QLoRA.
         compute_dtype: Type that weights are unpacked to for arithmetic.
 
     Raises:
@@ -37,7 +38,7 @@ def quantization_config(quantize: Quantize, compute_dtype: torch.dtype) -> Any:
         return None
     if importlib.util.find_spec("bitsandbytes") is None:
         raise MissingPackageError("bitsandbytes", needed_for=f"model.quantize: {quantize}", extra="qlora")
-    import_without_network()
+    import_bitsandbytes()
     from transformers import BitsAndBytesConfig
 
     if quantize == "8bit":
@@ -53,10 +54,11 @@ def quantization_config(quantize: Quantize, compute_dtype: torch.dtype) -> Any:
 def close_shortcuts(model: torch.nn.Module, *, trains: bool) -> None:
     """Make the quantised layers of a model compute the same in training and in evaluation.
 
-    On a CPU the first pass in eval mode lays 4-bit weights out anew for a kernel without gradients, for good: what trains after
-    a sample would get wrong gradients. That layout stays off for a model that trains, and for layers that do not fill its
-    blocks (which it would stop at). 8-bit layers quantise what goes into them too, apart from outlier columns of the whole
-    batch, so a result would depend on the cut; here their weights are unpacked and multiplied, on every device and in both modes.
+    - 4-bit: on a CPU the first pass in eval mode changes the layout of the weights permanently, for a kernel without gradients.
+      Training after a sample would then get wrong gradients. The layout is switched off for a model that trains, and for layers that
+      do not fill its blocks, with which it fails.
+    - 8-bit: the layers also quantise their input, except for outlier columns of the whole batch, so a result would depend on the
+      micro-batch. Here their weights are unpacked and multiplied, on every device and in both modes.
 
     Args:
         model: transformers' model, just loaded.
@@ -76,7 +78,7 @@ def close_shortcuts(model: torch.nn.Module, *, trains: bool) -> None:
 
 
 class _MultiplyUnpacked(torch.autograd.Function):
-    """``x @ weight.T + bias`` with a frozen 8-bit weight, unpacked for the time of each product; keeps no activation."""
+    """``x @ weight.T + bias`` with a frozen 8-bit weight that is unpacked for each product; no activation is kept."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, packed: torch.Tensor, scales: torch.Tensor, bias: Any) -> torch.Tensor:
@@ -98,11 +100,11 @@ def _unpacked_8bit() -> type:
     from bitsandbytes.nn import Linear8bitLt
 
     class Unpacked8bit(Linear8bitLt):  # type: ignore[misc]
-        """bitsandbytes' layer with weights in 8 bits and arithmetic in the type of what goes in."""
+        """bitsandbytes' layer with 8-bit weights and arithmetic in the type of its input."""
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            """Multiply with the unpacked weights; the gradient flows to `x` alone."""
-            if self.weight.SCB is not None:  # peft's DoRA puts a copy without scales in the weight's place
+            """Multiply with the unpacked weights; gradients flow only to `x`."""
+            if self.weight.SCB is not None:  # peft's DoRA puts a copy without scales in place of the weight
                 self.init_8bit_state()
             bias = None if self.bias is None else self.bias.to(x.dtype)
             output: torch.Tensor = _MultiplyUnpacked.apply(x, self.state.CB, self.state.SCB, bias)  # type: ignore[no-untyped-call]
@@ -111,10 +113,17 @@ def _unpacked_8bit() -> type:
     return Unpacked8bit
 
 
-def import_without_network() -> None:
-    """Import bitsandbytes, if it is installed, so that it cannot fetch a CPU kernel from the Hub.
+def is_quantized(model: Any) -> bool:
+    """Return whether the weights of a model, or of the base inside peft's wrapper, are quantised."""
+    inner = underlying(model)
+    return bool(getattr(inner, "is_loaded_in_4bit", False) or getattr(inner, "is_loaded_in_8bit", False))
 
-    The package that it does that with is hidden meanwhile. peft imports bitsandbytes by itself, so this comes before peft.
+
+def import_bitsandbytes() -> None:
+    """Import bitsandbytes, if it is installed, in such a way that it cannot download a CPU kernel from the Hub.
+
+    The package that downloads kernels is hidden during the import. Call this before the first import of peft, which imports
+    bitsandbytes itself.
     """
     if "bitsandbytes" in sys.modules or importlib.util.find_spec("bitsandbytes") is None:
         return
@@ -122,7 +131,7 @@ def import_without_network() -> None:
     kernels = sys.modules.get("kernels", missing)
     sys.modules["kernels"] = None  # type: ignore[assignment]  # importing it raises ImportError
     disabled = logging.root.manager.disable
-    logging.disable(logging.WARNING)  # it advises to install that package
+    logging.disable(logging.WARNING)  # it would advise to install that package
     try:
         importlib.import_module("bitsandbytes")
     finally:

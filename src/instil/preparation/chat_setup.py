@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from datetime import date
 
 from instil.encoding.chat_tokenizer import ChatTokenizer
+from instil.encoding.loading import load_tokenizer
 from instil.encoding.settings import EncodingSettings
 from instil.errors import TemplateError
 from instil.model.folder.config import context_length, load_config
 from instil.model.folder.location import ModelLocation
-from instil.model.loading import load_tokenizer
 from instil.model.new_tokens import TokenChange, add_chat_tokens
 from instil.recipe import Recipe
 from instil.template.library import NAMED_TEMPLATES
@@ -56,7 +56,7 @@ def set_up_chat(recipe: Recipe, location: ModelLocation) -> ChatSetup:
         ModelError: If there is no tokenizer.
         TemplateError: If the template does not compile.
     """
-    tokenizer = load_tokenizer(location, trust_remote_code=recipe.model.trust_remote_code)
+    tokenizer = load_tokenizer(location.tokenizer_folder, trust_remote_code=recipe.model.trust_remote_code)
     settings = EncodingSettings.from_recipe(recipe.data)
     given, notes = recipe.model.template, []
     if given is None and not tokenizer.chat_template:

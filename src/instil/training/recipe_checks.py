@@ -14,9 +14,10 @@ from typing import Any
 import torch
 
 from instil.errors import MissingPackageError, RecipeError
-from instil.model.adapters.lora import saved_settings
+from instil.model.adapters.saved import saved_settings
 from instil.model.folder.config import context_length
-from instil.model.folder.location import ADAPTER_CONFIG, ModelLocation
+from instil.model.folder.file_checks import ADAPTER_CONFIG
+from instil.model.folder.location import ModelLocation
 from instil.model.parts import underlying
 from instil.recipe import AdapterSettings, Recipe
 from instil.training.compiling import wants_compiling

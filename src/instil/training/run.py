@@ -19,7 +19,7 @@ import torch
 
 from instil.errors import CheckpointError
 from instil.files import disk_errors, locked, sweep_aside, write_json_atomic, write_text_atomic
-from instil.model.folder.memory_check import memory_errors
+from instil.model.device_memory import memory_errors
 from instil.recipe import Recipe
 from instil.training.checkpoints.capture import restore_optimizers, restore_weights
 from instil.training.checkpoints.checkpoint import Checkpoint, Progress, open_checkpoint, step_folder

@@ -11,8 +11,10 @@ from typing import Any
 
 import torch
 
-from instil.model.adapters.lora import freeze, open_adapter, prepare_adapters
+from instil.model.adapters.lora import prepare_adapters
+from instil.model.adapters.saved import open_adapter
 from instil.model.folder.location import ModelLocation
+from instil.model.freezing import freeze
 from instil.model.loading import lighten_layers
 from instil.model.new_tokens import TokenChange, add_rows
 from instil.model.parts import underlying

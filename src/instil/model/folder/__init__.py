@@ -1,1 +1,1 @@
-"""Folder: model files on disk: names, headers and JSON, never a weight."""
+"""Model files on disk: finds them, checks them and writes them. Names, headers and JSON are read here, never a weight."""

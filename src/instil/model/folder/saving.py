@@ -1,7 +1,7 @@
-"""Writes a model as a plain Hugging Face folder, whole or not at all.
+"""Writes a model as a plain Hugging Face folder, completely or not at all.
 
-The folder has safetensors, the tokenizer with its chat template, and a generation_config with the stop ids, so that plain
-transformers stops where this package does. It is written aside, flushed to the disk and renamed.
+The folder holds safetensors, the tokenizer with its chat template, and a generation_config with the stop ids, so that plain
+transformers stops where instil does. It is written under a temporary name, flushed to disk and renamed.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from instil.model.library_noise import quiet_peft, quiet_transformers
 from instil.model.parts import underlying
 
 READERS = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json")
-"""Files of a model that also reads images, beside its tokenizer."""
-DISK_SAID = re.compile(r"\(os error \d+\)")
-"""What is in the errors of safetensors and tokenizers, which have classes of their own, where the disk refuses."""
+"""Files beside the tokenizer of a model that also reads images: they say how images and videos are prepared."""
+DISK_ERROR = re.compile(r"\(os error \d+\)")
+"""Text in errors of safetensors and tokenizers that come from the disk; their classes are not `OSError`."""
 
 
 class ChatTokens(Protocol):
-    """What saving needs of `encoding.ChatTokenizer`."""
+    """The part of `encoding.ChatTokenizer` that saving needs."""
 
     @property
     def tokenizer(self) -> Any:
@@ -34,15 +34,15 @@ class ChatTokens(Protocol):
 
     @property
     def template(self) -> Any:
-        """The chat template, which is saved `as_published`."""
+        """The chat template; its `as_published` source is saved."""
 
     @property
     def stop_ids(self) -> tuple[int, ...]:
-        """Ids that end an answer."""
+        """Ids that end an answer; the first one becomes the config's eos."""
 
     @property
     def pad_id(self) -> int | None:
-        """Id of padding."""
+        """Id of the padding token."""
 
 
 def save_model_folder(
@@ -54,21 +54,21 @@ def save_model_folder(
     dtype: torch.dtype | None = None,
     base: str | None = None,
 ) -> Path:
-    """Write a model folder that plain transformers loads.
+    """Write a model folder that plain transformers can load.
 
     Args:
-        model: transformers' model. A peft model is written as its adapter.
+        model: transformers' model, or a peft model, of which only the adapter is written.
         chat: Its tokenizer, template and stop ids.
-        folder: Where to; a folder that is there already is replaced once the new one is whole.
+        folder: Destination; an existing folder is replaced once the new one is complete.
         state: Weights to write instead of the module's own (gathered from shards).
-        dtype: Type to write floating-point weights in; None keeps theirs.
-        base: Of an adapter: see `save_adapter`.
+        dtype: Type to write floating-point weights in; None keeps their own.
+        base: Name of an adapter's base (see `save_adapter`).
 
     Returns:
         The folder.
 
     Raises:
-        ModelError: If the disk refuses; what was there before stays.
+        ModelError: If the disk refuses a write; an existing folder stays as it was.
     """
     folder = Path(folder)
     try:
@@ -81,7 +81,7 @@ def save_model_folder(
                 _copy_readers(model.config._name_or_path, aside)
             save_tokenizer(chat, aside)
     except Exception as error:
-        if not (isinstance(error, OSError) or DISK_SAID.search(str(error))):
+        if not (isinstance(error, OSError) or DISK_ERROR.search(str(error))):
             raise
         raise ModelError(
             f"{folder}: the model cannot be written ({error}); free some space or choose another"
@@ -101,19 +101,22 @@ def _write_weights(
 
 
 def _copy_readers(source: str, folder: Path) -> None:
-    """Copy how a model that reads images prepares them, which tuning on text does not change; `source` is empty for a model that was never loaded."""
+    """Copy the image settings of a model that reads images; tuning on text does not change them.
+
+    `source` is empty for a model that was not loaded from a folder.
+    """
     for name in READERS if source else ():
         if (Path(source) / name).is_file():
             shutil.copyfile(Path(source) / name, folder / name)
 
 
 def save_adapter(model: Any, folder: Path, *, base: str | None = None) -> None:
-    """Write an adapter, and nothing of its base, into a folder that plain peft opens.
+    """Write an adapter, without its base, into a folder that plain peft can open.
 
     Args:
         model: The peft model.
-        folder: Where to; made if need be.
-        base: How adapter_config.json names the base (see `ModelLocation.base_name`); None for the folder that it came from.
+        folder: Destination; created if missing.
+        base: Name of the base in adapter_config.json (see `ModelLocation.base_name`); None for the folder it was loaded from.
     """
     for config in model.peft_config.values():
         config.base_model_name_or_path = base or config.base_model_name_or_path
@@ -133,10 +136,10 @@ def save_tokenizer(chat: ChatTokens, folder: Path) -> None:
 
 
 def set_stop_ids(model: Any, stop_ids: Sequence[int], *, pad_id: int | None) -> None:
-    """Set the stop ids and the padding id in a model's generation_config; its config, which holds one, gets the first.
+    """Set the stop ids and the padding id in a model's generation_config; its config has room for one stop id and gets the first.
 
-    Sampling settings that a published generation_config carries without `do_sample` are taken as meant: transformers
-    refuses to save them otherwise.
+    If a published generation_config has sampling settings without `do_sample`, sampling is switched on: transformers would refuse
+    to save them otherwise.
     """
     inner = underlying(model)
     settings, config = inner.generation_config, inner.config.get_text_config()

@@ -1,7 +1,7 @@
-"""Are the weights on disk those that config.json describes? Asked of the files' headers, before a byte of a weight is read.
+"""Checks that the weights on disk are those that config.json describes, from the files' headers alone.
 
-transformers itself is asked, with tensors that have a size and no content: it alone knows how the names in files become the names of a model's
-parameters.
+Why: transformers itself does the comparison, on tensors that have a size and no content. Only transformers knows how names in files
+map to names of a model's parameters.
 """
 
 from __future__ import annotations
@@ -12,20 +12,24 @@ from typing import Any
 import torch
 
 from instil.errors import ModelError
-from instil.model.folder.config import CANNOT_LOAD, model_of_config
-from instil.model.folder.location import ModelLocation, read_header, weight_files
+from instil.model.folder.file_checks import read_header, weight_files
+from instil.model.folder.from_config import CANNOT_LOAD, model_of_config
+from instil.model.folder.location import ModelLocation
 from instil.model.library_noise import quiet_transformers
 
 _TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
 def check_shapes(location: ModelLocation, config: Any, *, trust: bool) -> Any:
-    """Make a model without content, on `meta`, and check that its folder has every one of its weights in its size.
+    """Make a model without content, on the device `meta`, and check that its folder has all its weights in the right sizes.
 
     Args:
-        location: The model's place, its files whole (`location.check_weights`).
-        config: Its config.
+        location: The model's location; its files are complete (see `file_checks.check_weights`).
+        config: The model's config.
         trust: Whether code that comes with the model may run.
+
+    Returns:
+        The model on `meta`.
 
     Raises:
         ModelError: If the model cannot be made, a weight is missing, or one has another size.
@@ -33,8 +37,8 @@ def check_shapes(location: ModelLocation, config: Any, *, trust: bool) -> Any:
     with torch.device("meta"):
         model = model_of_config(location, config, trust=trust)
     if getattr(config, "quantization_config", None) is not None:
-        return model  # packed weights have names and sizes of their own
-    named = {
+        return model  # packed weights have other names and sizes than the parameters they become
+    empty = {
         name: torch.empty(entry["shape"], dtype=_TYPES.get(entry["dtype"], torch.uint8), device="meta")
         for path in weight_files(location.folder)
         for name, entry in read_header(path).items()
@@ -44,19 +48,19 @@ def check_shapes(location: ModelLocation, config: Any, *, trust: bool) -> Any:
             _, report = type(model).from_pretrained(
                 None,
                 config=config,
-                state_dict=named,
+                state_dict=empty,
                 device_map={"": "meta"},
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
             )
     except CANNOT_LOAD:
-        return model  # a model that has no use for weights without content: loading it will say what is wrong
+        return model  # this model cannot take weights without content; loading it will report what is wrong
     check_report(location, report)
     return model
 
 
 def check_report(location: ModelLocation, report: Any) -> None:
-    """Raise ModelError where transformers found a weight missing, or one of another size."""
+    """Raise `ModelError` if transformers' loading report names a missing weight or one of another size."""
     missing = sorted(report.get("missing_keys") or ())
     mismatched = sorted(str(key[0] if isinstance(key, tuple) else key) for key in report.get("mismatched_keys") or ())
     if missing or mismatched:
@@ -69,7 +73,7 @@ def check_report(location: ModelLocation, report: Any) -> None:
 
 @torch.no_grad()
 def check_finite(folder: Path, model: torch.nn.Module) -> None:
-    """Raise ModelError where a weight is not a number, or infinite: every answer and every loss would be too."""
+    """Raise `ModelError` if a loaded weight is NaN or infinite: every answer and every loss would be too."""
     damaged = [
         name
         for name, value in model.named_parameters()

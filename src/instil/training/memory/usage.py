@@ -8,7 +8,7 @@ import sys
 import psutil
 import torch
 
-from instil.model.folder.memory_check import free_bytes, processes_on
+from instil.model.device_memory import free_bytes, processes_on
 
 
 def free_memory(device: torch.device, *, sharing: int | None = None) -> int:

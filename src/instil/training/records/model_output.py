@@ -11,11 +11,13 @@ from typing import Any
 import torch
 
 from instil.encoding.chat_tokenizer import ChatTokenizer
-from instil.model.adapters.lora import is_quantized, merge_in_place, open_adapter
+from instil.model.adapters.merge import merge_in_place
+from instil.model.adapters.saved import open_adapter
 from instil.model.folder.location import ModelLocation
 from instil.model.folder.saving import save_model_folder
 from instil.model.loading import load_model
 from instil.model.new_tokens import TokenChange, fit_embeddings
+from instil.model.quantization import is_quantized
 from instil.recipe import Recipe
 from instil.training.records.run_folder import RunPaths
 

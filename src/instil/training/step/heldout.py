@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import torch
 
-from instil.model.folder.memory_check import is_out_of_memory
+from instil.model.device_memory import is_out_of_memory
 from instil.preparation.store import ExampleStore
 from instil.training.step.take_step import Cut, Learner, forward, lay_out, my_share, smaller_cut
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from instil.errors import NonFiniteError, OutOfMemoryError, TrainingError
-from instil.model.folder.memory_check import is_out_of_memory
+from instil.model.device_memory import is_out_of_memory
 from instil.model.loss.neftune import NoiseKey
 from instil.model.loss.token_loss import TokenLoss
 from instil.preparation.store import ExampleStore
