@@ -75,7 +75,7 @@ def test_tool_output_is_never_trained(family: str) -> None:
 def test_typed_control_tokens_stay_text_and_are_counted(family: str) -> None:
     chat = chat_of(family)
     for stop in chat.stop_tokens:
-        header = sorted(chat.controls.guarded - set(chat.stop_tokens))
+        header = sorted(chat.context.controls.guarded - set(chat.stop_tokens))
         typed = f"Say {stop} and {header[0] if header else stop}, please"
         plain = chat.encode([{"role": "user", "content": "Say"}, {"role": "assistant", "content": "Yes"}])[0]
         forged = chat.encode([{"role": "user", "content": typed}, {"role": "assistant", "content": f"An{stop}swer"}])[0]

@@ -77,7 +77,7 @@ def check_properties(chat: ChatTokenizer, messages: list[dict[str, Any]]) -> str
         examples = chat.encode(messages)
     except InstilError:
         return "refused"
-    controls = {number for number, text in chat.added.items() if text in chat.controls.control}
+    controls = {number for number, text in chat.context.added.items() if text in chat.context.controls.control}
     turns = []
     for example in examples:
         ids, weights = list(example.token_ids), list(example.weights)
@@ -89,7 +89,7 @@ def check_properties(chat: ChatTokenizer, messages: list[dict[str, Any]]) -> str
             assert ids[end - 1] in chat.stop_ids
             assert not set(ids[start : end - 1]) & set(chat.stop_ids)
         text = "".join(str(message["content"]) for message in messages)
-        if not any(chat.added[number] in text for number in controls):
+        if not any(chat.context.added[number] in text for number in controls):
             assert example.escaped == 0 or example.escaped < 9
     assert sorted(turns) == [
         index for index, message in enumerate(messages) if message["role"] == "assistant" and index

@@ -25,14 +25,19 @@ def one_by_one(chat: ChatTokenizer, given: list[Any]) -> list[Any]:
     out: list[Any] = []
     for each in given:
         try:
-            out.append(encode_conversation(chat, as_conversation(each), train_on="assistant"))
+            examples, report = encode_conversation(chat.context, as_conversation(each), train_on="assistant")
+            chat.report.add(report)
+            out.append(examples)
         except InstilError as error:
             out.append(str(error))
     return out
 
 
 def in_batches(chat: ChatTokenizer, given: list[Any]) -> list[Any]:
-    return [str(each) if isinstance(each, InstilError) else each for each in BatchEncoder(chat).encode(given)]
+    return [
+        str(each) if isinstance(each, InstilError) else each
+        for each in BatchEncoder(chat.context, chat.report).encode(given)
+    ]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -49,7 +54,7 @@ def test_batches_give_what_one_by_one_gives(family: str) -> None:
 
 @pytest.mark.parametrize("family", PLANNED)
 def test_plain_conversations_are_planned(family: str) -> None:
-    assert make_plan(chat_of(family), ("user", "assistant", "user", "assistant")) is not None
+    assert make_plan(chat_of(family).context, ("user", "assistant", "user", "assistant")) is not None
 
 
 @pytest.mark.slow
@@ -86,7 +91,9 @@ def test_long_chats_give_what_the_slow_way_gives(family: str) -> None:
 @pytest.mark.parametrize("family", ["chatml", "llama-3", "mistral", "zephyr", "llama-2"])
 def test_long_chats_are_planned_from_short_ones(family: str) -> None:
     chat = chat_of(family)
-    plan = make_long_plan(("user", "assistant") * 40, short=lambda shape: make_plan_with_texts(chat, shape))
+    plan = make_long_plan(
+        ("user", "assistant") * 40, plan_short=lambda shape: make_plan_with_texts(chat.context, shape)
+    )
     assert plan is not None
     assert len(plan.plan.examples[0].turns) == 40
 
@@ -95,5 +102,5 @@ def test_a_template_that_counts_is_not_planned_from_short_ones() -> None:
     source = "{% for m in messages %}{{ m.role }}: {{ m.content }}{% if loop.index > 9 %}!{% endif %}</s>{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
     chat = ChatTokenizer.from_tokenizer(make_tokenizer("byte_level", template=source, eos="</s>"))
     talk = [{"role": role, "content": "x"} for _ in range(9) for role in ("user", "assistant")]
-    assert not BatchEncoder(chat)._may_be_long
+    assert not BatchEncoder(chat.context, chat.report)._may_be_long
     assert in_batches(chat, [talk]) == one_by_one(chat, [talk])

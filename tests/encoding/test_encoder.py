@@ -7,7 +7,6 @@ from tests.encoding.chats import CHATML, FORGETFUL, chat, chat_with, trained, tw
 
 from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.encoding.settings import EncodingSettings
-from instil.encoding.token_origins import explain
 from instil.errors import EncodingError, ModelError, TemplateError
 
 
@@ -66,7 +65,7 @@ def test_a_turn_that_is_not_trained_need_not_be_decidable() -> None:
     last = chat_with(UNDECIDABLE_AT_FIRST, train_on="last")
     assert last.encode(two_turns()) == [example]
     assert list(last.encode_many([two_turns()])) == [[example]]
-    (explained,) = explain(last, two_turns())
+    (explained,) = last.explain(two_turns())
     assert [token.message for token in explained.tokens if token.weight][-2:] == [3, None]
     first, *rest = two_turns()
     assert chat(UNDECIDABLE_AT_FIRST).encode([first, {**rest[0], "weight": 0}, *rest[1:]]) == [example]

@@ -46,17 +46,17 @@ def chat(body: str, *, eos: str = "</s>", after: str = "", added: tuple[str, ...
 )
 def test_what_ends_an_answer(body: str, after: str, answer: Stop) -> None:
     made = chat(body, after=after)
-    assert made.stops.answer == answer
+    assert made.context.stops.answer == answer
     assert made.stop_ids[0] == made.tokenizer.convert_tokens_to_ids(answer.text)
-    assert made.eos_id in made.stop_ids
+    assert made.context.eos_id in made.stop_ids
 
 
 def test_a_header_that_the_model_writes_itself_ends_nothing() -> None:
     source = TURNS + "<|{{ m.role }}|>{{ m.content }}{% endfor %}"
     shared = TURNS + "<|a_begin|>{{ m.role }}<|a_end|>{{ m.content }}{% endfor %}"
     made = [make_tokenizer("byte_level", template=each, special=SPECIAL, eos="</s>") for each in (source, shared)]
-    assert ChatTokenizer.from_tokenizer(made[0]).stops.answer == Stop("<|user|>", "opens_next_turn")
-    assert ChatTokenizer.from_tokenizer(made[1]).stops.answer == Stop("</s>", "appended")
+    assert ChatTokenizer.from_tokenizer(made[0]).context.stops.answer == Stop("<|user|>", "opens_next_turn")
+    assert ChatTokenizer.from_tokenizer(made[1]).context.stops.answer == Stop("</s>", "appended")
 
 
 @pytest.mark.parametrize(
@@ -77,11 +77,11 @@ def test_a_header_that_the_model_writes_itself_ends_nothing() -> None:
     ],
 )
 def test_what_ends_a_tool_call(body: str, call: Stop) -> None:
-    assert chat(body).stops.call == call
+    assert chat(body).context.stops.call == call
 
 
 def test_turns_are_told_apart() -> None:
-    stops = chat(CALLS + "{{ '<|call|>' if m.tool_calls else '<|end|>' }}").stops
+    stops = chat(CALLS + "{{ '<|call|>' if m.tool_calls else '<|end|>' }}").context.stops
     assert stops.for_turn(Message("assistant", "x")).text == "<|end|>"
     assert stops.texts == ("<|end|>", "<|call|>")
 
@@ -127,4 +127,4 @@ def test_a_closing_tag_ends_the_turn_whose_header_opens_it(header: str, lead: st
     )
     source += "{% if add_generation_prompt %}" + header.replace("{{ m.role }}", "assistant") + "{% endif %}"
     made = make_tokenizer("byte_level", template=source, special=(*SPECIAL, "<turn>", "</turn>"), eos="</s>")
-    assert ChatTokenizer.from_tokenizer(made).stops.answer == answer
+    assert ChatTokenizer.from_tokenizer(made).context.stops.answer == answer

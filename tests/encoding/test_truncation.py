@@ -59,7 +59,7 @@ def test_plain_text_is_split_with_the_end_only_at_the_end() -> None:
     pieces = chat_with(max_tokens=9).encode(row)
     assert [number for piece in pieces for number in piece.token_ids] == list(whole.token_ids)
     assert len(pieces) > 2
-    assert [piece.token_ids[-1] == chat().eos_id for piece in pieces] == [False] * (len(pieces) - 1) + [True]
+    assert [piece.token_ids[-1] == chat().context.eos_id for piece in pieces] == [False] * (len(pieces) - 1) + [True]
     assert all(piece.shortened == "split" and piece.weights[0] == 0 for piece in pieces)
 
 
@@ -73,4 +73,4 @@ def test_a_plain_prompt_and_its_completion_are_not_parted() -> None:
     (cut,) = chat_with(
         max_tokens=len(chat().encode({**row, "plain": True})[0].token_ids) - 2, too_long="truncate_answer"
     ).encode({**row, "plain": True})
-    assert cut.token_ids[-1] != chat().eos_id
+    assert cut.token_ids[-1] != chat().context.eos_id

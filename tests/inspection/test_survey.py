@@ -188,7 +188,7 @@ def test_the_page_is_written_whole_with_the_rows_that_were_kept(recipe, tmp_path
 def test_an_answer_that_does_not_end_with_a_stop_token_is_found(recipe):
     chat = small_chat()
     assert survey(recipe(GOOD[:3]), chat).findings.counts == {}
-    chat.__dict__["stop_ids"] = (max(chat.added) + 1,)  # as if serving stopped on another token
+    chat.context.__dict__["stop_ids"] = (max(chat.context.added) + 1,)  # as if serving stopped on another token
     found = survey(recipe(GOOD[:3]), chat).findings
     assert found.counts == {"missing_stop": 3}
     assert [each.place.row for each in found] == [1, 2, 3]

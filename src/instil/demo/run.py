@@ -25,7 +25,6 @@ from instil.demo.instructions import write_instructions
 from instil.demo.questions import Question, held_out_questions
 from instil.demo.scoring import Judged, Scores, ask, conversation_of, scores_of
 from instil.encoding.chat_tokenizer import ChatTokenizer
-from instil.encoding.token_origins import explain
 from instil.errors import RunError, TemplateError
 from instil.files import write_json_atomic
 from instil.generation.engine import Engine
@@ -82,7 +81,7 @@ def run_demo(output: Path, *, console: Console | None = None) -> dict[str, Any]:
     for line in prepare(recipe, chat).lines():
         console.print(line, highlight=False, markup=False)
     console.print(f"\none conversation, as the model sees it ({LEGEND}):")
-    for explained in explain(chat, _multi_turn(recipe)):
+    for explained in chat.explain(_multi_turn(recipe)):
         console.print(coloured_tokens(explained.tokens, white_space=False), soft_wrap=True)
 
     console.rule("3 · the proof: what is trained is what is served", align="left")

@@ -1,38 +1,40 @@
-"""A conversation to examples, the slow and certain way: every prompt rendered as serving renders it.
+"""One conversation to examples, the certain way: every prompt is rendered as serving renders it.
 
-For each assistant turn: serving's prompt, the completion behind it, both tokenized without a token across the boundary; then turns are put
-into examples (`chain`), weighted, and held against the length limit (`truncation`). Questionable on purpose: the completion's ids are those that
-serving would see in the next prompt, wherever prompt and completion tokenized together begin with the prompt's own ids.
+For each trained turn: serving's prompt and the completion behind it, first as text (`find_turns`), then as ids without a
+token across the boundary (`encode_turn`). Turns are put into examples (`grouping`), weighted (`weights`) and compared with
+the length limit (`truncation`). `plans` does the same for many conversations at once and is tested to give the same examples.
+
+Why: the completion's ids are those that serving would see in the next prompt, wherever prompt and completion tokenized
+together begin with the prompt's own ids.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from instil.conversation import Conversation, Example
-from instil.encoding.grouping import EncodedTurn, Group, group_turns
+from instil.encoding.context import EncodingContext, assistant_indices, place_of
+from instil.encoding.grouping import EncodedTurn, TurnGroup, group_turns
 from instil.encoding.plain_text import plain_prompt, plain_turns
 from instil.encoding.settings import EncodingReport, TrainOn
+from instil.encoding.truncation import fit
 from instil.encoding.turns.completion import Turn, find_completion
 from instil.encoding.turns.inline_reasoning import split_reasoning
-from instil.encoding.turns.rendering_pieces import laid
+from instil.encoding.turns.rendering_pieces import joined
+from instil.encoding.weights import example_weights, train_every_token, trained_turns
 from instil.errors import EncodingError, TemplateError
 from instil.template.tracing import Rendering
-
-if TYPE_CHECKING:
-    from instil.encoding.chat_tokenizer import ChatTokenizer
 
 
 @dataclass(frozen=True, slots=True)
 class TurnText:
-    """One assistant turn as text.
+    """One trained turn as text.
 
     Attributes:
         index: The turn's message index.
         prompt: Serving's prompt.
-        completion: What the model must write.
+        completion: What the model must generate.
         weight: Its weight, above 0.
     """
 
@@ -48,7 +50,7 @@ class Draft:
 
     Attributes:
         conversation: The conversation as it is encoded.
-        turns: Its turns; none for plain text.
+        turns: Its trained turns; none for plain text.
         report: What was noticed so far.
     """
 
@@ -57,7 +59,7 @@ class Draft:
     report: EncodingReport
 
     def texts(self) -> Iterator[str]:
-        """Give the texts that will be tokenized."""
+        """Yield the texts that will be tokenized."""
         for turn in self.turns:
             yield turn.prompt.text
             yield turn.prompt.text + turn.completion.text
@@ -65,260 +67,256 @@ class Draft:
             yield from (message.content for message in self.conversation.messages if isinstance(message.content, str))
 
 
-def encode_conversation(chat: ChatTokenizer, given: Conversation, *, train_on: TrainOn) -> list[Example]:
-    """Encode one conversation; see `ChatTokenizer.encode`."""
-    return encode_draft(chat, draft_of(chat, given, train_on=train_on), train_on=train_on)
+def encode_conversation(
+    context: EncodingContext, conversation: Conversation, *, train_on: TrainOn
+) -> tuple[list[Example], EncodingReport]:
+    """Encode one conversation; see `ChatTokenizer.encode`.
+
+    Returns:
+        The examples, and the counts for this conversation.
+    """
+    return encode_draft(context, make_draft(context, conversation, train_on=train_on), train_on=train_on)
 
 
-def draft_of(chat: ChatTokenizer, given: Conversation, *, train_on: TrainOn | None = None) -> Draft:
-    """Find the turns of a conversation as text; `train_on` as the settings say where it is None.
+def make_draft(context: EncodingContext, given: Conversation, *, train_on: TrainOn) -> Draft:
+    """Find the turns of a conversation as text.
 
     Raises:
         EncodingError, TemplateError: As `ChatTokenizer.encode`.
     """
     report = EncodingReport(conversations=1)
-    conversation = chat.conversation(given)
+    conversation = context.conversation(given)
     report.inline_reasoning = sum(a is not b for a, b in zip(given.messages, conversation.messages, strict=True))
-    last_only = (train_on or chat.settings.train_on) == "last"
-    turns = [] if conversation.plain else turn_texts(chat, conversation, report, last_only=last_only)
+    turns = [] if conversation.plain else find_turns(context, conversation, report, train_on=train_on)
     return Draft(conversation, turns, report)
 
 
-def encode_draft(chat: ChatTokenizer, draft: Draft, *, train_on: TrainOn) -> list[Example]:
-    """Tokenize a draft, put its turns into examples, and hold them against the length limit."""
-    from instil.encoding.truncation import fit
-
+def encode_draft(context: EncodingContext, draft: Draft, *, train_on: TrainOn) -> tuple[list[Example], EncodingReport]:
+    """Tokenize a draft, put its turns into examples, and compare them with the length limit."""
     report = draft.report
-    examples = fit(chat, draft.conversation, _examples_of(chat, draft, train_on), train_on=train_on, report=report)
+    examples = fit(
+        draft.conversation,
+        _examples_of(context, draft, train_on),
+        settings=context.settings,
+        report=report,
+        encode_again=lambda shorter: _encode_any_length(context, shorter, train_on),
+    )
     report.examples = len(examples)
     report.example_tokens = sum(len(example.token_ids) for example in examples)
-    chat.report.add(report)
-    return examples
+    return examples, report
 
 
-def encode_without_limit(chat: ChatTokenizer, conversation: Conversation, *, train_on: TrainOn) -> list[Example]:
-    """Encode a conversation whatever its length, uncounted."""
-    return _examples_of(chat, draft_of(chat, conversation, train_on=train_on), train_on)
+def _encode_any_length(context: EncodingContext, conversation: Conversation, train_on: TrainOn) -> list[Example]:
+    return _examples_of(context, make_draft(context, conversation, train_on=train_on), train_on)
 
 
-def turn_texts(
-    chat: ChatTokenizer, conversation: Conversation, report: EncodingReport, *, last_only: bool = False
+def find_turns(
+    context: EncodingContext, conversation: Conversation, report: EncodingReport, *, train_on: TrainOn
 ) -> list[TurnText]:
-    """Find prompt and completion of every assistant turn that has weight, or of the last one alone.
+    """Find prompt and completion of every trained turn.
 
     A turn that is not trained needs no completion, so it may be one that cannot be decided.
+
+    Args:
+        context: Tokenizer, template and settings.
+        conversation: The conversation as it is encoded.
+        report: Counts, which are added to.
+        train_on: Which turns are trained.
 
     Raises:
         EncodingError: If there is no assistant turn, or a completion cannot be decided.
         TemplateError: If the template refuses the conversation.
     """
     messages, place = conversation.messages, place_of(conversation)
-    turns = [index for index, message in enumerate(messages) if message.role == "assistant"]
-    if not turns:
+    answers = assistant_indices(conversation)
+    if not answers:
         raise EncodingError(f"{place}: found no assistant turn; expected at least one to train on; remove the row")
-    report.trailing_turns = int(turns[-1] != len(messages) - 1)
-    whole = chat.render_messages(conversation, messages)
+    report.trailing_turns = int(max(answers) != len(messages) - 1)
+    whole = context.render_messages(conversation, messages)
     texts: list[TurnText] = []
-    for index in turns[-1:] if last_only else turns:
-        weight = messages[index].weight
-        if weight == 0:
-            continue
+    for index, weight in trained_turns(messages, train_on=train_on):
         if index == 0:
-            report.untrained_turns += 1  # serving is never asked to begin a conversation
+            report.untrained_turns += 1  # serving never asks a model to begin a conversation
             continue
-        prompt = _prompt(chat, conversation, index)
-        upto = whole if index == len(messages) - 1 else _upto(chat, conversation, index, whole)
+        prompt = _render_prompt(context, conversation, index)
+        ends_with_turn = index == len(messages) - 1
         turn = Turn(
             messages[: index + 1],
             prompt,
-            upto,
-            render=lambda some, asked: chat.render_messages(conversation, some, add_generation_prompt=asked),
+            whole if ends_with_turn else _render_up_to(context, conversation, index, whole),
+            render=lambda some, prompted: context.render_messages(conversation, some, add_generation_prompt=prompted),
             place=place,
-            tags=chat.tags,
+            tags=context.tags,
         )
-        completion = find_completion(turn, chat.stops)
-        _check_reasoning(turn, completion, report)
-        texts.append(TurnText(index, prompt, completion, 1.0 if weight is None else weight))
+        completion = find_completion(turn, context.stops)
+        _count_ignored_reasoning(turn, completion, report)
+        texts.append(TurnText(index, prompt, completion, weight))
     return texts
 
 
-def encode_turn(chat: ChatTokenizer, conversation: Conversation, turn: TurnText) -> tuple[EncodedTurn, int]:
+def encode_turn(context: EncodingContext, conversation: Conversation, turn: TurnText) -> tuple[EncodedTurn, int]:
     """Tokenize a turn's prompt and completion.
 
     Returns:
-        The turn in ids, and how many typed control tokens were made text.
+        The turn in ids, and how many typed control tokens were made ordinary text.
     """
-    cuts = chat.typed(laid(turn.prompt, turn.completion), assistant_indices(conversation), place_of(conversation))
+    rendering = joined(turn.prompt, turn.completion)
+    breaks = context.typed_breaks(rendering, assistant_indices(conversation), place_of(conversation))
     text = turn.completion.text
-    prompt_ids = chat.tokens.encode(turn.prompt.text, tuple(cut for cut in cuts if cut < len(turn.prompt.text)))
-    completion_ids = _continued(chat, turn.prompt.text, prompt_ids, text, cuts)
-    if completion_ids[-1] not in chat.stop_ids:
-        # a stop token that the tokenizer sees only as a word by itself, or only before normalising: the model writes its id all the same
-        stop = max((each for each in chat.stop_tokens if text.endswith(each)), key=len)
-        body = _continued(chat, turn.prompt.text, prompt_ids, text[: -len(stop)], cuts)
-        completion_ids = [*body, chat.stop_ids[chat.stop_tokens.index(stop)]]
-    return EncodedTurn(turn.index, prompt_ids, completion_ids, turn.weight), len(cuts)
+    prompt_ids = context.pieces.encode(turn.prompt.text, tuple(at for at in breaks if at < len(turn.prompt.text)))
+    completion_ids = _encode_after_prompt(context, turn.prompt.text, prompt_ids, text, breaks)
+    if completion_ids[-1] not in context.stop_ids:
+        # The tokenizer does not find the stop token here: it matches whole words only, or before normalization only.
+        # When the model is served, it generates the token's id all the same.
+        stop = max((stop for stop in context.stop_tokens if text.endswith(stop)), key=len)
+        body = _encode_after_prompt(context, turn.prompt.text, prompt_ids, text[: -len(stop)], breaks)
+        completion_ids = [*body, context.stop_ids[context.stop_tokens.index(stop)]]
+    return EncodedTurn(turn.index, prompt_ids, completion_ids, turn.weight), len(breaks)
 
 
-def _continued(chat: ChatTokenizer, prompt: str, prompt_ids: list[int], text: str, cuts: tuple[int, ...]) -> list[int]:
-    """Give the ids of a text behind its prompt: those that serving would see there later, where no token crosses the boundary."""
+def _encode_after_prompt(
+    context: EncodingContext, prompt: str, prompt_ids: list[int], text: str, breaks: tuple[int, ...]
+) -> list[int]:
+    """Return the ids of a text behind its prompt: those that serving would see there later, if no token crosses over."""
     boundary, end = len(prompt), len(prompt) + len(text)
-    cuts = tuple(cut for cut in cuts if cut < end)
-    whole = chat.tokens.encode(prompt + text, cuts) if boundary not in cuts else []
-    if len(whole) > len(prompt_ids) and whole[: len(prompt_ids)] == prompt_ids:
-        return whole[len(prompt_ids) :]
-    return chat.tokens.continued(text, tuple(cut - boundary for cut in cuts if cut > boundary))
+    breaks = tuple(at for at in breaks if at < end)
+    together = context.pieces.encode(prompt + text, breaks) if boundary not in breaks else []
+    if len(together) > len(prompt_ids) and together[: len(prompt_ids)] == prompt_ids:
+        return together[len(prompt_ids) :]
+    return context.pieces.encode_more(text, tuple(at - boundary for at in breaks if at > boundary))
 
 
-def prompt_ids(chat: ChatTokenizer, conversation: Conversation) -> list[int]:
-    """Give serving's prompt for a conversation; see `ChatTokenizer.prompt`."""
+def encode_prompt(context: EncodingContext, conversation: Conversation) -> list[int]:
+    """Return the ids to generate from; see `ChatTokenizer.prompt`."""
     if conversation.plain:
-        return plain_prompt(chat, conversation)
-    rendering = chat.render_messages(conversation, conversation.messages, add_generation_prompt=True)
-    cuts = chat.typed(rendering, assistant_indices(conversation), place_of(conversation))
-    return chat.tokens.encode(rendering.text, cuts)
+        return plain_prompt(context, conversation)
+    rendering = context.render_messages(conversation, conversation.messages, add_generation_prompt=True)
+    breaks = context.typed_breaks(rendering, assistant_indices(conversation), place_of(conversation))
+    return context.pieces.encode(rendering.text, breaks)
 
 
-def assistant_indices(conversation: Conversation) -> frozenset[int]:
-    """Give the indices of the assistant's messages."""
-    return frozenset(index for index, message in enumerate(conversation.messages) if message.role == "assistant")
+def _examples_of(context: EncodingContext, draft: Draft, train_on: TrainOn) -> list[Example]:
+    """Return the examples of a draft, whatever their length."""
+    encode = _plain_examples if draft.conversation.plain else _chat_examples
+    examples = encode(context, draft, train_on)
+    if train_on == "all" and examples:
+        examples[-1] = _train_all(context, draft.conversation, examples[-1])
+    return examples
 
 
-def place_of(conversation: Conversation) -> str:
-    """Give what an error about a conversation starts with."""
-    return "conversation" if conversation.place is None else str(conversation.place)
-
-
-def _examples_of(chat: ChatTokenizer, draft: Draft, train_on: TrainOn) -> list[Example]:
-    if draft.conversation.plain:
-        return _plain_examples(chat, draft.conversation, train_on, draft.report)
-    return _chat_examples(chat, draft.conversation, draft.turns, train_on, draft.report)
-
-
-def _chat_examples(
-    chat: ChatTokenizer,
-    conversation: Conversation,
-    texts: list[TurnText],
-    train_on: TrainOn,
-    report: EncodingReport,
-) -> list[Example]:
+def _chat_examples(context: EncodingContext, draft: Draft, train_on: TrainOn) -> list[Example]:
+    conversation, report = draft.conversation, draft.report
     escaped: dict[int, int] = {}
     turns: list[EncodedTurn] = []
-    for text in texts:
-        turn, escaped[text.index] = encode_turn(chat, conversation, text)
+    for text in draft.turns:
+        turn, escaped[text.index] = encode_turn(context, conversation, text)
         if not turn.prompt_ids:
             raise EncodingError(
                 f"{place_of(conversation)}: message {text.index + 1}: serving's prompt is empty under this template; "
                 "expected something to answer to; choose another template"
             )
-        _check_unknown(chat, turn, conversation)
+        _check_unknown(context, turn, conversation)
         turns.append(turn)
-    groups = _wanted(chat, conversation, group_turns(turns), report)
+    groups = _groups_to_train(context, conversation, group_turns(turns), report)
     report.escaped += sum(escaped[group.turns[-1].index] for group in groups)
     if groups:
         report.rendering_tokens = len(groups[-1].turns[-1].prompt_ids) + len(groups[-1].turns[-1].completion_ids)
-    examples = [example_of(group, conversation, escaped[group.turns[-1].index]) for group in groups]
-    if train_on == "all" and examples:
-        examples[-1] = _trained_whole(chat, conversation, examples[-1])
-    return examples
+    return [_example_of(group, conversation, escaped[group.turns[-1].index]) for group in groups]
 
 
-def _plain_examples(
-    chat: ChatTokenizer, conversation: Conversation, train_on: TrainOn, report: EncodingReport
-) -> list[Example]:
-    turns, escaped = plain_turns(chat, conversation)
+def _plain_examples(context: EncodingContext, draft: Draft, train_on: TrainOn) -> list[Example]:
+    conversation, report = draft.conversation, draft.report
+    turns, escaped = plain_turns(context, conversation)
     if not turns:
         raise EncodingError(
             f"{place_of(conversation)}: found no text to train on; expected an assistant's text; remove the row"
         )
-    turns = [turn for turn in turns if turn.weight > 0]
-    if train_on == "last":
-        turns = turns[-1:]
+    trained = dict(trained_turns(conversation.messages, train_on=train_on))
     report.escaped += escaped
-    groups = group_turns(turns)
-    examples = [example_of(group, conversation, escaped) for group in groups]
+    groups = group_turns([turn for turn in turns if turn.index in trained])
+    examples = [_example_of(group, conversation, escaped) for group in groups]
     report.rendering_tokens = len(examples[-1].token_ids) if examples else 0
-    if train_on == "all" and examples:
-        examples[-1] = _trained_whole(chat, conversation, examples[-1])
     return examples
 
 
-def example_of(group: Group, conversation: Conversation, escaped: int = 0) -> Example:
-    """Make a group's example; its first token, which nothing precedes, is context."""
-    weights = group.weights
-    weights[0] = 0.0
+def _example_of(group: TurnGroup, conversation: Conversation, escaped: int) -> Example:
+    token_ids = group.token_ids
     return Example(
-        group.token_ids,
-        weights,
+        token_ids,
+        example_weights(len(token_ids), group.spans),
         place=conversation.place,
         turns=tuple(turn.index for turn in group.turns),
         escaped=escaped,
     )
 
 
-def _prompt(chat: ChatTokenizer, conversation: Conversation, index: int) -> Rendering:
+def _render_prompt(context: EncodingContext, conversation: Conversation, index: int) -> Rendering:
+    """Render serving's prompt for a turn."""
     try:
-        return chat.render_messages(conversation, conversation.messages[:index], add_generation_prompt=True)
+        return context.render_messages(conversation, conversation.messages[:index], add_generation_prompt=True)
     except TemplateError as error:
         raise EncodingError(
-            f"{place_of(conversation)}: message {index + 1}: serving could not be asked for it, for the template refuses the messages "
-            f"before it ({error}); expected a prompt; give this message weight 0, or mend the order of the messages"
+            f"{place_of(conversation)}: message {index + 1}: serving could not ask for this turn, because the template refuses "
+            f"the messages before it ({error}); expected a prompt; give this message weight 0, or fix the order of the messages"
         ) from error
 
 
-def _upto(chat: ChatTokenizer, conversation: Conversation, index: int, whole: Rendering) -> Rendering:
+def _render_up_to(context: EncodingContext, conversation: Conversation, index: int, whole: Rendering) -> Rendering:
+    """Render the shortest beginning of a conversation that contains a turn and that the template accepts."""
     for end in range(index + 1, len(conversation.messages)):
         try:
-            return chat.render_messages(conversation, conversation.messages[:end])
+            return context.render_messages(conversation, conversation.messages[:end])
         except TemplateError:
             continue
     return whole
 
 
-def _check_reasoning(turn: Turn, completion: Rendering, report: EncodingReport) -> None:
-    """Count reasoning that the template leaves out, also where it cuts ``<think>…</think>`` out of an answer's text."""
+def _count_ignored_reasoning(turn: Turn, completion: Rendering, report: EncodingReport) -> None:
+    """Count reasoning that the template leaves out, also where it removes ``<think>…</think>`` from an answer's text."""
     if turn.message.reasoning:
         printed = any(source[1] == "reasoning" for _, _, source, _ in completion.runs)
     else:
-        apart = split_reasoning(turn.message)
+        separated = split_reasoning(turn.message)
         first = min((offset for _, _, source, offset in completion.runs if source[1] == "content"), default=0)
-        printed = not apart.reasoning or first < str(turn.message.content).index("</")
+        printed = not separated.reasoning or first < str(turn.message.content).index("</")
     report.reasoning_ignored += not printed
 
 
-def _check_unknown(chat: ChatTokenizer, turn: EncodedTurn, conversation: Conversation) -> None:
-    unknown = chat.unknown_id
+def _check_unknown(context: EncodingContext, turn: EncodedTurn, conversation: Conversation) -> None:
+    """Raise EncodingError if the tokenizer has no token for a character that the model must generate."""
+    unknown = context.unknown_id
     if unknown is not None and unknown in turn.completion_ids:
         raise EncodingError(
             f"{place_of(conversation)}: message {turn.index + 1}: the tokenizer cannot write all of its characters "
-            f"(it gives {chat.added.get(unknown, 'an unknown token')!r}); expected text that it can; remove the row or use another model"
+            f"(it gives {context.added.get(unknown, 'an unknown token')!r}); expected text that it can; remove the row or use "
+            "another model"
         )
 
 
-def _wanted(
-    chat: ChatTokenizer, conversation: Conversation, groups: list[Group], report: EncodingReport
-) -> list[Group]:
+def _groups_to_train(
+    context: EncodingContext, conversation: Conversation, groups: list[TurnGroup], report: EncodingReport
+) -> list[TurnGroup]:
+    """Apply `data.history_rewritten` to a conversation that needs several examples."""
     if len(groups) < 2:
         return groups
     report.history_rewritten = 1
-    wanted = chat.settings.history_rewritten
-    if wanted == "refuse":
+    policy = context.settings.history_rewritten
+    if policy == "refuse":
         raise EncodingError(
             f"{place_of(conversation)}: the template changes earlier turns as the conversation grows, so that it needs "
             f"{len(groups)} examples; expected one; set data.history_rewritten: every_turn or last_turn"
         )
-    return groups if wanted == "every_turn" else groups[-1:]
+    return groups if policy == "every_turn" else groups[-1:]
 
 
-def _trained_whole(chat: ChatTokenizer, conversation: Conversation, example: Example) -> Example:
-    """Train every token of an example, and the turns after its last answer where serving would show them so."""
-    ids, weights = list(example.token_ids), [weight or 1.0 for weight in example.weights]
+def _train_all(context: EncodingContext, conversation: Conversation, example: Example) -> Example:
+    """Train every token of an example, and of the turns after its last answer if serving would show them unchanged."""
+    token_ids = list(example.token_ids)
     if not conversation.plain:
-        rendering = chat.render_messages(conversation, conversation.messages)
-        cuts = chat.typed(rendering, assistant_indices(conversation), place_of(conversation))
-        whole = chat.tokens.encode(rendering.text, cuts)
-        if whole[: len(ids)] == ids:
-            weights += [1.0] * (len(whole) - len(ids))
-            ids = whole
-    weights[0] = 0.0
-    return Example(ids, weights, place=example.place, turns=example.turns, escaped=example.escaped)
+        rendering = context.render_messages(conversation, conversation.messages)
+        breaks = context.typed_breaks(rendering, assistant_indices(conversation), place_of(conversation))
+        all_ids = context.pieces.encode(rendering.text, breaks)
+        if all_ids[: len(token_ids)] == token_ids:
+            token_ids = all_ids
+    weights = train_every_token(example.weights, num_tokens=len(token_ids))
+    return Example(token_ids, weights, place=example.place, turns=example.turns, escaped=example.escaped)

@@ -1,15 +1,19 @@
-"""Which turns share an example.
+"""Which turns share an example: the extension property.
 
-Turn *i* is trained inside turn *j*'s example exactly if *j*'s prompt begins, token for token, with *i*'s prompt and completion; otherwise
-serving would never show the one behind the other. Going from the last turn back and opening an example only for a turn that no open
-one contains gives the fewest examples there can be. A turn is held against the earliest turn of an example, so that no two spans of it
-touch or overlap. Questionable on purpose: nothing here knows of templates; ids decide.
+A later prompt *extends* an earlier turn if it begins, token for token, with that turn's prompt and completion. Only then would
+serving show the model both, so only then may the earlier turn be trained inside the later one's example. Going back from
+the last turn, and opening an example only for a turn that no open one extends, gives the fewest examples there can be.
+
+Why: the decision is made on ids alone. A template that rewrites history (Qwen3, DeepSeek-R1) breaks the property by what it
+prints, so no list of such templates is needed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from instil.encoding.weights import DEFAULT_WEIGHT, TrainedSpan
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,47 +22,48 @@ class EncodedTurn:
 
     Attributes:
         index: The turn's message index.
-        prompt_ids: What serving would give the model.
-        completion_ids: What the model must write, the stop token last.
+        prompt_ids: Serving's prompt for the turn.
+        completion_ids: What the model must generate, the stop token last.
         weight: Weight of each completion token.
     """
 
     index: int
     prompt_ids: Sequence[int]
     completion_ids: Sequence[int]
-    weight: float = 1.0
+    weight: float = DEFAULT_WEIGHT
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
-    """Turns that share an example, the one whose prompt contains the others last."""
+class TurnGroup:
+    """Turns that share an example, in their order; the last one's prompt extends all the others."""
 
     turns: tuple[EncodedTurn, ...]
 
     @property
     def token_ids(self) -> list[int]:
-        """The example's ids."""
+        """The example's ids: the last turn's prompt and completion."""
         return [*self.turns[-1].prompt_ids, *self.turns[-1].completion_ids]
 
     @property
-    def weights(self) -> list[float]:
-        """The example's weights: each turn's on its completion, 0 elsewhere."""
-        last = self.turns[-1]
-        weights = [0.0] * (len(last.prompt_ids) + len(last.completion_ids))
+    def spans(self) -> list[TrainedSpan]:
+        """Where each turn's completion lies in `token_ids`, with the turn's weight."""
+        spans: list[TrainedSpan] = []
         for turn in self.turns:
             start = len(turn.prompt_ids)
-            weights[start : start + len(turn.completion_ids)] = [turn.weight] * len(turn.completion_ids)
-        return weights
+            spans.append(TrainedSpan(start, start + len(turn.completion_ids), turn.weight))
+        return spans
 
 
-def group_turns(turns: Sequence[EncodedTurn]) -> list[Group]:
+def group_turns(turns: Sequence[EncodedTurn]) -> list[TurnGroup]:
     """Put turns into as few examples as serving's prompts allow.
+
+    A turn is compared with the earliest turn of a group, so that no two spans of an example touch or overlap.
 
     Args:
         turns: In the order of the conversation.
 
     Returns:
-        The groups, in the order of their last turns; every turn in exactly one.
+        The groups, in the order of their last turns; every turn is in exactly one.
 
     Example:
         >>> one = EncodedTurn(1, [5, 6], [7, 8])
@@ -73,18 +78,19 @@ def group_turns(turns: Sequence[EncodedTurn]) -> list[Group]:
     groups: list[list[EncodedTurn]] = []
     for turn in reversed(turns):
         for group in groups:
-            if holds(group[-1].prompt_ids, turn):
+            if extends(group[-1].prompt_ids, turn):
                 group.append(turn)
                 break
         else:
             groups.append([turn])
-    return [Group(tuple(reversed(group))) for group in reversed(groups)]
+    return [TurnGroup(tuple(reversed(group))) for group in reversed(groups)]
 
 
-def holds(prompt_ids: Sequence[int], turn: EncodedTurn) -> bool:
-    """Tell whether a later prompt goes on after a turn's prompt and completion.
+def extends(prompt_ids: Sequence[int], turn: EncodedTurn) -> bool:
+    """Return whether a later prompt begins with a turn's prompt and completion and continues after them.
 
-    A prompt that ends with them goes on with nothing (two turns of the assistant without a header): one could not be told from the other.
+    A prompt that ends with them continues with nothing: two assistant turns without a header between them. Trained in one
+    example, they could not be told apart.
     """
     start = len(turn.prompt_ids)
     end = start + len(turn.completion_ids)

@@ -1,34 +1,77 @@
-"""The self-check of a template with a tokenizer: what is trained is what is served, shown on conversations that go wrong elsewhere.
+"""The self-check of a template with a tokenizer: what is trained is what is served, on conversations that go wrong elsewhere.
 
-Training starts only on a pass. Every check asks transformers' own `apply_chat_template` or compares texts; none asks the encoder to confirm itself.
-Questionable on purpose: what a template refuses (no system role, no tools) is no failure, and what the encoder refuses is a finding with its
-reason, for a person has to know of it before the data is read.
+Training starts only if it passes. Every check uses transformers' own `apply_chat_template` or compares texts; none asks the
+encoder to confirm itself. `Provable` lists everything that the proof needs.
+
+Why: a conversation that the template refuses (no system role, no tools) is not a failure. One that the encoder refuses is a
+finding with its reason, because a person must know about it before the data is read.
 """
 
 from __future__ import annotations
 
-import copy
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Protocol, Self
 
 from instil.conversation import Conversation, Example, Message, ToolCall
+from instil.encoding.settings import EncodingSettings
 from instil.encoding.turns.stop_tokens import PROBE_TOOL
 from instil.errors import EncodingError, TemplateError
+from instil.template.chat_template import ChatTemplate
 from instil.template.message_dicts import to_template_messages
-
-if TYPE_CHECKING:
-    from instil.encoding.chat_tokenizer import ChatTokenizer
+from instil.template.tracing import Rendering
 
 _MARKED = re.compile(r"\{%-?\s*generation\s*-?%\}")
 Severity = Literal["failure", "refused", "note"]
 
 
+class Provable(Protocol):
+    """What is proved: a tokenizer with its template, as `ChatTokenizer` offers it."""
+
+    @property
+    def tokenizer(self) -> Any:
+        """The transformers tokenizer."""
+
+    @property
+    def template(self) -> ChatTemplate:
+        """The chat template."""
+
+    @property
+    def settings(self) -> EncodingSettings:
+        """How conversations become examples."""
+
+    @property
+    def stop_tokens(self) -> tuple[str, ...]:
+        """Texts of the tokens that end a turn."""
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """Their ids."""
+
+    def with_settings(self, settings: EncodingSettings) -> Self:
+        """Return the same under other settings, with counts of its own."""
+
+    def conversation(self, conversation_like: Any) -> Conversation:
+        """Return a conversation as it is encoded."""
+
+    def render(self, conversation: Any, add_generation_prompt: bool = False) -> Rendering:
+        """Render a conversation."""
+
+    def encode(self, conversation: Any) -> list[Example]:
+        """Make examples."""
+
+    def prompt(self, messages: Any) -> list[int]:
+        """Return the ids to generate from."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of ids."""
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that the proof found.
+    """One finding of the proof.
 
     Attributes:
         conversation: Name of the conversation.
@@ -48,11 +91,11 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What the proof found.
+    """The result of the proof.
 
     Attributes:
         passed: Whether nothing failed and the plain conversations are not refused.
-        findings: Everything found.
+        findings: All findings.
         num_checked: Conversations that the template accepts and that were checked.
     """
 
@@ -61,7 +104,7 @@ class Proof:
     num_checked: int
 
     def lines(self) -> list[str]:
-        """Give the proof as lines of text for a terminal."""
+        """Return the proof as lines of text for a terminal."""
         head = "passed" if self.passed else "FAILED"
         return [f"template proof {head}: {self.num_checked} conversations", *map(str, self.findings)]
 
@@ -74,7 +117,7 @@ _CALL = ToolCall("find_weather", {"city": "Hanoi"}, "abcdef123")
 
 
 def proof_conversations(stop: str = "") -> dict[str, Conversation]:
-    """Give the conversations of the proof by name; `stop` is typed by a person in one of them."""
+    """Return the conversations of the proof by name; in one of them a person types `stop`."""
     ask, answer = ("user", "Question one?"), ("assistant", "Answer one.")
     more = (("user", "Question two?"), ("assistant", "Answer: two"))
     thinking = (
@@ -115,19 +158,19 @@ def proof_conversations(stop: str = "") -> dict[str, Conversation]:
 
 
 _PLAIN = ("single turn", "two turns")
-"""A template whose plain conversations are refused is not fit for training at all."""
+"""A template whose plain conversations are refused cannot be used for training at all."""
 
 
-def prove(chat: ChatTokenizer) -> Proof:
-    """Prove a template with a tokenizer; see the module's text.
+def prove(chat: Provable) -> Proof:
+    """Prove a template with a tokenizer; see the module's docstring.
 
     Example:
         >>> chat.prove().passed  # doctest: +SKIP
         True
     """
-    # What is proved is the template, whichever turns a recipe trains.
+    # The template is proved, whichever turns a recipe trains and however long its examples may be.
     settings = replace(chat.settings, max_tokens=None, history_rewritten="every_turn", train_on="assistant")
-    quiet = copy.copy(chat).with_settings(settings)
+    quiet = chat.with_settings(settings)
     findings: list[Finding] = []
     accepted: list[str] = []
     for name, conversation in proof_conversations(chat.stop_tokens[0]).items():
@@ -156,25 +199,25 @@ def prove(chat: ChatTokenizer) -> Proof:
     return Proof(not bad and "single turn" in accepted, tuple(findings), len(accepted))
 
 
-Check = Callable[["ChatTokenizer", Conversation, Sequence[Example]], Iterator[str]]
+Check = Callable[[Provable, Conversation, Sequence[Example]], Iterator[str]]
 
 
-def _text_is_transformers_own(chat: ChatTokenizer, given: Conversation, examples: Sequence[Example]) -> Iterator[str]:
+def _text_is_transformers_own(chat: Provable, given: Conversation, examples: Sequence[Example]) -> Iterator[str]:
     ours = chat.render(given).text
     theirs = chat.template.render_text(given.messages, tools=given.tools, variables=given.variables)
     if ours != theirs:
         yield f"the traced text differs from transformers' own ({ours[-60:]!r} against {theirs[-60:]!r})"
 
 
-def _every_turn_once(chat: ChatTokenizer, given: Conversation, examples: Sequence[Example]) -> Iterator[str]:
+def _every_turn_once(chat: Provable, given: Conversation, examples: Sequence[Example]) -> Iterator[str]:
     trained = sorted(turn for example in examples for turn in example.turns)
     wanted = [index for index, message in enumerate(given.messages) if message.role == "assistant" and index]
     if trained != wanted:
-        yield f"trained are the turns {trained} where the assistant's are {wanted}"
+        yield f"the trained turns are {trained}, but the assistant's turns are {wanted}"
 
 
-def _prompts_are_servings(chat: ChatTokenizer, given: Conversation, examples: Sequence[Example]) -> Iterator[str]:
-    """The ids before each trained span are `chat.prompt`'s; and transformers' own, where nothing was typed."""
+def _prompts_are_servings(chat: Provable, given: Conversation, examples: Sequence[Example]) -> Iterator[str]:
+    """The ids before each trained span are those of `chat.prompt`, and transformers' own if nobody typed a control token."""
     for turn, prompt, _ in _spans(examples):
         before = replace(given, messages=given.messages[:turn])
         if chat.prompt(before) != prompt:
@@ -186,7 +229,7 @@ def _prompts_are_servings(chat: ChatTokenizer, given: Conversation, examples: Se
                 yield f"the ids before turn {turn} are not those of transformers' apply_chat_template"
 
 
-def _ends_with_stop(chat: ChatTokenizer, given: Conversation, examples: Sequence[Example]) -> Iterator[str]:
+def _ends_with_stop(chat: Provable, given: Conversation, examples: Sequence[Example]) -> Iterator[str]:
     for turn, _, completion in _spans(examples):
         if completion[-1] not in chat.stop_ids:
             yield f"turn {turn} does not end with a stop token but with {chat.decode(completion[-1:])!r}"
@@ -194,23 +237,25 @@ def _ends_with_stop(chat: ChatTokenizer, given: Conversation, examples: Sequence
             yield f"turn {turn} has a stop token before its end"
 
 
-def _answer_is_whole(chat: ChatTokenizer, given: Conversation, examples: Sequence[Example]) -> Iterator[str]:
+def _answer_is_whole(chat: Provable, given: Conversation, examples: Sequence[Example]) -> Iterator[str]:
     for turn, _, completion in _spans(examples):
         text = "".join(chat.decode(completion).split())
-        said = given.messages[turn].content
-        said = said if isinstance(said, str) else ""
-        written = (said, json.dumps(said)[1:-1], json.dumps(said, ensure_ascii=False)[1:-1])
-        if not any("".join(each.split()) in text for each in written):
-            yield f"turn {turn} trains {text[:60]!r}, which does not hold its whole answer"
+        content = given.messages[turn].content
+        answer = content if isinstance(content, str) else ""
+        # A template may print an answer as JSON.
+        written = (answer, json.dumps(answer)[1:-1], json.dumps(answer, ensure_ascii=False)[1:-1])
+        if not any("".join(variant.split()) in text for variant in written):
+            yield f"turn {turn} trains {text[:60]!r}, which does not contain its complete answer"
 
 
-def _others_are_not_trained(chat: ChatTokenizer, given: Conversation, examples: Sequence[Example]) -> Iterator[str]:
+def _others_are_not_trained(chat: Provable, given: Conversation, examples: Sequence[Example]) -> Iterator[str]:
     for turn, _, completion in _spans(examples):
         text = chat.decode(completion)
         for message in given.messages:
-            said = message.content
-            if message.role != "assistant" and isinstance(said, str) and len(said.strip()) > 6 and said.strip() in text:
-                yield f"turn {turn} trains the {message.role}'s text {said.strip()[:30]!r}"
+            content = message.content.strip() if isinstance(message.content, str) else ""
+            # Shorter texts may occur in an answer by chance.
+            if message.role != "assistant" and len(content) > 6 and content in text:
+                yield f"turn {turn} trains the {message.role}'s text {content[:30]!r}"
 
 
 _CHECKS: tuple[Check, ...] = (
@@ -223,8 +268,8 @@ _CHECKS: tuple[Check, ...] = (
 )
 
 
-def _against_marks(chat: ChatTokenizer, given: Conversation, examples: Sequence[Example]) -> list[Finding]:
-    """Hold a template's own ``{% generation %}`` marks against what is trained; serving decides, so a difference is a note."""
+def _against_marks(chat: Provable, given: Conversation, examples: Sequence[Example]) -> list[Finding]:
+    """Compare a template's own ``{% generation %}`` marks with what is trained; serving decides, so a difference is a note."""
     if not _MARKED.search(chat.template.source) or not chat.tokenizer.is_fast:
         return []
     theirs = chat.tokenizer.apply_chat_template(
@@ -234,16 +279,18 @@ def _against_marks(chat: ChatTokenizer, given: Conversation, examples: Sequence[
         return_assistant_tokens_mask=True,
         **given.variables,
     )
-    marked = chat.decode([each for each, on in zip(theirs["input_ids"], theirs["assistant_masks"], strict=True) if on])
+    marked = chat.decode(
+        [token for token, is_marked in zip(theirs["input_ids"], theirs["assistant_masks"], strict=True) if is_marked]
+    )
     trained = "".join(chat.decode(completion) for _, _, completion in _spans(examples))
     if "".join(marked.split()) == "".join(trained.split()):
         return []
-    found = f"the template marks {marked[:60]!r} as the model's, where serving leaves it {trained[:60]!r} to write"
-    return [Finding("single turn", "note", found, "nothing to do: what serving leaves to write is trained")]
+    found = f"the template marks {marked[:60]!r} as the model's, but serving leaves {trained[:60]!r} to the model"
+    return [Finding("single turn", "note", found, "nothing to do: what serving leaves to the model is trained")]
 
 
 def _spans(examples: Sequence[Example]) -> Iterator[tuple[int, list[int], list[int]]]:
-    """Give each trained turn with the ids before it and its own."""
+    """Yield each trained turn with the ids before it and its own."""
     for example in examples:
         ids, weights = list(example.token_ids), [*example.weights, 0.0]
         turns, start = iter(example.turns), None
@@ -255,15 +302,15 @@ def _spans(examples: Sequence[Example]) -> Iterator[tuple[int, list[int], list[i
                 start = None
 
 
-def _stops_within(chat: ChatTokenizer, given: Conversation, turn: int) -> bool:
-    """Tell whether the template itself prints a stop token within the turn (it has more than one)."""
-    text = chat.render_messages(given, given.messages[: turn + 1]).text
-    prompt = chat.render_messages(given, given.messages[:turn], add_generation_prompt=True).text
+def _stops_within(chat: Provable, given: Conversation, turn: int) -> bool:
+    """Return whether the template itself prints a stop token within the turn, so that the turn has more than one."""
+    text = chat.render(replace(given, messages=given.messages[: turn + 1])).text
+    prompt = chat.render(replace(given, messages=given.messages[:turn]), add_generation_prompt=True).text
     return sum(text.count(stop) - prompt.count(stop) for stop in chat.stop_tokens) > 1
 
 
-def _transformers_prompt(chat: ChatTokenizer, before: Conversation, kwargs: Mapping[str, Any]) -> list[int]:
-    if chat.template.date is not None:  # apply_chat_template cannot be told the day
+def _transformers_prompt(chat: Provable, before: Conversation, kwargs: Mapping[str, Any]) -> list[int]:
+    if chat.template.date is not None:  # apply_chat_template always prints the current day
         text = chat.template.render_text(
             before.messages, tools=before.tools, variables=before.variables, add_generation_prompt=True
         )

@@ -1,25 +1,25 @@
-"""Text to ids, as serving makes them, each character tokenized once.
+"""Text to ids as serving makes them, tokenizing each character once.
 
-A tokenizer first cuts out its added tokens (control tokens and the like) and then tokenizes what lies between, piece by piece. `Tokens`
-does the same in two steps, so that the pieces that prompts share are tokenized once. Whether a tokenizer really works so is tried when it
-is loaded; one that does not is given whole texts. Where the tokenizers library has one thread and it is proved that a piece may be cut at
-spaces (`cuts`), it is put together from its `words`; several threads are faster on whole pieces, for they work while Python does
-something else. Questionable on purpose: a *break* cuts a text where a typed control token must not be seen; what
-follows it is tokenized as a continuation, without the space that SentencePiece puts before a text.
+A tokenizer first cuts out its added tokens (control tokens and the like) and then tokenizes what lies between, piece by
+piece. `PieceTokenizer` does the same in two steps, so that pieces which prompts share are tokenized once. Whether a tokenizer
+really works like this is tested when it is wrapped; one that does not is given whole texts.
+
+A *break* is a position at which a text is cut so that a typed control token is not recognised. What follows a break is
+tokenized as a continuation, without the space that SentencePiece puts before a text.
+
+Why: pieces end only at added tokens, where the tokenizer itself guarantees a boundary. Cutting at spaces would be faster on
+one thread, but it would have to infer from a tokenizer's regular expressions that ids stay equal; where such an inference is
+wrong, wrong ids are trained silently.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property
-from itertools import chain, pairwise
+from itertools import pairwise
 from typing import Any
 
-from instil.encoding.cuts import find_cuts
-from instil.encoding.words import Words
 from instil.errors import EncodingError
-from instil.preparation.threads import tokenizer_has_threads
 
 _CACHE_CHARACTERS = 4_000_000
 _ANCHORS = ("\n", "\t", "|", "¶", "a\n", ".")
@@ -32,7 +32,7 @@ _TRIALS = (
 )
 
 
-class Tokens:
+class PieceTokenizer:
     """A tokenizer's text-to-ids, exact and with a memory.
 
     Example:
@@ -41,7 +41,7 @@ class Tokens:
         >>> backend.pre_tokenizer = pre_tokenizers.Whitespace()
         >>> backend.add_special_tokens(["<x>"])
         1
-        >>> Tokens(backend).encode("a<x>b a")
+        >>> PieceTokenizer(backend).encode("a<x>b a")
         [0, 2, 1, 0]
     """
 
@@ -51,22 +51,19 @@ class Tokens:
         *,
         added: Mapping[int, str] | None = None,
         whole: Callable[[str], Sequence[int]] | None = None,
-        by_words: bool | None = None,
     ) -> None:
         """Wrap a tokenizer.
 
         Args:
-            backend: The `tokenizers.Tokenizer`, or None where there is none.
+            backend: The `tokenizers.Tokenizer`, or None if there is none.
             added: Without a backend: every added token, by id.
             whole: Without a backend: the function that gives a text's ids.
-            by_words: Put pieces together from words where that is proved; None: where the library has one thread. The ids are the same.
         """
-        self._by_words = not tokenizer_has_threads() if by_words is None else by_words
         self._backend, self._whole = backend, whole
         if backend is not None:
             backend.no_truncation()
             backend.no_padding()
-            backend.encode_special_tokens = False  # an earlier call may have left it otherwise
+            backend.encode_special_tokens = False  # an earlier call may have set it
             added = {number: token.content for number, token in backend.get_added_tokens_decoder().items()}
         self._id_of = {text: number for number, text in (added or {}).items()}
         self._splitter = re.compile("(" + trie_pattern(self._id_of) + ")") if self._id_of else None
@@ -76,10 +73,11 @@ class Tokens:
         self._beginnings = {text[:length] for text in self._id_of if text.strip() for length in range(1, len(text))}
         self._space = re.compile(trie_pattern(spaces)) if spaces else None
         self._may = re.compile("[" + re.escape("".join(starts)) + "]") if starts else None
+        # A piece that begins a text may have other ids than the same piece after an added token: two memories.
         self._first: dict[str, list[int]] = {}
         self._later: dict[str, list[int]] = {}
-        self._held = 0
-        self._lead = self._later_lead()
+        self._num_remembered = 0
+        self._lead = self._lead_of_later_pieces()
         self._in_pieces = False
         self._in_pieces = backend is not None and self._works_in_pieces()
         self._starts_plainly = all(
@@ -88,46 +86,47 @@ class Tokens:
         )
 
     def encode(self, text: str, breaks: Sequence[int] = ()) -> list[int]:
-        """Give the ids that serving gives the text, which are cut apart at `breaks` (positions, sorted)."""
+        """Return the ids that serving gives the text, broken at `breaks` (positions, sorted)."""
         if not breaks:
-            return self._in_one(text)
-        ids = list(self._in_one(text[: breaks[0]]))
+            return self._encode_unbroken(text)
+        ids = list(self._encode_unbroken(text[: breaks[0]]))
         for start, end in pairwise([*breaks, len(text)]):
-            ids += self.continued(text[start:end])
+            ids += self.encode_more(text[start:end])
         return ids
 
-    def continued(self, text: str, breaks: Sequence[int] = ()) -> list[int]:
-        """Give ids that continue what came before: laid after it, they decode to the text and nothing more.
+    def encode_more(self, text: str, breaks: Sequence[int] = ()) -> list[int]:
+        """Return ids that continue what came before: appended to it, they decode to the text and nothing more.
 
         Raises:
-            EncodingError: If the tokenizer cannot be made to continue a text.
+            EncodingError: If the tokenizer cannot continue a text.
         """
         if breaks:
             bounds = [0, *breaks, len(text)]
-            return [number for a, b in pairwise(bounds) for number in self.continued(text[a:b])]
+            return [number for start, end in pairwise(bounds) for number in self.encode_more(text[start:end])]
         if not text:
             return []
         if self._starts_plainly:
-            return self._in_one(text)
+            return self._encode_unbroken(text)
+        # Tokenize behind something that leaves its own ids alone, and take what follows those.
         for anchor in _ANCHORS:
             alone, both = self._raw(anchor), self._raw(anchor + text)
             if alone and both[: len(alone)] == alone and len(both) > len(alone):
                 return both[len(alone) :]
         raise EncodingError(
             f"tokenizer: {text[:40]!r} cannot be tokenized as the continuation of a text; expected a tokenizer that "
-            "leaves line breaks alone; set data.typed_control_tokens: keep if the text holds a typed control token"
+            "leaves line breaks alone; set data.typed_control_tokens: keep if the text contains a typed control token"
         )
 
-    def encode_many(self, texts: Iterable[str]) -> None:
+    def remember_texts(self, texts: Iterable[str]) -> None:
         """Tokenize the pieces of many texts in one batch, so that `encode` finds them."""
         if not self._in_pieces:
             return
         first: dict[str, None] = {}
         later: dict[str, None] = {}
         for text in texts:
-            pieces = self._splitter.split(text) if self._splitter else [text]
-            for number in range(0, len(pieces), 2):
-                piece = pieces[number]
+            parts = self._splitter.split(text) if self._splitter else [text]
+            for number in range(0, len(parts), 2):
+                piece = parts[number]
                 if not piece:
                     continue
                 if number == 0 and piece not in self._first:
@@ -137,43 +136,17 @@ class Tokens:
         self.remember(list(first), first=True)
         self.remember(list(later), first=False)
 
-    def remember(self, pieces: list[str], *, first: bool) -> None:
+    def remember(self, pieces: Sequence[str], *, first: bool) -> None:
         """Tokenize pieces in one batch. `first`: they begin a text; otherwise they follow an added token."""
-        if self._words is None:
-            self._remember_whole(pieces, first=first)
-            return
-        memory = self._first if first else self._later
-        cut = [self._words.split(piece) for piece in pieces]
-        self._remember_whole([start for start in {parts[0] for parts in cut} if start not in memory], first=first)
-        self._words.learn(chain.from_iterable(parts[1:] for parts in cut))
-        for piece, parts in zip(pieces, cut, strict=True):
-            if len(parts) > 1:
-                memory[piece] = memory[parts[0]] + self._words.ids(parts[1:])
-                self._held += len(piece)
-
-    def _remember_whole(self, pieces: list[str], *, first: bool) -> None:
         if not pieces:
             return
         lead, skip = ("", 0) if first else self._lead
-        given = [lead + piece for piece in pieces] if lead else pieces
+        texts = [lead + piece for piece in pieces] if lead else list(pieces)
         memory = self._first if first else self._later
-        for piece, made in zip(pieces, self._backend.encode_batch_fast(given, add_special_tokens=False), strict=True):
-            memory[piece] = made.ids[skip:] if skip else made.ids
-            self._held += len(piece)
-
-    @cached_property
-    def _words(self) -> Words | None:
-        """What tokenizes pieces word by word, where that is wanted and proved; tried on texts nevertheless."""
-        cuts = find_cuts(self._backend) if self._in_pieces and self._by_words else None
-        if cuts is None or any(cuts.split.search(text) for text in self._id_of):
-            return None
-        words = Words(self._backend, cuts)
-        for text in (trial.format(*[" "] * trial.count("{}")) for trial in _TRIALS):
-            start, *rest = words.split(f"|{text}")
-            words.learn(rest)
-            if self._raw(start) + words.ids(rest) != self._raw(f"|{text}"):
-                return None
-        return words
+        encodings = self._backend.encode_batch_fast(texts, add_special_tokens=False)
+        for piece, encoding in zip(pieces, encodings, strict=True):
+            memory[piece] = encoding.ids[skip:] if skip else encoding.ids
+            self._num_remembered += len(piece)
 
     @property
     def in_pieces(self) -> bool:
@@ -181,14 +154,19 @@ class Tokens:
         return self._in_pieces
 
     def knows(self, piece: str, *, first: bool) -> bool:
-        """Tell whether a piece's ids are remembered."""
+        """Return whether a piece's ids are remembered."""
         return piece in (self._first if first else self._later)
 
-    def piece(self, piece: str, *, first: bool) -> list[int]:
-        """Give the ids of what lies between two added tokens; do not change the list."""
-        return self._piece(piece, first=first)
+    def ids_of(self, piece: str, *, first: bool) -> list[int]:
+        """Return the ids of a piece that lies between two added tokens; the caller must not change the list."""
+        memory = self._first if first else self._later
+        ids = memory.get(piece)
+        if ids is None:
+            self.remember([piece], first=first)
+            ids = memory[piece]
+        return ids
 
-    def pieces(self, text: str) -> list[tuple[str, int | None]]:
+    def split(self, text: str) -> list[tuple[str, int | None]]:
         """Cut a text at its added tokens: each piece with None, each added token with its id."""
         if self._splitter is None:
             return [(text, None)] if text else []
@@ -196,56 +174,48 @@ class Tokens:
         return [(part, self._id_of[part] if number % 2 else None) for number, part in enumerate(parts) if part]
 
     def has_added_token(self, text: str) -> bool:
-        """Tell whether an added token stands in a text, or begins at its end so that another text could complete it."""
+        """Return whether a text contains an added token, or ends with the beginning of one."""
         if self._space is not None and self._space.search(text) is not None:
             return True
         if self._may is None or self._may.search(text) is None:
             return False
-        return (self._splitter is not None and self._splitter.search(text) is not None) or self.begins_in(text)
+        return (self._splitter is not None and self._splitter.search(text) is not None) or self.begins_at_end(text)
 
-    def begins_in(self, text: str) -> bool:
-        """Tell whether an added token may begin at the end of a text and go on behind it."""
+    def begins_at_end(self, text: str) -> bool:
+        """Return whether an added token may begin at the end of a text and continue behind it."""
         if self._may is not None and self._space is None:
-            found = self._may.search(text, max(0, len(text) - self._longest))
-            if found is None:
+            match = self._may.search(text, max(0, len(text) - self._longest))
+            if match is None:
                 return False
         return any(text[-length:] in self._beginnings for length in range(1, min(self._longest, len(text) + 1)))
 
     def forget(self, *, above: int = _CACHE_CHARACTERS) -> None:
-        """Drop remembered pieces where they have become many."""
-        if self._held > above:
+        """Drop the remembered pieces if they have more than `above` characters."""
+        if self._num_remembered > above:
             self._first.clear()
             self._later.clear()
-            self._held = 0
+            self._num_remembered = 0
 
-    def _in_one(self, text: str) -> list[int]:
+    def _encode_unbroken(self, text: str) -> list[int]:
         if not self._in_pieces or self._splitter is None:
             return self._raw(text)
-        self.forget(above=8 * _CACHE_CHARACTERS)  # a batch that was just remembered must still be there
-        pieces = self._splitter.split(text)
+        self.forget(above=8 * _CACHE_CHARACTERS)  # higher than in a batch, which must find what it just remembered
+        parts = self._splitter.split(text)
         ids: list[int] = []
-        for number, piece in enumerate(pieces):
+        for number, part in enumerate(parts):
             if number % 2:
-                ids.append(self._id_of[piece])
-            elif piece:
-                ids += self._piece(piece, first=number == 0)
+                ids.append(self._id_of[part])
+            elif part:
+                ids += self.ids_of(part, first=number == 0)
         return ids
-
-    def _piece(self, piece: str, *, first: bool) -> list[int]:
-        memory = self._first if first else self._later
-        found = memory.get(piece)
-        if found is None:
-            self.remember([piece], first=first)
-            found = memory[piece]
-        return found
 
     def _raw(self, text: str) -> list[int]:
         if self._whole is not None:
             return list(self._whole(text))
         return self._backend.encode(text, add_special_tokens=False).ids  # type: ignore[no-any-return]
 
-    def _later_lead(self) -> tuple[str, int]:
-        """Give what must stand before a piece that follows an added token, and how many ids it takes."""
+    def _lead_of_later_pieces(self) -> tuple[str, int]:
+        """Return what must stand before a piece that follows an added token, and how many ids it takes."""
         if self._backend is None or not self._id_of:
             return "", 0
         for token, number in self._id_of.items():
@@ -256,27 +226,29 @@ class Tokens:
         return "", 0
 
     def _works_in_pieces(self) -> bool:
-        """Try it on texts; added tokens that swallow spaces, or match only whole words, rule it out."""
+        """Test whether pieces give the ids of whole texts."""
         if self._splitter is None:
             return True
+        # Added tokens that take white space with them, or match only whole words, look beyond their own characters.
         for token in self._backend.get_added_tokens_decoder().values():
             if token.lstrip or token.rstrip or token.single_word:
                 return False
             if token.normalized and self._backend.normalizer is not None:
                 return False
+        # For the others: compare both ways on texts, with different added tokens at each place.
         self._in_pieces = True
-        some = list(self._id_of)
+        tokens = list(self._id_of)
         for number, trial in enumerate(_TRIALS):
-            for shift in range(min(len(some), 12)):
-                chosen = [some[(number + shift + at) % len(some)] for at in range(trial.count("{}"))]
+            for shift in range(min(len(tokens), 12)):
+                chosen = [tokens[(number + shift + at) % len(tokens)] for at in range(trial.count("{}"))]
                 text = trial.format(*chosen)
-                if self._in_one(text) != self._raw(text):
+                if self._encode_unbroken(text) != self._raw(text):
                     return False
         return True
 
 
 def trie_pattern(texts: Iterable[str]) -> str:
-    """Give a regular expression that matches the longest of some texts, compact where they share beginnings.
+    """Return a regular expression that matches the longest of some texts, compact where they share beginnings.
 
     Example:
         >>> trie_pattern(["<a>", "<ab>"])
@@ -288,14 +260,14 @@ def trie_pattern(texts: Iterable[str]) -> str:
         for character in text:
             node = node.setdefault(character, {})
         node[""] = {}
-    return _written(trie)
+    return _pattern_of(trie)
 
 
-def _written(node: Mapping[str, Any]) -> str:
-    ends = "" in node
-    branches = [re.escape(character) + _written(node[character]) for character in sorted(node) if character]
+def _pattern_of(node: Mapping[str, Any]) -> str:
+    ends_here = "" in node
+    branches = [re.escape(character) + _pattern_of(node[character]) for character in sorted(node) if character]
     if not branches:
         return ""
-    if len(branches) == 1 and not ends:
+    if len(branches) == 1 and not ends_here:
         return branches[0]
-    return "(?:" + "|".join(branches) + ")" + ("?" if ends else "")
+    return "(?:" + "|".join(branches) + ")" + ("?" if ends_here else "")

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from instil.encoding.token_origins import explain
 from instil.errors import DataError, InstilError
 from instil.inspection.doctor import Doctor
 from instil.inspection.findings import Finding
@@ -36,7 +35,7 @@ def show_row(chat: ChatTokenizer, row: KeptRow, findings: Sequence[Finding]) -> 
         roles = tuple(message.role for message in conversation.messages)
         try:
             examples += [
-                ShownExample(each.tokens, roles, each.example.shortened) for each in explain(chat, conversation)
+                ShownExample(each.tokens, roles, each.example.shortened) for each in chat.explain(conversation)
             ]
         except InstilError as error:
             if not any(finding.kind == "refused" for finding in found):

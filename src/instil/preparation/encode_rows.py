@@ -21,6 +21,7 @@ from instil.data.formats.registry import read_row
 from instil.data.formats.row_format import ReadOptions
 from instil.data.messages import conversation_to_dict
 from instil.data.sources.rows import parse_row
+from instil.encoding.weights import scale_weights
 from instil.errors import DataError, FormatError, InstilError, TemplateError
 from instil.preparation.chunks import Chunk
 from instil.preparation.split import content_hash, is_candidate
@@ -149,7 +150,8 @@ def encode_rows(rows: ReadRows, encoder: Encoder) -> Done:
         if isinstance(given, Exception):
             rows.refuse(row, given, conversation)
             continue
-        kept = [example for example in map(_weighted(source.weight), given) if _is_trained(example)]
+        weighted = [scale_weights(example, source.weight) for example in given]
+        kept = [example for example in weighted if _is_trained(example)]
         if not kept:
             rows.failures.append(
                 Failure(row, TOO_LONG if not given and _asks_for_training(conversation) else NOTHING_TRAINED)
@@ -250,12 +252,6 @@ class ReadRows:
             raise error
         reason = reason or ("unknown format" if isinstance(error, FormatError) else "unreadable")
         self.failures.append(Failure(row, reason, str(error)))
-
-
-def _weighted(factor: float) -> Any:
-    if factor == 1.0:
-        return lambda example: example
-    return lambda example: replace(example, weights=(np.asarray(example.weights, dtype=np.float32) * factor))
 
 
 def _is_trained(example: Example) -> bool:

@@ -1,7 +1,7 @@
-"""Many conversations at once: planned shapes are filled in, everything is tokenized in batches, the rest goes the slow way.
+"""Many conversations at once: planned shapes are filled in, everything is tokenized in batches, the rest is encoded one by one.
 
-Order is kept, and the examples are those that `encode` gives. Questionable on purpose: a plan that is asked about a conversation it does not hold for is simply not
-used for it.
+Order is kept, and a test holds that the examples are those of `encoder`. If no plan fits a conversation, it is encoded
+without one. A plan only says which tokens the model must generate; their weights come from `encoding.weights`.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from instil.conversation import Conversation, Example
 from instil.data.messages import as_conversation
-from instil.encoding.encoder import Draft, draft_of, encode_conversation, encode_draft
-from instil.encoding.plans.long_plan import MIN_EXCHANGES, LongPlan, cannot_count, exchanges_of, make_long_plan
+from instil.encoding.context import EncodingContext
+from instil.encoding.encoder import Draft, encode_conversation, encode_draft, make_draft
+from instil.encoding.plans.long_plan import MIN_EXCHANGES, LongPlan, cannot_count, make_long_plan, num_exchanges
 from instil.encoding.plans.shape_plan import (
     ExamplePlan,
     Fixed,
@@ -26,134 +27,151 @@ from instil.encoding.plans.shape_plan import (
     plan_allowed,
     shape_of,
 )
+from instil.encoding.settings import EncodingReport
+from instil.encoding.weights import TrainedSpan, example_weights
 from instil.errors import InstilError
 from instil.template.environment import traced_environment
 
-if TYPE_CHECKING:
-    from instil.encoding.chat_tokenizer import ChatTokenizer
-
 _BATCH = 512
-_PLANS = 4096
+_MAX_PLANS = 4096
+FilledTexts = Sequence[tuple[str, str]]
+"""The texts of a plan's pieces: the whole piece, and its part before the boundary of prompt and completion."""
 
 
 @dataclass(slots=True)
-class _Filled:
-    """A conversation, drafted if it has no plan (or why it is refused), its plan, and the texts of the plan's pieces: whole, and before a boundary."""
+class _Work:
+    """One conversation of a batch: with its plan and the filled texts, or drafted, or refused with an error."""
 
-    given: Conversation | Draft | InstilError
+    conversation: Conversation | Draft | InstilError
     plan: ShapePlan | None = None
-    texts: Sequence[tuple[str, str]] = ()
+    texts: FilledTexts = ()
 
 
 class BatchEncoder:
-    """Encodes conversations in batches and keeps the plans of the shapes that it has met."""
+    """Encodes conversations in batches, and keeps the plans of the shapes that it has met."""
 
-    def __init__(self, chat: ChatTokenizer) -> None:
-        """Start without any plan."""
-        self._chat = chat
+    def __init__(self, context: EncodingContext, report: EncodingReport) -> None:
+        """Start without any plan.
+
+        Args:
+            context: Tokenizer, template and settings.
+            report: Counts, which are added to.
+        """
+        self._context, self._report = context, report
         self._plans: dict[Shape, ShapePlan | LongPlan | None] = {}
-        tree = traced_environment().parse(chat.template.source)
-        self._allowed = plan_allowed(chat, tree)
+        tree = traced_environment().parse(context.template.source)
+        self._allowed = plan_allowed(context, tree)
         self._may_be_long = self._allowed and cannot_count(tree)
 
     def encode(self, conversations: Iterable[Any]) -> Iterator[list[Example] | InstilError]:
         """Encode in order; one that is refused gives its error in its place."""
-        given = iter(conversations)
-        while batch := list(islice(given, _BATCH)):
+        remaining = iter(conversations)
+        while batch := list(islice(remaining, _BATCH)):
             yield from self._encode_batch(batch)
 
     def _encode_batch(self, batch: Sequence[Any]) -> Iterator[list[Example] | InstilError]:
-        filled: list[_Filled] = []
+        work: list[_Work] = []
         first: dict[str, None] = {}
         later: dict[str, None] = {}
-        for each in batch:
+        for conversation_like in batch:
             try:
-                conversation = as_conversation(each)
+                conversation = as_conversation(conversation_like)
             except InstilError as error:
-                filled.append(_Filled(error))
+                work.append(_Work(error))
                 continue
-            plan, contents = self._plan(conversation)
+            plan, contents = self._plan_for(conversation)
+            if plan is None:
+                work.append(_Work(self._draft(conversation)))
+                continue
             texts: list[tuple[str, str]] = []
-            for piece in () if plan is None else plan.pieces:
+            for piece in plan.pieces:
                 text = fill(piece.parts, contents)
                 head = fill(piece.boundary, contents) if piece.boundary else ""
                 texts.append((text, head))
-                wanted = first if piece.first else later
-                wanted[text] = None
+                to_remember = first if piece.first else later
+                to_remember[text] = None
                 if head:
-                    wanted[head] = None
-            filled.append(_Filled(conversation if plan else self._draft(conversation), plan, texts))
-        tokens = self._chat.tokens
-        tokens.forget()
-        tokens.remember([text for text in first if not tokens.knows(text, first=True)], first=True)
-        tokens.remember([text for text in later if not tokens.knows(text, first=False)], first=False)
-        if len(filled) > 1:
-            tokens.encode_many(text for item in filled if isinstance(item.given, Draft) for text in item.given.texts())
-        for item in filled:
-            yield self._encoded(item)
+                    to_remember[head] = None
+            work.append(_Work(conversation, plan, texts))
+        # Tokenize all pieces of the batch in one call each way: this is where the time goes.
+        pieces = self._context.pieces
+        pieces.forget()
+        pieces.remember([text for text in first if not pieces.knows(text, first=True)], first=True)
+        pieces.remember([text for text in later if not pieces.knows(text, first=False)], first=False)
+        if len(work) > 1:
+            drafts = [item.conversation for item in work if isinstance(item.conversation, Draft)]
+            pieces.remember_texts(text for draft in drafts for text in draft.texts())
+        for item in work:
+            yield self._encode_one(item)
 
     def _draft(self, conversation: Conversation) -> Draft | InstilError:
         try:
-            return draft_of(self._chat, conversation)
+            return make_draft(self._context, conversation, train_on=self._context.settings.train_on)
         except InstilError as error:
             return error
 
-    def _encoded(self, item: _Filled) -> list[Example] | InstilError:
-        given, train_on = item.given, self._chat.settings.train_on
-        if isinstance(given, InstilError):
-            return given
+    def _encode_one(self, work: _Work) -> list[Example] | InstilError:
+        conversation, train_on = work.conversation, self._context.settings.train_on
+        if isinstance(conversation, InstilError):
+            return conversation
         try:
-            if isinstance(given, Draft):
-                return encode_draft(self._chat, given, train_on=train_on)
-            examples = None if item.plan is None else self._examples(given, item.plan, item.texts)
-            return encode_conversation(self._chat, given, train_on=train_on) if examples is None else examples
+            if isinstance(conversation, Draft):
+                examples, report = encode_draft(self._context, conversation, train_on=train_on)
+            else:
+                planned = None if work.plan is None else self._fill_plan(conversation, work.plan, work.texts)
+                if planned is not None:
+                    return planned
+                examples, report = encode_conversation(self._context, conversation, train_on=train_on)
         except InstilError as error:
             return error
+        self._report.add(report)
+        return examples
 
-    def _plan(self, conversation: Conversation) -> tuple[ShapePlan | None, list[str]]:
+    def _plan_for(self, conversation: Conversation) -> tuple[ShapePlan | None, list[str]]:
+        """Return a plan that holds for a conversation, and the contents to fill it with; None if there is none."""
+        context = self._context
         if not self._allowed:
             return None, []
         shape = shape_of(conversation)
-        if shape is None or (
-            conversation.variables and conversation.variables != self._chat.settings.template_variables
-        ):
+        has_own_variables = conversation.variables and conversation.variables != context.settings.template_variables
+        if shape is None or has_own_variables:
             return None, []
         if shape not in self._plans:
-            if len(self._plans) >= _PLANS:
+            if len(self._plans) >= _MAX_PLANS:
                 self._plans.clear()
-            self._plans[shape] = self._made(shape)
-        found = self._plans[shape]
+            self._plans[shape] = self._make_plan(shape)
+        known = self._plans[shape]
         contents: list[str] = [message.content for message in conversation.messages]  # type: ignore[misc]
-        plan = found.plan if isinstance(found, LongPlan) else found
+        plan = known.plan if isinstance(known, LongPlan) else known
+        # The template must answer its questions about these contents as it did for the marked ones.
         if plan is None or not plan.holds_for(contents):
             return None, []
-        if isinstance(found, LongPlan) and not found.comes_out(self._chat, conversation, contents):
+        # A long plan is inferred, not proved: the rendering itself must be the planned one.
+        if isinstance(known, LongPlan) and not known.renders_as_planned(context, conversation, contents):
             return None, []
-        has_token = self._chat.tokens.has_added_token
-        if any(map(has_token, [contents[message] for message in plan.messages])):
+        # Typed control tokens need breaks, and text with closing tags may hold reasoning to move: both need the certain way.
+        if any(map(context.pieces.has_added_token, [contents[message] for message in plan.messages])):
             return None, []
-        if self._chat.takes_reasoning and any("</" in content for content in contents):
+        if context.takes_reasoning and any("</" in content for content in contents):
             return None, []
         return plan, contents
 
-    def _made(self, shape: Shape) -> ShapePlan | LongPlan | None:
-        if exchanges_of(shape) < MIN_EXCHANGES:
-            return make_plan(self._chat, shape)
+    def _make_plan(self, shape: Shape) -> ShapePlan | LongPlan | None:
+        if num_exchanges(shape) < MIN_EXCHANGES:
+            return make_plan(self._context, shape)
         if not self._may_be_long:
             return None
-        return make_long_plan(shape, short=lambda short: make_plan_with_texts(self._chat, short))
+        return make_long_plan(shape, plan_short=lambda short: make_plan_with_texts(self._context, short))
 
-    def _examples(
-        self, conversation: Conversation, plan: ShapePlan, texts: Sequence[tuple[str, str]]
-    ) -> list[Example] | None:
-        """Put the examples together; None where a token would straddle a boundary, or the example is too long."""
-        examples, given = [], iter(texts)
-        for example in plan.examples:
-            made = self._example(conversation, example, given)
-            if made is None:
+    def _fill_plan(self, conversation: Conversation, plan: ShapePlan, texts: FilledTexts) -> list[Example] | None:
+        """Return the examples; None if a token would straddle a boundary, or an example is too long."""
+        examples, remaining = [], iter(texts)
+        for example_plan in plan.examples:
+            example = self._fill_example(conversation, example_plan, remaining)
+            if example is None:
                 return None
-            examples.append(made)
-        report = self._chat.report
+            examples.append(example)
+        report = self._report
         report.conversations += 1
         report.examples += len(examples)
         report.example_tokens += sum([len(example.token_ids) for example in examples])
@@ -162,27 +180,29 @@ class BatchEncoder:
         report.trailing_turns += conversation.messages[-1].role != "assistant"
         return examples
 
-    def _example(
+    def _fill_example(
         self, conversation: Conversation, plan: ExamplePlan, texts: Iterator[tuple[str, str]]
     ) -> Example | None:
-        tokens, limit = self._chat.tokens, self._chat.settings.max_tokens
+        pieces, limit = self._context.pieces, self._context.settings.max_tokens
         ids: list[int] = []
-        weights: list[float] = []
+        spans: list[TrainedSpan] = []
         for item in plan.layout:
+            num_context = 0  # ids of the item that belong to the prompt
             if item.__class__ is Fixed:
-                made, before = item.ids, 0
+                item_ids = item.ids
             else:
-                text, text_head = next(texts)
-                made = tokens.piece(text, first=item.first)  # type: ignore[union-attr]
-                head = tokens.piece(text_head, first=item.first) if text_head else item.head  # type: ignore[union-attr]
-                before = len(head) if head else 0
-                if head and (len(made) == before or made[:before] != head):
-                    return None
-            ids += made
+                text, head_text = next(texts)
+                item_ids = pieces.ids_of(text, first=item.first)  # type: ignore[union-attr]
+                head_ids = pieces.ids_of(head_text, first=item.first) if head_text else item.head  # type: ignore[union-attr]
+                if head_ids:
+                    num_context = len(head_ids)
+                    # A token across the boundary: the prompt's ids would not be serving's.
+                    if len(item_ids) == num_context or item_ids[:num_context] != head_ids:
+                        return None
+            start = len(ids)
+            ids += item_ids
             if item.trained:
-                weights += [0.0] * before + [1.0] * (len(made) - before)
-            else:
-                weights += [0.0] * len(made)
-        if weights[0] or (limit is not None and len(ids) > limit):
+                spans.append(TrainedSpan(start + num_context, len(ids)))
+        if (spans and spans[0].start == 0) or (limit is not None and len(ids) > limit):
             return None
-        return Example(ids, weights, place=conversation.place, turns=plan.turns)
+        return Example(ids, example_weights(len(ids), spans), place=conversation.place, turns=plan.turns)

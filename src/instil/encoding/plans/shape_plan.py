@@ -1,40 +1,46 @@
 """One proof for every conversation of a shape: how its examples are put together, without rendering it.
 
-The *shape* of a conversation is its roles, as long as every message is plain text without white space at its ends. For a shape, the slow way
-(`encoder`) is gone once with marked contents that note what the template asks about them (`watched_text`). If only understood questions were asked, the
-renderings are literal texts and whole contents in turn, and any conversation that gives the same answers has the same ones. Questionable on purpose: what this
-cannot show with certainty goes the slow way; a test holds both ways against each other.
+The *shape* of a conversation is its roles, as long as every message is plain text without white space at its ends. For each
+shape, the certain way (`encoder`) runs once on marked contents that record what the template asks about them
+(`watched_string`). If the template only asked questions that are understood, its renderings are literal texts and complete
+contents in turn, and any conversation that gives the same answers is rendered the same way.
+
+Why: a plan is used only where this is shown with certainty. Everything else is encoded the certain way, and a test compares
+both ways.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from jinja2 import nodes
 
 from instil.conversation import EMPTY, Conversation, Message
-from instil.encoding.plans.watched_string import Asked, Log, WatchedStr, can_be_watched
+from instil.encoding.context import EncodingContext
+from instil.encoding.encoder import TurnText, find_turns
+from instil.encoding.plans.watched_string import Log, RecordedQuestion, WatchedStr, can_be_watched
 from instil.encoding.settings import EncodingReport
+from instil.encoding.turns.rendering_pieces import joined
+from instil.encoding.turns.rendering_pieces import piece as piece_of
 from instil.errors import InstilError
 from instil.template.tracing import Rendering
 
-if TYPE_CHECKING:
-    from instil.encoding.chat_tokenizer import ChatTokenizer
-    from instil.encoding.encoder import TurnText
-
 Shape: TypeAlias = tuple[str, ...]
+"""The roles of a conversation's messages."""
 Part: TypeAlias = str | int
 """A literal text, or the index of the message whose content stands there."""
 _RARE = "ꙮ 𓀀 🈳 ½ \U0010fffd"
-"""What a tokenizer cannot write unless it can write anything."""
-_MARKS = "q{0} \"\\<&'>\né Zz {0}"  # whatever an undetected filter would change, it would change here
+"""Characters that only a tokenizer which can write anything can write."""
+_MARKS = "q{0} \"\\<&'>\né Zz {0}"
+"""A marked content: a filter that goes unnoticed would change some of these characters."""
+_LOST_MARK = "Zz"
 
 
 @dataclass(frozen=True, slots=True)
 class Fixed:
-    """Ids that are the same in every conversation of the shape, and whether they are trained."""
+    """Ids that are the same in every conversation of the shape, and whether the model must generate them."""
 
     ids: list[int]
     trained: bool
@@ -42,14 +48,14 @@ class Fixed:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What lies between two added tokens and holds a content.
+    """The text between two added tokens, with at least one message's content in it.
 
     Attributes:
         parts: Literals and contents.
         first: Whether it begins the text.
-        trained: Whether it is trained; with a boundary, only what is behind that.
-        head: Ids of the part before the boundary, where that is the same in every conversation.
-        boundary: The part before the boundary, where it holds a content itself.
+        trained: Whether the model must generate it; if it has a boundary, only what is behind the boundary.
+        head: Ids of the part before the boundary, if they are the same in every conversation.
+        boundary: The part before the boundary, if it contains a content itself.
     """
 
     parts: tuple[Part, ...]
@@ -61,7 +67,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class ExamplePlan:
-    """One example: what it is put together of, and the turns trained in it."""
+    """One example: what it consists of, in order, and the message indices of the turns trained in it."""
 
     layout: tuple[Fixed | Piece, ...]
     turns: tuple[int, ...]
@@ -73,27 +79,28 @@ class ShapePlan:
 
     Attributes:
         examples: The examples.
-        asked: What the template asks about the contents; the plan holds for those with the same answers.
+        questions: What the template asks about the contents; the plan holds for contents with the same answers.
         pieces: The examples' pieces, in order.
         messages: Indices of the messages that the examples print.
     """
 
     examples: tuple[ExamplePlan, ...]
-    asked: tuple[Asked, ...]
+    questions: tuple[RecordedQuestion, ...]
     pieces: tuple[Piece, ...]
     messages: frozenset[int]
 
     def holds_for(self, contents: Sequence[str]) -> bool:
-        """Tell whether the template would treat these contents as it treated the marked ones."""
-        return all(asked.same_for(contents[asked.message]) for asked in self.asked)
+        """Return whether the template would treat these contents as it treated the marked ones."""
+        return all(question.has_same_answer(contents[question.message]) for question in self.questions)
 
 
 def shape_of(conversation: Conversation) -> Shape | None:
-    """Give a conversation's shape; None where it is none that plans are made for."""
+    """Return a conversation's shape; None if it is not of a kind that plans are made for."""
     if conversation.tools or conversation.plain:
         return None
     for message in conversation.messages:
         content = message.content
+        # Anything but plain text needs the certain way: white space at the ends may be trimmed, a weight changes the mask.
         if (
             not isinstance(content, str)
             or not content
@@ -110,32 +117,30 @@ def shape_of(conversation: Conversation) -> Shape | None:
     return tuple(message.role for message in conversation.messages)
 
 
-def plan_allowed(chat: ChatTokenizer, tree: nodes.Template) -> bool:
-    """Tell whether plans can be made at all for a template (and its syntax tree), tokenizer and settings."""
-    settings = chat.settings
-    if not chat.tokens.in_pieces or settings.train_on != "assistant" or settings.history_rewritten != "every_turn":
+def plan_allowed(context: EncodingContext, tree: nodes.Template) -> bool:
+    """Return whether plans can be made at all for a template (and its syntax tree), tokenizer and settings."""
+    settings = context.settings
+    if not context.pieces.in_pieces or settings.train_on != "assistant" or settings.history_rewritten != "every_turn":
         return False
-    if chat.unknown_id is not None and chat.unknown_id in chat.tokens.encode(_RARE):
-        return False  # each answer must be looked at
-    if chat.template.prints_day and chat.template.date is None:
+    if context.unknown_id is not None and context.unknown_id in context.pieces.encode(_RARE):
+        return False  # the tokenizer cannot write everything, so every answer has to be checked
+    if context.template.prints_day and context.template.date is None:
         return False
     return can_be_watched(tree)
 
 
-def make_plan(chat: ChatTokenizer, shape: Shape) -> ShapePlan | None:
-    """Make the plan of a shape; None where that is not certain."""
-    made = make_plan_with_texts(chat, shape)
-    return None if made is None else made[0]
+def make_plan(context: EncodingContext, shape: Shape) -> ShapePlan | None:
+    """Return the plan of a shape; None if it is not certain."""
+    plan_and_texts = make_plan_with_texts(context, shape)
+    return None if plan_and_texts is None else plan_and_texts[0]
 
 
 def make_plan_with_texts(
-    chat: ChatTokenizer, shape: Shape
+    context: EncodingContext, shape: Shape
 ) -> tuple[ShapePlan, tuple[Part, ...], tuple[Part, ...]] | None:
-    """Make the plan of a shape, with the parts of its whole rendering and of its last prompt."""
-    from instil.encoding.encoder import turn_texts
-
+    """Return the plan of a shape, with the parts of its whole rendering and of its last prompt; None if it is not certain."""
     marked = [_MARKS.format(number) for number in range(len(shape))]
-    variables = chat.settings.template_variables or EMPTY
+    variables = context.settings.template_variables or EMPTY
     messages = tuple(Message(role, text) for role, text in zip(shape, marked, strict=True))  # type: ignore[arg-type]
     conversation = Conversation(messages, variables=variables)
     log = Log()
@@ -144,126 +149,155 @@ def make_plan_with_texts(
         for number, (message, text) in enumerate(zip(messages, marked, strict=True))
     )
     try:
-        texts = turn_texts(chat, conversation, EncodingReport())
-        if shape[0] == "assistant" or not texts or not _same_text(chat, conversation, watched, texts) or log.opaque:
+        texts = find_turns(context, conversation, EncodingReport(), train_on="assistant")
+        # A conversation that the assistant begins has a turn that is not trained; it is left to the certain way.
+        if shape[0] == "assistant" or not texts:
+            return None
+        if not _renders_the_same(context, conversation, watched, texts) or log.opaque:
             return None
     except InstilError:
         return None
-    examples = _example_plans(chat, texts, marked)
+    examples = _plan_examples(context, texts, marked)
     if examples is None:
         return None
     pieces = tuple(item for example in examples for item in example.layout if isinstance(item, Piece))
     printed = frozenset(part for piece in pieces for part in piece.parts if isinstance(part, int))
-    whole, prompt = parts_of(chat.render_messages(conversation, messages), marked), parts_of(texts[-1].prompt, marked)
+    whole = parts_of(context.render_messages(conversation, messages), marked)
+    prompt = parts_of(texts[-1].prompt, marked)
     if whole is None or prompt is None:
         return None
-    return ShapePlan(tuple(examples), tuple(log.asked), pieces, printed), whole, prompt
+    return ShapePlan(tuple(examples), tuple(log.questions), pieces, printed), whole, prompt
 
 
-def _same_text(
-    chat: ChatTokenizer, conversation: Conversation, watched: Sequence[Message], texts: Sequence[TurnText]
+def _renders_the_same(
+    context: EncodingContext, conversation: Conversation, watched: Sequence[Message], texts: Sequence[TurnText]
 ) -> bool:
-    """Render everything that the slow way renders with watched contents; tell whether all turns are of the plain kind."""
-    variables = conversation.variables
-    chat.template.render_text(watched, variables=variables)
+    """Render everything that the certain way renders with watched contents.
+
+    Returns:
+        Whether each prompt is the same text, and each turn simply continues its prompt.
+    """
+    template, variables = context.template, conversation.variables
+    template.render_text(watched, variables=variables)
     for turn in texts:
-        prompt = chat.template.render_text(watched[: turn.index], variables=variables, add_generation_prompt=True)
-        upto = chat.template.render_text(watched[: turn.index + 1], variables=variables)
-        written = turn.completion.text
-        stop = next((stop for stop in chat.stop_tokens if written.endswith(stop)), "")
-        goes_on = upto.startswith(prompt + written) or (upto.startswith(prompt) and stop)
-        if prompt != turn.prompt.text or not goes_on:
+        prompt = template.render_text(watched[: turn.index], variables=variables, add_generation_prompt=True)
+        up_to_turn = template.render_text(watched[: turn.index + 1], variables=variables)
+        completion = turn.completion.text
+        stop = next((stop for stop in context.stop_tokens if completion.endswith(stop)), "")
+        continues = up_to_turn.startswith(prompt + completion) or (up_to_turn.startswith(prompt) and stop)
+        if prompt != turn.prompt.text or not continues:
             return False
     return True
 
 
-def _example_plans(chat: ChatTokenizer, texts: Sequence[TurnText], marked: Sequence[str]) -> list[ExamplePlan] | None:
-    parts = {turn.index: (parts_of(turn.prompt, marked), parts_of(turn.completion, marked)) for turn in texts}
-    if any(prompt is None or completion is None for prompt, completion in parts.values()):
+def _plan_examples(
+    context: EncodingContext, texts: Sequence[TurnText], marked: Sequence[str]
+) -> list[ExamplePlan] | None:
+    """Put turns into examples by the extension property, on texts; ids follow when a plan is filled."""
+    parts = [parts_of(rendering, marked) for turn in texts for rendering in (turn.prompt, turn.completion)]
+    if any(part is None for part in parts):
         return None
-    roots: list[tuple[TurnText, list[TurnText]]] = []
+    groups: list[list[TurnText]] = []  # each with its last turn first
     for turn in reversed(texts):
         behind = turn.prompt.text + turn.completion.text
-        for _, inside in roots:
-            following = inside[-1].prompt.text
-            if len(following) > len(behind) and following.startswith(behind):
-                inside.append(turn)
+        for group in groups:
+            earliest = group[-1].prompt.text
+            if len(earliest) > len(behind) and earliest.startswith(behind):
+                group.append(turn)
                 break
         else:
-            roots.append((turn, [turn]))
-    plans = [_example_plan(chat, root, inside[::-1], marked) for root, inside in reversed(roots)]
+            groups.append([turn])
+    plans = [_plan_example(context, group[::-1], marked) for group in reversed(groups)]
     return None if any(plan is None for plan in plans) else [plan for plan in plans if plan is not None]
 
 
-def _example_plan(
-    chat: ChatTokenizer, root: TurnText, inside: Sequence[TurnText], marked: Sequence[str]
-) -> ExamplePlan | None:
-    from instil.encoding.turns.rendering_pieces import laid
-
-    tokens, whole = chat.tokens, laid(root.prompt, root.completion)
-    starts = {len(turn.prompt.text) for turn in inside}
-    stops = {len(turn.prompt.text) + len(turn.completion.text) for turn in inside}
-    layout: list[Fixed | Piece] = []
+def _plan_example(context: EncodingContext, turns: Sequence[TurnText], marked: Sequence[str]) -> ExamplePlan | None:
+    """Plan the example of turns that share one; None if a token could straddle a place where training starts or stops."""
+    rendering = joined(turns[-1].prompt, turns[-1].completion)
+    starts = {len(turn.prompt.text) for turn in turns}
+    stops = {len(turn.prompt.text) + len(turn.completion.text) for turn in turns}
+    layout = _Layout(context, rendering, marked)
     position, trained = 0, False
-    for text, number in tokens.pieces(whole.text):
+    for text, token_id in context.pieces.split(rendering.text):
         end = position + len(text)
-        within = [at for at in starts if position <= at < end]
-        if len(within) > 1 or (number is not None and within not in ([], [position])):
+        starts_here = [at for at in starts if position <= at < end]
+        if len(starts_here) > 1 or (trained and starts_here and token_id is None):
             return None
-        if number is not None:
-            trained = trained or bool(within)
-            _add_fixed(layout, [number], trained)
+        if token_id is not None:
+            # Training starts at the first character of a token, or not in it.
+            if starts_here not in ([], [position]):
+                return None
+            trained = trained or bool(starts_here)
+            layout.add_ids([token_id], trained=trained)
         else:
-            parts = parts_of(_between(whole, position, end), marked)
-            if parts is None or _may_grow(chat, parts):
+            boundary = starts_here[0] if starts_here else None
+            if not layout.add_piece(position, end, boundary=boundary, trained=trained):
                 return None
-            boundary = parts_of(_between(whole, position, within[0]), marked) if within else ()
-            if boundary is None or (within and trained):
-                return None
-            constant = not any(isinstance(part, int) for part in boundary)
-            head = list(tokens.piece(fill(boundary, ()), first=position == 0)) if constant and boundary else None
-            now = trained or bool(within)
-            if any(isinstance(part, int) for part in parts):
-                layout.append(Piece(parts, position == 0, now, head, None if constant else boundary))
-            else:
-                ids = list(tokens.piece(fill(parts, ()), first=position == 0))
-                before = len(head or [])
-                if ids[:before] != (head or []):
-                    return None
-                _add_fixed(layout, ids[:before], False)
-                _add_fixed(layout, ids[before:], now)
-            trained = now
+            trained = trained or boundary is not None
         position = end
+        # Training stops at the end of a token: what the model generates last is the stop token.
         if position in stops:
-            if number is None or not trained:
+            if token_id is None or not trained:
                 return None
             trained = False
         elif any(position - len(text) < stop < position for stop in stops):
             return None
-    return ExamplePlan(tuple(layout), tuple(turn.index for turn in inside))
+    return ExamplePlan(tuple(layout.items), tuple(turn.index for turn in turns))
 
 
-def _add_fixed(layout: list[Fixed | Piece], ids: list[int], trained: bool) -> None:
-    last = layout[-1] if layout else None
-    if isinstance(last, Fixed) and last.trained == trained:
-        layout[-1] = Fixed([*last.ids, *ids], trained)
-    elif ids:
-        layout.append(Fixed(ids, trained))
+class _Layout:
+    """The items of one example's plan, as they are added."""
 
+    def __init__(self, context: EncodingContext, rendering: Rendering, marked: Sequence[str]) -> None:
+        self._pieces, self._rendering, self._marked = context.pieces, rendering, marked
+        self.items: list[Fixed | Piece] = []
 
-def _may_grow(chat: ChatTokenizer, parts: Sequence[Part]) -> bool:
-    """Tell whether a literal and the content behind it could form an added token."""
-    return any(isinstance(part, str) and chat.tokens.begins_in(part) for part in parts[:-1])
+    def add_ids(self, ids: list[int], *, trained: bool) -> None:
+        """Add ids that are the same in every conversation."""
+        last = self.items[-1] if self.items else None
+        if isinstance(last, Fixed) and last.trained == trained:
+            self.items[-1] = Fixed([*last.ids, *ids], trained)
+        elif ids:
+            self.items.append(Fixed(ids, trained))
 
+    def add_piece(self, start: int, end: int, *, boundary: int | None, trained: bool) -> bool:
+        """Add the text ``start:end`` between two added tokens.
 
-def _between(rendering: Rendering, start: int, end: int) -> Rendering:
-    from instil.encoding.turns.rendering_pieces import piece
+        Args:
+            start: First character.
+            end: Behind the last character.
+            boundary: Where training starts in it, if it does.
+            trained: Whether the text before it is trained.
 
-    return piece(rendering, start, end)
+        Returns:
+            False if it cannot be planned.
+        """
+        parts = parts_of(piece_of(self._rendering, start, end), self._marked)
+        # A literal whose end could grow into an added token with the content behind it must be looked at each time.
+        if parts is None or any(isinstance(part, str) and self._pieces.begins_at_end(part) for part in parts[:-1]):
+            return False
+        before = parts_of(piece_of(self._rendering, start, start if boundary is None else boundary), self._marked)
+        if before is None:
+            return False
+        first, trained = start == 0, trained or boundary is not None
+        before_varies = any(isinstance(part, int) for part in before)
+        head = self._ids_of(before, first) if before and not before_varies else None
+        if any(isinstance(part, int) for part in parts):
+            self.items.append(Piece(parts, first, trained, head, before if before_varies else None))
+            return True
+        ids, num_before = self._ids_of(parts, first), len(head or [])
+        if ids[:num_before] != (head or []):  # a token across the boundary
+            return False
+        self.add_ids(ids[:num_before], trained=False)
+        self.add_ids(ids[num_before:], trained=trained)
+        return True
+
+    def _ids_of(self, literals: Sequence[Part], first: bool) -> list[int]:
+        return list(self._pieces.ids_of(fill(literals, ()), first=first))
 
 
 def parts_of(rendering: Rendering, marked: Sequence[str]) -> tuple[Part, ...] | None:
-    """Give a rendering as literals and whole contents; None where a content is printed otherwise than as a whole.
+    """Return a rendering as literals and complete contents; None if a content is printed in any other way.
 
     Example:
         >>> parts_of(Rendering("<hi>", ((1, 3, (0, "content"), 0),)), ["hi"])
@@ -280,11 +314,11 @@ def parts_of(rendering: Rendering, marked: Sequence[str]) -> tuple[Part, ...] | 
         at = end
     if at < len(rendering.text):
         parts.append(rendering.text[at:])
-    if any(isinstance(part, str) and "Zz" in part for part in parts):
+    if any(isinstance(part, str) and _LOST_MARK in part for part in parts):
         return None  # a content that lost its origin
     return tuple(parts)
 
 
 def fill(parts: Sequence[Part], contents: Sequence[str]) -> str:
-    """Lay literals and contents end to end."""
+    """Return literals and contents end to end."""
     return "".join([part if isinstance(part, str) else contents[part] for part in parts])

@@ -1,9 +1,10 @@
-"""Strings that note what a template asks about them.
+"""Strings that record what a template asks about them.
 
-A template's output depends on a message's text in two ways: the text is printed, and the template asks questions about it (``'</think>' in
-content``). `WatchedStr` notes the questions with their answers. Whoever gives all the same answers is rendered alike, text for text; this is how one proof
-serves every conversation of a shape. Questionable on purpose: any operation that is not one of the few understood makes the log *opaque*, and
-then nothing may be concluded from it.
+A template's output depends on a message's text in two ways: the text is printed, and the template asks questions about it
+(``'</think>' in content``). `WatchedStr` records the questions with their answers. Texts with the same answers are rendered
+the same way, so one proof serves every conversation of a shape.
+
+Why: any operation that is not one of the few understood makes the log *opaque*, and then nothing is concluded from it.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ _NAMES_OUT = frozenset({"lipsum"})
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RecordedQuestion:
     """One question about one message's content, with the answer."""
 
     message: int
@@ -61,8 +62,8 @@ class Asked:
     about: Any
     answer: bool
 
-    def same_for(self, content: str) -> bool:
-        """Tell whether another content gives the same answer."""
+    def has_same_answer(self, content: str) -> bool:
+        """Return whether another content gives the same answer."""
         return _ANSWERS[self.question](content, self.about) is self.answer
 
 
@@ -76,21 +77,21 @@ _ANSWERS: dict[Question, Callable[[str, Any], bool]] = {
 
 @dataclass(slots=True)
 class Log:
-    """What was asked; `opaque` if something was done that is not understood."""
+    """The questions; `opaque` if something was done that is not understood."""
 
-    asked: dict[Asked, None] = field(default_factory=dict)
+    questions: dict[RecordedQuestion, None] = field(default_factory=dict)
     opaque: bool = False
 
 
 class WatchedStr(str):
-    """A message's content (or, with no message, a text made of one) whose use is noted.
+    """A message's content, or (with no message) a text made of one, whose use is recorded.
 
     Example:
         >>> log = Log()
         >>> "</think>" in WatchedStr("plain", message=1, log=log)
         False
-        >>> list(log.asked)
-        [Asked(message=1, question='contains', about='</think>', answer=False)]
+        >>> list(log.questions)
+        [RecordedQuestion(message=1, question='contains', about='</think>', answer=False)]
     """
 
     __slots__ = ("log", "message")
@@ -98,38 +99,38 @@ class WatchedStr(str):
     message: int | None
 
     def __new__(cls, text: str, *, message: int | None, log: Log) -> WatchedStr:
-        """Make one."""
-        made = str.__new__(cls, text)
-        made.message, made.log = message, log
-        return made
+        """Return a text that records in `log` what is asked about it."""
+        watched = str.__new__(cls, text)
+        watched.message, watched.log = message, log
+        return watched
 
-    def _ask(self, question: Question, about: Any, answer: bool) -> bool:
-        plain = about.__class__ is str or (about.__class__ is tuple and all(each.__class__ is str for each in about))
-        if self.message is None or not plain:
+    def _record(self, question: Question, about: Any, answer: bool) -> bool:
+        is_plain = about.__class__ is str or (about.__class__ is tuple and all(text.__class__ is str for text in about))
+        if self.message is None or not is_plain:
             self.log.opaque = True
         else:
-            self.log.asked[Asked(self.message, question, about, answer)] = None
+            self.log.questions[RecordedQuestion(self.message, question, about, answer)] = None
         return answer
 
     def __contains__(self, key: object) -> bool:
-        return self._ask("contains", key, str.__contains__(self, key))  # type: ignore[operator]
+        return self._record("contains", key, str.__contains__(self, key))  # type: ignore[operator]
 
     def startswith(self, prefix: Any, *span: SupportsIndex | None) -> bool:
-        """Tell whether it starts so, and note it."""
+        """Return whether it starts with a text, and record that."""
         if span:
             self.log.opaque = True
-        return self._ask("starts", prefix, str.startswith(self, prefix, *span))
+        return self._record("starts", prefix, str.startswith(self, prefix, *span))
 
     def endswith(self, suffix: Any, *span: SupportsIndex | None) -> bool:
-        """Tell whether it ends so, and note it."""
+        """Return whether it ends with a text, and record that."""
         if span:
             self.log.opaque = True
-        return self._ask("ends", suffix, str.endswith(self, suffix, *span))
+        return self._record("ends", suffix, str.endswith(self, suffix, *span))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, str):
             return False
-        return self._ask("equals", other, str.__eq__(self, other))
+        return self._record("equals", other, str.__eq__(self, other))
 
     def __ne__(self, other: object) -> bool:
         return not self == other
@@ -151,16 +152,16 @@ class WatchedStr(str):
         return WatchedStr(str.__add__(other, self), message=None, log=self.log)
 
     def __getitem__(self, key: Any) -> str:
-        found = str.__getitem__(self, key)  # a text key fails for every text alike
+        part = str.__getitem__(self, key)  # a key that is a text raises for every string: nothing is learned from that
         self.log.opaque = True
-        return found
+        return part
 
     def __iter__(self) -> Iterator[str]:
         self.log.opaque = True
         yield from str.__iter__(self)
 
     def strip(self, chars: str | None = None, /) -> str:
-        """Strip; what cannot change the text is not noted."""
+        """Strip; an operation that cannot change the text is not recorded."""
         return self._stripped(str.strip(self, chars), chars)
 
     def lstrip(self, chars: str | None = None, /) -> str:
@@ -193,23 +194,24 @@ for _name in (*dir(str), "__rmod__"):
 
 
 def can_be_watched(tree: nodes.Template) -> bool:
-    """Tell whether nothing in a template can look at a text unnoticed.
+    """Return whether nothing in a template can look at a text without that being recorded.
 
-    What joins texts gives plain strings, so its results may only be printed; filters must be among those that go through a string's own methods.
+    Operations that join texts return plain strings, so their results may only be printed. Filters must be among those that
+    use a string's own methods.
     """
-    if any(each.name not in _FILTERS for each in tree.find_all(nodes.Filter)):
+    if any(node.name not in _FILTERS for node in tree.find_all(nodes.Filter)):
         return False
-    if any(each.name in _NAMES_OUT for each in tree.find_all(nodes.Name)):
+    if any(node.name in _NAMES_OUT for node in tree.find_all(nodes.Name)):
         return False
     if next(tree.find_all((nodes.AssignBlock, nodes.CallBlock, nodes.FilterBlock)), None) is not None:
         return False
-    macros = {each.name for each in tree.find_all(nodes.Macro)}
-    printed = {id(part) for output in tree.find_all(nodes.Output) for each in output.nodes for part in _printed(each)}
-    return all(id(each) in printed for each in tree.find_all(nodes.Expr) if _joins(each, macros))
+    macros = {node.name for node in tree.find_all(nodes.Macro)}
+    printed = {id(part) for output in tree.find_all(nodes.Output) for node in output.nodes for part in _printed(node)}
+    return all(id(node) in printed for node in tree.find_all(nodes.Expr) if _joins(node, macros))
 
 
 def _printed(node: nodes.Node) -> Iterator[nodes.Node]:
-    """Give an expression and its parts that are printed as they are."""
+    """Yield an expression and those of its parts that are printed unchanged."""
     yield node
     if isinstance(node, nodes.Concat):
         for part in node.nodes:
@@ -224,7 +226,7 @@ def _printed(node: nodes.Node) -> Iterator[nodes.Node]:
 
 
 def _joins(node: nodes.Expr, macros: set[str]) -> bool:
-    """Tell whether an expression joins texts without their own methods."""
+    """Return whether an expression joins texts without using their own methods."""
     if isinstance(node, nodes.Concat) or (isinstance(node, nodes.Filter) and node.name in ("join", "map", "sum")):
         return True
     if isinstance(node, nodes.Mod):

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from instil.conversation import Message
 from instil.encoding.turns.reasoning_block import closing_text, supplied_block
-from instil.encoding.turns.rendering_pieces import after_prompt, common_length, laid, piece
+from instil.encoding.turns.rendering_pieces import after_prompt, common_length, joined, piece
 from instil.encoding.turns.stop_tokens import Stop, StopTokens, next_text
 from instil.errors import EncodingError, TemplateError
 from instil.template.tracing import Rendering, Source
@@ -194,7 +194,7 @@ def _but_for_block(turn: Turn, prompt: str, upto: Rendering, marked: Rendering |
         return piece(upto, at)
     reasoning = turn.message.reasoning or ""
     inside = Rendering(reasoning, ((0, len(reasoning), (turn.index, "reasoning"), 0),) if reasoning else ())
-    return laid(inside, Rendering(closing), rest)
+    return joined(inside, Rendering(closing), rest)
 
 
 def _says_something(message: Message) -> bool:
@@ -214,7 +214,7 @@ def _with_marked_reasoning(turn: Turn) -> Rendering | None:
     if len(spans) != 1:
         return None
     start, end = spans[0]
-    return laid(piece(rendering, 0, start), piece(rendering, end))
+    return joined(piece(rendering, 0, start), piece(rendering, end))
 
 
 def _skipped(rest: Rendering) -> Rendering:
@@ -279,7 +279,7 @@ def _as_behind_a_question(turn: Turn, header: str) -> Rendering | None:
         return None
     if rest is None or not own_spans(rest, asked.index):
         return None
-    return laid(Rendering(rest.text[: own_spans(rest, asked.index)[0][0]]), piece(turn.upto, own[0][0]))
+    return joined(Rendering(rest.text[: own_spans(rest, asked.index)[0][0]]), piece(turn.upto, own[0][0]))
 
 
 def _until_stop(turn: Turn, rest: Rendering, stops: StopTokens) -> Rendering:
@@ -310,7 +310,7 @@ def _until_stop(turn: Turn, rest: Rendering, stops: StopTokens) -> Rendering:
         )
     stop: Stop = stops.for_turn(turn.message)
     written = end + len(tail.rstrip())
-    return laid(piece(rest, 0, written), Rendering(stop.gap + stop.text))
+    return joined(piece(rest, 0, written), Rendering(stop.gap + stop.text))
 
 
 def _stop_before(lead: str, stops: StopTokens) -> str | None:

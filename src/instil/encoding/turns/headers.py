@@ -1,82 +1,85 @@
 """What a template prints around turns: the control tokens of its headers, and whether it has a place for reasoning.
 
-Found on probe conversations. Questionable on purpose: tokens of a reasoning block that the generation prompt opens are no header: an answer
-may carry ``<think>`` as text.
+Both are found by rendering probe conversations. Why: tokens of a reasoning block that the generation prompt opens are not
+header tokens, because an answer may contain ``<think>`` as text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from instil.conversation import Message
 from instil.encoding.control_tokens import ControlTokens
 from instil.encoding.turns.rendering_pieces import common_length
-from instil.encoding.turns.stop_tokens import ASK, ASK_AGAIN, SAY
+from instil.encoding.turns.stop_tokens import ASK, ASK_AGAIN, SAY, Render
 from instil.errors import TemplateError
 from instil.template.tracing import Rendering
-
-if TYPE_CHECKING:
-    from instil.encoding.chat_tokenizer import ChatTokenizer
 
 _SYSTEM = Message("system", "a plain rule")
 
 
-def header_tokens(chat: ChatTokenizer, added: Iterable[str]) -> set[str]:
-    """Give the control tokens that open turns: those that the template prints before a person's text, and in the generation prompt."""
-    every = ControlTokens(added, control=(), guarded=())
-    found: set[str] = set()
+def header_tokens(
+    render: Render, added: Sequence[str], *, sources: Collection[str], bos: str | None, eos: str | None
+) -> set[str]:
+    """Return the added tokens that open turns.
+
+    Args:
+        render: Renders probe messages.
+        added: Texts of the tokenizer's added tokens.
+        sources: The template's Jinja sources.
+        bos: Text of the tokenizer's bos token.
+        eos: Text of its eos token.
+    """
+    every_added = ControlTokens(added, control=(), guarded=())
+    headers: set[str] = set()
     for messages in ([_SYSTEM, ASK], [ASK], [ASK, SAY, ASK_AGAIN]):
-        rendering = _rendered(chat, messages)
+        rendering = _render_or_none(render, messages)
         if rendering is None:
             continue
+        # Headers of other roles: what stands between the end of one message's text and the start of the next one's.
         end = 0
         for index, message in enumerate(messages):
             spans = rendering.spans(index)
             if not spans:
                 continue
             if message.role != "assistant":
-                found |= {each.text for each in every.find(rendering.text, end, spans[0][0])}
+                headers |= {token.text for token in every_added.find(rendering.text, end, spans[0][0])}
             end = spans[-1][1]
-        prompt = _rendered(chat, messages, add_generation_prompt=True)
-        answered = _rendered(chat, [*messages, SAY])
+        # The assistant's header: what the generation prompt and the history that has an answer agree on.
+        prompt = _render_or_none(render, messages, add_generation_prompt=True)
+        answered = _render_or_none(render, [*messages, SAY])
         if prompt is not None and answered is not None:
             own = answered.spans(len(messages))
             agreed = min(common_length(prompt.text, answered.text), own[0][0] if own else len(answered.text))
-            found |= {each.text for each in every.find(prompt.text, min(end, agreed), agreed)}
-    return {text for text in found if not _is_block(text, chat)}
+            headers |= {token.text for token in every_added.find(prompt.text, min(end, agreed), agreed)}
+    return {text for text in headers if text in (bos, eos) or not _is_block_tag(text, added, sources)}
 
 
-def takes_reasoning(chat: ChatTokenizer) -> bool:
-    """Tell whether the template prints reasoning, or serving's prompt opens a block for it."""
-    thought = replace(SAY, reasoning="a plain thought")
-    rendering = _rendered(chat, [ASK, thought])
-    if rendering is not None and rendering.spans(1, "reasoning"):
+def takes_reasoning(render: Render) -> bool:
+    """Return whether the template prints reasoning, or opens a block for it in serving's prompt."""
+    with_reasoning = _render_or_none(render, [ASK, replace(SAY, reasoning="a plain thought")])
+    if with_reasoning is not None and with_reasoning.spans(1, "reasoning"):
         return True
-    prompt, answered = _rendered(chat, [ASK], add_generation_prompt=True), _rendered(chat, [ASK, SAY])
+    prompt, answered = _render_or_none(render, [ASK], add_generation_prompt=True), _render_or_none(render, [ASK, SAY])
     if prompt is None or answered is None:
         return False
     end = prompt.text.rstrip()
     return end.endswith("<think>") and not answered.text.startswith(end)
 
 
-def _is_block(text: str, chat: ChatTokenizer) -> bool:
-    """Tell whether a token opens or closes a block within a turn: it has a counterpart with, or without, a slash."""
-    if text in (chat.tokenizer.bos_token, chat.tokenizer.eos_token) or not text.startswith("<"):
+def _is_block_tag(text: str, added: Sequence[str], sources: Collection[str]) -> bool:
+    """Return whether a token opens or closes a block within a turn: its counterpart with, or without, a slash exists."""
+    if not text.startswith("<"):
         return False
-    other = "<" + text[2:] if text.startswith("</") else "</" + text[1:]
-    return any(other in source for source in chat.template.sources) or other in chat.added.values()
+    counterpart = "<" + text[2:] if text.startswith("</") else "</" + text[1:]
+    return counterpart in added or any(counterpart in source for source in sources)
 
 
-def _rendered(
-    chat: ChatTokenizer, messages: Sequence[Message], *, add_generation_prompt: bool = False
+def _render_or_none(
+    render: Render, messages: Sequence[Message], *, add_generation_prompt: bool = False
 ) -> Rendering | None:
     try:
-        return chat.template.render(
-            messages,
-            variables=chat.settings.template_variables,
-            add_generation_prompt=add_generation_prompt,
-        )
+        return render(messages, add_generation_prompt=add_generation_prompt)
     except TemplateError:
         return None

@@ -1,16 +1,20 @@
-"""Pieces of renderings: cut out, laid end to end, and compared without white space.
+"""Pieces of renderings: cut out, joined, and compared without white space.
 
-Questionable on purpose: agreement between serving's prompt and a rendering is decided on text, exact first and without white space second; it
+Why: agreement between serving's prompt and a rendering is decided on text, exactly first and without white space second. It
 is never decided on ids, which depend on the tokenizer.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from instil.conversation import Message
+from instil.errors import EncodingError
 from instil.template.tracing import Rendering, Run, cut, shifted
 
 
 def piece(rendering: Rendering, start: int, end: int | None = None) -> Rendering:
-    """Give ``rendering[start:end]`` with its origins.
+    """Return ``rendering[start:end]`` with its origins.
 
     Example:
         >>> piece(Rendering("<user>hi", ((6, 8, (0, "content"), 0),)), 7)
@@ -20,18 +24,43 @@ def piece(rendering: Rendering, start: int, end: int | None = None) -> Rendering
     return Rendering(rendering.text[start:end], cut(rendering.runs, start, end))
 
 
-def laid(*renderings: Rendering) -> Rendering:
-    """Lay renderings end to end."""
+def joined(*renderings: Rendering) -> Rendering:
+    """Return renderings end to end."""
     runs: list[Run] = []
     position = 0
-    for each in renderings:
-        runs.extend(shifted(each.runs, position))
-        position += len(each.text)
-    return Rendering("".join(each.text for each in renderings), tuple(runs))
+    for rendering in renderings:
+        runs.extend(shifted(rendering.runs, position))
+        position += len(rendering.text)
+    return Rendering("".join(rendering.text for rendering in renderings), tuple(runs))
+
+
+def plain_rendering(messages: Sequence[Message]) -> Rendering:
+    """Return the rendering of a plain conversation: its contents end to end.
+
+    Raises:
+        EncodingError: If a content is not text.
+
+    Example:
+        >>> plain_rendering([Message("user", "1 + 1 ="), Message("assistant", " 2")]).text
+        '1 + 1 = 2'
+    """
+    runs: list[Run] = []
+    position, texts = 0, []
+    for index, message in enumerate(messages):
+        content = message.content or ""
+        if not isinstance(content, str):
+            raise EncodingError(
+                f"message {index + 1}: content in parts in a plain conversation; expected text; join the parts"
+            )
+        if content:
+            runs.append((position, position + len(content), (index, "content"), 0))
+            texts.append(content)
+            position += len(content)
+    return Rendering("".join(texts), tuple(runs))
 
 
 def agreement(prompt: str, text: str) -> tuple[list[tuple[int, int]], bool]:
-    """Match two texts from their beginnings, white space aside.
+    """Match two texts from their beginnings, ignoring white space.
 
     Returns:
         The positions (in the prompt, in the text) of the characters that agree, and whether all of the prompt's do.
@@ -55,9 +84,9 @@ def agreement(prompt: str, text: str) -> tuple[list[tuple[int, int]], bool]:
 
 
 def after_prompt(prompt: str, text: str) -> int | None:
-    r"""Give where `text` goes on after `prompt`, where the two agree but for white space; None where they do not.
+    r"""Return where `text` continues after `prompt`, if the two agree except for white space; else None.
 
-    White space that follows the agreement is skipped if the prompt ends with white space: it was supplied already.
+    If the prompt ends with white space, white space that follows the agreement is skipped: the prompt has supplied it.
 
     Example:
         >>> after_prompt("Q: a\nA:\n", "Q: a A: yes")
@@ -65,8 +94,8 @@ def after_prompt(prompt: str, text: str) -> int | None:
         >>> after_prompt("Q: b", "Q: a A: yes") is None
         True
     """
-    pairs, whole = agreement(prompt, text)
-    if not whole or not pairs:
+    pairs, complete = agreement(prompt, text)
+    if not complete or not pairs:
         return None
     at = pairs[-1][1] + 1
     if prompt[-1:].isspace():
@@ -76,7 +105,7 @@ def after_prompt(prompt: str, text: str) -> int | None:
 
 
 def common_length(one: str, other: str) -> int:
-    """Give the length of the longest common beginning.
+    """Return the length of the longest common beginning.
 
     Example:
         >>> common_length("<think>", "</think>")
@@ -86,7 +115,7 @@ def common_length(one: str, other: str) -> int:
     if one[:length] == other[:length]:
         return length
     low = 0
-    while low < length:  # halving: comparing slices is fast
+    while low < length:  # bisection, because comparing slices is fast
         middle = (low + length + 1) // 2
         if one[:middle] == other[:middle]:
             low = middle
