@@ -15,6 +15,7 @@ import instil
 SOURCE = Path(instil.__file__).parent
 ORDER = (
     ("errors",),
+    ("units",),
     ("files",),
     ("conversation",),
     ("setting_aliases",),

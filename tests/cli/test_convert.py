@@ -27,7 +27,7 @@ def test_convert_writes_the_other_format(tmp_path: Path, capsys: pytest.CaptureF
     assert json.loads(out.read_text()) == [
         {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}
     ]
-    assert "1 rows in" in capsys.readouterr().err
+    assert "1 row in" in capsys.readouterr().err
 
 
 def test_convert_reads_patterns_and_standard_input(
@@ -54,7 +54,7 @@ def test_convert_skips_bad_rows_and_says_so(tmp_path: Path, capsys: pytest.Captu
     assert run("convert", str(given), str(out)) == 2
     assert not out.exists()
     assert run("convert", str(given), str(out), "--on-bad-row", "skip") == 0
-    assert f"1 rows left out; the first: {given}:2: found columns foo" in capsys.readouterr().err
+    assert f"1 row left out; the first: {given}:2: found columns foo" in capsys.readouterr().err
 
 
 def test_a_missing_file_offers_the_nearest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

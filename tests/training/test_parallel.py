@@ -423,7 +423,7 @@ def test_the_memory_of_a_machine_is_shared_by_its_processes(
     with_room_for(1.9, base, monkeypatch)
     codes, said = run_on_two(recipe)
     assert codes == [2, 2], said
-    assert all("GB 2 times, once in each process, as float32" in one for one in said)
+    assert all("MB 2 times, once in each process, as float32" in one for one in said)
     assert all("or free some memory, or start fewer processes\n" in one for one in said)
     assert not (tmp_path / "run").exists()
 

@@ -44,6 +44,7 @@ def convert(
     from instil.conversation import EMPTY
     from instil.data import read, write
     from instil.errors import DataError
+    from instil.units import counted
 
     _refuse_own_input(data, out)
     bad: list[DataError] = []
@@ -60,8 +61,8 @@ def convert(
     )
     count = write(conversations, out, format=to)
     if bad:
-        print(f"{len(bad):,} rows left out; the first: {bad[0]}", file=sys.stderr)
-    print(f"{count:,} rows in {out} as {to}", file=sys.stderr)
+        print(f"{counted(len(bad), 'row')} left out; the first: {bad[0]}", file=sys.stderr)
+    print(f"{counted(count, 'row')} in {out} as {to}", file=sys.stderr)
 
 
 def _refuse_own_input(data: str, out: str) -> None:

@@ -37,7 +37,7 @@ def generate(
         loading: How the model is loaded.
     """
     from instil.generation.prompts import read_prompts
-    from instil.preparation.ledger import counted
+    from instil.units import counted
 
     if sampling.seed is None:
         sampling = replace(sampling, seed=0)

@@ -17,15 +17,13 @@ def plan(recipe: Path, *, settings: Overrides = None) -> None:
         settings: Settings that win over the recipe's.
     """
     from instil.model.loading import choose_device
-    from instil.preparation.ledger import counted
     from instil.recipe import Recipe
     from instil.training.memory.fit import estimate_seconds, plan_lines
     from instil.training.memory.usage import free_memory
     from instil.training.preflight import study
     from instil.training.processes.ranks import Ranks
-    from instil.training.records.progress_bar import minutes
     from instil.training.replicate_or_shard import choose_mode
-    from instil.training.run_card import count
+    from instil.units import counted, duration, short_count
 
     asked = Recipe.load(recipe, typed(settings))
     device = choose_device(asked.device)
@@ -41,13 +39,13 @@ def plan(recipe: Path, *, settings: Overrides = None) -> None:
     print()
     for line in plan_lines(
         [
-            ("parameters", f"{count(sizes.parameters)}, of which {count(sizes.trained)} train"),
+            ("parameters", f"{short_count(sizes.parameters)}, of which {short_count(sizes.trained)} train"),
             ("precision", studied.precision.words),
             ("template", studied.template),
             ("steps", f"{order.num_steps:,} of {counted(order.batch_size, 'example')} ({passes:.2f} passes)"),
             ("tokens", f"{tokens:,}, of which {trained:,} are trained"),
             ("processes", mode.words),
-            ("time", f"about {minutes(seconds)} of training on this device"),
+            ("time", f"about {duration(seconds)} of training on this device"),
         ]
     ):
         print(line)

@@ -29,9 +29,8 @@ def list_runs(folder: Path = Path("runs")) -> None:
     from rich.table import Table
 
     from instil.errors import RunError
-    from instil.training.memory.estimate import in_words
-    from instil.training.records.progress_bar import minutes
     from instil.training.records.runs import differences, find_runs, summarise
+    from instil.units import byte_size, duration
 
     folders = find_runs(folder)
     if not folders:
@@ -56,8 +55,8 @@ def list_runs(folder: Path = Path("runs")) -> None:
             _number(run.loss),
             _number(run.heldout_loss),
             _figures(run.figures),
-            minutes(run.seconds),
-            in_words(run.size),
+            duration(run.seconds),
+            byte_size(run.size),
             _settings(differing),
         )
     if runs:
@@ -77,9 +76,9 @@ def compare(first: Path, second: Path, *, plot: Path | None = None) -> None:
     """
     from rich.table import Table
 
-    from instil.training.memory.estimate import in_words
     from instil.training.records.plots import draw_comparison
     from instil.training.records.runs import differing_settings, summarise
+    from instil.units import byte_size
 
     one, other = summarise(first), summarise(second)
     table = Table("", str(first), str(second), box=None)
@@ -88,7 +87,7 @@ def compare(first: Path, second: Path, *, plot: Path | None = None) -> None:
         ("loss", _number(one.loss), _number(other.loss)),
         ("held-out loss", _number(one.heldout_loss), _number(other.heldout_loss)),
         ("training seconds", round(one.seconds, 1), round(other.seconds, 1)),
-        ("size", in_words(one.size), in_words(other.size)),
+        ("size", byte_size(one.size), byte_size(other.size)),
     ):
         table.add_row(name, str(left), str(right))
     for name in dict.fromkeys((*one.figures, *other.figures)):

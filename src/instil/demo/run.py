@@ -36,6 +36,7 @@ from instil.preparation.prepare import prepare
 from instil.recipe import Recipe
 from instil.training.memory.usage import peak_rss_mb
 from instil.training.run import train
+from instil.units import byte_size, duration
 
 BASE_PROMPTS = (
     "What is the capital of Norway?",
@@ -108,7 +109,8 @@ def run_demo(output: Path, *, console: Console | None = None) -> dict[str, Any]:
     write_json_atomic(output / "results.json", results)
     console.rule("6 · what to do next", align="left")
     console.print(
-        f"{results['seconds']:.0f} s in all, {results['peak_rss_mb']:,.0f} MB at the most; everything is in {output}"
+        f"{duration(results['seconds'])} in all, {byte_size(results['peak_rss_mb'] * 2**20)} at the most; "
+        f"everything is in {output}"
     )
     for command in (
         f"instil chat {output}",

@@ -20,6 +20,7 @@ from instil.inspection.page import PageText
 from instil.inspection.rows import ShownRow
 from instil.inspection.survey import Survey
 from instil.inspection.visible import plain
+from instil.units import counted
 
 if TYPE_CHECKING:
     from instil.encoding.proof import Proof
@@ -197,7 +198,7 @@ def _finding_lines(findings: Findings) -> Iterator[Text]:
     totals = dict.fromkeys(_STYLES, 0)
     for name, count in findings.counts.items():
         totals[KINDS[name].severity] += count
-    words = [f"{count:,} {severity}{'' if count == 1 else 's'}" for severity, count in totals.items() if count]
+    words = [counted(count, severity) for severity, count in totals.items() if count]
     yield Text(f"Findings  ({', '.join(words)})", style="bold")
     for name, count in findings.counts.items():
         kind = KINDS[name]

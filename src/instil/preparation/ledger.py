@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from instil.errors import DataError
+from instil.units import counted
 
 HELD_OUT = "held out"
 DUPLICATE = "duplicate"
@@ -217,16 +218,6 @@ class Ledger:
                 "formats          " + ", ".join(f"{name} {count:,}" for name, count in sorted(self.formats.items()))
             )
         return written + [f"note             {note}" for note in self.notes]
-
-
-def counted(number: int, one: str, many: str = "") -> str:
-    """Give a number and the words behind it, which are `one` or `many` (else `one` with an s).
-
-    Example:
-        >>> counted(1, "row"), counted(2000, "row"), counted(2, "turn has", "turns have")
-        ('1 row', '2,000 rows', '2 turns have')
-    """
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def encoder_notes(report: Mapping[str, int]) -> list[str]:

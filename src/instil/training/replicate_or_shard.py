@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 import torch
 
-from instil.training.memory.estimate import Sizes, in_words
+from instil.training.memory.estimate import Sizes
 from instil.training.memory.fit import Fit, find_fit
 from instil.training.memory.usage import free_memory
 from instil.training.preflight import Studied
 from instil.training.processes.ranks import Ranks
 from instil.training.step.sharding import why_no_shards
+from instil.units import byte_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ def choose_mode(studied: Studied, sizes: Sizes, *, device: torch.device, free: i
     whole = fit_of(False)
     if recipe.parallel.mode == "replicated" or whole.fits:
         return Mode(False, whole, f"{num_ranks}, replicated: each holds the whole model")
-    needs = f"the whole model would need {in_words(whole.memory.peak)} on each"
+    needs = f"the whole model would need {byte_size(whole.memory.peak)} on each"
     if reason is not None:
         return Mode(False, whole, f"{num_ranks}, replicated: {needs}, and shards are refused ({reason})")
     return Mode(True, fit_of(True), f"{num_ranks}, sharded: {needs}")

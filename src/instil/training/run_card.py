@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from instil.preparation.ledger import counted
 from instil.training.preflight import Studied
 from instil.training.records.environment import describe_device
 from instil.training.setup import Assembled
+from instil.units import counted, short_count
 
 
 def run_card(studied: Studied, assembled: Assembled, folder: Path) -> list[str]:
@@ -24,8 +24,8 @@ def run_card(studied: Studied, assembled: Assembled, folder: Path) -> list[str]:
     what = "every weight" if recipe.adapter.kind == "none" else f"LoRA, rank {recipe.adapter.rank}"
     rows = [
         ("run", str(folder)),
-        ("model", f"{recipe.model.name} ({count(assembled.num_parameters)} parameters)"),
-        ("trains", f"{what}: {count(assembled.num_trained)} parameters ({share:.1%})"),
+        ("model", f"{recipe.model.name} ({short_count(assembled.num_parameters)} parameters)"),
+        ("trains", f"{what}: {short_count(assembled.num_trained)} parameters ({share:.1%})"),
         ("template", f"{studied.template}; stops on {', '.join(studied.chat.stop_tokens)}"),
         ("data", f"{ledger.rows_trained:,} of {ledger.rows_in:,} rows, {ledger.trained_tokens:,} trained tokens of "
                  f"{ledger.tokens:,} an epoch; {counted(len(studied.prepared.heldout), 'example')} held out"),
@@ -47,16 +47,3 @@ def _processes(assembled: Assembled) -> str:
 
 def _aligned(rows: Sequence[tuple[str, str]]) -> list[str]:
     return [f"{name:<10} {text}" for name, text in rows]
-
-
-def count(number: int) -> str:
-    """Say a large number shortly.
-
-    Example:
-        >>> count(134515008), count(3072), count(12)
-        ('134.5M', '3.1k', '12')
-    """
-    for size, letter in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
-        if number >= size:
-            return f"{number / size:.1f}{letter}"
-    return str(number)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from instil.errors import ModelError
+from instil.units import byte_size
 
 WEIGHTS = "model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
@@ -123,7 +124,7 @@ def read_header(path: Path) -> dict[str, Any]:
             pass
     except MemoryError:
         raise ModelError(
-            f"{path}: no memory for the model: its {path.stat().st_size / 1e9:.1f} GB cannot even be mapped under this process's "
+            f"{path}: no memory for the model: its {byte_size(path.stat().st_size)} cannot even be mapped under this process's "
             "limit; raise the limit (ulimit -v), or load a smaller model"
         ) from None
     except (OSError, SafetensorError) as error:

@@ -16,6 +16,7 @@ import torch
 from instil.errors import SMALLER_WEIGHTS, ModelError
 from instil.model.device_memory import free_bytes
 from instil.model.folder.file_checks import read_header, weight_files
+from instil.units import byte_size
 
 QUANTISED_BYTES = {"4bit": 0.5, "8bit": 1.0}
 """Minimum number of bytes of a quantised weight."""
@@ -41,8 +42,8 @@ def check_room(folder: Path, *, dtype: torch.dtype, quantize: str, device: torch
         times = f" {copies} times, once in each process," if copies > 1 else ""
         fewer = ", or start fewer processes" if copies > 1 else ""
         raise ModelError(
-            f"{folder}: no memory for the model: its weights need {needed / 1e9:.1f} GB{times} as "
-            f"{quantize if quantize != 'none' else str(dtype).removeprefix('torch.')}, {free / 1e9:.1f} GB are free on {device}; "
+            f"{folder}: no memory for the model: its weights need {byte_size(needed)}{times} as "
+            f"{quantize if quantize != 'none' else str(dtype).removeprefix('torch.')}, {byte_size(free)} are free on {device}; "
             f"{SMALLER_WEIGHTS}, or free some memory{fewer}"
         )
 

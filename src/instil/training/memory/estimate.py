@@ -22,6 +22,7 @@ from instil.model.parts import blocks_of, take_apart, underlying
 from instil.model.probe import refuse_what_fails
 from instil.model.speedups.round_sizes import round_up
 from instil.training.step.precision import Precision
+from instil.units import byte_size
 
 STATE_BYTES = {"adamw": 8.0, "adamw_8bit": 2.1, "muon": 4.0, "adafactor": 0.1}
 """Bytes of optimizer state a trained fp32 number."""
@@ -104,19 +105,9 @@ class Memory:
         """Say it for people, a line a kind."""
         kinds = ("weights", "gradients", "optimizer", "activations", "logits", "other")
         return [
-            *(f"{kind:<12} {in_words(getattr(self, kind)):>9}" for kind in kinds),
-            f"{'peak':<12} {in_words(self.peak):>9}",
+            *(f"{kind:<12} {byte_size(getattr(self, kind)):>9}" for kind in kinds),
+            f"{'peak':<12} {byte_size(self.peak):>9}",
         ]
-
-
-def in_words(number: float) -> str:
-    """Say a number of bytes.
-
-    Example:
-        >>> in_words(3 * 2**30), in_words(5_500_000)
-        ('3.0 GB', '5 MB')
-    """
-    return f"{number / 2**30:.1f} GB" if number >= 2**30 else f"{number / 2**20:.0f} MB"
 
 
 def estimate_memory(

@@ -15,10 +15,11 @@ import torch
 from instil.model.speedups.round_sizes import round_up
 from instil.preparation.store import ExampleStore
 from instil.recipe import Recipe
-from instil.training.memory.estimate import Memory, Sizes, estimate_memory, in_words
+from instil.training.memory.estimate import Memory, Sizes, estimate_memory
 from instil.training.step.micro_batch import cut_step
 from instil.training.step.order import Order
 from instil.training.step.precision import Precision
+from instil.units import byte_size
 
 LARGEST = {"cpu": 2048, "cuda": 16384}
 """Tokens of a micro-batch beyond which nothing becomes faster; by device."""
@@ -54,7 +55,7 @@ class Fit:
     @property
     def verdict(self) -> str:
         """Say it in plain words."""
-        needs = f"needs about {in_words(self.memory.peak)} of the {in_words(self.free)} that are free"
+        needs = f"needs about {byte_size(self.memory.peak)} of the {byte_size(self.free)} that are free"
         cut = f"micro-batches of {self.micro_batch_tokens:,} tokens" + (
             ", activations recomputed" if self.recompute else ""
         )

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from instil.preparation.ledger import counted
+from instil.units import counted
 
 PACKAGES = ("instil", "torch", "transformers", "tokenizers", "safetensors", "peft", "datasets", "numpy", "bitsandbytes")
 

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
+from instil.units import byte_size, duration
+
 SECONDS_BETWEEN_LINES = 5.0
 BAR_WIDTH = 24
 
@@ -53,10 +55,10 @@ class ProgressBar:
             return
         step, now = line["step"], time.monotonic()
         seconds_left = (now - self._start) / max(1, step - self._first) * (self._num_steps - step)
-        left = f"{minutes(seconds_left)} left"
+        left = f"{duration(seconds_left)} left"
         speed = f"{line['tokens'] / max(1e-9, line['seconds']['total']):,.0f} tokens/s"
         losses = [f"loss {line['loss']:.4f}", *([f"held-out {self._heldout:.4f}"] if self._heldout is not None else [])]
-        rate, memory = f"lr {line['learning_rate']:.2e}", f"{line['memory_mb']:,.0f} MB"
+        rate, memory = f"lr {line['learning_rate']:.2e}", byte_size(line["memory_mb"] * 2**20)
         if self._bar is not None:
             parts = [f"{step}/{self._num_steps}", *losses, left, speed, rate, memory]
             text = join_what_fits(parts, self._bar.console.width - BAR_WIDTH - 1)
@@ -102,18 +104,3 @@ def join_what_fits(parts: Sequence[str], width: int) -> str:
             break
         text = f"{text}  {part}"
     return text
-
-
-def minutes(seconds: float) -> str:
-    """Return a duration in words.
-
-    Example:
-        >>> minutes(42), minutes(3900)
-        ('42s', '1h05m')
-    """
-    seconds = round(seconds)
-    if seconds < 60:
-        return f"{seconds}s"
-    if seconds < 3600:
-        return f"{seconds // 60}m{seconds % 60:02d}s"
-    return f"{seconds // 3600}h{seconds % 3600 // 60:02d}m"

@@ -1,0 +1,63 @@
+"""Write numbers, sizes and durations for people, in one way everywhere.
+
+Every table, log line and error that shows a quantity uses these functions.
+
+Why: a GB is 2**30 bytes here, as in nvidia-smi's and torch's figures, so that our figures can be compared with theirs.
+"""
+
+from __future__ import annotations
+
+_LETTERS = ((10**9, "B"), (10**6, "M"), (10**3, "k"))
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """Return a number with the word that follows it.
+
+    Args:
+        number: How many there are.
+        one: The word for exactly one.
+        many: The word for any other number; `one` with an s unless set.
+
+    Example:
+        >>> counted(1, "row"), counted(2000, "row"), counted(2, "turn has", "turns have")
+        ('1 row', '2,000 rows', '2 turns have')
+    """
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def short_count(number: int) -> str:
+    """Return a large number with a letter for thousands, millions or billions.
+
+    Example:
+        >>> short_count(134515008), short_count(3072), short_count(12)
+        ('134.5M', '3.1k', '12')
+    """
+    for size, letter in _LETTERS:
+        if number >= size:
+            return f"{number / size:.1f}{letter}"
+    return str(number)
+
+
+def byte_size(number: float) -> str:
+    """Return a number of bytes in MB (2**20 bytes) or GB (2**30 bytes).
+
+    Example:
+        >>> byte_size(3 * 2**30), byte_size(5_500_000)
+        ('3.0 GB', '5 MB')
+    """
+    return f"{number / 2**30:.1f} GB" if number >= 2**30 else f"{number / 2**20:.0f} MB"
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in the two largest units that it needs.
+
+    Example:
+        >>> duration(42), duration(190), duration(3900)
+        ('42s', '3m10s', '1h05m')
+    """
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds}s"
+    if seconds < 3600:
+        return f"{seconds // 60}m{seconds % 60:02d}s"
+    return f"{seconds // 3600}h{seconds % 3600 // 60:02d}m"
