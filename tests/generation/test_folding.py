@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from instil.encoding.turns.inline_reasoning import REASONING_TAGS
 from instil.generation.folding import Folding
 
 CASES = {
@@ -29,3 +30,13 @@ def test_a_block_that_the_prompt_opened_is_folded():
     folding = Folding(in_reasoning=True)
     assert [folding.push(piece) for piece in ("hm", "</think>", "\n\nyes")] == ["", "", "yes"]
     assert not folding.thinking
+
+
+@pytest.mark.parametrize(("opening", "closing"), REASONING_TAGS, ids=[opening for opening, _ in REASONING_TAGS])
+def test_every_pair_of_reasoning_tags_is_folded(opening, closing):
+    block = f"{opening}hm{closing}"
+    folding = Folding()
+    assert "".join(map(folding.push, f"{block}\n\nyes")) + folding.finish() == "yes"
+    continued = Folding(in_reasoning=True)
+    assert "".join(map(continued.push, f"hm{closing}yes")) + continued.finish() == "yes"
+    assert not continued.thinking

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from instil.conversation import ToolCall
-from instil.generation.parsing import opens_reasoning, parse_answer
+from instil.conversation import Message, ToolCall
+from instil.encoding.turns.inline_reasoning import REASONING_TAGS, split_reasoning
+from instil.encoding.turns.reasoning_block import TAG
+from instil.generation.parsing import MARKUP, opens_reasoning, parse_answer
 
 WEATHER = ToolCall("weather", {"city": "Oslo"})
 TIME = ToolCall("time", {})
@@ -91,3 +93,17 @@ def test_a_prompt_that_opens_reasoning_is_seen():
     assert opens_reasoning("<｜Assistant｜><think>\n")
     assert not opens_reasoning("<|im_start|>assistant\n")
     assert not opens_reasoning("<think>\n\n</think>\n\n")
+
+
+@pytest.mark.parametrize(("opening", "closing"), REASONING_TAGS, ids=[opening for opening, _ in REASONING_TAGS])
+def test_answers_are_parsed_by_the_tags_that_data_is_split_by(opening, closing):
+    text = f"{opening}\nHm.\n{closing}\n\nFour"
+    parsed = parse_answer(text)
+    assert (parsed.reasoning, parsed.content) == ("Hm.", "Four")
+    assert parsed == split_reasoning(Message("assistant", text))
+    assert opens_reasoning(f"assistant\n{opening}\n")
+    assert not opens_reasoning(f"assistant\n{opening}{closing}\n")
+    continued = parse_answer(f"Hm.\n{closing}\n\nFour", in_reasoning=True)
+    assert continued == parsed
+    assert TAG.match(opening)[0] in MARKUP
+    assert closing in MARKUP

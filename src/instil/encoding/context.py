@@ -149,7 +149,7 @@ class EncodingContext:
     @cached_property
     def takes_reasoning(self) -> bool:
         """Whether the template prints a message's reasoning, or opens a block for it in serving's prompt."""
-        return takes_reasoning(self._render_probe)
+        return takes_reasoning(self._render_probe, tags=self.tags)
 
     @cached_property
     def unknown_id(self) -> int | None:

@@ -20,7 +20,7 @@ from instil.encoding.plain_text import plain_prompt, plain_turns
 from instil.encoding.settings import EncodingReport, TrainOn
 from instil.encoding.truncation import fit
 from instil.encoding.turns.completion import Turn, find_completion
-from instil.encoding.turns.inline_reasoning import split_reasoning
+from instil.encoding.turns.inline_reasoning import reasoning_span
 from instil.encoding.turns.rendering_pieces import joined
 from instil.encoding.weights import example_weights, train_every_token, trained_turns
 from instil.errors import EncodingError, TemplateError
@@ -276,9 +276,9 @@ def _count_ignored_reasoning(turn: Turn, completion: Rendering, report: Encoding
     if turn.message.reasoning:
         printed = any(source[1] == "reasoning" for _, _, source, _ in completion.runs)
     else:
-        separated = split_reasoning(turn.message)
+        span = reasoning_span(turn.message.content) if isinstance(turn.message.content, str) else None
         first = min((offset for _, _, source, offset in completion.runs if source[1] == "content"), default=0)
-        printed = not separated.reasoning or first < str(turn.message.content).index("</")
+        printed = span is None or first < span[1]
     report.reasoning_ignored += not printed
 
 

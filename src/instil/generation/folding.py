@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from instil.generation.parsing import REASONING_TAGS
+from instil.encoding.turns.inline_reasoning import OPENING_TAGS
+from instil.generation.parsing import closing_tag
 
 _CALL_MARKERS = ("<tool_call>", "[TOOL_CALLS]", "<|python_tag|>", "<｜tool▁calls▁begin｜>")
 _CHANNEL, _FINAL = "<|channel|>", "<|channel|>final<|message|>"
@@ -64,16 +65,14 @@ class Folding:
         return text if final else text[: len(text) - _undecided(text, self._markers)]
 
     def _without_reasoning(self, text: str, *, final: bool) -> str:
-        opened = text.lstrip()
-        for start, end in REASONING_TAGS:
-            if opened.startswith(start) or (self._start and end in text):
-                _, closed, after = text.partition(end)
-                self.thinking = not closed
-                return after.lstrip("\n")
-            if not final and start.startswith(opened):  # may become a tag
-                return ""
-        self.thinking = self._start
-        return "" if self._start else text
+        closing = closing_tag(text, in_reasoning=self._start)
+        if closing is None:
+            self.thinking = False
+            may_become_tag = any(tag.startswith(text.lstrip()) for tag in OPENING_TAGS)
+            return "" if may_become_tag and not final else text
+        _, closed, after = text.partition(closing)
+        self.thinking = not closed
+        return after.lstrip("\n")
 
 
 def _undecided(text: str, markers: Sequence[str]) -> int:

@@ -13,15 +13,12 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from instil.conversation import Message, ToolCall
+from instil.encoding.turns.inline_reasoning import CLOSING_TAGS, OPENING_TAGS, REASONING_TAGS
 
-REASONING_TAGS: tuple[tuple[str, str], ...] = (
-    ("<think>", "</think>"),
-    ("[THINK]", "[/THINK]"),
-    ("<|START_THINKING|>", "<|END_THINKING|>"),
-    ("<seed:think>", "</seed:think>"),
-)
 MARKUP: tuple[str, ...] = (
-    *(tag for tags in REASONING_TAGS for tag in tags),
+    *OPENING_TAGS,
+    *CLOSING_TAGS,
+    "<|channel>",
     "<tool_call>",
     "</tool_call>",
     "<tools>",
@@ -74,8 +71,8 @@ def parse_answer(text: str, *, in_reasoning: bool = False) -> Message:
     """
     if "<|channel|>" in text:
         return _channels(text)
-    reasoning, rest = split_reasoning(text, in_reasoning=in_reasoning)
-    content, calls = split_tool_calls(rest)
+    reasoning, rest = parse_reasoning(text, in_reasoning=in_reasoning)
+    content, calls = parse_tool_calls(rest)
     return Message("assistant", content if content or not calls else None, reasoning=reasoning, tool_calls=calls)
 
 
@@ -86,25 +83,32 @@ def opens_reasoning(prompt_end: str) -> bool:
         >>> opens_reasoning("<|im_start|>assistant\n<think>\n"), opens_reasoning("<think>\n\n</think>\n\n")
         (True, False)
     """
-    stripped = prompt_end.rstrip()
-    return any(stripped.endswith(start) for start, _ in REASONING_TAGS)
+    return prompt_end.rstrip().endswith(OPENING_TAGS)
 
 
-def split_reasoning(text: str, *, in_reasoning: bool = False) -> tuple[str | None, str]:
-    """Give reasoning (None where there is none) and the rest. A block that never closes is all reasoning."""
-    for start, end in REASONING_TAGS:
-        opened = text.lstrip().startswith(start)
-        if not opened and not (in_reasoning and (end in text or start == REASONING_TAGS[0][0])):
-            continue
-        body = text.lstrip()[len(start) :] if opened else text
-        inside, closed, after = body.partition(end)
-        if not closed and not opened and not in_reasoning:
-            continue
-        return inside.strip("\n") or None, after.lstrip("\n") if closed else ""
-    return None, text
+def parse_reasoning(text: str, *, in_reasoning: bool = False) -> tuple[str | None, str]:
+    """Return the reasoning (None where there is none) and the rest of the text. A block that never closes is all reasoning."""
+    closing = closing_tag(text, in_reasoning=in_reasoning)
+    if closing is None:
+        return None, text
+    inside, _, after = text.partition(closing)
+    opening = next((tag for tag in OPENING_TAGS if inside.lstrip().startswith(tag)), "")
+    return inside.lstrip().removeprefix(opening).strip("\n") or None, after.lstrip("\n")
 
 
-def split_tool_calls(text: str) -> tuple[str, tuple[ToolCall, ...]]:
+def closing_tag(text: str, *, in_reasoning: bool = False) -> str | None:
+    """Return the tag that ends the reasoning block at the beginning of a text; None where the text begins with no block."""
+    stripped = text.lstrip()
+    for opening, closing in REASONING_TAGS:
+        if stripped.startswith(opening):
+            return closing
+    if not in_reasoning:
+        return None
+    # The prompt opened the block, and only the answer is known here: the first closing tag of any pair ends the block.
+    return min((tag for tag in CLOSING_TAGS if tag in text), key=text.index, default=CLOSING_TAGS[0])
+
+
+def parse_tool_calls(text: str) -> tuple[str, tuple[ToolCall, ...]]:
     """Give the text around the calls, and the calls."""
     for marker, finder in _SYNTAXES:
         if marker not in text:

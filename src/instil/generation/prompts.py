@@ -22,7 +22,7 @@ from instil.data.messages import conversation_to_dict, message_from_dict, read_m
 from instil.data.sources.files import container_of
 from instil.data.sources.rows import parse_row, read_raw_rows
 from instil.errors import DataError, GenerationError
-from instil.generation.parsing import split_reasoning
+from instil.generation.parsing import parse_reasoning
 
 Turns: TypeAlias = Literal["last", "every"]
 _ASKING = ("prompt", "question", "query", "instruction", "problem", "input", "text")
@@ -54,7 +54,7 @@ class Prompt:
         """The reference's text without inline reasoning, or None."""
         if self.reference is None or not isinstance(self.reference.content, str):
             return None
-        return split_reasoning(self.reference.content)[1]
+        return parse_reasoning(self.reference.content)[1]
 
     def fingerprint(self) -> str:
         """Give a hash of what is asked: messages, tools, variables."""

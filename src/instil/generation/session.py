@@ -16,7 +16,7 @@ from instil.conversation import Conversation, Message
 from instil.data.messages import conversation_to_dict
 from instil.errors import GenerationError, nearest
 from instil.generation.engine import Answer, AnswerStream, Engine
-from instil.generation.parsing import split_reasoning
+from instil.generation.parsing import parse_reasoning
 from instil.generation.settings import SamplingSettings
 
 
@@ -61,7 +61,7 @@ class Session:
         """Put a finished answer into the history, calls as text where the template prints no calls."""
         message, chat = answer.message, self.engine.chat
         if message.tool_calls and (chat is None or "tool_calls" not in chat.template.names_read):
-            message = replace(message, content=split_reasoning(answer.text)[1], tool_calls=())
+            message = replace(message, content=parse_reasoning(answer.text)[1], tool_calls=())
         self.turns.append(message)
         self.last = answer
 

@@ -21,6 +21,7 @@ from instil.data.formats.registry import read_row
 from instil.data.formats.row_format import ReadOptions
 from instil.data.messages import conversation_to_dict
 from instil.data.sources.rows import parse_row
+from instil.encoding.turns.inline_reasoning import carries_reasoning
 from instil.encoding.weights import scale_weights
 from instil.errors import DataError, FormatError, InstilError, TemplateError
 from instil.preparation.chunks import Chunk
@@ -270,7 +271,7 @@ def _asks_for_training(conversation: Conversation) -> bool:
 
 def _has_inline_reasoning(conversation: Conversation) -> bool:
     return not conversation.plain and any(
-        message.role == "assistant" and isinstance(message.content, str) and "</think>" in message.content
+        message.role == "assistant" and isinstance(message.content, str) and carries_reasoning(message.content)
         for message in conversation.messages
     )
 

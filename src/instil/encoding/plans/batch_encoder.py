@@ -28,6 +28,7 @@ from instil.encoding.plans.shape_plan import (
     shape_of,
 )
 from instil.encoding.settings import EncodingReport
+from instil.encoding.turns.inline_reasoning import begins_with_tag
 from instil.encoding.weights import TrainedSpan, example_weights
 from instil.errors import InstilError
 from instil.template.environment import traced_environment
@@ -149,10 +150,10 @@ class BatchEncoder:
         # A long plan is inferred, not proved: the rendering itself must be the planned one.
         if isinstance(known, LongPlan) and not known.renders_as_planned(context, conversation, contents):
             return None, []
-        # Typed control tokens need breaks, and text with closing tags may hold reasoning to move: both need the certain way.
+        # Typed control tokens need breaks, and text that begins with a tag may hold reasoning to move: both need the certain way.
         if any(map(context.pieces.has_added_token, [contents[message] for message in plan.messages])):
             return None, []
-        if context.takes_reasoning and any("</" in content for content in contents):
+        if context.takes_reasoning and any(map(begins_with_tag, contents)):
             return None, []
         return plan, contents
 

@@ -11,6 +11,8 @@ from dataclasses import replace
 
 from instil.conversation import Message
 from instil.encoding.control_tokens import ControlTokens
+from instil.encoding.turns.inline_reasoning import OPENING_TAGS
+from instil.encoding.turns.reasoning_block import closing_text
 from instil.encoding.turns.rendering_pieces import common_length
 from instil.encoding.turns.stop_tokens import ASK, ASK_AGAIN, SAY, Render
 from instil.errors import TemplateError
@@ -56,7 +58,7 @@ def header_tokens(
     return {text for text in headers if text in (bos, eos) or not _is_block_tag(text, added, sources)}
 
 
-def takes_reasoning(render: Render) -> bool:
+def takes_reasoning(render: Render, *, tags: Collection[str]) -> bool:
     """Return whether the template prints reasoning, or opens a block for it in serving's prompt."""
     with_reasoning = _render_or_none(render, [ASK, replace(SAY, reasoning="a plain thought")])
     if with_reasoning is not None and with_reasoning.spans(1, "reasoning"):
@@ -65,7 +67,10 @@ def takes_reasoning(render: Render) -> bool:
     if prompt is None or answered is None:
         return False
     end = prompt.text.rstrip()
-    return end.endswith("<think>") and not answered.text.startswith(end)
+    opening = next((tag for tag in OPENING_TAGS if end.endswith(tag)), None)
+    if opening is None or answered.text.startswith(end):
+        return False
+    return closing_text(opening, known=tags) is not None
 
 
 def _is_block_tag(text: str, added: Sequence[str], sources: Collection[str]) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
+from instil.encoding.turns.inline_reasoning import REASONING_TAGS
 from instil.encoding.turns.rendering_pieces import agreement
 
 TAG = re.compile(r"<[^<>\s]{1,40}>|\[/?[A-Z_]{2,30}\]|◁[^◁▷\s]{1,40}▷")
@@ -65,10 +66,13 @@ def closing_text(block: str, *, known: Collection[str]) -> str | None:
         whole = block.rstrip().endswith(last) and is_closing(first, last) and len(tags) == 2
         return "" if whole else None
     inside = block[len(first) :]
-    closing = [tag for tag in known if is_closing(first, tag)]
-    if inside.strip() or len(set(closing)) != 1:
+    partner = dict(REASONING_TAGS).get(first)
+    # A known pair decides; a tag of another style may have the same name, as </think> and [/THINK].
+    closing = {partner} if partner in known else {tag for tag in known if is_closing(first, tag)}
+    if inside.strip() or len(closing) != 1:
         return None
-    return f"\n{closing[0]}\n\n" if "\n" in inside else closing[0]
+    (tag,) = closing
+    return f"\n{tag}\n\n" if "\n" in inside else tag
 
 
 def _opens(tag: str) -> bool:

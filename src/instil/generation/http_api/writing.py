@@ -12,7 +12,7 @@ from instil.conversation import Message, ToolCall
 from instil.generation.engine import Engine
 from instil.generation.folding import Folding
 from instil.generation.http_api.worker import Worker
-from instil.generation.parsing import opens_reasoning, parse_answer, split_reasoning
+from instil.generation.parsing import opens_reasoning, parse_answer, parse_reasoning
 from instil.generation.settings import SamplingSettings
 from instil.generation.text_stream import TextStream
 
@@ -76,7 +76,7 @@ async def chat_deltas(
             text += piece
             visible = folding.push(piece)
             if visible:
-                if not told and (reasoning := split_reasoning(text, in_reasoning=in_reasoning)[0]):
+                if not told and (reasoning := parse_reasoning(text, in_reasoning=in_reasoning)[0]):
                     yield {"reasoning_content": reasoning}
                 told = True
                 yield {"content": visible}
@@ -99,7 +99,7 @@ def chat_message(engine: Engine, writing: Writing, *, with_tools: bool) -> Messa
     """Take a finished answer apart; without tools in the request, call syntax stays text."""
     message = parse_answer(writing.text, in_reasoning=opened(engine, writing.prompt))
     if message.tool_calls and not with_tools:
-        reasoning, content = split_reasoning(writing.text, in_reasoning=opened(engine, writing.prompt))
+        reasoning, content = parse_reasoning(writing.text, in_reasoning=opened(engine, writing.prompt))
         message = Message("assistant", content, reasoning=reasoning)
     if message.tool_calls:
         writing.finish_reason = "tool_calls"
