@@ -3,46 +3,18 @@
 from __future__ import annotations
 
 import json
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.conformance.cases import CALLING, REASONING, TALKS, TOOL
+from tests.conformance.chats import FAMILIES, chat_of
 from tests.conformance.oracle import judge, trained_spans
-from tests.conformance.tokenizers_made import make_tokenizer
-from tests.conformance.unusual import UNUSUAL
 
 import instil
-from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.encoding.settings import EncodingSettings
 from instil.errors import EncodingError, TemplateError
 from instil.template.library import NAMED_TEMPLATES
-
-OWN_EOS = {
-    "llama-3": "<|end_of_text|>",
-    "llama-3.1": "<|end_of_text|>",
-    "gemma": "<eos>",
-    "phi-3": "<|endoftext|>",
-    "chatml": "<|endoftext|>",
-}
-FAMILIES = (*NAMED_TEMPLATES, "old reasoning dropped", "prompt opens a block", "next header is the stop token")
-
-
-@cache
-def chat_of(family: str) -> ChatTokenizer:
-    if family in NAMED_TEMPLATES:
-        named = NAMED_TEMPLATES[family]
-        tokenizer = make_tokenizer(
-            "byte_level", template=named.source, special=named.control_tokens,
-            bos="<s>" if named.prints_bos else "", eos=OWN_EOS.get(family, "</s>"),
-        )  # fmt: skip
-    else:
-        unusual = UNUSUAL[family]
-        tokenizer = make_tokenizer(
-            "byte_level", template=unusual.source, special=unusual.special, eos=unusual.eos, added=unusual.added
-        )
-    return ChatTokenizer.from_tokenizer(tokenizer)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

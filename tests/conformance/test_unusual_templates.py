@@ -2,30 +2,14 @@ from __future__ import annotations
 
 import pytest
 from tests.conformance.cases import REASONING, TALKS
+from tests.conformance.chats import unusual_chat
 from tests.conformance.oracle import judge
-from tests.conformance.tokenizers_made import make_tokenizer
 from tests.conformance.unusual import UNUSUAL
-
-from instil.encoding.chat_tokenizer import ChatTokenizer
-
-
-def chat_of(name: str, family: str = "byte_level") -> ChatTokenizer:
-    unusual = UNUSUAL[name]
-    return ChatTokenizer.from_tokenizer(
-        make_tokenizer(
-            family,
-            template=unusual.source,
-            special=unusual.special,
-            bos=unusual.bos,
-            eos=unusual.eos,
-            added=unusual.added,
-        )
-    )
 
 
 @pytest.mark.parametrize("name", UNUSUAL)
 def test_no_conversation_is_trained_wrongly(name: str) -> None:
-    chat = chat_of(name)
+    chat = unusual_chat(name)
     verdicts = {case: judge(chat, messages) for case, messages in {**TALKS, "reasoning": REASONING}.items()}
     wrong = {case: verdict.detail for case, verdict in verdicts.items() if verdict.kind == "wrong"}
     assert not wrong
@@ -40,7 +24,7 @@ def test_no_conversation_is_trained_wrongly(name: str) -> None:
     "name", ["no generation prompt", "bos at each exchange", "space after the prompt only", "users merged"]
 )
 def test_every_tokenizer_family_keeps_the_boundary(name: str, family: str) -> None:
-    chat = chat_of(name, family)
+    chat = unusual_chat(name, family)
     kinds = [judge(chat, messages) for case, messages in TALKS.items() if case != "emoji and Chinese"]
     assert [verdict for verdict in kinds if verdict.kind == "wrong"] == []
     assert sum(verdict.kind == "exact" for verdict in kinds) >= 8
@@ -48,6 +32,6 @@ def test_every_tokenizer_family_keeps_the_boundary(name: str, family: str) -> No
 
 @pytest.mark.parametrize("name", [n for n in UNUSUAL if UNUSUAL[n].expected == "exact"])
 def test_the_proof_passes_where_conversations_are_exact(name: str) -> None:
-    proof = chat_of(name).prove()
+    proof = unusual_chat(name).prove()
     assert proof.passed, proof.lines()
     assert proof.num_checked >= 8

@@ -6,38 +6,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.conformance.cases import CALLING, REASONING, TALKS, TOOL
-from tests.conformance.test_peers_rows import FAMILIES, chat_of
-from tests.conformance.test_properties import TEXTS, chats, conversations
+from tests.conformance.chats import FAMILIES, all_chats, chat_of
+from tests.conformance.properties import TEXTS, conversations
 from tests.conformance.tokenizers_made import make_tokenizer
+from tests.encoding.both_ways import in_batches, one_by_one
 
-from instil.data.messages import as_conversation
 from instil.encoding.chat_tokenizer import ChatTokenizer
-from instil.encoding.encoder import encode_conversation
 from instil.encoding.plans.batch_encoder import BatchEncoder
 from instil.encoding.plans.long_plan import make_long_plan
 from instil.encoding.plans.shape_plan import make_plan, make_plan_with_texts
-from instil.errors import InstilError
 
 PLANNED = ("chatml", "llama-3", "phi-3", "zephyr", "mistral", "next header is the stop token")
-
-
-def one_by_one(chat: ChatTokenizer, given: list[Any]) -> list[Any]:
-    out: list[Any] = []
-    for each in given:
-        try:
-            examples, report = encode_conversation(chat.context, as_conversation(each), train_on="assistant")
-            chat.report.add(report)
-            out.append(examples)
-        except InstilError as error:
-            out.append(str(error))
-    return out
-
-
-def in_batches(chat: ChatTokenizer, given: list[Any]) -> list[Any]:
-    return [
-        str(each) if isinstance(each, InstilError) else each
-        for each in BatchEncoder(chat.context, chat.report).encode(given)
-    ]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -61,7 +40,7 @@ def test_plain_conversations_are_planned(family: str) -> None:
 @settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(st.data(), st.lists(conversations(), min_size=1, max_size=4), TEXTS)
 def test_random_batches_give_what_one_by_one_gives(data: st.DataObject, given: list[Any], text: str) -> None:
-    chat = chats()[data.draw(st.integers(0, len(chats()) - 1))]
+    chat = all_chats()[data.draw(st.integers(0, len(all_chats()) - 1))]
     for each in given:
         each[-1]["content"] = each[-1]["content"].strip() or text.strip() or "x"
     assert in_batches(chat, given) == one_by_one(chat, given)

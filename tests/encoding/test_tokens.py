@@ -5,7 +5,7 @@ import json
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.conformance.test_properties import TEXTS
+from tests.conformance.properties import TEXTS
 from tests.conformance.tokenizers_made import FAMILIES, make_tokenizer
 from tests.corpus import corpus_path, needs_corpus
 

@@ -73,7 +73,9 @@ def conversation(random: random.Random, takes: set[str]) -> list[Message]:
 
 
 @needs_corpus(len(PUBLISHED) * 300)
-@pytest.mark.parametrize(("name", "file", "takes"), PUBLISHED, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(
+    ("name", "file", "takes"), PUBLISHED, ids=[f"{name}-{file[:40]}" for name, file, _ in PUBLISHED]
+)
 def test_named_template_prints_what_the_published_one_prints(name, file, takes):
     source = (corpus_path() / "templates" / file).read_text(encoding="utf-8")
     theirs, ours = (
