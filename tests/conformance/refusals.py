@@ -49,7 +49,7 @@ def verdicts(entry: dict[str, Any]) -> Iterator[tuple[str, Verdict]]:
     chat = corpus_chat(entry)
     for name, messages in {**TALKS, "reasoning": REASONING, "tool call": CALLING}.items():
         verdict = judge(chat, messages, [TOOL] if name == "tool call" else None)
-        if verdict.kind == "refused" and "does not print what the assistant said" in verdict.detail:
+        if verdict.kind == "refused" and "does not print the assistant's text" in verdict.detail:
             verdict = Verdict("unfit", verdict.detail)
         yield name, verdict
 

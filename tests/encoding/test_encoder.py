@@ -174,7 +174,7 @@ def test_what_cannot_be_decided_is_refused_with_reason_and_setting() -> None:
 
 def test_a_template_that_drops_the_answer_is_refused() -> None:
     source = CHATML.replace("{{ m.content }}", "{{ m.content if m.role == 'user' }}")
-    with pytest.raises(EncodingError, match="does not print what the assistant said"):
+    with pytest.raises(EncodingError, match="does not print the assistant's text"):
         chat(source).encode(two_turns())
 
 
@@ -225,7 +225,7 @@ def test_turns_whose_spans_would_touch_do_not_share_an_example() -> None:
 
 def test_a_stop_token_before_the_answer_is_refused() -> None:
     source = HEADLESS.replace("<|im_end|>", "{% if not loop.last or m.role == 'user' %}<|im_end|>{% endif %}")
-    with pytest.raises(EncodingError, match=r"message 3: the model would have to write '<\|im_end\|>'.*weight 0"):
+    with pytest.raises(EncodingError, match=r"message 3: the model would have to generate '<\|im_end\|>'.*weight 0"):
         chat(source).encode(ROW_OF_ANSWERS)
     row = [ROW_OF_ANSWERS[0], ROW_OF_ANSWERS[1], {**ROW_OF_ANSWERS[2], "weight": 0}, *ROW_OF_ANSWERS[3:]]
     assert [example.turns for example in chat(source).encode(row)] == [(1, 4)]

@@ -1,15 +1,17 @@
-"""Which control tokens a text holds, and which of them somebody typed.
+"""Which control tokens a text contains, and which of them somebody typed.
 
-Every occurrence of an added token in a rendering is either the template's own (all of its characters were printed by the template) or
-*typed*: at least one character comes from a message, a tool definition or a template variable. Typed ones are cut in two where the text is
-tokenized, so that they become ordinary tokens with the same text. Questionable on purpose: the decision is made on the rendered text, so a token that two parts
-of a message, or a message and the template, form together is found too.
+An added token in a rendering is either the template's own (the template printed all of its characters) or *typed*: at least
+one character comes from a message, a tool definition or a template variable. Typed ones are broken in two when the text is
+tokenized, so that they become ordinary tokens with the same text.
+
+Why: the decision is made on the rendered text. So a token is also found if two parts of a message, or a message and the
+template, form it together.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 
 from instil.encoding.tokenization import trie_pattern
@@ -36,12 +38,12 @@ class ControlTokens:
     """
 
     def __init__(self, added: Iterable[str], *, control: Iterable[str], guarded: Iterable[str]) -> None:
-        """Keep the sets.
+        """Prepare the search for a tokenizer's added tokens.
 
         Args:
             added: Every added token's text.
             control: Those that must not be typed by a person.
-            guarded: Those that must not be written in an answer either: stop tokens and turn headers.
+            guarded: Those that must not occur in an answer either: stop tokens and turn headers.
         """
         added = [text for text in added if text.strip()]
         self.control, self.guarded = frozenset(control), frozenset(guarded)
@@ -50,27 +52,27 @@ class ControlTokens:
         self._may = re.compile("[" + re.escape(self._starts) + "]") if added else None
 
     def find(self, text: str, start: int = 0, end: int | None = None) -> Iterator[Occurrence]:
-        """Give the added tokens in ``text[start:end]``, leftmost and longest first."""
+        """Yield the added tokens in ``text[start:end]``, leftmost and longest first."""
         if self._find is None:
             return
         for match in self._find.finditer(text, start, len(text) if end is None else end):
             yield Occurrence(match.start(), match.end(), match.group())
 
     def possible(self, text: str) -> bool:
-        """Tell, quickly, whether an added token may begin in a text."""
+        """Return whether an added token may begin in a text; a fast check."""
         return self._may is not None and self._may.search(text) is not None
 
     def typed(self, rendering: Rendering, *, assistant: Set[int]) -> tuple[int, ...]:
-        """Give the positions at which a rendering must be cut so that no typed control token is one.
+        """Return the positions at which a rendering must be broken so that no typed control token remains one.
 
         Args:
-            rendering: The text and where it comes from.
-            assistant: Indices of the messages that the assistant wrote.
+            rendering: The text and its origins.
+            assistant: Indices of the assistant's messages.
         """
         runs = rendering.runs
         if not runs or self._find is None:
             return ()
-        text, cuts, index = rendering.text, [], 0
+        text, breaks, index = rendering.text, [], 0
         begin = 0
         while match := self._find.search(text, begin):
             start, end = match.span()
@@ -83,10 +85,10 @@ class ControlTokens:
             token = match.group()
             unsafe = self.control if any(owner not in assistant for owner in owners) else self.guarded
             if token in unsafe:
-                cuts.append(start + 1)
-                begin = start + 1  # what is left of it may hold another token
+                breaks.append(start + 1)
+                begin = start + 1  # the rest of it may contain another token
                 index = 0 if index >= len(runs) else index
-        return tuple(cuts)
+        return tuple(breaks)
 
 
 def _owners(runs: Runs, index: int, start: int, end: int) -> set[int]:
@@ -96,8 +98,3 @@ def _owners(runs: Runs, index: int, start: int, end: int) -> set[int]:
             owners.add(runs[index][2][0])
         index += 1
     return owners
-
-
-def within(cuts: Sequence[int], start: int, end: int) -> tuple[int, ...]:
-    """Give the cuts strictly inside ``start:end``, counted from `start`."""
-    return tuple(cut - start for cut in cuts if start < cut < end)

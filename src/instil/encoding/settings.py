@@ -1,7 +1,9 @@
-"""How conversations become examples: the part of a recipe that the encoder obeys, and the counts that it reports.
+"""How conversations become examples: the encoder's part of a recipe, and the counts that the encoder reports.
 
-Plain values, so that neither the encoder nor `chat`, `generate` and `serve` need a recipe. Questionable on purpose: `template_variables`
-and `date` stand here and not in the template, because they must be the same in training and in serving.
+These are plain values, so neither the encoder nor `chat`, `generate` and `serve` need a recipe.
+
+Why: `template_variables` and `date` are settings rather than properties of the template, because they must be the same in
+training and in serving.
 """
 
 from __future__ import annotations
@@ -34,13 +36,13 @@ class EncodingSettings:
 
     @classmethod
     def from_recipe(cls, data: DataSettings) -> EncodingSettings:
-        """Take the encoder's part of a recipe's ``data`` settings."""
-        return cls(**{each.name: getattr(data, each.name) for each in fields(cls)})
+        """Return the encoder's part of a recipe's ``data`` settings."""
+        return cls(**{setting.name: getattr(data, setting.name) for setting in fields(cls)})
 
 
 @dataclass(slots=True)
 class EncodingReport:
-    """Counts of what the encoder noticed; grows as conversations are encoded.
+    """Counts of what the encoder noticed; they grow as conversations are encoded.
 
     Attributes:
         conversations: Conversations encoded.
@@ -49,8 +51,8 @@ class EncodingReport:
         inline_reasoning: Answers whose ``<think>…</think>`` was moved into `reasoning`.
         reasoning_ignored: Turns whose reasoning the template does not print.
         history_rewritten: Conversations that needed more than one example.
-        untrained_turns: Assistant turns that nothing can be asked for: those that a conversation starts with.
-        trailing_turns: Conversations that end with another turn than the assistant's; that turn is not in any example.
+        untrained_turns: Assistant turns that serving never asks for: those that a conversation starts with.
+        trailing_turns: Conversations that do not end with an assistant turn; their last turn is not in any example.
         dropped: Examples left out because they are too long.
         shortened: Examples shortened because they were too long.
         example_tokens: Tokens of all examples.
@@ -72,14 +74,14 @@ class EncodingReport:
 
     @property
     def token_factor(self) -> float:
-        """Tokens of the examples per token of the conversations rendered once; 1 where nothing is rewritten."""
+        """Tokens of the examples per token of the conversations rendered once; 1 if no history is rewritten."""
         return self.example_tokens / self.rendering_tokens if self.rendering_tokens else 1.0
 
     def add(self, other: EncodingReport) -> None:
         """Add another report's counts to this one's."""
-        for each in fields(self):
-            setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
+        for count in fields(self):
+            setattr(self, count.name, getattr(self, count.name) + getattr(other, count.name))
 
     def as_dict(self) -> dict[str, int]:
-        """Give the counts by name, for the ledger."""
-        return {each.name: getattr(self, each.name) for each in fields(self)}
+        """Return the counts by name, for the ledger."""
+        return {count.name: getattr(self, count.name) for count in fields(self)}

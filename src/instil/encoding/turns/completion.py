@@ -1,8 +1,11 @@
-"""What the model must write in one assistant turn.
+"""What the model must generate in one assistant turn: the rule behind every loss mask, on text alone.
 
-Serving's prompt is given; the completion is found from where the message's own characters are in the rendering that ends with it, how far
-that rendering agrees with the prompt, and the stop token. Serving's prompt always wins: the completion is what makes it whole. Questionable
-on purpose: each way in which prompt and rendering may differ has its own exact test, and what passes none of them is refused.
+Serving's prompt is known. The completion is found from three facts: where the message's own characters are in the rendering
+that ends with it, how far that rendering agrees with the prompt, and where the stop token is. Serving's prompt always wins:
+the completion is what follows it.
+
+Why: each way in which prompt and rendering may differ has its own exact test (`_after_prompt` lists them in order). A turn
+that passes none of them is refused, never guessed.
 """
 
 from __future__ import annotations
@@ -26,13 +29,14 @@ _HEADER_FIELDS = ("name",)
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One assistant turn to be completed.
+    """One assistant turn whose completion is to be found.
 
     Attributes:
         messages: The messages up to and including the turn.
         prompt: Serving's prompt for it.
-        upto: The rendering that ends with the turn, or the shortest longer one where the template refuses that.
-        render: Renders other messages with the same tools and variables, with the generation prompt where the second argument is true.
+        upto: The rendering that ends with the turn, or the shortest longer one if the template refuses that.
+        render: Renders other messages with the same tools and variables; with the generation prompt if the second argument
+            is true.
         place: What errors start with.
         tags: Tags that may close a block: in the template's source or added tokens, but no stop token and no header.
     """
@@ -55,12 +59,12 @@ class Turn:
         return self.messages[-1]
 
     def refused(self, found: str, remedy: str) -> EncodingError:
-        """Make the error for a turn that cannot be decided."""
+        """Return the error for a turn that cannot be decided."""
         return EncodingError(f"{self.place}: message {self.index + 1}: {found}; {remedy}")
 
 
 def find_completion(turn: Turn, stops: StopTokens) -> Rendering:
-    """Find what the model must write: from the end of serving's prompt to the stop token, inclusive.
+    """Return what the model must generate: from the end of serving's prompt to the stop token, inclusive.
 
     Raises:
         EncodingError: If it cannot be decided with certainty.
@@ -69,7 +73,7 @@ def find_completion(turn: Turn, stops: StopTokens) -> Rendering:
 
 
 def own_spans(rendering: Rendering, index: int) -> list[tuple[int, int]]:
-    """Give where a message's own characters stand, its name in the header left out."""
+    """Return where a message's own characters stand, without its name in the header."""
     return [
         (start, end)
         for start, end, (owner, field), _ in rendering.runs
@@ -78,10 +82,10 @@ def own_spans(rendering: Rendering, index: int) -> list[tuple[int, int]]:
 
 
 def _after_prompt(turn: Turn) -> Rendering:
-    """Give what follows serving's prompt, to the end of the rendering."""
-    if not own_spans(turn.upto, turn.index) and _says_something(turn.message):
+    """Return what follows serving's prompt, to the end of the rendering."""
+    if not own_spans(turn.upto, turn.index) and _has_text(turn.message):
         raise turn.refused(
-            "the template does not print what the assistant said",
+            "the template does not print the assistant's text",
             "expected its text in the rendering; choose another template or give this message weight 0",
         )
     if turn.message.tool_calls and not turn.upto.spans(turn.index, "tool_calls"):
@@ -89,17 +93,21 @@ def _after_prompt(turn: Turn) -> Rendering:
             "the template does not print the tool calls of this turn",
             "expected them in the rendering; choose a template that takes tools, or give this message weight 0",
         )
+    # The plain case: the rendering begins with the prompt.
     if turn.upto.text.startswith(turn.prompt.text):
         return piece(turn.upto, len(turn.prompt.text))
+    # They differ. Compare them whole, and from the end of the last message's text on (history before it may be rewritten):
+    # first exactly, then without white space, then with a block that only the prompt has.
     marked = None if turn.message.reasoning else _with_marked_reasoning(turn)
     whole, late = [(turn.prompt.text, turn.upto, marked)], _from_last_text(turn, marked)
-    for match, views in ((_exactly, whole + late), (_but_for_space, whole + late), (_but_for_block, late or whole)):
-        for prompt, upto, thought in views:
-            rest = match(turn, prompt, upto, thought)
+    for match, views in ((_exactly, whole + late), (_except_space, whole + late), (_except_block, late or whole)):
+        for prompt, upto, marked_upto in views:
+            rest = match(turn, prompt, upto, marked_upto)
             if rest is not None:
                 return rest
+    # They differ before the last message's text too. Find the generation prompt itself.
     header = _generation_prompt(turn)
-    for find in (_after_header, _behind_its_own_header, _as_behind_a_question):
+    for find in (_after_header, _after_its_own_header, _as_after_a_question):
         rest = find(turn, header) if header.strip() else None
         if rest is not None:
             return rest
@@ -114,12 +122,12 @@ def _disagreement(turn: Turn) -> EncodingError:
     return turn.refused(
         f"serving's prompt ends with {turn.prompt.text[agreed:][-60:]!r} where the template's rendering has "
         f"{turn.upto.text[agreed : agreed + 40]!r}",
-        f"expected the rendering to go on where the prompt ends; {remedy}",
+        f"expected the rendering to continue where the prompt ends; {remedy}",
     )
 
 
 def _from_last_text(turn: Turn, marked: Rendering | None) -> list[tuple[str, Rendering, Rendering | None]]:
-    """Give prompt and renderings from the end of the last message's text on: what stands before may be written anew."""
+    """Return prompt and renderings from the end of the last message's text on: history before it may be rewritten."""
     if not turn.prompt.runs:
         return []
     _, end, source, offset = turn.prompt.runs[-1]
@@ -131,23 +139,26 @@ def _from_last_text(turn: Turn, marked: Rendering | None) -> list[tuple[str, Ren
 
 
 def _since(rendering: Rendering, last: tuple[Source, int], index: int) -> Rendering | None:
-    found = None
+    """Return a rendering from the end of a field's text on, if that stands before the turn."""
+    last_end = None
     for start, end, source, offset in rendering.runs:
         if source[0] == index:
             break
         if (source, offset + end - start) == last:
-            found = end
-    return None if found is None else piece(rendering, found)
+            last_end = end
+    return None if last_end is None else piece(rendering, last_end)
 
 
 def _exactly(turn: Turn, prompt: str, upto: Rendering, marked: Rendering | None) -> Rendering | None:
+    """Complete a turn whose rendering begins with the prompt, as it is or as if the turn had reasoning."""
     for rendering in (upto, marked):
         if prompt.strip() and rendering is not None and rendering.text.startswith(prompt):
             return piece(rendering, len(prompt))
     return None
 
 
-def _but_for_space(turn: Turn, prompt: str, upto: Rendering, marked: Rendering | None) -> Rendering | None:
+def _except_space(turn: Turn, prompt: str, upto: Rendering, marked: Rendering | None) -> Rendering | None:
+    """Complete a turn whose rendering begins with the prompt except for white space."""
     for rendering in (upto, marked):
         at = None if rendering is None else after_prompt(prompt, rendering.text)
         if at is None or rendering is None:
@@ -155,7 +166,7 @@ def _but_for_space(turn: Turn, prompt: str, upto: Rendering, marked: Rendering |
         own = own_spans(rendering, turn.index)
         if own and rendering.text[own[0][0] : at].strip():
             return None
-        # history's header may say who speaks where serving's prompt does not
+        # History's header may contain the name of the speaker, which serving's prompt does not know.
         if own and _named(rendering, turn.index, at, own[0][0]):
             space = prompt[len(prompt.rstrip()) :]
             return piece(rendering, own[0][0]) if rendering.text[at : own[0][0]].endswith(space) else None
@@ -164,32 +175,33 @@ def _but_for_space(turn: Turn, prompt: str, upto: Rendering, marked: Rendering |
 
 
 def _named(rendering: Rendering, index: int, start: int, end: int) -> bool:
-    """Tell whether a message's name stands within a range."""
+    """Return whether a message's name stands within a range."""
     return any(
         owner == index and field in _HEADER_FIELDS and start <= at < end for at, _, (owner, field), _ in rendering.runs
     )
 
 
-def _but_for_block(turn: Turn, prompt: str, upto: Rendering, marked: Rendering | None) -> Rendering | None:
-    """Complete a turn whose prompt supplies a block (opened, or whole and empty) that the rendering lacks."""
-    found = supplied_block(prompt, upto.text)
-    if found is None:
+def _except_block(turn: Turn, prompt: str, upto: Rendering, marked: Rendering | None) -> Rendering | None:
+    """Complete a turn whose prompt supplies a block (opened, or complete and empty) that the rendering lacks."""
+    block_and_end = supplied_block(prompt, upto.text)
+    if block_and_end is None:
         return None
-    block, at = found
+    block, at = block_and_end
     own = own_spans(upto, turn.index)
     if own and own[0][0] < at:
         return None
     closing = closing_text(block, known=turn.tags)
     if closing is None:
         return None
-    rest = _skipped(piece(upto, at))
-    if not closing:  # the block is whole: only the answer is left to write
+    rest = _without_leading_space(piece(upto, at))
+    if not closing:  # the block is complete: only the answer remains to be generated
         if turn.message.reasoning and turn.upto.spans(turn.index, "reasoning"):
             raise turn.refused(
-                "serving's prompt closes the reasoning block, so this turn's reasoning cannot be written",
+                "serving's prompt closes the reasoning block, so this turn's reasoning cannot be generated",
                 "set data.template_variables (enable_thinking: true), or remove the reasoning",
             )
         return rest
+    # The block is open. If history has no closing tag, the model generates reasoning (or none), the tag, and the answer.
     if rest.text.startswith(closing.strip()):
         return piece(upto, at)
     reasoning = turn.message.reasoning or ""
@@ -197,7 +209,8 @@ def _but_for_block(turn: Turn, prompt: str, upto: Rendering, marked: Rendering |
     return joined(inside, Rendering(closing), rest)
 
 
-def _says_something(message: Message) -> bool:
+def _has_text(message: Message) -> bool:
+    """Return whether a message has text or tool calls."""
     content = message.content
     if isinstance(content, str):
         return bool(content.strip()) or bool(message.tool_calls)
@@ -205,7 +218,7 @@ def _says_something(message: Message) -> bool:
 
 
 def _with_marked_reasoning(turn: Turn) -> Rendering | None:
-    """Render the turn as if it had reasoning, and take that out again; None where the template prints none."""
+    """Render the turn as if it had reasoning, and remove that again; None if the template prints no reasoning."""
     try:
         rendering = turn.render([*turn.messages[:-1], replace(turn.message, reasoning=_MARK)], False)
     except TemplateError:
@@ -217,8 +230,8 @@ def _with_marked_reasoning(turn: Turn) -> Rendering | None:
     return joined(piece(rendering, 0, start), piece(rendering, end))
 
 
-def _skipped(rest: Rendering) -> Rendering:
-    """Leave out the white space that the template prints first."""
+def _without_leading_space(rest: Rendering) -> Rendering:
+    """Return a rendering without the white space that the template prints first."""
     limit = rest.runs[0][0] if rest.runs else len(rest.text)
     start = 0
     while start < limit and rest.text[start].isspace():
@@ -227,7 +240,7 @@ def _skipped(rest: Rendering) -> Rendering:
 
 
 def _generation_prompt(turn: Turn) -> str:
-    """Give what the prompt adds to the rendering of the same messages; empty where it is not that and more."""
+    """Return what the prompt adds to the rendering of the same messages; empty if it does not begin with that."""
     try:
         base = turn.render(turn.messages[:-1], False).text
     except TemplateError:
@@ -236,7 +249,7 @@ def _generation_prompt(turn: Turn) -> str:
 
 
 def _after_header(turn: Turn, header: str) -> Rendering | None:
-    """Where history is written anew, find the generation prompt itself before the turn's own text."""
+    """Complete a turn by finding the generation prompt before the turn's own text, where history is rewritten."""
     own = own_spans(turn.upto, turn.index)
     if not own:
         return None
@@ -249,8 +262,8 @@ def _after_header(turn: Turn, header: str) -> Rendering | None:
     return None if others else piece(turn.upto, start)
 
 
-def _behind_its_own_header(turn: Turn, header: str) -> Rendering | None:
-    """Where only the prompt prints more before the same header (a date, rules), find the turn's own text right behind that."""
+def _after_its_own_header(turn: Turn, header: str) -> Rendering | None:
+    """Complete a turn whose text follows the same header, where only the prompt prints more before it (a date, rules)."""
     own = own_spans(turn.upto, turn.index)
     start = len(turn.prompt.text) - len(header)
     if not own or not turn.upto.text.startswith(turn.prompt.text[:start]):
@@ -259,8 +272,11 @@ def _behind_its_own_header(turn: Turn, header: str) -> Rendering | None:
     return piece(turn.upto, own[0][0]) if lead.strip() and header.endswith(lead) else None
 
 
-def _as_behind_a_question(turn: Turn, header: str) -> Rendering | None:
-    """Complete a turn that history prints without its header, behind an answer or a tool result: as after the same prompt behind a question."""
+def _as_after_a_question(turn: Turn, header: str) -> Rendering | None:
+    """Complete a turn that history prints without a header, after an answer or a tool result.
+
+    It is completed as it would be after a question with the same generation prompt.
+    """
     late = _from_last_text(turn, None)
     own = own_spans(turn.upto, turn.index)
     if not late or not own or turn.messages[-2].role not in ("assistant", "tool"):
@@ -271,19 +287,19 @@ def _as_behind_a_question(turn: Turn, header: str) -> Rendering | None:
         return None
     messages = [_QUESTION, turn.message]
     try:
-        asked = replace(
+        after_question = replace(
             turn, messages=messages, prompt=turn.render(messages[:1], True), upto=turn.render(messages, False)
         )
-        rest = _after_prompt(asked) if asked.prompt.text.endswith(header) else None
+        rest = _after_prompt(after_question) if after_question.prompt.text.endswith(header) else None
     except (EncodingError, TemplateError):
         return None
-    if rest is None or not own_spans(rest, asked.index):
+    if rest is None or not own_spans(rest, after_question.index):
         return None
-    return joined(Rendering(rest.text[: own_spans(rest, asked.index)[0][0]]), piece(turn.upto, own[0][0]))
+    return joined(Rendering(rest.text[: own_spans(rest, after_question.index)[0][0]]), piece(turn.upto, own[0][0]))
 
 
 def _until_stop(turn: Turn, rest: Rendering, stops: StopTokens) -> Rendering:
-    """Cut what follows the prompt after the stop token, or append it where the template prints none."""
+    """Return what follows the prompt up to the stop token, which is appended if the template prints none."""
     own = own_spans(rest, turn.index)
     end = own[-1][1] if own else 0
     foreign = next_text(rest, 0, turn.index)
@@ -295,8 +311,8 @@ def _until_stop(turn: Turn, rest: Rendering, stops: StopTokens) -> Rendering:
     early = _stop_before(rest.text[: own[0][0]] if own else "", stops)
     if early is not None:
         raise turn.refused(
-            f"the model would have to write {early!r}, which ends its turn, before this message's text",
-            "expected the stop token behind it; lay answers in a row together, or give this message weight 0",
+            f"the model would have to generate {early!r}, which ends its turn, before this message's text",
+            "expected the stop token behind it; join consecutive answers, or give this message weight 0",
         )
     tail = rest.text[end:foreign]
     for token in dict.fromkeys((stops.eos, stops.for_turn(turn.message).text, *stops.texts)):
@@ -314,5 +330,5 @@ def _until_stop(turn: Turn, rest: Rendering, stops: StopTokens) -> Rendering:
 
 
 def _stop_before(lead: str, stops: StopTokens) -> str | None:
-    """Give the stop token that the template prints before a turn's own text, behind serving's prompt."""
+    """Return the stop token that the template prints before a turn's own text, behind serving's prompt."""
     return next((stop for stop in (*stops.texts, stops.eos) if stop and stop in lead), None)

@@ -1,9 +1,11 @@
-r"""Blocks that serving's prompt supplies and the rendering lacks: a tag left open, or a whole and empty pair of tags.
+r"""Blocks that serving's prompt supplies and the rendering lacks: an open tag, or a complete and empty pair of tags.
 
-Where the template itself shows how a block with reasoning looks, the encoder learns it from there. QwQ, DeepSeek-R1 and others drop it from history;
-for them the opening tag (``<think>``, ``<|START_THINKING|>``, ``<|channel>``) must have exactly one closing tag of the same name among the tags that the
-template's source or the tokenizer knows. Questionable on purpose: the white space around the closing tag mirrors the opening one's, as these models
-themselves write it: after ``<think>\n`` comes ``\n</think>\n\n``.
+If the template itself shows what a block with reasoning looks like, the encoder learns it from there. QwQ, DeepSeek-R1 and
+others drop it from history. For them the opening tag (``<think>``, ``<|START_THINKING|>``, ``<|channel>``) must have exactly
+one closing tag of the same name among the tags that the template's source or the tokenizer knows.
+
+Why: the white space around the closing tag mirrors the opening one's, as these models themselves generate it: after
+``<think>\n`` comes ``\n</think>\n\n``.
 """
 
 from __future__ import annotations
@@ -20,14 +22,14 @@ _BEGINS, _ENDS = frozenset({"start", "begin"}), frozenset({"end"})
 
 
 def supplied_block(prompt: str, text: str) -> tuple[str, int] | None:
-    r"""Give what the prompt has beyond its agreement with the rendering, if that begins with an opening tag.
+    r"""Return what the prompt has beyond its agreement with the rendering, if that begins with an opening tag.
 
     Args:
         prompt: Serving's prompt.
-        text: The rendering that goes on with the answer.
+        text: The rendering that continues with the answer.
 
     Returns:
-        The block, and where the rendering goes on.
+        The block, and where the rendering continues.
 
     Example:
         >>> supplied_block("A:<think>\n", "A: <b>yes")
@@ -46,7 +48,7 @@ def supplied_block(prompt: str, text: str) -> tuple[str, int] | None:
 
 
 def closing_text(block: str, *, known: Collection[str]) -> str | None:
-    r"""Give what closes a block: empty where it is whole, None where that is not certain.
+    r"""Return what closes a block: an empty text if it is complete, None if that is not certain.
 
     Args:
         block: What the prompt supplies, from the opening tag on.
@@ -63,8 +65,8 @@ def closing_text(block: str, *, known: Collection[str]) -> str | None:
     tags = TAG.findall(block)
     first, last = tags[0], tags[-1]
     if last != first:
-        whole = block.rstrip().endswith(last) and is_closing(first, last) and len(tags) == 2
-        return "" if whole else None
+        is_complete = block.rstrip().endswith(last) and is_closing(first, last) and len(tags) == 2
+        return "" if is_complete else None
     inside = block[len(first) :]
     partner = dict(REASONING_TAGS).get(first)
     # A known pair decides; a tag of another style may have the same name, as </think> and [/THINK].
@@ -76,13 +78,13 @@ def closing_text(block: str, *, known: Collection[str]) -> str | None:
 
 
 def _opens(tag: str) -> bool:
-    """Tell whether nothing marks a tag as an end: a slash, the word, or a bar on its right side only (``<channel|>``)."""
+    """Return whether nothing marks a tag as an end: a slash, the word, or a bar on its right side only (``<channel|>``)."""
     right_bar_only = tag.endswith("|>") and not tag.startswith("<|")
     return "/" not in tag and not right_bar_only and not _ENDS & set(_WORDS.findall(tag.lower()))
 
 
 def is_closing(opening: str, tag: str) -> bool:
-    """Tell whether a tag closes an opening one: the same name, marked as an end."""
+    """Return whether a tag closes an opening one: it has the same name and is marked as an end."""
     if tag == opening or _opens(tag):
         return False
     return _name(opening) == _name(tag) != ()

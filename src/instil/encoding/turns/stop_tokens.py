@@ -1,9 +1,13 @@
 """What ends an assistant turn when the model is served.
 
-Found by asking the template: short probe conversations are rendered, and what the template prints after the assistant's text is looked at.
-First choice is the tokenizer's eos where it is printed there, then the control token that is (Gemma's ``<end_of_turn>``; ``</turn>`` only where serving's
-prompt opened it), then the one that opens the next turn (GLM's ``<|user|>``); where none is printed, eos is appended to what the model must write. Questionable on purpose: an answer and a tool call may end
-differently (gpt-oss writes ``<|call|>``), so both are probed.
+Short probe conversations are rendered, and what the template prints after the assistant's text decides, in this order:
+
+1. the tokenizer's eos, if it is printed there;
+2. the control token that is printed there (Gemma's ``<end_of_turn>``; ``</turn>`` only if serving's prompt opened it);
+3. the control token that opens the next turn (GLM's ``<|user|>``);
+4. eos, appended to what the model must generate, if the template prints none.
+
+Why: an answer and a tool call may end differently (gpt-oss ends calls with ``<|call|>``), so both are probed.
 """
 
 from __future__ import annotations
@@ -40,7 +44,7 @@ RESULT = Message("tool", "warm and sunny", tool_call_id="abcdef123", name="find_
 
 
 class Render(Protocol):
-    """Renders messages with tools; raises TemplateError where the template refuses."""
+    """Renders messages with tools; raises TemplateError if the template refuses them."""
 
     def __call__(
         self,
@@ -49,13 +53,13 @@ class Render(Protocol):
         *,
         add_generation_prompt: bool = False,
     ) -> Rendering:
-        """Render; where asked, with what makes the model start its turn."""
+        """Render, optionally with what makes the model start its turn."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """One way in which a turn ends.
+    """How a turn ends.
 
     Attributes:
         text: The stop token's text.
@@ -88,15 +92,15 @@ class StopTokens:
         return tuple(dict.fromkeys((self.answer.text, self.call.text)))
 
     def for_turn(self, message: Message) -> Stop:
-        """Give what ends a message of the assistant."""
+        """Return what ends a message of the assistant."""
         return self.call if message.tool_calls else self.answer
 
 
 def find_stop_tokens(render: Render, controls: ControlTokens, *, eos: str | None, bos: str | None) -> StopTokens:
-    """Find what ends an assistant turn.
+    """Return what ends an assistant turn.
 
     Args:
-        render: Renders messages with tools; raises TemplateError where the template refuses.
+        render: Renders messages with tools; raises TemplateError if the template refuses them.
         controls: The tokenizer's added tokens.
         eos: Text of the tokenizer's eos token.
         bos: Text of its bos token, which ends nothing unless it is the eos token too.
@@ -110,11 +114,14 @@ def find_stop_tokens(render: Render, controls: ControlTokens, *, eos: str | None
 
 
 class _Probes:
+    """Probe conversations, and the stop tokens that their renderings show."""
+
     def __init__(self, render: Render, controls: ControlTokens, eos: str | None, bos: str | None) -> None:
         self._render, self._controls, self._eos = render, controls, eos
         self._bos = bos if bos != eos else None
 
     def answer(self) -> Stop:
+        """Return what ends an answer."""
         tail = self._after([ASK, SAY], 1)
         following = self._after([ASK, SAY, ASK_AGAIN], 1)
         printed = self._printed(tail or "") or self._closing_the_header(tail or "")
@@ -126,12 +133,12 @@ class _Probes:
         if self._eos is None:
             raise EncodingError(
                 "chat template: it prints no control token after an assistant turn, and the tokenizer has no eos token; "
-                "expected one of them, for something must end an answer; set the tokenizer's eos_token"
+                "expected one of them, because something must end an answer; set the tokenizer's eos_token"
             )
         return Stop(self._eos, "appended")
 
     def _own_header(self) -> str:
-        """Give the header that the model itself has to write, under a template without a generation prompt."""
+        """Return the header that the model itself must generate, if the template has no generation prompt."""
         try:
             asked, answered = self._render([ASK]).text.rstrip(), self._render([ASK, SAY])
             prompt = self._render([ASK], add_generation_prompt=True).text
@@ -143,10 +150,11 @@ class _Probes:
         return answered.text[len(asked) : own[0][0]]
 
     def call(self, answer: Stop) -> Stop:
+        """Return what ends a turn that calls a tool."""
         headers = set(self._openings([ASK, SAY]))
         for tools in ((PROBE_TOOL,), ()):
             tail = self._after([ASK, CALL], 1, tools, fields="tool_calls")
-            if tail is None:
+            if tail is None:  # the template does not print calls so
                 continue
             if answer.text in tail:
                 return Stop(answer.text, "printed")
@@ -168,7 +176,7 @@ class _Probes:
         *,
         fields: str | None = None,
     ) -> str | None:
-        """Give what the template prints after a message, up to the next message's text; None where it refuses."""
+        """Return what the template prints after a message, up to the next message's text; None if it refuses."""
         try:
             rendering = self._render(messages, tools)
         except TemplateError:
@@ -179,7 +187,7 @@ class _Probes:
         return rendering.text[spans[-1][1] : next_text(rendering, spans[-1][1], at)]
 
     def _openings(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> list[str]:
-        """Give the tags that the template prints between the question and the end of the turn behind it."""
+        """Return the tags that the template prints between the question and the end of the turn behind it."""
         try:
             rendering = self._render(messages, tools)
         except TemplateError:
@@ -188,30 +196,30 @@ class _Probes:
         return TAG.findall(rendering.text[asked[-1][1] : own[-1][1]]) if asked and own else []
 
     def _inside(self, tools: Sequence[Mapping[str, Any]]) -> str:
-        """Give a call from its first own character to its last: a token in there, such as a quotation mark, ends nothing."""
+        """Return a call from its first own character to its last: a token in it, such as a quotation mark, ends nothing."""
         rendering = self._render([ASK, CALL], tools)
         own = rendering.spans(1, "tool_calls")
         return rendering.text[own[0][0] : own[-1][1]]
 
     def _printed(self, tail: str, opened: Sequence[str] = (), inside: str = "") -> str | None:
-        """Give the stop token in what follows a turn that is the last; what closes an opened tag, or stands inside, is none."""
-        found = [
-            each
-            for each in self._controls.find(tail)
-            if each.text != self._bos
-            and not _closes(each.text, self._eos)
-            and each.text not in inside
-            and not any(is_closing(tag, each.text) for tag in opened)
+        """Return the stop token in what follows a last turn; a token that closes an opened tag, or stands inside, is none."""
+        candidates = [
+            token
+            for token in self._controls.find(tail)
+            if token.text != self._bos
+            and not _closes(token.text, self._eos)
+            and token.text not in inside
+            and not any(is_closing(tag, token.text) for tag in opened)
         ]
-        if not found:
+        if not candidates:
             return None
-        if any(each.text == self._eos for each in found):
+        if any(token.text == self._eos for token in candidates):
             return self._eos
-        return _first_group(found)[-1].text
+        return _first_group(candidates)[-1].text
 
     def _closing_the_header(self, tail: str) -> str | None:
-        """Give the closing tag behind an answer that closes what serving's prompt opened: a turn, not a block within it."""
-        closing = [each.text for each in self._controls.find(tail) if _closes(each.text, self._eos)]
+        """Return the closing tag behind an answer that closes what serving's prompt opened: a turn, not a block within it."""
+        closing = [token.text for token in self._controls.find(tail) if _closes(token.text, self._eos)]
         try:
             prompt, answered = self._render([ASK], add_generation_prompt=True), self._render([ASK, SAY])
         except TemplateError:
@@ -219,39 +227,41 @@ class _Probes:
         asked, own = prompt.spans(0), answered.spans(1)
         if not asked or not own or not answered.text.startswith(prompt.text):
             return None
-        header, written = prompt.text[asked[-1][1] :], answered.text[len(prompt.text) : own[0][0]]
-        return next((each for each in closing if _opened(each, header) and not _opened(each, written)), None)
+        header, generated = prompt.text[asked[-1][1] :], answered.text[len(prompt.text) : own[0][0]]
+        return next((tag for tag in closing if _opened(tag, header) and not _opened(tag, generated)), None)
 
     def _opening(self, following: str, *, after: str = "") -> Stop | None:
-        """Give the control token that directly follows a turn when another comes."""
+        """Return the control token that directly follows a turn when another turn comes."""
         following = following[len(after.rstrip()) :] if following.startswith(after.rstrip()) else following
-        for each in self._controls.find(following):
-            gap = following[: each.start]
-            if gap.strip() or each.text == self._bos or _closes(each.text, self._eos):
-                return None
-            return Stop(each.text, "opens_next_turn", gap)
-        return None
+        token = next(self._controls.find(following), None)
+        if token is None:
+            return None
+        gap = following[: token.start]
+        if gap.strip() or token.text == self._bos or _closes(token.text, self._eos):
+            return None
+        return Stop(token.text, "opens_next_turn", gap)
 
 
 def _closes(text: str, eos: str | None) -> bool:
-    """Tell whether a token closes a block within a turn (``</tool_call>``), not the turn."""
+    """Return whether a token closes a block within a turn (``</tool_call>``), not the turn."""
     return text.startswith("</") and text != eos
 
 
 def _opened(closing: str, text: str) -> bool:
-    """Tell whether a text opens what ``</name>`` closes, attributes or not."""
+    """Return whether a text opens what ``</name>`` closes, with or without attributes."""
     return re.search(f"<{re.escape(closing[2:-1])}[\\s>]", text) is not None
 
 
-def _first_group(found: Sequence[Occurrence]) -> list[Occurrence]:
-    group = [found[0]]
-    for each in found[1:]:
-        if each.start != group[-1].end:
+def _first_group(tokens: Sequence[Occurrence]) -> list[Occurrence]:
+    """Return the first token and those that follow it without a gap."""
+    group = [tokens[0]]
+    for token in tokens[1:]:
+        if token.start != group[-1].end:
             break
-        group.append(each)
+        group.append(token)
     return group
 
 
 def next_text(rendering: Rendering, start: int, owner: int) -> int:
-    """Give where, after `start`, the text of another message than `owner` begins; the end of the rendering where none does."""
+    """Return where, after `start`, the text of another message than `owner` begins; the rendering's length if none does."""
     return next((a for a, _, source, _ in rendering.runs if a >= start and source[0] != owner), len(rendering.text))
