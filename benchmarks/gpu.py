@@ -108,7 +108,7 @@ def run_ours(shape: str, adapter: str, device: str, steps: int) -> dict[str, Any
 
     from instil.conversation import Example
     from instil.model.adapters.lora import prepare_adapters
-    from instil.model.attention import flat as attention
+    from instil.model.attention.flat import describe_attention, register_attention
     from instil.model.gradient_checkpointing import set_gradient_checkpointing
     from instil.model.loss.token_loss import TokenLoss
     from instil.preparation.store import ExampleStore
@@ -123,7 +123,7 @@ def run_ours(shape: str, adapter: str, device: str, steps: int) -> dict[str, Any
     precision = choose_precision("bf16", target)
     torch.manual_seed(0)
     with target:
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, attn_implementation=attention.register())
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, attn_implementation=register_attention())
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     kind = "none" if adapter == "full" else "lora"
     model = prepare_adapters(model, AdapterSettings(kind=kind, rank=LORA_RANK))
@@ -153,7 +153,7 @@ def run_ours(shape: str, adapter: str, device: str, steps: int) -> dict[str, Any
         take_step(learner, members, cut=Cut(micro), seed=0, learning_rate=1e-5, clip=1.0)
         wait(device)
         seconds.append(time.perf_counter() - start)
-    kernel = attention.describe(device=target, dtype=torch.bfloat16) + ("; recomputing" if recompute else "")
+    kernel = describe_attention(device=target, dtype=torch.bfloat16) + ("; recomputing" if recompute else "")
     return figures(config, num_parameters, adapter, drawn, seconds, device, kernel)
 
 

@@ -39,7 +39,7 @@ def build(name: str, *, layers: int | None, dtype: torch.dtype) -> Any:
     """Make a random model of a shape with training's attention, gates and norms."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from instil.model.attention.flat import register
+    from instil.model.attention.flat import register_attention
     from instil.model.loading import lighten_layers
 
     settings = dict(SHAPES[name])
@@ -47,7 +47,7 @@ def build(name: str, *, layers: int | None, dtype: torch.dtype) -> Any:
         settings["num_hidden_layers"] = layers
     config = AutoConfig.for_model(settings.pop("model_type"), **settings)
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=register())
+    model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=register_attention())
     lighten_layers(model, torch.device("cpu"))
     return model.train()
 

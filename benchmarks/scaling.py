@@ -38,7 +38,7 @@ def make_learner(shape: str, tokens: int, **settings: Any) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     from instil.conversation import Example
-    from instil.model.attention import flat as attention
+    from instil.model.attention.flat import register_attention
     from instil.model.loss.token_loss import TokenLoss
     from instil.preparation.store import ExampleStore
     from instil.training.processes.ranks import Ranks
@@ -49,7 +49,7 @@ def make_learner(shape: str, tokens: int, **settings: Any) -> Any:
     settings = dict(SHAPES[shape]) | settings
     config = AutoConfig.for_model(settings.pop("model_type"), **settings)
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config, attn_implementation=attention.register())
+    model = AutoModelForCausalLM.from_config(config, attn_implementation=register_attention())
     device = torch.device("cpu")
     weights = Weights(model, choose_precision("fp32", device))
     optimizers = build_optimizers(weights.by_name, tensor_kinds(model), lr=1e-5)

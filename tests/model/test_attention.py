@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from instil.errors import ModelError
-from instil.model.attention import flat as attention
+from instil.model.attention import by_example, varlen
+from instil.model.attention.by_example import Features, attend_by_example
 from instil.model.attention.cpu import attend_on_cpu
-from instil.model.attention.flat import Features, attend, describe
+from instil.model.attention.flat import _varlen_serves, attend, describe_attention
 from instil.model.attention.layout import FlatLayout, set_active_layout
 
 CASES = {
@@ -41,7 +42,7 @@ def naive(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, features:
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("block", [4, 1024])
 def test_each_example_attends_to_itself(case: str, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention, "BLOCK", block)
+    monkeypatch.setattr(by_example, "BLOCK", block)
     features, lengths = CASES[case], [6, 1, 9]
     generator = torch.Generator().manual_seed(0)
     query, key, value = (torch.randn(1, heads, 16, 8, generator=generator, requires_grad=True) for heads in (4, 2, 2))
@@ -90,12 +91,14 @@ def test_masks_and_bidirectional_layers_are_refused() -> None:
 def test_choice_of_kernel_is_named() -> None:
     from types import SimpleNamespace
 
-    assert "soft cap" in describe(
+    assert "soft cap" in describe_attention(
         device="cpu", dtype=torch.bfloat16, config=SimpleNamespace(attn_logit_softcapping=50.0)
     )
-    assert "sinks" in describe(device="cpu", dtype=torch.bfloat16, config=SimpleNamespace(model_type="gpt_oss"))
-    assert describe(device="cpu", dtype=torch.bfloat16).startswith("blockwise matrix products")
-    assert describe(device="cpu", dtype=torch.float32).startswith("scaled-dot-product")
+    assert "sinks" in describe_attention(
+        device="cpu", dtype=torch.bfloat16, config=SimpleNamespace(model_type="gpt_oss")
+    )
+    assert describe_attention(device="cpu", dtype=torch.bfloat16).startswith("blockwise matrix products")
+    assert describe_attention(device="cpu", dtype=torch.float32).startswith("scaled-dot-product")
 
 
 @pytest.mark.parametrize("window", [None, 1, 5, 70, 200])
@@ -136,10 +139,13 @@ def test_variable_length_kernel_equals_example_by_example(window: int | None, he
         for number, width in shapes
     ]
     layout, features = FlatLayout.of([6, 1, 9], device="cuda"), Features(scale=0.125, window=window)
-    assert attention._varlen_serves(tensors[0], tensors[2], features)
+    assert _varlen_serves(tensors[0], tensors[2], features)
     results = []
-    for kernel in (attention._varlen, attention._example_by_example):
-        output = kernel(*tensors, layout, features)
+    outputs = (
+        varlen.attend_varlen(*tensors, layout=layout, scale=features.scale, window=features.window),
+        attend_by_example(*tensors, layout=layout, features=features),
+    )
+    for output in outputs:
         results.append((output, torch.autograd.grad(output.float().square().sum(), tensors)))
     assert torch.allclose(results[0][0].float(), results[1][0].float(), atol=0.03)
     for first, second in zip(results[0][1], results[1][1], strict=True):
@@ -147,7 +153,7 @@ def test_variable_length_kernel_equals_example_by_example(window: int | None, he
 
 
 def test_grouped_heads_are_repeated_for_an_older_variable_length_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch.nn.attention.varlen as varlen
+    import torch.nn.attention.varlen as torchs
 
     seen: dict[str, tuple[int, ...]] = {}
 
@@ -156,9 +162,9 @@ def test_grouped_heads_are_repeated_for_an_older_variable_length_kernel(monkeypa
         assert named.keys() == {"scale", "window_size"}
         return torch.zeros_like(query)
 
-    monkeypatch.setattr(varlen, "varlen_attn", older)
-    monkeypatch.setattr(attention, "_varlen_parameters", lambda: frozenset({"scale", "window_size"}))
+    monkeypatch.setattr(torchs, "varlen_attn", older)
+    monkeypatch.setattr(varlen, "_varlen_parameters", lambda: frozenset({"scale", "window_size"}))
     query, key = torch.zeros(1, 4, 5, 8), torch.zeros(1, 2, 5, 8)
-    output = attention._varlen(query, key, key, FlatLayout.of([2, 3]), Features(scale=1.0))
+    output = varlen.attend_varlen(query, key, key, layout=FlatLayout.of([2, 3]), scale=1.0, window=None)
     assert output.shape == (1, 5, 4, 8)
     assert seen == {"key": (5, 4, 8), "value": (5, 4, 8)}

@@ -9,7 +9,7 @@ from tests.model.tiny import ARCHITECTURES, MIXING, random_examples, tiny_model
 
 from instil.errors import ModelError
 from instil.model.adapters.lora import prepare_adapters
-from instil.model.attention import flat as attention
+from instil.model.attention.flat import ATTENTION_NAME
 from instil.model.loss.token_loss import TokenLoss
 from instil.model.probe import probe
 from instil.recipe import AdapterSettings
@@ -60,7 +60,7 @@ def test_a_model_that_looks_ahead_is_refused(monkeypatch: pytest.MonkeyPatch) ->
         "instil"  # transformers makes no mask for it, and Bloom's own attention asks nobody
     )
     monkeypatch.setattr("instil.model.probe.set_attention", lambda *_: None)
-    with pytest.raises(ModelError, match="sees the tokens behind it"):
+    with pytest.raises(ModelError, match=r"a token sees the tokens after it .* expected a causal model"):
         probe(model)
 
 
@@ -68,7 +68,7 @@ def test_adapters_are_probed_too() -> None:
     model = prepare_adapters(tiny_model("llama"), AdapterSettings(kind="lora", rank=4, dropout=0.5))
     assert not probe(model).one_by_one
     assert model.training
-    assert model.get_base_model().config._attn_implementation == attention.NAME
+    assert model.get_base_model().config._attn_implementation == ATTENTION_NAME
 
 
 def test_unknown_logit_scale_is_refused() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from instil.model.attention.flat import register
+from instil.model.attention.flat import register_attention
 from instil.model.attention.switch import set_attention
 
 VOCABULARY = 97
@@ -85,7 +85,9 @@ def tiny_model(
         if hasattr(config, key):
             setattr(config, key, 0.0)
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation=attention or register())
+    model = AutoModelForCausalLM.from_config(
+        config, dtype=torch.float32, attn_implementation=attention or register_attention()
+    )
     if attention is None:
         set_attention(model, "training")
     generator = torch.Generator().manual_seed(seed)

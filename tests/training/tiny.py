@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from instil.conversation import Example, Place
-from instil.model.attention.flat import register
+from instil.model.attention.flat import register_attention
 from instil.training.step.take_step import Learner
 
 LearnerMaker = Callable[..., Learner]
@@ -30,7 +30,7 @@ def tiny_llama(*, dropout: float = 0.0, vocabulary: int = VOCABULARY) -> torch.n
         max_position_embeddings=128,
         attention_dropout=dropout,
         tie_word_embeddings=True,
-        attn_implementation=register(),
+        attn_implementation=register_attention(),
     )
     return LlamaForCausalLM(config)
 

@@ -1,10 +1,10 @@
 """Loads a tokenizer and chooses its chat template.
 
-The only place that loads a tokenizer: `ChatTokenizer.from_pretrained`, whose proof a user reads, and every run call the same
-function, so they cannot disagree.
+The only place that loads a tokenizer: `ChatTokenizer.from_pretrained`, whose proof a user reads, and every run call the
+same function, so they cannot disagree.
 
-Why: of a tokenizer with several chat templates, ``default`` is taken and, for a conversation with tools, ``tool_use``, as
-transformers and servers do. FOLDER:NAME or the template's source choose another.
+Why: of a tokenizer with several chat templates, ``default`` is taken and, for a conversation with tools, ``tool_use``,
+as transformers and servers do. FOLDER:NAME or the template's source choose another.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def load_tokenizer(name_or_folder: str | Path, *, revision: str | None = None, t
         trust_remote_code: Run Python code that comes with it.
 
     Raises:
-        ModelError: If there is no tokenizer, or it cannot be read; also if config.json, which transformers reads to choose
-            the tokenizer's class, is damaged.
+        ModelError: If there is no tokenizer, or it cannot be read; also if config.json, which transformers reads to
+            choose the tokenizer's class, is damaged.
     """
     from transformers import AutoTokenizer
 
@@ -76,8 +76,8 @@ def _unreadable(name: str | Path, folder: Path, error: Exception, *, trust_remot
         )
     if not folder.is_dir():
         return ModelError(
-            f"{name}: no tokenizer could be loaded ({reason_of(error)}); expected a folder or Hub id with tokenizer.json; "
-            "check the name, or copy the tokenizer's files into the folder"
+            f"{name}: no tokenizer could be loaded ({reason_of(error)}); expected a folder or Hub id with "
+            "tokenizer.json; check the name, or copy the tokenizer's files into the folder"
         )
     if (folder / "config.json").exists():
         load_config(ModelLocation(str(folder), "folder", folder), trust_remote_code=trust_remote_code)

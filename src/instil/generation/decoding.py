@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from instil.errors import GenerationError
-from instil.model.attention import flat as attention
+from instil.model.attention.flat import ATTENTION_NAME
 from instil.model.attention.rotary import switch_of
 from instil.model.attention.switch import set_attention
 from instil.model.device_memory import is_out_of_memory
@@ -44,7 +44,7 @@ def answering(model: torch.nn.Module) -> Iterator[None]:
         raise GenerationError(
             f"{config.model_type}: an encoder-decoder model; allowed are decoder-only models; choose another model"
         )
-    was_training, trains = model.training, getattr(config, "_attn_implementation", None) == attention.NAME
+    was_training, trains = model.training, getattr(config, "_attn_implementation", None) == ATTENTION_NAME
     model.eval()
     if trains:
         set_attention(model, "generation")

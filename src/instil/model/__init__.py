@@ -1,5 +1,8 @@
-"""The model: found, loaded, given chat tokens and adapters, attending example by example, and its loss.
+"""The model: found, checked, loaded, given chat tokens and adapters, and turned into a loss.
 
-Flow: `location` finds a folder, `loading` makes a module of it, `new_tokens` and `adapters` change what trains, `attention`
-and `loss` make a flat micro-batch of whole examples equal to every example alone, `probe` proves that before the first step.
+Flow: `folder` finds the files and checks them; `loading` makes a model of them; `new_tokens`, `adapters` and `freezing`
+decide what trains; `attention` and `loss` compute a flat micro-batch of whole examples; `probe` proves, before the
+first step, that each example gets the same result as alone. `speedups` saves time and memory, and can be deleted.
+
+Nothing here knows the recipe beyond its sections `model` and `adapter`, and nothing knows conversations.
 """

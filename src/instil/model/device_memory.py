@@ -20,9 +20,10 @@ _GROUP = Path("/sys/fs/cgroup")
 
 
 def free_bytes(device: torch.device) -> int:
-    """Return the free memory of a GPU; for other devices the least that machine, container and process limit leave free.
+    """Return the free memory of a GPU; else the least that the machine, its container and this process's limit allow.
 
-    Memory that can be reclaimed counts as free: torch's cache on a GPU, and cached files on the machine and in the container.
+    Memory that can be reclaimed counts as free: torch's cache on a GPU, and cached files on the machine and in the
+    container.
     """
     if device.type == "cuda":
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

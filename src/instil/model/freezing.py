@@ -52,8 +52,8 @@ def _why_nothing_matches(model: Any, pattern: str) -> str:
     for name, value in model.named_parameters(remove_duplicate=False):
         if _matches(name, pattern):
             return (
-                f"{pattern!r} names {name}, which is {names[id(value)]} by another name (tied); one weight cannot train in "
-                f"one place alone; freeze {names[id(value)]}, or leave the pattern out"
+                f"{pattern!r} names {name}, which is {names[id(value)]} by another name (tied); one weight cannot "
+                f"train in one place alone; freeze {names[id(value)]}, or leave the pattern out"
             )
     return (
         f"{pattern!r} matches no parameter; names look like {', '.join(list(names.values())[:3])}; correct the pattern"

@@ -1,4 +1,4 @@
-"""Gradient checkpointing: recompute the blocks' activations in the backward pass to save memory."""
+"""Gradient checkpointing: the blocks' activations are recomputed in the backward pass, to save memory."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from instil.model.parts import underlying
 
 
 def set_gradient_checkpointing(model: Any, on: bool) -> None:
-    """Switch gradient checkpointing of every block on or off. Losses and gradients stay the same.
+    """Switch gradient checkpointing of all blocks on or off; losses and gradients stay the same.
 
     Args:
         model: transformers' model, or peft's around it.
-        on: Whether to recompute.
+        on: Whether to recompute activations.
 
     Raises:
-        ModelError: If the architecture cannot.
+        ModelError: If the architecture does not support it.
     """
     inner = underlying(model)
     new_name = hasattr(inner, "activation_checkpointing_enable")  # transformers 5.20 renamed the pair
@@ -26,6 +26,7 @@ def set_gradient_checkpointing(model: Any, on: bool) -> None:
         return
     if not getattr(inner, "supports_gradient_checkpointing", False):
         raise ModelError(
-            f"training.gradient_checkpointing: {type(inner).__name__} cannot recompute its blocks; set it to off"
+            f"training.gradient_checkpointing: {type(inner).__name__} cannot recompute its blocks; expected an "
+            "architecture that supports it; set it to off"
         )
     getattr(inner, f"{word}_checkpointing_enable")({"use_reentrant": False})

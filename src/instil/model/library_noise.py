@@ -1,4 +1,4 @@
-"""Keeps the chatter of transformers and peft off the terminal; what matters in it this package says itself."""
+"""Silences progress bars, notices and warnings of transformers and peft; instil reports what matters in them itself."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Keep transformers' progress bars and notices about weights off the terminal; this package says what went wrong."""
+    """Silence transformers' progress bars and its notices about weights; instil reports what went wrong."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -25,8 +25,10 @@ def quiet_transformers() -> Iterator[None]:
 
 @contextmanager
 def quiet_peft() -> Iterator[None]:
-    """Leave out peft's advice on tied embeddings, which is followed here, its use of a name that transformers renamed, and its note on
-    patterns for stacked experts that it made itself and that match none.
+    """Silence three kinds of peft's warnings.
+
+    They are advice on tied embeddings, which instil follows; peft's own use of a name that transformers renamed; and a
+    note on patterns for stacked experts, which peft made itself and which match nothing.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=UserWarning, module="peft")

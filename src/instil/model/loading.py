@@ -1,10 +1,10 @@
 """Loads a model: its config, its weights, the attention it is used with, and an adapter if the name refers to one.
 
-Flow: `folder.location` finds the folder, `folder.file_checks` and `folder.memory_check` check it, then the weights are read here.
-Weights come from safetensors only. Code that comes with a model runs only if the recipe allows it.
+Flow: `folder.location` finds the folder, `folder.file_checks` and `folder.memory_check` check it, then the weights are
+read here. Weights come from safetensors only. Code that comes with a model runs only if the recipe allows it.
 
-Why: with mixed precision (`bf16`, `fp16`), trained weights are loaded in fp32, because they serve as master weights. `pure_bf16`,
-generation and frozen bases get the smaller type directly.
+Why: with mixed precision (`bf16`, `fp16`), trained weights are loaded in fp32, because they serve as master weights.
+`pure_bf16`, generation and frozen bases get the smaller type directly.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ def choose_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(
-            f"device: {name!r} cannot be used ({reason}); expected auto or one of {', '.join(DEVICES)}; set device: auto"
+            f"device: {name!r} cannot be used ({reason}); expected auto or one of {', '.join(DEVICES)}; set device: "
+            "auto"
         ) from None
     return device
 
@@ -138,7 +139,7 @@ def lighten_layers(model: Any, device: torch.device) -> None:
 def check_loadable(
     settings: ModelSettings, location: ModelLocation, *, dtype: torch.dtype, device: torch.device, copies: int = 1
 ) -> None:
-    """Check, without reading a weight, that a model's files are complete and that its weights fit into memory `copies` times.
+    """Check, without reading a weight, that a model's files are complete and that `copies` of it fit into memory.
 
     Raises:
         ModelError: If a file is missing or damaged, or memory is short.
@@ -193,8 +194,8 @@ def _pretrained(
 def _own_head(model: Any) -> None:
     """Mark a head as untied in the config if its weights were loaded separately, although the config called it tied.
 
-    transformers keeps such a head apart at first, but would tie it when rows are added. Other readers of the saved folder would tie
-    it at once.
+    transformers keeps such a head apart at first, but would tie it when rows are added. Other readers of the saved
+    folder would tie it at once.
     """
     head = model.get_output_embeddings()
     if head is None or head.weight is model.get_input_embeddings().weight:

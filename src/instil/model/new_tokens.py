@@ -1,9 +1,11 @@
-"""Gives a base model the chat tokens that its template prints.
+"""Adds the chat tokens that a template prints to a base model's tokenizer and embeddings.
 
-Two steps, for the tokenizer is needed before the weights: `add_chat_tokens` changes the tokenizer, `fit_embeddings` then makes
-the model's rows fit. Rows of template tokens that exist but were never trained (Llama 3 base's ``<|eot_id|>``) are found,
-re-initialised and reported like new ones. Questionable on purpose: new rows are drawn from the mean and the full covariance of
-the old ones, wider than transformers' near-copies of the mean, so that two new tokens differ from the first step on.
+There are two steps, because the tokenizer is needed before the weights: `add_chat_tokens` changes the tokenizer, and
+`fit_embeddings` then makes the model's rows fit. Rows of template tokens that exist but were never trained
+(``<|eot_id|>`` of Llama 3 base) are found, re-initialised and reported like new ones.
+
+Why: new rows are drawn with the mean and the full covariance of the old ones. transformers draws near-copies of the
+mean instead, so that new tokens would hardly differ at first.
 
 Shapes: V rows, D width, K new rows.
 """
@@ -21,7 +23,7 @@ from instil.model.folder.saving import set_stop_ids
 from instil.model.parts import underlying
 
 ROWS_MULTIPLE = 8
-"""Rows are added in eights: a vocabulary that is no multiple of 8 slows half-precision products down."""
+"""The number of rows is rounded up to a multiple of this, because others slow half-precision products down."""
 
 PAD_CANDIDATES = ("<pad>", "<|pad|>", "[PAD]", "<|finetune_right_pad_id|>", "<|endoftext|>", "<|end_of_text|>", "<unk>")
 NEW_PAD = "<|pad|>"
@@ -29,13 +31,13 @@ NEW_PAD = "<|pad|>"
 
 @dataclass(frozen=True)
 class TokenChange:
-    """What `add_chat_tokens` did to a tokenizer.
+    """What `add_chat_tokens` changed in a tokenizer.
 
     Attributes:
         added: Tokens that were added, in the order of their ids.
-        control_ids: Ids of all control tokens asked for, whether they were there before or not; their rows must be trained.
-        stop_token: What ends an assistant turn.
-        pad_token: Padding; never a stop token.
+        control_ids: Ids of all control tokens of the template, new or not; their rows must be trained.
+        stop_token: The token that ends an assistant turn.
+        pad_token: The padding token; never a stop token.
     """
 
     added: tuple[str, ...]
@@ -46,13 +48,13 @@ class TokenChange:
 
 @dataclass(frozen=True)
 class RowChange:
-    """What `fit_embeddings` did to a model.
+    """What `fit_embeddings` changed in a model.
 
     Attributes:
         rows_before: V before.
         rows_after: V after.
         new_ids: Ids of tokens that were added.
-        untrained_ids: Ids of tokens that were there, whose rows looked untrained and were re-initialised.
+        untrained_ids: Ids of tokens that existed, whose rows looked untrained and were re-initialised.
     """
 
     rows_before: int
@@ -62,21 +64,21 @@ class RowChange:
 
     @property
     def trained_ids(self) -> tuple[int, ...]:
-        """Ids whose rows of embedding and head must train even where the rest is frozen (LoRA)."""
+        """Ids whose rows of embedding and head must train even if the rest is frozen (LoRA)."""
         return tuple(sorted({*self.new_ids, *self.untrained_ids}))
 
 
 def add_chat_tokens(
     tokenizer: Any, control_tokens: Sequence[str], *, stop_token: str, set_eos: bool = True
 ) -> TokenChange:
-    """Make a tokenizer know a template's control tokens, its stop token and a padding token.
+    """Add a template's control tokens, its stop token and a padding token to a tokenizer, as far as it lacks them.
 
     Args:
         tokenizer: transformers' tokenizer; changed in place.
-        control_tokens: What the template prints as single tokens; those not in the vocabulary are added as special tokens.
-        stop_token: What ends an assistant turn; added like the others where it is new.
-        set_eos: Make the stop token the tokenizer's eos, as servers expect of a model whose template is given here. False
-            where the tokenizer's own eos is to stay (a model's own template, whose stop token may be another).
+        control_tokens: What the template prints as single tokens; missing ones are added as special tokens.
+        stop_token: The token that ends an assistant turn; added like the others if it is missing.
+        set_eos: Make the stop token the tokenizer's eos. Servers expect that of a model whose template the recipe sets.
+            With the model's own template the eos stays, because the stop token may be another.
 
     Returns:
         What changed.
@@ -89,9 +91,9 @@ def add_chat_tokens(
         >>> add_chat_tokens(tokenizer, ["<|im_start|>"], stop_token="<|im_end|>").added
         ('<|im_start|>', '<|im_end|>')
     """
-    wanted = list(dict.fromkeys([*control_tokens, stop_token]))
+    control_tokens = list(dict.fromkeys([*control_tokens, stop_token]))
     vocabulary = tokenizer.get_vocab()
-    added = [token for token in wanted if token not in vocabulary]
+    added = [token for token in control_tokens if token not in vocabulary]
     if added:
         tokenizer.add_special_tokens({"additional_special_tokens": _keep_special(tokenizer, added)})
     old_eos = tokenizer.eos_token
@@ -101,13 +103,13 @@ def add_chat_tokens(
     if pad is None:
         pad = NEW_PAD
         added.append(pad)
-    tokenizer.add_special_tokens({"pad_token": pad})  # its attribute alone would name it without giving it an id
-    ids = tuple(int(tokenizer.convert_tokens_to_ids(token)) for token in wanted)
+    tokenizer.add_special_tokens({"pad_token": pad})  # setting the attribute alone would not add it to the vocabulary
+    ids = tuple(int(tokenizer.convert_tokens_to_ids(token)) for token in control_tokens)
     return TokenChange(tuple(added), ids, stop_token, pad)
 
 
 def _keep_special(tokenizer: Any, added: Sequence[str]) -> list[str]:
-    """List the extra special tokens that there are and the new ones: transformers replaces the list, not extends it."""
+    """Return the existing extra special tokens and the new ones, because transformers replaces the list."""
     attribute = "extra_special_tokens" if hasattr(tokenizer, "extra_special_tokens") else "additional_special_tokens"
     before = getattr(tokenizer, attribute, None) or []
     names = before.values() if isinstance(before, dict) else before
@@ -115,7 +117,7 @@ def _keep_special(tokenizer: Any, added: Sequence[str]) -> list[str]:
 
 
 def _choose_pad(tokenizer: Any, *, forbidden: set[str | None], old_eos: str | None) -> str | None:
-    """Find a padding token that ends nothing: the tokenizer's own, else an unused special one, else the former eos."""
+    """Return a padding token that ends nothing: the tokenizer's own, a usual one or the former eos; None if none is."""
     vocabulary = tokenizer.get_vocab()
     candidates = (tokenizer.pad_token, *PAD_CANDIDATES, tokenizer.unk_token, old_eos)
     for token in candidates:
@@ -127,14 +129,14 @@ def _choose_pad(tokenizer: Any, *, forbidden: set[str | None], old_eos: str | No
 def fit_embeddings(
     model: Any, tokenizer: Any, change: TokenChange, *, stop_ids: Sequence[int], seed: int = 0
 ) -> RowChange:
-    """Make a model's embedding and head fit a changed tokenizer; tied heads stay tied.
+    """Fit a model's embedding and head to a changed tokenizer; tied heads stay tied.
 
     Args:
-        model: transformers' model, before adapters; changed in place, its config and generation_config too.
+        model: transformers' model, before adapters; changed in place, including its config and generation_config.
         tokenizer: The tokenizer after `add_chat_tokens`.
-        change: What that returned.
+        change: The result of `add_chat_tokens`.
         stop_ids: All ids that end an answer; the first becomes the config's eos.
-        seed: Of the new rows.
+        seed: Seed of the new rows.
 
     Returns:
         What changed.
@@ -158,19 +160,19 @@ def fit_embeddings(
 
 
 def untrained_ids(model: Any, ids: Iterable[int]) -> tuple[int, ...]:
-    """Find which of these tokens' rows, of embedding or head, look as if they had never been trained.
+    """Return those ids whose rows, in the embedding or the head, look as if they had never been trained.
 
-    A row looks untrained where its length is under a tenth of the usual, where it lies within a tenth of the usual distance of the mean
-    row, or where other rows are equal to it. Changes nothing.
+    A row looks untrained if its norm is under a tenth of the median, if its distance from the mean row is under a tenth
+    of the median distance, or if another row equals it.
     """
     inner = underlying(model)
     ids = tuple(ids)
-    found = {index for weight in _tables(inner).values() for index in _untrained(weight, ids, weight.shape[0])}
-    return tuple(sorted(found))
+    untrained = {index for weight in _tables(inner).values() for index in _untrained(weight, ids, weight.shape[0])}
+    return tuple(sorted(untrained))
 
 
 def _tables(model: Any) -> dict[str, torch.Tensor]:
-    """Give the [V, D] weights that have a row a token: the embedding's, and the head's where it is not the same."""
+    """Return the [V, D] weights with a row for each token: the embedding's, and the head's if it is another tensor."""
     embedding = model.get_input_embeddings().weight
     head = model.get_output_embeddings()
     tables = {"embedding": embedding}
@@ -183,25 +185,26 @@ def _tables(model: Any) -> dict[str, torch.Tensor]:
 def _untrained(weight: torch.Tensor, ids: Sequence[int], num_known: int) -> tuple[int, ...]:
     if not ids:
         return ()
+    # Padding rows of zeros would shift the mean.
     rows = weight[:num_known].float()
     norms = rows.norm(dim=1)
     ordinary = norms > 0.1 * norms.median()
     mean = rows[ordinary].mean(0)
     usual_norm, usual_distance = norms.median(), (rows[ordinary] - mean).norm(dim=1).median()
-    found = []
+    untrained = []
     for index in ids:
         row = weight[index].float()
         twins = int((rows - row).norm(dim=1).le(1e-3 * max(float(row.norm()), 1e-12)).sum())
         if row.norm() < 0.1 * usual_norm or (row - mean).norm() < 0.1 * usual_distance or twins > 1:
-            found.append(index)
-    return tuple(found)
+            untrained.append(index)
+    return tuple(untrained)
 
 
 def add_rows(model: Any, num_tokens: int) -> None:
-    """Give embedding and head rows for so many tokens, in eights; tied heads stay tied.
+    """Extend embedding and head to at least `num_tokens` rows, a multiple of 8; tied heads stay tied.
 
-    Rows that no token has yet take part in the softmax and may never train, so they are the same whoever adds them and in whichever
-    run: an adapter that is opened on its base finds those it was trained with.
+    Rows beyond the tokens take part in the softmax although they may never train. They are drawn with a fixed seed, so
+    an adapter opened on its base finds the rows that it was trained with.
 
     Raises:
         ModelError: If the model's embedding cannot be resized.
@@ -225,7 +228,8 @@ def add_rows(model: Any, num_tokens: int) -> None:
 def _draw_rows(weight: torch.Tensor, rows: Sequence[int], *, num_known: int, seed: int) -> None:
     """Draw rows from the normal distribution with the mean and covariance of the known rows.
 
-    A sum of the N centred rows with independent normal factors over sqrt(N) has exactly their covariance, so no D x D matrix is needed.
+    The N centred rows, summed with independent normal factors over sqrt(N), have exactly that covariance. No D x D
+    matrix is needed.
     """
     if not rows or weight.is_meta:
         return

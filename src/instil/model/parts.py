@@ -1,9 +1,11 @@
-"""The parts of a causal language model that the loss calls: decoder, output head, and what the model does to its logits.
+"""Finds the parts of a causal language model: decoder, blocks, output head, and what the model does to its logits.
 
-transformers' models compute ``logits = adjust(head(decoder(ids)))``. The loss needs the three apart, for it runs the head on
-trained rows only, in chunks. Questionable on purpose: `LogitAdjustment` is read from the config's names (soft caps of Gemma,
-scales of Granite, Cohere, Falcon-H1, MiniCPM); `probe` compares the outcome with the model's own logits before a run starts, so that an
-architecture with another adjustment is refused and not trained wrongly.
+transformers' models compute ``logits = adjust(head(decoder(ids)))``. The loss needs the three apart, because it runs
+the head only on trained rows, in chunks.
+
+Why: `LogitAdjustment` is read from names in the config (soft caps of Gemma; scales of Granite, Cohere, Falcon-H1,
+MiniCPM). `probe` compares the result with the model's own logits before a run starts, so an architecture with another
+adjustment is refused.
 """
 
 from __future__ import annotations
@@ -18,17 +20,17 @@ from torch import nn
 from instil.errors import ModelError
 
 SOFT_CAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")
-"""What configs call the cap: Gemma 2 and those after it, RecurrentGemma, xLSTM."""
+"""Names of the cap in configs: Gemma 2 and its successors, RecurrentGemma, xLSTM."""
 
 
 @dataclass(frozen=True)
 class LogitAdjustment:
-    """What a model does between its decoder's states and its logits besides the head.
+    """What a model does, besides the head, between its decoder's states and its logits.
 
     Attributes:
-        input_scale: Factor on the states before the head.
+        input_scale: Factor on the states, before the head.
         scale: Factor on the head's output.
-        softcap: Logits become ``softcap * tanh(logit / softcap)`` after the scale; None for no cap.
+        softcap: After the scale, logits become ``softcap * tanh(logit / softcap)``; None for no cap.
     """
 
     input_scale: float = 1.0
@@ -37,7 +39,7 @@ class LogitAdjustment:
 
     @property
     def is_identity(self) -> bool:
-        """Whether logits are the head's output as it is."""
+        """Whether the logits are the head's output, unchanged."""
         return self.scale == 1.0 and self.softcap is None
 
     def __call__(self, logits: torch.Tensor) -> torch.Tensor:
@@ -51,13 +53,13 @@ class LogitAdjustment:
 
 @dataclass(frozen=True)
 class HeadParts:
-    """A model taken apart; the modules are the model's own, not copies.
+    """The parts of a model; the modules are the model's own, not copies.
 
     Attributes:
-        decoder: From ids and positions to `last_hidden_state`.
-        head: From states [N, D] to scores [N, V], called as a module so that adapters on it count.
+        decoder: Maps ids and positions to `last_hidden_state`.
+        head: Maps states [N, D] to scores [N, V]; called as a module, so that adapters on it count.
         adjust: What follows the head.
-        vocabulary: V, the scores that the head gives a token.
+        vocabulary: V, the number of scores for each token.
     """
 
     decoder: nn.Module
@@ -66,7 +68,7 @@ class HeadParts:
     vocabulary: int
 
     def to_head(self, states: torch.Tensor) -> torch.Tensor:
-        """Bring states to what the head takes: scaled, and in its type (Mamba's residual stream stays in fp32)."""
+        """Return states as the head takes them: scaled, and in its type (Mamba's residual stream stays in fp32)."""
         if self.adjust.input_scale != 1.0:
             states = states * self.adjust.input_scale
         weight = getattr(getattr(self.head, "base_layer", self.head), "weight", None)
@@ -75,20 +77,21 @@ class HeadParts:
 
 
 def underlying(model: nn.Module) -> Any:
-    """Give transformers' model inside a peft wrapper, or the model itself."""
+    """Return transformers' model inside a peft wrapper, or the model itself."""
     unwrap = getattr(model, "get_base_model", None)
     return unwrap() if callable(unwrap) else model
 
 
 def beyond_text(model: nn.Module) -> list[str]:
-    """Name the parts of a model that text never reaches, outermost first: what reads images or sound, and what carries that over.
+    """Return the names of the parts that text never reaches: encoders of images or sound, and what connects them.
 
-    Empty for a model of text alone.
+    Only the outermost modules are named. The list is empty for a text-only model.
     """
     inner = underlying(model)
     if inner.config.get_text_config(decoder=True) is inner.config:
         return []
     reached = {id(part) for root in (inner.get_decoder(), inner.get_output_embeddings()) for part in root.modules()}
+    # What contains a reached part is not beyond text itself; only its other children can be.
     around = {name for name, part in inner.named_modules() if any(id(inside) in reached for inside in part.modules())}
     return [
         name
@@ -98,7 +101,7 @@ def beyond_text(model: nn.Module) -> list[str]:
 
 
 def take_apart(model: nn.Module) -> HeadParts:
-    """Find a model's decoder, head and logit adjustment.
+    """Return a model's decoder, head and logit adjustment.
 
     Args:
         model: A transformers causal language model, with or without peft's wrapper.
@@ -107,9 +110,9 @@ def take_apart(model: nn.Module) -> HeadParts:
         ModelError: If it has no decoder or no output head.
     """
     inner = underlying(model)
-    # Llama 4's text model names its decoder otherwise than its own prefix says.
+    # Llama 4's text model does not name its decoder by its own prefix.
     decoder = getattr(inner, inner.base_model_prefix, None) or getattr(inner, "model", None)
-    if decoder is None:  # Llama 4 with images holds a whole causal model
+    if decoder is None:  # Llama 4 with images contains a complete causal model
         decoder = getattr(getattr(inner, "language_model", None), "model", None)
     head = inner.get_output_embeddings()
     if not isinstance(decoder, nn.Module) or decoder is inner or not isinstance(head, nn.Module):
@@ -121,7 +124,7 @@ def take_apart(model: nn.Module) -> HeadParts:
 
 
 def blocks_of(model: nn.Module) -> list[nn.Module]:
-    """Return a model's transformer blocks: the longest `ModuleList` of its decoder, without the parts that text never reaches."""
+    """Return a model's transformer blocks: the longest `ModuleList` of its decoder that text reaches."""
     unread = {id(part) for name in beyond_text(model) for part in underlying(model).get_submodule(name).modules()}
     parts = (part for part in take_apart(model).decoder.modules() if id(part) not in unread)
     lists = [list(part) for part in parts if isinstance(part, nn.ModuleList)]
@@ -129,7 +132,7 @@ def blocks_of(model: nn.Module) -> list[nn.Module]:
 
 
 def adjustment_of(model: Any) -> LogitAdjustment:
-    """Read the logit adjustment of a transformers model from its config.
+    """Return the logit adjustment of a transformers model, read from its config.
 
     Example:
         >>> from types import SimpleNamespace
@@ -140,7 +143,8 @@ def adjustment_of(model: Any) -> LogitAdjustment:
     get_text = getattr(config, "get_text_config", None)
     config = get_text() if callable(get_text) else config
     kind, scaling = str(getattr(config, "model_type", "")), float(getattr(config, "logits_scaling", None) or 1.0)
-    # MiniCPM divides the states before its head by it, Granite the logits after it; HyperCLOVA X multiplies them.
+    # What logits_scaling does: MiniCPM divides the states before its head by it, Granite divides the logits,
+    # HyperCLOVA X multiplies them.
     before = kind.startswith("minicpm")
     after = 1.0 if before else scaling if kind.startswith("hyperclovax") else 1.0 / scaling
     factors = (float(getattr(config, name, None) or 1.0) for name in ("logit_scale", "lm_head_multiplier"))

@@ -1,10 +1,17 @@
-"""Proves, before the first step, that a model computes laid flat what it computes alone, and what transformers computes.
+"""Proves, before the first step, that a model computes the same in a flat micro-batch as alone and as in transformers.
 
-Four questions, on a few random tokens: does this package's attention give what the model gives with transformers' own masks;
-are `head` and `adjust` the model's own logits; does a token see nothing of what stands behind it; and does an example in a flat
-micro-batch see nothing of its neighbours? The first three must hold, or the model is refused. Where the fourth does not (convolutions and state-space layers mix tokens whatever
-the attention does), one example a forward pass. Questionable on purpose: leaks are found by changing the neighbours, not only by
-comparing numbers: what an example gets must not move at all, which shows in any precision.
+Four questions, on a few random tokens:
+
+1. Does instil's attention give what the model gives with transformers' own masks?
+2. Are `head` and `adjust` together the model's own logits?
+3. Does a token see nothing of the tokens after it?
+4. Does an example in a flat micro-batch see nothing of its neighbours?
+
+If one of the first three fails, the model is refused. If the fourth fails, each forward pass holds one example:
+convolutions and state-space layers mix neighbours whatever the attention does.
+
+Why: leaks are found by changing the neighbours, besides comparing numbers. The example's result must not move at all,
+which can be seen in any precision.
 """
 
 from __future__ import annotations
@@ -28,22 +35,21 @@ from instil.model.parts import HeadParts, take_apart, underlying
 
 LENGTHS = (13, 9, 11)
 SAME = {torch.float32: 1e-3, torch.bfloat16: 0.15, torch.float16: 0.03}
-"""Largest difference, in units of the values' spread, that rounding explains when two ways of computing are compared."""
+"""Largest difference, in standard deviations of the values, that rounding explains between two ways of computing."""
 UNMOVED = 1e-4
+"""The same for one way of computing, after only the neighbours' tokens changed."""
 MIXTURE_UNMOVED = 0.1
-"""The same where only the neighbours' tokens changed. A mixture's experts get other numbers of tokens then, and round otherwise."""
-
-
+"""The same in a mixture: its experts then get other numbers of tokens, and round differently."""
 CANNOT_COMPUTE = (TypeError, RuntimeError, ValueError, AttributeError, LookupError, NotImplementedError, AssertionError)
-"""What an architecture's code raises that cannot go without masks, or whose config fits it badly."""
+"""What an architecture's code raises if it cannot compute without masks, or if its config does not fit it."""
 
 
 @contextmanager
 def refuse_what_fails(model: Any) -> Iterator[None]:
-    """Turn what transformers' code for an architecture raises in a forward pass as in training into one line.
+    """Turn an exception from transformers' code for an architecture, in a forward pass as in training, into one line.
 
     Raises:
-        ModelError: With the reason, unless it is memory that is missing.
+        ModelError: With the reason. Out-of-memory errors pass through.
     """
     try:
         yield
@@ -51,21 +57,21 @@ def refuse_what_fails(model: Any) -> Iterator[None]:
         if is_out_of_memory(error):
             raise
         raise ModelError(
-            f"{type(underlying(model)).__name__}: transformers' code for this architecture fails in a forward pass as in training "
-            f"({reason_of(error)}); expected one that computes without masks and caches, and a config.json that "
-            "fits; choose another model"
+            f"{_name(model)}: transformers' code for this architecture fails in a forward pass as in "
+            f"training ({reason_of(error)}); expected one that computes without masks and caches, and a config.json "
+            "that fits it; choose another model"
         ) from error
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What the probe found.
+    """The result of a probe.
 
     Attributes:
         one_by_one: Whether each forward pass must hold one example only.
-        moved: How far an example's states moved when its neighbours changed, in units of their spread.
-        apart: How far flat lies from alone, in the same units.
-        because: Why, for people; empty where examples are laid end to end.
+        moved: How far an example's states moved when its neighbours changed, in standard deviations of the states.
+        apart: Largest difference between flat and alone, in the same unit.
+        because: The reason for `one_by_one` in words; empty if examples are laid end to end.
     """
 
     one_by_one: bool
@@ -75,28 +81,28 @@ class Probe:
 
     @property
     def words(self) -> str:
-        """Say it in a run card."""
+        """The line of the run card."""
         if self.one_by_one:
             return f"{self.because}, so each forward pass holds one example"
         return "examples are laid end to end without padding; none sees another"
 
 
 def probe(model: Any, *, longest: int = 0, seed: int = 0) -> Probe:
-    """Compare a model laid flat with the same model alone.
+    """Compare a model on a flat micro-batch with the same model on single examples.
 
-    Run it before weights are sharded. The model is left as it was, in the attention of training.
+    Call it before weights are sharded. Afterwards the model is as it was, with the attention of training.
 
     Args:
         model: transformers' model, or peft's around it.
-        longest: Tokens of the longest example that it will meet.
-        seed: Of the tokens.
+        longest: Number of tokens of the longest example of the run.
+        seed: Seed of the random tokens.
 
     Returns:
-        What was found.
+        Whether examples may lie end to end, and the measurements.
 
     Raises:
-        ModelError: If the model alone differs from transformers' own or looks ahead, so that it would be trained wrongly, or
-            what it computes depends on the examples before.
+        ModelError: If the model would be trained wrongly: alone it differs from transformers' own, a token sees later
+            ones, or the result depends on earlier forward passes.
     """
     parts = take_apart(model)
     examples = _draw(parts.vocabulary, seed, device=_device(model))
@@ -130,7 +136,7 @@ def _draw(vocabulary: int, seed: int, *, device: torch.device) -> list[torch.Ten
 
 
 def _states(parts: HeadParts, examples: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Give the decoder's states [T, D] of these examples laid end to end."""
+    """Return the decoder's states [T, D] for these examples laid end to end."""
     lengths = [len(ids) for ids in examples]
     ids = torch.cat(list(examples))
     layout = FlatLayout.of(lengths, device=ids.device)
@@ -149,26 +155,27 @@ def _check_own(model: Any, parts: HeadParts, alone: list[torch.Tensor], own: lis
         apart = _apart(ours, logits)
         if apart > SAME.get(states.dtype, SAME[torch.bfloat16]):
             raise ModelError(
-                f"{type(underlying(model)).__name__}: computed for training, its logits lie {apart:.2g} spreads off "
-                "transformers' own; this architecture has an attention or a logit scale that instil does not know, and "
-                "is refused rather than trained wrongly"
+                f"{_name(model)}: computed for training, its logits differ from transformers' own by "
+                f"{apart:.2g} standard deviations; this architecture has an attention or a logit scale that instil "
+                "does not know, and is refused rather than trained wrongly; choose another model"
             )
 
 
 def _check_causal(model: Any, parts: HeadParts, ids: torch.Tensor, states: torch.Tensor) -> None:
-    """Refuse a model whose tokens see what stands behind them: another last token must leave the states before it as they were."""
+    """Refuse a model whose tokens see later ones: another last token must not move the states before it."""
     other = ids.clone()
     other[-1] = (other[-1] + 1) % parts.vocabulary
     moved = _apart(_states(parts, [other])[:-1], states[:-1])
     if moved > _unmoved(model):
         raise ModelError(
-            f"{type(underlying(model)).__name__}: computed for training, a token sees the tokens behind it (its state moves by "
-            f"{moved:.2g} spreads when the last token changes); expected a model that reads from left to right; choose another"
+            f"{_name(model)}: computed for training, a token sees the tokens after it (its state moves "
+            f"by {moved:.2g} standard deviations when the last token changes); expected a causal model; choose another "
+            "model"
         )
 
 
 def _has_mask_table(model: Any) -> bool:
-    """Say whether a model's own attention keeps a mask of its longest sequence (GPT-Neo), which a longer row of examples would not fit."""
+    """Return whether a model's own attention has a mask of fixed size (GPT-Neo), too small for a row of examples."""
     inner = underlying(model)
     limit = context_length(inner.config)
     return not inner._can_set_attn_implementation() and any(
@@ -177,8 +184,12 @@ def _has_mask_table(model: Any) -> bool:
 
 
 def _unmoved(model: Any) -> float:
-    """Give how far a state may move by rounding alone, in spreads."""
+    """Return how far a state may move by rounding alone, in standard deviations."""
     return MIXTURE_UNMOVED if _is_mixture(model) and _dtype(model) != torch.float32 else UNMOVED
+
+
+def _name(model: Any) -> str:
+    return type(underlying(model)).__name__
 
 
 def _dtype(model: Any) -> torch.dtype:
@@ -187,7 +198,7 @@ def _dtype(model: Any) -> torch.dtype:
 
 
 def _apart(first: torch.Tensor, second: torch.Tensor) -> float:
-    """Give the largest difference in units of the second's standard deviation."""
+    """Return the largest difference, in standard deviations of the second tensor."""
     first, second = first.float(), second.float()
     return float((first - second).abs().max() / second.std().clamp_min(1e-12))
 
@@ -204,7 +215,7 @@ def _device(model: Any) -> torch.device:
 
 @contextmanager
 def _still(model: Any) -> Iterator[None]:
-    """Switch dropout and noise off for a while."""
+    """Switch dropout and noise off inside the context."""
     training = model.training
     model.eval()
     try:

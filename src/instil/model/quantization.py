@@ -1,7 +1,7 @@
 """Quantised base weights through bitsandbytes: nf4 with double quantisation, or 8-bit.
 
-Why: bitsandbytes' shortcuts for inference are switched off. A run that generates a sample or measures a held-out loss continues to
-train afterwards, and they would change its gradients. bitsandbytes is also kept from downloading kernels.
+Why: bitsandbytes' shortcuts for inference are switched off. A run that generates a sample or measures a held-out loss
+continues to train afterwards, and they would change its gradients. bitsandbytes is also kept from downloading kernels.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from instil.model.parts import underlying
 
 Quantize = Literal["none", "4bit", "8bit"]
 PACKED_ROWS, PACKED_COLUMNS = 32, 64
-"""Block size of bitsandbytes' 4-bit layout for CPU inference; a layer whose sizes are no multiples of it cannot use that layout."""
+"""Blocks of bitsandbytes' 4-bit layout for CPU inference; layers of other sizes than multiples cannot use it."""
 
 
 def quantization_config(quantize: Quantize, compute_dtype: torch.dtype) -> Any:
@@ -54,11 +54,11 @@ def quantization_config(quantize: Quantize, compute_dtype: torch.dtype) -> Any:
 def close_shortcuts(model: torch.nn.Module, *, trains: bool) -> None:
     """Make the quantised layers of a model compute the same in training and in evaluation.
 
-    - 4-bit: on a CPU the first pass in eval mode changes the layout of the weights permanently, for a kernel without gradients.
-      Training after a sample would then get wrong gradients. The layout is switched off for a model that trains, and for layers that
-      do not fill its blocks, with which it fails.
-    - 8-bit: the layers also quantise their input, except for outlier columns of the whole batch, so a result would depend on the
-      micro-batch. Here their weights are unpacked and multiplied, on every device and in both modes.
+    - 4-bit: on a CPU the first pass in eval mode changes the layout of the weights permanently, for a kernel without
+      gradients. Training after a sample would then get wrong gradients. The layout is switched off for a model that
+      trains, and for layers that do not fill its blocks, with which it fails.
+    - 8-bit: the layers also quantise their input, except for outlier columns of the whole batch, so a result would
+      depend on the micro-batch. Here their weights are unpacked and multiplied, on every device and in both modes.
 
     Args:
         model: transformers' model, just loaded.
@@ -107,7 +107,8 @@ def _unpacked_8bit() -> type:
             if self.weight.SCB is not None:  # peft's DoRA puts a copy without scales in place of the weight
                 self.init_8bit_state()
             bias = None if self.bias is None else self.bias.to(x.dtype)
-            output: torch.Tensor = _MultiplyUnpacked.apply(x, self.state.CB, self.state.SCB, bias)  # type: ignore[no-untyped-call]
+            apply: Any = _MultiplyUnpacked.apply
+            output: torch.Tensor = apply(x, self.state.CB, self.state.SCB, bias)
             return output
 
     return Unpacked8bit
@@ -122,8 +123,8 @@ def is_quantized(model: Any) -> bool:
 def import_bitsandbytes() -> None:
     """Import bitsandbytes, if it is installed, in such a way that it cannot download a CPU kernel from the Hub.
 
-    The package that downloads kernels is hidden during the import. Call this before the first import of peft, which imports
-    bitsandbytes itself.
+    The package that downloads kernels is hidden during the import. Call this before the first import of peft, which
+    imports bitsandbytes itself.
     """
     if "bitsandbytes" in sys.modules or importlib.util.find_spec("bitsandbytes") is None:
         return

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from instil.errors import RecipeError
-from instil.model.attention import flat as attention
+from instil.model.attention.flat import ATTENTION_NAME, attend
 from instil.model.parts import blocks_of
 
 
@@ -45,7 +45,7 @@ def compile_blocks(model: Any) -> int:
     """Compile the blocks of a model in place, and count them."""
     from transformers import AttentionInterface
 
-    AttentionInterface.register(attention.NAME, torch.compiler.disable(attention.attend))  # type: ignore[no-untyped-call]
+    AttentionInterface.register(ATTENTION_NAME, torch.compiler.disable(attend))  # type: ignore[no-untyped-call]
     blocks = blocks_of(model)
     for block in blocks:
         block.compile(dynamic=True)

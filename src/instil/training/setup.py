@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.distributed.tensor import DTensor
 
-from instil.model.attention import flat as attention
+from instil.model.attention.flat import describe_attention
 from instil.model.folder.config import dropout_of
 from instil.model.gradient_checkpointing import set_gradient_checkpointing
 from instil.model.loading import load_model
@@ -157,7 +157,7 @@ def assemble(studied: Studied, ranks: Ranks, *, sharded: bool = False) -> Assemb
         scaled=precision.scaled,
         one_by_one=probed.one_by_one,
     )
-    kernel = attention.describe(device=ranks.device, dtype=precision.compute, config=model.config) + f"; {probed.words}"
+    kernel = describe_attention(device=ranks.device, dtype=precision.compute, config=model.config) + f"; {probed.words}"
     return Assembled(learner, model, rows, num_trained, num_parameters, kernel, fit, notes)
 
 

@@ -1,7 +1,7 @@
 """Decides what of a model trains: all of it, a new LoRA adapter, or a saved adapter that training continues.
 
-New chat tokens train with an adapter: exactly their rows of the input embedding and of the output head, tied or not. They are
-peft's own parameters, so plain peft loads what is saved.
+New chat tokens train with an adapter: exactly their rows of the input embedding and of the output head, tied or not.
+They are peft's own parameters, so plain peft loads what is saved.
 
 Why: a frozen head is never split to train its new rows. Their scores replace the head's (see `token_rows`).
 """
@@ -36,12 +36,12 @@ def prepare_adapters(model: Any, settings: AdapterSettings, *, trained_ids: Sequ
         seed: Seed of a new adapter's first weights.
 
     Returns:
-        For full fine-tuning the model itself, after merging an adapter that is on it. Otherwise a peft model of which only
-        the adapter and the rows train.
+        For full fine-tuning the model itself, after merging an adapter that is on it. Otherwise a peft model of which
+        only the adapter and the rows train.
 
     Raises:
-        ModelError: If the model has no such target, a continued adapter lacks a row that must train, or quantised weights
-            would have to train.
+        ModelError: If the model has no such target, a continued adapter lacks a row that must train, or quantised
+            weights would have to train.
     """
     is_adapter = hasattr(model, "peft_config")
     if settings.kind == "none":
@@ -88,8 +88,8 @@ def _remedy(error: ValueError, settings: AdapterSettings) -> str:
     # ParamWrapper is peft's adapter of a mixture's stacked experts.
     if "ParamWrapper" in str(error) and (settings.dropout or settings.dora):
         return (
-            "the stacked experts of this model take adapters without adapter.dropout and adapter.dora; leave these out, "
-            "or name layers that are not experts"
+            "the stacked experts of this model take adapters without adapter.dropout and adapter.dora; leave these "
+            "out, or name layers that are not experts"
         )
     return "name other layers, or set adapter.kind: none"
 

@@ -1,8 +1,10 @@
-"""Which weights of a model get adapters, and which of those that a recipe asks for get none.
+"""Finds which weights of a model get adapters, and which of the requested ones get none.
 
-peft decides what `all-linear` means, and moves names of a mixture's former layers to the experts' stacked tensors; what it leaves out by that
-it does not say. Questionable on purpose: a name means layers, and stacked tensors only where no layer has it, so that the usual list
-(``gate_proj, up_proj, down_proj``) means in a mixture's dense layers what it means elsewhere.
+peft decides what `all-linear` means, and maps names of a mixture's former layers to the experts' stacked tensors. It
+does not report what it leaves out that way.
+
+Why: a name means layers, and stacked tensors only if no layer has it. The usual list (``gate_proj, up_proj,
+down_proj``) then means in a mixture's dense layers what it means in other models.
 """
 
 from __future__ import annotations
@@ -24,12 +26,12 @@ ALL_LINEAR = "all-linear"
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """What peft is asked for.
+    """The targets to pass to peft.
 
     Attributes:
         modules: Names of layers, or `all-linear`.
         parameters: Names of stacked tensors, such as a mixture's experts.
-        excluded: Full names of the layers that no adapter fits, or that text never reaches.
+        excluded: Full names of layers to leave out, because an adapter does not fit them or text never reaches them.
     """
 
     modules: str | list[str]
@@ -38,30 +40,31 @@ class Targets:
 
 
 def find_targets(model: Any, targets: str | list[str]) -> Targets:
-    """Find what the recipe's names mean in a model.
+    """Return what the recipe's target names mean in a model.
 
     Args:
         model: transformers' model, on any device.
         targets: The recipe's `adapter.targets`.
 
     Raises:
-        ModelError: If a name is in the model neither as a layer that takes an adapter nor as a stacked tensor.
+        ModelError: If a name belongs neither to a layer that takes an adapter nor to a stacked tensor.
     """
     unread = tuple(f"{part}." for part in beyond_text(model))
     linear = [(name, layer) for name, layer in model.named_modules() if isinstance(layer, nn.Linear)]
     unfit = [name for name, layer in linear if f"{name}.".startswith(unread) or not _fits(layer)]
-    if targets == ALL_LINEAR:
+    if targets == ALL_LINEAR:  # peft takes these layers by their class, so it must be told what to exclude
         return Targets(ALL_LINEAR, [], [*unfit, *(name for name in _read_past(model) if name not in unfit)])
     layers = [name for name, _ in _layers(model, embeddings=True) if name not in unfit]
     stacked = [name for name, _ in _stacked(model)]
     modules, parameters = [], []
     for name in [targets] if isinstance(targets, str) else targets:
+        # Layers first: peft would take both for a name that layers and stacked tensors share.
         if any(_ends_with(layer, name) for layer in layers):
             modules.append(name)
         elif any(_ends_with(tensor, name) for tensor in stacked):
             parameters.append(name)
         else:
-            known = sorted({each.rpartition(".")[2] for each in (*layers, *stacked)})
+            known = sorted({path.rpartition(".")[2] for path in (*layers, *stacked)})
             raise ModelError(
                 f"adapter.targets: no layer {name!r}{nearest(name, known)} that takes an adapter; this model has "
                 f"{', '.join(known)}; name some of them, or use all-linear"
@@ -70,29 +73,34 @@ def find_targets(model: Any, targets: str | list[str]) -> Targets:
 
 
 def left_out(model: Any, targets: str | list[str]) -> list[str]:
-    """Say in a note which weights that the recipe asks for have no adapter and stay as they are; empty where each has one.
+    """Return a note that lists the requested weights without an adapter, which stay unchanged.
 
     Args:
         model: peft's model, of which only adapters train.
         targets: The recipe's `adapter.targets`.
+
+    Returns:
+        One note, or none if every requested weight has an adapter.
     """
     from peft.tuners.lora import LoraLayer
 
     inner = underlying(model)
     layers = {f"{name}.weight": layer.weight.numel() for name, layer in _layers(inner, embeddings=False)}
     stacked = {name: value.numel() for name, value in _stacked(inner)}
+    # What peft really adapted: a stacked tensor by its own name, a layer by its weight's.
     reached = {
         f"{_plain(name)}.{getattr(layer, 'parameter_name', None) or 'weight'}"
         for name, layer in inner.named_modules()
         if isinstance(layer, LoraLayer)
     }
-    asked = layers | stacked
-    if targets != ALL_LINEAR:
-        named = [targets] if isinstance(targets, str) else targets
-        asked = {name: layers[name] for name in layers if any(_ends_with(name, f"{each}.weight") for each in named)}
-    missing = {name: size for name, size in asked.items() if name not in reached}
+    requested = layers | stacked
+    if targets != ALL_LINEAR:  # stacked tensors that a name meant are reached, or `find_targets` had refused it
+        names = [targets] if isinstance(targets, str) else targets
+        requested = {path: layers[path] for path in layers if any(_ends_with(path, f"{name}.weight") for name in names)}
+    missing = {path: size for path, size in requested.items() if path not in reached}
     if not missing:
         return []
+    # One entry for all layers of a kind: model.layers.*.mlp.gate_proj.
     kinds = list(dict.fromkeys(re.sub(r"\.\d+\.", ".*.", name.removesuffix(".weight")) for name in missing))
     share = sum(missing.values()) / sum(value.numel() for value in inner.parameters())
     experts = list(dict.fromkeys(".".join(name.rsplit(".", 2)[1:]) for name in missing if name in stacked))
@@ -104,7 +112,10 @@ def left_out(model: Any, targets: str | list[str]) -> list[str]:
 
 
 def _layers(model: Any, *, embeddings: bool) -> Iterator[tuple[str, Any]]:
-    """Name the layers that text reaches and that are one matrix; without `embeddings`, those that `all-linear` means: neither embeddings nor the head."""
+    """Yield the layers that are one matrix and that text reaches, with their names.
+
+    Without `embeddings` these are the layers that `all-linear` means: neither embeddings nor the head.
+    """
     from transformers.pytorch_utils import Conv1D
 
     tables = () if embeddings else (model.get_input_embeddings(), model.get_output_embeddings())
@@ -117,7 +128,7 @@ def _layers(model: Any, *, embeddings: bool) -> Iterator[tuple[str, Any]]:
 
 
 def _stacked(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
-    """Name the tensors of three dimensions that an architecture's own modules have: experts, one behind another."""
+    """Yield the three-dimensional tensors of an architecture's own modules, with their names: stacked experts."""
     for name, module in model.named_modules():
         if not type(module).__module__.startswith(("torch.", "peft.")):
             for key, value in module.named_parameters(recurse=False):
@@ -126,20 +137,28 @@ def _stacked(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def _fits(layer: nn.Linear) -> bool:
-    """Say whether a layer gives its matrix product and nothing else; Llama 4's router, for one, gives a pair, to which nothing can be added."""
-    if type(layer).forward is nn.Linear.forward or not layer.weight.is_floating_point():  # packed: bitsandbytes' own
+    """Return whether a layer returns its matrix product and nothing else.
+
+    Llama 4's router, for example, returns a pair, to which an adapter's output cannot be added.
+    """
+    if (
+        type(layer).forward is nn.Linear.forward or not layer.weight.is_floating_point()
+    ):  # packed weights: a layer of bitsandbytes
         return True
     bare = {name: torch.empty_like(value, device="meta") for name, value in layer.named_parameters()}
     x = torch.empty(1, 2, layer.in_features, dtype=layer.weight.dtype, device="meta")
     try:
-        given = torch.func.functional_call(layer, bare, (x,))
+        output = torch.func.functional_call(layer, bare, (x,))
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError):
         return False
-    return isinstance(given, torch.Tensor) and given.shape == (1, 2, layer.out_features)
+    return isinstance(output, torch.Tensor) and output.shape == (1, 2, layer.out_features)
 
 
 def _read_past(model: Any) -> list[str]:
-    """Name the layers whose weight the layer around them may read past their forward, where an adapter would not count: state spaces' `dt_proj`, `out_proj`."""
+    """Return the names of layers whose weight the surrounding layer may read directly, without calling them.
+
+    An adapter would have no effect there. State-space layers do this with `dt_proj` and `out_proj`.
+    """
     read = {layer: _weights_read(layer) for layer in {type(module) for module in model.modules()}}
     return [
         f"{outer}.{name}".lstrip(".")
@@ -150,14 +169,14 @@ def _read_past(model: Any) -> list[str]:
 
 
 def _weights_read(layer: type[nn.Module]) -> frozenset[str]:
-    """Name the parts of a layer whose weight its own code uses, rather than calling the part."""
+    """Return the names of a layer's parts whose weight its code uses directly."""
     if not layer.__module__.startswith("transformers.models."):
         return frozenset()
     return frozenset(re.findall(r"self\.(\w+)\.weight\b(?!\.(?:dtype|device))", inspect.getsource(layer)))
 
 
 def _plain(name: str) -> str:
-    """Give the name that a module had before peft wrapped it."""
+    """Return the name that a module had before peft wrapped it."""
     return name.replace(".base_layer", "")
 
 

@@ -1,7 +1,8 @@
 """Cheaper arithmetic for peft's trainable token rows.
 
-peft's layer copies the whole embedding to put a few rows into it, and its gradient is as large. Here the frozen table is used as
-it is, and the results of the trained rows replace the table's: same parameters, same values, same saved files.
+peft's layer copies the whole embedding to put a few rows into it, and its gradient is as large. Here the frozen table
+is used as it is, and the results of the trained rows replace the table's: same parameters, same values, same saved
+files.
 
 Shapes: K rows, D width, V vocabulary.
 """

@@ -1,13 +1,15 @@
 """Causal attention of a flat micro-batch on a CPU, by batched matrix products.
 
-PyTorch's CPU FlashAttention takes several times as long in bf16 as the products that it stands for (docs/notes/model.md), and
-knows no windows. Here the queries of each example are cut into blocks, and the same block of several examples, with all their
-heads, goes through one batched product (`attention_blocks`). Scores are computed and normalised in fp32, as PyTorch does, and the other
-products run in the tensors' own type. Probabilities of short stretches (`KEPT_KEYS`) are kept for the backward pass; longer ones are
-computed again, so that what is kept grows with the tokens and never with their square.
+PyTorch's CPU FlashAttention takes several times as long in bf16 as its matrix products would (docs/notes/model.md), and
+has no windows. Here the queries of each example are cut into blocks. The same block of several examples, with all their
+heads, is one batched product (see `cpu_plan`). Scores are computed and normalised in fp32, as PyTorch does; the other
+products run in the tensors' own type.
 
-Shapes: T tokens of all examples, H query heads, K key/value heads, G = H / K, D and D' widths of keys and values, R gathered
-rows of queries; of one product: N examples times K heads, Q = G * BLOCK query rows, S keys.
+Probabilities of blocks with few keys (`KEPT_KEYS`) are kept for the backward pass, others are computed again. Memory
+then grows with the number of tokens, not with its square.
+
+Shapes: T tokens of all examples, H query heads, K key/value heads, G = H / K, D and D' widths of keys and values, R
+gathered rows of queries; of one product: N examples times K heads, Q = G * BLOCK query rows, S keys.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import torch
 from instil.model.attention.cpu_plan import BLOCK, Block, BlockPlan, plan_blocks
 
 KEPT_KEYS = 256
-"""Blocks of at most so many keys keep their probabilities, in the tensors' own type: at most 256 numbers a token and head."""
+"""Blocks with at most this number of keys keep their probabilities: at most 256 numbers for each token and head."""
 
 
 def attend_on_cpu(
@@ -38,15 +40,16 @@ def attend_on_cpu(
         query: [1, H, T, D].
         key: [1, K, T, D].
         value: [1, K, T, D'].
-        lengths: Tokens of each example.
+        lengths: Number of tokens of each example.
         scale: Factor on the scores.
-        window: Tokens that a token sees, itself included; None for all before it.
+        window: Number of tokens that a token sees, itself included; None for all before it.
 
     Returns:
         [1, T, H, D'].
     """
     plan = plan_blocks(lengths, num_heads=query.shape[1], num_groups=key.shape[1], window=window)
-    output: torch.Tensor = _Attention.apply(query[0], key[0], value[0], plan, scale, window)  # type: ignore[no-untyped-call]
+    apply: Any = _Attention.apply
+    output: torch.Tensor = apply(query[0], key[0], value[0], plan, scale, window)
     return output[None]
 
 
@@ -83,7 +86,8 @@ class _Attention(torch.autograd.Function):
         plan, scale, window = ctx.rest
         heads, width = output.shape[1:]
         incoming = _gather(_with_means(gradients[0], output), plan.gradient_rows)
-        # The mean of each query is taken off by the product itself: it lies beside the incoming gradient, minus one beside the values.
+        # The softmax gradient subtracts a mean for each query. The product does it: the mean is a column of the
+        # incoming gradient, and the matching column of the values is -1.
         with_ones = torch.cat([values, values.new_full((values.shape[0], 2), -1.0)], dim=1)
         wide_keys = keys.float() * scale if any(block.num_keys > KEPT_KEYS for block in plan.blocks) else keys
         query_gradient = torch.empty_like(queries)
@@ -100,16 +104,16 @@ class _Attention(torch.autograd.Function):
             torch.bmm(slopes, seen, out=_batch(query_gradient, block))
             to_keys += torch.bmm(slopes.transpose(1, 2), rows)
             to_values += torch.bmm(probabilities.transpose(1, 2), arriving[..., :width])
-        found = (
+        input_gradients = (
             _gather(query_gradient, plan.query_places).mul_(scale).view(-1, heads, queries.shape[-1]),
             _gather(key_gradient, plan.key_places).mul_(scale).view(-1, plan.num_groups, keys.shape[-1]),
             _gather(value_gradient, plan.key_places).view(-1, plan.num_groups, width),
         )
-        return (*(gradient.transpose(0, 1).to(queries.dtype) for gradient in found), None, None, None)
+        return (*(gradient.transpose(0, 1).to(queries.dtype) for gradient in input_gradients), None, None, None)
 
 
 def _rows(heads: torch.Tensor) -> torch.Tensor:
-    """Give [H, T, D] as [T * H, D], without a copy where tokens lie outermost, as projections leave them."""
+    """Return [H, T, D] as [T * H, D]; no copy is made if tokens are outermost in memory, as after projections."""
     return heads.transpose(0, 1).reshape(-1, heads.shape[-1])
 
 
@@ -118,26 +122,27 @@ def _gather(rows: torch.Tensor, places: Any) -> torch.Tensor:
 
 
 def _with_means(gradient: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
-    """Give the incoming gradient as rows [T * H + 1, D' + 2], each with its product with the output behind it; the last is zeros.
+    """Return the incoming gradient as rows [T * H + 1, D' + 2], each followed by its product with the output.
 
-    That number stands there as two of the tensors' own type that add up to it, for one in half precision is not enough.
+    The last row is zeros. The product is split into two numbers of the tensors' own type that add up to it, because one
+    number in half precision is too coarse.
     """
     rows, width = gradient.reshape(-1, gradient.shape[-1]), gradient.shape[-1]
     means = (gradient * output).sum(-1, dtype=torch.float32).view(-1)
-    found = rows.new_zeros(rows.shape[0] + 1, width + 2)
-    found[:-1, :width] = rows
-    found[:-1, width] = means
-    found[:-1, width + 1] = means - found[:-1, width].float()
-    return found
+    extended = rows.new_zeros(rows.shape[0] + 1, width + 2)
+    extended[:-1, :width] = rows
+    extended[:-1, width] = means
+    extended[:-1, width + 1] = means - extended[:-1, width].float()
+    return extended
 
 
 def _batch(rows: torch.Tensor, block: Block) -> torch.Tensor:
-    """Give the rows of a block as [N, Q, width]."""
+    """Return the rows of a block as [N, Q, width]."""
     return rows[block.queries].view(block.count, -1, rows.shape[-1])
 
 
 def _products(plan: BlockPlan, *by_key: torch.Tensor) -> Iterator[tuple[Block, Sequence[torch.Tensor]]]:
-    """Go through the blocks, each with its part [N, S, width] of every tensor of gathered keys."""
+    """Yield each block with its part [N, S, width] of every tensor of gathered keys."""
     for block in plan.blocks:
         seen = slice(block.first, block.first + block.num_keys)
         parts = [rows[block.keys].view(block.count, -1, rows.shape[-1])[:, seen] for rows in by_key]
@@ -145,7 +150,7 @@ def _products(plan: BlockPlan, *by_key: torch.Tensor) -> Iterator[tuple[Block, S
 
 
 def _probabilities(rows: torch.Tensor, scaled_keys: torch.Tensor, block: Block, window: int | None) -> torch.Tensor:
-    """Give the fp32 probabilities [N, Q, S] of a block."""
+    """Return the fp32 probabilities [N, Q, S] of a block."""
     scores = torch.bmm(rows.float(), scaled_keys.transpose(1, 2))
     laid_out = scores.view(block.count, -1, BLOCK, block.num_keys)
     before = block.start - block.first  # every query sees all keys before its block, unless a window hides them

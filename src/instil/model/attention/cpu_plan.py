@@ -1,8 +1,9 @@
-"""Which rows of a flat micro-batch meet in which batched product of attention on a CPU.
+"""Plans which rows of a flat micro-batch meet in which batched product of attention on a CPU.
 
-Examples of like length stand together, and the j-th block of queries of all of them makes one product with the keys up to it.
-The numbers of examples in a product are powers of two and the numbers of keys rounded, so that oneDNN meets few shapes (see
-`few_shapes`). A plan depends on lengths and heads alone: it is made once for a micro-batch and serves all its layers.
+Examples of similar length form a group. The j-th block of queries of all its examples makes one product with the keys
+up to it. The number of examples in a product is a power of two and the number of keys is rounded, so that oneDNN gets
+few shapes (see `speedups.round_sizes`). A plan depends only on lengths and heads: it is made once for a micro-batch and
+serves all layers.
 
 Shapes: T tokens, H query heads, K key/value heads, G = H / K; R and S rows of queries and keys that products read.
 """
@@ -21,9 +22,9 @@ import numpy.typing as npt
 from instil.model.speedups.round_sizes import round_up
 
 BLOCK = 64
-"""Queries of a block. Smaller ones waste less on what the mask hides, larger ones make better products."""
+"""Queries of a block. Smaller blocks waste less on what the mask hides; larger ones make faster products."""
 TOGETHER = 4
-"""Examples of a product at most: eight are no faster, and another number is another shape."""
+"""Maximum number of examples in a product. Eight are not faster, and every other number is one more shape."""
 
 Places = npt.NDArray[np.int32]
 
@@ -35,10 +36,10 @@ class Block:
     Attributes:
         queries: Its rows among the R gathered ones, N times G * BLOCK of them.
         keys: Its examples' rows among the S gathered ones, N times the group's longest example.
-        count: N, examples times K.
-        start: First query of the block, counted from an example's start.
+        count: N, the number of examples times K.
+        start: First query of the block, counted from the example's start.
         first: First key that any of its queries sees.
-        num_keys: Number of keys, rounded up; those behind the last query are masked.
+        num_keys: Number of keys, rounded up; those after the last query are masked.
     """
 
     queries: slice
@@ -53,17 +54,17 @@ class Block:
 class BlockPlan:
     """The products of one micro-batch, and where their rows come from and go to.
 
-    Rows of queries are [T * H] token by token, of keys [T * K]. Where a block reaches past its example, rows of queries and keys
-    repeat others, which nothing reads, and rows of gradients are zeros.
+    Rows of queries are [T * H], token by token; rows of keys are [T * K]. Where a block extends past the end of its
+    example, rows of queries and keys repeat other rows, which nothing reads, and rows of gradients are zeros.
 
     Attributes:
         blocks: The products.
         num_groups: K.
-        query_rows: R places among T * H rows.
-        gradient_rows: The same, with T * H, a row of zeros, where a block reaches past its example.
-        query_places: For each of T * H rows its place among R.
-        key_rows: S places among T * K rows.
-        key_places: For each of T * K rows its place among S.
+        query_rows: R indices into T * H rows.
+        gradient_rows: The same, but T * H, the index of a row of zeros, past the end of an example.
+        query_places: For each of T * H rows, its index among the R.
+        key_rows: S indices into T * K rows.
+        key_places: For each of T * K rows, its index among the S.
     """
 
     blocks: tuple[Block, ...]
@@ -80,10 +81,10 @@ def plan_blocks(lengths: tuple[int, ...], *, num_heads: int, num_groups: int, wi
     """Plan the products of a micro-batch.
 
     Args:
-        lengths: Tokens of each example.
+        lengths: Number of tokens of each example.
         num_heads: H.
         num_groups: K.
-        window: Tokens that a token sees, itself included; None for all before it.
+        window: Number of tokens that a token sees, itself included; None for all before it.
 
     Example:
         >>> plan = plan_blocks((70, 20, 3), num_heads=2, num_groups=1, window=None)
@@ -97,12 +98,14 @@ def plan_blocks(lengths: tuple[int, ...], *, num_heads: int, num_groups: int, wi
     num_queries = num_keys = 0
     past = sum(lengths)
     for members in _groups(lengths):
+        # All of a group's keys are gathered once; each of its blocks of queries then reads a part of them.
         longest = lengths[members[0]]
         steps = [_keys_of(start, window) for start in range(0, longest, BLOCK)]
         width = max(first + count for first, count in steps)
         key_tokens.append(_tokens(members, 0, width, starts, lengths, past))
         for number, (first, count) in enumerate(steps):
             start = number * BLOCK
+            # Members are sorted by length, so the first `reaching` ones are those with tokens in this block.
             reaching = sum(lengths[member] > start for member in members)
             for begin, size in _powers_of_two(reaching):
                 heads, rows = size * num_groups, size * num_heads * BLOCK
@@ -125,7 +128,10 @@ def plan_blocks(lengths: tuple[int, ...], *, num_heads: int, num_groups: int, wi
 
 
 def _groups(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Give examples of like length together, longest first: at most `TOGETHER`, none less than half as many blocks as another."""
+    """Yield groups of examples of similar length, longest first.
+
+    A group has at most `TOGETHER` examples, and none has less than half as many blocks as another.
+    """
     group: list[int] = []
     for member in sorted(range(len(lengths)), key=lambda place: -lengths[place]):
         if group and (len(group) == TOGETHER or -(-lengths[member] // BLOCK) * 2 < -(-lengths[group[0]] // BLOCK)):
@@ -136,13 +142,13 @@ def _groups(lengths: Sequence[int]) -> Iterator[list[int]]:
 
 
 def _keys_of(start: int, window: int | None) -> tuple[int, int]:
-    """Give the first key that a block of queries sees, at the start of a block, and how many there are, rounded up."""
+    """Return the first key that a block sees, rounded down to a block start, and the number of keys, rounded up."""
     first = 0 if window is None else max(0, start - window + 1) // BLOCK * BLOCK
     return first, round_up(start + BLOCK - first)
 
 
 def _powers_of_two(count: int) -> Iterator[tuple[int, int]]:
-    """Cut a number into powers of two, largest first: starts and sizes.
+    """Yield the start and size of each power of two that a number is cut into, largest first.
 
     Example:
         >>> list(_powers_of_two(7))
@@ -158,21 +164,21 @@ def _powers_of_two(count: int) -> Iterator[tuple[int, int]]:
 def _tokens(
     members: Sequence[int], start: int, count: int, starts: Sequence[int], lengths: Sequence[int], past: int
 ) -> Any:
-    """Give the tokens [examples, count] from `start` of each example; `past` where it has ended."""
+    """Return `count` tokens of each example from `start` on, [examples, count]; `past` after the example's end."""
     own = np.arange(start, start + count, dtype=np.int64)[None, :]
     begins, ends = (np.asarray([values[member] for member in members])[:, None] for values in (starts, lengths))
     return np.where(own < ends, begins + own, past)
 
 
 def _by_head(tokens: Any, heads: int, past: int) -> Places:
-    """Give the rows of tokens [examples, count] for each head: head by head within an example."""
+    """Return the rows of tokens [examples, count] for all heads, head by head within an example."""
     rows = tokens[:, None, :] * heads + np.arange(heads)[None, :, None]
-    found: Places = np.minimum(rows, past * heads).astype(np.int32).reshape(-1)
-    return found
+    flat: Places = np.minimum(rows, past * heads).astype(np.int32).reshape(-1)
+    return flat
 
 
 def _inverse(rows: Places, count: int) -> Places:
-    """Give for each of `count` rows where it stands among `rows`."""
+    """Return, for each of `count` rows, its index in `rows`."""
     places = np.empty(count + 1, dtype=np.int32)
     places[rows] = np.arange(len(rows), dtype=np.int32)
     return places[:-1]

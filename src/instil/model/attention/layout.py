@@ -1,9 +1,10 @@
 """The flat layout: which tokens of a micro-batch belong to which example.
 
-A micro-batch is whole examples laid end to end in one row of T tokens. The loss makes one `FlatLayout` and hands it to every
-attention layer, as a keyword where the architecture passes keywords on and through `active_layout` where it does not.
-Questionable on purpose: the active layout stays set after a forward pass, for gradient checkpointing runs the layers again
-in the backward pass; the next forward pass replaces it.
+A micro-batch is whole examples laid end to end in one row of T tokens. The loss makes one `FlatLayout` and passes it to
+every attention layer: as a keyword if the architecture passes keywords on, else through `active_layout`.
+
+Why: the active layout stays set after a forward pass, because gradient checkpointing runs the layers again in the
+backward pass. The next forward pass replaces it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ class FlatLayout:
 
     Attributes:
         lengths: Tokens of each example, in order; each at least 1.
-        boundaries: Cumulated lengths from 0 to T as int32 on the model's device, as variable-length kernels want them.
+        boundaries: Cumulative lengths from 0 to T, int32 on the model's device, as variable-length kernels expect.
     """
 
     lengths: tuple[int, ...]
@@ -29,7 +30,7 @@ class FlatLayout:
 
     @classmethod
     def of(cls, lengths: Sequence[int], *, device: torch.device | str = "cpu") -> FlatLayout:
-        """Make the layout of these lengths.
+        """Return the layout of examples of these lengths.
 
         Example:
             >>> FlatLayout.of([2, 3]).boundaries.tolist()
@@ -40,17 +41,17 @@ class FlatLayout:
 
     @property
     def num_tokens(self) -> int:
-        """T, the tokens of all examples."""
+        """T, the number of tokens of all examples."""
         return sum(self.lengths)
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest example."""
+        """Number of tokens of the longest example."""
         return max(self.lengths)
 
 
 def positions_of(lengths: Sequence[int]) -> torch.Tensor:
-    """Give the T positions of a flat micro-batch: they start from 0 in each example.
+    """Return the T positions of a flat micro-batch; they start at 0 in each example.
 
     Example:
         >>> positions_of([2, 3]).tolist()
@@ -64,10 +65,10 @@ class _Active:
 
 
 def set_active_layout(layout: FlatLayout | None) -> None:
-    """Make this the layout of attention layers that get none as a keyword, until it is replaced."""
+    """Set the layout for attention layers that get none as a keyword, until another call replaces it."""
     _Active.layout = layout
 
 
 def active_layout() -> FlatLayout | None:
-    """Give the layout of the latest forward pass."""
+    """Return the layout of the latest forward pass."""
     return _Active.layout

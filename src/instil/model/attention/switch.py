@@ -1,14 +1,14 @@
-"""Switches a model between this package's attention, which training needs, and transformers' own with masks and caches.
+"""Switches a model between instil's attention, which training needs, and transformers' own, with masks and caches.
 
-A model is made with the one attention that every architecture has and then switched: some classes (Falcon, GPT-J, GPT-Neo) look a layer up by the
-attention's name while they are made, and know no other names than transformers'.
+Why: a model is made with the one attention that every architecture has, and switched afterwards. Some classes (Falcon,
+GPT-J, GPT-Neo) choose their attention layers by name while they are made, and know only transformers' names.
 """
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
-from instil.model.attention import flat as attention
+from instil.model.attention.flat import register_attention
 from instil.model.parts import underlying
 
 Purpose = Literal["training", "generation"]
@@ -17,23 +17,23 @@ MADE_WITH = "eager"
 
 
 def set_attention(model: Any, purpose: Purpose) -> None:
-    """Give a model, or the one inside peft's, the attention of training or of generation.
+    """Set the attention of training or of generation on a model, or on the model inside peft's wrapper.
 
-    Classes whose attention asks nobody (Bloom, MPT, Falcon, GPT-J) keep their own, with masks that transformers makes for it: the mask follows
-    the attention's name, and for ours there would be none at all.
+    Classes with an attention of their own (Bloom, MPT, Falcon, GPT-J) keep it, under the name of transformers' eager
+    attention: transformers makes masks by that name, and would make none for instil's.
     """
     inner = underlying(model)
     if not inner._can_set_attn_implementation():
         inner.config._attn_implementation = MADE_WITH
         return
-    inner.set_attn_implementation(attention.register() if purpose == "training" else generation_attention(inner))
+    inner.set_attn_implementation(register_attention() if purpose == "training" else generation_attention(inner))
 
 
 def generation_attention(model: Any) -> str:
-    """Name the attention of transformers that serves a model in generation: `sdpa` where it can, else `eager`.
+    """Return the name of transformers' attention for generation: `sdpa` if the model supports it, else `eager`.
 
-    A soft cap needs `eager`: older transformers choose `sdpa` for Gemma 2, which leaves its cap out (0.005 spreads in the logits
-    of a tiny model; `probe` finds it).
+    A soft cap needs `eager`. Older transformers choose `sdpa` for Gemma 2, which ignores the cap: the logits of a tiny
+    model are then off by 0.005 standard deviations, which `probe` finds.
     """
     capped = getattr(model.config.get_text_config(), "attn_logit_softcapping", None) is not None
     return "sdpa" if getattr(model, "_supports_sdpa", False) and not capped else "eager"

@@ -1,1 +1,1 @@
-"""Model files on disk: finds them, checks them and writes them. Names, headers and JSON are read here, never a weight."""
+"""Model files on disk: found, checked and written. Only names, headers and JSON are read here, never a weight."""

@@ -1,7 +1,7 @@
 """Reads a model's config.json and answers questions about it.
 
-A bad config fails in many places of transformers, with messages about its own code. Here each failure becomes one line that names
-the file. Encoders are refused too, although transformers would load some of them as causal models.
+A bad config fails in many places of transformers, with messages about its own code. Here each failure becomes one line
+that names the file. Encoders are refused too, although transformers would load some of them as causal models.
 """
 
 from __future__ import annotations
@@ -97,8 +97,8 @@ def _check_causal(location: ModelLocation, config: Any) -> None:
     else:
         return
     raise ModelError(
-        f"{location.folder}: {config.model_type} is {what}; expected a decoder-only language model, such as Llama or Qwen; "
-        "choose another model"
+        f"{location.folder}: {config.model_type} is {what}; expected a decoder-only language model, such as Llama or "
+        "Qwen; choose another model"
     )
 
 
@@ -109,11 +109,12 @@ def _check_sizes(location: ModelLocation, config: Any) -> None:
         value = getattr(text, name, 1)
         if isinstance(value, int) and value < 1:
             raise ModelError(
-                f"{location.folder}/config.json: {name} is {value}; expected at least 1; correct config.json or copy it again"
+                f"{location.folder}/config.json: {name} is {value}; expected at least 1; correct config.json or copy "
+                "it again"
             )
     heads, groups = getattr(text, "num_attention_heads", 1), getattr(text, "num_key_value_heads", None)
     if isinstance(heads, int) and isinstance(groups, int) and (groups < 1 or heads % groups):
         raise ModelError(
-            f"{location.folder}/config.json: num_key_value_heads is {groups}; expected a divisor of the {heads} attention heads; "
-            "correct config.json or copy it again"
+            f"{location.folder}/config.json: num_key_value_heads is {groups}; expected a divisor of the {heads} "
+            "attention heads; correct config.json or copy it again"
         )

@@ -1,7 +1,7 @@
 """Checks that the files of a model folder are there and complete, without reading a weight.
 
-Flow: `location` finds the folder, this module checks its files, and then `loading` reads them. Pickled weights are refused,
-because reading them can run code.
+Flow: `location` finds the folder, this module checks its files, and then `loading` reads them. Pickled weights are
+refused, because reading them can run code.
 """
 
 from __future__ import annotations
@@ -104,7 +104,8 @@ def weight_files(folder: Path) -> list[Path]:
     shards = read_json(index).get("weight_map")
     if not isinstance(shards, dict) or not shards or not all(isinstance(name, str) for name in shards.values()):
         raise ModelError(
-            f"{index}: names no shards; expected weight_map, an object from tensor to file; copy or download the model again"
+            f"{index}: names no shards; expected weight_map, an object from tensor to file; copy or download the model "
+            "again"
         )
     return [folder / name for name in sorted(set(shards.values()))]
 
@@ -124,12 +125,13 @@ def read_header(path: Path) -> dict[str, Any]:
             pass
     except MemoryError:
         raise ModelError(
-            f"{path}: no memory for the model: its {byte_size(path.stat().st_size)} cannot even be mapped under this process's "
-            "limit; raise the limit (ulimit -v), or load a smaller model"
+            f"{path}: no memory for the model: its {byte_size(path.stat().st_size)} cannot even be mapped under this "
+            "process's limit; raise the limit (ulimit -v), or load a smaller model"
         ) from None
     except (OSError, SafetensorError) as error:
         raise ModelError(
-            f"{path}: cut short or no safetensors file ({path.stat().st_size} bytes; {error}); copy or download the model again"
+            f"{path}: cut short or no safetensors file ({path.stat().st_size} bytes; {error}); copy or download the "
+            "model again"
         ) from None
     with path.open("rb") as file:
         header: dict[str, Any] = json.loads(file.read(int.from_bytes(file.read(8), "little")))

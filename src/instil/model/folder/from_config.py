@@ -31,9 +31,10 @@ CANNOT_LOAD = (
 
 
 def auto_class(config: Any) -> Any:
-    """Return the transformers class to load a model with: the one that its checkpoint names, so that it is saved as the same kind.
+    """Return the transformers class to load a model with: the one that its checkpoint names.
 
-    A checkpoint that reads images keeps all its parts: as a plain causal model, Qwen3.5 would lose them and Qwen2.5-VL would not load.
+    A checkpoint that reads images thus keeps all its parts: as a plain causal model, Qwen3.5 would lose them and
+    Qwen2.5-VL would not load.
     """
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as WITH_IMAGES

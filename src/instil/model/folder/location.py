@@ -1,10 +1,10 @@
 """Finds a model by name: `demo`, a run folder, a model folder, an adapter folder or a Hub id.
 
-Every command that takes a model calls this module, so all accept the same names. A Hub model is downloaded completely before it is
-used, without code and without pickled weights.
+Every command that takes a model calls this module, so all accept the same names. A Hub model is downloaded completely
+before it is used, without code and without pickled weights.
 
-Why: a name is looked up on disk first. The Hub is contacted only if no file or folder resembles the name, so a mistyped path
-never becomes a download.
+Why: a name is looked up on disk first. The Hub is contacted only if no file or folder resembles the name, so a mistyped
+path never becomes a download.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class ModelLocation:
 
     @property
     def base_name(self) -> str:
-        """A name of the base that works on another machine where possible: a Hub id or `demo` stays, a path becomes absolute."""
+        """A name of the base for use elsewhere: a Hub id or `demo` stays as it is, a path becomes absolute."""
         if self.adapter_folder is None:
             is_named, name = self.kind in ("base", "hub"), self.name
         else:
@@ -68,7 +68,8 @@ def locate(name: str | Path, revision: str | None = None, *, trust_remote_code: 
         trust_remote_code: Also download the Python files of a Hub model.
 
     Returns:
-        Its location. `check_weights` and `check_tokenizer` check whether the files are complete; this function does not.
+        Its location. `check_weights` and `check_tokenizer` check whether the files are complete; this function does
+        not.
 
     Raises:
         ModelError: If nothing has that name, or the folder holds no model.
@@ -123,8 +124,8 @@ def _in_folder(name: str, path: Path) -> ModelLocation:
     if not (path / "recipe.yaml").exists():
         entries = ", ".join(sorted(entry.name for entry in path.iterdir())[:5]) or "nothing"
         raise ModelError(
-            f"{name}: no model here (found {entries}); expected config.json, adapter_config.json or a run's recipe.yaml; "
-            "check the path"
+            f"{name}: no model here (found {entries}); expected config.json, adapter_config.json or a run's "
+            "recipe.yaml; check the path"
         )
     model = path / "model"
     if (model / ADAPTER_CONFIG).exists():
@@ -160,7 +161,7 @@ def _adapter(name: str, path: Path, *, kind: Kind) -> ModelLocation:
 
 
 def _refuse_chain(name: str, base: Path) -> None:
-    """Refuse an adapter as base before its own base is looked up: two adapters that name each other would recurse forever."""
+    """Refuse an adapter as base before its own base is looked up: two that name each other would never end."""
     if any((place / ADAPTER_CONFIG).exists() for place in (base, base / "model")):
         raise _chain(name, base)
 

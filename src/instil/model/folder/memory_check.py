@@ -2,8 +2,8 @@
 
 Without this check the system would kill the process without a message.
 
-Why: only a model that certainly does not fit is refused. Whether answers or training steps fit beside the weights is estimated
-elsewhere, by `training.memory`.
+Why: only a model that certainly does not fit is refused. Whether answers or training steps fit beside the weights is
+estimated elsewhere, by `training.memory`.
 """
 
 from __future__ import annotations
@@ -39,19 +39,20 @@ def check_room(folder: Path, *, dtype: torch.dtype, quantize: str, device: torch
     numbers, packed = count_weights(folder)
     needed, free = (int(numbers * bytes_per_number) + packed) * copies, free_bytes(device)
     if needed > free:
+        kind = quantize if quantize != "none" else str(dtype).removeprefix("torch.")
         times = f" {copies} times, once in each process," if copies > 1 else ""
         fewer = ", or start fewer processes" if copies > 1 else ""
         raise ModelError(
-            f"{folder}: no memory for the model: its weights need {byte_size(needed)}{times} as "
-            f"{quantize if quantize != 'none' else str(dtype).removeprefix('torch.')}, {byte_size(free)} are free on {device}; "
-            f"{SMALLER_WEIGHTS}, or free some memory{fewer}"
+            f"{folder}: no memory for the model: its weights need {byte_size(needed)}{times} as {kind}, "
+            f"{byte_size(free)} are free on {device}; {SMALLER_WEIGHTS}, or free some memory{fewer}"
         )
 
 
 def count_weights(folder: Path) -> tuple[int, int]:
     """Count, from the headers alone, the floating-point numbers that will be loaded, and the bytes of integers.
 
-    Only the files that transformers loads count: some folders hold the same weights twice (Mistral's ``consolidated.safetensors``).
+    Only the files that transformers loads count: some folders hold the same weights twice (Mistral's
+    ``consolidated.safetensors``).
     """
     numbers = packed = 0
     for path in weight_files(folder):

@@ -1,7 +1,7 @@
 """Writes a model as a plain Hugging Face folder, completely or not at all.
 
-The folder holds safetensors, the tokenizer with its chat template, and a generation_config with the stop ids, so that plain
-transformers stops where instil does. It is written under a temporary name, flushed to disk and renamed.
+The folder holds safetensors, the tokenizer with its chat template, and a generation_config with the stop ids, so that
+plain transformers stops where instil does. It is written under a temporary name, flushed to disk and renamed.
 """
 
 from __future__ import annotations
@@ -116,7 +116,8 @@ def save_adapter(model: Any, folder: Path, *, base: str | None = None) -> None:
     Args:
         model: The peft model.
         folder: Destination; created if missing.
-        base: Name of the base in adapter_config.json (see `ModelLocation.base_name`); None for the folder it was loaded from.
+        base: Name of the base in adapter_config.json (see `ModelLocation.base_name`); None for the folder it was loaded
+            from.
     """
     for config in model.peft_config.values():
         config.base_model_name_or_path = base or config.base_model_name_or_path
@@ -136,10 +137,10 @@ def save_tokenizer(chat: ChatTokens, folder: Path) -> None:
 
 
 def set_stop_ids(model: Any, stop_ids: Sequence[int], *, pad_id: int | None) -> None:
-    """Set the stop ids and the padding id in a model's generation_config; its config has room for one stop id and gets the first.
+    """Set the stop ids and the padding id in a model's generation_config; its config gets the first stop id.
 
-    If a published generation_config has sampling settings without `do_sample`, sampling is switched on: transformers would refuse
-    to save them otherwise.
+    If a published generation_config has sampling settings without `do_sample`, sampling is switched on: transformers
+    would refuse to save them otherwise.
     """
     inner = underlying(model)
     settings, config = inner.generation_config, inner.config.get_text_config()

@@ -1,7 +1,7 @@
 """Checks that the weights on disk are those that config.json describes, from the files' headers alone.
 
-Why: transformers itself does the comparison, on tensors that have a size and no content. Only transformers knows how names in files
-map to names of a model's parameters.
+Why: transformers itself does the comparison, on tensors that have a size and no content. Only transformers knows how
+names in files map to names of a model's parameters.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF1
 
 
 def check_shapes(location: ModelLocation, config: Any, *, trust: bool) -> Any:
-    """Make a model without content, on the device `meta`, and check that its folder has all its weights in the right sizes.
+    """Make a model on the device `meta`, without content, and check that its folder has its weights in the right sizes.
 
     Args:
         location: The model's location; its files are complete (see `file_checks.check_weights`).
@@ -81,6 +81,6 @@ def check_finite(folder: Path, model: torch.nn.Module) -> None:
     ]
     if damaged:
         raise ModelError(
-            f"{folder}: the weights are damaged: {damaged[0]} holds a value that is no finite number ({len(damaged)} such tensors); "
-            "expected finite ones; copy or download the model again"
+            f"{folder}: the weights are damaged: {damaged[0]} holds a value that is no finite number ({len(damaged)} "
+            "such tensors); expected finite ones; copy or download the model again"
         )

@@ -1,1 +1,1 @@
-"""The loss of a flat micro-batch, from hidden states to one sum."""
+"""The loss of a flat micro-batch: from hidden states to one weighted sum."""

@@ -1,4 +1,4 @@
-"""The output head and the token losses, chunk by chunk, with the gradients computed on the way.
+"""The output head and the token losses, computed chunk by chunk together with their gradients.
 
 Shapes: N trained rows, C rows of a chunk, D width, V vocabulary.
 """
@@ -19,10 +19,13 @@ CHUNK_BYTES_CPU = 64 * 2**20
 CHUNK_BYTES_GPU = 512 * 2**20
 COPIES_OF_LOGITS = 4
 CHUNKS_IN_HALF = 8
-"""Up to so many chunks the gradient of a half-precision head adds up in half precision: measured, 2.0e-3 off against 1.7e-3 for one
-product, where an fp32 sum costs as much time again as the product (docs/notes/model.md)."""
+"""Up to this number of chunks, the gradient of a half-precision head is summed in half precision.
+
+Measured (docs/notes/model.md): an error of 2.0e-3, against 1.7e-3 for a single product; a sum in fp32 takes as long as
+the products.
+"""
 CPU_SOFTMAX_BYTES = 2 * 2**20
-"""Softmax rows that a CPU works on at once: few enough to stay in its cache through all passes."""
+"""Bytes of softmax rows that a CPU computes at once: few enough to stay in its cache through all passes."""
 
 
 def head_loss_sum(
@@ -35,14 +38,14 @@ def head_loss_sum(
     gradient_scale: float = 1.0,
     chunk_bytes: int | None = None,
 ) -> torch.Tensor:
-    """Give the weighted loss sum of trained rows, an fp32 scalar that gradients flow back from.
+    """Return the weighted loss sum of trained rows, a differentiable fp32 scalar.
 
     Args:
         states: [N, D] decoder states of the trained rows; N may be 0.
         targets: N ids.
         weights: N fp32 weights.
         parts: The model taken apart.
-        token_loss: A function of `token_losses`.
+        token_loss: A function of `objectives`.
         gradient_scale: See `TokenLoss.gradient_scale`.
         chunk_bytes: Memory for the fp32 logits of a chunk; None chooses by device.
     """
@@ -73,7 +76,13 @@ class _Job:
 
 
 def default_chunk_bytes(device: torch.device, *, plain: bool) -> int:
-    """Give the memory for the fp32 logits of a chunk; a head that autograd differentiates holds several copies of them."""
+    """Return the memory for the fp32 logits of a chunk.
+
+    Args:
+        device: Where the head computes.
+        plain: Whether the head is a linear layer (see `is_plain`); autograd keeps several copies of the logits of any
+            other.
+    """
     chunk_bytes = CHUNK_BYTES_CPU if device.type == "cpu" else CHUNK_BYTES_GPU
     return chunk_bytes if plain else chunk_bytes // COPIES_OF_LOGITS
 
@@ -90,7 +99,7 @@ def _evaluate(states: torch.Tensor, job: _Job) -> torch.Tensor:
 
 
 class _HeadLoss(torch.autograd.Function):
-    """Loss sum of trained rows; its gradients are ready when the forward pass ends."""
+    """Loss sum of trained rows; its gradients are computed in the forward pass."""
 
     @staticmethod
     def forward(ctx: Any, states: torch.Tensor, job: _Job, *trained: torch.Tensor) -> torch.Tensor:
@@ -112,12 +121,12 @@ class _HeadLoss(torch.autograd.Function):
 
 
 def is_plain(parts: HeadParts) -> bool:
-    """Say whether a head is a linear layer and nothing more."""
+    """Return whether a head is a linear layer and nothing more."""
     return _plain_weight(parts) is not None
 
 
 def _plain_weight(parts: HeadParts) -> torch.Tensor | None:
-    """Give the weight of a head that is a linear layer and nothing more, whose products can then be laid out by hand."""
+    """Return the weight of a plain linear head, whose products need no autograd; None for any other head."""
     head = parts.head
     hooks = head._forward_hooks or head._forward_pre_hooks or head._backward_hooks or head._backward_pre_hooks
     if type(head) is not nn.Linear or head.bias is not None or hooks or not parts.adjust.is_identity:
@@ -128,7 +137,7 @@ def _plain_weight(parts: HeadParts) -> torch.Tensor | None:
 def _run_linear(
     states: torch.Tensor, job: _Job, weight: torch.Tensor, trains: bool
 ) -> tuple[torch.Tensor, torch.Tensor, tuple[torch.Tensor, ...]]:
-    """Chunks of a plain linear head: three products a chunk, the weight's gradient added up in place."""
+    """Compute the chunks of a plain linear head: three products a chunk, with the weight's gradient summed in place."""
     total = torch.zeros((), dtype=torch.float32, device=states.device)
     state_gradient = torch.empty_like(states)
     rows = job.rows_at_once
@@ -152,7 +161,7 @@ def _run_linear(
 def _add_product(
     total: torch.Tensor | None, logit_gradient: torch.Tensor, states: torch.Tensor, *, many: bool
 ) -> torch.Tensor:
-    """Add ``logit_gradient.T @ states``; many chunks add up in fp32, for each addition in half precision rounds once more."""
+    """Add ``logit_gradient.T @ states``; many chunks are summed in fp32, because half-precision sums round again."""
     if total is None:
         product = torch.mm(logit_gradient.t(), states)
         return product.float() if many else product
@@ -164,7 +173,7 @@ def _add_product(
 def _run_module(
     states: torch.Tensor, job: _Job, trained: tuple[torch.Tensor, ...]
 ) -> tuple[torch.Tensor, torch.Tensor, tuple[torch.Tensor, ...]]:
-    """Chunks of any head, by autograd: adapters, biases, soft caps, quantised weights."""
+    """Compute the chunks of any other head by autograd: adapters, biases, soft caps, quantised weights."""
     total = torch.zeros((), dtype=torch.float32, device=states.device)
     state_gradient = torch.zeros_like(states)
     gradients = tuple(torch.zeros_like(parameter) for parameter in trained)
@@ -176,8 +185,8 @@ def _run_module(
             logits = job.parts.adjust(job.parts.head(piece))
         gradient = logits.detach().clone()
         total += _loss_and_gradient(gradient, job.targets[chunk], job.weights[chunk], job, gradient=True)
-        found = torch.autograd.grad(logits, (piece, *trained), gradient, allow_unused=True)
-        for place, value in zip((state_gradient[chunk], *gradients), found, strict=True):
+        chunk_gradients = torch.autograd.grad(logits, (piece, *trained), gradient, allow_unused=True)
+        for place, value in zip((state_gradient[chunk], *gradients), chunk_gradients, strict=True):
             if value is not None:
                 place.add_(value)
     return total, state_gradient, gradients
@@ -186,10 +195,10 @@ def _run_module(
 def _loss_and_gradient(
     logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor, job: _Job, *, gradient: bool
 ) -> torch.Tensor:
-    """Give the weighted loss sum of a chunk and, if asked, write its gradient over the logits.
+    """Return the weighted loss sum of a chunk and, if `gradient`, overwrite the logits with their gradient.
 
     Args:
-        logits: [C, V] of any float type; overwritten with the gradient times `gradient_scale`.
+        logits: [C, V] of any float type; the gradient that overwrites them is multiplied by `gradient_scale`.
         targets: C ids.
         weights: C weights.
         job: Loss function and scale.

@@ -1,8 +1,8 @@
-"""NEFTune: uniform noise on the embeddings while training, the same however a step is cut.
+"""NEFTune: uniform noise on the embeddings during training, independent of how a step is cut into micro-batches.
 
 *Source*: Jain et al. 2023, "NEFTune: Noisy Embeddings Improve Instruction Finetuning": noise in [-1, 1] times
-``alpha / sqrt(L * d)``, L the example's own length, d the width. Each example draws from a generator of its own, seeded by run
-seed, epoch and example, so neither the micro-batch, the number of processes nor a resumption changes what it gets.
+``alpha / sqrt(L * d)``, with L the example's own length and d the width. Each example has its own generator, seeded by
+run seed, epoch and example, so its noise does not depend on the micro-batch, the number of processes or a resumption.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from instil.model.attention.layout import FlatLayout
 
 @dataclass(frozen=True, slots=True)
 class NoiseKey:
-    """What the noise of one example in one epoch is drawn from.
+    """The key of one example's noise in one epoch.
 
     Attributes:
         seed: Seed of its generator.
-        length: L, all tokens of the example, also those that a micro-batch leaves out.
+        length: L, the number of tokens of the complete example; a micro-batch may leave some out.
     """
 
     seed: int
@@ -32,7 +32,7 @@ class NoiseKey:
 
     @classmethod
     def of(cls, seed: int, epoch: int, example: int | str, *, length: int) -> NoiseKey:
-        """Give the key of an example in an epoch of a run.
+        """Return the key of an example in an epoch of a run.
 
         Example:
             >>> NoiseKey.of(0, 1, 2, length=9) == NoiseKey.of(0, 1, 2, length=9)
@@ -47,7 +47,7 @@ class NoiseKey:
 def example_noise(key: NoiseKey, *, width: int, alpha: float, device: torch.device | str) -> torch.Tensor:
     """Draw the fp32 noise [length, width] of one example.
 
-    The same key gives the same noise on the same kind of device; the devices' generators differ.
+    The same key gives the same noise on the same kind of device. CPU and GPU generators differ.
     """
     generator = torch.Generator(device=device).manual_seed(key.seed)
     noise = torch.rand(key.length, width, generator=generator, device=device)
@@ -55,7 +55,7 @@ def example_noise(key: NoiseKey, *, width: int, alpha: float, device: torch.devi
 
 
 class EmbeddingNoise:
-    """Adds keyed noise to the output of a model's input embedding while `keyed` is open."""
+    """A hook that adds keyed noise to the output of a model's input embedding while `keyed` is open."""
 
     def __init__(self, model: Any, *, alpha: float) -> None:
         """Hook the input embedding of a transformers model; outside `keyed` the hook does nothing."""
@@ -65,7 +65,7 @@ class EmbeddingNoise:
 
     @contextmanager
     def keyed(self, keys: Sequence[NoiseKey] | None, layout: FlatLayout) -> Iterator[None]:
-        """Let the next forward pass add the noise of these keys, one an example; None adds none."""
+        """Add noise in the forward passes inside this context: one key for each example, or None for no noise."""
         self._current = None if keys is None else (tuple(keys), layout)
         try:
             yield

@@ -1,8 +1,9 @@
-"""Losses of one token, as functions of its negative log-likelihood.
+"""Token losses, as functions of the negative log-likelihood.
 
-To add a loss, write one function here and name it in `TOKEN_LOSSES` and in the recipe's `training.loss`. It receives the
-negative log-likelihoods and gives the loss values and their slopes; the gradient in the logits is then
-``slope * (softmax - one_hot)``, which is what `loss` computes. A loss that stops the gradient in a factor says so by its slope.
+To add a loss, write one function here and name it in `TOKEN_LOSSES` and in the recipe's `training.loss`. It takes
+negative log-likelihoods and returns loss values and slopes. The gradient with respect to the logits is then ``slope *
+(softmax - one_hot)``, which `chunked` computes. A loss with a factor through which no gradient flows leaves the
+factor's derivative out of its slope.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ TokenLossFunction: TypeAlias = Callable[[torch.Tensor], tuple[torch.Tensor, torc
 
 
 def cross_entropy(nll: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Give the negative log-likelihood itself.
+    """Return the negative log-likelihood itself.
 
     Args:
         nll: N negative log-likelihoods, fp32.
@@ -28,7 +29,7 @@ def cross_entropy(nll: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def dft(nll: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weigh the negative log-likelihood with the token's own probability, through which no gradient flows.
+    """Multiply the negative log-likelihood by the token's own probability, through which no gradient flows.
 
     *Source*: Wu et al. 2025, "On the Generalization of SFT: A Reinforcement Learning Perspective with Reward
     Rectification" (Dynamic Fine-Tuning), equation 9.

@@ -1,7 +1,8 @@
 """The load-balancing loss of a mixture of experts, example by example.
 
-A mixture's own loss mixes all tokens of a batch, so that it depends on how a step is cut. Here each example has its own, by the
-model's own function, weighted with the example's trained weight (see `loss.TokenLoss.forward`).
+Why: a mixture's own loss covers all tokens of a batch, so it would depend on how a step is cut into micro-batches. Here
+the model's own function is applied to each example, and weighted with the example's trained weight (see
+`TokenLoss.forward`).
 """
 
 from __future__ import annotations
@@ -19,42 +20,42 @@ from instil.model.attention.layout import FlatLayout
 
 
 def passes_keywords(decoder: nn.Module) -> bool:
-    """Say whether a decoder's forward takes keywords that it does not know, to hand on to its attention layers."""
+    """Return whether a decoder's forward accepts unknown keywords and passes them on to its attention layers."""
     parameters = inspect.signature(decoder.forward).parameters.values()
     return any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
 
 
-def router_coefficient_of(model: Any, asked: float | None) -> float:
-    """Decide the coefficient of the router loss.
+def router_coefficient_of(model: Any, coefficient: float | None) -> float:
+    """Return the coefficient of the router loss.
 
     Args:
         model: The transformers model.
-        asked: The recipe's coefficient, or None for what the config sets: its own coefficient where the config switches
-            the loss on (`output_router_logits`), else 0.
+        coefficient: The recipe's coefficient. None takes the config's own if the config switches the loss on
+            (`output_router_logits`), else 0.
 
     Raises:
-        ModelError: If a coefficient is asked for and the model has no router.
+        ModelError: If the recipe sets a coefficient and the model has no router.
     """
     config = model.config.get_text_config()
-    if asked is None:
+    if coefficient is None:
         on = getattr(config, "output_router_logits", False)
         return float(getattr(config, "router_aux_loss_coef", 0.0) or 0.0) if on else 0.0
-    if asked and _balancing_function(model) is None:
+    if coefficient and _balancing_function(model) is None:
         raise ModelError(
             f"training.router_loss: {type(model).__name__} has no load-balancing loss; "
             "it is for mixtures of experts such as Mixtral and Qwen3-MoE; leave the setting empty"
         )
-    return float(asked)
+    return float(coefficient)
 
 
 def router_loss(
     model: Any, router_logits: Sequence[torch.Tensor], weights: torch.Tensor, layout: FlatLayout
 ) -> torch.Tensor:
-    """Sum the examples' router losses, each times the example's trained weight.
+    """Return the sum of the examples' router losses, each multiplied by the example's trained weight.
 
     Args:
         model: The transformers model.
-        router_logits: One [T, experts] tensor a layer.
+        router_logits: One [T, experts] tensor for each layer.
         weights: T weights.
         layout: The examples.
     """

@@ -1,9 +1,11 @@
 """The loss of a flat micro-batch as one module: ids in, weighted loss sum out.
 
-Everything that shards, replicates or compiles acts on `TokenLoss`, for a head called outside the root's forward breaks FSDP2.
-The caller counts the trained weight of the whole step over all processes and divides once; nothing here divides.
-Questionable on purpose: the gradient of the head and of the loss is computed in the forward pass, chunk by chunk, while a
-chunk's logits are at hand; the backward pass only hands it on. No logits are kept or computed twice.
+Sharding, replication and compilation act on `TokenLoss`, because FSDP2 breaks if a head is called outside the root's
+forward. Nothing here divides: the caller counts the trained weight of the complete step over all processes, and divides
+once.
+
+Why: the gradient of the head and of the loss is computed in the forward pass, chunk by chunk, while a chunk's logits
+exist. The backward pass only passes it on. No logits are kept or computed twice.
 
 Shapes: T tokens of a micro-batch, N of them trained, D width, V vocabulary.
 """
@@ -19,27 +21,28 @@ from torch import nn
 
 from instil.errors import ModelError
 from instil.model.attention.flat import LAYOUT_KEYWORD
-from instil.model.attention.layout import FlatLayout, set_active_layout
+from instil.model.attention.layout import FlatLayout, positions_of, set_active_layout
 from instil.model.loss.chunked import head_loss_sum
 from instil.model.loss.neftune import EmbeddingNoise, NoiseKey
 from instil.model.loss.objectives import TOKEN_LOSSES
 from instil.model.loss.router import passes_keywords, router_coefficient_of, router_loss
 from instil.model.parts import take_apart, underlying
-from instil.model.speedups.round_sizes import fill_up, round_up
+from instil.model.speedups.round_sizes import round_up
 
 
 def targets_of(
     input_ids: torch.Tensor, weights: torch.Tensor, lengths: Sequence[int]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Shift the ids and weights of whole examples once: what each position predicts, and the weight of that prediction.
+    """Return what each position predicts, and the weight of that prediction: the only shift of inputs against labels.
 
     Args:
         input_ids: T ids, examples end to end.
-        weights: T weights; ``weights[t]`` is that of predicting ``input_ids[t]`` (see `conversation.Example`).
-        lengths: Tokens of each example.
+        weights: T weights; ``weights[t]`` is the weight of predicting ``input_ids[t]`` (see `conversation.Example`).
+        lengths: Number of tokens of each example.
 
     Returns:
-        T targets and T fp32 weights, at the positions that predict; an example's last position predicts nothing (weight 0).
+        T targets and T fp32 weights, at the positions that predict. The last position of an example predicts nothing:
+        its weight is 0.
 
     Example:
         >>> targets, weights = targets_of(torch.tensor([5, 6, 7, 8, 9]), torch.tensor([0.0, 1, 1, 0, 1]), [3, 2])
@@ -54,12 +57,13 @@ def targets_of(
 
 
 class TokenLoss(nn.Module):
-    """Gives the weighted loss sum of whole examples laid end to end.
+    """The weighted loss sum of whole examples laid end to end.
 
     Attributes:
-        model: The causal language model (transformers', or peft's around it) whose attention is `attention.NAME`.
-        gradient_scale: What the backward pass will multiply the loss with. Only fp16 needs it: gradients of the head are
-            computed in the forward pass, and would vanish there without it. The result does not depend on it otherwise.
+        model: The causal language model, transformers' or peft's around it, with instil's attention.
+        gradient_scale: Factor that the backward pass will put on the loss. Only fp16 needs it: gradients of the head
+            are computed in the forward pass and would underflow there. Apart from rounding, the result does not depend
+            on it.
     """
 
     def __init__(
@@ -76,11 +80,11 @@ class TokenLoss(nn.Module):
 
         Args:
             model: The causal language model.
-            loss: Name in `token_losses.TOKEN_LOSSES`.
-            router_coefficient: Of a mixture's load-balancing loss; None takes what the model's config sets, else 0.
-            neftune_alpha: Scale of the embedding noise in training mode; None for none.
+            loss: Name in `objectives.TOKEN_LOSSES`.
+            router_coefficient: Coefficient of a mixture's load-balancing loss; None for the model's config, else 0.
+            neftune_alpha: Scale of the embedding noise in training mode; None for no noise.
             chunk_bytes: Memory for the logits of one chunk; None chooses by device.
-            few_shapes: Fill micro-batches up to a rounded size, for half precision on a CPU (see `few_shapes`).
+            few_shapes: Pad micro-batches to a rounded size, for half precision on a CPU (see `speedups.round_sizes`).
         """
         super().__init__()
         self.model = model
@@ -94,7 +98,7 @@ class TokenLoss(nn.Module):
 
     @property
     def sees_every_token(self) -> bool:
-        """Whether tokens that predict nothing trained count too: a router loss is over all tokens of an example."""
+        """Whether tokens that predict nothing trained count too: a router loss covers all tokens of an example."""
         return bool(self._router_coefficient)
 
     def forward(
@@ -106,18 +110,20 @@ class TokenLoss(nn.Module):
         weights: torch.Tensor,
         noise_keys: Sequence[NoiseKey] | None = None,
     ) -> torch.Tensor:
-        """Give the loss sum: each trained position's loss times its weight, plus the router loss.
+        """Return the loss sum: each trained position's loss times its weight, plus the router loss.
 
-        The router loss is each example's own, times that example's trained weight: after the division by the step's
-        trained weight it is the token-weighted mean over the step's examples, however the step was cut.
+        The router loss is computed for each example and multiplied by the example's trained weight. After the division
+        by the step's trained weight it is the token-weighted mean over the step's examples, whatever the micro-batches.
 
         Args:
-            input_ids: T ids of examples, end to end, each from its start.
+            input_ids: T ids of complete examples, end to end.
             position_ids: T positions, from 0 in each example.
-            lengths: Tokens of each example; their sum is T.
-            targets: T ids; ``targets[t]`` is what position t predicts (see `targets_of`). Ignored where the weight is 0.
-            weights: T fp32 weights of those predictions. All 0 gives a loss of 0 with gradients of 0 for every weight.
-            noise_keys: One key an example for the embedding noise (see `NoiseKey`); None, or eval mode: no noise.
+            lengths: Number of tokens of each example; their sum is T.
+            targets: T ids; ``targets[t]`` is what position t predicts (see `targets_of`). Ignored where the weight is
+                0.
+            weights: T fp32 weights of those predictions. If all are 0, the loss is 0 and every parameter gets a
+                gradient of 0.
+            noise_keys: One key for each example's embedding noise (see `NoiseKey`). No noise for None or in eval mode.
 
         Returns:
             The loss sum, an fp32 scalar.
@@ -126,10 +132,13 @@ class TokenLoss(nn.Module):
             ModelError: If the lengths do not add up to T.
         """
         if sum(lengths) != input_ids.shape[0]:
-            raise ModelError(f"TokenLoss: lengths add up to {sum(lengths)}, but there are {input_ids.shape[0]} tokens")
+            raise ModelError(
+                f"TokenLoss: lengths add up to {sum(lengths)}, but there are {input_ids.shape[0]} tokens; "
+                "expected the length of every example"
+            )
         if self._few_shapes:
             tokens = (input_ids, position_ids, targets, weights)
-            (input_ids, position_ids, targets, weights), lengths, noise_keys = fill_up(tokens, lengths, noise_keys)
+            (input_ids, position_ids, targets, weights), lengths, noise_keys = _fill_up(tokens, lengths, noise_keys)
         layout = FlatLayout.of(lengths, device=input_ids.device)
         outputs = self._decode(input_ids, position_ids, layout, noise_keys)
         rows, row_weights = self._trained_rows(weights)
@@ -149,7 +158,7 @@ class TokenLoss(nn.Module):
         return total
 
     def _trained_rows(self, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Give the places and fp32 weights of the rows that the head sees; filled-up rows weigh 0."""
+        """Return the indices and fp32 weights of the rows that the head computes; padding rows have weight 0."""
         rows = torch.nonzero(weights).squeeze(1)
         row_weights = weights.index_select(0, rows).float()
         missing = round_up(rows.shape[0]) - rows.shape[0] if self._few_shapes else 0
@@ -171,3 +180,35 @@ class TokenLoss(nn.Module):
             return decoder(input_ids=input_ids[None], position_ids=position_ids[None], use_cache=False, **keywords)
         with self._noise.keyed(noise_keys if self.training else None, layout):
             return decoder(input_ids=input_ids[None], position_ids=position_ids[None], use_cache=False, **keywords)
+
+
+def _fill_up(
+    tokens: Sequence[torch.Tensor], lengths: Sequence[int], noise_keys: Sequence[NoiseKey] | None
+) -> tuple[tuple[torch.Tensor, ...], tuple[int, ...], Sequence[NoiseKey] | None]:
+    """Append a filler example, so that the micro-batch has a rounded size.
+
+    It comes last, where no token of a causal model sees it, even if the architecture mixes examples that lie end to
+    end.
+
+    Args:
+        tokens: Ids, positions, targets and weights, each [T].
+        lengths: Number of tokens of each example.
+        noise_keys: Keys of the embedding noise, or None.
+
+    Returns:
+        The three with the filler appended: ids, targets and weights of 0, and positions of its own.
+
+    Example:
+        >>> ids = torch.ones(30, dtype=torch.int64)
+        >>> (_, positions, _, weights), lengths, _ = _fill_up([ids, ids, ids, ids.float()], [30], None)
+        >>> positions[-3:].tolist(), weights[-3:].tolist(), lengths
+        ([1, 0, 1], [1.0, 0.0, 0.0], (30, 2))
+    """
+    missing = round_up(tokens[0].shape[0]) - tokens[0].shape[0]
+    if missing == 0:
+        return tuple(tokens), tuple(lengths), noise_keys
+    ids, positions, targets, weights = tokens
+    filler = positions_of([missing]).to(positions)
+    ids, targets, weights = (F.pad(tensor, (0, missing)) for tensor in (ids, targets, weights))
+    filled = (ids, torch.cat([positions, filler]), targets, weights)
+    return filled, (*lengths, missing), None if noise_keys is None else (*noise_keys, NoiseKey(0, missing))

@@ -1,10 +1,11 @@
-"""Gated feed-forward layers that keep a quarter less for the backward pass.
+"""Gated feed-forward layers that keep a quarter less memory for the backward pass.
 
-transformers writes ``down(act(gate(x)) * up(x))`` as separate operations, and autograd keeps the gate, its activation, the other
-branch and their product. Here activation and product are one autograd function, which computes the activation again in the backward
-pass instead of keeping it: the same values, to the bit, in the same time on a CPU (docs/notes/model.md). Questionable on purpose: a
-module's `forward` is replaced. Which modules, is decided by values and not by names, as in `norms`: a layer is replaced only where
-its own code, given small linear layers, computes what this module computes.
+transformers writes ``down(act(gate(x)) * up(x))`` as separate operations, and autograd keeps the gate, its activation,
+the other branch and their product. Here activation and product are one autograd function, which computes the activation
+again in the backward pass. The values are the same to the bit, and on a CPU the time is the same (docs/notes/model.md).
+
+Why: a module's `forward` is replaced, and values decide which modules, not names (as in `norms`). A layer is replaced
+only if its own code, with small linear layers in it, computes the same numbers as this module.
 
 Shapes: the last dimension is F, the width between the two projections; the others are tokens.
 """
@@ -22,7 +23,7 @@ import torch.nn.functional as F
 from torch import nn
 
 NARROW, WIDE = 8, 24
-"""Widths of the linear layers that stand in for a layer's own while its code is compared."""
+"""Widths of the small linear layers that replace a layer's own while its code is compared."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,8 @@ class Activation:
     """An elementwise function and its gradient.
 
     Attributes:
-        value: From the gate to its activation.
-        gradient: From the gradient of the activation and the gate to the gradient of the gate.
+        value: Maps the gate to its activation.
+        gradient: Maps the gradient of the activation, and the gate, to the gradient of the gate.
     """
 
     value: Callable[[torch.Tensor], torch.Tensor]
@@ -49,13 +50,13 @@ ACTIVATIONS = (Activation(F.silu, torch.ops.aten.silu_backward), _gelu("tanh"), 
 
 
 def slim_gates(model: nn.Module) -> int:
-    """Let the gated feed-forward layers of a model keep less for the backward pass, in place.
+    """Make the gated feed-forward layers of a model keep less for the backward pass, in place.
 
     Args:
-        model: Any model; on any device, also `meta`; before adapters are put on it or after.
+        model: Any model, on any device, `meta` included; with or without adapters.
 
     Returns:
-        How many layers were replaced. The others keep their own code.
+        The number of layers that were replaced. The others keep their own code.
     """
     replaced = 0
     for module in model.modules():
@@ -69,17 +70,19 @@ def slim_gates(model: nn.Module) -> int:
 
 
 def _two_projections(self: Any, states: torch.Tensor) -> torch.Tensor:
-    """Compute a layer with a projection for the gate and one for the other branch (Llama)."""
-    gated = _Gated.apply(self.gate_proj(states), self.up_proj(states), self.instil_activation)  # type: ignore[no-untyped-call]
-    found: torch.Tensor = self.down_proj(gated)
-    return found
+    """Compute a layer with one projection for the gate and another for the other branch (Llama)."""
+    gate, other = self.gate_proj(states), self.up_proj(states)
+    gated = _Gated.apply(gate, other, self.instil_activation)  # type: ignore[no-untyped-call]
+    output: torch.Tensor = self.down_proj(gated)
+    return output
 
 
 def _one_projection(self: Any, states: torch.Tensor) -> torch.Tensor:
     """Compute a layer with one projection for both (Phi-3)."""
     gate, other = self.gate_up_proj(states).chunk(2, dim=-1)
-    found: torch.Tensor = self.down_proj(_Gated.apply(gate, other, self.instil_activation))  # type: ignore[no-untyped-call]
-    return found
+    gated = _Gated.apply(gate, other, self.instil_activation)  # type: ignore[no-untyped-call]
+    output: torch.Tensor = self.down_proj(gated)
+    return output
 
 
 @dataclass(frozen=True)
@@ -87,8 +90,8 @@ class GateForm:
     """A way to write a gated layer.
 
     Attributes:
-        forward: Its arithmetic, in the place of a module's own.
-        small: Shapes of small linear layers in the place of its projections, by name.
+        forward: The arithmetic that replaces a module's own.
+        small: For the comparison: shapes of small linear layers by the name of the projection that they replace.
     """
 
     forward: Callable[[Any, torch.Tensor], torch.Tensor]
@@ -102,7 +105,7 @@ FORMS = (
 
 
 def _form_of(module: nn.Module) -> GateForm | None:
-    """Give the form that a module's projections ask for, or None where it has others, or code of its own already."""
+    """Return the form that fits a module's projections; None if none does, or its forward is already replaced."""
     names = {name for name, child in module.named_children() if any(True for _ in child.parameters())}
     own = (*module.parameters(recurse=False), *module.buffers(recurse=False))
     if own or "forward" in vars(module):
@@ -111,7 +114,7 @@ def _form_of(module: nn.Module) -> GateForm | None:
 
 
 def _activation_of(module: nn.Module, form: GateForm) -> Activation | None:
-    """Find the activation with which a module's own code and a form give the same, in fp32 and in bf16, on small layers."""
+    """Return the activation with which a form equals a module's own code on small layers, in fp32 and bf16, or None."""
     small = copy.copy(module)
     small._modules = dict(module._modules)
     generator = torch.Generator().manual_seed(0)
@@ -132,7 +135,7 @@ def _agree(small: nn.Module, form: GateForm, states: torch.Tensor, dtype: torch.
     try:
         theirs = type(small).forward(small, states)
     except (RuntimeError, TypeError, ValueError, AttributeError, IndexError):
-        return False  # not a function of states alone
+        return False  # its forward needs more than states
     return isinstance(theirs, torch.Tensor) and torch.equal(theirs, form.forward(small, states))
 
 

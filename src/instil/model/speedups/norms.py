@@ -1,9 +1,11 @@
-"""Root-mean-square norms with few passes over memory, for CPUs.
+"""Root-mean-square norms that pass over memory few times, for CPUs.
 
-transformers writes this norm as eight operations that autograd differentiates one by one; on a CPU its backward pass takes several
-times as long as the arithmetic needs (docs/notes/model.md). Here it is one autograd function that keeps its input and one number a
-token. Questionable on purpose: a module's `forward` is replaced. Which modules, is decided by values and not by names: a norm is
-replaced only where one of the three published ways of rounding gives what its own code gives, on random numbers and weights.
+transformers writes this norm as eight operations, which autograd differentiates one by one. On a CPU the backward pass
+then takes several times as long as the arithmetic needs (docs/notes/model.md). Here it is one autograd function, which
+keeps its input and one number for each token.
+
+Why: a module's `forward` is replaced, and values decide which modules, not names. A norm is replaced only if one of the
+three published ways of rounding gives the numbers of its own code, on random states and weights.
 
 Shapes: the last dimension, D, is normalised; the others are tokens.
 """
@@ -20,9 +22,12 @@ import torch
 from torch import nn
 
 SAME = 1e-5
-"""Largest difference in fp32 between two ways of computing the same norm of numbers around 1."""
+"""Largest difference in fp32 between two ways of computing the same norm, for numbers around 1."""
 ROUNDED_OTHERWISE = 0.02
-"""Largest share of bf16 results that may differ: two ways that round in the same places differ where fp32 sums fell on an edge."""
+"""Largest fraction of bf16 results that may differ.
+
+Two ways that round in the same places still differ where an fp32 sum lies on the edge between two bf16 numbers.
+"""
 
 
 @dataclass(frozen=True)
@@ -30,8 +35,9 @@ class NormForm:
     """How an architecture applies the weight.
 
     Attributes:
-        adds_one: Whether 1 is added to the weight (Gemma stores it less 1).
-        rounds_first: Whether the normalised numbers are rounded to the states' type before the weight (Llama) or after (Gemma, OLMo 2).
+        adds_one: Whether 1 is added to the weight (Gemma stores the weight minus 1).
+        rounds_first: Whether normalised numbers are rounded to the states' type before the weight (Llama) or after it
+            (Gemma, OLMo 2).
     """
 
     adds_one: bool
@@ -46,13 +52,13 @@ FORMS = (
 
 
 def speed_up_norms(model: nn.Module) -> int:
-    """Give the root-mean-square norms of a model this module's arithmetic, in place.
+    """Replace the arithmetic of a model's root-mean-square norms, in place.
 
     Args:
-        model: Any model; on any device, also `meta`.
+        model: Any model, on any device, `meta` included.
 
     Returns:
-        How many norms were replaced. The others keep their own code.
+        The number of norms that were replaced. The others keep their own code.
     """
     forms: dict[type[nn.Module], NormForm | None] = {}
     replaced = 0
@@ -72,7 +78,7 @@ def speed_up_norms(model: nn.Module) -> int:
 
 
 def _eps_of(module: nn.Module) -> float | None:
-    """Give the epsilon of what looks like a root-mean-square norm with nothing but a weight, or None."""
+    """Return the epsilon of a module that looks like a root-mean-square norm with only a weight; None for any other."""
     eps = getattr(module, "variance_epsilon", getattr(module, "eps", None))
     names = [name for name, _ in module.named_parameters()]
     alone = not any(module.children()) and not any(True for _ in module.buffers()) and names == ["weight"]
@@ -84,7 +90,7 @@ def _eps_of(module: nn.Module) -> float | None:
 
 
 def _form_of(module: nn.Module, eps: float) -> NormForm | None:
-    """Find the form that gives what a module's own code gives, in fp32 and in bf16."""
+    """Return the form that gives the numbers of a module's own code, in fp32 and in bf16; None if none does."""
     generator = torch.Generator().manual_seed(0)
     width = int(module.weight.shape[0])  # type: ignore[index]
     weight, states = (torch.randn(size, generator=generator) for size in ((width,), (3, 32, width)))
@@ -101,7 +107,7 @@ def _agree(own: nn.Module, form: NormForm, eps: float, states: torch.Tensor, wei
     try:
         theirs = own(states)
     except (RuntimeError, TypeError, ValueError, AttributeError, IndexError):
-        return False  # not a function of states alone
+        return False  # its forward needs more than states
     ours = _normalise(states, weight, form, eps)[0]
     if not isinstance(theirs, torch.Tensor) or theirs.shape != ours.shape or theirs.dtype != ours.dtype:
         return False
@@ -121,7 +127,7 @@ def _forward(self: Any, states: torch.Tensor) -> torch.Tensor:
 def _normalise(
     states: torch.Tensor, weight: torch.Tensor, form: NormForm, eps: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Give the norm's output and the fp32 factor [..., 1] of each token."""
+    """Return the norm's output and the fp32 factor [..., 1] of each token."""
     wide = states.float()
     lengths = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
     factors = lengths.square_().div_(states.shape[-1]).add_(eps).rsqrt_()
@@ -155,7 +161,7 @@ class _RMSNorm(torch.autograd.Function):
             return None, weight_gradient, None, None
         scale = _scale(weight, ctx.form)
         means = torch.mv(product, scale).div_(width).view(factors.shape)
-        del product  # its memory serves for what follows
-        found = incoming * scale
-        found.addcmul_(normalised, means, value=-1).mul_(factors)
-        return found.to(states.dtype), weight_gradient, None, None
+        del product  # the next tensor can reuse its memory
+        state_gradient = incoming * scale
+        state_gradient.addcmul_(normalised, means, value=-1).mul_(factors)
+        return state_gradient.to(states.dtype), weight_gradient, None, None
