@@ -45,14 +45,14 @@ def plan(case: dict[str, Any]) -> dict[str, Any]:
     """Estimate as `instil plan` does."""
     from instil.model.loading import choose_device
     from instil.training.memory.usage import free_memory
-    from instil.training.preflight import study
+    from instil.training.preflight import run_preflight
     from instil.training.processes.ranks import Ranks
     from instil.training.replicate_or_shard import choose_mode
 
     recipe = recipe_of(case)
     device = choose_device(recipe.device)
-    studied = study(recipe, Ranks(0, 1, device), say=lambda line: None)
-    fit = choose_mode(studied, studied.sizes(), device=device, free=free_memory(device), num_ranks=1).fit
+    preflight = run_preflight(recipe, Ranks(0, 1, device), say=lambda line: None)
+    fit = choose_mode(preflight, preflight.sizes(), device=device, free=free_memory(device), num_ranks=1).fit
     return {"planned_mb": fit.memory.peak / 2**20, "kinds": fit.memory.lines()}
 
 

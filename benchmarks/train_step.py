@@ -122,7 +122,7 @@ def arithmetic_of_token(model: Path, rows: Path) -> float:
 def matrix_rate(precision: str, threads: int) -> float:
     """Measure this machine's matrix products, in floating-point operations a second, in a process of its own."""
     program = (
-        "import torch; from instil.training.memory.fit import matmul_rate; "
+        "import torch; from instil.training.duration import matmul_rate; "
         f"torch.set_num_threads({threads}); dtype = torch.{'float32' if precision == 'fp32' else 'bfloat16'}; "
         "print(matmul_rate(dtype, torch.device('cpu'), size=2048, seconds=3.0))"
     )

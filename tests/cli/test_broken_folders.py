@@ -296,8 +296,8 @@ def test_a_chat_template_that_is_no_source_is_refused(template, whole, tmp_path,
     ("place", "words"),
     [
         ("/proc/instil", "cannot be made"),
-        ("rows.jsonl/run", "no folder, and none can be made there (Not a directory)"),
-        ("rows.jsonl", "no folder, and none can be made there (Not a directory)"),
+        ("rows.jsonl/run", "not a folder, and none can be made there (Not a directory)"),
+        ("rows.jsonl", "not a folder, and none can be made there (Not a directory)"),
     ],
 )
 def test_a_run_folder_that_cannot_be_made_is_one_line(place, words, whole, tmp_path, monkeypatch, capfd):

@@ -16,7 +16,7 @@ from instil.model.adapters.lora import prepare_adapters
 from instil.model.folder.config import context_length
 from instil.model.folder.location import ModelLocation
 from instil.recipe import AdapterSettings, Recipe
-from instil.training.recipe_checks import check_heldout, check_positions, notes_of, with_saved_adapter
+from instil.training.recipe_checks import check_heldout, check_positions, notes_of, saved_adapter
 from instil.training.step.optimizer import build_optimizers, tensor_kinds
 from instil.training.step.order import plan_order
 
@@ -87,23 +87,24 @@ def test_settings_without_their_effect_are_named(settings: dict[str, Any], said:
     assert [note[: len(said or "")] for note in notes] == ([] if said is None else [said])
 
 
-def saved_adapter(folder: Path) -> ModelLocation:
+def write_adapter(folder: Path) -> ModelLocation:
     config = {"r": 4, "lora_alpha": 8, "lora_dropout": 0.1, "use_dora": True, "target_modules": ["q_proj", "v_proj"]}
     (folder / "adapter_config.json").write_text(json.dumps(config))
     return ModelLocation("adapter", "adapter", folder, folder, "base")
 
 
 def test_going_on_with_an_adapter_keeps_its_own_settings(tmp_path: Path):
-    location = saved_adapter(tmp_path)
+    location = write_adapter(tmp_path)
     for given in ({}, {"rank": 4}, {"targets": ["v_proj", "q_proj"]}, {"targets": "all-linear", "alpha": 8}):
-        recipe = with_saved_adapter(Recipe.from_mapping({"adapter": {"kind": "lora", **given}}), location)
+        recipe = Recipe.from_mapping({"adapter": {"kind": "lora", **given}})
+        recipe = recipe.override({"adapter": saved_adapter(recipe.adapter, location)})
         adapter = recipe.adapter
         assert (adapter.rank, adapter.alpha, adapter.dropout, adapter.dora) == (4, 8.0, 0.1, True)
-        assert with_saved_adapter(recipe, location) == recipe
+        assert recipe.override({"adapter": saved_adapter(adapter, location)}) == recipe
     for name, value in {"rank": 7, "alpha": 1.0, "dropout": 0.0, "dora": False, "targets": ["q_proj"]}.items():
         wrong = Recipe.from_mapping({"adapter": {"kind": "lora", name: value}})
-        with pytest.raises(RecipeError, match=rf"^adapter\.{name}: found .*, but training goes on with the adapter in"):
-            with_saved_adapter(wrong, location)
+        with pytest.raises(RecipeError, match=rf"^adapter\.{name}: found .*, but training continues the adapter in"):
+            saved_adapter(wrong.adapter, location)
 
 
 def test_muon_without_a_matrix_is_refused_by_name():
@@ -123,8 +124,8 @@ def test_a_target_that_takes_no_adapter_is_refused_with_those_that_do():
 
 def test_an_adapter_to_go_on_with_needs_a_recipe_that_trains_one(tmp_path: Path):
     recipe = Recipe.from_mapping({"adapter": {"resume_from": str(tmp_path)}})
-    with pytest.raises(RecipeError, match=r"^adapter\.resume_from: found .*; adapter\.kind is none"):
-        with_saved_adapter(recipe, ModelLocation("demo", "base", tmp_path))
+    with pytest.raises(RecipeError, match=r"^adapter\.resume_from: found .*, but adapter\.kind is none"):
+        saved_adapter(recipe.adapter, ModelLocation("demo", "base", tmp_path))
 
 
 def test_the_adapter_to_go_on_with_may_be_an_option_beside_a_recipe_that_trains_one(
@@ -138,9 +139,9 @@ def test_the_adapter_to_go_on_with_may_be_an_option_beside_a_recipe_that_trains_
 def test_no_adapter_to_go_on_with_is_said_as_that(tmp_path: Path):
     recipe = Recipe.from_mapping({"adapter": {"kind": "lora", "resume_from": str(tmp_path)}})
     with pytest.raises(
-        RecipeError, match=r"^adapter\.resume_from: .* holds no adapter_config\.json; expected an adapter"
+        RecipeError, match=r"^adapter\.resume_from: .* holds no adapter_config\.json\. Expected an adapter"
     ):
-        with_saved_adapter(recipe, ModelLocation("demo", "base", tmp_path))
+        saved_adapter(recipe.adapter, ModelLocation("demo", "base", tmp_path))
 
 
 def test_two_adapters_to_go_on_with_are_refused_before_the_data_is_looked_at(tmp_path: Path):
@@ -148,18 +149,17 @@ def test_two_adapters_to_go_on_with_are_refused_before_the_data_is_looked_at(tmp
     with pytest.raises(
         RecipeError, match=r"^adapter\.resume_from: found 'other/adapter', but model\.name is an adapter"
     ):
-        with_saved_adapter(recipe, saved_adapter(tmp_path))
+        saved_adapter(recipe.adapter, write_adapter(tmp_path))
 
 
 def test_examples_longer_than_a_table_of_positions_are_refused_and_than_rotary_ones_noted():
-    recipe = Recipe.from_mapping({"data": {"max_tokens": 129}, "model": {"name": "mine"}})
     with pytest.raises(
-        RecipeError, match=r"data\.max_tokens: 129, but mine has a table of 128 positions; set it to 128"
+        RecipeError, match=r"data\.max_tokens: 129, but mine has a table of 128 positions\. Set it to 128"
     ):
-        check_positions(recipe, tiny_model("gpt2"))
-    (note,) = check_positions(recipe, tiny_model("llama"))
+        check_positions(129, tiny_model("gpt2"), name="mine")
+    (note,) = check_positions(129, tiny_model("llama"), name="mine")
     assert "mine was made for 128 tokens" in note
-    assert check_positions(recipe.override({"data": {"max_tokens": 128}}), tiny_model("gpt2")) == []
+    assert check_positions(128, tiny_model("gpt2"), name="mine") == []
 
 
 @pytest.mark.parametrize("name", ["gptj", "mpt", "gpt_neo"])
@@ -167,9 +167,8 @@ def test_positions_in_a_buffer_or_in_biases_are_a_table_too(name: str):
     model = tiny_model(name, attention="eager", settings=EVERY[name])
     limit = context_length(model.config)
     assert limit is not None
-    recipe = Recipe.from_mapping({"data": {"max_tokens": limit + 1}, "model": {"name": "mine"}})
     with pytest.raises(RecipeError, match=f"mine has a table of {limit} positions"):
-        check_positions(recipe, model)
+        check_positions(limit + 1, model, name="mine")
 
 
 def test_layers_that_peft_refuses_are_one_line():
@@ -184,14 +183,14 @@ def test_freezing_the_rows_of_new_tokens_is_said(
     pattern = "embed_tokens.*" if kind == "none" else "*trainable_tokens*"
     changes = {"training": {"max_steps": 1, "freeze": [pattern]}, "adapter": {"kind": kind}}
     train(write_recipe(tmp_path, changes, base=base, rows=rows))
-    assert "training.freeze keeps these tokens' new rows of the embedding and head" in capsys.readouterr().out
+    assert "training.freeze keeps the new rows of these tokens in the embedding and head" in capsys.readouterr().out
 
 
 def test_dropout_that_a_model_brings_along_is_said(
     tmp_path: Path, base_with_dropout: Path, rows: Path, capsys: pytest.CaptureFixture[str]
 ):
     train(write_recipe(tmp_path, {"training": {"max_steps": 1}}, base=base_with_dropout, rows=rows))
-    assert "config.json sets dropout (attention_dropout 0.2), which is on in training" in capsys.readouterr().out
+    assert "config.json sets dropout (attention_dropout 0.2), which is active in training" in capsys.readouterr().out
 
 
 def test_memory_that_the_model_does_not_get_is_one_line(

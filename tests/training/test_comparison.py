@@ -105,5 +105,5 @@ def test_no_folder_of_runs_is_an_error(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_no_run_folder_is_an_error(tmp_path: Path):
-    with pytest.raises(RunError, match="no run folder"):
+    with pytest.raises(RunError, match="not a run folder"):
         settings_of(tmp_path)

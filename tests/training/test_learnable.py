@@ -13,7 +13,7 @@ from instil.model.folder.saving import save_adapter
 from instil.model.library_noise import quiet_transformers
 from instil.model.new_tokens import TokenChange, add_rows
 from instil.recipe import AdapterSettings, Recipe
-from instil.training.trainable import learnable_without_content
+from instil.training.trainable import make_empty_trainable
 
 LORA = {"kind": "lora", "rank": 2}
 
@@ -97,10 +97,11 @@ def test_names_that_only_rows_found_in_the_weights_would_have_are_no_mistake(tmp
     with quiet_transformers():
         model = AutoModelForCausalLM.from_pretrained(base).to("meta")
     recipe = Recipe.from_mapping({"adapter": LORA, "training": {"freeze": ["*trainable_tokens*"]}})
-    bare = learnable_without_content(
+    bare = make_empty_trainable(
         model,
-        recipe,
         ModelLocation("base", "base", base),
+        adapter=recipe.adapter,
+        training=recipe.training,
         tokenizer=AutoTokenizer.from_pretrained(base),
         change=TokenChange((), (256,), "<|endoftext|>", "<|endoftext|>"),
         device=CPU,

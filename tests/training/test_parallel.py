@@ -183,7 +183,7 @@ def test_a_dead_process_ends_the_run_with_its_reason_and_sigterm_saves(tmp_path:
     running.send_signal(signal.SIGTERM)
     output, _ = running.communicate(timeout=120)
     assert running.returncode == 128 + signal.SIGTERM
-    assert "going on from" in output
+    assert "resuming from" in output
     assert output.count("finishing this step") == 1
     assert "saved in" in output
 
@@ -437,13 +437,13 @@ def test_processes_load_and_shard_in_turn_where_the_model_fits_once(
         "adapter": {"kind": adapter}, "training": {"max_steps": 3}, "evaluate": {"every": 3, "max_new_tokens": 1}
     }  # fmt: skip
     alone = train(write_recipe(tmp_path / "one", short, base=base, rows=rows))
-    load, cut = setup.load_learnable, setup.shard
+    load, cut = setup.load_trainable, setup.shard
 
     def note(what: str) -> None:
         with (tmp_path / "noted.txt").open("a") as file:
             file.write(f"{what} {os.environ['RANK']}\n")
 
-    monkeypatch.setattr(setup, "load_learnable", lambda *given: note("load") or load(*given))
+    monkeypatch.setattr(setup, "load_trainable", lambda *given: note("load") or load(*given))
     monkeypatch.setattr(setup, "shard", lambda *given: cut(*given) or note("sharded"))
     with_room_for(1.9, base, monkeypatch)
     sharded = {"parallel": {"mode": "sharded"}}

@@ -11,7 +11,7 @@ from tests.training.tiny import CPU, invented_examples
 from instil.preparation.store import ExampleStore
 from instil.recipe import Recipe
 from instil.training.memory.estimate import PASSING_CPU, Sizes
-from instil.training.memory.fit import Fit, find_fit
+from instil.training.memory.fit import Fit, Workload, find_fit
 from instil.training.step.order import plan_order
 from instil.training.step.precision import choose_precision
 
@@ -32,9 +32,17 @@ def fit_into(free_mb: float, *, ways: dict[str, Any] | None = None, **training: 
     recipe = Recipe.from_mapping({"training": {"batch_size": 200, **training}})
     order = plan_order(len(store), batch_size=200, max_steps=4)
     precision = choose_precision("fp32", CPU)
-    return find_fit(
-        recipe, SIZES, precision, store=store, order=order, device=CPU, free=int(free_mb * MB), **ways or {}
+    workload = Workload(
+        SIZES,
+        precision,
+        store,
+        order,
+        micro_batch_tokens=recipe.training.micro_batch_tokens,
+        gradient_checkpointing=recipe.training.gradient_checkpointing,
+        optimizer=recipe.optimizer.name,
+        quantize=recipe.model.quantize,
     )
+    return find_fit(workload, device=CPU, free=int(free_mb * MB), **ways or {})
 
 
 def test_micro_batches_are_halved_until_they_fit():

@@ -27,7 +27,8 @@ from tests.training.command_line import (
 from instil.errors import RunError
 from instil.files import locked
 from instil.recipe import Recipe
-from instil.training.records.run_folder import Run, RunPaths, read_run_json, resumed_recipe
+from instil.training.records.run_folder import Run, RunPaths, read_run_json
+from instil.training.resume import resumed_recipe
 
 LORA = {"adapter": {"kind": "lora", "rank": 4, "dropout": 0.2}}
 NOISE = {"training": {"neftune_alpha": 5.0}}
@@ -286,7 +287,7 @@ def test_a_damaged_checkpoint_is_passed_over_aloud(
     resumed = train(recipe, "--resume")
     said = capsys.readouterr().out
     assert "damaged checkpoint" in said
-    assert "going on from" in said
+    assert "resuming from" in said
     assert "step-000006" in said
     assert same_bits(resumed, reference)
 
@@ -317,7 +318,7 @@ def test_resuming_a_finished_run_says_so_and_resuming_nothing_starts(
 ):
     recipe = write_recipe(tmp_path, {"training": {"max_steps": 1}}, base=base, rows=rows)
     train(recipe, "--resume")
-    assert "no run to go on with; starting it" in capsys.readouterr().out
+    assert "no run to resume; starting one" in capsys.readouterr().out
     train(recipe, "--resume")
     assert "this run is finished" in capsys.readouterr().out
 
@@ -329,8 +330,8 @@ def test_other_sources_are_refused_on_resume_by_what_was_set_of_them():
     with pytest.raises(RunError) as refused:
         resumed_recipe(Recipe.from_mapping({"data": {"sources": "c.jsonl"}}), saved, folder=folder)
     assert str(refused.value) == (
-        "runs/mine: data.sources is ['c.jsonl'], but the run was started with ['a.jsonl', {'path': 'b.jsonl', 'repeat': 2}]; a resumed "
-        "run must keep it; take the change back, or start another run from this one's model: --model.name runs/mine --output OTHER"
+        "runs/mine: data.sources is ['c.jsonl'], but the run was started with ['a.jsonl', {'path': 'b.jsonl', 'repeat': 2}], and a resumed "
+        "run must keep it. Undo the change, or start another run from this one's model: --model.name runs/mine --output OTHER"
     )
 
 
@@ -348,8 +349,8 @@ def test_an_existing_run_folder_is_refused(tmp_path: Path, base: Path, rows: Pat
     recipe = write_recipe(tmp_path, base=base, rows=rows)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "notes.txt").write_text("mine")
-    assert "the run folder exists; go on with --resume" in train_fails(recipe, capsys=capsys)
-    assert "no run folder" in train_fails(recipe, "--resume", capsys=capsys)
+    assert "the run folder exists. Expected a new one. Continue it with --resume" in train_fails(recipe, capsys=capsys)
+    assert "not a run folder" in train_fails(recipe, "--resume", capsys=capsys)
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["notes.txt"]
 
 
@@ -425,7 +426,7 @@ def test_a_run_without_a_checkpoint_starts_again_with_the_account_of_the_data_as
     own.write_text("\n".join(rows.read_text().splitlines()[:-4]) + "\n")
     run = train(recipe, "--resume")
     assert json.loads((run.folder / "ledger.json").read_text())["rows_in"] == 32
-    assert "checkpoints: no checkpoint that is whole; starting again from the first step" in capsys.readouterr().out
+    assert "checkpoints: no intact checkpoint; starting again from the first step" in capsys.readouterr().out
 
 
 def test_a_resumed_run_writes_what_it_is_made_of_where_that_is_damaged(

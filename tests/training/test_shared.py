@@ -26,7 +26,7 @@ def test_different_recipes_are_refused_by_every_process(tmp_path: Path, base: Pa
     codes, said = run_on_two(recipe, other=other)
     assert codes == [2, 2], said
     assert all(
-        "error: optimizer.lr: 0.001 in process 1, 0.005 in the first; expected one recipe" in one for one in said
+        "error: optimizer.lr: 0.001 in process 1, 0.005 in the first. Expected one recipe" in one for one in said
     )
     assert not (tmp_path / "a" / "run").exists()
 
@@ -62,7 +62,7 @@ def test_a_run_folder_that_another_machine_sees_late_is_shared(tmp_path: Path, m
 
     monkeypatch.setattr(shared.time, "sleep", appear)
     assert shared._appears(tmp_path / "file")
-    assert late == [shared.LOOKS_EVERY]
+    assert late == [shared.POLL_SECONDS]
 
 
 def test_what_the_first_process_does_for_all_is_waited_for_without_a_limit(monkeypatch: pytest.MonkeyPatch):

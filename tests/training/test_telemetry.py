@@ -18,7 +18,7 @@ from instil.training.records.metrics import Metrics, read_metrics, rewind_lines
 from instil.training.records.plots import draw_loss
 from instil.training.records.progress_bar import ProgressBar
 from instil.training.records.run_folder import RunPaths
-from instil.training.records.trackers import open_trackers
+from instil.training.records.trackers import Tracker, open_trackers
 
 
 def test_rewinding_removes_later_steps_and_a_line_cut_short(tmp_path: Path):
@@ -97,8 +97,9 @@ def test_the_live_line_is_one_line_in_a_terminal_of_any_width(
     assert not [word for word in hidden if word in last]
 
 
-def tracked(*trackers: str, **settings: str) -> Recipe:
-    return Recipe.from_mapping({"tracking": {"to": list(trackers), **settings}})
+def tracked(folder: Path, *trackers: str, done: int = 0, **settings: str) -> list[Tracker]:
+    recipe = Recipe.from_mapping({"tracking": {"to": list(trackers), **settings}})
+    return open_trackers(recipe.tracking, RunPaths(folder), settings=recipe.model_dump(mode="json"), done=done)
 
 
 def own_run(number: str, took: list[Any] | None = None) -> Any:
@@ -112,7 +113,7 @@ def test_a_tracker_gets_every_number_at_its_step(tmp_path: Path, monkeypatch: py
     """W&B and Trackio count their own steps otherwise, and an evaluation would move what follows it."""
     took: list[Any] = []
     monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=lambda **settings: own_run("a1", took)))
-    (tracker,) = open_trackers(tracked("wandb"), RunPaths(tmp_path))
+    (tracker,) = tracked(tmp_path, "wandb")
     tracker.add({"step": 4, "loss": 0.5, "seconds": {"total": 1.0}})
     tracker.add({"step": 4, "heldout_loss": 0.7, "best": True})
     tracker.close()
@@ -135,7 +136,7 @@ def test_a_resumed_run_goes_on_in_the_trackers_run(
         sys.modules, tracker, types.SimpleNamespace(init=lambda **given: asked.append(given) or own_run("a1"))
     )
     for _ in range(2):
-        open_trackers(tracked(tracker, project="p"), RunPaths(tmp_path))
+        tracked(tmp_path, tracker, project="p")
     assert [(one["project"], one["name"]) for one in asked] == [("p", tmp_path.name)] * 2
     assert [{key: one[key] for key in ("id", "resume") if key in one} for one in asked] == [first, later]
 
@@ -143,10 +144,10 @@ def test_a_resumed_run_goes_on_in_the_trackers_run(
 def test_trackios_latest_run_of_a_name_may_be_another_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     runs = iter(["a1", "b2", "c3"])
     monkeypatch.setitem(sys.modules, "trackio", types.SimpleNamespace(init=lambda **given: own_run(next(runs))))
-    open_trackers(tracked("trackio", name="x"), RunPaths(tmp_path))
+    tracked(tmp_path, "trackio", name="x")
     with pytest.raises(RunError, match=r"tracking\.name: Trackio's latest run named 'x' is not the one"):
-        open_trackers(tracked("trackio", name="x"), RunPaths(tmp_path))
-    assert open_trackers(tracked("trackio", name="y"), RunPaths(tmp_path))
+        tracked(tmp_path, "trackio", name="x")
+    assert tracked(tmp_path, "trackio", name="y")
 
 
 def read_tensorboard(folder: Path, tag: str) -> list[tuple[int, float]]:
@@ -173,7 +174,7 @@ def test_tensorboard_reads_what_a_resumed_run_wrote(
 def test_steps_that_are_counted_again_stand_once_in_tensorboard(tmp_path: Path):
     pytest.importorskip("tensorboard")
     for done, steps in ((0, (1, 2, 3)), (2, (3, 4))):
-        (tracker,) = open_trackers(tracked("tensorboard", "tensorboard"), RunPaths(tmp_path), done=done)
+        (tracker,) = tracked(tmp_path, "tensorboard", "tensorboard", done=done)
         for step in steps:
             tracker.add({"step": step, "loss": step + 0.5})
         tracker.close()
@@ -186,7 +187,7 @@ def test_a_tracker_that_cannot_start_is_one_line(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=init))
     with pytest.raises(RunError, match=r"tracking\.to: wandb cannot be started \(api_key not configured \(no-tty\)\)"):
-        open_trackers(tracked("wandb"), RunPaths(tmp_path))
+        tracked(tmp_path, "wandb")
 
 
 @pytest.mark.parametrize("tracker", ["wandb", "trackio"])
@@ -200,11 +201,11 @@ def test_a_tracker_that_is_not_installed_says_how_to_install_it(
 ):
     monkeypatch.setitem(sys.modules, tracker, None)
     with pytest.raises(MissingPackageError, match=r"pip install 'instil\[tracking\]'"):
-        open_trackers(tracked(tracker), RunPaths(tmp_path))
+        tracked(tmp_path, tracker)
     recipe = write_recipe(tmp_path, {"tracking": {"to": [tracker]}}, base=base, rows=rows)
     assert "pip install 'instil[tracking]'" in train_fails(recipe, capsys=capsys)
     assert not (tmp_path / "run").exists()
 
 
 def test_nothing_is_tracked_unasked(tmp_path: Path):
-    assert open_trackers(Recipe(), RunPaths(tmp_path)) == []
+    assert tracked(tmp_path) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from instil.cli.settings import Overrides, typed
@@ -18,30 +19,32 @@ def plan(recipe: Path, *, settings: Overrides = None) -> None:
     """
     from instil.model.loading import choose_device
     from instil.recipe import Recipe
-    from instil.training.memory.fit import estimate_seconds, plan_lines
+    from instil.training.duration import estimate_seconds
     from instil.training.memory.usage import free_memory
-    from instil.training.preflight import study
+    from instil.training.preflight import run_preflight
     from instil.training.processes.ranks import Ranks
     from instil.training.replicate_or_shard import choose_mode
     from instil.units import counted, duration, short_count
 
-    asked = Recipe.load(recipe, typed(settings))
-    device = choose_device(asked.device)
-    studied = study(asked, Ranks(0, 1, device), say=print, loads=False)
-    order, ledger = studied.order, studied.prepared.ledger
-    sizes, processes = studied.sizes(), studied.recipe.parallel.processes
-    mode = choose_mode(studied, sizes, device=device, free=free_memory(device, sharing=processes), num_ranks=processes)
+    requested = Recipe.load(recipe, typed(settings))
+    device = choose_device(requested.device)
+    preflight = run_preflight(requested, Ranks(0, 1, device), say=print, loads=False)
+    order, ledger = preflight.order, preflight.prepared.ledger
+    sizes, processes = preflight.sizes(), preflight.recipe.parallel.processes
+    mode = choose_mode(
+        preflight, sizes, device=device, free=free_memory(device, sharing=processes), num_ranks=processes
+    )
     passes = order.num_seen / order.num_examples
     tokens, trained = round(ledger.tokens * passes), round(ledger.trained_tokens * passes)
-    seconds = estimate_seconds(sizes, studied.precision, tokens=tokens, trained=trained, device=device)
+    seconds = estimate_seconds(sizes, preflight.precision, tokens=tokens, trained=trained, device=device)
     if device.type == "cuda":  # processes on CPUs share its cores
         seconds /= processes
     print()
-    for line in plan_lines(
+    for line in _columns(
         [
             ("parameters", f"{short_count(sizes.parameters)}, of which {short_count(sizes.trained)} train"),
-            ("precision", studied.precision.words),
-            ("template", studied.template),
+            ("precision", preflight.precision.words),
+            ("template", preflight.template),
             ("steps", f"{order.num_steps:,} of {counted(order.batch_size, 'example')} ({passes:.2f} passes)"),
             ("tokens", f"{tokens:,}, of which {trained:,} are trained"),
             ("processes", mode.words),
@@ -49,7 +52,11 @@ def plan(recipe: Path, *, settings: Overrides = None) -> None:
         ]
     ):
         print(line)
-    for line in (*mode.fit.memory.lines(), *plan_lines([("verdict", mode.fit.verdict)])):
+    for line in (*mode.fit.memory.lines(), *_columns([("verdict", mode.fit.verdict)])):
         print(line)
-    for note in studied.notes:
+    for note in preflight.notes:
         print(f"note         {note}")
+
+
+def _columns(rows: Sequence[tuple[str, str]]) -> list[str]:
+    return [f"{name:<12} {text}" for name, text in rows]

@@ -1,7 +1,9 @@
-"""torch.compile of a model's blocks, where the recipe asks for it.
+"""torch.compile of a model's blocks, if the recipe asks for it.
 
-Each block is compiled by itself, with any number of tokens. Questionable on purpose: attention is left out. It runs example by example, so
-its graph would be another one for every micro-batch; what is compiled is everything around it.
+Each block is compiled by itself, for any number of tokens.
+
+Why: attention is left out. It runs example by example, so its graph would differ for every micro-batch. Everything around it is
+compiled.
 """
 
 from __future__ import annotations
@@ -16,33 +18,33 @@ from instil.model.attention.flat import ATTENTION_NAME, attend
 from instil.model.parts import blocks_of
 
 
-def wants_compiling(asked: str, device: torch.device, *, sharded: bool = False, quantized: bool = False) -> bool:
-    """Decide `auto`: on GPUs, where there is a compiler.
+def wants_compiling(setting: str, device: torch.device, *, sharded: bool = False, quantized: bool = False) -> bool:
+    """Decide whether a run compiles. `auto` compiles on GPUs, if there is a compiler and everything else supports it.
 
     Args:
-        asked: The recipe's `training.compile`.
+        setting: The recipe's `training.compile`.
         device: Where the run computes.
         sharded: Whether the weights lie in shards.
         quantized: Whether the base is quantised.
 
     Raises:
-        RecipeError: If it is asked for and there is no compiler, or it has not been proved with what the recipe asks for.
+        RecipeError: If the setting is `on`, and there is no compiler or compiling has not been tested with the other settings.
     """
-    for wrong, what in ((sharded, "sharded weights"), (quantized, "a quantised base")):
-        if wrong and asked == "on":
+    for unsupported, what in ((sharded, "sharded weights"), (quantized, "a quantised base")):
+        if unsupported and setting == "on":
             raise RecipeError(f"training.compile: on: not with {what}; set training.compile: off")
     has_compiler = any(shutil.which(name) for name in ("c++", "g++", "clang++"))
-    if asked == "on" and not has_compiler:
+    if setting == "on" and not has_compiler:
         raise RecipeError(
-            "training.compile: on, but there is no C++ compiler; expected g++ or clang++ on the path; "
-            "install one, or set training.compile: off"
+            "training.compile: on, but there is no C++ compiler. Expected g++ or clang++ on the path. "
+            "Install one, or set training.compile: off"
         )
     may = has_compiler and not sharded and not quantized
-    return asked == "on" or (asked == "auto" and device.type == "cuda" and may)
+    return setting == "on" or (setting == "auto" and device.type == "cuda" and may)
 
 
 def compile_blocks(model: Any) -> int:
-    """Compile the blocks of a model in place, and count them."""
+    """Compile the blocks of a model in place, and return their number."""
     from transformers import AttentionInterface
 
     AttentionInterface.register(ATTENTION_NAME, torch.compiler.disable(attend))  # type: ignore[no-untyped-call]

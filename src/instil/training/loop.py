@@ -1,7 +1,8 @@
 """The loop: step, evaluate, save, until the recipe's steps are done.
 
-Everything before it (data, model, resuming) is in `run`; what a step is, in `step`. Questionable on purpose: no trainer class
-and no callbacks. What happens when is written here, in the order in which it happens.
+What comes before it is in `run`, what a step is in `step.take_step`.
+
+Why: no trainer class and no callbacks. What happens when is written here, in the order in which it happens.
 """
 
 from __future__ import annotations
@@ -14,23 +15,24 @@ from instil.preparation.store import ExampleStore
 from instil.recipe import Recipe
 from instil.training.checkpoints.checkpoint import Progress
 from instil.training.processes.signals import StopRequest
-from instil.training.records.recorder import Record
+from instil.training.records.recorder import Recorder
 from instil.training.records.samples import Drawn
 from instil.training.step.heldout import heldout_loss
 from instil.training.step.order import Order
 from instil.training.step.schedule import learning_rate
 from instil.training.step.take_step import Cut, Learner, StepResult, take_step
 
-EVALUATIONS_A_RUN = 10
+EVALUATIONS_PER_RUN = 10
+"""How often a run evaluates if the recipe does not say."""
 
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """At which steps what happens.
+    """After which steps a run evaluates and saves.
 
     Attributes:
-        evaluate: Every so many steps, and at the end.
-        save: Every so many steps, and at the end.
+        evaluate: Number of steps between evaluations; the last step has one too.
+        save: Number of steps between checkpoints; the last step has one too.
         last: The last step.
     """
 
@@ -39,23 +41,28 @@ class Due:
     last: int
 
     def evaluates(self, step: int) -> bool:
-        """Whether a step is followed by an evaluation."""
+        """Return True if an evaluation follows a step."""
         return step % self.evaluate == 0 or step == self.last
 
     def saves(self, step: int) -> bool:
-        """Whether a step is followed by a checkpoint."""
+        """Return True if a checkpoint follows a step."""
         return step % self.save == 0 or step == self.last
 
 
-def when_due(recipe: Recipe, num_steps: int) -> Due:
-    """Lay out evaluations and checkpoints.
+def when_due(num_steps: int, *, evaluate_every: int | None, save_every: int | None) -> Due:
+    """Plan evaluations and checkpoints.
+
+    Args:
+        num_steps: Steps of the run.
+        evaluate_every: The recipe's `evaluate.every`; None for ten times a run.
+        save_every: The recipe's `checkpoint.every`; None for as often as it evaluates.
 
     Example:
-        >>> when_due(Recipe.from_mapping({"checkpoint": {"every": 7}}), 95)
+        >>> when_due(95, evaluate_every=None, save_every=7)
         Due(evaluate=10, save=7, last=95)
     """
-    evaluate = recipe.evaluate.every or max(1, -(-num_steps // EVALUATIONS_A_RUN))
-    return Due(evaluate, recipe.checkpoint.every or evaluate, num_steps)
+    evaluate = evaluate_every or max(1, -(-num_steps // EVALUATIONS_PER_RUN))
+    return Due(evaluate, save_every or evaluate, num_steps)
 
 
 def run_steps(
@@ -65,31 +72,33 @@ def run_steps(
     order: Order,
     progress: Progress,
     heldout: ExampleStore,
-    record: Record,
+    recorder: Recorder,
     sample: Callable[[], Drawn],
     stop: StopRequest,
 ) -> Progress:
     """Train from where the run is to its end, or until it is asked to stop.
 
     Args:
-        recipe: The resolved recipe, learning rate included.
-        learner: What learns; its weights and optimizers belong to `progress`.
-        order: Who is in which step.
+        recipe: The resolved recipe.
+        learner: What trains; its weights and optimizers are those of `progress`.
+        order: Which examples are in which step.
         progress: How far the run is.
         heldout: The held-out examples; may be empty.
-        record: Where it is written down.
+        recorder: Writes the run folder.
         sample: Answers the fixed prompts and runs the recipe's tasks.
-        stop: Becomes true when somebody asks the run to stop.
+        stop: Becomes true when the run is asked to stop.
 
     Returns:
         How far the run is now. A checkpoint of exactly that has been written.
     """
-    due = when_due(recipe, order.num_steps)
+    due = when_due(order.num_steps, evaluate_every=recipe.evaluate.every, save_every=recipe.checkpoint.every)
+    patience = recipe.evaluate.patience
     if progress.step == 0 and recipe.evaluate.at_start:
-        _evaluate(learner, heldout, progress, record, sample)
-    if progress.step > progress.evaluated and due.evaluates(progress.step):  # a stop came before it
-        progress = _evaluate(learner, heldout, progress, record, sample)
-    while progress.step < order.num_steps and not enough(recipe, progress):
+        _evaluate(learner, heldout, progress, recorder, sample)
+    # A stop may have come between a step and its evaluation, which runs first now.
+    if progress.step > progress.evaluated and due.evaluates(progress.step):
+        progress = _evaluate(learner, heldout, progress, recorder, sample)
+    while progress.step < order.num_steps and not should_stop_early(progress, patience):
         members = order.members(progress.step + 1)
         rate = learning_rate(
             members.step,
@@ -107,29 +116,31 @@ def run_steps(
             learning_rate=rate,
             clip=recipe.optimizer.clip,
             skip_nonfinite=recipe.training.on_nonfinite == "skip_step",
-            say=record.say,
+            say=recorder.say,
         )
         progress = after_step(progress, members.step, result)
-        record.step(members, result, learning_rate=rate)
+        recorder.step(members, result, learning_rate=rate)
+        # One process may receive the signal alone, so all of them decide together.
         stopping = learner.ranks.any(bool(stop))
+        # A stop does not wait for an evaluation, except for the last one: nothing would run it later.
         if due.evaluates(progress.step) and (not stopping or progress.step == due.last):
-            progress = _evaluate(learner, heldout, progress, record, sample)
+            progress = _evaluate(learner, heldout, progress, recorder, sample)
             stopping = learner.ranks.any(bool(stop))
         is_best = progress.best_step == progress.step and recipe.checkpoint.keep_best
-        if due.saves(progress.step) or is_best or stopping or enough(recipe, progress):
-            record.save(learner, progress)
+        if due.saves(progress.step) or is_best or stopping or should_stop_early(progress, patience):
+            recorder.save(learner, progress)
         if stopping:
             break
     return progress
 
 
-def enough(recipe: Recipe, progress: Progress) -> bool:
-    """Say whether the held-out loss has not become better for as many evaluations as the recipe bears."""
-    return recipe.evaluate.patience is not None and progress.worse >= recipe.evaluate.patience
+def should_stop_early(progress: Progress, patience: int | None) -> bool:
+    """Return True when the held-out loss has not improved for `evaluate.patience` evaluations."""
+    return patience is not None and progress.worse >= patience
 
 
 def after_step(progress: Progress, step: int, result: StepResult) -> Progress:
-    """Count a step."""
+    """Add a step to the progress of a run."""
     return progress.with_(
         step=step,
         tokens=progress.tokens + result.tokens,
@@ -144,20 +155,22 @@ def after_step(progress: Progress, step: int, result: StepResult) -> Progress:
 
 
 def _evaluate(
-    learner: Learner, heldout: ExampleStore, progress: Progress, record: Record, sample: Callable[[], Drawn]
+    learner: Learner, heldout: ExampleStore, progress: Progress, recorder: Recorder, sample: Callable[[], Drawn]
 ) -> Progress:
-    """Measure the held-out loss, answer the fixed prompts, and keep count of the best."""
+    """Measure the held-out loss, answer the fixed prompts, and update the best step."""
     start = time.perf_counter()
     loss = heldout_loss(learner, heldout, cut=Cut(progress.micro_batch_tokens))
     if loss is not None:
         better = progress.best_loss is None or loss < progress.best_loss
+        # The untrained model is no candidate: step 0 is measured and does not count.
         if progress.step > 0 and better:
             progress = progress.with_(best_loss=loss, best_step=progress.step, worse=0)
         elif progress.step > 0:
             progress = progress.with_(worse=progress.worse + 1)
-        record.evaluation(
+        recorder.evaluation(
             progress.step, loss=loss, seconds=time.perf_counter() - start, is_best=progress.best_step == progress.step
         )
-    record.samples(progress.step, sample())
-    learner.ranks.wait()  # for the first one's answers, which may take longer than a sum waits
+    recorder.samples(progress.step, sample())
+    # The first process's answers may take longer than a collective operation waits.
+    learner.ranks.wait()
     return progress.with_(evaluated=progress.step)

@@ -1,7 +1,9 @@
-"""What is known of a run before any weight is loaded: names, template and its proof, data, order of the steps.
+"""Everything that is known of a run before a weight is loaded: names, template and its proof, data, order of the steps.
 
-First stop of training, in the order in which a mistake is found soonest: names, model files and templates before data, data before
-weights. Questionable on purpose: nothing is written here, so bad input leaves no run folder behind.
+The first part of a run. Mistakes are found in the order of what they cost: names, model files and templates come before data, data
+before weights. The recipe is resolved here, once; everything below receives its sections or plain values.
+
+Why: nothing is written to the run folder here, so that wrong input leaves none behind.
 """
 
 from __future__ import annotations
@@ -24,10 +26,11 @@ from instil.model.folder.location import ModelLocation, locate
 from instil.model.folder.weight_checks import check_shapes
 from instil.model.loading import check_loadable, weight_type
 from instil.model.new_tokens import TokenChange
-from instil.preparation.chat_setup import set_up_chat, with_date, with_max_tokens
+from instil.preparation.chat_setup import ChatSetup, set_up_chat, with_date, with_max_tokens
 from instil.preparation.prepare import Prepared, prepare
 from instil.recipe import Recipe
 from instil.training.memory.estimate import Sizes, measure_sizes
+from instil.training.memory.fit import Workload
 from instil.training.processes.ranks import Ranks
 from instil.training.recipe_checks import (
     check_heldout,
@@ -35,30 +38,30 @@ from instil.training.recipe_checks import (
     check_positions,
     check_settings,
     notes_of,
-    with_saved_adapter,
+    saved_adapter,
 )
 from instil.training.records.trackers import check_trackers
 from instil.training.step.optimizer import DEFAULT_LR
 from instil.training.step.order import Order, plan_order
 from instil.training.step.precision import Precision, choose_precision
-from instil.training.trainable import learnable_without_content
+from instil.training.trainable import make_empty_trainable
 
 
 @dataclass(frozen=True, slots=True)
-class Studied:
-    """What is known before any weight is loaded.
+class Preflight:
+    """What is known before a weight is loaded.
 
     Attributes:
-        recipe: The recipe with every `auto` and empty setting decided that does not need the model.
-        location: The model's place.
+        recipe: The resolved recipe: every `auto` and every empty setting is decided that does not need the weights.
+        location: Where the model is.
         chat: Tokenizer and template.
         template: Which template it is, in words.
-        change: What was done to the tokenizer.
+        change: What was changed in the tokenizer.
         prepared: The data.
-        order: Who is in which step.
+        order: Which examples are in which step.
         precision: How the run computes.
-        bare: The model as it will learn, without content: on `meta`.
-        notes: What a person should know, a line each.
+        empty_model: The model as it will train, on `meta`: shapes without weights.
+        notes: What the user should know, a line each.
     """
 
     recipe: Recipe
@@ -69,46 +72,72 @@ class Studied:
     prepared: Prepared
     order: Order
     precision: Precision
-    bare: Any
+    empty_model: Any
     notes: tuple[str, ...]
 
     def sizes(self) -> Sizes:
-        """Find out what the run's memory depends on, without loading a weight."""
-        return measure_sizes(self.bare, self.precision)
+        """Measure what the run's memory depends on in the model, without loading a weight."""
+        return measure_sizes(self.empty_model, self.precision)
+
+    def workload(self, sizes: Sizes) -> Workload:
+        """Return what the run's memory depends on.
+
+        Args:
+            sizes: Of the model: from `sizes`, or measured on the loaded one.
+        """
+        training = self.recipe.training
+        return Workload(
+            sizes,
+            self.precision,
+            self.prepared.train,
+            self.order,
+            micro_batch_tokens=training.micro_batch_tokens,
+            gradient_checkpointing=training.gradient_checkpointing,
+            optimizer=self.recipe.optimizer.name,
+            quantize=self.recipe.model.quantize,
+        )
 
 
-def study(recipe: Recipe, ranks: Ranks, *, say: Callable[[str], None], loads: bool = True) -> Studied:
-    """Load the tokenizer, prove the template, prepare the data, lay out the steps.
+def run_preflight(recipe: Recipe, ranks: Ranks, *, say: Callable[[str], None], loads: bool = True) -> Preflight:
+    """Check the settings, prove the template, prepare the data and plan the steps.
 
     Args:
-        recipe: The recipe as it was given.
+        recipe: The recipe as the user wrote it.
         ranks: The processes; they share the preparation of the data.
-        say: Prints a line for the person.
-        loads: Whether the weights will be loaded: they must then be there and whole, and there must be room for them.
+        say: Prints a line for the user.
+        loads: Whether the weights will be loaded. If so, they must be present and intact, and memory must suffice.
 
     Raises:
-        InstilError: Whatever is wrong with names, model files, template, data or settings, before a weight is loaded; what is wrong
-            with the model, before the data is prepared.
+        InstilError: If names, model files, template, data or settings are wrong. Errors in the model come before the data is
+            prepared.
     """
     precision = choose_precision(recipe.training.precision, ranks.device)
+    # Settings alone: nothing is read yet.
     check_settings(recipe, precision, device=ranks.device, num_ranks=max(ranks.size, recipe.parallel.processes))
     check_tasks(recipe.evaluate.tasks)
     if loads:
-        check_packages(recipe)
+        check_packages(quantize=recipe.model.quantize, optimizer=recipe.optimizer.name)
     check_trackers(recipe.tracking.to)
+    # Small files of the model: configuration, tokenizer, template.
     location = locate(recipe.model.name, recipe.model.revision, trust_remote_code=recipe.model.trust_remote_code)
     check_tokenizer(location.tokenizer_folder)
-    recipe = with_saved_adapter(with_max_tokens(recipe, location), location)
-    setup = set_up_chat(recipe, location)
-    recipe = with_date(recipe, setup.chat)
+    recipe, setup = resolve(recipe, location, precision)
     prove_template(setup.chat)
-    bare = _without_content(recipe, location, precision, ranks, loads=loads)
-    model_notes = check_positions(recipe, bare)
-    bare = learnable_without_content(
-        bare, recipe, location, tokenizer=setup.chat.tokenizer, change=setup.change, device=ranks.device
+    # The model without weights. Adapter targets and frozen names are checked on it.
+    model = _empty_model(recipe, location, precision, ranks, loads=loads)
+    model_notes = check_positions(recipe.data.max_tokens, model, name=recipe.model.name)
+    model = make_empty_trainable(
+        model,
+        location,
+        adapter=recipe.adapter,
+        training=recipe.training,
+        tokenizer=setup.chat.tokenizer,
+        change=setup.change,
+        device=ranks.device,
     )
     if recipe.adapter.kind == "lora" and not (location.adapter_folder or recipe.adapter.resume_from):
-        model_notes += left_out(bare, recipe.adapter.targets)
+        model_notes += left_out(model, recipe.adapter.targets)
+    # The data comes last: preparing it may take minutes.
     prepared = prepare(recipe, setup.chat, team=ranks)
     for line in prepared.lines():
         say(line)
@@ -121,48 +150,60 @@ def study(recipe: Recipe, ranks: Ranks, *, say: Callable[[str], None], loads: bo
         seed=recipe.training.seed,
         shuffle=recipe.training.shuffle,
     )
-    resolved = recipe.override(
-        {
-            "training": {"precision": precision.name},
-            "optimizer": {"lr": recipe.optimizer.lr or DEFAULT_LR[recipe.adapter.kind]},
-        }
-    )
-    return Studied(
-        resolved,
-        location,
-        setup.chat,
-        setup.template,
-        setup.change,
-        prepared,
-        order,
-        precision,
-        bare,
-        (*setup.notes, *model_notes, *notes_of(recipe, order)),
+    return Preflight(
+        recipe=recipe,
+        location=location,
+        chat=setup.chat,
+        template=setup.template,
+        change=setup.change,
+        prepared=prepared,
+        order=order,
+        precision=precision,
+        empty_model=model,
+        notes=(*setup.notes, *model_notes, *notes_of(recipe, order)),
     )
 
 
-def _without_content(
-    recipe: Recipe, location: ModelLocation, precision: Precision, ranks: Ranks, *, loads: bool
-) -> Any:
-    """Make the model on `meta`, and find out what is wrong with its files while nothing is prepared yet."""
+def resolve(recipe: Recipe, location: ModelLocation, precision: Precision) -> tuple[Recipe, ChatSetup]:
+    """Decide every `auto` and empty setting that does not need the weights. Nothing rewrites the recipe afterwards.
+
+    Args:
+        recipe: The recipe as the user wrote it.
+        location: Where the model is.
+        precision: How the run computes.
+
+    Returns:
+        The resolved recipe, which the run folder stores, and the chat setup that two of its settings depend on.
+    """
+    recipe = with_max_tokens(recipe, location)
+    recipe = recipe.override({"adapter": saved_adapter(recipe.adapter, location)})
+    # The longest example is an encoding setting, so it has to be decided before the tokenizer is set up.
+    setup = set_up_chat(recipe, location)
+    recipe = with_date(recipe, setup.chat)
+    lr = recipe.optimizer.lr or DEFAULT_LR[recipe.adapter.kind]
+    return recipe.override({"training": {"precision": precision.name}, "optimizer": {"lr": lr}}), setup
+
+
+def _empty_model(recipe: Recipe, location: ModelLocation, precision: Precision, ranks: Ranks, *, loads: bool) -> Any:
+    """Make the model on `meta`, and check its files and the memory for its weights before the data is prepared."""
     trust = recipe.model.trust_remote_code
     config = load_config(location, trust_remote_code=trust)
     if not loads or recipe.model.initialise == "random":
         with torch.device("meta"):
             return model_of_config(location, config, trust=trust)
-    dtype = weight_type(loading_precision(recipe, precision), "training")
-    # of several processes that may hold shards, one at a time may hold the whole, on the CPU
-    parted = ranks.size > 1 and recipe.parallel.mode != "replicated"
-    device = torch.device("cpu") if parted else ranks.device
-    check_loadable(recipe.model, location, dtype=dtype, device=device, copies=1 if parted else processes_on(device))
+    dtype = weight_type(loading_precision(precision, trains_adapter=recipe.adapter.kind != "none"), "training")
+    # Processes that may hold shards load in turn: one at a time holds the whole model, on the CPU.
+    in_turn = ranks.size > 1 and recipe.parallel.mode != "replicated"
+    device = torch.device("cpu") if in_turn else ranks.device
+    check_loadable(recipe.model, location, dtype=dtype, device=device, copies=1 if in_turn else processes_on(device))
     return check_shapes(location, config, trust=trust)
 
 
 def prove_template(chat: ChatTokenizer) -> None:
-    """Refuse a template that would not train what is served.
+    """Refuse a template that would train something else than what is served.
 
     Raises:
-        TemplateError: With what the proof found.
+        TemplateError: With the first finding of the proof.
     """
     proof = chat.prove()
     if not proof.passed:
@@ -175,7 +216,13 @@ def prove_template(chat: ChatTokenizer) -> None:
         )
 
 
-def loading_precision(recipe: Recipe, precision: Precision) -> Any:
-    """Say in which precision a model is loaded: frozen bases in the arithmetic's own type; weights that train come in fp32, for the masters."""
-    frozen = recipe.adapter.kind != "none"
-    return "pure_bf16" if frozen and precision.compute == torch.bfloat16 else precision.name
+def loading_precision(precision: Precision, *, trains_adapter: bool) -> Any:
+    """Return the precision in which a model is loaded.
+
+    A frozen base is loaded in the dtype of the arithmetic. Weights that train are loaded in fp32, for the master copies.
+
+    Args:
+        precision: How the run computes.
+        trains_adapter: Whether adapters train and the base is frozen.
+    """
+    return "pure_bf16" if trains_adapter and precision.compute == torch.bfloat16 else precision.name

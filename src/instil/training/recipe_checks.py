@@ -1,8 +1,9 @@
-"""Settings that are right each by itself and wrong together, or with the data and the model that the recipe names.
+"""Settings that are valid one by one and wrong together, or wrong with the data and the model that the recipe names.
 
-Beside `assembly`, which asks here before a weight is loaded. Questionable on purpose: what could not have any effect is refused
-where a person would wait for that effect (early stopping without held-out rows), and said in the run card where the run is
-what it would be without it (a warm-up that is longer than the run).
+`preflight` calls these checks, each as early as its facts are known.
+
+Why: a setting without effect is an error where the user would wait for the effect (early stopping without held-out rows). It is a
+note on the run card where the run is what it would be without it (a warm-up that is longer than the run).
 """
 
 from __future__ import annotations
@@ -25,27 +26,27 @@ from instil.training.step.order import Order
 from instil.training.step.precision import Precision
 from instil.training.step.sharding import why_no_shards
 
-MORE_POSITIONS = 8
+EXTRA_POSITIONS = 8
 """Rows that a table of positions may have besides the positions themselves (OPT has two)."""
 
 
 def check_settings(recipe: Recipe, precision: Precision, *, device: torch.device, num_ranks: int) -> None:
-    """Refuse what no model and no data would make right.
+    """Refuse combinations that are wrong with any model and any data.
 
     Args:
         recipe: The recipe.
         precision: How the run computes.
-        device: Where.
-        num_ranks: Processes of the run.
+        device: Where the run computes.
+        num_ranks: Number of processes.
 
     Raises:
-        RecipeError: If quantised weights would have to train, or what is asked for is not built for them, or for shards.
+        RecipeError: If quantised weights would have to train, or a setting is not supported with them or with shards.
     """
     quantized = recipe.model.quantize != "none"
     if quantized and recipe.adapter.kind == "none":
         raise RecipeError(
-            f"model.quantize: {recipe.model.quantize}, but adapter.kind is none, and quantised weights cannot train; "
-            "set adapter.kind: lora, or model.quantize: none"
+            f"model.quantize: {recipe.model.quantize}, but adapter.kind is none, and quantised weights cannot train. "
+            "Set adapter.kind: lora, or model.quantize: none"
         )
     sharded = recipe.parallel.mode == "sharded" and num_ranks > 1
     reason = why_no_shards(precision, optimizer=recipe.optimizer.name, quantize=recipe.model.quantize)
@@ -54,87 +55,111 @@ def check_settings(recipe: Recipe, precision: Precision, *, device: torch.device
     wants_compiling(recipe.training.compile, device, sharded=sharded, quantized=quantized)
 
 
-def check_packages(recipe: Recipe) -> None:
-    """Raise MissingPackageError where a run would find out only at its model that bitsandbytes is not installed."""
-    for needs, name in (
-        (recipe.model.quantize != "none", f"model.quantize: {recipe.model.quantize}"),
-        (recipe.optimizer.name == "adamw_8bit", "optimizer.name: adamw_8bit"),
-    ):
-        if needs and importlib.util.find_spec("bitsandbytes") is None:
-            raise MissingPackageError("bitsandbytes", needed_for=name, extra="qlora")
+def check_packages(*, quantize: str, optimizer: str) -> None:
+    """Raise early if bitsandbytes is needed and missing; the run would otherwise notice only at its model.
 
-
-def with_saved_adapter(recipe: Recipe, location: ModelLocation) -> Recipe:
-    """Take over the settings of an adapter that training goes on with.
+    Args:
+        quantize: The recipe's `model.quantize`.
+        optimizer: The recipe's `optimizer.name`.
 
     Raises:
-        RecipeError: If the recipe names others, or no adapter.
+        MissingPackageError: If it is not installed.
     """
-    resumed = recipe.adapter.resume_from
-    # not asked as options are read: the file may have the kind
-    if resumed is not None and recipe.adapter.kind == "none":
+    for needed, setting in (
+        (quantize != "none", f"model.quantize: {quantize}"),
+        (optimizer == "adamw_8bit", "optimizer.name: adamw_8bit"),
+    ):
+        if needed and importlib.util.find_spec("bitsandbytes") is None:
+            raise MissingPackageError("bitsandbytes", needed_for=setting, extra="qlora")
+
+
+def saved_adapter(adapter: AdapterSettings, location: ModelLocation) -> dict[str, Any]:
+    """Read the settings of the saved adapter that training continues; they replace the recipe's.
+
+    Args:
+        adapter: The recipe's `adapter`.
+        location: Where the model is; it may be an adapter itself.
+
+    Returns:
+        The settings by name; empty if the run starts a new adapter or none.
+
+    Raises:
+        RecipeError: If the recipe sets other values, or trains no adapter, or there is no saved adapter.
+    """
+    resumed = adapter.resume_from
+    # Not a validator of the recipe: the path may be an option, and the kind be in the file, which are merged first.
+    if resumed is not None and adapter.kind == "none":
         raise RecipeError(
-            f"adapter.resume_from: found {resumed!r}; adapter.kind is none, which trains no adapter; set adapter.kind: lora, or leave "
-            "this out"
+            f"adapter.resume_from: found {resumed!r}, but adapter.kind is none, which trains no adapter. "
+            "Set adapter.kind: lora, or leave this out"
         )
     folder = location.adapter_folder if resumed is None else Path(resumed)
-    if folder is None or recipe.adapter.kind == "none":
-        return recipe
+    if folder is None or adapter.kind == "none":
+        return {}
     if resumed is not None and location.adapter_folder is not None:
         raise RecipeError(
-            f"adapter.resume_from: found {resumed!r}, but model.name is an adapter too ({location.name}); expected one adapter to go "
-            "on with; name its base in model.name, or leave adapter.resume_from empty"
+            f"adapter.resume_from: found {resumed!r}, but model.name is an adapter too ({location.name}). "
+            "Expected one adapter to continue. Name its base in model.name, or leave adapter.resume_from empty"
         )
     if not (folder / ADAPTER_CONFIG).exists():
         raise RecipeError(
-            f"adapter.resume_from: {folder} holds no {ADAPTER_CONFIG}; expected an adapter folder, such as the adapter/ of a run; "
-            "name one"
+            f"adapter.resume_from: {folder} holds no {ADAPTER_CONFIG}. Expected an adapter folder, such as the adapter/ "
+            "of a run. Name one"
         )
     saved = saved_settings(folder)
+    # Targets are compared and not taken over: the saved adapter names its layers itself.
     targets = saved.pop("targets", None)
     for name, value in (saved | {"targets": targets}).items():
-        given = getattr(recipe.adapter, name)
-        same = given == "all-linear" or set(given) == set(value or ()) if name == "targets" else given == value
-        if name in recipe.adapter.model_fields_set and not same:
+        ours = getattr(adapter, name)
+        same = ours == "all-linear" or set(ours) == set(value or ()) if name == "targets" else ours == value
+        if name in adapter.model_fields_set and not same:
             raise RecipeError(
-                f"adapter.{name}: found {given!r}, but training goes on with the adapter in {folder}, which has {value!r}; "
-                "leave the setting out, or start a new adapter"
+                f"adapter.{name}: found {ours!r}, but training continues the adapter in {folder}, which has {value!r}. "
+                "Leave the setting out, or start a new adapter"
             )
-    return recipe.override({"adapter": saved})
+    return saved
 
 
-def check_positions(recipe: Recipe, model: Any) -> list[str]:
-    """Refuse examples that are longer than a model's table of positions, and note those that are longer than it was made for.
+def check_positions(max_tokens: int | None, model: Any, *, name: str) -> list[str]:
+    """Refuse examples longer than a model's table of positions.
 
     Args:
-        recipe: The recipe, its longest example decided.
+        max_tokens: Length of the longest example, as resolved; None for no limit.
         model: transformers' model, on any device.
+        name: The recipe's name of the model, for messages.
+
+    Returns:
+        A note if examples may be longer than the model was made for, and its positions are computed.
 
     Raises:
-        RecipeError: If positions are rows of a table, and there are fewer than tokens.
+        RecipeError: If the model looks its positions up in a table that is too short.
     """
-    inner, longest = underlying(model), recipe.data.max_tokens
+    inner = underlying(model)
     limit = context_length(inner.config)
-    if longest is None or limit is None or longest <= limit:
+    if max_tokens is None or limit is None or max_tokens <= limit:
         return []
     if _has_position_table(inner, limit):
         raise RecipeError(
-            f"data.max_tokens: {longest:,}, but {recipe.model.name} has a table of {limit:,} positions; set it to {limit} or less, "
-            "or leave it out"
+            f"data.max_tokens: {max_tokens:,}, but {name} has a table of {limit:,} positions. "
+            f"Set it to {limit} or less, or leave it out"
         )
     return [
-        f"data.max_tokens: {longest:,}, but {recipe.model.name} was made for {limit:,} tokens; what is longer trains positions that it has never seen"
+        f"data.max_tokens: {max_tokens:,}, but {name} was made for {limit:,} tokens; "
+        "longer examples train positions that it has never seen"
     ]
 
 
 def _has_position_table(model: Any, limit: int) -> bool:
-    """Say whether a model looks positions up: in an embedding (GPT-2), in a buffer (GPT-J's sines), or in biases made for so many (MPT)."""
+    """Return True if a model looks its positions up.
+
+    It may do so in an embedding (GPT-2), in a buffer (GPT-J's sines), or in biases of fixed size (MPT).
+    """
     embeddings = [part for part in model.modules() if isinstance(part, torch.nn.Embedding)]
     return (
         model.config.model_type == "mpt"
         or any(buffer.ndim == 2 and buffer.shape[0] == limit for buffer in model.buffers())
         or any(
-            0 <= table.num_embeddings - limit <= MORE_POSITIONS
+            0 <= table.num_embeddings - limit <= EXTRA_POSITIONS
             for table in embeddings
             if table is not model.get_input_embeddings()
         )
@@ -142,43 +167,44 @@ def _has_position_table(model: Any, limit: int) -> bool:
 
 
 def check_heldout(recipe: Recipe, num_heldout: int) -> None:
-    """Refuse what needs held-out rows where there are none.
+    """Refuse settings that need held-out rows if there are none.
 
     Raises:
-        RecipeError: If a setting needs them.
+        RecipeError: With the first of these settings.
     """
     if num_heldout:
         return
-    for needs, name in (
+    for needed, setting in (
         (recipe.evaluate.patience is not None, "evaluate.patience"),
         (recipe.checkpoint.final == "best", "checkpoint.final: best"),
         (bool(recipe.evaluate.tasks), "evaluate.tasks"),
     ):
-        if needs:
+        if needed:
             raise RecipeError(
-                f"{name}: no row is held out, and nothing else could be measured; set data.heldout, or a larger "
-                "data.heldout_share, or leave the setting out"
+                f"{setting}: no row is held out, so nothing can be measured. Expected held-out rows. "
+                "Set data.heldout, or a larger data.heldout_share, or leave the setting out"
             )
 
 
 def notes_of(recipe: Recipe, order: Order) -> list[str]:
-    """Name the settings that have no effect, or another one than their number says."""
+    """Return a note for each setting that has no effect, or a smaller one than its number says."""
     notes = []
     if recipe.adapter.kind == "none":
-        plain = AdapterSettings()
+        defaults = AdapterSettings()
         unused = [
-            name for name in AdapterSettings.model_fields if getattr(recipe.adapter, name) != getattr(plain, name)
+            name for name in AdapterSettings.model_fields if getattr(recipe.adapter, name) != getattr(defaults, name)
         ]
         if unused:
             names = ", ".join(f"adapter.{name}" for name in unused)
             notes.append(f"{names} has no effect with adapter.kind: none, which trains every weight")
     if recipe.optimizer.warmup >= max(1, order.num_steps):
         notes.append(
-            f"optimizer.warmup: {recipe.optimizer.warmup:g} steps, but the run has {order.num_steps}; the learning rate rises "
-            "to its peak until the end"
+            f"optimizer.warmup: {recipe.optimizer.warmup:g} steps, but the run has {order.num_steps}; "
+            "the learning rate rises until the end of the run"
         )
     if order.batch_size > order.num_examples:
         notes.append(
-            f"training.batch_size: {order.batch_size:,}, but there are {order.num_examples:,} examples; a step takes all of them"
+            f"training.batch_size: {order.batch_size:,}, but there are {order.num_examples:,} examples; "
+            "every step takes all of them"
         )
     return notes

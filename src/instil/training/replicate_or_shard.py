@@ -1,7 +1,8 @@
-"""How the weights of a run lie over its processes: whole on each, or in shards.
+"""How the weights of a run lie over its processes: replicated on each, or in shards.
 
-`run` asks before it loads a weight, `plan` before anything runs, and both get the same answer. Questionable on purpose: with `auto` shards
-are taken only where the weights would not fit whole, because gathering them costs time in every step.
+A run decides before it loads a weight, `instil plan` before anything runs, and both get the same answer.
+
+Why: with `auto`, weights are sharded only if they would not fit otherwise, because gathering shards costs time in every step.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import torch
 from instil.training.memory.estimate import Sizes
 from instil.training.memory.fit import Fit, find_fit
 from instil.training.memory.usage import free_memory
-from instil.training.preflight import Studied
+from instil.training.preflight import Preflight
 from instil.training.processes.ranks import Ranks
 from instil.training.step.sharding import why_no_shards
 from instil.units import byte_size
@@ -24,9 +25,9 @@ class Mode:
     """How a run's weights lie over its processes.
 
     Attributes:
-        sharded: In shards over the processes, not whole on each.
-        fit: How its steps are cut then, and what that needs on each.
-        words: Which mode it is, and why, for people.
+        sharded: Whether they lie in shards, not whole on each.
+        fit: How its steps are cut, and the memory that needs on each process.
+        words: The mode and its reason, in words.
     """
 
     sharded: bool
@@ -34,58 +35,50 @@ class Mode:
     words: str
 
 
-def choose_mode(studied: Studied, sizes: Sizes, *, device: torch.device, free: int, num_ranks: int) -> Mode:
-    """Decide `parallel.mode` as a run does: `auto` shards what would not fit whole, where sharding is built for it.
+def choose_mode(preflight: Preflight, sizes: Sizes, *, device: torch.device, free: int, num_ranks: int) -> Mode:
+    """Decide `parallel.mode` as a run does: `auto` shards what would not fit, if its settings can be sharded.
 
     Args:
-        studied: What is known of the run.
-        sizes: What its memory depends on.
+        preflight: What is known of the run.
+        sizes: What its memory depends on in the model.
         device: Where each process computes.
         free: Bytes that one process has there.
         num_ranks: Number of processes.
     """
-    recipe = studied.recipe
+    workload = preflight.workload(sizes)
 
-    def fit_of(sharded: bool) -> Fit:
-        return find_fit(
-            recipe,
-            sizes,
-            studied.precision,
-            store=studied.prepared.train,
-            order=studied.order,
-            device=device,
-            free=free,
-            num_ranks=num_ranks,
-            sharded=sharded,
-        )
+    def fit_with(*, sharded: bool) -> Fit:
+        return find_fit(workload, device=device, free=free, num_ranks=num_ranks, sharded=sharded)
 
+    requested = preflight.recipe.parallel.mode
     if num_ranks == 1:
-        return Mode(False, fit_of(False), "1")
-    reason = _why_no_shards(studied)
-    if recipe.parallel.mode == "sharded":
-        return Mode(True, fit_of(True), f"{num_ranks}, sharded: each holds its part of the model")
-    whole = fit_of(False)
-    if recipe.parallel.mode == "replicated" or whole.fits:
-        return Mode(False, whole, f"{num_ranks}, replicated: each holds the whole model")
-    needs = f"the whole model would need {byte_size(whole.memory.peak)} on each"
+        return Mode(False, fit_with(sharded=False), "1")
+    if requested == "sharded":
+        return Mode(True, fit_with(sharded=True), f"{num_ranks}, sharded: each holds its part of the model")
+    replicated = fit_with(sharded=False)
+    if requested == "replicated" or replicated.fits:
+        return Mode(False, replicated, f"{num_ranks}, replicated: each holds the whole model")
+    # auto, and too large to be replicated
+    needs = f"the whole model would need {byte_size(replicated.memory.peak)} on each"
+    reason = _why_no_shards(preflight)
     if reason is not None:
-        return Mode(False, whole, f"{num_ranks}, replicated: {needs}, and shards are refused ({reason})")
-    return Mode(True, fit_of(True), f"{num_ranks}, sharded: {needs}")
+        return Mode(False, replicated, f"{num_ranks}, replicated: {needs}, and shards are refused ({reason})")
+    return Mode(True, fit_with(sharded=True), f"{num_ranks}, sharded: {needs}")
 
 
-def wants_shards(studied: Studied, ranks: Ranks) -> bool:
-    """Decide for a run that is about to start; all processes give the same answer."""
-    mode = studied.recipe.parallel.mode
+def wants_shards(preflight: Preflight, ranks: Ranks) -> bool:
+    """Decide for a run that is about to start. Every process calls this and gets the same answer."""
+    mode = preflight.recipe.parallel.mode
     if ranks.size == 1 or mode == "replicated":
         return False
-    reason = _why_no_shards(studied)
-    if mode == "sharded" or reason is not None:
+    if mode == "sharded" or _why_no_shards(preflight) is not None:
         return mode == "sharded"
-    sizes, free = studied.sizes(), free_memory(ranks.device)
-    chosen = choose_mode(studied, sizes, device=ranks.device, free=free, num_ranks=ranks.size)
+    chosen = choose_mode(
+        preflight, preflight.sizes(), device=ranks.device, free=free_memory(ranks.device), num_ranks=ranks.size
+    )
     return ranks.any(chosen.sharded)
 
 
-def _why_no_shards(studied: Studied) -> str | None:
-    recipe = studied.recipe
-    return why_no_shards(studied.precision, optimizer=recipe.optimizer.name, quantize=recipe.model.quantize)
+def _why_no_shards(preflight: Preflight) -> str | None:
+    recipe = preflight.recipe
+    return why_no_shards(preflight.precision, optimizer=recipe.optimizer.name, quantize=recipe.model.quantize)

@@ -1,11 +1,14 @@
 """From what is known of a run to everything that the loop needs: model, adapters, loss, optimizers.
 
-Between `study` and the loop. Questionable on purpose: every process loads the model itself, whole, and keeps its shard of it, rather
-than being sent that by the first one; where a machine does not hold so many models, its processes take turns.
+Between `preflight` and the loop.
+
+Why: every process loads the whole model itself and keeps its shard, instead of receiving it from the first process. If the memory
+of a machine does not hold that many models, its processes load one after another.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,38 +22,37 @@ from instil.model.loading import load_model
 from instil.model.loss.token_loss import TokenLoss
 from instil.model.new_tokens import RowChange, fit_embeddings
 from instil.model.parts import beyond_text
-from instil.model.probe import probe
+from instil.model.probe import Probe, probe
+from instil.recipe import OptimizerSettings
 from instil.training.compiling import compile_blocks, wants_compiling
 from instil.training.memory.estimate import Sizes, measure_sizes
 from instil.training.memory.fit import USABLE, Fit, find_fit
 from instil.training.memory.usage import free_memory
-from instil.training.preflight import Studied, loading_precision
+from instil.training.preflight import Preflight, loading_precision
 from instil.training.processes.ranks import Ranks
-from instil.training.step.optimizer import build_optimizers, left_to_adamw, tensor_kinds
+from instil.training.step.optimizer import TensorKind, build_optimizers, left_to_adamw, tensor_kinds
 from instil.training.step.precision import Weights
 from instil.training.step.sharding import shard
 from instil.training.step.take_step import Learner
-from instil.training.trainable import make_learnable
+from instil.training.trainable import make_trainable
 
 
 @dataclass(frozen=True, slots=True)
 class Assembled:
-    """A learner, and the facts about it that a person is told.
+    """A learner, and the facts about it that the run card shows.
 
     Attributes:
-        learner: What learns.
-        model: The model inside its loss, with adapters.
-        rows: What was done to embedding and head.
-        num_trained: Numbers that are trained.
+        learner: Model, weights, optimizers, examples and processes, as a step needs them.
+        model: The model inside the learner's loss, with adapters.
+        num_trained: Numbers that train.
         num_parameters: Numbers in the model.
-        kernel: Name of the attention kernel.
-        fit: How steps are cut, and what that needs.
-        notes: What a person should know, a line each.
+        kernel: The attention kernel, in words.
+        fit: How steps are cut, and the memory that needs.
+        notes: What the user should know, a line each.
     """
 
     learner: Learner
     model: Any
-    rows: RowChange
     num_trained: int
     num_parameters: int
     kernel: str
@@ -58,133 +60,187 @@ class Assembled:
     notes: tuple[str, ...]
 
 
-def load_learnable(studied: Studied, device: torch.device) -> tuple[Any, RowChange]:
-    """Load the model and make it what learns: rows for new tokens, adapters, frozen parts.
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """A model inside its loss, and what was measured while this process held it whole."""
 
-    Raises:
-        InstilError: Whatever is wrong with the model.
-    """
-    recipe, seed = studied.recipe, studied.recipe.training.seed
-    model = load_model(
-        recipe.model,
-        precision=loading_precision(recipe, studied.precision),
-        device=device,
-        seed=seed,
-        location=studied.location,
-    )
-    rows = fit_embeddings(model, studied.chat.tokenizer, studied.change, stop_ids=studied.chat.stop_ids, seed=seed)
-    return make_learnable(model, recipe, trained_ids=rows.trained_ids), rows
+    model: Any
+    loss: TokenLoss
+    probed: Probe
+    sizes: Sizes
+    num_trained: int
+    num_parameters: int
+    notes: tuple[str, ...]
 
 
-def _where_to_load(studied: Studied, device: torch.device, *, sharded: bool) -> torch.device:
-    """Give the device that the whole model is loaded to: the run's, or the CPU where only shards fit; `shard` moves them over."""
-    if not sharded or device.type == "cpu":
-        return device
-    return device if _whole(studied) < free_memory(device) * USABLE else torch.device("cpu")
-
-
-def _whole(studied: Studied) -> int:
-    """Count the bytes of the whole model as it is loaded."""
-    small = studied.recipe.adapter.kind != "none" and studied.precision.compute != torch.float32
-    return studied.sizes().parameters * (2 if small else 4)
-
-
-def _takes_turns(studied: Studied, ranks: Ranks, where: torch.device) -> bool:
-    """Say whether the processes of a machine load and shard one after another, because it does not hold the whole model for each."""
-    return ranks.any(where.type == "cpu" and _whole(studied) > free_memory(where) * USABLE)
-
-
-def assemble(studied: Studied, ranks: Ranks, *, sharded: bool = False) -> Assembled:
+def assemble(preflight: Preflight, ranks: Ranks, *, sharded: bool = False) -> Assembled:
     """Load the model, fit its embeddings and adapters, and build its loss and optimizers.
 
     Args:
-        studied: What is known of the run.
+        preflight: What is known of the run.
         ranks: The processes.
-        sharded: Lay the weights in shards over the processes.
+        sharded: Whether to lay the weights in shards over the processes.
 
     Raises:
-        InstilError: Whatever is wrong with the model.
+        InstilError: If anything is wrong with the model.
     """
-    recipe, precision = studied.recipe, studied.precision
-    where = _where_to_load(studied, ranks.device, sharded=sharded)
-    with ranks.in_turn(sharded and _takes_turns(studied, ranks, where)):
-        model, rows = load_learnable(studied, where)
-        longest = max(store.num_tokens.max(initial=0) for store in (studied.prepared.train, studied.prepared.heldout))
-        probed = probe(model, longest=int(longest))
-        packed = recipe.model.quantize != "none"  # packed weights hide their shapes
-        sizes = studied.sizes() if packed else measure_sizes(model, precision)
-        num_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        num_parameters = sum(parameter.numel() for parameter in model.parameters())
-        notes = _model_notes(studied, rows, model)
-        loss = TokenLoss(
-            model,
-            loss=recipe.training.loss,
-            router_coefficient=recipe.training.router_loss,
-            neftune_alpha=recipe.training.neftune_alpha,
-            few_shapes=ranks.device.type == "cpu" and precision.compute != torch.float32,
-        )
+    recipe, precision = preflight.recipe, preflight.precision
+    device = _loading_device(preflight, ranks.device, sharded=sharded)
+    # While the model is loaded, checked and sharded, a process holds it whole. The next one may have to wait for that.
+    with ranks.in_turn(sharded and _must_take_turns(preflight, ranks, device)):
+        loaded = _load(preflight, ranks.device, device)
         if sharded:
-            shard(loss, precision)
+            shard(loaded.loss, precision)
     ranks.wait()
-    fit = _fit(studied, model, sizes, ranks, sharded=sharded, one_by_one=probed.one_by_one)
+    model, one_by_one = loaded.model, loaded.probed.one_by_one
+    fit = _fit(preflight, model, loaded.sizes, ranks, sharded=sharded, one_by_one=one_by_one)
     if fit.recompute:
         set_gradient_checkpointing(model, True)
-    if wants_compiling(recipe.training.compile, ranks.device, sharded=sharded, quantized=packed):
+    quantized = recipe.model.quantize != "none"
+    if wants_compiling(recipe.training.compile, ranks.device, sharded=sharded, quantized=quantized):
         compile_blocks(model)
+    # After sharding, which replaces the parameters; the optimizers move what is in `weights`.
     weights = Weights(model, precision, sharded=sharded)
     kinds = tensor_kinds(model)
-    optimizers = build_optimizers(
-        weights.by_name,
-        kinds,
-        name=recipe.optimizer.name,
-        lr=float(recipe.optimizer.lr or 0),
-        weight_decay=recipe.optimizer.weight_decay,
-        betas=recipe.optimizer.betas,
-        eps=recipe.optimizer.eps,
-        momentum=recipe.optimizer.momentum,
-    )
-    stacked = left_to_adamw(weights.by_name, kinds, name=recipe.optimizer.name)
-    if stacked:
-        notes = (*notes, f"Muon moves matrices alone; AdamW moves {stacked[0]} and the like ({len(stacked)} tensors)")
-    loss.train()
     learner = Learner(
-        loss,
+        loaded.loss.train(),
         weights,
-        optimizers,
-        studied.prepared.train,
+        _build_optimizers(recipe.optimizer, weights, kinds),
+        preflight.prepared.train,
         ranks,
         sharded=sharded,
         scaled=precision.scaled,
-        one_by_one=probed.one_by_one,
+        one_by_one=one_by_one,
     )
-    kernel = describe_attention(device=ranks.device, dtype=precision.compute, config=model.config) + f"; {probed.words}"
-    return Assembled(learner, model, rows, num_trained, num_parameters, kernel, fit, notes)
+    kernel = describe_attention(device=ranks.device, dtype=precision.compute, config=model.config)
+    return Assembled(
+        learner,
+        model,
+        num_trained=loaded.num_trained,
+        num_parameters=loaded.num_parameters,
+        kernel=f"{kernel}; {loaded.probed.words}",
+        fit=fit,
+        notes=(*loaded.notes, *_optimizer_notes(recipe.optimizer, weights, kinds)),
+    )
 
 
-def _fit(studied: Studied, model: Any, sizes: Sizes, ranks: Ranks, *, sharded: bool, one_by_one: bool) -> Fit:
-    """Decide how steps are cut; the first process decides for all."""
-    here = [value.to_local() if isinstance(value, DTensor) else value for value in model.parameters()]
-    loaded = sum(value.numel() * value.element_size() for value in here)
-    fit = find_fit(
-        studied.recipe,
+def load_trainable(preflight: Preflight, device: torch.device) -> tuple[Any, RowChange]:
+    """Load the model and make it what trains: rows for new tokens, adapters, frozen parts.
+
+    Returns:
+        The model, and what was changed in embedding and head.
+
+    Raises:
+        InstilError: If anything is wrong with the model.
+    """
+    recipe, seed = preflight.recipe, preflight.recipe.training.seed
+    model = load_model(
+        recipe.model,
+        precision=loading_precision(preflight.precision, trains_adapter=recipe.adapter.kind != "none"),
+        device=device,
+        seed=seed,
+        location=preflight.location,
+    )
+    chat = preflight.chat
+    rows = fit_embeddings(model, chat.tokenizer, preflight.change, stop_ids=chat.stop_ids, seed=seed)
+    model = make_trainable(
+        model, adapter=recipe.adapter, frozen=recipe.training.freeze, trained_ids=rows.trained_ids, seed=seed
+    )
+    return model, rows
+
+
+def _load(preflight: Preflight, run_device: torch.device, device: torch.device) -> _Loaded:
+    """Load the model to a device, put it into its loss, and measure what only the whole model shows."""
+    training, precision, prepared = preflight.recipe.training, preflight.precision, preflight.prepared
+    model, rows = load_trainable(preflight, device)
+    longest = max(store.num_tokens.max(initial=0) for store in (prepared.train, prepared.heldout))
+    probed = probe(model, longest=int(longest))
+    # Quantised weights are packed, which hides their shapes. The model without weights shows them.
+    quantized = preflight.recipe.model.quantize != "none"
+    sizes = preflight.sizes() if quantized else measure_sizes(model, precision)
+    loss = TokenLoss(
+        model,
+        loss=training.loss,
+        router_coefficient=training.router_loss,
+        neftune_alpha=training.neftune_alpha,
+        few_shapes=run_device.type == "cpu" and precision.compute != torch.float32,
+    )
+    return _Loaded(
+        model,
+        loss,
+        probed,
         sizes,
-        studied.precision,
-        store=studied.prepared.train,
-        order=studied.order,
+        num_trained=sum(value.numel() for value in model.parameters() if value.requires_grad),
+        num_parameters=sum(value.numel() for value in model.parameters()),
+        notes=_model_notes(preflight, rows, model),
+    )
+
+
+def _loading_device(preflight: Preflight, device: torch.device, *, sharded: bool) -> torch.device:
+    """Return the device that the whole model is loaded to.
+
+    That is the run's device, or the CPU if only shards fit on it. `shard` moves them to the run's.
+    """
+    if not sharded or device.type == "cpu":
+        return device
+    return device if _model_bytes(preflight) < free_memory(device) * USABLE else torch.device("cpu")
+
+
+def _model_bytes(preflight: Preflight) -> int:
+    """Return the bytes of the whole model as it is loaded."""
+    is_small = preflight.recipe.adapter.kind != "none" and preflight.precision.compute != torch.float32
+    return preflight.sizes().parameters * (2 if is_small else 4)
+
+
+def _must_take_turns(preflight: Preflight, ranks: Ranks, device: torch.device) -> bool:
+    """Return True if the memory of a machine does not hold the whole model for each of its processes."""
+    return ranks.any(device.type == "cpu" and _model_bytes(preflight) > free_memory(device) * USABLE)
+
+
+def _fit(preflight: Preflight, model: Any, sizes: Sizes, ranks: Ranks, *, sharded: bool, one_by_one: bool) -> Fit:
+    """Decide how steps are cut. The first process decides for all."""
+    local = [value.to_local() if isinstance(value, DTensor) else value for value in model.parameters()]
+    loaded = sum(value.numel() * value.element_size() for value in local)
+    fit = find_fit(
+        preflight.workload(sizes),
         device=ranks.device,
-        free=free_memory(ranks.device) + loaded,
+        free=free_memory(ranks.device) + loaded,  # the plan counts the weights, which are loaded already
         num_ranks=ranks.size,
         sharded=sharded,
         one_by_one=one_by_one,
     )
+    # A sum in which all but the first add 0 hands its decision to everybody.
     tokens, recompute = ranks.sum_numbers(
         fit.micro_batch_tokens if ranks.is_first else 0, fit.recompute if ranks.is_first else 0
     )
     return replace(fit, micro_batch_tokens=int(tokens), recompute=bool(recompute))
 
 
-def _model_notes(studied: Studied, rows: RowChange, model: Any) -> tuple[str, ...]:
-    tokenizer = studied.chat.tokenizer
+def _build_optimizers(
+    settings: OptimizerSettings, weights: Weights, kinds: Mapping[str, TensorKind]
+) -> list[torch.optim.Optimizer]:
+    return build_optimizers(
+        weights.by_name,
+        kinds,
+        name=settings.name,
+        lr=float(settings.lr or 0),
+        weight_decay=settings.weight_decay,
+        betas=settings.betas,
+        eps=settings.eps,
+        momentum=settings.momentum,
+    )
+
+
+def _optimizer_notes(settings: OptimizerSettings, weights: Weights, kinds: Mapping[str, TensorKind]) -> list[str]:
+    stacked = left_to_adamw(weights.by_name, kinds, name=settings.name)
+    if not stacked:
+        return []
+    return [f"Muon moves matrices only; AdamW moves {stacked[0]} and similar ones ({len(stacked)} tensors)"]
+
+
+def _model_notes(preflight: Preflight, rows: RowChange, model: Any) -> tuple[str, ...]:
+    """Return a note for each property of the loaded model that the user may not expect."""
+    tokenizer = preflight.chat.tokenizer
     notes = []
     if rows.new_ids:
         names = ", ".join(tokenizer.convert_ids_to_tokens(list(rows.new_ids)))
@@ -196,16 +252,17 @@ def _model_notes(studied: Studied, rows: RowChange, model: Any) -> tuple[str, ..
     frozen = [name for name, table in tables.items() if not any(value.requires_grad for value in table.parameters())]
     if rows.trained_ids and frozen:
         notes.append(
-            f"training.freeze keeps these tokens' new rows of the {' and '.join(frozen)} as they were drawn; "
+            f"training.freeze keeps the new rows of these tokens in the {' and '.join(frozen)} at their initial values; "
             "the model can hardly learn what they mean"
         )
     dropout = dropout_of(model.config)
     if dropout:
         shares = ", ".join(f"{name} {share:g}" for name, share in dropout.items())
         notes.append(
-            f"its own config.json sets dropout ({shares}), which is on in training: losses repeat for the same cut and processes"
+            f"the model's config.json sets dropout ({shares}), which is active in training; "
+            "losses repeat only with the same micro-batches and processes"
         )
     unread = beyond_text(model)
     if unread:
-        notes.append(f"text does not reach {', '.join(unread)}: they stay as they were, and are saved with the model")
+        notes.append(f"text does not reach {', '.join(unread)}; they stay unchanged and are saved with the model")
     return tuple(notes)

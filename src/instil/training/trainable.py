@@ -1,7 +1,8 @@
-"""What of a model learns: rows for new tokens, adapters, and what a recipe freezes.
+"""What of a model trains: rows for new tokens, adapters, and everything that is not frozen.
 
-Asked twice of the same recipe: of a model without content while nothing is prepared yet, and of the loaded one. Questionable on purpose:
-which rows of tokens that were there look untrained is known from the weights alone, so the first time only the rows of new tokens are sure.
+Asked twice for the same recipe: of a model without weights before the data is prepared, and of the loaded one.
+
+Why: which rows of existing tokens look untrained is known from the weights alone. The first time only rows of new tokens are certain.
 """
 
 from __future__ import annotations
@@ -18,49 +19,62 @@ from instil.model.freezing import freeze
 from instil.model.loading import lighten_layers
 from instil.model.new_tokens import TokenChange, add_rows
 from instil.model.parts import underlying
-from instil.recipe import Recipe
+from instil.recipe import AdapterSettings, TrainingSettings
 
 
-def make_learnable(model: Any, recipe: Recipe, *, trained_ids: Sequence[int]) -> Any:
-    """Put adapters on a model that has its rows, and freeze what the recipe says.
+def make_trainable(
+    model: Any, *, adapter: AdapterSettings, frozen: Sequence[str], trained_ids: Sequence[int], seed: int
+) -> Any:
+    """Put adapters on a model whose embedding has its final size, and freeze what the recipe names.
 
     Args:
-        model: transformers' model, or peft's where the recipe's model is an adapter.
-        recipe: The recipe.
-        trained_ids: Tokens whose rows train even where the rest is frozen.
+        model: transformers' model, or peft's if the recipe's model is an adapter.
+        adapter: The recipe's `adapter`.
+        frozen: Patterns of parameter names to freeze.
+        trained_ids: Tokens whose rows train even if the rest is frozen.
+        seed: Seed of the adapters' first weights.
 
     Raises:
-        ModelError: If targets of adapters, frozen names and model do not fit together.
+        ModelError: If adapter targets, frozen names and model do not fit together.
     """
-    model = prepare_adapters(model, recipe.adapter, trained_ids=trained_ids, seed=recipe.training.seed)
-    if recipe.training.freeze:
-        freeze(model, recipe.training.freeze)
+    model = prepare_adapters(model, adapter, trained_ids=trained_ids, seed=seed)
+    if frozen:
+        freeze(model, frozen)
     return model
 
 
-def learnable_without_content(
-    model: Any, recipe: Recipe, location: ModelLocation, *, tokenizer: Any, change: TokenChange, device: torch.device
+def make_empty_trainable(
+    model: Any,
+    location: ModelLocation,
+    *,
+    adapter: AdapterSettings,
+    training: TrainingSettings,
+    tokenizer: Any,
+    change: TokenChange,
+    device: torch.device,
 ) -> Any:
-    """Make a model on `meta` what it will be when it learns: what is wrong with that shows here, and its memory can be planned.
+    """Turn a model on `meta` into what will train, to find mistakes and plan its memory without weights.
 
     Args:
         model: transformers' model on `meta`.
-        recipe: The recipe.
-        location: The model's place.
+        location: Where the model is.
+        adapter: The recipe's `adapter`.
+        training: The recipe's `training`.
         tokenizer: The tokenizer with its new tokens.
-        change: What was done to it.
+        change: What was changed in it.
         device: Where the run computes.
 
     Raises:
-        ModelError: As `make_learnable`, and if the embedding cannot be resized or an adapter that goes on does not fit.
+        ModelError: As `make_trainable`, and if the embedding cannot be resized or a continued adapter does not fit.
     """
     lighten_layers(model, device)
     new_ids = [int(tokenizer.convert_tokens_to_ids(token)) for token in change.added]
-    more_rows_may_train = recipe.adapter.kind != "none" and bool(change.control_ids) and not new_ids
-    if more_rows_may_train:  # names of their parameters may be among those to freeze
-        recipe = recipe.override({"training": {"freeze": []}})
+    more_rows_may_train = adapter.kind != "none" and bool(change.control_ids) and not new_ids
+    # Those rows would get parameters of their own, and `freeze` may name them. So it is not checked on this model.
+    frozen = [] if more_rows_may_train else training.freeze
     with torch.device("meta"):
         if location.adapter_folder is not None:
             model = open_adapter(model, location.adapter_folder, trains=True)
         add_rows(underlying(model), len(tokenizer))
-        return make_learnable(model, recipe, trained_ids=new_ids).train()
+        model = make_trainable(model, adapter=adapter, frozen=frozen, trained_ids=new_ids, seed=training.seed)
+        return model.train()

@@ -1,7 +1,9 @@
-"""What all processes of a run must have in common before the first step: the recipe, and the run folder.
+"""What all processes of a run must share before the first step: the recipe, and the run folder.
 
-On one machine they have; on several, each is started by itself, with a recipe file and a disk of its own. Questionable on purpose: a folder is
-known by a file that the first process puts into it, not by its path or its file system's number, which say nothing across machines.
+On one machine they do. On several machines each process is started by itself, with a recipe file and a disk of its own.
+
+Why: the folder is recognised by a file that the first process writes into it. Its path and the number of its file system mean nothing on
+another machine.
 """
 
 from __future__ import annotations
@@ -14,40 +16,44 @@ from typing import Any
 
 from instil.errors import RecipeError, RunError
 from instil.files import ASIDE, disk_errors
-from instil.recipe import Recipe
 from instil.training.processes.ranks import Ranks
 
-OWN = (("output",), ("device",), ("threads",), ("data", "store"))
-"""Settings that may be each machine's own: where things lie there, and what it computes on."""
+MACHINE_SETTINGS = (("output",), ("device",), ("threads",), ("data", "store"))
+"""Settings that may differ between machines: where things are there, and what it computes on."""
 
 APPEARS_WITHIN = 60.0
-"""Seconds in which a file must appear to every machine: NFS may remember for so long that a folder was not there (acdirmax, nfs(5))."""
-LOOKS_EVERY = 0.5
+"""Seconds within which a file must appear on every machine. NFS may remember for that long that it was missing (acdirmax, nfs(5))."""
+POLL_SECONDS = 0.5
 
 
-def check_recipes(recipe: Recipe, ranks: Ranks) -> None:
-    """Refuse processes that were started with different recipes; every process calls this.
+def check_same_settings(settings: Mapping[str, Any], ranks: Ranks) -> None:
+    """Refuse processes that were started with different recipes. Every process calls this.
+
+    Args:
+        settings: This process's recipe as JSON values.
+        ranks: The processes.
 
     Raises:
         RecipeError: On every process; the message names the first setting that differs.
     """
-    given = ranks.collect(_without_own(recipe.model_dump(mode="json")))
+    all_settings = ranks.collect(_without_machine_settings(settings))
     message = None
-    for rank, other in enumerate(given):
-        found = _first_difference(given[0], other)
-        if message is None and found is not None:
-            name, first, mine = found
+    for rank, other in enumerate(all_settings):
+        difference = _first_difference(all_settings[0], other)
+        if message is None and difference is not None:
+            name, first_value, value = difference
             message = (
-                f"{name}: {mine!r} in process {rank}, {first!r} in the first; expected one recipe for all processes; start every "
-                "machine with the same file and options"
+                f"{name}: {value!r} in process {rank}, {first_value!r} in the first. Expected one recipe for all processes. "
+                "Start every machine with the same file and options"
             )
+    # The first process alone has compared; the others get its message.
     message = ranks.tell(message)
     if message is not None:
         raise RecipeError(message)
 
 
 def check_folder_is_shared(folder: Path, ranks: Ranks) -> None:
-    """Refuse a run folder that is not the same one for all processes; every process calls this.
+    """Refuse a run folder that is not the same one for all processes. Every process calls this.
 
     Raises:
         RunError: On every process.
@@ -65,37 +71,38 @@ def check_folder_is_shared(folder: Path, ranks: Ranks) -> None:
     blind = ranks.tell([rank for rank, sees in enumerate(seen) if not sees])
     if blind:
         raise RunError(
-            f"{folder}: process {blind[0]} of {ranks.size} does not see there what the first one writes; expected one folder for all; "
-            "set output to a folder on a disk that all machines share"
+            f"{folder}: process {blind[0]} of {ranks.size} does not see there what the first one writes. "
+            "Expected one folder for all. Set output to a folder on a disk that all machines share"
         )
 
 
 def _appears(path: Path) -> bool:
-    """Say whether a file is there, or comes to be seen there."""
+    """Return True if a file exists, or appears in time."""
     until = time.monotonic() + APPEARS_WITHIN
     while not path.exists():
         if time.monotonic() > until:
             return False
-        time.sleep(LOOKS_EVERY)
+        time.sleep(POLL_SECONDS)
     return True
 
 
-def _without_own(settings: dict[str, Any]) -> dict[str, Any]:
-    for *above, name in OWN:
-        group = settings
+def _without_machine_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    shared = {name: dict(value) if isinstance(value, Mapping) else value for name, value in settings.items()}
+    for *above, name in MACHINE_SETTINGS:
+        group = shared
         for key in above:
             group = group[key]
         del group[name]
-    return settings
+    return shared
 
 
 def _first_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
-    """Give the name of the first setting that differs, and both values."""
+    """Return the name of the first setting that differs, and both values."""
     for key, value in one.items():
         if isinstance(value, Mapping) and isinstance(other[key], Mapping):
-            found = _first_difference(value, other[key])
-            if found is not None:
-                return f"{key}.{found[0]}", *found[1:]
+            difference = _first_difference(value, other[key])
+            if difference is not None:
+                return f"{key}.{difference[0]}", *difference[1:]
         elif value != other[key]:
             return key, value, other[key]
     return None

@@ -1,4 +1,4 @@
-"""Where a run happened: versions, device, fingerprints. Written before the first step."""
+"""Where a run took place: versions, device, fingerprints. Written before the first step."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ PACKAGES = ("instil", "torch", "transformers", "tokenizers", "safetensors", "pef
 
 
 def describe_environment(device: torch.device, **fingerprints: Any) -> dict[str, Any]:
-    """Give versions, device and fingerprints as JSON values.
+    """Return versions, device and fingerprints as JSON values.
 
     Args:
         device: Where the run computes.
-        **fingerprints: Of data, template, tokenizer, and whatever else identifies the run.
+        **fingerprints: Of data, template, encoder, and whatever else identifies the run.
 
     Example:
         >>> describe_environment(torch.device("cpu"), data="abc")["fingerprints"]
@@ -36,7 +36,7 @@ def describe_environment(device: torch.device, **fingerprints: Any) -> dict[str,
 
 
 def describe_device(device: torch.device) -> str:
-    """Name a device in words.
+    """Return the name of a device, for people.
 
     Example:
         >>> describe_device(torch.device("cpu")).startswith("CPU")

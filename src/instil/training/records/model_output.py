@@ -1,16 +1,19 @@
-"""Write what a run made: the model folder, the adapter, the numbers.
+"""Write what a finished run leaves: the model folder, the adapter, ``results.json``.
 
-Last stop of training. With adapters the run holds both: ``adapter/`` as peft writes it, and ``model/`` with the adapter merged in.
-A quantised base is never merged into: its 16-bit original is loaded anew for that.
+The last part of a run. A run with adapters writes both: ``adapter/`` as peft does, and ``model/`` with the adapter merged.
+
+Why: nothing is merged into a quantised base. Its 16-bit original is loaded anew for that.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
 from instil.encoding.chat_tokenizer import ChatTokenizer
+from instil.files import write_json_atomic
 from instil.model.adapters.merge import merge_in_place
 from instil.model.adapters.saved import open_adapter
 from instil.model.folder.location import ModelLocation
@@ -18,7 +21,9 @@ from instil.model.folder.saving import save_model_folder
 from instil.model.loading import load_model
 from instil.model.new_tokens import TokenChange, fit_embeddings
 from instil.model.quantization import is_quantized
-from instil.recipe import Recipe
+from instil.recipe import ModelSettings
+from instil.training.checkpoints.checkpoint import Progress
+from instil.training.records.metrics import read_metrics
 from instil.training.records.run_folder import RunPaths
 
 
@@ -27,31 +32,76 @@ def save_trained(
     chat: ChatTokenizer,
     paths: RunPaths,
     *,
-    recipe: Recipe,
+    settings: ModelSettings,
+    seed: int,
     location: ModelLocation,
     change: TokenChange,
 ) -> None:
-    """Write ``model/``, and ``adapter/`` where the run trained one.
+    """Write ``model/``, and ``adapter/`` if the run trained one.
 
     Args:
-        model: The trained model; an adapter is merged into it, so it is not to be used afterwards.
+        model: The trained model. An adapter is merged into it, so it cannot be used afterwards.
         chat: Its tokenizer and template.
         paths: The run folder.
-        recipe: The resolved recipe.
-        location: The base's place.
-        change: What was done to the tokenizer.
+        settings: The recipe's `model`.
+        seed: The run's seed.
+        location: Where the base is.
+        change: What was changed in the tokenizer.
     """
     if hasattr(model, "peft_config"):
         if location.kind == "hub":
             for config in model.peft_config.values():
-                config.revision = recipe.model.revision
+                config.revision = settings.revision
         save_model_folder(model, chat, paths.adapter, base=location.base_name)
         if is_quantized(model):
-            settings = recipe.model.model_copy(update={"quantize": "none"})
-            model = load_model(settings, precision="pure_bf16", location=location, seed=recipe.training.seed)
-            fit_embeddings(model, chat.tokenizer, change, stop_ids=chat.stop_ids, seed=recipe.training.seed)
+            original = settings.model_copy(update={"quantize": "none"})
+            model = load_model(original, precision="pure_bf16", location=location, seed=seed)
+            fit_embeddings(model, chat.tokenizer, change, stop_ids=chat.stop_ids, seed=seed)
             model = open_adapter(model, paths.adapter, trains=False)
         model = merge_in_place(model)
     save_model_folder(model, chat, paths.model)
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def write_results(
+    paths: RunPaths, progress: Progress, *, num_examples: int, seconds: float, memory: Mapping[str, float]
+) -> str | None:
+    """Write ``results.json``. It comes last: a run folder that holds it is complete.
+
+    Args:
+        paths: The run folder.
+        progress: The end of the run.
+        num_examples: Training examples.
+        seconds: Seconds of this process, evaluations and checkpoints included.
+        memory: Planned and measured memory, in MB.
+
+    Returns:
+        The course of the held-out loss in words, or None if nothing was held out.
+    """
+    heldout = [line["heldout_loss"] for line in read_metrics(paths.metrics) if "heldout_loss" in line]
+    results: dict[str, Any] = {
+        "steps": progress.step,
+        "loss": progress.last_loss,
+        "heldout_loss": heldout[-1] if heldout else None,
+        "best_heldout_loss": progress.best_loss,
+        "best_step": progress.best_step,
+        "examples": num_examples,
+        "tokens": progress.tokens,
+        "trained_tokens": progress.trained_tokens,
+        "steps_left_out": progress.skipped,
+        "training_seconds": round(progress.seconds, 3),
+        "seconds": round(seconds, 3),
+        "tokens_per_second": round(progress.tokens / max(progress.seconds, 1e-9), 1),
+        **memory,
+    }
+    write_json_atomic(paths.results, results)
+    return _course(heldout, progress) if heldout else None
+
+
+def _course(losses: Sequence[float], progress: Progress) -> str:
+    """Return first, last and lowest held-out loss in words."""
+    first = f"{losses[0]:.4f} when first measured, " if len(losses) > 1 else ""
+    is_lowest = progress.best_loss in (None, losses[-1])
+    lowest = "" if is_lowest else f"; lowest {progress.best_loss:.4f} at step {progress.best_step}"
+    return f"loss {first}{losses[-1]:.4f} at the end{lowest}"

@@ -1,6 +1,7 @@
-"""What a run writes down: metrics, picture, samples, trackers, checkpoints.
+"""Write what happens in a run: metrics, picture, samples, trackers, checkpoints.
 
-The loop tells it what happened. On all processes but the first it writes its share of the checkpoints and nothing else.
+The loop reports every step and evaluation here. On all processes but the first, the recorder writes its part of the checkpoints and
+nothing else.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from instil.recipe import Recipe
+from instil.recipe import CheckpointSettings, TrackingSettings
 from instil.training.checkpoints.capture import take_snapshot
 from instil.training.checkpoints.checkpoint import Progress, save_checkpoint
 from instil.training.checkpoints.retention import prune_checkpoints
@@ -27,36 +28,36 @@ from instil.training.step.order import Members
 from instil.training.step.take_step import Learner, StepResult
 
 PICTURE_EVERY = 10.0
-"""Seconds before the picture is drawn again while steps go on; drawing takes longer than a small model's steps."""
+"""Seconds until an evaluation draws the picture again. Drawing takes longer than the steps of a small model."""
 
 
-class Record:
-    """The writers of a run folder."""
+class Recorder:
+    """The open writers of a run folder; made by `open_recorder`."""
 
     def __init__(
         self,
         paths: RunPaths,
-        recipe: Recipe,
+        checkpoint: CheckpointSettings,
         *,
         identity: Mapping[str, Any],
         metrics: Metrics | None,
-        live: ProgressBar,
+        bar: ProgressBar,
         trackers: Sequence[Tracker],
     ) -> None:
         self._paths = paths
-        self._recipe = recipe
+        self._checkpoint = checkpoint
         self._identity = identity
         self._metrics = metrics
-        self._live = live
+        self._bar = bar
         self._trackers = trackers
         self._drawn = float("-inf")
 
     def say(self, text: str) -> None:
-        """Print a line for the person; the first process alone speaks."""
-        self._live.say(text)
+        """Print a line for the user, on the first process only."""
+        self._bar.say(text)
 
     def step(self, members: Members, result: StepResult, *, learning_rate: float) -> None:
-        """Write a step down."""
+        """Record a step."""
         line: dict[str, Any] = {
             "step": members.step,
             "epoch": members.epoch,
@@ -72,17 +73,17 @@ class Record:
             "seconds": result.seconds,
         }
         self._add(line)
-        self._live.step(line)
+        self._bar.step(line)
 
     def evaluation(self, step: int, *, loss: float, seconds: float, is_best: bool) -> None:
-        """Write a held-out loss down, and renew the picture if it is not fresh."""
+        """Record a held-out loss, and draw the picture again unless it is recent."""
         self._add({"step": step, "heldout_loss": loss, "best": is_best, "seconds": {"evaluation": round(seconds, 6)}})
-        self._live.heldout(loss)
+        self._bar.heldout(loss)
         if time.monotonic() - self._drawn >= PICTURE_EVERY:
             self.picture()
 
     def samples(self, step: int, drawn: Drawn) -> None:
-        """Append answers to the fixed prompts, and the figures of the recipe's tasks."""
+        """Record the answers to the fixed prompts and the figures of the recipe's tasks."""
         if drawn.figures:
             self._add({"step": step, "tasks": drawn.figures})
         if self._metrics is not None and drawn.answers:
@@ -99,6 +100,7 @@ class Record:
 
     def save(self, learner: Learner, progress: Progress) -> Path:
         """Write a checkpoint and remove those that need not be kept. Every process calls this."""
+        # Metrics first: a resumed run must find the lines of all steps that its checkpoint holds.
         if self._metrics is not None:
             self._metrics.sync()
         ranks = learner.ranks
@@ -110,8 +112,8 @@ class Record:
             barrier=ranks.wait,
         )
         if ranks.is_first:
-            best = progress.best_step if self._recipe.checkpoint.keep_best else None
-            keep = self._recipe.checkpoint.keep_last
+            best = progress.best_step if self._checkpoint.keep_best else None
+            keep = self._checkpoint.keep_last
             prune_checkpoints(self._paths.checkpoints, newest=progress.step, keep_last=keep, keep_step=best)
         return folder
 
@@ -123,34 +125,38 @@ class Record:
 
 
 @contextlib.contextmanager
-def open_record(
+def open_recorder(
     paths: RunPaths,
-    recipe: Recipe,
     *,
+    checkpoint: CheckpointSettings,
+    tracking: TrackingSettings,
+    settings: Mapping[str, Any],
     identity: Mapping[str, Any],
     num_steps: int,
     done: int,
     is_first: bool,
     quiet: bool = False,
-) -> Iterator[Record]:
-    """Open the writers of a run folder, and close them.
+) -> Iterator[Recorder]:
+    """Open the writers of a run folder, and close them at the end.
 
     Args:
         paths: The run folder, which exists.
-        recipe: The resolved recipe.
-        identity: What must be equal when the run is resumed.
+        checkpoint: The recipe's `checkpoint`.
+        tracking: The recipe's `tracking`.
+        settings: Every setting of the run as JSON values, for the trackers.
+        identity: What has to be equal when the run is resumed.
         num_steps: Steps of the run.
         done: Steps done before.
-        is_first: Whether this process writes.
+        is_first: Whether this is the first process.
         quiet: Print nothing.
     """
-    live = ProgressBar(num_steps=num_steps, done=done, quiet=quiet or not is_first)
+    bar = ProgressBar(num_steps=num_steps, done=done, quiet=quiet or not is_first)
     with contextlib.ExitStack() as stack:
         metrics = Metrics(paths.metrics) if is_first else None
         if metrics is not None:
             stack.callback(metrics.close)
-        trackers = open_trackers(recipe, paths, done=done) if is_first else []
+        trackers = open_trackers(tracking, paths, settings=settings, done=done) if is_first else []
         for tracker in trackers:
             stack.callback(tracker.close)
-        stack.enter_context(live)
-        yield Record(paths, recipe, identity=identity, metrics=metrics, live=live, trackers=trackers)
+        stack.enter_context(bar)
+        yield Recorder(paths, checkpoint, identity=identity, metrics=metrics, bar=bar, trackers=trackers)

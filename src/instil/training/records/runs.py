@@ -1,4 +1,4 @@
-"""List runs and set two side by side, from their folders alone."""
+"""List runs and compare them, from their folders alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 import yaml
 
 from instil.errors import RunError
-from instil.training.records.run_folder import Run, RunPaths, read_run_json, said_briefly
+from instil.recipe import Source
+from instil.training.records.run_folder import Run, RunPaths, read_run_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +31,13 @@ class RunSummary:
     Attributes:
         folder: The run folder.
         model: The model that it started from.
-        state: `finished`, or how many steps are done.
+        state: `finished` or `not finished`.
         steps: Steps done.
         loss: Latest training loss, or None.
         heldout_loss: Latest held-out loss, or None.
         seconds: Seconds spent in steps.
-        size: Bytes on the disk.
-        figures: What `instil evaluate` found, as ``task.figure``; empty where it was not run.
+        size: Bytes of the run folder.
+        figures: Results of `instil evaluate` as ``task.figure``; empty if it has not run.
     """
 
     folder: Path
@@ -57,25 +58,25 @@ def find_runs(folder: Path) -> list[Path]:
         RunError: If there is no such folder.
     """
     if not folder.is_dir():
-        raise RunError(f"{folder}: no such folder; expected one that holds run folders; name it, or train a run first")
-    found = [path.parent for path in (folder / "recipe.yaml", *folder.glob("*/recipe.yaml")) if path.exists()]
-    return sorted(
-        (path for path in found if RunPaths(path).environment.exists()), key=lambda path: path.stat().st_mtime
-    )
+        raise RunError(f"{folder}: no such folder. Expected one that holds run folders. Name it, or train a run first")
+    folders = [path.parent for path in (folder / "recipe.yaml", *folder.glob("*/recipe.yaml")) if path.exists()]
+    # A recipe of the user's own may be called recipe.yaml too; a run has an environment.json beside it.
+    runs = [path for path in folders if RunPaths(path).environment.exists()]
+    return sorted(runs, key=lambda path: path.stat().st_mtime)
 
 
 def summarise(folder: Path) -> RunSummary:
-    """Sum a run up.
+    """Summarise a run.
 
     Raises:
-        RunError: If it is no run folder, or a file in it is damaged.
+        RunError: If it is not a run folder, or a file in it is damaged.
     """
     try:
         return _summary(folder)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:  # whole as JSON, but not what a run writes
+    except (KeyError, TypeError, AttributeError, ValueError) as error:  # valid JSON, but not what a run writes
         raise RunError(
-            f"{folder}: damaged: its metrics or its evaluation are not as a run writes them ({type(error).__name__}: {error}); "
-            "mend or remove the file, or name another run"
+            f"{folder}: damaged: its metrics or its evaluation are not as a run writes them ({type(error).__name__}: {error}). "
+            "Fix or remove the file, or name another run"
         ) from error
 
 
@@ -101,23 +102,23 @@ def _summary(folder: Path) -> RunSummary:
 
 
 def figures_of(folder: Path) -> dict[str, Figure]:
-    """Read what `instil evaluate` left in a run folder.
+    """Read the results of `instil evaluate` in a run folder.
 
     Raises:
         RunError: If it is damaged.
     """
     path = folder / "evaluation" / "evaluation.json"
-    found = read_run_json(path)
+    evaluation = read_run_json(path)
     try:
         return {
-            f"{task}.{name}": Figure(each["value"], each["low"], each["high"], each["n"])
-            for task, figures in found.get("model", {}).get("figures", {}).items()
-            for name, each in figures.items()
-            if each["value"] is not None
+            f"{task}.{name}": Figure(figure["value"], figure["low"], figure["high"], figure["n"])
+            for task, figures in evaluation.get("model", {}).get("figures", {}).items()
+            for name, figure in figures.items()
+            if figure["value"] is not None
         }
     except (AttributeError, KeyError, TypeError):
         raise RunError(
-            f"{path}: damaged; expected figures with value, low, high and n; run `instil evaluate` again, or remove it"
+            f"{path}: damaged. Expected figures with value, low, high and n. Run `instil evaluate` again, or remove it"
         ) from None
 
 
@@ -129,28 +130,47 @@ def settings_of(folder: Path) -> dict[str, Any]:
     """
     path = RunPaths(folder).recipe
     if not path.exists():
-        raise RunError(f"{folder}: no run folder (no recipe.yaml in it); name a folder that `instil train` wrote")
+        raise RunError(
+            f"{folder}: not a run folder (no recipe.yaml in it). Expected one that `instil train` wrote. Name another folder"
+        )
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        found = None
-    if not isinstance(found, Mapping):
-        raise RunError(f"{path}: damaged; expected the run's recipe as YAML; mend it, or name another run")
-    return dict(_leaves(found))
+        settings = None
+    if not isinstance(settings, Mapping):
+        raise RunError(f"{path}: damaged. Expected the run's recipe as YAML. Fix it, or name another run")
+    return dict(_leaves(settings))
 
 
 def differences(folders: Sequence[Path]) -> list[dict[str, Any]]:
-    """Give each run's values of the settings that are not the same in all of them; where a run writes to is left out."""
-    each = [settings_of(folder) for folder in folders]
-    names = dict.fromkeys(name for settings in each for name in settings if name != "output")
-    uneven = [name for name in names if any(settings.get(name) != each[0].get(name) for settings in each)]
-    return [{name: said_briefly(settings.get(name)) for name in uneven} for settings in each]
+    """Return each run's values of the settings that differ between the runs, without `output`."""
+    all_settings = [settings_of(folder) for folder in folders]
+    names = dict.fromkeys(name for settings in all_settings for name in settings if name != "output")
+    differing = [
+        name for name in names if any(settings.get(name) != all_settings[0].get(name) for settings in all_settings)
+    ]
+    return [{name: shorten_sources(settings.get(name)) for name in differing} for settings in all_settings]
 
 
 def differing_settings(first: Path, second: Path) -> list[tuple[str, Any, Any]]:
-    """Give the settings in which two runs differ: name, the first's, the second's."""
+    """Return the settings in which two runs differ: name, the first's value, the second's."""
     one, other = differences([first, second])
     return [(name, value, other[name]) for name, value in one.items()]
+
+
+def shorten_sources(value: Any) -> Any:
+    """Shorten a list of sources to what was set in them: the path alone, or the settings that differ from their defaults.
+
+    Other values are returned as they are.
+    """
+    if not (isinstance(value, list) and value and all(isinstance(item, dict) and "path" in item for item in value)):
+        return value
+    defaults = {name: field.get_default(call_default_factory=True) for name, field in Source.model_fields.items()}
+    short = [
+        {name: setting for name, setting in item.items() if name not in defaults or setting != defaults[name]}
+        for item in value
+    ]
+    return [item["path"] if len(item) == 1 else item for item in short]
 
 
 def _leaves(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:

@@ -1,46 +1,50 @@
-"""What the losses look like in words: answers to fixed prompts, and the recipe's tasks, at each evaluation."""
+"""What the model answers at each evaluation: to fixed prompts, and in the recipe's tasks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from instil.conversation import Conversation, Message
 from instil.encoding.chat_tokenizer import ChatTokenizer
+from instil.evaluation.during_training import heldout_prompts, task_figures
+from instil.generation.engine import Engine
+from instil.generation.settings import SamplingSettings
 from instil.recipe import EvaluateSettings
-
-if TYPE_CHECKING:
-    from instil.generation.engine import Engine
 
 NUM_HELDOUT = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """What a model said at one evaluation.
+    """What a model answered at one evaluation.
 
     Attributes:
-        answers: One JSON object an answer to a fixed prompt.
-        figures: For each figure of each task ``{value, low, high, n}``.
+        answers: Answers to the fixed prompts, one JSON object each.
+        figures: ``{value, low, high, n}`` for each figure of each task.
     """
 
     answers: Sequence[Mapping[str, Any]] = ()
     figures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
-def fixed_prompts(asked: Sequence[str], heldout: Sequence[Conversation]) -> list[Conversation]:
-    """Give the prompts that are answered: those of the recipe, else the first held-out conversations up to their last answer.
+def fixed_prompts(texts: Sequence[str], heldout: Sequence[Conversation]) -> list[Conversation]:
+    """Return the prompts to answer: the recipe's, or else the first held-out conversations up to their last answer.
+
+    Args:
+        texts: The recipe's `evaluate.samples`.
+        heldout: Held-out conversations.
 
     Example:
         >>> talk = Conversation((Message("user", "Hi"), Message("assistant", "Hello")))
         >>> [prompt.messages[-1].content for prompt in fixed_prompts([], [talk])]
         ['Hi']
     """
-    if asked:
-        return [Conversation((Message("user", text),)) for text in asked]
+    if texts:
+        return [Conversation((Message("user", text),)) for text in texts]
     prompts = []
     for conversation in heldout:
         answers = [place for place, message in enumerate(conversation.messages) if message.role == "assistant"]
@@ -54,7 +58,7 @@ def fixed_prompts(asked: Sequence[str], heldout: Sequence[Conversation]) -> list
 
 
 class Sampler:
-    """Answers prompts greedily with the model as it is; the model's mode and attention are as before afterwards."""
+    """Answers prompts greedily with the model in training. Its mode and attention are restored afterwards."""
 
     def __init__(
         self, model: Any, chat: ChatTokenizer, settings: EvaluateSettings, *, heldout: Sequence[Conversation]
@@ -67,39 +71,31 @@ class Sampler:
             settings: The recipe's `evaluate`.
             heldout: Held-out conversations.
         """
-        from instil.evaluation.during_training import heldout_prompts
-
         self._model, self._chat, self._settings = model, chat, settings
         self._prompts = fixed_prompts(settings.samples, heldout)
         self._judged = heldout_prompts(heldout, most=settings.max_prompts) if settings.tasks else []
 
     def draw(self) -> Drawn:
-        """Answer the fixed prompts, and run the tasks on held-out ones."""
-        from instil.generation.engine import Engine
-
+        """Answer the fixed prompts and run the tasks on held-out ones."""
         if not self._prompts and not self._judged:
             return Drawn()
-        # Blocks compiled for training would be compiled again for caches and single tokens.
+        # Blocks compiled for training would be recompiled for caches and single tokens.
         with torch.compiler.set_stance("force_eager"):
             return self._draw(Engine(self._model, self._chat.tokenizer, chat=self._chat))
 
     def _draw(self, engine: Engine) -> Drawn:
-        from instil.evaluation.during_training import task_figures
-
         figures = {}
         if self._judged:
-            found = task_figures(
+            by_name = task_figures(
                 engine,
                 self._judged,
                 tasks=self._settings.tasks,
                 max_new_tokens=self._settings.max_new_tokens,
             )
-            figures = {name: asdict(figure) for name, figure in found.items()}
+            figures = {name: asdict(figure) for name, figure in by_name.items()}
         return Drawn(self._answers(engine), figures)
 
     def _answers(self, engine: Engine) -> list[dict[str, Any]]:
-        from instil.generation.settings import SamplingSettings
-
         settings = SamplingSettings(max_new_tokens=self._settings.max_new_tokens)
         answers = engine.answer(self._prompts, settings) if self._prompts else []
         return [
@@ -113,5 +109,5 @@ class Sampler:
 
 
 def draw_nothing() -> Drawn:
-    """Give no samples: for processes that do not speak, and for sharded weights."""
+    """Return no samples: for all processes but the first, and for sharded weights."""
     return Drawn()

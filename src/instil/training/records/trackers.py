@@ -1,8 +1,9 @@
-"""TensorBoard, W&B and Trackio, where the recipe asks for them. Nothing leaves the machine otherwise.
+"""TensorBoard, W&B and Trackio, if the recipe names them. Otherwise nothing leaves the machine.
 
-A run that is resumed goes on in the tracker's run that it began: `trackers.json` in the run folder has its name there. Questionable
-on purpose: steps that were counted after the checkpoint are counted again, with the same bits; TensorBoard is told to forget
-the first time, W&B keeps the first, Trackio both.
+A resumed run continues the tracker's run that it began; ``trackers.json`` in the run folder stores its name.
+
+Why: steps that were recorded after the checkpoint are recorded again, with the same bits. TensorBoard is told to drop the first record,
+W&B keeps the first, Trackio keeps both.
 """
 
 from __future__ import annotations
@@ -17,22 +18,22 @@ from typing import Any, Protocol
 
 from instil.errors import InstilError, MissingPackageError, RunError
 from instil.files import write_json_atomic
-from instil.recipe import Recipe
+from instil.recipe import TrackingSettings
 from instil.training.records.run_folder import RunPaths, read_run_json
 
 
 class Tracker(Protocol):
-    """Takes the lines of `metrics.jsonl`."""
+    """Receives the lines of `metrics.jsonl`."""
 
     def add(self, line: Mapping[str, Any]) -> None:
-        """Take a line."""
+        """Record a line."""
 
     def close(self) -> None:
         """Finish; nothing is added afterwards."""
 
 
 def check_trackers(names: Sequence[str]) -> None:
-    """Find out that a tracker is not installed while nothing is written yet.
+    """Check that the trackers are installed, before anything is written.
 
     Raises:
         MissingPackageError: If one is not.
@@ -46,58 +47,64 @@ def _missing(tracker: str) -> MissingPackageError:
     return MissingPackageError(tracker, needed_for=f"tracking.to: {tracker}", extra="tracking")
 
 
-def open_trackers(recipe: Recipe, paths: RunPaths, *, done: int = 0) -> list[Tracker]:
-    """Open the trackers that a recipe names.
+def open_trackers(
+    tracking: TrackingSettings, paths: RunPaths, *, settings: Mapping[str, Any], done: int = 0
+) -> list[Tracker]:
+    """Open the trackers that the recipe names.
 
     Args:
-        recipe: The resolved recipe.
+        tracking: The recipe's `tracking`.
         paths: The run folder, which exists.
+        settings: Every setting of the run as JSON values; the trackers show them.
         done: Steps done before, whose lines the trackers have already.
 
     Raises:
         MissingPackageError: If one is not installed.
-        RunError: If one cannot start, W&B without a key for example.
+        RunError: If one cannot start, for example W&B without a key.
     """
-    opened: list[Tracker] = []
-    for tracker in dict.fromkeys(recipe.tracking.to):
+    trackers: list[Tracker] = []
+    for name in dict.fromkeys(tracking.to):
         try:
-            if tracker == "tensorboard":
-                opened.append(_TensorBoard(paths.folder / "tensorboard", done=done))
+            if name == "tensorboard":
+                trackers.append(_TensorBoard(paths.folder / "tensorboard", done=done))
             else:
-                opened.append(_Run(_START[tracker](recipe, paths)))
+                start = {"wandb": _start_wandb, "trackio": _start_trackio}[name]
+                run_name = tracking.name or paths.folder.resolve().name
+                trackers.append(_Run(start(paths, project=tracking.project, name=run_name, config=dict(settings))))
         except ImportError:
-            raise _missing(tracker) from None
+            raise _missing(name) from None
         except InstilError:
             raise
-        except Exception as error:  # each has errors of its own kinds
+        except Exception as error:  # every tracker raises its own classes
             reason = str(error).strip().split("\n")[0]
             raise RunError(
-                f"tracking.to: {tracker} cannot be started ({reason}); mend its settings (for W&B: wandb login, or WANDB_MODE=offline), "
-                "or take it out"
+                f"tracking.to: {name} cannot be started ({reason}). Expected a tracker that is set up. "
+                "Fix its settings (for W&B: wandb login, or WANDB_MODE=offline), or remove it"
             ) from None
-    return opened
+    return trackers
 
 
 def flat_numbers(line: Mapping[str, Any], above: str = "") -> dict[str, float]:
-    """Give the numbers of a line under joined names.
+    """Return the numbers of a line under joined names.
 
     Example:
         >>> flat_numbers({"step": 3, "loss": 0.5, "best": True, "seconds": {"forward": 1.0}})
         {'step': 3.0, 'loss': 0.5, 'seconds/forward': 1.0}
     """
-    found: dict[str, float] = {}
+    numbers: dict[str, float] = {}
     for key, value in line.items():
         if isinstance(value, Mapping):
-            found |= flat_numbers(value, f"{above}{key}/")
+            numbers |= flat_numbers(value, f"{above}{key}/")
         elif isinstance(value, int | float) and not isinstance(value, bool):
-            found[f"{above}{key}"] = float(value)
-    return found
+            numbers[f"{above}{key}"] = float(value)
+    return numbers
 
 
 class _TensorBoard:
     def __init__(self, folder: Path, *, done: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
+        # Lines of this step and later ones are dropped: the run writes them again. A new folder has none.
         again = (done + 1 if done else 0) if folder.exists() else None
         self._writer = SummaryWriter(log_dir=str(folder), purge_step=again)
 
@@ -110,7 +117,7 @@ class _TensorBoard:
 
 
 class _Run:
-    """W&B's or Trackio's run; they share one interface."""
+    """A run of W&B or Trackio, which share one interface."""
 
     def __init__(self, run: Any) -> None:
         self._run = run
@@ -122,37 +129,30 @@ class _Run:
         self._run.finish()
 
 
-def _start_wandb(recipe: Recipe, paths: RunPaths) -> Any:
-    """Start W&B's run, or go on with it by its id."""
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # to its makers, about itself
+def _start_wandb(paths: RunPaths, *, project: str, name: str, config: dict[str, Any]) -> Any:
+    """Start a run of W&B, or continue the one whose id is stored."""
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # reports to its makers about itself
     before = read_run_json(paths.trackers).get("wandb")
-    goes_on = {} if before is None else {"id": before["id"], "resume": "allow"}
-    run = importlib.import_module("wandb").init(**_named(recipe, paths), dir=str(paths.folder), **goes_on)
+    resumed = {} if before is None else {"id": before["id"], "resume": "allow"}
+    wandb = importlib.import_module("wandb")
+    run = wandb.init(project=project, name=name, config=config, dir=str(paths.folder), **resumed)
     _remember(paths, wandb={"id": run.id})
     return run
 
 
-def _start_trackio(recipe: Recipe, paths: RunPaths) -> Any:
-    """Start Trackio's run, or go on with it: it finds the latest of a name, which may be another run's meanwhile."""
-    given = _named(recipe, paths)
+def _start_trackio(paths: RunPaths, *, project: str, name: str, config: dict[str, Any]) -> Any:
+    """Start a run of Trackio, or continue it. Trackio finds the latest run of a name, which may be another one by now."""
     before = read_run_json(paths.trackers).get("trackio", {})
-    goes_on = before.get("name") == given["name"]
-    run = importlib.import_module("trackio").init(**given, resume="allow" if goes_on else "never")
-    if goes_on and run.id != before["id"]:
+    is_resumed = before.get("name") == name
+    trackio = importlib.import_module("trackio")
+    run = trackio.init(project=project, name=name, config=config, resume="allow" if is_resumed else "never")
+    if is_resumed and run.id != before["id"]:
         raise RunError(
-            f"tracking.name: Trackio's latest run named {given['name']!r} is not the one that {paths.folder} began; "
-            "set tracking.name to a new name, or take trackio out of tracking.to"
+            f"tracking.name: Trackio's latest run named {name!r} is not the one that {paths.folder} began. "
+            "Set tracking.name to a new name, or take trackio out of tracking.to"
         )
-    _remember(paths, trackio={"id": run.id, "name": given["name"]})
+    _remember(paths, trackio={"id": run.id, "name": name})
     return run
-
-
-_START = {"wandb": _start_wandb, "trackio": _start_trackio}
-
-
-def _named(recipe: Recipe, paths: RunPaths) -> dict[str, Any]:
-    name = recipe.tracking.name or paths.folder.resolve().name
-    return {"project": recipe.tracking.project, "name": name, "config": recipe.model_dump(mode="json")}
 
 
 def _remember(paths: RunPaths, **ids: Mapping[str, str]) -> None:
