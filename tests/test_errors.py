@@ -17,7 +17,7 @@ def subclasses(above: type[InstilError]) -> Iterator[type[InstilError]]:
 def made(kind: type[InstilError]) -> InstilError:
     if issubclass(kind, MissingPackageError):
         return kind("bitsandbytes", needed_for="model.quantize: 4bit", extra="qlora")
-    return kind("train.jsonl:4: found nothing; expected a row; mend it")
+    return kind("train.jsonl:4: found nothing. Expected a row. Fix the row.")
 
 
 @pytest.mark.parametrize("kind", list(subclasses(InstilError)), ids=lambda kind: kind.__name__)

@@ -1,6 +1,7 @@
-"""instil turns a base language model into one that follows instructions: what is trained is what is served.
+"""Instruction tuning with exact loss masks: what is trained is what is served.
 
-Public names are imported when they are first used, so that ``import instil`` stays fast and does not import torch.
+This module exports the public Python API. A public name is imported on first use, so that ``import instil`` stays fast
+and does not load torch.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_WHERE = {
+_MODULES = {
     "ChatTokenizer": "instil.encoding.chat_tokenizer",
     "Conversation": "instil.conversation",
     "Example": "instil.conversation",
@@ -42,13 +43,14 @@ _WHERE = {
     "train": "instil.training.run",
     "write": "instil.data",
 }
-__all__ = ["__version__", *sorted(_WHERE)]  # pyright: ignore[reportUnsupportedDunderAll]
+"""Public name to the module that defines it."""
+__all__ = ["__version__", *sorted(_MODULES)]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
+    if name not in _MODULES:
         raise AttributeError(f"module 'instil' has no attribute {name!r}")
-    value = getattr(import_module(_WHERE[name]), name)
+    value = getattr(import_module(_MODULES[name]), name)
     globals()[name] = value
     return value
 

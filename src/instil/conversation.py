@@ -1,8 +1,9 @@
-"""The records that travel: Place, Message, Conversation, Example.
+"""The records that packages exchange: Place, Message, Conversation, Example.
 
-Formats read rows into `Conversation`; the template renders it; the encoder makes `Example`s of it. Their docstrings are
-the contract between the packages. Questionable on purpose: plain text and code are conversations too (`plain=True`),
-so that one pipeline, one ledger and one store serve everything.
+`data` reads rows into a `Conversation`, `template` renders it, `encoding` turns it into `Example`s. The docstrings here
+are the contract between these packages.
+
+Why: plain text and code are conversations too (`plain=True`), so that one pipeline, ledger and store handle all data.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ ROLES: tuple[Role, ...] = ("system", "developer", "user", "assistant", "tool")
 
 
 class _Empty(Mapping[str, Any]):
-    """A mapping with nothing in it that can be a default, be pickled and be copied; a mappingproxy cannot."""
+    """An empty read-only mapping to use as a default. Unlike a mappingproxy it can be pickled and copied."""
 
     __slots__ = ()
 
@@ -41,12 +42,12 @@ EMPTY: Mapping[str, Any] = _Empty()
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a row came from.
+    """The source and row that a conversation came from.
 
     Attributes:
-        source: File path, ``<stdin>`` or data-set id, as the person named it.
-        row: Line number of a line-based file, else the row's number; both count from 1.
-        part: Number (from 0) where one row gives several conversations, else None.
+        source: File path, ``<stdin>`` or data-set id, as the user named it.
+        row: Line number in a line-based file, else the row's number; both count from 1.
+        part: Index (from 0) if one row contains several conversations, else None.
 
     Example:
         >>> str(Place("train.jsonl", 412))
@@ -67,10 +68,9 @@ class ToolCall:
 
     Attributes:
         name: Name of the function.
-        arguments: A JSON object. A JSON string in the data is parsed when it is read; one that does not parse to an
-            object stays the string that it was.
-        id: Call id, where the data has one.
-        extra: Keys beyond these; those that stood beside the name inside ``function`` begin with ``function.``.
+        arguments: A JSON object. Reading parses a JSON string; a string that is not a JSON object stays as it is.
+        id: Call id, if the data has one.
+        extra: Other keys of the call. Keys that stood inside ``function`` get the prefix ``function.``.
     """
 
     name: str
@@ -84,15 +84,16 @@ class Message:
     """One turn.
 
     Attributes:
-        role: Who speaks. Outside names (human, gpt, ipython, observation, function …) are mapped when read.
-        content: Text, or a tuple of parts (``{"type": "text", "text": …}``), or None where the turn is only a tool call.
-        reasoning: What the assistant thought before it answered, without its tags.
+        role: Who speaks. Other names (human, gpt, ipython, observation, function …) are mapped on reading.
+        content: Text, a tuple of parts (``{"type": "text", "text": …}``), or None if the turn is only a tool call.
+        reasoning: The assistant's reasoning before its answer, without tags.
         tool_calls: Calls that the assistant makes in this turn.
-        tool_call_id: On a tool message, the id of the call that it answers.
+        tool_call_id: In a tool message, the id of the call that it answers.
         name: Name of the speaker or of the tool.
         weight: Loss weight of this turn, ≥ 0; None means 1. Only assistant turns are trained.
-        extra: Keys beyond these that the template may read; kept so that conversion loses nothing.
-        reasoning_name: Key that the reasoning had in data that templates read as they are (the messages format); None: any will do.
+        extra: Other keys, which the template may read. They are kept so that conversion loses nothing.
+        reasoning_name: The key that held the reasoning in data of the messages format, which templates read unchanged.
+            None: the template may receive the reasoning under any name.
     """
 
     role: Role
@@ -112,12 +113,12 @@ class Conversation:
 
     Attributes:
         messages: Turns in order; at least one.
-        tools: JSON-schema tool definitions as transformers takes them, or empty. ``tools: []`` in data is the same as none.
+        tools: JSON-schema tool definitions as transformers takes them, or empty. ``tools: []`` in data means no tools.
         variables: Template variables of this row (``enable_thinking``, ``documents`` …); they override the recipe's.
-        place: Where the row came from; None for one made in code.
-        plain: No template: the contents are laid end to end, user text is context, assistant text is trained, and the
-            end-of-text token follows the last one. Text, code and raw prompt/completion rows are plain.
-        extra: Columns of the row that no field holds; kept so that conversion loses nothing.
+        place: Where the row came from; None if the conversation was made in code.
+        plain: Whether no template is used. The contents are then concatenated: user text is context, assistant text is
+            trained, and the end-of-text token follows the last one. Text, code and raw prompt/completion rows are plain.
+        extra: Columns of the row that no other field holds. They are kept so that conversion loses nothing.
     """
 
     messages: tuple[Message, ...]
@@ -130,18 +131,18 @@ class Conversation:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """What one forward pass sees of a conversation, and which tokens it learns to write.
+    """The tokens of one training sequence, with the weight of each.
 
     ``weights[t]`` is the weight of *predicting* ``token_ids[t]`` from the tokens before it; 0 means context only.
-    Nothing is shifted here: the loss shifts once. ``weights[0]`` is 0, for nothing precedes it.
+    Nothing is shifted here: the loss shifts once. ``weights[0]`` is 0, because no token precedes the first one.
 
     Attributes:
-        token_ids: T ids; the prompt part equals what serving would make.
+        token_ids: T ids. The prompt part equals the ids that serving would send to the model.
         weights: T weights, ≥ 0.
         place: The conversation's place.
         turns: Indices of the messages trained in this example, in order.
         shortened: None, or how it was shortened: ``"kept_last_turns"``, ``"truncated_answer"``, ``"split"``.
-        escaped: Number of typed control tokens that were made ordinary text in it.
+        escaped: Number of control tokens typed in the data that were encoded as ordinary text.
     """
 
     token_ids: Sequence[int]

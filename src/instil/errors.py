@@ -1,24 +1,24 @@
 """The exception tree: every error that instil raises on purpose.
 
-    InstilError                      anything a person can mend; the CLI prints one line and exits 2
+    InstilError                      anything a user can fix; the CLI prints one line and exits 2
     ├── RecipeError                  a setting: unknown key, wrong value, settings that contradict each other
     ├── DataError                    a file or a row: the message starts with its place
-    │   └── FormatError              a row that is no known format, or one that the target format cannot hold
+    │   └── FormatError              a row in no known format, or one that the target format cannot hold
     ├── TemplateError                a chat template: missing, does not compile, or refuses a conversation
     ├── EncodingError                a conversation whose loss mask cannot be decided with certainty
     ├── ModelError                   a model folder: missing parts, wrong sizes, unsupported combination
-    ├── TrainingError                a run that must not go on
+    ├── TrainingError                a run that must stop
     │   ├── NonFiniteError           a loss or gradient that is not finite
-    │   └── OutOfMemoryError         the device is too small for the smallest cut
-    ├── CheckpointError              a checkpoint that is incomplete, damaged or of another run
+    │   └── OutOfMemoryError         the device is too small for the smallest micro-batch
+    ├── CheckpointError              a checkpoint that is incomplete, damaged or from another run
     ├── RunError                     a run folder: exists already, locked, half-written
     ├── GenerationError              a prompt or a sampling setting
     ├── EvaluationError              a task, a metric or its data
     ├── ExportError                  a target that cannot hold the model, or a parity check that failed
-    ├── ServeError                   the HTTP server cannot start as asked
-    └── MissingPackageError          an optional package; the message carries the install command
+    ├── ServeError                   the HTTP server cannot start as configured
+    └── MissingPackageError          an optional package; the message contains the install command
 
-Messages read *place: what was found; what is allowed; what to do*.
+A message reads: *place: what was found. Expected what. What to do.*
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from collections.abc import Callable, Iterable
 
 
 class InstilError(Exception):
-    """Anything a person can mend. The CLI prints its message on one line and exits 2."""
+    """Anything a user can fix. The CLI prints its message on one line and exits 2."""
 
 
 class RecipeError(InstilError):
@@ -53,11 +53,11 @@ class EncodingError(InstilError):
 
 
 class ModelError(InstilError):
-    """A model folder lacks a part, has wrong sizes, or asks for an unsupported combination."""
+    """A model folder lacks a part, has wrong sizes, or requires an unsupported combination."""
 
 
 class TrainingError(InstilError):
-    """A run must not go on."""
+    """A run must stop."""
 
 
 class NonFiniteError(TrainingError):
@@ -65,7 +65,7 @@ class NonFiniteError(TrainingError):
 
 
 class OutOfMemoryError(TrainingError):
-    """The device cannot hold even the smallest cut of a step."""
+    """The device cannot hold even the smallest micro-batch of a step."""
 
 
 class CheckpointError(InstilError):
@@ -89,32 +89,33 @@ class ExportError(InstilError):
 
 
 class ServeError(InstilError):
-    """The HTTP server cannot start as asked."""
+    """The HTTP server cannot start as configured."""
 
 
 class MissingPackageError(InstilError):
-    """An optional package is not installed; the message carries the command that installs it."""
+    """An optional package is not installed; the message contains the command that installs it."""
 
     def __init__(self, package: str, *, needed_for: str, extra: str) -> None:
         super().__init__(
-            f"{needed_for}: the package {package} is not installed; it belongs to the extra {extra!r}; "
-            f"run: pip install 'instil[{extra}]'"
+            f"{needed_for}: the package {package} is not installed. It belongs to the extra {extra!r}. "
+            f"Run: pip install 'instil[{extra}]'"
         )
-        self._made_from = functools.partial(type(self), package, needed_for=needed_for, extra=extra)
+        self._rebuild = functools.partial(type(self), package, needed_for=needed_for, extra=extra)
 
     def __reduce__(self) -> tuple[Callable[[], MissingPackageError], tuple[()]]:
-        """Travel between processes as what it was made from; an exception would be made from its message."""
-        return self._made_from, ()
+        """Pickle the arguments of the constructor; by default Python would pass it the message alone."""
+        return self._rebuild, ()
 
 
 SMALLER_WEIGHTS = (
     "load the model in 16 bits or quantised (--precision bf16, --load 4bit; in a recipe model.quantize: 4bit)"
 )
-"""What to do where there is no memory for a model; here, for the command line says it too and imports no torch."""
+"""The remedy when a model does not fit into memory. It stands here because the command line, which loads no torch, prints
+it too."""
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
-    """Give `` (did you mean 'x'?)`` for the allowed name that is closest, or an empty string.
+    """Return `` (did you mean 'x'?)`` for the closest allowed name, or an empty string.
 
     Example:
         >>> nearest("optimiser", ["optimizer", "data"])

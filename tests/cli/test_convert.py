@@ -79,7 +79,7 @@ def test_a_column_that_the_target_would_take_for_something_else_is_refused(
     assert run("convert", str(given), str(tmp_path / "b.jsonl")) == 2
     said = capsys.readouterr().err
     assert said.startswith(
-        f"error: {given}:1: has a column of its own named 'documents', which would be read as something"
+        f"error: {given}:1: has a column of its own named 'documents', which messages would read with another meaning"
     )
-    assert "rename or drop that column" in said
+    assert "Rename or drop that column" in said
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl"]

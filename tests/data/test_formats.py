@@ -153,39 +153,42 @@ def test_rows_are_recognised_and_read(format: str, row: Any, messages: tuple[Mes
 @pytest.mark.parametrize(
     ("row", "error"),
     [
-        ({"instuction": "i", "output": "o"}, "did you mean 'instruction' by 'instuction'"),
-        ({"Question": "q", "Answer": "a"}, "did you mean 'question' by 'Question'. rename it, or .*data.columns"),
-        ({"title": "t", "summary": "s"}, "found columns title, summary; expected one of: .*data.columns"),
+        ({"instuction": "i", "output": "o"}, "Did you mean 'instruction' instead of 'instuction'"),
+        (
+            {"Question": "q", "Answer": "a"},
+            "Did you mean 'question' instead of 'Question'. Rename it, or .*data.columns",
+        ),
+        ({"title": "t", "summary": "s"}, "found columns title, summary. Expected one of: .*data.columns"),
         ({"role": "user", "text": "t", "message_id": "1", "replies": []}, "found columns role"),
-        ({"messages": [{"role": "user", "content": "q"}], "images": ["a.png"]}, "'images' holds image data; only text"),
-        ({"question": "q", "answer": ["a"]}, "column 'answer' holds a list; expected text"),
+        ({"messages": [{"role": "user", "content": "q"}], "images": ["a.png"]}, "'images' holds image data. Only text"),
+        ({"question": "q", "answer": ["a"]}, "column 'answer' holds a list. Expected text"),
         ({"question": "q", "answer": None}, "column 'answer' holds null"),
         ({"question": "q", "answer": [{"role": "assistant", "content": "a"}]}, "column 'answer' holds a list"),
-        ({}, "found columns none; .*remove the row, or leave it out with data.on_bad_row: skip"),
-        ({"instruction": ["i", "j"], "output": ["o", "p"]}, "lists of equal length.*one object a row"),
+        ({}, "found columns none. .*Remove it, or leave it out with data.on_bad_row: skip"),
+        ({"instruction": ["i", "j"], "output": ["o", "p"]}, "lists of equal length.*one object per row"),
         ({"conversations": []}, "empty list of turns"),
-        ({"conversations": "[1"}, "conversations is no list of turns"),
-        ({"conversations": [{"from": "human", "vaule": "x"}]}, r"message 1 .*did you mean 'value' by 'vaule'"),
-        ({"conversations": [{"form": "human", "value": "x"}]}, r"message 1 .*did you mean 'from' by 'form'"),
+        ({"conversations": "[1"}, "conversations is not a list of turns"),
+        ({"conversations": [{"from": "human", "vaule": "x"}]}, r"message 1 .*did you mean 'value' instead of 'vaule'"),
+        ({"conversations": [{"form": "human", "value": "x"}]}, r"message 1 .*did you mean 'from' instead of 'form'"),
         ({"conversation": [{"input": 5, "output": "x"}]}, "message 1 has a number for input"),
         ({"conversations": [{"from": "humann", "value": "x"}]}, "message 1 is from 'humann' .*did you mean 'human'"),
-        ({"conversations": [{"from": "function_call", "value": "nope"}]}, "tool call that is no JSON object"),
-        ({"system": "a", "conversations": [{"from": "system", "value": "b"}]}, "another system turn"),
-        ({"instruction": "i", "output": "o", "history": [["q"]]}, "something else than pairs"),
+        ({"conversations": [{"from": "function_call", "value": "nope"}]}, "tool call that is not a JSON object"),
+        ({"system": "a", "conversations": [{"from": "system", "value": "b"}]}, "a different system turn"),
+        ({"instruction": "i", "output": "o", "history": [["q"]]}, "something other than pairs"),
         ({"chosen": "c", "rejected": "r"}, "there is no prompt"),
-        ("hello", "found a text; expected an object"),
+        ("hello", "found a text. Expected an object"),
         (5, "found a number"),
         (None, "found null"),
-        ({"messages": None}, r"found columns messages \('messages' holds null\); expected one of: .*; mend or remove"),
-        ({"data": [{"question": "q", "answer": "a"}]}, r"the rows are inside 'data'; .*jq -c '\.data\[\]'"),
-        ({"instuction": "i", "input": "", "output": "o"}, "did you mean 'instruction' by 'instuction'"),
-        ({"messages": [{"role": ["user"], "content": "q"}]}, "message 1 has role a list; expected system"),
-        ({"messages": [{"role": None, "content": "q"}]}, "message 1 has role null; expected system"),
+        ({"messages": None}, r"found columns messages \('messages' holds null\). Expected one of: .* Fix or remove"),
+        ({"data": [{"question": "q", "answer": "a"}]}, r"The rows are inside 'data'\. .*jq -c '\.data\[\]'"),
+        ({"instuction": "i", "input": "", "output": "o"}, "Did you mean 'instruction' instead of 'instuction'"),
+        ({"messages": [{"role": ["user"], "content": "q"}]}, "message 1 has role a list. Expected system"),
+        ({"messages": [{"role": None, "content": "q"}]}, "message 1 has role null. Expected system"),
         ({"messages": [{"role": "user", "content": "q", "weight": 10**400}]}, "message 1 has weight 1000.*at least 0"),
-        ({"messages": [{"role": "user", "content": "q"}], "tools": "nope"}, "tools is no list of JSON objects"),
+        ({"messages": [{"role": "user", "content": "q"}], "tools": "nope"}, "tools is not a list of JSON objects"),
         (
             {"messages": [{"role": "user", "content": "q"}], "tools": '[{"name": "\\ud800"}]'},
-            "tools is no list of JSON",
+            "tools is not a list of JSON",
         ),
         ({"chosen": {"from": "gpt", "value": "a"}, "rejected": {}, "conversations": 5}, "conversations is a number"),
     ],
@@ -199,14 +202,14 @@ def test_rows_that_cannot_be_read_are_refused_with_their_place(row: Any, error: 
 def test_a_named_format_refuses_rows_of_another() -> None:
     with pytest.raises(FormatError, match=r"looks like question_answer \(columns question, answer\), not alpaca"):
         one({"question": "q", "answer": "a"}, "alpaca")
-    with pytest.raises(DataError, match=r"message 1 has role 'gpt'; expected .*; set data.format: sharegpt"):
+    with pytest.raises(DataError, match=r"message 1 has role 'gpt'\. Expected .*\. Set data.format: sharegpt"):
         one({"messages": [{"role": "gpt", "content": "x"}]}, "messages")
     assert one({"messages": [{"role": "gpt", "content": "x"}]}, "sharegpt").messages == (A("x"),)  # what the error says
     for wrong in ("hello", 5, None, 1.5, [], {}):
         for format in FORMATS:
             options = {"columns": {"assistant": "{a}"}} if format.name == "pattern" else {}
             if (wrong, format.name) != ("hello", "text"):
-                with pytest.raises(DataError, match=r"expected|no column"):
+                with pytest.raises(DataError, match=r"Expected|no column"):
                     one(wrong, format.name, **options)
     with pytest.raises(RecipeError, match="did you mean 'sharegpt'"):
         next(read("x.jsonl", "shareGPT"))
@@ -330,7 +333,7 @@ def test_alpaca_finds_instruction_and_input_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize("prompt", ["p", [{"role": "user", "content": "p"}]])
 def test_an_answer_judged_bad_is_no_answer_to_learn(label: Any, prompt: Any) -> None:
     completion = "c" if prompt == "p" else [{"role": "assistant", "content": "c"}]
-    with pytest.raises(DataError, match=f"{PLACE}: has label false.*expected label true.*remove the row"):
+    with pytest.raises(DataError, match=f"{PLACE}: has label false.*Expected label true.*Remove the row"):
         one({"prompt": prompt, "completion": completion, "label": label})
     assert one({"prompt": prompt, "completion": completion, "label": True}).messages == (U("p"), A("c"))
 
@@ -397,11 +400,11 @@ def test_writing_is_whole_or_nothing(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="has reasoning on an assistant message"):
         write(bad, path, format="alpaca")
     assert path.read_text() == "before"
-    with pytest.raises(DataError, match=r"not written; expected \.jsonl"):
+    with pytest.raises(DataError, match=r"cannot be written\. Expected \.jsonl"):
         write(bad, tmp_path / "out.parquet")
-    with pytest.raises(FormatError, match="which a table cannot hold"):
+    with pytest.raises(FormatError, match=r"is not text\. A table can hold only text"):
         write(bad, tmp_path / "out.csv")
-    with pytest.raises(FormatError, match="pattern is only read"):
+    with pytest.raises(FormatError, match="pattern can only be read"):
         write(bad, path, format="pattern")
     assert [entry.name for entry in tmp_path.iterdir()] == ["out.jsonl"]
 

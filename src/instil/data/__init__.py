@@ -1,6 +1,8 @@
-"""Data: outside rows become conversations and back; nothing here knows tokens.
+"""Bytes to conversations and back: files, data sets and formats. Nothing here knows tokens, stores or processes.
 
-`read`, `detect` and `write` are the public doors.
+`read`, `detect` and `write` are the public functions. `sources` turns files into rows, `formats` rows into conversations.
+
+Why: the modules are called `reading` and `writing`, because a module `read` would hide the function `read`.
 """
 
 from instil.data.reading import Detection, detect, read

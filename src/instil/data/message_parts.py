@@ -1,8 +1,9 @@
-"""Reads what stands inside a message: content parts, tool calls and tool definitions.
+"""Read the parts of a message: content parts, tool calls and tool definitions.
 
-Used by `instil.data.messages` and by the formats. Questionable on purpose: parts that are only text in the style of
-LLaMA-Factory (``{"type": "text", "value": …}``) become one string, because that is how that tool renders them; parts in
-OpenAI's style stay parts, because templates see the difference.
+Used by `instil.data.messages` and by the formats.
+
+Why: text parts in the style of LLaMA-Factory (``{"type": "text", "value": …}``) become one string, because that tool
+renders them so. Parts in OpenAI's style stay parts, because templates can tell them from a string.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _MEDIA_WORDS = ("image", "video", "audio", "file", "document")
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a content list held: the text or parts, and what stood among them."""
+    """The content of a list of parts, with the reasoning and tool calls that were among the parts."""
 
     content: str | tuple[Mapping[str, Any], ...]
     reasoning: str | None = None
@@ -34,11 +35,11 @@ def read_parts(parts: Sequence[Any], *, where: str) -> Content:
     """Read a content list: text parts, reasoning parts, tool-call parts.
 
     Args:
-        parts: The list as it stands in the data.
-        where: Place and message, which errors start with.
+        parts: The list from the data.
+        where: Place and message number, with which errors start.
 
     Raises:
-        DataError: On a part that is no text, by name: images, video and audio are not trained on.
+        DataError: If a part is not text. Images, video and audio cannot be trained on.
 
     Example:
         >>> read_parts([{"type": "text", "value": "a"}, {"type": "text", "value": "b"}], where="row 1").content
@@ -47,32 +48,29 @@ def read_parts(parts: Sequence[Any], *, where: str) -> Content:
     texts: list[Mapping[str, Any]] = []
     reasoning: list[str] = []
     calls: list[ToolCall] = []
-    plain = True
+    # True while every text is in LLaMA-Factory's style, in which the parts are one string.
+    is_one_string = True
     for number, part in enumerate(parts, start=1):
         if isinstance(part, str):
             texts.append({"type": "text", "text": part})
-            plain = False
+            is_one_string = False
             continue
         if not isinstance(part, Mapping):
-            raise DataError(f"{where}: part {number} is {kind_of(part)}; expected text or a mapping with 'type'")
+            raise DataError(
+                f"{where}: part {number} is {kind_of(part)}. Expected text or a mapping with 'type'. Fix the row."
+            )
         kind = str(part.get("type", "text"))
         value = _part_value(part, kind)
         if kind in _TEXT_PARTS and isinstance(value, str):
-            plain = plain and "value" in part
-            rest = {
-                key: item for key, item in part.items() if key not in ("type", "text", "value") and item is not None
-            }
-            texts.append({"type": "text", "text": value, **rest})
+            is_one_string = is_one_string and "value" in part
+            texts.append({"type": "text", "text": value, **_other_part_keys(part)})
         elif kind in _REASONING_PARTS and isinstance(value, str):
             reasoning.append(value)
         elif kind == "tool_call":
             calls.extend(read_tool_calls(value, where=where))
         else:
             raise DataError(_unusable_part(number, kind, where))
-    if plain:
-        content: str | tuple[Mapping[str, Any], ...] = "".join(part["text"] for part in texts)
-    else:
-        content = tuple(texts)
+    content = "".join(part["text"] for part in texts) if is_one_string else tuple(texts)
     return Content(content, "".join(reasoning) if reasoning else None, tuple(calls))
 
 
@@ -83,16 +81,20 @@ def _part_value(part: Mapping[str, Any], kind: str) -> Any:
     return None
 
 
+def _other_part_keys(part: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in part.items() if key not in ("type", "text", "value") and value is not None}
+
+
 def _unusable_part(number: int, kind: str, where: str) -> str:
     if any(word in kind for word in _MEDIA_WORDS):
         return (
-            f"{where}: part {number} is of type {kind!r}; only text can be trained on; "
-            "remove such rows, or leave them out with data.on_bad_row: skip"
+            f"{where}: part {number} is of type {kind!r}. Only text can be trained on. "
+            "Remove such rows, or leave them out with data.on_bad_row: skip."
         )
-    return f"{where}: part {number} has type {kind!r} without text; expected text, reasoning or tool_call; mend the row"
+    return f"{where}: part {number} has type {kind!r} without text. Expected text, reasoning or tool_call. Fix the row."
 
 
-def read_tool_calls(given: Any, *, where: str) -> tuple[ToolCall, ...]:
+def read_tool_calls(calls: Any, *, where: str) -> tuple[ToolCall, ...]:
     """Read one or several calls: OpenAI's nested shape, the flat one, or either as a JSON string.
 
     Raises:
@@ -102,46 +104,66 @@ def read_tool_calls(given: Any, *, where: str) -> tuple[ToolCall, ...]:
         >>> read_tool_calls({"name": "weather", "arguments": '{"city": "Hue"}'}, where="row 1")[0].arguments
         {'city': 'Hue'}
     """
-    if isinstance(given, str):
-        given = parse_json(given)
-    if isinstance(given, Mapping):
-        given = [given]
-    if not isinstance(given, Sequence) or isinstance(given, str):
-        raise DataError(f"{where}: found a tool call that is no JSON object; expected name and arguments; mend the row")
-    return tuple(_read_tool_call(call, where=where) for call in given)
+    if isinstance(calls, str):
+        calls = parse_json(calls)
+    if isinstance(calls, Mapping):
+        calls = [calls]
+    if not isinstance(calls, Sequence) or isinstance(calls, str):
+        raise DataError(_not_a_call(where))
+    return tuple(_read_tool_call(call, where=where) for call in calls)
 
 
-def _read_tool_call(given: Any, *, where: str) -> ToolCall:
-    if isinstance(given, str):
-        given = parse_json(given)
-    if not isinstance(given, Mapping):
-        raise DataError(f"{where}: found a tool call that is no JSON object; expected name and arguments; mend the row")
-    nested = given.get("function")
-    call = nested if isinstance(nested, Mapping) else given
-    name = call.get("name")
+def _not_a_call(where: str) -> str:
+    return f"{where}: found a tool call that is not a JSON object. Expected name and arguments. Fix the row."
+
+
+def _read_tool_call(call: Any, *, where: str) -> ToolCall:
+    if isinstance(call, str):
+        call = parse_json(call)
+    if not isinstance(call, Mapping):
+        raise DataError(_not_a_call(where))
+    nested = call.get("function")
+    function = nested if isinstance(nested, Mapping) else call  # flat: name and arguments stand beside the id
+    name = function.get("name")
     if not isinstance(name, str) or not name:
-        raise DataError(
-            f"{where}: a tool call has keys {', '.join(map(str, call)) or 'none'}; expected name and arguments; mend the row"
-        )
-    arguments = call.get("arguments", call.get("parameters", EMPTY))
+        keys = ", ".join(map(str, function)) or "none"
+        raise DataError(f"{where}: a tool call has keys {keys}. Expected name and arguments. Fix the row.")
+    call_id = call.get("id")
+    return ToolCall(
+        name,
+        _read_arguments(function),
+        id=None if call_id is None else str(call_id),
+        extra=_other_call_keys(call, function) or EMPTY,
+    )
+
+
+def _read_arguments(function: Mapping[str, Any]) -> Mapping[str, Any] | str:
+    """Return the arguments as a mapping; as text if they are not one."""
+    arguments = function.get("arguments", function.get("parameters", EMPTY))
+    if isinstance(arguments, Mapping):
+        return arguments
+    if arguments is None:
+        return EMPTY
     if isinstance(arguments, str):
         parsed = parse_json(arguments)
-        arguments = parsed if isinstance(parsed, Mapping) else arguments
-    elif arguments is None:
-        arguments = EMPTY
-    elif not isinstance(arguments, Mapping):
-        arguments = json.dumps(arguments, ensure_ascii=False)
-    used = {"function", "type", "id"} if call is nested else {"type", "id", "name", "arguments"}
-    used |= set() if "arguments" in call else {"parameters"}
-    extra = {key: value for key, value in given.items() if key not in used and value is not None}
-    if call is nested:
-        extra.update({f"function.{key}": value for key, value in call.items() if key not in ("name", "arguments")})
-    identity = given.get("id")
-    return ToolCall(name, arguments, None if identity is None else str(identity), extra or EMPTY)
+        return parsed if isinstance(parsed, Mapping) else arguments
+    return json.dumps(arguments, ensure_ascii=False)
+
+
+def _other_call_keys(call: Mapping[str, Any], function: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys that `ToolCall` has no field for; `function` is `call` itself in the flat shape."""
+    is_nested = function is not call
+    used = {"function", "type", "id"} if is_nested else {"type", "id", "name", "arguments"}
+    if "arguments" not in function:
+        used.add("parameters")  # they were read as the arguments
+    extra = {key: value for key, value in call.items() if key not in used and value is not None}
+    if is_nested:
+        extra |= {f"function.{key}": value for key, value in function.items() if key not in ("name", "arguments")}
+    return extra
 
 
 def write_tool_call(call: ToolCall) -> dict[str, Any]:
-    """Give OpenAI's shape of a call; arguments become a JSON string, as its fine-tuning files have them.
+    """Return a call in OpenAI's shape. Arguments become a JSON string, as in OpenAI's fine-tuning files.
 
     Example:
         >>> write_tool_call(ToolCall("weather", {"city": "Hue"}))["function"]["arguments"]
@@ -161,11 +183,11 @@ def write_tool_call(call: ToolCall) -> dict[str, Any]:
     return written
 
 
-def read_tools(given: Any, *, where: str) -> tuple[Mapping[str, Any], ...]:
-    """Read tool definitions: a list, a JSON string of one, or bare functions, which are wrapped as transformers takes them.
+def read_tools(tools: Any, *, where: str) -> tuple[Mapping[str, Any], ...]:
+    """Read tool definitions: a list, or a JSON string of one. Bare functions are wrapped as transformers expects.
 
     Raises:
-        DataError: If it is no list of JSON objects.
+        DataError: If they are not a list of JSON objects.
 
     Example:
         >>> read_tools('[{"name": "weather", "parameters": {}}]', where="row 1")[0]["type"]
@@ -173,22 +195,23 @@ def read_tools(given: Any, *, where: str) -> tuple[Mapping[str, Any], ...]:
         >>> read_tools("[]", where="row 1")
         ()
     """
-    if isinstance(given, str):
-        if given.strip() in ("", "null"):
+    # Tables hold the list as JSON text; "null" and empty text are what they hold where a row has no tools.
+    if isinstance(tools, str):
+        if tools.strip() in ("", "null"):
             return ()
-        parsed = parse_json(given)
-        given = given if parsed is None else parsed
-    if isinstance(given, Mapping):
-        given = [given] if given else []
-    if given is None:
-        given = []
+        parsed = parse_json(tools)
+        tools = tools if parsed is None else parsed
+    if isinstance(tools, Mapping):
+        tools = [tools] if tools else []
+    if tools is None:
+        tools = []
     if (
-        not isinstance(given, Sequence)
-        or isinstance(given, str)
-        or not all(isinstance(tool, Mapping) for tool in given)
+        not isinstance(tools, Sequence)
+        or isinstance(tools, str)
+        or not all(isinstance(tool, Mapping) for tool in tools)
     ):
-        raise DataError(f"{where}: tools is no list of JSON objects; expected JSON-schema definitions; mend the row")
-    return tuple({"type": "function", "function": tool} if _is_bare(tool) else tool for tool in given)
+        raise DataError(f"{where}: tools is not a list of JSON objects. Expected JSON-schema definitions. Fix the row.")
+    return tuple({"type": "function", "function": tool} if _is_bare(tool) else tool for tool in tools)
 
 
 def _is_bare(tool: Mapping[str, Any]) -> bool:
@@ -196,7 +219,7 @@ def _is_bare(tool: Mapping[str, Any]) -> bool:
 
 
 def kind_of(value: Any) -> str:
-    """Name what a value is in words of JSON, for errors.
+    """Return what a value is in the words of JSON, for error messages.
 
     Example:
         >>> kind_of(None), kind_of(4), kind_of({})
@@ -209,7 +232,7 @@ def kind_of(value: Any) -> str:
 
 
 def parse_json(text: str) -> Any:
-    """Parse JSON text inside a row; give None where it is none, or what a row of JSON is refused for (see `parse_text`)."""
+    """Parse JSON text inside a row; return None where it is not JSON, or is JSON that `parse_text` refuses."""
     try:
         return parse_text(text)
     except (ValueError, RecursionError, RefusedJson):

@@ -1,8 +1,10 @@
-"""Dictionaries to records and back: the shape that OpenAI's API, fine-tuning files and chat templates share.
+"""Dictionaries to records and back, in the shape that OpenAI's API, fine-tuning files and chat templates share.
 
-Every format reads its rows through here, and `as_conversation` is how conversations typed in Python enter. Keys that no
-field holds stay in ``extra``. Questionable on purpose: reasoning is written as ``reasoning_content`` whatever key it came
-under, and arguments of tool calls as JSON strings, because that is what most other tools read; reading takes all of them.
+Every format reads its rows through here, and `as_conversation` reads conversations written in Python. Keys that no field
+holds stay in ``extra``.
+
+Why: reasoning is written as ``reasoning_content``, whatever its key was, and arguments of tool calls as JSON strings,
+because most other tools read these. Reading accepts all of them.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from instil.errors import DataError, nearest
 ROLE_NAMES: Mapping[str, Role] = {**{role: role for role in ROLES}, "function": "tool", "ipython": "tool"}
 """Role names of the messages format."""
 _SHAREGPT_ROLES = frozenset({"human", "gpt", "chatgpt", "bing", "bard", "observation", "function_call", "bot"})
+_SET_SHAREGPT = "Set data.format: sharegpt if this is a ShareGPT file."
 _REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
 _WEIGHT_KEYS = ("weight", "loss_weight", "loss")
 _READ_KEYS = frozenset(
@@ -28,62 +31,70 @@ _VARIABLE_GROUPS = ("template_variables", "chat_template_kwargs")
 _VARIABLE_KEYS = ("enable_thinking", "documents")
 
 
-def message_from_dict(given: Mapping[str, Any], *, number: int = 1, place: Place | str | None = None) -> Message:
+def message_from_dict(message: Mapping[str, Any], *, number: int = 1, place: Place | str | None = None) -> Message:
     """Read one message.
 
     Args:
-        given: ``role``, ``content`` (text, parts or null), and any of ``reasoning`` / ``reasoning_content`` /
-            ``thinking``, ``tool_calls``, ``function_call``, ``tool_call_id``, ``name``, ``weight`` / ``loss_weight`` / ``loss``.
-        number: Which message of its conversation it is, from 1; only for errors.
-        place: Where it stands; only for errors.
+        message: ``role``, ``content`` (text, parts or null), and any of ``reasoning`` / ``reasoning_content`` /
+            ``thinking``, ``tool_calls``, ``function_call``, ``tool_call_id``, ``name``,
+            ``weight`` / ``loss_weight`` / ``loss``.
+        number: Number of the message in its conversation, from 1; only for errors.
+        place: Place of the conversation; only for errors.
 
     Raises:
-        DataError: On an unknown role, a message with nothing in it, or a value of the wrong type.
+        DataError: If the role is unknown, the message is empty, or a value has the wrong type.
 
     Example:
         >>> message_from_dict({"role": "assistant", "content": "4", "thinking": "2+2"}).reasoning
         '2+2'
     """
-    if not isinstance(given, Mapping):
-        raise DataError(f"{_where(place, number)} is {kind_of(given)}; expected a mapping with role and content")
-    spoken = given.get("role")
-    role = ROLE_NAMES.get(spoken) if isinstance(spoken, str) else None
-    content = given.get("content")
-    if role is not None and len(given) == 2 and isinstance(content, str):
+    if not isinstance(message, Mapping):
+        raise DataError(
+            f"{_where(place, number)} is {kind_of(message)}. Expected a mapping with role and content. Fix the row."
+        )
+    role_name = message.get("role")
+    role = ROLE_NAMES.get(role_name) if isinstance(role_name, str) else None
+    content = message.get("content")
+    if role is not None and len(message) == 2 and isinstance(content, str):
         return Message(role, content)
     if role is None:
-        raise DataError(_unknown_role(given, number, place))
-    return _read_message(role, given, number, place)
+        raise DataError(_unknown_role(message, number, place))
+    return _read_message(role, message, number, place)
 
 
-def _read_message(role: Role, given: Mapping[str, Any], number: int, place: Place | str | None) -> Message:
+def _read_message(role: Role, message: Mapping[str, Any], number: int, place: Place | str | None) -> Message:
     where = _where(place, number)
-    read = _read_content(role, given.get("content"), where)
+    content = _read_content(role, message.get("content"), where)
     calls: tuple[ToolCall, ...] = ()
-    if given.get("tool_calls"):
-        calls = read_tool_calls(given["tool_calls"], where=where)
-    elif given.get("function_call"):
-        calls = read_tool_calls(given["function_call"], where=where)
-    reasoning, reasoning_name = _read_reasoning(given, where)
-    if read is not None:
-        calls = calls or read.tool_calls
-        reasoning = read.reasoning if reasoning is None else reasoning
-    if read is None and not calls and not reasoning:
-        close = next((hint for key in given if (hint := _misspelt(key, "content"))), "")
-        found = "content null" if "content" in given else f"keys {', '.join(map(str, given))}{close}"
-        raise DataError(f"{where} has {found}; expected content, tool_calls or reasoning; mend the row")
-    extra = {key: value for key, value in given.items() if key not in _READ_KEYS}
+    if message.get("tool_calls"):
+        calls = read_tool_calls(message["tool_calls"], where=where)
+    elif message.get("function_call"):
+        calls = read_tool_calls(message["function_call"], where=where)
+    reasoning, reasoning_name = _read_reasoning(message, where)
+    # Keys of the message take precedence over calls and reasoning among the parts of its content.
+    if content is not None:
+        calls = calls or content.tool_calls
+        reasoning = content.reasoning if reasoning is None else reasoning
+    if content is None and not calls and not reasoning:
+        raise DataError(_empty_message(message, where))
+    extra = {key: value for key, value in message.items() if key not in _READ_KEYS}
     return Message(
         role,
-        None if read is None else read.content,
+        None if content is None else content.content,
         reasoning=reasoning,
         tool_calls=calls,
-        tool_call_id=_read_text(given, "tool_call_id", where),
-        name=_read_text(given, "name", where),
-        weight=_read_weight(given, where),
+        tool_call_id=_read_text(message, "tool_call_id", where),
+        name=_read_text(message, "name", where),
+        weight=_read_weight(message, where),
         extra=extra or EMPTY,
         reasoning_name=reasoning_name,
     )
+
+
+def _empty_message(message: Mapping[str, Any], where: str) -> str:
+    hint = next((hint for key in message if (hint := _misspelt(key, "content"))), "")
+    found = "content null" if "content" in message else f"keys {', '.join(map(str, message))}{hint}"
+    return f"{where} has {found}. Expected content, tool_calls or reasoning. Fix the row."
 
 
 def _read_content(role: Role, content: Any, where: str) -> Content | None:
@@ -93,81 +104,86 @@ def _read_content(role: Role, content: Any, where: str) -> Content | None:
         return Content(content)
     if isinstance(content, list | tuple) and (role != "tool" or _are_parts(content)):
         return read_parts(content, where=where)
-    if role == "tool":  # results are often given as the JSON value itself
+    if role == "tool":  # data often holds the result as the JSON value itself
         return Content(json.dumps(content, ensure_ascii=False))
-    raise DataError(f"{where} has {kind_of(content)} for content; expected text or a list of parts; mend the row")
+    raise DataError(f"{where} has {kind_of(content)} for content. Expected text or a list of parts. Fix the row.")
 
 
 def _misspelt(key: str, right: str) -> str:
-    return f" (did you mean {right!r} by {key!r}?)" if nearest(key, [right]) else ""
+    """Return a hint if a key looks like a misspelling of another, or an empty string."""
+    return f" (did you mean {right!r} instead of {key!r}?)" if nearest(key, [right]) else ""
 
 
 def _are_parts(content: Sequence[Any]) -> bool:
     return all(isinstance(part, Mapping) and "type" in part for part in content)
 
 
-def _read_reasoning(given: Mapping[str, Any], where: str) -> tuple[str | None, str | None]:
-    """Give a message's reasoning and its key; ``reasoning`` among several, for that is the one which transformers gives no other name's text."""
-    found: str | None = None
+def _read_reasoning(message: Mapping[str, Any], where: str) -> tuple[str | None, str | None]:
+    """Return a message's reasoning and the key that held it.
+
+    If several keys hold it, return ``reasoning``: transformers never fills that key from the others.
+    """
+    reasoning: str | None = None
     name: str | None = None
     for key in _REASONING_KEYS:
-        value = given.get(key)
+        value = message.get(key)
         if value is None:
             continue
         if not isinstance(value, str):
-            raise DataError(f"{where} has {kind_of(value)} for {key}; expected text; mend the row")
-        if found and value and value != found:
+            raise DataError(f"{where} has {kind_of(value)} for {key}. Expected text. Fix the row.")
+        if reasoning and value and value != reasoning:
             raise DataError(
-                f"{where} has two different reasonings; expected one of {', '.join(_REASONING_KEYS)}; keep one"
+                f"{where} has two different reasonings. Expected one of {', '.join(_REASONING_KEYS)}. Keep one."
             )
-        found = found or value
+        reasoning = reasoning or value
         name = key if name is None or key == "reasoning" else name
-    return found, name
+    return reasoning, name
 
 
-def _read_weight(given: Mapping[str, Any], where: str) -> float | None:
-    found: float | None = None
+def _read_weight(message: Mapping[str, Any], where: str) -> float | None:
+    weight: float | None = None
     for key in _WEIGHT_KEYS:
-        value = given.get(key)
+        value = message.get(key)
         if value is None:
             continue
         if not isinstance(value, int | float) or not 0 <= value <= sys.float_info.max:
-            raise DataError(f"{where} has {key} {value!r}; expected a number of at least 0; mend the row")
-        if found is not None and float(value) != found:
-            raise DataError(f"{where} has two different weights; expected one of {', '.join(_WEIGHT_KEYS)}; keep one")
-        found = float(value)
-    return found
+            raise DataError(f"{where} has {key} {value!r}. Expected a number of at least 0. Fix the row.")
+        if weight is not None and float(value) != weight:
+            raise DataError(f"{where} has two different weights. Expected one of {', '.join(_WEIGHT_KEYS)}. Keep one.")
+        weight = float(value)
+    return weight
 
 
-def _read_text(given: Mapping[str, Any], key: str, where: str) -> str | None:
-    value = given.get(key)
+def _read_text(message: Mapping[str, Any], key: str, where: str) -> str | None:
+    value = message.get(key)
     if value is None or isinstance(value, str):
         return value
-    raise DataError(f"{where} has {kind_of(value)} for {key}; expected text; mend the row")
+    raise DataError(f"{where} has {kind_of(value)} for {key}. Expected text. Fix the row.")
 
 
 def _where(place: Place | str | None, number: int) -> str:
     return f"message {number}" if place is None else f"{place}: message {number}"
 
 
-def _unknown_role(given: Mapping[str, Any], number: int, place: Place | str | None) -> str:
+def _unknown_role(message: Mapping[str, Any], number: int, place: Place | str | None) -> str:
     where = _where(place, number)
-    if "role" not in given:
-        keys = ", ".join(map(str, given)) or "nothing"
-        remedy = "set data.format: sharegpt if this is a ShareGPT file" if "from" in given else "mend the row"
-        return f"{where} has keys {keys} but no role; expected role and content; {remedy}"
-    role = given["role"]
-    remedy = "mend the row"
+    remedy = "Fix the row."
+    if "role" not in message:
+        keys = ", ".join(map(str, message)) or "nothing"
+        if "from" in message:
+            remedy = _SET_SHAREGPT
+        return f"{where} has keys {keys} but no role. Expected role and content. {remedy}"
+    role = message["role"]
     if isinstance(role, str) and role in _SHAREGPT_ROLES:
-        remedy = "set data.format: sharegpt if this is a ShareGPT file"
-    elif isinstance(role, str) and nearest(role.strip().lower(), ROLE_NAMES):
-        remedy = f"mend it{nearest(role.strip().lower(), ROLE_NAMES)}"
+        remedy = _SET_SHAREGPT
+    elif isinstance(role, str) and (hint := nearest(role.strip().lower(), ROLE_NAMES)):
+        remedy = f"Fix it{hint}."
     found = repr(role) if isinstance(role, str) else kind_of(role)
-    return f"{where} has role {found}; expected system, developer, user, assistant or tool; {remedy}"
+    return f"{where} has role {found}. Expected system, developer, user, assistant or tool. {remedy}"
 
 
 def message_to_dict(message: Message) -> dict[str, Any]:
-    """Write a message in OpenAI's shape; `message_from_dict` reads it back to an equal record.
+    """Return a message in OpenAI's shape; `message_from_dict` reads it back to an equal record.
 
     Example:
         >>> message_to_dict(Message("assistant", "4", reasoning="2+2", weight=0.5))
@@ -194,8 +210,8 @@ def conversation_from_dict(
 ) -> Conversation:
     """Read a row of the messages format.
 
-    ``tools`` (or the legacy ``functions``), ``template_variables`` / ``chat_template_kwargs``, ``enable_thinking`` and
-    ``documents`` are understood; every other column stays in ``extra``.
+    It reads ``tools`` (or the legacy ``functions``), ``template_variables`` / ``chat_template_kwargs``,
+    ``enable_thinking``, ``documents`` and ``plain``. Every other column stays in ``extra``.
 
     Args:
         row: The row.
@@ -203,7 +219,7 @@ def conversation_from_dict(
         messages_key: The column that holds the messages.
 
     Raises:
-        DataError: If there are no messages or one cannot be read; the text starts with the place.
+        DataError: If there are no messages or one cannot be read. The message starts with the place.
 
     Example:
         >>> conversation_from_dict({"messages": [{"role": "user", "content": "Hi"}], "id": 7}).extra
@@ -213,42 +229,47 @@ def conversation_from_dict(
     if len(row) == 1:
         return Conversation(messages, place=place)
     where = "conversation" if place is None else str(place)
+    # An empty ``tools`` beside the legacy ``functions`` stays a column of the row.
     tools_key = "tools" if row.get("tools") or "functions" not in row else "functions"
     tools = read_tools(row.get(tools_key), where=where)
+    variables = _read_variables(row, where)
+    plain = row.get("plain", False)
+    if not isinstance(plain, bool):
+        raise DataError(f"{where}: plain is {plain!r}. Expected true or false. Fix the row.")
+    used = {messages_key, tools_key, *_VARIABLE_GROUPS, *(key for key in _VARIABLE_KEYS if row.get(key) is not None)}
+    extra = {key: value for key, value in row.items() if key not in used and key != "plain"}
+    return Conversation(messages, tools, variables or EMPTY, place=place, plain=plain, extra=extra or EMPTY)
+
+
+def _read_variables(row: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return a row's template variables; those with a column of their own override the groups."""
     variables: dict[str, Any] = {}
     for key in _VARIABLE_GROUPS:
         group = row.get(key)
         if group is not None and not isinstance(group, Mapping):
-            raise DataError(f"{where}: {key} is {kind_of(group)}; expected a mapping; mend the row")
-        variables.update(group or {})
-    single = {key: row[key] for key in _VARIABLE_KEYS if row.get(key) is not None}
-    variables.update(single)
-    used = {messages_key, tools_key, *_VARIABLE_GROUPS, *single, "plain"}
-    extra = {key: value for key, value in row.items() if key not in used}
-    plain = row.get("plain", False)
-    if not isinstance(plain, bool):
-        raise DataError(f"{where}: plain is {plain!r}; expected true or false; mend the row")
-    return Conversation(messages, tools, variables or EMPTY, place=place, plain=plain, extra=extra or EMPTY)
+            raise DataError(f"{where}: {key} is {kind_of(group)}. Expected a mapping. Fix the row.")
+        variables |= group or {}
+    return variables | {key: row[key] for key in _VARIABLE_KEYS if row.get(key) is not None}
 
 
-def read_messages(given: Any, *, place: Place | None = None) -> tuple[Message, ...]:
+def read_messages(messages: Any, *, place: Place | None = None) -> tuple[Message, ...]:
     """Read a list of messages.
 
     Raises:
-        DataError: If it is no list, is empty, or one message cannot be read.
+        DataError: If it is not a list, is empty, or one message cannot be read.
     """
     where = "conversation" if place is None else str(place)
-    if not isinstance(given, Sequence) or isinstance(given, str):
+    if not isinstance(messages, Sequence) or isinstance(messages, str):
         raise DataError(
-            f"{where}: found {kind_of(given)} for messages; expected a list of role and content; mend the row"
+            f"{where}: found {kind_of(messages)} for messages. Expected a list of role and content. Fix the row."
         )
-    if not given:
-        raise DataError(f"{where}: found an empty list of messages; expected at least one; remove the row")
-    return tuple(message_from_dict(message, number=n, place=place) for n, message in enumerate(given, start=1))
+    if not messages:
+        raise DataError(f"{where}: found an empty list of messages. Expected at least one. Remove the row.")
+    return tuple(message_from_dict(message, number=n, place=place) for n, message in enumerate(messages, start=1))
 
 
 def conversation_to_dict(conversation: Conversation) -> dict[str, Any]:
-    """Write a conversation as a row of the messages format; `conversation_from_dict` reads it back.
+    """Return a conversation as a row of the messages format; `conversation_from_dict` reads it back.
 
     Example:
         >>> conversation_to_dict(as_conversation([{"role": "user", "content": "Hi"}]))
@@ -267,11 +288,11 @@ def conversation_to_dict(conversation: Conversation) -> dict[str, Any]:
 def as_conversation(
     given: Conversation | Mapping[str, Any] | Iterable[Any], *, place: Place | None = None
 ) -> Conversation:
-    """Take a conversation in any shape that the public API accepts.
+    """Return a `Conversation` from any shape that the public API accepts.
 
     Args:
-        given: A `Conversation`; a list of messages (mappings or `Message`); or a mapping with ``messages`` and, where
-            wanted, ``tools`` and template variables.
+        given: A `Conversation`; a list of messages (mappings or `Message`); or a mapping with ``messages`` and,
+            optionally, ``tools`` and template variables.
         place: Where it came from, for errors and the ledger.
 
     Raises:
@@ -287,12 +308,12 @@ def as_conversation(
         return conversation_from_dict(given, place=place)
     if isinstance(given, str) or not isinstance(given, Iterable):
         raise DataError(
-            f"found {kind_of(given)}; expected a Conversation, a list of messages, or a mapping with messages"
+            f"found {kind_of(given)}. Expected a Conversation, a list of messages, or a mapping with messages."
         )
     messages = tuple(
-        item if isinstance(item, Message) else message_from_dict(item, number=number, place=place)
-        for number, item in enumerate(given, start=1)
+        message if isinstance(message, Message) else message_from_dict(message, number=number, place=place)
+        for number, message in enumerate(given, start=1)
     )
     if not messages:
-        raise DataError("found an empty list of messages; expected at least one")
+        raise DataError("found an empty list of messages. Expected at least one.")
     return Conversation(messages, place=place)

@@ -1,7 +1,9 @@
-"""`read`: conversations out of anything; `detect`: what a source was seen to be, and why.
+"""Read conversations from any source (`read`), or report the format of a source (`detect`).
 
-Detection looks at a sample of every file for what it says, and at every row for what it does: a row of another format
-is read as what it is.
+The first step of the flow: `sources` yields the rows, `formats` reads each of them.
+
+Why: `detect` reports from a sample of rows, but `read` recognises the format of every row anew. A file that mixes
+formats is therefore read correctly.
 """
 
 from __future__ import annotations
@@ -24,19 +26,23 @@ from instil.data.sources.rows import is_hub_id, parse_row, read_file, read_raw_r
 from instil.errors import DataError
 
 SAMPLE_ROWS = 100
+"""Number of rows of each file that `detect` looks at."""
+_SHOWN_COLUMNS = 8
+_SHOWN_REASONS = 3
 _KEPT: Mapping[str, tuple[str, ...]] = {"alpaca": ("input",), "preference": ("rejected", *PROMPTS)}
-"""Columns that stay columns although a format reads them."""
+"""Columns that a format reads and also keeps as columns."""
 
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """What a file was seen to be.
+    """The detected format of a file.
 
     Attributes:
         source: The file.
-        format: Format of most of the rows looked at, or ``unknown``.
-        evidence: Why, for people.
-        formats: Rows looked at, by format; rows of no format count as ``unknown``, broken ones as ``broken``.
+        format: Format of most of the sampled rows, or ``unknown``.
+        evidence: Why, in words for the user.
+        formats: Number of sampled rows by format. Rows in no known format count as ``unknown``, broken rows as
+            ``broken``.
     """
 
     source: str
@@ -64,17 +70,17 @@ def read(
 
     Args:
         path: File, folder, glob, ``-`` for standard input, or Hub id.
-        format: One of the formats, or ``auto``: each row is read as what it is.
+        format: Name of a format, or ``auto`` to recognise the format of each row.
         columns: For ``pattern``: role to text with ``{column}`` in it.
         prompt_completion: Whether text of prompt/completion rows is a chat exchange or plain continuation.
-        on_bad_row: ``stop`` raises at the first row that cannot be read; ``skip`` goes on with the next.
+        on_bad_row: ``stop`` raises at the first row that cannot be read; ``skip`` continues with the next row.
         split: Split of a Hub data set.
         subset: Configuration of a Hub data set.
         revision: Revision of a Hub data set.
         on_error: With ``skip``, called with the error of each row that is left out.
 
     Raises:
-        DataError: If nothing is there, or, with ``stop``, a row cannot be read.
+        DataError: If the source does not exist, or, with ``stop``, a row cannot be read.
 
     Example:
         >>> import json, tempfile
@@ -102,51 +108,65 @@ def read(
 
 
 def detect(path: str | Path, *, split: str = "train", sample: int = SAMPLE_ROWS, **hub: Any) -> list[Detection]:
-    """Look at the first rows of every file that a path means, and say what they are and why.
+    """Look at the first rows of every file of a source, and return each file's format with the evidence.
+
+    Args:
+        path: File, folder, glob, ``-`` for standard input, or Hub id.
+        split: Split of a Hub data set.
+        sample: Number of rows to look at in each file.
+        **hub: ``subset`` and ``revision`` of a Hub data set.
 
     Raises:
-        DataError: If nothing is there, or a file is broken as a whole within the sample.
+        DataError: If the source does not exist, or a file cannot be read at all.
     """
-    given = str(path)
-    if given == "-" or is_hub_id(given):
-        return [_judge(given, islice(read_raw_rows(given, split=split, **hub), sample))]
-    return [_judge(str(file), islice(read_file(file), sample)) for file in find_files(given, split=split)]
+    source = str(path)
+    if source == "-" or is_hub_id(source):
+        return [_detect(source, islice(read_raw_rows(source, split=split, **hub), sample))]
+    return [_detect(str(file), islice(read_file(file), sample)) for file in find_files(source, split=split)]
 
 
-def _judge(source: str, rows: Iterator[tuple[Place, Any]]) -> Detection:
+def _detect(source: str, rows: Iterator[tuple[Place, Any]]) -> Detection:
     counts: Counter[str] = Counter()
     reasons: Counter[tuple[str, str]] = Counter()
-    unread: dict[str, None] = {}
+    unread: dict[str, None] = {}  # used as an ordered set
     for place, raw in rows:
         try:
             row = parse_row(raw, place)
         except DataError:
             counts["broken"] += 1
             continue
-        found = recognise(row)
-        name = found[0].name if found else "unknown"
-        counts[name] += 1
-        reasons[name, found[1] if found else _shape(row)] += 1
-        unread |= dict.fromkeys(_unread(found[0], row, place) if found else ())
-    total = sum(counts.values())
+        recognised = recognise(row)
+        if recognised is None:
+            counts["unknown"] += 1
+            reasons["unknown", _columns_of(row)] += 1
+            continue
+        row_format, evidence = recognised
+        counts[row_format.name] += 1
+        reasons[row_format.name, evidence] += 1
+        unread |= dict.fromkeys(_unread_columns(row_format, row, place))
     best = max(counts, key=lambda name: (name not in ("broken", "unknown"), counts[name]), default="unknown")
-    why = [f"{reason} in {count} of {total} rows" for (name, reason), count in reasons.most_common() if name == best][
-        :3
-    ]
-    others = [f"{count} {name}" for name, count in counts.most_common() if name != best]
+    return Detection(source, best, _evidence(best, counts, reasons, list(unread)), dict(counts))
+
+
+def _evidence(best: str, counts: Counter[str], reasons: Counter[tuple[str, str]], unread: list[str]) -> str:
+    total = sum(counts.values())
+    found = [f"{reason} in {count} of {total} rows" for (name, reason), count in reasons.most_common() if name == best]
+    clauses = found[:_SHOWN_REASONS] + [f"{count} {name}" for name, count in counts.most_common() if name != best]
     if unread:
-        others.append(f"columns that nothing reads: {', '.join(islice(unread, 8))}{' …' if len(unread) > 8 else ''}")
-    return Detection(source, best, "; ".join(why + others) or "no row could be read", dict(counts))
+        more = " …" if len(unread) > _SHOWN_COLUMNS else ""
+        clauses.append(f"columns that nothing reads: {', '.join(unread[:_SHOWN_COLUMNS])}{more}")
+    return "; ".join(clauses) or "no row could be read"
 
 
-def _unread(found: RowFormat, row: Any, place: Place) -> list[str]:
-    """Give the columns of a row that the model never sees: kept, but in no message."""
+def _unread_columns(row_format: RowFormat, row: Any, place: Place) -> list[str]:
+    """Return the columns of a row that the model never sees: they are kept, but are in no message."""
     try:
-        conversations = found.read(row, place, ReadOptions())
+        conversations = row_format.read(row, place, ReadOptions())
     except DataError:
         return []
-    return [key for key in (conversations[0].extra if conversations else ()) if key not in _KEPT.get(found.name, ())]
+    extra = conversations[0].extra if conversations else EMPTY
+    return [key for key in extra if key not in _KEPT.get(row_format.name, ())]
 
 
-def _shape(row: Any) -> str:
+def _columns_of(row: Any) -> str:
     return f"columns {', '.join(map(str, row))}" if isinstance(row, Mapping) else kind_of(row)

@@ -1,7 +1,7 @@
-"""`write`: conversations into a file of another format, whole or not at all.
+"""Write conversations to a file in any format (`write`). The file appears complete, or not at all.
 
-Questionable on purpose: every row is read back before it counts as written. A target that silently means something else by
-a column (``documents``, ``system_prompt`` …) cannot be told from its own code alone; reading is a tenth of what tokenizing costs.
+Why: every row is read back before it is written. A target format may give a column another meaning (``documents``,
+``system_prompt`` …), and only reading shows that. Reading back costs a tenth of tokenizing.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ from instil.files import atomic_file
 
 
 def write(conversations: Iterable[Conversation], path: str | Path, *, format: str = "messages") -> int:
-    """Write conversations; the file appears whole, or not at all.
+    """Write conversations. The file appears complete, or not at all.
 
     Args:
-        conversations: What to write.
-        path: A .jsonl, .json, .csv or .tsv file, each also .gz or .zst; ``-`` is standard output, as lines.
-        format: One of the formats.
+        conversations: The conversations to write.
+        path: A .jsonl, .json, .csv or .tsv file, each also as .gz or .zst. ``-`` writes lines to standard output.
+        format: Name of the format to write.
 
     Returns:
         The number of rows written.
 
     Raises:
-        FormatError: If the format cannot hold a conversation without a loss; nothing is written then.
-        DataError: If the file cannot be written, or its kind is not one that is written.
+        FormatError: If the format would lose a part of a conversation. Nothing is written then.
+        DataError: If the file cannot be written, or has a suffix that is not supported.
     """
     target = format_named(format)
     if format == "pattern":
-        raise FormatError(f"{path}: pattern is only read; expected another format; write --to messages")
+        raise FormatError(f"{path}: pattern can only be read. Expected another format. Use --to messages.")
     rows = (_checked(conversation, target) for conversation in conversations)
     if str(path) == "-":
         return _write_lines(rows, sys.stdout)
@@ -52,7 +52,8 @@ def write(conversations: Iterable[Conversation], path: str | Path, *, format: st
     container = container_of(path)
     if container not in ("json", "csv", "tsv"):
         raise DataError(
-            f"{path}: this kind of file is not written; expected .jsonl, .json, .csv or .tsv, each also .gz, .zst"
+            f"{path}: this kind of file cannot be written. Expected .jsonl, .json, .csv or .tsv, each also as .gz or "
+            ".zst. Choose one of them."
         )
     try:
         with _atomic(path) as stream:
@@ -63,16 +64,16 @@ def write(conversations: Iterable[Conversation], path: str | Path, *, format: st
             return _write_lines(rows, stream)
     except OSError as error:
         raise DataError(
-            f"{path}: cannot be written ({error.strerror or error}); check the folder and its rights"
+            f"{path}: cannot be written ({error.strerror or error}). Check the folder and its permissions."
         ) from None
 
 
 @dataclass(frozen=True, slots=True)
 class _Written:
-    """One row to write.
+    """One checked row, ready to be written.
 
     Attributes:
-        conversation: What it is made of.
+        conversation: The conversation that the row holds.
         row: The row.
         line: The row as JSON.
     """
@@ -83,51 +84,55 @@ class _Written:
 
 
 def _checked(conversation: Conversation, target: RowFormat) -> _Written:
-    """Make a row, and read it back to see that it holds all of the conversation.
+    """Build a row, and check by reading it back that it holds the complete conversation.
 
     Raises:
-        FormatError: If something would be lost or read as something else.
+        FormatError: If something would be lost or read with another meaning.
     """
     place = conversation.place or Place("conversation", 1)
     row = target.write(conversation)
     try:
         line = json.dumps(row, ensure_ascii=False, allow_nan=False, default=as_json)
-        read = target.read(parse_text(line), place, ReadOptions())
+        read_back = target.read(parse_text(line), place, ReadOptions())
     except (ValueError, RecursionError, RefusedJson) as error:
-        what = "half a surrogate pair" if isinstance(error, UnicodeEncodeError) else str(error)
-        raise FormatError(cannot_hold(conversation, "JSON", f"a value ({what})", "drop or mend that value")) from None
+        reason = "half a surrogate pair" if isinstance(error, UnicodeEncodeError) else str(error).removesuffix(".")
+        raise FormatError(cannot_hold(conversation, "JSON", f"a value ({reason})", "Drop or fix that value.")) from None
     except DataError as error:
-        said = str(error).removeprefix(f"{place}: ")
-        raise FormatError(cannot_hold(conversation, target.name, f"what it would not read ({said})")) from None
-    changed = _changed(conversation, read)
-    if changed:
-        what = f"{changed}, which would be read as something else:"
-        raise FormatError(cannot_hold(conversation, target.name, what, "rename or drop that column"))
+        reason = str(error).removeprefix(f"{place}: ").removesuffix(".")
+        raise FormatError(cannot_hold(conversation, target.name, f"a row that does not read back ({reason})")) from None
+    difference = _difference(conversation, read_back)
+    if difference:
+        raise FormatError(
+            f"{conversation.place or 'conversation'}: has {difference}, which {target.name} would read with another "
+            "meaning. Expected none. Rename or drop that column."
+        )
     return _Written(conversation, row, line)
 
 
-def _changed(conversation: Conversation, read: Sequence[Conversation]) -> str:
-    """Name what a conversation does not have any more after it was written and read; nothing where all is there."""
-    if len(read) != 1:
-        return "a column that makes several conversations of it"
-    was, now = _values(conversation), _values(read[0])
-    if was == now:
+def _difference(conversation: Conversation, read_back: Sequence[Conversation]) -> str:
+    """Name what a conversation lost by being written and read back; an empty string if it lost nothing."""
+    if len(read_back) != 1:
+        return "a column that splits it into several conversations"
+    before, after = _values(conversation), _values(read_back[0])
+    if before == after:
         return ""
-    columns = [key for key in conversation.extra if was["extra"].get(key) != now["extra"].get(key)]
-    return f"a column of its own named {columns[0]!r}" if columns else next(key for key in was if was[key] != now[key])
+    columns = [key for key in conversation.extra if before["extra"].get(key) != after["extra"].get(key)]
+    if columns:
+        return f"a column of its own named {columns[0]!r}"
+    return next(key for key in before if before[key] != after[key])
 
 
 def _values(conversation: Conversation) -> dict[str, Any]:
-    """Give all that a conversation holds but its place, as JSON holds it."""
+    """Return everything that a conversation holds except its place, as JSON values."""
     row = conversation_to_dict(replace(conversation, extra=EMPTY)) | {"extra": dict(conversation.extra)}
     return cast("dict[str, Any]", json.loads(json.dumps(row, default=as_json)))
 
 
 def as_json(value: Any) -> Any:
-    """Write values that only tables hold (days, times) as their text.
+    """Return a JSON value for a value that only tables hold: dates and times, arrays, mappings.
 
     Raises:
-        FormatError: If a value has no such text.
+        FormatError: If there is no JSON for it.
     """
     if hasattr(value, "isoformat"):
         return value.isoformat()
@@ -136,23 +141,24 @@ def as_json(value: Any) -> Any:
     if hasattr(value, "items"):
         return dict(value)
     raise FormatError(
-        f"a value of type {type(value).__name__} cannot be written as JSON; expected text, numbers, lists"
+        f"a value of type {type(value).__name__} cannot be written as JSON. Expected text, numbers or lists. "
+        "Drop or convert that column."
     )
 
 
 def _write_lines(rows: Iterable[_Written], stream: IO[str]) -> int:
     count = 0
-    for each in rows:
-        stream.write(each.line + "\n")
+    for written in rows:
+        stream.write(written.line + "\n")
         count += 1
     return count
 
 
 def _write_array(rows: Iterable[_Written], stream: IO[str]) -> int:
     count = 0
-    for count, each in enumerate(rows, start=1):
+    for count, written in enumerate(rows, start=1):
         stream.write("[\n" if count == 1 else ",\n")
-        stream.write(each.line)
+        stream.write(written.line)
     stream.write("\n]\n" if count else "[]\n")
     return count
 
@@ -160,19 +166,20 @@ def _write_array(rows: Iterable[_Written], stream: IO[str]) -> int:
 def _write_table(rows: Iterable[_Written], stream: IO[str], *, separator: str) -> int:
     count = 0
     writer: csv.DictWriter[str] | None = None
-    for count, each in enumerate(rows, start=1):
-        row, place = each.row, each.conversation.place or f"conversation {count}"
+    for count, written in enumerate(rows, start=1):
+        row, place = written.row, written.conversation.place or f"conversation {count}"
         nested = [key for key, value in row.items() if not isinstance(value, str)]
         if nested:
             raise FormatError(
-                f"{place}: column {nested[0]!r} is no text, which a table cannot hold; write a .jsonl file instead"
+                f"{place}: column {nested[0]!r} is not text. A table can hold only text. Write a .jsonl file instead."
             )
         if writer is None:
             writer = csv.DictWriter(stream, fieldnames=list(row), delimiter=separator)
             writer.writeheader()
         if set(row) != set(writer.fieldnames):
             raise FormatError(
-                f"{place}: has columns {', '.join(row)}; the table has {', '.join(writer.fieldnames)}; write a .jsonl file instead"
+                f"{place}: has columns {', '.join(row)}. The table has {', '.join(writer.fieldnames)}. "
+                "Write a .jsonl file instead."
             )
         writer.writerow(row)
     return count
@@ -180,7 +187,7 @@ def _write_table(rows: Iterable[_Written], stream: IO[str], *, separator: str) -
 
 @contextmanager
 def _atomic(path: Path) -> Iterator[IO[str]]:
-    """Open a text file that appears whole, or not at all; its suffix decides the compression."""
+    """Open a text file that appears complete, or not at all. Its suffix decides the compression."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path) as file:
         compressed = _compressor(path, file)
@@ -199,9 +206,9 @@ def _compressor(path: Path, file: IO[bytes]) -> IO[bytes]:
     if suffix == ".gz":
         return cast("IO[bytes]", gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0))
     if suffix == ".zst":
-        import zstandard
+        import zstandard  # Why: needed for .zst files only
 
         return cast("IO[bytes]", zstandard.ZstdCompressor().stream_writer(file, closefd=False))
     if suffix in (".bz2", ".xz"):
-        raise DataError(f"{path}: {suffix} is only read; expected .gz or .zst; choose one of them")
+        raise DataError(f"{path}: {suffix} can only be read. Expected .gz or .zst. Choose one of them.")
     return file

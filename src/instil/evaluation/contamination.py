@@ -147,7 +147,9 @@ def _input(source: Source) -> Input:
     try:
         return input_of(source)
     except DataError as error:
-        raise DataError(f"{error}, or start from the folder in which the run was started") from None
+        raise DataError(
+            f"{str(error).removesuffix('.')}, or start from the folder in which the run was started"
+        ) from None
 
 
 def _rows(found: Input, options: ReadOptions) -> Iterator[Sequence[Conversation]]:

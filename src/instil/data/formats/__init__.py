@@ -1,6 +1,6 @@
-"""Formats: outside shapes of data, read into conversations and written out of them.
+"""Formats: outside shapes of data, read into conversations and written from them.
 
-One file a format; `registry` is the table of them.
+One module per format; `registry` is the table of them.
 """
 
 from instil.data.formats.registry import FORMATS, read_row, recognise

@@ -1,6 +1,7 @@
-"""The messages format: ``{"messages": [{"role": …, "content": …}]}``, OpenAI's fine-tuning files, bare lists of messages.
+"""The messages format: ``{"messages": [{"role": …, "content": …}]}``, as in OpenAI's fine-tuning files.
 
-A list of role and content under another column (``history``, ``dialog`` …) is read too; the evidence names the column.
+It also reads a bare list of messages, and a list under another column (``history``, ``dialog`` …). The evidence names
+that column.
 """
 
 from __future__ import annotations
@@ -28,19 +29,21 @@ def _recognise(row: Any) -> str:
 
 
 def _column(row: Mapping[str, Any]) -> str:
+    """Return the column that holds the messages, or an empty string."""
     if "messages" in row:
-        given = row["messages"]
-        if isinstance(given, str):
-            return "messages" if given.lstrip().startswith("[") else ""
-        return "messages" if isinstance(given, list) and not is_list_of(given, "from") else ""
+        messages = row["messages"]
+        if isinstance(messages, str):  # tables hold the list as JSON text
+            return "messages" if messages.lstrip().startswith("[") else ""
+        return "messages" if isinstance(messages, list) and not is_list_of(messages, "from") else ""
+    # ShareGPT, or a tree of replies of which a list would be only a part.
     if "conversations" in row or "conversation" in row or "replies" in row:
         return ""
-    named = [key for key, value in row.items() if is_list_of(value, "role", "content")]
-    return named[0] if len(named) == 1 and not _is_half(named[0], row) else ""
+    columns = [key for key, value in row.items() if is_list_of(value, "role", "content")]
+    return columns[0] if len(columns) == 1 and not _is_half(columns[0], row) else ""
 
 
 def _is_half(column: str, row: Mapping[str, Any]) -> bool:
-    """Tell a column that is one side of a pair: read alone, the other side would be lost."""
+    """Return whether a column is one side of a pair. Read alone, the other side would be lost."""
     return any(column in pair and row.keys() >= set(pair) for pair in _PAIRS)
 
 
@@ -48,7 +51,7 @@ def _read(row: Any, place: Place, options: ReadOptions) -> Sequence[Conversation
     if isinstance(row, list):
         return (Conversation(read_messages(row, place=place), place=place),)
     if not isinstance(row, Mapping):
-        raise DataError(f"{place}: found {kind_of(row)}; expected an object with messages; mend the row")
+        raise DataError(f"{place}: found {kind_of(row)}. Expected an object with messages. Fix the row.")
     column = _column(row) or "messages"
     if isinstance(row.get(column), str):
         row = {**row, column: parse_json(row[column])}
@@ -60,7 +63,7 @@ def _write(conversation: Conversation) -> dict[str, Any]:
     if clash:
         raise FormatError(
             cannot_hold(
-                conversation, "messages", f"a column of its own named {clash[0]!r}", "rename or drop that column"
+                conversation, "messages", f"a column of its own named {clash[0]!r}", "Rename or drop that column."
             )
         )
     return conversation_to_dict(conversation)

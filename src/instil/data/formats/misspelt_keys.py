@@ -1,7 +1,8 @@
-"""The keys and role names that the formats know, and which unknown one was probably meant for which.
+"""The keys and role names that the formats know, and the known one that a misspelt one probably stands for.
 
-A key is called misspelt only if it is no known key, is close to one, and that one is absent beside it: then a reader either
-refuses the row or, worse, reads it without: that is noted in the ledger. Columns of a person's own stay columns of their own.
+A key counts as misspelt only if it is not known, is close to a known key, and that key is missing beside it. A format
+then either refuses the row or reads it without that key. The ledger lists the second case. A user's own columns stay as
+they are.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ ROW_KEYS = (
 MESSAGE_KEYS = ("role", "content", "tool_calls", "tool_call_id", "reasoning_content", "weight")
 TURN_KEYS = ("from", "value")
 _NOT_NEEDED = frozenset({"tools", "template_variables", "tool_calls", "tool_call_id", "reasoning_content", "weight"})
-"""Keys without which a row is read all the same."""
-_RIGHT_AS_THEY_ARE = frozenset(
+"""Keys without which a row can still be read."""
+_CORRECT = frozenset(
     {
         *ROW_KEYS,
         *MESSAGE_KEYS,
@@ -70,8 +71,9 @@ _OFTEN_MEANT = {
     "message": "messages",
     "tool_call": "tool_calls",
 }
-"""Words of their own, which are misspelt only where the key that they stand for is needed and missing."""
+"""Valid words, which count as misspelt only if the key that they stand for is needed and missing."""
 _LISTS = frozenset({"messages", "conversations", "tools", "history", "tool_calls"})
+"""Keys that hold a list."""
 _NEEDED_WITH = {
     "output": ("instruction",),
     "instruction": ("output",),
@@ -84,6 +86,7 @@ _NEEDED_WITH = {
     "answer": ("question",),
     "question": ("answer",),
 }
+"""Key to the keys that are useless without it."""
 _ROLE_WORDS: Mapping[str, Role] = {
     **SHAREGPT_ROLES,
     **ROLE_NAMES,
@@ -93,93 +96,98 @@ _ROLE_WORDS: Mapping[str, Role] = {
 }
 
 
-def misspelt_keys(given: Mapping[str, Any], known: Iterable[str]) -> dict[str, str]:
-    """Find the keys of a mapping that were probably meant for a known one.
+def misspelt_keys(mapping: Mapping[str, Any], known: Iterable[str]) -> dict[str, str]:
+    """Return the keys of a mapping that are probably misspellings of a known key.
 
     Args:
-        given: A row, or one of its messages.
-        known: The keys that may be meant there.
+        mapping: A row, or one of its messages.
+        known: The keys that are correct there.
 
     Returns:
-        Misspelt key to the right one; never two keys to the same one, and never one that is there already.
+        Misspelt key to correct key. No two keys map to the same one, and none to a key that the mapping has.
 
     Example:
         >>> misspelt_keys({"role": "user", "contnet": "Hi", "topic": "x"}, MESSAGE_KEYS)
         {'contnet': 'content'}
     """
-    missing = [key for key in known if key not in given]
-    found: dict[str, str] = {}
-    for key in given:
-        meant = _meant(key, missing, given)
-        if meant is not None and meant not in found.values():
-            found[key] = meant
-    return found
+    missing = [key for key in known if key not in mapping]
+    corrections: dict[str, str] = {}
+    for key in mapping:
+        correct = _correction(key, missing, mapping)
+        if correct is not None and correct not in corrections.values():
+            corrections[key] = correct
+    return corrections
 
 
 def misspelt_in(conversations: Iterable[Conversation]) -> set[tuple[str, str]]:
-    """Give the keys that were read as keys of a person's own and were probably meant for one that nothing needs.
+    """Return the pairs (misspelt, correct) of optional keys in conversations that could be read without them.
 
     Example:
         >>> from instil.conversation import Message
         >>> misspelt_in([Conversation((Message("assistant", "4", extra={"wieght": 0}),), extra={"id": 7})])
         {('wieght', 'weight')}
     """
-    found: set[tuple[str, str]] = set()
+    misspelt: set[tuple[str, str]] = set()
     for conversation in conversations:
         if conversation.extra:
-            found |= _misspelt_beside(conversation.extra, ROW_KEYS)
+            misspelt |= _misspelt_optional(conversation.extra, ROW_KEYS)
         for message in conversation.messages:
             if message.extra:
-                found |= _misspelt_beside(message.extra, MESSAGE_KEYS)
-    return found
+                misspelt |= _misspelt_optional(message.extra, MESSAGE_KEYS)
+    return misspelt
 
 
-def _misspelt_beside(extra: Mapping[str, Any], known: tuple[str, ...]) -> frozenset[tuple[str, str]]:
+def _misspelt_optional(extra: Mapping[str, Any], known: tuple[str, ...]) -> frozenset[tuple[str, str]]:
     return _misspelt_names(tuple((key, isinstance(value, list)) for key, value in extra.items()), known)
 
 
 @lru_cache(maxsize=1000)
 def _misspelt_names(keys: tuple[tuple[str, bool], ...], known: tuple[str, ...]) -> frozenset[tuple[str, str]]:
-    """Judge keys by their names and whether they hold a list: the same ones stand in row after row."""
-    given: dict[str, Any] = {key: [] if is_list else "" for key, is_list in keys}
-    return frozenset(misspelt_keys(given, [key for key in known if key in _NOT_NEEDED]).items())
+    """Judge keys only by their names and whether they hold a list, so that rows of the same columns share one answer."""
+    mapping: dict[str, Any] = {key: [] if is_list else "" for key, is_list in keys}
+    return frozenset(misspelt_keys(mapping, [key for key in known if key in _NOT_NEEDED]).items())
 
 
-def _meant(key: Any, missing: list[str], given: Mapping[str, Any]) -> str | None:
+def _correction(key: Any, missing: list[str], mapping: Mapping[str, Any]) -> str | None:
+    """Return the missing key that `key` probably stands for, or None."""
     if not isinstance(key, str) or not missing:
         return None
     word = key.strip().lower()
+    # 1. A valid word that often stands for another key, here where that one is needed.
     often = _OFTEN_MEANT.get(word)
-    if often in missing and (often not in _NEEDED_WITH or any(other in given for other in _NEEDED_WITH[often])):
-        return often if _fits(given[key], often) else None
-    if key in _RIGHT_AS_THEY_ARE:
+    if often in missing and (often not in _NEEDED_WITH or any(other in mapping for other in _NEEDED_WITH[often])):
+        return often if _fits(mapping[key], often) else None
+    # 2. A valid word that stands for itself.
+    if key in _CORRECT:
         return None
+    # 3. A missing key in other letters of upper or lower case.
     if word in missing:
-        return word if _fits(given[key], word) else None
+        return word if _fits(mapping[key], word) else None
+    # 4. A typing error: similar, of about the same length and with the same first letter.
     for close in difflib.get_close_matches(word, missing, n=2, cutoff=0.75):
-        alike = abs(len(close) - len(word)) <= 2 and word[:1] == close[:1] and ("_" in word) == ("_" in close)
-        if alike and _fits(given[key], close):
+        is_alike = abs(len(close) - len(word)) <= 2 and word[:1] == close[:1] and ("_" in word) == ("_" in close)
+        if is_alike and _fits(mapping[key], close):
             return close
     return None
 
 
 def _fits(value: Any, key: str) -> bool:
-    """Tell whether a value is of the kind that a key holds: a list of turns, or anything but that."""
+    """Return whether a value is of the kind that a key holds: a list for keys of lists, no list for the others."""
     return isinstance(value, list) == (key in _LISTS) or (
         key in ("prompt", "completion", "chosen", "content") and bool(value)
     )
 
 
-def meant_role(given: Any) -> Role | None:
-    """Give the role that an unknown role name was meant for, or None where that is not certain.
+def meant_role(name: Any) -> Role | None:
+    """Return the role that an unknown role name stands for, or None if that is not certain.
 
     Example:
         >>> meant_role("Human "), meant_role("asistant"), meant_role("narrator")
         ('user', 'assistant', None)
     """
-    if not isinstance(given, str):
+    if not isinstance(name, str):
         return None
-    word = given.strip().lower()
+    word = name.strip().lower()
     if word in _ROLE_WORDS:
         return _ROLE_WORDS[word]
     close = difflib.get_close_matches(word, _ROLE_WORDS, n=1, cutoff=0.8)

@@ -1,6 +1,6 @@
-"""Any columns, by a pattern for each role: ``user: "{title}[[ ({year})]]"``, ``assistant: "{summary}"``.
+"""Any columns, with a pattern for each role: ``user: "{title}[[ ({year})]]"``, ``assistant: "{summary}"``.
 
-What stands in ``[[ ]]`` drops out where a column in it is empty or missing. ``{{`` and ``}}`` are braces.
+A group ``[[ ]]`` is left out if a column in it is empty or missing. ``{{`` and ``}}`` print single braces.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _PIECES = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|\[\[|\]\]")
 
 def _read(row: Any, place: Place, options: ReadOptions) -> Sequence[Conversation]:
     if not isinstance(row, Mapping):
-        raise DataError(f"{place}: found {kind_of(row)}; expected an object with columns; mend the row")
+        raise DataError(f"{place}: found {kind_of(row)}. Expected an object with columns. Fix the row.")
     check_columns(options.columns)
     messages = []
     used: set[str] = set()
@@ -40,44 +40,45 @@ def check_columns(columns: Mapping[str, str]) -> None:
     """Check the patterns of a recipe.
 
     Raises:
-        RecipeError: If a role is unknown, the assistant has no pattern, or one does not parse.
+        RecipeError: If a role is unknown, the assistant has no pattern, or a pattern does not parse.
     """
     unknown = [role for role in columns if role not in _ROLES]
     if unknown:
         raise RecipeError(
-            f"columns: unknown role {unknown[0]!r}{nearest(unknown[0], _ROLES)}; expected {', '.join(_ROLES)}"
+            f"columns: unknown role {unknown[0]!r}{nearest(unknown[0], _ROLES)}. Expected {', '.join(_ROLES)}. "
+            "Rename or remove it."
         )
     if "assistant" not in columns:
-        raise RecipeError('columns: no pattern for assistant; expected for example assistant: "{summary}"; add it')
+        raise RecipeError('columns: no pattern for assistant. Expected for example assistant: "{summary}". Add it.')
     for pattern in columns.values():
         _compiled(pattern)
 
 
 @lru_cache(maxsize=64)
 def _compiled(pattern: str) -> tuple[tuple[str | None, str, int], ...]:
-    """Parse a pattern into (column or None, literal text, number of the optional group or 0)."""
+    """Parse a pattern into pieces (column or None, literal text, number of the optional group or 0)."""
     pieces: list[tuple[str | None, str, int]] = []
-    end, group, groups = 0, 0, 0
+    end, group, num_groups = 0, 0, 0
     for match in _PIECES.finditer(pattern):
         pieces.append((None, pattern[end : match.start()], group))
         end = match.end()
         token = match.group()
         if token in ("{{", "}}"):
             pieces.append((None, token[0], group))
-        elif token == "[[" and not group:
-            groups += 1
-            group = groups
+        elif token == "[[" and not group:  # groups do not nest
+            num_groups += 1
+            group = num_groups
         elif token == "]]" and group:
             group = 0
         elif match.group(1):
             pieces.append((match.group(1).strip(), "", group))
         else:
             raise RecipeError(
-                f"columns: {pattern!r} has a stray {token!r}; expected {{column}} and [[ ]] in pairs; mend it"
+                f"columns: {pattern!r} has a stray {token!r}. Expected {{column}} and [[ ]] in pairs. Fix the pattern."
             )
     pieces.append((None, pattern[end:], group))
     if group:
-        raise RecipeError(f"columns: {pattern!r} has [[ without ]]; expected them in pairs; mend it")
+        raise RecipeError(f"columns: {pattern!r} has [[ without ]]. Expected them in pairs. Fix the pattern.")
     return tuple(piece for piece in pieces if piece[0] is not None or piece[1])
 
 
@@ -90,7 +91,7 @@ def _filled(pieces: Sequence[tuple[str | None, str, int]], row: Mapping[str, Any
             yield literal
         elif name not in row:
             raise DataError(
-                f"{place}: no column {name!r}{nearest(name, row)}; there are: {', '.join(row)}; mend data.columns"
+                f"{place}: no column {name!r}{nearest(name, row)}. Expected one of: {', '.join(row)}. Fix data.columns."
             )
         else:
             yield text_in(row, name, place, empty_for_null=True) if not isinstance(row[name], float) else str(row[name])
@@ -101,7 +102,7 @@ def _is_empty(value: Any) -> bool:
 
 
 def _write(conversation: Conversation) -> dict[str, Any]:
-    raise FormatError(cannot_hold(conversation, "pattern", "turns; patterns are only read"))
+    raise FormatError(cannot_hold(conversation, "pattern", "turns"))
 
 
 PATTERN = RowFormat("pattern", "any, by data.columns", lambda row: "", _read, _write)

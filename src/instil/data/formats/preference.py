@@ -1,7 +1,11 @@
-"""Preference rows: ``chosen`` is read as the answer to learn, ``rejected`` stays a column.
+"""Preference rows: ``chosen`` is the answer to learn, ``rejected`` stays a column.
 
-Chosen may be a text with a ``prompt``, a list of messages (whole, or going on from ``prompt``), one ShareGPT turn after
-``conversations``, or the one text of the HH-RLHF set with ``Human:`` and ``Assistant:`` in it.
+``chosen`` may be:
+
+- a text, with the question in ``prompt``,
+- a list of messages, complete or continuing those in ``prompt``,
+- one ShareGPT turn that follows ``conversations``,
+- one text with ``Human:`` and ``Assistant:`` in it, as in the HH-RLHF data set.
 """
 
 from __future__ import annotations
@@ -26,8 +30,9 @@ from instil.data.message_parts import kind_of
 from instil.data.messages import message_to_dict, read_messages
 from instil.errors import DataError, FormatError
 
-_SPOKEN = re.compile(r"\n\n(Human|Assistant): ?")
+_SPEAKER = re.compile(r"\n\n(Human|Assistant): ?")
 PROMPTS = ("prompt", "question", "instruction")
+"""Columns that may hold the prompt, in order of precedence."""
 
 
 def _recognise(row: Any) -> str:
@@ -36,21 +41,20 @@ def _recognise(row: Any) -> str:
 
 def _read(row: Any, place: Place, options: ReadOptions) -> Sequence[Conversation]:
     if not isinstance(row, Mapping):
-        raise DataError(f"{place}: found {kind_of(row)}; expected an object with chosen and rejected; mend the row")
+        raise DataError(f"{place}: found {kind_of(row)}. Expected an object with chosen and rejected. Fix the row.")
     chosen = row.get("chosen")
-    asked = next((key for key in PROMPTS if key in row), "")
+    prompt_column = next((key for key in PROMPTS if key in row), "")
     used = ["chosen", "system"]
     if isinstance(chosen, str):
-        messages = _read_text(row, chosen, asked, place)
-        used += [asked, *(("input", "history") if asked == "instruction" else ())]
-    elif isinstance(chosen, Mapping):
-        messages = [
-            read_turn(turn, number, place) for number, turn in enumerate([*_turns(row, place), chosen], start=1)
-        ]
+        messages = _read_text(row, chosen, prompt_column, place)
+        used += [prompt_column, *(("input", "history") if prompt_column == "instruction" else ())]
+    elif isinstance(chosen, Mapping):  # one ShareGPT turn
+        turns = [*_turns(row, place), chosen]
+        messages = [read_turn(turn, number, place) for number, turn in enumerate(turns, start=1)]
         used.append("conversations")
     else:
-        messages = list(_read_list(row, chosen, asked, place))
-        if isinstance(row.get("prompt"), list):
+        messages = list(_read_list(row, chosen, prompt_column, place))
+        if isinstance(row.get("prompt"), list):  # a prompt of text stays a column beside the messages
             used.append("prompt")
     system = text_in(row, "system", place, empty_for_null=True)
     if system and messages[0].role != "system":
@@ -61,35 +65,37 @@ def _read(row: Any, place: Place, options: ReadOptions) -> Sequence[Conversation
 def _turns(row: Mapping[str, Any], place: Place) -> list[Any]:
     turns = row.get("conversations") or []
     if not isinstance(turns, list):
-        raise DataError(f"{place}: conversations is {kind_of(turns)}; expected the turns before chosen; mend the row")
+        raise DataError(f"{place}: conversations is {kind_of(turns)}. Expected the turns before chosen. Fix the row.")
     return turns
 
 
-def _read_text(row: Mapping[str, Any], chosen: str, asked: str, place: Place) -> list[Message]:
-    if asked == "instruction":
-        question = joined(text_in(row, asked, place), text_in(row, "input", place, empty_for_null=True))
+def _read_text(row: Mapping[str, Any], chosen: str, prompt_column: str, place: Place) -> list[Message]:
+    if prompt_column == "instruction":
+        question = joined(text_in(row, prompt_column, place), text_in(row, "input", place, empty_for_null=True))
         return [*opening(row, place), Message("user", question), Message("assistant", chosen)]
-    if asked:
-        return [Message("user", text_in(row, asked, place)), Message("assistant", chosen)]
-    pieces = _SPOKEN.split(chosen)
+    if prompt_column:
+        return [Message("user", text_in(row, prompt_column, place)), Message("assistant", chosen)]
+    # HH-RLHF: the pieces are what precedes the first speaker, then speaker and text in turns.
+    pieces = _SPEAKER.split(chosen)
     if len(pieces) < 5 or pieces[0].strip():
         raise DataError(
-            f"{place}: chosen is a text, and there is no prompt; expected a column prompt or Human: and Assistant: turns"
+            f"{place}: chosen is a text, and there is no prompt. "
+            "Expected a column prompt, or Human: and Assistant: turns. Fix the row."
         )
-    roles = {"Human": "user", "Assistant": "assistant"}
     return [
-        Message("user" if roles[speaker] == "user" else "assistant", text)
+        Message("user" if speaker == "Human" else "assistant", text)
         for speaker, text in zip(pieces[1::2], pieces[2::2], strict=True)
     ]
 
 
-def _read_list(row: Mapping[str, Any], chosen: Any, asked: str, place: Place) -> Sequence[Message]:
+def _read_list(row: Mapping[str, Any], chosen: Any, prompt_column: str, place: Place) -> Sequence[Message]:
     if is_list_of(chosen, "from"):
         return [read_turn(turn, number, place) for number, turn in enumerate(chosen, start=1)]
     answer = read_messages(chosen, place=place)
-    prompt = row.get(asked)
+    prompt = row.get(prompt_column)
     if isinstance(prompt, list) and prompt:
         before = read_messages(prompt, place=place)
+        # ``chosen`` may hold the complete conversation, prompt included, or only what follows the prompt.
         return answer if answer[: len(before)] == before else (*before, *answer)
     if answer[0].role == "assistant" and isinstance(prompt, str):
         return (Message("user", prompt), *answer)

@@ -1,8 +1,10 @@
-"""Prompt and completion: each a text or a list of messages.
+"""Prompt and completion, each a text or a list of messages.
 
-Rows of KTO have a ``label`` too: true is read as any other row, false is no answer to learn and refused.
-Questionable on purpose: assistant turns inside a prompt are context, so they get weight 0; a conversation can be written
-in this shape only where that is how it is weighted.
+Rows of KTO also have a ``label``. With true they are read like any other row. With false they are refused, because the
+answer must not be learned.
+
+Why: assistant turns in a prompt are context, so they get weight 0. A conversation can be written in this format only if
+its turns have these weights.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from instil.data.messages import message_to_dict, read_messages
 from instil.errors import DataError, FormatError
 
 COMPLETIONS = ("completion", "response", "output", "answer")
+"""Columns that may hold the completion, in order of precedence."""
 
 
 def _recognise(row: Any) -> str:
@@ -39,11 +42,11 @@ def _recognise(row: Any) -> str:
 
 def _read(row: Any, place: Place, options: ReadOptions) -> Sequence[Conversation]:
     if not isinstance(row, Mapping):
-        raise DataError(f"{place}: found {kind_of(row)}; expected an object with prompt and completion; mend the row")
+        raise DataError(f"{place}: found {kind_of(row)}. Expected an object with prompt and completion. Fix the row.")
     if _is_judged_bad(row):
         raise DataError(
-            f"{place}: has label false, a completion that was judged bad; expected label true, or none; remove the row, "
-            "or leave such rows out with data.on_bad_row: skip"
+            f"{place}: has label false: the completion was judged bad. Expected label true, or no label. "
+            "Remove the row, or leave such rows out with data.on_bad_row: skip."
         )
     column = next((key for key in COMPLETIONS if key in row), "completion")
     used = ["prompt", column, "system", "plain"]
@@ -64,7 +67,7 @@ def _read(row: Any, place: Place, options: ReadOptions) -> Sequence[Conversation
 
 
 def _is_judged_bad(row: Mapping[str, Any]) -> bool:
-    """Tell a row of KTO whose completion is not to be learnt; tables of text say so in words."""
+    """Return whether a KTO row marks its completion as bad; tables of text hold the label as a word."""
     label = row.get("label")
     return label is False or (isinstance(label, str) and label.strip().lower() == "false")
 
@@ -75,28 +78,30 @@ def _as_context(message: Message) -> Message:
 
 def _write(conversation: Conversation) -> dict[str, Any]:
     if _is_judged_bad(conversation.extra):
-        raise FormatError(cannot_hold(conversation, "prompt_completion", "a column label that says false"))
-    messages = conversation.messages
-    columns: dict[str, Any]
-    roles = tuple(message.role for message in messages)
-    if roles == ("user", "assistant") and all(
-        message == Message(message.role, message.content) for message in messages
-    ):
-        prompt, completion = messages[0].content, messages[1].content
-        if isinstance(prompt, str) and isinstance(completion, str):
-            columns = {"prompt": prompt, "completion": completion}
-            if conversation.plain:
-                columns["plain"] = True
-            return row_of(conversation, columns, target="prompt_completion", tools_as_text=False)
-    if conversation.plain:
+        raise FormatError(cannot_hold(conversation, "prompt_completion", "a column label with the value false"))
+    columns = _text_columns(conversation)
+    if columns is None and conversation.plain:
         raise FormatError(
-            cannot_hold(conversation, "prompt_completion", "plain text of another shape", "write --to text")
+            cannot_hold(conversation, "prompt_completion", "plain text of another shape", "Use --to text instead.")
         )
-    columns = _written_messages(conversation)
+    columns = columns or _message_columns(conversation)
     return row_of(conversation, columns, target="prompt_completion", tools_as_text=False)
 
 
-def _written_messages(conversation: Conversation) -> dict[str, Any]:
+def _text_columns(conversation: Conversation) -> dict[str, Any] | None:
+    """Return prompt and completion as texts, or None if one question and one answer are not all there is."""
+    messages = conversation.messages
+    if tuple(message.role for message in messages) != ("user", "assistant"):
+        return None
+    prompt, completion = messages[0].content, messages[1].content
+    has_only_text = all(message == Message(message.role, message.content) for message in messages)
+    if not (has_only_text and isinstance(prompt, str) and isinstance(completion, str)):
+        return None
+    return {"prompt": prompt, "completion": completion} | ({"plain": True} if conversation.plain else {})
+
+
+def _message_columns(conversation: Conversation) -> dict[str, Any]:
+    """Return prompt and completion as lists of messages; the completion starts at the first trained answer."""
     messages = conversation.messages
     start = next((n for n, message in enumerate(messages) if message.role == "assistant" and message.weight != 0), None)
     if not start or any(message.role in ("user", "system", "developer") for message in messages[start:]):

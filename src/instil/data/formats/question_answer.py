@@ -1,4 +1,4 @@
-"""Two columns of text that are a question and its answer, under the names that data sets use."""
+"""Question and answer: two columns of text, under the names that data sets use for them."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def _recognise(row: Any) -> str:
 
 
 def _has_misspelt_instruction(row: Mapping[str, Any]) -> bool:
-    """Tell an Alpaca row that would be read without its instruction."""
+    """Return whether a row is an Alpaca row that would be read without its instruction."""
     return any(nearest(str(key).lower(), ["instruction"]) for key in row if key not in ("input", "output"))
 
 
 def _read(row: Any, place: Place, options: ReadOptions) -> Sequence[Conversation]:
     if not isinstance(row, Mapping):
-        raise DataError(f"{place}: found {kind_of(row)}; expected an object with question and answer; mend the row")
+        raise DataError(f"{place}: found {kind_of(row)}. Expected an object with question and answer. Fix the row.")
     pair = _pair(row) or PAIRS[0]
     column = next((key for key in _SYSTEMS if key in row), "system")
     system = text_in(row, column, place, empty_for_null=True)

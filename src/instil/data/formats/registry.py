@@ -1,4 +1,4 @@
-"""The table of formats, in the order in which a row is held against them."""
+"""The table of formats, in the order in which they are tried on a row, and the error for a row that none of them fits."""
 
 from __future__ import annotations
 
@@ -29,33 +29,38 @@ FORMATS: tuple[RowFormat, ...] = (
     TEXT,
     PATTERN,
 )
-_BY_NAME: Mapping[str, RowFormat] = {each.name: each for each in FORMATS}
+_BY_NAME: Mapping[str, RowFormat] = {row_format.name: row_format for row_format in FORMATS}
 _KNOWN_COLUMNS = ("messages", "conversations", "instruction", "input", "output", "prompt", "completion", "chosen",
                   "rejected", "text", "content", *sorted({name for pair in PAIRS for name in pair}))  # fmt: skip
 _KNOWN_COLUMNS_OF_LISTS = frozenset({"messages", "conversations", "chosen", "rejected"})
 MOST_NAMES, LONGEST_NAME = 12, 40
-"""Of the columns that an error lists."""
+"""How many columns an error lists, and how many characters of each."""
 _FLAT = frozenset({str, int, float, bool, type(None)})
 _known_shapes: dict[tuple[tuple[str, ...], tuple[Any, ...]], tuple[RowFormat, str] | None] = {}
-"""What rows are, by their columns' names and the kinds of their values: nothing else decides it, but for `_BY_CONTENT`."""
+"""Formats of rows, by the names of their columns and the kinds of their values.
+
+Only these decide a row's format, except for the columns in `_BY_CONTENT`.
+"""
 _BY_CONTENT = frozenset({"messages", "conversations", "conversation"})
-"""Columns whose text may be a list as JSON, or only text."""
+"""Columns whose text may be a list in JSON, or only text."""
 _MEDIA = frozenset({"image", "images", "video", "videos", "audio", "audios"})
 
 
 def format_named(name: str) -> RowFormat:
-    """Give a format by its name.
+    """Return the format of that name.
 
     Raises:
-        RecipeError: If there is none; the nearest name is offered.
+        RecipeError: If there is none. The message suggests the nearest name.
     """
     if name not in _BY_NAME:
-        raise RecipeError(f"format: unknown {name!r}{nearest(name, _BY_NAME)}; expected auto or {', '.join(_BY_NAME)}")
+        raise RecipeError(
+            f"format: unknown {name!r}{nearest(name, _BY_NAME)}. Expected auto or {', '.join(_BY_NAME)}. Choose one."
+        )
     return _BY_NAME[name]
 
 
 def recognise(row: Any) -> tuple[RowFormat, str] | None:
-    """Find a row's format and what it was recognised by; None where it has none.
+    """Return a row's format and the evidence for it, or None if no format fits.
 
     Example:
         >>> found = recognise({"question": "2+2?", "answer": "4"})
@@ -76,7 +81,7 @@ def recognise(row: Any) -> tuple[RowFormat, str] | None:
 
 
 def _kind(value: Any) -> Any:
-    """Give all of a value that can decide its row's format; None where that may be more."""
+    """Return everything about a value that can decide its row's format; None if its content can decide too."""
     if type(value) is not list:
         return type(value) if type(value) in _FLAT else None
     if not value:
@@ -94,95 +99,101 @@ def _recognise(row: Any) -> tuple[RowFormat, str] | None:
 
 
 def read_row(row: Any, place: Place, *, format_name: str, options: ReadOptions) -> tuple[str, Sequence[Conversation]]:
-    """Read a row as the named format, or with ``auto`` as what it is.
+    """Read a row in the named format, or with ``auto`` in the format that fits it.
 
     Returns:
-        The name of the format it was read as, and its conversations.
+        The name of the format that was used, and the conversations.
 
     Raises:
-        FormatError: If it is in no known format, or holds images, video or audio.
-        DataError: If something in it cannot be read.
+        FormatError: If no format fits, or the row holds images, video or audio.
+        DataError: If something in the row cannot be read.
     """
     if isinstance(row, Mapping) and not _MEDIA.isdisjoint(row):
         media = sorted(key for key in _MEDIA & row.keys() if row[key])
         if media and not options.columns:
             raise FormatError(
-                f"{place}: column {media[0]!r} holds {media[0].rstrip('s')} data; only text can be trained on; "
-                "remove such rows, or leave them out with data.on_bad_row: skip"
+                f"{place}: column {media[0]!r} holds {media[0].rstrip('s')} data. Only text can be trained on. "
+                "Remove such rows, or leave them out with data.on_bad_row: skip."
             )
     if format_name != "auto":
         return format_name, _read_named(row, place, format_named(format_name), options)
     if options.columns:
         return "pattern", PATTERN.read(row, place, options)
-    found = recognise(row)
-    if found is None:
+    recognised = recognise(row)
+    if recognised is None:
         raise FormatError(_unknown(row, place))
-    return found[0].name, found[0].read(row, place, options)
+    row_format, _ = recognised
+    return row_format.name, row_format.read(row, place, options)
 
 
 def _read_named(row: Any, place: Place, named: RowFormat, options: ReadOptions) -> Sequence[Conversation]:
     if named is PATTERN or (isinstance(row, Mapping | list) and named.recognise(row)):
         return named.read(row, place, options)
-    found = recognise(row)
-    if found is not None:
+    recognised = recognise(row)
+    if recognised is not None:
+        other, evidence = recognised
         raise FormatError(
-            f"{place}: looks like {found[0].name} ({found[1]}), not {named.name}; expected {named.columns}; "
-            "set data.format: auto to read each row as what it is"
+            f"{place}: looks like {other.name} ({evidence}), not {named.name}. Expected {named.columns}. "
+            "Set data.format: auto to recognise the format of each row."
         )
-    return named.read(row, place, options)
+    return named.read(row, place, options)  # no format fits: the named one says best what is missing
 
 
-SAY_COLUMNS = 'say what they mean with data.columns, such as user: "{title}", assistant: "{summary}"'
+_MAP_COLUMNS = 'map the columns to roles with data.columns, such as user: "{title}", assistant: "{summary}"'
 
 
 def _unknown(row: Any, place: Place) -> str:
     if not isinstance(row, Mapping):
-        return f"{place}: found {kind_of(row)}; expected an object of a known format; mend the row"
+        return f"{place}: found {kind_of(row)}. Expected an object of a known format. Fix the row."
     odd = [f"{key!r} holds {kind_of(row[key])}" for key in row if key in _KNOWN_COLUMNS and _is_odd(row[key])]
     columns = (_listed(row) or "none") + (f" ({', '.join(odd)})" if odd else "")
-    hints = [
-        f"did you mean {close!r} by {key!r}?"
-        for key in map(str, row)
-        if key not in _KNOWN_COLUMNS and (close := _nearest_column(key))
-    ]
-    known = "; ".join(f"{each.name} ({each.columns})" for each in FORMATS if each is not PATTERN)
-    wrapped = _wrapped(row)
+    known = "; ".join(
+        f"{row_format.name} ({row_format.columns})" for row_format in FORMATS if row_format is not PATTERN
+    )
+    remedy = _remedy(row, holds_odd_values=bool(odd))
+    return f"{place}: found columns {columns}. Expected one of: {known}. {remedy}"
+
+
+def _remedy(row: Mapping[str, Any], *, holds_odd_values: bool) -> str:
+    """Return what to do about a row in no known format: the first of the usual causes that fits."""
     if not row:
-        remedy = "it is empty, or all its columns are null; remove the row, or leave it out with data.on_bad_row: skip"
-    elif _is_by_column(row):
-        remedy = "the columns are lists of equal length, one value a row; write one object a row instead, for example with pandas: "
-        remedy += "to_json(…, orient='records', lines=True)"
-    elif wrapped:
-        remedy = f"the rows are inside {wrapped!r}; take them out, for example: jq -c '.{wrapped}[]'"
-    elif hints:
-        remedy = f"{hints[0]} rename it, or {SAY_COLUMNS}"
-    elif odd:
-        remedy = "mend or remove the row"
-    else:
-        remedy = SAY_COLUMNS
-    return f"{place}: found columns {columns}; expected one of: {known}; {remedy}"
+        return "The row is empty, or all its columns are null. Remove it, or leave it out with data.on_bad_row: skip."
+    if _is_by_column(row):
+        return (
+            "The columns are lists of equal length, one value per row. Write one object per row instead, "
+            "for example with pandas: to_json(…, orient='records', lines=True)"
+        )
+    wrapped = _wrapped(row)
+    if wrapped:
+        return f"The rows are inside {wrapped!r}. Take them out, for example: jq -c '.{wrapped}[]'"
+    for key in map(str, row):
+        if key not in _KNOWN_COLUMNS and (close := _nearest_column(key)):
+            return f"Did you mean {close!r} instead of {key!r}? Rename it, or {_MAP_COLUMNS}."
+    if holds_odd_values:
+        return "Fix or remove the row."
+    return f"{_MAP_COLUMNS[0].upper()}{_MAP_COLUMNS[1:]}."
 
 
 def _listed(names: Iterable[Any]) -> str:
-    """Give names in a list that stays readable: those of a file that holds no rows at all may be many."""
+    """Return a list of names that stays readable; a file that holds no rows at all may have thousands."""
     shown = [text if len(text := str(name)) <= LONGEST_NAME else f"{text[:LONGEST_NAME]}…" for name in names]
     more = [f"… and {len(shown) - MOST_NAMES} more"] if len(shown) > MOST_NAMES else []
     return ", ".join([*shown[:MOST_NAMES], *more])
 
 
 def _is_odd(value: Any) -> bool:
-    """Tell a value that no known column can have."""
+    """Return whether a value is one that no known column can have."""
     return value is None or isinstance(value, int | float)
 
 
 def _wrapped(row: Mapping[str, Any]) -> str:
-    """Name the column that holds what are probably the rows: a whole data set inside one object."""
+    """Name the column that probably holds the rows, where one object is a complete data set; else an empty string."""
     lists = [key for key, value in row.items() if isinstance(value, list) and value and isinstance(value[0], Mapping)]
     return str(lists[0]) if len(lists) == 1 and _recognise(row[lists[0]][0]) else ""
 
 
 def _is_by_column(row: Mapping[str, Any]) -> bool:
-    """Tell a whole data set that is stored column by column in one object."""
+    """Return whether one object is a complete data set, stored column by column."""
     lengths = {len(value) if isinstance(value, list | Mapping) else -1 for value in row.values()}
     return len(row) > 1 and len(lengths) == 1 and min(lengths) > 1 and not _KNOWN_COLUMNS_OF_LISTS & row.keys()
 

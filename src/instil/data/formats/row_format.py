@@ -1,8 +1,9 @@
-"""What every format is made of, and the columns that all of them share.
+"""The parts of a format, and the columns that all formats share.
 
-A format is a record of three functions: does this row look like mine, read it, write it. Questionable on purpose: the
-columns ``tools`` and ``template_variables`` are understood in every format, so that conversion into the poorer ones loses
-neither; what a target cannot hold at all is refused by `FormatError`.
+A format is a record of three functions: recognise a row, read it, write it. What a target format cannot hold raises a
+`FormatError`.
+
+Why: every format reads the columns ``tools`` and ``template_variables``, so that no conversion loses them.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from instil.errors import DataError, FormatError
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """What a person may say about how rows are read.
+    """Settings of the recipe that change how rows are read.
 
     Attributes:
         columns: For pattern rows: role to text with ``{column}`` in it.
@@ -35,11 +36,11 @@ class RowFormat:
     """One outside shape of data.
 
     Attributes:
-        name: The word in the recipe.
-        columns: The columns a person expects, for messages.
-        recognise: Gives the evidence (which columns were seen), or an empty string where a row is not of this shape.
-        read: Makes conversations of a row, nearly always one.
-        write: Makes a row of a conversation, or raises `FormatError` where it would lose something.
+        name: Its name in the recipe.
+        columns: The columns to expect, for error messages.
+        recognise: Returns the evidence (which columns were found), or an empty string if a row is not of this shape.
+        read: Returns the conversations of a row, nearly always one.
+        write: Returns a conversation as a row, or raises `FormatError` if the row would lose something.
     """
 
     name: str
@@ -52,11 +53,11 @@ class RowFormat:
 def conversation_of(
     messages: Sequence[Message], row: Mapping[str, Any], used: Sequence[str], place: Place, *, plain: bool = False
 ) -> Conversation:
-    """Make a conversation of messages and what else stands in the row.
+    """Build a conversation from its messages and the other columns of the row.
 
     Args:
         messages: The turns.
-        row: The whole row.
+        row: The complete row.
         used: Columns that the messages came from.
         place: Where the row came from.
         plain: Whether no template is used.
@@ -74,7 +75,7 @@ def conversation_of(
         if isinstance(group, str):
             group = parse_mapping(group, column=key, place=place)
         if not isinstance(group, Mapping):
-            raise DataError(f"{place}: {key} is {kind_of(group)}; expected a mapping; mend the row")
+            raise DataError(f"{place}: {key} is {kind_of(group)}. Expected a mapping. Fix the row.")
         variables.update(group)
     return Conversation(tuple(messages), tools, variables or EMPTY, place=place, plain=plain, extra=rest or EMPTY)
 
@@ -83,17 +84,23 @@ def parse_mapping(text: str, *, column: str, place: Place) -> Mapping[str, Any]:
     """Parse a mapping that a table holds as JSON text."""
     value = parse_json(text)
     if not isinstance(value, Mapping):
-        raise DataError(f"{place}: {column} is not a JSON object; expected one; mend the row")
+        raise DataError(f"{place}: {column} is not a JSON object. Expected one. Fix the row.")
     return value
 
 
 def row_of(
     conversation: Conversation, columns: Mapping[str, Any], *, target: str, tools_as_text: bool
 ) -> dict[str, Any]:
-    """Put a conversation's columns, tools, variables and other columns into one row.
+    """Return one row of a format's own columns and the conversation's tools, variables and other columns.
+
+    Args:
+        conversation: The conversation.
+        columns: The columns that hold its messages.
+        target: Name of the format, for errors.
+        tools_as_text: Whether tools are written as JSON text, for formats whose readers expect a string.
 
     Raises:
-        FormatError: If another column of the conversation has the name of one that is written.
+        FormatError: If one of the other columns has the name of a column that is written.
     """
     row = dict(columns)
     if conversation.tools:
@@ -104,13 +111,13 @@ def row_of(
     clash = sorted(row.keys() & conversation.extra.keys())
     if clash:
         raise FormatError(
-            cannot_hold(conversation, target, f"a column of its own named {clash[0]!r}", "rename or drop that column")
+            cannot_hold(conversation, target, f"a column of its own named {clash[0]!r}", "Rename or drop that column.")
         )
     return row | dict(conversation.extra)
 
 
 def _bare(tool: dict[str, Any]) -> dict[str, Any]:
-    """Give the function alone where reading wraps it again without a loss."""
+    """Return the function alone if reading restores the rest of the definition exactly."""
     function = tool.get("function")
     if tool.keys() != {"type", "function"} or tool["type"] != "function" or not isinstance(function, Mapping):
         return tool
@@ -118,30 +125,27 @@ def _bare(tool: dict[str, Any]) -> dict[str, Any]:
     return dict(function) if wraps_again else tool
 
 
-def cannot_hold(conversation: Conversation, target: str, what: str, remedy: str = "") -> str:
-    """Say what a target format cannot hold."""
-    place = conversation.place or "conversation"
-    return f"{place}: has {what}, which {target} cannot hold; expected none; {remedy or 'write --to messages instead'}"
+def cannot_hold(conversation: Conversation, target: str, what: str, remedy: str = "Use --to messages instead.") -> str:
+    """Return the error message for a part of a conversation that a target format cannot hold."""
+    return f"{conversation.place or 'conversation'}: has {what}, which {target} cannot hold. Expected none. {remedy}"
 
 
 def plain_text_of(message: Message, conversation: Conversation, target: str) -> str:
-    """Give a message's text for a format whose turns are nothing but text.
+    """Return a message's text, for a format whose turns hold only text.
 
     Raises:
-        FormatError: If the message has anything besides text.
+        FormatError: If the message holds anything besides text.
     """
-    found = _beyond_text(message)
-    if found:
-        raise FormatError(cannot_hold(conversation, target, f"{found} on {_article(message.role)} message"))
+    other = _beyond_text(message)
+    if other:
+        article = "an" if message.role == "assistant" else "a"
+        raise FormatError(cannot_hold(conversation, target, f"{other} on {article} {message.role} message"))
     assert isinstance(message.content, str)
     return message.content
 
 
-def _article(role: str) -> str:
-    return f"an {role}" if role == "assistant" else f"a {role}"
-
-
 def _beyond_text(message: Message) -> str:
+    """Name something that a message holds besides its text, or return an empty string."""
     if message.reasoning is not None:
         return "reasoning"
     if message.tool_calls:
@@ -156,10 +160,16 @@ def _beyond_text(message: Message) -> str:
 
 
 def text_in(row: Mapping[str, Any], column: str, place: Place, *, empty_for_null: bool = False) -> str:
-    """Give a column's text; whole numbers are read as their digits.
+    """Return a column's text. An integer is returned as its digits.
+
+    Args:
+        row: The row.
+        column: Name of the column.
+        place: Where the row came from, for errors.
+        empty_for_null: Whether a missing or null column counts as empty text.
 
     Raises:
-        DataError: If the column is missing or holds something else.
+        DataError: If the column is missing or holds anything else.
     """
     value = row.get(column)
     if isinstance(value, str):
@@ -168,11 +178,11 @@ def text_in(row: Mapping[str, Any], column: str, place: Place, *, empty_for_null
         return str(value)
     if value is None and empty_for_null:
         return ""
-    raise DataError(f"{place}: column {column!r} holds {kind_of(value)}; expected text; mend the row")
+    raise DataError(f"{place}: column {column!r} holds {kind_of(value)}. Expected text. Fix the row.")
 
 
 def is_list_of(value: Any, *keys: str) -> bool:
-    """Tell whether a value is a list of mappings whose first has these keys."""
+    """Return whether a value is a list whose first item is a mapping with these keys."""
     return (
         isinstance(value, list)
         and bool(value)

@@ -1,8 +1,9 @@
-"""ShareGPT in its real variants: ``conversations`` of ``from``/``value`` or ``role``/``content``.
+"""ShareGPT in its variants: ``conversations`` of ``from``/``value`` or ``role``/``content``.
 
-Columns ``system`` and ``tools`` (JSON text) as LLaMA-Factory has them. Questionable on purpose: reasoning, weights, names
-and text beside a tool call are written as further keys of the turn. They are read back exactly; tools that know only
-``from`` and ``value`` do not see them.
+The columns ``system`` and ``tools`` (JSON text) are those of LLaMA-Factory.
+
+Why: reasoning, weights, names and text beside a tool call are written as further keys of the turn. They read back
+exactly, but other programs that know only ``from`` and ``value`` ignore them.
 """
 
 from __future__ import annotations
@@ -63,119 +64,139 @@ def _recognise(row: Any) -> str:
     column = _column(row)
     if not column:
         return ""
-    if isinstance(row[column], str):
+    turns = row[column]
+    if isinstance(turns, str):
         return f"column {column} with turns as JSON text"
     kinds = (("from", "from and value"), ("output", "input and output"))
-    return f"column {column} with {next((words for key, words in kinds if is_list_of(row[column], key)), 'role and content')}"
+    keys = next((words for key, words in kinds if is_list_of(turns, key)), "role and content")
+    return f"column {column} with {keys}"
 
 
 def _column(row: Mapping[str, Any]) -> str:
+    """Return the column that holds the turns, or an empty string."""
     for key in _COLUMNS:
         if is_list_of(row.get(key), "from"):
             return key
-    for key in ("conversations", "conversation", "messages"):  # messages: where a person says that it is ShareGPT
+    for key in ("conversations", "conversation", "messages"):  # messages: only with data.format: sharegpt
         if isinstance(row.get(key), list):
             return key
     for key in ("conversations", "conversation"):  # tables hold the list as JSON text
         if isinstance(row.get(key), str) and row[key].lstrip().startswith("["):
             return key
-    named = [key for key, value in row.items() if is_list_of(value, "from", "value")]
-    return named[0] if len(named) == 1 else ""
+    columns = [key for key, value in row.items() if is_list_of(value, "from", "value")]
+    return columns[0] if len(columns) == 1 else ""
 
 
 def _read(row: Any, place: Place, options: ReadOptions) -> Sequence[Conversation]:
     if isinstance(row, list):
         row = {"conversations": row}
     if not isinstance(row, Mapping):
-        raise DataError(f"{place}: found {kind_of(row)}; expected an object with conversations; mend the row")
+        raise DataError(f"{place}: found {kind_of(row)}. Expected an object with conversations. Fix the row.")
     column = _column(row)
     if not column:
         keys = ", ".join(map(str, row))
         raise DataError(
-            f"{place}: found columns {keys}; expected conversations with from and value; set data.format: auto"
+            f"{place}: found columns {keys}. Expected conversations with from and value. Set data.format: auto."
         )
-    turns = parse_json(row[column]) if isinstance(row[column], str) else row[column]
-    if not isinstance(turns, list):
-        raise DataError(f"{place}: {column} is no list of turns; expected from and value; mend the row")
-    if not turns:
-        raise DataError(f"{place}: found an empty list of turns; expected at least one; remove the row")
-    messages: list[Message] = []
-    for number, turn in enumerate(turns, start=1):
-        messages += _read_exchange(turn, number, place) or [read_turn(turn, number, place)]
+    messages = _read_turns(row[column], column, place)
     used = [column]
     system = row.get("system")
     if isinstance(system, str):
         used.append("system")
+        # The system text may stand in its column and in the first turn, if both are equal.
         if system and messages[0].role == "system" and messages[0].content != system:
-            raise DataError(f"{place}: has a column system and another system turn; expected one of them; mend the row")
+            raise DataError(
+                f"{place}: has a column system and a different system turn. Expected one of them. Fix the row."
+            )
         if system and messages[0].role != "system":
             messages.insert(0, Message("system", system))
     return (conversation_of(messages, row, used, place),)
 
 
+def _read_turns(turns: Any, column: str, place: Place) -> list[Message]:
+    if isinstance(turns, str):
+        turns = parse_json(turns)
+    if not isinstance(turns, list):
+        raise DataError(f"{place}: {column} is not a list of turns. Expected from and value. Fix the row.")
+    if not turns:
+        raise DataError(f"{place}: found an empty list of turns. Expected at least one. Remove the row.")
+    messages: list[Message] = []
+    for number, turn in enumerate(turns, start=1):
+        messages += _read_exchange(turn, number, place) or [read_turn(turn, number, place)]
+    return messages
+
+
 def _read_exchange(turn: Any, number: int, place: Place) -> list[Message]:
-    """Read a turn of ``input``, ``output`` and perhaps ``system``, as XTuner writes them; nothing where it is none."""
+    """Read a turn of ``input``, ``output`` and optionally ``system``, as XTuner writes it; empty for any other turn."""
     if not isinstance(turn, Mapping) or "output" not in turn or not turn.keys().isdisjoint(("from", "role")):
         return []
     pairs: tuple[tuple[str, Role], ...] = (("system", "system"), ("input", "user"), ("output", "assistant"))
     for key, _ in pairs:
         if not isinstance(turn.get(key, ""), str):
             raise DataError(
-                f"{place}: message {number} has {kind_of(turn[key])} for {key}; expected text; mend the row"
+                f"{place}: message {number} has {kind_of(turn[key])} for {key}. Expected text. Fix the row."
             )
     rest = {key: value for key, value in turn.items() if key not in dict(pairs)}
-    spoken = [Message(role, turn[key]) for key, role in pairs if turn.get(key) or role == "assistant"]
-    return [*spoken[:-1], replace(spoken[-1], extra=rest)] if rest else spoken
+    messages = [Message(role, turn[key]) for key, role in pairs if turn.get(key) or role == "assistant"]
+    return [*messages[:-1], replace(messages[-1], extra=rest)] if rest else messages
 
 
 def read_turn(turn: Any, number: int, place: Place) -> Message:
     """Read one turn of ``from``/``value`` or ``role``/``content``.
 
+    Args:
+        turn: The turn.
+        number: Its number in the conversation, from 1; only for errors.
+        place: Where the row came from; only for errors.
+
     Raises:
-        DataError: On an unknown speaker, or a turn that holds nothing.
+        DataError: If the speaker is unknown or the turn is empty.
     """
     where = f"{place}: message {number}"
     if not isinstance(turn, Mapping):
-        raise DataError(f"{where} is {kind_of(turn)}; expected a mapping with from and value; mend the row")
+        raise DataError(f"{where} is {kind_of(turn)}. Expected a mapping with from and value. Fix the row.")
     speaker = turn.get("from", turn.get("role"))
     role = ROLES.get(speaker.strip().lower()) if isinstance(speaker, str) else None
     if role is None:
         raise DataError(_unknown_speaker(turn, speaker, where))
-    name_key, text_key = ("from" if "from" in turn else "role"), ("value" if "value" in turn else "content")
+    speaker_key, text_key = ("from" if "from" in turn else "role"), ("value" if "value" in turn else "content")
     text = turn.get(text_key)
+    # Without text a turn needs another key that holds something; `message_from_dict` checks it.
     if text is None and "from" in turn and turn.keys().isdisjoint(("tool_calls", "reasoning_content", "content")):
-        close = next(
-            (f" (did you mean 'value' by {key!r}?)" for key in turn if key != "value" and nearest(key, ["value"])), ""
-        )
-        raise DataError(
-            f"{where} has keys {', '.join(map(str, turn))}{close}; expected a text under value; mend the row"
-        )
-    if len(turn) == 2 and isinstance(text, str) and str(speaker).lower() not in _CALLS:
+        raise DataError(_no_text(turn, where))
+    is_call = str(speaker).lower() in _CALLS
+    if len(turn) == 2 and isinstance(text, str) and not is_call:
         return Message(role, text)
-    rest = {key: value for key, value in turn.items() if key not in (name_key, text_key)}
-    if str(speaker).lower() not in _CALLS:
-        return message_from_dict({**rest, "role": role, "content": text}, number=number, place=place)
-    return message_from_dict({"content": None, **rest, "role": role, "tool_calls": text}, number=number, place=place)
+    rest = {key: value for key, value in turn.items() if key not in (speaker_key, text_key)}
+    # The text of a call is the call itself. What was said beside it, if anything, is under ``content``.
+    message = {"content": None, **rest, "tool_calls": text} if is_call else {**rest, "content": text}
+    return message_from_dict({**message, "role": role}, number=number, place=place)
+
+
+def _no_text(turn: Mapping[str, Any], where: str) -> str:
+    close = next((key for key in turn if key != "value" and nearest(key, ["value"])), None)
+    hint = "" if close is None else f" (did you mean 'value' instead of {close!r}?)"
+    return f"{where} has keys {', '.join(map(str, turn))}{hint}. Expected a text under value. Fix the row."
 
 
 def _unknown_speaker(turn: Mapping[str, Any], speaker: Any, where: str) -> str:
     if speaker is None:
         keys = ", ".join(map(str, turn))
-        close = " (did you mean 'from' by 'form'?)" if "form" in turn else ""
-        return f"{where} has keys {keys} but nobody it is from{close}; expected from and value; mend the row"
+        hint = " (did you mean 'from' instead of 'form'?)" if "form" in turn else ""
+        return f"{where} has keys {keys} but no speaker{hint}. Expected from and value. Fix the row."
     hint = nearest(speaker, ROLES) if isinstance(speaker, str) else ""
-    return f"{where} is from {speaker!r}{hint}; expected {', '.join(ROLES)}; mend the row"
+    return f"{where} is from {speaker!r}{hint}. Expected {', '.join(ROLES)}. Fix the row."
 
 
 def _write(conversation: Conversation) -> dict[str, Any]:
     if conversation.plain:
-        raise FormatError(cannot_hold(conversation, "sharegpt", "plain text without turns", "write --to text instead"))
+        raise FormatError(cannot_hold(conversation, "sharegpt", "plain text without turns", "Use --to text instead."))
     turns = [_write_turn(message, conversation) for message in conversation.messages]
     return row_of(conversation, {"conversations": turns}, target="sharegpt", tools_as_text=True)
 
 
 def _write_turn(message: Message, conversation: Conversation) -> dict[str, Any]:
-    rest = message_to_dict(message)
+    rest = message_to_dict(message)  # the keys that are written beside ``from`` and ``value``
     clash = {"from", "value"} & message.extra.keys()
     if clash:
         raise FormatError(
@@ -197,8 +218,8 @@ def _write_turn(message: Message, conversation: Conversation) -> dict[str, Any]:
 
 def _write_call(call: ToolCall) -> dict[str, Any]:
     arguments = call.arguments if isinstance(call.arguments, str) else dict(call.arguments)
-    identity = {} if call.id is None else {"id": call.id}
-    return identity | {"name": call.name, "arguments": arguments} | dict(call.extra)
+    call_id = {} if call.id is None else {"id": call.id}
+    return call_id | {"name": call.name, "arguments": arguments} | dict(call.extra)
 
 
 SHAREGPT = RowFormat("sharegpt", "conversations: [{from, value}]", _recognise, _read, _write)

@@ -20,7 +20,7 @@ from instil.errors import DataError, FormatError
 
 _COLUMNS = ("text", "content", "code")
 _TURN_COLUMNS = frozenset({"role", "from", "parent_id", "replies"})
-"""Columns that say a row is one turn of a conversation whose other turns are elsewhere."""
+"""Columns of a row that is one turn of a conversation, whose other turns are in other rows."""
 
 
 def _column(row: Mapping[str, Any]) -> str:
@@ -38,7 +38,7 @@ def _read(row: Any, place: Place, options: ReadOptions) -> Sequence[Conversation
     if isinstance(row, str):
         row = {"text": row}
     if not isinstance(row, Mapping):
-        raise DataError(f"{place}: found {kind_of(row)}; expected an object with text; mend the row")
+        raise DataError(f"{place}: found {kind_of(row)}. Expected an object with text. Fix the row.")
     column = _column(row) or "text"
     message = Message("assistant", text_in(row, column, place))
     return (conversation_of((message,), row, (column,), place, plain=True),)

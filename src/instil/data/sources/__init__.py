@@ -1,1 +1,1 @@
-"""Sources: bytes to rows, each with its place. One file a container; `rows` is the door."""
+"""Bytes to rows, each with its place. One module per kind of file; `rows` is the entry point."""

@@ -1,12 +1,15 @@
-"""Finds data files and opens them: plain or compressed, one, a folder of them, or a glob.
+"""Find data files (one file, a folder, a glob) and open them, compressed or not.
 
-The first step of `instil.data.sources.rows`. Questionable on purpose: the suffix names the container, but whether a JSON file
-holds one array or one value a line is read from its first bytes, because half of all ``.json`` files are lines.
+The first step of `instil.data.sources.rows`.
+
+Why: the suffix alone does not decide how a JSON file is laid out, because half of all ``.json`` files hold one value per
+line. `json_rows` looks at the first bytes.
 """
 
 from __future__ import annotations
 
 import glob
+import gzip
 import io
 import os
 import sys
@@ -33,7 +36,7 @@ _NOT_DATA = frozenset({"dataset_info.json", "dataset_dict.json", "dataset_infos.
 
 
 def container_of(path: str | Path) -> Container | None:
-    """Tell a file's container by its name, or None where the name does not say.
+    """Return a file's container by its name, or None if the suffix is unknown.
 
     Example:
         >>> container_of("rows.jsonl.gz")
@@ -45,35 +48,37 @@ def container_of(path: str | Path) -> Container | None:
     return _CONTAINERS.get(Path(name).suffix)
 
 
-def find_files(given: str, *, split: str = "train") -> list[Path]:
-    """List the data files that a path means, sorted by name.
+def find_files(pattern: str, *, split: str = "train") -> list[Path]:
+    """Return the data files of a path, sorted by name.
 
     Args:
-        given: A file, a folder (searched through and through), or a glob.
-        split: Which part of a folder that `datasets` saved with several splits.
+        pattern: A file, a folder (searched with its subfolders), or a glob.
+        split: The split to read from a folder that `datasets` saved.
 
     Raises:
-        DataError: If nothing is there; the nearest name in the same folder is offered.
+        DataError: If there is no file. The message suggests the nearest name in the same folder.
     """
-    path = Path(given).expanduser()
+    path = Path(pattern).expanduser()
     if path.is_dir():
         return _files_in(path, split)
     if path.exists():
         return [path]
-    if glob.has_magic(given):
-        found = sorted(Path(name) for name in glob.glob(os.path.expanduser(given), recursive=True))
-        files = [file for file in found if file.is_file()]
+    if glob.has_magic(pattern):
+        matches = sorted(Path(name) for name in glob.glob(os.path.expanduser(pattern), recursive=True))
+        files = [match for match in matches if match.is_file()]
         if files:
             return files
-        raise DataError(f"{given}: no file matches; expected at least one; check the pattern")
-    raise DataError(f"{given}: no such file{_nearest_file(path)}; expected a file, folder, glob or -; check the path")
+        raise DataError(f"{pattern}: no file matches. Expected at least one. Check the pattern.")
+    raise DataError(
+        f"{pattern}: no such file{_nearest_file(path)}. Expected a file, folder, glob or -. Check the path."
+    )
 
 
 def _files_in(folder: Path, split: str) -> list[Path]:
-    if (folder / "dataset_dict.json").exists():
+    if (folder / "dataset_dict.json").exists():  # saved by `datasets` with several splits
         if not (folder / split).is_dir():
             splits = ", ".join(sorted(entry.name for entry in folder.iterdir() if entry.is_dir()))
-            raise DataError(f"{folder}: has no split {split!r}; there are: {splits}; set split")
+            raise DataError(f"{folder}: has no split {split!r}. Expected one of: {splits}. Set split.")
         folder = folder / split
     files = sorted(
         path
@@ -84,7 +89,7 @@ def _files_in(folder: Path, split: str) -> list[Path]:
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
     if not files:
-        raise DataError(f"{folder}: no data file in this folder; expected {ALLOWED}; check the path")
+        raise DataError(f"{folder}: no data file in this folder. Expected {ALLOWED}. Check the path.")
     return files
 
 
@@ -97,7 +102,7 @@ def _nearest_file(path: Path) -> str:
 
 
 def open_bytes(path: Path) -> IO[bytes]:
-    """Open a file for reading, decompressed as its last suffix says.
+    """Open a file for reading, decompressed according to its last suffix.
 
     Raises:
         DataError: If it cannot be opened.
@@ -105,15 +110,13 @@ def open_bytes(path: Path) -> IO[bytes]:
     suffix = path.suffix.lower()
     try:
         if suffix == ".gz":
-            import gzip
-
             return cast("IO[bytes]", gzip.open(path, "rb"))
         if suffix == ".bz2":
-            import bz2
+            import bz2  # Why: some builds of Python lack it
 
             return cast("IO[bytes]", bz2.open(path, "rb"))
         if suffix == ".xz":
-            import lzma
+            import lzma  # Why: some builds of Python lack it
 
             return cast("IO[bytes]", lzma.open(path, "rb"))
         if suffix == ".zst":
@@ -121,15 +124,15 @@ def open_bytes(path: Path) -> IO[bytes]:
         return path.open("rb", buffering=1 << 20)
     except OSError as error:
         raise DataError(
-            f"{path}: cannot be opened ({error.strerror or error}); check the path and its rights"
+            f"{path}: cannot be opened ({error.strerror or error}). Check the path and its permissions."
         ) from None
 
 
 class _ZstdFile(io.RawIOBase):
-    """Zstandard frames, decompressed; unlike the library's own reader it notices a file that ends early."""
+    """A reader of Zstandard frames. Unlike the library's own reader, it detects a truncated file."""
 
     def __init__(self, file: IO[bytes]) -> None:
-        import zstandard
+        import zstandard  # Why: needed for .zst files only
 
         self._file = file
         self._decompressor = zstandard.ZstdDecompressor()
@@ -138,12 +141,17 @@ class _ZstdFile(io.RawIOBase):
         self._ready = b""
 
     def readable(self) -> bool:
-        """Say that this is read from."""
+        """Return True."""
         return True
 
     def readinto(self, into: Any) -> int:
-        """Fill a buffer; 0 at the end."""
+        """Fill a buffer and return the number of bytes; 0 at the end.
+
+        Raises:
+            EOFError: If the file ends inside a frame.
+        """
         while not self._ready:
+            # After the end of a frame, the bytes left over belong to the next one.
             if self._frame.eof:
                 data, self._in_frame = self._frame.unused_data, False
                 self._frame = self._decompressor.decompressobj()
@@ -152,7 +160,7 @@ class _ZstdFile(io.RawIOBase):
             data = data or self._file.read(1 << 16)
             if not data:
                 if self._in_frame:
-                    raise EOFError("the compressed data ends early")
+                    raise EOFError("the compressed data is truncated")
                 return 0
             self._in_frame = True
             self._ready = self._frame.decompress(data)
@@ -162,11 +170,11 @@ class _ZstdFile(io.RawIOBase):
         return size
 
     def close(self) -> None:
-        """Close the file too."""
+        """Close the reader and its file."""
         self._file.close()
         super().close()
 
 
 def standard_input() -> IO[bytes]:
-    """Give standard input as bytes."""
+    """Return standard input as a stream of bytes."""
     return sys.stdin.buffer

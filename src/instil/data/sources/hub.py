@@ -1,4 +1,4 @@
-"""Streams rows of a data set on the Hugging Face Hub, through the `datasets` package."""
+"""Stream the rows of a data set on the Hugging Face Hub, through the `datasets` package."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from instil.errors import DataError, MissingPackageError
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
-def looks_like_hub_id(given: str) -> bool:
-    """Tell whether a path that does not exist may be a Hub id: ``owner/name`` or ``hf://owner/name``.
+def looks_like_hub_id(name: str) -> bool:
+    """Return whether a path that does not exist may be a Hub id: ``owner/name`` or ``hf://owner/name``.
 
     Example:
         >>> looks_like_hub_id("openai/gsm8k"), looks_like_hub_id("data/rows.jsonl")
@@ -22,21 +22,21 @@ def looks_like_hub_id(given: str) -> bool:
         >>> looks_like_hub_id("a/b/c")
         False
     """
-    return given.startswith("hf://") or _ID.fullmatch(given) is not None
+    return name.startswith("hf://") or _ID.fullmatch(name) is not None
 
 
-def read_hub(given: str, *, split: str, subset: str | None, revision: str | None) -> Iterator[tuple[Place, Any]]:
-    """Give each row of a Hub data set, streamed.
+def read_hub(hub_id: str, *, split: str, subset: str | None, revision: str | None) -> Iterator[tuple[Place, Any]]:
+    """Yield each row of a Hub data set, streamed.
 
     Raises:
-        DataError: If it cannot be reached, or has no such split or subset.
+        DataError: If the data set cannot be reached, or has no such split or subset.
         MissingPackageError: If `datasets` is not installed.
     """
     try:
-        import datasets
+        import datasets  # Why: optional, and slow to import
     except ImportError:
-        raise MissingPackageError("datasets", needed_for=given, extra="hub") from None
-    name = given.removeprefix("hf://").removeprefix("datasets/")
+        raise MissingPackageError("datasets", needed_for=hub_id, extra="hub") from None
+    name = hub_id.removeprefix("hf://").removeprefix("datasets/")
     try:
         rows = datasets.load_dataset(name, name=subset, split=split, revision=revision, streaming=True)
         for number, row in enumerate(rows, start=1):
@@ -46,6 +46,6 @@ def read_hub(given: str, *, split: str, subset: str | None, revision: str | None
     except Exception as error:  # `datasets` raises a dozen unrelated types
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(
-            f"{name}: no such file or folder, and as a Hub data set it cannot be read ({reason}); "
-            "expected a path or a reachable data set; check the name, split, subset and connection"
+            f"{name}: no such file or folder, and as a Hub data set it cannot be read ({reason}). "
+            "Expected a path or a reachable data set. Check the name, split, subset and connection."
         ) from None

@@ -1,8 +1,9 @@
-"""Streams rows out of JSON: one value a line, one array, or values one after the other.
+"""Stream the rows of JSON: one value per line, one array, or values one after the other.
 
-Memory holds one row and one buffer, never the file. Questionable on purpose: a line stays bytes until `parse_line`, so
-that worker processes, not the reader, pay for parsing. Keys that occur twice, NaN, lone surrogates and bytes that are not
-UTF-8 are refused with their place: every later step would otherwise change them silently.
+Memory holds one row and one buffer, never the file. Duplicate keys, NaN, lone surrogates and bytes that are not UTF-8
+raise an error with their place, because later steps would change them silently.
+
+Why: a line stays bytes until `parse_line`, so that worker processes parse, not the process that reads.
 """
 
 from __future__ import annotations
@@ -23,48 +24,59 @@ _OTHER_BOMS = ((b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16"))
 
 
 def read_json(stream: IO[bytes], source: str) -> Iterator[tuple[Place, Any]]:
-    """Give each row of a JSON stream: bytes where the stream has one value a line, else the parsed value.
+    """Yield each row of a JSON stream: bytes if the stream has one value per line, else the parsed value.
 
-    Blank lines are no rows. A row's number is its line, or its position in the array, from 1.
+    Blank lines are not rows. A row's number is its line, or its position in the array, from 1.
 
     Raises:
-        DataError: If an array or a value that goes over several lines is broken; lines are checked by `parse_line`.
+        DataError: If an array, or a value that spans several lines, is broken. `parse_line` checks single lines.
     """
     head = stream.read(_BUFFER)
     for bom, name in _OTHER_BOMS:
         if head.startswith(bom):
-            raise DataError(f"{source}: is in {name}; expected UTF-8; convert it: iconv -f {name} -t UTF-8")
+            raise DataError(f"{source}: is in {name}. Expected UTF-8. Convert it: iconv -f {name} -t UTF-8")
     head = head.removeprefix(_UTF8_BOM)
-    if _has_one_value_a_line(head, whole=len(head) < _BUFFER - len(_UTF8_BOM)):
+    if _has_one_value_per_line(head, is_all=len(head) < _BUFFER - len(_UTF8_BOM)):
         yield from _read_lines(head, stream, source)
+        return
+    window = _Window(head, stream, source)
+    if window.next_character() == "[":
+        yield from _read_array(window, source)
     else:
-        yield from _read_values(head, stream, source)
+        yield from _read_sequence(window, source)
 
 
-def _has_one_value_a_line(head: bytes, *, whole: bool) -> bool:
-    """Look at the first line with something on it: it parses by itself, or looks like the start of a long row."""
+def _has_one_value_per_line(head: bytes, *, is_all: bool) -> bool:
+    """Return whether the first non-blank line parses alone, or looks like the start of a long row.
+
+    Args:
+        head: The first bytes of the stream.
+        is_all: Whether they are the complete stream.
+    """
     for line in head.split(b"\n"):
         text = line.strip()
         if not text:
             continue
-        ends = whole or len(line) < len(head)
-        if not ends:
+        line_ends = is_all or len(line) < len(head)
+        if not line_ends:
             return text.startswith(b"{")
         try:
             value = json.loads(text)
         except (ValueError, RecursionError):
+            # A broken row, for `parse_line` to report; unless it is where an indented value breaks its first line.
             return len(text) > 1 and text.startswith(b"{") and not text.endswith((b"{", b"[", b",", b":"))
-        alone = whole and head.strip() == text
-        return not (alone and isinstance(value, list) and _is_array_of_rows(value))
+        is_only_line = is_all and head.strip() == text
+        return not (is_only_line and isinstance(value, list) and _is_array_of_rows(value))
     return True
 
 
 def _is_array_of_rows(value: list[Any]) -> bool:
-    """Tell a one-line array of rows from one row that is a bare list of messages."""
+    """Return False if an array on one line is a single row: a bare list of messages."""
     return not value or not all(isinstance(item, dict) and ({"role", "from"} & item.keys()) for item in value)
 
 
 def _read_lines(head: bytes, stream: IO[bytes], source: str) -> Iterator[tuple[Place, bytes]]:
+    # First the lines of the head, then the one that it cuts, then those of the stream.
     number = 0
     rest = b""
     for line in head.splitlines(keepends=True) if b"\r" not in head else _split_lines(head):
@@ -85,7 +97,7 @@ def _read_lines(head: bytes, stream: IO[bytes], source: str) -> Iterator[tuple[P
 
 
 def _split_lines(head: bytes) -> list[bytes]:
-    """Split at line feeds alone, as reading a file does; a carriage return inside a line stays."""
+    """Split at line feeds only, as iterating over a file does. A carriage return inside a line stays."""
     lines = head.split(b"\n")
     return [line + b"\n" for line in lines[:-1]] + ([lines[-1]] if lines[-1] else [])
 
@@ -94,7 +106,8 @@ def parse_line(line: bytes, place: Place) -> Any:
     """Parse the JSON of one line.
 
     Raises:
-        DataError: If it is not UTF-8, not JSON, too deeply nested, has a key twice, NaN, or half a surrogate pair.
+        DataError: If it is not UTF-8, not JSON, nested too deeply, or has a duplicate key, NaN or half a surrogate
+            pair.
 
     Example:
         >>> parse_line(b'{"text": "a"}', Place("rows.jsonl", 1))
@@ -116,47 +129,47 @@ def parse_line(line: bytes, place: Place) -> Any:
         raise DataError(_huge_number(place)) from None
 
 
-def _read_values(head: bytes, stream: IO[bytes], source: str) -> Iterator[tuple[Place, Any]]:
-    """Read the elements of one array, or values one after the other."""
-    window = _Window(head, stream, source)
-    window.skip_space()
-    in_array = window.peek() == "["
-    if in_array:
-        window.position += 1
+def _read_sequence(window: _Window, source: str) -> Iterator[tuple[Place, Any]]:
+    """Yield values that follow each other, such as indented objects."""
     number = 0
-    while True:
-        window.skip_space()
-        here = window.peek()
-        if in_array and here == "]":
-            window.position += 1
-            window.skip_space()
-            if window.peek():
-                raise DataError(_not_json(Place(source, number), "text after the array", window.place()))
-            return
-        if not here:
-            if in_array:
-                raise DataError(_not_json(Place(source, number), "the array does not end", window.place()))
-            return
+    while window.next_character():
         number += 1
         yield Place(source, number), window.value(number)
-        window.skip_space()
-        if window.peek() == "," and in_array:
+
+
+def _read_array(window: _Window, source: str) -> Iterator[tuple[Place, Any]]:
+    """Yield the elements of the array that starts here."""
+
+    def error(reason: str) -> DataError:
+        return DataError(_not_json(Place(source, number), reason, window.line()))
+
+    number = 0
+    window.position += 1
+    while (character := window.next_character()) != "]":
+        if not character:
+            raise error("the array does not end")
+        number += 1
+        yield Place(source, number), window.value(number)
+        separator = window.next_character()
+        if separator == ",":
             window.position += 1
-            window.skip_space()
-            if window.peek() == "]":
-                raise DataError(_not_json(Place(source, number), "a comma before ]", window.place()))
-        elif in_array and window.peek() != "]":
-            raise DataError(_not_json(Place(source, number), "expected , or ]", window.place()))
+            if window.next_character() == "]":
+                raise error("a comma before ]")
+        elif separator != "]":
+            raise error("expected , or ]")
+    window.position += 1
+    if window.next_character():
+        raise error("text after the array")
 
 
 class _Window:
-    """The part of a text stream that is in memory, and where the reader stands in it."""
+    """The part of a text stream that is in memory, and the reader's position in it."""
 
     def __init__(self, head: bytes, stream: IO[bytes], source: str) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._stream = stream
         self._source = source
-        self._lines = 1
+        self._lines = 1  # number of the line on which `text` begins
         self._ended = False
         self.text = ""
         self.position = 0
@@ -179,33 +192,34 @@ class _Window:
         self._take(self._stream.read(max(_BUFFER, len(self.text))))
         return True
 
-    def place(self) -> str:
-        """Name the line at which the reader stands."""
+    def line(self) -> str:
+        """Name the line of the reader's position."""
         return f"line {self._lines + self.text.count(chr(10), 0, self.position)}"
 
-    def skip_space(self) -> None:
+    def next_character(self) -> str:
+        """Skip white space and return the character there, without consuming it; an empty string at the end."""
         while True:
             while self.position < len(self.text) and self.text[self.position] in " \t\r\n":
                 self.position += 1
             if self.position < len(self.text) or not self._read_more():
-                return
-
-    def peek(self) -> str:
-        """Give the next character, or an empty string at the end."""
-        return self.text[self.position : self.position + 1]
+                return self.text[self.position : self.position + 1]
 
     def value(self, number: int) -> Any:
-        """Parse the value that starts here, reading on until it is whole."""
+        """Parse the value that starts here, reading more of the stream until the value is complete.
+
+        Args:
+            number: Number of the row, for errors.
+        """
         place = Place(self._source, number)
         while True:
             try:
                 value, end = DECODER.raw_decode(self.text, self.position)
                 if end >= len(self.text) and self._read_more():
-                    continue  # a number may go on
+                    continue  # a number at the end of the text may have more digits
                 check(value, self.text, self.position, end)
             except json.JSONDecodeError as error:
-                cut = error.msg.startswith("Unterminated") or error.pos >= len(self.text) - _NEAR_END
-                if cut and self._read_more():
+                is_cut = error.msg.startswith("Unterminated") or error.pos >= len(self.text) - _NEAR_END
+                if is_cut and self._read_more():
                     continue
                 lines = self._lines + self.text.count("\n", 0, error.pos)
                 raise DataError(_not_json(place, error.msg, f"line {lines}")) from None
@@ -222,18 +236,18 @@ class _Window:
 def _not_utf8(place: Place, error: UnicodeDecodeError) -> str:
     byte = error.object[error.start]
     return (
-        f"{place}: byte 0x{byte:02x} (number {error.start + 1} there) is not UTF-8; expected UTF-8; "
-        "convert the file, for example: iconv -f WINDOWS-1252 -t UTF-8"
+        f"{place}: byte 0x{byte:02x} (number {error.start + 1} there) is not UTF-8. Expected UTF-8. "
+        "Convert the file, for example: iconv -f WINDOWS-1252 -t UTF-8"
     )
 
 
 def _not_json(place: Place, reason: str, where: str) -> str:
     reason = reason[:1].lower() + reason[1:]
-    return f"{place}: not valid JSON ({reason}, {where}); expected one JSON value; mend that row"
+    return f"{place}: not valid JSON ({reason}, {where}). Expected one JSON value. Fix that row."
 
 
 def _reason(error: json.JSONDecodeError, line: bytes) -> str:
-    """Say why a line is no JSON; a NUL says more than what the parser stumbled over."""
+    """Return why a line is not JSON. A NUL or CR explains more than the parser's own message."""
     if b"\0" in line:
         return f"a NUL, byte {line.index(0) + 1}: is the file UTF-16, binary or damaged?"
     if error.msg == "Extra data" and b"\r" in line.rstrip():
@@ -242,8 +256,8 @@ def _reason(error: json.JSONDecodeError, line: bytes) -> str:
 
 
 def _huge_number(place: Place) -> str:
-    return f"{place}: holds a number of more than 4,300 digits; expected fewer; make it a text or mend the row"
+    return f"{place}: holds a number of more than 4,300 digits. Expected fewer. Write it as text or fix the row."
 
 
 def _too_deep(place: Place) -> str:
-    return f"{place}: nested too deeply; expected at most {MAX_DEPTH} levels; mend the row"
+    return f"{place}: nested too deeply. Expected at most {MAX_DEPTH} levels. Fix the row."

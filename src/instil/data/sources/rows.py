@@ -1,8 +1,10 @@
-"""From what a person names (file, folder, glob, ``-``, Hub id) to rows with their places.
+"""Turn a source (file, folder, glob, ``-``, Hub id) into rows with their places.
 
-The first arrow of the data flow. Rows come out in the order of the files' names and of the rows in them, one at a time;
-memory does not grow with the file. Questionable on purpose: a line of JSON comes out as bytes and a row that is broken by
-itself as the `DataError`, so that the caller decides who parses and whether to go on; `parse_row` does both.
+The first step of the data flow. Rows come one at a time, in the order of the files' names and of the rows in them. Memory
+does not grow with the file.
+
+Why: a line of JSON is yielded as bytes, and a broken row as its `DataError`. So the caller decides which process parses,
+and whether to continue after a broken row. `parse_row` turns both into a value or an exception.
 """
 
 from __future__ import annotations
@@ -23,47 +25,47 @@ from instil.errors import DataError
 STDIN = "<stdin>"
 
 
-def is_hub_id(given: str) -> bool:
-    """Tell whether a source is read from the Hub: nothing is there on disk, and it looks like an id, not like a data file."""
-    if given.startswith("hf://"):
+def is_hub_id(source: str) -> bool:
+    """Return whether a source is read from the Hub: it looks like an id, and neither it nor its folder is on disk."""
+    if source.startswith("hf://"):
         return True
-    path = Path(given).expanduser()
-    return not path.exists() and container_of(given) is None and looks_like_hub_id(given) and not path.parent.is_dir()
+    path = Path(source).expanduser()
+    return not path.exists() and container_of(source) is None and looks_like_hub_id(source) and not path.parent.is_dir()
 
 
 def read_raw_rows(
-    given: str, *, split: str = "train", subset: str | None = None, revision: str | None = None
+    source: str, *, split: str = "train", subset: str | None = None, revision: str | None = None
 ) -> Iterator[tuple[Place, Any]]:
-    """Give every row of a source as it stands: bytes (a line of JSON), a parsed value, or the `DataError` it raised.
+    """Yield every row of a source unparsed: bytes (a line of JSON), a value, or the `DataError` of a broken row.
 
     Args:
-        given: File, folder, glob, ``-`` for standard input, or Hub id.
+        source: File, folder, glob, ``-`` for standard input, or Hub id.
         split: Split of a Hub data set or of a folder that `datasets` saved.
         subset: Configuration of a Hub data set.
         revision: Branch, tag or commit of a Hub data set.
 
     Raises:
-        DataError: If nothing is there, a file is empty, or a file is broken as a whole.
+        DataError: If the source does not exist, or a file is empty or cannot be read at all.
     """
-    if given == "-":
+    if source == "-":
         yield from _not_empty(read_json(standard_input(), STDIN), STDIN)
-    elif is_hub_id(given):
-        yield from _not_empty(read_hub(given, split=split, subset=subset, revision=revision), given)
+    elif is_hub_id(source):
+        yield from _not_empty(read_hub(source, split=split, subset=subset, revision=revision), source)
     else:
-        for path in find_files(given, split=split):
+        for path in find_files(source, split=split):
             yield from read_file(path)
 
 
 def read_file(path: Path, *, source: str | None = None) -> Iterator[tuple[Place, Any]]:
-    """Give every row of one file, as `read_raw_rows` does; `source` names the file in places."""
+    """Yield every row of one file, as `read_raw_rows` does; places name the file as `source`."""
     source = source or str(path)
     container = container_of(path)
     if container is None:
-        raise DataError(f"{path}: unknown kind of file; expected {ALLOWED}; rename or convert it")
+        raise DataError(f"{path}: unknown kind of file. Expected {ALLOWED}. Rename or convert it.")
     _refuse_pointer(path)
     if container in ("parquet", "arrow"):
         if path.suffix.lower() not in (".parquet", ".arrow"):
-            raise DataError(f"{path}: a compressed {container} file; expected it uncompressed; unpack it first")
+            raise DataError(f"{path}: a compressed {container} file. Expected it uncompressed. Decompress it first.")
         reader = read_parquet if container == "parquet" else read_arrow
         yield from _not_empty(reader(path, source), source)
         return
@@ -72,14 +74,14 @@ def read_file(path: Path, *, source: str | None = None) -> Iterator[tuple[Place,
 
 
 def _refuse_pointer(path: Path) -> None:
-    """Refuse what Git leaves in place of a large file that was not fetched."""
+    """Raise an error if the file is the pointer that Git LFS leaves in place of a file that was not fetched."""
     try:
         with path.open("rb") as file:
             head = file.read(64)
     except OSError:
-        return  # opening it for reading says why
+        return  # opening it to read the rows reports the reason
     if head.startswith(b"version https://git-lfs"):
-        raise DataError(f"{path}: is a Git LFS pointer, not the data; expected the file itself; run: git lfs pull")
+        raise DataError(f"{path}: is a Git LFS pointer, not the data. Expected the file itself. Run: git lfs pull")
 
 
 def _read_stream(stream: IO[bytes], source: str, container: str) -> Iterator[tuple[Place, Any]]:
@@ -91,15 +93,20 @@ def _read_stream(stream: IO[bytes], source: str, container: str) -> Iterator[tup
 
 
 def _decompressed(rows: Iterator[tuple[Place, Any]], source: str) -> Iterator[tuple[Place, Any]]:
-    """Turn the errors of damaged compressed files into ours; zstandard's own type is met by name to keep it optional."""
+    """Yield the rows, and raise a `DataError` if the compressed file turns out to be damaged."""
     try:
         yield from rows
     except (EOFError, OSError, zlib.error) as error:
-        raise DataError(f"{source}: cannot be read to its end ({error}); the file is damaged; fetch it again") from None
+        raise DataError(_damaged(source, error)) from None
     except Exception as error:
+        # By name, because zstandard and lzma may not be there to import their types from.
         if type(error).__name__ not in ("ZstdError", "LZMAError"):
             raise
-        raise DataError(f"{source}: cannot be read to its end ({error}); the file is damaged; fetch it again") from None
+        raise DataError(_damaged(source, error)) from None
+
+
+def _damaged(source: str, error: Exception) -> str:
+    return f"{source}: cannot be read to its end ({error}). The file is damaged. Download or copy it again."
 
 
 def _not_empty(rows: Iterator[tuple[Place, Any]], source: str) -> Iterator[tuple[Place, Any]]:
@@ -108,11 +115,11 @@ def _not_empty(rows: Iterator[tuple[Place, Any]], source: str) -> Iterator[tuple
         empty = False
         yield row
     if empty:
-        raise DataError(f"{source}: holds no row; expected at least one; check the file")
+        raise DataError(f"{source}: holds no row. Expected at least one. Check the file.")
 
 
 def parse_row(raw: Any, place: Place) -> Any:
-    """Give a raw row's value.
+    """Return the value of a row that `read_raw_rows` yielded.
 
     Raises:
         DataError: If the row is broken.

@@ -1,7 +1,9 @@
-"""JSON as every other reader understands it: what would be changed silently, or break a later step, is refused.
+"""Strict JSON: refuse values that readers understand differently, or that break a later step.
 
-Used for whole rows and for JSON text inside them. Questionable on purpose: depth is limited far below what the parser can
-read, because rows are walked again and again afterwards (templates, hashes, copies), with less of the stack left.
+Used for complete rows and for JSON text inside them.
+
+Why: the depth limit is far below what the parser can read. Later steps (templates, hashes, copies) walk the rows
+recursively with less of the stack left.
 """
 
 from __future__ import annotations
@@ -11,20 +13,20 @@ from collections.abc import Sequence
 from typing import Any
 
 MAX_DEPTH = 200
-"""Levels of nesting in one row."""
+"""Most levels of nesting in one row."""
 
 
 class RefusedJson(Exception):
-    """JSON that parses, but would not survive; the text says what was found, what is expected and what to do."""
+    """JSON that parses, but that a later step would change or fail on. The message lacks only the place."""
 
 
 def parse_text(text: str) -> Any:
     """Parse one JSON value.
 
     Raises:
-        json.JSONDecodeError: If it is no JSON.
-        RefusedJson: On a key that occurs twice, NaN, half a surrogate pair, or more than `MAX_DEPTH` levels.
-        RecursionError: If it is nested even deeper than the parser can read.
+        json.JSONDecodeError: If it is not JSON.
+        RefusedJson: On a duplicate key, NaN, half a surrogate pair, or more than `MAX_DEPTH` levels.
+        RecursionError: If it is nested deeper than the parser can read.
         ValueError: On an integer of more digits than Python converts.
 
     Example:
@@ -37,20 +39,21 @@ def parse_text(text: str) -> Any:
 
 
 def check(value: Any, text: str, start: int = 0, end: int | None = None) -> None:
-    """Refuse a parsed value for what the decoder does not see; `text[start:end]` is what it was parsed from.
+    """Check a parsed value for what the decoder does not check. `text[start:end]` is its JSON.
 
     Raises:
         RefusedJson: On half a surrogate pair, or more than `MAX_DEPTH` levels.
     """
     end = len(text) if end is None else end
     if text.count("{", start, end) + text.count("[", start, end) > MAX_DEPTH and _is_deep(value):
-        raise RefusedJson(f"nested too deeply; expected at most {MAX_DEPTH} levels; mend the row")
+        raise RefusedJson(f"nested too deeply. Expected at most {MAX_DEPTH} levels. Fix the row.")
+    # Only an escape can make a surrogate; encoding the value then tells a pair from a half.
     if text.find("\\ud", start, end) < 0 and text.find("\\uD", start, end) < 0:
         return
     try:
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError:
-        raise RefusedJson("holds half a surrogate pair (\\ud…); expected whole characters; mend the row") from None
+        raise RefusedJson("holds half a surrogate pair (\\ud…). Expected complete characters. Fix the row.") from None
 
 
 def _is_deep(value: Any) -> bool:
@@ -58,8 +61,8 @@ def _is_deep(value: Any) -> bool:
     for _ in range(MAX_DEPTH):
         level = [
             child
-            for each in level
-            for child in (each.values() if type(each) is dict else each)
+            for parent in level
+            for child in (parent.values() if type(parent) is dict else parent)
             if type(child) is dict or type(child) is list
         ]
         if not level:
@@ -68,22 +71,22 @@ def _is_deep(value: Any) -> bool:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
+    items = dict(pairs)
+    if len(items) != len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise RefusedJson(f"the key {twice!r} occurs twice in one object; expected unique keys; mend the row")
-    return made
+        raise RefusedJson(f"the key {twice!r} occurs twice in one object. Expected unique keys. Fix the row.")
+    return items
 
 
 def _refuse_constant(name: str) -> Any:
-    raise RefusedJson(f"found {name}, which JSON does not have; expected a number or null; mend the row")
+    raise RefusedJson(f"found {name}, which is not JSON. Expected a number or null. Fix the row.")
 
 
 def _finite(digits: str) -> float:
     value = float(digits)
     if value in (_INFINITY, -_INFINITY):
-        raise RefusedJson(f"the number {digits[:40]} is too large to be held; expected one below 1e308; mend the row")
+        raise RefusedJson(f"the number {digits[:40]} is too large for a float. Expected one below 1e308. Fix the row.")
     return value
 
 

@@ -1,7 +1,7 @@
-"""Streams rows out of tables: CSV, TSV, Parquet, Arrow, and text files (one row a file).
+"""Stream the rows of tables: CSV, TSV, Parquet and Arrow; a text file is one row.
 
-Questionable on purpose: nulls inside nested values of Parquet and Arrow are left out, because a column that mixes
-messages with and without a key fills the missing ones with nulls that nobody wrote.
+Why: nulls inside nested values of Parquet and Arrow are left out. If some messages of a column lack a key, these formats
+fill it with nulls that the data never had.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from instil.errors import DataError
 
 _BATCH_ROWS = 256
 _BROKEN_BYTE = re.compile("[\udc80-\udcff]")
-_NUL = "holds a NUL; expected text; is the file UTF-16, binary or damaged? make it again as UTF-8"
-_NOT_UTF8 = "is not UTF-8; expected UTF-8; convert the file, for example: iconv -f WINDOWS-1252 -t UTF-8"
+_NUL = "holds a NUL. Expected text. Is the file UTF-16, binary or damaged? Write it again as UTF-8."
+_NOT_UTF8 = "is not UTF-8. Expected UTF-8. Convert the file, for example: iconv -f WINDOWS-1252 -t UTF-8"
 
 
 def read_csv(stream: IO[bytes], source: str, *, separator: str) -> Iterator[tuple[Place, Any]]:
-    """Give each row of a CSV or TSV file as a mapping; a row's number is the line on which it starts.
+    """Yield each row of a CSV or TSV file as a mapping. A row's number is the line on which it starts.
+
+    A row with too many or too few fields is yielded as a `DataError`, so that the caller can skip it.
 
     Raises:
-        DataError: If the header has a name twice, quotes are broken, or a byte is not UTF-8. A row with too many or too
-            few fields is given as the error, so that it can be skipped.
+        DataError: If the header has a duplicate name, quotes are broken, or a byte is not UTF-8.
     """
     csv.field_size_limit(2**31 - 1)
     text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
@@ -46,20 +47,20 @@ def read_csv(stream: IO[bytes], source: str, *, separator: str) -> Iterator[tupl
             if len(fields) == len(header):
                 yield place, dict(zip(header, fields, strict=True))
             else:
-                yield (
-                    place,
-                    DataError(
-                        f"{place}: has {len(fields)} fields; the header has {len(header)}; mend the row (quotes, separators)"
-                    ),
-                )
+                found = f"has {len(fields)} fields. Expected {len(header)}, as in the header"
+                yield place, DataError(f"{place}: {found}. Fix the quotes or separators of the row.")
     except csv.Error as error:
-        raise DataError(f"{source}:{line + 1}: not valid CSV ({error}); mend the quotes there") from None
+        raise DataError(f"{source}:{line + 1}: not valid CSV ({error}). Fix the quotes there.") from None
     finally:
         text.detach()
 
 
 def _checked_lines(text: Iterable[str], source: str) -> Iterator[str]:
-    """Give the lines of a text whose broken bytes were escaped; refuse the first that has one, or a NUL."""
+    """Yield the lines of a text that was decoded with ``surrogateescape``.
+
+    Raises:
+        DataError: On the first line with a byte that is not UTF-8, or with a NUL.
+    """
     for number, line in enumerate(text, start=1):
         if "\0" in line:
             raise DataError(f"{source}:{number}: {_NUL}")
@@ -73,60 +74,66 @@ def _check_header(header: list[str], source: str, separator: str) -> None:
     other = next((mark for mark in ",;\t|" if mark != separator and header[0].count(mark)), "")
     if len(header) == 1 and other:
         raise DataError(
-            f"{source}:1: the header is one column, {header[0][:80]!r}; expected columns with {separator!r} between them, "
-            f"found {other!r}; save the file with {separator!r}{', or name it .tsv' if other == chr(9) else ''}"
+            f"{source}:1: the header is one column, {header[0][:80]!r}, with {other!r} in it. Expected columns separated "
+            f"by {separator!r}. Save the file with {separator!r}{', or name it .tsv' if other == chr(9) else ''}."
         )
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
-        raise DataError(f"{source}:1: the header has {twice[0]!r} twice; expected unique column names; rename one")
+        raise DataError(f"{source}:1: the header has {twice[0]!r} twice. Expected unique column names. Rename one.")
 
 
 def read_parquet(path: Path, source: str) -> Iterator[tuple[Place, Any]]:
-    """Give each row of a Parquet file as a mapping, a few hundred at a time.
+    """Yield each row of a Parquet file as a mapping. Memory holds a few hundred rows at a time.
 
     Raises:
-        DataError: If it is no Parquet file.
+        DataError: If it is not a Parquet file.
     """
-    import pyarrow as pa
+    import pyarrow as pa  # Why: keeps `import instil` fast
     import pyarrow.parquet as pq
 
-    number = 0
     try:
         with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=_BATCH_ROWS):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield Place(source, number), without_nulls(row)
+            yield from _rows_of(file.iter_batches(batch_size=_BATCH_ROWS), source)
     except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{source}: not a readable Parquet file ({_first_line(error)}); make it again") from None
+        raise DataError(f"{source}: not a readable Parquet file ({_first_line(error)}). Write it again.") from None
 
 
 def read_arrow(path: Path, source: str) -> Iterator[tuple[Place, Any]]:
-    """Give each row of an Arrow IPC file or stream as a mapping.
+    """Yield each row of an Arrow IPC file or stream as a mapping.
 
     Raises:
         DataError: If it is neither.
     """
-    import pyarrow as pa
+    import pyarrow as pa  # Why: keeps `import instil` fast
 
-    number = 0
     try:
         with pa.memory_map(str(path)) as mapped:
-            for batch in _batches(mapped):
-                for start in range(0, batch.num_rows, _BATCH_ROWS):
-                    for row in batch.slice(start, _BATCH_ROWS).to_pylist():
-                        number += 1
-                        yield Place(source, number), without_nulls(row)
+            yield from _rows_of(_small_batches(mapped), source)
     except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{source}: not a readable Arrow file ({_first_line(error)}); make it again") from None
+        raise DataError(f"{source}: not a readable Arrow file ({_first_line(error)}). Write it again.") from None
+
+
+def _rows_of(batches: Iterable[Any], source: str) -> Iterator[tuple[Place, Any]]:
+    number = 0
+    for batch in batches:
+        for row in batch.to_pylist():
+            number += 1
+            yield Place(source, number), without_nulls(row)
+
+
+def _small_batches(mapped: Any) -> Iterator[Any]:
+    """Yield the record batches of an Arrow file or stream, cut into slices of `_BATCH_ROWS` rows."""
+    for batch in _batches(mapped):
+        for start in range(0, batch.num_rows, _BATCH_ROWS):
+            yield batch.slice(start, _BATCH_ROWS)
 
 
 def _batches(mapped: Any) -> Iterator[Any]:
-    import pyarrow as pa
+    import pyarrow as pa  # Why: keeps `import instil` fast
 
     try:
         file = pa.ipc.open_file(mapped)
-    except pa.ArrowInvalid:  # `datasets` writes the streaming form
+    except pa.ArrowInvalid:  # `datasets` writes streams
         mapped.seek(0)
         yield from pa.ipc.open_stream(mapped)
         return
@@ -139,7 +146,9 @@ def _first_line(error: Exception) -> str:
 
 
 def without_nulls(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out null columns, and nulls in nested values; NaN is how pandas writes a missing number.
+    """Return a row without null columns and without nulls in nested values.
+
+    NaN counts as null, because pandas writes a missing number as NaN.
 
     Example:
         >>> without_nulls({"a": None, "b": [{"c": None, "d": 1}], "e": float("nan")})
@@ -157,7 +166,7 @@ def _without_nulls(value: Any) -> Any:
 
 
 def read_text(stream: IO[bytes], source: str) -> Iterator[tuple[Place, Any]]:
-    """Give a text file as one row with the column ``text``.
+    """Yield a text file as one row with the column ``text``; an empty file has no row.
 
     Raises:
         DataError: If it is not UTF-8.
