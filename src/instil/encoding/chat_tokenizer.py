@@ -1,12 +1,12 @@
 """A tokenizer with its chat template: where conversations become token ids, for training and for serving.
 
-`ChatTokenizer` is the thin top of this package; nothing below imports it. It composes the facts (`context`) with the verbs:
-`encode` makes examples (`encoder`, `plans`), `prompt` makes the ids that are generated from, `prove` checks that both agree
-with transformers (`proof`). All of them use the same rendering, the same rule for typed control tokens and the same
-tokenization, so what is trained is what is served.
+`ChatTokenizer` is the thin top of this package; nothing below imports it. It composes the facts (`context`) with the
+verbs: `encode` makes examples (`encoder`, `plans`), `prompt` makes the ids that are generated from, `prove` checks
+that both agree with transformers (`proof`). All of them use the same rendering, the same rule for typed control
+tokens and the same tokenization, so what is trained is what is served.
 
-Why: every assistant turn's prompt is rendered as serving would render it, instead of being cut out of one rendering of the
-whole conversation. Templates that rewrite history print the two differently.
+Why: every assistant turn's prompt is rendered as serving would render it, instead of being cut out of one rendering
+of the whole conversation. Templates that rewrite history print the two differently.
 """
 
 from __future__ import annotations
@@ -197,8 +197,8 @@ class ChatTokenizer:
             train_on: ``assistant``, ``last`` or ``all``; None: as the settings say.
 
         Returns:
-            As many examples as the template's rewriting of history needs. None at all if every turn has weight 0, or the
-            example was too long and was dropped (counted in `report`).
+            As many examples as the template's rewriting of history needs. None at all if every turn has weight 0, or
+            the example was too long and was dropped (counted in `report`).
 
         Raises:
             EncodingError: If the loss mask cannot be decided with certainty.
@@ -215,7 +215,7 @@ class ChatTokenizer:
         return encoded
 
     def encode_many(self, conversations: Iterable[ConversationLike]) -> Iterator[list[Example] | InstilError]:
-        """Encode many conversations, in order and faster than one by one; one that is refused yields its error instead."""
+        """Encode many conversations in order, faster than one by one; a refused one yields its error instead."""
         batches = self._batch_encoder.encode(conversations)
         while True:
             with self._one_at_a_time:

@@ -1,8 +1,8 @@
 """What every function of this package is given: the facts of a tokenizer with its chat template and settings.
 
-A context answers questions ("which tokens end a turn?") by asking the template and the tokenizer once and remembering the
-answer. It has three operations that everything else is built from: `conversation`, `render_messages` and `typed_breaks`.
-The verbs (encode, prompt, prove) are in `chat_tokenizer`, which nothing here imports.
+A context answers questions ("which tokens end a turn?") by asking the template and the tokenizer once and remembering
+the answer. It has three operations that everything else is built from: `conversation`, `render_messages` and
+`typed_breaks`. The verbs (encode, prompt, prove) are in `chat_tokenizer`, which nothing here imports.
 """
 
 from __future__ import annotations
@@ -66,9 +66,9 @@ class EncodingContext:
         """
         if getattr(tokenizer, "split_special_tokens", False):
             raise ModelError(
-                f"{tokenizer.name_or_path or 'tokenizer'}: split_special_tokens is true, so the template's own control tokens "
-                "would become text too. Expected false. Set it to false in tokenizer_config.json; control tokens that people "
-                "type stay text without it"
+                f"{tokenizer.name_or_path or 'tokenizer'}: split_special_tokens is true, so the template's own control "
+                "tokens would become text too; expected false; set it to false in tokenizer_config.json (control tokens "
+                "that people type stay text without it)"
             )
         self.tokenizer, self.template, self.settings = tokenizer, template, settings
         self.added: dict[int, str] = {number: token.content for number, token in tokenizer.added_tokens_decoder.items()}
@@ -142,7 +142,7 @@ class EncodingContext:
 
     @cached_property
     def tags(self) -> frozenset[str]:
-        """Tags such as ``</think>`` that may close a block within a turn: known to template or tokenizer, no header, no stop."""
+        """Tags such as ``</think>`` that may close a block within a turn: known, but no header and no stop token."""
         printed = frozenset(tag for source in self.template.sources for tag in TAG.findall(source))
         return (printed | self.added_texts) - self.controls.guarded
 
@@ -179,8 +179,8 @@ class EncodingContext:
     # Operations that everything else is built from.
 
     def conversation(self, conversation_like: ConversationLike) -> Conversation:
-        """Return a conversation as it is encoded: with the recipe's template variables, and with reasoning that stands in
-        an answer's text moved to its own field where the template has a place for it.
+        """Return a conversation as it is encoded: with the recipe's template variables, and with reasoning that
+        stands in an answer's text moved to its own field where the template has a place for it.
         """
         conversation = as_conversation(conversation_like)
         if conversation.plain:

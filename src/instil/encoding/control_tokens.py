@@ -1,8 +1,8 @@
 """Which control tokens a text contains, and which of them somebody typed.
 
-An added token in a rendering is either the template's own (the template printed all of its characters) or *typed*: at least
-one character comes from a message, a tool definition or a template variable. Typed ones are broken in two when the text is
-tokenized, so that they become ordinary tokens with the same text.
+An added token in a rendering is either the template's own (the template printed all of its characters) or *typed*: at
+least one character comes from a message, a tool definition or a template variable. Typed ones are broken in two when
+the text is tokenized, so that they become ordinary tokens with the same text.
 
 Why: the decision is made on the rendered text. So a token is also found if two parts of a message, or a message and the
 template, form it together.

@@ -1,8 +1,9 @@
 """One conversation to examples, the certain way: every prompt is rendered as serving renders it.
 
-For each trained turn: serving's prompt and the completion behind it, first as text (`find_turns`), then as ids without a
-token across the boundary (`encode_turn`). Turns are put into examples (`grouping`), weighted (`weights`) and compared with
-the length limit (`truncation`). `plans` does the same for many conversations at once and is tested to give the same examples.
+For each trained turn: serving's prompt and the completion behind it, first as text (`find_turns`), then as ids
+without a token across the boundary (`encode_turn`). Turns are put into examples (`grouping`), weighted (`weights`)
+and compared with the length limit (`truncation`). `plans` does the same for many conversations at once and is tested
+to give the same examples.
 
 Why: the completion's ids are those that serving would see in the next prompt, wherever prompt and completion tokenized
 together begin with the prompt's own ids.
@@ -177,7 +178,7 @@ def encode_turn(context: EncodingContext, conversation: Conversation, turn: Turn
 def _encode_after_prompt(
     context: EncodingContext, prompt: str, prompt_ids: list[int], text: str, breaks: tuple[int, ...]
 ) -> list[int]:
-    """Return the ids of a text behind its prompt: those that serving would see there later, if no token crosses over."""
+    """Return the ids of a text behind its prompt: those that serving would see later, if no token crosses over."""
     boundary, end = len(prompt), len(prompt) + len(text)
     breaks = tuple(at for at in breaks if at < end)
     together = context.pieces.encode(prompt + text, breaks) if boundary not in breaks else []
@@ -256,8 +257,9 @@ def _render_prompt(context: EncodingContext, conversation: Conversation, index: 
         return context.render_messages(conversation, conversation.messages[:index], add_generation_prompt=True)
     except TemplateError as error:
         raise EncodingError(
-            f"{place_of(conversation)}: message {index + 1}: serving could not ask for this turn, because the template refuses "
-            f"the messages before it ({error}); expected a prompt; give this message weight 0, or fix the order of the messages"
+            f"{place_of(conversation)}: message {index + 1}: serving could not ask for this turn, because the template "
+            f"refuses the messages before it ({error}); expected a prompt; give this message weight 0, or fix the order "
+            "of the messages"
         ) from error
 
 
@@ -272,7 +274,7 @@ def _render_up_to(context: EncodingContext, conversation: Conversation, index: i
 
 
 def _count_ignored_reasoning(turn: Turn, completion: Rendering, report: EncodingReport) -> None:
-    """Count reasoning that the template leaves out, also where it removes ``<think>…</think>`` from an answer's text."""
+    """Count reasoning that the template leaves out, also if it removes ``<think>…</think>`` from an answer's text."""
     if turn.message.reasoning:
         printed = any(source[1] == "reasoning" for _, _, source, _ in completion.runs)
     else:
@@ -288,8 +290,8 @@ def _check_unknown(context: EncodingContext, turn: EncodedTurn, conversation: Co
     if unknown is not None and unknown in turn.completion_ids:
         raise EncodingError(
             f"{place_of(conversation)}: message {turn.index + 1}: the tokenizer cannot write all of its characters "
-            f"(it gives {context.added.get(unknown, 'an unknown token')!r}); expected text that it can; remove the row or use "
-            "another model"
+            f"(it gives {context.added.get(unknown, 'an unknown token')!r}); expected text that it can; remove the row "
+            "or use another model"
         )
 
 

@@ -1,11 +1,12 @@
 """Which turns share an example: the extension property.
 
-A later prompt *extends* an earlier turn if it begins, token for token, with that turn's prompt and completion. Only then would
-serving show the model both, so only then may the earlier turn be trained inside the later one's example. Going back from
-the last turn, and opening an example only for a turn that no open one extends, gives the fewest examples there can be.
+A later prompt *extends* an earlier turn if it begins, token for token, with that turn's prompt and completion. Only
+then would serving show the model both, so only then may the earlier turn be trained inside the later one's example.
+Going back from the last turn, and opening an example only for a turn that no open one extends, gives the fewest
+examples there can be.
 
-Why: the decision is made on ids alone. A template that rewrites history (Qwen3, DeepSeek-R1) breaks the property by what it
-prints, so no list of such templates is needed.
+Why: the decision is made on ids alone. A template that rewrites history (Qwen3, DeepSeek-R1) breaks the property by
+what it prints, so no list of such templates is needed.
 """
 
 from __future__ import annotations
@@ -89,8 +90,8 @@ def group_turns(turns: Sequence[EncodedTurn]) -> list[TurnGroup]:
 def extends(prompt_ids: Sequence[int], turn: EncodedTurn) -> bool:
     """Return whether a later prompt begins with a turn's prompt and completion and continues after them.
 
-    A prompt that ends with them continues with nothing: two assistant turns without a header between them. Trained in one
-    example, they could not be told apart.
+    A prompt that ends with them continues with nothing: two assistant turns without a header between them. Trained in
+    one example, they could not be told apart.
     """
     start = len(turn.prompt_ids)
     end = start + len(turn.completion_ids)

@@ -1,8 +1,8 @@
 """Plain text: continuation, code, raw prompts and completions, without a template.
 
 Contents are joined end to end. The assistant's texts are trained, and the end-of-text token follows the last of them.
-Serving gives the prompt's ids as the tokenizer makes them by default, with BOS if it adds one; a text that already begins
-with BOS does not get a second one.
+Serving gives the prompt's ids as the tokenizer makes them by default, with BOS if it adds one; a text that already
+begins with BOS does not get a second one.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ def plain_turns(context: EncodingContext, conversation: Conversation) -> tuple[l
     for start, end, (index, _), _ in body.runs:
         text = body.text[start:end]
         text_breaks = [at - start for at in breaks if start < at < end]
-        # Only the first text is tokenized as the beginning of a text: SentencePiece would put a space before the others.
+        # Only the first text is tokenized as the beginning of a text: SentencePiece would put a space before the
+        # others.
         is_first = start == 0
         text_ids = (
             context.pieces.encode(text, text_breaks) if is_first else context.pieces.encode_more(text, text_breaks)

@@ -1,10 +1,12 @@
-"""The self-check of a template with a tokenizer: what is trained is what is served, on conversations that go wrong elsewhere.
+"""The self-check of a template with a tokenizer: what is trained is what is served.
 
-Training starts only if it passes. Every check uses transformers' own `apply_chat_template` or compares texts; none asks the
-encoder to confirm itself. `Provable` lists everything that the proof needs.
+It runs on conversations that go wrong with other tools.
 
-Why: a conversation that the template refuses (no system role, no tools) is not a failure. One that the encoder refuses is a
-finding with its reason, because a person must know about it before the data is read.
+Training starts only if it passes. Every check uses transformers' own `apply_chat_template` or compares texts; none
+asks the encoder to confirm itself. `Provable` lists everything that the proof needs.
+
+Why: a conversation that the template refuses (no system role, no tools) is not a failure. One that the encoder
+refuses is a finding with its reason, because a person must know about it before the data is read.
 """
 
 from __future__ import annotations
@@ -75,7 +77,8 @@ class Finding:
 
     Attributes:
         conversation: Name of the conversation.
-        severity: ``failure``: the promise is broken; ``refused``: such conversations are refused; ``note``: worth knowing.
+        severity: ``failure``: the promise is broken; ``refused``: such conversations are refused; ``note``: worth
+            knowing.
         found: What was found.
         remedy: The setting or action that changes it.
     """
@@ -217,7 +220,7 @@ def _every_turn_once(chat: Provable, given: Conversation, examples: Sequence[Exa
 
 
 def _prompts_are_servings(chat: Provable, given: Conversation, examples: Sequence[Example]) -> Iterator[str]:
-    """The ids before each trained span are those of `chat.prompt`, and transformers' own if nobody typed a control token."""
+    """The ids before each trained span are `chat.prompt`'s, and transformers' own if no control token was typed."""
     for turn, prompt, _ in _spans(examples):
         before = replace(given, messages=given.messages[:turn])
         if chat.prompt(before) != prompt:
@@ -269,7 +272,7 @@ _CHECKS: tuple[Check, ...] = (
 
 
 def _against_marks(chat: Provable, given: Conversation, examples: Sequence[Example]) -> list[Finding]:
-    """Compare a template's own ``{% generation %}`` marks with what is trained; serving decides, so a difference is a note."""
+    """Compare a template's ``{% generation %}`` marks with what is trained; serving decides, so differences are notes."""
     if not _MARKED.search(chat.template.source) or not chat.tokenizer.is_fast:
         return []
     theirs = chat.tokenizer.apply_chat_template(

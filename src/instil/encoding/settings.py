@@ -2,8 +2,8 @@
 
 These are plain values, so neither the encoder nor `chat`, `generate` and `serve` need a recipe.
 
-Why: `template_variables` and `date` are settings rather than properties of the template, because they must be the same in
-training and in serving.
+Why: `template_variables` and `date` are settings rather than properties of the template, because they must be the
+same in training and in serving.
 """
 
 from __future__ import annotations

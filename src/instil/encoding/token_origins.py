@@ -1,7 +1,7 @@
 """Where each token of an example comes from: for the coloured view, the HTML page and the chat's ``/tokens``.
 
-The tokens are those of `encode`, not of a second pass. Their places in the text are found afterwards, by decoding one token
-more at a time.
+The tokens are those of `encode`, not of a second pass. Their places in the text are found afterwards, by decoding one
+token more at a time.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ class TokenOrigin:
         id: Token id.
         text: The characters that it adds to the text; empty for a part of a character that a later token completes.
         weight: Weight of predicting it.
-        message: Index of the message it comes from, -1 for tools and template variables, None if the template printed it.
+        message: Index of the message it comes from, -1 for tools and template variables, None if the template printed
+            it.
         field: Field of the message, None if the template printed it.
     """
 

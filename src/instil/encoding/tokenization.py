@@ -1,15 +1,15 @@
 """Text to ids as serving makes them, tokenizing each character once.
 
-A tokenizer first cuts out its added tokens (control tokens and the like) and then tokenizes what lies between, piece by
-piece. `PieceTokenizer` does the same in two steps, so that pieces which prompts share are tokenized once. Whether a tokenizer
-really works like this is tested when it is wrapped; one that does not is given whole texts.
+A tokenizer first cuts out its added tokens (control tokens and the like) and then tokenizes what lies between, piece
+by piece. `PieceTokenizer` does the same in two steps, so that pieces which prompts share are tokenized once. Whether
+a tokenizer really works like this is tested when it is wrapped; one that does not is given whole texts.
 
 A *break* is a position at which a text is cut so that a typed control token is not recognised. What follows a break is
 tokenized as a continuation, without the space that SentencePiece puts before a text.
 
-Why: pieces end only at added tokens, where the tokenizer itself guarantees a boundary. Cutting at spaces would be faster on
-one thread, but it would have to infer from a tokenizer's regular expressions that ids stay equal; where such an inference is
-wrong, wrong ids are trained silently.
+Why: pieces end only at added tokens, where the tokenizer itself guarantees a boundary. Cutting at spaces would be
+faster on one thread, but it would have to infer from a tokenizer's regular expressions that ids stay equal; where
+such an inference is wrong, wrong ids are trained silently.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Examples that are too long.
 
-A header is never cut from its answer, a cut answer is never trained as if it were finished, and nothing happens silently.
-`drop` and `refuse` leave ids alone. `keep_last_turns` encodes the conversation again without its oldest exchanges.
-`truncate_answer` cuts only what the model must generate, and never down to nothing. `split` cuts plain text into consecutive
-examples; a plain prompt is never separated from its completion.
+A header is never cut from its answer, a cut answer is never trained as if it were finished, and nothing happens
+silently. `drop` and `refuse` leave ids alone. `keep_last_turns` encodes the conversation again without its oldest
+exchanges. `truncate_answer` cuts only what the model must generate, and never down to nothing. `split` cuts plain
+text into consecutive examples; a plain prompt is never separated from its completion.
 
 Why: where no policy can keep an example honest, it is dropped rather than shortened.
 """
@@ -51,8 +51,8 @@ def fit(
             continue
         if policy == "refuse":
             raise EncodingError(
-                f"{conversation.place or 'conversation'}: an example has {len(example.token_ids)} tokens; at most {limit} are "
-                "allowed; raise data.max_tokens, or set data.too_long: drop, keep_last_turns or truncate_answer"
+                f"{conversation.place or 'conversation'}: an example has {len(example.token_ids)} tokens; "
+                f"at most {limit} are allowed; raise data.max_tokens, or set data.too_long: drop, keep_last_turns or truncate_answer"
             )
         # A policy that does not apply to this kind of conversation drops the example.
         if policy == "split" and is_text:
@@ -70,7 +70,7 @@ def fit(
 
 
 def truncate_answer(example: Example, limit: int) -> list[Example]:
-    """Cut an example at the limit if the limit lies in a trained span; the rest of that span is trained without a stop token.
+    """Cut an example at the limit if that lies in a trained span, which is then trained without a stop token.
 
     Returns:
         The cut example, or nothing if not one trained token of the cut answer fits.

@@ -2,7 +2,8 @@
 
 The weight of a token is the factor of the loss of *predicting that token*; 0 makes it context. In order of application:
 
-1. `trained_turns` chooses the turns: all of the assistant's, or the last one (`data.train_on`), without those of weight 0.
+1. `trained_turns` chooses the turns: all of the assistant's, or the last one (`data.train_on`), without those of
+   weight 0.
 2. `example_weights` gives every token of a trained turn, from the first the model must generate to the stop token, that
    turn's weight (`turn_weight`: the message's own, or 1). Every other token gets 0, and so does the first token of an
    example, because nothing precedes it.
@@ -10,9 +11,10 @@ The weight of a token is the factor of the loss of *predicting that token*; 0 ma
 4. `weights_of_part` keeps the weights of a part of an example that was too long.
 5. `scale_weights` multiplies by the weight of the data source (`data.sources[].weight`).
 
-Flow: `encoder` (one conversation) and `plans.batch_encoder` (many) call 1 to 3 alike, `truncation` 4, `preparation.encode_rows` 5.
-Which characters a turn must contain is decided in `turns.completion`. Nothing is shifted here: the loss shifts once
-(`model.loss.token_loss`), and the step divides once by the sum of all weights (`training.step.take_step`).
+Flow: `encoder` (one conversation) and `plans.batch_encoder` (many) call 1 to 3 alike, `truncation` 4,
+`preparation.encode_rows` 5. Which characters a turn must contain is decided in `turns.completion`. Nothing is shifted
+here: the loss shifts once (`model.loss.token_loss`), and the step divides once by the sum of all weights
+(`training.step.take_step`).
 """
 
 from __future__ import annotations

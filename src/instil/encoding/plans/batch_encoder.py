@@ -1,4 +1,4 @@
-"""Many conversations at once: planned shapes are filled in, everything is tokenized in batches, the rest is encoded one by one.
+"""Many conversations at once: planned shapes are filled in and tokenized in batches, the rest is encoded one by one.
 
 Order is kept, and a test holds that the examples are those of `encoder`. If no plan fits a conversation, it is encoded
 without one. A plan only says which tokens the model must generate; their weights come from `encoding.weights`.
@@ -150,7 +150,8 @@ class BatchEncoder:
         # A long plan is inferred, not proved: the rendering itself must be the planned one.
         if isinstance(known, LongPlan) and not known.renders_as_planned(context, conversation, contents):
             return None, []
-        # Typed control tokens need breaks, and text that begins with a tag may hold reasoning to move: both need the certain way.
+        # Typed control tokens need breaks, and text that begins with a tag may hold reasoning to move: both need the
+        # certain way.
         if any(map(context.pieces.has_added_token, [contents[message] for message in plan.messages])):
             return None, []
         if context.takes_reasoning and any(map(begins_with_tag, contents)):
@@ -194,7 +195,9 @@ class BatchEncoder:
             else:
                 text, head_text = next(texts)
                 item_ids = pieces.ids_of(text, first=item.first)  # type: ignore[union-attr]
-                head_ids = pieces.ids_of(head_text, first=item.first) if head_text else item.head  # type: ignore[union-attr]
+                head_ids = item.head  # type: ignore[union-attr]
+                if head_text:
+                    head_ids = pieces.ids_of(head_text, first=item.first)  # type: ignore[union-attr]
                 if head_ids:
                     num_context = len(head_ids)
                     # A token across the boundary: the prompt's ids would not be serving's.

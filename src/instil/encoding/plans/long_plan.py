@@ -1,11 +1,11 @@
 """Plans for long conversations, derived from those of short ones.
 
-Proving an 80-turn shape by rendering every prompt costs more than encoding one such conversation. A shape whose exchanges
-repeat is planned from three, four and five exchanges instead. If each further exchange adds the same block, so does every
-later one, provided that the template cannot count: no number above two stands in it.
+Proving an 80-turn shape by rendering every prompt costs more than encoding one such conversation. A shape whose
+exchanges repeat is planned from three, four and five exchanges instead. If each further exchange adds the same block,
+so does every later one, provided that the template cannot count: no number above two stands in it.
 
-Why: that last step is an inference. So every conversation encoded with such a plan is also rendered, whole and as its last
-prompt, and both texts must be as planned.
+Why: that last step is an inference. So every conversation encoded with such a plan is also rendered, whole and as its
+last prompt, and both texts must be as planned.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class LongPlan:
 
 
 def num_exchanges(shape: Shape) -> int:
-    """Return how many exchanges a shape consists of, after an optional system message; 0 if it is not made of exchanges.
+    """Return how many exchanges a shape has after an optional system message; 0 if it is not made of exchanges.
 
     Example:
         >>> num_exchanges(("system", "user", "assistant", "user", "assistant")), num_exchanges(("user", "user"))
@@ -102,7 +102,7 @@ def make_long_plan(shape: Shape, *, plan_short: Callable[[Shape], PlanAndTexts |
 
 
 def _continued(short: Sequence[Sequence[T]], count: int, shift: Callable[[T, int], T]) -> list[T] | None:
-    """Continue three sequences that each grow by one block to the one of `count` blocks; None if they do not grow so."""
+    """Continue three sequences that grow by one block each to one of `count` blocks; None if they do not grow so."""
     three, four, five = short
     step = len(four) - len(three)
     differs = (at for at, (a, b) in enumerate(zip(three, four, strict=False)) if a != b)

@@ -1,12 +1,12 @@
 """One proof for every conversation of a shape: how its examples are put together, without rendering it.
 
-The *shape* of a conversation is its roles, as long as every message is plain text without white space at its ends. For each
-shape, the certain way (`encoder`) runs once on marked contents that record what the template asks about them
-(`watched_string`). If the template only asked questions that are understood, its renderings are literal texts and complete
-contents in turn, and any conversation that gives the same answers is rendered the same way.
+The *shape* of a conversation is its roles, as long as every message is plain text without white space at its ends.
+For each shape, the certain way (`encoder`) runs once on marked contents that record what the template asks about them
+(`watched_string`). If the template only asked questions that are understood, its renderings are literal texts and
+complete contents in turn, and any conversation that gives the same answers is rendered the same way.
 
-Why: a plan is used only where this is shown with certainty. Everything else is encoded the certain way, and a test compares
-both ways.
+Why: a plan is used only where this is shown with certainty. Everything else is encoded the certain way, and a test
+compares both ways.
 """
 
 from __future__ import annotations
@@ -100,7 +100,8 @@ def shape_of(conversation: Conversation) -> Shape | None:
         return None
     for message in conversation.messages:
         content = message.content
-        # Anything but plain text needs the certain way: white space at the ends may be trimmed, a weight changes the mask.
+        # Anything but plain text needs the certain way: white space at the ends may be trimmed, a weight changes the
+        # mask.
         if (
             not isinstance(content, str)
             or not content
@@ -138,7 +139,7 @@ def make_plan(context: EncodingContext, shape: Shape) -> ShapePlan | None:
 def make_plan_with_texts(
     context: EncodingContext, shape: Shape
 ) -> tuple[ShapePlan, tuple[Part, ...], tuple[Part, ...]] | None:
-    """Return the plan of a shape, with the parts of its whole rendering and of its last prompt; None if it is not certain."""
+    """Return the plan of a shape, and the parts of its whole rendering and last prompt; None if it is not certain."""
     marked = [_MARKS.format(number) for number in range(len(shape))]
     variables = context.settings.template_variables or EMPTY
     messages = tuple(Message(role, text) for role, text in zip(shape, marked, strict=True))  # type: ignore[arg-type]
@@ -212,7 +213,7 @@ def _plan_examples(
 
 
 def _plan_example(context: EncodingContext, turns: Sequence[TurnText], marked: Sequence[str]) -> ExamplePlan | None:
-    """Plan the example of turns that share one; None if a token could straddle a place where training starts or stops."""
+    """Plan the example of some turns; None if a token could straddle a place where training starts or stops."""
     rendering = joined(turns[-1].prompt, turns[-1].completion)
     starts = {len(turn.prompt.text) for turn in turns}
     stops = {len(turn.prompt.text) + len(turn.completion.text) for turn in turns}

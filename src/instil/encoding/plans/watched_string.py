@@ -1,8 +1,8 @@
 """Strings that record what a template asks about them.
 
-A template's output depends on a message's text in two ways: the text is printed, and the template asks questions about it
-(``'</think>' in content``). `WatchedStr` records the questions with their answers. Texts with the same answers are rendered
-the same way, so one proof serves every conversation of a shape.
+A template's output depends on a message's text in two ways: the text is printed, and the template asks questions
+about it (``'</think>' in content``). `WatchedStr` records the questions with their answers. Texts with the same
+answers are rendered the same way, so one proof serves every conversation of a shape.
 
 Why: any operation that is not one of the few understood makes the log *opaque*, and then nothing is concluded from it.
 """
@@ -196,8 +196,8 @@ for _name in (*dir(str), "__rmod__"):
 def can_be_watched(tree: nodes.Template) -> bool:
     """Return whether nothing in a template can look at a text without that being recorded.
 
-    Operations that join texts return plain strings, so their results may only be printed. Filters must be among those that
-    use a string's own methods.
+    Operations that join texts return plain strings, so their results may only be printed. Filters must be among those
+    that use a string's own methods.
     """
     if any(node.name not in _FILTERS for node in tree.find_all(nodes.Filter)):
         return False

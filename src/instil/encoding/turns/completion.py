@@ -1,11 +1,11 @@
 """What the model must generate in one assistant turn: the rule behind every loss mask, on text alone.
 
-Serving's prompt is known. The completion is found from three facts: where the message's own characters are in the rendering
-that ends with it, how far that rendering agrees with the prompt, and where the stop token is. Serving's prompt always wins:
-the completion is what follows it.
+Serving's prompt is known. The completion is found from three facts: where the message's own characters are in the
+rendering that ends with it, how far that rendering agrees with the prompt, and where the stop token is. Serving's
+prompt always wins: the completion is what follows it.
 
-Why: each way in which prompt and rendering may differ has its own exact test (`_after_prompt` lists them in order). A turn
-that passes none of them is refused, never guessed.
+Why: each way in which prompt and rendering may differ has its own exact test (`_after_prompt` lists them in order). A
+turn that passes none of them is refused, never guessed.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Turn:
         messages: The messages up to and including the turn.
         prompt: Serving's prompt for it.
         upto: The rendering that ends with the turn, or the shortest longer one if the template refuses that.
-        render: Renders other messages with the same tools and variables; with the generation prompt if the second argument
-            is true.
+        render: Renders other messages with the same tools and variables; with the generation prompt if the second
+            argument is true.
         place: What errors start with.
         tags: Tags that may close a block: in the template's source or added tokens, but no stop token and no header.
     """
@@ -96,8 +96,8 @@ def _after_prompt(turn: Turn) -> Rendering:
     # The plain case: the rendering begins with the prompt.
     if turn.upto.text.startswith(turn.prompt.text):
         return piece(turn.upto, len(turn.prompt.text))
-    # They differ. Compare them whole, and from the end of the last message's text on (history before it may be rewritten):
-    # first exactly, then without white space, then with a block that only the prompt has.
+    # They differ. Compare them whole, and from the end of the last message's text on (history before it may be
+    # rewritten): first exactly, then without white space, then with a block that only the prompt has.
     marked = None if turn.message.reasoning else _with_marked_reasoning(turn)
     whole, late = [(turn.prompt.text, turn.upto, marked)], _from_last_text(turn, marked)
     for match, views in ((_exactly, whole + late), (_except_space, whole + late), (_except_block, late or whole)):
@@ -118,7 +118,10 @@ def _disagreement(turn: Turn) -> EncodingError:
     agreed = common_length(turn.prompt.text, turn.upto.text)
     remedy = "set data.template_variables so that both agree, or give this message weight 0"
     if turn.message.reasoning and turn.upto.spans(turn.index, "reasoning"):
-        remedy = "set data.template_variables (enable_thinking: true) so that serving leaves room for its reasoning, or remove that"
+        remedy = (
+            "set data.template_variables (enable_thinking: true) so that serving leaves room for its reasoning, or "
+            "remove the reasoning"
+        )
     return turn.refused(
         f"serving's prompt ends with {turn.prompt.text[agreed:][-60:]!r} where the template's rendering has "
         f"{turn.upto.text[agreed : agreed + 40]!r}",
@@ -201,7 +204,8 @@ def _except_block(turn: Turn, prompt: str, upto: Rendering, marked: Rendering | 
                 "set data.template_variables (enable_thinking: true), or remove the reasoning",
             )
         return rest
-    # The block is open. If history has no closing tag, the model generates reasoning (or none), the tag, and the answer.
+    # The block is open. If history has no closing tag, the model generates reasoning (or none), the tag, and the
+    # answer.
     if rest.text.startswith(closing.strip()):
         return piece(upto, at)
     reasoning = turn.message.reasoning or ""
@@ -263,7 +267,7 @@ def _after_header(turn: Turn, header: str) -> Rendering | None:
 
 
 def _after_its_own_header(turn: Turn, header: str) -> Rendering | None:
-    """Complete a turn whose text follows the same header, where only the prompt prints more before it (a date, rules)."""
+    """Complete a turn whose text follows the same header, if only the prompt prints more before it (a date, rules)."""
     own = own_spans(turn.upto, turn.index)
     start = len(turn.prompt.text) - len(header)
     if not own or not turn.upto.text.startswith(turn.prompt.text[:start]):

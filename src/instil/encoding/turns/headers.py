@@ -1,7 +1,7 @@
 """What a template prints around turns: the control tokens of its headers, and whether it has a place for reasoning.
 
-Both are found by rendering probe conversations. Why: tokens of a reasoning block that the generation prompt opens are not
-header tokens, because an answer may contain ``<think>`` as text.
+Both are found by rendering probe conversations. Why: tokens of a reasoning block that the generation prompt opens are
+not header tokens, because an answer may contain ``<think>`` as text.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def takes_reasoning(render: Render, *, tags: Collection[str]) -> bool:
 
 
 def _is_block_tag(text: str, added: Sequence[str], sources: Collection[str]) -> bool:
-    """Return whether a token opens or closes a block within a turn: its counterpart with, or without, a slash exists."""
+    """Return whether a token opens or closes a block within a turn: a counterpart with, or without, a slash exists."""
     if not text.startswith("<"):
         return False
     counterpart = "<" + text[2:] if text.startswith("</") else "</" + text[1:]

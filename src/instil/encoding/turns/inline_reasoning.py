@@ -1,8 +1,8 @@
 """Reasoning inside an answer's text, such as ``<think>…</think>``: the one list of tags, and the split of an answer.
 
-Data that reasoning models wrote often carries its reasoning in the text. Where the template has a place for reasoning, it is moved there.
-Where it has none, the text stays as it is, because moving the reasoning would lose it. Answers that a model generates are parsed by the same
-list (`instil.generation.parsing`).
+Data that reasoning models wrote often carries its reasoning in the text. Where the template has a place for
+reasoning, it is moved there. Where it has none, the text stays as it is, because moving the reasoning would lose it.
+Answers that a model generates are parsed by the same list (`instil.generation.parsing`).
 
 Why: only a block at the beginning of an answer is moved. A tag further on may be what the answer is about.
 """
@@ -57,7 +57,7 @@ def split_reasoning(message: Message) -> Message:
 
 
 def reasoning_span(text: str) -> tuple[int, int] | None:
-    """Return the span between the tags of the block that a text begins with; None where there is no block or it is empty.
+    """Return the span between the tags of the block that a text begins with; None if there is none, or it is empty.
 
     Example:
         >>> reasoning_span("<think>Hm</think>Four")

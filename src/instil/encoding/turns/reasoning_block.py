@@ -1,8 +1,9 @@
 r"""Blocks that serving's prompt supplies and the rendering lacks: an open tag, or a complete and empty pair of tags.
 
-If the template itself shows what a block with reasoning looks like, the encoder learns it from there. QwQ, DeepSeek-R1 and
-others drop it from history. For them the opening tag (``<think>``, ``<|START_THINKING|>``, ``<|channel>``) must have exactly
-one closing tag of the same name among the tags that the template's source or the tokenizer knows.
+If the template itself shows what a block with reasoning looks like, the encoder learns it from there. QwQ,
+DeepSeek-R1 and others drop it from history. For them the opening tag (``<think>``, ``<|START_THINKING|>``,
+``<|channel>``) must have exactly one closing tag of the same name among the tags that the template's source or the
+tokenizer knows.
 
 Why: the white space around the closing tag mirrors the opening one's, as these models themselves generate it: after
 ``<think>\n`` comes ``\n</think>\n\n``.
@@ -78,7 +79,7 @@ def closing_text(block: str, *, known: Collection[str]) -> str | None:
 
 
 def _opens(tag: str) -> bool:
-    """Return whether nothing marks a tag as an end: a slash, the word, or a bar on its right side only (``<channel|>``)."""
+    """Return whether nothing marks a tag as an end: slash, word, or a bar on its right side only (``<channel|>``)."""
     right_bar_only = tag.endswith("|>") and not tag.startswith("<|")
     return "/" not in tag and not right_bar_only and not _ENDS & set(_WORDS.findall(tag.lower()))
 

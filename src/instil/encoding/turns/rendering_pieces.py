@@ -1,7 +1,7 @@
 """Pieces of renderings: cut out, joined, and compared without white space.
 
-Why: agreement between serving's prompt and a rendering is decided on text, exactly first and without white space second. It
-is never decided on ids, which depend on the tokenizer.
+Why: agreement between serving's prompt and a rendering is decided on text, exactly first and without white space
+second. It is never decided on ids, which depend on the tokenizer.
 """
 
 from __future__ import annotations

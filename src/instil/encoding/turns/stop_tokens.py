@@ -132,8 +132,8 @@ class _Probes:
             return opener
         if self._eos is None:
             raise EncodingError(
-                "chat template: it prints no control token after an assistant turn, and the tokenizer has no eos token; "
-                "expected one of them, because something must end an answer; set the tokenizer's eos_token"
+                "chat template: it prints no control token after an assistant turn, and the tokenizer has no eos "
+                "token; expected one of them, because something must end an answer; set the tokenizer's eos_token"
             )
         return Stop(self._eos, "appended")
 
@@ -196,13 +196,13 @@ class _Probes:
         return TAG.findall(rendering.text[asked[-1][1] : own[-1][1]]) if asked and own else []
 
     def _inside(self, tools: Sequence[Mapping[str, Any]]) -> str:
-        """Return a call from its first own character to its last: a token in it, such as a quotation mark, ends nothing."""
+        """Return a call from its first own character to its last; a token inside it, like a quotation mark, ends nothing."""
         rendering = self._render([ASK, CALL], tools)
         own = rendering.spans(1, "tool_calls")
         return rendering.text[own[0][0] : own[-1][1]]
 
     def _printed(self, tail: str, opened: Sequence[str] = (), inside: str = "") -> str | None:
-        """Return the stop token in what follows a last turn; a token that closes an opened tag, or stands inside, is none."""
+        """Return the stop token in what follows a last turn; not one that closes an opened tag, or stands inside."""
         candidates = [
             token
             for token in self._controls.find(tail)
@@ -218,7 +218,7 @@ class _Probes:
         return _first_group(candidates)[-1].text
 
     def _closing_the_header(self, tail: str) -> str | None:
-        """Return the closing tag behind an answer that closes what serving's prompt opened: a turn, not a block within it."""
+        """Return the tag behind an answer that closes what serving's prompt opened: a turn, not a block within it."""
         closing = [token.text for token in self._controls.find(tail) if _closes(token.text, self._eos)]
         try:
             prompt, answered = self._render([ASK], add_generation_prompt=True), self._render([ASK, SAY])
@@ -263,5 +263,5 @@ def _first_group(tokens: Sequence[Occurrence]) -> list[Occurrence]:
 
 
 def next_text(rendering: Rendering, start: int, owner: int) -> int:
-    """Return where, after `start`, the text of another message than `owner` begins; the rendering's length if none does."""
+    """Return where the text of another message than `owner` begins after `start`; the rendering's length if none."""
     return next((a for a, _, source, _ in rendering.runs if a >= start and source[0] != owner), len(rendering.text))
