@@ -41,7 +41,7 @@ def test_random_conversations_are_served_as_trained() -> None:
 def test_no_policy_trains_behind_a_cut_header(policy: Any) -> None:
     spans = Counter[str]()
 
-    @settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+    @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
     @given(st.sampled_from(range(len(all_chats()))), conversations(), st.integers(8, 120))
     def check(number: int, messages: list[dict[str, Any]], limit: int) -> None:
         chat = all_chats()[number]

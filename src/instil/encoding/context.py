@@ -67,8 +67,8 @@ class EncodingContext:
         if getattr(tokenizer, "split_special_tokens", False):
             raise ModelError(
                 f"{tokenizer.name_or_path or 'tokenizer'}: split_special_tokens is true, so the template's own control "
-                "tokens would become text too; expected false; set it to false in tokenizer_config.json (control tokens "
-                "that people type stay text without it)"
+                "tokens would become text too; expected false; set it to false in tokenizer_config.json (control "
+                "tokens that people type stay text without it)"
             )
         self.tokenizer, self.template, self.settings = tokenizer, template, settings
         self.added: dict[int, str] = {number: token.content for number, token in tokenizer.added_tokens_decoder.items()}

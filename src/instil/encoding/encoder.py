@@ -258,8 +258,8 @@ def _render_prompt(context: EncodingContext, conversation: Conversation, index: 
     except TemplateError as error:
         raise EncodingError(
             f"{place_of(conversation)}: message {index + 1}: serving could not ask for this turn, because the template "
-            f"refuses the messages before it ({error}); expected a prompt; give this message weight 0, or fix the order "
-            "of the messages"
+            f"refuses the messages before it ({error}); expected a prompt; give this message weight 0, or fix the "
+            "order of the messages"
         ) from error
 
 

@@ -109,21 +109,23 @@ def template_for(tokenizer: Any, template: str | ResolvedTemplate | None, *, dat
 
 
 def _own_sources(tokenizer: Any) -> tuple[str, str | None]:
-    found: Any = tokenizer.chat_template
-    source, tool_use = (found.get("default"), found.get("tool_use")) if isinstance(found, dict) else (found, None)
-    if not source and found and isinstance(found, dict):
+    """Return the sources of a tokenizer's own template and of its template for conversations with tools."""
+    name = tokenizer.name_or_path or "tokenizer"
+    own: Any = tokenizer.chat_template
+    source, tool_use = (own.get("default"), own.get("tool_use")) if isinstance(own, dict) else (own, None)
+    if not source and own and isinstance(own, dict):
         raise TemplateError(
-            f"{tokenizer.name_or_path or 'tokenizer'}: its chat templates are named {', '.join(map(repr, found))}, and none is 'default'; expected "
+            f"{name}: its chat templates are named {', '.join(map(repr, own))}, and none is 'default'; expected "
             "that one; set model.template to the one that is served, as FOLDER:NAME or a .jinja file"
         )
     if not source:
         raise TemplateError(
-            f"{tokenizer.name_or_path or 'tokenizer'}: it has no chat template; expected one in tokenizer_config.json or "
+            f"{name}: it has no chat template; expected one in tokenizer_config.json or "
             "chat_template.jinja; set model.template (chatml, a .jinja file …)"
         )
     if not isinstance(source, str) or not isinstance(tool_use, str | None):
         raise TemplateError(
-            f"{tokenizer.name_or_path or 'tokenizer'}: its chat template is a {type(source).__name__}; expected Jinja source; "
+            f"{name}: its chat template is a {type(source).__name__}; expected Jinja source; "
             "set model.template, or copy the tokenizer again"
         )
     return source, tool_use

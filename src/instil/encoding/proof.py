@@ -272,7 +272,10 @@ _CHECKS: tuple[Check, ...] = (
 
 
 def _against_marks(chat: Provable, given: Conversation, examples: Sequence[Example]) -> list[Finding]:
-    """Compare a template's ``{% generation %}`` marks with what is trained; serving decides, so differences are notes."""
+    """Compare the template's ``{% generation %}`` marks with what is trained.
+
+    Serving decides what is trained, so a difference is a note.
+    """
     if not _MARKED.search(chat.template.source) or not chat.tokenizer.is_fast:
         return []
     theirs = chat.tokenizer.apply_chat_template(

@@ -52,7 +52,8 @@ def fit(
         if policy == "refuse":
             raise EncodingError(
                 f"{conversation.place or 'conversation'}: an example has {len(example.token_ids)} tokens; "
-                f"at most {limit} are allowed; raise data.max_tokens, or set data.too_long: drop, keep_last_turns or truncate_answer"
+                f"at most {limit} are allowed; raise data.max_tokens, or set data.too_long: "
+                "drop, keep_last_turns or truncate_answer"
             )
         # A policy that does not apply to this kind of conversation drops the example.
         if policy == "split" and is_text:
