@@ -16,31 +16,38 @@ from instil.encoding.settings import EncodingSettings
 from instil.errors import EncodingError, TemplateError
 from instil.template.library import NAMED_TEMPLATES
 
+# what a template itself refuses, and nothing else; every other pair must be exact
+UNFIT = {
+    "two users in a row":        {"llama-2", "mistral", "gemma"},
+    "two answers in a row":      {"llama-2", "mistral", "gemma"},
+    "system in the middle":      {"llama-2", "mistral", "gemma", "vicuna", "alpaca"},
+    "starts with the assistant": {"llama-2", "mistral", "gemma"},
+}  # fmt: skip
+TAKES_NO_TOOL_TURN = {"llama-2", "gemma", "vicuna", "alpaca"}
+PRINTS_CALLS = {"chatml", "llama-3.1", "mistral"}
+
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("row", TALKS)
 def test_talk_is_exact_or_refused_by_the_template(family: str, row: str) -> None:
     verdict = judge(chat_of(family), TALKS[row])
-    assert verdict.kind in ("exact", "unfit"), verdict
-    if verdict.kind == "unfit":
-        assert row in (
-            "two users in a row",
-            "two answers in a row",
-            "system in the middle",
-            "starts with the assistant",
-        ), verdict
+    assert verdict.kind == ("unfit" if family in UNFIT.get(row, ()) else "exact"), verdict
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_reasoning_is_exact_or_refused_by_name(family: str) -> None:
+def test_reasoning_is_exact(family: str) -> None:
     verdict = judge(chat_of(family), REASONING)
-    assert verdict.kind == "exact" or (verdict.kind == "refused" and "reasoning" in verdict.detail), verdict
+    assert verdict.kind == "exact", verdict
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_tool_output_is_never_trained(family: str) -> None:
     verdict = judge(chat_of(family), CALLING, [TOOL])
-    assert verdict.kind in ("exact", "unfit") or "does not print" in verdict.detail, verdict
+    if family in TAKES_NO_TOOL_TURN or family in PRINTS_CALLS:
+        assert verdict.kind == ("exact" if family in PRINTS_CALLS else "unfit"), verdict
+    else:
+        assert verdict.kind == "refused", verdict
+        assert "does not print" in verdict.detail
 
 
 @pytest.mark.parametrize("family", FAMILIES)
