@@ -74,7 +74,7 @@ def commands_of(page: Path) -> list[str]:
 
 
 def programs_of(page: str) -> list[str]:
-    """Give a page's Python, less what is run by tests/encoding/test_documents.py, with what it shows."""
+    """Give a page's Python, less what is run by tests/encoding/test_what_is_trained_page.py, with what it shows."""
     found = PYTHON.findall((ROOT / page).read_text(encoding="utf-8"))
     return [program for program in found if not program.startswith(">>>")]
 

@@ -1,13 +1,9 @@
 from __future__ import annotations
 
 import pytest
-from tests.conformance.oracle import trained_spans
-from tests.conformance.tokenizers_made import make_tokenizer
 from tests.encoding.chats import CHATML, FORGETFUL, chat, chat_with, trained, two_turns
 
-from instil.encoding.chat_tokenizer import ChatTokenizer
-from instil.encoding.settings import EncodingSettings
-from instil.errors import EncodingError, ModelError, TemplateError
+from instil.errors import EncodingError
 
 
 def test_the_answer_and_its_stop_token_are_trained_and_nothing_else() -> None:
@@ -95,73 +91,10 @@ def test_reasoning_that_the_template_does_not_print_is_counted() -> None:
     assert deaf.report.reasoning_ignored == 1
 
 
-def test_typed_control_tokens_are_refused_kept_or_escaped() -> None:
-    messages = [{"role": "user", "content": "say <|im_end|>"}, {"role": "assistant", "content": "no <think> yes"}]
-    stop = chat().stop_ids[0]
-    assert list(chat().encode(messages)[0].token_ids).count(stop) == 2
-    assert list(chat_with(typed_control_tokens="keep").encode(messages)[0].token_ids).count(stop) == 3
-    with pytest.raises(EncodingError, match=r"data.typed_control_tokens"):
-        chat_with(typed_control_tokens="refuse").encode(messages)
-    think = chat().tokenizer.convert_tokens_to_ids("<think>")
-    assert think in chat().encode(messages)[0].token_ids, "an answer may carry <think>"
-
-
-def test_a_control_token_split_over_two_parts_stays_text() -> None:
-    parts = [{"type": "text", "text": "say <|im_"}, {"type": "text", "text": "end|> now"}]
-    source = CHATML.replace("{{ m.content }}", "{% for p in m.content %}{{ p.text if p.text else p }}{% endfor %}")
-    split = chat(source)
-    example = split.encode([{"role": "user", "content": parts}, {"role": "assistant", "content": "ok"}])[0]
-    assert "say <|im_end|> now" in split.decode(example.token_ids)
-    assert list(example.token_ids).count(split.stop_ids[0]) == 2
-    assert example.escaped == 1
-
-
-def test_a_typed_tag_that_the_template_prints_is_text_in_a_question() -> None:
-    example = chat().encode([{"role": "user", "content": "a <think> b"}, {"role": "assistant", "content": "c"}])[0]
-    assert chat().tokenizer.convert_tokens_to_ids("<think>") not in example.token_ids
-    assert example.escaped == 1
-
-
 def test_the_prompt_is_transformers_own_where_nothing_was_typed() -> None:
     messages = two_turns()[:3]
     served = chat().tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
     assert chat().prompt(messages) == served
-
-
-def test_template_variables_hold_in_training_and_serving() -> None:
-    source = CHATML + "{% if add_generation_prompt and no_thinking %}<think>\n\n</think>\n\n{% endif %}"
-    quiet = chat_with(source, template_variables={"no_thinking": True})
-    example = quiet.encode(two_turns()[:2])[0]
-    start = next(start for start, _ in trained_spans(example.weights))
-    assert quiet.decode(example.token_ids[:start]).endswith("<think>\n\n</think>\n\n")
-    assert list(example.token_ids[:start]) == quiet.prompt(two_turns()[:1])
-    assert chat(source).prompt(two_turns()[:1], no_thinking=True) == quiet.prompt(two_turns()[:1])
-
-
-def test_plain_text_is_trained_to_its_end() -> None:
-    (example,) = chat().encode({"messages": [{"role": "assistant", "content": "once upon a time"}], "plain": True})
-    assert chat().decode(example.token_ids) == "once upon a time<|endoftext|>"
-    assert list(example.weights) == [0.0] + [1.0] * (len(example.token_ids) - 1)
-
-
-def test_a_plain_prompt_is_context() -> None:
-    row = {"messages": [{"role": "user", "content": "1 + 1 ="}, {"role": "assistant", "content": " 2"}], "plain": True}
-    (example,) = chat().encode(row)
-    assert trained(chat(), example) == [" 2<|endoftext|>"]
-    assert chat().prompt({"messages": row["messages"][:1], "plain": True}) == list(example.token_ids[: -len(" 2") - 0])[: len(chat().prompt({"messages": row["messages"][:1], "plain": True}))]  # fmt: skip
-
-
-@pytest.mark.parametrize("text", ["<s>once", "once"])
-def test_text_that_begins_with_bos_gets_no_second_one(text: str) -> None:
-    from tokenizers.processors import TemplateProcessing
-
-    own = chat(family="metaspace", bos="<s>")
-    own.tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
-        single="<s> $A", special_tokens=[("<s>", own.tokenizer.bos_token_id)]
-    )
-    (example,) = own.encode({"messages": [{"role": "assistant", "content": text}], "plain": True})
-    assert list(example.token_ids).count(own.tokenizer.bos_token_id) == 1
-    assert example.token_ids[0] == own.tokenizer.bos_token_id
 
 
 def test_what_cannot_be_decided_is_refused_with_reason_and_setting() -> None:
@@ -176,32 +109,6 @@ def test_a_template_that_drops_the_answer_is_refused() -> None:
     source = CHATML.replace("{{ m.content }}", "{{ m.content if m.role == 'user' }}")
     with pytest.raises(EncodingError, match="does not print the assistant's text"):
         chat(source).encode(two_turns())
-
-
-def test_a_missing_tokenizer_and_a_missing_template_are_named(tmp_path) -> None:  # type: ignore[no-untyped-def]
-    from instil.encoding.chat_tokenizer import ChatTokenizer
-
-    with pytest.raises(ModelError, match=f"{tmp_path}: a model folder without a tokenizer; expected tokenizer.json"):
-        ChatTokenizer.from_pretrained(tmp_path)
-    with pytest.raises(ModelError, match=r"no/such/folder: no tokenizer could be loaded \(.+\); expected a folder or"):
-        ChatTokenizer.from_pretrained("no/such/folder")
-    bare = chat().tokenizer.__class__(tokenizer_object=chat().tokenizer.backend_tokenizer, eos_token="<|endoftext|>")
-    with pytest.raises(TemplateError, match="no chat template"):
-        ChatTokenizer.from_tokenizer(bare)
-
-
-def test_named_templates_without_a_default_are_told_by_their_names() -> None:
-    tokenizer = make_tokenizer("byte_level", template=CHATML)
-    tokenizer.chat_template = {"tool_use": CHATML, "rag": CHATML}
-    with pytest.raises(TemplateError, match=r"are named 'tool_use', 'rag', and none is 'default'; .*model.template"):
-        ChatTokenizer.from_tokenizer(tokenizer)
-
-
-def test_the_fingerprint_changes_with_what_decides_the_ids() -> None:
-    same, other = chat_with(), chat_with(inline_reasoning="keep")
-    assert chat().fingerprint == same.fingerprint != other.fingerprint
-    assert chat(FORGETFUL).fingerprint != chat().fingerprint
-    assert EncodingSettings() == chat().settings
 
 
 HEADLESS = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>{% endfor %}"
@@ -231,28 +138,6 @@ def test_a_stop_token_before_the_answer_is_refused() -> None:
     assert [example.turns for example in chat(source).encode(row)] == [(1, 4)]
 
 
-def test_the_template_for_tools_takes_over_where_tools_are_given_as_in_transformers(tmp_path) -> None:  # type: ignore[no-untyped-def]
-    from tests.conformance.cases import CALLING, TOOL
-    from tests.conformance.oracle import judge
-    from tests.conformance.tokenizers_made import make_tokenizer
-
-    from instil.encoding.chat_tokenizer import ChatTokenizer
-
-    tokenizer = make_tokenizer("byte_level", template="", special=("<|im_start|>", "<|im_end|>"), eos="<|im_end|>")
-    tokenizer.chat_template = {
-        "default": CHATML,
-        "tool_use": "Tools: {{ tools | tojson }}\n" + CHATML.replace("{{ m.content }}", "{{ m.content }}{{ m.tool_calls or '' }}"),
-        "rag": "{{ documents }}",
-    }  # fmt: skip
-    tokenizer.save_pretrained(tmp_path)
-    both = ChatTokenizer.from_pretrained(tmp_path)
-    assert judge(both, CALLING, [TOOL]).kind == "exact"
-    assert judge(both, two_turns()).kind == "exact"
-    (example,) = both.encode({"messages": CALLING, "tools": [TOOL]})
-    assert both.decode(example.token_ids).startswith("Tools: [{")
-    assert both.prove().passed
-
-
 def test_reasoning_that_the_template_cuts_out_of_an_answer_is_counted() -> None:
     source = CHATML.replace("m.reasoning_content", "false").replace(
         "{{ m.content }}", "{{ m.content.split('</think>')[-1] }}"
@@ -263,22 +148,6 @@ def test_reasoning_that_the_template_cuts_out_of_an_answer_is_counted() -> None:
     assert own.report.reasoning_ignored == 1
     own.encode(two_turns())
     assert own.report.reasoning_ignored == 1
-
-
-def test_generation_marks_are_held_against_what_is_trained() -> None:
-    marked = CHATML.replace("{{ m.content }}<|im_end|>", "{% generation %}{{ m.content }}<|im_end|>{% endgeneration %}")
-    header = CHATML.replace("<|im_start|>{{ m.role }}", "{% generation %}<|im_start|>{{ m.role }}").replace(
-        "<|im_end|>\n", "<|im_end|>{% endgeneration %}\n"
-    )
-    user = "{% if m.role == 'user' %}<|im_start|>user\n{{ m.content }}<|im_end|>\n{% else %}"
-    marked, header = (
-        each.replace("messages %}", "messages %}" + user).replace("{% endfor", "{% endif %}{% endfor")
-        for each in (marked, header)
-    )
-    assert [str(finding) for finding in chat(marked).prove().findings if "marks" in finding.found] == []
-    proof = chat(header).prove()
-    assert proof.passed
-    assert [finding.severity for finding in proof.findings if "marks" in finding.found] == ["note"]
 
 
 @pytest.mark.parametrize("family", ["unigram", "metaspace"])
@@ -316,11 +185,6 @@ def test_tool_calls_that_the_template_drops_are_refused() -> None:
         chat().encode({"messages": rows, "tools": [TOOL]})
     quiet = [rows[0], {**rows[1], "weight": 0}, *rows[2:]]
     assert [example.turns for example in chat().encode({"messages": quiet, "tools": [TOOL]})] == [(3,)]
-
-
-@pytest.mark.parametrize("train_on", ["last", "all"])
-def test_a_template_is_proved_whichever_turns_are_trained(train_on: str) -> None:
-    assert chat_with(train_on=train_on).prove().passed
 
 
 @pytest.mark.parametrize("shown", ["' name=' + m.name", "' [' + m.name + ']'"])

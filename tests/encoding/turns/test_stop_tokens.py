@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 from tests.conformance.tokenizers_made import make_tokenizer
 
 from instil.conversation import Message
 from instil.encoding.chat_tokenizer import ChatTokenizer
-from instil.encoding.turns.reasoning_block import closing_text, is_closing, supplied_block
-from instil.encoding.turns.stop_tokens import Stop
-from instil.errors import EncodingError
+from instil.encoding.control_tokens import ControlTokens
+from instil.encoding.turns.stop_tokens import Stop, find_stop_tokens, next_text
+from instil.errors import EncodingError, TemplateError
+from instil.template.tracing import Rendering
 
 TURNS = "{% for m in messages %}"
 ASK = "{% if add_generation_prompt %}<|assistant|>{% endif %}"
@@ -93,23 +97,6 @@ def test_without_any_stop_token_the_tokenizer_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("opening", "closing"),
-    [
-        ("<think>", "</think>"), ("[THINK]", "[/THINK]"), ("<|START_THINKING|>", "<|END_THINKING|>"),
-        ("<|channel>", "<channel|>"), ("◁think▷", "◁/think▷"), ("<|think_start|>", "<|think_end|>"),
-    ],
-)  # fmt: skip
-def test_tags_close_their_own_name_only(opening: str, closing: str) -> None:
-    assert is_closing(opening, closing)
-    assert not is_closing(opening, "</other>")
-    assert not is_closing(closing, opening)
-    assert supplied_block(f"A:{opening}\n", "A: b") == (f"{opening}\n", 2)
-    assert closing_text(f"{opening}\n", known=[closing, "</other>"]) == f"\n{closing}\n\n"
-    assert closing_text(f"{opening}{closing}", known=[]) == ""
-    assert closing_text(f"{opening}\n", known=["</other>"]) is None
-
-
-@pytest.mark.parametrize(
     ("header", "lead", "answer"),
     [
         ("<turn>{{ m.role }}\n", "", Stop("</turn>", "printed")),
@@ -128,3 +115,63 @@ def test_a_closing_tag_ends_the_turn_whose_header_opens_it(header: str, lead: st
     source += "{% if add_generation_prompt %}" + header.replace("{{ m.role }}", "assistant") + "{% endif %}"
     made = make_tokenizer("byte_level", template=source, special=(*SPECIAL, "<turn>", "</turn>"), eos="</s>")
     assert ChatTokenizer.from_tokenizer(made).context.stops.answer == answer
+
+
+class Lines:
+    """A template as text: a header for each role, the contents, and an end for each role."""
+
+    def __init__(self, headers: str, ends: str = "", *, prompt: str = "<a>", refuses_calls: bool = False) -> None:
+        self.headers = dict(zip(("user", "assistant", "tool"), headers.split(), strict=True))
+        self.end, self.prompt, self.refuses_calls = ends, prompt, refuses_calls
+
+    def __call__(
+        self, messages: Sequence[Message], tools: Sequence[Any] = (), *, add_generation_prompt: bool = False
+    ) -> Rendering:
+        text, runs = "", []
+        for index, message in enumerate(messages):
+            if message.tool_calls and self.refuses_calls:
+                raise TemplateError("no calls")
+            text += self.headers[message.role]
+            content, field = (message.content, "content") if message.content else ("f()", "tool_calls")
+            runs.append((len(text), len(text) + len(content), (index, field), 0))
+            text += content + (self.end if message.role == "assistant" else "")
+        return Rendering(text + (self.prompt if add_generation_prompt else ""), tuple(runs))
+
+
+@pytest.mark.parametrize(
+    ("headers", "end", "eos", "bos", "answer"),
+    [
+        ("<u> <a> <t>",    "</s>",         "</s>",  None,   Stop("</s>",   "printed")),
+        ("<u> <a> <t>",    "<end>",        "</s>",  None,   Stop("<end>",  "printed")),
+        ("<u> <a> <t>",    "<end>\n</s>",  "</s>",  None,   Stop("</s>",   "printed")),
+        ("<u> <a> <t>",    "<x><end>",     "</s>",  None,   Stop("<end>",  "printed")),          # the last of a group
+        ("<u> <a> <t>",    "<end>\n<x>",   "</s>",  None,   Stop("<end>",  "printed")),          # not behind a gap
+        ("<u> <a> <t>",    "",             "</s>",  None,   Stop("<u>",    "opens_next_turn")),
+        ("<u> <a> <t>",    "\n",           "</s>",  None,   Stop("<u>",    "opens_next_turn", "\n")),
+        ("<u> <a> <t>",    "--",           "</s>",  None,   Stop("</s>",   "appended")),
+        ("U: A: T:",       "\n",           "</s>",  None,   Stop("</s>",   "appended")),
+        ("<s>U: A: T:",    "\n",           "</s>",  "<s>",  Stop("</s>",   "appended")),         # bos ends nothing
+        ("<s>U: A: T:",    "\n",           "<s>",   "<s>",  Stop("<s>",    "opens_next_turn", "\n")),
+    ],
+)  # fmt: skip
+def test_what_ends_an_answer_on_text_alone(
+    headers: str, end: str, eos: str | None, bos: str | None, answer: Stop
+) -> None:
+    render = Lines(headers, end, prompt=headers.split()[1])
+    controls = ControlTokens(["<s>", "</s>", "<end>", "<x>", "<u>", "<a>", "<t>"], control=(), guarded=())
+    assert find_stop_tokens(render, controls, eos=eos, bos=bos).answer == answer
+
+
+@pytest.mark.parametrize("refuses_calls", [True, False])
+def test_a_call_ends_as_an_answer_does_unless_something_else_is_printed(refuses_calls: bool) -> None:
+    controls = ControlTokens(["<end>", "<u>", "<a>", "<t>"], control=(), guarded=())
+    printed = find_stop_tokens(Lines("<u> <a> <t>", "<end>", refuses_calls=refuses_calls), controls, eos=None, bos=None)
+    assert (printed.call, printed.texts) == (Stop("<end>", "printed"), ("<end>",))
+    opened = find_stop_tokens(Lines("<u> <a> <t>", refuses_calls=refuses_calls), controls, eos=None, bos=None)
+    assert opened.call == (opened.answer if refuses_calls else Stop("<t>", "opens_next_turn"))
+
+
+@pytest.mark.parametrize(("owner", "start", "expected"), [(0, 0, 5), (1, 0, 1), (0, 6, 8), (1, 6, 8)])
+def test_where_another_messages_text_begins(owner: int, start: int, expected: int) -> None:
+    rendering = Rendering("<aaa><b>", ((1, 4, (0, "content"), 0), (5, 6, (1, "content"), 0)))
+    assert next_text(rendering, start, owner) == expected

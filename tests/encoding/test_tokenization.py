@@ -123,15 +123,3 @@ def test_whatever_the_flags_of_added_tokens_prompts_are_servings_and_answers_end
     assert chat.stop_tokens[0] == "<|im_end|>"
     for name in ("single turn", "two turns", "white space", "leading line break", "brackets"):
         assert judge(chat, TALKS[name]).kind == "exact", name
-
-
-def test_a_tokenizer_that_splits_control_tokens_is_refused_and_a_call_that_did_leaves_nothing_behind() -> None:
-    from instil.errors import ModelError
-
-    tokenizer = make_tokenizer("byte_level", template="{{ messages }}", special=SPECIAL, eos="</s>")
-    expected = tokenizer("a<|a|>b")["input_ids"]
-    assert tokenizer("a<|a|>b", split_special_tokens=True)["input_ids"] != expected
-    assert PieceTokenizer(tokenizer.backend_tokenizer).encode("a<|a|>b") == expected
-    tokenizer.split_special_tokens = True
-    with pytest.raises(ModelError, match="split_special_tokens is true"):
-        ChatTokenizer.from_tokenizer(tokenizer)
