@@ -117,7 +117,8 @@ class Conversation:
         variables: Template variables of this row (``enable_thinking``, ``documents`` …); they override the recipe's.
         place: Where the row came from; None if the conversation was made in code.
         plain: Whether no template is used. The contents are then concatenated: user text is context, assistant text is
-            trained, and the end-of-text token follows the last one. Text, code and raw prompt/completion rows are plain.
+            trained, and the end-of-text token follows the last one. Text, code and raw prompt/completion rows are
+            plain.
         extra: Columns of the row that no other field holds. They are kept so that conversion loses nothing.
     """
 

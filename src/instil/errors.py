@@ -110,8 +110,7 @@ class MissingPackageError(InstilError):
 SMALLER_WEIGHTS = (
     "load the model in 16 bits or quantised (--precision bf16, --load 4bit; in a recipe model.quantize: 4bit)"
 )
-"""The remedy when a model does not fit into memory. It stands here because the command line, which loads no torch, prints
-it too."""
+"""The remedy if a model does not fit into memory. It stands here because the command line prints it without torch."""
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:

@@ -233,7 +233,7 @@ def test_date_is_pinned_and_a_wrong_one_refused():
     assert (
         ChatTemplate(source, special_tokens={}, date="2024-07-26").render_text([Message("user", "x")]) == "26 July 2024"
     )
-    with pytest.raises(TemplateError, match="expected YYYY-MM-DD"):
+    with pytest.raises(TemplateError, match="Expected YYYY-MM-DD"):
         ChatTemplate(source, special_tokens={}, date="26 July")
 
 

@@ -93,12 +93,12 @@ def test_control_tokens_are_what_it_prints():
     ("text", "reason"),
     [
         ("<|user|>{usr}{assistant}", r"unknown placeholder \{usr\} \(did you mean 'user'\?\)"),
-        ("<|user|>{user}", r"no \{assistant\} in it"),
-        ("{system}{assistant}", r"no \{user\} in it"),
-        ("{user} {user} {assistant}", r"\{user\} stands in it 2 times"),
+        ("<|user|>{user}", r"\{assistant\} is missing"),
+        ("{system}{assistant}", r"\{user\} is missing"),
+        ("{user} {user} {assistant}", r"\{user\} occurs 2 times"),
         ("A {assistant} U {user}", "the order is"),
-        ("<a>{user}<b><c><d>{assistant}", r"between \{user\} and \{assistant\} stands '<b><c><d>'"),
-        ("You are helpful.\nTalk: {user}\nReply: {assistant}", r"before \{user\} stand several lines"),
+        ("<a>{user}<b><c><d>{assistant}", r"between \{user\} and \{assistant\} is '<b><c><d>'"),
+        ("You are helpful.\nTalk: {user}\nReply: {assistant}", r"several lines before \{user\}"),
     ],
 )
 def test_ambiguous_or_wrong_strings_are_refused_by_name(text, reason):

@@ -46,13 +46,13 @@ def test_of_several_templates_in_a_folder_one_is_named_and_the_others_are_told(t
         (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": listed}))
     found = read_template(str(tmp_path))
     assert found.source == SOURCE
-    assert (
-        found.note == f"{tmp_path}: its default chat template is taken, not rag, tool_use; name one as {tmp_path}:rag"
+    assert found.note == (
+        f"{tmp_path}: its default chat template is used, not rag, tool_use; to use another, name it as {tmp_path}:rag"
     )
     for name, source in named.items():
         assert read_template(f"{tmp_path}:{name}") == ResolvedTemplate(f"{tmp_path.name}:{name}", source)
     with pytest.raises(
-        TemplateError, match=r"no chat template 'rga' \(did you mean 'rag'\?\); .* default, rag, tool_use"
+        TemplateError, match=r"no chat template 'rga' \(did you mean 'rag'\?\)\. .* default, rag, tool_use"
     ):
         resolve_template(f"{tmp_path}:rga")
 
@@ -60,7 +60,7 @@ def test_of_several_templates_in_a_folder_one_is_named_and_the_others_are_told(t
 def test_a_folder_without_a_default_template_tells_the_names_that_it_has(tmp_path):
     (tmp_path / "additional_chat_templates").mkdir()
     (tmp_path / "additional_chat_templates" / "rag.jinja").write_text(SOURCE)
-    with pytest.raises(TemplateError, match=rf"no chat template 'default'; .* rag; name one as {tmp_path}:rag"):
+    with pytest.raises(TemplateError, match=rf"no chat template 'default'\. .* rag\. Name one as {tmp_path}:rag"):
         resolve_template(str(tmp_path))
     assert resolve_template(f"{tmp_path}:rag") == SOURCE
 
@@ -108,7 +108,7 @@ def test_folder_and_file_without_a_template_are_refused(tmp_path):
 
 
 def test_eos_without_an_eos_token_is_refused():
-    with pytest.raises(TemplateError, match="no eos token"):
+    with pytest.raises(TemplateError, match="no EOS token"):
         resolve_template("chatml", stop_token="eos")
 
 

@@ -1,6 +1,7 @@
 """Bytes to conversations and back: files, data sets and formats. Nothing here knows tokens, stores or processes.
 
-`read`, `detect` and `write` are the public functions. `sources` turns files into rows, `formats` rows into conversations.
+`read`, `detect` and `write` are the public functions. `sources` turns files into rows, and `formats` turns rows into
+conversations.
 
 Why: the modules are called `reading` and `writing`, because a module `read` would hide the function `read`.
 """

@@ -1,7 +1,7 @@
 """Dictionaries to records and back, in the shape that OpenAI's API, fine-tuning files and chat templates share.
 
-Every format reads its rows through here, and `as_conversation` reads conversations written in Python. Keys that no field
-holds stay in ``extra``.
+Every format reads its rows through here, and `as_conversation` reads conversations written in Python. Keys that no
+field holds stay in ``extra``.
 
 Why: reasoning is written as ``reasoning_content``, whatever its key was, and arguments of tool calls as JSON strings,
 because most other tools read these. Reading accepts all of them.

@@ -1,1 +1,1 @@
-"""Chat templates: rendering in which every character knows its origin, named templates, format strings."""
+"""Chat templates: rendering that records the origin of every character, named templates, format strings."""

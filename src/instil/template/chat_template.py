@@ -1,8 +1,10 @@
-"""Rendering a conversation with a chat template, as transformers does, every character knowing its origin.
+"""Render a conversation with a chat template, as transformers does, and record the origin of every character.
 
-The template is never edited and never guessed at: text equals `apply_chat_template(tokenize=False)` of the installed transformers, byte for
-byte. Stands between the records (`Message`) and the encoder, which reads `Rendering`. Questionable on purpose: how a template wants its input
-(`Shape`) is found by rendering probes with it, not by reading its source.
+The template is never edited. The text equals `apply_chat_template(tokenize=False)` of the installed transformers, byte
+for byte. The input is a list of `Message`; the encoder reads the output, a `Rendering`.
+
+Why: the input that a template expects (`Shape`) is found by rendering probes with it. Finding it in the source would
+require understanding all of Jinja.
 """
 
 from __future__ import annotations
@@ -29,8 +31,8 @@ class ChatTemplate:
     """A compiled chat template.
 
     Example:
-        >>> template = ChatTemplate("{% for m in messages %}<{{ m.role }}>{{ m.content | trim }}{% endfor %}", special_tokens={})
-        >>> rendering = template.render([Message("user", " Hi ")])
+        >>> source = "{% for m in messages %}<{{ m.role }}>{{ m.content | trim }}{% endfor %}"
+        >>> rendering = ChatTemplate(source).render([Message("user", " Hi ")])
         >>> rendering.text, rendering.segments[1]
         ('<user>Hi', (6, 8, Origin(message=0, field='content', start=1)))
     """
@@ -48,14 +50,13 @@ class ChatTemplate:
 
         Args:
             source: Jinja source.
-            special_tokens: ``bos_token``, ``eos_token`` … as a tokenizer's `special_tokens_map` has them.
-            date: The day that ``strftime_now`` gives, YYYY-MM-DD. None: today, as transformers does.
-            name: What errors call the template.
-            tool_use: Source of the template that takes this one's place where tools are given, as transformers has it for
-                tokenizers with several templates.
+            special_tokens: ``bos_token``, ``eos_token`` …, as in a tokenizer's `special_tokens_map`.
+            date: The day that ``strftime_now`` prints, YYYY-MM-DD. None: today, as in transformers.
+            name: Name of the template in error messages.
+            tool_use: Source of the template that renders conversations with tools, where a tokenizer has one.
 
         Raises:
-            TemplateError: If the source does not compile, with its line, or the date is none.
+            TemplateError: If the source does not compile (the message names the line), or the date is not a date.
         """
         self.source = source
         self.name = name or "chat template"
@@ -72,12 +73,12 @@ class ChatTemplate:
             self._plain = plain_template(source)
         except jinja2.TemplateSyntaxError as error:
             raise TemplateError(
-                f"{self.name}, line {error.lineno}: {error.message}; expected a Jinja chat template that transformers "
-                "compiles; mend that line or choose another template"
+                f"{self.name}, line {error.lineno}: {error.message}. Expected a Jinja chat template that transformers "
+                "compiles. Fix that line or choose another template."
             ) from None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Give what a template is made of: compiled templates do not travel between processes."""
+        """Return the constructor's arguments, because a compiled template cannot be pickled."""
         return {
             "source": self.source,
             "special_tokens": self.special_tokens,
@@ -91,45 +92,45 @@ class ChatTemplate:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the sources."""
+        """The SHA-256 of the sources."""
         return hashlib.sha256("\0".join(self.sources).encode()).hexdigest()
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Its source, and that of the template for tools if there is one."""
+        """The source, and the source of the template for tools if there is one."""
         return (self.source,) if self.with_tools is None else (self.source, self.with_tools.source)
 
     @property
     def as_published(self) -> str | dict[str, str]:
-        """What a tokenizer's `chat_template` is: the source, or the sources by name."""
+        """The value of a tokenizer's `chat_template`: the source, or the sources by name."""
         return self.source if self.with_tools is None else {"default": self.source, "tool_use": self.with_tools.source}
 
     def dated(self, date: str | None) -> ChatTemplate:
-        """Give the same template with another day."""
+        """Return the same template with another day."""
         return self if date == self.date else ChatTemplate(**{**self.__getstate__(), "date": date})
 
     def given(self, tools: Sequence[Mapping[str, Any]]) -> ChatTemplate:
-        """Give the template that renders where these tools are given: this one, or the one for tools."""
+        """Return the template that renders conversations with these tools: this one, or the one for tools."""
         return self.with_tools if tools and self.with_tools is not None else self
 
     @cached_property
     def names_read(self) -> frozenset[str]:
-        """Every attribute, key and variable name that stands in the template."""
+        """Every attribute, key and variable name in the template."""
         return _names_read(self.source)
 
     @property
     def prints_day(self) -> bool:
-        """Whether the template asks for the day."""
+        """Whether the template prints the current day."""
         return any("strftime_now" in _names_read(source) for source in self.sources)
 
     @cached_property
     def shape(self) -> Shape:
-        """What the template takes: text or parts, mappings or JSON text, and the names of reasoning."""
+        """The input that the template expects: text or parts, mappings or JSON text, and the names of reasoning."""
         return find_shape(self._probe, self.names_read)
 
     @cached_property
     def shows_reasoning(self) -> bool:
-        """Whether the template prints reasoning at all; where not, reasoning in the data is never seen by the model."""
+        """Whether the template prints reasoning. If not, the model never sees the reasoning in the data."""
         return prints_reasoning(self._probe, self.shape)
 
     def render(
@@ -144,12 +145,12 @@ class ChatTemplate:
 
         Args:
             messages: The turns.
-            tools: Tool definitions; none is the same as not giving any.
-            variables: Template variables; they win over special tokens of the same name.
-            add_generation_prompt: Whether to append what makes the model start its turn.
+            tools: Tool definitions. An empty list means no tools.
+            variables: Template variables. They override special tokens of the same name.
+            add_generation_prompt: Whether to append the text after which the model starts its turn.
 
         Raises:
-            TemplateError: If the template refuses the conversation (transformers' own reason) or fails at a line.
+            TemplateError: If the template refuses the conversation (with transformers' own reason) or fails at a line.
         """
         chosen = self.given(tools)
         if chosen is not self:
@@ -164,7 +165,8 @@ class ChatTemplate:
         try:
             return self._render(inputs, add_generation_prompt)
         except TemplateError:
-            # the reason must be the one that plain strings give; should they give none, the text is right and nothing is located
+            # Render plain strings, so that the error is the one that transformers raises. If they render without an
+            # error, their text is correct, and only the origins are missing.
             return Rendering(
                 self.render_text(
                     messages, tools=tools, variables=variables, add_generation_prompt=add_generation_prompt
@@ -179,7 +181,7 @@ class ChatTemplate:
         variables: Mapping[str, Any] = EMPTY,
         add_generation_prompt: bool = False,
     ) -> str:
-        """Render without origins, by transformers' own compiled template; the same text as `render`, sooner.
+        """Render without origins, with transformers' own compiled template. The text equals `render`'s; this is faster.
 
         Raises:
             TemplateError: As `render`.
@@ -236,7 +238,7 @@ def _pinned(date: str, name: str) -> Callable[[str], str]:
     try:
         day = datetime.datetime.combine(datetime.date.fromisoformat(date), datetime.time())
     except ValueError:
-        raise TemplateError(f"{name}: date is {date!r}; expected YYYY-MM-DD; mend data.date") from None
+        raise TemplateError(f"{name}: date is {date!r}. Expected YYYY-MM-DD. Fix data.date.") from None
     return day.strftime
 
 

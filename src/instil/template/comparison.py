@@ -1,7 +1,8 @@
-"""Where two templates print different texts, or two tokenizers make different ids of them.
+"""Find where two templates print different texts, or two tokenizers turn equal texts into different ids.
 
-Used by ``instil template compare``. Questionable on purpose: a template that refuses a conversation is compared by that fact alone, not by
-the words of its refusal.
+Used by ``instil template compare``.
+
+Why: if both templates refuse a conversation they count as equal, because the wording of a refusal is never trained.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ Encode = Callable[[str], Sequence[int]]
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One of the two: a template, and the tokenizer that turns its texts into ids where there is one."""
+    """One side of the comparison: a template, and optionally the tokenizer that turns its texts into ids."""
 
     name: str
     template: ChatTemplate
     encode: Encode | None = None
 
     def text(self, conversation: Conversation, *, add_generation_prompt: bool) -> str | None:
-        """Render; None where the template refuses."""
+        """Return the rendered text, or None if the template refuses the conversation."""
         try:
             return self.template.render_text(
                 conversation.messages,
@@ -40,12 +41,12 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One conversation that two templates print differently.
+    """A conversation that two templates print differently.
 
     Attributes:
-        conversation: Its name.
+        conversation: Name of the conversation.
         found: What differs, in one line.
-        lines: The texts side by side as a diff, or the first ids that differ.
+        lines: A diff of the texts, or the first ids that differ.
     """
 
     conversation: str
@@ -57,7 +58,7 @@ def compare_templates(one: Side, other: Side, conversations: Mapping[str, Conver
     """Compare two templates on conversations, each with and without a generation prompt.
 
     Yields:
-        For every conversation, in order, a difference or None.
+        For every conversation, in order: the first difference, or None.
     """
     for name, conversation in conversations.items():
         yield _compare(one, other, name, conversation)
@@ -68,7 +69,7 @@ def _compare(one: Side, other: Side, name: str, conversation: Conversation) -> D
         label = name + (", generation prompt" if prompt else "")
         first = one.text(conversation, add_generation_prompt=prompt)
         second = other.text(conversation, add_generation_prompt=prompt)
-        if first is None and second is None:
+        if first is None and second is None:  # both refuse: see *Why* above
             continue
         if first is None or second is None:
             refuser = one.name if first is None else other.name
@@ -87,7 +88,7 @@ def _compare(one: Side, other: Side, name: str, conversation: Conversation) -> D
 
 
 def text_diff(one: str, other: str) -> Iterator[str]:
-    r"""Give a diff by lines in which white space can be seen (``·`` at a line's ends, ``⏎`` for its break).
+    r"""Yield a line diff with visible white space: ``·`` for spaces at the ends of a line, ``⏎`` for a line break.
 
     Example:
         >>> list(text_diff("a\nb ", "a\nc"))

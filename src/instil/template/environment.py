@@ -1,8 +1,10 @@
-"""The jinja2 environments that chat templates run in: transformers' own, and a twin that keeps origins.
+"""The jinja2 environments in which chat templates run: transformers' own, and a second one that keeps origins.
 
-The twin takes extensions, filters, globals and options from the installed transformers, so that it follows its version, and replaces only
-what builds strings: concatenation, ``~``, ``%``, `str.format` and the filters of `traced_filters`. Both are sandboxed and immutable.
-Questionable on purpose: transformers' private `_compile_jinja_template` is called, for nothing else promises the same text.
+The second takes extensions, filters, globals and options from the installed transformers, whatever its version. It
+replaces only what builds strings: concatenation, ``~``, ``%``, `str.format` and the filters of `traced_filters`. Both
+are sandboxed and immutable.
+
+Why: transformers' private `_compile_jinja_template` is called, because no public function guarantees the same text.
 """
 
 from __future__ import annotations
@@ -29,12 +31,12 @@ _STRING_METHODS = frozenset(name for name in dir(str) if not name.startswith("_"
 
 
 class _TracedTemplate(Template):
-    """A compiled template whose ``~`` keeps origins."""
+    """A compiled template whose ``~`` operator keeps origins."""
 
     @classmethod
     def from_code(cls, environment: Environment, code: CodeType, globals: Any, uptodate: Any = None) -> _TracedTemplate:
         namespace: dict[str, Any] = {"environment": environment, "__file__": code.co_filename}
-        exec(code, namespace)  # jinja2's own way: the code is what jinja2's compiler made of the template
+        exec(code, namespace)  # as jinja2 does it; the code comes from jinja2's compiler
         namespace["str_join"] = lambda items: joined([str(item) for item in items])
         template = cls._from_namespace(environment, namespace, globals)
         template._uptodate = uptodate
@@ -42,7 +44,7 @@ class _TracedTemplate(Template):
 
 
 class TracedEnvironment(ImmutableSandboxedEnvironment):
-    """jinja2's immutable sandbox with string building that keeps origins."""
+    """jinja2's immutable sandbox, in which string operations keep origins."""
 
     template_class = _TracedTemplate
     intercepted_binops = frozenset({"%"})
@@ -53,7 +55,10 @@ class TracedEnvironment(ImmutableSandboxedEnvironment):
         self.binop_table["%"] = _modulo
 
     def getattr(self, obj: Any, attribute: str) -> Any:
-        """Give an attribute as jinja2's sandbox does; a mapping's keys sooner, and string building of plain strings with origins."""
+        """Return an attribute as jinja2's sandbox does.
+
+        Keys of mappings take a shorter path, and string methods of plain strings keep the origins of their arguments.
+        """
         kind = obj.__class__
         if kind in _MAPPINGS:
             if attribute not in _MAPPING_ATTRIBUTES:
@@ -62,13 +67,13 @@ class TracedEnvironment(ImmutableSandboxedEnvironment):
                 except KeyError:
                     return self.undefined(obj=obj, name=attribute)
         elif kind is TracedStr and attribute in _STRING_METHODS:
-            return getattr(obj, attribute)  # the sandbox allows each of them
-        elif kind is str and attribute in ("join", "replace"):  # what they are given may be traced
+            return getattr(obj, attribute)  # the sandbox allows all of them
+        elif kind is str and attribute in ("join", "replace"):  # their arguments may be traced
             obj = TracedStr(obj)
         return super().getattr(obj, attribute)
 
     def wrap_str_format(self, value: Any) -> Any:
-        """Wrap `str.format` so that it is sandboxed, as jinja2 does, and keeps origins."""
+        """Wrap `str.format` so that it is sandboxed, as in jinja2, and keeps origins."""
         if (
             isinstance(value, MethodType | BuiltinMethodType)
             and value.__name__ == "format"
@@ -87,10 +92,10 @@ def _modulo(left: Any, right: Any) -> Any:
 
 
 class _TracedFormatter(SandboxedFormatter):
-    """`str.format` of the sandbox; plain ``{}`` and ``{name}`` keep the origins of what they print."""
+    """The sandbox's `str.format`. Plain ``{}`` and ``{name}`` keep the origins of what they print."""
 
     def traced(self, template: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-        """Format, with origins where every field has neither conversion nor format specification."""
+        """Format a string; keep origins if no field has a conversion or a format specification."""
         text = self.vformat(template, args, kwargs)
         pieces: list[str] = []
         automatic = 0
@@ -110,7 +115,7 @@ class _TracedFormatter(SandboxedFormatter):
 
 @lru_cache(maxsize=1)
 def traced_environment() -> TracedEnvironment:
-    """Give the environment that keeps origins, set up like the installed transformers' own."""
+    """Return the environment that keeps origins, configured like the installed transformers' own."""
     theirs = plain_template("").environment
     ours = TracedEnvironment(
         block_start_string=theirs.block_start_string,
@@ -131,7 +136,7 @@ def traced_environment() -> TracedEnvironment:
 
 @lru_cache(maxsize=256)
 def traced_template(source: str) -> Template:
-    """Compile a template once with origins.
+    """Compile a template with origins; compiled templates are cached.
 
     Raises:
         jinja2.TemplateSyntaxError: If the source does not compile.
@@ -140,7 +145,7 @@ def traced_template(source: str) -> Template:
 
 
 def plain_template(source: str) -> Template:
-    """Compile a template as the installed transformers does (it keeps a cache of its own)."""
-    from transformers.utils.chat_template_utils import _compile_jinja_template
+    """Compile a template with the installed transformers, which has its own cache."""
+    from transformers.utils.chat_template_utils import _compile_jinja_template  # Why: keeps `import instil` fast
 
     return _compile_jinja_template(source)  # type: ignore[no-any-return]

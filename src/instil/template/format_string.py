@@ -1,10 +1,15 @@
 r"""A chat template from one plain string, such as ``<|system|>{system}\n<|user|>{user}\n<|assistant|>{assistant}``.
 
-The string shows one exchange; what every turn prints before and after its text is inferred from it. Headers are recognised by being alike
-(``<|user|>`` beside ``<|assistant|>``, ``### Instruction:`` beside ``### Response:``); white space after a text belongs to that text's turn. Where
-two readings would print different conversations, the string is refused and the place named. An answer must end with something to stop on:
-the control token after ``{assistant}``, else one is added. Questionable on purpose: nothing else is added, no beginning-of-text token either; write
-``{bos_token}`` where it is wanted.
+The string shows one exchange. What every turn prints before and after its text is inferred from it:
+
+- Headers are recognised by being alike: ``<|user|>`` and ``<|assistant|>``, ``### Instruction:`` and ``### Response:``.
+- White space after a text belongs to that text's turn.
+- An answer must end with a stop token: the control token after ``{assistant}``. If there is none, one is added.
+
+If a string could be read in two ways that print different conversations, it is refused, and the error names the place.
+
+Why: nothing else is added, not even a beginning-of-text token, so that the string shows all that is printed. Write
+``{bos_token}`` to print one.
 """
 
 from __future__ import annotations
@@ -29,7 +34,7 @@ _ROLE_WORD = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What is printed before and after a role's text."""
+    """The text that is printed before and after a role's text."""
 
     before: str
     after: str
@@ -37,13 +42,13 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class FormatString:
-    """What a format string says.
+    """A parsed format string.
 
     Attributes:
         preamble: Printed once, at the start.
-        turns: The parts of each role that it has: ``user`` and ``assistant``, perhaps ``system``.
-        stop_token: What ends an assistant turn; ``{eos_token}`` stands for the tokenizer's own.
-        stop_added: Whether the string had none and this one was added.
+        turns: The parts of each role in the string: ``user`` and ``assistant``, optionally ``system``.
+        stop_token: The stop token of an assistant turn. ``{eos_token}`` stands for the tokenizer's EOS.
+        stop_added: Whether the string had no stop token, so that this one was added.
     """
 
     preamble: str
@@ -53,14 +58,14 @@ class FormatString:
 
     @property
     def control_tokens(self) -> tuple[str, ...]:
-        """Everything it prints that looks like a control token, the stop token included."""
+        """Everything in the string that looks like a control token, the stop token included."""
         printed = self.preamble + "".join(turn.before + turn.after for turn in self.turns.values())
         found = [token for token in re.findall(_CONTROL, printed) if not token.startswith("{")]
         return tuple(dict.fromkeys(found))
 
     @property
     def source(self) -> str:
-        """The Jinja template that prints it."""
+        """The Jinja source of the template."""
         lines = ["{{- " + _literal(self.preamble) + " }}"] if self.preamble else []
         lines.append("{%- for message in messages %}")
         for number, (role, turn) in enumerate(self.turns.items()):
@@ -70,7 +75,8 @@ class FormatString:
         allowed = ", ".join(self.turns)
         lines += [
             "    {%- else %}",
-            "        {{- raise_exception('the format string has no part for the role ' ~ message.role ~ '; it has " + allowed + "') }}",
+            "        {{- raise_exception('the format string has no part for the role ' ~ message.role ~ '; it has "
+            + allowed + "') }}",
             "    {%- endif %}",
             "{%- endfor %}",
             "{%- if add_generation_prompt %}",
@@ -81,7 +87,7 @@ class FormatString:
 
 
 def is_format_string(text: str) -> bool:
-    """Tell a format string from Jinja source, a name and a path.
+    """Return whether a text is a format string, rather than Jinja source, a name or a path.
 
     Example:
         >>> is_format_string("User: {user} Bot: {assistant}"), is_format_string("{{ messages }}")
@@ -95,11 +101,11 @@ def read_format_string(text: str, *, stop_token: str | None = None) -> FormatStr
     r"""Infer every turn's parts from a string that shows one exchange.
 
     Args:
-        text: The string; ``\n`` and ``\t`` written as two characters are line break and tab.
-        stop_token: What ends an answer, where the string has no control token after ``{assistant}``. None: `OWN_STOP_TOKEN`.
+        text: The string. ``\n`` and ``\t`` written as two characters mean a line break and a tab.
+        stop_token: The stop token to add if no control token follows ``{assistant}``. None: `OWN_STOP_TOKEN`.
 
     Raises:
-        TemplateError: If a placeholder is unknown, missing, doubled or out of order, or the string can be read in two ways.
+        TemplateError: If a placeholder is unknown, missing, repeated or out of order, or the string is ambiguous.
 
     Example:
         >>> read = read_format_string("<|user|>{user}\n<|assistant|>{assistant}")
@@ -129,28 +135,26 @@ def _roles_in_order(text: str) -> list[str]:
     allowed = (*ROLES, *_SPECIAL)
     for name in names:
         if name not in allowed:
-            raise _refusal(
-                f"unknown placeholder {{{name}}}{nearest(name, allowed)}", f"write one of {_listed(allowed)}"
-            )
+            raise _refusal(f"unknown placeholder {{{name}}}{nearest(name, allowed)}", f"Use one of {_listed(allowed)}.")
     roles = [name for name in names if name in ROLES]
     for role in ("user", "assistant"):
         if role not in roles:
-            raise _refusal(f"no {{{role}}} in it", f"show one exchange with {_listed(('user', 'assistant'))}")
+            raise _refusal(f"{{{role}}} is missing", f"Show one exchange with {_listed(('user', 'assistant'))}.")
     doubled = next((role for role in roles if roles.count(role) > 1), None)
     if doubled:
-        raise _refusal(f"{{{doubled}}} stands in it {roles.count(doubled)} times", "show one exchange only")
+        raise _refusal(f"{{{doubled}}} occurs {roles.count(doubled)} times", "Show only one exchange.")
     if roles != [role for role in ROLES if role in roles]:
-        raise _refusal(f"the order is {_listed(roles)}", f"write them in the order {_listed(ROLES)}")
+        raise _refusal(f"the order is {_listed(roles)}", f"Use the order {_listed(ROLES)}.")
     return roles
 
 
 def _alike(header: str) -> list[str]:
-    """Give the pieces of a header with the word that names the role blotted out."""
+    """Return the pieces of a header, with the word for the role replaced by ``ROLE``."""
     return [_ROLE_WORD.sub("ROLE", piece) for piece in _PIECE.findall(header)]
 
 
 def _common_end(text: str, other: list[str]) -> str:
-    """Give the longest end of `text`, in whole pieces, that is alike the end of `other`; it must name a role."""
+    """Return the longest end of `text`, in complete pieces, that resembles the end of `other` and names a role."""
     pieces, blotted = _PIECE.findall(text), _alike(text)
     length = 0
     while length < min(len(pieces), len(other)) and blotted[-1 - length] == other[-1 - length]:
@@ -160,14 +164,17 @@ def _common_end(text: str, other: list[str]) -> str:
 
 
 def _split_gap(gap: str, header: list[str], between: list[str]) -> tuple[str, str]:
-    """Split what stands between two texts into the end of the one turn and the beginning of the next."""
+    """Split the string between two texts into the end of one turn and the header of the next."""
+    # 1. A header like those of the other turns.
     alike = _common_end(gap, header)
     if alike:
         return gap.removesuffix(alike), alike
+    # 2. White space ends the turn.
     body = gap.lstrip()
     space = gap[: len(gap) - len(body)]
     if space or not body:
         return space, body
+    # 3. A control token ends the turn, if white space follows it or exactly one more token.
     tokens = re.findall(_CONTROL, body)
     ending = re.match(rf"({_CONTROL})(\s*)(?=\S)", body)
     if ending and (ending.group(2) or len(tokens) == 2):
@@ -175,14 +182,14 @@ def _split_gap(gap: str, header: list[str], between: list[str]) -> tuple[str, st
     if len(tokens) > 1:
         where = f"between {{{between[0]}}} and {{{between[1]}}}"
         raise _refusal(
-            f"{where} stands {gap!r}, of which either part may belong to either turn",
-            "put a line break or a space where the turn ends, or write a Jinja template",
+            f"{where} is {gap!r}, and it is not clear where the turn ends",
+            "Put a line break or a space where the turn ends, or write a Jinja template.",
         )
     return "", body
 
 
 def _split_head(head: str, next_header: str, role: str) -> tuple[str, str]:
-    """Split what stands before the first text into what is printed once and what begins each turn of that role."""
+    """Split the string before the first text into the preamble, printed once, and the header of that role's turns."""
     alike = _common_end(head, _alike(next_header))
     if alike:
         return head.removesuffix(alike), alike
@@ -190,14 +197,14 @@ def _split_head(head: str, next_header: str, role: str) -> tuple[str, str]:
     header = head.removeprefix(preamble)
     if "\n" in header.strip():
         raise _refusal(
-            f"before {{{role}}} stand several lines, {header!r}, which may be printed once or in every turn",
-            "move what is printed once into the data as a system text, or write a Jinja template",
+            f"several lines before {{{role}}}, {header!r}, may be meant for once or for every turn",
+            "Move what is printed once into the data as a system text, or write a Jinja template.",
         )
     return preamble, header
 
 
 def _literal(text: str) -> str:
-    """Write text as a Jinja expression; placeholders of special tokens become variables."""
+    """Return text as a Jinja expression; placeholders of special tokens become variables."""
     pieces = re.split(r"\{(bos_token|eos_token)\}", text)
     written = [
         piece if number % 2 else json.dumps(piece, ensure_ascii=False)
@@ -212,4 +219,4 @@ def _listed(names: tuple[str, ...] | list[str]) -> str:
 
 
 def _refusal(found: str, remedy: str) -> TemplateError:
-    return TemplateError(f"format string: {found}; {remedy}")
+    return TemplateError(f"format string: {found}. {remedy}")

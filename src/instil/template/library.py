@@ -1,7 +1,9 @@
-"""The named templates: sources in ``library/*.jinja``, and what a base model needs to be trained with each.
+"""The named templates: sources in ``library/*.jinja``, and what training a base model with each requires.
 
-They are this project's own writing and print what the published templates print (a test compares them). Questionable on purpose: none
-makes up a system text where the conversation has none, so Vicuna and Alpaca print their customary one only if the data has it.
+The sources were written for this project and print what the published templates print; a test compares them.
+
+Why: no template adds a system text to a conversation without one. Vicuna and Alpaca print their usual system text only
+if it is in the data.
 """
 
 from __future__ import annotations
@@ -19,16 +21,16 @@ _FOLDER = Path(__file__).parent / "library"
 
 @dataclass(frozen=True, slots=True)
 class NamedTemplate:
-    """What is known of a named template besides its source.
+    """The properties of a named template.
 
     Attributes:
-        name: Its name, which is also its file's.
-        stop_token: What it prints at the end of an assistant turn; None is the tokenizer's eos.
-        control_tokens: What it prints that should be single tokens, the stop token included, eos and bos not.
-        prints_bos: Whether the text begins with the tokenizer's bos.
-        system: Whether it takes a system turn.
-        tools: Whether it takes tools.
-        summary: One line for people.
+        name: Its name, and the name of its file.
+        stop_token: The token at the end of an assistant turn; None is the tokenizer's EOS.
+        control_tokens: Texts it prints that should be single tokens: the stop token, but not EOS and BOS.
+        prints_bos: Whether the text begins with the tokenizer's BOS.
+        system: Whether it accepts a system turn.
+        tools: Whether it accepts tools.
+        summary: One line for `instil template list`.
     """
 
     name: str
@@ -77,7 +79,7 @@ NAMED_TEMPLATES: Mapping[str, NamedTemplate] = MappingProxyType({template.name: 
 
 
 def named_templates() -> tuple[str, ...]:
-    """Give the names, in the order in which they are listed.
+    """Return the names, in the order of ``instil template list``.
 
     Example:
         >>> named_templates()[:3]
@@ -91,7 +93,7 @@ def template_source(name: str) -> str:
     """Read the Jinja source of a named template.
 
     Raises:
-        TemplateError: If there is none of that name; the message offers the nearest.
+        TemplateError: If there is none of that name. The message suggests the nearest.
 
     Example:
         >>> "<|im_start|>" in template_source("chatml")
@@ -99,7 +101,7 @@ def template_source(name: str) -> str:
     """
     if name not in NAMED_TEMPLATES:
         raise TemplateError(
-            f"template {name!r}: there is none of that name{nearest(name, NAMED_TEMPLATES)}; "
-            f"named templates: {', '.join(NAMED_TEMPLATES)}; run: instil template list"
+            f"template {name!r}: there is none of that name{nearest(name, NAMED_TEMPLATES)}. "
+            f"Expected one of {', '.join(NAMED_TEMPLATES)}. Run: instil template list"
         )
     return (_FOLDER / f"{name}.jinja").read_text(encoding="utf-8")

@@ -1,9 +1,11 @@
-"""From records to the dictionaries that templates read, with or without origins.
+"""Turn records into the dictionaries that templates read, with or without origins.
 
-What a template can take differs: reasoning under several names, tool-call arguments as a mapping or as JSON text, content as text or as
-parts. `Shape` says what one template takes; `ChatTemplate` finds it by rendering probes once. Questionable on purpose: like
-transformers (`_alias_reasoning_fields`), reasoning is always given as ``thinking`` and ``reasoning_content``; other names are added only where
-a template reads neither, and ``reasoning`` where the data has it, so that plain message dictionaries render as transformers renders them.
+Templates expect different inputs: reasoning under several names, tool-call arguments as a mapping or as JSON text,
+content as text or as parts. A `Shape` describes the input of one template; `ChatTemplate` finds it once, with probes.
+
+Why: as in transformers (`_alias_reasoning_fields`), reasoning is always passed as ``thinking`` and
+``reasoning_content``. Other names are added only if a template reads neither, and ``reasoning`` if the data has it. So
+message dictionaries render exactly as transformers renders them.
 """
 
 from __future__ import annotations
@@ -20,15 +22,16 @@ from instil.template.traced_text import TracedStr, joined
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What a template takes.
+    """The input that a template expects.
 
     Attributes:
-        content: ``text``: only text, parts are joined by line breaks as servers do; ``parts``: only parts; ``both``: what the data has.
-        no_content: A turn that is only a tool call has no content (``absent``), or an ``empty`` one where a template fails without.
-        arguments: Whether a call's arguments are handed over as a ``mapping`` or as JSON ``text``.
-        call: ``nested``: name and arguments stand under ``function``; ``flat``: beside it.
-        reasoning_keys: Names, besides the standard two, under which reasoning is handed over.
-        reasoning_part: Whether reasoning is handed over as a part of the content (``{"type": "thinking", …}``).
+        content: ``text``: only text, and parts are joined by line breaks, as servers do. ``parts``: only parts.
+            ``both``: whichever the data has.
+        no_content: Content of a turn that is only a tool call: ``absent``, or ``empty`` if the template requires one.
+        arguments: Whether a call's arguments are passed as a ``mapping`` or as JSON ``text``.
+        call: ``nested``: name and arguments are under ``function``. ``flat``: they are beside it too.
+        reasoning_keys: Names, besides the standard two, under which reasoning is passed.
+        reasoning_part: Whether reasoning is passed as a part of the content (``{"type": "thinking", …}``).
     """
 
     content: Literal["text", "parts", "both"] = "both"
@@ -40,7 +43,7 @@ class Shape:
 
 
 def traced_value(value: Any, message: int, field: str) -> Any:
-    """Give a copy of a JSON-like value whose strings carry the field that they stand in."""
+    """Return a copy of a JSON-like value whose strings know the field that they come from."""
     if isinstance(value, str):
         return TracedStr(value, ((0, len(value), (message, field), 0),)) if value else ""
     if isinstance(value, Mapping):
@@ -54,7 +57,7 @@ def traced_value(value: Any, message: int, field: str) -> Any:
 
 
 def plain_value(value: Any, message: int = 0, field: str = "") -> Any:
-    """Give a copy of a JSON-like value in plain dictionaries and lists."""
+    """Return a copy of a JSON-like value in plain dictionaries and lists."""
     if isinstance(value, Mapping):
         return {key: plain_value(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -63,12 +66,12 @@ def plain_value(value: Any, message: int = 0, field: str = "") -> Any:
 
 
 def to_template_messages(messages: Sequence[Message], *, shape: Shape, traced: bool = True) -> list[dict[str, Any]]:
-    """Give the dictionaries that a template reads.
+    """Return the dictionaries that a template reads.
 
     Args:
         messages: The turns.
-        shape: What the template takes.
-        traced: Whether strings carry their origins.
+        shape: The input that the template expects.
+        traced: Whether strings know their origins.
 
     Example:
         >>> to_template_messages([Message("user", "Hi")], shape=Shape(), traced=False)
@@ -79,6 +82,8 @@ def to_template_messages(messages: Sequence[Message], *, shape: Shape, traced: b
 
 
 def _to_dict(message: Message, index: int, shape: Shape, value: Any) -> dict[str, Any]:
+    # Templates that print a dictionary show the order of its keys. It is the order in which transformers has them:
+    # ``thinking`` first, then the message, then the other names of reasoning.
     given: dict[str, Any] = {}
     reasoning = None if message.reasoning is None else value(message.reasoning, index, "reasoning")
     if reasoning is not None and not shape.reasoning_part:
@@ -109,7 +114,10 @@ def _to_dict(message: Message, index: int, shape: Shape, value: Any) -> dict[str
 
 
 def _further_names(message: Message, shape: Shape) -> tuple[str, ...]:
-    """Give the names of reasoning besides the standard two: ``reasoning`` only as transformers has it, where the data does."""
+    """Return the names of reasoning besides the standard two.
+
+    As in transformers, ``reasoning`` is one of them only if the data has it.
+    """
     if message.reasoning_name is None:
         return shape.reasoning_keys
     others = tuple(key for key in shape.reasoning_keys if key != "reasoning")

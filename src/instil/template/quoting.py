@@ -1,8 +1,10 @@
-"""Origins inside quoted strings: JSON text, and what Python prints for mappings and lists.
+"""Origins inside quoted strings: in JSON text, and in the text that Python prints for mappings and lists.
 
-Both write strings in quotation marks and escape some characters; between two strings neither has a quotation mark, so each string is
-found again in the finished text. Some published templates print a call's arguments as Python does (``{'city': 'Hanoi'}``): that
-is what serving sends to the model, so it is rendered and located too.
+Both put strings in quotation marks and escape some characters. Neither has quotation marks between two strings, so each
+string can be found in the finished text.
+
+Why: some published templates print a call's arguments as Python does (``{'city': 'Hanoi'}``). Serving sends this text
+to the model, so it is rendered and located too.
 """
 
 from __future__ import annotations
@@ -18,12 +20,15 @@ _QUOTE = re.compile("[\"']")
 
 
 def with_strings_located(text: str, strings: Sequence[str], write: Callable[[str], str]) -> str:
-    """Give `text` with the origins of the strings quoted in it.
+    """Return `text` with the origins of the strings quoted in it.
 
     Args:
         text: JSON, or the `repr` of a mapping or list.
         strings: Every string in it, keys included, in order.
-        write: Quotes one string as the text does.
+        write: Quotes one string in the same way as the text.
+
+    Returns:
+        The traced text; `text` itself if a string is not found where it is expected.
     """
     if not any(runs_of(string) for string in strings):
         return text
@@ -45,7 +50,7 @@ def _inside_quotes(string: str, written: str, write: Callable[[str], str]) -> Ru
         return runs
 
     def inside(character: str) -> str:
-        if character in "'\"":  # Python escapes a quotation mark only where it ends the string
+        if character in "'\"":  # Python escapes only the quotation mark that delimits the string
             return character if character != written[0] else "\\" + character
         return write(character)[1:-1]
 
@@ -96,7 +101,7 @@ def _plain_repr(value: Any) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Give a copy of a JSON-like value in plain dictionaries and lists."""
+    """Return a copy of a JSON-like value in plain dictionaries and lists."""
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -1,8 +1,10 @@
-"""From what a person writes as `model.template` to a template's Jinja source.
+"""Turn the recipe's `model.template` into the Jinja source of a template.
 
-A name, a .jinja file, a model's folder, Jinja source or a format string: each is recognised by what it is, in that order of certainty.
-Questionable on purpose: with ``stop_token: eos`` the stop token's text is exchanged for the model's eos in the source itself, so that the template
-that is saved with the model prints exactly what was trained.
+The setting may be a named template, a format string, Jinja source, a .jinja file or a model folder. They are tried in
+this order.
+
+Why: with ``stop_token: eos`` the source itself is changed: the model's EOS replaces the text of the stop token. The
+template that is saved with the model therefore prints exactly what was trained.
 """
 
 from __future__ import annotations
@@ -17,19 +19,20 @@ from instil.template.format_string import is_format_string, read_format_string
 from instil.template.library import NAMED_TEMPLATES, template_source
 
 DEFAULT_TEMPLATE = "chatml"
-"""What a base model without a template of its own gets."""
+"""The template of a base model that has none."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResolvedTemplate:
-    """A template and what is known of it.
+    """A template and its known properties.
 
     Attributes:
-        name: What to call it.
+        name: Name for messages to the user.
         source: Jinja source.
-        stop_token: What ends an assistant turn; None where that is the tokenizer's eos or is not known (the encoder finds out).
-        control_tokens: What should be single tokens; empty where it is not known.
-        note: What a person should know who did not say which template of a folder is meant, or None.
+        stop_token: The token that ends an assistant turn. None: the tokenizer's EOS, or not known; the encoder then
+            finds it.
+        control_tokens: Texts that should be single tokens; empty if not known.
+        note: A note to the user if a folder has several templates and none was chosen, or None.
     """
 
     name: str
@@ -40,16 +43,16 @@ class ResolvedTemplate:
 
 
 def resolve_template(spec: str, *, stop_token: Literal["own", "eos"] = "own", eos_token: str | None = None) -> str:
-    """Give the Jinja source that a recipe's `model.template` means.
+    """Return the Jinja source of a recipe's `model.template`.
 
     Args:
-        spec: A named template, a .jinja file, a model or run folder (FOLDER:NAME for one of several that it has), Jinja source, or
-            a format string.
-        stop_token: ``eos`` puts the model's eos in the place of the template's own stop token.
-        eos_token: The model's eos; needed for ``eos``.
+        spec: A named template, a .jinja file, a model or run folder (FOLDER:NAME for one of several templates in it),
+            Jinja source, or a format string.
+        stop_token: ``eos`` replaces the template's own stop token with the model's EOS.
+        eos_token: The model's EOS; required for ``eos``.
 
     Raises:
-        TemplateError: If it is none of these; the message offers the nearest name.
+        TemplateError: If it is none of these. The message suggests the nearest name.
 
     Example:
         >>> "<|im_end|>" in resolve_template("chatml", stop_token="eos", eos_token="</s>")
@@ -61,12 +64,13 @@ def resolve_template(spec: str, *, stop_token: Literal["own", "eos"] = "own", eo
 def read_template(
     spec: str, *, stop_token: Literal["own", "eos"] = "own", eos_token: str | None = None
 ) -> ResolvedTemplate:
-    """Give a template with its name, stop token and control tokens; arguments and errors as `resolve_template`."""
+    """Return a template with its name, stop token and control tokens. Arguments and errors as in `resolve_template`."""
     found = _find(spec)
     return found if stop_token == "own" else _ended_by_eos(found, eos_token)
 
 
 def _find(spec: str) -> ResolvedTemplate:
+    # From the most certain to the least. Jinja source cannot be a path, and a path with braces is taken for a source.
     if spec in NAMED_TEMPLATES:
         named = NAMED_TEMPLATES[spec]
         return ResolvedTemplate(spec, template_source(spec), named.stop_token, named.control_tokens)
@@ -86,8 +90,9 @@ def _find(spec: str) -> ResolvedTemplate:
             folder, _, name = spec.rpartition(":")
             return _read_folder(Path(folder).expanduser(), name)
     raise TemplateError(
-        f"template {spec[:60]!r}: no such name or file{nearest(spec, NAMED_TEMPLATES)}; allowed: one of {', '.join(NAMED_TEMPLATES)}, a .jinja "
-        "file, a model folder, FOLDER:NAME, Jinja source, or a format string with {user} and {assistant}; run: instil template list"
+        f"template {spec[:60]!r}: no such name or file{nearest(spec, NAMED_TEMPLATES)}. "
+        f"Expected one of {', '.join(NAMED_TEMPLATES)}, a .jinja file, a model folder, FOLDER:NAME, Jinja source, "
+        "or a format string with {user} and {assistant}. Run: instil template list"
     )
 
 
@@ -98,13 +103,14 @@ def _read_file(path: Path) -> ResolvedTemplate:
         return ResolvedTemplate(path.name, read.source, read.stop_token, read.control_tokens)
     if "{{" not in source and "{%" not in source:
         raise TemplateError(
-            f"{path}: there is neither Jinja nor {{user}} and {{assistant}} in it; expected a chat template; check the path"
+            f"{path}: it contains neither Jinja nor {{user}} and {{assistant}}. "
+            "Expected a chat template. Check the path."
         )
     return ResolvedTemplate(path.name, source)
 
 
 def names_one_of_a_folder(spec: str) -> bool:
-    """Tell whether a template is named as FOLDER:NAME, which is what takes one of several."""
+    """Return whether a template is named as FOLDER:NAME, which chooses one of several."""
     folder, _, _ = spec.rpartition(":")
     return bool(folder) and Path(folder).expanduser().is_dir()
 
@@ -115,14 +121,14 @@ def _read_folder(folder: Path, wanted: str | None = None) -> ResolvedTemplate:
             break
     else:
         raise TemplateError(
-            f"{folder}: there is no chat template in this folder; expected chat_template.jinja, or chat_template in "
-            "tokenizer_config.json; name a template instead"
+            f"{folder}: there is no chat template in this folder. Expected chat_template.jinja, or chat_template in "
+            "tokenizer_config.json. Name a template instead."
         )
     name = wanted or "default"
     if name not in found:
         raise TemplateError(
-            f"{folder}: it has no chat template {name!r}{nearest(name, found)}; it has {', '.join(found)}; "
-            f"name one as {folder}:{next(iter(found))}"
+            f"{folder}: it has no chat template {name!r}{nearest(name, found)}. Expected one of {', '.join(found)}. "
+            f"Name one as {folder}:{next(iter(found))}"
         )
     if wanted:
         return ResolvedTemplate(f"{folder.name}:{name}", found[name])
@@ -130,13 +136,14 @@ def _read_folder(folder: Path, wanted: str | None = None) -> ResolvedTemplate:
     note = None
     if others:
         note = (
-            f"{folder}: its default chat template is taken, not {', '.join(others)}; name one as {folder}:{others[0]}"
+            f"{folder}: its default chat template is used, not {', '.join(others)}; "
+            f"to use another, name it as {folder}:{others[0]}"
         )
     return ResolvedTemplate(folder.name, found[name], note=note)
 
 
 def _templates_in(place: Path) -> dict[str, str]:
-    """Give a folder's chat templates by name, as transformers finds them: files, and without any what the configuration holds."""
+    """Return a folder's chat templates by name, as transformers finds them: files, or else the configuration's."""
     files = {"default": place / "chat_template.jinja"}
     files |= {path.stem: path for path in sorted((place / "additional_chat_templates").glob("*.jinja"))}
     found = {name: _read_text(path) for name, path in files.items() if path.is_file()}
@@ -145,16 +152,17 @@ def _templates_in(place: Path) -> dict[str, str]:
 
 
 def _published(config: Path) -> dict[str, str]:
-    """Give the chat templates of a tokenizer_config.json by name; one without a name is the default."""
+    """Return the chat templates of a tokenizer_config.json by name. One without a name is the default."""
     try:
         given = json.loads(_read_text(config)).get("chat_template")
         named = {item["name"]: item["template"] for item in given} if isinstance(given, list) else {"default": given}
     except (ValueError, AttributeError, TypeError, KeyError, RecursionError) as error:
-        raise TemplateError(f"{config}: damaged ({error}); expected a JSON object; copy the tokenizer again") from None
+        raise TemplateError(f"{config}: damaged ({error}). Expected a JSON object. Copy the tokenizer again.") from None
     for source in named.values():
         if not isinstance(source, str | None):
             raise TemplateError(
-                f"{config}: chat_template is a {type(source).__name__}; expected Jinja source; copy the tokenizer again"
+                f"{config}: chat_template is a {type(source).__name__}. Expected Jinja source. "
+                "Copy the tokenizer again."
             )
     return {name: source for name, source in named.items() if source}
 
@@ -163,13 +171,16 @@ def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise TemplateError(f"{path}: cannot be read ({error}); expected a Jinja chat template in UTF-8") from None
+        raise TemplateError(
+            f"{path}: cannot be read ({error}). Expected a Jinja chat template in UTF-8. Check the file."
+        ) from None
 
 
 def _ended_by_eos(found: ResolvedTemplate, eos_token: str | None) -> ResolvedTemplate:
     if not eos_token:
         raise TemplateError(
-            f"{found.name}: model.stop_token is eos, but the tokenizer has no eos token; set model.stop_token: own"
+            f"{found.name}: model.stop_token is eos, but the tokenizer has no EOS token. Expected one. "
+            "Set model.stop_token: own."
         )
     if found.stop_token is None:
         return found

@@ -1,8 +1,10 @@
-"""Find what a template takes, by rendering short probes with it.
+"""Find the input that a template expects, by rendering short probes with it.
 
-Reading the source would mean understanding Jinja's whole language; a probe asks the template itself: what was printed, and does its
-origin say that it is the message's own? Done once a template, on first use. Questionable on purpose: a mapping of arguments that renders
-is kept even where the template prints it as Python does, for that is what transformers and servers, which parse arguments, print.
+A probe shows what the template printed, and by its origin whether that came from the message. This runs once per
+template, on first use. Reading the source instead would require understanding all of Jinja.
+
+Why: if a template renders arguments that are a mapping, they stay a mapping, even if it prints them as Python does.
+transformers, and servers, which parse arguments, print the same.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from instil.template.tracing import Rendering
 Render: TypeAlias = Callable[[Sequence[Message], Sequence[Mapping[str, Any]], Shape], Rendering]
 
 REASONING_KEYS = ("reasoning", "thought", "thoughts", "reasoning_text", "thinking_content", "analysis")
-"""Names of reasoning that transformers fills in from no other; what it does fill in is given as it gives it, so that texts stay equal."""
+"""Names of reasoning that transformers does not fill from another name. The names that it does fill are passed as it
+passes them, so that texts stay equal."""
 
 _TOOL = {
     "type": "function",
@@ -40,11 +43,11 @@ _RESULT = Message("tool", "probe result", tool_call_id="probe0001", name="probe_
 
 
 def find_shape(render: Render, names_read: frozenset[str]) -> Shape:
-    """Find what a template takes.
+    """Return the input that a template expects.
 
     Args:
         render: Renders messages and tools in a given shape.
-        names_read: Every name that stands in the template.
+        names_read: Every name in the template.
     """
     shape = _content_shape(render)
     if "tool_calls" in names_read:
@@ -55,7 +58,7 @@ def find_shape(render: Render, names_read: frozenset[str]) -> Shape:
 def _shows(
     render: Render, messages: Sequence[Message], shape: Shape, field: str, at: int, *, tools: bool = False
 ) -> bool | None:
-    """Tell whether a field of message `at` is printed; None where the template refuses the probe."""
+    """Return whether a field of message `at` is printed, or None if the template refuses the probe."""
     try:
         return bool(render(messages, (_TOOL,) if tools else (), shape).spans(at, field))
     except TemplateError:
@@ -67,7 +70,7 @@ def _content_shape(render: Render) -> Shape:
         return replace(message, content=({"type": "text", "text": message.content},))
 
     def text_of(messages: Sequence[Message]) -> str | None:
-        """Give the text where both contents are printed, else None."""
+        """Return the text if both contents are printed, else None."""
         try:
             rendering = render(messages, (), Shape())
         except TemplateError:
@@ -77,7 +80,7 @@ def _content_shape(render: Render) -> Shape:
     from_text, from_parts = text_of([_ASK, _SAY]), text_of([parts(_ASK), parts(_SAY)])
     if from_text is None:
         return Shape(content="both" if from_parts is None else "parts")
-    # a template that does not know parts prints them as Python does, or refuses them
+    # A template that does not know parts prints them as Python does, or refuses them.
     return Shape(content="both" if from_parts == from_text else "text")
 
 
@@ -113,7 +116,7 @@ def _reasoning_shape(render: Render, shape: Shape, names_read: frozenset[str]) -
 
 
 def prints_reasoning(render: Render, shape: Shape) -> bool:
-    """Tell whether the reasoning of a last answer, or of one that calls a tool, is printed."""
+    """Return whether the reasoning of the last answer, or of an answer with a tool call, is printed."""
     said = replace(_SAY, reasoning="probe reasoning")
     called = Message("assistant", "", reasoning="probe reasoning", tool_calls=(_CALL,))
     probes = (([_ASK, said], False), ([_ASK, called, _RESULT], True))

@@ -1,8 +1,10 @@
-"""The filters that build strings, rewritten so that origins pass through.
+"""jinja2's filters that build strings, rewritten so that they keep origins.
 
-Each gives the same text as jinja2's own filter (and transformers' `tojson`). Filters that only call string methods or pass values on (``trim``,
-``upper``, ``map``, ``default``, ``select`` …) need no twin. Those left out on purpose (``urlize``, ``urlencode``, ``xmlattr``, ``striptags``,
-``wordwrap``, ``pprint``) give the right text without origins; no published template uses them on a message.
+Each returns the same text as jinja2's own filter, or transformers' own `tojson`. Filters that only call string methods
+or pass values on (``trim``, ``upper``, ``map``, ``default``, ``select`` …) need no rewriting.
+
+Why: ``urlize``, ``urlencode``, ``xmlattr``, ``striptags``, ``wordwrap`` and ``pprint`` are not rewritten. Their text is
+correct but has no origins, and no published template uses them on a message.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ def replace(context: EvalContext, s: str, old: str, new: str, count: int | None 
 
 
 def title(s: str) -> str:
-    """Give every word a capital as jinja2's ``title`` does."""
+    """Capitalise every word as jinja2's ``title`` does."""
     text = soft_str(s)
     pieces, position = [], 0
     for match in [*_WORD_BEGINNINGS.finditer(text), None]:
@@ -90,14 +92,14 @@ def format_(value: str, *args: Any, **kwargs: Any) -> str:
 
 
 def forceescape(value: Any) -> Any:
-    """Escape as jinja2's ``forceescape`` does, also what is markup already."""
+    """Escape as jinja2's ``forceescape`` does, including text that is already markup."""
     return escaped(str(value.__html__() if hasattr(value, "__html__") else value))
 
 
 def tojson(
     x: Any, ensure_ascii: bool = False, indent: int | str | None = None, separators: Any = None, sort_keys: bool = False
 ) -> str:
-    """Write JSON as transformers' ``tojson`` does (`json.dumps`); an escape has the origin of its character."""
+    """Return JSON as transformers' ``tojson`` does (`json.dumps`). An escape has the origin of its character."""
     text = json.dumps(x, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
     strings: list[str] = []
     _collect_strings(x, strings, sort_keys)

@@ -1,10 +1,11 @@
-"""Strings that remember where they came from.
+"""Strings that know where their characters came from.
 
-`TracedStr` is what a template is handed in place of a message's text: a `str` in every respect (equality, hash, `in`, `int()`,
-`is string`, `len` …) whose operations give traced strings. `TracedMarkup` is the same for what jinja2's ``safe`` and ``escape`` give,
-which escape whatever is added to them. Where an operation cannot say where its characters come from, its text is still that of
-`str` and only the origin is lost. Questionable on purpose: results without any located character are plain `str` again, so that the template's
-own text never pays for tracing.
+A template receives a `TracedStr` in place of a message's text. It is a `str` in every respect (equality, hash, `in`,
+`int()`, `is string`, `len` …), and its operations return traced strings. `TracedMarkup` is the same for the results of
+jinja2's ``safe`` and ``escape``, which escape whatever is added to them. If an operation cannot determine the origins,
+its text is still `str`'s own, and only the origins are lost.
+
+Why: results in which no character has an origin are plain `str`, so that tracing costs nothing for the template's text.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ _new = str.__new__
 
 
 def runs_of(text: object) -> Runs:
-    """Give the runs of a traced string, and none for anything else."""
+    """Return the runs of a traced string, and none for anything else."""
     return text.instil_runs if text.__class__ in _TRACED else ()
 
 
 def traced(text: str, runs: Runs) -> str:
-    """Give the text with its runs; plain `str` where there are none."""
+    """Return the text with its runs, as a plain `str` if there are none."""
     if not runs:
         return text
     made = _new(TracedStr, text)
@@ -35,7 +36,7 @@ def traced(text: str, runs: Runs) -> str:
 
 
 def joined(pieces: Iterable[str]) -> str:
-    """Lay strings end to end, like ``"".join``, keeping their origins."""
+    """Concatenate strings, like ``"".join``, and keep their origins."""
     pieces = pieces if isinstance(pieces, list) else list(pieces)
     runs: list[Run] = []
     position = 0
@@ -48,17 +49,17 @@ def joined(pieces: Iterable[str]) -> str:
 
 
 class _Traced(str):
-    """What both kinds share: each operation is `str`'s own for the text, and sums over runs for the origins."""
+    """The base of both kinds of traced strings: `str` computes the text, and arithmetic on runs the origins."""
 
     __slots__ = ()
     instil_runs: Runs
 
     def _made(self, text: str, runs: Runs) -> str:
-        """Give a result of the same kind as this string."""
+        """Return a result of the same kind as this string."""
         return traced(text, runs)
 
     def _taken(self, other: Any) -> str:
-        """Give what becomes of another string when it is put together with this one."""
+        """Return the form in which another string is combined with this one."""
         return cast(str, other)
 
     def _cut(self, start: int, end: int) -> str:
@@ -71,7 +72,7 @@ class _Traced(str):
         return self._made(laid, runs_of(laid)) if isinstance(laid, TracedStr) else self._made(laid, ())
 
     def _chopped(self, pieces: list[str], gap: int = 0) -> list[str]:
-        """Give pieces that follow each other in this string, `gap` characters apart."""
+        """Return pieces that follow each other in this string, `gap` characters apart, with their origins."""
         out, position = [], 0
         for piece in pieces:
             out.append(self._cut(position, position + len(piece)))
@@ -79,7 +80,7 @@ class _Traced(str):
         return out
 
     def _found(self, pieces: list[str]) -> list[str]:
-        """Give pieces that follow each other in this string with white space between them."""
+        """Return pieces that follow each other in this string, separated by white space, with their origins."""
         out, position = [], 0
         for piece in pieces:
             position = str.find(self, piece, position)
@@ -164,7 +165,7 @@ class _Traced(str):
         return self._laid([*pieces, self._cut(position, len(self))]) if pieces else self
 
     def __add__(self, other: str, /) -> str:
-        if other.__class__ is str and self.__class__ is TracedStr:  # the usual case, for which nothing moves
+        if other.__class__ is str and self.__class__ is TracedStr:  # the usual case: the runs stay as they are
             return traced(str.__add__(self, other), self.instil_runs)
         if not isinstance(other, str):
             return NotImplemented
@@ -237,7 +238,7 @@ class _Traced(str):
 
 
 class TracedStr(_Traced):
-    """A string and the origins of its characters.
+    """A string with the origins of its characters.
 
     Example:
         >>> text = TracedStr("  a,b ", ((0, 6, (0, "content"), 0),))
@@ -248,7 +249,7 @@ class TracedStr(_Traced):
     __slots__ = ("instil_runs",)
 
     def __new__(cls, text: object = "", runs: Runs = ()) -> TracedStr:
-        """Make one; `text` may be anything that `str` takes."""
+        """Create one; `text` may be anything that `str` accepts."""
         made = _new(cls, text)
         made.instil_runs = runs or runs_of(text)
         return made
@@ -258,7 +259,7 @@ class TracedStr(_Traced):
 
 
 class TracedMarkup(_Traced, Markup):  # type: ignore[misc]  # results are built by _made, not by Markup
-    """Markup (text that is not to be escaped again) and the origins of its characters."""
+    """Markup (text that must not be escaped again) with the origins of its characters."""
 
     __slots__ = ("instil_runs",)
 
@@ -276,7 +277,7 @@ class TracedMarkup(_Traced, Markup):  # type: ignore[misc]  # results are built 
 
     @classmethod
     def escape(cls, text: Any, /) -> Any:
-        """Escape for HTML, keeping origins."""
+        """Escape for HTML and keep origins."""
         return escaped(text)
 
     def __mod__(self, values: Any, /) -> Any:
@@ -287,7 +288,7 @@ class TracedMarkup(_Traced, Markup):  # type: ignore[misc]  # results are built 
 
 
 def as_markup(text: Any) -> Any:
-    """Give Markup with the text's origins, as jinja2's ``safe`` does: nothing is escaped."""
+    """Return Markup with the text's origins, as jinja2's ``safe`` does; nothing is escaped."""
     if isinstance(text, TracedStr | TracedMarkup):
         return _markup(text, text.instil_runs)
     return text if isinstance(text, Markup) else Markup(text)
@@ -300,7 +301,7 @@ def _markup(text: str, runs: Runs) -> Any:
 
 
 def escaped(text: Any) -> Any:
-    """Escape ``& < > ' "`` for HTML as markupsafe does; an entity has the origin of its character."""
+    """Escape ``& < > ' "`` for HTML as markupsafe does. An entity has the origin of its character."""
     if not isinstance(text, TracedStr):
         return text if isinstance(text, TracedMarkup) else escape(text)
     written = str.__str__(escape(text))
@@ -311,7 +312,7 @@ _SPECIFIER = re.compile(r"%(?:\((\w+)\))?([#0\- +]*(?:\*|\d+)?(?:\.(?:\*|\d+))?[
 
 
 def percent(template: str, values: Any) -> str:
-    """Format with ``%`` like `str`; plain ``%s`` and ``%(name)s`` keep the origins of what they print.
+    """Format with ``%`` as `str` does. Plain ``%s`` and ``%(name)s`` keep the origins of what they print.
 
     Example:
         >>> runs_of(percent("<%s>", TracedStr("hi", ((0, 2, (0, "content"), 0),))))

@@ -1,10 +1,14 @@
 r"""Where rendered text comes from: runs of characters, each with its origin.
 
-A *run* ``(start, end, source, offset)`` says that the characters ``start:end`` of a text are the characters from
-``offset`` on of the field ``source = (message, field)``. What no run covers was printed by the template. Runs are sorted, never
-overlap and never touch the text itself, so every string operation is a small sum over them (`cut`, `joined`, `mapped`).
-A character that an operation writes differently (``\n`` in JSON, an upper-case letter) keeps the origin of the character that it stands
-for; each output character then has a run of its own. Questionable on purpose: runs are plain tuples, for millions of them pass by.
+A *run* ``(start, end, source, offset)`` means: the characters ``start:end`` of a text are the characters of the field
+``source = (message, field)`` that start at ``offset``. The template printed whatever no run covers. Runs are sorted and
+do not overlap. They do not contain the text, so every string operation is simple arithmetic on them (`cut`, `joined`,
+`mapped`).
+
+An operation may write a character differently (``\n`` in JSON, an upper-case letter). The new characters keep the
+origin of the original one, and each of them has its own run.
+
+Why: runs are plain tuples, because encoding a data set creates millions of them.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ Source: TypeAlias = tuple[int, str]
 Run: TypeAlias = tuple[int, int, Source, int]
 Runs: TypeAlias = tuple[Run, ...]
 NOT_A_MESSAGE = -1
-"""The message number of what belongs to the whole conversation: tools, documents and other template variables."""
+"""The message index of what belongs to no message: tools, documents and other template variables."""
 
 
 class Origin(NamedTuple):
@@ -24,9 +28,10 @@ class Origin(NamedTuple):
 
     Attributes:
         message: Index of the message, or -1 for tools and template variables.
-        field: ``content``, ``content.0.text``, ``reasoning``, ``tool_calls.0.name``, ``tool_calls.0.arguments.city`` (a value; its
-            key is ``tool_calls.0.arguments.city.key``), ``tools.0.function.description``, ``variables.documents.0.text`` …
-        start: Offset, within that field's own string, of the first character.
+        field: ``content``, ``content.0.text``, ``reasoning``, ``tool_calls.0.name``, ``tool_calls.0.arguments.city``
+            (a value; its key is ``tool_calls.0.arguments.city.key``), ``tools.0.function.description``,
+            ``variables.documents.0.text`` …
+        start: Offset of the first character in that field's own string.
     """
 
     message: int
@@ -35,11 +40,11 @@ class Origin(NamedTuple):
 
 
 class Rendering:
-    """The text of a conversation, every character knowing its origin.
+    """The text of a conversation with the origin of every character.
 
     Attributes:
-        text: What the template printed.
-        runs: The located ranges as `Run` tuples, sorted; the cheap view that the encoder walks.
+        text: The text that the template printed.
+        runs: The ranges with an origin, as sorted `Run` tuples. This is the fast view, which the encoder reads.
 
     Example:
         >>> rendering = Rendering("<user>hi", ((6, 8, (0, "content"), 0),))
@@ -58,7 +63,7 @@ class Rendering:
 
     @property
     def segments(self) -> tuple[tuple[int, int, Origin | None], ...]:
-        """Half-open ranges that cover the text, each with its origin; None is what the template printed."""
+        """Half-open ranges that cover the text, each with its origin; None for text of the template itself."""
         if self._segments is None:
             segments: list[tuple[int, int, Origin | None]] = []
             end = 0
@@ -73,11 +78,11 @@ class Rendering:
         return self._segments
 
     def spans(self, message: int, field: str | None = None) -> list[tuple[int, int]]:
-        """Give the ranges that come from a message, touching ones as one.
+        """Return the half-open ranges that come from a message; adjacent ranges are merged.
 
         Args:
             message: Index of the message; -1 for tools and template variables.
-            field: Only this field and the fields in it (``content`` includes ``content.0.text``). None: any.
+            field: Only this field and the fields in it (``content`` includes ``content.0.text``). None: all fields.
         """
         inside = None if field is None else field + "."
         spans: list[tuple[int, int]] = []
@@ -101,13 +106,13 @@ class Rendering:
 
 
 def cut(runs: Runs, start: int, end: int) -> Runs:
-    """Give the runs of ``text[start:end]``, counted from `start`.
+    """Return the runs of ``text[start:end]``, counted from `start`.
 
     Example:
         >>> cut(((0, 4, (0, "content"), 0),), 1, 3)
         ((0, 2, (0, 'content'), 1),)
     """
-    if len(runs) == 1:  # a string that is one field as it was: by far the most
+    if len(runs) == 1:  # by far the most common: a string that is one complete field
         a, b, source, offset = runs[0]
         first, last = max(a, start), min(b, end)
         return ((first - start, last - start, source, offset + first - a),) if first < last else ()
@@ -120,12 +125,12 @@ def cut(runs: Runs, start: int, end: int) -> Runs:
 
 
 def shifted(runs: Runs, by: int) -> Iterable[Run]:
-    """Give the runs moved `by` characters to the right."""
+    """Return the runs moved `by` characters to the right."""
     return [(a + by, b + by, source, offset) for a, b, source, offset in runs] if by else runs
 
 
 def picked(runs: Runs, indices: Sequence[int]) -> Runs:
-    """Give the runs of the text made of the characters at `indices`, in that order; -1 is a character without origin."""
+    """Return the runs of the text that consists of the characters at `indices`; -1 is a character without origin."""
     origin: dict[int, tuple[Source, int]] = {}
     for a, b, source, offset in runs:
         for index in range(a, b):
@@ -139,7 +144,7 @@ def picked(runs: Runs, indices: Sequence[int]) -> Runs:
 
 
 def mapped(text: str, runs: Runs, write: Callable[[str], str]) -> Runs:
-    """Give the runs of a text in which every character is replaced by ``write(character)``."""
+    """Return the runs of a text in which every character is replaced by ``write(character)``."""
     indices: list[int] = []
     for index, character in enumerate(text):
         indices.extend([index] * len(write(character)))
@@ -147,7 +152,7 @@ def mapped(text: str, runs: Runs, write: Callable[[str], str]) -> Runs:
 
 
 def merged(runs: Iterable[Run]) -> Runs:
-    """Join runs that touch both in the text and in their source."""
+    """Join runs that are adjacent both in the text and in their source."""
     out: list[Run] = []
     for run in runs:
         if out:

@@ -2,8 +2,8 @@
 
 It also reads Dolly's columns and the seed tasks of self-instruct.
 
-Why: instruction and input become one user message with a line break between them, as the model is prompted when served. A
-non-empty input also stays a column of the conversation, so that writing Alpaca can split the message again.
+Why: instruction and input become one user message with a line break between them, as the model is prompted when served.
+A non-empty input also stays a column of the conversation, so that writing Alpaca can split the message again.
 """
 
 from __future__ import annotations

@@ -143,7 +143,7 @@ def _misspelt_optional(extra: Mapping[str, Any], known: tuple[str, ...]) -> froz
 
 @lru_cache(maxsize=1000)
 def _misspelt_names(keys: tuple[tuple[str, bool], ...], known: tuple[str, ...]) -> frozenset[tuple[str, str]]:
-    """Judge keys only by their names and whether they hold a list, so that rows of the same columns share one answer."""
+    """Judge keys only by name and by whether they hold a list, so that rows with the same columns share one answer."""
     mapping: dict[str, Any] = {key: [] if is_list else "" for key, is_list in keys}
     return frozenset(misspelt_keys(mapping, [key for key in known if key in _NOT_NEEDED]).items())
 

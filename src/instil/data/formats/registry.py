@@ -1,4 +1,4 @@
-"""The table of formats, in the order in which they are tried on a row, and the error for a row that none of them fits."""
+"""The table of formats, in the order in which they are tried on a row, and the error for a row that fits none."""
 
 from __future__ import annotations
 

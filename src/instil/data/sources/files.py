@@ -2,8 +2,8 @@
 
 The first step of `instil.data.sources.rows`.
 
-Why: the suffix alone does not decide how a JSON file is laid out, because half of all ``.json`` files hold one value per
-line. `json_rows` looks at the first bytes.
+Why: the suffix alone does not decide how a JSON file is laid out, because half of all ``.json`` files hold one value
+per line. `json_rows` looks at the first bytes.
 """
 
 from __future__ import annotations

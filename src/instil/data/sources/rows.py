@@ -1,10 +1,10 @@
 """Turn a source (file, folder, glob, ``-``, Hub id) into rows with their places.
 
-The first step of the data flow. Rows come one at a time, in the order of the files' names and of the rows in them. Memory
-does not grow with the file.
+The first step of the data flow. Rows come one at a time, in the order of the files' names and of the rows in them.
+Memory does not grow with the file.
 
-Why: a line of JSON is yielded as bytes, and a broken row as its `DataError`. So the caller decides which process parses,
-and whether to continue after a broken row. `parse_row` turns both into a value or an exception.
+Why: a line of JSON is yielded as bytes, and a broken row as its `DataError`. So the caller decides which process
+parses, and whether to continue after a broken row. `parse_row` turns both into a value or an exception.
 """
 
 from __future__ import annotations

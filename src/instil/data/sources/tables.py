@@ -1,7 +1,7 @@
 """Stream the rows of tables: CSV, TSV, Parquet and Arrow; a text file is one row.
 
-Why: nulls inside nested values of Parquet and Arrow are left out. If some messages of a column lack a key, these formats
-fill it with nulls that the data never had.
+Why: nulls inside nested values of Parquet and Arrow are left out. If some messages of a column lack a key, these
+formats fill it with nulls that the data never had.
 """
 
 from __future__ import annotations
@@ -74,8 +74,9 @@ def _check_header(header: list[str], source: str, separator: str) -> None:
     other = next((mark for mark in ",;\t|" if mark != separator and header[0].count(mark)), "")
     if len(header) == 1 and other:
         raise DataError(
-            f"{source}:1: the header is one column, {header[0][:80]!r}, with {other!r} in it. Expected columns separated "
-            f"by {separator!r}. Save the file with {separator!r}{', or name it .tsv' if other == chr(9) else ''}."
+            f"{source}:1: the header is one column, {header[0][:80]!r}, with {other!r} in it. Expected columns "
+            f"separated by {separator!r}. Save the file with {separator!r}"
+            f"{', or name it .tsv' if other == chr(9) else ''}."
         )
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
