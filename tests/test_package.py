@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Mapping, Set
 from pathlib import Path
 
 import pytest
@@ -22,7 +25,6 @@ ORDER = (
     ("recipe", "recipe_yaml"),
     ("data",),
     ("template",),
-    ("preparation.threads",),
     ("model",),
     ("encoding",),
     ("preparation",),
@@ -34,47 +36,133 @@ ORDER = (
     ("demo",),
     ("cli", "__main__"),
 )
-"""A module may import what stands in its own line or above it. `data.preparation` stands below encoding, which it calls; `data.known_stores` below the model, whose files it looks at."""
+"""A module may import what is in its own line or above it; there are no exceptions."""
+MODULES = {
+    ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in SOURCE.rglob("*.py")
+}
+PACKAGES = {
+    ".".join(path.relative_to(SOURCE).parent.parts) for path in SOURCE.rglob("__init__.py") if path.parent != SOURCE
+}
+ROOMS = ("data", "encoding", "preparation", "model", "training")
+LARGEST_ROOM = 16
 
 
-def layer(module: str) -> int | None:
-    """Give the line of ORDER that a module such as ``data.preparation`` belongs to; the longest prefix wins."""
-    found = None
-    longest = -1
-    for index, prefixes in enumerate(ORDER):
-        for prefix in prefixes:
-            if (module == prefix or module.startswith(prefix + ".")) and len(prefix) > longest:
-                found, longest = index, len(prefix)
-    return found
+def layer(module: str) -> int:
+    """Return the line of ORDER that a module such as ``data.reading`` belongs to."""
+    top = module.split(".")[0]
+    return next(index for index, names in enumerate(ORDER) if top in names)
 
 
 def imports_of(path: Path) -> set[str]:
-    """Give the instil modules that a file imports anywhere in it, without the leading ``instil.``."""
+    """Return the modules of instil that a file imports anywhere in it, without the leading ``instil.``."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("instil."):
-            names.add(node.module.removeprefix("instil."))
-            names |= {f"{node.module.removeprefix('instil.')}.{alias.name}" for alias in node.names}
+            package = node.module.removeprefix("instil.")
+            for alias in node.names:
+                names.add(f"{package}.{alias.name}" if f"{package}.{alias.name}" in MODULES else package)
         if isinstance(node, ast.Import):
             names |= {alias.name.removeprefix("instil.") for alias in node.names if alias.name.startswith("instil.")}
     return names
 
 
+IMPORTS = {module: imports_of(path) for module, path in MODULES.items()}
+
+
+def room_of(module: str) -> str:
+    """Return the sub-package of a module that lies in one, else the module itself."""
+    parts = module.split(".")
+    return ".".join(parts[:2]) if len(parts) > 2 else module
+
+
+def circles(imports: Mapping[str, Set[str]]) -> list[list[str]]:
+    """Return every import circle as the modules along it; found by removing what imports nothing that is left."""
+    left = {module: {name for name in names if name in imports and name != module} for module, names in imports.items()}
+    while free := [module for module, names in left.items() if not names & left.keys()]:
+        for module in free:
+            del left[module]
+    found = []
+    while left:
+        way = [next(iter(left))]
+        while (following := next(iter(left[way[-1]] & left.keys()))) not in way:
+            way.append(following)
+        circle = way[way.index(following) :]
+        found.append(circle)
+        for module in circle:
+            del left[module]
+        while free := [module for module, names in left.items() if not names & left.keys()]:
+            for module in free:
+                del left[module]
+    return found
+
+
 def test_imports_point_one_way():
-    wrong, looked_at = [], 0
-    for path in SOURCE.rglob("*.py"):
-        module = ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
-        mine = layer(module)
-        if mine is None:
-            assert module == "__init__", f"{module} has no place in ORDER"
-            continue
-        for name in imports_of(path):
-            theirs = layer(name)
-            looked_at += 1
-            if theirs is not None and theirs > mine:
-                wrong.append(f"{module} imports {name}")
-    assert looked_at > 20
-    assert wrong == []
+    assert len(MODULES) > 200
+    assert [
+        module
+        for module in MODULES
+        if module and module != "__init__" and not any(module.split(".")[0] in names for names in ORDER)
+    ] == []
+    upward = [
+        f"{module} imports {name}"
+        for module, names in IMPORTS.items()
+        if module != "__init__"
+        for name in names
+        if layer(name) > layer(module)
+    ]
+    assert upward == []
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": set()}) in ([["b", "c"]], [["c", "b"]])
+    assert sum(map(len, IMPORTS.values())) > 800
+    assert circles(IMPORTS) == []
+
+
+def test_no_rooms_import_each_other_in_a_circle():
+    rooms: dict[str, set[str]] = {}
+    for module, names in IMPORTS.items():
+        rooms.setdefault(room_of(module), set()).update(name if name in PACKAGES else room_of(name) for name in names)
+    assert circles(rooms) == []
+
+
+def test_no_room_is_too_large():
+    sizes = Counter(module.rpartition(".")[0] for module in MODULES if module not in PACKAGES)
+    assert {
+        package: size for package, size in sizes.items() if package.split(".")[0] in ROOMS and size > LARGEST_ROOM
+    } == {}
+
+
+def test_the_step_knows_no_recipe_and_no_folder():
+    below = {module: names for module, names in IMPORTS.items() if module.startswith("training.step.")}
+    assert len(below) > 6
+    forbidden = ("recipe", "files", "training.records", "training.checkpoints", "training.processes.launcher")
+    assert [
+        f"{module} imports {name}" for module, names in below.items() for name in names if name.startswith(forbidden)
+    ] == []
+
+
+def test_one_module_decides_the_weight_of_a_token():
+    """Whoever makes an example with weights calls `encoding.weights`; nobody else writes one."""
+    callers = {module for module, names in IMPORTS.items() if "encoding.weights" in names}
+    assert callers == {
+        "encoding.encoder",
+        "encoding.grouping",
+        "encoding.plain_text",
+        "encoding.plans.batch_encoder",
+        "encoding.truncation",
+        "preparation.encode_rows",
+    }
+    makes_examples = {
+        module
+        for module, path in MODULES.items()
+        if re.search(r"\bExample\(|replace\(\s*example\b", path.read_text(encoding="utf-8"))
+        and module.split(".")[0] in ("encoding", "preparation")
+    }
+    assert "encoding.encoder" in makes_examples
+    # The store gives back what was stored, and the prompt that is explained has no trained token.
+    assert makes_examples - callers <= {"encoding.weights", "preparation.store", "encoding.token_origins"}
 
 
 def test_every_public_name_exists_and_is_documented():

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from instil.errors import ModelError, TemplateError
 from instil.model.folder.config import load_config, reason_of
@@ -19,9 +19,7 @@ from instil.model.folder.file_checks import check_tokenizer
 from instil.model.folder.location import ModelLocation, locate
 from instil.model.library_noise import quiet_transformers
 from instil.template.chat_template import ChatTemplate
-
-if TYPE_CHECKING:
-    from instil.template.resolve import ResolvedTemplate
+from instil.template.resolve import ResolvedTemplate, resolve_template
 
 
 def load_tokenizer(name_or_folder: str | Path, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
@@ -95,12 +93,8 @@ def template_for(tokenizer: Any, template: str | ResolvedTemplate | None, *, dat
         source, tool_use = _own_sources(tokenizer)
         name = "chat template"
     elif isinstance(template, str):
-        from instil.template.resolve import resolve_template
-
-        source, name = (
-            resolve_template(template),
-            template if len(template) < 60 and "\n" not in template else "chat template",
-        )
+        source = resolve_template(template)
+        name = template if len(template) < 60 and "\n" not in template else "chat template"
     else:
         source, name = template.source, template.name
     if template is not None:
