@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
+# one worker a core, up to four; `make test WORKERS=` runs everything in one process
+WORKERS ?= --numprocesses logical --maxprocesses 4 --dist worksteal
 
 .PHONY: demo test check clean
 
@@ -10,7 +12,7 @@ demo: $(INSTALLED)
 	$(VENV)/bin/instil demo
 
 test: $(INSTALLED)
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest $(WORKERS)
 
 check: $(INSTALLED)
 	./check

@@ -168,14 +168,16 @@ def test_typed_control_tokens_stay_text(name: str) -> None:
 def test_a_limit_on_length_never_cuts_between_prompt_and_answer() -> None:
     outcomes = Counter[str]()
 
-    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
-    @given(st.sampled_from(sorted(OWN)), conversations(), st.integers(20, 200))
-    def check(name: str, messages: list[dict[str, Any]], limit: int) -> None:
+    @settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+    @given(st.sampled_from(sorted(OWN)), conversations(), st.sampled_from([0.4, 0.8, 0.95, 1.0]))
+    def check(name: str, messages: list[dict[str, Any]], share: float) -> None:
         chat = own_chat(name)
-        limited = chat.with_settings(replace(chat.settings, max_tokens=limit, too_long="truncate_answer"))
         try:
+            limit = int(share * max(len(example.token_ids) for example in chat.encode(messages)))
+            limited = chat.with_settings(replace(chat.settings, max_tokens=limit, too_long="truncate_answer"))
             examples = limited.encode(messages)
         except InstilError:
+            outcomes["refused"] += 1
             return
         for example in examples:
             assert len(example.token_ids) <= limit
@@ -185,4 +187,4 @@ def test_a_limit_on_length_never_cuts_between_prompt_and_answer() -> None:
             outcomes[example.shortened or "whole"] += 1
 
     check()
-    assert min(outcomes["whole"], outcomes["truncated_answer"]) >= 10, outcomes
+    assert min(outcomes["whole"], outcomes["truncated_answer"]) >= 5, outcomes
