@@ -1,16 +1,109 @@
+"""One function loads a tokenizer for the proof that a user reads and for the run that trains; and its template is chosen."""
+
 from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.conformance.tokenizers_made import make_tokenizer
 from tests.encoding.chats import CHATML, chat, two_turns
+from tests.tiny_chat import tiny_llama, tiny_tokenizer
 
+from instil.encoding import loading
 from instil.encoding.chat_tokenizer import ChatTokenizer
+from instil.encoding.loading import load_tokenizer
 from instil.errors import ModelError, TemplateError
+from instil.generation.engine import Engine, LoadSettings
+from instil.model.folder.location import locate
+from instil.preparation.chat_setup import set_up_chat
+from instil.recipe import Recipe
+
+TEXTS = ("What is 2 + 3?", "Zwölf Boxkämpfer\n\tjagen <|im_start|>Viktor", "日本語 🙂 e\u0301")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    tiny_llama(layers=1).save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    return tmp_path
+
+
+def test_proof_run_and_answers_load_the_same_tokenizer(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[Any] = []
+    own = load_tokenizer
+
+    def recorded(*args: Any, **keywords: Any) -> Any:
+        loaded.append(own(*args, **keywords))
+        return loaded[-1]
+
+    for module in ("encoding.loading", "preparation.chat_setup", "encoding.chat_tokenizer"):
+        monkeypatch.setattr(f"instil.{module}.load_tokenizer", recorded, raising=False)
+    recipe = Recipe.model_validate({"model": {"name": str(folder)}, "data": {"sources": ["rows.jsonl"]}})
+    tokenizers = [
+        ChatTokenizer.from_pretrained(folder).tokenizer,
+        set_up_chat(recipe, locate(folder)).chat.tokenizer,
+        Engine.load(folder, LoadSettings(device="cpu")).tokenizer,
+    ]
+    assert [id(tokenizer) for tokenizer in loaded] == [id(tokenizer) for tokenizer in tokenizers]
+    for text in TEXTS:
+        ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for tokenizer in tokenizers]
+        assert ids[0] == ids[1] == ids[2] != []
+
+
+def test_only_one_module_loads_tokenizers() -> None:
+    source = Path(loading.__file__).parents[1]
+    loaders = {path for path in source.rglob("*.py") if "AutoTokenizer.from_pretrained" in path.read_text("utf-8")}
+    # The export compares with what plain transformers loads, on purpose.
+    assert loaders == {source / "encoding" / "loading.py", source / "export" / "parity.py"}
+
+
+def test_a_folder_is_read_without_the_network(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import transformers
+
+    asked: list[dict[str, Any]] = []
+
+    def fail(name: str, **keywords: Any) -> Any:
+        asked.append({"name": name, **keywords})
+        raise OSError("no")
+
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", fail)
+    with pytest.raises(ModelError, match=f"{folder}: the tokenizer cannot be read \\(no\\); copy it again"):
+        load_tokenizer(folder)
+    with pytest.raises(
+        ModelError, match=r"owner/name: no tokenizer could be loaded \(no\); expected a folder or Hub id"
+    ):
+        load_tokenizer("owner/name", revision="v1")
+    assert [(call["name"], call["local_files_only"], call["revision"]) for call in asked] == [
+        (str(folder), True, None),
+        ("owner/name", False, "v1"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("tokenizer.json", "{", "the tokenizer cannot be read"),
+        ("config.json", "{", r"config\.json: cannot be read as JSON"),
+    ],
+)
+def test_a_damaged_file_is_named(folder: Path, name: str, content: str, says: str) -> None:
+    if name == "config.json":  # transformers reads it only if nothing else says which class the tokenizer has
+        (folder / "tokenizer_config.json").unlink()
+    (folder / name).write_text(content)
+    with pytest.raises(ModelError, match=says) as raised:
+        load_tokenizer(folder)
+    assert "\n" not in str(raised.value)
+
+
+def test_long_texts_are_no_reason_to_warn(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    tokenizer = load_tokenizer(folder)
+    tokenizer.model_max_length = 3
+    tokenizer("a longer text than three tokens")
+    assert capfd.readouterr().err == ""
 
 
 def test_a_missing_tokenizer_and_a_missing_template_are_named(tmp_path) -> None:  # type: ignore[no-untyped-def]
-    from instil.encoding.chat_tokenizer import ChatTokenizer
-
     with pytest.raises(ModelError, match=f"{tmp_path}: a model folder without a tokenizer; expected tokenizer.json"):
         ChatTokenizer.from_pretrained(tmp_path)
     with pytest.raises(ModelError, match=r"no/such/folder: no tokenizer could be loaded \(.+\); expected a folder or"):
@@ -30,9 +123,6 @@ def test_named_templates_without_a_default_are_told_by_their_names() -> None:
 def test_the_template_for_tools_takes_over_where_tools_are_given_as_in_transformers(tmp_path) -> None:  # type: ignore[no-untyped-def]
     from tests.conformance.cases import CALLING, TOOL
     from tests.conformance.oracle import judge
-    from tests.conformance.tokenizers_made import make_tokenizer
-
-    from instil.encoding.chat_tokenizer import ChatTokenizer
 
     tokenizer = make_tokenizer("byte_level", template="", special=("<|im_start|>", "<|im_end|>"), eos="<|im_end|>")
     tokenizer.chat_template = {

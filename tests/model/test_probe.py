@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
-from tests.model.test_architectures import assert_same, gradients_of, loss_of
+from tests.model.flat_batches import assert_same, gradients_of, loss_of
 from tests.model.tiny import ARCHITECTURES, MIXING, random_examples, tiny_model
 
 from instil.errors import ModelError
@@ -85,34 +83,9 @@ def test_unknown_logit_scale_is_refused() -> None:
         probe(model)
 
 
-def scaled(kind: str) -> Any:
-    factors = {"short_factor": [1.0] * 4, "long_factor": [4.0] * 4} if kind == "longrope" else {"factor": 4.0}
-    rope = {"rope_type": kind, "rope_theta": 10000.0, "original_max_position_embeddings": 16, **factors}
-    long = {"max_position_embeddings": 64 if kind == "longrope" else 16}
-    return tiny_model("llama", rope_parameters=rope, **long)
-
-
-def test_frequencies_by_length_let_a_long_example_change_a_short_one_beside_it() -> None:
-    model = scaled("longrope")
-    short, long = random_examples([9, 20])
-    module = TokenLoss(model)
-    alone = loss_of(module, [short]) + loss_of(module, [long])
-    assert not torch.allclose(loss_of(module, [short, long]), alone, rtol=1e-4)
-    found = probe(model, longest=20)
-    assert found.one_by_one
-    assert "rotary" in found.words
-    assert not probe(model, longest=16).one_by_one
-
-
 def test_a_mask_that_is_a_table_has_room_for_one_example() -> None:
     sizes = {"hidden_size": 32, "num_layers": 2, "num_heads": 4, "attention_types": [[["global", "local"], 1]]}
     model = tiny_model("gpt_neo", attention="eager", settings=sizes, vocab_size=97, max_position_embeddings=64)
     found = probe(model)
     assert found.one_by_one
     assert "table" in found.words
-
-
-def test_frequencies_that_grow_with_what_came_before_are_refused_for_long_examples() -> None:
-    assert not probe(scaled("dynamic"), longest=16).one_by_one
-    with pytest.raises(ModelError, match=r"data\.max_tokens: 16"):
-        probe(scaled("dynamic"), longest=17)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from tests.model.test_adapters import examples_with_new_tokens
-from tests.model.test_architectures import loss_of
-from tests.model.test_new_tokens import base_tokenizer, give_chat_tokens
+from tests.model.adapted_models import examples_with_new_tokens
+from tests.model.chat_tokens import base_tokenizer, give_chat_tokens
+from tests.model.flat_batches import loss_of
 from tests.model.tiny import random_examples, tiny_model
 
 from instil.errors import ModelError
@@ -29,7 +29,11 @@ pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed"),
     pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning", "ignore::DeprecationWarning"),
 ]
+
+
 LORA = AdapterSettings(kind="lora", rank=4, alpha=8)
+
+
 DORA = LORA.model_copy(update={"dora": True})
 
 

@@ -4,13 +4,14 @@ from typing import Any
 
 import pytest
 import torch
-from tests.model.test_architectures import loss_of
+from tests.model.adapted_models import LORA
+from tests.model.flat_batches import loss_of
 from tests.model.tiny import random_examples, tiny_model
 
 from instil.errors import ModelError
 from instil.model.adapters.lora import prepare_adapters
 from instil.model.adapters.saved import open_adapter
-from instil.model.adapters.targets import left_out
+from instil.model.adapters.targets import find_targets, left_out
 from instil.model.folder.saving import save_adapter
 from instil.model.loss.token_loss import TokenLoss
 from instil.recipe import AdapterSettings
@@ -93,3 +94,21 @@ def test_experts_take_neither_dropout_nor_dora(settings: dict[str, Any]) -> None
     with pytest.raises(ModelError, match=r"take adapters without adapter\.dropout and adapter\.dora; leave these out"):
         adapted("qwen3_moe", **settings)
     assert left_out(adapted("gpt_oss", ["q_proj"], **settings), ["q_proj"]) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "left_out"), [("llama4_text", {"router"}), ("mamba", {"dt_proj", "out_proj", "x_proj"}), ("llama", set())]
+)
+def test_all_linear_leaves_out_what_an_adapter_would_not_count_on(name: str, left_out: set[str]) -> None:
+    excluded = find_targets(tiny_model(name), "all-linear").excluded
+    assert {layer.rsplit(".", 1)[-1] for layer in excluded} == left_out
+    model = prepare_adapters(tiny_model(name), LORA)
+    loss_of(TokenLoss(model), random_examples([9])).backward()
+    second = [value for key, value in model.named_parameters() if "lora_B" in key]
+    assert second
+    assert all(value.grad is not None and value.grad.any() for value in second)
+
+
+def test_unknown_target_is_refused_with_the_nearest() -> None:
+    with pytest.raises(ModelError, match="did you mean 'q_proj'"):
+        prepare_adapters(tiny_model("llama"), AdapterSettings(kind="lora", targets=["q_prj"]))
