@@ -232,8 +232,8 @@ def failed(*exit_codes: int) -> dict[int, Any]:
         ((-15, 143), ["", "error: stopped by SIGTERM"], signal.SIGTERM, Stopped(signal.SIGTERM)),
         ((2, 143), ["error: the disk is full", "error: stopped by SIGTERM"], signal.SIGTERM, TrainingError("the disk")),
         ((143, 2), ["error: stopped by SIGTERM", "error: no such file"], None, TrainingError("no such file")),
-        ((-9, 143), ["", "error: stopped by SIGTERM"], None, TrainingError("process 0 of 2 was killed by SIGKILL;")),
-        ((-9, 0), ["", ""], signal.SIGTERM, TrainingError("process 0 of 2 was killed by SIGKILL;")),
+        ((-9, 143), ["", "error: stopped by SIGTERM"], None, TrainingError("process 0 of 2 was killed by SIGKILL.")),
+        ((-9, 0), ["", ""], signal.SIGTERM, TrainingError("process 0 of 2 was killed by SIGKILL.")),
     ],
 )
 def test_the_reason_of_an_end_is_an_error_before_a_signal_and_a_signal_before_a_death(
@@ -279,7 +279,7 @@ def test_what_is_handed_over_says_which_settings_were_set():
     assert handed.recipe.model_dump(exclude_unset=True) == recipe.model_dump(exclude_unset=True)
 
 
-NO_FIT = re.compile(r"step (\d+): a forward pass over (\d+) tokens .* set training.micro_batch_tokens to (\d+)")
+NO_FIT = re.compile(r"step (\d+): a forward pass over (\d+) tokens .* Set training.micro_batch_tokens to (\d+)")
 
 
 def test_a_process_ends_with_its_launcher():
@@ -337,7 +337,9 @@ def test_out_of_memory_in_an_evaluation_of_two_loses_nothing_that_was_saved(
         patch.setattr(heldout, "forward", too_small)
         codes, said = run_on_two(recipe)
     assert codes == [2, 2], said
-    found = re.search(r"held-out loss: .* set training.micro_batch_tokens to (\d+), then go on with --resume", said[1])
+    found = re.search(
+        r"held-out loss: .* Set training.micro_batch_tokens to (\d+), then continue with --resume", said[1]
+    )
     assert found, said
     assert (tmp_path / "run" / "checkpoints" / "step-000004").is_dir()
     resumed = train_on_two(recipe, "--resume", "--training.micro-batch-tokens", found[1])

@@ -543,7 +543,7 @@ def test_a_rate_that_blows_up_stops_and_names_rows(
     change = {"optimizer": {"lr": 1e30, "clip": None}, "training": {"max_steps": 20}}
     said = train_fails(write_recipe(tmp_path, change, base=base, rows=rows), capsys=capsys)
     assert "rows.jsonl:" in said
-    assert "the weights have not moved" in said
+    assert "The weights have not moved" in said
 
 
 @pytest.mark.parametrize(

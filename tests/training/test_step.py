@@ -149,7 +149,7 @@ def test_skip_step_leaves_the_step_out(make_learner: LearnerMaker, examples: lis
     assert not result.moved
     assert all(torch.equal(now, before[key]) for key, now in weights_of(learner).items())
     assert "rows.jsonl" in said[0]
-    assert "left out" in said[0]
+    assert "the step is skipped" in said[0]
     bad.remove()
     hook.remove()
     assert take_step(learner, order.members(2), cut=Cut(BIG), seed=0, learning_rate=1.0).moved
@@ -225,7 +225,7 @@ def test_out_of_memory_on_one_example_says_what_to_set(make_learner: LearnerMake
     learner = make_learner(examples)
     FailsOnce(learner, limit=2)
     with pytest.raises(
-        OutOfMemoryError, match=r"moved; go on with --resume .*, or start another run with data\.max_tokens"
+        OutOfMemoryError, match=r"moved\. Continue with --resume .*, or start another run with data\.max_tokens"
     ):
         train(learner, say=lambda text: None)
 

@@ -2,8 +2,8 @@
 
 Each block is compiled by itself, for any number of tokens.
 
-Why: attention is left out. It runs example by example, so its graph would differ for every micro-batch. Everything around it is
-compiled.
+Why: attention is left out. It runs example by example, so its graph would differ for every micro-batch. Everything
+around it is compiled.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ def wants_compiling(setting: str, device: torch.device, *, sharded: bool = False
         quantized: Whether the base is quantised.
 
     Raises:
-        RecipeError: If the setting is `on`, and there is no compiler or compiling has not been tested with the other settings.
+        RecipeError: If the setting is `on`, and there is no compiler or compiling has not been tested with the other
+            settings.
     """
     for unsupported, what in ((sharded, "sharded weights"), (quantized, "a quantised base")):
         if unsupported and setting == "on":

@@ -25,7 +25,7 @@ def estimate_seconds(sizes: Sizes, precision: Precision, *, tokens: int, trained
     """
     head = sizes.vocabulary * sizes.width
     inside = max(0, sizes.parameters - head)
-    # Forward 2 and backward 4 operations a weight and token. Frozen weights need no gradient of their own, which saves 2.
+    # Forward 2 and backward 4 operations per weight and token; frozen weights need no gradient, which saves 2.
     passes = 6 if sizes.trained > sizes.parameters / 2 else 4
     work = passes * (inside * tokens + head * trained)
     return work / (matmul_rate(precision.compute, device) * SHARE_REACHED[precision.compute])

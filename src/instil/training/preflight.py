@@ -1,7 +1,8 @@
 """Everything that is known of a run before a weight is loaded: names, template and its proof, data, order of the steps.
 
-The first part of a run. Mistakes are found in the order of what they cost: names, model files and templates come before data, data
-before weights. The recipe is resolved here, once; everything below receives its sections or plain values.
+The first part of a run. Mistakes are found in the order of what they cost: names, model files and templates come
+before data, data before weights. The recipe is resolved here, once; everything below receives its sections or plain
+values.
 
 Why: nothing is written to the run folder here, so that wrong input leaves none behind.
 """
@@ -108,8 +109,8 @@ def run_preflight(recipe: Recipe, ranks: Ranks, *, say: Callable[[str], None], l
         loads: Whether the weights will be loaded. If so, they must be present and intact, and memory must suffice.
 
     Raises:
-        InstilError: If names, model files, template, data or settings are wrong. Errors in the model come before the data is
-            prepared.
+        InstilError: If names, model files, template, data or settings are wrong. Errors in the model come before the
+            data is prepared.
     """
     precision = choose_precision(recipe.training.precision, ranks.device)
     # Settings alone: nothing is read yet.
@@ -219,7 +220,8 @@ def prove_template(chat: ChatTokenizer) -> None:
 def loading_precision(precision: Precision, *, trains_adapter: bool) -> Any:
     """Return the precision in which a model is loaded.
 
-    A frozen base is loaded in the dtype of the arithmetic. Weights that train are loaded in fp32, for the master copies.
+    A frozen base is loaded in the dtype of the arithmetic. Weights that train are loaded in fp32, for the master
+    copies.
 
     Args:
         precision: How the run computes.

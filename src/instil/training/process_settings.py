@@ -1,6 +1,7 @@
-"""Settings that hold for the process as a whole while a run lasts: threads, determinism, and what malloc does with freed memory.
+"""Process-wide settings while a run lasts: threads, determinism, and what malloc does with freed memory.
 
-`run` enters both contexts first. Each puts the process back as it was, so that training leaves a notebook or a test suite unchanged.
+`run` enters both contexts first. Each puts the process back as it was, so that training leaves a notebook or a test
+suite unchanged.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _TRIM_THRESHOLD = -1
 _MMAP_THRESHOLD = -3
 _NEVER = -1
 LARGEST_KEPT = 32 * 2**20
-"""Blocks above this many bytes still go back to the kernel at once. glibc's own rule on 64 bits has the same upper limit."""
+"""Larger blocks (in bytes) still go back to the kernel at once. glibc's own rule on 64 bits has the same limit."""
 
 
 @contextlib.contextmanager
@@ -50,12 +51,12 @@ def torch_settings(*, threads: int | None, deterministic: bool) -> Iterator[None
 def freed_memory_kept() -> Iterator[None]:
     """Keep freed memory in the process while the context is open, then return it. Does nothing without glibc.
 
-    By default malloc takes large blocks from the kernel one by one and returns them when they are freed. Every step's activations are
-    then zeroed pages again. At the SmolLM2-135M shape in fp32 that was 660,000 page faults, up to a tenth of a step's time
-    (docs/notes/training.md).
+    By default malloc takes large blocks from the kernel one by one and returns them when they are freed. Every step's
+    activations are then zeroed pages again. At the SmolLM2-135M shape in fp32 that was 660,000 page faults, up to a
+    tenth of a step's time (docs/notes/training.md).
 
-    Both settings belong to the process. Afterwards they have the values at which glibc's own adjustment ends at most: blocks up to
-    `LARGEST_KEPT` come from the heap, and the heap is trimmed when twice as much is free at its top.
+    Both settings belong to the process. Afterwards they have the values at which glibc's own adjustment ends at most:
+    blocks up to `LARGEST_KEPT` come from the heap, and the heap is trimmed when twice as much is free at its top.
     """
     libc = ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None
     if libc is None:

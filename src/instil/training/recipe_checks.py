@@ -2,8 +2,9 @@
 
 `preflight` calls these checks, each as early as its facts are known.
 
-Why: a setting without effect is an error where the user would wait for the effect (early stopping without held-out rows). It is a
-note on the run card where the run is what it would be without it (a warm-up that is longer than the run).
+Why: a setting without effect is an error where the user would wait for the effect (early stopping without held-out
+rows). It is a note on the run card where the run is what it would be without it (a warm-up that is longer than the
+run).
 """
 
 from __future__ import annotations
@@ -103,8 +104,8 @@ def saved_adapter(adapter: AdapterSettings, location: ModelLocation) -> dict[str
         )
     if not (folder / ADAPTER_CONFIG).exists():
         raise RecipeError(
-            f"adapter.resume_from: {folder} holds no {ADAPTER_CONFIG}. Expected an adapter folder, such as the adapter/ "
-            "of a run. Name one"
+            f"adapter.resume_from: {folder} holds no {ADAPTER_CONFIG}. "
+            "Expected an adapter folder, such as the adapter/ of a run. Name one"
         )
     saved = saved_settings(folder)
     # Targets are compared and not taken over: the saved adapter names its layers itself.

@@ -2,7 +2,8 @@
 
 A run decides before it loads a weight, `instil plan` before anything runs, and both get the same answer.
 
-Why: with `auto`, weights are sharded only if they would not fit otherwise, because gathering shards costs time in every step.
+Why: with `auto`, weights are sharded only if they would not fit otherwise, because gathering shards costs time in
+every step.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Resume a run: which settings may change, what has to be the same, and where it continues.
 
-Why: a resumed run starts like a new one and then loads the latest intact checkpoint. There is no second path through setup that could
-behave differently.
+Why: a resumed run starts like a new one and then loads the latest intact checkpoint. There is no second path through
+setup that could behave differently.
 """
 
 from __future__ import annotations
@@ -112,8 +112,8 @@ def restore(learner: Learner, checkpoint: Checkpoint, *, identity: Mapping[str, 
         before = checkpoint.identity.get(key)
         if before != value:
             raise CheckpointError(
-                f"{checkpoint.folder}: its {key} is {before!r}, this run's is {value!r}. A resumed run needs the data and "
-                "settings that it was started with. Restore them, or set another output"
+                f"{checkpoint.folder}: its {key} is {before!r}, this run's is {value!r}. "
+                "Expected the data and settings that the run was started with. Restore them, or set another output"
             )
     restore_weights(learner.weights, checkpoint)
     restore_optimizers(learner, checkpoint)

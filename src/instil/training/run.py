@@ -1,7 +1,7 @@
 """`train`: from a recipe to a run folder.
 
-Read from top to bottom: `train` starts or joins the processes, `_train_joined` checks the input and makes the folder, `_train_steps`
-trains, `_finish` writes the model. `preflight`, `setup` and `loop` hold what each of them calls.
+Read from top to bottom: `train` starts or joins the processes, `_train_joined` checks the input and makes the folder,
+`_train_steps` trains, `_finish` writes the model. `preflight`, `setup` and `loop` hold what each of them calls.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ def train(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> Run:
         quiet: Print nothing.
 
     Returns:
-        The run. It is not `finished` if SIGTERM or Ctrl-C stopped it. Everything is saved then, and ``resume=True`` continues it.
+        The run. It is not `finished` if SIGTERM or Ctrl-C stopped it. Everything is saved then, and ``resume=True``
+        continues it.
 
     Raises:
         RunError: If the run folder exists and `resume` is false, another process writes to it, or the recipe is not the

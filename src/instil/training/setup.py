@@ -2,8 +2,8 @@
 
 Between `preflight` and the loop.
 
-Why: every process loads the whole model itself and keeps its shard, instead of receiving it from the first process. If the memory
-of a machine does not hold that many models, its processes load one after another.
+Why: every process loads the whole model itself and keeps its shard, instead of receiving it from the first process. If
+the memory of a machine does not hold that many models, its processes load one after another.
 """
 
 from __future__ import annotations
@@ -252,8 +252,8 @@ def _model_notes(preflight: Preflight, rows: RowChange, model: Any) -> tuple[str
     frozen = [name for name, table in tables.items() if not any(value.requires_grad for value in table.parameters())]
     if rows.trained_ids and frozen:
         notes.append(
-            f"training.freeze keeps the new rows of these tokens in the {' and '.join(frozen)} at their initial values; "
-            "the model can hardly learn what they mean"
+            f"training.freeze keeps the new rows of these tokens in the {' and '.join(frozen)} "
+            "at their initial values; the model can hardly learn what they mean"
         )
     dropout = dropout_of(model.config)
     if dropout:

@@ -2,7 +2,8 @@
 
 Asked twice for the same recipe: of a model without weights before the data is prepared, and of the loaded one.
 
-Why: which rows of existing tokens look untrained is known from the weights alone. The first time only rows of new tokens are certain.
+Why: which rows of existing tokens look untrained is known from the weights alone. The first time only rows of new
+tokens are certain.
 """
 
 from __future__ import annotations

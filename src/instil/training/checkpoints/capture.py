@@ -1,7 +1,7 @@
-"""Take what learns apart into a checkpoint's pieces, and put it together again.
+"""Split what trains into the pieces of a checkpoint, and restore it from them.
 
-Between the learner and `checkpoint`, which knows neither models nor shards. Replicated weights are written by the first process
-alone; of sharded ones each process writes and reads its own rows, whoever wrote them.
+Between the learner and `checkpoint`, which knows neither models nor shards. The first process alone writes replicated
+weights. Of sharded weights every process writes and reads its own rows, whichever process wrote those it reads.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from instil.training.step.take_step import Learner
 
 
 def take_snapshot(learner: Learner, progress: Progress, *, identity: Mapping[str, Any]) -> Snapshot:
-    """Give what this process puts into a checkpoint."""
+    """Return what this process puts into a checkpoint."""
     tensors, numbers = read_state(learner.optimizers, learner.weights.by_name)
-    first = learner.ranks.is_first
+    is_first = learner.ranks.is_first
     return Snapshot(
         progress,
-        {name: piece_of(tensor) for name, tensor in learner.weights.by_name.items() if first or is_shard(tensor)},
-        {name: piece_of(tensor) for name, tensor in tensors.items() if first or is_shard(tensor)},
+        {name: piece_of(tensor) for name, tensor in learner.weights.by_name.items() if is_first or is_shard(tensor)},
+        {name: piece_of(tensor) for name, tensor in tensors.items() if is_first or is_shard(tensor)},
         numbers,
         identity,
     )
 
 
 def is_shard(tensor: torch.Tensor) -> bool:
-    """Say whether this process holds only rows of a tensor."""
+    """Return True if this process holds only some rows of a tensor."""
     return isinstance(tensor, DTensor) and any(isinstance(placement, Shard) for placement in tensor.placements)
 
 
 def piece_of(tensor: torch.Tensor) -> Piece:
-    """Give the rows of a tensor that this process holds."""
+    """Return the rows of a tensor that this process holds."""
     if not isinstance(tensor, DTensor):
         return Piece.whole(tensor)
     start, _ = rows_here(tensor)
@@ -46,7 +46,7 @@ def piece_of(tensor: torch.Tensor) -> Piece:
 
 
 def rows_here(tensor: torch.Tensor) -> tuple[int, int | None]:
-    """Give the rows of a tensor that this process holds, as a half-open range; None for all."""
+    """Return the rows that this process holds as ``(start, stop)``, half-open. `stop` is None for all rows."""
     if not is_shard(tensor):
         return 0, None
     assert isinstance(tensor, DTensor)
@@ -58,30 +58,31 @@ def rows_here(tensor: torch.Tensor) -> tuple[int, int | None]:
 
 @torch.no_grad()
 def restore_weights(weights: Weights, checkpoint: Checkpoint) -> None:
-    """Put a checkpoint's weights into the model that they are of.
+    """Load a checkpoint's weights into the model.
 
     Raises:
         CheckpointError: If the checkpoint is of another model.
     """
     expected = {name: tuple(tensor.shape) for name, tensor in weights.by_name.items()}
-    found = checkpoint.shapes("weights")
-    if expected != found:
-        odd = sorted(set(expected.items()) ^ set(found.items()))
+    stored = checkpoint.shapes("weights")
+    if expected != stored:
+        differing = sorted(set(expected.items()) ^ set(stored.items()))
         raise CheckpointError(
-            f"{checkpoint.folder}: its trained tensors are not this model's (the first that differs is {odd[0][0]}); "
-            "resume with the recipe that the run was started with"
+            f"{checkpoint.folder}: its trained tensors are not this model's "
+            f"(the first that differs is {differing[0][0]}). "
+            "Expected the tensors of the run. Resume with the recipe that the run was started with"
         )
     for name, weight in weights.by_name.items():
         start, stop = rows_here(weight)
         local = weight.to_local() if isinstance(weight, DTensor) else weight
-        if stop is None or stop > start:
+        if stop is None or stop > start:  # a small tensor leaves some processes without a row
             local.copy_(checkpoint.read("weights", name, start, stop))
     weights.refresh_model()
 
 
 @torch.no_grad()
 def restore_optimizers(learner: Learner, checkpoint: Checkpoint) -> None:
-    """Put a checkpoint's optimizer state into fresh optimizers."""
+    """Load a checkpoint's optimizer state into fresh optimizers."""
     tensors: dict[str, torch.Tensor] = {}
     for where, shape in checkpoint.shapes("optimizer").items():
         weight = learner.weights.by_name[where.rpartition("::")[0]]
@@ -105,5 +106,5 @@ def _shard_like(weight: torch.Tensor, where: str, checkpoint: Checkpoint) -> tor
 
 
 def _state_device(weight: torch.Tensor, shape: tuple[int, ...]) -> torch.device:
-    # A number without dimensions (AdamW's step) goes where the optimizer wants it; load_state_dict moves it.
+    # load_state_dict moves a number without dimensions (AdamW's step) to where the optimizer needs it.
     return weight.device if shape else torch.device("cpu")

@@ -1,11 +1,12 @@
-"""Save everything that a run needs to go on, and read it back.
+"""Save everything that a run needs to resume, and read it back.
 
 A checkpoint is a folder ``step-000100`` that appears in one rename, after every byte in it is on the disk. Each process
-writes its own pieces of the weights and of the optimizer (safetensors) with a list of them (JSON); ``manifest.json`` holds the
-SHA-256 of every file. Nothing is pickled. Random state is not stored: every step seeds its generators from the run's seed, its
-own number and the rank (`order.step_seed`). Questionable on purpose: pieces are our own format, rows ``start … start + n`` of a
-named tensor, and not torch.distributed.checkpoint, whose default storage pickles its metadata; so one process or many write
-and read the same thing.
+writes its pieces of the weights and of the optimizer (safetensors), with a list of them (JSON). ``manifest.json`` holds
+the SHA-256 of every file. Nothing is pickled. Random state is not stored: every step seeds its generators from the
+run's seed, the step's number and the rank (`order.step_seed`).
+
+Why: pieces are a format of our own, rows ``start … start + n`` of a named tensor. torch.distributed.checkpoint pickles
+its metadata by default. With pieces, any number of processes writes and reads the same files.
 """
 
 from __future__ import annotations
@@ -27,22 +28,24 @@ Kind = Literal["weights", "optimizer"]
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is: everything that is a number.
+    """How far a run is, in numbers.
 
     Attributes:
         step: Steps done.
-        tokens: Tokens seen, context included.
+        tokens: Tokens of the steps done, context included.
         trained_tokens: Tokens trained (weight above 0).
-        skipped: Steps left out because something was not finite.
+        skipped: Steps skipped because loss or gradient was not finite.
         seconds: Time spent in steps.
-        micro_batch_tokens: The cut; resuming replays it.
-        asked_tokens: What the recipe asked for it, 0 for `auto`; resuming with another wish makes a new cut.
-        loss_scale: fp16's scale of the loss; 1 elsewhere.
+        micro_batch_tokens: Tokens of a micro-batch; a resumed run keeps it.
+        asked_tokens: The recipe's `micro_batch_tokens`, 0 for `auto`. A resumed run that requests another one does not
+            keep the old size.
+        loss_scale: Scale of the loss in fp16, else 1.
         scale_age: Steps since that scale changed.
         best_loss: Lowest held-out loss so far, or None.
         best_step: Its step.
-        worse: Evaluations since then.
-        evaluated: Step of the latest evaluation; one that is due and later was put off by a stop, and comes first when the run goes on.
+        worse: Evaluations since then, none of which was better.
+        evaluated: Step of the latest evaluation. If a later one is due, a stop prevented it; it runs first after
+            resuming.
         last_loss: Training loss of the latest step.
     """
 
@@ -62,7 +65,7 @@ class Progress:
     last_loss: float | None = None
 
     def with_(self, **changes: Any) -> Progress:
-        """Give a copy with some numbers changed."""
+        """Return a copy with some numbers changed."""
         return replace(self, **changes)
 
 
@@ -71,7 +74,7 @@ class Piece:
     """Rows of a named tensor.
 
     Attributes:
-        tensor: The rows; a tensor without dimensions is a piece by itself.
+        tensor: The rows. A tensor without dimensions is one piece.
         start: First row.
         shape: Shape of the whole tensor.
     """
@@ -82,7 +85,7 @@ class Piece:
 
     @classmethod
     def whole(cls, tensor: torch.Tensor) -> Piece:
-        """Make a piece of a whole tensor."""
+        """Return a whole tensor as one piece."""
         return cls(tensor, 0, tuple(tensor.shape))
 
 
@@ -94,8 +97,8 @@ class Snapshot:
         progress: How far the run is; the same on every process.
         weights: Its pieces of the trained weights, by name.
         optimizer: Its pieces of the optimizer's tensors, by name.
-        numbers: The optimizer's state that is no tensor.
-        identity: What must be equal when the run is resumed (recipe, data, number of processes …).
+        numbers: The optimizer's state that is not a tensor.
+        identity: What has to be equal when the run is resumed (data, number of steps, seed …).
     """
 
     progress: Progress
@@ -106,7 +109,7 @@ class Snapshot:
 
 
 def step_folder(checkpoints: Path, step: int) -> Path:
-    """Give the folder of a step's checkpoint.
+    """Return the folder of a step's checkpoint.
 
     Example:
         >>> step_folder(Path("checkpoints"), 100).name
@@ -123,11 +126,11 @@ def save_checkpoint(
     num_ranks: int = 1,
     barrier: Callable[[], None] = lambda: None,
 ) -> Path:
-    """Write a checkpoint; every process calls this with its own snapshot.
+    """Write a checkpoint. Every process calls this with its own snapshot.
 
     Args:
         checkpoints: Folder of the run's checkpoints, on a disk that all processes share.
-        snapshot: What this process holds.
+        snapshot: The part of this process.
         rank: Number of this process.
         num_ranks: Number of processes.
         barrier: Waits for all processes.
@@ -136,7 +139,7 @@ def save_checkpoint(
         The checkpoint's folder.
 
     Raises:
-        CheckpointError: If it cannot be written (disk full …); the checkpoints before it are untouched.
+        CheckpointError: If it cannot be written (disk full …). Earlier checkpoints are untouched.
     """
     folder = step_folder(checkpoints, snapshot.progress.step)
     aside = aside_of(folder, shared=True)
@@ -155,8 +158,8 @@ def save_checkpoint(
         if rank == 0 and aside.exists():
             remove_folder(aside)
         raise CheckpointError(
-            f"{folder}: the checkpoint could not be written ({error}); the checkpoints before it are untouched; "
-            "free disk space or set checkpoint.keep_last lower, then go on with --resume"
+            f"{folder}: the checkpoint could not be written ({error}). Earlier checkpoints are untouched. "
+            "Free disk space or set checkpoint.keep_last lower, then continue with --resume"
         ) from error
     return folder
 
@@ -205,14 +208,14 @@ def _safetensors_error() -> type[Exception]:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A checkpoint that has been found whole.
+    """An intact checkpoint; made by `open_checkpoint`.
 
     Attributes:
-        folder: Where it is.
+        folder: Its folder.
         progress: How far the run was.
-        numbers: The optimizer's state that is no tensor.
-        identity: What the run was made of.
-        pieces: For each process that wrote it, its list of pieces.
+        numbers: The optimizer's state that is not a tensor.
+        identity: What has to be equal when the run is resumed.
+        pieces: The list of pieces of each process that wrote it.
     """
 
     folder: Path
@@ -227,7 +230,7 @@ class Checkpoint:
         return len(self.pieces)
 
     def shapes(self, kind: Kind) -> dict[str, tuple[int, ...]]:
-        """Give the shapes of all tensors of a kind."""
+        """Return the shapes of all tensors of a kind."""
         return {name: tuple(piece["shape"]) for index in self.pieces for name, piece in index[kind].items()}
 
     def read(self, kind: Kind, name: str, start: int = 0, stop: int | None = None) -> torch.Tensor:
@@ -237,49 +240,55 @@ class Checkpoint:
             kind: Weights or optimizer.
             name: The tensor.
             start: First row.
-            stop: Row after the last one; None for all.
+            stop: Row after the last one; None for the end.
 
         Raises:
             CheckpointError: If the checkpoint does not hold those rows.
         """
         from safetensors import safe_open
 
-        found: list[tuple[int, torch.Tensor]] = []
+        parts: list[tuple[int, torch.Tensor]] = []
         for rank, index in enumerate(self.pieces):
             piece = index[kind].get(name)
             if piece is None:
                 continue
             with safe_open(str(self.folder / f"{kind}-{rank:05d}.safetensors"), framework="pt") as file:
-                if not piece["shape"]:
+                if not piece["shape"]:  # a number without dimensions has no rows
                     return file.get_tensor(name)  # type: ignore[no-any-return]
                 end = piece["shape"][0] if stop is None else stop
                 rows = file.get_slice(name)
                 first, last = piece["start"], piece["start"] + rows.get_shape()[0]
                 if max(first, start) < min(last, end):
-                    found.append((first, rows[max(first, start) - first : min(last, end) - first]))
-        if not found:
-            raise CheckpointError(f"{self.folder}: it holds no {kind} named {name!r}; it belongs to another model")
-        parts = [part for _, part in sorted(found, key=lambda item: item[0])]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+                    parts.append((first, rows[max(first, start) - first : min(last, end) - first]))
+        if not parts:
+            raise CheckpointError(
+                f"{self.folder}: it holds no {kind} named {name!r}, so it belongs to another model. "
+                "Expected a checkpoint of this run. Resume with the recipe that the run was started with"
+            )
+        ordered = [part for _, part in sorted(parts, key=lambda part: part[0])]
+        return ordered[0] if len(ordered) == 1 else torch.cat(ordered)
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:
-    """Check every file of a checkpoint against its checksum and read its numbers.
+    """Check every file of a checkpoint against its checksum, and read its numbers.
 
     Raises:
-        CheckpointError: If a file is missing, cut short or changed.
+        CheckpointError: If a file is missing, truncated or changed.
     """
     try:
         manifest = json.loads((folder / "manifest.json").read_text())
         for name, checksum in manifest["sha256"].items():
             if sha256_of(folder / name) != checksum:
                 raise CheckpointError(
-                    f"{folder / name}: its checksum is not the one in manifest.json, so its bytes have changed; "
-                    "this checkpoint cannot be used"
+                    f"{folder / name}: its checksum is not the one in manifest.json, so its bytes have changed. "
+                    "This checkpoint cannot be used"
                 )
         state = json.loads((folder / "state.json").read_text())
         if manifest["format"] != FORMAT:
-            raise CheckpointError(f"{folder}: checkpoint format {manifest['format']}; this version reads {FORMAT}")
+            raise CheckpointError(
+                f"{folder}: checkpoint format {manifest['format']}. Expected {FORMAT}. "
+                "Use the version of instil that wrote it"
+            )
         return Checkpoint(
             folder,
             Progress(**state["progress"]),
@@ -288,4 +297,4 @@ def open_checkpoint(folder: Path) -> Checkpoint:
             tuple(json.loads((folder / f"pieces-{rank:05d}.json").read_text()) for rank in range(state["processes"])),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{folder}: it is incomplete or damaged ({error}); it cannot be used") from None
+        raise CheckpointError(f"{folder}: incomplete or damaged ({error}). This checkpoint cannot be used") from None

@@ -1,8 +1,10 @@
-"""How much memory a run needs, before it runs.
+"""Estimate how much memory a run needs, before it runs.
 
-For `plan`, the run card, `micro_batch_tokens: auto` and `gradient_checkpointing: auto`. Weights, gradients and optimizer state are
-counted; activations are found by running the decoder on fake tensors, which have shapes and no bytes, and adding up what it
-saves for the backward pass. Questionable on purpose: no formula an architecture; what autograd saves is asked of autograd.
+For `instil plan`, the run card, `micro_batch_tokens: auto` and `gradient_checkpointing: auto`. Weights, gradients and
+optimizer state are counted. Activations are measured: the decoder runs on fake tensors, which have shapes and no bytes,
+and what it saves for the backward pass is added up.
+
+Why: there is no formula per architecture. Autograd itself shows what it saves.
 """
 
 from __future__ import annotations
@@ -25,40 +27,40 @@ from instil.training.step.precision import Precision
 from instil.units import byte_size
 
 STATE_BYTES = {"adamw": 8.0, "adamw_8bit": 2.1, "muon": 4.0, "adafactor": 0.1}
-"""Bytes of optimizer state a trained fp32 number."""
+"""Bytes of optimizer state per trained fp32 number."""
 STORED_BYTES = {"4bit": 0.56, "8bit": 1.02}
-"""Bytes of a quantised number, its share of the scales included."""
+"""Bytes per quantised number, including its share of the scales."""
 LIBRARIES_CPU = 65 * 2**20
-"""What is loaded and set up after the model is: its code, MKL's buffers, matplotlib. Measured, as is what follows (docs/notes/training.md)."""
+"""What is loaded after the model: code, MKL's buffers, matplotlib. Measured, like the next (docs/notes/training.md)."""
 PASSING_CPU = 1.25
-"""What activations and logits take of the process, relative to their bytes: malloc's gaps, and the backward pass's own results."""
+"""Memory of activations and logits relative to their bytes: malloc's gaps, and results of the backward pass."""
 PASSING_CPU_ADAPTERS = {2: 1.5, 4: 1.85}
-"""The same by the bytes of a number where adapters train, whose layers make several results for each that is kept."""
+"""The same with adapters, by bytes per number. Their layers make several results for each one that is kept."""
 KEPT_GRADIENTS = 0.5
-"""Share of the gradients' memory that malloc keeps after a step and does not use again for activations of other sizes."""
+"""Share of the gradients' memory that malloc keeps after a step and cannot reuse for activations of other sizes."""
 KERNEL_BYTES = 0.7 * 2**20
-"""What oneDNN keeps for a shape of a half-precision product (see `model.few_shapes`)."""
+"""What oneDNN keeps per shape of a half-precision product (see `model.speedups.round_sizes`)."""
 ATTENTION_KERNELS = 70 * 2**20
-"""The same for the blocks of attention and the head's chunks, together."""
+"""The same for attention's blocks and the head's chunks together."""
 PROBE_LENGTHS = (128, 128)
 PROBE_TOKENS = sum(PROBE_LENGTHS)
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """What memory depends on.
+    """What memory depends on in a model.
 
     Attributes:
         parameters: Numbers in the model.
         trained: Numbers that train.
         vocabulary: V, rows of the head.
         width: D, the width of the states.
-        trains_head: Whether the head's weight, or the embedding that it is tied to, trains.
-        saved_per_token: Bytes that a forward pass keeps for the backward pass, a token.
-        saved_with_recomputing: The same with gradient checkpointing: each block's input, and what one block keeps while
+        trains_head: Whether the head's weight trains, or the embedding that it is tied to.
+        saved_per_token: Bytes per token that a forward pass saves for the backward pass.
+        saved_with_recomputing: The same with gradient checkpointing: each block's input, and what one block saves while
             it is recomputed.
-        plain_head: Whether the head is a linear layer and nothing more; otherwise its logits are there several times.
-        products: Shapes of matrix products that a forward and backward pass asks for.
+        plain_head: Whether the head is only a linear layer. Otherwise its logits exist several times.
+        products: Number of shapes of matrix products in a forward and backward pass.
     """
 
     parameters: int
@@ -74,16 +76,16 @@ class Sizes:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes by kind, and the peak of a step.
+    """Bytes that a step needs, by kind, and their peak.
 
     Attributes:
-        weights: Weights, and fp32 masters where there are.
+        weights: Weights, and fp32 master weights if there are any.
         gradients: Gradients of the trained numbers.
         optimizer: State of the optimizer.
-        activations: What the largest micro-batch keeps for its backward pass.
-        logits: One chunk of logits, and the head's gradient that is made with it.
-        other: On a CPU, what code, its buffers and the allocator take beside tensors.
-        several: Whether a step has several micro-batches. With one, activations go as gradients come.
+        activations: What the largest micro-batch saves for its backward pass.
+        logits: One chunk of logits, and the head's gradient that is computed with it.
+        several: Whether a step has several micro-batches. With one, activations are freed as gradients are made.
+        other: On a CPU, what code, buffers and the allocator take besides tensors.
     """
 
     weights: int
@@ -96,13 +98,13 @@ class Memory:
 
     @property
     def peak(self) -> int:
-        """The most that is there at a time."""
-        standing = self.weights + self.optimizer + self.other
-        passing = self.activations + self.logits
-        return standing + (passing + self.gradients if self.several else max(passing, self.gradients))
+        """The most that exists at one time."""
+        constant = self.weights + self.optimizer + self.other
+        transient = self.activations + self.logits
+        return constant + (transient + self.gradients if self.several else max(transient, self.gradients))
 
     def lines(self) -> list[str]:
-        """Say it for people, a line a kind."""
+        """Return a line for each kind, and one for the peak."""
         kinds = ("weights", "gradients", "optimizer", "activations", "logits", "other")
         return [
             *(f"{kind:<12} {byte_size(getattr(self, kind)):>9}" for kind in kinds),
@@ -126,26 +128,27 @@ def estimate_memory(
     """Estimate what a step needs on one device.
 
     Args:
-        sizes: What memory depends on.
+        sizes: What memory depends on in the model.
         precision: How the run computes.
         tokens: Tokens of the largest micro-batch.
-        optimizer: Name in the recipe.
+        optimizer: Its name in the recipe.
         several: Whether a step has several micro-batches.
-        recompute: Gradient checkpointing.
+        recompute: Whether activations are recomputed (gradient checkpointing).
         quantize: How frozen weights are stored.
         device: `cpu` or `cuda`.
-        shards: Processes that weights, gradients and optimizer state are laid over.
-        num_sizes: How many sizes of micro-batches there are, rounded up.
+        shards: Number of processes over which weights, gradients and optimizer state are sharded.
+        num_sizes: Number of different sizes of micro-batches, after rounding up.
 
     Returns:
         Bytes by kind.
     """
     small = torch.empty(0, dtype=precision.compute).element_size()
-    moved = 4 if precision.masters else small
+    moved = 4 if precision.masters else small  # bytes of a number that the optimizer moves
     frozen = STORED_BYTES.get(quantize, small) * (sizes.parameters - sizes.trained)
     weights = int(frozen) + (small + (4 if precision.masters else 0)) * sizes.trained
     state = STATE_BYTES[optimizer] * sizes.trained * moved / 4
     on_cpu = device == "cpu"
+    # Half precision on a CPU rounds sizes up, because oneDNN keeps a kernel for each of them.
     few_shapes = on_cpu and small < 4
     full = sizes.trained > sizes.parameters / 2
     passing = 1.0 if not on_cpu else PASSING_CPU if full else PASSING_CPU_ADAPTERS[small]
@@ -170,10 +173,10 @@ def estimate_memory(
 
 
 def measure_sizes(model: Any, precision: Precision) -> Sizes:
-    """Find out what memory depends on, without computing anything.
+    """Measure what memory depends on, without computing anything.
 
     Args:
-        model: transformers' model or peft's around it, on any device; it is left as it is.
+        model: transformers' model or peft's around it, on any device. It is not changed.
         precision: How the run computes.
     """
     parts = take_apart(model)
@@ -202,7 +205,7 @@ def measure_sizes(model: Any, precision: Precision) -> Sizes:
 
 
 def _count_products(model: Any) -> int:
-    """Count the shapes of matrix products: two for each shape of linear layers, and a third where one of them trains."""
+    """Return the number of shapes of matrix products: two per shape of linear layers, three if one of them trains."""
     shapes: dict[tuple[int, ...], bool] = {}
     for module in model.modules():
         if isinstance(module, torch.nn.Linear):
@@ -212,7 +215,7 @@ def _count_products(model: Any) -> int:
 
 
 def _saved_on_fakes(model: Any, precision: Precision) -> _Saved:
-    """Run the decoder on tensors without bytes, and count what it saves for the backward pass."""
+    """Run the decoder on tensors without bytes, and add up what it saves for the backward pass."""
     from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 
     decoder = take_apart(model).decoder
@@ -238,8 +241,9 @@ def _saved_on_fakes(model: Any, precision: Precision) -> _Saved:
                 torch.func.functional_call(decoder, stand_ins, kwargs=inputs)
         except (DataDependentOutputException, DynamicOutputShapeException) as error:
             raise ModelError(
-                f"{type(underlying(model)).__name__}: the shapes in its forward pass depend on values ({error.func}), so that the memory of a "
-                "run cannot be planned; expected an architecture whose shapes depend on shapes alone; choose another model"
+                f"{type(underlying(model)).__name__}: the shapes in its forward pass depend on values ({error.func}), "
+                "so the memory of a run cannot be planned. "
+                "Expected an architecture whose shapes depend on shapes alone. Choose another model"
             ) from error
         finally:
             for hook in hooks:
@@ -252,7 +256,7 @@ def _dtype_of(value: torch.Tensor, precision: Precision) -> torch.dtype:
 
 
 class _ExpertsOnFakes(TorchFunctionMode):
-    """Gives a mixture's grouped product a shape in every type: torch knows it without bytes in bf16 alone, though it computes it in others."""
+    """Gives a mixture's grouped product a shape in every dtype. On fake tensors torch supports bf16 only."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -262,7 +266,7 @@ class _ExpertsOnFakes(TorchFunctionMode):
 
 
 class _Saved:
-    """Adds up the bytes of saved tensors, each storage once, weights not."""
+    """Adds up the bytes of saved tensors: each storage once, and no weights."""
 
     def __init__(self, weights: set[int]) -> None:
         self._seen = set(weights)

@@ -2,7 +2,8 @@
 
 `instil plan` prints the decision. A run takes `micro_batch_tokens: auto` and `gradient_checkpointing: auto` from it.
 
-Why: `plan` makes the model on torch's meta device. It can therefore answer for an 8B model on a laptop without loading a weight.
+Why: `plan` makes the model on torch's meta device. It can therefore answer for an 8B model on a laptop without loading
+a weight.
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ def free_memory(device: torch.device, *, sharing: int | None = None) -> int:
 
     Args:
         device: Where the run computes.
-        sharing: Processes that share the memory of this machine; None for as many as were started with this one. Has no effect
-            on GPUs, as each process has its own.
+        sharing: Processes that share the memory of this machine; None for as many as were started with this one. Has
+            no effect on GPUs, as each process has its own.
     """
     return free_bytes(device) // (processes_on(device) if sharing is None or device.type == "cuda" else sharing)
 

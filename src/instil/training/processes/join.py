@@ -2,8 +2,8 @@
 
 The loop knows only `Ranks`. `launcher` starts the processes, or torchrun does, on several machines too.
 
-Why: a process whose collective operation was interrupted waits before it ends. The launcher stops all processes when the first one
-ends, and the process that knows the cause has to be heard.
+Why: a process whose collective operation was interrupted waits before it ends. The launcher stops all processes when
+the first one ends, and the process that knows the cause has to be heard.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ def join_ranks(parallel: ParallelSettings, *, device_name: str) -> Iterator[Rank
         if not is_left_alone(error):
             raise
         raise TrainingError(
-            f"process {rank} of {size}: {LEFT_ALONE} ({last_line(error)}). The cause is in that process's output or exit code. "
-            "The last checkpoint is intact. Continue with --resume"
+            f"process {rank} of {size}: {LEFT_ALONE} ({last_line(error)}). "
+            "The cause is in that process's output or exit code. The last checkpoint is intact. Continue with --resume"
         ) from None
     finally:
         dist.destroy_process_group()

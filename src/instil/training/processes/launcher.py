@@ -1,8 +1,20 @@
-"""Starts the processes of ``--parallel.processes N`` on this machine, with torch elastic's own process handling, and waits for them.
+"""Launch the processes of ``--parallel.processes N`` on this machine, and wait for them.
 
-The launcher trains nothing. It holds the store at which the processes meet, on a port that the system picks as it is opened, and hands
-the recipe over in it; what they write to stderr goes into files without a name. So a launcher that is killed leaves no file behind.
-Questionable on purpose: torch's agent, which torchrun is made of, is not used. It prints its own account of a failure, and gives no reason.
+The launcher does not train. It opens the store at which the processes meet, on a port that the system chooses, and
+puts the recipe into it. The processes' stderr goes into unnamed files. A launcher that is killed therefore leaves no
+file behind.
+
+Why: torch starts and watches the processes (`start_processes`), but its elastic agent (`torch.distributed.launcher`)
+is not used. As a library, torch 2.13's agent does not meet what a run promises:
+
+- A signal ends it with `SignalException`. It forwards the signal, kills workers that still save after its timeout, and
+  never learns whether they finished. A stop request could not end as a saved run with exit code 130, and a second
+  Ctrl-C could not kill at once.
+- A failure is reported as `ChildFailedError`: exit codes and a table, not the line in which the process names the
+  cause.
+- It replaces the signal handlers of the process that calls it, and does not restore them.
+- Nothing ends its workers if it is killed. `end_with_launcher` is needed in either case, and so is a way to hand over
+  the recipe.
 """
 
 from __future__ import annotations
@@ -28,20 +40,22 @@ from instil.training.processes.join import LEFT_ALONE
 from instil.training.processes.signals import LAUNCHER, STOPPED_BY, Stopped, handled, is_second
 
 GRACE_SECONDS = 30
-HANDED = "handed"
+"""How long processes may take to end after one of them has failed."""
+STORE_KEY = "handed"
+"""Where the store holds the recipe."""
 PROCESS = "instil.cli.process"
-"""The module that each process runs: it trains what `receive` gives."""
-LOOKS_EVERY = 0.1
-"""Seconds between two looks whether a process has ended."""
+"""The module that each process runs. It trains what `receive` returns."""
+POLL_SECONDS = 0.1
+"""Seconds between two checks that the processes are alive."""
 
 
 @dataclass(frozen=True, slots=True)
 class Handed:
-    """What the launcher hands over to each process: what it was asked for itself.
+    """The arguments of `train`, as the launcher hands them to each process.
 
     Attributes:
-        recipe: The recipe, with the settings that were set, and no others.
-        resume: Whether the run goes on.
+        recipe: The recipe. Only the settings that were set are handed over, so that resuming knows which they are.
+        resume: Whether to resume the run.
         quiet: Whether to print nothing.
     """
 
@@ -50,60 +64,61 @@ class Handed:
     quiet: bool
 
     def to_json(self) -> str:
-        """Give it as text."""
+        """Return the arguments as JSON."""
         settings = self.recipe.model_dump(mode="json", exclude_unset=True)
         return json.dumps({"settings": settings, "resume": self.resume, "quiet": self.quiet})
 
     @classmethod
     def from_json(cls, text: str) -> Handed:
-        """Read it again."""
-        given = json.loads(text)
-        return cls(Recipe.from_mapping(given["settings"]), given["resume"], given["quiet"])
+        """Read the arguments from JSON."""
+        values = json.loads(text)
+        return cls(Recipe.from_mapping(values["settings"]), values["resume"], values["quiet"])
 
 
 def receive() -> Handed:
-    """Give what the launcher of this process hands over."""
+    """Return what the launcher of this process hands over."""
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    return Handed.from_json(TCPStore(address, port, is_master=False).get(HANDED).decode())
+    return Handed.from_json(TCPStore(address, port, is_master=False).get(STORE_KEY).decode())
 
 
 def launch(recipe: Recipe, *, resume: bool, quiet: bool = False) -> int | None:
-    """Start the processes of a run on this machine and wait for them.
+    """Start the processes of a run on this machine and wait for them to end.
 
     Args:
-        recipe: The recipe; `parallel.processes` says how many.
-        resume: Whether the run goes on.
-        quiet: Have them print nothing.
+        recipe: The recipe; its `parallel.processes` is their number.
+        resume: Whether to resume the run.
+        quiet: Whether they print nothing.
 
     Returns:
         The signal that stopped the run on request, or None.
 
     Raises:
-        TrainingError: What a process reported, or if one died: which, and how.
+        TrainingError: With what a process reported, or which one died and how.
         Stopped: If a signal came before there was anything to save, or a second one.
     """
     size = recipe.parallel.processes
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    store.set(HANDED, Handed(recipe, resume, quiet).to_json())
+    store.set(STORE_KEY, Handed(recipe, resume, quiet).to_json())
     with contextlib.ExitStack() as stack:
-        said = {rank: stack.enter_context(tempfile.TemporaryFile()) for rank in range(size)}
+        stderr = {rank: stack.enter_context(tempfile.TemporaryFile()) for rank in range(size)}
+        # The handler comes before the processes: a signal that arrives while they start must not be lost.
         stops = Forwarding()
         stack.enter_context(handled(stops))
-        context = stack.enter_context(_started(_environments(size, store.port), said))
+        context = stack.enter_context(_started(_environments(size, store.port), stderr))
         stops.begin(context)
         result = None
         while result is None:
-            result = context.wait(timeout=1, period=LOOKS_EVERY)
+            result = context.wait(timeout=1, period=POLL_SECONDS)
         if result.failures:
-            raise _reason(result.failures, [_lines(said[rank]) for rank in range(size)], stops.first)
+            raise _reason(result.failures, [_lines(stderr[rank]) for rank in range(size)], stops.first)
     return stops.first
 
 
 class Forwarding:
-    """Hands SIGINT and SIGTERM on to the processes: the first asks for a stop, and a second is no longer waited for.
+    """Forwards the first SIGINT or SIGTERM to the processes, as a request to stop. A second one ends the wait.
 
     Attributes:
-        first: The signal that asked, or None.
+        first: The first signal, or None.
     """
 
     def __init__(self) -> None:
@@ -111,7 +126,7 @@ class Forwarding:
         self._context: Any = None
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        """Take a signal."""
+        """Handle a signal; the signature is that of `signal.signal`."""
         if self.first is None:
             self.first = number
             self._send()
@@ -119,7 +134,7 @@ class Forwarding:
             raise Stopped(number)
 
     def begin(self, context: Any) -> None:
-        """Name the processes; a signal that came while they were being started is handed on now."""
+        """Set the processes to forward to. A signal that came while they started is forwarded now."""
         self._context = context
         if self.first is not None:
             self._send()
@@ -131,20 +146,20 @@ class Forwarding:
 
 
 @contextlib.contextmanager
-def _started(environments: Mapping[int, dict[str, str]], said: Mapping[int, BinaryIO]) -> Iterator[Any]:
-    """Start the processes; at the end none is left, killed where a second signal was the end."""
+def _started(environments: Mapping[int, dict[str, str]], stderr: Mapping[int, BinaryIO]) -> Iterator[Any]:
+    """Start the processes. None is left when the context ends; after a second signal they are killed."""
     from torch.distributed.elastic.multiprocessing import start_processes
 
-    # Its warnings say what the error raised here says, over several lines.
+    # Its warnings repeat, over several lines, what the error raised here says.
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
-    with ThreadPoolExecutor(1) as other:  # started from the main thread, they would take all signals of this process
-        context: Any = other.submit(
+    with ThreadPoolExecutor(1) as thread:  # on the main thread, torch would replace our signal handlers
+        context: Any = thread.submit(
             start_processes,
             "instil",
             sys.executable,
             args=dict.fromkeys(environments, ("-m", PROCESS)),
             envs=dict(environments),
-            logs_specs=_logs_into(said),
+            logs_specs=_logs_into(stderr),
             start_method="spawn",
         ).result()
     try:
@@ -154,30 +169,30 @@ def _started(environments: Mapping[int, dict[str, str]], said: Mapping[int, Bina
         raise
     finally:
         context.close(timeout=GRACE_SECONDS)
-        for handler in context.subprocess_handlers.values():  # torch leaves them open
+        for handler in context.subprocess_handlers.values():  # torch leaves these files open
             for file in (handler._stdout, handler._stderr):
                 if file is not None:
                     file.close()
 
 
-def _logs_into(said: Mapping[int, BinaryIO]) -> Any:
-    """Say where output goes: stderr into files that are open here, stdout of all but the first process nowhere."""
+def _logs_into(stderr: Mapping[int, BinaryIO]) -> Any:
+    """Return where output goes: stderr into files that are open here, stdout of all but the first process nowhere."""
     from torch.distributed.elastic.multiprocessing.api import LogsDest, LogsSpecs
 
-    class Open(LogsSpecs):
-        """Names for files that have none: torch opens them in this process, where their numbers hold."""
+    class OpenFiles(LogsSpecs):
+        """Paths of files without a name. torch opens them in this process, where the descriptors are valid."""
 
         root_log_dir = os.devnull
 
         def reify(self, envs: dict[int, dict[str, str]]) -> LogsDest:
-            """Give the names."""
+            """Return the paths."""
             return LogsDest(
                 stdouts={rank: "" if rank == 0 else os.devnull for rank in envs},
-                stderrs={rank: f"/dev/fd/{said[rank].fileno()}" for rank in envs},
+                stderrs={rank: f"/dev/fd/{stderr[rank].fileno()}" for rank in envs},
                 error_files=dict.fromkeys(envs, os.devnull),
             )
 
-    return Open()
+    return OpenFiles()
 
 
 def _environments(size: int, port: int) -> dict[int, dict[str, str]]:
@@ -194,25 +209,36 @@ def _environments(size: int, port: int) -> dict[int, dict[str, str]]:
     return {rank: {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(size)}
 
 
-def _reason(failures: Mapping[int, Any], said: list[list[str]], asked: int | None) -> BaseException:
-    """Say why the processes ended: what one of them reported, else the signal that was asked for, else how the first one died."""
-    for lines in said:
+def _reason(failures: Mapping[int, Any], stderr: list[list[str]], stop_signal: int | None) -> BaseException:
+    """Return why the processes ended.
+
+    Args:
+        failures: The processes that failed, by rank.
+        stderr: The lines of each process.
+        stop_signal: The signal that asked for a stop, or None.
+    """
+    # First what a process reported itself. One that was left alone, or stopped, names no cause.
+    for lines in stderr:
         errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
         reasons = [error for error in errors if LEFT_ALONE not in error and not error.startswith(STOPPED_BY)]
         if reasons:
             return TrainingError(reasons[-1])
-    if asked is not None and any(failure.exitcode in (-asked, 128 + asked) for failure in failures.values()):
-        return Stopped(asked)
+    # Then the requested stop, if it ended a process before there was anything to save.
+    if stop_signal is not None:
+        codes = (-stop_signal, 128 + stop_signal)
+        if any(failure.exitcode in codes for failure in failures.values()):
+            return Stopped(stop_signal)
+    # Else a process died without a word: the one that ended first.
     first = min(failures.values(), key=lambda failure: failure.timestamp)
     how = (
         f"was killed by {signal.Signals(-first.exitcode).name}"
         if first.exitcode < 0
         else f"ended with exit code {first.exitcode}"
     )
-    last = f" ({said[first.local_rank][-1]})" if said[first.local_rank] else ""
+    last = f" ({stderr[first.local_rank][-1]})" if stderr[first.local_rank] else ""
     return TrainingError(
-        f"process {first.local_rank} of {len(said)} {how}{last}; the others were stopped and the last checkpoint is intact; "
-        "go on with --resume"
+        f"process {first.local_rank} of {len(stderr)} {how}{last}. The others were stopped. "
+        "The last checkpoint is intact. Continue with --resume"
     )
 
 

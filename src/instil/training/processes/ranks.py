@@ -1,8 +1,9 @@
-"""The processes of a run, and how they speak to each other.
+"""The processes of a run, and every message between them.
 
-Everything that the loop asks of other processes is here: sums, agreement, waiting. With one process each is a no-op, so the
-loop has no branches for it. Questionable on purpose: decisions that all must share (stop, skip a step) travel in one small fp64
-sum a step instead of broadcasts.
+Everything that the loop needs from other processes is here: sums, broadcasts, barriers. With one process each of them
+does nothing, so the loop has no branches for it.
+
+Why: decisions that all processes must share (stop, skip a step) travel as one small fp64 sum a step, not as broadcasts.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ class Ranks:
     """One process among those of a run.
 
     Attributes:
-        rank: Number of this process over all machines.
+        rank: Number of this process, counted over all machines.
         size: Number of processes.
         device: Where this process computes.
-        patient: A group of processes that wait for each other without a limit, for work that one does for all.
+        patient: A process group without a timeout, for work that one process does for all. None with one process.
     """
 
     rank: int
@@ -35,11 +36,11 @@ class Ranks:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process writes the run folder and speaks to the person."""
+        """Whether this process writes the run folder and prints."""
         return self.rank == 0
 
     def sum_numbers(self, *numbers: float) -> list[float]:
-        """Add up numbers over all processes, in fp64."""
+        """Return the sum of each number over all processes, in fp64."""
         if self.size == 1:
             return list(numbers)
         total = torch.tensor(numbers, dtype=torch.float64, device=self.device)
@@ -47,15 +48,15 @@ class Ranks:
         return [float(number) for number in total.tolist()]
 
     def any(self, mine: bool) -> bool:
-        """Say whether it is true on any process."""
+        """Return True on every process if `mine` is true on any."""
         return self.sum_numbers(float(mine))[0] > 0
 
     def sum_gradients(self, gradients: Iterable[torch.Tensor], *, bucket: int = 25_000_000) -> None:
-        """Add up replicated gradients over all processes, in place.
+        """Sum replicated gradients over all processes, in place.
 
         Args:
             gradients: The same tensors in the same order on every process.
-            bucket: Numbers that travel at once.
+            bucket: Numbers that are sent at once.
         """
         if self.size == 1:
             return
@@ -69,25 +70,30 @@ class Ranks:
             _sum_together(waiting)
 
     def tell(self, value: Any) -> Any:
-        """Give the first process's value to all, however long it takes to come; the others' is ignored."""
+        """Return the first process's value on every process: a broadcast without timeout."""
         if self.patient is None:
             return value
-        given = [value]
-        dist.broadcast_object_list(given, src=0, group=self.patient)
-        return given[0]
+        values = [value]
+        dist.broadcast_object_list(values, src=0, group=self.patient)
+        return values[0]
 
     def collect(self, value: Any) -> list[Any]:
-        """Give every process's value to the first, in order; the others get an empty list."""
+        """Return every process's value on the first process, by rank. The others get an empty list."""
         if self.patient is None:
             return [value]
-        given: list[Any] | None = [None] * self.size if self.is_first else None
-        dist.gather_object(value, given, dst=0, group=self.patient)
-        return given or []
+        values: list[Any] | None = [None] * self.size if self.is_first else None
+        dist.gather_object(value, values, dst=0, group=self.patient)
+        return values or []
 
     @contextlib.contextmanager
-    def in_turn(self, wanted: bool = True) -> Iterator[None]:
-        """Let the processes of each machine through one after another; all processes must ask for it alike."""
-        turns, mine = (self.size, int(os.environ.get("LOCAL_RANK", "0"))) if wanted else (0, 0)
+    def in_turn(self, enabled: bool = True) -> Iterator[None]:
+        """Let the processes of each machine enter the context one after another.
+
+        Args:
+            enabled: Whether they take turns; must be the same on all processes.
+        """
+        # Every process passes one barrier per process: its local rank of them before its turn, the rest after it.
+        turns, mine = (self.size, int(os.environ.get("LOCAL_RANK", "0"))) if enabled else (0, 0)
         for _ in range(mine):
             self.wait()
         yield
@@ -95,7 +101,7 @@ class Ranks:
             self.wait()
 
     def wait(self) -> None:
-        """Wait for all processes without a limit: one of them may work for all."""
+        """Wait for all processes, without a timeout (a barrier)."""
         if self.patient is not None:
             dist.barrier(group=self.patient)
 

@@ -2,8 +2,8 @@
 
 On one machine they do. On several machines each process is started by itself, with a recipe file and a disk of its own.
 
-Why: the folder is recognised by a file that the first process writes into it. Its path and the number of its file system mean nothing on
-another machine.
+Why: the folder is recognised by a file that the first process writes into it. Its path and the number of its file
+system mean nothing on another machine.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ MACHINE_SETTINGS = (("output",), ("device",), ("threads",), ("data", "store"))
 """Settings that may differ between machines: where things are there, and what it computes on."""
 
 APPEARS_WITHIN = 60.0
-"""Seconds within which a file must appear on every machine. NFS may remember for that long that it was missing (acdirmax, nfs(5))."""
+"""Seconds within which a file must appear on every machine.
+
+NFS may remember for that long that a folder was missing. Source: acdirmax, nfs(5).
+"""
 POLL_SECONDS = 0.5
 
 
@@ -43,8 +46,8 @@ def check_same_settings(settings: Mapping[str, Any], ranks: Ranks) -> None:
         if message is None and difference is not None:
             name, first_value, value = difference
             message = (
-                f"{name}: {value!r} in process {rank}, {first_value!r} in the first. Expected one recipe for all processes. "
-                "Start every machine with the same file and options"
+                f"{name}: {value!r} in process {rank}, {first_value!r} in the first. "
+                "Expected one recipe for all processes. Start every machine with the same file and options"
             )
     # The first process alone has compared; the others get its message.
     message = ranks.tell(message)

@@ -1,8 +1,11 @@
-"""What ends a run from outside: SIGTERM, Ctrl-C, and a launcher that is gone.
+"""What ends a run from outside: SIGTERM, Ctrl-C, and the death of its launcher.
 
-Before the first step there is nothing to save, so a signal stops at once. From then on the first asks the run to finish its step and
-save, and the second stops at once. Questionable on purpose: what a second one is depends on who started the process, for launchers
-hand on what they get, and supervisors send it to each process besides.
+Before the first step there is nothing to save, so a signal stops at once. Afterwards the first signal asks the run to
+finish its step and save, and the second one stops at once. This module must not import torch: commands take signals
+while torch is being imported.
+
+Why: what counts as a second signal depends on the launcher. torchrun forwards signals, and Slurm also sends them to
+every process.
 """
 
 from __future__ import annotations
@@ -16,19 +19,19 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 LAUNCHER = "INSTIL_LAUNCHER"
-"""Variable that tells a process the number of its launcher; the launcher of ``--parallel.processes`` sets it."""
+"""Variable with the process id of the launcher; the launcher of ``--parallel.processes`` sets it."""
 TORCHRUN = "TORCHELASTIC_RUN_ID"
 """Variable that torchrun sets."""
-LOOKS_EVERY = 0.2
-"""Seconds between two looks whether the launcher is still there."""
+POLL_SECONDS = 0.2
+"""Seconds between two checks that the launcher is alive."""
 SAME_REQUEST_SECONDS = 1.0
-"""How long after the first the same signal is the same request, where torchrun hands on what came to this process as well."""
+"""Under torchrun: how long after the first signal the same one is the same request, which torchrun has forwarded."""
 STOPPED_BY = "stopped by "
-"""How the line begins that a process says which was stopped at once; never the reason of a run's end."""
+"""How the line of a process begins that was stopped at once. It is never the cause of a run's end."""
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal stopped a run at once; what it had saved before is whole.
+    """A signal stopped a run at once. What it had saved before is intact.
 
     Attributes:
         signal: The signal.
@@ -40,7 +43,7 @@ class Stopped(KeyboardInterrupt):
 
 
 def stopped_by(error: KeyboardInterrupt) -> tuple[str, int]:
-    """Give the line that says what stopped a process at once, and its exit code.
+    """Return the line that reports what stopped a process at once, and its exit code.
 
     Example:
         >>> stopped_by(KeyboardInterrupt()), stopped_by(Stopped(signal.SIGTERM))
@@ -51,10 +54,10 @@ def stopped_by(error: KeyboardInterrupt) -> tuple[str, int]:
 
 
 class StopRequest:
-    """Whether somebody asked the run to stop.
+    """Whether the run was asked to stop; true after the first signal.
 
     Attributes:
-        signal: The signal that asked, or None.
+        signal: The first signal, or None.
     """
 
     def __init__(self) -> None:
@@ -66,14 +69,18 @@ class StopRequest:
         return self.signal is not None
 
     def save_first(self, say: Callable[[str], None]) -> None:
-        """From now on there are steps: the first signal asks to finish one and save, and `say` prints that."""
+        """Treat the first signal as a request to finish the step and save, from now on.
+
+        Args:
+            say: Prints a line for the user when the request comes.
+        """
         self._say = say
 
     def take(self, number: int, frame: FrameType | None) -> None:
-        """Take a signal.
+        """Handle a signal; the signature is that of `signal.signal`.
 
         Raises:
-            Stopped: If it stops at once.
+            Stopped: If it stops the run at once.
         """
         if self._say is None:
             raise Stopped(number)
@@ -82,14 +89,15 @@ class StopRequest:
                 raise Stopped(number)
             return
         self.signal, self._since = number, time.monotonic()
-        self._say(f"{signal.Signals(number).name}: finishing this step and saving; once more to stop at once")
+        self._say(f"{signal.Signals(number).name}: finishing this step and saving; send it again to stop at once")
 
 
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Take SIGTERM and SIGINT while the context is open: as `Stopped`, and after `save_first` as a request, the first of them.
+    """Handle SIGTERM and SIGINT while the context is open.
 
-    Outside the main thread, where Python takes no signals, this does nothing.
+    They raise `Stopped`. After `StopRequest.save_first`, the first one only sets the request. Outside the main thread,
+    where Python handles no signals, this does nothing.
     """
     request = StopRequest()
     with handled(request.take):
@@ -98,7 +106,7 @@ def stop_on_signals() -> Iterator[StopRequest]:
 
 @contextlib.contextmanager
 def handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Have SIGINT and SIGTERM handled while the context is open, where this is the main thread."""
+    """Install a handler of SIGINT and SIGTERM while the context is open, if this is the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -111,20 +119,23 @@ def handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
 
 
 def is_second(number: int, first: int, *, seconds: float = 0.0) -> bool:
-    """Say whether a signal that comes so long after the first one asks to stop at once.
+    """Return True if a signal after the first one asks to stop at once.
 
-    Where `launching` started this process, it is the launcher that takes the second one, and kills. torchrun's own answer to a second
-    one is a SIGTERM. Elsewhere another signal is none: there are programs that send SIGTERM after the Ctrl-C of a person.
+    Args:
+        number: The signal.
+        first: The first signal.
+        seconds: Time since the first one.
     """
-    if LAUNCHER in os.environ:
+    if LAUNCHER in os.environ:  # our launcher receives the second one itself, and kills
         return False
-    if TORCHRUN in os.environ:
+    if TORCHRUN in os.environ:  # torchrun forwards the first one, and sends SIGTERM for a second one
         return number != first or seconds > SAME_REQUEST_SECONDS
+    # Some programs send SIGTERM after the user's Ctrl-C; that is one request.
     return number == first
 
 
 def end_with_launcher() -> None:
-    """End this process when its launcher is killed, as one process would end that is killed; it would else go on, and hold the run folder's lock."""
+    """Exit when the launcher dies; otherwise this worker would keep training and hold the run folder's lock."""
     launcher = os.environ.get(LAUNCHER)
     if launcher is None and TORCHRUN not in os.environ:
         return
@@ -132,7 +143,7 @@ def end_with_launcher() -> None:
 
     def watch() -> None:
         while os.getppid() == parent:
-            time.sleep(LOOKS_EVERY)
+            time.sleep(POLL_SECONDS)
         os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -1,6 +1,7 @@
 """Write what a finished run leaves: the model folder, the adapter, ``results.json``.
 
-The last part of a run. A run with adapters writes both: ``adapter/`` as peft does, and ``model/`` with the adapter merged.
+The last part of a run. A run with adapters writes both: ``adapter/`` as peft does, and ``model/`` with the adapter
+merged.
 
 Why: nothing is merged into a quantised base. Its 16-bit original is loaded anew for that.
 """

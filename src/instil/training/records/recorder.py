@@ -1,7 +1,7 @@
 """Write what happens in a run: metrics, picture, samples, trackers, checkpoints.
 
-The loop reports every step and evaluation here. On all processes but the first, the recorder writes its part of the checkpoints and
-nothing else.
+The loop reports every step and evaluation here. On all processes but the first, the recorder writes its part of the
+checkpoints and nothing else.
 """
 
 from __future__ import annotations

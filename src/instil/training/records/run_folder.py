@@ -2,7 +2,8 @@
 
 `run` fills it.
 
-Why: the folder appears only after data, template and model have passed their checks, so that wrong input leaves nothing behind.
+Why: the folder appears only after data, template and model have passed their checks, so that wrong input leaves
+nothing behind.
 """
 
 from __future__ import annotations
@@ -120,7 +121,8 @@ class Run:
         paths = RunPaths(Path(folder))
         if not paths.recipe.exists():
             raise RunError(
-                f"{folder}: not a run folder (no recipe.yaml in it). Expected one that `instil train` wrote. Name another folder"
+                f"{folder}: not a run folder (no recipe.yaml in it). Expected one that `instil train` wrote. "
+                "Name another folder"
             )
         results = read_run_json(paths.results)
         return cls(paths.folder, bool(results), results)
@@ -169,7 +171,8 @@ def check_output(folder: Path, *, resume: bool) -> bool:
         names = set()
     except OSError as error:  # a file, a loop of links, a name that is too long …
         raise RunError(
-            f"{folder}: not a folder, and none can be made there ({error.strerror}). Expected a new one, or that of a run. Set output"
+            f"{folder}: not a folder, and none can be made there ({error.strerror}). "
+            "Expected a new one, or that of a run. Set output"
         ) from None
     if not names:
         return False
@@ -191,7 +194,7 @@ def new_folder(paths: RunPaths) -> Iterator[None]:
         paths.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(
-            f"{paths.folder}: cannot be made ({error.strerror}). Expected a folder that can be written. Set another output"
+            f"{paths.folder}: cannot be made ({error.strerror}). Expected a writable folder. Set another output"
         ) from None
     with locked(paths.folder):
         if paths.recipe.exists():

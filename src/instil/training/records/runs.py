@@ -75,8 +75,8 @@ def summarise(folder: Path) -> RunSummary:
         return _summary(folder)
     except (KeyError, TypeError, AttributeError, ValueError) as error:  # valid JSON, but not what a run writes
         raise RunError(
-            f"{folder}: damaged: its metrics or its evaluation are not as a run writes them ({type(error).__name__}: {error}). "
-            "Fix or remove the file, or name another run"
+            f"{folder}: damaged: its metrics or its evaluation are not as a run writes them "
+            f"({type(error).__name__}: {error}). Fix or remove the file, or name another run"
         ) from error
 
 
@@ -131,7 +131,8 @@ def settings_of(folder: Path) -> dict[str, Any]:
     path = RunPaths(folder).recipe
     if not path.exists():
         raise RunError(
-            f"{folder}: not a run folder (no recipe.yaml in it). Expected one that `instil train` wrote. Name another folder"
+            f"{folder}: not a run folder (no recipe.yaml in it). Expected one that `instil train` wrote. "
+            "Name another folder"
         )
     try:
         settings = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -159,9 +160,9 @@ def differing_settings(first: Path, second: Path) -> list[tuple[str, Any, Any]]:
 
 
 def shorten_sources(value: Any) -> Any:
-    """Shorten a list of sources to what was set in them: the path alone, or the settings that differ from their defaults.
+    """Shorten a list of sources to their paths and the settings that differ from the defaults.
 
-    Other values are returned as they are.
+    Other values are returned unchanged.
     """
     if not (isinstance(value, list) and value and all(isinstance(item, dict) and "path" in item for item in value)):
         return value

@@ -2,8 +2,8 @@
 
 A resumed run continues the tracker's run that it began; ``trackers.json`` in the run folder stores its name.
 
-Why: steps that were recorded after the checkpoint are recorded again, with the same bits. TensorBoard is told to drop the first record,
-W&B keeps the first, Trackio keeps both.
+Why: steps that were recorded after the checkpoint are recorded again, with the same bits. TensorBoard is told to drop
+the first record, W&B keeps the first, Trackio keeps both.
 """
 
 from __future__ import annotations
@@ -141,7 +141,10 @@ def _start_wandb(paths: RunPaths, *, project: str, name: str, config: dict[str, 
 
 
 def _start_trackio(paths: RunPaths, *, project: str, name: str, config: dict[str, Any]) -> Any:
-    """Start a run of Trackio, or continue it. Trackio finds the latest run of a name, which may be another one by now."""
+    """Start a run of Trackio, or continue it.
+
+    Trackio finds the latest run of a name, which may be another one by now.
+    """
     before = read_run_json(paths.trackers).get("trackio", {})
     is_resumed = before.get("name") == name
     trackio = importlib.import_module("trackio")

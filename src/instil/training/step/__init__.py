@@ -1,1 +1,1 @@
-"""Step: the arithmetic of an optimizer step; knows no recipe and no folder."""
+"""The arithmetic of an optimizer step. It knows no recipe and no folder."""

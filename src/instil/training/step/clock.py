@@ -1,7 +1,7 @@
-"""Time by phase: data, forward, backward, update.
+"""Measure the time of each phase of a step: data, forward, backward, update.
 
-On CUDA the host runs ahead of the device, so phases are marked with events and read when the step ends; nothing waits in
-between.
+On CUDA the host runs ahead of the device. Phases are therefore marked with events, which are read when the step ends,
+so that nothing waits in between.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ PHASES: tuple[Phase, ...] = ("data", "forward", "backward", "update")
 
 
 class Clock:
-    """Adds up the seconds of each phase of a step.
+    """The seconds of each phase of a step, added up.
 
     Example:
         >>> clock = Clock(torch.device("cpu"))
@@ -32,7 +32,7 @@ class Clock:
         self.enter("data")
 
     def enter(self, phase: Phase | None) -> None:
-        """End the current phase and begin this one; None ends the last."""
+        """End the current phase and begin this one. None only ends the current one."""
         if self._cuda:
             event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
             event.record()
@@ -41,7 +41,7 @@ class Clock:
             self._marks.append((phase, time.perf_counter()))
 
     def seconds(self) -> dict[str, float]:
-        """End the current phase and give the seconds of each, and of the whole step."""
+        """End the current phase, and return the seconds of each phase and of the step (`total`)."""
         self.enter(None)
         if self._cuda:
             torch.cuda.synchronize()

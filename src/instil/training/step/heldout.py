@@ -1,7 +1,7 @@
-"""The loss on held-out examples: the same number whatever the cut or the number of processes.
+"""The loss on held-out examples. It does not depend on micro-batches or the number of processes.
 
-Weighted sum over all trained positions of the held-out examples, divided once by their weight; no batch enters. Memory that runs
-out halves the cut, as it does in a step.
+The weighted sum over all trained positions of the held-out examples is divided once by their weight. If memory runs
+out, micro-batches are halved, as in a step.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from instil.training.step.take_step import Cut, Learner, forward, lay_out, my_sh
 
 
 def heldout_loss(learner: Learner, store: ExampleStore, *, cut: Cut) -> float | None:
-    """Give the weighted mean loss of held-out examples in evaluation mode.
+    """Return the weighted mean loss of held-out examples, in evaluation mode.
 
     Args:
-        learner: The model, its processes.
+        learner: The model and its processes.
         store: The held-out examples.
-        cut: Tokens of one forward pass; the result does not depend on it.
+        cut: How the forward passes are cut. The result does not depend on it.
 
     Returns:
-        The loss, or None where no held-out token is trained.
+        The loss, or None if no held-out token has a weight.
 
     Raises:
-        OutOfMemoryError: If it does not fit: one example on one process, anything on several.
+        OutOfMemoryError: If a single example does not fit, or, with several processes, any micro-batch.
     """
     weight = float(store.trained_weight.sum(dtype="float64")) if len(store) else 0.0
     if not weight > 0:
@@ -38,19 +38,19 @@ def heldout_loss(learner: Learner, store: ExampleStore, *, cut: Cut) -> float | 
         if total is not None:
             return learner.ranks.sum_numbers(total)[0] / weight
         cut = smaller_cut(
-            learner, store, mine, cut, place="held-out loss", alone="start another run with data.max_tokens lower"
+            learner, store, mine, cut, place="held-out loss", remedy="Start another run with data.max_tokens lower"
         )
 
 
 def _try_to_add_up(learner: Learner, store: ExampleStore, mine: Sequence[tuple[int, ...]]) -> float | None:
-    """Give this process's loss sum, or None where memory ran out."""
+    """Return this process's loss sum, or None if memory ran out."""
     total = torch.zeros((), dtype=torch.float64, device=learner.ranks.device)
     was_training = learner.loss.training
     learner.loss.eval()
     try:
         with torch.no_grad():
-            for numbers in mine:
-                batch = lay_out(learner, store, numbers)
+            for indices in mine:
+                batch = lay_out(learner, store, indices)
                 total += forward(learner.loss, batch, seed=0, epoch=0)
         return float(total)
     except (MemoryError, RuntimeError) as error:

@@ -1,9 +1,10 @@
-"""Cut a step to fit memory: whole examples laid end to end.
+"""Cut a step into micro-batches that fit into memory: whole examples, laid end to end.
 
-Between the order and the loss. The examples of a step are dealt to the ranks by length, and each rank's share is packed
-into flat micro-batches of at most so many tokens. Nothing here changes the result of a step, only how it is computed.
-Questionable on purpose: every rank gets the same number of micro-batches, empty ones included, because sharded weights
-are gathered in step; an empty one is a single token of weight 0.
+Between the order and the loss. The examples of a step are distributed over the ranks by length. Each rank's share is
+packed into flat micro-batches of limited size. Nothing here changes the result of a step, only how it is computed.
+
+Why: every rank gets the same number of micro-batches, empty ones included, because all ranks gather sharded weights
+together. An empty micro-batch is a single token of weight 0.
 
 Shapes: T tokens of a micro-batch.
 """
@@ -25,15 +26,15 @@ from instil.model.loss.token_loss import targets_of
 class MicroBatch:
     """Examples laid end to end, ready for one forward pass.
 
-    ``weights[t]`` is the weight of predicting ``targets[t]`` from the tokens up to and including ``t``: the shift by one
-    has happened here, once.
+    ``weights[t]`` is the weight of predicting ``targets[t]`` from the tokens up to and including ``t``. The shift by
+    one happens here, and nowhere else.
 
     Attributes:
-        examples: Numbers of the examples in the store; empty for a micro-batch that only keeps the ranks in step.
+        examples: Numbers of the examples in the store. None in a micro-batch that only keeps the ranks together.
         example_lengths: All tokens of each example.
         input_ids: Ids [T].
         position_ids: Positions [T], from 0 in each example.
-        lengths: Tokens of each example that are computed; they add up to T.
+        lengths: Tokens of each example that are computed. Their sum is T.
         targets: The next token of each token [T].
         weights: Loss weights [T], fp32.
         num_trained: Tokens with a weight above 0.
@@ -50,7 +51,7 @@ class MicroBatch:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens of its examples, those included that need no computing; 0 for an empty one."""
+        """Tokens of its examples, including those that need not be computed. 0 for an empty one."""
         return sum(self.example_lengths)
 
 
@@ -64,19 +65,19 @@ def cut_step(
 ) -> list[list[tuple[int, ...]]]:
     """Cut a step into micro-batches for each rank.
 
-    Examples are dealt to the ranks longest first, each to the rank with the fewest tokens, then packed first-fit in the
-    same order. An example that is longer than `micro_batch_tokens` is a micro-batch by itself. Ties are broken by the
-    order of `indices`, so the cut is a function of its arguments.
+    Examples go to the ranks longest first, each to the rank with the fewest tokens. Then they are packed first-fit in
+    the same order. An example longer than `micro_batch_tokens` is a micro-batch by itself. Ties are broken by the
+    order of `indices`, so the result is a function of the arguments.
 
     Args:
         indices: Numbers of the step's examples.
-        num_tokens: Length of each of them, aligned with `indices`.
-        micro_batch_tokens: Largest number of tokens of a micro-batch.
+        num_tokens: Their lengths, aligned with `indices`.
+        micro_batch_tokens: Maximum number of tokens in a micro-batch.
         num_ranks: Processes that share the step.
-        one_by_one: One example a micro-batch, for models that mix examples laid end to end.
+        one_by_one: Whether a micro-batch takes one example only, for models that mix examples laid end to end.
 
     Returns:
-        For each rank its micro-batches, each the numbers of its examples; the same number of micro-batches on each rank.
+        The micro-batches of each rank, as numbers of examples. All ranks have the same number of micro-batches.
 
     Example:
         >>> cut_step([7, 8, 9], [4, 2, 3], micro_batch_tokens=6)
@@ -95,8 +96,8 @@ def cut_step(
         loads[rank] += num_tokens[place]
     limit = 0 if one_by_one else micro_batch_tokens
     packed = [_first_fit(share, num_tokens, limit=limit) for share in shares]
-    count = max(1, *(len(bins) for bins in packed))
-    return [[tuple(indices[place] for place in one) for one in bins] + [()] * (count - len(bins)) for bins in packed]
+    most = max(1, *(len(bins) for bins in packed))
+    return [[tuple(indices[place] for place in one) for one in bins] + [()] * (most - len(bins)) for bins in packed]
 
 
 def _first_fit(places: Sequence[int], num_tokens: Sequence[int], *, limit: int) -> list[list[int]]:
@@ -119,14 +120,14 @@ def lay_flat(
 ) -> MicroBatch:
     """Lay examples end to end and shift their weights onto the predicting tokens.
 
-    What comes behind the last token that predicts a trained one (the last trained token itself, a line break after it, a
-    question without an answer) is left out: in a causal model it changes no loss and no gradient.
+    Tokens after the last one that predicts a trained token are left out: the last trained token itself, a line break
+    after it, a question without an answer. In a causal model they change no loss and no gradient.
 
     Args:
-        examples: The examples, each with at least one token; none gives an empty micro-batch.
+        examples: The examples, each with at least one token. An empty list gives an empty micro-batch.
         numbers: Their numbers in the store.
         device: Where the tensors go.
-        whole: Leave nothing out, for losses over all tokens (see `TokenLoss.sees_every_token`).
+        whole: Whether to leave nothing out, for losses over all tokens (see `TokenLoss.sees_every_token`).
 
     Example:
         >>> batch = lay_flat([Example([5, 6, 7], [0, 0, 1.0]), Example([8, 9], [0, 0.5])], numbers=[0, 1])
@@ -151,6 +152,6 @@ def lay_flat(
 
 
 def _needed(weights: torch.Tensor) -> int:
-    """Count an example's tokens up to the last that predicts a trained one; at least 1."""
+    """Return the number of tokens up to the last one that predicts a trained token; at least 1."""
     predicting = torch.nonzero(weights)
     return int(predicting[-1]) + 1 if len(predicting) else 1

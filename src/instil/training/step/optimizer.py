@@ -1,8 +1,9 @@
 """Build the optimizer: which tensor is moved how.
 
-Tensors are sorted by what they are (matrix, head, embedding, vector), because two rules depend on it: norms, biases and
-embeddings are not decayed, and Muon moves only the matrices inside the network. Questionable on purpose: a run has a list of
-optimizers rather than one, since Muon leaves embeddings, head and vectors to AdamW.
+Tensors are sorted by kind (matrix, head, embedding, vector), because two rules depend on it. Norms, biases and
+embeddings are not decayed, and Muon moves only the matrices inside the network.
+
+Why: a run has a list of optimizers, not one, because Muon leaves embeddings, head and vectors to AdamW.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ DEFAULT_LR = {"none": 2e-5, "lora": 2e-4}
 
 
 def tensor_kinds(model: nn.Module) -> dict[str, TensorKind]:
-    """Say what each trained parameter is.
+    """Return the kind of each trained parameter.
 
-    Embeddings are the parameters of embedding modules (a tied head is one of them), vectors all with fewer than two
-    dimensions, the head what the model names its output embeddings, matrices the rest.
+    Embeddings are the parameters of embedding modules; a tied head is one of them. Vectors have fewer than two
+    dimensions. The head is what the model calls its output embeddings. Matrices are the rest.
 
     Example:
         >>> tensor_kinds(nn.Sequential(nn.Embedding(4, 2), nn.Linear(2, 3)))
@@ -65,35 +66,35 @@ def build_optimizers(
     eps: float = 1e-8,
     momentum: float = 0.95,
 ) -> list[torch.optim.Optimizer]:
-    """Make the optimizers of a run.
+    """Build the optimizers of a run.
 
     Args:
         weights: The tensors to move, by name.
-        kinds: What each of them is.
-        name: Optimizer.
-        lr: Peak learning rate; the loop sets each step's own.
+        kinds: The kind of each of them.
+        name: Which optimizer.
+        lr: Peak learning rate; the loop sets the rate of each step.
         weight_decay: Decoupled decay of matrices and head.
         betas: Decay rates of AdamW's moments.
         eps: AdamW's epsilon.
         momentum: Muon's momentum.
 
     Returns:
-        One optimizer; with Muon a second one (AdamW) where there is more than matrices.
+        One optimizer. With Muon a second one (AdamW), if other tensors than matrices train.
 
     Raises:
         MissingPackageError: If the optimizer's package is not installed.
-        RecipeError: If there is nothing to train, or nothing that Muon moves.
+        RecipeError: If nothing trains, or nothing that Muon moves.
     """
     if not weights:
-        raise RecipeError("training.freeze: no parameter is left to train; expected at least one; freeze fewer")
+        raise RecipeError("training.freeze: no parameter is left to train. Expected at least one. Freeze fewer")
     adamw = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
     if name == "muon":
         inside = {key: weight for key, weight in weights.items() if _muon_moves(kinds[key], weight)}
         rest = {key: weight for key, weight in weights.items() if key not in inside}
         if not inside:
             raise RecipeError(
-                "optimizer.name: muon moves the matrices inside the network, and none of them trains; "
-                "set optimizer.name: adamw, or freeze less"
+                "optimizer.name: muon moves the matrices inside the network, and none of them trains. "
+                "Set optimizer.name: adamw, or freeze less"
             )
         muon = torch.optim.Muon(
             list(inside.values()), lr=lr, weight_decay=weight_decay, momentum=momentum, adjust_lr_fn="match_rms_adamw"
@@ -110,7 +111,10 @@ def build_optimizers(
 def left_to_adamw(
     weights: Mapping[str, torch.Tensor], kinds: Mapping[str, TensorKind], *, name: OptimizerName
 ) -> list[str]:
-    """Name the tensors inside the network that Muon does not move, because they are no matrices: a mixture's stacked experts, convolutions."""
+    """Return the tensors inside the network that Muon does not move, as they are not two-dimensional.
+
+    These are stacked experts of a mixture and convolutions. Empty for other optimizers.
+    """
     if name != "muon":
         return []
     return [key for key, weight in weights.items() if kinds[key] == "matrix" and not _muon_moves(kinds[key], weight)]
@@ -147,7 +151,7 @@ def _adamw_8bit(groups: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]
 
 
 def set_learning_rate(optimizers: Sequence[torch.optim.Optimizer], rate: float) -> None:
-    """Give every group of every optimizer this step's learning rate."""
+    """Set the learning rate of a step in every optimizer."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = rate
@@ -156,7 +160,7 @@ def set_learning_rate(optimizers: Sequence[torch.optim.Optimizer], rate: float) 
 def read_state(
     optimizers: Sequence[torch.optim.Optimizer], weights: Mapping[str, torch.Tensor]
 ) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
-    """Take the optimizers' state apart into named tensors and named numbers.
+    """Split the optimizers' state into named tensors and named numbers.
 
     Returns:
         Tensors and numbers, each under ``<weight name>::<state name>``.
@@ -169,7 +173,7 @@ def read_state(
             for key, value in state.items():
                 where = f"{names[id(weight)]}::{key}"
                 if isinstance(value, torch.Tensor):
-                    # bitsandbytes' tables are one for all weights, and safetensors refuses shared memory: in a file each has its own
+                    # bitsandbytes shares its tables between weights, and safetensors refuses shared memory.
                     tensors[where] = value.clone() if key.startswith("qmap") else value
                 else:
                     numbers[where] = value
@@ -183,7 +187,7 @@ def write_state(
     tensors: Mapping[str, torch.Tensor],
     numbers: Mapping[str, float],
 ) -> None:
-    """Put a state that `read_state` took apart back into fresh optimizers over the same weights."""
+    """Load a state from `read_state` into fresh optimizers over the same weights."""
     names = {id(weight): name for name, weight in weights.items()}
     parts: dict[str, dict[str, Any]] = {}
     for where, value in (*tensors.items(), *numbers.items()):

@@ -1,9 +1,10 @@
-"""Who is in which step, from the recipe alone.
+"""Which examples are in which step, from the recipe alone.
 
-First stop of training: the store's examples are dealt out to optimizer steps by number of examples, batch size, length
-of the run, seed and shuffle. Devices, memory and micro-batches do not enter, so the same recipe gives the same steps
-anywhere. Questionable on purpose: the last step of an epoch is smaller rather than filled up from the next epoch, so
-that an example is seen exactly once an epoch; the loss is a mean over trained weight, so a small step counts as one step.
+Examples are assigned to optimizer steps by number of examples, batch size, length of the run, seed and shuffle.
+Devices, memory and micro-batches play no part, so the same recipe gives the same steps on any machine.
+
+Why: the last step of an epoch is smaller, instead of being filled from the next epoch. An example is thus seen exactly
+once per epoch. The loss is a mean over trained weight, so a small step counts as one step.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ class Members:
 
     Attributes:
         step: The step, counted from 1.
-        epoch: The pass over the data that it belongs to, counted from 0.
-        indices: Numbers of the examples in the store, in the order that the recipe gives.
+        epoch: Its pass over the data, counted from 0.
+        indices: Numbers of the examples in the store, in their order.
     """
 
     step: int
@@ -35,13 +36,13 @@ class Members:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """The order of a whole run.
+    """The order of the examples of a run.
 
     Attributes:
         num_examples: Examples in the store.
-        batch_size: Examples of a step over all devices.
+        batch_size: Examples of a step, over all devices.
         num_steps: Optimizer steps of the run.
-        last_epoch: Examples that the last epoch takes where the number of epochs is a fraction; else `num_examples`.
+        last_epoch: Examples of the last epoch if the number of epochs is a fraction; else `num_examples`.
         seed: Seed of the permutations.
         shuffle: Whether each epoch draws its own permutation.
     """
@@ -55,17 +56,17 @@ class Order:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps of one whole pass over the data."""
+        """Steps of one full pass over the data."""
         return math.ceil(self.num_examples / self.batch_size)
 
     @property
     def num_seen(self) -> int:
-        """Examples seen over the whole run, repeats counted."""
+        """Examples seen in the run, counting repeats."""
         whole = (self.num_steps - 1) // self.steps_per_epoch
         return whole * self.num_examples + self._range(self.num_steps)[1]
 
     def members(self, step: int) -> Members:
-        """Give the examples of a step.
+        """Return the examples of a step.
 
         Args:
             step: From 1 to `num_steps`.
@@ -97,31 +98,31 @@ def plan_order(
     seed: int = 0,
     shuffle: bool = True,
 ) -> Order:
-    """Lay out a run.
+    """Plan the steps of a run.
 
-    A fraction of an epoch takes that share of the examples, rounded up. `max_steps` wins over `epochs` and goes on over as
-    many epochs as it needs.
+    A fraction of an epoch takes that share of the examples, rounded up. `max_steps` takes precedence over `epochs` and
+    continues over as many epochs as it needs.
 
     Args:
         num_examples: Examples in the store, at least one.
-        batch_size: Examples of a step over all devices.
+        batch_size: Examples of a step, over all devices.
         epochs: Passes over the data, > 0.
         max_steps: Exact number of steps.
         seed: Seed of the permutations.
-        shuffle: Draw a new order each epoch; false keeps the order of the store.
+        shuffle: Whether to draw a new order each epoch; false keeps the order of the store.
 
     Returns:
         The order.
 
     Raises:
-        TrainingError: If there is no example, or no step.
+        TrainingError: If there is no example or no step.
 
     Example:
         >>> plan_order(10, batch_size=4, epochs=1.5).num_steps
         5
     """
     if num_examples < 1:
-        raise TrainingError("training data: no example is left to train on; expected at least one; see the ledger")
+        raise TrainingError("training data: no example is left to train on. Expected at least one. See the ledger")
     per_epoch = math.ceil(num_examples / batch_size)
     if max_steps is not None:
         return Order(num_examples, batch_size, max_steps, num_examples, seed, shuffle)
@@ -130,17 +131,18 @@ def plan_order(
     num_steps = whole * per_epoch + math.ceil(rest / batch_size)
     if num_steps < 1:
         raise TrainingError(
-            f"training.epochs: {epochs:g} of {num_examples} examples is no example; expected at least one step; set it higher"
+            f"training.epochs: {epochs:g} of {num_examples} examples is no example. "
+            "Expected at least one step. Set it higher"
         )
     return Order(num_examples, batch_size, num_steps, rest or num_examples, seed, shuffle)
 
 
 @lru_cache(maxsize=2)
 def epoch_permutation(num_examples: int, *, seed: int, epoch: int, shuffle: bool) -> NDArray[np.int64]:
-    """Give the order of the examples in one epoch.
+    """Return the order of the examples in one epoch.
 
-    Sorts random keys of a PCG64 stream rather than calling numpy's own `permutation`: numpy promises the bits of its
-    streams for all versions, but not what its methods make of them.
+    Sorts random keys of a PCG64 stream instead of calling numpy's `permutation`. numpy guarantees the bits of its
+    streams for all versions, but not the results of its methods.
 
     Example:
         >>> epoch_permutation(4, seed=0, epoch=0, shuffle=False).tolist()
@@ -153,10 +155,10 @@ def epoch_permutation(num_examples: int, *, seed: int, epoch: int, shuffle: bool
 
 
 def step_seed(seed: int, *, step: int, rank: int = 0) -> int:
-    """Give the seed of the random numbers of one step on one rank.
+    """Return the seed of the random numbers of one step on one rank.
 
-    Every step starts its generators anew from this, so the random state is a function of the recipe and the position: it
-    need not be stored, and a step that is redone or resumed draws the same numbers.
+    Every step seeds its generators with it. The random state is therefore a function of recipe and step, and need not
+    be stored. A step that is repeated or resumed draws the same numbers.
 
     Example:
         >>> step_seed(0, step=1) == step_seed(0, step=1), step_seed(0, step=1) == step_seed(0, step=2)

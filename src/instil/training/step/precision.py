@@ -1,9 +1,10 @@
-"""In which numbers the arithmetic is done, and which tensors the optimizer moves.
+"""The dtype of the arithmetic, and the tensors that the optimizer moves.
 
-Between the model and the optimizer. With `bf16` and `fp16` the model computes in half precision while the optimizer moves
-fp32 master copies; gradients are added up in fp32, micro-batch after micro-batch. Questionable on purpose: no autocast.
-The model's weights are stored in the dtype of the arithmetic and refreshed from the masters after each update, so nothing is cast
-twice and the residual stream moves half the bytes; docs/notes/training.md has the measurement.
+Between the model and the optimizer. With `bf16` and `fp16` the model computes in half precision while the optimizer
+moves fp32 master copies. Gradients are summed in fp32, micro-batch by micro-batch.
+
+Why: no autocast. The model's weights are stored in the dtype of the arithmetic and refreshed from the masters after
+each update. Nothing is cast twice, and the residual stream moves half the bytes (measured in docs/notes/training.md).
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ class Precision:
     """How a run computes.
 
     Attributes:
-        name: As in the recipe, `auto` decided.
-        compute: Dtype of weights and activations in forward and backward.
-        masters: Whether the optimizer moves fp32 copies instead of the weights themselves.
+        name: As in the recipe, with `auto` resolved.
+        compute: Dtype of weights and activations in the forward and backward pass.
+        masters: Whether the optimizer moves fp32 copies of the weights.
         scaled: Whether the loss is scaled so that small gradients survive fp16.
     """
 
@@ -40,7 +41,7 @@ class Precision:
 
     @property
     def words(self) -> str:
-        """Say it in a run card."""
+        """The precision in words, for the run card."""
         return {
             "fp32": "fp32",
             "bf16": "bf16 arithmetic, fp32 master weights",
@@ -50,25 +51,25 @@ class Precision:
 
 
 def choose_precision(name: str, device: torch.device) -> Precision:
-    """Decide `auto`, and refuse what the device cannot do.
+    """Resolve `auto`, and refuse what the device does not support.
 
     Args:
         name: `auto`, `fp32`, `bf16`, `pure_bf16` or `fp16`.
         device: Where the run computes.
 
     Raises:
-        RecipeError: If the device cannot compute in it; the message names one that it can.
+        RecipeError: If the device cannot compute in it; the message names what it can.
     """
     name = resolve_precision(name, device)  # type: ignore[arg-type]
     if name == "fp16" and device.type == "cpu":
         raise RecipeError(
-            "training.precision: found 'fp16' on a CPU, which has no fast fp16 arithmetic; "
-            "allowed here: fp32, bf16, pure_bf16; set one of them, or a CUDA device"
+            "training.precision: found 'fp16' on a CPU, which has no fast fp16 arithmetic. "
+            "Expected fp32, bf16 or pure_bf16. Set one of them, or a CUDA device"
         )
     if name in ("bf16", "pure_bf16") and device.type == "cuda" and not torch.cuda.is_bf16_supported(False):
         raise RecipeError(
-            f"training.precision: found {name!r} on a GPU without bf16 arithmetic; "
-            "allowed here: fp32, fp16; set training.precision: fp16"
+            f"training.precision: found {name!r} on a GPU without bf16 arithmetic. "
+            "Expected fp32 or fp16. Set training.precision: fp16"
         )
     return {
         "fp32": Precision("fp32", torch.float32, masters=False, scaled=False),
@@ -79,15 +80,16 @@ def choose_precision(name: str, device: torch.device) -> Precision:
 
 
 def trained_type(precision: Precision) -> torch.dtype:
-    """Give the type that the optimizer moves weights in."""
+    """Return the dtype in which the optimizer moves weights."""
     return torch.float32 if precision.masters else precision.compute
 
 
 class Weights:
     """The trained tensors by name, as the optimizer sees them.
 
-    With master weights each trained parameter gets an fp32 copy; its gradients are moved into the copy's as soon as they are
-    complete, so half-precision gradients neither add up nor stay in memory. Without, parameters are moved themselves.
+    With master weights each trained parameter has an fp32 copy. A parameter's gradient is added to the copy's as soon
+    as it is complete. Half-precision gradients are therefore never summed, and do not stay in memory. Without master
+    weights the optimizer moves the parameters themselves.
 
     Example:
         >>> layer = nn.Linear(2, 1, bias=False)
@@ -98,10 +100,15 @@ class Weights:
     """
 
     def __init__(self, model: nn.Module, precision: Precision, *, sharded: bool = False) -> None:
-        """Take the trained tensors of a model, and bring the model's parameters into the dtype of the arithmetic.
+        """Collect the trained tensors of a model, and convert its parameters to the dtype of the arithmetic, in place.
 
-        Buffers keep their dtype (rotary frequencies must stay fp32), and so do the modules that the architecture wants so.
-        Shards are left as they are (`parallel.shard` has given them their types): FSDP2 casts what it gathers.
+        Buffers keep their dtype (rotary frequencies must stay fp32), and so do the modules that the architecture keeps
+        in fp32. Shards keep theirs, which `sharding.shard` has set: FSDP2 casts what it gathers.
+
+        Args:
+            model: The model, after `shard` if it is sharded.
+            precision: How the run computes.
+            sharded: Whether the weights lie in shards.
         """
         self.by_name: dict[str, torch.Tensor] = {}
         self._copies: list[tuple[nn.Parameter, torch.Tensor]] = []
@@ -122,20 +129,20 @@ class Weights:
                 parameter.data = parameter.data.to(precision.compute)
 
     def gradients(self) -> list[torch.Tensor]:
-        """Give the gradient of every weight, in the order of the names.
+        """Return the gradient of every weight, in the order of `by_name`.
 
-        A weight that no example reached (an expert that was never chosen) gets zeros, so that it is treated the same however
-        the step was cut.
+        A weight that no example reached (an expert that was never chosen) gets zeros. It is then treated the same for
+        any micro-batches.
         """
-        found = []
+        gradients = []
         for weight in self.by_name.values():
             if weight.grad is None:
                 weight.grad = torch.zeros_like(weight)
-            found.append(weight.grad)
-        return found
+            gradients.append(weight.grad)
+        return gradients
 
     def clear_gradients(self) -> None:
-        """Forget all gradients, half-finished ones too."""
+        """Drop all gradients, incomplete ones too."""
         for weight in self.by_name.values():
             weight.grad = None
         for parameter, _ in self._copies:
@@ -143,7 +150,7 @@ class Weights:
 
     @torch.no_grad()
     def refresh_model(self) -> None:
-        """Copy the masters into the model, rounded to its dtype; to be called after every change of the masters."""
+        """Copy the masters into the model, rounded to its dtype. Call it after every change of the masters."""
         for parameter, master in self._copies:
             parameter.copy_(master)
 

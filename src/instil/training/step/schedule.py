@@ -1,7 +1,8 @@
-"""The learning rate of every step, as a function of the step.
+"""The learning rate as a function of the step.
 
-A pure function of recipe and step number, so that a checkpoint stores no scheduler. Questionable on purpose: the first
-step already moves the weights (its rate is peak / warm-up steps, not 0), and the last one still does.
+A pure function of recipe and step number, so that a checkpoint stores no scheduler.
+
+Why: the first step already moves the weights (its rate is peak / warm-up steps, not 0), and the last one still does.
 """
 
 from __future__ import annotations
@@ -16,17 +17,17 @@ WSD_DECAY_SHARE = 0.2
 def learning_rate(
     step: int, *, num_steps: int, peak: float, schedule: Schedule, warmup: float = 0.0, final: float = 0.0
 ) -> float:
-    """Give the learning rate of a step.
+    """Return the learning rate of a step.
 
-    After the warm-up the rate stays (`constant`), falls in a straight line (`linear`), along half a cosine (`cosine`), or
-    stays and then falls in a straight line over the last fifth of the run (`wsd`, warm-up–stable–decay).
+    After the warm-up the rate stays constant (`constant`), falls linearly (`linear`), or falls along half a cosine
+    (`cosine`). With `wsd` (warm-up–stable–decay) it stays constant and falls linearly over the last fifth of the run.
 
     Args:
         step: Step, from 1 to `num_steps`.
         num_steps: Steps of the run.
         peak: Highest rate.
         schedule: Course after the warm-up.
-        warmup: Below 1 a share of all steps, rounded; else a number of steps.
+        warmup: Below 1 a share of all steps, rounded; otherwise a number of steps.
         final: Rate just after the last step, as a share of the peak.
 
     Returns:
@@ -48,7 +49,7 @@ def learning_rate(
 
 
 def warmup_steps(num_steps: int, warmup: float) -> int:
-    """Give the number of warm-up steps: below 1 `warmup` is a share of all steps.
+    """Return the number of warm-up steps. Below 1, `warmup` is a share of all steps.
 
     Example:
         >>> warmup_steps(1000, 0.03), warmup_steps(1000, 50)

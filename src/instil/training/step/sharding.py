@@ -32,9 +32,10 @@ def why_no_shards(precision: Precision, *, optimizer: str, quantize: str) -> str
 def shard(loss: Any, precision: Precision) -> None:
     """Lay the weights of a loss and its model in shards over the processes, in place.
 
-    Each block is one FSDP unit and the rest is another. A process therefore holds in full only the unit that it computes with.
-    Gradients are summed, not averaged, because the loss is already divided by the trained weight of the step. Trained weights are
-    stored in fp32 and cast when they are gathered. Frozen weights are stored in the dtype of the arithmetic.
+    Each block is one FSDP unit and the rest is another. A process therefore holds in full only the unit that it
+    computes with. Gradients are summed, not averaged, because the loss is already divided by the trained weight of the
+    step. Trained weights are stored in fp32 and cast when they are gathered. Frozen weights are stored in the dtype of
+    the arithmetic.
 
     Args:
         loss: The `TokenLoss`.

@@ -1,9 +1,10 @@
-"""One optimizer step: count the trained weight, add up gradients over micro-batches and processes, move the weights.
+"""One optimizer step: count the trained weight, sum gradients over micro-batches and processes, move the weights.
 
-The heart of the loop. The trained weight of the whole step is known before the first forward pass, so each micro-batch's loss
-sum is divided by it at once and the gradients just add up. Questionable on purpose: a step that does not fit into memory, or
-that overflows in fp16, is done again from the start, with half the micro-batch or half the loss scale. Every attempt seeds the
-generators anew, so the second one draws the numbers that the first one drew.
+The trained weight of the step is known before the first forward pass. Each micro-batch's loss sum is divided by it at
+once, so that gradients only have to be added.
+
+Why: a step that does not fit into memory, or overflows in fp16, is repeated from its start with half the micro-batch or
+half the loss scale. Every attempt seeds the generators again, so it draws the same random numbers.
 """
 
 from __future__ import annotations
@@ -27,22 +28,24 @@ from instil.training.step.order import Members, step_seed
 from instil.training.step.precision import FIRST_LOSS_SCALE, Weights
 
 NAMED_ROWS = 20
+"""At most this many rows are named in a message."""
 SCALE_GROWS_AFTER = 1000
+"""Steps after which fp16's loss scale is doubled again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Learner:
-    """What learns: the objects that every step works with.
+    """The objects that every step works with.
 
     Attributes:
         loss: The model inside its loss.
-        weights: The tensors that move.
-        optimizers: What moves them.
+        weights: The trained tensors.
+        optimizers: The optimizers that move them.
         store: The training examples.
         ranks: The processes.
-        sharded: Whether the weights lie in shards over the processes; gradients are then added up by the backward pass.
+        sharded: Whether the weights lie in shards over the processes. The backward pass then sums the gradients.
         scaled: Whether the loss is scaled (fp16).
-        one_by_one: One example a forward pass, for models that mix examples laid end to end.
+        one_by_one: Whether a forward pass takes one example only, for models that mix examples laid end to end.
     """
 
     loss: TokenLoss
@@ -57,12 +60,12 @@ class Learner:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """How a step is computed; it never changes the result beyond rounding.
+    """How a step is computed. It never changes the result beyond rounding.
 
     Attributes:
         micro_batch_tokens: Tokens of one forward pass.
         loss_scale: Factor on the loss in fp16, else 1.
-        scale_age: Steps since the factor changed.
+        scale_age: Steps since the factor last changed.
     """
 
     micro_batch_tokens: int
@@ -72,14 +75,14 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """What a step did.
+    """The outcome of a step.
 
     Attributes:
         loss: Weighted mean loss of the step's trained tokens, before the update.
         gradient_norm: Global norm before clipping.
         tokens: Tokens of the step, context included.
         trained_tokens: Tokens with a weight above 0.
-        moved: Whether the weights moved; False where the step was left out.
+        moved: Whether the weights moved; False if the step was skipped.
         cut: The cut that worked, for the next step.
         seconds: Seconds by phase.
     """
@@ -107,26 +110,27 @@ def take_step(
     """Train on the examples of one step.
 
     Args:
-        learner: What learns.
+        learner: What trains.
         members: The step's examples.
         cut: How to compute it.
         seed: The run's seed.
-        learning_rate: This step's.
-        clip: Largest gradient norm.
-        skip_nonfinite: Leave the step out instead of stopping when loss or gradient is not finite.
-        say: Prints a line for the person.
+        learning_rate: Learning rate of this step.
+        clip: Maximum gradient norm, or None.
+        skip_nonfinite: Whether to skip the step if loss or gradient is not finite, instead of raising.
+        say: Prints a line for the user.
 
     Returns:
-        What happened. The weights have moved, unless `moved` is False.
+        The outcome. The weights have moved, unless `moved` is False.
 
     Raises:
         TrainingError: If no token of the step is trained.
-        NonFiniteError: If loss or gradient is not finite; the weights have not moved.
-        OutOfMemoryError: If not even one example at a time fits.
+        NonFiniteError: If loss or gradient is not finite. The weights have not moved.
+        OutOfMemoryError: If a single example does not fit, or, with several processes, any micro-batch.
     """
     clock = Clock(learner.ranks.device)
     while True:
         sums = _try_to_add_up(learner, members, cut, seed, clock)
+        # Out of memory: again with half of the largest micro-batch.
         if sums is None:
             learner.weights.clear_gradients()
             cut = smaller_cut(
@@ -135,11 +139,14 @@ def take_step(
                 my_share(learner, learner.store, members.indices, cut),
                 cut,
                 place=f"step {members.step}",
-                alone="go on with --resume --training.gradient-checkpointing on, or start another run with data.max_tokens lower, or an adapter",
-                so_far="the weights have not moved; ",
+                remedy=(
+                    "Continue with --resume --training.gradient-checkpointing on, or start another run with "
+                    "data.max_tokens lower, or an adapter"
+                ),
+                so_far=" The weights have not moved.",
             )
             say(
-                f"step {members.step}: out of memory; doing it again with micro_batch_tokens {cut.micro_batch_tokens} "
+                f"step {members.step}: out of memory; repeating it with micro_batch_tokens {cut.micro_batch_tokens} "
                 "(the result is the same)"
             )
             continue
@@ -147,6 +154,7 @@ def take_step(
         clock.enter("update")
         norm = _reduce(learner, scale=cut.loss_scale, clip=clip)
         finite = math.isfinite(loss) and math.isfinite(norm)
+        # fp16 overflow: a finite loss with gradients that are not. Again with half the scale.
         if not finite and learner.scaled and cut.loss_scale > 1 and math.isfinite(loss):
             cut = replace(cut, loss_scale=cut.loss_scale / 2, scale_age=0)
             continue
@@ -157,15 +165,15 @@ def take_step(
     learner.weights.clear_gradients()
     if not finite:
         _report_nonfinite(learner, members, loss, norm, skip=skip_nonfinite, say=say)
-    return StepResult(loss, norm, tokens, trained, finite, _older(learner, cut), clock.seconds())
+    return StepResult(loss, norm, tokens, trained, finite, _after_success(learner, cut), clock.seconds())
 
 
 def _try_to_add_up(
     learner: Learner, members: Members, cut: Cut, seed: int, clock: Clock
 ) -> tuple[float, int, int] | None:
-    """Add up the gradients of a step, or give None where memory ran out.
+    """Sum the gradients of a step; return None if memory ran out.
 
-    The error ends here: its traceback holds every tensor of the failed attempt.
+    The error is dropped here, because its traceback holds every tensor of the failed attempt.
     """
     try:
         return _add_up_gradients(learner, members, cut, seed, clock)
@@ -176,7 +184,7 @@ def _try_to_add_up(
 
 
 def _add_up_gradients(learner: Learner, members: Members, cut: Cut, seed: int, clock: Clock) -> tuple[float, int, int]:
-    """Run forward and backward over the step; give its mean loss, tokens and trained tokens over all processes."""
+    """Run the step's forward and backward passes; return mean loss, tokens and trained tokens over all processes."""
     clock.enter("data")
     learner.weights.clear_gradients()
     weight = step_weight(learner.store, members)
@@ -186,9 +194,9 @@ def _add_up_gradients(learner: Learner, members: Members, cut: Cut, seed: int, c
     learner.loss.gradient_scale = factor
     total = torch.zeros((), dtype=torch.float64, device=ranks.device)
     tokens = trained = 0
-    for numbers in my_share(learner, learner.store, members.indices, cut):
+    for indices in my_share(learner, learner.store, members.indices, cut):
         clock.enter("data")
-        batch = lay_out(learner, learner.store, numbers)
+        batch = lay_out(learner, learner.store, indices)
         clock.enter("forward")
         loss_sum = forward(learner.loss, batch, seed=seed, epoch=members.epoch)
         clock.enter("backward")
@@ -200,7 +208,7 @@ def _add_up_gradients(learner: Learner, members: Members, cut: Cut, seed: int, c
 
 
 def step_weight(store: ExampleStore, members: Members) -> float:
-    """Count the trained weight of a step, over all processes, before anything is computed.
+    """Return the trained weight of a step over all processes. It is known before anything is computed.
 
     Raises:
         TrainingError: If it is 0; the message names the rows.
@@ -209,24 +217,24 @@ def step_weight(store: ExampleStore, members: Members) -> float:
     if not weight > 0:
         raise TrainingError(
             f"step {members.step}: no token of its {len(members.indices)} examples is trained "
-            f"({name_rows(store, members.indices)}); expected at least one trained token a step; "
-            "mend the weights of these rows, or set a larger training.batch_size"
+            f"({name_rows(store, members.indices)}). Expected at least one trained token per step. "
+            "Fix the weights of these rows, or set a larger training.batch_size"
         )
     return weight
 
 
-def lay_out(learner: Learner, store: ExampleStore, numbers: Sequence[int]) -> MicroBatch:
-    """Lay examples of a store end to end."""
+def lay_out(learner: Learner, store: ExampleStore, indices: Sequence[int]) -> MicroBatch:
+    """Lay examples of a store end to end, on the learner's device."""
     return lay_flat(
-        [store[number] for number in numbers],
-        numbers=numbers,
+        [store[index] for index in indices],
+        numbers=indices,
         device=learner.ranks.device,
         whole=learner.loss.sees_every_token,
     )
 
 
 def forward(loss: TokenLoss, batch: MicroBatch, *, seed: int, epoch: int) -> torch.Tensor:
-    """Give the loss sum of a micro-batch; noise, where the model has any, is keyed by seed, epoch and example."""
+    """Return the loss sum of a micro-batch. NEFTune noise is keyed by seed, epoch and example, so no cut changes it."""
     named = zip(batch.examples, batch.example_lengths, strict=True)
     keys = [NoiseKey.of(seed, epoch, number, length=length) for number, length in named] or [NoiseKey(0, 1)]
     result = loss(batch.input_ids, batch.position_ids, batch.lengths, batch.targets, batch.weights, keys)
@@ -235,7 +243,7 @@ def forward(loss: TokenLoss, batch: MicroBatch, *, seed: int, epoch: int) -> tor
 
 
 def my_share(learner: Learner, store: ExampleStore, indices: Sequence[int], cut: Cut) -> list[tuple[int, ...]]:
-    """Cut examples of a store into micro-batches, and give those of this process."""
+    """Cut examples of a store into micro-batches, and return those of this process."""
     return cut_step(
         indices,
         store.num_tokens[list(indices)].tolist(),
@@ -247,7 +255,7 @@ def my_share(learner: Learner, store: ExampleStore, indices: Sequence[int], cut:
 
 @torch.no_grad()
 def _reduce(learner: Learner, *, scale: float, clip: float | None) -> float:
-    """Add up the gradients over the processes, undo the loss scale, clip, and give the norm before clipping."""
+    """Sum the gradients over the processes, undo the loss scale, and clip. Return the norm before clipping."""
     gradients = learner.weights.gradients()
     if not learner.sharded:
         learner.ranks.sum_gradients(gradients)
@@ -261,7 +269,10 @@ def _reduce(learner: Learner, *, scale: float, clip: float | None) -> float:
 
 
 def _move(learner: Learner, members: Members) -> None:
-    """Let the optimizers move the weights; in the first step they make their state before they move anything."""
+    """Let the optimizers move the weights.
+
+    In the first step an optimizer creates its state before it moves anything, and that may not fit.
+    """
     try:
         for optimizer in learner.optimizers:
             optimizer.step()
@@ -269,9 +280,9 @@ def _move(learner: Learner, members: Members) -> None:
         if not is_out_of_memory(error):
             raise
         raise OutOfMemoryError(
-            f"step {members.step}: the optimizer's state does not fit into memory beside weights and gradients; set "
-            "adapter.kind: lora, optimizer.name: adamw_8bit, or parallel.mode: sharded over more processes; "
-            "this step is not saved"
+            f"step {members.step}: the optimizer's state does not fit into memory beside weights and gradients. "
+            "This step is not saved. Set adapter.kind: lora, optimizer.name: adamw_8bit, "
+            "or parallel.mode: sharded over more processes"
         ) from None
     learner.weights.refresh_model()
 
@@ -283,30 +294,31 @@ def smaller_cut(
     cut: Cut,
     *,
     place: str,
-    alone: str,
+    remedy: str,
     so_far: str = "",
 ) -> Cut:
-    """Halve the largest micro-batch of what did not fit into memory.
+    """Return a cut with half of the largest micro-batch, after memory ran out.
 
     Args:
-        learner: What learns.
+        learner: What trains.
         store: The examples.
         mine: This process's micro-batches.
         cut: The cut that did not fit.
         place: What was computed, for the message.
-        alone: What to do where it is one example that does not fit.
-        so_far: What holds all the same.
+        remedy: What to do if a single example does not fit.
+        so_far: A sentence for the message on what is unchanged, with a leading space.
 
     Raises:
-        OutOfMemoryError: If it cannot be halved: one example on one process, anything on several.
+        OutOfMemoryError: If it cannot be halved: a single example, or any micro-batch with several processes.
     """
     largest = max(mine, key=lambda numbers: int(store.num_tokens[list(numbers)].sum()))
     tokens = int(store.num_tokens[list(largest)].sum())
     if learner.ranks.size > 1 or len(largest) < 2:
-        half = f"set training.micro_batch_tokens to {max(1, tokens // 2)}, then go on with --resume"
+        if len(largest) > 1:
+            remedy = f"Set training.micro_batch_tokens to {max(1, tokens // 2)}, then continue with --resume"
         raise OutOfMemoryError(
-            f"{place}: a forward pass over {tokens} tokens ({len(largest)} examples) does not fit into memory; "
-            f"{so_far}{half if len(largest) > 1 else alone}"
+            f"{place}: a forward pass over {tokens} tokens ({len(largest)} examples) does not fit into memory.{so_far} "
+            f"{remedy}"
         )
     if learner.ranks.device.type == "cuda":
         torch.cuda.empty_cache()
@@ -320,20 +332,21 @@ def _report_nonfinite(
     where = f"step {members.step}: {what}; its rows are {name_rows(learner.store, members.indices)}"
     if not skip:
         raise NonFiniteError(
-            f"{where}; the weights have not moved; look at these rows, lower optimizer.lr, or set "
+            f"{where}. The weights have not moved. Check these rows, lower optimizer.lr, or set "
             "training.on_nonfinite: skip_step"
         )
-    say(f"{where}; the step is left out")
+    say(f"{where}; the step is skipped")
 
 
 def name_rows(store: ExampleStore, indices: Sequence[int]) -> str:
-    """Name the places of examples, the first 20 of them."""
+    """Return the places of examples in words; the first 20 are named."""
     places = [str(store[index].place or f"example {index}") for index in indices[:NAMED_ROWS]]
     more = len(indices) - len(places)
     return ", ".join(places) + (f" and {more} more" if more > 0 else "")
 
 
-def _older(learner: Learner, cut: Cut) -> Cut:
+def _after_success(learner: Learner, cut: Cut) -> Cut:
+    """Return the cut for the next step: in fp16 the loss scale grows again after enough steps."""
     if not learner.scaled:
         return cut
     if cut.scale_age + 1 < SCALE_GROWS_AFTER:
