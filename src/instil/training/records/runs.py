@@ -83,8 +83,10 @@ def summarise(folder: Path) -> RunSummary:
 def _summary(folder: Path) -> RunSummary:
     run = Run.open(folder)
     metrics = run.metrics()
+    # A line with a loss is a step, one with a held-out loss an evaluation.
     steps = [line for line in metrics if "loss" in line]
     heldout = [line["heldout_loss"] for line in metrics if "heldout_loss" in line]
+    # Only the latest losses are shown, so only they have to be numbers.
     for loss in (*heldout[-1:], *(line["loss"] for line in steps[-1:])):
         if not isinstance(loss, int | float | None):
             raise TypeError(f"a loss is {loss!r}")
@@ -164,6 +166,7 @@ def shorten_sources(value: Any) -> Any:
 
     Other values are returned unchanged.
     """
+    # Settings arrive as JSON values: sources are a list of objects that have a path.
     if not (isinstance(value, list) and value and all(isinstance(item, dict) and "path" in item for item in value)):
         return value
     defaults = {name: field.get_default(call_default_factory=True) for name, field in Source.model_fields.items()}

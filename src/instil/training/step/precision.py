@@ -116,6 +116,7 @@ class Weights:
             self.by_name = {name: value for name, value in model.named_parameters() if value.requires_grad}
             return
         kept = _kept_in_fp32(model)
+        # Four cases: trained or frozen, in the dtype of the arithmetic or kept in fp32.
         for name, parameter in model.named_parameters():
             small = parameter.is_floating_point() and not any(part in name for part in kept)
             if parameter.requires_grad and precision.masters and small:
@@ -123,8 +124,10 @@ class Weights:
                 self.by_name[name] = master
                 self._copies.append((parameter, master))
                 parameter.register_post_accumulate_grad_hook(_mover(master))  # type: ignore[no-untyped-call]
+            # No masters, or kept in fp32: the optimizer moves the parameter itself.
             elif parameter.requires_grad:
                 self.by_name[name] = parameter
+            # After the master was copied from it, so that the master keeps the full precision.
             if small and parameter.dtype != precision.compute:
                 parameter.data = parameter.data.to(precision.compute)
 
