@@ -95,7 +95,7 @@ def test_an_instil_error_is_one_line_and_traceback_shows_the_rest(capsys, monkey
     monkeypatch.setattr(entry, "build_app", lambda asked: refuse)
     code, _, err = run(capsys, "train")
     assert (code, err) == (2, "error: rows.jsonl:3: found nothing; expected a row; add one\n")
-    with pytest.raises(InstilError):
+    with pytest.raises(InstilError, match="found\nnothing"):
         entry.main(["train", "--traceback"])
 
 

@@ -96,5 +96,5 @@ def test_as_conversation_takes_every_shape() -> None:
     ):
         assert as_conversation(given) == made
     for bad in ("Hi", 5, []):
-        with pytest.raises(DataError):
+        with pytest.raises(DataError, match=r"^found (a text|a number|an empty list of messages)\. Expected"):
             as_conversation(bad)

@@ -39,5 +39,5 @@ def test_an_unknown_pre_tokenization_is_refused():
     strange = {"model": {"type": "BPE"}, "pre_tokenizer": {"type": "Whitespace"}}
     with pytest.raises(ExportError, match="pre-tokenization is not known"):
         pre_tokenizer_name(strange)
-    with pytest.raises(ExportError):
+    with pytest.raises(ExportError, match="pre-tokenization"):
         pre_tokenizer_name({"model": {"type": "Unigram"}, "pre_tokenizer": {"type": "ByteLevel"}})

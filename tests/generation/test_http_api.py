@@ -334,7 +334,7 @@ def test_a_bad_request_is_told_in_openais_form(served, change, status, said):
 
 
 def test_the_clients_own_errors_are_raised(client):
-    with pytest.raises(openai.NotFoundError):
+    with pytest.raises(openai.NotFoundError, match="other"):
         client.chat.completions.create(model="other", messages=[{"role": "user", "content": "x"}])
     with pytest.raises(openai.BadRequestError, match="context is 512"):
         ask(client, "x" * 600)
@@ -365,11 +365,11 @@ def test_another_name_for_this_machine_is_refused(served):
 @pytest.mark.slow
 def test_a_key_is_asked_for_and_requests_beyond_the_limit_are_refused(engine):
     with Served(engine, api_key="secret", max_requests=2, max_new_tokens=128) as served:
-        with pytest.raises(openai.AuthenticationError):
+        with pytest.raises(openai.AuthenticationError, match="key"):
             ask(served.client(api_key="wrong"), "Say hi")
         client = served.client(api_key="secret")
         assert ask(client, "Say hi").choices[0].message.content == "Hi there!"
-        with pytest.raises(openai.RateLimitError):
+        with pytest.raises(openai.RateLimitError, match="429"):
             ask(client, "Say hi", n=3)
 
 

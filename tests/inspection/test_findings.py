@@ -36,7 +36,7 @@ def test_json_carries_place_and_remedy():
 
 
 def test_an_unknown_kind_is_a_fault():
-    with pytest.raises(KeyError):
+    with pytest.raises(KeyError, match="nonsense"):
         Findings().add(Finding("nonsense", None, ""))
 
 

@@ -33,8 +33,8 @@ def test_an_interrupted_or_empty_result_leaves_nothing(tmp_path):
         yield KEPT
         raise DataError("a.jsonl: damaged")
 
-    for repairs in (broken(), [LEFT_OUT]):
-        with pytest.raises(DataError):
+    for repairs, reason in ((broken(), "a.jsonl: damaged"), ([LEFT_OUT], "no row")):
+        with pytest.raises(DataError, match=reason):
             list(write_mended(repairs, tmp_path / "out.jsonl"))
         assert list(tmp_path.iterdir()) == []
 

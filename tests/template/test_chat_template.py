@@ -416,8 +416,8 @@ def test_random_conversations_are_plain_text_and_every_word_is_located():
             }
             try:
                 expected = template.render_text(messages, **given)
-            except TemplateError:
-                with pytest.raises(TemplateError):
+            except TemplateError as error:
+                with pytest.raises(TemplateError, match=re.escape(str(error))):
                     template.render(messages, **given)
                 continue
             rendering = template.render(messages, **given)

@@ -92,7 +92,7 @@ def test_named_template_prints_what_the_published_one_prints(name, file, takes):
             expected = theirs.render_text(messages, tools=tools, add_generation_prompt=prompt)
         except TemplateError:
             refused += 1
-            with pytest.raises(TemplateError):
+            with pytest.raises(TemplateError, match="chat template"):
                 ours.render_text(messages, tools=tools, add_generation_prompt=prompt)
             continue
         assert ours.render_text(messages, tools=tools, add_generation_prompt=prompt) == expected

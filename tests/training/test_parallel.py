@@ -214,7 +214,7 @@ def test_a_signal_is_handed_on_as_it_came_and_left_to_the_run_to_speak_of(
         assert [child.poll() for child in children] == [None, None]
         stops.begin(SimpleNamespace(subprocess_handlers=handlers))
         assert [child.wait(10) for child in children] == [-number, -number]
-        with pytest.raises(Stopped):
+        with pytest.raises(Stopped, match=signal.Signals(number).name):
             os.kill(os.getpid(), number)
     assert stops.first == number
     assert capsys.readouterr().out == ""
@@ -264,7 +264,7 @@ def test_what_a_second_signal_is_depends_on_who_started_the_process(
     request.save_first(said.append)
     request.take(signals[0], None)
     if stops_at_once:
-        with pytest.raises(Stopped):
+        with pytest.raises(Stopped, match=signal.Signals(signals[1]).name):
             request.take(signals[1], None)
     else:
         request.take(signals[1], None)
