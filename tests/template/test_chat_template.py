@@ -9,11 +9,10 @@ from functools import cache
 
 import pytest
 from tests.corpus import corpus_path, needs_corpus
-from transformers.utils import chat_template_utils
+from tests.template.reasoning_names import aliased
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from instil.conversation import Message, ToolCall
-from instil.data.messages import as_conversation
 from instil.errors import TemplateError
 from instil.template.chat_template import ChatTemplate
 
@@ -114,7 +113,7 @@ def load(entry: dict) -> tuple[str, dict[str, str]]:
 def theirs(source, messages, tools, tokens, add_generation_prompt) -> str | None:
     try:
         texts, _ = render_jinja_template(
-            [_aliased(messages)],
+            [aliased(messages)],
             tools=tools,
             chat_template=source,
             add_generation_prompt=add_generation_prompt,
@@ -250,93 +249,6 @@ def test_variables_win_over_special_tokens():
     template = ChatTemplate("{{ bos_token }}{{ enable_thinking }}", special_tokens={"bos_token": "<s>"})
     assert template.render([Message("user", "x")], variables={"enable_thinking": False}).text == "<s>False"
     assert template.render([Message("user", "x")], variables={"bos_token": "!"}).text == "!"
-
-
-@pytest.mark.parametrize("key", ["reasoning_content", "thinking", "reasoning", "thought"])
-def test_reasoning_reaches_the_key_that_the_template_reads(key):
-    source = (
-        "{% for m in messages %}{% if m."
-        + key
-        + " %}<think>{{ m."
-        + key
-        + " }}</think>{% endif %}{{ m.content }}{% endfor %}"
-    )
-    template = ChatTemplate(source, special_tokens={})
-    rendering = template.render([Message("user", "q"), Message("assistant", "a", reasoning="because")])
-    assert rendering.text == "q<think>because</think>a"
-    assert rendering.spans(1, "reasoning") == [(8, 15)]
-    assert template.shows_reasoning
-
-
-def _aliased(messages):
-    """Messages under the names that the newest transformers fills in; 5.17 hands them over as they are."""
-    if hasattr(chat_template_utils, "_alias_reasoning_fields"):
-        return messages
-    names = ("reasoning_content", "reasoning", "thinking")
-    thoughts = [next((message[name] for name in names if message.get(name)), None) for message in messages]
-    return [
-        message if thought is None else {"thinking": thought, **message, "reasoning_content": thought}
-        for message, thought in zip(messages, thoughts, strict=True)
-    ]
-
-
-@pytest.mark.parametrize("read", ["reasoning_content", "thinking", "reasoning"])
-@pytest.mark.parametrize(
-    "given", [["reasoning_content"], ["thinking"], ["reasoning"], ["reasoning", "reasoning_content"]]
-)
-def test_reasoning_in_data_is_handed_over_as_transformers_does(given, read):
-    source = "{% for m in messages %}{{ m." + read + " if m." + read + " is defined }}{{ m.content }}{% endfor %}"
-    messages = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", **dict.fromkeys(given, "r")}]
-    ours = ChatTemplate(source, special_tokens={}).render(as_conversation(messages).messages)
-    (theirs,), _ = render_jinja_template([_aliased(messages)], chat_template=source)
-    assert ours.text == theirs
-
-
-def test_ignored_reasoning_is_told():
-    assert not ChatTemplate(CHATML, special_tokens={}).shows_reasoning
-
-
-def test_thinking_part_is_made_where_a_template_reads_parts_of_thinking():
-    source = (
-        "{% for m in messages %}{% if m.content is string %}{{ m.content }}{% else %}{% for p in m.content %}"
-        "{% if p.type == 'thinking' %}[{{ p.thinking }}]{% else %}{{ p.text }}{% endif %}{% endfor %}{% endif %}{% endfor %}"
-    )
-    rendering = ChatTemplate(source, special_tokens={}).render(
-        [Message("user", "q"), Message("assistant", "a", reasoning="r")]
-    )
-    assert rendering.text == "q[r]a"
-
-
-def test_parts_of_text_are_joined_for_a_template_that_takes_only_text():
-    rendering = ChatTemplate(CHATML, special_tokens={}).render(
-        [Message("user", ({"type": "text", "text": "one"}, {"type": "text", "text": "two"})), Message("assistant", "x")]
-    )
-    assert rendering.text.startswith("<|im_start|>user\none\ntwo<|im_end|>")
-    assert [rendering.text[a:b] for a, b in rendering.spans(0, "content")] == ["one", "two"]
-
-
-def test_text_is_given_as_a_part_to_a_template_that_takes_only_parts():
-    source = "{% for m in messages %}{% for p in m.content %}{{ p.text }}{% endfor %}{% endfor %}"
-    assert ChatTemplate(source, special_tokens={}).render([Message("user", "one")]).text == "one"
-
-
-def test_arguments_are_json_text_where_the_template_cannot_take_a_mapping():
-    source = (
-        "{% for m in messages %}{{ m.role + ':' + (m.content or '') }}{% for c in m.tool_calls or [] %}"
-        "{{ c.function.name + ' ' + c.function.arguments }}{% endfor %}{% endfor %}"
-    )
-    call = Message("assistant", None, tool_calls=(ToolCall("weather", {"city": "Hà"}),))
-    rendering = ChatTemplate(source, special_tokens={}).render([Message("user", "q"), call])
-    assert rendering.text == 'user:qassistant:weather {"city": "Hà"}'
-    assert [rendering.text[a:b] for a, b in rendering.spans(1, "tool_calls.0.arguments")] == ['{"city": "Hà"}']
-
-
-def test_call_is_flat_where_the_template_reads_its_name_directly():
-    source = "{% for m in messages %}{{ m.content }}{% for c in m.tool_calls or [] %}{{ c.name }} {{ c.arguments|tojson }}{% endfor %}{% endfor %}"
-    call = Message("assistant", "", tool_calls=(ToolCall("weather", {"city": "Hà"}),))
-    assert (
-        ChatTemplate(source, special_tokens={}).render([Message("user", "q"), call]).text == 'qweather {"city": "Hà"}'
-    )
 
 
 def test_fingerprint_is_the_source_s():

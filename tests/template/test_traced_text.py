@@ -111,21 +111,6 @@ def _pieces(source, values):
     return template.root_render_func(template.new_context(values))
 
 
-def test_mapping_printed_as_python_does_is_located():
-    given = traced_value({"city": "Hà 'Nội'", "tags": ['"a"', 1]}, 2, "arguments")
-    text = joined(list(_pieces("{{ x }}", {"x": given})))
-    assert text == """{'city': "Hà 'Nội'", 'tags': ['"a"', 1]}"""
-    assert (1, 5) in [(a - 1, b - 1) for a, b, (_, field), _ in runs_of(text) if field == "arguments.city.key"]
-    assert [text[a:b] for a, b, (_, field), _ in runs_of(text) if field == "arguments.city"] == ["Hà 'Nội'"]
-
-
-def test_escape_in_json_has_the_origin_of_its_character():
-    text = traced_template("{{ x|tojson }}").render(x=traced_value('a"\nb', 0, "content"))
-    assert text == '"a\\"\\nb"'
-    origins = [offset + index - start for start, stop, _, offset in runs_of(text) for index in range(start, stop)]
-    assert origins == [0, 1, 1, 2, 2, 3]
-
-
 def test_traced_string_is_a_string_in_every_respect():
     text = TracedStr("city", ((0, 4, (0, "content"), 0),))
     assert text == "city"
