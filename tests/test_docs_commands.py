@@ -85,6 +85,36 @@ PAGES = {
 }
 
 
+LINK = re.compile(r"\]\((?!https?:)([^)\s#]*)#?([^)\s]*)\)")
+FILE = re.compile(r"(?<![\w/.…])((?:\w+/)+\w+\.(?:py|yaml|jinja))(?!\w)")
+
+
+def anchors_of(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_links_and_files_of_the_pages_exist():
+    num_links = num_files = 0
+    wrong = []
+    for page in [ROOT / "README.md", ROOT / "ARCHITECTURE.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        text = page.read_text(encoding="utf-8")
+        for name, anchor in LINK.findall(text):
+            num_links += 1
+            target = page.parent / name if name else page
+            if not target.exists() or (anchor and anchor not in anchors_of(target)):
+                wrong.append(f"{page.name}: {name}#{anchor}")
+        for name in FILE.findall(text):
+            num_files += 1
+            if not any((folder / name).exists() for folder in (ROOT, ROOT / "src" / "instil")):
+                wrong.append(f"{page.name}: {name}")
+    assert num_links > 30
+    assert num_files > 20
+    assert wrong == []
+
+
 def test_the_pages_have_commands():
     assert sum(map(len, PAGES.values())) > 45
     assert {"README.md", "docs/walkthrough.md", "docs/distributed.md"} <= {

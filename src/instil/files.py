@@ -1,8 +1,8 @@
 """Write a file or a folder whole, wait for the disk, lock a folder.
 
-Everything that this package writes and later relies on goes through here: stores, checkpoints, models, reports. A file or
-folder is written under a name that begins with ``.tmp-``, flushed to the disk, and renamed into place. A process that is
-killed at any moment therefore leaves the old content or the new one, and a name by which the rest is found and removed.
+Everything that this package writes and later relies on goes through here: stores, checkpoints, models, reports. A file
+or folder is written under a name that begins with ``.tmp-``, flushed to the disk, and renamed into place. So a process
+that is killed at any moment leaves the old content or the new one. What else it leaves is found and removed by its name.
 
 Why: the lock is the kernel's (`flock`) rather than a file that exists or not, because it has to end with its process.
 """
@@ -23,7 +23,7 @@ from typing import IO, Any
 from instil.errors import RunError
 
 ASIDE = ".tmp-"
-"""How the name begins of everything that is not whole yet, or not wanted any more."""
+"""Prefix of the names of files and folders that are incomplete, or about to be deleted."""
 LOCK = ".lock"
 """Name of the lock file in a run folder."""
 
@@ -61,7 +61,7 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
             os.fsync(file.fileno())
         os.replace(aside, path)
     except BaseException:
-        with contextlib.suppress(OSError):  # the error that brought us here is the one to report
+        with contextlib.suppress(OSError):  # report the first error, not that of cleaning up
             aside.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)

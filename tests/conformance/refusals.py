@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +23,6 @@ from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.encoding.turns.reasoning_block import TAG
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "refused-templates.md"
-_PLAIN_CASES = tuple(name for name in TALKS if name not in ("two answers in a row", "starts with the assistant"))
 
 
 def corpus_entries() -> list[dict[str, Any]]:
@@ -76,31 +76,58 @@ def main() -> None:
 
 def _document(counts: Counter[str], judged: int, refused: dict[str, dict[str, list[str]]]) -> str:
     lines = [
-        "# What is refused, and why",
+        "# What is rejected, and why",
         "",
-        "A conversation is refused where serving's prompt and the template's own rendering leave open what the model must write.",
-        "This page lists every refusal over the public templates that the tests use, each with the encoder's reason. It is made by",
-        "`python -m tests.conformance.refusals`.",
+        "Look up here whether a published template has a case that cannot be trained with certainty.",
         "",
-        f"{judged} pairs of a template and a conversation that the template accepts: {counts['exact']} exact, {counts['wrong']} wrong, "
-        f"{counts['refused']} refused ({counts['refused'] / judged:.1%}).",
+        "A conversation is rejected if serving's prompt and the template's own rendering leave open what the",
+        "model must write. This page lists every rejection over the public templates that the tests use, with",
+        "the encoder's reason. It is generated:",
+        "",
+        "```sh",
+        "python -m tests.conformance.refusals",
+        "```",
+        "",
+        "| pairs of a template and a conversation that it accepts | number |",
+        "|---|---|",
+        f"| all | {judged:,} |",
+        f"| exact | {counts['exact']:,} |",
+        f"| wrong | {counts['wrong']:,} |",
+        f"| rejected | {counts['refused']:,} ({counts['refused'] / judged:.1%}) |",
+        "",
+        "A *talk* is one of these conversations of plain text. Two others have reasoning and a tool call.",
+        "",
+        "```text",
+        *textwrap.wrap(", ".join(TALKS), 98),
+        "```",
         "",
     ]
     for name, reasons in sorted(refused.items()):
-        lines.append(f"## {name}")
-        lines.append("")
+        lines += [f"## {name}", ""]
         shortest: dict[str, tuple[str, list[str]]] = {}
         for reason, cases in reasons.items():
             key = re.sub(r"'[^']*'|\"[^\"]*\"", "_", reason)
             shortest.setdefault(key, (reason, []))[1].extend(cases)
         for reason, cases in shortest.values():
-            lines.append(f"- {', '.join(cases)}: {_short(reason)}")
-        lines.append("")
+            lines += [
+                *textwrap.wrap(f"Rejected: {_named(cases)}.", 98),
+                "",
+                "```text",
+                *textwrap.wrap(reason[:400], 98),
+                "```",
+                "",
+            ]
     return "\n".join(lines)
 
 
-def _short(reason: str) -> str:
-    return reason.replace("\n", " ").replace("|", "\\|")[:400]
+def _named(cases: list[str]) -> str:
+    """Name conversations, nearly all talks as those that are missing."""
+    missing = [name for name in TALKS if name not in cases]
+    others = [name for name in cases if name not in TALKS]
+    if len(missing) > 4:
+        return ", ".join(cases)
+    talks = f"every talk except {', '.join(missing)}" if missing else "every talk"
+    return "; ".join([talks, *others])
 
 
 if __name__ == "__main__":
