@@ -108,7 +108,7 @@ class MissingPackageError(InstilError):
 
 
 SMALLER_WEIGHTS = (
-    "load the model in 16 bits or quantised (--precision bf16, --load 4bit; in a recipe model.quantize: 4bit)"
+    "Load the model in 16 bits or quantised (--precision bf16, --load 4bit; in a recipe model.quantize: 4bit)"
 )
 """The remedy if a model does not fit into memory. It stands here because the command line prints it without torch."""
 

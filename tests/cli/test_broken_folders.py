@@ -171,13 +171,13 @@ BROKEN: tuple[tuple[str, str, Break, str], ...] = (
         "chat",
         "model",
         keys("config.json", pad_token_id=99999),
-        "correct config.json, or copy or download the model again",
+        "Correct config.json, or copy or download the model again",
     ),
     (
         "plan",
         "model",
         keys("config.json", pad_token_id=99999),
-        "correct config.json, or copy or download the model again",
+        "Correct config.json, or copy or download the model again",
     ),
     ("chat", "model", text("config.json", BERT), "an encoder, which reads in both directions"),
     ("plan", "model", text("config.json", T5), "an encoder with a decoder"),
@@ -289,7 +289,7 @@ def test_a_chat_template_that_is_no_source_is_refused(template, whole, tmp_path,
     with pytest.raises(SystemExit) as stopped:
         main(["template", "show", str(tmp_path / "model")])
     assert stopped.value.code == 2
-    assert "expected" in capsys.readouterr().err
+    assert "Expected" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ def test_a_model_that_does_not_fit_is_refused_by_every_verb(verb, root, monkeypa
     ample = iter([10**9, free])
     said = refused(VERBS[verb], capfd, root)
     assert "model: no memory for the model: its weights need" in said
-    assert "load the model in 16 bits or quantised" in said
+    assert "Load the model in 16 bits or quantised" in said
 
 
 def test_plan_says_that_it_does_not_fit(root, monkeypatch, capfd):

@@ -68,10 +68,10 @@ def test_a_folder_is_read_without_the_network(folder: Path, monkeypatch: pytest.
         raise OSError("no")
 
     monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", fail)
-    with pytest.raises(ModelError, match=f"{folder}: the tokenizer cannot be read \\(no\\); copy it again"):
+    with pytest.raises(ModelError, match=f"{folder}: the tokenizer cannot be read \\(no\\). Copy it again"):
         load_tokenizer(folder)
     with pytest.raises(
-        ModelError, match=r"owner/name: no tokenizer could be loaded \(no\); expected a folder or Hub id"
+        ModelError, match=r"owner/name: no tokenizer could be loaded \(no\)\. Expected a folder or Hub id"
     ):
         load_tokenizer("owner/name", revision="v1")
     assert [(call["name"], call["local_files_only"], call["revision"]) for call in asked] == [
@@ -104,9 +104,9 @@ def test_long_texts_are_no_reason_to_warn(folder: Path, capfd: pytest.CaptureFix
 
 
 def test_a_missing_tokenizer_and_a_missing_template_are_named(tmp_path) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(ModelError, match=f"{tmp_path}: a model folder without a tokenizer; expected tokenizer.json"):
+    with pytest.raises(ModelError, match=f"{tmp_path}: a model folder without a tokenizer. Expected tokenizer.json"):
         ChatTokenizer.from_pretrained(tmp_path)
-    with pytest.raises(ModelError, match=r"no/such/folder: no tokenizer could be loaded \(.+\); expected a folder or"):
+    with pytest.raises(ModelError, match=r"no/such/folder: no tokenizer could be loaded \(.+\)\. Expected a folder or"):
         ChatTokenizer.from_pretrained("no/such/folder")
     bare = chat().tokenizer.__class__(tokenizer_object=chat().tokenizer.backend_tokenizer, eos_token="<|endoftext|>")
     with pytest.raises(TemplateError, match="no chat template"):

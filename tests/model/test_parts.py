@@ -44,5 +44,7 @@ def test_the_model_inside_a_wrapper_is_found() -> None:
 
 
 def test_a_model_without_a_head_is_refused() -> None:
-    with pytest.raises(ModelError, match=r"LlamaModel: has no decoder with an output head; expected a causal language"):
+    with pytest.raises(
+        ModelError, match=r"LlamaModel: has no decoder with an output head\. Expected a causal language"
+    ):
         take_apart(tiny_model("llama").model)

@@ -58,7 +58,7 @@ def test_a_model_that_looks_ahead_is_refused(monkeypatch: pytest.MonkeyPatch) ->
         "instil"  # transformers makes no mask for it, and Bloom's own attention asks nobody
     )
     monkeypatch.setattr("instil.model.probe.set_attention", lambda *_: None)
-    with pytest.raises(ModelError, match=r"a token sees the tokens after it .* expected a causal model"):
+    with pytest.raises(ModelError, match=r"a token sees the tokens after it .* Expected a causal model"):
         probe(model)
 
 

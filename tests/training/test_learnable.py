@@ -74,7 +74,7 @@ def test_an_adapter_that_lacks_rows_of_new_tokens_is_said_before_the_data_is_pre
     assert exit_code("train", str(recipe)) == 2
     captured = capsys.readouterr()
     assert (
-        "the adapter to continue does not train the rows of tokens [257, 258]; merge it first (instil export)"
+        "the adapter to continue does not train the rows of tokens [257, 258]. Merge it first (instil export)"
         in captured.err
     )
     assert "rows in" not in captured.out

@@ -101,7 +101,7 @@ def errors_said(verb: str, *, traceback: bool = False) -> Iterator[None]:
             raise
         reason = next(iter(str(error).strip().splitlines()), "the system has no more")
         more = f"{SMALLER_WEIGHTS}, give fewer or shorter rows, or use a larger device"
-        _fail(f"instil {verb}: no memory ({reason}); {more}")
+        _fail(f"instil {verb}: no memory ({reason}). {more}.")
     except KeyboardInterrupt as error:
         said, status = stopped_by(error)
         _fail(said, status=status)

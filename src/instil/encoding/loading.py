@@ -55,8 +55,8 @@ def load_tokenizer(name_or_folder: str | Path, *, revision: str | None = None, t
     tokenizer.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
     if not isinstance(tokenizer.model_max_length, int | float):
         raise ModelError(
-            f"{folder}/tokenizer_config.json: model_max_length is {tokenizer.model_max_length!r}; expected a number; "
-            "correct it"
+            f"{folder}/tokenizer_config.json: model_max_length is {tokenizer.model_max_length!r}. Expected a number. "
+            "Correct it."
         )
     return tokenizer
 
@@ -69,17 +69,17 @@ def _unreadable(name: str | Path, folder: Path, error: Exception, *, trust_remot
     """
     if "trust_remote_code" in str(error):
         return ModelError(
-            f"{name}: the tokenizer comes with its own Python code, which is not run unasked; "
-            "set model.trust_remote_code: true (--trust-remote-code) if you trust it"
+            f"{name}: the tokenizer comes with its own Python code, which is not run unasked. "
+            "Set model.trust_remote_code: true (--trust-remote-code) if you trust it."
         )
     if not folder.is_dir():
         return ModelError(
-            f"{name}: no tokenizer could be loaded ({reason_of(error)}); expected a folder or Hub id with "
-            "tokenizer.json; check the name, or copy the tokenizer's files into the folder"
+            f"{name}: no tokenizer could be loaded ({reason_of(error)}). Expected a folder or Hub id with "
+            "tokenizer.json. Check the name, or copy the tokenizer's files into the folder."
         )
     if (folder / "config.json").exists():
         load_config(ModelLocation(str(folder), "folder", folder), trust_remote_code=trust_remote_code)
-    return ModelError(f"{folder}: the tokenizer cannot be read ({reason_of(error)}); copy it again")
+    return ModelError(f"{folder}: the tokenizer cannot be read ({reason_of(error)}). Copy it again.")
 
 
 def template_for(tokenizer: Any, template: str | ResolvedTemplate | None, *, date: str | None) -> ChatTemplate:

@@ -49,7 +49,7 @@ def memory_errors(place: str, remedy: str) -> Iterator[None]:
 
     Args:
         place: What was being computed or loaded.
-        remedy: What the user can set.
+        remedy: What the user can do, as a sentence.
 
     Raises:
         OutOfMemoryError: In place of the original error.
@@ -60,7 +60,7 @@ def memory_errors(place: str, remedy: str) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         reason = str(error).strip().split("\n")[0]
-        raise OutOfMemoryError(f"{place}: out of memory ({reason}); {remedy}") from None
+        raise OutOfMemoryError(f"{place}: out of memory ({reason}). {remedy}") from None
 
 
 def is_out_of_memory(error: BaseException) -> bool:

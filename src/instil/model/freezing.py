@@ -32,7 +32,7 @@ def freeze(model: Any, patterns: Sequence[str]) -> int:
             frozen += value.requires_grad
             value.requires_grad_(False)
     if not any(value.requires_grad for value in model.parameters()):
-        raise ModelError("training.freeze: nothing is left to train; freeze less")
+        raise ModelError("training.freeze: nothing is left to train. Freeze less.")
     return frozen
 
 
@@ -52,11 +52,11 @@ def _why_nothing_matches(model: Any, pattern: str) -> str:
     for name, value in model.named_parameters(remove_duplicate=False):
         if _matches(name, pattern):
             return (
-                f"{pattern!r} names {name}, which is {names[id(value)]} by another name (tied); one weight cannot "
-                f"train in one place alone; freeze {names[id(value)]}, or leave the pattern out"
+                f"{pattern!r} names {name}, which is {names[id(value)]} by another name (tied). One weight cannot "
+                f"train in one place alone. Freeze {names[id(value)]}, or leave the pattern out."
             )
     return (
-        f"{pattern!r} matches no parameter; names look like {', '.join(list(names.values())[:3])}; correct the pattern"
+        f"{pattern!r} matches no parameter. Names look like {', '.join(list(names.values())[:3])}. Correct the pattern."
     )
 
 

@@ -26,7 +26,7 @@ def set_gradient_checkpointing(model: Any, on: bool) -> None:
         return
     if not getattr(inner, "supports_gradient_checkpointing", False):
         raise ModelError(
-            f"training.gradient_checkpointing: {type(inner).__name__} cannot recompute its blocks; expected an "
-            "architecture that supports it; set it to off"
+            f"training.gradient_checkpointing: {type(inner).__name__} cannot recompute its blocks. Expected an "
+            "architecture that supports it. Set it to off."
         )
     getattr(inner, f"{word}_checkpointing_enable")({"use_reentrant": False})

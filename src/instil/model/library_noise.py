@@ -27,8 +27,9 @@ def quiet_transformers() -> Iterator[None]:
 def quiet_peft() -> Iterator[None]:
     """Silence three kinds of peft's warnings.
 
-    They are advice on tied embeddings, which instil follows; peft's own use of a name that transformers renamed; and a
-    note on patterns for stacked experts, which peft made itself and which match nothing.
+    - Advice on tied embeddings, which instil follows.
+    - A deprecation warning about a name of transformers that peft itself uses.
+    - A note on patterns for stacked experts, which peft made itself and which match nothing.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=UserWarning, module="peft")

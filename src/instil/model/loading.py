@@ -50,7 +50,7 @@ def choose_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(
-            f"device: {name!r} cannot be used ({reason}); expected auto or one of {', '.join(DEVICES)}; set device: "
+            f"device: {name!r} cannot be used ({reason}). Expected auto or one of {', '.join(DEVICES)}. Set device: "
             "auto"
         ) from None
     return device

@@ -162,8 +162,8 @@ def fit_embeddings(
 def untrained_ids(model: Any, ids: Iterable[int]) -> tuple[int, ...]:
     """Return those ids whose rows, in the embedding or the head, look as if they had never been trained.
 
-    A row looks untrained if its norm is under a tenth of the median, if its distance from the mean row is under a tenth
-    of the median distance, or if another row equals it.
+    A row looks untrained in three cases: its norm is under a tenth of the median; its distance from the mean row is
+    under a tenth of the median distance; another row equals it.
     """
     inner = underlying(model)
     ids = tuple(ids)
@@ -217,8 +217,8 @@ def add_rows(model: Any, num_tokens: int) -> None:
         model.resize_token_embeddings(rows, mean_resizing=False)
     except (NotImplementedError, ValueError) as error:
         raise ModelError(
-            f"{type(model).__name__}: its embedding cannot hold new chat tokens ({error}); "
-            "set model.stop_token: eos, or choose a template whose tokens the model has"
+            f"{type(model).__name__}: its embedding cannot hold new chat tokens ({error}). "
+            "Set model.stop_token: eos, or choose a template whose tokens the model has."
         ) from None
     for weight in _tables(model).values():
         _draw_rows(weight, range(before, weight.shape[0]), num_known=before, seed=0)

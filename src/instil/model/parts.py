@@ -117,8 +117,8 @@ def take_apart(model: nn.Module) -> HeadParts:
     head = inner.get_output_embeddings()
     if not isinstance(decoder, nn.Module) or decoder is inner or not isinstance(head, nn.Module):
         raise ModelError(
-            f"{type(inner).__name__}: has no decoder with an output head; expected a causal language model; "
-            "use a model that AutoModelForCausalLM loads with a language-model head"
+            f"{type(inner).__name__}: has no decoder with an output head. Expected a causal language model. "
+            "Use a model that AutoModelForCausalLM loads with a language-model head."
         )
     return HeadParts(decoder, head, adjustment_of(inner), int(inner.config.get_text_config().vocab_size))
 

@@ -58,8 +58,8 @@ def refuse_what_fails(model: Any) -> Iterator[None]:
             raise
         raise ModelError(
             f"{_name(model)}: transformers' code for this architecture fails in a forward pass as in "
-            f"training ({reason_of(error)}); expected one that computes without masks and caches, and a config.json "
-            "that fits it; choose another model"
+            f"training ({reason_of(error)}). Expected one that computes without masks and caches, and a config.json "
+            "that fits it. Choose another model."
         ) from error
 
 
@@ -101,8 +101,8 @@ def probe(model: Any, *, longest: int = 0, seed: int = 0) -> Probe:
         Whether examples may lie end to end, and the measurements.
 
     Raises:
-        ModelError: If the model would be trained wrongly: alone it differs from transformers' own, a token sees later
-            ones, or the result depends on earlier forward passes.
+        ModelError: If the model would be trained wrongly, because alone it differs from transformers' own, a token sees
+            later ones, or the result depends on earlier forward passes.
     """
     parts = take_apart(model)
     examples = _draw(parts.vocabulary, seed, device=_device(model))
@@ -156,8 +156,8 @@ def _check_own(model: Any, parts: HeadParts, alone: list[torch.Tensor], own: lis
         if apart > SAME.get(states.dtype, SAME[torch.bfloat16]):
             raise ModelError(
                 f"{_name(model)}: computed for training, its logits differ from transformers' own by "
-                f"{apart:.2g} standard deviations; this architecture has an attention or a logit scale that instil "
-                "does not know, and is refused rather than trained wrongly; choose another model"
+                f"{apart:.2g} standard deviations. This architecture has an attention or a logit scale that instil "
+                "does not know, and is refused rather than trained wrongly. Choose another model."
             )
 
 
@@ -169,8 +169,8 @@ def _check_causal(model: Any, parts: HeadParts, ids: torch.Tensor, states: torch
     if moved > _unmoved(model):
         raise ModelError(
             f"{_name(model)}: computed for training, a token sees the tokens after it (its state moves "
-            f"by {moved:.2g} standard deviations when the last token changes); expected a causal model; choose another "
-            "model"
+            f"by {moved:.2g} standard deviations when the last token changes). Expected a causal model. Choose another "
+            "model."
         )
 
 

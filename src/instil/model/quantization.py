@@ -1,7 +1,7 @@
 """Quantised base weights through bitsandbytes: nf4 with double quantisation, or 8-bit.
 
 Why: bitsandbytes' shortcuts for inference are switched off. A run that generates a sample or measures a held-out loss
-continues to train afterwards, and they would change its gradients. bitsandbytes is also kept from downloading kernels.
+continues to train afterwards, and the shortcuts would change its gradients.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ def _train_joined(
                 return Run.open(paths.folder)
         preflight = run_preflight(recipe, ranks, say=say)
         rss_before_model = rss_mb()
-        with memory_errors(recipe.model.name, "set adapter.rank lower, model.quantize: 4bit, or free some memory"):
+        with memory_errors(recipe.model.name, "Set adapter.rank lower, model.quantize: 4bit, or free some memory."):
             assembled = assemble(preflight, ranks, sharded=wants_shards(preflight, ranks))
         # The input has passed. From here on the run writes to its folder.
         stack.enter_context(disk_errors(paths.folder))

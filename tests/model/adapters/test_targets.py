@@ -61,7 +61,7 @@ def test_all_linear_leaves_out_layers_whose_result_is_no_product_alone() -> None
     names = moved(adapted("llama4_text"))
     assert {"self_attn.q_proj.weight", "feed_forward.shared_expert.down_proj.weight"} <= names
     assert not [name for name in names if "router" in name or ".experts." in name]
-    with pytest.raises(ModelError, match=r"no layer 'router' that takes an adapter; this model has .*gate_up_proj"):
+    with pytest.raises(ModelError, match=r"no layer 'router' that takes an adapter\. This model has .*gate_up_proj"):
         adapted("llama4_text", ["router"])
 
 
@@ -91,7 +91,7 @@ def test_layers_whose_name_peft_moves_to_the_experts_are_said() -> None:
 
 @pytest.mark.parametrize("settings", [{"dropout": 0.1}, {"dora": True}])
 def test_experts_take_neither_dropout_nor_dora(settings: dict[str, Any]) -> None:
-    with pytest.raises(ModelError, match=r"take adapters without adapter\.dropout and adapter\.dora; leave these out"):
+    with pytest.raises(ModelError, match=r"take adapters without adapter\.dropout and adapter\.dora\. Leave these out"):
         adapted("qwen3_moe", **settings)
     assert left_out(adapted("gpt_oss", ["q_proj"], **settings), ["q_proj"]) == []
 

@@ -56,16 +56,16 @@ def test_without_a_layout_it_refuses() -> None:
     states = torch.zeros(1, 2, 4, 8)
     with pytest.raises(ModelError, match="no layout"):
         attend(torch.nn.Identity(), states, states, states, None)
-    with pytest.raises(ModelError, match="keys that belong to no token are not supported"):
+    with pytest.raises(ModelError, match="Keys that belong to no token are not supported"):
         attend(torch.nn.Identity(), states, states, states, None, instil_layout=FlatLayout.of([3]))
 
 
 def test_masks_and_bidirectional_layers_are_refused() -> None:
     states, layout = torch.zeros(1, 2, 4, 8), FlatLayout.of([4])
     for keywords in ({"is_causal": False}, {"position_bias": states}):
-        with pytest.raises(ModelError, match="causal language models"):
+        with pytest.raises(ModelError, match="Choose a causal language model"):
             attend(torch.nn.Identity(), states, states, states, None, instil_layout=layout, **keywords)
-    with pytest.raises(ModelError, match="causal language models"):
+    with pytest.raises(ModelError, match="Choose a causal language model"):
         attend(torch.nn.Identity(), states, states, states, torch.zeros(1, 1, 4, 4), instil_layout=layout)
 
 

@@ -40,11 +40,11 @@ def test_a_model_of_a_config_trains_with_our_attention_and_needs_no_weights() ->
 
 def test_a_config_that_transformers_cannot_use_is_refused_with_its_folder() -> None:
     with pytest.raises(
-        ModelError, match=r"here: transformers cannot load it \(KeyError 'nosuch'\); correct config\.json"
+        ModelError, match=r"here: transformers cannot load it \(KeyError 'nosuch'\)\. Correct config\.json"
     ):
         model_of_config(HERE, AutoConfig.for_model("llama", **SMALL, hidden_act="nosuch"), trust=False)
 
 
 def test_missing_memory_is_worded_as_such() -> None:
     error = unusable(HERE, torch.OutOfMemoryError("CUDA out of memory"), "cuda")
-    assert str(error).startswith("here: no memory for the model on cuda; load the model in 16 bits or quantised")
+    assert str(error).startswith("here: no memory for the model on cuda. Load the model in 16 bits or quantised")

@@ -43,7 +43,7 @@ def test_a_model_that_does_not_fit_is_refused_before_it_is_read(monkeypatch, qua
         memory_check.check_room(folder, **asked)
         return
     with pytest.raises(
-        ModelError, match=r"no memory for the model: its weights need .* are free on cpu; load the model in 16 bits"
+        ModelError, match=r"no memory for the model: its weights need .* are free on cpu\. Load the model in 16 bits"
     ):
         memory_check.check_room(folder, **asked)
 

@@ -47,7 +47,7 @@ def prepare_adapters(model: Any, settings: AdapterSettings, *, trained_ids: Sequ
     if settings.kind == "none":
         if is_quantized(model):
             raise ModelError(
-                "model.quantize: quantised weights cannot train; set adapter.kind: lora, or model.quantize: none"
+                "model.quantize: quantised weights cannot train. Set adapter.kind: lora, or model.quantize: none."
             )
         return freeze_beyond_text(merge_in_place(model).requires_grad_(True) if is_adapter else model)
     if is_adapter:
@@ -79,7 +79,7 @@ def _new_adapter(model: Any, settings: AdapterSettings, trained_ids: Sequence[in
         try:
             adapted = get_peft_model(model, config)
         except ValueError as error:  # layers that peft refuses, such as Mamba's
-            raise ModelError(f"adapter.targets: {reason_of(error)}; {_remedy(error, settings)}") from None
+            raise ModelError(f"adapter.targets: {reason_of(error).rstrip('.')}. {_remedy(error, settings)}") from None
     use_row_arithmetic(adapted)
     return adapted
 
@@ -88,10 +88,10 @@ def _remedy(error: ValueError, settings: AdapterSettings) -> str:
     # ParamWrapper is peft's adapter of a mixture's stacked experts.
     if "ParamWrapper" in str(error) and (settings.dropout or settings.dora):
         return (
-            "the stacked experts of this model take adapters without adapter.dropout and adapter.dora; leave these "
-            "out, or name layers that are not experts"
+            "The stacked experts of this model take adapters without adapter.dropout and adapter.dora. Leave these "
+            "out, or name layers that are not experts."
         )
-    return "name other layers, or set adapter.kind: none"
+    return "Name other layers, or set adapter.kind: none."
 
 
 def _token_rows(model: Any, targets: str | list[str], trained_ids: Sequence[int]) -> dict[str, list[int]] | None:
@@ -107,8 +107,8 @@ def _token_rows(model: Any, targets: str | list[str], trained_ids: Sequence[int]
     both = target_names & {name.rsplit(".", 1)[-1] for name in modules.values()}
     if both:
         raise ModelError(
-            f"adapter.targets: {min(both)} is a target and has new chat tokens, whose rows train by themselves; "
-            "leave it out of the targets"
+            f"adapter.targets: {min(both)} is a target and has new chat tokens, whose rows train by themselves. "
+            "Leave it out of the targets."
         )
     return {name: sorted(int(index) for index in trained_ids) for name in names}
 
@@ -121,7 +121,7 @@ def _continue(model: Any, trained_ids: Sequence[int]) -> Any:
     missing = sorted(set(trained_ids) - known)
     if missing:
         raise ModelError(
-            f"adapter: the adapter to continue does not train the rows of tokens {missing[:4]}; "
-            "merge it first (instil export), or use the template that it was trained with"
+            f"adapter: the adapter to continue does not train the rows of tokens {missing[:4]}. "
+            "Merge it first (instil export), or use the template that it was trained with."
         )
     return model

@@ -17,8 +17,8 @@ def merge_in_place(model: Any) -> Any:
     """
     if is_quantized(model):
         raise ModelError(
-            "the base is quantised, and an adapter is never merged into 4-bit or 8-bit weights; "
-            "load the 16-bit base with the adapter and merge that (instil export does)"
+            "the base is quantised, and an adapter is never merged into 4-bit or 8-bit weights. "
+            "Load the 16-bit base with the adapter and merge that (instil export does)."
         )
     with quiet_peft():
         return model.merge_and_unload()

@@ -98,4 +98,6 @@ def _open(model: Any, config: Any, folder: Path, *, trains: bool) -> tuple[Any, 
 
 
 def _does_not_fit(folder: Path, why: str) -> ModelError:
-    return ModelError(f"{folder}: the adapter does not fit its base ({why}); check its base model and {ADAPTER_CONFIG}")
+    return ModelError(
+        f"{folder}: the adapter does not fit its base ({why}). Check its base model and {ADAPTER_CONFIG}."
+    )

@@ -66,8 +66,8 @@ def find_targets(model: Any, targets: str | list[str]) -> Targets:
         else:
             known = sorted({path.rpartition(".")[2] for path in (*layers, *stacked)})
             raise ModelError(
-                f"adapter.targets: no layer {name!r}{nearest(name, known)} that takes an adapter; this model has "
-                f"{', '.join(known)}; name some of them, or use all-linear"
+                f"adapter.targets: no layer {name!r}{nearest(name, known)} that takes an adapter. This model has "
+                f"{', '.join(known)}. Name some of them, or use all-linear."
             )
     return Targets(modules, parameters, unfit)
 

@@ -1,8 +1,8 @@
 """Cheaper arithmetic for peft's trainable token rows.
 
 peft's layer copies the whole embedding to put a few rows into it, and its gradient is as large. Here the frozen table
-is used as it is, and the results of the trained rows replace the table's: same parameters, same values, same saved
-files.
+is used as it is, and the results of the trained rows replace the table's. Parameters, values and saved files are the
+same.
 
 Shapes: K rows, D width, V vocabulary.
 """

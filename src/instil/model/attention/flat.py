@@ -127,19 +127,22 @@ def _check(
     name = type(module).__name__
     if layout is None:
         raise ModelError(
-            f"{name}: attention {ATTENTION_NAME!r} has no layout of examples; expected training through TokenLoss; "
-            "for anything else switch to the generation attention (instil.model.attention.switch.set_attention)"
+            f"{name}: attention {ATTENTION_NAME!r} has no layout of examples. Expected training through TokenLoss. "
+            "For anything else switch to the generation attention (instil.model.attention.switch.set_attention)."
         )
     if query.shape[0] != 1 or query.shape[2] != layout.num_tokens or key.shape[2] != layout.num_tokens:
         raise ModelError(
             f"{name}: attention over {query.shape[0]} x {query.shape[2]} queries and {key.shape[2]} keys, but the "
-            f"layout has {layout.num_tokens} tokens in one row; keys that belong to no token are not supported, and a "
-            "forward pass must be followed by its own backward pass"
+            f"layout has {layout.num_tokens} tokens in one row. Keys that belong to no token are not supported, and a "
+            "forward pass must be followed by its own backward pass."
         )
     causal = keywords.get("is_causal")
     causal = getattr(module, "is_causal", True) if causal is None else causal
     if not causal or attention_mask is not None or keywords.get("position_bias") is not None:
-        raise ModelError(f"{name}: bidirectional, masked or biased attention; instil trains causal language models")
+        raise ModelError(
+            f"{name}: bidirectional, masked or biased attention. Expected causal attention. Choose a causal language "
+            "model."
+        )
 
 
 def _chunk_of(module: torch.nn.Module) -> int | None:

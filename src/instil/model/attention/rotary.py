@@ -34,8 +34,8 @@ def mixes_lengths(model: torch.nn.Module, longest: int) -> bool:
         if longest > limit and "dynamic" in kind:
             raise ModelError(
                 f"{type(model).__name__}: its rotary frequencies grow with the longest sequence seen so far (rope type "
-                f"{kind}), and the longest example has {longest} tokens; expected at most {limit}, beyond which that "
-                f"starts; set data.max_tokens: {limit}"
+                f"{kind}), and the longest example has {longest} tokens. Expected at most {limit}, beyond which that "
+                f"starts. Set data.max_tokens: {limit}"
             )
         mixes = mixes or longest > limit
     return mixes

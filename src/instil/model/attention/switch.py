@@ -20,7 +20,7 @@ def set_attention(model: Any, purpose: Purpose) -> None:
     """Set the attention of training or of generation on a model, or on the model inside peft's wrapper.
 
     Classes with an attention of their own (Bloom, MPT, Falcon, GPT-J) keep it, under the name of transformers' eager
-    attention: transformers makes masks by that name, and would make none for instil's.
+    attention. transformers chooses masks by that name, and would make none for instil's.
     """
     inner = underlying(model)
     if not inner._can_set_attn_implementation():

@@ -26,8 +26,8 @@ def load_config(location: ModelLocation, *, trust_remote_code: bool = False) -> 
     values = read_json(location.folder / "config.json")
     if "auto_map" in values and not trust_remote_code and not is_known(values.get("model_type")):
         raise ModelError(
-            f"{location.folder}: the model comes with its own Python code, which is not run unasked; "
-            "set model.trust_remote_code: true if you trust it"
+            f"{location.folder}: the model comes with its own Python code, which is not run unasked. "
+            "Set model.trust_remote_code: true if you trust it."
         )
     try:
         with quiet_transformers():
@@ -36,8 +36,8 @@ def load_config(location: ModelLocation, *, trust_remote_code: bool = False) -> 
             )
     except (ValueError, KeyError, OSError, TypeError, AttributeError, ArithmeticError, StrictDataclassError) as error:
         raise ModelError(
-            f"{location.folder}/config.json: transformers cannot use it ({reason_of(error)}); "
-            "copy or download it again; a newer transformers may know this architecture"
+            f"{location.folder}/config.json: transformers cannot use it ({reason_of(error)}). "
+            "Copy or download it again. A newer transformers may know this architecture."
         ) from None
     _check_causal(location, config)
     _check_sizes(location, config)
@@ -97,8 +97,8 @@ def _check_causal(location: ModelLocation, config: Any) -> None:
     else:
         return
     raise ModelError(
-        f"{location.folder}: {config.model_type} is {what}; expected a decoder-only language model, such as Llama or "
-        "Qwen; choose another model"
+        f"{location.folder}: {config.model_type} is {what}. Expected a decoder-only language model, such as Llama or "
+        "Qwen. Choose another model."
     )
 
 
@@ -109,12 +109,12 @@ def _check_sizes(location: ModelLocation, config: Any) -> None:
         value = getattr(text, name, 1)
         if isinstance(value, int) and value < 1:
             raise ModelError(
-                f"{location.folder}/config.json: {name} is {value}; expected at least 1; correct config.json or copy "
-                "it again"
+                f"{location.folder}/config.json: {name} is {value}. Expected at least 1. Correct config.json or copy "
+                "it again."
             )
     heads, groups = getattr(text, "num_attention_heads", 1), getattr(text, "num_key_value_heads", None)
     if isinstance(heads, int) and isinstance(groups, int) and (groups < 1 or heads % groups):
         raise ModelError(
-            f"{location.folder}/config.json: num_key_value_heads is {groups}; expected a divisor of the {heads} "
-            "attention heads; correct config.json or copy it again"
+            f"{location.folder}/config.json: num_key_value_heads is {groups}. Expected a divisor of the {heads} "
+            "attention heads. Correct config.json or copy it again."
         )

@@ -29,12 +29,12 @@ def read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ModelError(
-            f"{path}: missing; expected a complete model folder; copy or download the model again"
+            f"{path}: missing. Expected a complete model folder. Copy or download the model again."
         ) from None
     except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path}: cannot be read as JSON ({error}); copy or download the model again") from None
+        raise ModelError(f"{path}: cannot be read as JSON ({error}). Copy or download the model again.") from None
     if not isinstance(value, dict):
-        raise ModelError(f"{path}: found a JSON {type(value).__name__}; expected an object; copy the model again")
+        raise ModelError(f"{path}: found a JSON {type(value).__name__}. Expected an object. Copy the model again.")
     return value
 
 
@@ -47,8 +47,8 @@ def check_tokenizer(folder: Path) -> None:
     """Raise `ModelError` if a model folder has no tokenizer."""
     if not has_tokenizer(folder):
         raise ModelError(
-            f"{folder}: a model folder without a tokenizer; expected tokenizer.json or a tokenizer model beside "
-            "config.json; copy the tokenizer's files there"
+            f"{folder}: a model folder without a tokenizer. Expected tokenizer.json or a tokenizer model beside "
+            "config.json. Copy the tokenizer's files there."
         )
 
 
@@ -63,12 +63,12 @@ def check_weights(folder: Path) -> None:
         pickled = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern))
         if pickled:
             raise ModelError(
-                f"{folder}: weights only in {pickled[0]}, which is pickled and could run code; expected {WEIGHTS}; "
-                "convert it where you trust it (transformers' save_pretrained writes safetensors)"
+                f"{folder}: weights only in {pickled[0]}, which is pickled and could run code. Expected {WEIGHTS}. "
+                "Convert it where you trust it (transformers' save_pretrained writes safetensors)."
             )
         raise ModelError(
-            f"{folder}: a model folder without weights; expected {WEIGHTS}; "
-            "copy them there, or set model.initialise: random"
+            f"{folder}: a model folder without weights. Expected {WEIGHTS}. "
+            "Copy them there, or set model.initialise: random"
         )
     for path in files:
         read_header(path)
@@ -84,8 +84,8 @@ def check_adapter(folder: Path) -> None:
     if not (folder / ADAPTER_WEIGHTS).exists():
         pickled = ", pickled weights are not read" if (folder / "adapter_model.bin").exists() else ""
         raise ModelError(
-            f"{folder}: an adapter without {ADAPTER_WEIGHTS}{pickled}; expected it beside {ADAPTER_CONFIG}; "
-            "copy or download it again"
+            f"{folder}: an adapter without {ADAPTER_WEIGHTS}{pickled}. Expected it beside {ADAPTER_CONFIG}. "
+            "Copy or download it again."
         )
     read_header(folder / ADAPTER_WEIGHTS)
 
@@ -104,8 +104,8 @@ def weight_files(folder: Path) -> list[Path]:
     shards = read_json(index).get("weight_map")
     if not isinstance(shards, dict) or not shards or not all(isinstance(name, str) for name in shards.values()):
         raise ModelError(
-            f"{index}: names no shards; expected weight_map, an object from tensor to file; copy or download the model "
-            "again"
+            f"{index}: names no shards. Expected weight_map, an object from tensor to file. Copy or download the model "
+            "again."
         )
     return [folder / name for name in sorted(set(shards.values()))]
 
@@ -119,19 +119,19 @@ def read_header(path: Path) -> dict[str, Any]:
     from safetensors import SafetensorError, safe_open
 
     if not path.exists():
-        raise ModelError(f"{path}: a file of the weights is missing; copy or download the model again")
+        raise ModelError(f"{path}: a file of the weights is missing. Copy or download the model again.")
     try:
         with safe_open(path, framework="np"):  # checks the header and the file's length
             pass
     except MemoryError:
         raise ModelError(
             f"{path}: no memory for the model: its {byte_size(path.stat().st_size)} cannot even be mapped under this "
-            "process's limit; raise the limit (ulimit -v), or load a smaller model"
+            "process's limit. Raise the limit (ulimit -v), or load a smaller model."
         ) from None
     except (OSError, SafetensorError) as error:
         raise ModelError(
-            f"{path}: cut short or no safetensors file ({path.stat().st_size} bytes; {error}); copy or download the "
-            "model again"
+            f"{path}: cut short or no safetensors file ({path.stat().st_size} bytes; {error}). Copy or download the "
+            "model again."
         ) from None
     with path.open("rb") as file:
         header: dict[str, Any] = json.loads(file.read(int.from_bytes(file.read(8), "little")))

@@ -74,9 +74,9 @@ def unusable(location: ModelLocation, error: BaseException, device: object) -> M
     """Return the error for a folder that transformers could not load: out of memory, or transformers' own reason."""
     if is_out_of_memory(error):
         return ModelError(
-            f"{location.folder}: no memory for the model on {device}; {SMALLER_WEIGHTS}, or use a larger device"
+            f"{location.folder}: no memory for the model on {device}. {SMALLER_WEIGHTS}, or use a larger device."
         )
     return ModelError(
-        f"{location.folder}: transformers cannot load it ({reason_of(error)}); "
-        "correct config.json, or copy or download the model again"
+        f"{location.folder}: transformers cannot load it ({reason_of(error)}). "
+        "Correct config.json, or copy or download the model again."
     )

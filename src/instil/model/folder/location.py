@@ -78,19 +78,20 @@ def locate(name: str | Path, revision: str | None = None, *, trust_remote_code: 
     path = Path(name).expanduser()
     if revision is not None and (text == "demo" or path.exists()):
         raise ModelError(
-            f"model.revision: found {revision!r}, but {text} is on this disk; only a Hub id has revisions; leave it out"
+            f"model.revision: found {revision!r}, but {text} is on this disk. Only a Hub id has revisions. Leave it "
+            "out."
         )
     if text == "demo":
         return ModelLocation(text, "base", _demo_folder())
     if path.is_file():
-        raise ModelError(f"{text}: is a file; expected a folder, a Hub id or `demo`; name the folder that contains it")
+        raise ModelError(f"{text}: is a file. Expected a folder, a Hub id or `demo`. Name the folder that contains it.")
     if path.is_dir():
         return _in_folder(text, path)
     # `runs/nothing` has the form of a Hub id, but is a mistyped path if `runs` is a folder here.
     if not HUB_ID.fullmatch(text) or path.is_absolute() or ("/" in text and Path(text.split("/")[0]).exists()):
         raise ModelError(
-            f"{text}: no such model folder; expected `demo`, a run, model or adapter folder, or a Hub id such as "
-            "owner/name; check the path"
+            f"{text}: no such model folder. Expected `demo`, a run, model or adapter folder, or a Hub id such as "
+            "owner/name. Check the path."
         )
     return _from_hub(text, revision, trust_remote_code=trust_remote_code)
 
@@ -112,7 +113,7 @@ def locate_tokenizer(
 def _demo_folder() -> Path:
     folder = Path(__file__).parents[2] / "demo" / "base"
     if not (folder / "config.json").exists():
-        raise ModelError(f"demo: the embedded base model is missing from {folder}; install instil again")
+        raise ModelError(f"demo: the embedded base model is missing from {folder}. Install instil again.")
     return folder
 
 
@@ -124,8 +125,8 @@ def _in_folder(name: str, path: Path) -> ModelLocation:
     if not (path / "recipe.yaml").exists():
         entries = ", ".join(sorted(entry.name for entry in path.iterdir())[:5]) or "nothing"
         raise ModelError(
-            f"{name}: no model here (found {entries}); expected config.json, adapter_config.json or a run's "
-            "recipe.yaml; check the path"
+            f"{name}: no model here (found {entries}). Expected config.json, adapter_config.json or a run's "
+            "recipe.yaml. Check the path."
         )
     model = path / "model"
     if (model / ADAPTER_CONFIG).exists():
@@ -133,8 +134,8 @@ def _in_folder(name: str, path: Path) -> ModelLocation:
     if (model / "config.json").exists():
         return ModelLocation(name, "run", model)
     raise ModelError(
-        f"{name}: a run that has not finished: it has no model/ yet; "
-        f"finish it with `instil train {path / 'recipe.yaml'} --resume`"
+        f"{name}: a run that has not finished: it has no model/ yet. "
+        f"Finish it with `instil train {path / 'recipe.yaml'} --resume`"
     )
 
 
@@ -143,7 +144,7 @@ def _adapter(name: str, path: Path, *, kind: Kind) -> ModelLocation:
     config = read_json(path / ADAPTER_CONFIG)
     base, revision = config.get("base_model_name_or_path"), config.get("revision")
     if not base:
-        raise ModelError(f"{path}: adapter_config.json names no base model; set base_model_name_or_path in it")
+        raise ModelError(f"{path}: adapter_config.json names no base model. Set base_model_name_or_path in it.")
     beside = path / str(base)
     here = next((str(path) for path in (beside, Path(str(base)).expanduser()) if path.is_dir()), str(base))
     if base != "demo":
@@ -152,8 +153,8 @@ def _adapter(name: str, path: Path, *, kind: Kind) -> ModelLocation:
         location = locate(here, None if Path(here).is_dir() or here == "demo" else revision)
     except ModelError as error:
         raise ModelError(
-            f"{name}: an adapter whose base {base!r} cannot be found ({error}); "
-            "put the base there or correct base_model_name_or_path in adapter_config.json"
+            f"{name}: an adapter whose base {base!r} cannot be found ({error}) "
+            "Put the base there or correct base_model_name_or_path in adapter_config.json."
         ) from None
     if location.adapter_folder is not None:
         raise _chain(name, base)
@@ -168,8 +169,8 @@ def _refuse_chain(name: str, base: Path) -> None:
 
 def _chain(name: str, base: object) -> ModelError:
     return ModelError(
-        f"{name}: an adapter on another adapter ({base}); expected a complete model as base; "
-        "merge the first one with `instil export`"
+        f"{name}: an adapter on another adapter ({base}). Expected a complete model as base. "
+        "Merge the first one with `instil export`."
     )
 
 
@@ -182,11 +183,13 @@ def _from_hub(name: str, revision: str | None, *, trust_remote_code: bool) -> Mo
     except Exception as error:  # the Hub client raises many classes; each means that the model cannot be downloaded
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
-            f"{name}: no such folder, and it cannot be downloaded from the Hub ({reason}); "
-            "check the spelling, the revision, the network and, for a gated model, the login"
+            f"{name}: no such folder, and it cannot be downloaded from the Hub ({reason}). "
+            "Check the spelling, the revision, the network and, for a gated model, the login."
         ) from None
     if (folder / ADAPTER_CONFIG).exists():
         return _adapter(name, folder, kind="adapter")
     if not (folder / "config.json").exists():
-        raise ModelError(f"{name}: the Hub repository has no config.json; expected a model in transformers' format")
+        raise ModelError(
+            f"{name}: the Hub repository has no config.json. Expected a model in transformers' format. Check the name."
+        )
     return ModelLocation(name, "hub", folder)

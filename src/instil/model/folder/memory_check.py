@@ -44,7 +44,7 @@ def check_room(folder: Path, *, dtype: torch.dtype, quantize: str, device: torch
         fewer = ", or start fewer processes" if copies > 1 else ""
         raise ModelError(
             f"{folder}: no memory for the model: its weights need {byte_size(needed)}{times} as {kind}, "
-            f"{byte_size(free)} are free on {device}; {SMALLER_WEIGHTS}, or free some memory{fewer}"
+            f"{byte_size(free)} are free on {device}. {SMALLER_WEIGHTS}, or free some memory{fewer}."
         )
 
 

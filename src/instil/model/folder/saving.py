@@ -84,7 +84,7 @@ def save_model_folder(
         if not (isinstance(error, OSError) or DISK_ERROR.search(str(error))):
             raise
         raise ModelError(
-            f"{folder}: the model cannot be written ({error}); free some space or choose another"
+            f"{folder}: the model cannot be written ({error}). Free some space or choose another folder."
         ) from error
     return folder
 

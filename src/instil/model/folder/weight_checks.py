@@ -66,8 +66,8 @@ def check_report(location: ModelLocation, report: Any) -> None:
     if missing or mismatched:
         what = f"lack {missing[0]}" if missing else f"have another size for {mismatched[0]}"
         raise ModelError(
-            f"{location.folder}: the weights {what} ({len(missing) + len(mismatched)} such tensors); "
-            "expected all that config.json describes; copy or download the model again"
+            f"{location.folder}: the weights {what} ({len(missing) + len(mismatched)} such tensors). "
+            "Expected all that config.json describes. Copy or download the model again."
         )
 
 
@@ -82,5 +82,5 @@ def check_finite(folder: Path, model: torch.nn.Module) -> None:
     if damaged:
         raise ModelError(
             f"{folder}: the weights are damaged: {damaged[0]} holds a value that is no finite number ({len(damaged)} "
-            "such tensors); expected finite ones; copy or download the model again"
+            "such tensors). Expected finite ones. Copy or download the model again."
         )

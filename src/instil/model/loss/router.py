@@ -42,8 +42,8 @@ def router_coefficient_of(model: Any, coefficient: float | None) -> float:
         return float(getattr(config, "router_aux_loss_coef", 0.0) or 0.0) if on else 0.0
     if coefficient and _balancing_function(model) is None:
         raise ModelError(
-            f"training.router_loss: {type(model).__name__} has no load-balancing loss; "
-            "it is for mixtures of experts such as Mixtral and Qwen3-MoE; leave the setting empty"
+            f"training.router_loss: {type(model).__name__} has no load-balancing loss. "
+            "Expected a mixture of experts such as Mixtral or Qwen3-MoE. Leave the setting empty."
         )
     return float(coefficient)
 

@@ -133,8 +133,8 @@ class TokenLoss(nn.Module):
         """
         if sum(lengths) != input_ids.shape[0]:
             raise ModelError(
-                f"TokenLoss: lengths add up to {sum(lengths)}, but there are {input_ids.shape[0]} tokens; "
-                "expected the length of every example"
+                f"TokenLoss: lengths add up to {sum(lengths)}, but there are {input_ids.shape[0]} tokens. "
+                "Expected the length of every example."
             )
         if self._few_shapes:
             tokens = (input_ids, position_ids, targets, weights)
