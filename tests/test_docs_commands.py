@@ -38,7 +38,7 @@ NOT_RUN = {
     "python -m tests.conformance.refusals": "needs the corpus of public templates and minutes",
     "ollama create NAME -f out/ollama/Modelfile": "Ollama was not to be had; the page says that it is untested",
     "vllm serve OUT": "vLLM was not to be had; the page says that it is untested",
-    "torchrun --nproc-per-node 8 -m instil train recipe.yaml": "needs eight devices; tests/training/test_parallel.py starts two processes",
+    "torchrun --nproc-per-node 8 -m instil train recipe.yaml": "needs eight devices; tests/training/test_two_processes.py starts two processes",
     "torchrun --nnodes 2 --nproc-per-node 8 --rdzv-endpoint HOST:29500 --rdzv-backend c10d -m instil train recipe.yaml": "needs two machines",
 }
 SMALL = {

@@ -20,6 +20,7 @@ from instil.files import (
     atomic_file,
     atomic_folder,
     disk_errors,
+    locked,
     make_folder,
     put_in_place,
     remove_empty,
@@ -257,3 +258,35 @@ def test_no_library_is_loaded():
     code = "import sys; import instil.files; print([name for name in ('torch', 'numpy') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_folder_is_locked_by_one_process_and_free_after_it(tmp_path: Path):
+    with locked(tmp_path), pytest.raises(RunError, match=f"process {os.getpid()}"), locked(tmp_path):
+        pass
+    with locked(tmp_path):
+        pass
+
+
+def test_a_file_that_cannot_be_written_leaves_the_old_one_and_nothing_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    write_text_atomic(tmp_path / "a.json", "old")
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_text_atomic(tmp_path / "a.json", "new")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a.json": "old"}
+
+
+def test_a_folder_that_cannot_be_locked_for_its_disk_is_an_error_that_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def read_only(path: Path, *given: int) -> int:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(os, "open", read_only)
+    with pytest.raises(RunError, match=f"{tmp_path}: cannot be written to .*Read-only file system"), locked(tmp_path):
+        pass

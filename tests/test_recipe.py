@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -142,3 +143,29 @@ def test_settings_page_is_what_the_recipe_says():
 
     page = run_path(str(ROOT / "docs" / "make_settings.py"))["page"]()
     assert (ROOT / "docs" / "settings.md").read_text(encoding="utf-8") == page, "run: python docs/make_settings.py"
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"optimizer": {"betas": [1.0, 0.9]}}, "optimizer.betas.0: found 1.0; input should be less than 1"),
+        ({"optimizer": {"betas": [0.9, -0.1]}}, "optimizer.betas.1: found -0.1; input should be greater than or"),
+        ({"training": {"seed": 2**63}}, "training.seed: found 9223372036854775808; input should be less than or"),
+        ({"threads": 100_000}, "threads: found 100000; input should be less than or equal to 1024"),
+        ({"parallel": {"timeout_minutes": 1e12}}, "parallel.timeout_minutes: found 1000000000000.0; input should be"),
+        ({"model": {"name": ""}}, "model.name: found ''; string should have at least 1 character"),
+        (
+            {"model": {"initialise": "random", "quantize": "4bit"}},
+            "model.quantize: found '4bit'; random weights are not",
+        ),
+        ({"adapter": {"kind": "lora", "targets": []}}, "targets: found []; input should be all-linear or names of"),
+        (
+            {"checkpoint": {"final": "best", "keep_best": False}},
+            "checkpoint.final: found 'best'; that checkpoint is not",
+        ),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_as_the_recipe_is_read(settings: dict[str, Any], said: str):
+    with pytest.raises(RecipeError) as raised:
+        Recipe.from_mapping(settings)
+    assert said in str(raised.value)

@@ -1,4 +1,4 @@
-"""A tiny base model on disk, rows to train on, and `instil train` called as a person calls it."""
+"""A tiny base model on disk, rows to train on, and `instil train` called as a user calls it."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def train(recipe: Path, *words: str) -> Run:
 
 
 def exit_code(*words: str) -> int:
-    """Call ``instil`` in this process and give its exit code."""
+    """Call ``instil`` in this process and return its exit code."""
     try:
         main(words)
     except SystemExit as exit_:
@@ -101,13 +101,13 @@ def exit_code(*words: str) -> int:
 
 
 def forked(*words: str, said: Path | int, room: int | None = None, **environment: str) -> int:
-    """Call ``instil`` in a fork of this process, which has everything imported already; give the fork's number.
+    """Call ``instil`` in a fork of this process, which has imported everything already; return the fork's process id.
 
     Args:
         words: The command line.
-        said: File, or the number of an open one, that what it prints goes to.
-        room: Bytes that a file may have.
-        environment: Variables that are set for it.
+        said: File, or descriptor of an open one, for its output.
+        room: Largest size of a file in bytes.
+        environment: Variables to set for it.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -132,7 +132,7 @@ def forked(*words: str, said: Path | int, room: int | None = None, **environment
 
 
 def run_on_two(recipe: Path, *words: str, other: Path | None = None) -> tuple[list[int], list[str]]:
-    """Call ``instil train`` as torchrun does for two processes, in two forks; give their exit codes and what each said.
+    """Call ``instil train`` as torchrun does for two processes, in two forks; return their exit codes and outputs.
 
     Args:
         recipe: The recipe.
@@ -161,7 +161,7 @@ def train_on_two(recipe: Path, *words: str) -> Run:
 
 
 def train_fails(recipe: Path, *words: str, capsys: pytest.CaptureFixture[str]) -> str:
-    """Call ``instil train``, which must fail with status 2 and one line; give the line."""
+    """Call ``instil train``, which must fail with status 2 and one line; return the line."""
     capsys.readouterr()
     assert exit_code("train", str(recipe), *words) == 2
     lines = capsys.readouterr().err.strip().splitlines()
@@ -178,11 +178,28 @@ def weights_of(run: Run) -> dict[str, torch.Tensor]:
 
 
 def same_bits(one: Run, other: Run) -> bool:
-    """Say whether two runs ended with the same weights to the bit."""
+    """Return True if two runs ended with bit-identical weights."""
     a, b = weights_of(one), weights_of(other)
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
 def losses_of(run: Run) -> list[float]:
-    """Give the training losses of a run, step by step."""
+    """Return the training losses of a run, step by step."""
     return [line["loss"] for line in run.metrics() if "loss" in line]
+
+
+def assert_equal_runs(run: Run, reference: Run) -> None:
+    """Check that two runs have the same losses up to rounding, and exactly the same tokens."""
+    assert len(losses_of(run)) == len(losses_of(reference))
+    assert losses_of(run)[:3] == pytest.approx(losses_of(reference)[:3], abs=1e-5)
+    assert losses_of(run) == pytest.approx(losses_of(reference), abs=1e-4)
+    assert run.results["heldout_loss"] == pytest.approx(reference.results["heldout_loss"], abs=1e-4)
+    counts = [(line["tokens"], line["trained_tokens"]) for line in run.metrics() if "loss" in line]
+    assert counts == [(line["tokens"], line["trained_tokens"]) for line in reference.metrics() if "loss" in line]
+
+
+def without_times(run: Run) -> list[dict[str, Any]]:
+    """Return a run's metrics without the fields that differ from run to run."""
+    return [
+        {key: value for key, value in line.items() if key not in ("seconds", "memory_mb")} for line in run.metrics()
+    ]

@@ -21,7 +21,7 @@ from instil.training.step.take_step import Learner
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the column of compiled runs out, unless it is asked for by its mark: it takes longer than everything else together."""
+    """Deselect the compiled runs unless their mark is requested: they take longer than everything else together."""
     if "compiled" in config.option.markexpr:
         return
     left_out = [item for item in items if item.get_closest_marker("compiled")]
@@ -32,7 +32,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> Iterator[None]:
-    """Compute on one thread in tests and in the fixtures that outlive them: another number of threads rounds otherwise."""
+    """Compute on one thread in tests and in session fixtures: another number of threads rounds differently."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from tests.training.command_line import losses_of, same_bits, train, train_on_two, weights_of, write_recipe
-from tests.training.test_run import interrupted
+from tests.training.stops import interrupted
 
 from instil.model.folder.location import locate
 from instil.preparation.store import ExampleStore
@@ -19,14 +19,21 @@ from instil.training.step.order import plan_order
 
 pytestmark = pytest.mark.slow
 
+
 STEPS = 4
+
+
 SHORT: dict[str, Any] = {
     "training": {"max_steps": STEPS, "batch_size": 5, "precision": "fp32"},
     "optimizer": {"lr": 1e-4, "schedule": "constant", "warmup": 0},
     "evaluate": {"every": STEPS, "max_new_tokens": 1},
     "checkpoint": {"every": 1, "keep_last": 9},
 }
+
+
 STILL = {"optimizer": {"lr": 1e-30}, "training": {"max_steps": 1}}
+
+
 NOISY = {"training": {"neftune_alpha": 5.0}, "adapter": {"kind": "lora", "rank": 4, "dropout": 0.2}}
 
 
@@ -116,7 +123,7 @@ def test_noise_goes_on_across_cuts_and_processes(
 
 
 def first_step(run: Run, rows: Path) -> ExampleStore:
-    """Give the examples of a run's first step."""
+    """Return the examples of a run's first step."""
     recipe = Recipe.load(run.folder / "recipe.yaml")
     (folder,) = [
         path for path in (rows.parent / "store").iterdir() if path.name in (run.folder / "ledger.json").read_text()

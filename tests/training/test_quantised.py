@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tests.training.command_line import losses_of, same_bits, train, weights_of, write_recipe
-from tests.training.test_run import interrupted
-from tests.training.test_step import train as train_steps
+from tests.training.steps import train as train_steps
+from tests.training.stops import interrupted
 from tests.training.tiny import LearnerMaker
 
 from instil import read

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.training.command_line import train, write_recipe
-from tests.training.test_parallel import assert_equal_runs, wait_for_steps
+from tests.training.command_line import assert_equal_runs, train, write_recipe
+from tests.training.stops import wait_for_steps
 
 from instil.training.records.run_folder import Run
 
 pytestmark = pytest.mark.slow
+
+
 SHORT: dict[str, Any] = {"training": {"max_steps": 3}, "evaluate": {"every": 3, "max_new_tokens": 1}}
 
 

@@ -2,37 +2,39 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
+from tests.training.steps import BIG, FailsOnce, close, train, weights_of
 from tests.training.tiny import LearnerMaker, invented_examples
 
 from instil.conversation import Example
 from instil.errors import NonFiniteError, OutOfMemoryError, TrainingError
-from instil.training.step.heldout import heldout_loss
-from instil.training.step.order import Order, plan_order
+from instil.model.gradient_checkpointing import set_gradient_checkpointing
+from instil.training.step.order import plan_order
 from instil.training.step.take_step import Cut, Learner, take_step
 
-BIG = 10_000
 
+def test_gradient_checkpointing_changes_nothing(make_learner: LearnerMaker, examples: list[Example]):
+    calls = []
 
-def train(learner: Learner, *, cut: int = BIG, steps: int = 4, batch_size: int = 4, **settings: object) -> list[float]:
-    order: Order = plan_order(len(learner.store), batch_size=batch_size, max_steps=steps, seed=3)
-    current, losses = Cut(cut), []
-    for step in range(1, steps + 1):
-        result = take_step(learner, order.members(step), cut=current, seed=3, learning_rate=1e-2, clip=1.0, **settings)
-        current = result.cut
-        losses.append(result.loss)
-    return losses
+    def recompute(model: Any) -> Any:
+        set_gradient_checkpointing(model, True)
+        model.model.layers[0].mlp.gate_proj.register_forward_hook(lambda *_: calls.append(torch.is_grad_enabled()))
+        return model
 
+    plain, recomputed = make_learner(examples), make_learner(examples, change=recompute)
+    forward_passes = 0
 
-def weights_of(learner: Learner) -> dict[str, torch.Tensor]:
-    return {name: weight.detach().clone() for name, weight in learner.weights.by_name.items()}
+    def count(*_: object) -> None:
+        nonlocal forward_passes
+        forward_passes += 1
 
-
-def close(one: Learner, other: Learner, *, tolerance: float) -> bool:
-    pairs = zip(weights_of(one).values(), weights_of(other).values(), strict=True)
-    return all(torch.allclose(a, b, atol=tolerance, rtol=0) for a, b in pairs)
+    recomputed.loss.register_forward_hook(count)
+    assert train(plain, cut=30) == pytest.approx(train(recomputed, cut=30), abs=1e-6)
+    assert close(plain, recomputed, tolerance=1e-6)
+    assert len(calls) == 2 * forward_passes
 
 
 @pytest.mark.parametrize("cut", [1, 7, 25, 40])
@@ -96,16 +98,6 @@ def test_every_optimizer_and_precision_learns(
     assert losses[-1] < losses[0] - 0.1
 
 
-def test_masters_stay_fp32_and_the_model_is_their_rounding(make_learner: LearnerMaker, examples: list[Example]):
-    learner = make_learner(examples, precision="bf16")
-    train(learner, steps=3)
-    parameters = dict(learner.loss.model.named_parameters())
-    for name, master in learner.weights.by_name.items():
-        assert master.dtype == torch.float32
-        assert torch.equal(parameters[name], master.to(torch.bfloat16)), name
-    assert {buffer.dtype for buffer in learner.loss.model.buffers()} == {torch.float32}
-
-
 def test_a_step_without_a_trained_token_stops_and_names_its_rows(make_learner: LearnerMaker, examples: list[Example]):
     blank = [replace(example, weights=[0.0] * len(example.weights)) for example in examples]
     learner = make_learner(blank)
@@ -154,18 +146,6 @@ def test_skip_step_leaves_the_step_out(make_learner: LearnerMaker, examples: lis
     hook.remove()
     assert take_step(learner, order.members(2), cut=Cut(BIG), seed=0, learning_rate=1.0).moved
     assert name
-
-
-class FailsOnce:
-    """Pretends that a forward pass over more than `limit` tokens does not fit."""
-
-    def __init__(self, learner: Learner, limit: int) -> None:
-        self.limit = limit
-        learner.loss.register_forward_pre_hook(self)
-
-    def __call__(self, module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        if len(inputs[0]) > self.limit:
-            raise torch.OutOfMemoryError("out of memory")
 
 
 def test_out_of_memory_halves_the_cut_and_gives_the_same_result(make_learner: LearnerMaker, examples: list[Example]):
@@ -228,28 +208,6 @@ def test_out_of_memory_on_one_example_says_what_to_set(make_learner: LearnerMake
         OutOfMemoryError, match=r"moved\. Continue with --resume .*, or start another run with data\.max_tokens"
     ):
         train(learner, say=lambda text: None)
-
-
-@pytest.mark.parametrize("cut", [1, 30, BIG])
-def test_heldout_loss_does_not_depend_on_the_cut(make_learner: LearnerMaker, examples: list[Example], cut: int):
-    learner = make_learner(examples, neftune_alpha=5.0, dropout=0.5)
-    reference = heldout_loss(learner, learner.store, cut=Cut(17))
-    assert heldout_loss(learner, learner.store, cut=Cut(cut)) == pytest.approx(reference, abs=1e-6)
-    assert learner.loss.training
-
-
-def test_out_of_memory_in_an_evaluation_halves_its_cut(make_learner: LearnerMaker, examples: list[Example]):
-    learner = make_learner(examples)
-    whole = heldout_loss(learner, learner.store, cut=Cut(BIG))
-    longest = max(len(example.token_ids) for example in examples)
-    tight = FailsOnce(learner, limit=longest)
-    assert heldout_loss(learner, learner.store, cut=Cut(BIG)) == pytest.approx(whole, abs=1e-6)
-    tight.limit = longest // 2
-    with pytest.raises(
-        OutOfMemoryError, match=r"held-out loss: .* tokens \(1 examples\).*Start another run .*max_tokens lower$"
-    ):
-        heldout_loss(learner, learner.store, cut=Cut(BIG))
-    assert learner.loss.training
 
 
 def test_fp16_halves_the_loss_scale_until_gradients_are_finite(make_learner: LearnerMaker, examples: list[Example]):

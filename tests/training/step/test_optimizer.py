@@ -7,8 +7,15 @@ import torch
 from tests.model.tiny import tiny_model
 from tests.training.tiny import tiny_llama
 
-from instil.errors import RecipeError
+from instil.errors import InstilError, RecipeError
 from instil.training.step.optimizer import build_optimizers, left_to_adamw, read_state, tensor_kinds, write_state
+
+
+def test_muon_without_a_matrix_is_refused_by_name():
+    model = tiny_llama()
+    vectors = {name: value for name, value in model.named_parameters() if value.ndim == 1}
+    with pytest.raises(InstilError, match=r"^optimizer\.name: muon moves the matrices"):
+        build_optimizers(vectors, tensor_kinds(model), name="muon", lr=1e-3)
 
 
 def parts(optimizer: str) -> tuple[dict[str, torch.Tensor], list[torch.optim.Optimizer]]:

@@ -1,5 +1,3 @@
-"""Freed memory stays in the process during training on a CPU, and goes back to the kernel afterwards."""
-
 from __future__ import annotations
 
 import json
@@ -8,6 +6,9 @@ import subprocess
 import sys
 
 import pytest
+import torch
+
+from instil.training.process_settings import torch_settings
 
 PROGRAM = """
 import json, os
@@ -35,3 +36,21 @@ def test_freed_memory_is_kept_for_the_next_step_and_given_back_at_the_end():
     assert taken >= 150
     assert freed >= 150
     assert afterwards <= 20
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_threads_and_determinism_are_reset_after_an_error_too(deterministic: bool):
+    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    threads = []
+
+    def fails() -> None:
+        with torch_settings(threads=before[0] + 1, deterministic=deterministic):
+            threads.append(torch.get_num_threads())
+            raise ValueError("stop")
+
+    with pytest.raises(ValueError, match="stop"):
+        fails()
+    assert threads == [before[0] + 1]
+    assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == before
+    with torch_settings(threads=None, deterministic=deterministic):
+        assert torch.get_num_threads() == before[0]

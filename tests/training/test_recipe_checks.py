@@ -8,43 +8,19 @@ from typing import Any
 import pytest
 from tests.model.tiny import tiny_model
 from tests.training.architectures import EVERY
-from tests.training.command_line import exit_code, train, train_fails, write_recipe
-from tests.training.tiny import tiny_llama
+from tests.training.command_line import (
+    exit_code,
+    run_on_two,
+    train_fails,
+    write_recipe,
+)
 
-from instil.errors import InstilError, ModelError, RecipeError
-from instil.model.adapters.lora import prepare_adapters
+from instil.errors import RecipeError
 from instil.model.folder.config import context_length
 from instil.model.folder.location import ModelLocation
-from instil.recipe import AdapterSettings, Recipe
+from instil.recipe import Recipe
 from instil.training.recipe_checks import check_heldout, check_positions, notes_of, saved_adapter
-from instil.training.step.optimizer import build_optimizers, tensor_kinds
 from instil.training.step.order import plan_order
-
-
-@pytest.mark.parametrize(
-    ("settings", "said"),
-    [
-        ({"optimizer": {"betas": [1.0, 0.9]}}, "optimizer.betas.0: found 1.0; input should be less than 1"),
-        ({"optimizer": {"betas": [0.9, -0.1]}}, "optimizer.betas.1: found -0.1; input should be greater than or"),
-        ({"training": {"seed": 2**63}}, "training.seed: found 9223372036854775808; input should be less than or"),
-        ({"threads": 100_000}, "threads: found 100000; input should be less than or equal to 1024"),
-        ({"parallel": {"timeout_minutes": 1e12}}, "parallel.timeout_minutes: found 1000000000000.0; input should be"),
-        ({"model": {"name": ""}}, "model.name: found ''; string should have at least 1 character"),
-        (
-            {"model": {"initialise": "random", "quantize": "4bit"}},
-            "model.quantize: found '4bit'; random weights are not",
-        ),
-        ({"adapter": {"kind": "lora", "targets": []}}, "targets: found []; input should be all-linear or names of"),
-        (
-            {"checkpoint": {"final": "best", "keep_best": False}},
-            "checkpoint.final: found 'best'; that checkpoint is not",
-        ),
-    ],
-)
-def test_settings_that_cannot_be_are_refused_as_the_recipe_is_read(settings: dict[str, Any], said: str):
-    with pytest.raises(RecipeError) as raised:
-        Recipe.from_mapping(settings)
-    assert said in str(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -107,21 +83,6 @@ def test_going_on_with_an_adapter_keeps_its_own_settings(tmp_path: Path):
             saved_adapter(wrong.adapter, location)
 
 
-def test_muon_without_a_matrix_is_refused_by_name():
-    model = tiny_llama()
-    vectors = {name: value for name, value in model.named_parameters() if value.ndim == 1}
-    with pytest.raises(InstilError, match=r"^optimizer\.name: muon moves the matrices"):
-        build_optimizers(vectors, tensor_kinds(model), name="muon", lr=1e-3)
-
-
-def test_a_target_that_takes_no_adapter_is_refused_with_those_that_do():
-    adapter = Recipe.from_mapping({"adapter": {"kind": "lora", "targets": ["norm"]}}).adapter
-    with pytest.raises(
-        ModelError, match=r"no layer 'norm' that takes an adapter; this model has down_proj, embed_tokens"
-    ):
-        prepare_adapters(tiny_llama(), adapter)
-
-
 def test_an_adapter_to_go_on_with_needs_a_recipe_that_trains_one(tmp_path: Path):
     recipe = Recipe.from_mapping({"adapter": {"resume_from": str(tmp_path)}})
     with pytest.raises(RecipeError, match=r"^adapter\.resume_from: found .*, but adapter\.kind is none"):
@@ -169,38 +130,6 @@ def test_positions_in_a_buffer_or_in_biases_are_a_table_too(name: str):
     assert limit is not None
     with pytest.raises(RecipeError, match=f"mine has a table of {limit} positions"):
         check_positions(limit + 1, model, name="mine")
-
-
-def test_layers_that_peft_refuses_are_one_line():
-    with pytest.raises(ModelError, match=r"adapter\.targets: .*Mamba.*adapter\.kind: none"):
-        prepare_adapters(tiny_model("mamba"), AdapterSettings(kind="lora", targets=["out_proj"]))
-
-
-@pytest.mark.parametrize("kind", ["none", pytest.param("lora", marks=pytest.mark.slow)])
-def test_freezing_the_rows_of_new_tokens_is_said(
-    tmp_path: Path, base: Path, rows: Path, kind: str, capsys: pytest.CaptureFixture[str]
-):
-    pattern = "embed_tokens.*" if kind == "none" else "*trainable_tokens*"
-    changes = {"training": {"max_steps": 1, "freeze": [pattern]}, "adapter": {"kind": kind}}
-    train(write_recipe(tmp_path, changes, base=base, rows=rows))
-    assert "training.freeze keeps the new rows of these tokens in the embedding and head" in capsys.readouterr().out
-
-
-def test_dropout_that_a_model_brings_along_is_said(
-    tmp_path: Path, base_with_dropout: Path, rows: Path, capsys: pytest.CaptureFixture[str]
-):
-    train(write_recipe(tmp_path, {"training": {"max_steps": 1}}, base=base_with_dropout, rows=rows))
-    assert "config.json sets dropout (attention_dropout 0.2), which is active in training" in capsys.readouterr().out
-
-
-def test_memory_that_the_model_does_not_get_is_one_line(
-    tmp_path: Path, base: Path, rows: Path, capsys: pytest.CaptureFixture[str]
-):
-    changes = {"adapter": {"kind": "lora", "rank": 10**12}}
-    said = train_fails(write_recipe(tmp_path, changes, base=base, rows=rows), capsys=capsys)
-    assert "out of memory" in said
-    assert "set adapter.rank lower" in said
-    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
@@ -251,4 +180,12 @@ def test_a_missing_package_is_said_before_the_data_is_prepared(
     captured = capsys.readouterr()
     assert f"{needs}: the package bitsandbytes is not installed" in captured.err
     assert "rows in" not in captured.out
+    assert not (tmp_path / "run").exists()
+
+
+def test_shards_that_are_asked_for_and_not_built_are_one_line(tmp_path: Path, base: Path, rows: Path):
+    sharded = {"parallel": {"processes": 2, "mode": "sharded"}, "optimizer": {"name": "muon"}}
+    codes, said = run_on_two(write_recipe(tmp_path, sharded, base=base, rows=rows))
+    assert codes == [2, 2]
+    assert all("error: optimizer.name: muon: not with sharded weights" in one for one in said)
     assert not (tmp_path / "run").exists()

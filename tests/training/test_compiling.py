@@ -3,41 +3,18 @@
 from __future__ import annotations
 
 import shutil
-from typing import Any
 
 import pytest
 import torch
-from tests.training.test_step import close, train
+from tests.training.steps import train
 from tests.training.tiny import CPU, LearnerMaker
 
 from instil.conversation import Example
 from instil.errors import RecipeError
 from instil.model.adapters.lora import prepare_adapters
-from instil.model.gradient_checkpointing import set_gradient_checkpointing
 from instil.model.parts import underlying
 from instil.recipe import AdapterSettings
 from instil.training.compiling import compile_blocks, wants_compiling
-
-
-def test_gradient_checkpointing_changes_nothing(make_learner: LearnerMaker, examples: list[Example]):
-    calls = []
-
-    def recompute(model: Any) -> Any:
-        set_gradient_checkpointing(model, True)
-        model.model.layers[0].mlp.gate_proj.register_forward_hook(lambda *_: calls.append(torch.is_grad_enabled()))
-        return model
-
-    plain, recomputed = make_learner(examples), make_learner(examples, change=recompute)
-    forward_passes = 0
-
-    def count(*_: object) -> None:
-        nonlocal forward_passes
-        forward_passes += 1
-
-    recomputed.loss.register_forward_hook(count)
-    assert train(plain, cut=30) == pytest.approx(train(recomputed, cut=30), abs=1e-6)
-    assert close(plain, recomputed, tolerance=1e-6)
-    assert len(calls) == 2 * forward_passes
 
 
 @pytest.mark.parametrize("what", ["sharded", "quantized"])

@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.model.tiny import tiny_model
 from tests.training.command_line import exit_code, make_base, write_recipe
-from tests.training.tiny import CPU
+from tests.training.tiny import CPU, tiny_llama
 
+from instil.errors import ModelError
 from instil.model.adapters.lora import prepare_adapters
 from instil.model.folder.location import ModelLocation
 from instil.model.folder.saving import save_adapter
@@ -14,6 +16,20 @@ from instil.model.library_noise import quiet_transformers
 from instil.model.new_tokens import TokenChange, add_rows
 from instil.recipe import AdapterSettings, Recipe
 from instil.training.trainable import make_empty_trainable
+
+
+def test_a_target_that_takes_no_adapter_is_refused_with_those_that_do():
+    adapter = Recipe.from_mapping({"adapter": {"kind": "lora", "targets": ["norm"]}}).adapter
+    with pytest.raises(
+        ModelError, match=r"no layer 'norm' that takes an adapter; this model has down_proj, embed_tokens"
+    ):
+        prepare_adapters(tiny_llama(), adapter)
+
+
+def test_layers_that_peft_refuses_are_one_line():
+    with pytest.raises(ModelError, match=r"adapter\.targets: .*Mamba.*adapter\.kind: none"):
+        prepare_adapters(tiny_model("mamba"), AdapterSettings(kind="lora", targets=["out_proj"]))
+
 
 LORA = {"kind": "lora", "rank": 2}
 

@@ -1,11 +1,7 @@
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import pytest
-import torch
-from tests.training.command_line import exit_code, write_recipe
 from tests.training.tiny import CPU, invented_examples
 
 from instil.preparation.store import ExampleStore
@@ -16,6 +12,8 @@ from instil.training.step.order import plan_order
 from instil.training.step.precision import choose_precision
 
 MB = 2**20
+
+
 SIZES = Sizes(
     parameters=10 * MB,
     trained=10 * MB,
@@ -79,65 +77,3 @@ def test_an_asked_cut_is_kept_and_the_verdict_says_what_to_do():
     assert "will probably not fit: needs about" in fit.verdict
     assert "adapter.kind: lora" in fit.verdict
     assert fit_into(100_000).verdict.startswith("fits: needs about")
-
-
-def test_plan_says_what_would_happen_and_writes_nothing(
-    tmp_path: Path, base: Path, rows: Path, capsys: pytest.CaptureFixture[str]
-):
-    recipe = write_recipe(tmp_path, base=base, rows=rows)
-    assert exit_code("plan", str(recipe)) == 0
-    said = capsys.readouterr().out
-    for word in (
-        "parameters",
-        "steps",
-        "tokens",
-        "time",
-        "weights",
-        "gradients",
-        "optimizer",
-        "activations",
-        "logits",
-        "other",
-    ):
-        assert f"\n{word} " in said, word
-    assert "12 of 5 examples" in said
-    assert "verdict" in said
-    assert not (tmp_path / "run").exists()
-    assert torch.get_default_dtype() == torch.float32
-
-
-@pytest.mark.parametrize(
-    ("free", "change", "said"),
-    [
-        (10**12, {}, "2, replicated: each holds the whole model"),
-        (1, {}, "2, sharded: the whole model would need "),
-        (1, {"mode": "replicated"}, "2, replicated: each holds the whole model"),
-        (10**12, {"mode": "sharded"}, "2, sharded: each holds its part of the model"),
-        (1, {"optimizer": "muon"}, "and shards are refused (optimizer.name: muon: not with sharded weights"),
-        (1, {"processes": 1}, "1"),
-    ],
-)
-def test_plan_says_which_mode_a_run_of_many_would_take(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    base: Path,
-    rows: Path,
-    capsys: pytest.CaptureFixture[str],
-    free: int,
-    change: dict[str, Any],
-    said: str,
-):
-    monkeypatch.setattr("instil.training.memory.usage.free_memory", lambda device, *, sharing=None: free)
-    parallel = {"processes": change.get("processes", 2), "mode": change.get("mode", "auto")}
-    settings = {"parallel": parallel, "optimizer": {"name": change.get("optimizer", "adamw")}}
-    assert exit_code("plan", str(write_recipe(tmp_path, settings, base=base, rows=rows))) == 0
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("processes ")]
-    assert said in line
-
-
-def test_plan_refuses_what_a_run_would_refuse(
-    tmp_path: Path, base: Path, rows: Path, capsys: pytest.CaptureFixture[str]
-):
-    settings = {"parallel": {"processes": 2, "mode": "sharded"}, "optimizer": {"name": "muon"}}
-    assert exit_code("plan", str(write_recipe(tmp_path, settings, base=base, rows=rows))) == 2
-    assert "optimizer.name: muon: not with sharded weights" in capsys.readouterr().err

@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
-import torch
-import torch.distributed as dist
 from tests.training.command_line import run_on_two, train_on_two, write_recipe
 
-from instil.preparation.store import ExampleStore
-from instil.training.checkpoints.checkpoint import Progress
-from instil.training.loop import _evaluate
 from instil.training.processes import same_inputs as shared
-from instil.training.processes.ranks import Ranks
 
 SHORT: dict[str, Any] = {"training": {"max_steps": 2}, "evaluate": {"every": 2, "max_new_tokens": 1}}
 
@@ -63,13 +56,3 @@ def test_a_run_folder_that_another_machine_sees_late_is_shared(tmp_path: Path, m
     monkeypatch.setattr(shared.time, "sleep", appear)
     assert shared._appears(tmp_path / "file")
     assert late == [shared.POLL_SECONDS]
-
-
-def test_what_the_first_process_does_for_all_is_waited_for_without_a_limit(monkeypatch: pytest.MonkeyPatch):
-    waited: list[Any] = []
-    monkeypatch.setattr(dist, "barrier", lambda group=None: waited.append(group))
-    ranks = Ranks(1, 2, torch.device("cpu"), patient=cast(Any, "patient"))
-    record = SimpleNamespace(samples=lambda step, drawn: waited.append("samples"))
-    learner: Any = SimpleNamespace(ranks=ranks)
-    _evaluate(learner, ExampleStore.from_examples([]), Progress(), cast(Any, record), cast(Any, lambda: None))
-    assert waited == ["samples", "patient"]

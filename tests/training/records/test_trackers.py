@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import io
-import json
-import re
 import sys
 import types
 from pathlib import Path
@@ -10,91 +7,12 @@ from typing import Any
 
 import pytest
 from tests.training.command_line import train, train_fails, write_recipe
-from tests.training.test_run import interrupted
+from tests.training.stops import interrupted
 
 from instil.errors import MissingPackageError, RunError
 from instil.recipe import Recipe
-from instil.training.records.metrics import Metrics, read_metrics, rewind_lines
-from instil.training.records.plots import draw_loss
-from instil.training.records.progress_bar import ProgressBar
 from instil.training.records.run_folder import RunPaths
 from instil.training.records.trackers import Tracker, open_trackers
-
-
-def test_rewinding_removes_later_steps_and_a_line_cut_short(tmp_path: Path):
-    path = tmp_path / "metrics.jsonl"
-    metrics = Metrics(path)
-    for step in range(1, 6):
-        metrics.add({"step": step, "loss": 1.0 / step})
-    metrics.close()
-    with path.open("a") as file:
-        file.write('{"step": 6, "lo')
-    assert [line["step"] for line in read_metrics(path)] == [1, 2, 3, 4, 5]
-    assert rewind_lines(path, step=3) == 3
-    assert [line["step"] for line in read_metrics(path)] == [1, 2, 3]
-    assert path.read_text().endswith("}\n")
-
-
-@pytest.mark.parametrize(
-    "damage", ["\0\0\0\n", '{"step": 2, "lo{"step": 2}\n', '{"no": 1}\n', "[]\n", '{"step": null}\n']
-)
-def test_rewinding_loses_only_the_damaged_line(tmp_path: Path, damage: str):
-    path = tmp_path / "metrics.jsonl"
-    first, *others = [f'{{"step": {step}, "loss": 1.0}}\n' for step in (1, 3, 4)]
-    path.write_text(first + damage + "".join(others))
-    assert rewind_lines(path, step=3) == 2
-    assert [line["step"] for line in read_metrics(path)] == [1, 3]
-
-
-def test_only_a_newline_ends_a_line(tmp_path: Path):
-    path = tmp_path / "samples.jsonl"
-    lines = [json.dumps({"step": step, "answer": "one\u2028two\x85three"}, ensure_ascii=False) for step in (1, 2, 3)]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    rewind_lines(path, step=2)
-    assert path.read_text(encoding="utf-8") == "\n".join(lines[:2]) + "\n"
-
-
-@pytest.mark.parametrize("num_steps", [0, 1, 120])
-def test_the_picture_is_drawn_from_any_number_of_steps(tmp_path: Path, num_steps: int):
-    metrics = [{"step": step, "loss": 1.0} for step in range(1, num_steps + 1)] + [{"step": 0, "heldout_loss": 2.0}]
-    draw_loss(metrics, tmp_path / "loss.png")
-    assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
-    assert [path.name for path in tmp_path.iterdir()] == ["loss.png"]
-
-
-@pytest.mark.parametrize(
-    ("columns", "shown", "hidden"),
-    [
-        (60, ["400/4000", "loss 0.8345"], ["MB"]),
-        (140, ["400/4000", "loss", "held-out 1.2", "left", "tokens/s", "lr", "MB"], []),
-    ],
-)
-def test_the_live_line_is_one_line_in_a_terminal_of_any_width(
-    monkeypatch: pytest.MonkeyPatch, columns: int, shown: list[str], hidden: list[str]
-):
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    monkeypatch.setenv("COLUMNS", str(columns))
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setattr(sys, "stdout", Terminal())
-    line = {
-        "step": 400,
-        "loss": 0.83451,
-        "learning_rate": 1e-4,
-        "tokens": 90,
-        "memory_mb": 544.0,
-        "seconds": {"total": 0.1},
-    }
-    with ProgressBar(num_steps=4000, done=0) as live:
-        live.heldout(1.2)
-        live.step(line)
-    last = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", sys.stdout.getvalue()).strip().splitlines()[-1].strip("\r ")
-    assert len(last) <= columns
-    assert "…" not in last
-    assert [word for word in shown if word not in last] == []
-    assert not [word for word in hidden if word in last]
 
 
 def tracked(folder: Path, *trackers: str, done: int = 0, **settings: str) -> list[Tracker]:

@@ -1,37 +1,22 @@
 from __future__ import annotations
 
-import errno
 import json
 import os
 from pathlib import Path
 
 import pytest
 import torch
+from tests.training.snapshots import WEIGHT, damage, save, snapshot
 
-from instil.errors import CheckpointError, RunError
-from instil.files import locked, sweep_aside, write_text_atomic
+from instil.errors import CheckpointError
+from instil.files import sweep_aside
 from instil.training.checkpoints.checkpoint import (
     Piece,
     Progress,
-    Snapshot,
     open_checkpoint,
-    save_checkpoint,
     step_folder,
 )
-from instil.training.checkpoints.retention import checkpoint_folders, latest_checkpoint, prune_checkpoints
-
-WEIGHT = torch.arange(12.0).reshape(6, 2)
-
-
-def snapshot(step: int, **pieces: Piece) -> Snapshot:
-    weights = pieces or {"weight": Piece.whole(WEIGHT + step)}
-    optimizer = {"weight::exp_avg": Piece.whole(WEIGHT * step), "weight::step": Piece.whole(torch.tensor(float(step)))}
-    return Snapshot(Progress(step=step, best_loss=1.5, micro_batch_tokens=77), weights, optimizer, {"weight::lr": 0.5})
-
-
-def save(folder: Path, *steps: int) -> None:
-    for step in steps:
-        save_checkpoint(folder, snapshot(step))
+from instil.training.checkpoints.retention import latest_checkpoint
 
 
 def test_a_checkpoint_gives_back_every_bit(tmp_path: Path):
@@ -72,16 +57,6 @@ def test_pieces_of_several_processes_are_read_by_rows(tmp_path: Path, rows: tupl
     assert found.shapes("weights") == {"weight": (6, 2)}
 
 
-def damage(path: Path, how: str) -> None:
-    content = path.read_bytes()
-    if how == "cut short":
-        path.write_bytes(content[:-1])
-    elif how == "bit flipped":
-        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    else:
-        path.unlink()
-
-
 @pytest.mark.parametrize("how", ["cut short", "bit flipped", "removed"])
 def test_damage_to_any_file_is_found_and_the_one_before_is_used(tmp_path: Path, how: str):
     files = 0
@@ -99,39 +74,6 @@ def test_damage_to_any_file_is_found_and_the_one_before_is_used(tmp_path: Path, 
         assert "damaged checkpoint" in said[0]
         files += 1
     assert files == 5
-
-
-def test_all_damaged_gives_none(tmp_path: Path):
-    save(tmp_path, 1)
-    damage(step_folder(tmp_path, 1) / "state.json", "removed")
-    said: list[str] = []
-    assert latest_checkpoint(tmp_path, say=said.append) is None
-    assert len(said) == 1
-
-
-def test_keep_last_and_best_decide_what_stays(tmp_path: Path):
-    save(tmp_path, 1, 2, 3, 4, 5)
-    prune_checkpoints(tmp_path, newest=5, keep_last=2, keep_step=2)
-    assert [path.name for path in checkpoint_folders(tmp_path)] == ["step-000002", "step-000004", "step-000005"]
-    assert sweep_aside(tmp_path) == []
-
-
-def test_damaged_later_checkpoints_do_not_push_out_the_one_that_is_whole(tmp_path: Path):
-    save(tmp_path, 2, 4, 6)
-    for step in (4, 6):
-        damage(step_folder(tmp_path, step) / "state.json", "bit flipped")
-    save(tmp_path, 3)
-    prune_checkpoints(tmp_path, newest=3, keep_last=1, keep_step=None)
-    found = latest_checkpoint(tmp_path, say=print)
-    assert found is not None
-    assert found.progress.step == 3
-
-
-def test_a_million_steps_are_later_than_fewer_and_a_persons_copy_is_left_alone(tmp_path: Path):
-    save(tmp_path, 999_999, 1_000_000)
-    (tmp_path / "step-000001-mine").mkdir()
-    prune_checkpoints(tmp_path, newest=1_000_000, keep_last=1, keep_step=None)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000001-mine", "step-1000000"]
 
 
 def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -170,35 +112,3 @@ def test_a_newer_format_is_named(tmp_path: Path):
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"format": 9}))
     with pytest.raises(CheckpointError, match="format 9"):
         open_checkpoint(step_folder(tmp_path, 1))
-
-
-def test_a_folder_is_locked_by_one_process_and_free_after_it(tmp_path: Path):
-    with locked(tmp_path), pytest.raises(RunError, match=f"process {os.getpid()}"), locked(tmp_path):
-        pass
-    with locked(tmp_path):
-        pass
-
-
-def test_a_file_that_cannot_be_written_leaves_the_old_one_and_nothing_aside(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    write_text_atomic(tmp_path / "a.json", "old")
-
-    def full(descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
-        write_text_atomic(tmp_path / "a.json", "new")
-    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a.json": "old"}
-
-
-def test_a_folder_that_cannot_be_locked_for_its_disk_is_an_error_that_names_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    def read_only(path: Path, *given: int) -> int:
-        raise OSError(errno.EROFS, "Read-only file system", str(path))
-
-    monkeypatch.setattr(os, "open", read_only)
-    with pytest.raises(RunError, match=f"{tmp_path}: cannot be written to .*Read-only file system"), locked(tmp_path):
-        pass

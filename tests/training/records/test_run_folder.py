@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from tests.training.command_line import (
+    losses_of,
+    train_fails,
+    write_recipe,
+)
+from tests.training.stops import interrupted
+
+from instil.files import locked
+from instil.recipe import Recipe
+from instil.training.records.run_folder import Run
+
+
+def test_the_run_folder_holds_what_the_design_lists(reference: Run):
+    names = {path.name for path in reference.folder.iterdir()}
+    assert names == {
+        "recipe.yaml", "environment.json", "ledger.json", "metrics.jsonl", "loss.png", "samples.jsonl", "checkpoints",
+        "model", "results.json", ".lock",
+    }  # fmt: skip
+    assert Recipe.load(reference.folder / "recipe.yaml").optimizer.lr == 5e-3
+    assert (reference.folder / "loss.png").read_bytes().startswith(b"\x89PNG")
+    ledger = json.loads((reference.folder / "ledger.json").read_text())
+    assert ledger["rows_in"] == 36
+    environment = json.loads((reference.folder / "environment.json").read_text())
+    assert environment["versions"]["torch"] == torch.__version__
+    assert reference.results["steps"] == len(losses_of(reference)) == 12
+
+
+def test_an_existing_run_folder_is_refused(tmp_path: Path, base: Path, rows: Path, capsys: pytest.CaptureFixture[str]):
+    recipe = write_recipe(tmp_path, base=base, rows=rows)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    assert "the run folder exists. Expected a new one. Continue it with --resume" in train_fails(recipe, capsys=capsys)
+    assert "not a run folder" in train_fails(recipe, "--resume", capsys=capsys)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize(
+    ("output", "reason"),
+    [("file", "Not a directory"), ("file/run", "Not a directory"), ("n" * 300, "File name too long"), ("loop", "Too many levels")],
+)  # fmt: skip
+def test_a_run_folder_that_cannot_be_is_one_line(
+    tmp_path: Path, base: Path, rows: Path, capsys: pytest.CaptureFixture[str], output: str, reason: str
+):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    recipe = write_recipe(tmp_path, {"output": str(tmp_path / output)}, base=base, rows=rows)
+    assert reason in train_fails(recipe, capsys=capsys)
+
+
+def test_two_runs_into_one_folder_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: Path, rows: Path, capsys: pytest.CaptureFixture[str]
+):
+    recipe = write_recipe(tmp_path, base=base, rows=rows)
+    interrupted(monkeypatch, recipe, 2)
+    with locked(tmp_path / "run"):
+        assert "another run (process" in train_fails(recipe, "--resume", capsys=capsys)

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.training.command_line import (
+    assert_equal_runs,
+    losses_of,
+    train,
+    train_on_two,
+    weights_of,
+    write_recipe,
+)
+from tests.training.stops import interrupted
+
+from instil.recipe import Recipe
+from instil.training.records.run_folder import Run
+from instil.training.step.precision import Precision, choose_precision
+from instil.training.step.sharding import why_no_shards
+
+
+def rewind(run: Run, to_step: int, folder: Path) -> None:
+    """Copy a run as if it had been killed just after a checkpoint."""
+    shutil.copytree(run.folder, folder)
+    (folder / "results.json").unlink()
+    shutil.rmtree(folder / "model")
+    for path in (folder / "checkpoints").iterdir():
+        if int(path.name.removeprefix("step-")) > to_step:
+            shutil.rmtree(path)
+
+
+KEEP_ALL = {"checkpoint": {"every": 3, "keep_last": 99}}
+
+
+TWO = {"parallel": {"processes": 2}, "evaluate": {"every": 6, "max_new_tokens": 2}}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_sharded_equals_replicated_and_goes_on_with_another_number_of_processes(
+    tmp_path: Path, base: Path, rows: Path, reference: Run, precision: str
+):
+    change: tuple[dict[str, Any], ...] = (KEEP_ALL, {"training": {"precision": precision}})
+    sharded = {"parallel": {"processes": 2, "mode": "sharded"}, "evaluate": TWO["evaluate"]}
+    run = train_on_two(write_recipe(tmp_path / "two", *change, sharded, base=base, rows=rows))
+    if precision == "fp32":
+        assert_equal_runs(run, reference)
+    pieces = sorted(path.name for path in (run.folder / "checkpoints" / "step-000006").glob("weights-*"))
+    assert pieces == ["weights-00000.safetensors", "weights-00001.safetensors"]
+    recipe = write_recipe(tmp_path / "one", *change, base=base, rows=rows)
+    rewind(run, 6, tmp_path / "one" / "run")
+    resumed = train(recipe, "--resume", "--parallel.processes", "1", "--parallel.mode", "replicated")
+    tolerance = 1e-4 if precision == "fp32" else 0.05
+    assert losses_of(resumed) == pytest.approx(losses_of(run), abs=tolerance)
+    for name, weight in weights_of(run).items():
+        assert torch.allclose(weight.float(), weights_of(resumed)[name].float(), atol=20 * tolerance), name
+
+
+@pytest.mark.parametrize("change", [{}, {"adapter": {"kind": "lora", "rank": 4}}], ids=["full", "lora"])
+@pytest.mark.slow
+def test_a_run_of_one_process_goes_on_in_shards_and_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: Path, rows: Path, change: dict[str, Any]
+):
+    short = {"training": {"max_steps": 6}, "evaluate": {"every": 6, "max_new_tokens": 1}, "checkpoint": {"every": 2}}
+    whole = train(write_recipe(tmp_path / "a", change, short, base=base, rows=rows))
+    recipe = write_recipe(tmp_path / "b", change, short, base=base, rows=rows)
+    interrupted(monkeypatch, recipe, 2)
+    in_shards = train_on_two(recipe, "--resume", "--parallel.processes", "2", "--parallel.mode", "sharded")
+    assert_equal_runs(in_shards, whole)
+    rewind(in_shards, 4, tmp_path / "c" / "run")
+    assert len(list((tmp_path / "c" / "run" / "checkpoints" / "step-000004").glob("weights-*"))) == 2
+    back = train(write_recipe(tmp_path / "c", change, short, base=base, rows=rows), "--resume")
+    assert_equal_runs(back, whole)
+    for name, weight in weights_of(whole).items():
+        assert torch.allclose(weight, weights_of(back)[name], atol=1e-4), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_sharded_lora_equals_one_process(tmp_path: Path, base: Path, rows: Path, precision: str):
+    short = {"training": {"max_steps": 4, "precision": precision}, "evaluate": TWO["evaluate"]}
+    change = ({"adapter": {"kind": "lora", "rank": 4}}, short)
+    alone = train(write_recipe(tmp_path / "one", *change, base=base, rows=rows))
+    two = {"parallel": {"processes": 2, "mode": "sharded"}}
+    run = train_on_two(write_recipe(tmp_path / "two", *change, two, base=base, rows=rows))
+    if precision == "fp32":
+        assert_equal_runs(run, alone)
+    for name, weight in weights_of(alone).items():
+        assert torch.allclose(weight, weights_of(run)[name], atol=1e-4 if precision == "fp32" else 0.02), name
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"optimizer": {"name": "muon"}}, "optimizer.name: muon"),
+        ({"optimizer": {"name": "adafactor"}}, "optimizer.name: adafactor"),
+        ({"optimizer": {"name": "adamw_8bit"}}, "optimizer.name: adamw_8bit"),
+        ({"model": {"quantize": "4bit"}}, "model.quantize: 4bit"),
+        ({"model": {"quantize": "8bit"}}, "model.quantize: 8bit"),
+        ({"training": {"precision": "pure_bf16"}}, "training.precision: pure_bf16"),
+    ],
+)
+def test_what_is_not_built_for_shards_is_refused_by_name(change: dict[str, Any], said: str):
+    recipe = Recipe.from_mapping({"training": {"precision": "fp32"}} | change)
+    precision = choose_precision(recipe.training.precision, torch.device("cpu"))
+    reason = why_no_shards(precision, optimizer=recipe.optimizer.name, quantize=recipe.model.quantize)
+    assert reason is not None
+    assert reason.startswith(said)
+
+
+def test_fp16_is_not_sharded():
+    fp16 = Precision("fp16", torch.float16, masters=True, scaled=True)
+    assert "fp16" in str(why_no_shards(fp16, optimizer="adamw", quantize="none"))

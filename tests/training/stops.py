@@ -1,0 +1,48 @@
+"""Stop a run in the middle of a step, as Ctrl-C or a supervisor does."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.training.command_line import (
+    exit_code,
+    losses_of,
+)
+
+from instil.training.records.run_folder import Run
+
+
+def wait_for_steps(folder: Path, more_than: int = 0) -> int:
+    """Wait until a run in another process has done more steps than that; return their number."""
+    for _ in range(1200):
+        steps = len(losses_of(Run(folder, False, {})))
+        if steps > more_than:
+            return steps
+        time.sleep(0.1)
+    raise AssertionError("the run took no step in two minutes")
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, step: int, number: int = signal.SIGTERM) -> None:
+    """Send this process a signal while a step is computed."""
+    from instil.training import loop
+
+    take_step = loop.take_step
+
+    def and_signal(learner: Any, members: Any, **settings: Any) -> Any:
+        if members.step == step:
+            os.kill(os.getpid(), number)
+        return take_step(learner, members, **settings)
+
+    monkeypatch.setattr(loop, "take_step", and_signal)
+
+
+def interrupted(monkeypatch: pytest.MonkeyPatch, recipe: Path, step: int, number: int = signal.SIGTERM) -> None:
+    """Train until a signal arrives in a step; the exit code must be the signal's."""
+    with monkeypatch.context() as patch:
+        stop_after(patch, step, number)
+        assert exit_code("train", str(recipe)) == 128 + number
