@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -15,6 +16,7 @@ from urllib.request import urlopen
 
 import pytest
 from tests.tiny_chat import tiny_tokenizer
+from tests.training.command_line import exit_code_of, forked
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAMS = ("instil", "python", "pip", "make", "torchrun", "vllm", "ollama")
@@ -52,6 +54,9 @@ SMALL = {
 """Options that make a command small enough for a test; they take the place of the page's."""
 
 
+IN_PROCESSES = ("README.md",)
+"""Pages with every verb, run in processes of their own as a person runs them; the others' commands run in forks, which saves the imports."""
+TYPED = "How many apples?\n/exit\n"
 INLINE = re.compile(r"`((?:instil|python|pip|make|torchrun|vllm|ollama) [^`]+)`")
 VERBS = re.compile(r"instil [a-z]+|instil --help|instil template (list|compare|show|prove)")
 """What names a verb in the middle of a sentence and asks for nothing to be typed."""
@@ -168,19 +173,24 @@ def smaller(words: list[str]) -> list[str]:
     return words
 
 
-def run(command: str, place: Path) -> None:
+def run(command: str, place: Path, *, forks: bool) -> None:
+    """Run a command in a process of its own, or in a fork of this one, which has torch and transformers imported already."""
     words = [NAMED.get(word, word) for word in shlex.split(command)]
-    if words[0] == "python":
+    is_python = words[0] == "python"
+    if is_python:
         words = [sys.executable, *words[1:], *(["--layers", "1"] if "shapes.py" in command else [])]
     else:
-        words = [sys.executable, "-m", *smaller(words)]
+        words = smaller(words)
     if "serve" in words:
-        serve(words)
-        return
-    done = subprocess.run(
-        words, cwd=place, input="How many apples?\n/exit\n", capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, f"{command}\n{done.stdout[-1500:]}\n{done.stderr[-1500:]}"
+        serve([sys.executable, "-m", *words])
+    elif forks and not is_python:
+        said = place / "said.txt"
+        child = forked(*words[1:], said=said, typed=TYPED)
+        assert exit_code_of(child) == 0, f"{command}\n{said.read_text()[-3000:]}"
+    else:
+        words = words if is_python else [sys.executable, "-m", *words]
+        done = subprocess.run(words, cwd=place, input=TYPED, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, f"{command}\n{done.stdout[-1500:]}\n{done.stderr[-1500:]}"
 
 
 def serve(words: list[str]) -> None:
@@ -206,13 +216,15 @@ def serve(words: list[str]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize(
     "page", [page for page, found in PAGES.items() if (found or programs_of(page)) and page not in RUN_ELSEWHERE]
 )
 def test_every_command_runs(page, place):
     ran = [line for line in PAGES[page] if line not in NOT_RUN]
     for line in ran:
-        run(line, place)
+        run(line, place, forks=hasattr(os, "fork") and page not in IN_PROCESSES)
     for program in programs_of(page):
         done = subprocess.run([sys.executable, "-c", program], cwd=place, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, f"{program}\n{done.stderr[-1500:]}"

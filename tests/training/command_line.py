@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import signal
 import socket
 import sys
+import time
 import warnings
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 import yaml
@@ -100,13 +104,22 @@ def exit_code(*words: str) -> int:
     return 0
 
 
-def forked(*words: str, said: Path | int, room: int | None = None, **environment: str) -> int:
+def forked(
+    *words: str,
+    said: Path | int,
+    room: int | None = None,
+    memory: tuple[str, int] | None = None,
+    typed: str | None = None,
+    **environment: str,
+) -> int:
     """Call ``instil`` in a fork of this process, which has imported everything already; return the fork's process id.
 
     Args:
         words: The command line.
         said: File, or descriptor of an open one, for its output.
         room: Largest size of a file in bytes.
+        memory: A limit of memory, RLIMIT_AS or RLIMIT_DATA, and the bytes that it allows beyond what is used already.
+        typed: What it reads from the terminal.
         environment: Variables to set for it.
     """
     with warnings.catch_warnings():
@@ -122,13 +135,36 @@ def forked(*words: str, said: Path | int, room: int | None = None, **environment
         torch.set_num_threads(torch.get_num_threads())
         with open(said, "w", buffering=1) as file:
             sys.stdout = sys.stderr = file
+            sys.stdin = sys.stdin if typed is None else io.StringIO(typed)
             if room is not None:
                 import resource
 
                 resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
+            if memory is not None:
+                _limit_memory(*memory)
             status = exit_code(*words)
     finally:
         os._exit(status)
+
+
+def _limit_memory(kind: str, extra: int) -> None:
+    import resource
+
+    used = psutil.Process().memory_info()
+    used_bytes = used.vms if kind == "RLIMIT_AS" else used.data
+    resource.setrlimit(getattr(resource, kind), (used_bytes + extra, resource.RLIM_INFINITY))
+
+
+def exit_code_of(child: int, *, seconds: float = 300.0) -> int:
+    """Wait for a fork to end and return its exit code; kill one that does not end in time."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        number, status = os.waitpid(child, os.WNOHANG)
+        if number:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.05)
+    os.kill(child, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def run_on_two(recipe: Path, *words: str, other: Path | None = None) -> tuple[list[int], list[str]]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from tests.training.combinations import (
     COMPILED,
     REPLICATED,
@@ -38,7 +39,17 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def of_two(tmp_path_factory: pytest.TempPathFactory, base: Path) -> dict[str, Any]:
-    found = tmp_path_factory.mktemp("two") / "losses.json"
+    # The workers of a run have one parent folder; the first that comes trains for all.
+    folder = tmp_path_factory.getbasetemp()
+    found = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "losses-of-two.json"
+    with FileLock(f"{found}.lock"):
+        if not found.exists():
+            _train_on_two(base, found)
+    losses: dict[str, Any] = json.loads(found.read_text())
+    return losses
+
+
+def _train_on_two(base: Path, found: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -46,8 +57,6 @@ def of_two(tmp_path_factory: pytest.TempPathFactory, base: Path) -> dict[str, An
     words = [sys.executable, "-W", "ignore", "-m", "tests.training.combinations", str(base), str(found)]
     started = [subprocess.Popen(words, env=os.environ | shared | {"RANK": str(rank)}) for rank in range(2)]
     assert [process.wait(timeout=600) for process in started] == [0, 0]
-    losses: dict[str, Any] = json.loads(found.read_text())
-    return losses
 
 
 @pytest.mark.parametrize("given", [*REPLICATED, *SHARDED], ids=lambda given: given.name)
