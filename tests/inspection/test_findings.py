@@ -44,3 +44,12 @@ def test_every_kind_stands_in_the_docs_with_its_severity():
     page = (Path(__file__).resolve().parents[2] / "docs" / "inspect.md").read_text(encoding="utf-8")
     for kind in KINDS.values():
         assert f"| `{kind.name}` | {kind.severity} | {kind.title} |" in page
+
+
+def test_the_page_names_every_kind_with_its_severity_and_a_remedy():
+    page = (Path(__file__).parents[2] / "docs" / "inspect.md").read_text(encoding="utf-8")
+    assert len(KINDS) > 10
+    for kind in KINDS.values():
+        row = next(line for line in page.splitlines() if line.startswith(f"| `{kind.name}` | {kind.severity} |"))
+        assert row.endswith("| yes |" if kind.repaired else "| |"), row
+        assert page.count(f"| `{kind.name}` |") == 2
