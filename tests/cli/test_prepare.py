@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -12,7 +10,7 @@ import yaml
 from tests.tiny_chat import tiny_llama, tiny_tokenizer
 
 from instil.cli.main import main
-from instil.preparation.chat_setup import set_up_chat
+from instil.preparation import chat_setup
 from instil.preparation.store import ExampleStore
 
 
@@ -49,33 +47,6 @@ def test_prepare_prints_the_ledger_and_makes_the_store(recipe: Path, capsys: pyt
     assert "(was there already)" in capsys.readouterr().out
 
 
-AGAIN = """
-import sys
-from instil.cli.main import main
-try:
-    main(["prepare", *sys.argv[1:]])
-except SystemExit as end:
-    assert not end.code
-print([name for name in ("torch", "transformers", "tokenizers") if name in sys.modules])
-"""
-
-
-def prepare_in_a_fresh_process(recipe: Path) -> list[str]:
-    done = subprocess.run([sys.executable, "-c", AGAIN, str(recipe)], capture_output=True, text=True, check=True)
-    return done.stdout.splitlines()
-
-
-def test_preparing_again_opens_the_store_without_the_tokenizer_or_torch(
-    recipe: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run("prepare", str(recipe)) == 0
-    said = capsys.readouterr().out.splitlines()
-    *again, imported = prepare_in_a_fresh_process(recipe)
-    assert again[:-1] == said[:-1]
-    assert again[-1].endswith("(was there already)")
-    assert imported == "[]"
-
-
 def changed_data(recipe: Path) -> None:
     with recipe.with_name("rows.jsonl").open("a") as stream:
         stream.write(json.dumps({"question": "One more?", "answer": "Yes."}) + "\n")
@@ -87,51 +58,60 @@ def changed_setting(recipe: Path) -> None:
 
 
 def changed_tokenizer(recipe: Path) -> None:
-    path = recipe.with_name("model") / "tokenizer_config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "extra_note": "x"}))
+    path = recipe.with_name("model") / "tokenizer.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "normalizer": {"type": "Lowercase"}}))
 
 
-def damaged_store(recipe: Path) -> None:
-    next(recipe.with_name("store").glob("*/examples.arrow")).write_bytes(b"cut")
+class AnotherDay(date):
+    @classmethod
+    def today(cls) -> AnotherDay:
+        return cls(2001, 1, 1)
 
 
-def changed_memory(recipe: Path) -> None:
-    (recipe.with_name("store") / "known-stores.json").write_text("[")
+def stores(recipe: Path) -> list[Path]:
+    return [path for path in recipe.with_name("store").iterdir() if path.is_dir()]
 
 
-@pytest.mark.parametrize("change", [changed_data, changed_setting, changed_tokenizer, damaged_store, changed_memory])
-def test_what_is_remembered_of_other_files_or_settings_is_not_used(
-    recipe: Path, change: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("change", [changed_data, changed_setting, changed_tokenizer])
+def test_other_files_or_settings_make_another_store(
+    recipe: Path, change: Callable[[Path], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("prepare", str(recipe)) == 0
-    encoders: list[object] = []
-    monkeypatch.setattr(
-        "instil.preparation.chat_setup.set_up_chat", lambda *given: encoders.append(given) or set_up_chat(*given)
-    )
     assert run("prepare", str(recipe)) == 0
-    assert encoders == []
+    assert len(stores(recipe)) == 1
     change(recipe)
+    capsys.readouterr()
     assert run("prepare", str(recipe)) == 0
-    assert len(encoders) == 1
+    assert "(made in " in capsys.readouterr().out
+    assert len(stores(recipe)) == 2
+
+
+def test_a_damaged_store_is_made_again(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("prepare", str(recipe)) == 0
+    next(recipe.with_name("store").glob("*/examples.arrow")).write_bytes(b"cut")
+    capsys.readouterr()
+    assert run("prepare", str(recipe)) == 0
+    assert "(made in " in capsys.readouterr().out
+    assert len(stores(recipe)) == 1
 
 
 def test_a_store_of_another_day_is_not_used_where_the_template_prints_the_day(
-    recipe: Path, capsys: pytest.CaptureFixture[str]
+    recipe: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     template = recipe.with_name("dated.jinja")
     template.write_text(
         "{{ strftime_now('%d %B %Y') }}{% for m in messages %}{{ m.role }}: {{ m.content }}{{ eos_token }}{% endfor %}"
         "{% if add_generation_prompt %}assistant: {% endif %}"
     )
-    asked = ("prepare", str(recipe), "--model.template", str(template))
-    assert run(*asked) == 0
-    assert run(*asked) == 0
-    memory = recipe.with_name("store") / "known-stores.json"
-    ((key, (store, day)),) = json.loads(memory.read_text()).items()
-    assert day == date.today().isoformat()
-    memory.write_text(json.dumps({key: [store, "2001-01-01"]}))
-    assert run(*asked) == 0
-    assert json.loads(memory.read_text()) == {key: [store, day]}
+    command = ("prepare", str(recipe), "--model.template", str(template))
+    assert run(*command) == 0
+    assert run(*command) == 0
+    assert len(stores(recipe)) == 1
+    monkeypatch.setattr(chat_setup, "date", AnotherDay)
+    capsys.readouterr()
+    assert run(*command) == 0
+    assert "(made in " in capsys.readouterr().out
+    assert len(stores(recipe)) == 2
 
 
 def test_prepare_json_says_what_training_will_open(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -151,7 +131,7 @@ def test_a_bad_row_is_one_line_and_exit_status_2(recipe: Path, capsys: pytest.Ca
     data.write_text(data.read_text() + '{"messages": [{"role": "user", "content": "alone"}]}\n')
     assert run("prepare", str(recipe)) == 2
     said = capsys.readouterr().err
-    assert said.startswith(f"error: {data}:61: has no assistant turn; expected at least one")
+    assert said.startswith(f"error: {data}:61: has no assistant turn. Expected at least one")
     assert said.count("\n") == 1
 
 
@@ -187,5 +167,5 @@ def test_a_row_that_the_template_refuses_is_named_with_the_remedy(
     assert run("prepare", str(recipe), "--model.template", str(template)) == 2
     said = capsys.readouterr().err
     assert said.startswith(f"error: {recipe.parent / 'rows.jsonl'}:4: the template refuses it (")
-    assert "no threes); expected turns that it takes; mend the row, choose another model.template" in said
+    assert "no threes). Expected turns that the template allows. Fix the row, choose another model.template" in said
     assert not list((recipe.parent / "store").glob(".tmp-*"))

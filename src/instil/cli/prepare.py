@@ -14,7 +14,6 @@ from cyclopts import Parameter
 from instil.cli.settings import Overrides, typed
 
 if TYPE_CHECKING:
-    from instil.model.folder.location import ModelLocation
     from instil.preparation.prepare import Prepared
     from instil.recipe import Recipe
 
@@ -38,16 +37,10 @@ def prepare(
         as_json: Print the ledger as JSON instead of text.
         settings: Settings that win over the recipe's.
     """
-    from instil.model.folder.location import locate
-    from instil.preparation.known_stores import open_known
     from instil.recipe import Recipe
 
-    wanted = Recipe.load(recipe, typed(settings))
-    remote = wanted.model.trust_remote_code
-    location = locate(wanted.model.name, wanted.model.revision, trust_remote_code=remote)
-    known = None if refresh else open_known(wanted, location)
     began = time.monotonic()
-    prepared = known or _prepare(wanted, location, workers=workers, refresh=refresh)
+    prepared = _prepare(Recipe.load(recipe, typed(settings)), workers=workers, refresh=refresh)
     seconds = time.monotonic() - began
     if as_json:
         print(json.dumps({"folder": str(prepared.folder), **prepared.to_json()}, ensure_ascii=False, indent=1))
@@ -59,18 +52,19 @@ def prepare(
     print(f"store            {prepared.folder} ({how})")
 
 
-def _prepare(recipe: Recipe, location: ModelLocation, *, workers: int | None, refresh: bool) -> Prepared:
-    """Load the tokenizer and make the store, or open the one that is there under its own key."""
+def _prepare(recipe: Recipe, *, workers: int | None, refresh: bool) -> Prepared:
+    """Load the tokenizer, and make the store or open the one that is there."""
+    # Why: these modules import torch, which `instil --help` must not.
+    from instil.model.folder.location import locate
     from instil.preparation.chat_setup import set_up_chat, with_date, with_max_tokens
-    from instil.preparation.known_stores import remember
     from instil.preparation.prepare import prepare as start
 
-    filled = with_max_tokens(recipe, location)
-    setup = set_up_chat(filled, location)
-    filled = with_date(filled, setup.chat)
-    prepared = start(filled, setup.chat, workers=workers, refresh=refresh, on_progress=_progress())
-    remember(recipe, location, prepared, day=None if recipe.data.date else filled.data.date)
-    return prepared
+    remote = recipe.model.trust_remote_code
+    location = locate(recipe.model.name, recipe.model.revision, trust_remote_code=remote)
+    recipe = with_max_tokens(recipe, location)
+    setup = set_up_chat(recipe, location)
+    recipe = with_date(recipe, setup.chat)
+    return start(recipe, setup.chat, workers=workers, refresh=refresh, on_progress=_progress())
 
 
 def _progress() -> Callable[[int], None] | None:

@@ -1,8 +1,9 @@
-"""Adds up what the workers did, decides the split, and writes the ledgers.
+"""Add up the results of the workers, decide the split, and write the ledgers.
 
-One growing table of arrays with an element a row and an element an example; when the last chunk is in, `Account.settle`
-says which examples are trained and which are held out. Questionable on purpose: nothing is decided before the last row,
-because duplicates, the held-out maximum and overlaps are properties of the whole.
+`Account` collects arrays with one element per row and one per example. After the last chunk, `Account.settle` decides which
+examples are trained and which are held out.
+
+Why: duplicates, the held-out maximum and overlaps depend on all rows, so nothing is decided before the last one.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ import numpy.typing as npt
 from instil.conversation import Place
 from instil.preparation.arrow_columns import values_of
 from instil.preparation.chunks import Input
-from instil.preparation.encode_rows import Done, Failure
-from instil.preparation.ledger import DUPLICATE, HELD_OUT, NOT_DRAWN, Ledger, Tally, encoder_notes
+from instil.preparation.encode_rows import EncodedChunk, Failure
+from instil.preparation.ledger import DUPLICATE, HELD_OUT, MAX_PLACES, NOT_DRAWN, Ledger, Tally, encoder_notes
 from instil.preparation.split import Mask, held_out, repeated
 from instil.recipe import DataSettings
 
@@ -27,11 +28,11 @@ OVER_MAXIMUM = "over heldout_max"
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What is trained and what is held out.
+    """The split and its ledgers.
 
     Attributes:
-        train: Numbers of the examples of one epoch, in order, with repetition.
-        heldout: Numbers of the held-out examples.
+        train: Indices of the examples of one epoch, in order, with repetition.
+        heldout: Indices of the held-out examples.
         train_ledger: The account of the rows to train on.
         heldout_ledger: The account of the held-out rows.
         heldout_rows: Held-out conversations as JSON values with their places, in order.
@@ -45,7 +46,7 @@ class Settled:
 
 
 class Account:
-    """Takes results chunk by chunk; memory grows by some tens of bytes a row."""
+    """Adds up results chunk by chunk; memory grows by some tens of bytes per row."""
 
     def __init__(self, inputs: Sequence[Input], data: DataSettings) -> None:
         self._inputs, self._data = inputs, data
@@ -62,47 +63,61 @@ class Account:
         self._candidates = _Candidates(data.heldout_max)
         self._report: dict[str, int] = {}
 
-    def add(self, done: Done) -> None:
-        """Take the result of one chunk; chunks come in order."""
-        places = done.chunk.places
-        first_row, first_example = self.num_rows, self._num_examples
-        files = [self._files.setdefault(place.source, len(self._files)) for place in places]
-        formats = [self._formats.setdefault(name, len(self._formats)) for name in done.formats]
-        row_values: dict[str, npt.NDArray[Any]] = {
-            "source": np.full(len(places), done.chunk.source, dtype=np.int32),
-            "file": np.array(files, dtype=np.int32),
-            "number": np.array([place.row for place in places], dtype=np.int64),
-            "hash": done.hashes,
-            "format": np.array(formats, dtype=np.int16),
-            "num_conversations": done.num_conversations,
-            "conversation_tokens": done.conversation_tokens,
-        }
-        for name, values in row_values.items():
-            self._rows.setdefault(name, []).append(values)
-        for name, values in {
-            "row": done.example_rows.astype(np.int64) + first_row,
-            "tokens": np.diff(values_of(done.batch.column("token_ids").offsets)),
-            "trained": done.trained_tokens,
-            "weight": values_of(done.batch.column("trained_weight")),
-            "escaped": values_of(done.batch.column("escaped")),
-        }.items():
-            self._examples.setdefault(name, []).append(values)
-        if done.batch.column("shortened").null_count < done.batch.num_rows:
-            how = done.batch.column("shortened").to_pylist()
-            self._shortened += [(first_example + n, word) for n, word in enumerate(how) if word is not None]
-        self._failures += [(first_row + each.row, each, places[each.row]) for each in done.failures]
-        self._inline += [first_row + row for row in done.inline_reasoning]
-        for row, key, meant in done.misspelt:
+    def add(self, encoded: EncodedChunk) -> None:
+        """Add the result of one chunk. Chunks come in order."""
+        self._add_rows(encoded)
+        self._add_examples(encoded)
+        # Positions in the chunk become positions in the data.
+        first_row, places = self.num_rows, encoded.chunk.places
+        self._failures += [(first_row + failure.row, failure, places[failure.row]) for failure in encoded.failures]
+        self._inline += [first_row + row for row in encoded.inline_reasoning]
+        for row, key, meant in encoded.misspelt:
             self._misspelt.setdefault((key, meant), []).append(first_row + row)
-        for row, conversations in done.candidates:
-            self._candidates.add(int(done.hashes[row]), first_row + row, conversations)
-        for name, count in done.report.items():
+        for row, conversations in encoded.candidates:
+            self._candidates.add(int(encoded.hashes[row]), first_row + row, conversations)
+        for name, count in encoded.report.items():
             self._report[name] = self._report.get(name, 0) + count
         self.num_rows += len(places)
-        self._num_examples += done.batch.num_rows
+        self._num_examples += encoded.batch.num_rows
+
+    def _add_rows(self, encoded: EncodedChunk) -> None:
+        places = encoded.chunk.places
+        files = [self._files.setdefault(place.source, len(self._files)) for place in places]
+        formats = [self._formats.setdefault(name, len(self._formats)) for name in encoded.formats]
+        columns: dict[str, npt.NDArray[Any]] = {
+            "source": np.full(len(places), encoded.chunk.source, dtype=np.int32),
+            "file": np.array(files, dtype=np.int32),
+            "number": np.array([place.row for place in places], dtype=np.int64),
+            "hash": encoded.hashes,
+            "format": np.array(formats, dtype=np.int16),
+            "num_conversations": encoded.num_conversations,
+            "conversation_tokens": encoded.conversation_tokens,
+        }
+        for name, values in columns.items():
+            self._rows.setdefault(name, []).append(values)
+
+    def _add_examples(self, encoded: EncodedChunk) -> None:
+        batch = encoded.batch
+        columns: dict[str, npt.NDArray[Any]] = {
+            "row": encoded.example_rows.astype(np.int64) + self.num_rows,
+            "tokens": np.diff(values_of(batch.column("token_ids").offsets)),
+            "trained": encoded.trained_tokens,
+            "weight": values_of(batch.column("trained_weight")),
+            "escaped": values_of(batch.column("escaped")),
+        }
+        for name, values in columns.items():
+            self._examples.setdefault(name, []).append(values)
+        if batch.column("shortened").null_count < batch.num_rows:
+            for number, how in enumerate(batch.column("shortened").to_pylist(), start=self._num_examples):
+                if how is not None:
+                    self._shortened.append((number, how))
 
     def settle(self, evidence: Sequence[str] = ()) -> Settled:
-        """Decide the split and write both ledgers; each is checked to balance."""
+        """Decide the split and write both ledgers.
+
+        Raises:
+            DataError: If a ledger does not account for every row.
+        """
         rows = {name: np.concatenate(pieces) for name, pieces in self._rows.items()} if self._rows else {}
         if not rows:
             return self._settled(_Table.empty(), evidence)
@@ -113,7 +128,7 @@ class Account:
         sides = self._sides(table)
         ledger, heldout_ledger = Ledger(evidence=list(evidence)), Ledger()
         self._fill(ledger, table, of=~sides.aside, used=sides.trained, again=sides.again)
-        own = sides.aside if sides.given else sides.chosen
+        own = sides.aside if sides.has_heldout_sources else sides.chosen
         self._fill(heldout_ledger, table, of=own, used=sides.held, again=sides.again_held)
         self._leave_out(ledger, HELD_OUT, table, sides.chosen & ~sides.aside)
         self._leave_out(heldout_ledger, OVER_MAXIMUM, table, sides.usable & sides.aside & ~sides.chosen)
@@ -130,10 +145,10 @@ class Account:
     def _sides(self, table: _Table) -> _Sides:
         """Decide for every row whether it is trained, held out, or neither."""
         data, hashes = self._data, table.rows["hash"]
-        given = np.array([found.heldout for found in self._inputs], dtype=bool)
-        aside: Mask = given[table.rows["source"]]
+        is_heldout_source = np.array([source.heldout for source in self._inputs], dtype=bool)
+        aside: Mask = is_heldout_source[table.rows["source"]]
         usable: Mask = table.rows["num_conversations"] > 0
-        if given.any():
+        if is_heldout_source.any():
             chosen = held_out(hashes, usable & aside, share=1.0, maximum=data.heldout_max)
         else:
             chosen = held_out(hashes, usable, share=data.heldout_share, maximum=data.heldout_max)
@@ -142,86 +157,93 @@ class Account:
         held = chosen
         if data.deduplicate:
             trained, held = trained & ~again, chosen & ~again_held
-        return _Sides(bool(given.any()), aside, usable, chosen, trained, held, again, again_held)
+        return _Sides(bool(is_heldout_source.any()), aside, usable, chosen, trained, held, again, again_held)
 
     def _fill(self, ledger: Ledger, table: _Table, *, of: Mask, used: Mask, again: Mask) -> None:
         """Account for the rows `of` a set, of which `used` become examples."""
         ledger.rows_in = int(of.sum())
         ledger.rows_trained = int(used.sum())
-        seen: set[int] = set()
-        for row, failure, place in self._failures:
-            if not of[row]:
-                continue
-            if table.rows["num_conversations"][row]:
-                tallies = ledger.parts_left_out
-            elif row in seen:
-                continue
-            else:
-                tallies = ledger.left_out
-                seen.add(row)
-            tallies.setdefault(failure.reason, Tally()).add(place, example=failure.message)
+        self._fill_failures(ledger, table, of)
         self._list(ledger.duplicates, table, again)
         if self._data.deduplicate:
             self._leave_out(ledger, DUPLICATE, table, again)
         self._list(ledger.inline_reasoning, table, _mask(self._inline, len(used)) & used)
         self._note_misspelt(ledger, table, used)
-        mine: Mask = used[table.examples["row"]]
         ledger.conversations = int(table.rows["num_conversations"][used].sum())
         ledger.conversation_tokens = int(table.rows["conversation_tokens"][used].sum())
-        ledger.examples = int(mine.sum())
-        ledger.tokens = int(table.examples["tokens"][mine].sum(dtype=np.int64))
-        ledger.trained_tokens = int(table.examples["trained"][mine].sum(dtype=np.int64))
-        ledger.trained_weight = round(float(table.examples["weight"][mine].sum(dtype=np.float64)), 4)
-        escaped = table.examples["escaped"]
-        where = np.unique(table.examples["row"][mine & (escaped > 0)])
-        self._list(ledger.escaped, table, _mask(where, len(used)))
-        ledger.escaped.count = int(escaped[mine].sum(dtype=np.int64))
-        for number, how in self._shortened:
-            if mine[number]:
-                place = self._place(table, int(table.examples["row"][number]))
-                ledger.shortened.setdefault(how, Tally()).add(place)
-        counts = np.bincount(table.rows["format"][of & (table.rows["format"] > 0)], minlength=len(self._formats))
+        self._fill_examples(ledger, table, used[table.examples["row"]])
+        formats = table.rows["format"]
+        counts = np.bincount(formats[of & (formats > 0)], minlength=len(self._formats))
         ledger.formats = {name: int(counts[number]) for name, number in self._formats.items() if counts[number]}
 
+    def _fill_failures(self, ledger: Ledger, table: _Table, of: Mask) -> None:
+        """Account for the failures of the rows `of` a set: a row counts once, however many of its conversations failed."""
+        left_out: set[int] = set()
+        for row, failure, place in self._failures:
+            if not of[row] or row in left_out:
+                continue
+            if table.rows["num_conversations"][row]:  # another conversation of the row is used
+                tallies = ledger.parts_left_out
+            else:
+                tallies = ledger.left_out
+                left_out.add(row)
+            tallies.setdefault(failure.reason, Tally()).add(place, example=failure.message)
+
+    def _fill_examples(self, ledger: Ledger, table: _Table, used: Mask) -> None:
+        """Account for the used examples; `used` has one element per example here."""
+        examples = table.examples
+        ledger.examples = int(used.sum())
+        ledger.tokens = int(examples["tokens"][used].sum(dtype=np.int64))
+        ledger.trained_tokens = int(examples["trained"][used].sum(dtype=np.int64))
+        ledger.trained_weight = round(float(examples["weight"][used].sum(dtype=np.float64)), 4)
+        escaped = examples["escaped"]
+        rows = np.unique(examples["row"][used & (escaped > 0)])
+        self._list(ledger.escaped, table, _mask(rows, len(table.rows["hash"])))
+        ledger.escaped.count = int(escaped[used].sum(dtype=np.int64))  # tokens, where `_list` counted rows
+        for number, how in self._shortened:
+            if used[number]:
+                place = self._place(table, int(examples["row"][number]))
+                ledger.shortened.setdefault(how, Tally()).add(place)
+
     def _note_misspelt(self, ledger: Ledger, table: _Table, used: Mask) -> None:
-        for (key, meant), rows in sorted(self._misspelt.items()):
-            where = [row for row in rows if used[row]]
-            if where:
+        for (key, meant), all_rows in sorted(self._misspelt.items()):
+            rows = [row for row in all_rows if used[row]]
+            if rows:
                 ledger.notes.append(
-                    f"{self._place(table, where[0])}: the key {key!r} is not read (did you mean {meant!r}?); "
-                    f"rows with it: {len(where):,}"
+                    f"{self._place(table, rows[0])}: the key {key!r} is not read (did you mean {meant!r}?). "
+                    f"Rows with this key: {len(rows):,}. Rename it if that is meant."
                 )
 
     def _one_epoch(self, table: _Table, trained: Mask) -> npt.NDArray[np.int64]:
-        """Give the examples of one epoch: source after source, each as often as the recipe says."""
+        """Return the indices of one epoch's examples: source after source, each repeated as the recipe says."""
         sources = table.rows["source"][table.examples["row"]]
-        mine: Mask = trained[table.examples["row"]]
+        is_trained: Mask = trained[table.examples["row"]]
         pieces = [
-            np.tile(np.flatnonzero(mine & (sources == number)), found.settings.repeat)
-            for number, found in enumerate(self._inputs)
-            if not found.heldout
+            np.tile(np.flatnonzero(is_trained & (sources == number)), source.settings.repeat)
+            for number, source in enumerate(self._inputs)
+            if not source.heldout
         ]
         return np.concatenate(pieces).astype(np.int64) if pieces else np.zeros(0, dtype=np.int64)
 
     def _count_undrawn(self, ledger: Ledger, heldout_ledger: Ledger) -> None:
-        for found in self._inputs:
-            if found.drawn is None or found.num_rows is None:
+        """Account for the rows that were not drawn; encoding never saw them."""
+        for source in self._inputs:
+            if source.drawn is None or source.num_rows is None:
                 continue
-            account = heldout_ledger if found.heldout else ledger
-            left = found.num_rows - len(found.drawn)
-            account.rows_in += left
-            if left:
-                account.leave_out(NOT_DRAWN, None, count=left, example=f"rows: {found.settings.rows}")
-            elif found.settings.rows and found.settings.rows > found.num_rows:
-                account.notes.append(
-                    f"{found.settings.path}: rows: {found.settings.rows} asked for, there are {found.num_rows}"
-                )
+            account = heldout_ledger if source.heldout else ledger
+            path, requested = source.settings.path, source.settings.rows
+            num_left = source.num_rows - len(source.drawn)
+            account.rows_in += num_left
+            if num_left:
+                account.leave_out(NOT_DRAWN, None, count=num_left, example=f"rows: {requested}")
+            elif requested and requested > source.num_rows:
+                account.notes.append(f"{path}: has {source.num_rows:,} rows, fewer than its rows: {requested:,}")
 
     def _list(self, tally: Tally, table: _Table, mask: Mask) -> None:
-        """Count the rows of a mask, with the places of the first."""
-        where = np.flatnonzero(mask)
-        tally.count += len(where)
-        tally.places += [str(self._place(table, int(row))) for row in where[:20]]
+        """Count the rows of a mask, with the places of the first ones."""
+        rows = np.flatnonzero(mask)
+        tally.count += len(rows)
+        tally.places += [str(self._place(table, int(row))) for row in rows[:MAX_PLACES]]
 
     def _leave_out(self, ledger: Ledger, reason: str, table: _Table, mask: Mask) -> None:
         if mask.any():
@@ -234,20 +256,20 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class _Sides:
-    """Which rows are what, as masks.
+    """The use of every row, as masks.
 
     Attributes:
-        given: Whether held-out rows come from sources of their own.
+        has_heldout_sources: Whether held-out rows come from sources of their own.
         aside: Rows of those sources.
         usable: Rows that gave examples.
         chosen: Rows on the held-out side.
         trained: Rows that are trained.
-        held: Rows that are evaluated on: those chosen, less duplicates where the recipe says so.
-        again: Rows to train on whose content came before.
-        again_held: The same among those chosen.
+        held: Rows to evaluate on: those chosen, without duplicates if the recipe says so.
+        again: Duplicates among the rows to train on, the first of each kind excepted.
+        again_held: Duplicates among the chosen rows.
     """
 
-    given: bool
+    has_heldout_sources: bool
     aside: Mask
     usable: Mask
     chosen: Mask
@@ -259,19 +281,19 @@ class _Sides:
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """Everything about rows and examples, as arrays by name."""
+    """All rows and examples, as arrays by name. ``row`` of an example is its row's index."""
 
     rows: dict[str, npt.NDArray[Any]]
     examples: dict[str, npt.NDArray[Any]]
 
     @classmethod
     def empty(cls) -> _Table:
-        nothing = np.zeros(0, dtype=np.int64)
+        zero_rows = np.zeros(0, dtype=np.int64)
         rows = ("source", "file", "number", "hash", "format", "num_conversations", "conversation_tokens")
         examples = ("row", "tokens", "trained", "weight", "escaped")
         return cls(
-            {name: nothing.astype(np.uint64) if name == "hash" else nothing for name in rows},
-            dict.fromkeys(examples, nothing),
+            {name: zero_rows.astype(np.uint64) if name == "hash" else zero_rows for name in rows},
+            dict.fromkeys(examples, zero_rows),
         )
 
 
@@ -282,7 +304,7 @@ def _mask(rows: Sequence[int] | npt.NDArray[Any], length: int) -> Mask:
 
 
 class _Candidates:
-    """Conversations that may be held out: never many more than the maximum, the smallest hashes."""
+    """Conversations that may be held out: those with the smallest hashes, about twice the maximum at most."""
 
     def __init__(self, maximum: int) -> None:
         self._maximum = maximum
@@ -290,7 +312,7 @@ class _Candidates:
         self._limit = 2**64
 
     def add(self, row_hash: int, row: int, conversations: list[dict[str, Any]]) -> None:
-        """Keep a row's conversations, if it can still be among those with the smallest hashes."""
+        """Keep a row's conversations if its hash can still be among the smallest."""
         if not self._maximum or row_hash > self._limit:
             return
         self._kept.append((row_hash, row, conversations))
@@ -300,6 +322,6 @@ class _Candidates:
             self._kept = [entry for entry in self._kept if entry[0] <= self._limit]
 
     def of(self, rows: npt.NDArray[np.int64]) -> list[dict[str, Any]]:
-        """Give the conversations of these rows, in their order."""
+        """Return the conversations of these rows, in their order."""
         by_row = {row: conversations for _, row, conversations in self._kept}
         return [conversation for row in rows.tolist() for conversation in by_row[row]]

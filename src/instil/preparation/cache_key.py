@@ -1,7 +1,7 @@
-"""The key of a store: a fingerprint of data, template, tokenizer and settings, the same in every process.
+"""Compute the key of a store: a fingerprint of data, template, tokenizer and settings, equal in every process.
 
-Files are hashed by content; the hash of a file that has not changed (size, time of change, inode) is remembered beside
-the stores, so that asking again costs nothing.
+Files are hashed by content. The hashes are saved beside the stores and used again while a file's size, modification time and
+inode stay the same.
 """
 
 from __future__ import annotations
@@ -22,61 +22,61 @@ from instil.preparation.chunks import Input
 from instil.preparation.store import VERSION
 from instil.recipe import Recipe
 
-_REMEMBERED = 10_000
+_MAX_HASHES = 10_000
 
 
 def cache_folder(recipe: Recipe) -> Path:
-    """Give the folder that holds stores: the recipe's, else INSTIL_CACHE, else the user's cache folder."""
+    """Return the folder of all stores: the recipe's, else INSTIL_CACHE, else the user's cache folder."""
     if recipe.data.store:
         return Path(recipe.data.store).expanduser()
-    given = os.environ.get("INSTIL_CACHE")
-    if given:
-        return Path(given).expanduser() / "prepared"
+    cache = os.environ.get("INSTIL_CACHE")
+    if cache:
+        return Path(cache).expanduser() / "prepared"
     root = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(root).expanduser() / "instil" / "prepared"
 
 
 def check_folder(folder: Path) -> None:
-    """Check that the folder that holds stores can be made and written to; it is made with the first file in it.
+    """Check that the folder of all stores can be made and written to. It is made later, with its first file.
 
     Raises:
         DataError: If not.
     """
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     try:
-        with tempfile.TemporaryFile(dir=there):
+        with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
         raise DataError(
-            f"{folder}: cannot hold prepared data ({error.strerror or error}); expected a folder to write to; "
-            "set data.store, or INSTIL_CACHE, to one"
+            f"{folder}: cannot hold prepared data ({error.strerror or error}). Expected a writable folder. "
+            "Set data.store, or INSTIL_CACHE, to one."
         ) from None
 
 
 def fingerprint_of(recipe: Recipe, inputs: Sequence[Input], *, encoder: str) -> str:
-    """Give the key of the store that a recipe's data makes.
+    """Return the key of the store that a recipe's data makes.
 
     Args:
-        recipe: The recipe; of its settings only those that the store depends on count.
-        inputs: Its sources, found.
+        recipe: The recipe. Only the settings that change the store count.
+        inputs: Its sources.
         encoder: Fingerprint of template, tokenizer and the encoder's settings.
     """
     hashes = file_hashes(cache_folder(recipe))
     data = recipe.data.model_dump(mode="json", exclude={"workers", "store", "sources", "heldout", "format", "columns"})
     sources = [
         {
-            "settings": found.settings.model_dump(mode="json", exclude={"path"}),
-            "heldout": found.heldout,
-            "content": [[name, hashes.of(path)] for path, name in found.files] or _hub_version(found),
+            "settings": source.settings.model_dump(mode="json", exclude={"path"}),
+            "heldout": source.heldout,
+            "content": [[name, hashes.of(path)] for path, name in source.files] or _hub_version(source),
         }
-        for found in inputs
+        for source in inputs
     ]
-    drawn = recipe.training.seed if any(found.settings.rows for found in inputs) else None
+    drawn = recipe.training.seed if any(source.settings.rows for source in inputs) else None
     return fingerprint({"version": VERSION, "data": data, "sources": sources, "encoder": encoder, "seed": drawn})
 
 
 def fingerprint(value: Mapping[str, Any]) -> str:
-    """Give 32 hexadecimal digits of a JSON value, whatever the order of its keys.
+    """Return 32 hexadecimal digits that identify a JSON value; the order of keys does not matter.
 
     Example:
         >>> fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
@@ -86,20 +86,20 @@ def fingerprint(value: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
-def _hub_version(found: Input) -> list[str]:
-    """Name a Hub data set and, where the Hub can be asked, its commit."""
-    name = found.settings.path.removeprefix("hf://").removeprefix("datasets/")
+def _hub_version(source: Input) -> list[str]:
+    """Return the name of a Hub data set and its commit; the commit is ``None`` where the Hub cannot be reached."""
+    name = source.settings.path.removeprefix("hf://").removeprefix("datasets/")
     try:
         from huggingface_hub import HfApi
 
-        commit = HfApi().dataset_info(name, revision=found.settings.revision, timeout=10).sha
-    except Exception:  # offline: reading will say what is wrong, or serve what `datasets` has cached
+        commit = HfApi().dataset_info(name, revision=source.settings.revision, timeout=10).sha
+    except Exception:  # offline: reading uses the local cache of `datasets`, or reports the error
         commit = None
     return [name, str(commit)]
 
 
 class FileHashes:
-    """Content hashes of files, remembered by size, time of change and inode; use through `file_hashes`."""
+    """Saved content hashes of files, valid while size, modification time and inode stay; get it from `file_hashes`."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -110,7 +110,7 @@ class FileHashes:
         self._changed = False
 
     def of(self, path: Path) -> str:
-        """Give the hash of a file's bytes."""
+        """Return the hash of a file's bytes."""
         stat = path.stat()
         key, state = str(path.resolve()), [stat.st_size, stat.st_mtime_ns, stat.st_ino]
         known = self._known.get(key)
@@ -123,23 +123,18 @@ class FileHashes:
         return digest
 
     def save(self) -> None:
-        """Write what is known, if anything is new; the newest entries are kept."""
+        """Save the hashes if there are new ones; the newest are kept. A full disk is ignored: they are computed again."""
         if self._changed or not self._path.exists():
-            write_memory(self._path, dict(list(self._known.items())[-_REMEMBERED:]))
+            with suppress(OSError):
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                write_text_atomic(self._path, json.dumps(dict(list(self._known.items())[-_MAX_HASHES:])))
             self._changed = False
 
 
 @cache
 def file_hashes(folder: Path) -> FileHashes:
-    """Give the hashes that are remembered in a folder of stores, the same object each time.
+    """Return the hashes saved in a folder of stores, the same object for every call.
 
-    They are written when something came of the files and not before, for what is refused leaves nothing behind; until then this process remembers them.
+    They are saved once a store exists, and not before, because a failed preparation leaves nothing behind.
     """
     return FileHashes(folder / "file-hashes.json")
-
-
-def write_memory(path: Path, known: Mapping[str, Any]) -> None:
-    """Write what need not be computed again; on a full disk it is computed again."""
-    with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text_atomic(path, json.dumps(known))

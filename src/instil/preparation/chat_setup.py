@@ -1,7 +1,8 @@
-"""Give the model of a recipe its tokenizer and template, and the tokens that the template prints.
+"""Set up the tokenizer and chat template of a recipe's model, with the tokens that the template prints.
 
-The first thing that a run does with a model, for everything else reads the tokenizer. Questionable on purpose: control tokens of a
-template without a name are recognised by their look (``<|…|>``, ``<start_of_turn>``), because no file says which they are.
+A run does this first, because everything else reads the tokenizer. `inspect`, `prepare` and `template` do the same.
+
+Why: control tokens of an unnamed template are recognised by their form (``<|…|>``, ``<start_of_turn>``), because no file lists them.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ class ChatSetup:
 
     Attributes:
         chat: Tokenizer and template.
-        template: Which template it is, in words.
-        change: What was done to the tokenizer.
-        notes: What a person should know about it, a line each.
+        template: Name of the template, for people.
+        change: The changes to the tokenizer.
+        notes: Notes for people, one line each.
     """
 
     chat: ChatTokenizer
@@ -44,13 +45,13 @@ class ChatSetup:
 
 
 def set_up_chat(recipe: Recipe, location: ModelLocation) -> ChatSetup:
-    """Load the tokenizer, decide the template, and add the control tokens that the tokenizer lacks.
+    """Load the tokenizer, choose the template, and add the control tokens that the tokenizer lacks.
 
-    Where the template prints the day and the recipe pins none, it is today from here on; see `with_date`.
+    If the template prints the date and the recipe sets none, it is today's from here on (see `with_date`).
 
     Args:
-        recipe: The recipe; `model` and `data` count.
-        location: The model's place.
+        recipe: The recipe. Only `model` and `data` count.
+        location: The model's location.
 
     Raises:
         ModelError: If there is no tokenizer.
@@ -58,32 +59,34 @@ def set_up_chat(recipe: Recipe, location: ModelLocation) -> ChatSetup:
     """
     tokenizer = load_tokenizer(location.tokenizer_folder, trust_remote_code=recipe.model.trust_remote_code)
     settings = EncodingSettings.from_recipe(recipe.data)
-    given, notes = recipe.model.template, []
-    if given is None and not tokenizer.chat_template:
-        given = DEFAULT_TEMPLATE
-        notes.append(f"{recipe.model.name} is a base model without a chat template: it gets {given}")
-    read = None if given is None else read_template(given)
-    if read is not None and read.note:
-        notes.append(read.note)
-    chat = ChatTokenizer.from_tokenizer(tokenizer, read, settings=settings)
-    printed = _control_tokens(read, chat, named=given in NAMED_TEMPLATES)
-    stop = _stop_token(chat, printed)
-    own_eos = tokenizer.eos_token
-    if given is not None and recipe.model.stop_token == "eos" and own_eos and stop != own_eos:
-        chat = ChatTokenizer.from_tokenizer(tokenizer, chat.template.source.replace(stop, own_eos), settings=settings)
-        printed = tuple(token for token in printed if token != stop)
-        stop = own_eos
-    change = add_chat_tokens(tokenizer, printed, stop_token=stop, set_eos=given is not None)
+    requested, notes = recipe.model.template, []  # None: the model's own template
+    if requested is None and not tokenizer.chat_template:
+        requested = DEFAULT_TEMPLATE
+        notes.append(f"{recipe.model.name} is a base model without a chat template: it gets {requested}")
+    template = None if requested is None else read_template(requested)
+    if template is not None and template.note:
+        notes.append(template.note)
+    chat = ChatTokenizer.from_tokenizer(tokenizer, template, settings=settings)
+    control_tokens = _control_tokens(template, chat, named=requested in NAMED_TEMPLATES)
+    stop_token = _stop_token(chat, control_tokens)
+    eos = tokenizer.eos_token
+    if requested is not None and recipe.model.stop_token == "eos" and eos and stop_token != eos:
+        source = chat.template.source.replace(stop_token, eos)
+        chat = ChatTokenizer.from_tokenizer(tokenizer, source, settings=settings)
+        control_tokens = tuple(token for token in control_tokens if token != stop_token)
+        stop_token = eos
+    # The tokens are added last, when it is known which of them the final template prints; then the chat is made with them.
+    change = add_chat_tokens(tokenizer, control_tokens, stop_token=stop_token, set_eos=requested is not None)
     if settings.date is None and chat.template.prints_day:
         settings = replace(settings, date=date.today().isoformat())
-    own = None if given is None else chat.template.source
-    chat = ChatTokenizer.from_tokenizer(tokenizer, own, settings=settings)
-    name = "the model's own" if given is None else given if given in NAMED_TEMPLATES else "the recipe's"
+    own_source = None if requested is None else chat.template.source
+    chat = ChatTokenizer.from_tokenizer(tokenizer, own_source, settings=settings)
+    name = "the model's own" if requested is None else requested if requested in NAMED_TEMPLATES else "the recipe's"
     return ChatSetup(chat, name, change, tuple(notes))
 
 
 def with_max_tokens(recipe: Recipe, location: ModelLocation) -> Recipe:
-    """Fill in the model's context length where the recipe names no longest example."""
+    """Return the recipe with the model's context length as `data.max_tokens`, where the recipe sets none."""
     if recipe.data.max_tokens is not None:
         return recipe
     length = context_length(load_config(location, trust_remote_code=recipe.model.trust_remote_code))
@@ -91,30 +94,30 @@ def with_max_tokens(recipe: Recipe, location: ModelLocation) -> Recipe:
 
 
 def with_date(recipe: Recipe, chat: ChatTokenizer) -> Recipe:
-    """Fill in the day that the template prints, so that a resumed run prepares, and serving renders, with the same one."""
+    """Return the recipe with the date that the template prints, so that resuming and inference use the same date."""
     day = chat.settings.date
     return recipe if day == recipe.data.date else recipe.override({"data": {"date": day}})
 
 
-def _control_tokens(read: ResolvedTemplate | None, chat: ChatTokenizer, *, named: bool) -> tuple[str, ...]:
-    """Name the single tokens that the template prints; of a model's own template those that its tokenizer has."""
-    if read is not None and named:
-        return read.control_tokens
-    found = tuple(dict.fromkeys(CONTROL_TOKEN.findall(chat.template.source)))
-    if read is not None:
-        return read.control_tokens or found  # a format string says them
+def _control_tokens(template: ResolvedTemplate | None, chat: ChatTokenizer, *, named: bool) -> tuple[str, ...]:
+    """Return the control tokens that the template prints; of a model's own template, those that its tokenizer has."""
+    if template is not None and named:
+        return template.control_tokens
+    candidates = tuple(dict.fromkeys(CONTROL_TOKEN.findall(chat.template.source)))
+    if template is not None:
+        return template.control_tokens or candidates  # a format string lists its own
     vocabulary = chat.tokenizer.get_vocab()
-    return tuple(token for token in found if token in vocabulary)
+    return tuple(token for token in candidates if token in vocabulary)
 
 
-def _stop_token(chat: ChatTokenizer, printed: tuple[str, ...]) -> str:
-    """Find what ends an assistant turn, on a copy of the tokenizer that has the tokens already."""
+def _stop_token(chat: ChatTokenizer, control_tokens: tuple[str, ...]) -> str:
+    """Return the token that ends an assistant turn, found on a copy of the tokenizer with the control tokens."""
     tokenizer = copy.deepcopy(chat.tokenizer)
-    tokenizer.add_tokens([token for token in printed if token not in tokenizer.get_vocab()], special_tokens=True)
+    tokenizer.add_tokens([token for token in control_tokens if token not in tokenizer.get_vocab()], special_tokens=True)
     stops = ChatTokenizer(tokenizer, chat.template, settings=chat.settings).stop_tokens
     if not stops:
         raise TemplateError(
-            f"{chat.template.name}: nothing ends an assistant turn: the template prints no control token there and the "
-            "tokenizer has no eos token; set model.template to one that ends its turns (chatml)"
+            f"{chat.template.name}: nothing ends an assistant turn. The template prints no control token there and the "
+            "tokenizer has no EOS token. Set model.template to one that ends its turns, such as chatml."
         )
     return stops[0]

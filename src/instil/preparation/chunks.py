@@ -1,7 +1,8 @@
-"""Cuts the rows of all sources into chunks: what one call of a worker takes.
+"""Find the rows of all sources and cut them into chunks, the unit of work of `encode_rows`.
 
-Chunks have the same borders whatever the number of workers, so the store has the same bytes. Questionable on purpose: a
-row stays raw (a line of bytes where the file has lines), so that parsing is the worker's share too.
+Chunks have the same borders for any number of workers, so the store has the same bytes.
+
+Why: a row stays raw here (a line of bytes where the file has lines), so that the workers share the parsing too.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ CHUNK_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Some consecutive rows of one source.
+    """Consecutive rows of one source.
 
     Attributes:
-        source: Which source of the recipe they are of.
-        places: Where each row stands.
-        rows: The rows, raw.
+        source: Index of the source in the recipe; held-out sources follow the others.
+        places: Place of each row.
+        rows: The rows, not parsed.
     """
 
     source: int
@@ -44,14 +45,14 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """One source of a recipe, found.
+    """One source of a recipe, with its files.
 
     Attributes:
-        settings: What the recipe says.
-        files: The files that it means; empty for a Hub data set.
-        heldout: Whether its rows are evaluated on, not trained.
-        drawn: Positions of the rows to take, or None for all.
-        num_rows: Number of its rows, known where rows were drawn.
+        settings: The source's settings.
+        files: Its files, each with the name used in places; empty for a Hub data set.
+        heldout: Whether its rows are held out for evaluation.
+        drawn: Positions of the rows to take, sorted; None for all.
+        num_rows: Number of its rows; known only where rows were drawn.
     """
 
     settings: Source
@@ -61,38 +62,38 @@ class Input:
     num_rows: int | None = None
 
     def read(self) -> Iterator[tuple[Place, Any]]:
-        """Give every row, raw, with its place."""
+        """Yield every row, not parsed, with its place."""
         if not self.files:
-            given = self.settings
-            yield from read_raw_rows(given.path, split=given.split, subset=given.subset, revision=given.revision)
+            source = self.settings
+            yield from read_raw_rows(source.path, split=source.split, subset=source.subset, revision=source.revision)
         for path, name in self.files:
             yield from read_file(path, source=name)
 
     def taken(self) -> Iterator[tuple[Place, Any]]:
-        """Give the rows that are taken: those drawn, or every one."""
+        """Yield the drawn rows, or every row where none were drawn."""
         if self.drawn is None:
             yield from self.read()
             return
-        wanted = iter(self.drawn.tolist())
-        following = next(wanted, None)
+        positions = iter(self.drawn.tolist())
+        next_position = next(positions, None)
         for position, row in enumerate(self.read()):
-            if position == following:
+            if position == next_position:
                 yield row
-                following = next(wanted, None)
-                if following is None:
+                next_position = next(positions, None)
+                if next_position is None:
                     return
 
 
 def find_input(source: Source, *, heldout: bool, spool: Path) -> Input:
-    """Find the files of a source; standard input is copied into a file first, so that it can be read twice.
+    """Find the files of a source. Standard input is copied to a file first, because it is read twice.
 
     Args:
         source: The source.
-        heldout: Whether it is a source of held-out rows.
-        spool: Folder for the copy.
+        heldout: Whether its rows are held out.
+        spool: Folder for the copy of standard input.
 
     Raises:
-        DataError: If nothing is there.
+        DataError: If there is no such file, folder or data set.
     """
     if source.path == "-":
         return Input(source, ((_spooled(spool), STDIN),), heldout)
@@ -103,7 +104,7 @@ def input_of(source: Source, *, heldout: bool = False) -> Input:
     """Find the files of a source that is not standard input.
 
     Raises:
-        DataError: If nothing is there.
+        DataError: If there is no such file, folder or data set.
     """
     if is_hub_id(source.path):
         return Input(source, (), heldout)
@@ -111,7 +112,7 @@ def input_of(source: Source, *, heldout: bool = False) -> Input:
 
 
 def _spooled(folder: Path) -> Path:
-    """Copy standard input into a file that is named by its content."""
+    """Copy standard input to a file named after its content."""
     folder.mkdir(parents=True, exist_ok=True)
     sweep_dead(folder / "stdin.json")
     aside = aside_of(folder / "stdin.json")
@@ -125,29 +126,29 @@ def _spooled(folder: Path) -> Path:
     return spool
 
 
-def draw_rows(found: Input, *, seed: int) -> Input:
-    """Decide which rows of a source are taken, where the recipe asks for a number of them."""
-    if found.settings.rows is None:
-        return found
-    total = 0
+def draw_rows(source: Input, *, seed: int) -> Input:
+    """Draw the rows to take from a source, where its settings limit their number. This reads every row once."""
+    if source.settings.rows is None:
+        return source
+    num_rows = 0
 
-    def counted() -> Iterator[None]:
-        nonlocal total
-        for _ in found.read():
-            total += 1
+    def count_rows() -> Iterator[None]:
+        nonlocal num_rows
+        for _ in source.read():
+            num_rows += 1
             yield None
 
-    drawn = draw(counted(), count=found.settings.rows, seed=seed)
-    return Input(found.settings, found.files, found.heldout, drawn, total)
+    drawn = draw(count_rows(), count=source.settings.rows, seed=seed)
+    return Input(source.settings, source.files, source.heldout, drawn, num_rows)
 
 
 def cut(inputs: Sequence[Input]) -> Iterator[Chunk]:
-    """Give the rows of all inputs in order, in chunks."""
-    for number, found in enumerate(inputs):
+    """Yield the rows of all inputs in order, in chunks."""
+    for number, source in enumerate(inputs):
         places: list[Place] = []
         rows: list[Any] = []
         size = 0
-        for place, row in found.taken():
+        for place, row in source.taken():
             places.append(place)
             rows.append(row)
             size += len(row) if isinstance(row, bytes) else 0

@@ -1,14 +1,16 @@
-"""What a worker does with a chunk: parse, read as a conversation, encode, pack.
+"""Turn one chunk of raw rows into encoded examples and an account of each row.
 
-A function of the chunk and plain settings, so that it runs in this process or in another with the same result.
-Questionable on purpose: a row that cannot be used is an entry in the result, and only with ``stop`` an error, because the
-ledger must name every one.
+`workers` calls `encode_chunk` in this process or in another. It parses the rows, reads them as conversations, encodes and packs
+them. The result depends only on the chunk and plain settings.
+
+Why: a row that cannot be used is an entry in the result, because the ledger names every such row. It is an error only with
+``on_bad_row: stop``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -30,23 +32,26 @@ from instil.preparation.store import pack, trained_tokens
 
 NOTHING_TRAINED = "no trained token"
 TOO_LONG = "too long"
+NO_ASSISTANT = "no assistant turn"
+TEMPLATE_REFUSED = "template refuses it"
+ENCODER_REFUSED = "refused by encoder"
 
 
 class Encoder(Protocol):
     """The part of `ChatTokenizer` that preparation needs."""
 
     def encode_many(self, conversations: Iterable[Conversation]) -> Iterator[list[Example] | Exception]:
-        """Give each conversation's examples, or why it has none."""
+        """Yield each conversation's examples, or the error that it raised."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class SourceWork:
-    """How the rows of one source are handled.
+    """Settings of the rows of one source.
 
     Attributes:
         format: Format, or ``auto``.
-        options: How rows are read.
+        options: Options of the format.
         weight: Factor of every token's weight.
         candidate_share: Rows whose hash falls into this share are kept as conversations, for evaluation.
     """
@@ -59,13 +64,13 @@ class SourceWork:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Settings of the work on every chunk.
+    """Settings for every chunk.
 
     Attributes:
-        sources: One for each source, in order.
+        sources: Settings of each source, in order.
         on_bad_row: Whether a row that cannot be used is an error.
-        needs_assistant: Whether a conversation without an assistant turn cannot be used.
-        split_reasoning: Whether reasoning inside answers is moved out, so that it is counted.
+        needs_assistant: Whether a conversation needs an assistant turn to be used.
+        split_reasoning: Whether reasoning is moved out of the text of answers. If so, it is counted.
     """
 
     sources: tuple[SourceWork, ...]
@@ -80,8 +85,8 @@ class Failure:
 
     Attributes:
         row: Position of the row in its chunk.
-        reason: The ledger's word.
-        message: What was said.
+        reason: The reason in the ledger's words.
+        message: The error's message.
     """
 
     row: int
@@ -90,21 +95,21 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """A chunk's result; arrays have one element a row, or one an example.
+class EncodedChunk:
+    """The result of a chunk; arrays have one element per row, or one per example.
 
     Attributes:
         chunk: The chunk without its rows.
         batch: Packed examples in the order of the rows.
         hashes: Content hash of each row; 0 where it could not be read.
-        num_conversations: Conversations of each row that gave examples.
-        conversation_tokens: Tokens of each row's conversations, longest example each.
+        num_conversations: Number of conversations of each row that gave examples.
+        conversation_tokens: Tokens of each row's conversations. A conversation counts with its longest example.
         example_rows: Row of each example, as a position in the chunk.
-        trained_tokens: Trained tokens of each example.
-        formats: Format that each row was read as, or an empty string.
-        failures: What was left out.
-        inline_reasoning: Rows whose answers carry reasoning in their text.
-        misspelt: Rows with a key that nothing reads, the key, and the name that it resembles.
+        trained_tokens: Number of trained tokens of each example.
+        formats: Format of each row, or an empty string where it could not be read.
+        failures: Rows and conversations left out.
+        inline_reasoning: Rows with reasoning in the text of an answer.
+        misspelt: Rows with a key that is not read, the key, and the known key that it resembles.
         candidates: Rows that may be held out, with their conversations as JSON values.
         report: The encoder's own counts for this chunk, by name.
     """
@@ -124,143 +129,166 @@ class Done:
     report: dict[str, int]
 
 
-def work_on(chunk: Chunk, encoder: Encoder, work: Work) -> Done:
-    """Turn a chunk of raw rows into packed examples and an account of each row.
-
-    Raises:
-        InstilError: With ``on_bad_row: stop``, the first row that cannot be used.
-    """
-    return encode_rows(ReadRows(chunk, work), encoder)
-
-
-def encode_rows(rows: ReadRows, encoder: Encoder) -> Done:
-    """Encode and pack the conversations of rows that are read.
-
-    Raises:
-        InstilError: With ``on_bad_row: stop``, the first conversation that the encoder refuses.
-    """
-    chunk, source = rows.chunk, rows.source
-    before = _counts(encoder)
-    conversations = [conversation for _, conversation in rows.conversations]
-    num_rows = len(chunk.rows)
-    num_conversations = np.zeros(num_rows, dtype=np.int32)
-    conversation_tokens = np.zeros(num_rows, dtype=np.int64)
-    examples: list[Example] = []
-    example_rows: list[int] = []
-    for (row, conversation), given in zip(rows.conversations, encoder.encode_many(conversations), strict=True):
-        if isinstance(given, Exception):
-            rows.refuse(row, given, conversation)
-            continue
-        weighted = [scale_weights(example, source.weight) for example in given]
-        kept = [example for example in weighted if _is_trained(example)]
-        if not kept:
-            rows.failures.append(
-                Failure(row, TOO_LONG if not given and _asks_for_training(conversation) else NOTHING_TRAINED)
-            )
-            continue
-        examples += kept
-        example_rows += [row] * len(kept)
-        num_conversations[row] += 1
-        lengths = [len(example.token_ids) for example in kept]
-        conversation_tokens[row] += sum(lengths) if kept[0].shortened == "split" else max(lengths)
-    after = _counts(encoder)
-    batch = pack(examples)
-    return Done(
-        replace(chunk, rows=()),
-        batch,
-        np.array(rows.hashes, dtype=np.uint64),
-        num_conversations,
-        conversation_tokens,
-        np.array(example_rows, dtype=np.int32),
-        trained_tokens(batch),
-        tuple(rows.formats),
-        tuple(rows.failures),
-        tuple(rows.inline_reasoning),
-        tuple(rows.misspelt),
-        tuple(rows.candidates),
-        {name: count - before.get(name, 0) for name, count in after.items()},
-    )
-
-
+@dataclass(slots=True)
 class ReadRows:
-    """The rows of a chunk as they are read: conversations, hashes and what failed."""
+    """The rows of a chunk after reading and before encoding; encoding adds its failures.
 
-    def __init__(self, chunk: Chunk, work: Work) -> None:
-        """Read every row of a chunk.
+    Attributes:
+        chunk: The chunk.
+        source: Settings of its source.
+        work: Settings for every chunk.
+        conversations: Usable conversations, each with the position of its row in the chunk.
+        hashes: As in `EncodedChunk`; so are the fields below.
+    """
 
-        Raises:
-            DataError: With ``on_bad_row: stop``, the first row that cannot be read.
-        """
-        source = work.sources[chunk.source]
-        self.chunk, self.source, self._work = chunk, source, work
-        self.conversations: list[tuple[int, Conversation]] = []
-        self.hashes: list[int] = []
-        self.formats: list[str] = []
-        self.failures: list[Failure] = []
-        self.inline_reasoning: list[int] = []
-        self.misspelt: list[tuple[int, str, str]] = []
-        self.candidates: list[tuple[int, list[dict[str, Any]]]] = []
-        for row, (place, raw) in enumerate(zip(chunk.places, chunk.rows, strict=True)):
-            try:
-                name, read = read_row(parse_row(raw, place), place, format_name=source.format, options=source.options)
-                usable = [conversation for conversation in read if self._has_answer(row, conversation)]
-            except DataError as error:
-                self._fail(row, error)
-                self.hashes.append(0)
-                self.formats.append("")
-                continue
-            self._take(row, name, read, usable)
+    chunk: Chunk
+    source: SourceWork
+    work: Work
+    conversations: list[tuple[int, Conversation]] = field(default_factory=list)
+    hashes: list[int] = field(default_factory=list)
+    formats: list[str] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    inline_reasoning: list[int] = field(default_factory=list)
+    misspelt: list[tuple[int, str, str]] = field(default_factory=list)
+    candidates: list[tuple[int, list[dict[str, Any]]]] = field(default_factory=list)
 
-    def _take(self, row: int, name: str, read: Sequence[Conversation], usable: list[Conversation]) -> None:
-        row_hash = content_hash(read)
+    def take(self, row: int, format_name: str, conversations: Sequence[Conversation]) -> None:
+        """Add a row that was read; conversations without an assistant turn become failures where one is needed."""
+        usable = [conversation for conversation in conversations if self._has_answer(row, conversation)]
+        row_hash = content_hash(conversations)
         self.hashes.append(row_hash)
-        self.formats.append(name)
+        self.formats.append(format_name)
         self.conversations += [(row, conversation) for conversation in usable]
-        if self._work.split_reasoning and any(map(_has_inline_reasoning, usable)):
+        if self.work.split_reasoning and any(map(_has_inline_reasoning, usable)):
             self.inline_reasoning.append(row)
         self.misspelt += [(row, key, meant) for key, meant in sorted(misspelt_in(usable))]
         if is_candidate(row_hash, self.source.candidate_share):
             self.candidates.append((row, [_with_place(conversation) for conversation in usable]))
 
+    def take_unreadable(self, row: int, error: DataError) -> None:
+        """Add a row that cannot be read.
+
+        Raises:
+            DataError: The error itself, with ``on_bad_row: stop``.
+        """
+        self.fail(row, error, reason="unknown format" if isinstance(error, FormatError) else "unreadable")
+        self.hashes.append(0)
+        self.formats.append("")
+
+    def fail(self, row: int, error: InstilError, *, reason: str) -> None:
+        """Add a failure, or raise its error with ``on_bad_row: stop``."""
+        if self.work.on_bad_row == "stop":
+            raise error
+        self.failures.append(Failure(row, reason, str(error)))
+
     def _has_answer(self, row: int, conversation: Conversation) -> bool:
-        if not self._work.needs_assistant or any(message.role == "assistant" for message in conversation.messages):
+        if not self.work.needs_assistant or any(message.role == "assistant" for message in conversation.messages):
             return True
         error = DataError(
-            f"{conversation.place}: has no assistant turn; expected at least one to learn from; remove the row, "
-            "or leave such rows out with data.on_bad_row: skip"
+            f"{conversation.place}: has no assistant turn. Expected at least one to learn from. Remove the row, "
+            "or leave such rows out with data.on_bad_row: skip."
         )
-        self._fail(row, error, reason="no assistant turn")
+        self.fail(row, error, reason=NO_ASSISTANT)
         return False
 
-    def refuse(self, row: int, error: Exception, conversation: Conversation) -> None:
-        """Account for a conversation that the encoder refused."""
-        if not isinstance(error, InstilError):
-            raise error
-        place = str(conversation.place)
-        said = str(error).removeprefix(f"{place}: ")
-        if isinstance(error, TemplateError):
-            said = (
-                f"the template refuses it ({said}); expected turns that it takes; mend the row, choose another "
-                "model.template, or leave such rows out with data.on_bad_row: skip"
-            )
-        error = type(error)(f"{place}: {said}")
-        self._fail(
-            row, error, reason="template refuses it" if isinstance(error, TemplateError) else "refused by encoder"
-        )
 
-    def _fail(self, row: int, error: InstilError, *, reason: str = "") -> None:
-        if self._work.on_bad_row == "stop":
-            raise error
-        reason = reason or ("unknown format" if isinstance(error, FormatError) else "unreadable")
-        self.failures.append(Failure(row, reason, str(error)))
+def encode_chunk(chunk: Chunk, encoder: Encoder, work: Work) -> EncodedChunk:
+    """Turn a chunk of raw rows into packed examples and an account of each row.
+
+    Raises:
+        InstilError: With ``on_bad_row: stop``, the first row that cannot be used.
+    """
+    return encode_rows(read_rows(chunk, work), encoder)
+
+
+def read_rows(chunk: Chunk, work: Work) -> ReadRows:
+    """Parse every row of a chunk and read it as conversations.
+
+    Raises:
+        DataError: With ``on_bad_row: stop``, the first row that cannot be read.
+    """
+    source = work.sources[chunk.source]
+    rows = ReadRows(chunk, source, work)
+    for row, (place, raw) in enumerate(zip(chunk.places, chunk.rows, strict=True)):
+        try:
+            parsed = parse_row(raw, place)
+            format_name, conversations = read_row(parsed, place, format_name=source.format, options=source.options)
+        except DataError as error:
+            rows.take_unreadable(row, error)
+        else:
+            rows.take(row, format_name, conversations)
+    return rows
+
+
+def encode_rows(rows: ReadRows, encoder: Encoder) -> EncodedChunk:
+    """Encode and pack the conversations of rows that were read.
+
+    Raises:
+        InstilError: With ``on_bad_row: stop``, the first conversation that the encoder refuses.
+    """
+    before = _counts(encoder)
+    num_conversations = np.zeros(len(rows.chunk.rows), dtype=np.int32)
+    conversation_tokens = np.zeros(len(rows.chunk.rows), dtype=np.int64)
+    examples: list[Example] = []
+    example_rows: list[int] = []
+    outcomes = encoder.encode_many([conversation for _, conversation in rows.conversations])
+    for (row, conversation), outcome in zip(rows.conversations, outcomes, strict=True):
+        if isinstance(outcome, Exception):
+            _refuse(rows, row, outcome, conversation)
+            continue
+        weighted = [scale_weights(example, rows.source.weight) for example in outcome]
+        trained = [example for example in weighted if _is_trained(example)]
+        if not trained:
+            # The encoder returns no example at all only where the conversation is too long, or where nothing in it is trained.
+            too_long = not outcome and _requests_training(conversation)
+            rows.failures.append(Failure(row, TOO_LONG if too_long else NOTHING_TRAINED))
+            continue
+        examples += trained
+        example_rows += [row] * len(trained)
+        num_conversations[row] += 1
+        # Pieces of one long text are counted together. Examples of one conversation repeat its beginning: the longest counts.
+        lengths = [len(example.token_ids) for example in trained]
+        conversation_tokens[row] += sum(lengths) if trained[0].shortened == "split" else max(lengths)
+    batch = pack(examples)
+    return EncodedChunk(
+        chunk=replace(rows.chunk, rows=()),
+        batch=batch,
+        hashes=np.array(rows.hashes, dtype=np.uint64),
+        num_conversations=num_conversations,
+        conversation_tokens=conversation_tokens,
+        example_rows=np.array(example_rows, dtype=np.int32),
+        trained_tokens=trained_tokens(batch),
+        formats=tuple(rows.formats),
+        failures=tuple(rows.failures),
+        inline_reasoning=tuple(rows.inline_reasoning),
+        misspelt=tuple(rows.misspelt),
+        candidates=tuple(rows.candidates),
+        report={name: count - before.get(name, 0) for name, count in _counts(encoder).items()},
+    )
+
+
+def _refuse(rows: ReadRows, row: int, error: Exception, conversation: Conversation) -> None:
+    """Add the failure of a conversation that the encoder refused; any other error is raised."""
+    if not isinstance(error, InstilError):
+        raise error
+    place = str(conversation.place)
+    message = str(error).removeprefix(f"{place}: ")
+    reason = ENCODER_REFUSED
+    if isinstance(error, TemplateError):
+        reason = TEMPLATE_REFUSED
+        message = (
+            f"the template refuses it ({message.removesuffix('.')}). Expected turns that the template allows. "
+            "Fix the row, choose another model.template, or leave such rows out with data.on_bad_row: skip."
+        )
+    rows.fail(row, type(error)(f"{place}: {message}"), reason=reason)
 
 
 def _is_trained(example: Example) -> bool:
     return bool(example.weights.any() if isinstance(example.weights, np.ndarray) else any(example.weights))
 
 
-def _asks_for_training(conversation: Conversation) -> bool:
-    """Tell whether a conversation without examples can only have lost them to its length."""
+def _requests_training(conversation: Conversation) -> bool:
+    """Return True if a conversation has a turn to train: without examples, it can only be too long."""
     answers = [
         message
         for number, message in enumerate(conversation.messages)
@@ -277,7 +305,7 @@ def _has_inline_reasoning(conversation: Conversation) -> bool:
 
 
 def _with_place(conversation: Conversation) -> dict[str, Any]:
-    """Give a conversation as a row of the messages format, and where it came from."""
+    """Return a conversation as a row of the messages format, with its place."""
     place = conversation.place
     bare = replace(conversation, extra={})
     where = None if place is None else [place.source, place.row, place.part]
@@ -285,6 +313,6 @@ def _with_place(conversation: Conversation) -> dict[str, Any]:
 
 
 def _counts(encoder: Encoder) -> dict[str, int]:
-    """Take the encoder's own counts, where it keeps some."""
+    """Return the encoder's own counts, where it keeps some."""
     report = getattr(encoder, "report", None)
     return dict(report.as_dict()) if report is not None else {}

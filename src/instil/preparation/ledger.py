@@ -1,14 +1,14 @@
-"""The ledger: what became of every row.
+"""The ledger: an account of every row.
 
-Rows in = rows trained + rows left out, by reason and with places; rows held out for evaluation are left out of training,
-for the reason ``held out``. Preparation fills it, `Ledger.assert_balanced` checks it, every run saves it. Questionable on
-purpose: it is the one record that changes while it is made; a count that were rebuilt for every row would cost more than
-the row.
+Rows in = rows trained + rows left out, by reason and with places. Held-out rows are left out of training, with the reason
+``held out``. `accounting` fills the ledger, `Ledger.assert_balanced` checks it, and every run saves it.
+
+Why: this record can change while it is filled, because a new record per row would cost more than the row itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -19,18 +19,18 @@ HELD_OUT = "held out"
 DUPLICATE = "duplicate"
 NOT_DRAWN = "not drawn"
 MAX_PLACES = 20
-"""Places listed for one reason; the count goes on."""
+"""Number of places listed for one reason; the count has no limit."""
 _NOTES = {
     "reasoning_ignored": ("turn has", "turns have", "reasoning that the template does not print"),
     "untrained_turns": (
         "assistant turn opens its conversation",
         "assistant turns open their conversations",
-        "without a prompt that could ask for it: context, not trained",
+        "without a prompt before it: used as context, not trained",
     ),
     "trailing_turns": (
         "conversation ends",
         "conversations end",
-        "with another turn than the assistant's; that turn is not used",
+        "with a turn that is not the assistant's; that turn is not used",
     ),
     "history_rewritten": (
         "conversation needs",
@@ -40,20 +40,20 @@ _NOTES = {
     "dropped": (
         "example is",
         "examples are",
-        "left out, being too long (data.max_tokens, data.too_long)",
+        "left out because of its length (data.max_tokens, data.too_long)",
     ),
 }
-"""What the encoder counted: the words behind one, behind more, and what follows."""
+"""Words for each of the encoder's counts: after 1, after any other number, and the rest of the sentence."""
 
 
 @dataclass(slots=True)
 class Tally:
-    """A count, and where.
+    """A count with places.
 
     Attributes:
-        count: How many.
+        count: The number counted.
         places: The first `MAX_PLACES` places.
-        example: What was said about the first one.
+        example: The message of the first one.
     """
 
     count: int = 0
@@ -61,7 +61,7 @@ class Tally:
     example: str = ""
 
     def add(self, place: object, *, count: int = 1, example: str = "") -> None:
-        """Count one more at a place; a place is listed once."""
+        """Add to the count. A place is listed once."""
         self.count += count
         if len(self.places) < MAX_PLACES and place is not None and str(place) not in self.places:
             self.places.append(str(place))
@@ -73,25 +73,25 @@ class Ledger:
     """The account of one set of rows.
 
     Attributes:
-        rows_in: Rows that the sources hold.
-        rows_trained: Rows of which at least one token is trained (in the account of held-out data: is evaluated).
+        rows_in: Rows in the sources.
+        rows_trained: Rows with at least one trained token. In the account of held-out data: with one evaluated token.
         left_out: Rows left out, by reason.
         parts_left_out: Conversations left out of rows that are trained otherwise, by reason.
-        conversations: Conversations read from the rows that are trained.
-        examples: Examples made of them, before repetition.
-        examples_an_epoch: Examples that one epoch sees, with repetition.
+        conversations: Conversations of the trained rows.
+        examples: Examples of these conversations, before repetition.
+        examples_an_epoch: Examples in one epoch, with repetition.
         tokens: Tokens of all examples.
-        conversation_tokens: Tokens of each conversation's longest example, summed.
+        conversation_tokens: Sum of the tokens of each conversation's longest example.
         trained_tokens: Tokens with a weight above 0.
         trained_weight: Sum of all weights.
-        shortened: Examples shortened, by how.
-        escaped: Control tokens typed in the data that became ordinary text.
-        inline_reasoning: Conversations whose answers carry reasoning in their text.
-        duplicates: Rows whose content came before, left out or not.
+        shortened: Examples shortened, by method.
+        escaped: Control tokens typed in the data that became ordinary text. The places are rows.
+        inline_reasoning: Rows with reasoning in the text of an answer.
+        duplicates: Rows with the content of an earlier row, left out or not.
         overlap: Trained rows whose content is also in the held-out data.
-        formats: Rows by the format they were read as.
-        evidence: What each file was seen to be, and why.
-        notes: Anything else a person should know.
+        formats: Number of rows by format.
+        evidence: The format of each file and the reason for it.
+        notes: Other notes for people.
     """
 
     rows_in: int = 0
@@ -116,7 +116,7 @@ class Ledger:
 
     @property
     def rows_left_out(self) -> int:
-        """Number of rows that are not trained, for whatever reason."""
+        """Number of rows left out, for any reason."""
         return sum(tally.count for tally in self.left_out.values())
 
     @property
@@ -126,11 +126,11 @@ class Ledger:
 
     @property
     def token_factor(self) -> float:
-        """Tokens of all examples over tokens of the conversations: above 1 where a template rewrites history."""
+        """Tokens of all examples divided by tokens of the conversations: above 1 if a template rewrites history."""
         return self.tokens / self.conversation_tokens if self.conversation_tokens else 1.0
 
     def leave_out(self, reason: str, place: object, *, count: int = 1, example: str = "") -> None:
-        """Count rows that are left out."""
+        """Count rows left out for a reason."""
         self.left_out.setdefault(reason, Tally()).add(place, count=count, example=example)
 
     def assert_balanced(self) -> None:
@@ -142,22 +142,22 @@ class Ledger:
         Example:
             >>> Ledger(rows_in=2, rows_trained=1).assert_balanced()
             Traceback (most recent call last):
-            instil.errors.DataError: ledger: 2 rows in, but 1 trained + 0 left out = 1; this is a fault of instil; report it
+            instil.errors.DataError: ledger: 2 rows in, but 1 trained + 0 left out = 1. This is a bug in instil. Report it.
         """
         accounted = self.rows_trained + self.rows_left_out
         if self.rows_in != accounted:
             raise DataError(
                 f"ledger: {self.rows_in} rows in, but {self.rows_trained} trained + {self.rows_left_out} left out = "
-                f"{accounted}; this is a fault of instil; report it"
+                f"{accounted}. This is a bug in instil. Report it."
             )
         if self.examples < self.rows_trained:
             raise DataError(
-                f"ledger: {self.examples} examples for {self.rows_trained} rows trained; expected at least as many; "
-                "this is a fault of instil; report it"
+                f"ledger: {self.examples} examples for {self.rows_trained} rows trained. Expected at least as many. "
+                "This is a bug in instil. Report it."
             )
 
     def to_json(self) -> dict[str, Any]:
-        """Give the ledger as JSON values; `from_json` reads it back."""
+        """Return the ledger as JSON values for `from_json`."""
         return asdict(self) | {
             "rows_left_out": self.rows_left_out,
             "rows_held_out": self.rows_held_out,
@@ -165,8 +165,8 @@ class Ledger:
         }
 
     @classmethod
-    def from_json(cls, given: Mapping[str, Any]) -> Ledger:
-        """Read a saved ledger.
+    def from_json(cls, saved: Mapping[str, Any]) -> Ledger:
+        """Return the ledger that `to_json` saved. Unknown keys are ignored, missing ones are empty.
 
         Example:
             >>> ledger = Ledger(rows_in=1)
@@ -174,7 +174,7 @@ class Ledger:
             >>> Ledger.from_json(ledger.to_json()) == ledger
             True
         """
-        values: dict[str, Any] = {each.name: given[each.name] for each in fields(cls) if each.name in given}
+        values: dict[str, Any] = {field.name: saved[field.name] for field in fields(cls) if field.name in saved}
         for name in ("left_out", "parts_left_out", "shortened"):
             values[name] = {reason: Tally(**tally) for reason, tally in values.get(name, {}).items()}
         for name in ("escaped", "inline_reasoning", "duplicates", "overlap"):
@@ -182,7 +182,10 @@ class Ledger:
         return cls(**values)
 
     def lines(self, *, used: str = "trained") -> list[str]:
-        r"""Give the ledger as lines of text for people; `used` is what happened to the rows that were not left out.
+        r"""Return the ledger as lines of text for people.
+
+        Args:
+            used: The word for rows that were not left out.
 
         Example:
             >>> ledger = Ledger(rows_in=3, rows_trained=2, conversations=2, examples=2, tokens=20, trained_tokens=8)
@@ -191,37 +194,39 @@ class Ledger:
             rows in          3 = 2 trained + 1 left out
               left out       1  unknown format (a.jsonl:3)
         """
-        written = [
-            f"rows in          {self.rows_in:,} = {self.rows_trained:,} {used} + {self.rows_left_out:,} left out"
-        ]
-        written += [_line("left out", reason, tally) for reason, tally in sorted(self.left_out.items())]
-        written += [_line("parts left out", reason, tally) for reason, tally in sorted(self.parts_left_out.items())]
-        again = f"; {self.examples_an_epoch:,} an epoch" if self.examples_an_epoch != self.examples else ""
-        written.append(f"examples         {self.examples:,} of {counted(self.conversations, 'conversation')}{again}")
+        lines = [f"rows in          {self.rows_in:,} = {self.rows_trained:,} {used} + {self.rows_left_out:,} left out"]
+        lines += [_line("left out", reason, tally) for reason, tally in sorted(self.left_out.items())]
+        lines += [_line("parts left out", reason, tally) for reason, tally in sorted(self.parts_left_out.items())]
+        repeated = f"; {self.examples_an_epoch:,} an epoch" if self.examples_an_epoch != self.examples else ""
+        lines.append(f"examples         {self.examples:,} of {counted(self.conversations, 'conversation')}{repeated}")
         share = self.trained_tokens / self.tokens if self.tokens else 0.0
-        written.append(f"tokens           {self.tokens:,}, of which {self.trained_tokens:,} trained ({share:.1%})")
+        lines.append(f"tokens           {self.tokens:,}, of which {self.trained_tokens:,} trained ({share:.1%})")
+        # What follows is listed only where it occurs, so that an ordinary ledger stays short.
         factor = self.token_factor
         if factor > 1.005:
             warning = "; the template rewrites history, see data.history_rewritten" if factor > 3 else ""
-            written.append(f"token factor     {factor:.2f}{warning}")
-        written += [_line("shortened", how, tally) for how, tally in sorted(self.shortened.items())]
-        for label, reason, tally in (
-            ("escaped", "typed control token{s} made ordinary text", self.escaped),
-            ("reasoning", "conversation{s} with reasoning inside the answer", self.inline_reasoning),
-            ("duplicates", "row{s} whose content came before", self.duplicates),
-            ("overlap", "trained row{s} also held out", self.overlap),
-        ):
-            if tally.count:
-                written.append(_line(label, reason.format(s="" if tally.count == 1 else "s"), tally))
+            lines.append(f"token factor     {factor:.2f}{warning}")
+        lines += [_line("shortened", how, tally) for how, tally in sorted(self.shortened.items())]
+        lines += [_line(label, one if tally.count == 1 else many, tally) for label, one, many, tally in self._counts()]
         if len(self.formats) > 1:
-            written.append(
-                "formats          " + ", ".join(f"{name} {count:,}" for name, count in sorted(self.formats.items()))
-            )
-        return written + [f"note             {note}" for note in self.notes]
+            formats = ", ".join(f"{name} {count:,}" for name, count in sorted(self.formats.items()))
+            lines.append(f"formats          {formats}")
+        return lines + [f"note             {note}" for note in self.notes]
+
+    def _counts(self) -> Iterator[tuple[str, str, str, Tally]]:
+        """Yield label, words for one, words for more, and tally of what was counted at least once."""
+        typed = "made ordinary text"
+        rows = (
+            ("escaped", f"typed control token {typed}", f"typed control tokens {typed}", self.escaped),
+            ("reasoning", "row with reasoning in an answer", "rows with reasoning in an answer", self.inline_reasoning),
+            ("duplicates", "row equal to an earlier one", "rows equal to an earlier one", self.duplicates),
+            ("overlap", "trained row also held out", "trained rows also held out", self.overlap),
+        )
+        return (row for row in rows if row[-1].count)
 
 
 def encoder_notes(report: Mapping[str, int]) -> list[str]:
-    """Give the notes on what the encoder counted, by the names of `EncodingReport`.
+    """Return notes on the encoder's counts, which have the names of `EncodingReport`.
 
     Example:
         >>> encoder_notes({"reasoning_ignored": 1, "conversations": 4})

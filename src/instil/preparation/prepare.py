@@ -1,8 +1,7 @@
-"""`prepare`: a recipe's data as a store of examples, made once and then only opened.
+"""`prepare`: turn a recipe's data into a store of examples, or open the store that is there.
 
-The one file of `data` that talks to the encoder's package. The order of things: find the files, look what they are,
-decide on the store's key; if it is there, open it; else cut the rows into chunks, have them encoded, add up, decide the
-split, check the ledger, and put the store in place whole.
+The order: find the files and their formats, compute the store's key, and open the store if it exists. Otherwise cut the rows into
+chunks, encode them, add up, decide the split, check the ledger, and put the finished store in place.
 """
 
 from __future__ import annotations
@@ -12,37 +11,34 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from instil.conversation import Conversation, Place
 from instil.data.formats.pattern import check_columns
 from instil.data.formats.row_format import ReadOptions
 from instil.data.messages import conversation_from_dict
 from instil.data.reading import detect
+from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.errors import DataError, RecipeError
 from instil.preparation.accounting import Account
 from instil.preparation.cache_key import cache_folder, check_folder, file_hashes, fingerprint_of
 from instil.preparation.chunks import Input, cut, draw_rows, find_input
-from instil.preparation.encode_rows import TOO_LONG, Done, SourceWork, Work
+from instil.preparation.encode_rows import TOO_LONG, EncodedChunk, SourceWork, Work
 from instil.preparation.ledger import Ledger
 from instil.preparation.store import ExampleStore
 from instil.preparation.store_writer import StoreWriter
-from instil.preparation.team import Alone, Team, by_the_first, map_shared
+from instil.preparation.workers import Alone, Team, map_team_chunks, run_on_first
 from instil.recipe import DataSettings, Recipe
-
-if TYPE_CHECKING:
-    from instil.encoding.chat_tokenizer import ChatTokenizer
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A recipe's data, ready to be trained on.
+    """A recipe's data, ready for training.
 
     Attributes:
         folder: The store's folder.
         train: Examples of one epoch.
         heldout: Examples to evaluate the loss on; may be empty.
-        reused: Whether the store was there already.
+        reused: Whether the store existed already.
     """
 
     folder: Path
@@ -70,15 +66,15 @@ class Prepared:
     @property
     def heldout_conversations(self) -> list[Conversation]:
         """Held-out conversations in the order of the data, for evaluation by generating."""
-        made = []
+        conversations = []
         for line in (self.folder / "heldout.jsonl").read_text(encoding="utf-8").splitlines():
             row = json.loads(line)
             place = None if row["place"] is None else Place(*row["place"])
-            made.append(replace(conversation_from_dict(row["conversation"]), place=place))
-        return made
+            conversations.append(replace(conversation_from_dict(row["conversation"]), place=place))
+        return conversations
 
     def to_json(self) -> dict[str, object]:
-        """Give what a run's ledger.json holds."""
+        """Return the content of a run's ledger.json."""
         return {
             "fingerprint": self.fingerprint,
             **self.ledger.to_json(),
@@ -86,11 +82,11 @@ class Prepared:
         }
 
     def lines(self) -> list[str]:
-        """Give evidence and ledgers as lines for people."""
-        written = [*self.ledger.evidence, *self.ledger.lines()]
+        """Return formats and ledgers as lines for people."""
+        lines = [*self.ledger.evidence, *self.ledger.lines()]
         if self.heldout_ledger.rows_in:
-            written += ["held out:"] + [f"  {line}" for line in self.heldout_ledger.lines(used="evaluated")]
-        return written
+            lines += ["held out:"] + [f"  {line}" for line in self.heldout_ledger.lines(used="evaluated")]
+        return lines
 
 
 def prepare(
@@ -102,100 +98,106 @@ def prepare(
     on_progress: Callable[[int], None] | None = None,
     team: Team | None = None,
 ) -> Prepared:
-    """Make the store of a recipe's data, or open it where it is already made.
+    """Make the store of a recipe's data, or open it if it exists.
 
     Args:
-        recipe: The recipe; its `data` settings count, and the seed where rows are drawn.
+        recipe: The recipe. Its `data` settings count, and the seed where rows are drawn.
         chat: Template, tokenizer and the encoder's settings.
-        workers: Processes, instead of the recipe's; 1 is this one, 0 one a core. The bytes are the same.
-        refresh: Make the store again even if it is there.
-        on_progress: Called with the number of rows done, now and then.
-        team: The processes that prepare it together; each calls this. None for this one alone.
+        workers: Number of processes, instead of the recipe's. 1 is this process alone, 0 is one per core. The store is the same.
+        refresh: Make the store again even if it exists.
+        on_progress: Called now and then with the number of rows done.
+        team: The processes that prepare it together; each of them calls this function. None for this process alone.
 
     Raises:
         RecipeError: If the recipe names no data.
-        DataError: If data cannot be found or, with ``on_bad_row: stop``, a row cannot be used; if nothing is trained.
-        InstilError: What the template or the encoder raised for a row, with its place.
+        DataError: If data cannot be found, or nothing is trained. With ``on_bad_row: stop``, also if a row cannot be used.
+        InstilError: An error of the template or the encoder for a row, with the row's place.
     """
     if not recipe.data.sources:
-        raise RecipeError("data.sources: found none; expected at least one file, folder, glob or Hub id; add one")
-    team = team or Alone()
-    found = by_the_first(team, lambda: _find(recipe, refresh=refresh, chat=chat))
-    target = cache_folder(recipe) / found.key
-    if not found.is_made:
-        workers = recipe.data.workers if workers is None else workers
-        writer = StoreWriter(
-            target, fingerprint=found.key, replace=refresh or target.is_dir()
-        )  # a damaged one gives way
-        _make(recipe.data, chat, found, writer, workers=workers, team=team, on_progress=on_progress)
-    opened = open_store(target)
-    if opened is None:
-        raise DataError(
-            f"{target}: this process sees no prepared data where the first one put it; set data.store to a folder that all see"
+        raise RecipeError(
+            "data.sources: found none. Expected at least one file, folder, glob or Hub id. Add one to the recipe."
         )
-    return replace(opened, reused=found.is_made)
+    team = team or Alone()
+    plan = run_on_first(team, lambda: _plan(recipe, refresh=refresh, chat=chat))
+    target = cache_folder(recipe) / plan.key
+    if not plan.exists:
+        workers = recipe.data.workers if workers is None else workers
+        # A folder without a complete store is a damaged one, and is replaced.
+        writer = StoreWriter(target, fingerprint=plan.key, replace=refresh or target.is_dir())
+        _make(recipe.data, chat, plan, writer, workers=workers, team=team, on_progress=on_progress)
+    prepared = open_store(target)
+    if prepared is None:
+        raise DataError(
+            f"{target}: this process sees no prepared data where the first process put it. "
+            "Expected a folder that all processes share. Set data.store to one."
+        )
+    return replace(prepared, reused=plan.exists)
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """What a store is made of.
+class _Plan:
+    """What a store is made from.
 
     Attributes:
-        key: Its name.
-        is_made: Whether it is there already; the rest is empty then.
+        key: The store's name.
+        exists: Whether the store is there. The other fields are empty then.
         inputs: The sources.
-        evidence: What was seen of their formats, a line each.
+        evidence: The format of each file and the reason for it, one line each.
     """
 
     key: str
-    is_made: bool
+    exists: bool
     inputs: tuple[Input, ...] = ()
     evidence: tuple[str, ...] = ()
 
 
-def _find(recipe: Recipe, *, chat: ChatTokenizer, refresh: bool) -> _Found:
+def _plan(recipe: Recipe, *, chat: ChatTokenizer, refresh: bool) -> _Plan:
     folder = cache_folder(recipe)
     check_folder(folder)
     inputs = [find_input(source, heldout=False, spool=folder) for source in recipe.data.sources]
     inputs += [find_input(source, heldout=True, spool=folder) for source in recipe.data.heldout]
-    for found in inputs:
-        if found.settings.columns or found.settings.format == "pattern":
-            check_columns(found.settings.columns)
+    # Settings are checked before any file is hashed or read: a wrong one should be reported at once.
+    for source in inputs:
+        if source.settings.columns or source.settings.format == "pattern":
+            check_columns(source.settings.columns)
     key = fingerprint_of(recipe, inputs, encoder=chat.fingerprint + _day(recipe, chat))
     if not refresh and open_store(folder / key) is not None:
         file_hashes(folder).save()
-        return _Found(key, True)
-    drawn = tuple(draw_rows(found, seed=recipe.training.seed + number) for number, found in enumerate(inputs))
-    return _Found(key, False, drawn, tuple(line for found in drawn for line in _evidence(found)))
+        return _Plan(key, exists=True)
+    # Drawing reads every row of a source, so it waits until the store is known to be missing.
+    drawn = tuple(draw_rows(source, seed=recipe.training.seed + number) for number, source in enumerate(inputs))
+    return _Plan(
+        key, exists=False, inputs=drawn, evidence=tuple(line for source in drawn for line in _evidence(source))
+    )
 
 
 def _make(
     data: DataSettings,
     chat: ChatTokenizer,
-    found: _Found,
+    plan: _Plan,
     writer: StoreWriter,
     *,
     workers: int,
     team: Team,
     on_progress: Callable[[int], None] | None,
 ) -> None:
-    """Encode everything, each process its share; the first writes it and puts the store in place."""
-    account = Account(found.inputs, data)
+    """Encode every row, each process its share. The first process writes the store and puts it in place."""
+    account = Account(plan.inputs, data)
 
-    def take(results: Sequence[Done]) -> None:
-        for done in results:
-            writer.write(done.batch)
-            account.add(done)
+    def take(results: Sequence[EncodedChunk]) -> None:
+        for encoded in results:
+            writer.write(encoded.batch)
+            account.add(encoded)
         if on_progress is not None:
             on_progress(account.num_rows)
 
     with writer:
-        map_shared(cut(found.inputs), chat, _work(data, found.inputs), workers=workers, team=team, take=take)
-        by_the_first(team, lambda: _settle(writer, account, found.evidence, data))
+        map_team_chunks(cut(plan.inputs), chat, _work(data, plan.inputs), workers=workers, team=team, take=take)
+        run_on_first(team, lambda: _settle(writer, account, plan.evidence, data))
 
 
 def _settle(writer: StoreWriter, account: Account, evidence: Sequence[str], data: DataSettings) -> None:
-    """Decide the split, check the ledger, put the store in place."""
+    """Decide the split, check the ledger, and put the store in place."""
     settled = account.settle(list(evidence))
     if not len(settled.train):
         raise DataError(_nothing_to_train(settled.train_ledger, data))
@@ -209,12 +211,12 @@ def _settle(writer: StoreWriter, account: Account, evidence: Sequence[str], data
 
 
 def _day(recipe: Recipe, chat: ChatTokenizer) -> str:
-    """Give today's date where the template prints it and the recipe pins none: the store is then of that day."""
+    """Return today's date if the template prints it and the recipe sets none: the store is then valid for that day."""
     return date.today().isoformat() if recipe.data.date is None and chat.template.prints_day else ""
 
 
 def open_store(folder: Path) -> Prepared | None:
-    """Open a store that is there; None where there is none or it is of another version."""
+    """Open a store; return None if there is none, or it is damaged or of another version."""
     if not folder.is_dir():
         return None
     try:
@@ -224,44 +226,48 @@ def open_store(folder: Path) -> Prepared | None:
     return Prepared(folder, train, heldout, reused=True)
 
 
-def _evidence(found: Input) -> list[str]:
-    settings = found.settings
+def _evidence(source: Input) -> list[str]:
+    """Return the format of each file of a source and the reason for it, one line each."""
+    settings = source.settings
     if settings.columns:
         return [f"{settings.path}: pattern (data.columns)"]
     if settings.format != "auto":
         return [f"{settings.path}: {settings.format} (as the recipe says)"]
-    if not found.files:
-        return [
-            str(seen)
-            for seen in detect(settings.path, split=settings.split, subset=settings.subset, revision=settings.revision)
-        ]
+    if not source.files:
+        path, subset, revision = settings.path, settings.subset, settings.revision
+        return [str(detected) for detected in detect(path, split=settings.split, subset=subset, revision=revision)]
     return [
-        str(seen if str(path) == name else replace(seen, source=name))
-        for path, name in found.files
-        for seen in detect(path)
+        str(detected if str(path) == name else replace(detected, source=name))
+        for path, name in source.files
+        for detected in detect(path)
     ]
 
 
 def _work(data: DataSettings, inputs: Sequence[Input]) -> Work:
-    """Give the workers' settings."""
-    share = 1.0 if any(found.heldout for found in inputs) else float(data.heldout_share)
+    """Return the workers' settings."""
+    has_heldout = any(source.heldout for source in inputs)
+    share = 1.0 if has_heldout else float(data.heldout_share)
     sources = tuple(
         SourceWork(
-            found.settings.format,
-            ReadOptions(found.settings.columns, data.prompt_completion),
-            float(found.settings.weight),
-            share if found.heldout == any(each.heldout for each in inputs) and data.heldout_max else 0.0,
+            source.settings.format,
+            ReadOptions(source.settings.columns, data.prompt_completion),
+            float(source.settings.weight),
+            share if source.heldout == has_heldout and data.heldout_max else 0.0,
         )
-        for found in inputs
+        for source in inputs
     )
     return Work(sources, data.on_bad_row, data.train_on != "all", data.inline_reasoning == "split")
 
 
 def _nothing_to_train(ledger: Ledger, data: DataSettings) -> str:
+    """Return the error's text; its remedy is that of the first row left out, where that row had an error."""
+    paths = ", ".join(source.path for source in data.sources)
     reasons = ", ".join(f"{reason} {tally.count}" for reason, tally in ledger.left_out.items()) or "no rows"
-    said = next((tally.example for tally in ledger.left_out.values() if tally.example), "")
-    if not said:
-        longer = "raise data.max_tokens, or set data.too_long: keep_last_turns"
-        said = longer if TOO_LONG in ledger.left_out else "check data and settings"
-    where = ", ".join(source.path for source in data.sources)
-    return f"{where}: no row is left to train on ({reasons}); expected at least one; {said}"
+    remedy = next((tally.example for tally in ledger.left_out.values() if tally.example), "")
+    if remedy:
+        remedy = f"The first: {remedy}"
+    elif TOO_LONG in ledger.left_out:
+        remedy = "Raise data.max_tokens, or set data.too_long: keep_last_turns."
+    else:
+        remedy = "Check the data and its settings."
+    return f"{paths}: no row is left to train on ({reasons}). Expected at least one. {remedy}"

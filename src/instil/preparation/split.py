@@ -1,8 +1,9 @@
-"""Which rows are trained, and which are held out: decided by their content, after they were read.
+"""Decide by content which rows are trained and which are held out, and draw rows.
 
-Works on arrays with one element a row, so that a million rows cost megabytes. Questionable on purpose: where more rows
-fall on the held-out side than `heldout_max` allows, those with the smallest hashes stay held out and the others are
-trained; equal rows have equal hashes, so they stay together always.
+`accounting` calls these functions with arrays of one element per row, so a million rows take megabytes.
+
+Why: if more rows fall on the held-out side than `heldout_max` allows, those with the smallest hashes stay held out. Equal rows
+have equal hashes, so they always stay on the same side.
 """
 
 from __future__ import annotations
@@ -26,20 +27,20 @@ _JSON = json.JSONEncoder(ensure_ascii=False, sort_keys=True, default=str)
 
 
 def content_hash(conversations: Iterable[Conversation]) -> int:
-    """Give 64 bits of what the conversations of one row say: messages, tools and variables, not place or other columns.
+    """Return a 64-bit hash of the conversations of one row: messages, tools and variables, not place or other columns.
 
     Example:
         >>> first = Conversation((Message("user", "Hi"),), extra={"id": 1})
         >>> content_hash([first]) == content_hash([Conversation((Message("user", "Hi"),))])
         True
     """
-    said = "".join([_said(conversation) for conversation in conversations])
-    digest = hashlib.blake2b(said.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    content = "".join([_content(conversation) for conversation in conversations])
+    digest = hashlib.blake2b(content.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "little")
 
 
-def _said(conversation: Conversation) -> str:
-    """Give what a conversation says as one text that no other conversation gives; lengths keep the pieces apart."""
+def _content(conversation: Conversation) -> str:
+    """Return the content of a conversation as one text. Lengths separate the pieces, so no other content has the same text."""
     pieces = []
     for message in conversation.messages:
         content = message.content
@@ -53,7 +54,7 @@ def _said(conversation: Conversation) -> str:
 
 
 def _is_plain(message: Message) -> bool:
-    """Tell whether a message is nothing but a role and text."""
+    """Return True if a message holds only a role and text."""
     return (
         message.reasoning is None
         and not message.tool_calls
@@ -65,7 +66,7 @@ def _is_plain(message: Message) -> bool:
 
 
 def is_candidate(row_hash: int, share: float) -> bool:
-    """Tell whether a row falls on the held-out side, before any maximum.
+    """Return True if a row falls on the held-out side, before the maximum is applied.
 
     Example:
         >>> is_candidate(0, 0.05), is_candidate(2**64 - 1, 0.05)
@@ -75,16 +76,16 @@ def is_candidate(row_hash: int, share: float) -> bool:
 
 
 def held_out(hashes: Hashes, usable: Mask, *, share: float, maximum: int) -> Mask:
-    """Say which rows are held out.
+    """Return the mask of held-out rows.
 
     Args:
         hashes: Content hash of each row.
-        usable: Rows that can be evaluated on.
-        share: Share of the rows to hold out.
-        maximum: At most this many.
+        usable: Rows that may be held out.
+        share: Share of the rows to hold out, 0 to 1.
+        maximum: Largest number of held-out rows.
 
     Returns:
-        True for rows held out; at most `maximum`, and equal rows on the same side.
+        True for held-out rows. Equal rows are on the same side.
 
     Example:
         >>> hashes = np.array([1, 5, 1, 2**63], dtype=np.uint64)
@@ -100,7 +101,7 @@ def held_out(hashes: Hashes, usable: Mask, *, share: float, maximum: int) -> Mas
 
 
 def repeated(hashes: Hashes, usable: Mask) -> Mask:
-    """Say which rows have a content that an earlier usable row has.
+    """Return the mask of rows whose content an earlier usable row has.
 
     Example:
         >>> repeated(np.array([7, 8, 7], dtype=np.uint64), np.ones(3, dtype=bool))
@@ -113,10 +114,10 @@ def repeated(hashes: Hashes, usable: Mask) -> Mask:
     return later
 
 
-def draw(num_rows: Iterable[object], *, count: int, seed: int) -> npt.NDArray[np.int64]:
-    """Draw `count` rows of a stream without holding it; gives their positions from 0, in order.
+def draw(rows: Iterable[object], *, count: int, seed: int) -> npt.NDArray[np.int64]:
+    """Draw `count` rows of a stream in one pass, and return their positions from 0, sorted.
 
-    The same seed draws the same positions; fewer rows than `count` are all drawn.
+    The same seed draws the same positions. A stream of at most `count` rows is drawn completely.
 
     Example:
         >>> len(draw(range(100), count=10, seed=0)), draw(range(3), count=10, seed=0).tolist()
@@ -124,7 +125,7 @@ def draw(num_rows: Iterable[object], *, count: int, seed: int) -> npt.NDArray[np
     """
     source = random.Random(seed)
     kept: list[tuple[float, int]] = []
-    for position, _ in enumerate(num_rows):
+    for position, _ in enumerate(rows):
         key = -source.random()
         if len(kept) < count:
             heapq.heappush(kept, (key, position))

@@ -1,8 +1,9 @@
-"""The store of prepared examples: one memory-mapped Arrow file, and which of its examples are trained or held out.
+"""The store of prepared examples: one memory-mapped Arrow file, and index files that name its trained and held-out examples.
 
-Training reads it by number; opening costs nothing whatever its size. Questionable on purpose: rows that are trained and
-rows that are held out lie in the same file in the order of the data, and two index files say which is which; so the split
-can be decided after the last row was seen, and repetition costs an index, not a copy.
+`store_writer` writes it, training reads it by index. Opening takes the same time for any size.
+
+Why: trained and held-out examples are in one file, in the order of the data, with an index for each. So the split can be decided
+after the last row, and repetition costs an index instead of a copy.
 """
 
 from __future__ import annotations
@@ -44,11 +45,12 @@ EXAMPLES, STORE, LEDGER = "examples.arrow", "store.json", "ledger.json"
 
 
 def pack(examples: Sequence[Example]) -> pa.RecordBatch:
-    """Lay examples end to end as one record batch; weights become runs of equal values.
+    """Return examples as one record batch of `SCHEMA`. Weights become runs of equal values.
 
     Raises:
-        DataError: If an example has not one weight for each token.
+        DataError: If an example does not have one weight per token.
     """
+    # All examples are laid end to end: one pass over arrays instead of a loop over examples.
     lengths = np.fromiter((len(example.token_ids) for example in examples), dtype=np.int64, count=len(examples))
     offsets = np.concatenate(([0], np.cumsum(lengths)))
     token_ids = flat([example.token_ids for example in examples], "i")
@@ -56,14 +58,16 @@ def pack(examples: Sequence[Example]) -> pa.RecordBatch:
     if len(weights) != len(token_ids):
         wrong = next(example for example in examples if len(example.weights) != len(example.token_ids))
         raise DataError(
-            f"{wrong.place}: {len(wrong.weights)} weights for {len(wrong.token_ids)} tokens; expected one for each token"
+            f"{wrong.place}: {len(wrong.weights)} weights for {len(wrong.token_ids)} tokens. Expected one per token. "
+            "This is a bug in instil. Report it."
         )
-    starts = np.ones(len(weights), dtype=bool)
-    starts[1:] = weights[1:] != weights[:-1]
-    starts[offsets[:-1][lengths > 0]] = True
-    where = np.flatnonzero(starts)
-    run_lengths = np.diff(np.append(where, len(weights))).astype(np.int32)
-    run_offsets = np.searchsorted(where, offsets)
+    # A run starts where the weight changes, and at the first token of every example.
+    is_start = np.ones(len(weights), dtype=bool)
+    is_start[1:] = weights[1:] != weights[:-1]
+    is_start[offsets[:-1][lengths > 0]] = True
+    run_starts = np.flatnonzero(is_start)
+    run_lengths = np.diff(np.append(run_starts, len(weights))).astype(np.int32)
+    run_offsets = np.searchsorted(run_starts, offsets)
     sums = np.concatenate(([0.0], np.cumsum(weights, dtype=np.float64)))
     turn_offsets = np.concatenate(([0], np.cumsum([len(example.turns) for example in examples], dtype=np.int64)))
     places = [example.place for example in examples]
@@ -71,7 +75,7 @@ def pack(examples: Sequence[Example]) -> pa.RecordBatch:
         [
             lists(offsets, token_ids),
             lists(run_offsets, run_lengths),
-            lists(run_offsets, weights[where]),
+            lists(run_offsets, weights[run_starts]),
             numbers((sums[offsets[1:]] - sums[offsets[:-1]]).astype(np.float32)),
             lists(turn_offsets, flat([example.turns for example in examples], "i")),
             texts([None if place is None else place.source for place in places]),
@@ -85,16 +89,16 @@ def pack(examples: Sequence[Example]) -> pa.RecordBatch:
 
 
 def trained_tokens(batch: pa.RecordBatch) -> npt.NDArray[np.int32]:
-    """Count the tokens of each example that have a weight above 0."""
+    """Return the number of tokens with a weight above 0 of each example."""
     lengths, weights = batch.column("run_lengths"), batch.column("run_weights")
-    counted = np.concatenate(([0], np.cumsum(values_of(lengths.values) * (values_of(weights.values) > 0))))
-    trained: npt.NDArray[np.int32] = np.diff(counted[values_of(lengths.offsets)]).astype(np.int32)
+    sums = np.concatenate(([0], np.cumsum(values_of(lengths.values) * (values_of(weights.values) > 0))))
+    trained: npt.NDArray[np.int32] = np.diff(sums[values_of(lengths.offsets)]).astype(np.int32)
     return trained
 
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """Zero-copy views of one record batch."""
+    """Views of one record batch, without copies."""
 
     token_ids: npt.NDArray[np.int32]
     offsets: npt.NDArray[np.int32]
@@ -132,7 +136,7 @@ class _Batch:
 
 
 class ExampleStore(Sequence[Example]):
-    """Examples by number, read from the file when they are asked for.
+    """A sequence of examples, each read from the file when it is indexed.
 
     Example:
         >>> store = ExampleStore.from_examples([Example([5, 6, 7], [0.0, 1.0, 1.0])])
@@ -148,7 +152,14 @@ class ExampleStore(Sequence[Example]):
         fingerprint: str = "",
         ledger: Ledger | None = None,
     ) -> None:
-        """Take record batches of `SCHEMA`, and which of their examples to show, in which order (None: all)."""
+        """Make a store from record batches of `SCHEMA`.
+
+        Args:
+            batches: The record batches.
+            index: Indices of the examples in this store, in order; None for all of them.
+            fingerprint: Fingerprint of the store's data, with the name of the split.
+            ledger: The account of its rows.
+        """
         self._batches = [_Batch.of(batch) for batch in batches]
         self._starts = np.cumsum([0, *(batch.num_rows for batch in batches)]).tolist()
         self._index: npt.NDArray[np.int64] = np.arange(self._starts[-1]) if index is None else index
@@ -161,14 +172,14 @@ class ExampleStore(Sequence[Example]):
 
     @classmethod
     def open(cls, folder: str | Path, *, split: Split = "train") -> ExampleStore:
-        """Open a prepared folder; the file is mapped, not read.
+        """Open the folder of a store. The file is mapped into memory, not read.
 
         Args:
-            folder: What `StoreWriter` wrote.
+            folder: A folder that `StoreWriter` wrote.
             split: The examples to train on, or the held-out ones.
 
         Raises:
-            DataError: If the folder is no store, or of another version.
+            DataError: If the folder holds no complete store, or one of another version.
         """
         folder = Path(folder)
         try:
@@ -181,11 +192,11 @@ class ExampleStore(Sequence[Example]):
         except (OSError, ValueError, KeyError, pa.ArrowInvalid) as error:
             reason = (str(error).splitlines() or [""])[0]
             raise DataError(
-                f"{folder}: no complete store of prepared data ({reason}); run instil prepare again"
+                f"{folder}: no complete store of prepared data ({reason}). Run instil prepare again."
             ) from None
         if header["version"] != VERSION:
             raise DataError(
-                f"{folder}: store of version {header['version']}; expected {VERSION}; run instil prepare again"
+                f"{folder}: store of version {header['version']}. Expected version {VERSION}. Run instil prepare again."
             )
         return cls(batches, index, fingerprint=f"{header['fingerprint']}-{split}", ledger=ledger)
 
@@ -198,20 +209,20 @@ class ExampleStore(Sequence[Example]):
         return len(self._index)
 
     def __getitem__(self, position: Any) -> Any:
-        """Give one example, or a store of the examples of a slice."""
+        """Return one example, or a store with the examples of a slice."""
         if isinstance(position, slice):
             return self.select(np.arange(len(self))[position])
         if not -len(self) <= position < len(self):
             raise IndexError(f"example {position} of {len(self)}")
         number = int(self._index[position])
-        where = bisect_right(self._starts, number) - 1
-        return self._batches[where].example(number - self._starts[where])
+        batch = bisect_right(self._starts, number) - 1
+        return self._batches[batch].example(number - self._starts[batch])
 
     def __iter__(self) -> Iterator[Example]:
         return (self[position] for position in range(len(self)))
 
     def select(self, positions: Sequence[int] | npt.NDArray[Any]) -> ExampleStore:
-        """Give a store of these examples, in this order, without copying them."""
+        """Return a store with these examples, in this order, without copying them."""
         index = np.asarray(self._index)[np.asarray(positions, dtype=np.int64)]
         return ExampleStore(
             [batch.rest for batch in self._batches], index, fingerprint=self.fingerprint, ledger=self.ledger

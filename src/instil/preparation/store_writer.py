@@ -1,7 +1,7 @@
-"""Writes a store of prepared examples: aside, then put in place whole.
+"""Write a store of prepared examples under a temporary name, then rename it.
 
-Questionable on purpose: the folder is begun with the first write, not before, so that of several processes which prepare together only the one that
-writes makes anything.
+Why: the temporary folder is made with the first write. Of several processes that prepare together, only the one that writes makes
+a folder.
 """
 
 from __future__ import annotations
@@ -26,13 +26,19 @@ from instil.preparation.store import EXAMPLES, LEDGER, SCHEMA, STORE, VERSION, S
 
 
 class StoreWriter:
-    """Writes a store aside and puts it in place whole: a folder of that name is always complete.
+    """Writes a store under a temporary name and renames it at the end, so a folder of its name is always complete.
 
-    Use as a context manager; without `finish` (or with an error) nothing is left behind, also where the disk is full.
+    Use it as a context manager. Without `finish`, or after an error, nothing is left behind, even if the disk is full.
     """
 
     def __init__(self, folder: str | Path, *, fingerprint: str, replace: bool = False) -> None:
-        """Prepare to write `folder`; with `replace`, a store that is there gives way when the new one is whole."""
+        """Prepare to write `folder`.
+
+        Args:
+            folder: The store's folder.
+            fingerprint: The store's key.
+            replace: Whether to replace an existing store when the new one is complete.
+        """
         self.folder = Path(folder)
         self.fingerprint = fingerprint
         self._replace = replace
@@ -64,16 +70,16 @@ class StoreWriter:
         ledgers: Mapping[Split, Ledger],
         heldout_rows: Sequence[Mapping[str, Any]] = (),
     ) -> Path:
-        """Write the indices and the ledgers, and put the folder in place.
+        """Write the indices and the ledgers, put the folder in place, and return it.
 
         Args:
-            train: Numbers of the examples to train on, in order, with repetition.
-            heldout: Numbers of the held-out examples.
+            train: Indices of the examples to train on, in order, with repetition.
+            heldout: Indices of the held-out examples.
             ledgers: The account of each split.
             heldout_rows: Held-out conversations as JSON values, in order.
 
         Raises:
-            DataError: As `write`.
+            DataError: If the disk is full, or the folder cannot be written to.
         """
         with self._on_disk():
             self._finish({"train": train, "heldout": heldout}, ledgers, heldout_rows)
@@ -109,7 +115,7 @@ class StoreWriter:
     ) -> None:
         if self._sink is None:
             return
-        with suppress(OSError):  # closing writes too; what went wrong is said already
+        with suppress(OSError):  # closing writes too, and the first error is the one to report
             if not self._sink.closed:
                 self._opened().close()
         with suppress(OSError):
@@ -118,7 +124,7 @@ class StoreWriter:
         remove_empty(self._made)
 
     def _opened(self) -> pa.RecordBatchFileWriter:
-        """Give the file, begun when it is first needed: only the process of a team that writes makes a folder."""
+        """Return the open file. The first call makes the folder."""
         if self._sink is None:
             sweep_dead(self.folder)
             shutil.rmtree(self.aside, ignore_errors=True)
@@ -134,8 +140,8 @@ class StoreWriter:
             yield
         except OSError as error:
             raise DataError(
-                f"{self.folder.parent}: prepared data cannot be written ({error.strerror or error}); expected room on the disk; "
-                "make some, or set data.store to another folder"
+                f"{self.folder.parent}: prepared data cannot be written ({error.strerror or error}). "
+                "Expected free space on the disk. Free some, or set data.store to another folder."
             ) from None
 
 

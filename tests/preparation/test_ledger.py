@@ -55,7 +55,7 @@ def test_one_is_not_said_as_many() -> None:
         tally.add("a:1")
     said = "\n".join(ledger.lines())
     assert "1 of 1 conversation" in said
-    for words in ("1  typed control token made", "1  conversation with", "1  row whose"):
+    for words in ("1  typed control token made", "1  row with reasoning", "1  row equal to"):
         assert words in said
     ledger.escaped.add("a:2")
     assert "2  typed control tokens made" in "\n".join(ledger.lines())
