@@ -55,7 +55,7 @@ def test_it_prints_format_ledger_lengths_proof_and_findings(rows, capsys):
         "rows.jsonl:7: message 1: role 'human' is probably 'user'",
         "warning: empty answer  1",
         "warning: exact duplicate  1",
-        "(--fix does it)",
+        "(--fix does this)",
     ):
         assert said in out, said
 
@@ -94,9 +94,9 @@ def test_fix_writes_the_mended_rows_and_prints_every_change(rows, capsys, tmp_pa
     assert "rows.jsonl:7: message 1: role 'human' changed to 'user'" in out
     assert '-    "role": "human",' in out
     assert '+    "role": "user",' in out
-    assert "rows.jsonl:8: left out: it has no answer but empty ones" in out
+    assert "rows.jsonl:8: left out: all of its answers are empty" in out
     assert "rows.jsonl:9: left out: the same as rows.jsonl:1" in out
-    assert out.rstrip().endswith("wrote out.jsonl: 9 rows in = 7 written (1 of them mended) + 2 left out")
+    assert out.rstrip().endswith("wrote out.jsonl: 9 rows in = 7 written (1 of them fixed) + 2 left out")
     written = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
     assert written[:6] == ROWS
     assert [turn["role"] for turn in written[6]["messages"]] == ["user", "assistant"]
@@ -133,7 +133,7 @@ def test_a_folder_with_only_a_tokenizer_is_enough(rows, capsys, tmp_path):
     [
         (["nowhere.jsonl"], "no such file"),
         (["rows.jsonl", "--row", "77"], "has no row 77"),
-        (["rows.jsonl", "--fix", "rows.jsonl"], "is there already"),
+        (["rows.jsonl", "--fix", "rows.jsonl"], "exists already"),
         (["rows.jsonl", "--fix", "out.csv"], "name it .jsonl"),
         (["rows.jsonl", "--html", "nowhere/page.html"], "make it first"),
         (["rows.jsonl", "--row", "1", "--html", "page.html"], "found --row and --html"),

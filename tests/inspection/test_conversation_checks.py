@@ -52,10 +52,16 @@ def test_no_assistant_turn_is_found():
     [
         ([("user", "a"), ("user", "b"), ("assistant", "c")], "messages 1 and 2 are both from user"),
         ([("user", "a"), ("assistant", "b"), ("assistant", "c")], "messages 2 and 3 are both from assistant"),
-        ([("assistant", "b")], "message 1 answers before anybody asked"),
-        ([("user", "a"), ("system", "s"), ("assistant", "b")], "message 2 is a system message in mid-conversation"),
+        ([("assistant", "b")], "message 1 is an answer without a prompt before it"),
+        (
+            [("user", "a"), ("system", "s"), ("assistant", "b")],
+            "message 2 is a system message in the middle of the conversation",
+        ),
         ([("user", "a"), ("assistant", "b"), ("user", "c")], "ends with message 3 from user"),
-        ([("user", "a"), ("tool", "x"), ("assistant", "b")], "message 2 is a tool result that no call asked for"),
+        (
+            [("user", "a"), ("tool", "x"), ("assistant", "b")],
+            "message 2 is a tool result without a tool call before it",
+        ),
     ],
 )
 def test_roles_out_of_order_are_said_with_their_numbers(turns, said):

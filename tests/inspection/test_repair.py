@@ -92,14 +92,14 @@ def test_what_can_be_mended_is_mended_and_said(row, after, said):
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        (chat(("user", "Hi"), ("assistant", "")), "left out: it has no answer but empty ones"),
+        (chat(("user", "Hi"), ("assistant", "")), "left out: all of its answers are empty"),
         (chat(("user", "Hi")), "left out: no assistant turn"),
         ({"instruction": "a", "input": "", "output": ""}, "left out: column output is empty"),
         (b'{"messages": [', "left out: not valid JSON"),
         ({"weird": 1}, "left out: found columns weird"),
         ({"problem": "a", "solution": " "}, "left out: message 2 is white space only"),
         ({"instruction": "a", "output": "b", "history": [["q", ""]]}, "left out: message 2 is an empty answer"),
-        (chat(("user", "Hi"), ("assistant", "</s>")), "left out: it has no answer but empty ones"),
+        (chat(("user", "Hi"), ("assistant", "</s>")), "left out: all of its answers are empty"),
         (chat(("narrator", "x"), ("assistant", "y")), "left out: message 1 has role 'narrator'"),
     ],
 )

@@ -27,7 +27,7 @@ def test_one_long_answer_to_many_questions_is_found_once():
     found = list(repeats.findings())
     assert [finding.kind for finding in found] == ["repeated_answer"]
     assert found[0].place == Place("a.jsonl", 1)
-    assert found[0].seen.startswith("given 5 times, to 5 different questions: I am sorry")
+    assert found[0].seen.startswith("occurs 5 times, after 5 different questions: I am sorry")
 
 
 def test_labels_may_repeat_and_so_may_an_answer_to_the_same_question():
@@ -44,7 +44,7 @@ def test_unfinished_answers_of_one_greatest_length_were_cut_by_a_limit():
     repeats, _ = watched([*cut, ("short", "A short one that ends as it should."), ("other", words[:430])])
     found = list(repeats.findings())
     assert [finding.kind for finding in found] == ["cut_answer"] * 4
-    assert "ends at 500 characters, as 4 unfinished answers do" in found[0].seen
+    assert "ends at 500 characters, like 4 unfinished answers" in found[0].seen
 
 
 def test_one_unfinished_answer_to_many_questions_says_nothing_about_a_limit():

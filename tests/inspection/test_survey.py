@@ -9,11 +9,11 @@ from tests.inspection.small_chat import other_template, small_chat
 
 from instil.errors import DataError, RecipeError
 from instil.inspection.findings import KINDS
-from instil.inspection.mended_file import write_mended
+from instil.inspection.fixed_file import write_fixed
 from instil.inspection.page_file import write_page
 from instil.inspection.repair import repair_all
 from instil.inspection.report import Subject
-from instil.inspection.shown import find_row, show_row
+from instil.inspection.shown_rows import find_row, show_row
 from instil.inspection.survey import find_sources, survey
 from instil.preparation.prepare import prepare
 from instil.recipe import Recipe
@@ -145,7 +145,7 @@ def test_a_row_is_found_by_number_or_place(recipe, wanted):
 
 
 @pytest.mark.parametrize(
-    ("wanted", "said"), [("99", "has no row 99"), ("x", "expected a row's number"), ("0", "expected")]
+    ("wanted", "said"), [("99", "has no row 99"), ("x", "Expected a row's number"), ("0", "Expected")]
 )
 def test_a_row_that_is_not_there_is_a_clear_error(recipe, wanted, said):
     with pytest.raises(DataError, match=said):
@@ -157,7 +157,7 @@ def test_a_row_without_an_example_says_why(recipe):
     assert [each.kind for each in find_row(settings, small_chat(), "1").findings] == ["misspelt_key"]
     shown = find_row(settings, small_chat(max_tokens=50), "2")
     assert shown.examples == ()
-    assert any("at most 50 are allowed" in each.seen for each in shown.findings) or "loop" in {
+    assert any("the limit is 50" in each.seen for each in shown.findings) or "loop" in {
         each.kind for each in shown.findings
     }
 
@@ -278,7 +278,7 @@ def test_what_was_mended_shows_nothing_that_mending_mends(recipe, tmp_path):
     chat = other_template(ODD, max_tokens=600)
     settings = recipe(rows, max_tokens=600)
     before = survey(settings, chat).findings.counts
-    *_, done = write_mended(repair_all(settings, stop_tokens=chat.stop_tokens), tmp_path / "mended.jsonl")
+    *_, done = write_fixed(repair_all(settings, stop_tokens=chat.stop_tokens), tmp_path / "mended.jsonl")
     assert done.left_out >= 5
     mended = Recipe.from_mapping({"data": {"sources": [str(tmp_path / "mended.jsonl")], "max_tokens": 600}})
     after = survey(mended, chat).findings.counts

@@ -1,4 +1,4 @@
-"""``instil inspect``: data as the model will see it, what is wrong with it, and a mended copy."""
+"""``instil inspect``: data as the model will see it, what is wrong with it, and a fixed copy."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def inspect(
         row: Show this row alone, every token coloured: its number, or its place (train.jsonl:412).
         html: Write the mask page, one self-contained HTML file, here.
         html_rows: Rows on the page at most; those with findings come first.
-        fix: Write a mended copy of the rows here (.jsonl), and print what changed.
+        fix: Write a fixed copy of the rows here (.jsonl), and print what changed.
         as_json: Print JSON instead of text.
         settings: Any setting of a recipe's `data`.
     """
@@ -90,7 +90,7 @@ def _recipe(data: str, *, model: dict[str, Any], format: Format | None, settings
 
 
 def _check_asked(*, row: str | None, fix: Path | None, html: Path | None, html_rows: int) -> None:
-    from instil.inspection.mended_file import check_target
+    from instil.inspection.fixed_file import check_target
 
     asked = [name for name, given in (("--row", row), ("--fix", fix), ("--html", html)) if given is not None]
     if len(asked) > 1:
@@ -157,7 +157,7 @@ def _show_all(
 
 def _show_row(recipe: Recipe, chat: ChatTokenizer, row: str, *, console: Console, as_json: bool) -> None:
     from instil.inspection.report import print_row, row_to_json
-    from instil.inspection.shown import find_row
+    from instil.inspection.shown_rows import find_row
 
     shown = find_row(recipe, chat, row)
     if as_json:
@@ -167,14 +167,14 @@ def _show_row(recipe: Recipe, chat: ChatTokenizer, row: str, *, console: Console
 
 
 def _fix(recipe: Recipe, chat: ChatTokenizer, path: Path, *, console: Console, as_json: bool) -> None:
-    from instil.inspection.mended_file import Mended, diff_lines, write_mended
+    from instil.inspection.fixed_file import FixedFile, diff_lines, write_fixed
     from instil.inspection.repair import repair_all
 
     changes: list[dict[str, Any]] = []
     limit = DIFFS_IN_A_TERMINAL if console.is_terminal else None
     shown = 0
-    for each in write_mended(repair_all(recipe, stop_tokens=chat.stop_tokens), path):
-        if isinstance(each, Mended):
+    for each in write_fixed(repair_all(recipe, stop_tokens=chat.stop_tokens), path):
+        if isinstance(each, FixedFile):
             done = each
         elif as_json:
             changes.append({"place": str(each.place), "changes": list(each.changes), "left_out": each.after is None})

@@ -1,1 +1,1 @@
-"""Showing data as the model will see it: what is trained, what is wrong with it, and how to mend it."""
+"""Show data as the model will see it: what is trained, what is wrong with it, and how to fix it."""

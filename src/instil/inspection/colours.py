@@ -1,8 +1,8 @@
-"""The coloured view of tokens in the terminal: which the model learns to write, and which it only reads.
+"""Colour tokens in the terminal by whether they are trained.
 
-Used by ``instil inspect``, ``instil demo`` and ``/tokens`` in the chat. Colour is never the only sign: a trained run stands
-in ⟦brackets⟧ and is underlined, a weight other than 1 follows its run as ×0.5, and neighbouring tokens differ in shade. The
-colours are the Okabe–Ito blue and orange, which colour-blind people tell apart.
+``instil inspect``, ``instil demo`` and ``/tokens`` in the chat use it. Colour is never the only sign: a trained run is
+in ⟦brackets⟧ and underlined, and a weight other than 1 follows its run as ×0.5. Neighbouring tokens differ in shade.
+The colours are the Okabe–Ito blue and orange, which colour-blind people can distinguish.
 """
 
 from __future__ import annotations
@@ -20,18 +20,21 @@ _PART = ("underline #000000 on #56b4e9", "underline #000000 on #8accf2")
 _MORE = ("bold underline #000000 on #e69f00", "bold underline #000000 on #f0bb4a")
 _READ = ("", "dim")
 _PRINTED = ("cyan", "dim cyan")
-LEGEND = "⟦trained⟧ (blue, underlined) the model learns to write it · plain: a message, only read · cyan: printed by the template"
+LEGEND = (
+    "⟦trained⟧ (blue, underlined): the model learns to write it · plain: a message, context only · "
+    "cyan: printed by the template"
+)
 
 
 class ShownToken(Protocol):
-    """What a view needs to know of a token.
+    """The part of a token that a view needs.
 
     Attributes:
         id: Its id.
-        text: Its text; tokens in order give the whole text.
+        text: Its text. The texts of all tokens, joined, are the rendering.
         weight: Loss weight of predicting it; 0 is context only.
-        message: Index of the message that it comes from, None where the template printed it, -1 for tools and variables.
-        field: Field of that message, such as ``content``; None where the template printed it.
+        message: Index of its message, None if the template printed it, -1 for tools and variables.
+        field: Field of that message, such as ``content``; None if the template printed it.
     """
 
     @property
@@ -47,16 +50,16 @@ class ShownToken(Protocol):
 
 
 def coloured_tokens(explained: Iterable[ShownToken], *, white_space: bool = True) -> Text:
-    """Give the text of tokens, coloured and bracketed by whether they are trained.
+    """Return the text of tokens, coloured and bracketed by whether they are trained.
 
-    Line breaks in the text break lines; with `white_space` each also shows as ↵, a space as ·, a tab as →.
+    A line break in the text starts a new line and is shown as ↵. A tab is shown as →.
 
     Args:
         explained: The tokens, in order.
-        white_space: Make spaces visible too; line breaks and control characters always are.
+        white_space: Whether to show spaces as ·. Line breaks and control characters are always shown.
 
     Returns:
-        A rich `Text`; printed without colour, or as `.plain`, it still shows what is trained.
+        A rich `Text`. Without colour, or as `.plain`, the brackets still show what is trained.
     """
     shown = Text()
     open_weight = 0.0
@@ -83,7 +86,7 @@ def _close(shown: Text, weight: float) -> None:
     if weight <= 0:
         return
     mark = CLOSE if weight == 1 else f"{CLOSE}×{weight:g}"
-    if shown.plain.endswith("\n"):  # the bracket stays on the line of what it closes
+    if shown.plain.endswith("\n"):  # the bracket stays on the line of the run that it closes
         shown.right_crop(1)
         shown.append(mark, style=_edge(weight)).append("\n")
     else:

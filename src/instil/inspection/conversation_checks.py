@@ -1,8 +1,9 @@
-"""What can be wrong with one conversation as it was read, before any template or token.
+"""Check one conversation as it was read, before any template or token, for `doctor` and `repair`.
 
-Each check is a function from a conversation to what it saw, and names one `KINDS` entry. Questionable on purpose: an answer
-"looks cut" on evidence that a reader would accept at a glance (an open code fence, prose that ends inside a sentence), so some cut
-answers are missed rather than many whole ones accused.
+Every check yields a name in `KINDS` and a description.
+
+Why: an answer "looks cut off" only on plain evidence, an open code block or prose that ends inside a sentence. So some
+cut answers are missed, but few complete ones are reported.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Iterator
 from instil.conversation import Conversation, Message
 from instil.inspection.visible import shortened
 
-_LONG_ANSWER = 400  # characters: below it, an answer without a full stop is style
+_LONG_ANSWER = 400  # characters: a shorter answer without a full stop is a matter of style
 _LONG_LINE = 40
 _PROSE_WORDS = 8
 _OPEN_END = re.compile(r"[\w,;]$|\s(?:-|–|—|\()$")
@@ -22,7 +23,7 @@ _LOOP_WORDS, _LOOP_SHARE, _LOOP_SIZE = 80, 0.25, 4
 
 
 def answer_text(message: Message) -> str:
-    """Give the text of a message, parts joined.
+    """Return the text of a message, with its parts joined.
 
     Example:
         >>> answer_text(Message("assistant", ({"type": "text", "text": "a"}, {"type": "text", "text": "b"})))
@@ -35,11 +36,11 @@ def answer_text(message: Message) -> str:
 
 
 def check_conversation(conversation: Conversation, *, stop_tokens: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
-    """Give kind and text of everything that one conversation shows by itself.
+    """Yield kind and description of every fault of one conversation.
 
     Args:
-        conversation: As it was read.
-        stop_tokens: Texts of the model's stop tokens, which no answer should carry; empty where no model is given.
+        conversation: The conversation.
+        stop_tokens: Texts of the model's stop tokens, which no answer should end with. Empty if there is no model.
     """
     if conversation.plain:
         for number, message in enumerate(conversation.messages, start=1):
@@ -61,7 +62,7 @@ def _check_answer(message: Message, number: int, stop_tokens: tuple[str, ...]) -
         return
     typed = next((stop for stop in stop_tokens if stop and text.rstrip().endswith(stop)), None)
     if typed is not None:
-        yield "typed_stop", f"message {number} has {typed} at its end"
+        yield "typed_stop", f"message {number} ends with {typed}"
     cut = _looks_cut(text)
     if cut:
         yield "cut_answer", f"message {number} {cut}: …{shortened(text[-60:], 60)}"
@@ -75,23 +76,25 @@ def _emptiness(message: Message, text: str) -> str:
 
 
 def _check_roles(conversation: Conversation) -> Iterator[tuple[str, str]]:
+    """Yield what is unusual in the order of roles; a message can be unusual in more than one way."""
     messages = conversation.messages
-    previous, asked = "", False
+    previous, has_prompt = "", False
     for number, message in enumerate(messages, start=1):
         role = message.role
         if role in ("system", "developer") and number > 1 and previous not in ("system", "developer"):
-            yield "role_order", f"message {number} is a {role} message in mid-conversation"
+            yield "role_order", f"message {number} is a {role} message in the middle of the conversation"
         if role == "user" and previous == "user":
             yield "role_order", f"messages {number - 1} and {number} are both from user"
         if role == "assistant" and previous == "assistant":
             yield "role_order", f"messages {number - 1} and {number} are both from assistant"
-        if role == "assistant" and not asked and previous != "assistant":
-            yield "role_order", f"message {number} answers before anybody asked"
+        # An answer after another answer was reported above, so it is not reported again.
+        if role == "assistant" and not has_prompt and previous != "assistant":
+            yield "role_order", f"message {number} is an answer without a prompt before it"
         if role == "tool" and not _follows_a_call(messages, number - 1):
-            yield "role_order", f"message {number} is a tool result that no call asked for"
-        previous, asked = role, asked or role in ("user", "tool")
+            yield "role_order", f"message {number} is a tool result without a tool call before it"
+        previous, has_prompt = role, has_prompt or role in ("user", "tool")
     if previous == "user" and len(messages) > 1:
-        yield "role_order", f"ends with message {len(messages)} from user, which nobody answers: context only"
+        yield "role_order", f"ends with message {len(messages)} from user, without an answer: it is not used"
 
 
 def _follows_a_call(messages: tuple[Message, ...], index: int) -> bool:
@@ -101,9 +104,9 @@ def _follows_a_call(messages: tuple[Message, ...], index: int) -> bool:
 
 
 def _looks_cut(text: str) -> str:
-    """Say why an answer looks cut off, or give an empty string."""
+    """Return why an answer looks cut off, or an empty string."""
     if text.count("```") % 2 == 1 and re.search(r"^\s*```", text, re.MULTILINE):
-        return "opens a code block that it does not close"
+        return "opens a code block and does not close it"
     if len(text) < _LONG_ANSWER:
         return ""
     lines = text.rstrip().splitlines()
@@ -113,7 +116,7 @@ def _looks_cut(text: str) -> str:
 
 
 def _is_structured(line: str) -> bool:
-    """Tell list items, headings, tables, code, verse and sums from prose: they end without a full stop by custom."""
+    """Return True for list items, headings, tables, code, verse and sums: they usually end without a full stop."""
     return bool(re.match(r"[-*+#>|/]|\d+[.)]|[A-Za-z][.)]\s|####", line)) or bool(
         re.search(r"[{}=;|<>\\]|://|\t|#\w+$", line)
     )
@@ -129,5 +132,6 @@ def _loops(text: str) -> bool:
 
 def _sample(text: str) -> str:
     words = text.split()
-    (often, count), *_ = Counter(zip(*(words[start:] for start in range(_LOOP_SIZE)), strict=False)).most_common(1)
-    return f"{shortened(' '.join(often), 60)!r} {count} times"
+    shingles = Counter(zip(*(words[start:] for start in range(_LOOP_SIZE)), strict=False))
+    ((most_common, count),) = shingles.most_common(1)
+    return f"{shortened(' '.join(most_common), 60)!r} {count} times"

@@ -1,8 +1,9 @@
-"""Looks at every row for what is wrong with it: as it stands in the file, as it is read, and beside all others.
+"""Examine every row for faults: as it is in the file, as it is read, and compared with all others.
 
-Fed chunk by chunk beside the encoder, so that one pass over the data gives ledger, histograms and findings. Questionable on
-purpose: a row is parsed and read a second time here; reading costs a tenth of tokenizing, and the work on a chunk stays as it is
-when the same rows are prepared for training.
+`survey` passes each chunk to the encoder and to the doctor, so one pass gives ledger, histograms and findings.
+
+Why: a row is parsed and read a second time here. Reading costs a tenth of tokenizing, and preparation stays free of
+checks that only `inspect` needs.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ from instil.preparation.split import content_hash
 
 
 class Doctor:
-    """Examines rows, and keeps what it found.
+    """Examines rows and collects findings.
 
     Args:
         stop_tokens: Texts of the model's stop tokens.
         prints_reasoning: Whether the template prints a message's reasoning.
-        keep: Findings of one kind that are kept with their places.
+        keep: Number of findings of each kind to keep with their places.
     """
 
     def __init__(self, *, stop_tokens: Sequence[str] = (), prints_reasoning: bool = True, keep: int = 1000) -> None:
@@ -41,19 +42,19 @@ class Doctor:
         self._repeats = Repeats()
 
     def examine(self, chunk: Chunk, source: SourceWork) -> Iterator[tuple[Place, tuple[Conversation, ...]]]:
-        """Examine the rows of a chunk; gives the conversations of each, none for a row that cannot be read."""
+        """Examine the rows of a chunk, and yield the conversations of each. A row that cannot be read has none."""
         for place, raw in zip(chunk.places, chunk.rows, strict=True):
             yield place, tuple(self._examine_row(place, raw, source))
 
     def finish(self) -> Findings:
-        """Add what only all rows together show, and give everything that was found."""
+        """Return all findings, with those that need all rows."""
         for finding in self._repeats.findings():
             self.findings.add(finding)
         return self.findings
 
     @property
     def num_not_compared(self) -> int:
-        """Rows that came after the memory for duplicates was full."""
+        """Number of rows that came after the memory for duplicates was full."""
         return max(self._near.num_not_remembered, self._repeats.num_not_remembered)
 
     def _examine_row(self, place: Place, raw: Any, source: SourceWork) -> Sequence[Conversation]:

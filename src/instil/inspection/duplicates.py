@@ -1,9 +1,12 @@
-"""Finds rows that are nearly the same as an earlier one, in bounded memory.
+"""Find rows that are nearly equal to an earlier one, in bounded memory.
 
-MinHash: each text becomes the set of its runs of `SHINGLE` words, the set becomes `NUM_HASHES` minima, and the share of equal minima
-estimates the share of common runs. Rows that agree on one of `NUM_BANDS` groups of minima are compared. Questionable on purpose: the
-tables that find candidates have a fixed size and forget the older row when two fall on one slot, so a near-duplicate may be
-missed in very large files, but none is reported that was not compared. *Source*: Broder, "On the resemblance and containment of documents", 1997.
+MinHash: each text becomes the set of its runs of `SHINGLE` words, and the set becomes `NUM_HASHES` minima. The share of
+equal minima estimates the share of common runs. Rows that agree on one of `NUM_BANDS` groups of minima are compared.
+
+*Source*: Broder, "On the resemblance and containment of documents", 1997.
+
+Why: the tables of candidates have a fixed size. If two rows fall on one slot, the older is forgotten. So a
+near-duplicate can be missed in very large files, but every reported one was compared.
 """
 
 from __future__ import annotations
@@ -24,10 +27,10 @@ _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
 class NearDuplicates:
-    """Remembers rows and finds, for each new one, an earlier one that is nearly the same.
+    """Remembers rows, and finds an earlier one that is nearly equal to a new one.
 
     Args:
-        max_rows: Rows that are remembered, 68 bytes each besides their place; later ones are only compared with these.
+        max_rows: Number of rows to remember, 80 bytes each. Later rows are only compared with these.
         slots: Size of each candidate table, a power of two.
 
     Example:
@@ -51,18 +54,18 @@ class NearDuplicates:
         self._terms = draw.integers(0, 1 << 63, NUM_HASHES, dtype=np.uint64)
 
     def add(self, text: str, place: Place) -> Place | None:
-        """Give the place of an earlier row that is nearly the same, or None; and remember this one."""
+        """Remember a row, and return the place of an earlier row that is nearly equal, or None."""
         minima = self._minima_of(text)
         if minima is None:
             return None
         slots = self._slots_of(minima)
         low = (minima & np.uint64(0xFF)).astype(np.uint8)
-        found = self._find(slots, low)
+        earlier = self._find(slots, low)
         self._remember(slots, low, place)
-        return found
+        return earlier
 
     def _minima_of(self, text: str) -> Any:
-        """Give the minima of a text's shingles, or None where the text is too short to compare."""
+        """Return the minima of a text's shingles, or None if the text is too short to compare."""
         words = _WORD.findall(text[: _MAX_WORDS * 12].lower())[:_MAX_WORDS]
         if len(words) < 2 * SHINGLE:
             return None
@@ -71,7 +74,7 @@ class NearDuplicates:
         for start in range(SHINGLE):
             shingles = (shingles + hashed[start : start + len(shingles)]) * _MIX
             shingles ^= shingles >> np.uint64(31)
-        # multiply and shift: the high half of a wrapping product is a hash of its own for every factor
+        # Multiply and shift: the high half of a wrapping product is a separate hash for every factor.
         return ((shingles[:, None] * self._factors + self._terms) >> np.uint64(32)).min(axis=0)
 
     def _slots_of(self, minima: Any) -> list[int]:

@@ -1,7 +1,9 @@
-"""What the doctor found: a finding has a kind, a place, what was seen, and every kind has a remedy.
+"""Findings about the data: each has a kind, a place and a description, and every kind has a remedy.
 
-Questionable on purpose: counts are exact, but only the first findings of a kind are kept with their places, so that a file
-with a million faults costs no more memory than one with a thousand; what is not kept is said.
+`doctor` and `survey` add them, `report` and `page` show them.
+
+Why: counts are exact, but only the first findings of a kind are kept with their places. A file with a million faults
+then takes no more memory than one with a thousand. The report gives the number of the others.
 """
 
 from __future__ import annotations
@@ -20,11 +22,12 @@ class Kind:
     """One kind of finding.
 
     Attributes:
-        name: Its word, in JSON and in filters.
-        title: What it is, for people.
-        severity: ``error``: the row is not trained, or not as written; ``warning``: it trains something that was hardly meant; ``note``: know it.
+        name: Its name in JSON and in filters.
+        title: Its name for people.
+        severity: ``error``: the row is not trained, or not as written. ``warning``: it trains something that was
+            probably not intended. ``note``: for information.
         remedy: What to do about it.
-        repaired: Whether ``--fix`` mends it.
+        repaired: Whether ``--fix`` fixes it.
     """
 
     name: str
@@ -39,17 +42,19 @@ KINDS: Mapping[str, Kind] = {
     for kind in (
         Kind("misspelt_key", "misspelt key", "error", "rename the key", repaired=True),
         Kind("unknown_role", "unknown role", "error", "use system, user, assistant or tool", repaired=True),
-        Kind("unreadable", "row cannot be read", "error", "mend or remove the row", repaired=True),
+        Kind("unreadable", "row cannot be read", "error", "fix or remove the row", repaired=True),
         Kind(
-            "refused", "refused by the template or the encoder", "error", "do what the reason says, or remove the row"
+            "refused", "rejected by the template or the encoder", "error", "do what the reason says, or remove the row"
         ),
         Kind("no_answer", "no assistant turn", "error", "remove the row: nothing in it can be trained", repaired=True),
-        Kind("empty_answer", "empty answer", "warning", "remove it: it trains the model to say nothing", repaired=True),
+        Kind(
+            "empty_answer", "empty answer", "warning", "remove it: it trains the model to answer nothing", repaired=True
+        ),
         Kind(
             "over_limit",
             "longer than the limit",
             "warning",
-            "raise data.max_tokens, or choose data.too_long: keep_last_turns",
+            "raise data.max_tokens, or set data.too_long: keep_last_turns",
         ),
         Kind(
             "cut_answer", "answer looks cut off", "warning", "generate it again with a higher limit, or remove the row"
@@ -81,7 +86,7 @@ KINDS: Mapping[str, Kind] = {
             "use a template that prints reasoning",
         ),
         Kind("duplicate", "exact duplicate", "warning", "remove it, or set data.deduplicate: true", repaired=True),
-        Kind("near_duplicate", "near-duplicate", "note", "keep one of them, unless the repetition is wanted"),
+        Kind("near_duplicate", "near-duplicate", "note", "keep one of them, unless the repetition is intended"),
         Kind(
             "repeated_answer",
             "same answer to many questions",
@@ -101,12 +106,12 @@ KINDS: Mapping[str, Kind] = {
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was found in one row.
+    """One fault of one row.
 
     Attributes:
         kind: A name in `KINDS`.
-        place: The row; None for what concerns the whole data.
-        seen: What was found there, in words.
+        place: The row; None if the finding is about all rows.
+        seen: What was found there, for people.
     """
 
     kind: str
@@ -114,7 +119,7 @@ class Finding:
     seen: str
 
     def to_json(self) -> dict[str, Any]:
-        """Give the finding as JSON holds it, with its remedy."""
+        """Return the finding as JSON values, with its remedy."""
         kind = KINDS[self.kind]
         return {
             "kind": self.kind,
@@ -126,7 +131,7 @@ class Finding:
 
 
 class Findings:
-    """Collects findings; exact counts, and the first `keep` of each kind.
+    """A collection of findings: exact counts, and the first `keep` findings of each kind.
 
     Example:
         >>> findings = Findings(keep=1)
@@ -142,7 +147,7 @@ class Findings:
         self._places: set[Place] = set()
 
     def add(self, finding: Finding) -> None:
-        """Count a finding, and keep it if there is room.
+        """Count a finding, and keep it if its kind has fewer than `keep`.
 
         Raises:
             KeyError: If its kind is not in `KINDS`.
@@ -157,16 +162,16 @@ class Findings:
                 self._places.add(finding.place)
 
     def has(self, place: Place) -> bool:
-        """Tell whether a kept finding is about this row."""
+        """Return True if a kept finding is about this row."""
         return place in self._places
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many of each kind, in the order of `KINDS`."""
+        """Number of findings of each kind, in the order of `KINDS`."""
         return {name: self._counts[name] for name in KINDS if name in self._counts}
 
     def of_kind(self, name: str) -> list[Finding]:
-        """Give the kept findings of one kind."""
+        """Return the kept findings of one kind."""
         return list(self._kept.get(name, ()))
 
     def __iter__(self) -> Iterator[Finding]:

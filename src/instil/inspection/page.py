@@ -1,8 +1,10 @@
-"""The mask page: one HTML file that carries its own data, style and script, and asks the network for nothing.
+"""Build the mask page: one HTML file with its data, style and script, without any network request.
 
-The rows go in as JSON that holds every distinct token once; the page draws one row at a time from it, so that thousands of rows stay
-usable. Questionable on purpose: a content-security policy with the hashes of exactly this style and script stands in the page, so
-that even text that found a way out of the JSON could not run; and the script writes text nodes only.
+`page_file` writes it. The rows are JSON with every distinct token once. The page draws one row at a time, so thousands
+of rows stay usable.
+
+Why: the content-security policy holds the hashes of exactly this style and script. Text from the data cannot run, even
+if it escaped from the JSON. The script writes text nodes only.
 """
 
 from __future__ import annotations
@@ -18,22 +20,22 @@ from typing import Any
 
 from instil import __version__
 from instil.inspection.findings import KINDS
-from instil.inspection.rows import ShownExample, ShownRow, blocks_of
+from instil.inspection.shown_rows import ShownExample, ShownRow, blocks_of
 
 
 @dataclass(frozen=True, slots=True)
 class PageText:
-    """What the page says besides its rows.
+    """The text of the page around its rows.
 
     Attributes:
         title: Heading.
-        facts: Short facts under it: model, template, stop token, how many rows are shown.
+        facts: Short facts under the heading: model, template, stop token, number of rows shown.
         ledger: Lines of the ledger.
-        formats: What each file was seen to be.
+        formats: Format of each file.
         proof_passed: Whether the template's proof passed.
-        proof: What it said.
+        proof: Lines of the proof.
         charts: Title and (label, count) bars of each histogram.
-        counts: How many findings of each kind the whole data has.
+        counts: Number of findings of each kind in all rows.
     """
 
     title: str
@@ -47,11 +49,11 @@ class PageText:
 
 
 def build_page(rows: Iterable[ShownRow], text: PageText) -> str:
-    """Give the whole page.
+    """Return the page as HTML.
 
     Args:
-        rows: The rows to show; they are packed one by one and not kept.
-        text: What stands around them.
+        rows: The rows to show. They are packed one by one and not kept.
+        text: The text around them.
     """
     style, script, frame = (_part(name) for name in ("mask.css", "mask.js", "mask.html"))
     policy = (
@@ -75,7 +77,7 @@ def build_page(rows: Iterable[ShownRow], text: PageText) -> str:
 
 
 def as_script_json(value: Any) -> str:
-    r"""Give JSON that may stand inside a script element: nothing in it can end the element or open a comment.
+    r"""Return JSON for the inside of a script element: nothing in it can end the element or open a comment.
 
     Example:
         >>> as_script_json({"text": "</script><!--&"})
@@ -107,7 +109,7 @@ def _data(rows: Iterable[ShownRow], text: PageText) -> dict[str, Any]:
         "ledger": list(text.ledger),
         "formats": list(text.formats),
         "proof": {"passed": text.proof_passed, "lines": list(text.proof)},
-        "charts": [{"title": title, "bins": [list(each) for each in bins]} for title, bins in text.charts],
+        "charts": [{"title": title, "bins": [list(bar) for bar in bars]} for title, bars in text.charts],
         "kinds": [
             {
                 "name": name,
@@ -125,7 +127,7 @@ def _data(rows: Iterable[ShownRow], text: PageText) -> dict[str, Any]:
 
 
 class _Packer:
-    """Writes rows with every distinct (id, text) and field name once, and weights and origins as runs."""
+    """Packs rows: every distinct (id, text) and field name once, weights and origins as runs."""
 
     def __init__(self, kinds: Sequence[str]) -> None:
         self._kinds = {name: index for index, name in enumerate(kinds)}
@@ -135,7 +137,7 @@ class _Packer:
     def row(self, row: ShownRow) -> dict[str, Any]:
         return {
             "place": str(row.place),
-            "findings": [[self._kinds[each.kind], each.seen] for each in row.findings if each.kind in self._kinds],
+            "findings": [[self._kinds[found.kind], found.seen] for found in row.findings if found.kind in self._kinds],
             "examples": [self._example(example) for example in row.examples],
         }
 

@@ -1,41 +1,37 @@
-"""Writes the mask page of a survey: the rows that were kept, explained token by token."""
+"""Write the mask page of a survey: its kept rows, every token explained."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from instil.conversation import Place
+from instil.encoding.chat_tokenizer import ChatTokenizer
+from instil.encoding.proof import Proof
 from instil.errors import DataError
 from instil.files import write_text_atomic
 from instil.inspection.findings import Finding, Findings
 from instil.inspection.page import build_page
 from instil.inspection.report import Subject, page_text
-from instil.inspection.rows import ShownRow
-from instil.inspection.shown import show_row
+from instil.inspection.shown_rows import ShownRow, show_row
 from instil.inspection.survey import Survey
 
-if TYPE_CHECKING:
-    from instil.encoding.chat_tokenizer import ChatTokenizer
-    from instil.encoding.proof import Proof
-
 MAX_TOKENS = 2_000_000
-"""Tokens on one page at most: beyond some 20 MB a browser needs seconds to open it."""
+"""Largest number of tokens on one page. A browser needs seconds to open more than about 20 MB."""
 
 
 def write_page(path: Path, chat: ChatTokenizer, subject: Subject, survey: Survey, proof: Proof) -> str:
-    """Write the page; it appears whole, or not at all.
+    """Write the page, complete or not at all.
 
     Args:
-        path: The file; one that is there is replaced.
+        path: The file. An existing one is replaced.
         chat: Template, tokenizer and the encoder's settings.
         subject: What was inspected.
-        survey: What was found, with the rows that were kept.
+        survey: The findings and the kept rows.
         proof: The template's proof.
 
     Returns:
-        What was written, for people: the file, its rows, and how many of all they are.
+        A line for people: the file, and how many of all rows it shows.
 
     Raises:
         DataError: If the file cannot be written.
@@ -46,14 +42,14 @@ def write_page(path: Path, chat: ChatTokenizer, subject: Subject, survey: Survey
         write_text_atomic(path, build_page(rows, text))
     except OSError as error:
         raise DataError(
-            f"{path}: cannot be written ({error.strerror or error}); check the folder and its rights"
+            f"{path}: cannot be written ({error.strerror or error}). Check the folder and its permissions."
         ) from None
     more = "" if len(rows) >= survey.ledger.rows_in else "; --html-rows N shows more"
     return f"wrote {path}: {text.facts[-1]}{more}"
 
 
 def _rows(chat: ChatTokenizer, survey: Survey) -> Iterator[ShownRow]:
-    """Explain the kept rows until the page is full."""
+    """Yield the kept rows, explained, until the page is full."""
     by_place = _by_place(survey.findings)
     left = MAX_TOKENS
     for kept in survey.rows:
@@ -65,8 +61,8 @@ def _rows(chat: ChatTokenizer, survey: Survey) -> Iterator[ShownRow]:
 
 
 def _by_place(findings: Findings) -> dict[Place, list[Finding]]:
-    found: dict[Place, list[Finding]] = {}
+    by_place: dict[Place, list[Finding]] = {}
     for finding in findings:
         if finding.place is not None:
-            found.setdefault(finding.place, []).append(finding)
-    return found
+            by_place.setdefault(finding.place, []).append(finding)
+    return by_place

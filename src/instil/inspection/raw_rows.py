@@ -1,7 +1,7 @@
-"""A row before it is a conversation: where its turns are, who speaks in them, and what they say.
+"""Find the turns, roles and texts of a row before it is read as a conversation.
 
-The doctor and the repair look at rows as they stand in the file, because what they find there (a misspelt key, a role of another
-world) is exactly what keeps a row from being read. Only these few shapes are known here; reading is left to the formats.
+`doctor` and `repair` look at rows as they are in the file. A misspelt key or a role of another format is what prevents
+reading. Only a few shapes of rows are known here; the formats do the reading.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ ANSWER_COLUMNS = ("output", "completion", "answer", "response")
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One turn of a row, as it stands.
+    """One turn of a row, as it is in the file.
 
     Attributes:
         where: Its column and number, for people: ``messages: message 3``.
-        column: The column that its list stands in; None where the row is the list.
+        column: The column of its list; None if the row is the list.
         number: Its number in that list, from 1.
-        given: The turn itself; changing it changes the row.
+        given: The turn itself. Changing it changes the row.
     """
 
     where: str
@@ -37,22 +37,22 @@ class Turn:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The keys that may be meant in it."""
+        """The known keys of such a turn."""
         return TURN_KEYS if self.given.keys() & {"from", "value"} else MESSAGE_KEYS
 
     @property
     def role_key(self) -> str:
-        """The key under which the speaker stands."""
+        """The key of the role."""
         return "from" if "from" in self.given else "role"
 
     @property
     def text_key(self) -> str:
-        """The key under which the text stands."""
+        """The key of the text."""
         return "value" if "value" in self.given else "content"
 
     @property
     def role(self) -> Role | None:
-        """The role as its format reads it, or None where it does not."""
+        """The role as its format reads it, or None if the format does not know it."""
         given = self.given.get(self.role_key)
         if not isinstance(given, str):
             return None
@@ -62,7 +62,7 @@ class Turn:
 
     @property
     def is_empty_answer(self) -> bool:
-        """Whether it is an assistant turn, trained, that says nothing."""
+        """Whether it is a trained assistant turn without text or tool call."""
         text = self.given.get(self.text_key)
         if self.role != "assistant" or self.given.get("tool_calls") or self.given.get("function_call"):
             return False
@@ -72,7 +72,7 @@ class Turn:
 
 
 def turns_of(row: Any) -> Iterator[Turn]:
-    """Give every turn of a row that holds lists of turns; nothing for rows of plain columns."""
+    """Yield every turn of a row with lists of turns. Rows of plain columns have none."""
     if isinstance(row, list):
         yield from _turns(row, None)
         return
@@ -94,7 +94,7 @@ def _turns(given: list[Any], column: str | None) -> Iterator[Turn]:
 
 
 def misspelt_in(row: Any) -> list[tuple[str, str]]:
-    """Say every misspelt key of a row and of its turns: where, and what was meant.
+    """Return the misspelt keys of a row and its turns: where, and the likely key.
 
     Example:
         >>> misspelt_in({"messages": [{"role": "user", "contnet": "Hi"}]})
@@ -109,7 +109,7 @@ def misspelt_in(row: Any) -> list[tuple[str, str]]:
 
 
 def unknown_roles_in(row: Any) -> list[tuple[str, str]]:
-    """Say every turn whose role its format does not know, and which is probably meant.
+    """Return the turns whose role their format does not know: where, and the likely role.
 
     Example:
         >>> unknown_roles_in({"messages": [{"role": "gpt", "content": "Hi"}]})
@@ -120,6 +120,6 @@ def unknown_roles_in(row: Any) -> list[tuple[str, str]]:
         given = turn.given.get(turn.role_key)
         if turn.role is None and given is not None:
             meant = meant_role(given)
-            said = f"role {given!r} is probably {meant!r}" if meant else f"role {given!r} is unknown"
-            found.append((turn.where, said))
+            description = f"role {given!r} is probably {meant!r}" if meant else f"role {given!r} is unknown"
+            found.append((turn.where, description))
     return found

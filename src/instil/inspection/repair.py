@@ -1,9 +1,10 @@
-"""Mends rows as far as that is safe, and says every change.
+"""Fix rows where that is safe, and list every change, for ``instil inspect --fix``.
 
-Mended: misspelt keys, roles of another world, stop tokens typed at the end of an answer, empty answers, rows without an answer, exact
-duplicates, rows that still cannot be read. Nothing else is touched: no text is rewritten, no order changed, no near-duplicate dropped.
-Questionable on purpose: an empty answer in the middle of a conversation keeps its place as context and gets weight 0, because
-removing it would change what the later answers reply to.
+Fixed: misspelt keys, roles of other formats, stop tokens typed at the end of an answer, empty answers. Left out: rows
+without an answer, exact duplicates, rows that still cannot be read. Text, order and near-duplicates stay as they are.
+
+Why: an empty answer in the middle of a conversation stays as context with weight 0. Without it, later answers would
+reply to other messages.
 """
 
 from __future__ import annotations
@@ -33,13 +34,13 @@ ReadRow = Callable[[Any, Place], Sequence[Conversation]]
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """What became of one row.
+    """One row before and after fixing.
 
     Attributes:
-        place: Where it stood.
-        before: The row as it was; None where it could not be parsed.
-        after: The row as it is written; None where it is left out.
-        changes: What was done, for people; empty where nothing was.
+        place: Its place.
+        before: The row as read; None if it could not be parsed.
+        after: The row to write; None if it is left out.
+        changes: The changes, for people.
     """
 
     place: Place
@@ -49,20 +50,20 @@ class Repair:
 
 
 def repair_all(recipe: Recipe, *, stop_tokens: Sequence[str] = ()) -> Iterator[Repair]:
-    """Mend every row of a recipe's sources; see `repair_rows`.
+    """Fix every row of a recipe's sources (see `repair_rows`).
 
     Raises:
         RecipeError: If the recipe names no data.
-        DataError: If nothing is there, or a file is broken as a whole.
+        DataError: If there is no such data, or a file cannot be read at all.
     """
     seen: dict[int, Place] = {}
-    for found in find_sources(recipe):
-        source = reading_of(recipe, found)
+    for source in find_sources(recipe):
+        work = reading_of(recipe, source)
 
-        def read(row: Any, place: Place, source: SourceWork = source) -> Sequence[Conversation]:
-            return read_row(row, place, format_name=source.format, options=source.options)[1]
+        def read(row: Any, place: Place, work: SourceWork = work) -> Sequence[Conversation]:
+            return read_row(row, place, format_name=work.format, options=work.options)[1]
 
-        yield from repair_rows(found.read(), read=read, stop_tokens=stop_tokens, seen=seen)
+        yield from repair_rows(source.read(), read=read, stop_tokens=stop_tokens, seen=seen)
 
 
 def repair_rows(
@@ -72,16 +73,16 @@ def repair_rows(
     stop_tokens: Sequence[str] = (),
     seen: dict[int, Place] | None = None,
 ) -> Iterator[Repair]:
-    """Mend rows one by one.
+    """Fix rows one by one.
 
     Args:
-        rows: Places and raw rows, as `read_raw_rows` gives them.
-        read: Reads a parsed row, or raises `DataError`.
-        stop_tokens: Texts of the stop tokens of the model; without them none are looked for.
-        seen: Hash and place of the rows of earlier sources; grows.
+        rows: Places and raw rows, as from `read_raw_rows`.
+        read: Reads a parsed row as conversations, or raises `DataError`.
+        stop_tokens: Texts of the model's stop tokens. Without them, no typed stop token is removed.
+        seen: Content hash and place of the rows of earlier sources; rows are added to it.
 
-    Returns:
-        One `Repair` a row, in order, unchanged rows too.
+    Yields:
+        One `Repair` per row, in order, for unchanged rows too.
     """
     seen = {} if seen is None else seen
     for place, raw in rows:
@@ -90,50 +91,52 @@ def repair_rows(
         except DataError as error:
             yield Repair(place, None, None, (f"left out: {_reason(error, place)}",))
             continue
-        mended = _Mending(copy.deepcopy(before), place, read, stop_tokens)
-        yield mended.finish(before, seen)
+        fix = _RowFix(copy.deepcopy(before), place, read, stop_tokens)
+        yield fix.finish(before, seen)
 
 
-class _Mending:
-    """One row while it is mended."""
+class _RowFix:
+    """One row and its changes so far."""
 
     def __init__(self, row: Any, place: Place, read: ReadRow, stop_tokens: Sequence[str]) -> None:
         self.row = row
         self.changes: list[str] = []
         self._place, self._read, self._stop_tokens = place, read, tuple(stop_tokens)
+        # The order matters: roles are found by their keys, answers by their roles, and empty answers after stripping.
         self._rename_keys()
         self._map_roles()
-        with suppress(DataError):  # an empty answer may be what keeps it from being read
+        with suppress(DataError):  # an empty answer may be the reason why it cannot be read
             self._strip_stop_tokens(read(self.row, place))
-        self.left_out = self._mend_empty_answers()
+        self.left_out = self._fix_empty_answers()
 
     def finish(self, before: Any, seen: dict[int, Place]) -> Repair:
-        """Check that the row can be read now, shows nothing more that is mended, and did not come before."""
-        reason = self.left_out or self._why_not(seen)
+        """Return the repair; the row is left out if it still cannot be read, has another fault, or is a duplicate."""
+        reason = self.left_out or self._why_left_out(seen)
         if reason:
             return Repair(self._place, before, None, (*self.changes, f"left out: {reason}"))
         return Repair(self._place, before, self.row, tuple(self.changes))
 
-    def _why_not(self, seen: dict[int, Place]) -> str:
-        """Say why the row cannot stay; an empty string where it can."""
+    def _why_left_out(self, seen: dict[int, Place]) -> str:
+        """Return the reason to leave the row out, or an empty string."""
         try:
-            if self._strip_stop_tokens(self._read(self.row, self._place)):
-                return self._why_not(seen)
+            # Earlier fixes can make more answers readable, so stop tokens are stripped until none is left.
+            while self._strip_stop_tokens(self._read(self.row, self._place)):
+                pass
             conversations = self._read(self.row, self._place)
         except DataError as error:
             return _reason(error, self._place)
-        found = [
-            (kind, said)
-            for conversation in conversations
-            for kind, said in check_conversation(conversation, stop_tokens=self._stop_tokens)
-        ]
         if all(not _answers(conversation) for conversation in conversations):
             return "no assistant turn"
         if not any(_can_be_trained(conversation) for conversation in conversations):
-            return "none of its answers can be trained: nobody asked, or the weight is 0"
-        still = next((said for kind, said in found if KINDS[kind].repaired), "")
-        earlier = self._place if still else seen.setdefault(content_hash(conversations), self._place)
-        return still or ("" if earlier is self._place else f"the same as {earlier}")
+            return "none of its answers can be trained: there is no prompt, or the weight is 0"
+        # A fault that fixing should have removed is still there.
+        for conversation in conversations:
+            for kind, seen_there in check_conversation(conversation, stop_tokens=self._stop_tokens):
+                if KINDS[kind].repaired:
+                    return seen_there
+        # Only a row that is written counts as the first of its duplicates.
+        earlier = seen.setdefault(content_hash(conversations), self._place)
+        return "" if earlier is self._place else f"the same as {earlier}"
 
     def _rename_keys(self) -> None:
         if isinstance(self.row, dict):
@@ -158,14 +161,15 @@ class _Mending:
                 self.changes.append(f"{turn.where}: role {given!r} changed to {meant!r}")
 
     def _strip_stop_tokens(self, conversations: Sequence[Conversation]) -> bool:
-        """Strip typed stop tokens off the end of answers, wherever in the row these stand; tells whether any could be."""
+        """Remove stop tokens typed at the end of answers, anywhere in the row, and return whether the row changed."""
         chats = [conversation for conversation in conversations if not conversation.plain]
         texts = [text for chat in chats for answer in _answers(chat) for text in _texts(answer)]
         stripped = {text: bare for text in texts if (bare := _without_stops(text, self._stop_tokens)) != text}
         num_changes = len(self.changes)
         if stripped:
             self.row = self._replaced(self.row, stripped, "row")
-        return len(self.changes) > num_changes  # an answer may be only a part of a text in the row
+        # An answer may be only part of a text in the row; then nothing was replaced.
+        return len(self.changes) > num_changes
 
     def _replaced(self, value: Any, stripped: Mapping[str, str], where: str) -> Any:
         if isinstance(value, str) and value in stripped:
@@ -176,31 +180,34 @@ class _Mending:
             column = "" if where in ("row", "column messages", "column conversations") else f"{where} "
             inside = where.startswith("message")
             return [
-                self._replaced(each, stripped, where if inside else f"{column}message {number}")
-                for number, each in enumerate(value, start=1)
+                self._replaced(item, stripped, where if inside else f"{column}message {number}")
+                for number, item in enumerate(value, start=1)
             ]
         if isinstance(value, dict):
             if meant_role(value.get("role", value.get("from"))) not in (None, "assistant"):
-                return value  # another speaker may say the same
+                return value  # another role may have the same text
             return {
-                key: self._replaced(each, stripped, f"column {key}" if where == "row" else where)
-                for key, each in value.items()
+                key: self._replaced(item, stripped, f"column {key}" if where == "row" else where)
+                for key, item in value.items()
             }
         return value
 
-    def _mend_empty_answers(self) -> str:
-        """Mend empty answers; gives the reason where the row must be left out."""
+    def _fix_empty_answers(self) -> str:
+        """Fix empty answers, and return the reason if the row must be left out."""
         turns = list(turns_of(self.row))
         empty = [turn for turn in turns if turn.is_empty_answer]
+        # From the end, because removing the last exchange can make an earlier empty answer the last.
         for turn in reversed(empty):
             if _is_last(turn, self.row):
                 self._drop_exchange(turn)
             else:
                 turn.given["weight"] = 0
                 self.changes.append(f"{turn.where}: empty answer gets weight 0: it stays as context and is not trained")
+        # If only empty answers are trained, the row is left out, and its changes to them are not reported.
         if empty and not any(turn.role == "assistant" and turn.given.get("weight") != 0 for turn in turns_of(self.row)):
             self.changes = [change for change in self.changes if "empty" not in change]
-            return "it has no answer but empty ones"
+            return "all of its answers are empty"
+        # A row of plain columns has no turns: its answer is a column.
         if not turns and isinstance(self.row, dict):
             present = [column for column in ANSWER_COLUMNS if isinstance(self.row.get(column), str)]
             if present and all(not self.row[column].strip() for column in present):
@@ -208,12 +215,12 @@ class _Mending:
         return ""
 
     def _drop_exchange(self, turn: Turn) -> None:
-        """Remove an empty last answer, and what nobody answers then."""
+        """Remove an empty last answer, and the messages before it that have no answer then."""
         turns = _list_of(turn, self.row)
         removed = [turn.number]
         turns.pop()
-        while turns and not _speaks(turns[-1], turn, "assistant") and len(turns) > 1:
-            if _speaks(turns[-1], turn, "system"):
+        while turns and not _has_role(turns[-1], turn, "assistant") and len(turns) > 1:
+            if _has_role(turns[-1], turn, "system"):
                 break
             removed.append(len(turns))
             turns.pop()
@@ -222,18 +229,18 @@ class _Mending:
 
 
 def _can_be_trained(conversation: Conversation) -> bool:
-    """Tell whether a row trains anything: what a chat begins with is not asked for, and weight 0 trains nothing."""
+    """Return True if an answer has a weight other than 0 and, in a chat, a message before it."""
     first = 0 if conversation.plain else 1
     return any(message.weight != 0 for message in conversation.messages[first:] if message.role == "assistant")
 
 
 def _answers(conversation: Conversation) -> list[Message]:
-    """Give the turns that are trained; all of them where the text is plain."""
+    """Return the assistant turns, or every message if the text is plain."""
     return [message for message in conversation.messages if conversation.plain or message.role == "assistant"]
 
 
 def _texts(message: Message) -> list[str]:
-    """Give the texts of a message, part by part."""
+    """Return the texts of a message, one per part."""
     content = message.content
     if isinstance(content, str):
         return [content]
@@ -249,8 +256,8 @@ def _without_stops(text: str, stop_tokens: Sequence[str]) -> str:
         text = bare.removesuffix(stop)
 
 
-def _speaks(given: Any, like: Turn, role: str) -> bool:
-    return isinstance(given, dict) and Turn("", like.column, 0, given).role == role
+def _has_role(message: Any, like: Turn, role: str) -> bool:
+    return isinstance(message, dict) and Turn("", like.column, 0, message).role == role
 
 
 def _list_of(turn: Turn, row: Any) -> list[Any]:

@@ -1,7 +1,7 @@
-"""What only all rows together show: one answer to many questions, exact duplicates, answers cut at one length.
+"""Find what needs all rows: one answer to many questions, exact duplicates, answers cut at one length.
 
-Memory is bounded by `max_rows` short digests; what came after that is only compared with what is there, and `num_not_remembered`
-says how many rows that were.
+Memory is bounded by `max_rows` short digests. Later rows are only compared with these, and `num_not_remembered` counts
+them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _ENDS = tuple(".!?…。！？\"'”’)]}`>*|:;»」』")
 
 
 def digest(text: str) -> bytes:
-    """Give 12 bytes that stand for a text."""
+    """Return a 12-byte digest of a text."""
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).digest()
 
 
@@ -35,10 +35,10 @@ class _Answer:
 
 
 class Repeats:
-    """Watches every conversation, and says at the end which answers repeat.
+    """Remembers the answers of every conversation, and finds those that repeat.
 
     Args:
-        max_rows: Rows whose digests are remembered.
+        max_rows: Number of rows whose digests are remembered.
     """
 
     def __init__(self, *, max_rows: int = 500_000) -> None:
@@ -51,7 +51,7 @@ class Repeats:
         self.num_not_remembered = 0
 
     def add(self, conversations: Sequence[Conversation], place: Place, *, row_hash: int) -> Place | None:
-        """Watch the conversations of a row; gives the place of an earlier row with the very same content, or None."""
+        """Add the conversations of a row, and return the place of an earlier row with the same content, or None."""
         self.num_rows += 1
         earlier = self._seen.get(row_hash)
         if earlier is not None:
@@ -66,22 +66,22 @@ class Repeats:
         return None
 
     def _watch_answers(self, conversation: Conversation, place: Place) -> None:
-        asked = ""
+        prompt = ""
         for number, message in enumerate(conversation.messages, start=1):
             text = answer_text(message)
             if message.role != "assistant":
-                asked = text
+                prompt = text
                 continue
             if len(text) >= _SHORTEST_CUT and not text.rstrip().endswith(_ENDS):
                 self._watch_length(text, place, number)
             if len(text) >= _SHORTEST_ANSWER:
-                self._watch_answer(digest(" ".join(text.split()).lower()), digest(asked), text, place)
+                self._watch_answer(digest(" ".join(text.split()).lower()), digest(prompt), text, place)
 
     def _watch_length(self, text: str, place: Place, number: int) -> None:
         kept = self._lengths.setdefault(len(text), {})
         if len(kept) < 1000:
             kept.setdefault(digest(text), (place, number, text[-60:]))
-        if len(self._lengths) > 4096:  # only the longest can be a limit
+        if len(self._lengths) > 4096:  # only the greatest length can be a limit
             for length in sorted(self._lengths)[:2048]:
                 del self._lengths[length]
 
@@ -99,16 +99,16 @@ class Repeats:
             answer.questions.add(question)
 
     def findings(self) -> Iterator[Finding]:
-        """Give what all rows together showed."""
+        """Yield the findings that need all rows."""
         least = max(_FEWEST_REPEATS, _SHARE_OF_REPEATS * self.num_rows)
         often = [answer for answer in self._answers.values() if len(answer.questions) >= least]
-        for answer in sorted(often, key=lambda each: -each.count):
-            seen = f"given {answer.count} times, to {len(answer.questions)} different questions: {answer.sample}"
+        for answer in sorted(often, key=lambda answer: -answer.count):
+            seen = f"occurs {answer.count} times, after {len(answer.questions)} different questions: {answer.sample}"
             yield Finding("repeated_answer", answer.first, seen)
         yield from self._cut_at_one_length()
 
     def _cut_at_one_length(self) -> Iterator[Finding]:
-        """Find unfinished answers that all end at the same, greatest length: the data was cut there before it came here."""
+        """Yield unfinished answers that all have the same, greatest length: the data was cut there earlier."""
         if not self._lengths:
             return
         longest = max(self._lengths)
@@ -116,5 +116,8 @@ class Repeats:
         if len(cut) < _FEWEST_CUT:
             return
         for place, number, end in cut:
-            seen = f"message {number} ends at {longest:,} characters, as {len(cut)} unfinished answers do: …{shortened(end, 60)}"
+            seen = (
+                f"message {number} ends at {longest:,} characters, like {len(cut)} unfinished answers: "
+                f"…{shortened(end, 60)}"
+            )
             yield Finding("cut_answer", place, seen)

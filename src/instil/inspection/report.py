@@ -1,29 +1,27 @@
-"""What a survey found, for the terminal and as JSON.
+"""Print a survey in the terminal, or return it as JSON, for ``instil inspect``.
 
-Questionable on purpose: of every kind of finding the terminal shows three places and the page and the JSON a thousand, because a
-report that scrolls away is not read; the count is always exact.
+Why: the terminal shows three places per kind of finding, the page and the JSON a thousand, because nobody reads a
+report that scrolls away. The count is always exact.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console, Group
 from rich.text import Text
 
+from instil.encoding.proof import Proof
 from instil.inspection.colours import LEGEND, coloured_tokens
 from instil.inspection.findings import KINDS, Finding, Findings
 from instil.inspection.histogram import Bin, LengthHistogram, bar_lines, bin_label
 from instil.inspection.page import PageText
-from instil.inspection.rows import ShownRow
+from instil.inspection.shown_rows import ShownRow
 from instil.inspection.survey import Survey
 from instil.inspection.visible import plain
 from instil.units import counted
-
-if TYPE_CHECKING:
-    from instil.encoding.proof import Proof
 
 PLACES_SHOWN = 3
 _STYLES = {"error": "bold red", "warning": "bold yellow", "note": "bold"}
@@ -34,11 +32,11 @@ class Subject:
     """What was inspected, in words.
 
     Attributes:
-        data: The data as the person named it.
+        data: The data as the user named it.
         model: The model.
         template: The chat template.
-        stop_tokens: What ends a turn.
-        notes: What a person should know about the model, a line each.
+        stop_tokens: Texts of the stop tokens.
+        notes: Notes about the model, one line each.
     """
 
     data: str
@@ -48,13 +46,13 @@ class Subject:
     notes: Sequence[str] = ()
 
     def facts(self) -> list[str]:
-        """Give short facts for a heading."""
+        """Return short facts for a heading."""
         stops = ", ".join(map(plain, self.stop_tokens)) or "none"
         return [f"model {plain(self.model)}", f"template {plain(self.template)}", f"stop tokens {stops}"]
 
 
 def print_report(console: Console, subject: Subject, survey: Survey, proof: Proof) -> None:
-    """Print everything that a survey found, but for the rows themselves."""
+    """Print a survey without its rows."""
     console.print(Text(plain(subject.data), style="bold"))
     console.print(Text("  " + " · ".join(subject.facts()), style="dim"))
     for note in (*subject.notes, *survey.notes):
@@ -70,13 +68,13 @@ def print_report(console: Console, subject: Subject, survey: Survey, proof: Proo
 
 
 def print_row(console: Console, row: ShownRow, *, white_space: bool = True) -> None:
-    """Print one row with every token coloured, and what was found in it."""
+    """Print one row with its findings and every token coloured."""
     console.print(Text(str(row.place), style="bold"))
     for finding in row.findings:
         console.print(_finding_line(finding), soft_wrap=True)
     console.print(Text(LEGEND, style="dim"), soft_wrap=True)
     if not row.examples:
-        console.print(Text("no example is made of this row"))
+        console.print(Text("this row has no example"))
     for number, example in enumerate(row.examples, start=1):
         heading = f"example {number} of {len(row.examples)}: " if len(row.examples) > 1 else ""
         shortened = f", shortened: {example.shortened}" if example.shortened else ""
@@ -87,7 +85,7 @@ def print_row(console: Console, row: ShownRow, *, white_space: bool = True) -> N
 
 
 def charts_of(survey: Survey) -> Iterator[tuple[str, str, list[Bin], bool]]:
-    """Give title, summary, bins, and whether they are shares, of every histogram."""
+    """Yield title, summary and bins of every histogram, and whether the bins are shares."""
     yield "Tokens of an example", _summary(survey.lengths), survey.lengths.bins(), False
     yield "Trained tokens of an example", _summary(survey.answer_lengths), survey.answer_lengths.bins(), False
     ledger = survey.ledger
@@ -96,7 +94,7 @@ def charts_of(survey: Survey) -> Iterator[tuple[str, str, list[Bin], bool]]:
 
 
 def to_json(subject: Subject, survey: Survey, proof: Proof) -> dict[str, Any]:
-    """Give everything as JSON values."""
+    """Return the survey without its rows as JSON values."""
     findings = survey.findings
     return {
         "data": subject.data,
@@ -107,7 +105,7 @@ def to_json(subject: Subject, survey: Survey, proof: Proof) -> dict[str, Any]:
         "ledger": survey.ledger.to_json(),
         "tokens": _histogram_json(survey.lengths),
         "trained_tokens": _histogram_json(survey.answer_lengths),
-        "trained_share": {"bins": [[each.low, each.high, each.count] for each in survey.shares.bins()]},
+        "trained_share": {"bins": [[bar.low, bar.high, bar.count] for bar in survey.shares.bins()]},
         "proof": {
             "passed": proof.passed,
             "num_checked": proof.num_checked,
@@ -119,7 +117,7 @@ def to_json(subject: Subject, survey: Survey, proof: Proof) -> dict[str, Any]:
 
 
 def row_to_json(row: ShownRow) -> dict[str, Any]:
-    """Give one row, every token of it, as JSON values."""
+    """Return one row with all its tokens as JSON values."""
     return {
         "place": str(row.place),
         "findings": [finding.to_json() for finding in row.findings],
@@ -144,13 +142,13 @@ def row_to_json(row: ShownRow) -> dict[str, Any]:
 
 
 def page_text(subject: Subject, survey: Survey, proof: Proof, *, num_shown: int) -> PageText:
-    """Give what the mask page says around its rows."""
+    """Return the text of the mask page around its rows."""
     rows = survey.ledger.rows_in
     shown = f"{num_shown:,} of {rows:,} rows, those with findings first"
     if num_shown >= rows:
         shown = f"all {rows:,} rows" if rows > 1 else "1 row"
     charts = [
-        (f"{title} ({summary})", [(bin_label(each, percent=percent), each.count) for each in bins])
+        (f"{title} ({summary})", [(bin_label(bar, percent=percent), bar.count) for bar in bins])
         for title, summary, bins, percent in charts_of(survey)
     ]
     return PageText(
@@ -180,7 +178,7 @@ def _histogram_json(lengths: LengthHistogram) -> dict[str, Any]:
         "median": lengths.quantile(0.5),
         "p95": lengths.quantile(0.95),
         "largest": lengths.largest,
-        "bins": [[each.low, each.high, each.count] for each in lengths.bins()],
+        "bins": [[bar.low, bar.high, bar.count] for bar in lengths.bins()],
     }
 
 
@@ -193,7 +191,7 @@ def _section(console: Console, title: str, lines: Sequence[str], *, style: str =
 
 def _finding_lines(findings: Findings) -> Iterator[Text]:
     if not findings.counts:
-        yield Text("Findings: nothing was found", style="bold")
+        yield Text("Findings: none", style="bold")
         return
     totals = dict.fromkeys(_STYLES, 0)
     for name, count in findings.counts.items():
@@ -203,7 +201,7 @@ def _finding_lines(findings: Findings) -> Iterator[Text]:
     for name, count in findings.counts.items():
         kind = KINDS[name]
         line = Text("  ").append(f"{kind.severity}: {kind.title}", style=_STYLES[kind.severity]).append(f"  {count:,}")
-        yield line.append(f"  → {kind.remedy}{' (--fix does it)' if kind.repaired else ''}", style="dim")
+        yield line.append(f"  → {kind.remedy}{' (--fix does this)' if kind.repaired else ''}", style="dim")
         kept = findings.of_kind(name)
         for finding in kept[:PLACES_SHOWN]:
             place = f"{finding.place}: " if finding.place is not None else ""
@@ -215,4 +213,4 @@ def _finding_lines(findings: Findings) -> Iterator[Text]:
 def _finding_line(finding: Finding) -> Text:
     kind = KINDS[finding.kind]
     line = Text(f"{kind.severity}: {kind.title}", style=_STYLES[kind.severity])
-    return line.append(f": {plain(finding.seen)}; {kind.remedy}", style="not bold")
+    return line.append(f": {plain(finding.seen.removesuffix('.'))}. To fix: {kind.remedy}", style="not bold")

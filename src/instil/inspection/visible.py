@@ -1,7 +1,7 @@
-r"""Text made visible: white space as signs, and nothing in it that a terminal would obey.
+r"""Make text visible: white space and control characters as signs.
 
-Data may hold escape sequences and direction overrides; printed raw they would recolour, move or reorder what a person
-reads. Questionable on purpose: a space that stands between words stays a space in `plain`, but is a dot in `visible`.
+Data can contain escape sequences and direction overrides. Printed as they are, they would recolour, move or reorder the
+text. `plain` keeps spaces; `visible` shows them as dots.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _SIGNS = {" ": SPACE, "\t": TAB, "\n": NEWLINE, "\r": RETURN, "\u00a0": NO_BREAK
 
 
 def visible(text: str) -> str:
-    r"""Give the text with every character to be seen, on one line.
+    r"""Return the text on one line with every character visible.
 
     Example:
         >>> visible("a b\n\tc\x1b[0m")
@@ -23,7 +23,7 @@ def visible(text: str) -> str:
 
 
 def plain(text: str) -> str:
-    r"""Give the text on one line, safe to print, spaces left as they are.
+    r"""Return the text on one line, safe to print, with its spaces.
 
     Example:
         >>> plain("a b\nc\x07")
@@ -33,7 +33,7 @@ def plain(text: str) -> str:
 
 
 def shortened(text: str, length: int) -> str:
-    """Give the text on one line, cut in its middle where it is longer than `length`.
+    """Return the text on one line, cut in the middle if it is longer than `length`.
 
     Example:
         >>> shortened("abcdefghij", 7)
@@ -58,4 +58,4 @@ def _shown(character: str) -> str:
 
 
 _JOINERS = "\u200c\u200d"
-"""Zero-width joiners belong to emoji and to several scripts; taken apart they would show another text."""
+"""Zero-width joiners are part of emoji and of several scripts. Without them the text would look different."""

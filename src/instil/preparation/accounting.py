@@ -1,7 +1,7 @@
 """Add up the results of the workers, decide the split, and write the ledgers.
 
-`Account` collects arrays with one element per row and one per example. After the last chunk, `Account.settle` decides which
-examples are trained and which are held out.
+`Account` collects arrays with one element per row and one per example. After the last chunk, `Account.settle` decides
+which examples are trained and which are held out.
 
 Why: duplicates, the held-out maximum and overlaps depend on all rows, so nothing is decided before the last one.
 """
@@ -177,7 +177,7 @@ class Account:
         ledger.formats = {name: int(counts[number]) for name, number in self._formats.items() if counts[number]}
 
     def _fill_failures(self, ledger: Ledger, table: _Table, of: Mask) -> None:
-        """Account for the failures of the rows `of` a set: a row counts once, however many of its conversations failed."""
+        """Account for the failures of the rows `of` a set. A row left out counts once."""
         left_out: set[int] = set()
         for row, failure, place in self._failures:
             if not of[row] or row in left_out:

@@ -1,7 +1,7 @@
 """Build Arrow columns of numbers, lists and texts from their buffers, for `store.pack`.
 
-Why: the first call of ``pyarrow.array``, or of an array's ``to_numpy``, imports pandas where that is installed. The import takes
-longer than preparing a thousand conversations.
+Why: the first call of ``pyarrow.array``, or of an array's ``to_numpy``, imports pandas where that is installed. The
+import takes longer than preparing a thousand conversations.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Compute the key of a store: a fingerprint of data, template, tokenizer and settings, equal in every process.
 
-Files are hashed by content. The hashes are saved beside the stores and used again while a file's size, modification time and
-inode stay the same.
+Files are hashed by content. The hashes are saved beside the stores and used again while a file's size, modification
+time and inode stay the same.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class FileHashes:
         return digest
 
     def save(self) -> None:
-        """Save the hashes if there are new ones; the newest are kept. A full disk is ignored: they are computed again."""
+        """Save new hashes; the newest are kept. A full disk is ignored, because they can be computed again."""
         if self._changed or not self._path.exists():
             with suppress(OSError):
                 self._path.parent.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,8 @@
 
 A run does this first, because everything else reads the tokenizer. `inspect`, `prepare` and `template` do the same.
 
-Why: control tokens of an unnamed template are recognised by their form (``<|…|>``, ``<start_of_turn>``), because no file lists them.
+Why: control tokens of an unnamed template are recognised by their form (``<|…|>``, ``<start_of_turn>``), because no
+file lists them.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def set_up_chat(recipe: Recipe, location: ModelLocation) -> ChatSetup:
         chat = ChatTokenizer.from_tokenizer(tokenizer, source, settings=settings)
         control_tokens = tuple(token for token in control_tokens if token != stop_token)
         stop_token = eos
-    # The tokens are added last, when it is known which of them the final template prints; then the chat is made with them.
+    # The tokens are added last, because only the final template shows which of them are printed.
     change = add_chat_tokens(tokenizer, control_tokens, stop_token=stop_token, set_eos=requested is not None)
     if settings.date is None and chat.template.prints_day:
         settings = replace(settings, date=date.today().isoformat())

@@ -1,10 +1,10 @@
 """Turn one chunk of raw rows into encoded examples and an account of each row.
 
-`workers` calls `encode_chunk` in this process or in another. It parses the rows, reads them as conversations, encodes and packs
-them. The result depends only on the chunk and plain settings.
+`workers` calls `encode_chunk` in this process or in another. It parses the rows, reads them as conversations, encodes
+and packs them. The result depends only on the chunk and plain settings.
 
-Why: a row that cannot be used is an entry in the result, because the ledger names every such row. It is an error only with
-``on_bad_row: stop``.
+Why: a row that cannot be used is an entry in the result, because the ledger names every such row. It is an error only
+with ``on_bad_row: stop``.
 """
 
 from __future__ import annotations
@@ -239,14 +239,14 @@ def encode_rows(rows: ReadRows, encoder: Encoder) -> EncodedChunk:
         weighted = [scale_weights(example, rows.source.weight) for example in outcome]
         trained = [example for example in weighted if _is_trained(example)]
         if not trained:
-            # The encoder returns no example at all only where the conversation is too long, or where nothing in it is trained.
+            # The encoder returns no example where the conversation is too long, or where nothing in it is trained.
             too_long = not outcome and _requests_training(conversation)
             rows.failures.append(Failure(row, TOO_LONG if too_long else NOTHING_TRAINED))
             continue
         examples += trained
         example_rows += [row] * len(trained)
         num_conversations[row] += 1
-        # Pieces of one long text are counted together. Examples of one conversation repeat its beginning: the longest counts.
+        # Pieces of one text add up. Examples of one conversation repeat its beginning, so the longest counts.
         lengths = [len(example.token_ids) for example in trained]
         conversation_tokens[row] += sum(lengths) if trained[0].shortened == "split" else max(lengths)
     batch = pack(examples)

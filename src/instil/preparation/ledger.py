@@ -1,7 +1,7 @@
 """The ledger: an account of every row.
 
-Rows in = rows trained + rows left out, by reason and with places. Held-out rows are left out of training, with the reason
-``held out``. `accounting` fills the ledger, `Ledger.assert_balanced` checks it, and every run saves it.
+Rows in = rows trained + rows left out, by reason and with places. Held-out rows are left out of training, with the
+reason ``held out``. `accounting` fills the ledger, `Ledger.assert_balanced` checks it, and every run saves it.
 
 Why: this record can change while it is filled, because a new record per row would cost more than the row itself.
 """
@@ -137,23 +137,23 @@ class Ledger:
         """Check that every row is accounted for.
 
         Raises:
-            DataError: If rows in are not rows trained plus rows left out, or there are fewer examples than rows trained.
+            DataError: If rows in differ from rows trained plus rows left out, or there are too few examples.
 
         Example:
             >>> Ledger(rows_in=2, rows_trained=1).assert_balanced()
             Traceback (most recent call last):
-            instil.errors.DataError: ledger: 2 rows in, but 1 trained + 0 left out = 1. This is a bug in instil. Report it.
+            instil.errors.DataError: ledger: 2 rows in, but 1 trained + 0 left out = 1. A bug in instil: report it.
         """
         accounted = self.rows_trained + self.rows_left_out
         if self.rows_in != accounted:
             raise DataError(
                 f"ledger: {self.rows_in} rows in, but {self.rows_trained} trained + {self.rows_left_out} left out = "
-                f"{accounted}. This is a bug in instil. Report it."
+                f"{accounted}. A bug in instil: report it."
             )
         if self.examples < self.rows_trained:
             raise DataError(
                 f"ledger: {self.examples} examples for {self.rows_trained} rows trained. Expected at least as many. "
-                "This is a bug in instil. Report it."
+                "A bug in instil: report it."
             )
 
     def to_json(self) -> dict[str, Any]:

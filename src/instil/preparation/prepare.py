@@ -1,7 +1,7 @@
 """`prepare`: turn a recipe's data into a store of examples, or open the store that is there.
 
-The order: find the files and their formats, compute the store's key, and open the store if it exists. Otherwise cut the rows into
-chunks, encode them, add up, decide the split, check the ledger, and put the finished store in place.
+The order: find the files and their formats, compute the store's key, and open the store if it exists. Otherwise cut the
+rows into chunks, encode them, add up, decide the split, check the ledger, and put the finished store in place.
 """
 
 from __future__ import annotations
@@ -103,14 +103,14 @@ def prepare(
     Args:
         recipe: The recipe. Its `data` settings count, and the seed where rows are drawn.
         chat: Template, tokenizer and the encoder's settings.
-        workers: Number of processes, instead of the recipe's. 1 is this process alone, 0 is one per core. The store is the same.
+        workers: Number of processes, instead of the recipe's. 1 is this process alone, 0 is one per core.
         refresh: Make the store again even if it exists.
         on_progress: Called now and then with the number of rows done.
         team: The processes that prepare it together; each of them calls this function. None for this process alone.
 
     Raises:
         RecipeError: If the recipe names no data.
-        DataError: If data cannot be found, or nothing is trained. With ``on_bad_row: stop``, also if a row cannot be used.
+        DataError: If data cannot be found, nothing is trained, or, with ``on_bad_row: stop``, a row cannot be used.
         InstilError: An error of the template or the encoder for a row, with the row's place.
     """
     if not recipe.data.sources:

@@ -2,8 +2,8 @@
 
 `accounting` calls these functions with arrays of one element per row, so a million rows take megabytes.
 
-Why: if more rows fall on the held-out side than `heldout_max` allows, those with the smallest hashes stay held out. Equal rows
-have equal hashes, so they always stay on the same side.
+Why: if more rows fall on the held-out side than `heldout_max` allows, those with the smallest hashes stay held out.
+Equal rows have equal hashes, so they always stay on the same side.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def content_hash(conversations: Iterable[Conversation]) -> int:
 
 
 def _content(conversation: Conversation) -> str:
-    """Return the content of a conversation as one text. Lengths separate the pieces, so no other content has the same text."""
+    """Return the content of a conversation as one text, unique because lengths separate its pieces."""
     pieces = []
     for message in conversation.messages:
         content = message.content

@@ -1,9 +1,9 @@
-"""The store of prepared examples: one memory-mapped Arrow file, and index files that name its trained and held-out examples.
+"""The store of prepared examples: one memory-mapped Arrow file, and an index of its trained and held-out examples.
 
 `store_writer` writes it, training reads it by index. Opening takes the same time for any size.
 
-Why: trained and held-out examples are in one file, in the order of the data, with an index for each. So the split can be decided
-after the last row, and repetition costs an index instead of a copy.
+Why: trained and held-out examples are in one file, in the order of the data, with an index for each. So the split can
+be decided after the last row, and repetition costs an index instead of a copy.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def pack(examples: Sequence[Example]) -> pa.RecordBatch:
         wrong = next(example for example in examples if len(example.weights) != len(example.token_ids))
         raise DataError(
             f"{wrong.place}: {len(wrong.weights)} weights for {len(wrong.token_ids)} tokens. Expected one per token. "
-            "This is a bug in instil. Report it."
+            "A bug in instil: report it."
         )
     # A run starts where the weight changes, and at the first token of every example.
     is_start = np.ones(len(weights), dtype=bool)

@@ -1,7 +1,7 @@
 """Write a store of prepared examples under a temporary name, then rename it.
 
-Why: the temporary folder is made with the first write. Of several processes that prepare together, only the one that writes makes
-a folder.
+Why: the temporary folder is made with the first write. Of several processes that prepare together, only the one that
+writes makes a folder.
 """
 
 from __future__ import annotations

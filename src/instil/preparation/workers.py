@@ -1,10 +1,11 @@
 """Encode chunks in this process, in worker processes, and in the several processes of a run.
 
-`prepare` calls `map_team_chunks`. Each process of a run encodes its share of the chunks, with worker processes of its own where
-`data.workers` requests them. The first process writes the store. Results come in the order of the chunks, so the store has the
-same bytes for any number of processes.
+`prepare` calls `map_team_chunks`. Each process of a run encodes its share of the chunks, with worker processes of its
+own where `data.workers` requests them. The first process writes the store. Results come in the order of the chunks, so
+the store has the same bytes for any number of processes.
 
-Why: few chunks are under way at a time, and results are handed over one chunk per process, so memory does not grow with the data.
+Why: few chunks are under way at a time, and results are handed over one chunk per process, so memory does not grow with
+the data.
 """
 
 from __future__ import annotations

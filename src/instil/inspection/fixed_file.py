@@ -1,7 +1,7 @@
-"""Writes the mended rows as JSON lines, and shows what changed.
+"""Write the rows that `repair` fixed as JSON lines, for ``instil inspect --fix``, and show what changed.
 
-The file appears whole or not at all, and never over one that is there. Every change is shown: a mended row as the lines that differ, a
-row left out with its reason.
+The file is complete or absent, and never replaces another. Every change is shown: a fixed row as the lines that differ,
+a row left out with its reason.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ _WIDTH = 160
 
 
 @dataclass(frozen=True, slots=True)
-class Mended:
-    """What was written.
+class FixedFile:
+    """The written file, in numbers.
 
     Attributes:
         path: The new file.
-        rows_in: Rows read.
-        rows_out: Rows written.
-        changed: Rows written that differ from what they were.
-        left_out: Rows left out.
+        rows_in: Number of rows read.
+        rows_out: Number of rows written.
+        changed: Number of rows written with a change.
+        left_out: Number of rows left out.
     """
 
     path: Path
@@ -43,7 +43,7 @@ class Mended:
     left_out: int
 
     def to_json(self) -> dict[str, int]:
-        """Give the counts."""
+        """Return the counts."""
         return {
             "rows_in": self.rows_in,
             "rows_out": self.rows_out,
@@ -53,36 +53,36 @@ class Mended:
 
     def __str__(self) -> str:
         return (
-            f"wrote {self.path}: {self.rows_in:,} rows in = {self.rows_out:,} written ({self.changed:,} of them mended) "
+            f"wrote {self.path}: {self.rows_in:,} rows in = {self.rows_out:,} written ({self.changed:,} of them fixed) "
             f"+ {self.left_out:,} left out"
         )
 
 
 def check_target(path: Path) -> None:
-    """Refuse a target that cannot be written, before anything is read.
+    """Check that the file can be written, before any row is read.
 
     Raises:
-        DataError: If it is no .jsonl, is there already, or its folder is not there.
+        DataError: If its name does not end with .jsonl, it exists, or its folder does not exist.
     """
     if path.suffix != ".jsonl":
         raise DataError(
-            f"{path}: mended rows are written as .jsonl; found {path.suffix or 'no suffix'}; name it .jsonl"
+            f"{path}: the name ends with {path.suffix or 'no suffix'}. Expected .jsonl. Choose another name for --fix."
         )
     if path.exists():
-        raise DataError(f"{path}: is there already; expected a new file; choose another name or remove it")
+        raise DataError(f"{path}: exists already. Expected a new file. Choose another name, or remove it.")
     if not path.parent.is_dir():
-        raise DataError(f"{path}: its folder is not there; expected an existing folder; make it first")
+        raise DataError(f"{path}: its folder does not exist. Expected an existing folder. Make it first.")
 
 
-def write_mended(repairs: Iterable[Repair], path: Path) -> Iterator[Repair | Mended]:
-    """Write the rows that remain.
+def write_fixed(repairs: Iterable[Repair], path: Path) -> Iterator[Repair | FixedFile]:
+    """Write the rows that are not left out.
 
     Args:
-        repairs: What became of every row, in order.
+        repairs: The repair of every row, in order.
         path: A new .jsonl file.
 
-    Returns:
-        Every `Repair` that changed something, as it goes by, and at the end a `Mended`.
+    Yields:
+        Every `Repair` that changed something, while rows are written, and a `FixedFile` at the end.
 
     Raises:
         DataError: If the file cannot be written, or no row remains.
@@ -103,17 +103,18 @@ def write_mended(repairs: Iterable[Repair], path: Path) -> Iterator[Repair | Men
                     yield repair
             if not counts["out"]:
                 raise DataError(
-                    f"{path}: no row is left to write of {counts['in']:,}; expected at least one; see the reasons above"
+                    f"{path}: no row is left to write of {counts['in']:,}. Expected at least one. "
+                    "See the reasons above."
                 )
     except OSError as error:
         raise DataError(
-            f"{path}: cannot be written ({error.strerror or error}); check the folder and its rights"
+            f"{path}: cannot be written ({error.strerror or error}). Check the folder and its permissions."
         ) from None
-    yield Mended(path, counts["in"], counts["out"], counts["changed"], counts["left_out"])
+    yield FixedFile(path, counts["in"], counts["out"], counts["changed"], counts["left_out"])
 
 
 def diff_lines(repair: Repair) -> Iterator[Text]:
-    """Give one row's changes: what was done, and the lines that differ."""
+    """Yield one row's changes: a summary, then the lines that differ."""
     yield Text(f"{repair.place}: {'; '.join(repair.changes)}", style="bold")
     if repair.after is None:
         if repair.before is not None:
@@ -137,9 +138,12 @@ def _line(row: Any) -> str:
 
 
 def _as_json(value: Any) -> Any:
-    """Write values that only tables hold (days, times) as their text."""
+    """Return values that only tables hold (dates, times, arrays) as text or lists."""
     if hasattr(value, "isoformat"):
         return value.isoformat()
     if hasattr(value, "tolist"):
         return value.tolist()
-    raise DataError(f"a value of type {type(value).__name__} cannot be written as JSON; expected text, numbers, lists")
+    raise DataError(
+        f"a value of type {type(value).__name__} cannot be written as JSON. Expected text, numbers or lists. "
+        "Convert the column first."
+    )

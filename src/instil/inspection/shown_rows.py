@@ -1,0 +1,181 @@
+"""Rows as they are shown: the examples of a row, every token with text, weight and origin, and the findings.
+
+`report` prints them, `page` puts them on the mask page, `instil inspect --row` shows one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from instil.conversation import Place
+from instil.encoding.chat_tokenizer import ChatTokenizer
+from instil.errors import DataError, InstilError
+from instil.inspection.colours import ShownToken
+from instil.inspection.doctor import Doctor
+from instil.inspection.findings import Finding
+from instil.inspection.survey import KeptRow, find_sources, reading_of
+from instil.preparation.chunks import Chunk, Input, cut
+from instil.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class ShownExample:
+    """One example of a row.
+
+    Attributes:
+        tokens: Its tokens, in order.
+        roles: The roles of its conversation's messages, in order.
+        shortened: How it was shortened, or None.
+    """
+
+    tokens: Sequence[ShownToken]
+    roles: Sequence[str] = ()
+    shortened: str | None = None
+
+    @property
+    def num_trained(self) -> int:
+        """Number of tokens with a weight above 0."""
+        return sum(1 for token in self.tokens if token.weight > 0)
+
+
+@dataclass(frozen=True, slots=True)
+class ShownRow:
+    """One row of the data.
+
+    Attributes:
+        place: Its place.
+        examples: Its examples; empty if the row was refused.
+        findings: The findings about it.
+    """
+
+    place: Place
+    examples: tuple[ShownExample, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+
+def show_row(chat: ChatTokenizer, row: KeptRow, findings: Sequence[Finding]) -> ShownRow:
+    """Encode a row and explain every token of it.
+
+    Args:
+        chat: Template, tokenizer and the encoder's settings.
+        row: The row.
+        findings: The findings about the row.
+
+    Returns:
+        The row. If it has no example, a finding gives the reason.
+    """
+    examples: list[ShownExample] = []
+    all_findings = list(findings)
+    for conversation in row.conversations:
+        roles = tuple(message.role for message in conversation.messages)
+        try:
+            explained = chat.explain(conversation)
+            examples += [ShownExample(example.tokens, roles, example.example.shortened) for example in explained]
+        except InstilError as error:
+            if not any(finding.kind == "refused" for finding in all_findings):
+                all_findings.append(Finding("refused", row.place, str(error).removeprefix(f"{row.place}: ")))
+    if row.conversations and not examples and not all_findings:
+        all_findings.append(_why_no_example(chat, row))
+    return ShownRow(row.place, tuple(examples), tuple(all_findings))
+
+
+def _why_no_example(chat: ChatTokenizer, row: KeptRow) -> Finding:
+    """Return the reason why a row without findings has no example: its length, or no trained token."""
+    limit = chat.settings.max_tokens
+    unlimited = chat.with_settings(replace(chat.settings, max_tokens=None))
+    examples = [example for conversation in row.conversations for example in unlimited.encode(conversation)]
+    if limit is None or not examples:
+        return Finding("no_answer", row.place, "no token in it is trained")
+    longest = max(len(example.token_ids) for example in examples)
+    return Finding("over_limit", row.place, f"left out: {longest:,} tokens, the limit is {limit:,}")
+
+
+def find_row(recipe: Recipe, chat: ChatTokenizer, wanted: str) -> ShownRow:
+    """Find one row of the data, and show it with the findings about this row alone.
+
+    Args:
+        recipe: Only its `data` settings count.
+        chat: Template, tokenizer and the encoder's settings.
+        wanted: The row's number as in places (``412``), or a place (``train.jsonl:412``).
+
+    Raises:
+        DataError: If there is no such row.
+    """
+    inputs = find_sources(recipe)
+    source, _, number = wanted.rpartition(":")
+    if not number.isdigit() or number == "0":
+        raise DataError(
+            f"--row {wanted}: is not a row. Expected a row's number from 1, or a place. "
+            "Write, for example, --row train.jsonl:412."
+        )
+    doctor = Doctor(stop_tokens=chat.stop_tokens, prints_reasoning=chat.takes_reasoning)
+    chunk = _find_chunk(inputs, source, int(number))
+    if chunk is None:
+        where = source or ", ".join(source_input.settings.path for source_input in inputs)
+        raise DataError(
+            f"{where}: has no row {number}. Expected the number of a row (lines count from 1). Choose another --row."
+        )
+    for place, conversations in doctor.examine(chunk, reading_of(recipe, inputs[chunk.source])):
+        row = KeptRow(place, conversations)
+    return show_row(chat, row, list(doctor.findings))
+
+
+def _find_chunk(inputs: Sequence[Input], source: str, number: int) -> Chunk | None:
+    """Return a chunk with only the requested row."""
+    for chunk in cut(inputs):
+        for place, raw in zip(chunk.places, chunk.rows, strict=True):
+            if place.row == number and (not source or place.source == source or place.source.endswith(f"/{source}")):
+                return Chunk(chunk.source, (place,), (raw,))
+    return None
+
+
+def blocks_of(tokens: Sequence[ShownToken], roles: Sequence[str]) -> list[tuple[int, str]]:
+    """Split tokens into one block per message, with the template's text around it.
+
+    Only the page uses this. A message's block ends after the control token that follows it, and white space after that.
+
+    Args:
+        tokens: The tokens of an example.
+        roles: The roles of its conversation's messages.
+
+    Returns:
+        Start and name of each block, such as ``1 user``. The first starts at 0.
+    """
+    blocks: list[tuple[int, str]] = []
+    current: int | None = None
+    printed_from = 0
+    for index, token in enumerate(tokens):
+        if token.message is None:
+            continue
+        if token.message != current:
+            start = 0 if not blocks else _end_of_turn(tokens, printed_from, index)
+            blocks.append((start, _name(token.message, roles)))
+            current = token.message
+        printed_from = index + 1
+    if not blocks and tokens:
+        return [(0, "template")]
+    end = _end_of_turn(tokens, printed_from, len(tokens)) if blocks else 0
+    if end < len(tokens) and blocks:
+        blocks.append((end, "template"))
+    return blocks
+
+
+def _end_of_turn(tokens: Sequence[ShownToken], start: int, end: int) -> int:
+    at = start
+    while at < end and tokens[at].weight > 0:
+        at += 1
+    if at == start and at < end and _is_control(tokens[at].text):
+        at += 1
+    while at < end and tokens[at].text and tokens[at].text.isspace():
+        at += 1
+    return at
+
+
+def _is_control(text: str) -> bool:
+    text = text.strip()
+    return len(text) > 2 and text[0] in "<[" and text[-1] in ">]"
+
+
+def _name(message: int, roles: Sequence[str]) -> str:
+    return f"{message + 1} {roles[message]}" if 0 <= message < len(roles) else "tools"
