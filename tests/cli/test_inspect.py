@@ -134,7 +134,7 @@ def test_a_folder_with_only_a_tokenizer_is_enough(rows, capsys, tmp_path):
         (["nowhere.jsonl"], "no such file"),
         (["rows.jsonl", "--row", "77"], "has no row 77"),
         (["rows.jsonl", "--fix", "rows.jsonl"], "exists already"),
-        (["rows.jsonl", "--fix", "out.csv"], "name it .jsonl"),
+        (["rows.jsonl", "--fix", "out.csv"], "Expected .jsonl. Choose another name for --fix"),
         (["rows.jsonl", "--html", "nowhere/page.html"], "make it first"),
         (["rows.jsonl", "--row", "1", "--html", "page.html"], "found --row and --html"),
         (["rows.jsonl", "--html-rows", "0"], "expected at least 1"),

@@ -152,7 +152,7 @@ def test_a_store_that_cannot_be_written_is_one_line(recipe: Path, capsys: pytest
     assert run("prepare", str(recipe), "--data.store", str(recipe.parent / "file" / "store")) == 2
     said = capsys.readouterr().err
     assert said.startswith(f"error: {recipe.parent / 'file' / 'store'}: cannot hold prepared data (Not a directory)")
-    assert "set data.store" in said
+    assert "Set data.store" in said
 
 
 def test_a_row_that_the_template_refuses_is_named_with_the_remedy(

@@ -1,7 +1,7 @@
 """Colour tokens in the terminal by whether they are trained.
 
 ``instil inspect``, ``instil demo`` and ``/tokens`` in the chat use it. Colour is never the only sign: a trained run is
-in ⟦brackets⟧ and underlined, and a weight other than 1 follows its run as ×0.5. Neighbouring tokens differ in shade.
+in ⟦brackets⟧ and underlined, and a weight other than 1 follows its run as ×0.5. Neighbours differ in shade.
 The colours are the Okabe–Ito blue and orange, which colour-blind people can distinguish.
 """
 

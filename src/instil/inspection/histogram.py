@@ -1,7 +1,7 @@
 """Count lengths and shares in bins, in one pass, and draw them with blocks in the terminal.
 
-Why: lengths go into doubling bins (1–2, 2–4, …, each cut in four), because conversations differ by orders of magnitude.
-Quantiles are exact to within their bin.
+Why: lengths go into doubling bins (1–2, 2–4, …, each cut in four), because conversations differ by orders of
+magnitude. Quantiles are exact to within their bin.
 """
 
 from __future__ import annotations
