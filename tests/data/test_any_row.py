@@ -91,7 +91,7 @@ OPTIONS = {
 def test_any_row_is_read_or_refused_with_its_place() -> None:
     outcomes = Counter[str]()
 
-    @settings(max_examples=300)
+    @settings(max_examples=300, deadline=None)
     @given(ROW, st.sampled_from(["auto", *(each.name for each in FORMATS)]))
     def check(row: Any, format: str) -> None:
         row = parse_line(json.dumps(row).encode(), PLACE)
@@ -113,7 +113,7 @@ def test_any_row_is_read_or_refused_with_its_place() -> None:
 def test_any_conversation_is_written_without_a_loss_or_not_at_all(tmp_path: Path) -> None:
     outcomes, path = Counter[str](), tmp_path / "out.jsonl"
 
-    @settings(max_examples=150)
+    @settings(max_examples=150, deadline=None)
     @given(ROW, st.sampled_from([each.name for each in FORMATS if each.name != "pattern"]))
     def check(row: Any, format: str) -> None:
         try:
