@@ -226,5 +226,5 @@ def test_every_command_runs(page, place):
     for line in ran:
         run(line, place, forks=hasattr(os, "fork") and page not in IN_PROCESSES)
     for program in programs_of(page):
-        done = subprocess.run([sys.executable, "-c", program], cwd=place, capture_output=True, text=True, timeout=120)
+        done = subprocess.run([sys.executable, "-c", program], cwd=place, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, f"{program}\n{done.stderr[-1500:]}"
