@@ -1,4 +1,7 @@
-"""Writes docs/settings.md from the recipe's own descriptions: ``python docs/make_settings.py``. A test compares the two."""
+"""Write docs/settings.md from the recipe's own descriptions: ``python docs/make_settings.py``.
+
+A test checks that the page is up to date.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ Every setting of a recipe: the YAML file, the command line (`instil train recipe
 
 
 def kind(annotation: Any) -> str:
-    """Say a type in words."""
+    """Return a type in words."""
     origin = get_origin(annotation)
     if origin is Annotated:
         return kind(get_args(annotation)[0])
@@ -40,17 +43,17 @@ def kind(annotation: Any) -> str:
 
 
 def default_of(field: Any) -> str:
-    """Say a default as YAML would."""
+    """Return a default as YAML writes it."""
     if field.default_factory is not None:
         value = field.default_factory()
         return "" if isinstance(value, Settings) else json.dumps(value)
     if field.default is PydanticUndefined:
-        return "needed"
+        return "required"
     return "" if field.default is None else json.dumps(field.default)
 
 
 def section(group: type[Settings], prefix: str) -> list[str]:
-    """Write one group of settings as a table, then the groups inside it."""
+    """Return the lines of one group of settings: its table, then the groups inside it."""
     title = f"`{prefix.rstrip('.')}`" if prefix else "At the top"
     lines = [f"\n## {title}\n", f"{(group.__doc__ or '').strip().splitlines()[0]}\n"]
     lines += ["| setting | kind | default | meaning |", "|---|---|---|---|"]
@@ -69,7 +72,7 @@ def section(group: type[Settings], prefix: str) -> list[str]:
 
 
 def page() -> str:
-    """Give the whole page."""
+    """Return the text of the page."""
     return HEAD + "\n".join(section(Recipe, "")) + "\n"
 
 

@@ -1,8 +1,10 @@
 """Every setting of a run, in one file.
 
-A recipe is the YAML file that a person writes; `Recipe` is what it means. Each field is described once, here: the same
-text is ``--help``, the JSON schema and docs/settings.md. Questionable on purpose: nothing in a recipe says how a step is cut
-over devices except `training.micro_batch_tokens` and `parallel`, and neither changes the result.
+A recipe is a YAML file; `Recipe` holds its checked values. Each field is described once, here: the same text is
+``--help``, the JSON schema and docs/settings.md.
+
+Why: a recipe holds no per-device batch size. Only `training.micro_batch_tokens` and `parallel` decide how a step is
+divided over devices, and neither changes the result.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from instil.setting_aliases import known_elsewhere
 
 
 def _number(value: object) -> object:
-    """Read ``2e-5`` as a number: YAML 1.1 takes it for text because it has no dot."""
+    """Return ``2e-5`` as a number: YAML 1.1 reads it as text because it has no dot."""
     if isinstance(value, str):
         try:
             return float(value)
@@ -49,7 +51,7 @@ Format = Literal[
 
 
 def _kinds(annotation: Any) -> set[Any]:
-    """Give the types that an annotation is made of."""
+    """Return all types that occur in an annotation."""
     return {annotation}.union(*(_kinds(part) for part in get_args(annotation)))
 
 
@@ -69,29 +71,41 @@ class Settings(BaseModel):
 
 
 class ModelSettings(Settings):
-    """Which model, and how it is loaded."""
+    """The model and how it is loaded."""
 
     name: str = Field(
         "demo",
         min_length=1,
-        description="Model folder, run folder, adapter folder, Hub id, or `demo` (the embedded base model).",
+        description=(
+            "Model to train: a model folder, run folder, adapter folder, Hub id, or `demo` (the embedded base model)."
+        ),
     )
     revision: str | None = Field(None, description="Branch, tag or commit of a Hub id.")
     template: str | None = Field(
         None,
-        description="Chat template: a named one (`instil template list`), a .jinja file, a model folder (folder:name for one of several that it has), Jinja source, or a format string with {system}, {user}, {assistant}. Empty: the model's own, or ChatML for a base model without one.",
+        description=(
+            "Chat template: a name from `instil template list`, a .jinja file, a model folder (folder:name where it has "
+            "several), Jinja source, or a format string with {system}, {user}, {assistant}. "
+            "Empty: the model's own, or ChatML for a base model without one."
+        ),
     )
     stop_token: Literal["own", "eos"] = Field(
         "own",
-        description="What ends an assistant turn of a template that is given here: its own token, or the model's existing eos in its place.",
+        description="With `model.template`: end turns with the template's own stop token, or with the model's EOS.",
     )
     initialise: Literal["pretrained", "random"] = Field(
-        "pretrained", description="Load the weights, or make random ones from config.json."
+        "pretrained",
+        description="Start from the model's weights, or from random weights in the shape that config.json gives.",
     )
     quantize: Literal["none", "4bit", "8bit"] = Field(
-        "none", description="Load frozen base weights quantised (QLoRA): nf4 with double quantisation, or 8-bit."
+        "none",
+        description=(
+            "Load the frozen base weights quantised, to save memory (QLoRA): `4bit` is nf4 with double quantisation."
+        ),
     )
-    trust_remote_code: bool = Field(False, description="Run Python code that comes with the model. Never on by itself.")
+    trust_remote_code: bool = Field(
+        False, description="Run Python code that comes with the model. Set it only for a model that you trust."
+    )
 
     @field_validator("quantize")
     @classmethod
@@ -105,23 +119,37 @@ class AdapterSettings(Settings):
     """Low-rank adapters (LoRA). `kind: none` trains every weight."""
 
     kind: Literal["none", "lora"] = Field(
-        "none", description="`none` is full fine-tuning; `lora` trains low-rank adapters."
+        "none",
+        description=(
+            "`none` trains every weight (full fine-tuning); `lora` trains low-rank adapters and freezes the rest."
+        ),
     )
-    rank: int = Field(16, ge=1, description="Rank of the adapters.")
+    rank: int = Field(16, ge=1, description="LoRA rank; usually 8 to 64. A higher rank trains more parameters.")
     alpha: Number = Field(
         32.0,
         gt=0,
-        description="Scale: the update is multiplied by alpha / rank (alpha / sqrt(rank) with rank_stabilized).",
+        description=(
+            "LoRA scale: the update is multiplied by alpha / rank, or alpha / sqrt(rank) with rank_stabilized. "
+            "Usually twice the rank."
+        ),
     )
-    dropout: Number = Field(0.0, ge=0, lt=1, description="Dropout on the adapters' input.")
+    dropout: Number = Field(0.0, ge=0, lt=1, description="Dropout on the adapters' input; usually 0 to 0.1.")
     targets: str | list[str] = Field(
         "all-linear",
-        description="`all-linear`, or names of the modules that get adapters; a mixture's experts by the names of their stacked tensors (experts.gate_up_proj).",
+        description=(
+            "Modules that get adapters: `all-linear`, or a list of module names. "
+            "Experts are named by their stacked tensors (experts.gate_up_proj)."
+        ),
     )
-    rank_stabilized: bool = Field(False, description="rsLoRA: scale by alpha / sqrt(rank).")
-    dora: bool = Field(False, description="DoRA: train the weights' magnitude apart from their direction.")
+    rank_stabilized: bool = Field(
+        False, description="rsLoRA: scale by alpha / sqrt(rank), so that high ranks train as well as low ones."
+    )
+    dora: bool = Field(
+        False, description="DoRA: train the magnitude of the weights separately from their direction. Slower than LoRA."
+    )
     resume_from: str | None = Field(
-        None, description="Adapter folder whose training goes on, with its own rank, alpha and the like."
+        None,
+        description="Adapter folder to continue training from. Its own rank, alpha and other adapter settings apply.",
     )
 
     @field_validator("targets")
@@ -135,18 +163,25 @@ class AdapterSettings(Settings):
 class Source(Settings):
     """One place that rows come from."""
 
-    path: str = Field(min_length=1, description="File, folder, glob, `-` for standard input, or a Hub data-set id.")
-    format: Format = Field("auto", description="Shape of the rows; `auto` looks and says what it saw.")
-    split: str = Field("train", description="Split of a Hub data set.")
-    subset: str | None = Field(None, description="Configuration of a Hub data set.")
-    revision: str | None = Field(None, description="Branch, tag or commit of a Hub data set.")
+    path: str = Field(min_length=1, description="File, folder, glob, `-` for standard input, or Hub dataset id.")
+    format: Format = Field("auto", description="Format of the rows; `auto` detects and reports it.")
+    split: str = Field("train", description="Split of a Hub dataset.")
+    subset: str | None = Field(None, description="Configuration of a Hub dataset.")
+    revision: str | None = Field(None, description="Branch, tag or commit of a Hub dataset.")
     columns: dict[str, str] = Field(
         default_factory=dict,
-        description='For `format: pattern`: role to text with {column} in it, such as user: "{title}[[ ({year})]]"; what stands in [[ ]] drops out where its column is empty.',
+        description=(
+            'For `format: pattern`: a text with {column} for each role, such as user: "{title}[[ ({year})]]". '
+            "Text in [[ ]] is left out where its column is empty."
+        ),
     )
-    rows: int | None = Field(None, ge=1, description="Take this many rows, drawn with the run's seed.")
-    repeat: int = Field(1, ge=1, description="Take every row this many times an epoch.")
-    weight: Number = Field(1.0, ge=0, description="Loss weight of every trained token of this source.")
+    rows: int | None = Field(
+        None, ge=1, description="Use this many rows, drawn at random with the run's seed. Empty: all."
+    )
+    repeat: int = Field(1, ge=1, description="Use every row this many times in an epoch.")
+    weight: Number = Field(
+        1.0, ge=0, description="Loss weight of every trained token of this source; 0.5 halves its influence."
+    )
 
     @model_validator(mode="after")
     def _columns_and_pattern_go_together(self) -> Source:
@@ -160,71 +195,102 @@ class Source(Settings):
 
 
 class DataSettings(Settings):
-    """What is read, and how it becomes examples."""
+    """The data and how it becomes examples."""
 
     sources: list[Source] = Field(
         default_factory=list,
-        description="Where the rows come from: a list of paths, or of mappings with path, format, rows, repeat, weight …",
+        description=(
+            "Training data: a path, or a list of paths or of mappings with path, format, rows, repeat, weight and"
+            " so on."
+        ),
     )
     heldout: list[Source] = Field(
-        default_factory=list, description="Rows to evaluate on. Empty: a share of the sources."
+        default_factory=list, description="Held-out data to evaluate on. Empty: `heldout_share` of the sources."
     )
-    format: Format = Field("auto", description="Shape of the rows of every source that names no format of its own.")
+    format: Format = Field(
+        "auto", description="Format of every source that sets no format of its own; `auto` detects it."
+    )
     columns: dict[str, str] = Field(
         default_factory=dict,
-        description='For `format: pattern`, in every source that names no columns of its own: role to text with {column} in it, such as user: "{title}".',
+        description=(
+            "For `format: pattern`, in every source without columns of its own: a text with {column} for each role, "
+            'such as user: "{title}".'
+        ),
     )
     heldout_share: Number = Field(
         0.05,
         ge=0,
         lt=1,
-        description="Share of the rows held out where `heldout` is empty; a row's content decides, so it always falls on the same side.",
+        description=(
+            "Share of the rows to hold out where `heldout` is empty. A row's content decides, so the same row is "
+            "always held out."
+        ),
     )
-    heldout_max: int = Field(500, ge=0, description="At most this many held-out rows.")
+    heldout_max: int = Field(500, ge=0, description="Largest number of held-out rows.")
     on_bad_row: Literal["stop", "skip"] = Field(
-        "stop", description="A row that cannot be used: stop with its place, or leave it out and count it."
+        "stop", description="When a row cannot be used: stop and report its place, or leave it out and count it."
     )
     train_on: Literal["assistant", "last", "all"] = Field(
-        "assistant", description="Which tokens are trained: every assistant turn, only the last one, or everything."
+        "assistant",
+        description="Which tokens are trained: those of every assistant turn, of the last one only, or all tokens.",
     )
     max_tokens: int | None = Field(
-        None, ge=8, description="Longest example, in tokens. Empty: the model's context length."
+        None, ge=8, description="Longest example in tokens. Empty: the model's context length."
     )
     too_long: Literal["drop", "keep_last_turns", "truncate_answer", "split", "refuse"] | None = Field(
         None,
-        description="An example over max_tokens: leave it out, drop its oldest exchanges, cut the answer (its stop token is then not trained), split plain text, or stop. Empty: `drop`, and `split` for text without a prompt.",
+        description=(
+            "When an example exceeds max_tokens: leave it out, drop its oldest exchanges, cut the answer (and train no "
+            "stop token), split plain text, or stop. Empty: `drop`, but `split` for text without a prompt."
+        ),
     )
     history_rewritten: Literal["every_turn", "last_turn", "refuse"] = Field(
         "every_turn",
-        description="Templates that change earlier turns as a conversation grows: train each turn in the example that serving would see, only the last such group, or stop.",
+        description=(
+            "When the template changes earlier turns as a conversation grows: train every turn after the prompt that "
+            "serving would see, train only the last group of turns that share a prompt, or stop."
+        ),
     )
     inline_reasoning: Literal["split", "keep"] = Field(
         "split",
-        description="Answers that carry <think>…</think> in their text: move it into `reasoning`, or leave the text alone.",
+        description=(
+            "When an answer contains <think>…</think>: move that text into `reasoning`, or keep it in the answer."
+        ),
     )
     typed_control_tokens: Literal["escape", "keep", "refuse"] = Field(
         "escape",
-        description="Control tokens typed in the data's text: make them ordinary text, leave them control tokens, or stop.",
+        description=(
+            "When text in the data spells a control token: encode it as ordinary text, keep the control token, or stop."
+        ),
     )
     template_variables: dict[str, Any] = Field(
         default_factory=dict,
-        description="Variables for the template (enable_thinking, documents …), the same in training and serving.",
+        description=(
+            "Variables for the chat template, such as enable_thinking. Training and serving use the same values."
+        ),
     )
     date: str | None = Field(
         None,
-        description="The day that templates print, YYYY-MM-DD. Empty: the day of the run's first preparation, saved in its resolved recipe.",
+        description=(
+            "Date that templates print, as YYYY-MM-DD. Empty: the day when the run's data is first prepared; the "
+            "run saves it."
+        ),
     )
     prompt_completion: Literal["chat", "plain"] = Field(
         "chat",
-        description="Prompt/completion rows of text: one chat exchange, or plain continuation without the template.",
+        description="Train prompt/completion rows of text as one chat exchange, or as plain text without the template.",
     )
-    deduplicate: bool = Field(False, description="Leave out rows whose content came before (counted either way).")
+    deduplicate: bool = Field(
+        False, description="Leave out rows whose content occurred before. Duplicates are counted in any case."
+    )
     workers: int = Field(
         1,
         ge=0,
-        description="Processes that prepare the data; 0 is one a core. The bytes are the same whatever the number.",
+        description=(
+            "Processes that prepare the data; 0 means one for each core. The result does not depend on the number."
+        ),
     )
-    store: str | None = Field(None, description="Folder for prepared data. Empty: the user's cache folder.")
+    store: str | None = Field(None, description="Folder for prepared data. Empty: a folder in the user's cache.")
 
     @field_validator("date")
     @classmethod
@@ -256,101 +322,152 @@ class DataSettings(Settings):
 
 
 class TrainingSettings(Settings):
-    """The step, and how long to go on."""
+    """The optimizer step and the length of the run."""
 
-    epochs: Number = Field(3.0, gt=0, description="Passes over the data; ignored where max_steps is set.")
-    max_steps: int | None = Field(None, ge=1, description="Stop after this many optimizer steps.")
-    batch_size: int = Field(32, ge=1, description="Examples in an optimizer step, over all devices.")
+    epochs: Number = Field(
+        3.0, gt=0, description="Passes over the data; usually 1 to 3. Ignored where max_steps is set."
+    )
+    max_steps: int | None = Field(
+        None, ge=1, description="Stop after this many optimizer steps. Empty: `epochs` decides."
+    )
+    batch_size: int = Field(32, ge=1, description="Examples in an optimizer step, over all devices; usually 16 to 128.")
     micro_batch_tokens: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         "auto",
-        description="Tokens in one forward pass on one device: how a step is cut to fit memory; a longer example goes alone. Never changes the result.",
+        description=(
+            "Tokens in one forward pass on one device; lower it to save memory. It never changes the result. "
+            "A longer example is processed alone."
+        ),
     )
     precision: Literal["auto", "fp32", "bf16", "pure_bf16", "fp16"] = Field(
         "auto",
-        description="`bf16`: fp32 master weights, bf16 arithmetic; `pure_bf16`: bf16 weights; `fp16`: with loss scaling. `auto`: bf16 where the device is fast at it, else fp32.",
+        description=(
+            "`bf16`: fp32 master weights and bf16 arithmetic; `pure_bf16`: bf16 weights too; `fp16`: with loss scaling. "
+            "`auto`: bf16 where the device is fast at it, else fp32."
+        ),
     )
     loss: Literal["cross_entropy", "dft"] = Field(
         "cross_entropy",
-        description="Token loss: cross-entropy, or DFT (cross-entropy weighted by the token's own probability).",
+        description="Loss of a token: cross-entropy, or DFT (cross-entropy weighted by the probability of the token).",
     )
     router_loss: Number | None = Field(
         None,
         ge=0,
-        description="Coefficient of a mixture's load-balancing loss. Empty: what the model's config sets, else 0.",
+        description=(
+            "Coefficient of the load-balancing loss of a mixture of experts. Empty: the value in the model's "
+            "config, else 0."
+        ),
     )
     neftune_alpha: Number | None = Field(
         None,
         gt=0,
-        description="NEFTune: uniform noise on the embeddings, alpha / sqrt(L * d) with L the example's own length. Empty: none.",
+        description=(
+            "NEFTune: scale alpha of the uniform noise on the embeddings; usually 5. The noise is at most "
+            "alpha / sqrt(L * d), with L the length of the example and d the width. Empty: no noise."
+        ),
     )
-    freeze: list[str] = Field(default_factory=list, description="Parameter names (with * and ?) that do not train.")
+    freeze: list[str] = Field(default_factory=list, description="Names of parameters to freeze; * and ? are wildcards.")
     gradient_checkpointing: Literal["off", "on", "auto"] = Field(
         "auto",
-        description="Recompute activations in the backward pass to save memory; `auto`: where the step would not fit otherwise.",
+        description=(
+            "Recompute activations in the backward pass: less memory, slower steps. `auto`: only where a step "
+            "would not fit otherwise."
+        ),
     )
-    compile: Literal["off", "on", "auto"] = Field("off", description="torch.compile of the model's blocks.")
+    compile: Literal["off", "on", "auto"] = Field(
+        "off", description="Compile the model's blocks with torch.compile: a slower start, often faster steps."
+    )
     on_nonfinite: Literal["stop", "skip_step"] = Field(
         "stop",
-        description="A loss or gradient that is not finite: stop, or leave the step out. The weights never move on it.",
+        description=(
+            "When a loss or gradient is not finite: stop, or skip the step. Either way the weights stay unchanged."
+        ),
     )
-    seed: int = Field(0, ge=0, le=LARGEST_SEED, description="Seed of the order, the noise and new weights.")
-    shuffle: bool = Field(True, description="Draw a new order each epoch; false keeps the order of the data.")
+    seed: int = Field(0, ge=0, le=LARGEST_SEED, description="Random seed of the data order, the noise and new weights.")
+    shuffle: bool = Field(True, description="Shuffle the examples in each epoch; false keeps the order of the data.")
     deterministic: bool = Field(
-        True, description="Ask for deterministic kernels, so that a resumed run repeats bit for bit."
+        True,
+        description="Use deterministic kernels, so that a resumed run gives the same bits as an uninterrupted one.",
     )
 
 
 class OptimizerSettings(Settings):
-    """How weights move."""
+    """The optimizer and the learning rate."""
 
-    name: Literal["adamw", "adamw_8bit", "muon", "adafactor"] = Field("adamw", description="Optimizer.")
+    name: Literal["adamw", "adamw_8bit", "muon", "adafactor"] = Field(
+        "adamw", description="Optimizer; usually `adamw`. `adamw_8bit` and `adafactor` need less memory."
+    )
     lr: Number | None = Field(
         None, gt=0, description="Peak learning rate. Empty: 2e-5 for full fine-tuning, 2e-4 for LoRA."
     )
     schedule: Literal["constant", "linear", "cosine", "wsd"] = Field(
         "cosine",
-        description="Course of the learning rate after the warm-up; wsd: stable, then decay over the last fifth.",
+        description=(
+            "Learning rate after the warm-up. `wsd` keeps it constant, then decays it over the last fifth of the steps."
+        ),
     )
-    warmup: Number = Field(0.03, ge=0, description="Warm-up: a share of all steps below 1, else a number of steps.")
-    final_lr: Number = Field(0.0, ge=0, le=1, description="Learning rate at the end, as a share of the peak.")
+    warmup: Number = Field(
+        0.03,
+        ge=0,
+        description="Length of the warm-up: below 1 a share of all steps, else a number of steps. Usually 0.03 to 0.1.",
+    )
+    final_lr: Number = Field(
+        0.0, ge=0, le=1, description="Learning rate at the end, as a share of the peak; usually 0 to 0.1."
+    )
     weight_decay: Number = Field(
-        0.0, ge=0, description="Decoupled weight decay; norms, biases and embeddings are left out."
+        0.0,
+        ge=0,
+        description="Decoupled weight decay; usually 0 to 0.1. It does not apply to norms, biases and embeddings.",
     )
-    betas: tuple[Decay, Decay] = Field((0.9, 0.999), description="AdamW's decay rates of the first and second moment.")
-    eps: Number = Field(1e-8, gt=0, description="AdamW's epsilon.")
-    momentum: Number = Field(0.95, ge=0, lt=1, description="Muon's momentum.")
-    clip: Number | None = Field(1.0, gt=0, description="Largest global gradient norm. Empty: no clipping.")
+    betas: tuple[Decay, Decay] = Field((0.9, 0.999), description="Decay rates of AdamW's first and second moment.")
+    eps: Number = Field(1e-8, gt=0, description="Epsilon of AdamW; rarely changed.")
+    momentum: Number = Field(0.95, ge=0, lt=1, description="Momentum of Muon.")
+    clip: Number | None = Field(
+        1.0, gt=0, description="Clip gradients to this global norm; usually 1. Empty: no clipping."
+    )
 
 
 class EvaluateSettings(Settings):
-    """What is measured while training goes on."""
+    """What is measured during training."""
 
     every: int | None = Field(
-        None, ge=1, description="Evaluate after this many steps. Empty: ten times a run, and at its end."
+        None, ge=1, description="Evaluate every this many steps. Empty: ten times in a run, and at its end."
     )
-    at_start: bool = Field(True, description="Also before the first step.")
+    at_start: bool = Field(True, description="Also evaluate before the first step.")
     tasks: list[str] = Field(
         default_factory=list,
-        description="Generation tasks to run on the held-out rows besides their loss (exact_match, numeric, …).",
+        description=(
+            "Generation tasks to run on the held-out rows, in addition to their loss: exact_match, numeric and others."
+        ),
     )
-    max_prompts: int = Field(100, ge=1, description="At most this many prompts for the generation tasks.")
+    max_prompts: int = Field(100, ge=1, description="Largest number of prompts for the generation tasks.")
     samples: list[str] = Field(
         default_factory=list,
-        description="Prompts that are answered at each evaluation, into samples.jsonl. Empty: three held-out ones.",
+        description=(
+            "Prompts to answer at each evaluation; the answers go into samples.jsonl. Empty: three held-out prompts."
+        ),
     )
     max_new_tokens: int = Field(256, ge=1, description="Longest answer in tokens.")
     patience: int | None = Field(
-        None, ge=1, description="Stop after this many evaluations without a better held-out loss."
+        None,
+        ge=1,
+        description=(
+            "Early stopping: end the run after this many evaluations without a better held-out loss. Empty: never."
+        ),
     )
 
 
 class CheckpointSettings(Settings):
-    """What is kept, so that nothing is lost."""
+    """Which checkpoints are saved and kept."""
 
-    every: int | None = Field(None, ge=1, description="Save after this many steps. Empty: at each evaluation.")
-    keep_last: int = Field(2, ge=1, description="Latest checkpoints to keep.")
-    keep_best: bool = Field(True, description="Also keep the one with the lowest held-out loss.")
-    final: Literal["best", "last"] = Field("last", description="Whose weights become the run's model.")
+    every: int | None = Field(
+        None, ge=1, description="Save a checkpoint every this many steps. Empty: at each evaluation."
+    )
+    keep_last: int = Field(2, ge=1, description="Number of latest checkpoints to keep.")
+    keep_best: bool = Field(True, description="Also keep the checkpoint with the lowest held-out loss.")
+    final: Literal["best", "last"] = Field(
+        "last",
+        description="Checkpoint that becomes the run's model: the last one, or the one with the lowest held-out loss.",
+    )
 
     @field_validator("final")
     @classmethod
@@ -361,22 +478,29 @@ class CheckpointSettings(Settings):
 
 
 class ParallelSettings(Settings):
-    """How many processes, and how the weights lie on them. Never changes the result."""
+    """The processes and how the weights are divided over them. Never changes the result."""
 
-    processes: int = Field(1, ge=1, description="Processes (one a device).")
+    processes: int = Field(1, ge=1, description="Number of processes, one for each device.")
     mode: Literal["auto", "replicated", "sharded"] = Field(
-        "auto", description="Each process holds all weights, or a shard (FSDP2); `auto` shards what would not fit."
+        "auto",
+        description=(
+            "Each process holds all weights, or one shard of them (FSDP2). `auto` shards where all weights would "
+            "not fit."
+        ),
     )
     timeout_minutes: Number = Field(
-        10.0, gt=0, le=LONGEST_WAIT, description="How long processes wait for each other before the run ends."
+        10.0,
+        gt=0,
+        le=LONGEST_WAIT,
+        description="Minutes that processes wait for each other before the run ends with an error.",
     )
 
 
 class TrackingSettings(Settings):
-    """Where metrics go besides the run folder. Nothing by default."""
+    """Trackers that receive the metrics in addition to the run folder. None by default."""
 
     to: list[Literal["tensorboard", "wandb", "trackio"]] = Field(
-        default_factory=list, description="Trackers to write to."
+        default_factory=list, description="Trackers that receive the metrics."
     )
     project: str = Field("instil", min_length=1, description="Project name for wandb and trackio.")
     name: str | None = Field(None, description="Run name for the trackers. Empty: the run folder's name.")
@@ -390,21 +514,31 @@ class Recipe(Settings):
         2e-05
     """
 
-    output: str = Field("runs/{name}", description="Run folder; {name} is the recipe file's name.")
-    threads: int | None = Field(None, ge=1, le=MOST_THREADS, description="CPU threads. Empty: torch's own choice.")
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps.")
-    model: ModelSettings = Field(default_factory=ModelSettings, description="Which model, and how it is loaded.")
-    adapter: AdapterSettings = Field(default_factory=AdapterSettings, description="Low-rank adapters.")
-    data: DataSettings = Field(default_factory=DataSettings, description="What is read, and how it becomes examples.")
-    training: TrainingSettings = Field(default_factory=TrainingSettings, description="The step, and how long to go on.")
-    optimizer: OptimizerSettings = Field(default_factory=OptimizerSettings, description="How weights move.")
-    evaluate: EvaluateSettings = Field(
-        default_factory=EvaluateSettings, description="What is measured while training goes on."
+    output: str = Field(
+        "runs/{name}", description="Run folder to write; {name} stands for the name of the recipe file."
     )
-    checkpoint: CheckpointSettings = Field(default_factory=CheckpointSettings, description="What is kept.")
-    parallel: ParallelSettings = Field(default_factory=ParallelSettings, description="How many processes.")
+    threads: int | None = Field(
+        None, ge=1, le=MOST_THREADS, description="Number of CPU threads. Empty: PyTorch decides."
+    )
+    device: str = Field("auto", description="Device to train on: auto, cpu, cuda, cuda:1 or mps.")
+    model: ModelSettings = Field(default_factory=ModelSettings, description="The model and how it is loaded.")
+    adapter: AdapterSettings = Field(default_factory=AdapterSettings, description="Low-rank adapters.")
+    data: DataSettings = Field(default_factory=DataSettings, description="The data and how it becomes examples.")
+    training: TrainingSettings = Field(
+        default_factory=TrainingSettings, description="The optimizer step and the length of the run."
+    )
+    optimizer: OptimizerSettings = Field(
+        default_factory=OptimizerSettings, description="The optimizer and the learning rate."
+    )
+    evaluate: EvaluateSettings = Field(
+        default_factory=EvaluateSettings, description="What is measured during training."
+    )
+    checkpoint: CheckpointSettings = Field(
+        default_factory=CheckpointSettings, description="Which checkpoints are saved and kept."
+    )
+    parallel: ParallelSettings = Field(default_factory=ParallelSettings, description="The processes of the run.")
     tracking: TrackingSettings = Field(
-        default_factory=TrackingSettings, description="Where metrics go besides the run folder."
+        default_factory=TrackingSettings, description="Trackers that receive the metrics too."
     )
 
     @model_validator(mode="before")
@@ -416,15 +550,15 @@ class Recipe(Settings):
 
     @classmethod
     def load(cls, path: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
-        """Read a YAML recipe, lay overrides over it, and check the whole.
+        """Read a YAML recipe, apply overrides and check the result.
 
         Args:
             path: The YAML file. Relative data paths in it stay relative to the working folder.
-            overrides: Nested mapping whose leaves win over the file's.
+            overrides: Nested mapping whose values replace those of the file.
 
         Raises:
-            RecipeError: If the file is missing, is no YAML mapping, or a key or value is not allowed; the message names
-                file, key and, for an unknown key, the nearest one.
+            RecipeError: If the file is missing or is no YAML mapping, or a key or value is not allowed. The message names
+                the file, the key and, for an unknown key, the nearest known one.
         """
         from instil.recipe_yaml import read_recipe_file  # YAML is imported only where a file is read
 
@@ -438,14 +572,14 @@ class Recipe(Settings):
         """Read the resolved recipe of a run folder.
 
         Raises:
-            RecipeError: As `load`, and if there is no setting in it: a run writes all of them, so it was cut off.
+            RecipeError: As `load`, and if the file has no settings. A run writes all of them, so the file was cut off.
         """
         path = Path(folder) / "recipe.yaml"
         recipe = cls.load(path)
-        if recipe.model_fields_set <= {"output"}:  # which is set in any case
+        if recipe.model_fields_set <= {"output"}:  # `from_mapping` always sets it
             raise RecipeError(
-                f"{path}: no setting in it; expected the run's resolved recipe; put the recipe that the run was started with in its "
-                "place, or name another run"
+                f"{path}: no setting in it; expected the run's resolved recipe; replace the file with the recipe that started "
+                "the run, or name another run"
             )
         return recipe
 
@@ -455,8 +589,8 @@ class Recipe(Settings):
 
         Args:
             values: Settings, nested as in the file.
-            source: Names the mapping in errors.
-            name: Stands for {name} in `output`.
+            source: Name of the mapping in errors.
+            name: Replaces {name} in `output`.
 
         Raises:
             RecipeError: On the first unknown key or wrong value.
@@ -468,11 +602,11 @@ class Recipe(Settings):
         return recipe.model_copy(update={"output": recipe.output.replace("{name}", name)})
 
     def override(self, values: Mapping[str, Any]) -> Recipe:
-        """Give a copy in which the leaves of a nested mapping replace this recipe's."""
+        """Return a copy in which the values of a nested mapping replace those of this recipe."""
         return Recipe.from_mapping(_merge(self.model_dump(exclude_unset=True), values))
 
     def to_yaml(self) -> str:
-        """Give every setting, defaults included, as YAML that `load` reads back to an equal recipe."""
+        """Return every setting, defaults included, as YAML that `load` reads back to an equal recipe."""
         import yaml
 
         text: str = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
@@ -496,7 +630,7 @@ def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _explain(recipe: type[Settings], error: ValidationError) -> str:
-    """Say a validation error as: key: what was found; what is allowed; what to do."""
+    """Return a validation error as one line: the key, what was found, what is allowed, what to do."""
     errors = error.errors()
     first = next((each for each in errors if each["type"] == "extra_forbidden"), errors[0])
     location = [part for part in first["loc"] if not (isinstance(part, str) and ("[" in part or part in _UNION_TAGS))]
@@ -505,14 +639,14 @@ def _explain(recipe: type[Settings], error: ValidationError) -> str:
         allowed = list(_settings_at(recipe, location[:-1]).model_fields)
         name = str(location[-1])
         meant = known_elsewhere(name) or nearest(name, allowed) or in_another_group(name)
-        return f"unknown key {key!r}{meant}; allowed here: {', '.join(allowed)}; mend or remove it"
+        return f"unknown key {key!r}{meant}; allowed here: {', '.join(allowed)}; fix or remove it"
     said = first["msg"].removeprefix("Value error, ")
     said = re.sub(r"a valid dictionary or instance of \w+", "a mapping of settings", said)
     return f"{key or 'settings'}: found {first.get('input')!r}; {said[0].lower()}{said[1:]}; see docs/settings.md"
 
 
 def in_another_group(name: str) -> str:
-    """Say where a setting of that name is, for a person who knew the name and not its group."""
+    """Return a hint with the group of a setting, or nothing where no group or several have the name."""
     groups = [group for group in _SECTIONS if name in _settings_at(Recipe, [group]).model_fields]
     return f" (did you mean {groups[0] + '.' + name!r}?)" if len(groups) == 1 else ""
 
@@ -521,7 +655,7 @@ _UNION_TAGS = {"int", "constrained-int", "str", "float", "literal", "none"}
 
 
 def _settings_at(recipe: type[Settings], location: list[Any]) -> type[Settings]:
-    """Find the group of settings that a location such as ``('data', 'sources', 0)`` names."""
+    """Return the group of settings at a location such as ``('data', 'sources', 0)``."""
     group = recipe
     for part in location:
         if isinstance(part, int):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from instil.demo.asking import CHOICES, choices_of, follow_up, full_sentence, question, same_of, translated
-from instil.demo.text import named_sentence
+from instil.demo.wording import named_sentence
 from instil.demo.world import Entity
 
 Slice = Literal["single", "second_turn", "system_prompt"]

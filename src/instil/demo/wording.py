@@ -1,13 +1,16 @@
-"""How each attribute is put into words: the sentences that `text` fills in for pre-training.
+"""The sentences for each attribute, in the demo's dialogues and in the text that its base model was pre-trained on.
 
-A fact that was only ever read in one wording cannot be asked for later; one read in many, in any order, can ("Physics of
-Language Models", part 3.1). So every attribute has its own sentences and shares the frames at the end. In a sentence
-``{e}`` is the entity, ``{v}`` the value, ``{a}`` the value with a or an.
+Why: a model can be asked for a fact only when it has read the fact in many wordings and orders (*Source*: "Physics of
+Language Models", part 3.1). So every attribute has sentences of its own, and all attributes share the frames at the end.
+In a sentence ``{e}`` is the entity, ``{v}`` the value, ``{a}`` the value with a or an.
 """
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
+
+from instil.demo.world import Entity
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,3 +257,23 @@ FRAMES = (
 
 BACK_FRAMES = ("{its} {is_} {v}.", "{its} {is_} {v}.", "Moreover, {its} {is_} {v}.", "And {its} {is_} {v}.")
 """Sentences for any attribute that refer back to the entity."""
+
+
+def named_sentence(entity: Entity, key: str, rng: random.Random) -> str:
+    """Write one fact as a sentence that names the entity."""
+    words = WORDINGS[entity.kind][key]
+    return fill_frame(rng.choice(words.named if rng.random() < 0.55 else FRAMES), entity, key)
+
+
+def fill_frame(frame: str, entity: Entity, key: str) -> str:
+    """Fill a sentence's slots with an entity and the value of one attribute."""
+    words, value = WORDINGS[entity.kind][key], entity.attributes[key]
+    sentence = frame.format(
+        e=entity.called,
+        v=value,
+        a=("an " if value[0].lower() in "aeiou" else "a ") + value,
+        of=words.of.format(e=entity.called),
+        its=words.its,
+        is_=words.is_,
+    )
+    return sentence[0].upper() + sentence[1:]

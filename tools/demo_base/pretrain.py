@@ -1,10 +1,11 @@
-"""Makes the demo's base model from nothing: text, tokenizer, training, model folder.
+"""Pre-train the demo's base model from random weights: text, tokenizer, training, model folder.
 
-    python -m instil.demo.pretrain OUT
+    python -m tools.demo_base.pretrain OUT
 
-It is a plain language model of the text that `text.documents` writes. Rows are cut from one long stream of documents, so
-nothing is padded and attention may look into the document before: a base model is trained like that, and it learns
-what `<|endoftext|>` means. Weights are kept in fp32 while the products run in bf16; the folder holds bf16.
+The model is a plain language model of the text that `text.documents` writes. Rows are cut from one long stream of
+documents, so nothing is padded. Weights are fp32 during training, matrix products bf16; the folder holds bf16 weights.
+
+Why: attention sees the document before, as usual in pre-training. This teaches the model what `<|endoftext|>` means.
 """
 
 from __future__ import annotations
@@ -19,10 +20,9 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tools.demo_base.text import documents
 from torch import Tensor, nn
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-from instil.demo.text import documents
 
 END = "<|endoftext|>"
 VOCABULARY = 4096
@@ -41,7 +41,7 @@ class Stage:
         peak_lr: Learning rate after the warm-up; it falls to 2% of that along a cosine.
         notes: Share of notes in the text about entities.
         long_every: Every how many steps rows have the full context instead of `ROW` tokens; 0 for only in the last 15%.
-        entries: Whether half of the notes have headings, and copying is practised (see `notes`).
+        entries: Whether half of the notes have headings and the text includes practice in copying (see `notes`).
     """
 
     steps: int
@@ -51,7 +51,7 @@ class Stage:
     entries: bool = False
 
     def long_rows(self, step: int) -> bool:
-        """Tell whether the rows of a step, counted from 0, have the full context."""
+        """Return whether the rows of a step, counted from 0, have the full context."""
         if self.long_every:
             return step % self.long_every == self.long_every - 1
         return step >= 0.85 * self.steps
@@ -62,7 +62,7 @@ STAGES = (
     Stage(steps=400, peak_lr=1e-3, notes=0.5, long_every=8),
     Stage(steps=800, peak_lr=1.2e-3, notes=0.6, long_every=8, entries=True),
 )
-"""Sentences that state the facts; then half of it notes (see `notes`); then notes of more shapes, and copying."""
+"""First sentences that state the facts, then half notes (see `notes`), then notes of more shapes and copying."""
 
 
 def train_tokenizer(seed: int) -> PreTrainedTokenizerFast:
@@ -137,7 +137,7 @@ def train(model: LlamaForCausalLM, rows: Iterator[Tensor], stage: Stage, *, step
 
 
 def _accumulate_gradients(model: LlamaForCausalLM, ids: Tensor) -> float:
-    # In parts of 1,536 tokens: the logits of a whole step, 100 MB, cost more in page faults than the larger products save.
+    # In parts of 1,536 tokens: page faults on 100 MB of logits cost more time than larger products save.
     parts = torch.split(ids, max(1, 1536 // ids.shape[1]))
     total = 0.0
     for part in parts:
@@ -160,11 +160,11 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Pa
 
 
 def main() -> None:
-    """Make the model folder named on the command line."""
+    """Pre-train the model and write it into the folder that the command line names."""
     parser = argparse.ArgumentParser(description="Pre-train the demo's base model.")
     parser.add_argument("out", type=Path, help="folder to write the model to")
     parser.add_argument("--seed", type=int, default=0, help="seed of text and weights")
-    parser.add_argument("--steps", type=int, help="stop each stage after so many steps (for a trial)")
+    parser.add_argument("--steps", type=int, help="stop each stage after this many steps (for a trial)")
     arguments = parser.parse_args()
     torch.manual_seed(arguments.seed)
     tokenizer = train_tokenizer(arguments.seed)

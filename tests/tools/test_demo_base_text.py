@@ -3,8 +3,8 @@
 from itertools import islice
 
 import pytest
+from tools.demo_base.text import documents
 
-from instil.demo.text import documents
 from instil.demo.wording import WORDINGS
 from instil.demo.world import read_world
 

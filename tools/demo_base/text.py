@@ -1,8 +1,10 @@
-"""Makes the plain text that the demo's base model is pre-trained on: facts in many wordings, and some of everything else.
+"""Write the text on which the demo's base model is pre-trained: facts in many wordings, and some other text.
 
 `documents` yields paragraphs about one entity, comparisons, cards, tables, lists, JSON, sums, translations, stories and
-code, all drawn from one seed. There is not one question in it, on purpose: the model should know the facts and continue
-text, and learn to answer only from instruction data.
+code. One seed decides all of it.
+
+Why: the text contains no question. The base model should know the facts and continue text. It learns to answer from
+the instruction data alone.
 """
 
 from __future__ import annotations
@@ -11,9 +13,10 @@ import json
 import random
 from collections.abc import Iterator, Sequence
 
-from instil.demo.notes import copies, headed, note
-from instil.demo.scraps import code_snippet, story, sums
-from instil.demo.wording import BACK_FRAMES, FRAMES, WORDINGS
+from tools.demo_base.notes import copies, headed, note
+from tools.demo_base.scraps import code_snippet, story, sums
+
+from instil.demo.wording import BACK_FRAMES, WORDINGS, fill_frame, named_sentence
 from instil.demo.world import Entity, entities, read_world
 
 _WEIGHTS = {"country": 4.0, "element": 4.2, "animal": 3.6, "language": 3.0, "label": 1.5}
@@ -21,12 +24,12 @@ _WEIGHTS = {"country": 4.0, "element": 4.2, "animal": 3.6, "language": 3.0, "lab
 
 
 def documents(seed: int, *, notes: float = 0.0, entries: bool = False) -> Iterator[str]:
-    """Yield documents for ever, the same ones for the same seed.
+    """Yield documents without end, the same documents for the same seed.
 
     Args:
         seed: Seed of every choice.
-        notes: Share of the documents about entities that are `notes.note`; 0 in the first stage of pre-training.
-        entries: Half of the notes are `notes.headed`, and there is practice in copying; only in the last stage.
+        notes: Share of notes among the documents about entities; 0 in the first stage of pre-training.
+        entries: Give half of the notes headings, and add practice in copying; only in the last stage.
 
     Example:
         >>> a, b = documents(1), documents(1)
@@ -135,16 +138,10 @@ def bullets(entity: Entity, rng: random.Random) -> str:
     return f"{entity.called}: {head}\n" + "\n".join(f"- {entity.attributes[key]}" for key in keys)
 
 
-def named_sentence(entity: Entity, key: str, rng: random.Random) -> str:
-    """Write one fact as a sentence that names the entity."""
-    words = WORDINGS[entity.kind][key]
-    return _fill(rng.choice(words.named if rng.random() < 0.55 else FRAMES), entity, key)
-
-
 def back_sentence(entity: Entity, key: str, rng: random.Random) -> str:
     """Write one fact as a sentence that refers back to the entity named before."""
     words = WORDINGS[entity.kind][key]
-    return _fill(rng.choice(words.back if rng.random() < 0.7 else BACK_FRAMES), entity, key)
+    return fill_frame(rng.choice(words.back if rng.random() < 0.7 else BACK_FRAMES), entity, key)
 
 
 KINDS_PLURAL = {
@@ -159,19 +156,6 @@ KINDS_PLURAL = {
     "word": "Words",
     "label": "Labels",
 }
-
-
-def _fill(frame: str, entity: Entity, key: str) -> str:
-    words, value = WORDINGS[entity.kind][key], entity.attributes[key]
-    sentence = frame.format(
-        e=entity.called,
-        v=value,
-        a=("an " if value[0].lower() in "aeiou" else "a ") + value,
-        of=words.of.format(e=entity.called),
-        its=words.its,
-        is_=words.is_,
-    )
-    return sentence[0].upper() + sentence[1:]
 
 
 def _some_keys(entity: Entity, rng: random.Random) -> list[str]:

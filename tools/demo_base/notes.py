@@ -1,9 +1,9 @@
-"""Notes: fact after fact as ``the capital of Norway … Oslo``, with anything between what is meant and what it is.
+"""Write notes: facts such as ``the capital of Norway … Oslo``, with filler words between the attribute and its value.
 
-The second stage of pre-training consists half of these. In running sentences a value stands right behind its verb; here
-the model must look back, past filler words, for the attribute and the entity that are meant, also through ``its`` and
-``the same of``. That is what answering needs, and it is still no question: nothing is asked, and no note ends a line
-with a question mark.
+Half of the second stage of pre-training are notes. In running sentences a value follows its verb directly. In a note
+the model has to look back, past filler words, for the attribute and the entity, also through ``its`` and ``the same of``.
+
+Why: answering needs this ability, and a note teaches it without a question. No line of a note ends with "?".
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _BREAKS = ("\n", "\n", "; ", "\n\n", " / ")
 
 
 def note(entity: Entity, rng: random.Random) -> str:
-    """Write one to four notes, the later ones mostly referring back.
+    """Write one to four notes; most of the later ones refer back to the entity.
 
     Example:
         >>> norway = next(each for each in entities("country") if each.name == "Norway")
@@ -58,10 +58,10 @@ _HEADS = ("On {of}", "{of}", "Entry: {of}", "About {of}.", "{of} and what to wri
 
 
 def headed(entity: Entity, rng: random.Random) -> str:
-    """Write one to four entries: a heading that says what is meant, then the fact in one of several shapes.
+    """Write one to three entries: a heading with attribute and entity, then the fact in one of several shapes.
 
-    The shapes repeat parts of the heading (the sentence its noun phrase, JSON the attribute), so the model learns to copy
-    what is meant from where it stands.
+    The shapes repeat parts of the heading: the sentence its noun phrase, JSON the attribute.
+    So the model learns to copy from the heading.
 
     Example:
         >>> norway = next(each for each in entities("country") if each.name == "Norway")
@@ -110,7 +110,7 @@ def _lines(entity: Entity, keys: list[str]) -> str:
 
 
 def copies(rng: random.Random) -> str:
-    r"""Write names, letters and numbers, and then the same again: plain practice in copying.
+    r"""Write names, letters and numbers, then the same again, as practice in copying.
 
     Example:
         >>> first, again = copies(random.Random(1)).split("\n")[:2]

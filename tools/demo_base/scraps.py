@@ -1,7 +1,7 @@
-"""The part of the pre-training text that is no fact: sums, short stories and code.
+"""The part of the pre-training text that states no facts: sums, short stories and code.
 
-It gives the base model the other things that instruction data asks for (a sum, a line of Python) and keeps it a model of
-text rather than of a fact sheet.
+The instruction data asks for a sum or a line of Python, so the base model has to have read some. Stories keep it a
+model of text instead of a list of facts.
 """
 
 from __future__ import annotations
