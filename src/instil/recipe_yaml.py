@@ -1,7 +1,9 @@
-"""Reads a recipe's YAML as a person means it.
+"""Read the YAML of a recipe file.
 
-Questionable on purpose: YAML 1.1 takes ``off`` and ``yes`` for booleans and ``2024-01-01`` for a day, and lets a key that occurs
-twice win silently. Here only ``true`` and ``false`` are booleans, days stay text, and a key that occurs twice is an error.
+Only ``true`` and ``false`` are booleans, dates stay text, and a key that occurs twice is an error.
+
+Why: YAML 1.1 reads ``off`` and ``yes`` as booleans and ``2024-01-01`` as a date. Of a key that occurs twice it silently
+takes the last one.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ _TIMESTAMP, _BOOL = "tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:bool"
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML's safe loader with unique keys, and no booleans and days that nobody meant."""
+    """YAML's safe loader with unique keys, and without YAML 1.1's extra booleans and dates."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
@@ -43,7 +45,7 @@ _Loader.yaml_implicit_resolvers = {
 
 
 def read_recipe_file(path: Path) -> dict[str, Any]:
-    """Give the settings of a recipe file; an empty file has none.
+    """Return the settings of a recipe file; an empty file has none.
 
     Raises:
         RecipeError: If the file is missing, is no YAML mapping, or has a key twice.
@@ -58,9 +60,9 @@ def read_recipe_file(path: Path) -> dict[str, Any]:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         said = getattr(error, "problem", None) or " ".join(str(error).split())
-        raise RecipeError(f"{path}{line}: not valid YAML ({said}); expected settings; mend that line") from None
+        raise RecipeError(f"{path}{line}: not valid YAML ({said}); expected settings; fix that line") from None
     except RecursionError:
-        raise RecipeError(f"{path}: nested too deeply; expected settings two or three levels deep; mend it") from None
+        raise RecipeError(f"{path}: nested too deeply; expected settings two or three levels deep; fix it") from None
     if values is None:
         return {}
     if not isinstance(values, dict):

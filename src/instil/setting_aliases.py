@@ -1,7 +1,9 @@
-"""What settings are called in other tools, and here: for the error about an unknown key, and for docs/coming-from.md.
+"""Names of settings in other tools, for the error about an unknown key and for docs/coming-from.md.
 
-Beside `recipe`, whose settings the right side names. Questionable on purpose: nothing is translated. A recipe of another tool means
-something else at the edges (a batch size per device, a template that stands for another), so the name is said and a person writes it.
+The right side of the table names settings of `recipe`.
+
+Why: nothing is translated. A setting of another tool may mean something slightly different (a batch size per device, a
+template under another name). So the error shows our name and the user writes the value.
 """
 
 from __future__ import annotations
@@ -59,7 +61,7 @@ OTHER_NAMES: Mapping[str, str] = {
     "warmup_ratio": "optimizer.warmup",
     "warmup_steps": "optimizer.warmup",
 }
-"""A setting of TRL, Axolotl, LLaMA-Factory or Unsloth, and the one here that decides the same."""
+"""Settings of TRL, Axolotl, LLaMA-Factory and Unsloth, each with the setting here that decides the same."""
 
 NOT_NEEDED: Mapping[str, str] = {
     "group_by_length": "nothing is padded",
@@ -67,11 +69,11 @@ NOT_NEEDED: Mapping[str, str] = {
     "packing": "examples are always laid end to end without padding, and none sees another",
     "sample_packing": "examples are always laid end to end without padding, and none sees another",
 }
-"""A setting of theirs that has nothing to decide here, and why."""
+"""Settings of other tools that are not needed here, with the reason."""
 
 
 def last_name(key: str) -> str:
-    """Give the name of a setting without its group, of a recipe's key or an option of the command line.
+    """Return the name of a setting without its group, from a recipe key or a command-line option.
 
     Example:
         >>> last_name("--training.learning-rate")
@@ -81,7 +83,7 @@ def last_name(key: str) -> str:
 
 
 def known_elsewhere(key: str) -> str:
-    """Give `` (…)`` with what a key of another tool is here, or an empty string.
+    """Return `` (…)`` with our name for a key of another tool, or an empty string.
 
     Args:
         key: A key of a recipe, dotted or not, or an option of the command line.

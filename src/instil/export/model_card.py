@@ -10,8 +10,7 @@ import yaml
 
 from instil.errors import ExportError
 from instil.export.parity import Parity
-from instil.export.published import published_name, published_recipe
-from instil.export.run_papers import RunPapers
+from instil.export.run_papers import RunPapers, published_name, published_recipe
 from instil.recipe import Recipe
 
 _USE = {
@@ -27,7 +26,7 @@ LICENCES = 'an identifier of the Hub, such as apache-2.0, mit, llama3.1, or "oth
 def check_licence(licence: str | None) -> None:
     """Raise ExportError where a licence is no identifier in small letters, which is what the Hub knows."""
     if licence is not None and (not licence or set(licence) - set("abcdefghijklmnopqrstuvwxyz0123456789.-+")):
-        raise ExportError(f"--licence: found {licence!r}; expected {LICENCES}; mend it, or leave it out")
+        raise ExportError(f"--licence: found {licence!r}; expected {LICENCES}; fix it, or leave it out")
 
 
 def model_card(papers: RunPapers, *, name: str, target: str, template: str, parity: Parity, licence: str | None) -> str:

@@ -1,4 +1,10 @@
-"""What a model card says about a run: read from its folder as a whole, before anything is written."""
+"""Read what a model card reports of a run, and shorten the paths in it for publication.
+
+The run folder is read completely before the export writes a file.
+
+Why: relative paths stay as they are written, because they show how the work was laid out. An absolute path would publish
+where a person keeps files.
+"""
 
 from __future__ import annotations
 
@@ -23,16 +29,16 @@ LICENCE_KEYS = ("license", "license_name", "license_link")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunPapers:
-    """What is known of where a model comes from.
+    """The origin of a model.
 
     Attributes:
-        recipe: The run's recipe; None where the model is of no run.
-        ledger: The account of its rows.
-        results: What it reached.
-        evaluation: What `instil evaluate` left in it, as JSON.
+        recipe: The run's recipe; None for a model without a run.
+        ledger: The run's ledger.
+        results: The run's results.
+        evaluation: The JSON that `instil evaluate` wrote into the run.
         figures: The evaluation's figures, as ``task.figure``.
-        base: Name of the model that was tuned, or None.
-        base_licence: What the base's own card says of its licence, under the Hub's keys.
+        base: Name of the model that was fine-tuned, or None.
+        base_licence: The licence in the base's own card, under the Hub's keys.
     """
 
     recipe: Recipe | None
@@ -45,20 +51,20 @@ class RunPapers:
 
     @property
     def base_on_hub(self) -> str | None:
-        """The base's Hub id, where it is one."""
+        """The Hub id of the base, or None where the base is a folder."""
         known = self.base is not None and HUB_ID.fullmatch(self.base) and "/" in self.base
         return self.base if known and not Path(str(self.base)).exists() else None
 
     @property
     def data_on_hub(self) -> list[str]:
-        """The Hub ids among the data."""
+        """The Hub ids among the data sources."""
         paths = [] if self.recipe is None else [source.path for source in self.recipe.data.sources]
         names = [path.removeprefix("hf://").removeprefix("datasets/") for path in paths if is_hub_id(path)]
         return list(dict.fromkeys(names))
 
 
 def read_papers(location: ModelLocation) -> RunPapers:
-    """Read what is known of a located model.
+    """Read the origin of a located model.
 
     Raises:
         InstilError: If a file of its run is damaged.
@@ -73,7 +79,7 @@ def read_papers(location: ModelLocation) -> RunPapers:
     recipe, paths = Recipe.load_saved(run), RunPaths(run)
     if base is None:
         base = recipe.model.name
-        with suppress(ModelError):  # it need not be there any more
+        with suppress(ModelError):  # the base may be gone by now
             folder = locate(base, recipe.model.revision).folder
     return RunPapers(
         recipe=recipe,
@@ -86,15 +92,47 @@ def read_papers(location: ModelLocation) -> RunPapers:
     )
 
 
+def published_name(path_or_id: str) -> str:
+    """Return what a published card may show of a path, a Hub id or a name: an absolute path loses its folders.
+
+    Example:
+        >>> [published_name(name) for name in ("/home/ann/rows.jsonl", "~/*.csv", "data/rows.jsonl", "openai/gsm8k", "-")]
+        ['rows.jsonl', '*.csv', 'data/rows.jsonl', 'openai/gsm8k', '-']
+    """
+    return Path(path_or_id).name or path_or_id if path_or_id.startswith(("/", "~")) else path_or_id
+
+
+def published_recipe(recipe: Recipe) -> Recipe:
+    """Return a recipe in which absolute paths are names; a template given as source stays."""
+    model, adapter, data = recipe.model, recipe.adapter, recipe.data
+    named = {"name": published_name(model.name)}
+    if model.template and "{" not in model.template:
+        named["template"] = published_name(model.template)
+    places = {
+        key: [source.model_copy(update={"path": published_name(source.path)}) for source in sources]
+        for key, sources in (("sources", data.sources), ("heldout", data.heldout))
+    }
+    store = data.store and published_name(data.store)
+    resumed = adapter.resume_from and published_name(adapter.resume_from)
+    return recipe.model_copy(
+        update={
+            "output": published_name(recipe.output),
+            "model": model.model_copy(update=named),
+            "adapter": adapter.model_copy(update={"resume_from": resumed}),
+            "data": data.model_copy(update={**places, "store": store}),
+        }
+    )
+
+
 def _licence_of(folder: Path | None) -> dict[str, str]:
-    """Read the licence from the head of a model folder's card; empty where there is none, or none that can be read."""
+    """Return the licence from the head of a model folder's card; empty where it is missing or cannot be read."""
     if folder is None:
         return {}
     try:
         _, head, _ = (folder / "README.md").read_text(encoding="utf-8").split("---\n", 2)
-        found = yaml.safe_load(head)
+        card = yaml.safe_load(head)
     except (OSError, ValueError, yaml.YAMLError):
         return {}
-    if not isinstance(found, dict):
+    if not isinstance(card, dict):
         return {}
-    return {key: found[key] for key in LICENCE_KEYS if isinstance(found.get(key), str)}
+    return {key: card[key] for key in LICENCE_KEYS if isinstance(card.get(key), str)}
