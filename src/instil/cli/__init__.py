@@ -1,1 +1,4 @@
-"""The command line: one file a verb, thin; everything that can be called from Python lives elsewhere."""
+"""The command line: one thin module for each verb.
+
+Why: the modules import inside functions, so that `--help` loads no torch.
+"""

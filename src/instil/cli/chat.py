@@ -1,7 +1,6 @@
 """``instil chat``: talk to a model in the terminal.
 
-With a keyboard there is line editing and colour; with piped input each line is a turn and the output is plain, which is how the
-tests drive it.
+A keyboard gets line editing and colour. With piped input each line is a turn and the output is plain text.
 """
 
 from __future__ import annotations
@@ -27,9 +26,9 @@ def chat(
     """Talk to a model. /help in the chat lists the commands.
 
     Args:
-        model: Run, model folder, adapter folder, Hub id or `demo`.
-        against: A second model, which answers the same beside it, with the same seed.
-        system: System text to begin with.
+        model: Run folder, model folder, adapter folder, Hub id or `demo`.
+        against: A second model that answers the same messages with the same seed.
+        system: System message at the start.
         tools: JSON file with a list of tool definitions for the template.
         sampling: How the next token is chosen.
         loading: How the models are loaded.
@@ -38,9 +37,10 @@ def chat(
     from instil.generation.session import Session
     from instil.generation.terminal import Terminal, read_tools_file
 
-    given = read_tools_file(tools) if tools else ()
+    definitions = read_tools_file(tools) if tools else ()
     names = [model] if against is None else [model, against]
     sessions = [
-        Session(engine=Engine.load(name, loading), settings=sampling, system=system, tools=given) for name in names
+        Session(engine=Engine.load(name, loading), settings=sampling, system=system, tools=definitions)
+        for name in names
     ]
     Terminal(sessions, keyboard=sys.stdin.isatty(), coloured=sys.stdout.isatty()).run()

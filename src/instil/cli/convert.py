@@ -27,19 +27,19 @@ def convert(
     subset: str | None = None,
     revision: str | None = None,
 ) -> None:
-    """Rewrite conversations in another format, without a loss or not at all.
+    """Rewrite conversations in another format. Stops where the format cannot hold everything.
 
     Args:
         data: File, folder, glob, `-` for standard input, or Hub id.
         out: File to write: .jsonl, .json, .csv or .tsv, each also .gz or .zst; `-` is standard output.
         to: Format to write.
-        format: Format of the data; `auto` reads each row as what it is.
-        columns: Role to text with {column} in it, such as --columns.user "{title}" --columns.assistant "{summary}".
-        prompt_completion: Whether prompt/completion rows of text are a chat exchange or plain continuation.
-        on_bad_row: A row that cannot be read: stop with its place, or leave it out and count it.
-        split: Split of a Hub data set.
-        subset: Configuration of a Hub data set.
-        revision: Branch, tag or commit of a Hub data set.
+        format: Format of the data; `auto` detects it row by row.
+        columns: A text with {column} for each role, such as --columns.user "{title}" --columns.assistant "{summary}".
+        prompt_completion: Read prompt/completion rows of text as a chat exchange or as plain continuation.
+        on_bad_row: When a row cannot be read: stop and report its place, or leave it out and count it.
+        split: Split of a Hub dataset.
+        subset: Configuration of a Hub dataset.
+        revision: Branch, tag or commit of a Hub dataset.
     """
     from instil.conversation import EMPTY
     from instil.data import read, write
@@ -66,7 +66,7 @@ def convert(
 
 
 def _refuse_own_input(data: str, out: str) -> None:
-    """Refuse to write over the file that is read: what a format drops by reading is then gone."""
+    """Raise DataError if the output is the input file: what reading drops would be lost."""
     from instil.errors import DataError
 
     if "-" not in (data, out) and Path(data).is_file() and Path(out).exists() and Path(data).samefile(out):

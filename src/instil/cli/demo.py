@@ -1,4 +1,4 @@
-"""``instil demo``."""
+"""``instil demo``: tune the embedded base model and show the difference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``instil evaluate``: measure a model on a file, against another model if asked."""
+"""``instil evaluate``: measure a model on a file, alone or against another model."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ def evaluate(
     Writes evaluation.json, evaluation.md and evaluation.html into --out.
 
     Args:
-        model: Run, model folder, adapter folder, Hub id or `demo`.
-        data: Rows to ask and compare with, in any format that training reads.
+        model: Run folder, model folder, adapter folder, Hub id or `demo`.
+        data: Rows with prompts and reference answers, in any format that training reads.
         against: Model to compare with, usually the base.
         task: Tasks: exact_match, numeric, choice, classification, json, translation, summary, code, constraints, behaviour,
-            multi_turn, system_prompt. Without any: what the data suggests.
-        turns: Ask each conversation's last assistant turn, or every one of them.
-        limit: At most this many prompts.
-        out: Folder for the report; evaluation in the run folder, or in this one, unless given.
+            multi_turn, system_prompt. Default: the tasks that fit the data.
+        turns: Measure the last assistant turn of a conversation, or every one.
+        limit: Largest number of prompts.
+        out: Folder for the report. Default: `evaluation` in the run folder, or in the current folder.
         schema: JSON schema that the json task checks answers against.
-        run_code: Let the code task run the answers with their rows' tests, in a process with limits.
+        run_code: Let the code task run the answers with the tests of their rows, in a limited process.
         harness: Tasks of EleutherAI's lm-eval to run on the model with its chat template.
         harness_folder: Folder with lm-eval task files of your own.
         sampling: How answers are sampled.
@@ -128,7 +128,7 @@ def _evaluate(
 
 
 def _contamination(prompts: Sequence[Prompt], run: Path | None) -> Contamination | None:
-    """Compare with the run's training data; sources that are gone are named, and the rest goes on."""
+    """Compare with the run's training data; report sources that are missing and compare the others."""
     if run is None:
         return None
     from instil.evaluation.contamination import overlap_with_training

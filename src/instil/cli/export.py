@@ -1,4 +1,4 @@
-"""``instil export``: ship a run, parity checked."""
+"""``instil export``: write a model for others to use, after parity checks."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ def export(
     push: str | None = None,
     public: bool = False,
 ) -> None:
-    """Write a model for others to use; refused unless ids, stop tokens and answers equal the run's.
+    """Write a model for others to use; stops if ids, stop tokens or answers differ from the run's.
 
     Args:
         model: Run, model folder or adapter folder.
         out: Folder to write; it must not exist.
-        target: merged: a whole model; adapter: the adapter alone; 4bit: quantised (nf4); gguf: for llama.cpp; ollama: GGUF and
+        target: merged: a complete model; adapter: the adapter alone; 4bit: quantised (nf4); gguf: for llama.cpp; ollama: GGUF and
             Modelfile.
         dtype: Type of the weights; an adapter keeps its own.
-        data: Rows to check parity on, in any format that training reads; a few probes unless given.
+        data: Rows to check parity on, in any format that training reads; default: a few built-in probes.
         device: auto, cpu, cuda, cuda:1, mps.
-        licence: Licence identifier for the model card, such as apache-2.0; the base's own unless given.
+        licence: Licence identifier for the model card, such as apache-2.0; default: the licence of the base model.
         push: Hub repository (owner/name) to upload the export to.
-        public: Whether a repository that is made for it is public.
+        public: Make a new repository public.
     """
     rows = []
     if data is not None:

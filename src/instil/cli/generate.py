@@ -22,17 +22,17 @@ def generate(
     sampling: Annotated[SamplingSettings, Parameter(name="*")] = GREEDY,
     loading: Annotated[LoadSettings, Parameter(name="*")] = LOADING,
 ) -> None:
-    """Answer a file of prompts, greedily unless told otherwise.
+    """Answer a file of prompts, by greedy decoding unless options change it.
 
-    One JSON line an answer: prompt, prediction, reference, finish_reason, tokens, seed. The same call again goes on where it
-    was stopped; answers in the file are kept.
+    Each answer is one JSON line: prompt, prediction, reference, finish_reason, tokens, seed. The same command
+    continues where it stopped; answers in the file are kept.
 
     Args:
-        model: Run, model folder, adapter folder, Hub id or `demo`.
-        prompts: File, folder, glob, `-` or Hub id, in any format that training reads; rows that only ask will do.
+        model: Run folder, model folder, adapter folder, Hub id or `demo`.
+        prompts: File, folder, glob, `-` or Hub id, in any format that training reads; rows without an answer are allowed.
         out: JSONL file for the answers.
-        turns: Ask each conversation's last assistant turn, or every one of them.
-        limit: At most this many prompts.
+        turns: Answer at the last assistant turn of a conversation, or at every one.
+        limit: Largest number of prompts.
         sampling: How the next token is chosen.
         loading: How the model is loaded.
     """

@@ -49,11 +49,11 @@ def inspect(
         model: Model whose tokenizer and template are used: run, model folder, Hub id or `demo` (the default).
         template: Chat template instead of the model's own, as `model.template` in a recipe.
         stop_token: What ends a turn of a template given here, as `model.stop_token` in a recipe.
-        format: Shape of the rows; found by looking unless given.
+        format: Format of the rows; detected by default.
         row: Show this row alone, every token coloured: its number, or its place (train.jsonl:412).
         html: Write the mask page, one self-contained HTML file, here.
-        html_rows: Rows on the page at most; those with findings come first.
-        fix: Write a fixed copy of the rows here (.jsonl), and print what changed.
+        html_rows: Largest number of rows on the page; rows with findings come first.
+        fix: Write a fixed copy of the rows here (.jsonl) and print the changes.
         as_json: Print JSON instead of text.
         settings: Any setting of a recipe's `data`.
     """
@@ -78,7 +78,7 @@ def inspect(
 
 
 def _recipe(data: str, *, model: dict[str, Any], format: Format | None, settings: dict[str, Any]) -> Recipe:
-    """Give the recipe that was named, or one for the data alone."""
+    """Return the named recipe, or one made for the data alone."""
     if data.endswith((".yaml", ".yml")):
         if format is not None:
             raise RecipeError(f"{data}: --format is for data; found a recipe; set data.sources.format in it")
@@ -106,7 +106,7 @@ def _check_asked(*, row: str | None, fix: Path | None, html: Path | None, html_r
 
 
 def _set_up(data: str, recipe: Recipe) -> tuple[Recipe, ChatTokenizer, Subject]:
-    """Make the chat tokenizer, and settle the longest example, just as training would."""
+    """Build the chat tokenizer and resolve the longest example, as training does."""
     from instil.inspection.report import Subject
     from instil.model.folder.location import locate_tokenizer
     from instil.preparation.chat_setup import set_up_chat, with_max_tokens
@@ -171,6 +171,7 @@ def _fix(recipe: Recipe, chat: ChatTokenizer, path: Path, *, console: Console, a
     from instil.inspection.repair import repair_all
 
     changes: list[dict[str, Any]] = []
+    # A terminal shows the first changes only; a file or a pipe gets all of them.
     limit = DIFFS_IN_A_TERMINAL if console.is_terminal else None
     shown = 0
     for each in write_fixed(repair_all(recipe, stop_tokens=chat.stop_tokens), path):

@@ -20,8 +20,8 @@ from instil.training.processes.signals import stopped_by
 
 VERBS: tuple[tuple[str, str, str], ...] = (
     ("demo", "instil.cli.demo:demo", "Tune the embedded base model in two minutes and show what changed."),
-    ("train", "instil.cli.train:train", "Train what a recipe says; writes a run folder."),
-    ("plan", "instil.cli.plan:plan", "Say what a recipe would do: parameters, memory, steps, time."),
+    ("train", "instil.cli.train:train", "Train with the settings of a recipe and write a run folder."),
+    ("plan", "instil.cli.plan:plan", "Show what a recipe would do: parameters, memory, steps, time."),
     (
         "inspect",
         "instil.cli.inspect:inspect",
@@ -32,12 +32,12 @@ VERBS: tuple[tuple[str, str, str], ...] = (
     ("template", "instil.cli.template:app", "List, show, prove and compare chat templates."),
     ("chat", "instil.cli.chat:chat", "Talk to a model."),
     ("generate", "instil.cli.generate:generate", "Answer a file of prompts."),
-    ("evaluate", "instil.cli.evaluate:evaluate", "Measure a model, against its base if asked."),
+    ("evaluate", "instil.cli.evaluate:evaluate", "Measure a model, alone or against its base."),
     ("serve", "instil.cli.serve:serve", "Serve a model over an OpenAI-compatible HTTP API."),
     (
         "export",
         "instil.cli.export:export",
-        "Write a run's model for others: merged, adapter, GGUF, Ollama; compared with the run's.",
+        "Write a model for others to use: merged, adapter, 4-bit, GGUF or Ollama.",
     ),
     ("runs", "instil.cli.runs:app", "List and compare runs."),
 )
@@ -71,7 +71,7 @@ def build_app(asked: str | None = None) -> App:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0 when it worked, 2 on an error that a person can mend, 130 on Ctrl-C, 143 where SIGTERM stopped a run."""
+    """Run the command line and exit: 0 when it worked, 2 on an error that the user can fix, 130 on Ctrl-C, 143 where SIGTERM stopped a run."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     traceback = "--traceback" in words
     words = _with_truth_values([word for word in words if word != "--traceback"])

@@ -9,13 +9,13 @@ from instil.cli.settings import Overrides, typed
 
 
 def plan(recipe: Path, *, settings: Overrides = None) -> None:
-    """Say what a recipe would do: parameters, memory by kind, steps, tokens, time. Loads no weight and trains nothing.
+    """Show what a recipe would do: parameters, memory by kind, steps, tokens, time. Loads no weight and trains nothing.
 
     Prepares the data as train does, which then finds it prepared. Every setting of the recipe is an option, as for train.
 
     Args:
         recipe: The recipe, a YAML file.
-        settings: Settings that win over the recipe's.
+        settings: Settings that replace the recipe's.
     """
     from instil.model.loading import choose_device
     from instil.recipe import Recipe

@@ -28,14 +28,14 @@ def prepare(
 ) -> None:
     """Encode a recipe's data into its store; training then opens it.
 
-    Prints what every file was seen to be, the ledger, and where the store is. Running it again opens the store that is there.
+    Prints the detected format of each file, the ledger and the store's folder. A second run opens the existing store.
 
     Args:
         recipe: The recipe, a YAML file.
-        workers: Processes, instead of the recipe's `data.workers`; 0 is one a core. The bytes are the same.
-        refresh: Make the store again even if it is there.
+        workers: Processes, instead of the recipe's `data.workers`; 0 means one for each core. The result is the same.
+        refresh: Write the store again even if it exists.
         as_json: Print the ledger as JSON instead of text.
-        settings: Settings that win over the recipe's.
+        settings: Settings that replace the recipe's.
     """
     from instil.recipe import Recipe
 

@@ -9,9 +9,9 @@ from cyclopts import Parameter
 from instil.recipe import Recipe
 
 Overrides: TypeAlias = Annotated[Recipe | None, Parameter(name="*")]
-"""Every setting of the recipe as an option; only those that were typed are set."""
+"""Every setting of the recipe as an option; only the typed ones are set."""
 
 
 def typed(settings: Recipe | None) -> dict[str, Any]:
-    """Give the settings that were typed, nested as in the recipe file."""
+    """Return the settings that were typed, nested as in the recipe file."""
     return {} if settings is None else settings.model_dump(exclude_unset=True)

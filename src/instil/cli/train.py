@@ -10,15 +10,15 @@ from instil.training.processes.signals import stop_on_signals
 
 
 def train(recipe: Path, *, resume: bool = False, settings: Overrides = None) -> None:
-    """Train what a recipe says; writes a run folder.
+    """Train with the settings of a recipe and write a run folder.
 
-    Every setting of the recipe is an option, which wins over the file's: --optimizer.lr 1e-4 --data.sources rows.jsonl. The defaults
-    below are those of settings that neither names.
+    Every setting of the recipe is an option, which replaces the file's: --optimizer.lr 1e-4 --data.sources rows.jsonl.
+    The defaults below apply to settings that neither sets.
 
     Args:
         recipe: The recipe, a YAML file.
-        resume: Go on with the run in the recipe's output folder; where there is none, start it.
-        settings: Settings that win over the recipe's.
+        resume: Continue the run in the recipe's output folder, or start it where there is none.
+        settings: Settings that replace the recipe's.
     """
     with stop_on_signals():  # torch takes seconds to import
         from instil.recipe import Recipe
