@@ -116,7 +116,7 @@ def test_a_missing_tokenizer_and_a_missing_template_are_named(tmp_path) -> None:
 def test_named_templates_without_a_default_are_told_by_their_names() -> None:
     tokenizer = make_tokenizer("byte_level", template=CHATML)
     tokenizer.chat_template = {"tool_use": CHATML, "rag": CHATML}
-    with pytest.raises(TemplateError, match=r"are named 'tool_use', 'rag', and none is 'default'; .*model.template"):
+    with pytest.raises(TemplateError, match=r"are named 'tool_use', 'rag', and none is 'default'\. .*model.template"):
         ChatTokenizer.from_tokenizer(tokenizer)
 
 

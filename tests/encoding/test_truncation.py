@@ -49,7 +49,7 @@ def test_an_answer_whose_prompt_is_cut_is_not_trained() -> None:
 
 
 def test_refuse_names_the_limit_and_the_settings() -> None:
-    with pytest.raises(EncodingError, match=r"at most 12 are allowed; raise data\.max_tokens"):
+    with pytest.raises(EncodingError, match=r"At most 12 are allowed\. Raise data\.max_tokens"):
         chat_with(max_tokens=12, too_long="refuse").encode(two_turns())
 
 

@@ -67,8 +67,8 @@ class EncodingContext:
         if getattr(tokenizer, "split_special_tokens", False):
             raise ModelError(
                 f"{tokenizer.name_or_path or 'tokenizer'}: split_special_tokens is true, so the template's own control "
-                "tokens would become text too; expected false; set it to false in tokenizer_config.json (control "
-                "tokens that people type stay text without it)"
+                "tokens would become text too. Expected false. Set it to false in tokenizer_config.json; control "
+                "tokens that people type stay text without it."
             )
         self.tokenizer, self.template, self.settings = tokenizer, template, settings
         self.added: dict[int, str] = {number: token.content for number, token in tokenizer.added_tokens_decoder.items()}
@@ -229,8 +229,8 @@ class EncodingContext:
         if breaks and policy == "refuse":
             typed = rendering.text[breaks[0] - 1 : breaks[0] + 20]
             raise EncodingError(
-                f"{place}: a message's text contains a control token ({typed!r} …); expected none; set "
-                "data.typed_control_tokens: escape, or remove it"
+                f"{place}: a message's text contains a control token ({typed!r} …). Expected none. Set "
+                "data.typed_control_tokens: escape, or remove it."
             )
         return breaks
 
@@ -259,7 +259,7 @@ class EncodingContext:
         number = self.tokenizer.convert_tokens_to_ids(text)
         if number is None or (number == self.tokenizer.unk_token_id and text != self.tokenizer.unk_token):
             raise EncodingError(
-                f"tokenizer: the stop token {text!r} is not in its vocabulary; expected a token of its own; add it"
+                f"tokenizer: the stop token {text!r} is not in its vocabulary. Expected a token of its own. Add it."
             )
         return int(number)
 

@@ -131,7 +131,7 @@ def find_turns(
     messages, place = conversation.messages, place_of(conversation)
     answers = assistant_indices(conversation)
     if not answers:
-        raise EncodingError(f"{place}: found no assistant turn; expected at least one to train on; remove the row")
+        raise EncodingError(f"{place}: found no assistant turn. Expected at least one to train on. Remove the row.")
     report.trailing_turns = int(max(answers) != len(messages) - 1)
     whole = context.render_messages(conversation, messages)
     texts: list[TurnText] = []
@@ -213,8 +213,8 @@ def _chat_examples(context: EncodingContext, draft: Draft, train_on: TrainOn) ->
         turn, escaped[text.index] = encode_turn(context, conversation, text)
         if not turn.prompt_ids:
             raise EncodingError(
-                f"{place_of(conversation)}: message {text.index + 1}: serving's prompt is empty under this template; "
-                "expected something to answer to; choose another template"
+                f"{place_of(conversation)}: message {text.index + 1}: serving's prompt is empty under this template. "
+                "Expected something to answer to. Choose another template."
             )
         _check_unknown(context, turn, conversation)
         turns.append(turn)
@@ -230,7 +230,7 @@ def _plain_examples(context: EncodingContext, draft: Draft, train_on: TrainOn) -
     turns, escaped = plain_turns(context, conversation)
     if not turns:
         raise EncodingError(
-            f"{place_of(conversation)}: found no text to train on; expected an assistant's text; remove the row"
+            f"{place_of(conversation)}: found no text to train on. Expected an assistant's text. Remove the row."
         )
     trained = dict(trained_turns(conversation.messages, train_on=train_on))
     report.escaped += escaped
@@ -258,8 +258,8 @@ def _render_prompt(context: EncodingContext, conversation: Conversation, index: 
     except TemplateError as error:
         raise EncodingError(
             f"{place_of(conversation)}: message {index + 1}: serving could not ask for this turn, because the template "
-            f"refuses the messages before it ({error}); expected a prompt; give this message weight 0, or fix the "
-            "order of the messages"
+            f"refuses the messages before it ({error}). Expected a prompt. Give this message weight 0, or fix the "
+            "order of the messages."
         ) from error
 
 
@@ -290,8 +290,8 @@ def _check_unknown(context: EncodingContext, turn: EncodedTurn, conversation: Co
     if unknown is not None and unknown in turn.completion_ids:
         raise EncodingError(
             f"{place_of(conversation)}: message {turn.index + 1}: the tokenizer cannot write all of its characters "
-            f"(it gives {context.added.get(unknown, 'an unknown token')!r}); expected text that it can; remove the row "
-            "or use another model"
+            f"(it gives {context.added.get(unknown, 'an unknown token')!r}). Expected text that it can. Remove the row "
+            "or use another model."
         )
 
 
@@ -306,7 +306,7 @@ def _groups_to_train(
     if policy == "refuse":
         raise EncodingError(
             f"{place_of(conversation)}: the template changes earlier turns as the conversation grows, so that it needs "
-            f"{len(groups)} examples; expected one; set data.history_rewritten: every_turn or last_turn"
+            f"{len(groups)} examples. Expected one. Set data.history_rewritten: every_turn or last_turn."
         )
     return groups if policy == "every_turn" else groups[-1:]
 

@@ -109,17 +109,17 @@ def _own_sources(tokenizer: Any) -> tuple[str, str | None]:
     source, tool_use = (own.get("default"), own.get("tool_use")) if isinstance(own, dict) else (own, None)
     if not source and own and isinstance(own, dict):
         raise TemplateError(
-            f"{name}: its chat templates are named {', '.join(map(repr, own))}, and none is 'default'; expected "
-            "that one; set model.template to the one that is served, as FOLDER:NAME or a .jinja file"
+            f"{name}: its chat templates are named {', '.join(map(repr, own))}, and none is 'default'. Expected "
+            "that one. Set model.template to the one that is served, as FOLDER:NAME or a .jinja file."
         )
     if not source:
         raise TemplateError(
-            f"{name}: it has no chat template; expected one in tokenizer_config.json or "
-            "chat_template.jinja; set model.template (chatml, a .jinja file …)"
+            f"{name}: it has no chat template. Expected one in tokenizer_config.json or "
+            "chat_template.jinja. Set model.template (chatml, a .jinja file …)."
         )
     if not isinstance(source, str) or not isinstance(tool_use, str | None):
         raise TemplateError(
-            f"{name}: its chat template is a {type(source).__name__}; expected Jinja source; "
-            "set model.template, or copy the tokenizer again"
+            f"{name}: its chat template is a {type(source).__name__}. Expected Jinja source. "
+            "Set model.template, or copy the tokenizer again."
         )
     return source, tool_use

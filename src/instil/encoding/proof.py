@@ -89,7 +89,7 @@ class Finding:
     remedy: str
 
     def __str__(self) -> str:
-        return f"{self.conversation}: {self.found}; {self.remedy}"
+        return f"{self.conversation}: {self.found}. {self.remedy}."
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,18 +181,21 @@ def prove(chat: Provable) -> Proof:
         try:
             quiet.render(conversation)
         except TemplateError as error:
-            remedy = "rows of this kind will be refused; choose another template if you have them"
+            remedy = "Rows of this kind will be refused. Choose another template if you have them"
             findings.append(Finding(name, "note", f"the template refuses it ({error})", remedy))
             continue
         accepted.append(name)
         try:
             examples = quiet.encode(conversation)
         except (EncodingError, TemplateError) as error:
-            found, _, remedy = str(error).rpartition("; ")
+            # The last sentence of an error is what to do.
+            found, _, remedy = str(error).removesuffix(".").rpartition(". ")
+            if not found:
+                found, remedy = remedy, "Choose another template if you have such rows"
             findings.append(Finding(name, "refused", found, remedy))
             continue
         findings += [
-            Finding(name, "failure", found, "do not train with this template; report it with the template's source")
+            Finding(name, "failure", found, "Do not train with this template, and report it with its source")
             for check in _CHECKS
             for found in check(quiet, quiet.conversation(conversation), examples)
         ]
@@ -292,7 +295,7 @@ def _against_marks(chat: Provable, given: Conversation, examples: Sequence[Examp
     if "".join(marked.split()) == "".join(trained.split()):
         return []
     found = f"the template marks {marked[:60]!r} as the model's, but serving leaves {trained[:60]!r} to the model"
-    return [Finding("single turn", "note", found, "nothing to do: what serving leaves to the model is trained")]
+    return [Finding("single turn", "note", found, "Nothing to do: what serving leaves to the model is trained")]
 
 
 def _spans(examples: Sequence[Example]) -> Iterator[tuple[int, list[int], list[int]]]:

@@ -113,8 +113,8 @@ class PieceTokenizer:
             if alone and both[: len(alone)] == alone and len(both) > len(alone):
                 return both[len(alone) :]
         raise EncodingError(
-            f"tokenizer: {text[:40]!r} cannot be tokenized as the continuation of a text; expected a tokenizer that "
-            "leaves line breaks alone; set data.typed_control_tokens: keep if the text contains a typed control token"
+            f"tokenizer: {text[:40]!r} cannot be tokenized as the continuation of a text. Expected a tokenizer that "
+            "leaves line breaks alone. Set data.typed_control_tokens: keep if the text contains a typed control token."
         )
 
     def remember_texts(self, texts: Iterable[str]) -> None:

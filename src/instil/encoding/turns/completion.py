@@ -59,8 +59,13 @@ class Turn:
         return self.messages[-1]
 
     def refused(self, found: str, remedy: str) -> EncodingError:
-        """Return the error for a turn that cannot be decided."""
-        return EncodingError(f"{self.place}: message {self.index + 1}: {found}; {remedy}")
+        """Return the error for a turn that cannot be decided.
+
+        Args:
+            found: What was found, without a full stop.
+            remedy: What was expected and what to do, in sentences.
+        """
+        return EncodingError(f"{self.place}: message {self.index + 1}: {found}. {remedy}")
 
 
 def find_completion(turn: Turn, stops: StopTokens) -> Rendering:
@@ -86,12 +91,12 @@ def _after_prompt(turn: Turn) -> Rendering:
     if not own_spans(turn.upto, turn.index) and _has_text(turn.message):
         raise turn.refused(
             "the template does not print the assistant's text",
-            "expected its text in the rendering; choose another template or give this message weight 0",
+            "Expected its text in the rendering. Choose another template or give this message weight 0.",
         )
     if turn.message.tool_calls and not turn.upto.spans(turn.index, "tool_calls"):
         raise turn.refused(
             "the template does not print the tool calls of this turn",
-            "expected them in the rendering; choose a template that takes tools, or give this message weight 0",
+            "Expected them in the rendering. Choose a template that takes tools, or give this message weight 0.",
         )
     # The plain case: the rendering begins with the prompt.
     if turn.upto.text.startswith(turn.prompt.text):
@@ -116,16 +121,16 @@ def _after_prompt(turn: Turn) -> Rendering:
 
 def _disagreement(turn: Turn) -> EncodingError:
     agreed = common_length(turn.prompt.text, turn.upto.text)
-    remedy = "set data.template_variables so that both agree, or give this message weight 0"
+    remedy = "Set data.template_variables so that both agree, or give this message weight 0."
     if turn.message.reasoning and turn.upto.spans(turn.index, "reasoning"):
         remedy = (
-            "set data.template_variables (enable_thinking: true) so that serving leaves room for its reasoning, or "
-            "remove the reasoning"
+            "Set data.template_variables (enable_thinking: true) so that serving leaves room for its reasoning, or "
+            "remove the reasoning."
         )
     return turn.refused(
         f"serving's prompt ends with {turn.prompt.text[agreed:][-60:]!r} where the template's rendering has "
         f"{turn.upto.text[agreed : agreed + 40]!r}",
-        f"expected the rendering to continue where the prompt ends; {remedy}",
+        f"Expected the rendering to continue where the prompt ends. {remedy}",
     )
 
 
@@ -201,7 +206,7 @@ def _except_block(turn: Turn, prompt: str, upto: Rendering, marked: Rendering | 
         if turn.message.reasoning and turn.upto.spans(turn.index, "reasoning"):
             raise turn.refused(
                 "serving's prompt closes the reasoning block, so this turn's reasoning cannot be generated",
-                "set data.template_variables (enable_thinking: true), or remove the reasoning",
+                "Expected room for it. Set data.template_variables (enable_thinking: true), or remove the reasoning.",
             )
         return rest
     # The block is open. If history has no closing tag, the model generates reasoning (or none), the tag, and the
@@ -310,13 +315,13 @@ def _until_stop(turn: Turn, rest: Rendering, stops: StopTokens) -> Rendering:
     if foreign < end:
         raise turn.refused(
             f"the template prints another message's text ({rest.text[foreign : foreign + 30]!r}) inside this turn",
-            "expected nothing but the assistant's; choose another template",
+            "Expected nothing but the assistant's. Choose another template.",
         )
     early = _stop_before(rest.text[: own[0][0]] if own else "", stops)
     if early is not None:
         raise turn.refused(
             f"the model would have to generate {early!r}, which ends its turn, before this message's text",
-            "expected the stop token behind it; join consecutive answers, or give this message weight 0",
+            "Expected the stop token behind it. Join consecutive answers, or give this message weight 0.",
         )
     tail = rest.text[end:foreign]
     for token in dict.fromkeys((stops.eos, stops.for_turn(turn.message).text, *stops.texts)):
@@ -326,7 +331,7 @@ def _until_stop(turn: Turn, rest: Rendering, stops: StopTokens) -> Rendering:
     if foreign < len(rest.text):
         raise turn.refused(
             "the template refuses a conversation that ends with this turn, and prints no stop token after it",
-            "expected one; end the conversation elsewhere",
+            "Expected one. End the conversation elsewhere.",
         )
     stop: Stop = stops.for_turn(turn.message)
     written = end + len(tail.rstrip())

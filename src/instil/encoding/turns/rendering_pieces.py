@@ -50,7 +50,7 @@ def plain_rendering(messages: Sequence[Message]) -> Rendering:
         content = message.content or ""
         if not isinstance(content, str):
             raise EncodingError(
-                f"message {index + 1}: content in parts in a plain conversation; expected text; join the parts"
+                f"message {index + 1}: content in parts in a plain conversation. Expected text. Join the parts."
             )
         if content:
             runs.append((position, position + len(content), (index, "content"), 0))

@@ -133,7 +133,7 @@ class _Probes:
         if self._eos is None:
             raise EncodingError(
                 "chat template: it prints no control token after an assistant turn, and the tokenizer has no eos "
-                "token; expected one of them, because something must end an answer; set the tokenizer's eos_token"
+                "token. Expected one of them, because something must end an answer. Set the tokenizer's eos_token."
             )
         return Stop(self._eos, "appended")
 
