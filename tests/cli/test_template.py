@@ -44,12 +44,12 @@ def test_of_a_folder_with_several_templates_each_verb_says_which_is_taken(capsys
     (tmp_path / "additional_chat_templates" / "other.jinja").write_text(template_source("zephyr"), encoding="utf-8")
     code, out, err = run(capsys, "show", str(tmp_path))
     assert (code, out) == (0, template_source("chatml"))
-    assert f"other; name one as {tmp_path}:other" in err
+    assert f"not other; to use another, name it as {tmp_path}:other" in err
     assert run(capsys, "show", f"{tmp_path}:other") == (0, template_source("zephyr"), "")
     code, out, _ = run(capsys, "compare", f"{tmp_path}:other", "zephyr")
     assert code == 0, out
     notes = set_up_chat(Recipe.from_mapping({"model": {"template": str(tmp_path)}}), locate("demo")).notes
-    assert f"other; name one as {tmp_path}:other" in notes[0]
+    assert f"not other; to use another, name it as {tmp_path}:other" in notes[0]
 
 
 def test_show_prints_the_template_made_from_a_format_string(capsys):
