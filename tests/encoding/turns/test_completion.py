@@ -151,3 +151,8 @@ def test_calls_that_are_not_printed_are_refused() -> None:
 
 def test_a_name_is_not_the_messages_own_text() -> None:
     assert own_spans(rendering("<a> NAME\nANSWER"), 1) == [(9, 15)]
+
+
+def test_a_name_that_a_token_follows_is_refused_with_the_remedy_for_names() -> None:
+    with pytest.raises(EncodingError, match=r"Remove the name of this message.*or give it weight 0\.$"):
+        completion("<u>QUESTION<a>assistant<text>", "<u>QUESTION<a>assistant NAME<text>ANSWER<end>")

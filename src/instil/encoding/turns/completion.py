@@ -122,6 +122,8 @@ def _after_prompt(turn: Turn) -> Rendering:
 def _disagreement(turn: Turn) -> EncodingError:
     agreed = common_length(turn.prompt.text, turn.upto.text)
     remedy = "Set data.template_variables so that both agree, or give this message weight 0."
+    if _named(turn.upto, turn.index, 0, len(turn.upto.text)):
+        remedy = "Remove the name of this message, which history prints in its header, or give it weight 0."
     if turn.message.reasoning and turn.upto.spans(turn.index, "reasoning"):
         remedy = (
             "Set data.template_variables (enable_thinking: true) so that serving leaves room for its reasoning, or "
