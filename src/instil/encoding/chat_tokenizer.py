@@ -41,7 +41,8 @@ class ChatTokenizer:
 
     Example:
         >>> chat = ChatTokenizer.from_pretrained("demo", template="chatml")  # doctest: +SKIP
-        >>> chat.encode([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}])  # doctest: +SKIP
+        >>> messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+        >>> chat.encode(messages)  # doctest: +SKIP
     """
 
     def __init__(self, tokenizer: Any, template: ChatTemplate, *, settings: EncodingSettings | None = None) -> None:
