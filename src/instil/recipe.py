@@ -27,11 +27,12 @@ from pydantic import (
 )
 
 from instil.errors import RecipeError, nearest
+from instil.files import write_text_atomic
 from instil.setting_aliases import known_elsewhere
 
 
 def _number(value: object) -> object:
-    """Return ``2e-5`` as a number: YAML 1.1 reads it as text because it has no dot."""
+    """Return the number that a text spells; YAML 1.1 reads ``2e-5`` as text because it has no dot."""
     if isinstance(value, str):
         try:
             return float(value)
@@ -51,7 +52,7 @@ Format = Literal[
 
 
 def _kinds(annotation: Any) -> set[Any]:
-    """Return all types that occur in an annotation."""
+    """Return all types in an annotation."""
     return {annotation}.union(*(_kinds(part) for part in get_args(annotation)))
 
 
@@ -84,8 +85,8 @@ class ModelSettings(Settings):
     template: str | None = Field(
         None,
         description=(
-            "Chat template: a name from `instil template list`, a .jinja file, a model folder (folder:name where it has "
-            "several), Jinja source, or a format string with {system}, {user}, {assistant}. "
+            "Chat template: a name from `instil template list`, a .jinja file, a model folder (folder:name where it "
+            "has several), Jinja source, or a format string with {system}, {user}, {assistant}. "
             "Empty: the model's own, or ChatML for a base model without one."
         ),
     )
@@ -111,7 +112,7 @@ class ModelSettings(Settings):
     @classmethod
     def _random_weights_stay_as_they_are(cls, value: str, info: ValidationInfo) -> str:
         if value != "none" and info.data.get("initialise") == "random":
-            raise ValueError("random weights are not quantised; set none, or model.initialise: pretrained")
+            raise ValueError("random weights are not quantised. Set none, or model.initialise: pretrained")
         return value
 
 
@@ -186,10 +187,10 @@ class Source(Settings):
     @model_validator(mode="after")
     def _columns_and_pattern_go_together(self) -> Source:
         if self.columns and self.format not in ("auto", "pattern"):
-            raise ValueError(f"columns are read by format pattern, not {self.format}; leave out one of them")
+            raise ValueError(f"columns are read by format pattern, not {self.format}. Leave out one of them")
         if self.format == "pattern" and not self.columns:
             raise ValueError(
-                'format pattern needs columns, such as {user: "{title}", assistant: "{summary}"}; add them'
+                'format pattern needs columns, such as {user: "{title}", assistant: "{summary}"}. Add them'
             )
         return self
 
@@ -303,21 +304,19 @@ class DataSettings(Settings):
     @model_validator(mode="before")
     @classmethod
     def _paths_are_sources(cls, values: Any) -> Any:
-        if isinstance(values, Mapping):
-            values = dict(values)
-            shared = {key: values[key] for key in ("format", "columns") if values.get(key)}
-            for key in ("sources", "heldout"):
-                given = values.get(key)
-                if isinstance(given, str | Mapping):
-                    given = [given]
-                if isinstance(given, list):
-                    sources = [{"path": item} if isinstance(item, str) else item for item in given]
-                    values[key] = [
-                        shared | dict(item)
-                        if isinstance(item, Mapping) and {"format", "columns"}.isdisjoint(item)
-                        else item
-                        for item in sources
-                    ]
+        """Make a mapping of every source that is a path, with the format and columns that apply to all sources."""
+        if not isinstance(values, Mapping):
+            return values
+        values = dict(values)
+        shared = {key: values[key] for key in ("format", "columns") if values.get(key)}
+        for key in ("sources", "heldout"):
+            sources = values.get(key)
+            # One source needs no list around it.
+            if isinstance(sources, str | Mapping):
+                sources = [sources]
+            # Anything else stays as it is: pydantic reports its type with the right key.
+            if isinstance(sources, list):
+                values[key] = [_with_shared(source, shared) for source in sources]
         return values
 
 
@@ -341,8 +340,8 @@ class TrainingSettings(Settings):
     precision: Literal["auto", "fp32", "bf16", "pure_bf16", "fp16"] = Field(
         "auto",
         description=(
-            "`bf16`: fp32 master weights and bf16 arithmetic; `pure_bf16`: bf16 weights too; `fp16`: with loss scaling. "
-            "`auto`: bf16 where the device is fast at it, else fp32."
+            "`bf16`: fp32 master weights and bf16 arithmetic; `pure_bf16`: bf16 weights too; `fp16`: with loss "
+            "scaling. `auto`: bf16 where the device is fast at it, else fp32."
         ),
     )
     loss: Literal["cross_entropy", "dft"] = Field(
@@ -473,7 +472,7 @@ class CheckpointSettings(Settings):
     @classmethod
     def _the_best_is_kept(cls, value: str, info: ValidationInfo) -> str:
         if value == "best" and info.data.get("keep_best") is False:
-            raise ValueError("that checkpoint is not kept; set checkpoint.keep_best: true, or last")
+            raise ValueError("that checkpoint is not kept. Set checkpoint.keep_best: true, or last")
         return value
 
 
@@ -557,8 +556,8 @@ class Recipe(Settings):
             overrides: Nested mapping whose values replace those of the file.
 
         Raises:
-            RecipeError: If the file is missing or is no YAML mapping, or a key or value is not allowed. The message names
-                the file, the key and, for an unknown key, the nearest known one.
+            RecipeError: If the file is missing or is no YAML mapping, or a key or value is not allowed. The message
+                names the file, the key and, for an unknown key, the nearest known one.
         """
         from instil.recipe_yaml import read_recipe_file  # YAML is imported only where a file is read
 
@@ -578,8 +577,8 @@ class Recipe(Settings):
         recipe = cls.load(path)
         if recipe.model_fields_set <= {"output"}:  # `from_mapping` always sets it
             raise RecipeError(
-                f"{path}: no setting in it; expected the run's resolved recipe; replace the file with the recipe that started "
-                "the run, or name another run"
+                f"{path}: no setting in it. Expected the run's resolved recipe. "
+                "Replace the file with the recipe that started the run, or name another run."
             )
         return recipe
 
@@ -613,8 +612,8 @@ class Recipe(Settings):
         return text
 
     def save(self, path: str | Path) -> None:
-        """Write `to_yaml` into a file."""
-        Path(path).write_text(self.to_yaml(), encoding="utf-8")
+        """Write `to_yaml` into a file, which is complete or stays as it was."""
+        write_text_atomic(Path(path), self.to_yaml())
 
 
 _SECTIONS = frozenset(name for name, field in Recipe.model_fields.items() if field.default_factory is not None)
@@ -629,20 +628,31 @@ def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def _with_shared(source: Any, shared: Mapping[str, Any]) -> Any:
+    """Return a source as a mapping; one that sets its own format or columns takes neither from `shared`."""
+    if isinstance(source, str):
+        source = {"path": source}
+    if isinstance(source, Mapping) and {"format", "columns"}.isdisjoint(source):
+        return {**shared, **source}
+    return source
+
+
 def _explain(recipe: type[Settings], error: ValidationError) -> str:
     """Return a validation error as one line: the key, what was found, what is allowed, what to do."""
     errors = error.errors()
-    first = next((each for each in errors if each["type"] == "extra_forbidden"), errors[0])
+    # An unknown key comes first: it is often the reason for the other errors.
+    first = next((entry for entry in errors if entry["type"] == "extra_forbidden"), errors[0])
+    # Pydantic adds the tried member of a union to the location; it is no part of the key.
     location = [part for part in first["loc"] if not (isinstance(part, str) and ("[" in part or part in _UNION_TAGS))]
     key = ".".join(str(part) for part in location)
     if first["type"] == "extra_forbidden":
         allowed = list(_settings_at(recipe, location[:-1]).model_fields)
         name = str(location[-1])
         meant = known_elsewhere(name) or nearest(name, allowed) or in_another_group(name)
-        return f"unknown key {key!r}{meant}; allowed here: {', '.join(allowed)}; fix or remove it"
-    said = first["msg"].removeprefix("Value error, ")
-    said = re.sub(r"a valid dictionary or instance of \w+", "a mapping of settings", said)
-    return f"{key or 'settings'}: found {first.get('input')!r}; {said[0].lower()}{said[1:]}; see docs/settings.md"
+        return f"unknown key {key!r}{meant}. Allowed here: {', '.join(allowed)}. Fix or remove it."
+    reason = first["msg"].removeprefix("Value error, ")
+    reason = re.sub(r"a valid dictionary or instance of \w+", "a mapping of settings", reason)
+    return f"{key or 'settings'}: found {first.get('input')!r}. {reason[0].upper()}{reason[1:]}. See docs/settings.md."
 
 
 def in_another_group(name: str) -> str:

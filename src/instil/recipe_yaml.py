@@ -53,20 +53,20 @@ def read_recipe_file(path: Path) -> dict[str, Any]:
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except FileNotFoundError:
-        raise RecipeError(f"{path}: no such recipe file; expected a YAML file; check the path") from None
+        raise RecipeError(f"{path}: no such recipe file. Expected a YAML file. Check the path.") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: cannot be read ({error}); expected a YAML file in UTF-8; check the path") from None
+        raise RecipeError(f"{path}: cannot be read ({error}). Expected a YAML file in UTF-8. Check the path.") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
-        said = getattr(error, "problem", None) or " ".join(str(error).split())
-        raise RecipeError(f"{path}{line}: not valid YAML ({said}); expected settings; fix that line") from None
+        problem = getattr(error, "problem", None) or " ".join(str(error).split())
+        raise RecipeError(f"{path}{line}: not valid YAML ({problem}). Expected settings. Fix that line.") from None
     except RecursionError:
-        raise RecipeError(f"{path}: nested too deeply; expected settings two or three levels deep; fix it") from None
+        raise RecipeError(f"{path}: nested too deeply. Expected settings two or three levels deep. Fix it.") from None
     if values is None:
         return {}
     if not isinstance(values, dict):
         raise RecipeError(
-            f"{path}: found a {type(values).__name__}; expected a mapping of settings; see docs/settings.md"
+            f"{path}: found a {type(values).__name__}. Expected a mapping of settings. See docs/settings.md."
         )
     return values

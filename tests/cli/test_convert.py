@@ -67,7 +67,7 @@ def test_convert_does_not_write_over_what_it_reads(tmp_path: Path, capsys: pytes
     given = tmp_path / "a.jsonl"
     given.write_text(json.dumps(ROW) + "\n")
     assert run("convert", str(given), str(given), "--to", "sharegpt") == 2
-    assert "is the file that is read" in capsys.readouterr().err
+    assert "is the file to read" in capsys.readouterr().err
     assert json.loads(given.read_text()) == ROW
 
 

@@ -135,9 +135,9 @@ def test_a_folder_with_only_a_tokenizer_is_enough(rows, capsys, tmp_path):
         (["rows.jsonl", "--row", "77"], "has no row 77"),
         (["rows.jsonl", "--fix", "rows.jsonl"], "exists already"),
         (["rows.jsonl", "--fix", "out.csv"], "Expected .jsonl. Choose another name for --fix"),
-        (["rows.jsonl", "--html", "nowhere/page.html"], "make it first"),
+        (["rows.jsonl", "--html", "nowhere/page.html"], "Make it first"),
         (["rows.jsonl", "--row", "1", "--html", "page.html"], "found --row and --html"),
-        (["rows.jsonl", "--html-rows", "0"], "expected at least 1"),
+        (["rows.jsonl", "--html-rows", "0"], "Expected at least 1"),
         (["rows.jsonl", "--format", "alpca"], "alpaca"),
         (["rows.jsonl", "--data.max-tokns", "3"], "--data.max-tokens"),
         (["rows.jsonl", "--data.sources", "other.jsonl"], "named twice"),
@@ -172,7 +172,7 @@ def test_standard_input_is_inspected_too(rows, capsys, tmp_path, monkeypatch):
 def test_a_page_is_not_written_over_a_folder(rows, capsys, tmp_path):
     code, _, err = run(capsys, rows, "--html", str(tmp_path))
     assert code == 2
-    assert "is a folder; expected a file to write the page to" in err
+    assert "is a folder. Expected a file for the page" in err
 
 
 TALLY = {"count", "places", "example"}

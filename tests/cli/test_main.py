@@ -1,4 +1,4 @@
-"""Claims about the entry point: one line and exit status 2 for what a person can mend."""
+"""Claims about the entry point: one line and exit status 2 for what a user can fix."""
 
 from __future__ import annotations
 
@@ -64,19 +64,19 @@ def test_a_word_that_belongs_to_no_option_is_one_line(capsys, words):
     code, _, err = run(capsys, "train", "recipe.yaml", *words)
     assert code == 2
     assert err.count("\n") == 1
-    assert f"instil train: {words[-1]!r} belongs to no option (a switch takes true or false); leave it out" in err
+    assert f"instil train: {words[-1]!r} belongs to no option (a switch takes true or false). Leave it out" in err
 
 
 def test_an_option_of_another_tool_is_said_with_what_it_is_here(capsys):
     code, _, err = run(capsys, "train", "recipe.yaml", "--gradient-accumulation-steps", "4")
     assert code == 2
-    assert "(what other tools call 'gradient_accumulation_steps' is training.batch_size here); run:" in err
+    assert "(what other tools call 'gradient_accumulation_steps' is training.batch_size here). Run:" in err
 
 
 def test_an_option_under_another_group_is_said_with_its_own(capsys):
     code, _, err = run(capsys, "train", "recipe.yaml", "--training.lr", "1e-4")
     assert code == 2
-    assert "unknown option --training.lr (did you mean 'optimizer.lr'?); run:" in err
+    assert "unknown option --training.lr (did you mean 'optimizer.lr'?). Run:" in err
     _, _, err = run(capsys, "serve", "demo", "--lr", "1e-4")
     assert "optimizer.lr" not in err
 
@@ -85,14 +85,14 @@ def test_a_wrong_value_is_said_as_a_recipe_says_it(capsys):
     code, _, err = run(capsys, "inspect", "rows.jsonl", "--data.max-tokens", "4")
     assert code == 2
     assert err.count("\n") == 1
-    assert "max_tokens: found '4'; input should be greater than or equal to 8; run: instil inspect --help" in err
+    assert "max_tokens: found '4'. Input should be greater than or equal to 8. Run: instil inspect --help" in err
 
 
 def test_an_instil_error_is_one_line_and_traceback_shows_the_rest(capsys, monkeypatch):
     def refuse(words: list[str]) -> None:
         raise InstilError("rows.jsonl:3: found\nnothing; expected a row; add one")
 
-    monkeypatch.setattr(entry, "build_app", lambda asked: refuse)
+    monkeypatch.setattr(entry, "build_app", lambda typed_verb: refuse)
     code, _, err = run(capsys, "train")
     assert (code, err) == (2, "error: rows.jsonl:3: found nothing; expected a row; add one\n")
     with pytest.raises(InstilError, match="found\nnothing"):
@@ -103,7 +103,7 @@ def test_an_instil_error_is_one_line_and_traceback_shows_the_rest(capsys, monkey
     ("verb", "said"),
     [
         ("train", "Every setting of the recipe is an option"),
-        ("plan", "Loads no weight and trains nothing."),
+        ("plan", "Loads no weights and trains nothing."),
         ("evaluate", "Writes evaluation.json"),
         ("runs", "A damaged run is named below the table"),
     ],

@@ -181,7 +181,7 @@ def test_a_runs_training_data_is_compared_with(rows, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "nothing to measure on"),
+        ([], "no data to measure on"),
         (["--data", "nothing.jsonl"], "no such file"),
         (["--data", "ROWS", "--task", "exactmatch"], "did you mean 'exact_match'"),
         (["--data", "ROWS", "--task", "choice"], "task choice fits no prompt"),

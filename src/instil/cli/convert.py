@@ -1,4 +1,4 @@
-"""``instil convert``: conversations from one format into another."""
+"""``instil convert``: rewrite conversations in another format."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def convert(
     from instil.units import counted
 
     _refuse_own_input(data, out)
-    bad: list[DataError] = []
+    bad_rows: list[DataError] = []
     conversations = read(
         data,
         format,
@@ -57,17 +57,17 @@ def convert(
         split=split,
         subset=subset,
         revision=revision,
-        on_error=bad.append,
+        on_error=bad_rows.append,
     )
     count = write(conversations, out, format=to)
-    if bad:
-        print(f"{counted(len(bad), 'row')} left out; the first: {bad[0]}", file=sys.stderr)
+    if bad_rows:
+        print(f"{counted(len(bad_rows), 'row')} left out; the first: {bad_rows[0]}", file=sys.stderr)
     print(f"{counted(count, 'row')} in {out} as {to}", file=sys.stderr)
 
 
 def _refuse_own_input(data: str, out: str) -> None:
-    """Raise DataError if the output is the input file: what reading drops would be lost."""
+    """Raise DataError if the output is the input file, because rows that reading leaves out would be lost."""
     from instil.errors import DataError
 
     if "-" not in (data, out) and Path(data).is_file() and Path(out).exists() and Path(data).samefile(out):
-        raise DataError(f"{out}: is the file that is read; expected another one; choose another name")
+        raise DataError(f"{out}: is the file to read. Expected another one. Choose another name.")

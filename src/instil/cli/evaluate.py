@@ -44,8 +44,8 @@ def evaluate(
         model: Run folder, model folder, adapter folder, Hub id or `demo`.
         data: Rows with prompts and reference answers, in any format that training reads.
         against: Model to compare with, usually the base.
-        task: Tasks: exact_match, numeric, choice, classification, json, translation, summary, code, constraints, behaviour,
-            multi_turn, system_prompt. Default: the tasks that fit the data.
+        task: Tasks: exact_match, numeric, choice, classification, json, translation, summary, code, constraints,
+            behaviour, multi_turn, system_prompt. Default: the tasks that fit the data.
         turns: Measure the last assistant turn of a conversation, or every one.
         limit: Largest number of prompts.
         out: Folder for the report. Default: `evaluation` in the run folder, or in the current folder.
@@ -57,8 +57,8 @@ def evaluate(
         loading: How the models are loaded.
     """
     if data is None and not harness:
-        raise EvaluationError("evaluate: nothing to measure on; expected --data FILE or --harness TASKS; give one")
-    options_schema = _read_schema(schema)
+        raise EvaluationError("evaluate: no data to measure on. Expected --data FILE or --harness TASKS. Add one.")
+    json_schema = _read_schema(schema)
     prompts = _read_prompts(data, turns, limit)
 
     from instil.generation.engine import Engine
@@ -69,14 +69,14 @@ def evaluate(
     folder = out or (Path("evaluation") if run is None else run / "evaluation")
     if prompts:
         other = None if against is None else Engine.load(against, loading)
-        found = _evaluate(
-            engine, prompts, str(data), other, task, sampling, {"schema": options_schema, "run_code": run_code}, run
+        evaluation = _evaluate(
+            engine, prompts, str(data), other, task, sampling, {"schema": json_schema, "run_code": run_code}, run
         )
         from instil.evaluation.report import to_markdown, write_report
 
-        written = write_report(found, folder)
-        print(to_markdown(found))
-        print(f"written: {', '.join(map(str, written))}", file=sys.stderr)
+        files = write_report(evaluation, folder)
+        print(to_markdown(evaluation))
+        print(f"wrote {', '.join(map(str, files))}", file=sys.stderr)
     if harness:
         from instil.evaluation.harness import run_harness
 
@@ -105,19 +105,18 @@ def _evaluate(
     from instil.evaluation.evaluate import evaluate as measure
     from instil.evaluation.tasks import TaskOptions, suggest_tasks
 
-    names = tasks or suggest_tasks(prompts)
-    total, done, shown = len(prompts) * (2 if against else 1), 0, sys.stderr.isatty()
+    total, done, on_terminal = len(prompts) * (2 if against else 1), 0, sys.stderr.isatty()
 
     def show() -> None:
         nonlocal done
         done += 1
-        if shown:
+        if on_terminal:
             print(f"\r{done} of {total} answers", end="\n" if done == total else "", file=sys.stderr, flush=True)
 
     return measure(
         engine,
         prompts,
-        tasks=names,
+        tasks=tasks or suggest_tasks(prompts),
         data=data,
         against=against,
         settings=sampling,
@@ -128,7 +127,7 @@ def _evaluate(
 
 
 def _contamination(prompts: Sequence[Prompt], run: Path | None) -> Contamination | None:
-    """Compare with the run's training data; report sources that are missing and compare the others."""
+    """Compare the prompts with the run's training data. A missing source is reported, and the others are compared."""
     if run is None:
         return None
     from instil.evaluation.contamination import overlap_with_training
@@ -137,10 +136,10 @@ def _contamination(prompts: Sequence[Prompt], run: Path | None) -> Contamination
     recipe = Recipe.load_saved(run)
     if not recipe.data.sources:
         return None
-    found = overlap_with_training(prompts, recipe)
-    for reason in found.not_compared:
+    contamination = overlap_with_training(prompts, recipe)
+    for reason in contamination.not_compared:
         print(f"overlap with the training data not measured: {reason}", file=sys.stderr)
-    return found
+    return contamination
 
 
 def _read_schema(path: Path | None) -> Any:
@@ -149,4 +148,4 @@ def _read_schema(path: Path | None) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise EvaluationError(f"{path}: cannot be read as JSON ({error}); expected a JSON schema; check it") from None
+        raise EvaluationError(f"{path}: cannot be read as JSON ({error}). Expected a JSON schema. Check it.") from None

@@ -26,8 +26,8 @@ def export(
     Args:
         model: Run, model folder or adapter folder.
         out: Folder to write; it must not exist.
-        target: merged: a complete model; adapter: the adapter alone; 4bit: quantised (nf4); gguf: for llama.cpp; ollama: GGUF and
-            Modelfile.
+        target: merged: a complete model; adapter: the adapter alone; 4bit: quantised (nf4); gguf: for llama.cpp;
+            ollama: GGUF and Modelfile.
         dtype: Type of the weights; an adapter keeps its own.
         data: Rows to check parity on, in any format that training reads; default: a few built-in probes.
         device: auto, cpu, cuda, cuda:1, mps.
@@ -43,13 +43,13 @@ def export(
 
     from instil.export.export import export as write
 
-    done = write(model, out, target=target, dtype=dtype, rows=rows, device=device, licence=licence)
-    for line in done.parity.lines():
+    exported = write(model, out, target=target, dtype=dtype, rows=rows, device=device, licence=licence)
+    for line in exported.parity.lines():
         print(f"  {line}")
-    print(f"{target} in {done.folder}: {', '.join(done.files)}")
-    if done.licence is None:
-        print("  no licence in the model card: the base names none; give it with --licence before you share the model")
+    print(f"{target} in {exported.folder}: {', '.join(exported.files)}")
+    if exported.licence is None:
+        print("  no licence in the model card: the base names none. Set --licence before you share the model.")
     if push is not None:
         from instil.export.push import push as upload
 
-        print(f"uploaded: {upload(done.folder, push, private=not public)}")
+        print(f"uploaded: {upload(exported.folder, push, private=not public)}")

@@ -1,4 +1,4 @@
-"""``instil generate``: a file of prompts in, a file of answers out."""
+"""``instil generate``: answer a file of prompts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ def generate(
 
     Args:
         model: Run folder, model folder, adapter folder, Hub id or `demo`.
-        prompts: File, folder, glob, `-` or Hub id, in any format that training reads; rows without an answer are allowed.
+        prompts: File, folder, glob, `-` or Hub id, in any format that training reads. Rows without an answer are
+            allowed.
         out: JSONL file for the answers.
         turns: Answer at the last assistant turn of a conversation, or at every one.
         limit: Largest number of prompts.
@@ -41,22 +42,22 @@ def generate(
 
     if sampling.seed is None:
         sampling = replace(sampling, seed=0)
-    asked = read_prompts(prompts, turns=turns, limit=limit)
+    rows = read_prompts(prompts, turns=turns, limit=limit)
 
     from instil.generation.answers_file import answer_file
     from instil.generation.engine import Engine
 
     engine = Engine.load(model, loading)
     if engine.chat is None:
-        print(f"{model} has no chat template: it continues plain text, to the first line break", file=sys.stderr)
-    total = len(asked) * sampling.num_answers
-    shown = sys.stderr.isatty()
+        print(f"{model} has no chat template: it continues plain text up to the first line break", file=sys.stderr)
+    total = len(rows) * sampling.num_answers
+    on_terminal = sys.stderr.isatty()
 
     def show(done: int) -> None:
-        if shown:
+        if on_terminal:
             print(f"\r{done} of {total} answers", end="", file=sys.stderr, flush=True)
 
-    kept = answer_file(engine, asked, out=out, settings=sampling, on_answer=show)
-    ended = "\n" if shown else ""
+    kept = answer_file(engine, rows, out=out, settings=sampling, on_answer=show)
+    line_end = "\n" if on_terminal else ""
     already = f" ({kept} were there already)" if kept else ""
-    print(f"{ended}{counted(total, 'answer')} to {counted(len(asked), 'prompt')} in {out}{already}", file=sys.stderr)
+    print(f"{line_end}{counted(total, 'answer')} to {counted(len(rows), 'prompt')} in {out}{already}", file=sys.stderr)

@@ -1,7 +1,7 @@
-"""Entry point: the table of verbs, and what happens to errors.
+"""The entry point: the table of verbs, and the handling of errors.
 
-Verbs are imported only when they are called, so that ``instil --help`` costs no torch. An `InstilError` becomes one line
-and exit status 2; ``--traceback`` shows where it came from.
+A verb is imported only when it is called. An `InstilError` becomes one line and exit status 2; ``--traceback`` shows
+where the error came from.
 """
 
 from __future__ import annotations
@@ -45,16 +45,17 @@ VERBS: tuple[tuple[str, str, str], ...] = (
 
 ABOUT = (
     "Turn a base language model into one that follows instructions. What is trained is what is served.\n\n"
-    "Begin with `instil demo`, or with a recipe, a YAML file of settings: train writes a run folder, which chat, generate, evaluate, "
-    "serve and export take as their model. `instil COMMAND --help` says more; --traceback shows where an error came from."
+    "Begin with `instil demo`, or with a recipe: a YAML file of settings. `train` writes a run folder, and chat, "
+    "generate, evaluate, serve and export take that folder as their model. `instil COMMAND --help` describes a "
+    "command, and --traceback shows where an error came from."
 )
 
 
-def build_app(asked: str | None = None) -> App:
-    """Make the command-line application; verbs stay unimported until they run.
+def build_app(typed_verb: str | None = None) -> App:
+    """Return the command-line application. It imports a verb only when the verb runs.
 
     Args:
-        asked: The verb that was typed: its help is its own text, where the list of verbs has a line for each.
+        typed_verb: The verb on the command line. It shows its own help instead of the line in the list of verbs.
     """
     app = App(
         name="instil",
@@ -66,32 +67,36 @@ def build_app(asked: str | None = None) -> App:
         suppress_keyboard_interrupt=False,
     )
     for name, where, summary in VERBS:
-        app.command(where, name=name, help=None if name == asked else summary)
+        app.command(where, name=name, help=None if name == typed_verb else summary)
     return app
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0 when it worked, 2 on an error that the user can fix, 130 on Ctrl-C, 143 where SIGTERM stopped a run."""
+    """Run the command line and exit.
+
+    The exit status is 0 on success, 2 on an error that the user can fix, 130 on Ctrl-C, and 143 if SIGTERM stopped a
+    run.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
     traceback = "--traceback" in words
-    words = _with_truth_values([word for word in words if word != "--traceback"])
-    _refuse_unknown_verb(words)
-    with errors_said(words[0] if words else "", traceback=traceback):
+    words = _join_switch_values([word for word in words if word != "--traceback"])
+    _check_verb(words)
+    with report_errors(words[0] if words else "", traceback=traceback):
         build_app(words[0] if words else None)(words)
 
 
 @contextlib.contextmanager
-def errors_said(verb: str, *, traceback: bool = False) -> Iterator[None]:
-    """Say what a verb raises on one line and exit.
+def report_errors(verb: str, *, traceback: bool = False) -> Iterator[None]:
+    """Print an error of a verb on one line and exit.
 
     Args:
-        verb: Its name.
-        traceback: Let errors through, for Python to show where they come from.
+        verb: The name of the verb.
+        traceback: Let errors through, so that Python prints where they come from.
     """
     try:
         yield
     except CycloptsError as error:
-        _fail(f"instil {verb}: {_said(error)}; run: instil {verb} --help")
+        _fail(f"instil {verb}: {_sentence(_describe(error))} Run: instil {verb} --help")
     except InstilError as error:
         if traceback:
             raise
@@ -100,18 +105,20 @@ def errors_said(verb: str, *, traceback: bool = False) -> Iterator[None]:
         if traceback or not _is_out_of_memory(error):
             raise
         reason = next(iter(str(error).strip().splitlines()), "the system has no more")
-        more = f"{SMALLER_WEIGHTS}, give fewer or shorter rows, or use a larger device"
-        _fail(f"instil {verb}: no memory ({reason}). {more}.")
+        _fail(
+            f"instil {verb}: no memory ({reason}). "
+            f"{SMALLER_WEIGHTS}, use fewer or shorter rows, or use a larger device."
+        )
     except KeyboardInterrupt as error:
-        said, status = stopped_by(error)
-        _fail(said, status=status)
-    except BrokenPipeError:
+        message, status = stopped_by(error)
+        _fail(message, status=status)
+    except BrokenPipeError:  # the reader has gone, as with `| head`; Python must not flush into the closed pipe at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
 
 
-def _with_truth_values(words: list[str]) -> list[str]:
-    """Join an option and the ``true`` or ``false`` behind it, as a recipe would have it: cyclopts takes a flag's value after ``=`` alone."""
+def _join_switch_values(words: list[str]) -> list[str]:
+    """Join an option and the ``true`` or ``false`` after it with ``=``, as cyclopts expects for a switch."""
     joined: list[str] = []
     for word in words:
         option = joined[-1] if joined and "--" not in joined else ""
@@ -132,36 +139,49 @@ def _is_out_of_memory(error: BaseException) -> bool:
     return is_out_of_memory(error)
 
 
-def _said(error: CycloptsError) -> str:
-    """Give what is wrong with an option; of a setting's value in the words that a recipe's error has."""
+def _describe(error: CycloptsError) -> str:
+    """Return what is wrong with an option. A wrong setting has the words of the recipe's error."""
     if isinstance(error, UnusedCliTokensError):
         unused = " ".join(error.unused_tokens or ())
-        return f"{unused!r} belongs to no option (a switch takes true or false); leave it out, or name its option before it"
+        return (
+            f"{unused!r} belongs to no option (a switch takes true or false). "
+            "Leave it out, or put its option before it."
+        )
     if isinstance(error, UnknownOptionError) and _takes_a_recipe(error):
-        from instil.recipe import in_another_group  # pydantic, which only an error needs here
+        from instil.recipe import in_another_group  # imports pydantic, which only this error needs
 
         option = error.token.keyword or ""
         if meant := known_elsewhere(option) or in_another_group(last_name(option)):
             return f"unknown option {option}{meant}"
-    found = getattr(error.__cause__, "errors", None)  # pydantic's, which is not imported for this
-    if found is None:
+    list_errors = getattr(
+        error.__cause__, "errors", None
+    )  # a pydantic.ValidationError, told without importing pydantic
+    if list_errors is None:
         return str(error)
-    first = found()[0]
+    first = list_errors()[0]
     key = ".".join(map(str, first["loc"]))
-    said = first["msg"].removeprefix("Value error, ")
-    return f"{key}: found {first['input']!r}; {said[:1].lower()}{said[1:]}"
+    reason = first["msg"].removeprefix("Value error, ")
+    return f"{key}: found {first['input']!r}. {reason[:1].upper()}{reason[1:]}"
+
+
+def _sentence(text: str) -> str:
+    """End a text with a full stop if it has no end of its own."""
+    return text if text.endswith((".", "?", "!")) else f"{text}."
 
 
 def _takes_a_recipe(error: UnknownOptionError) -> bool:
+    """Return True if the verb of an unknown option takes the settings of a recipe."""
     return any(name.startswith("--optimizer.") for argument in error.argument_collection for name in argument.names)
 
 
-def _refuse_unknown_verb(words: Sequence[str]) -> None:
+def _check_verb(words: Sequence[str]) -> None:
+    """Exit if the first word is no verb."""
     names = [name for name, _, _ in VERBS]
     if words and not words[0].startswith("-") and words[0] not in names:
-        _fail(f"instil: unknown verb {words[0]!r}{nearest(words[0], names)}; allowed: {', '.join(names)}")
+        _fail(f"instil: unknown command {words[0]!r}{nearest(words[0], names)}. Expected one of {', '.join(names)}.")
 
 
 def _fail(message: str, *, status: int = 2) -> None:
+    """Print a message on one line of standard error and exit."""
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(status)

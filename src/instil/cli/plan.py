@@ -1,4 +1,4 @@
-"""``instil plan``: what a recipe would do, before it does it."""
+"""``instil plan``: show what a recipe would do."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from instil.cli.settings import Overrides, typed
 
 
 def plan(recipe: Path, *, settings: Overrides = None) -> None:
-    """Show what a recipe would do: parameters, memory by kind, steps, tokens, time. Loads no weight and trains nothing.
+    """Show what a recipe would do: parameters, memory by kind, steps, tokens, time.
 
-    Prepares the data as train does, which then finds it prepared. Every setting of the recipe is an option, as for train.
+    Loads no weights and trains nothing. Prepares the data as train does; train then uses the prepared data. Every
+    setting of the recipe is an option, as for train.
 
     Args:
         recipe: The recipe, a YAML file.
@@ -37,7 +38,7 @@ def plan(recipe: Path, *, settings: Overrides = None) -> None:
     passes = order.num_seen / order.num_examples
     tokens, trained = round(ledger.tokens * passes), round(ledger.trained_tokens * passes)
     seconds = estimate_seconds(sizes, preflight.precision, tokens=tokens, trained=trained, device=device)
-    if device.type == "cuda":  # processes on CPUs share its cores
+    if device.type == "cuda":  # on a CPU the processes share its cores, so more of them save no time
         seconds /= processes
     print()
     for line in _columns(

@@ -1,4 +1,4 @@
-"""``instil prepare``: a recipe's data into its store, ahead of training."""
+"""``instil prepare``: encode a recipe's data into its store, ahead of training."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def prepare(
     """
     from instil.recipe import Recipe
 
-    began = time.monotonic()
+    started = time.monotonic()
     prepared = _prepare(Recipe.load(recipe, typed(settings)), workers=workers, refresh=refresh)
-    seconds = time.monotonic() - began
+    seconds = time.monotonic() - started
     if as_json:
         print(json.dumps({"folder": str(prepared.folder), **prepared.to_json()}, ensure_ascii=False, indent=1))
         return
@@ -53,8 +53,7 @@ def prepare(
 
 
 def _prepare(recipe: Recipe, *, workers: int | None, refresh: bool) -> Prepared:
-    """Load the tokenizer, and make the store or open the one that is there."""
-    # Why: these modules import torch, which `instil --help` must not.
+    """Load the tokenizer, and make the store or open the existing one."""
     from instil.model.folder.location import locate
     from instil.preparation.chat_setup import set_up_chat, with_date, with_max_tokens
     from instil.preparation.prepare import prepare as start
@@ -68,7 +67,7 @@ def _prepare(recipe: Recipe, *, workers: int | None, refresh: bool) -> Prepared:
 
 
 def _progress() -> Callable[[int], None] | None:
-    """Count rows on standard error where a person is looking."""
+    """Return a function that counts rows on standard error, if that is a terminal."""
     if not sys.stderr.isatty():
         return None
 

@@ -1,4 +1,4 @@
-"""``instil runs``: list runs; ``instil runs compare A B`` sets two side by side, with a picture."""
+"""``instil runs``: list runs; ``instil runs compare A B`` compares two and draws a plot."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ MOST_DIFFERENCES = 8
 
 @app.default
 def list_runs(folder: Path = Path("runs")) -> None:
-    """List the runs in a folder, oldest first: what they reached, their size, the settings in which they differ.
+    """List the runs in a folder, oldest first: results, size, and the settings in which they differ.
 
-    A damaged run is named below the table, with what is wrong with it.
+    A damaged run is named below the table, with the reason.
 
     Args:
         folder: Folder that holds run folders, or a run folder.
@@ -35,15 +35,15 @@ def list_runs(folder: Path = Path("runs")) -> None:
     folders = find_runs(folder)
     if not folders:
         raise RunError(
-            f"{folder}: no runs here; expected a folder that holds run folders; name it, or train a run first"
+            f"{folder}: no runs here. Expected a folder with run folders. Name another folder, or train a run first."
         )
     table = Table(
         "run", "model", "state", "steps", "loss", "held-out", "evaluation", "time", "size", "differs in", box=None
     )
     runs, damaged = [], []
-    for path in folders:
+    for run_folder in folders:
         try:
-            runs.append(summarise(path))
+            runs.append(summarise(run_folder))
         except RunError as error:
             damaged.append(str(error))
     for run, differing in zip(runs, differences([run.folder for run in runs]), strict=True):
@@ -67,12 +67,12 @@ def list_runs(folder: Path = Path("runs")) -> None:
 
 @app.command
 def compare(first: Path, second: Path, *, plot: Path | None = None) -> None:
-    """Show what two runs reached and in which settings they differ, and draw their losses and figures.
+    """Show the results of two runs and the settings in which they differ, and draw their losses and figures.
 
     Args:
         first: A run folder.
-        second: Another one.
-        plot: PNG to draw into; FIRST-and-SECOND.png in this folder unless given.
+        second: Another run folder.
+        plot: PNG file to write. Default: FIRST-and-SECOND.png in the current folder.
     """
     from rich.table import Table
 
@@ -97,11 +97,11 @@ def compare(first: Path, second: Path, *, plot: Path | None = None) -> None:
     _show(table)
     path = plot or Path(f"{first.resolve().name}-and-{second.resolve().name}.png")
     draw_comparison([one, other], path)
-    print(f"drawn: {path}")
+    print(f"wrote {path}")
 
 
 def _show(table: Table) -> None:
-    """Print a table; into a file or a pipe at its full width, for there is no terminal that would break the lines."""
+    """Print a table. In a file or a pipe its lines are not wrapped."""
     from rich.console import Console
 
     console = Console()

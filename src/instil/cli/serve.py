@@ -1,4 +1,4 @@
-"""``instil serve``: a model over an OpenAI-compatible HTTP API."""
+"""``instil serve``: serve a model over an OpenAI-compatible HTTP API."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def serve(
     from instil.generation.http_api.server import serve as run
 
     serving = check_address(serving)
-    listen(serving).close()  # a taken port shows before a large model is loaded
+    listen(serving).close()  # a port in use is reported before a large model is loaded
 
     from instil.generation.engine import Engine
 

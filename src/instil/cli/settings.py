@@ -1,4 +1,4 @@
-"""Recipe settings on the command line: ``--optimizer.lr 1e-4`` over the recipe file."""
+"""Recipe settings on the command line: ``--optimizer.lr 1e-4`` replaces the recipe file's value."""
 
 from __future__ import annotations
 

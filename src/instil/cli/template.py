@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 app = App(name="template", help="List, show, prove and compare chat templates.", help_format="plaintext")
 
 EXAMPLE_TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
-"""What stands for a tokenizer's own tokens where a template is shown without one."""
+"""Special tokens of a template that is shown without a tokenizer."""
 
 
 @app.command(name="list")
@@ -24,7 +24,7 @@ def list_templates(*, as_json: Annotated[bool, Parameter(name="json")] = False) 
     """List the named templates.
 
     Args:
-        as_json: Print everything that is known of them as JSON.
+        as_json: Print all facts about them as JSON.
     """
     from instil.template.library import NAMED_TEMPLATES
 
@@ -35,7 +35,7 @@ def list_templates(*, as_json: Annotated[bool, Parameter(name="json")] = False) 
         ]
         print(json.dumps(facts, ensure_ascii=False, indent=1))
         return
-    print(f"{'name':<11}{'ends a turn with':<18}{'takes':<15}what it is")
+    print(f"{'name':<11}{'stop token':<18}{'takes':<15}description")
     for template in NAMED_TEMPLATES.values():
         takes = ", ".join(word for word, has in (("system", template.system), ("tools", template.tools)) if has)
         print(f"{template.name:<11}{template.stop_token or 'eos token':<18}{takes:<15}{template.summary}")
@@ -43,35 +43,37 @@ def list_templates(*, as_json: Annotated[bool, Parameter(name="json")] = False) 
 
 @app.command(name="show")
 def show_template(template: str, /) -> None:
-    """Print a template's Jinja source; of a format string, the template made from it.
+    """Print a template's Jinja source. A format string prints as the template made from it.
 
     Args:
-        template: A named template, a .jinja file, a model or run folder (FOLDER:NAME for one of several that it has),
+        template: A named template, a .jinja file, a model or run folder (FOLDER:NAME where it has several),
             or a format string.
     """
     from instil.template.resolve import read_template
 
-    found = read_template(template)
-    source = found.source
-    if found.note:
-        print(found.note, file=sys.stderr)
+    named = read_template(template)
+    source = named.source
+    if named.note:
+        print(named.note, file=sys.stderr)
     print(source, end="" if source.endswith("\n") else "\n")
 
 
 @app.command(name="prove")
 def prove_template(model_or_file: str, /, *, model: str = "demo") -> None:
-    """Prove that what is trained with a template is what is served. Exit status 1 if it fails.
+    """Prove that training and serving see the same tokens with a template. Exit status 1 if the proof fails.
 
     Args:
-        model_or_file: A model or a folder with its tokenizer (its own template is meant), or a template: named, a .jinja file or a format string.
-        model: The model, or folder with a tokenizer, that a template is proved with.
+        model_or_file: A template (name, .jinja file or format string), or a model or tokenizer folder to prove its own
+            template.
+        model: Model or tokenizer folder to prove a template with.
     """
     from instil.model.folder.location import locate_tokenizer
     from instil.preparation.chat_setup import set_up_chat
     from instil.recipe import Recipe
 
-    given = {"name": model, "template": model_or_file} if _is_template(model_or_file) else {"name": model_or_file}
-    recipe = Recipe.from_mapping({"model": given})
+    template_given = _is_template(model_or_file)
+    settings = {"name": model, "template": model_or_file} if template_given else {"name": model_or_file}
+    recipe = Recipe.from_mapping({"model": settings})
     setup = set_up_chat(recipe, locate_tokenizer(recipe.model.name))
     proof = setup.chat.prove()
     print("\n".join([*setup.notes, *proof.lines()]))
@@ -85,9 +87,10 @@ def compare_two(one: str, other: str, /, *, model: str | None = None) -> None:
     """Show where two templates differ, in text and in ids, on the proof's conversations. Exit status 1 if they do.
 
     Args:
-        one: A template (named, a .jinja file, a format string), or a model (or folder with its tokenizer) whose own are meant.
-        other: The same.
-        model: The model whose tokenizer makes ids of both, where they are templates.
+        one: A template (name, .jinja file or format string), or a model or tokenizer folder for its own template and
+            tokenizer.
+        other: Another one.
+        model: Model whose tokenizer encodes the texts of templates. Without it, templates are compared in text only.
     """
     from instil.encoding.proof import proof_conversations
     from instil.template.comparison import compare_templates
@@ -102,16 +105,14 @@ def compare_two(one: str, other: str, /, *, model: str | None = None) -> None:
         differences += 1
         print(f"{difference.conversation}: {difference.found}")
         print("".join(f"    {line}\n" for line in difference.lines), end="")
-    with_ids = all(side.encode for side in sides)
-    print(
-        f"{differences} of {len(conversations)} conversations differ in text{' or ids' if with_ids else ''} (- {one}, + {other})"
-    )
+    compared = "text or ids" if all(side.encode for side in sides) else "text"
+    print(f"{differences} of {len(conversations)} conversations differ in {compared} (- {one}, + {other})")
     if differences:
         sys.exit(1)
 
 
 def _is_template(spec: str) -> bool:
-    """Tell a template from a model: what is no folder and looks like a name, a file, FOLDER:NAME, source or a format string."""
+    """Return True for a template: a name, a file, FOLDER:NAME, Jinja source or a format string; False for a model."""
     from instil.template.format_string import is_format_string
     from instil.template.library import NAMED_TEMPLATES
     from instil.template.resolve import names_one_of_a_folder
@@ -121,6 +122,7 @@ def _is_template(spec: str) -> bool:
 
 
 def _side(spec: str, model: str | None) -> Side:
+    """Return a template to compare, with the tokenizer of its own model or of the named one."""
     from instil.template.chat_template import ChatTemplate
     from instil.template.comparison import Side
     from instil.template.resolve import read_template

@@ -1,4 +1,4 @@
-"""``instil train``: a recipe in, a run folder out."""
+"""``instil train``: train with a recipe and write a run folder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def train(recipe: Path, *, resume: bool = False, settings: Overrides = None) -> 
         resume: Continue the run in the recipe's output folder, or start it where there is none.
         settings: Settings that replace the recipe's.
     """
-    with stop_on_signals():  # torch takes seconds to import
+    with stop_on_signals():  # before the imports, because torch takes seconds to import
         from instil.recipe import Recipe
         from instil.training.processes.join import is_joined
         from instil.training.run import train as start

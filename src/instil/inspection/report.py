@@ -6,7 +6,7 @@ report that scrolls away. The count is always exact.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,14 +16,18 @@ from rich.text import Text
 from instil.encoding.proof import Proof
 from instil.inspection.colours import LEGEND, coloured_tokens
 from instil.inspection.findings import KINDS, Finding, Findings
+from instil.inspection.fixed_file import FixedFile, diff_lines
 from instil.inspection.histogram import Bin, LengthHistogram, bar_lines, bin_label
 from instil.inspection.page import PageText
+from instil.inspection.repair import Repair
 from instil.inspection.shown_rows import ShownRow
 from instil.inspection.survey import Survey
 from instil.inspection.visible import plain
 from instil.units import counted
 
 PLACES_SHOWN = 3
+CHANGES_IN_A_TERMINAL = 100
+"""Largest number of changed rows that a terminal shows; a file or a pipe gets all of them."""
 _STYLES = {"error": "bold red", "warning": "bold yellow", "note": "bold"}
 
 
@@ -84,6 +88,19 @@ def print_row(console: Console, row: ShownRow, *, white_space: bool = True) -> N
         console.print(coloured_tokens(example.tokens, white_space=white_space), soft_wrap=True)
 
 
+def print_fixes(console: Console, changes: Iterable[Repair | FixedFile]) -> None:
+    """Print the changes of `fixed_file.write_fixed` while it writes, and its counts at the end."""
+    limit = CHANGES_IN_A_TERMINAL if console.is_terminal else None
+    for number, change in enumerate(changes):
+        if isinstance(change, FixedFile):  # the last one: `number` is the count of the changed rows
+            if limit is not None and number > limit:
+                console.print(f"… and {number - limit:,} rows more; write the output to a file to see all of them")
+            console.print(str(change), markup=False, soft_wrap=True)
+        elif limit is None or number < limit:
+            for line in diff_lines(change):
+                console.print(line, soft_wrap=True)
+
+
 def charts_of(survey: Survey) -> Iterator[tuple[str, str, list[Bin], bool]]:
     """Yield title, summary and bins of every histogram, and whether the bins are shares."""
     yield "Tokens of an example", _summary(survey.lengths), survey.lengths.bins(), False
@@ -139,6 +156,18 @@ def row_to_json(row: ShownRow) -> dict[str, Any]:
             for example in row.examples
         ],
     }
+
+
+def fixes_to_json(changes: Iterable[Repair | FixedFile]) -> dict[str, Any]:
+    """Return the changes of `fixed_file.write_fixed` and its counts as JSON values."""
+    file: dict[str, Any] = {}
+    rows = []
+    for change in changes:
+        if isinstance(change, FixedFile):
+            file = {"path": str(change.path), **change.to_json()}
+        else:
+            rows.append({"place": str(change.place), "changes": list(change.changes), "left_out": change.after is None})
+    return {**file, "changes": rows}
 
 
 def page_text(subject: Subject, survey: Survey, proof: Proof, *, num_shown: int) -> PageText:
