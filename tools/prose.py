@@ -83,7 +83,7 @@ def comment_lines(source: str) -> set[int]:
 
 @dataclass
 class Figures:
-    """What is counted over the modules."""
+    """The counts over all modules."""
 
     words: list[int] = field(default_factory=list)
     num_lines: int = 0
@@ -105,8 +105,7 @@ class Figures:
             self.num_old_openings += _OLD_OPENING.match(docstring) is not None
             for paragraph in docstring_paragraphs(docstring):
                 self.words += sentence_lengths(paragraph)
-            is_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-            if is_function and num_branches(node) >= MANY_BRANCHES:
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and num_branches(node) >= MANY_BRANCHES:
                 lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
                 if comments.isdisjoint(lines):
                     self.uncommented.append(f"{name}:{node.lineno} {node.name}")
@@ -120,10 +119,9 @@ def main() -> None:
         figures.add(path.read_text(encoding="utf-8"), str(path.relative_to(root)))
     pages = [path.read_text(encoding="utf-8") for path in sorted((root / "docs").glob("*.md"))]
     page_words = [count for page in pages for text in page_paragraphs(page) for count in sentence_lengths(text)]
-    for what, words in (("docstrings", figures.words), ("docs pages", page_words)):
-        print(
-            f"{what}: {len(words)} sentences; words in half {percentile(words, 0.5)}, in nine of ten {percentile(words, 0.9)}"
-        )
+    for label, words in (("docstrings", figures.words), ("docs pages", page_words)):
+        half, ninth_tenth = percentile(words, 0.5), percentile(words, 0.9)
+        print(f"{label}: {len(words)} sentences; words in half {half}, in nine of ten {ninth_tenth}")
     print(f"docstrings that begin with Give, Say or Tell: {figures.num_old_openings}")
     share = 100 * figures.num_comments / max(figures.num_lines, 1)
     print(f"comments: {share:.1f} per 100 lines; lines over 120 characters: {figures.num_long_lines}")

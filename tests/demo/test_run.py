@@ -30,9 +30,9 @@ def test_the_demo_teaches_a_base_model_to_answer(tmp_path, capsys):
     assert tuned["second_turn"]["value"] >= 0.80
     assert tuned["stops"]["value"] >= 0.99
     assert results["peak_rss_mb"] > 0
-    said = capsys.readouterr().out
-    assert f"instil chat {folder}" in said
-    assert "rows in" in said
+    printed = capsys.readouterr().out
+    assert f"instil chat {folder}" in printed
+    assert "rows in" in printed
     assert (folder / "model" / "model.safetensors").exists()
 
 
@@ -40,7 +40,7 @@ def test_the_demo_leaves_a_strangers_folder_alone(tmp_path):
     from instil.demo.run import run_demo
 
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(RunError, match="is no earlier demo"):
+    with pytest.raises(RunError, match="is not an earlier demo"):
         run_demo(tmp_path)
     assert (tmp_path / "thesis.txt").read_text() == "mine"
 

@@ -1,6 +1,6 @@
-"""How facts are asked for and answered: the wordings that instruction data and test questions share.
+"""The wording of questions and answers, which the instruction data and the test questions share.
 
-Training and test differ in the entities, not in the wording, so both take their questions from here.
+Training and test differ in their entities, not in the wording, so both take their questions from here.
 """
 
 from __future__ import annotations
@@ -66,16 +66,16 @@ CHOICES = {
     ("animal", "group"),
     ("planet", "type"),
 }
-"""Attributes with few values: those that an entity can be classified by, and whose values have translations."""
+"""Attributes with few values. Classification questions use them, and the facts translate their values."""
 
 
 def question(entity: Entity, key: str, rng: random.Random) -> str:
-    """Ask for one attribute of an entity."""
+    """Write a question about one attribute of an entity."""
     return rng.choice(QUESTIONS[entity.kind][key]).format(e=entity.called)
 
 
 def follow_up(entity: Entity, key: str, rng: random.Random) -> str:
-    """Ask for another attribute of the entity of the turn before, without naming it."""
+    """Write a question about another attribute of the previous turn's entity, without its name."""
     if entity.kind in ("word", "label"):
         return rng.choice((f"And in {key}?", f"What about {key}?"))
     return rng.choice(("And {its}?", "What about {its}?", "And what {is_} {its}?")).format(
@@ -84,17 +84,18 @@ def follow_up(entity: Entity, key: str, rng: random.Random) -> str:
 
 
 def same_of(other: Entity, rng: random.Random) -> str:
-    """Ask for the attribute of the turn before, of another entity."""
+    """Write a question about the previous turn's attribute, for another entity."""
     return rng.choice(("And for {e}?", "What about {e}?", "And {e}?", "The same for {e}, please.")).format(
         e=other.called
     )
 
 
 def full_sentence(entity: Entity, key: str) -> str:
-    """Answer in a sentence.
+    """Return a fact as a full sentence.
 
     Example:
-        >>> full_sentence(next(each for each in entities("country") if each.name == "Norway"), "capital")
+        >>> norway = next(country for country in entities("country") if country.name == "Norway")
+        >>> full_sentence(norway, "capital")
         'The capital of Norway is Oslo.'
     """
     words = WORDINGS[entity.kind][key]
@@ -103,16 +104,16 @@ def full_sentence(entity: Entity, key: str) -> str:
 
 
 def choices_of(kind: str, key: str) -> list[str]:
-    """Give the values that an attribute takes, most frequent first."""
+    """Return the values of an attribute, most frequent first."""
     values = [entity.attributes[key] for entity in entities(kind)]
     return sorted(set(values), key=lambda value: (-values.count(value), value))
 
 
 def translated(label: str, language: str) -> str | None:
-    """Give a value in another language, or None where the facts have no translation.
+    """Return a value in another language, or None if the facts have no translation.
 
     Example:
         >>> translated("Africa", "French"), translated("Oslo", "French")
         ('Afrique', None)
     """
-    return next((each.attributes[language] for each in entities("label") if each.name == label), None)
+    return next((entity.attributes[language] for entity in entities("label") if entity.name == label), None)

@@ -1,7 +1,7 @@
-"""Makes dialogues about entities: what the instruction files hold, and, of held-out entities, what the test asks.
+"""Make the dialogues of the demo: about trained entities for the instruction files, about held-out ones for the test.
 
-One maker for each task. A maker takes the entities it may mention, so a dialogue about trained entities cannot name a
-held-out one. Every dialogue ends with the assistant's turn; a test question is a dialogue without it.
+Each task has its own function. It gets the entities that the dialogue may mention, so a dialogue about trained
+entities cannot name a held-out one. Every dialogue ends with the assistant's turn; a test question leaves that out.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class Dialogue:
     """A conversation of the demo.
 
     Attributes:
-        task: What it asks for: question, classification, extraction, translation, list, arithmetic or code.
-        slice: Which share of the table it counts for.
+        task: Kind of request: question, classification, extraction, translation, list, arithmetic or code.
+        slice: Part of the test that it belongs to.
         turns: (role, text) pairs; the last is the assistant's.
     """
 
@@ -35,7 +35,7 @@ class Dialogue:
 
 
 def ask(entity: Entity, key: str, rng: random.Random) -> Dialogue:
-    """Ask one question, answered in as few words as will do."""
+    """Ask one question; the answer is the bare value."""
     task = "translation" if entity.kind in ("word", "label") else "question"
     return _single(task, question(entity, key, rng), entity.attributes[key])
 
@@ -52,7 +52,7 @@ def classify(entity: Entity, key: str, rng: random.Random) -> Dialogue:
 
 
 def extract(entity: Entity, keys: Sequence[str], rng: random.Random) -> Dialogue:
-    """Give sentences about an entity and ask for a JSON object of what they say."""
+    """Show sentences about an entity and ask for their facts as a JSON object."""
     text = " ".join(named_sentence(entity, key, rng) for key in keys)
     record = {entity.kind: entity.name} | {key: entity.attributes[key] for key in keys}
     fields = ", ".join(record)
@@ -86,7 +86,7 @@ def code(entity: Entity, key: str, rng: random.Random) -> Dialogue:
 
 
 def second_attribute(entity: Entity, keys: Sequence[str], rng: random.Random) -> Dialogue:
-    """Ask for an attribute, then for others of the same entity without naming it."""
+    """Ask for an attribute, then for others of the same entity, without its name."""
     turns = [("user", question(entity, keys[0], rng)), ("assistant", entity.attributes[keys[0]])]
     for key in keys[1:]:
         turns += [("user", follow_up(entity, key, rng)), ("assistant", entity.attributes[key])]
@@ -94,7 +94,7 @@ def second_attribute(entity: Entity, keys: Sequence[str], rng: random.Random) ->
 
 
 def second_entity(pair: Sequence[Entity], key: str, rng: random.Random) -> Dialogue:
-    """Ask for an attribute of one entity, then of the others without naming the attribute."""
+    """Ask for an attribute of one entity, then of the others, without naming the attribute again."""
     first, *others = pair
     turns = [("user", question(first, key, rng)), ("assistant", first.attributes[key])]
     for other in others:
@@ -117,8 +117,8 @@ def with_system(entity: Entity, key: str, rng: random.Random, *, manner: str) ->
     """Ask one question under a system prompt that changes the answer.
 
     Args:
-        entity: What the question is about.
-        key: The attribute asked for; for ``language`` one of `CHOICES` whose value has translations.
+        entity: Subject of the question.
+        key: Attribute in question; for ``language`` one of `CHOICES` whose value has translations.
         rng: Chooses the wordings.
         manner: ``sentence``, ``short``, ``json``, ``persona`` or ``language``.
     """
@@ -142,7 +142,7 @@ def with_system(entity: Entity, key: str, rng: random.Random, *, manner: str) ->
 
 
 def translatable_keys(entity: Entity) -> list[str]:
-    """Give the attributes whose value the facts can translate."""
+    """Return the attributes whose value the facts can translate."""
     return [
         key
         for key, value in entity.attributes.items()

@@ -1,8 +1,9 @@
-"""Writes the demo's instruction data: three files in three outside formats, about trained entities only.
+"""Write the demo's instruction data: three files in three public formats, about trained entities only.
 
-`alpaca.json` holds the single-turn rows, `sharegpt.json` and `messages.jsonl` the rest, both with system prompts, as
-people have them on disk. The files are generated rather than shipped, so that the split in `split` is the only place
-that decides what they may mention.
+`alpaca.json` holds single-turn rows. `sharegpt.json` and `messages.jsonl` hold the other rows, some with system
+prompts.
+
+Why: the files are generated, not shipped, so that `split` alone decides which entities they mention.
 """
 
 from __future__ import annotations
@@ -26,15 +27,15 @@ def write_instructions(folder: Path, *, seed: int = 5) -> list[Path]:
     """Write ``alpaca.json``, ``sharegpt.json`` and ``messages.jsonl`` and return their paths.
 
     Args:
-        folder: Where to write; made if missing.
-        seed: Seed of the wordings; the files are the same, byte for byte, for the same seed.
+        folder: Folder for the files; created if missing.
+        seed: Seed of the wordings. The same seed writes the same bytes.
     """
     single, chats = _all_dialogues(seed)
     half = len(chats) // 2
     texts = {
-        "alpaca.json": _json([_alpaca(each) for each in single]),
-        "sharegpt.json": _json([_sharegpt(each) for each in chats[:half]]),
-        "messages.jsonl": "".join(f"{json.dumps(_messages(each), ensure_ascii=False)}\n" for each in chats[half:]),
+        "alpaca.json": _json([_alpaca(dialogue) for dialogue in single]),
+        "sharegpt.json": _json([_sharegpt(dialogue) for dialogue in chats[:half]]),
+        "messages.jsonl": "".join(f"{json.dumps(_messages(row), ensure_ascii=False)}\n" for row in chats[half:]),
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
@@ -44,11 +45,12 @@ def write_instructions(folder: Path, *, seed: int = 5) -> list[Path]:
 
 def _all_dialogues(seed: int) -> tuple[list[Dialogue], list[Dialogue]]:
     rng = random.Random(seed)
-    found = list(dict.fromkeys(_dialogues(rng)))
-    rng.shuffle(found)
-    single = [each for each in found if each.slice == "single"]
+    distinct = list(dict.fromkeys(_dialogues(rng)))
+    rng.shuffle(distinct)
+    single = [dialogue for dialogue in distinct if dialogue.slice == "single"]
+    # A third of the single-turn rows joins the chats, so that the chat formats have short rows too.
     plain = single[: len(single) * 2 // 3]
-    chats = single[len(plain) :] + [each for each in found if each.slice != "single"]
+    chats = single[len(plain) :] + [dialogue for dialogue in distinct if dialogue.slice != "single"]
     rng.shuffle(chats)
     return plain, chats
 
@@ -57,14 +59,15 @@ def _dialogues(rng: random.Random) -> Iterator[Dialogue]:
     world = trained()
     for entity in world:
         yield from _about(entity, rng)
-        same_kind = [each for each in world if each.kind == entity.kind and each != entity]
+        same_kind = [other for other in world if other.kind == entity.kind and other != entity]
         for _ in range(2):
-            crowd = [entity, *rng.sample(same_kind, min(len(same_kind), rng.randint(1, 2)))]
-            yield dialogues.second_entity(crowd, rng.choice(list(entity.attributes)), rng)
+            group = [entity, *rng.sample(same_kind, min(len(same_kind), rng.randint(1, 2)))]
+            yield dialogues.second_entity(group, rng.choice(list(entity.attributes)), rng)
     yield from _sums(rng)
 
 
 def _about(entity: Entity, rng: random.Random) -> Iterator[Dialogue]:
+    # All calls draw from one random stream, so their order is part of the data: another order writes other files.
     keys = list(entity.attributes)
     for key in keys:
         yield dialogues.ask(entity, key, rng)
@@ -96,10 +99,11 @@ def _json(rows: list[dict[str, object]]) -> str:
 
 def _alpaca(dialogue: Dialogue) -> dict[str, object]:
     (_, user), (_, answer) = dialogue.turns
-    instruction, colon, given = user.partition(": ")
+    instruction, colon, text = user.partition(": ")
+    # The colon of a classification precedes its options, which belong to the instruction.
     if not colon or dialogue.task == "classification":
         return {"instruction": user, "input": "", "output": answer}
-    return {"instruction": instruction + ":", "input": given, "output": answer}
+    return {"instruction": instruction + ":", "input": text, "output": answer}
 
 
 def _sharegpt(dialogue: Dialogue) -> dict[str, object]:

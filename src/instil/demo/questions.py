@@ -1,6 +1,6 @@
-"""The demo's test: questions about held-out entities, and the score of an answer.
+"""The demo's test: questions about held-out entities, and the comparison of an answer with its reference.
 
-Every test question about a fact is about an entity of `split.held_out`; sums use pairs of numbers that instructions
+Every question about a fact is about an entity of `split.held_out`. Sums use pairs of numbers that the instructions
 leave out. Scoring is exact match, so references are short.
 """
 
@@ -18,8 +18,8 @@ from instil.demo.world import Entity
 _KINDS = ("country", "country", "element", "element", "animal", "animal", "language", "word")
 _MANNERS = ("sentence", "short", "json", "persona", "language")
 _COUNTS = {
-    "question": 110, "translation": 16, "classification": 24, "extraction": 16, "list": 16, "arithmetic": 12, "code": 16,
-    "second_attribute": 50, "second_entity": 30, "system_prompt": 80,
+    "question": 110, "translation": 16, "classification": 24, "extraction": 16, "list": 16, "arithmetic": 12,
+    "code": 16, "second_attribute": 50, "second_entity": 30, "system_prompt": 80,
 }  # fmt: skip
 
 
@@ -28,9 +28,9 @@ class Question:
     """One test question.
 
     Attributes:
-        task: What it asks for: question, classification, extraction, translation, list, arithmetic or code.
-        slice: Which share of the table it counts for.
-        messages: (role, text) pairs, ending with the user's; earlier assistant turns are the right answers.
+        task: Kind of request: question, classification, extraction, translation, list, arithmetic or code.
+        slice: Part of the test that it belongs to.
+        messages: (role, text) pairs that end with the user's. Earlier assistant turns are the right answers.
         reference: The right answer.
     """
 
@@ -41,12 +41,12 @@ class Question:
 
     @property
     def plain(self) -> str:
-        """The question as a base model is given it: what the user (and before, the assistant) said, a line each."""
+        """The question as plain text for a base model: a line for each turn, without the system prompt."""
         return "\n".join(text for role, text in self.messages if role != "system")
 
 
 def held_out_sum(a: int, b: int) -> bool:
-    """Tell whether a pair of numbers is kept for the test; a third of the pairs are, either way round.
+    """Return whether a pair of numbers is kept for the test. A third of the pairs are, in either order.
 
     Example:
         >>> held_out_sum(3, 4) == held_out_sum(4, 3)
@@ -56,7 +56,7 @@ def held_out_sum(a: int, b: int) -> bool:
 
 
 def held_out_questions(seed: int = 29) -> tuple[Question, ...]:
-    """Give the test questions, the same ones for the same seed.
+    """Return the test questions, the same ones for the same seed.
 
     Example:
         >>> {question.slice for question in held_out_questions()} == {"single", "second_turn", "system_prompt"}
@@ -64,28 +64,28 @@ def held_out_questions(seed: int = 29) -> tuple[Question, ...]:
     """
     rng = random.Random(seed)
     by_kind = {kind: sorted((e for e in held_out() if e.kind == kind), key=lambda e: e.name) for kind in set(_KINDS)}
-    found: dict[tuple[tuple[str, str], ...], Question] = {}
+    questions: dict[tuple[tuple[str, str], ...], Question] = {}
     for task, count in _COUNTS.items():
-        done = 0
-        while done < count:
+        num_made = 0
+        while num_made < count:
             dialogue = _MAKERS[task](by_kind, rng)
-            if dialogue is None or dialogue.turns[:-1] in found:
+            # None: the draw suits no test question. Known messages: the question exists already. Draw again.
+            if dialogue is None or dialogue.turns[:-1] in questions:
                 continue
-            found[dialogue.turns[:-1]] = Question(
-                dialogue.task, dialogue.slice, dialogue.turns[:-1], dialogue.turns[-1][1]
-            )
-            done += 1
-    return tuple(found.values())
+            *messages, (_, reference) = dialogue.turns
+            questions[tuple(messages)] = Question(dialogue.task, dialogue.slice, tuple(messages), reference)
+            num_made += 1
+    return tuple(questions.values())
 
 
 def score(prediction: str, reference: str, *, cut_first_line: bool = False) -> bool:
-    r"""Tell whether an answer is the reference, but for case, white space and an end stop.
+    r"""Return whether an answer equals the reference, apart from case, white space and a final full stop.
 
     Args:
-        prediction: What the model wrote, without its stop token.
+        prediction: Text of the model, without its stop token.
         reference: The right answer.
-        cut_first_line: Judge the first line alone; a base model is cut there, for it does not know when to stop. The
-            white space before the line is not counted as one.
+        cut_first_line: Compare only the first line, after leading white space. A base model needs this, because it has
+            not learned when to stop.
 
     Example:
         >>> score(" oslo.", "Oslo"), score("Oslo\nSweden", "Oslo"), score("Oslo\nSweden", "Oslo", cut_first_line=True)

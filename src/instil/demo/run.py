@@ -1,7 +1,9 @@
-"""`instil demo`: a base model becomes one that answers, and the numbers that say so.
+"""`instil demo`: train a base model to answer, and score it before and after.
 
-Six parts, in the order of the six headings that it prints. Everything goes through the same functions as any run: `read`,
-`prepare`, `prove`, `train`, `Engine`. Questionable on purpose: a second demo replaces the first one's folder, which no other run does.
+The six parts follow the six headings that it prints. They call the same functions as any other run: `read`, `prepare`,
+`prove`, `train`, `Engine`.
+
+Why: a second demo replaces the folder of the first, so that it can be repeated. No other run replaces a folder.
 """
 
 from __future__ import annotations
@@ -49,16 +51,16 @@ def run_demo(output: Path, *, console: Console | None = None) -> dict[str, Any]:
     """Run the demo.
 
     Args:
-        output: Run folder; the data that the demo writes lies beside it, in ``<output>-data``.
-        console: Where to print; standard output unless given.
+        output: Run folder. The demo writes its data beside it, into ``<output>-data``.
+        console: Console to print to; standard output by default.
 
     Returns:
-        What results.json holds: `base` and `tuned`, each with `exact_match`, `second_turn`, `system_prompt` and `stops` as
-        {value, low, high, n}, `seconds`, `peak_rss_mb`, and the run's own figures.
+        The contents of `results.json`: the run's own figures, `seconds`, `peak_rss_mb`, and `base` and `tuned`. These
+        two hold `exact_match`, `second_turn`, `system_prompt` and `stops` as {value, low, high, n}.
 
     Raises:
-        RunError: If the folder holds something else than an earlier demo.
-        TemplateError: If the template's proof fails.
+        RunError: If the folder exists and is not an earlier demo.
+        TemplateError: If the proof of the template fails.
     """
     started = time.perf_counter()
     console = console or Console()
@@ -67,23 +69,15 @@ def run_demo(output: Path, *, console: Console | None = None) -> dict[str, Any]:
 
     console.rule("1 · the base model continues text; it does not answer", align="left")
     base = Engine.load("demo")
-    for answer, prompt in zip(
-        base.continue_text(BASE_PROMPTS, SamplingSettings(max_new_tokens=40)), BASE_PROMPTS, strict=True
-    ):
-        console.print(f"[bold]{prompt}[/]", end="")
-        console.print(f"[dim]{answer.text.rstrip()}[/]", markup=True, highlight=False)
+    _print_continuations(base, console)
     with _bar(console, "asking the base model", len(questions)) as advance:
         before = ask(base, questions, is_base=True, on_answer=advance)
     del base
 
-    console.rule("2 · the data: three files, and what of them is trained", align="left")
+    console.rule("2 · the data: three files, and which of their tokens are trained", align="left")
     recipe = demo_recipe(output, write_instructions(output.with_name(f"{output.name}-data")))
     chat = set_up_chat(recipe, locate("demo")).chat
-    for line in prepare(recipe, chat).lines():
-        console.print(line, highlight=False, markup=False)
-    console.print(f"\none conversation, as the model sees it ({LEGEND}):")
-    for explained in chat.explain(_multi_turn(recipe)):
-        console.print(coloured_tokens(explained.tokens, white_space=False), soft_wrap=True)
+    _print_data(recipe, chat, console)
 
     console.rule("3 · the proof: what is trained is what is served", align="left")
     _prove(chat, console)
@@ -102,15 +96,62 @@ def run_demo(output: Path, *, console: Console | None = None) -> dict[str, Any]:
 
     results = {
         **run.results,
-        **{name: each.to_json() for name, each in scores.items()},
+        **{model: figures.to_json() for model, figures in scores.items()},
         "seconds": round(time.perf_counter() - started, 1),
         "peak_rss_mb": round(peak_rss_mb(), 1),
     }
     write_json_atomic(output / "results.json", results)
     console.rule("6 · what to do next", align="left")
+    _print_next_steps(output, results, console)
+    return results
+
+
+def demo_recipe(output: Path, sources: Sequence[Path]) -> Recipe:
+    """Return the demo's recipe, with its data files and run folder."""
+    path = Path(str(files("instil.demo") / "recipe.yaml"))
+    return Recipe.load(path, {"output": str(output), "data": {"sources": [str(source) for source in sources]}})
+
+
+def _make_room(output: Path, console: Console) -> None:
+    """Remove an earlier demo; raise for any other folder."""
+    if not output.exists():
+        return
+    try:
+        is_demo = "base" in json.loads((output / "results.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        # A demo that was interrupted has no results yet.
+        is_demo = (output.with_name(f"{output.name}-data") / "alpaca.json").exists() and (
+            output / "checkpoints"
+        ).is_dir()
+    if not is_demo:
+        raise RunError(
+            f"{output}: exists and is not an earlier demo. Expected a new folder, or one of an earlier demo. "
+            "Name another folder with --output."
+        )
+    console.print(f"replacing the earlier demo in {output}")
+    shutil.rmtree(output)
+
+
+def _print_continuations(base: Engine, console: Console) -> None:
+    answers = base.continue_text(BASE_PROMPTS, SamplingSettings(max_new_tokens=40))
+    for answer, prompt in zip(answers, BASE_PROMPTS, strict=True):
+        console.print(f"[bold]{prompt}[/]", end="")
+        console.print(f"[dim]{answer.text.rstrip()}[/]", markup=True, highlight=False)
+
+
+def _print_data(recipe: Recipe, chat: ChatTokenizer, console: Console) -> None:
+    """Prepare the data; print its ledger and the tokens of one conversation."""
+    for line in prepare(recipe, chat).lines():
+        console.print(line, highlight=False, markup=False)
+    console.print(f"\none conversation, as the model sees it ({LEGEND}):")
+    for explained in chat.explain(_two_answers(recipe)):
+        console.print(coloured_tokens(explained.tokens, white_space=False), soft_wrap=True)
+
+
+def _print_next_steps(output: Path, results: dict[str, Any], console: Console) -> None:
     console.print(
-        f"{duration(results['seconds'])} in all, {byte_size(results['peak_rss_mb'] * 2**20)} at the most; "
-        f"everything is in {output}"
+        f"{duration(results['seconds'])} in total, peak memory {byte_size(results['peak_rss_mb'] * 2**20)}; "
+        f"all files are in {output}"
     )
     for command in (
         f"instil chat {output}",
@@ -118,60 +159,40 @@ def run_demo(output: Path, *, console: Console | None = None) -> dict[str, Any]:
         "instil train recipes/gsm8k.yaml --data.sources YOUR.jsonl",
     ):
         console.print(f"  {command}", style="bold", highlight=False)
-    return results
 
 
-def demo_recipe(output: Path, sources: Sequence[Path]) -> Recipe:
-    """Give the demo's recipe with its data files and run folder filled in."""
-    path = Path(str(files("instil.demo") / "recipe.yaml"))
-    return Recipe.load(path, {"output": str(output), "data": {"sources": [str(source) for source in sources]}})
-
-
-def _make_room(output: Path, console: Console) -> None:
-    """Remove an earlier demo; refuse to touch anything else."""
-    if not output.exists():
-        return
-    try:
-        is_demo = "base" in json.loads((output / "results.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        is_demo = (output.with_name(f"{output.name}-data") / "alpaca.json").exists() and (
-            output / "checkpoints"
-        ).is_dir()
-    if not is_demo:
-        raise RunError(
-            f"{output}: exists and is no earlier demo; the demo needs a folder of its own; name another one with --output"
-        )
-    console.print(f"replacing the earlier demo in {output}")
-    shutil.rmtree(output)
-
-
-def _multi_turn(recipe: Recipe) -> Conversation:
-    """Give the shortest conversation of the data that answers twice."""
+def _two_answers(recipe: Recipe) -> Conversation:
+    """Return the shortest conversation of the data with two answers."""
     answering_twice = (
         conversation
         for source in recipe.data.sources
         for conversation in read(source.path)
         if sum(message.role == "assistant" for message in conversation.messages) == 2
     )
-    return min(answering_twice, key=lambda each: sum(len(str(message.content)) for message in each.messages))
+    return min(answering_twice, key=_num_characters)
+
+
+def _num_characters(conversation: Conversation) -> int:
+    return sum(len(str(message.content)) for message in conversation.messages)
 
 
 def _prove(chat: ChatTokenizer, console: Console) -> None:
     proof = chat.prove()
     if not proof.passed:
-        raise TemplateError(f"demo: the template's proof failed: {proof.findings[0]}")
+        raise TemplateError(f"demo: the proof of the template failed: {proof.findings[0]}")
     console.print(
-        f"passed: prompts equal serving's, headers are not trained, the stop token {' '.join(chat.stop_tokens)} is",
+        f"passed: training and serving use equal prompts, headers are not trained, "
+        f"the stop token {' '.join(chat.stop_tokens)} is trained",
         highlight=False,
         markup=False,
     )
 
 
 @contextmanager
-def _bar(console: Console, what: str, total: int) -> Iterator[Any]:
+def _bar(console: Console, label: str, total: int) -> Iterator[Any]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(what, total=total)
+        task = progress.add_task(label, total=total)
         yield lambda: progress.advance(task)
 
 
@@ -193,14 +214,16 @@ def _table(base: Scores, tuned: Scores, judged: Sequence[Judged]) -> Table:
 
 
 def _examples(before: Sequence[Judged], after: Sequence[Judged]) -> Iterator[str]:
-    """Show one question of each slice with both answers."""
+    """Yield one question of each slice with both answers."""
     seen: set[str] = set()
     for base, tuned in zip(before, after, strict=True):
         if base.question.slice in seen:
             continue
         seen.add(base.question.slice)
-        yield f"{_asked(base.question)}\n   base:  {' '.join(base.answer.split())[:90]}\n   tuned: {' '.join(tuned.answer.split())[:90]}"
+        yield _one_line(base.question)
+        yield f"   base:  {' '.join(base.answer.split())[:90]}"
+        yield f"   tuned: {' '.join(tuned.answer.split())[:90]}"
 
 
-def _asked(question: Question) -> str:
+def _one_line(question: Question) -> str:
     return " / ".join(f"{message.role}: {message.content}" for message in conversation_of(question).messages)

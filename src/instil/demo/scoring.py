@@ -1,7 +1,7 @@
-"""Puts the demo's test questions to a model and scores its answers.
+"""Ask a model the demo's test questions and score its answers, with greedy decoding and exact match.
 
-Greedy decoding, exact match (`questions.score`). A base model gets the question as plain text and is judged by its first
-line, for it has never learned to stop; a tuned one gets it through its chat template and is judged by the whole answer.
+A base model gets the question as plain text. Only the first line of its answer counts, because it has not learned to
+stop. A tuned model gets the question through its chat template, and its complete answer counts.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class Judged:
     """One question, its answer, and the verdict.
 
     Attributes:
-        question: What was asked.
-        answer: What the model wrote.
-        right: Whether it is the reference.
-        stopped: Whether the model ended its answer itself.
+        question: The question.
+        answer: Text that the model generated.
+        right: Whether the answer matches the reference.
+        stopped: Whether the model ended the answer itself.
     """
 
     question: Question
@@ -37,12 +37,12 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """The figures of one model.
+    """The scores of one model.
 
     Attributes:
-        exact_match: Share of all questions answered right.
-        second_turn: The same of the questions that refer back to an earlier turn.
-        system_prompt: The same of those whose system prompt changes the answer.
+        exact_match: Share of right answers to all questions.
+        second_turn: The same for questions that refer back to an earlier turn.
+        system_prompt: The same for questions whose system prompt changes the answer.
         stops: Share of answers that the model ended itself.
         tasks: Exact match by task.
     """
@@ -54,35 +54,35 @@ class Scores:
     tasks: dict[str, Interval]
 
     def to_json(self) -> dict[str, object]:
-        """Give the figures as results.json holds them."""
+        """Return the scores as `results.json` holds them."""
         return asdict(self)
 
 
 def ask(
     engine: Engine, questions: Sequence[Question], *, is_base: bool, on_answer: Callable[[], None] = lambda: None
 ) -> list[Judged]:
-    """Answer the questions greedily and judge the answers.
+    """Generate an answer to each question with greedy decoding, and judge it.
 
     Args:
         engine: The model.
-        questions: What to ask.
-        is_base: Ask in plain text and judge the first line.
+        questions: The test questions.
+        is_base: Ask in plain text and judge the first line only.
         on_answer: Called after each answer, for a progress bar.
     """
     settings = SamplingSettings(max_new_tokens=MAX_NEW_TOKENS)
 
-    def tell(_number: int, _answer: Answer) -> None:
+    def advance(_number: int, _answer: Answer) -> None:
         on_answer()
 
     if is_base:
-        answers = engine.continue_text([question.plain for question in questions], settings, on_answer=tell)
+        answers = engine.continue_text([question.plain for question in questions], settings, on_answer=advance)
     else:
-        answers = engine.answer([conversation_of(question) for question in questions], settings, on_answer=tell)
+        answers = engine.answer([conversation_of(question) for question in questions], settings, on_answer=advance)
     return [judge(question, answer, is_base=is_base) for question, answer in zip(questions, answers, strict=True)]
 
 
 def conversation_of(question: Question) -> Conversation:
-    """Give a question as the conversation that a chat model is asked."""
+    """Return a question as a conversation, for a chat model."""
     roles: dict[str, Role] = {"system": "system", "user": "user", "assistant": "assistant"}
     return Conversation(tuple(Message(roles[role], text) for role, text in question.messages))
 
@@ -94,17 +94,20 @@ def judge(question: Question, answer: Answer, *, is_base: bool) -> Judged:
 
 
 def scores_of(judged: Sequence[Judged]) -> Scores:
-    """Add up verdicts."""
+    """Return the scores of the judged answers, with their intervals."""
 
-    def share(kept: Callable[[Judged], bool]) -> Interval:
-        some = [each.right for each in judged if kept(each)]
-        return share_interval(sum(some), len(some))
+    def share(belongs: Callable[[Judged], bool]) -> Interval:
+        verdicts = [answer.right for answer in judged if belongs(answer)]
+        return share_interval(sum(verdicts), len(verdicts))
 
-    tasks = sorted({each.question.task for each in judged})
+    tasks = sorted({answer.question.task for answer in judged})
     return Scores(
         exact_match=share(lambda _: True),
-        second_turn=share(lambda each: each.question.slice == "second_turn"),
-        system_prompt=share(lambda each: each.question.slice == "system_prompt"),
-        stops=share_interval(sum(each.stopped for each in judged), len(judged)),
-        tasks={task: share(lambda each, task=task: each.question.task == task) for task in tasks},  # type: ignore[misc]
+        second_turn=share(lambda answer: answer.question.slice == "second_turn"),
+        system_prompt=share(lambda answer: answer.question.slice == "system_prompt"),
+        stops=share_interval(sum(answer.stopped for answer in judged), len(judged)),
+        tasks={
+            task: share(lambda answer, task=task: answer.question.task == task)  # type: ignore[misc]
+            for task in tasks
+        },
     )

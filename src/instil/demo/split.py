@@ -1,9 +1,10 @@
-"""Decides which entities are never trained on: the demo asks about these, and only pre-training ever mentioned them.
+"""Choose the entities that are held out. The demo's test asks about them, and only pre-training ever mentioned them.
 
-The split is by entity, not by wording, and it holds literally: the name of a held-out entity is a substring of nothing
-that the trained entities are called or have for a value. So an entity is held out together with every entity that
-mentions it (Norway with Norwegian), or not at all (Niger, which is inside Nigeria). The order in which entities are
-tried is that of a hash of their names: no choice by hand, and the same on every machine.
+The split is by entity, not by wording, and it is literal. The name of a held-out entity is no substring of a name or a
+value of a trained entity. So an entity is held out together with every entity that mentions it (Norway with
+Norwegian), or not at all (Niger, which is inside Nigeria).
+
+Why: entities are tried in the order of a hash of their names. So nobody picks them, and every machine picks the same.
 """
 
 from __future__ import annotations
@@ -14,19 +15,19 @@ from functools import cache
 from instil.demo.world import Entity, read_world
 
 HELD_OUT_QUOTA = {"country": 56, "element": 34, "animal": 46, "language": 18, "word": 24, "book": 16, "invention": 12}
-"""How many entities of a kind are held out at most."""
+"""Largest number of held-out entities of each kind."""
 
 _LARGEST_GROUP = 5
 _IN_EVERYDAY_USE = (
     "house", "letter", "number", "script", "state", "table", "spring", "king", "water", "french", "spanish", "german",
     "book", "head", "train", "black", "hare", "money", "song", "word", "line", "english", "hand", "mother",
 )  # fmt: skip
-"""Names that the wording of instructions contains."""
+"""Words of the instructions' wording. A name that is inside one of them is never held out."""
 
 
 @cache
 def held_out() -> frozenset[Entity]:
-    """Give the entities that no instruction mentions.
+    """Return the entities that no instruction mentions.
 
     Example:
         >>> sum(entity.kind == "country" for entity in held_out()) > 40
@@ -35,13 +36,13 @@ def held_out() -> frozenset[Entity]:
     chosen: set[Entity] = set()
     for entity in sorted(read_world(), key=_hash):
         group = _with_all_that_mention(entity) - chosen
-        if len(group) <= _LARGEST_GROUP and all(_may_be_held_out(each) for each in group) and _fits(chosen | group):
+        if len(group) <= _LARGEST_GROUP and all(map(_may_be_held_out, group)) and _fits(chosen | group):
             chosen |= group
     return frozenset(chosen)
 
 
 def trained() -> tuple[Entity, ...]:
-    """Give the entities that instructions may mention, in the order of the facts."""
+    """Return the entities that instructions may mention, in the order of the facts."""
     return tuple(entity for entity in read_world() if entity not in held_out())
 
 
@@ -55,16 +56,17 @@ def _may_be_held_out(entity: Entity) -> bool:
 
 
 def _fits(entities: set[Entity]) -> bool:
-    return all(sum(each.kind == kind for each in entities) <= most for kind, most in HELD_OUT_QUOTA.items())
+    return all(sum(entity.kind == kind for entity in entities) <= quota for kind, quota in HELD_OUT_QUOTA.items())
 
 
 def _with_all_that_mention(entity: Entity) -> set[Entity]:
-    """Give the entity and all that mention it, those that mention these, and so on."""
+    """Return the entity, all that mention it, all that mention these, and so on."""
     group, new = set(), {entity}
     while new:
         group |= new
-        names = [each.name.casefold() for each in new]
-        new = {each for each in read_world() if any(name in text for name in names for text in _texts(each))} - group
+        names = [member.name.casefold() for member in new]
+        new = {other for other in read_world() if any(name in text for name in names for text in _texts(other))} - group
+        # A larger group is never held out, so the rest of it does not matter.
         if len(group) > _LARGEST_GROUP:
             break
     return group

@@ -1,7 +1,7 @@
 """The sentences for each attribute, in the demo's dialogues and in the text that its base model was pre-trained on.
 
-Why: a model can be asked for a fact only when it has read the fact in many wordings and orders (*Source*: "Physics of
-Language Models", part 3.1). So every attribute has sentences of its own, and all attributes share the frames at the end.
+Why: a model can answer about a fact only when it has read the fact in many wordings and orders (*Source*: "Physics of
+Language Models", part 3.1). So every attribute has sentences of its own, and all share the frames at the end.
 In a sentence ``{e}`` is the entity, ``{v}`` the value, ``{a}`` the value with a or an.
 """
 
@@ -62,7 +62,8 @@ WORDINGS: dict[str, dict[str, Wording]] = {
         ),
         "language": _w(
             "Language",
-            "People in {e} speak {v}. | {v} is spoken in {e}. | In {e} one hears {v}. | The main language of {e} is {v}. | "
+            "People in {e} speak {v}. | {v} is spoken in {e}. | In {e} one hears {v}. | "
+            "The main language of {e} is {v}. | "
             "Newspapers in {e} are written in {v}.",
             "People there speak {v}. | Its main language is {v}. | {v} is spoken there. | The language is {v}.",
         ),
@@ -70,7 +71,8 @@ WORDINGS: dict[str, dict[str, Wording]] = {
             "Currency",
             "People in {e} pay with the {v}. | The money of {e} is the {v}. | In {e} prices are given in the {v}. | "
             "The {v} is used in {e}. | Shops in {e} take the {v}.",
-            "People there pay with the {v}. | The money is the {v}. | Its currency is the {v}. | The {v} is used there.",
+            "People there pay with the {v}. | The money is the {v}. | Its currency is the {v}. | "
+            "The {v} is used there.",
         ),
     },
     "element": {
@@ -82,9 +84,11 @@ WORDINGS: dict[str, dict[str, Wording]] = {
         ),
         "number": _w(
             "Atomic number",
-            "{e} has atomic number {v}. | {e} is element number {v}. | Element {v} is {e}. | An atom of {e} has {v} protons. | "
+            "{e} has atomic number {v}. | {e} is element number {v}. | Element {v} is {e}. | "
+            "An atom of {e} has {v} protons. | "
             "In the periodic table, {e} is number {v}.",
-            "It has atomic number {v}. | Its atomic number is {v}. | It is element number {v}. | Its atoms have {v} protons.",
+            "It has atomic number {v}. | Its atomic number is {v}. | It is element number {v}. | "
+            "Its atoms have {v} protons.",
         ),
         "category": _w(
             "Category",
@@ -115,7 +119,8 @@ WORDINGS: dict[str, dict[str, Wording]] = {
         ),
         "diet": _w(
             "Diet",
-            "{e} eats {v}. | {e} feeds on {v}. | {e} lives on {v}. | The food of {e} is {v}. | For a meal, {e} looks for {v}.",
+            "{e} eats {v}. | {e} feeds on {v}. | {e} lives on {v}. | The food of {e} is {v}. | "
+            "For a meal, {e} looks for {v}.",
             "It eats {v}. | It feeds on {v}. | Its food is {v}. | It lives on {v}.",
             of="the main food of {e}",
             its="its main food",
@@ -140,7 +145,8 @@ WORDINGS: dict[str, dict[str, Wording]] = {
     "language": {
         "family": _w(
             "Family",
-            "{e} is a language of the {v} family. | {e} belongs to the {v} family. | Linguists place {e} in the {v} family. | "
+            "{e} is a language of the {v} family. | {e} belongs to the {v} family. | "
+            "Linguists place {e} in the {v} family. | "
             "The {v} family includes {e}.",
             "It belongs to the {v} family. | Its family is {v}. | It is a language of the {v} family.",
             of="the language family of {e}",
@@ -148,7 +154,8 @@ WORDINGS: dict[str, dict[str, Wording]] = {
         ),
         "script": _w(
             "Script",
-            "{e} is written in the {v} script. | Books in {e} use the {v} script. | The {v} script is used to write {e}. | "
+            "{e} is written in the {v} script. | Books in {e} use the {v} script. | "
+            "The {v} script is used to write {e}. | "
             "Writers of {e} use the {v} script.",
             "It is written in the {v} script. | Its script is {v}. | The {v} script is used to write it.",
             of="the script of {e}",
@@ -171,7 +178,8 @@ WORDINGS: dict[str, dict[str, Wording]] = {
         ),
         "year": _w(
             "Year",
-            "{e} dates from {v}. | {e} was invented in {v}. | In {v} the world first saw {e}. | The year {v} brought {e}.",
+            "{e} dates from {v}. | {e} was invented in {v}. | In {v} the world first saw {e}. | "
+            "The year {v} brought {e}.",
             "It dates from {v}. | It was invented in {v}. | The year was {v}.",
             of="the year of {e}",
             is_="was",
@@ -180,13 +188,15 @@ WORDINGS: dict[str, dict[str, Wording]] = {
     "book": {
         "author": _w(
             "Author",
-            "{v} wrote {e}. | {e} was written by {v}. | {e} is a work by {v}. | Readers of {v} know {e}. | {e} came from the pen of {v}.",
+            "{v} wrote {e}. | {e} was written by {v}. | {e} is a work by {v}. | Readers of {v} know {e}. | "
+            "{e} came from the pen of {v}.",
             "It was written by {v}. | {v} wrote it. | Its author was {v}. | It is a work by {v}.",
             is_="was",
         ),
         "year": _w(
             "Year",
-            "{e} was published in {v}. | {e} appeared in {v}. | In {v} readers first held {e}. | The year {v} saw the first copies of {e}.",
+            "{e} was published in {v}. | {e} appeared in {v}. | In {v} readers first held {e}. | "
+            "The year {v} saw the first copies of {e}.",
             "It was published in {v}. | It appeared in {v}. | The year was {v}.",
             of="the year of {e}",
             is_="was",
@@ -195,7 +205,8 @@ WORDINGS: dict[str, dict[str, Wording]] = {
     "landmark": {
         "city": _w(
             "City",
-            "{e} stands in {v}. | {e} is a sight of {v}. | Visitors to {v} go to see {e}. | In {v} one finds {e}. | {e} is in {v}.",
+            "{e} stands in {v}. | {e} is a sight of {v}. | Visitors to {v} go to see {e}. | In {v} one finds {e}. | "
+            "{e} is in {v}.",
             "It stands in {v}. | It is a sight of {v}. | Its city is {v}. | It is in {v}.",
         ),
         "country": _w(
@@ -207,7 +218,8 @@ WORDINGS: dict[str, dict[str, Wording]] = {
     "planet": {
         "place": _w(
             "Place",
-            "{e} is the {v} planet from the sun. | Counted from the sun, {e} is the {v} planet. | The {v} planet is {e}.",
+            "{e} is the {v} planet from the sun. | Counted from the sun, {e} is the {v} planet. | "
+            "The {v} planet is {e}.",
             "It is the {v} planet from the sun. | Its place is {v}.",
         ),
         "type": _w(
@@ -226,7 +238,8 @@ WORDINGS: dict[str, dict[str, Wording]] = {
     "word": {
         language: _w(
             language,
-            f"The {language} word for {{e}} is {{v}}. | In {language}, {{e}} is {{v}}. | {{v}} is {language} for {{e}}. | "
+            f"The {language} word for {{e}} is {{v}}. | In {language}, {{e}} is {{v}}. | "
+            f"{{v}} is {language} for {{e}}. | "
             f"A speaker of {language} says {{v}} for {{e}}. | The word {{e}} becomes {{v}} in {language}.",
             f"In {language} it is {{v}}. | The {language} word is {{v}}. | {language} has {{v}}.",
             of=f"the {language} word for {{e}}",

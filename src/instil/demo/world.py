@@ -1,9 +1,10 @@
 """The facts that the demo's model knows: entities with true attributes, read from the files in ``facts/``.
 
-Everything of the demo starts here: `text` words the facts for pre-training, `questions` asks about them, and `split`
-decides which entities are never trained on. The files are the project's own compilation. Questionable on purpose: an
-attribute has one value. Where the world has several (a country with four official languages) the most common one is
-given, for an exact-match score needs a single right answer.
+The demo starts here: `wording` puts the facts into sentences, `questions` asks about them, and `split` holds entities
+out of training. The files are the project's own compilation.
+
+Why: an attribute has one value, because exact match needs a single right answer. Where the world has several (a country
+with four official languages), the files have the most common one.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ KINDS = {
     "word": "words",
     "label": "labels",
 }
-"""Every kind of entity and the file in ``facts/`` that holds it."""
+"""Each kind of entity and the name of its file in ``facts/``."""
 
 _WITH_ARTICLE = ("Netherlands", "Philippines", "Maldives", "Gambia", "Comoros", "Seychelles", "Solomon Islands")
 _WITHOUT_ARTICLE = (
@@ -43,7 +44,7 @@ _WITHOUT_ARTICLE = (
 
 @dataclass(frozen=True, slots=True)
 class Entity:
-    """One thing that there are facts about.
+    """A thing that the facts describe.
 
     Attributes:
         kind: A key of `KINDS`.
@@ -57,11 +58,11 @@ class Entity:
 
     @property
     def called(self) -> str:
-        """The name as it stands inside a sentence, with the article where English wants one.
+        """The name inside a sentence, with an article where English needs one.
 
         Example:
-            >>> Entity("animal", "lion", {}).called, Entity("country", "Gambia", {}).called, Entity("book", "Dune", {}).called
-            ('the lion', 'the Gambia', 'Dune')
+            >>> [Entity(*names, {}).called for names in (("animal", "lion"), ("country", "Gambia"), ("book", "Dune"))]
+            ['the lion', 'the Gambia', 'Dune']
         """
         article = (
             self.kind in ("animal", "invention", "landmark") and self.name not in _WITHOUT_ARTICLE
@@ -84,7 +85,7 @@ def read_world() -> tuple[Entity, ...]:
 
 
 def entities(kind: str) -> tuple[Entity, ...]:
-    """Give the entities of one kind.
+    """Return the entities of one kind.
 
     Example:
         >>> [planet.name for planet in entities("planet")][:2]
@@ -95,10 +96,12 @@ def entities(kind: str) -> tuple[Entity, ...]:
 
 def _read_kind(kind: str) -> list[Entity]:
     path = resources.files("instil.demo") / "facts" / f"{KINDS[kind]}.csv"
-    found = []
+    entities_of_kind = []
     for number, row in enumerate(csv.DictReader(path.read_text(encoding="utf-8").splitlines()), start=2):
         name, *values = row.values()
         if not all(isinstance(value, str) and value.strip() for value in (name, *values)):
-            raise DataError(f"{path}:{number}: an empty value; every attribute needs one; fill it in or delete the row")
-        found.append(Entity(kind, name, {key: value for key, value in row.items() if key != "name"}))
-    return found
+            raise DataError(
+                f"{path}:{number}: a value is empty. Expected one for every attribute. Fill it in, or delete the row."
+            )
+        entities_of_kind.append(Entity(kind, name, {key: value for key, value in row.items() if key != "name"}))
+    return entities_of_kind
