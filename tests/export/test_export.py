@@ -8,10 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
-from huggingface_hub import ModelCard
 from tests.tiny_chat import FACTS, folders
 
-from instil.cli.main import main
 from instil.conversation import Conversation, Message
 from instil.errors import ExportError
 from instil.export.export import export
@@ -274,46 +272,6 @@ def test_a_merge_that_changes_logits_is_refused():
         check_merge(before, [before[0] + 1], torch.float32)
     with pytest.raises(ExportError, match="merging"):
         check_merge(before, [before[0] * float("nan")], torch.float32)
-
-
-def run(*words):
-    try:
-        main([str(word) for word in words])
-    except SystemExit as ended:
-        return ended.code or 0
-    return 0
-
-
-def test_the_command_writes_and_says_what_was_compared(tmp_path, capsys):
-    data = tmp_path / "rows.jsonl"
-    data.write_text("".join(json.dumps({"question": q, "answer": a}) + "\n" for q, a in FACTS), encoding="utf-8")
-    out = tmp_path / "out"
-    assert run("export", folders()["run"], out, "--data", data, "--licence", "apache-2.0") == 0
-    said = capsys.readouterr().out
-    assert "8 prompts: ids equal" in said
-    card = (out / "README.md").read_text(encoding="utf-8")
-    assert ModelCard(card).data.license == "apache-2.0"
-    assert "Tuned from `demo`" in card
-    assert "8 of 8 greedy answers equal" in card
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["TUNED", "EXISTS"], "exists already"),
-        (["BASE", "out"], "has no chat template"),
-        (["./nowhere/at/all", "out"], "no such model folder"),
-        (["TUNED", "out", "--as", "zip"], "zip"),
-        (["TUNED", "out", "--data", "nothing.jsonl"], "no such file"),
-    ],
-)
-def test_bad_input_is_one_line_and_leaves_nothing(words, said, tmp_path, capsys):
-    named = {"TUNED": folders()["tuned"], "BASE": folders()["base"], "EXISTS": tmp_path, "out": tmp_path / "out"}
-    assert run("export", *[named.get(word, word) for word in words]) == 2
-    error = capsys.readouterr().err.strip()
-    assert said in error
-    assert "\n" not in error
-    assert list(tmp_path.iterdir()) == []
 
 
 class Hub(BaseHTTPRequestHandler):

@@ -7,9 +7,7 @@ import json
 import pytest
 import yaml
 from huggingface_hub import ModelCard
-from tests.tiny_chat import folders
 
-from instil.cli.main import main
 from instil.errors import RunError
 from instil.export.model_card import model_card
 from instil.export.parity import Parity
@@ -167,21 +165,3 @@ def test_a_damaged_run_is_found_before_the_model_is_looked_at(run):
     (folder / "evaluation" / "evaluation.json").write_text("[", encoding="utf-8")
     with pytest.raises(RunError, match="damaged"):
         read_papers(locate(folder))
-
-
-@pytest.mark.slow
-def test_an_export_has_a_card_that_the_hub_reads(tmp_path, capsys):
-    with pytest.raises(SystemExit) as done:
-        main(["export", str(folders()["tuned"]), str(tmp_path / "out")])
-    assert not done.value.code
-    assert "no licence in the model card" in capsys.readouterr().out
-    card = ModelCard.load(tmp_path / "out" / "README.md")
-    assert card.data.pipeline_tag == "text-generation"
-
-
-def test_a_licence_that_is_none_is_refused(tmp_path, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        main(["export", str(folders()["tuned"]), str(tmp_path / "out"), "--licence", "Apache 2"])
-    assert stopped.value.code == 2
-    assert "--licence: found 'Apache 2'; expected" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()

@@ -17,7 +17,6 @@ httpx = pytest.importorskip("httpx2")
 
 from tests.tiny_chat import FACTS, folders  # noqa: E402
 
-from instil.cli.main import main  # noqa: E402
 from instil.errors import ServeError  # noqa: E402
 from instil.generation.engine import Engine  # noqa: E402
 from instil.generation.http_api import app  # noqa: E402
@@ -413,22 +412,3 @@ def test_open_addresses_need_a_key(monkeypatch):
         assert check_address(ServeSettings(host=host)).api_key is None
     monkeypatch.setenv("INSTIL_API_KEY", "k")
     assert check_address(ServeSettings(host="0.0.0.0")).api_key == "k"
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["--host", "0.0.0.0"], "--api-key"),
-        (["--port", "99999"], "no such port"),
-        (["--port", "TAKEN"], "cannot listen"),
-    ],
-)
-def test_the_command_refuses_in_one_line(words, said, served, capsys, monkeypatch):
-    monkeypatch.delenv("INSTIL_API_KEY", raising=False)
-    taken = served.url.rsplit(":", 1)[1]
-    with pytest.raises(SystemExit) as ended:
-        main(["serve", str(folders()["tuned"]), *[taken if word == "TAKEN" else word for word in words]])
-    assert ended.value.code == 2
-    error = capsys.readouterr().err.strip()
-    assert said in error
-    assert "\n" not in error

@@ -1,0 +1,58 @@
+"""Claims about ``instil evaluate``, through the command line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+from tests.tiny_chat import FACTS, folders
+from tests.training.command_line import exit_code
+
+
+def evaluate(*words: object) -> int:
+    return exit_code("evaluate", *map(str, words))
+
+
+@pytest.fixture
+def rows(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"question": q, "answer": a}) + "\n" for q, a in FACTS[:4]), encoding="utf-8")
+    return path
+
+
+def test_the_command_writes_the_report_and_compares(rows, tmp_path, capsys):
+    out = tmp_path / "report"
+    assert evaluate(folders()["tuned"], "--data", rows, "--against", folders()["base"], "--out", out) == 0
+    said = capsys.readouterr()
+    assert "| exact_match: exact_match | 100.0%" in said.out
+    assert "4 wins, 0 losses" in said.out
+    assert json.loads((out / "evaluation.json").read_text(encoding="utf-8"))["settings"]["seed"] == 0
+
+
+def test_a_runs_training_data_is_compared_with(rows, tmp_path, capsys):
+    folder = shutil.copytree(folders()["run"], tmp_path / "run")
+    (folder / "recipe.yaml").write_text(f"data:\n  sources: [{rows}]\n  heldout_share: 0\n", encoding="utf-8")
+    assert evaluate(folder, "--data", rows, "--task", "exact_match", "numeric") == 0
+    assert "Of 4 prompts 100.0% stand word for word in the 4 training conversations" in capsys.readouterr().out
+    assert (folder / "evaluation" / "evaluation.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "no data to measure on"),
+        (["--data", "nothing.jsonl"], "no such file"),
+        (["--data", "ROWS", "--task", "exactmatch"], "did you mean 'exact_match'"),
+        (["--data", "ROWS", "--task", "choice"], "task choice fits no prompt"),
+        (["--data", "ROWS", "--against", "./nowhere/at/all"], "no such model folder"),
+        (["--data", "ROWS", "--task", "json", "--schema", "nothing.json"], "Expected a JSON schema"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(words, said, rows, tmp_path, capsys):
+    out = tmp_path / "report"
+    given = [str(rows) if word == "ROWS" else word for word in words]
+    assert evaluate(folders()["tuned"], "--out", out, *given) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said in error
+    assert not out.exists()

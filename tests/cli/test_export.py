@@ -1,0 +1,97 @@
+"""Claims about ``instil export``, through the command line."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from huggingface_hub import ModelCard
+from tests.tiny_chat import FACTS, folders
+from tests.training.command_line import exit_code
+
+from instil.export import push
+from instil.export.export import Exported
+from instil.export.parity import Parity
+
+
+def export(*words: object) -> int:
+    return exit_code("export", *map(str, words))
+
+
+def test_the_command_writes_and_says_what_was_compared(tmp_path, capsys):
+    data = tmp_path / "rows.jsonl"
+    data.write_text("".join(json.dumps({"question": q, "answer": a}) + "\n" for q, a in FACTS), encoding="utf-8")
+    out = tmp_path / "out"
+    assert export(folders()["run"], out, "--data", data, "--licence", "apache-2.0") == 0
+    said = capsys.readouterr().out
+    assert "8 prompts: ids equal" in said
+    card = (out / "README.md").read_text(encoding="utf-8")
+    assert ModelCard(card).data.license == "apache-2.0"
+    assert "Tuned from `demo`" in card
+    assert "8 of 8 greedy answers equal" in card
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["TUNED", "EXISTS"], "exists already"),
+        (["BASE", "out"], "has no chat template"),
+        (["./nowhere/at/all", "out"], "no such model folder"),
+        (["TUNED", "out", "--as", "zip"], "zip"),
+        (["TUNED", "out", "--data", "nothing.jsonl"], "no such file"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(words, said, tmp_path, capsys):
+    named = {"TUNED": folders()["tuned"], "BASE": folders()["base"], "EXISTS": tmp_path, "out": tmp_path / "out"}
+    assert export(*[named.get(word, word) for word in words]) == 2
+    error = capsys.readouterr().err.strip()
+    assert said in error
+    assert "\n" not in error
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_an_export_has_a_card_that_the_hub_reads(tmp_path, capsys):
+    assert export(folders()["tuned"], tmp_path / "out") == 0
+    assert "no licence in the model card" in capsys.readouterr().out
+    card = ModelCard.load(tmp_path / "out" / "README.md")
+    assert card.data.pipeline_tag == "text-generation"
+
+
+def test_a_licence_that_is_none_is_refused(tmp_path, capsys):
+    assert export(folders()["tuned"], tmp_path / "out", "--licence", "Apache 2") == 2
+    assert "--licence: found 'Apache 2'; expected" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def uploads(monkeypatch, tmp_path):
+    """Replace the export and the upload; return the lists of their calls."""
+    exports, uploads = [], []
+
+    def write(model, out, **options):
+        exports.append(options)
+        return Exported(tmp_path, Parity(1, 0, 0, ("<|im_end|>",)), ("model.safetensors",), "mit")
+
+    monkeypatch.setattr("instil.export.export.export", write)
+    monkeypatch.setattr(push, "push", lambda folder, name, *, private: uploads.append((folder, name, private)))
+    return exports, uploads
+
+
+@pytest.mark.parametrize(("words", "private"), [((), True), (("--public",), False)])
+def test_a_new_repository_is_private_unless_public_is_set(words, private, uploads, tmp_path):
+    assert export("model", "out", "--push", "owner/name", *words) == 0
+    assert uploads[1] == [(tmp_path, "owner/name", private)]
+
+
+def test_nothing_is_uploaded_without_push_and_fifty_rows_are_compared(uploads, tmp_path, capsys):
+    data = tmp_path / "rows.jsonl"
+    data.write_text(
+        "".join(json.dumps({"question": f"{n}", "answer": "a"}) + "\n" for n in range(60)), encoding="utf-8"
+    )
+    assert export("model", "out", "--data", data, "--as", "adapter") == 0
+    ((options,), uploaded) = uploads
+    assert uploaded == []
+    assert len(options["rows"]) == 50
+    assert options["target"] == "adapter"
+    assert f"adapter in {tmp_path}: model.safetensors" in capsys.readouterr().out

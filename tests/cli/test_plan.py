@@ -1,0 +1,44 @@
+"""Claims about ``instil plan``: every figure has a line, options count, and nothing is trained."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from tests.training.command_line import exit_code
+
+
+@pytest.fixture
+def recipe(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = [{"question": f"{n}+1", "answer": f"{n + 1}"} for n in range(20)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    (tmp_path / "mine.yaml").write_text(
+        "data: {sources: rows.jsonl, store: store, heldout_share: 0}\ndevice: cpu\n"
+        "training: {epochs: 2, batch_size: 10}\n",
+        encoding="utf-8",
+    )
+    return "mine.yaml"
+
+
+def test_it_prints_every_figure_and_trains_nothing(recipe, tmp_path, capsys):
+    assert exit_code("plan", recipe) == 0
+    lines = capsys.readouterr().out.splitlines()
+    figures = dict(line.split(maxsplit=1) for line in lines if line and not line.startswith(" "))
+    for name in ("parameters", "precision", "template", "steps", "tokens", "processes", "time", "verdict"):
+        assert figures[name], name
+    assert figures["steps"] == "4 of 10 examples (2.00 passes)"
+    assert "are trained" in figures["tokens"]
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_option_replaces_the_setting_of_the_file(recipe, capsys):
+    assert exit_code("plan", recipe, "--training.max-steps", "1") == 0
+    assert "1 of 10 examples (0.50 passes)" in capsys.readouterr().out
+
+
+def test_a_recipe_without_data_is_one_line(recipe, capsys):
+    assert exit_code("plan", recipe, "--data.sources", "nowhere.jsonl") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: nowhere.jsonl: no such file")
+    assert error.count("\n") == 1
