@@ -71,7 +71,8 @@ def uploads(monkeypatch, tmp_path):
 
     def write(model, out, **options):
         exports.append(options)
-        return Exported(tmp_path, Parity(1, 0, 0, ("<|im_end|>",)), ("model.safetensors",), "mit")
+        parity = Parity(prompts=1, typed_control_tokens=0, refused=0, stop_tokens=("<|im_end|>",))
+        return Exported(folder=tmp_path, parity=parity, files=("model.safetensors",), licence="mit")
 
     monkeypatch.setattr("instil.export.export.export", write)
     monkeypatch.setattr(push, "push", lambda folder, name, *, private: uploads.append((folder, name, private)))
