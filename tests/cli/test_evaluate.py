@@ -34,7 +34,7 @@ def test_a_runs_training_data_is_compared_with(rows, tmp_path, capsys):
     folder = shutil.copytree(folders()["run"], tmp_path / "run")
     (folder / "recipe.yaml").write_text(f"data:\n  sources: [{rows}]\n  heldout_share: 0\n", encoding="utf-8")
     assert evaluate(folder, "--data", rows, "--task", "exact_match", "numeric") == 0
-    assert "Of 4 prompts 100.0% stand word for word in the 4 training conversations" in capsys.readouterr().out
+    assert "Of 4 prompts 100.0% occur word for word in the 4 training conversations" in capsys.readouterr().out
     assert (folder / "evaluation" / "evaluation.html").exists()
 
 

@@ -29,5 +29,5 @@ def test_held_out_rows_are_asked_and_judged_with_the_model_in_training_mode():
 def test_unknown_tasks_are_refused_before_a_run():
     with pytest.raises(EvaluationError, match="did you mean 'numeric'"):
         check_tasks(["numerik"])
-    with pytest.raises(EvaluationError, match="asks more than one answer"):
+    with pytest.raises(EvaluationError, match="multi_turn needs more than one answer per prompt"):
         check_tasks(["multi_turn"])

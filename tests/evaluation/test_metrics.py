@@ -73,7 +73,7 @@ def test_a_rows_own_schema_wins_and_a_wrong_schema_is_refused():
     judge = make_json_judge(SCHEMA)
     assert judge(case("[1]", schema={"type": "array"}))["matches_schema"] == 1
     assert make_json_judge(None)(case("x", "plain text")) is None
-    with pytest.raises(EvaluationError, match="not a JSON schema"):
+    with pytest.raises(EvaluationError, match=r"schema is invalid .* Expected a JSON schema"):
         make_json_judge({"type": "objekt"})
 
 
@@ -172,7 +172,7 @@ def test_a_list_of_words_asks_for_all_of_them_or_for_none():
 )
 @pytest.mark.parametrize("value", [None, {"word": "red"}, [1]])
 def test_a_value_that_no_answer_could_hold_is_no_score_of_zero(kind, value):
-    with pytest.raises(EvaluationError, match="which it cannot use"):
+    with pytest.raises(EvaluationError, match=f"the constraint {kind} has the value .* Expected a "):
         judge_constraints(case("None [1]", constraints=[{"kind": kind, "value": value}]))
 
 
@@ -183,7 +183,7 @@ def test_every_constraint_has_a_case():
 def test_an_unknown_constraint_is_named_with_the_nearest():
     with pytest.raises(EvaluationError, match="did you mean 'max_words'"):
         judge_constraints(case("x", constraints=[{"kind": "max_word", "value": 1}]))
-    with pytest.raises(EvaluationError, match="max_words has value 'many'"):
+    with pytest.raises(EvaluationError, match=r"max_words has the value 'many'\. Expected a whole number"):
         judge_constraints(case("x", constraints=[{"kind": "max_words", "value": "many"}]))
 
 

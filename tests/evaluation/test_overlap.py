@@ -57,7 +57,7 @@ def test_the_report_says_how_much_of_the_prompts_was_trained_on(root, tmp_path, 
     assert found["overlapping"]["value"] == pytest.approx(5 / 6)
     assert found["trained_conversations"] == 11
     assert found["places"] == [f"asked.jsonl:{n}" for n in range(1, 6)]
-    said = "Of 6 prompts 66.7% stand word for word in the 11 training conversations, 83.3% overlap"
+    said = "Of 6 prompts 66.7% occur word for word in the 11 training conversations, 83.3% share most"
     assert said in capsys.readouterr().out
     assert said in (tmp_path / "evaluation.md").read_text(encoding="utf-8")
     html = (tmp_path / "evaluation.html").read_text(encoding="utf-8")
@@ -85,5 +85,5 @@ def test_training_data_that_is_gone_is_named_in_the_report(root, tmp_path, monke
         (tmp_path / "aside.jsonl").rename(root / "more.jsonl")
     assert (found["same"]["value"], found["same"]["n"], found["trained_conversations"]) == (None, 0, 0)
     said = (tmp_path / "none" / "evaluation.md").read_text(encoding="utf-8")
-    assert "Not measured: none of the training data could be read." in said
-    assert "0.0% stand word for word" not in said
+    assert "Not measured: no training data could be read." in said
+    assert "0.0% occur word for word" not in said

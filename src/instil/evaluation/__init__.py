@@ -1,1 +1,1 @@
-"""Measures what a model says: metrics, tasks, comparison, report."""
+"""Measure a model's answers: metrics, tasks, comparison and report."""

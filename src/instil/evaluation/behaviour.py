@@ -1,4 +1,7 @@
-"""How answers end and whether they repeat themselves: measured on every answer, reference or not."""
+"""How answers end and whether they repeat themselves.
+
+It is measured on every answer, with or without a reference.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ _LOOP_PIECE = 200
 
 
 def repeated_share(text: str) -> float:
-    """Give the share of a text's word 4-grams that occurred before in it.
+    """Return the share of a text's word 4-grams that occur earlier in the text.
 
     Example:
         >>> repeated_share("a b c d e f"), round(repeated_share("go on and on " * 8), 2)
@@ -23,16 +26,17 @@ def repeated_share(text: str) -> float:
 
 
 def looped_share(text: str) -> float:
-    """Give the share of a text that is one piece over and over at its end: at least four times and 24 characters,
-    the piece at most 200.
+    """Return the share of a text that is a loop at its end: one piece, repeated without a gap.
 
-    Finds loops inside one word (``1500000…``) and in languages without spaces, which no words show.
+    A loop has at least four rounds and 24 characters; its piece has at most 200 characters.
+    Counting characters finds loops inside one word (``1500000…``) and in languages without spaces.
 
     Example:
         >>> looped_share("It is 15" + "0" * 72), looped_share("the sum is 1000000"), looped_share("ha ha " * 8)
         (0.9, 0.0, 1.0)
     """
     longest = 0
+    # A text ends in a loop of a period if each character at its end equals the one a period earlier.
     for period in range(1, min(_LOOP_PIECE, len(text) // _LOOP_ROUNDS) + 1):
         run = period
         while run < len(text) and text[-1 - run] == text[period - 1 - run]:
@@ -43,9 +47,9 @@ def looped_share(text: str) -> float:
 
 
 def judge_behaviour(case: Case) -> Scores:
-    """Score whether the answer ended with a stop token, is not empty, and does not repeat itself (less than half of it).
+    """Score whether the answer ends with a stop token, is not empty and has less than half of it repeated.
 
-    A stop string that somebody else set, such as the line break that a base model is cut at, is no stop of the model's.
+    An answer cut at a stop string, such as the line break for a base model, did not stop by itself and scores 0.
     """
     text = case.answer.text
     return {

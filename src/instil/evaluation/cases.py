@@ -1,4 +1,4 @@
-"""What is judged: a prompt and its answer, and what a judgement looks like."""
+"""The records of an evaluation: a prompt with its answer, the scores, and a task that computes them."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from instil.generation.engine import Answer
 from instil.generation.prompts import Prompt
 
 Scores: TypeAlias = Mapping[str, float]
-"""A case's figures by name; higher is better."""
+"""Scores of one case by name; higher is better."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One prompt, what the model answered, and what it should have.
+    """A prompt with its reference, and the model's answer to it.
 
     Attributes:
-        prompt: What was asked, with the reference.
-        answer: What was said.
+        prompt: The prompt, with the reference answer if the data has one.
+        answer: The model's answer.
     """
 
     prompt: Prompt
@@ -28,36 +28,36 @@ class Case:
 
     @property
     def prediction(self) -> str:
-        """The answer's text, without reasoning and calls."""
+        """The text of the answer, without reasoning and tool calls."""
         return self.answer.content
 
     @property
     def reference(self) -> str | None:
-        """What the data says, or None."""
+        """The text of the reference answer; None if the data has none."""
         return self.prompt.reference_text
 
     @property
     def columns(self) -> Mapping[str, Any]:
-        """The row's further columns (choices, tests, constraints …)."""
+        """Further columns of the row (choices, tests, constraints …)."""
         return self.prompt.conversation.extra
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """One way of judging answers.
+    """A way to judge answers.
 
     Attributes:
-        name: As typed on the command line.
-        summary: What it measures, for people.
-        main: The figure that stands for the task in comparisons.
-        judge: Gives a case's scores, or None where the task does not apply to it (no reference, no choices …).
-        whole: Gives figures that only a set of cases has (BLEU, macro-F1).
-        details: Gives what else belongs into the report (confusion matrix, signatures).
+        name: Name on the command line.
+        summary: What the task measures, in a few words.
+        main: The figure that represents the task in comparisons.
+        judge: Returns a case's scores, or None if the task does not apply to the case (no reference, no choices …).
+        corpus_figures: Returns figures that exist for a set of cases only (BLEU, macro-F1).
+        details: Returns further content for the report (confusion matrix, signatures).
     """
 
     name: str
     summary: str
     main: str
     judge: Callable[[Case], Scores | None]
-    whole: Callable[[Sequence[Case]], Mapping[str, Interval]] | None = None
+    corpus_figures: Callable[[Sequence[Case]], Mapping[str, Interval]] | None = None
     details: Callable[[Sequence[Case]], Mapping[str, Any]] | None = None

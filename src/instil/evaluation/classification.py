@@ -1,7 +1,9 @@
-"""Labels: accuracy, macro-F1, confusion matrix.
+"""The classification task: accuracy, macro-F1 and confusion matrix.
 
-The labels are the references that occur. Questionable on purpose: an answer that names exactly one label in a sentence counts
-as that label, since a tuned model may say "It is positive."; one that names none or two is ``(none)``, never right.
+The labels are the distinct references of the data. A sentence that names exactly one label counts as that label.
+An answer that names none, or more than one, is ``(none)`` and always wrong.
+
+Why: a tuned model may answer "It is positive." instead of the bare label.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ NO_LABEL = "(none)"
 
 
 def label_in(text: str, labels: Sequence[str]) -> str:
-    """Give the label that an answer means, or ``(none)``.
+    """Return the label that an answer names, or ``(none)``.
 
     Example:
         >>> label_in("It is Positive.", ["positive", "negative"]), label_in("both", ["positive", "negative"])
@@ -30,18 +32,19 @@ def label_in(text: str, labels: Sequence[str]) -> str:
     plain = normalise(text)
     if plain in labels:
         return plain
+    # With the labels "good" and "very good", "It was very good" names the longer one only.
     named = [label for label in labels if re.search(rf"(?<!\w){re.escape(label)}(?!\w)", plain)]
     longest = [label for label in named if not any(label != other and label in other for other in named)]
     return longest[0] if len(longest) == 1 else NO_LABEL
 
 
 def labels_of(cases: Sequence[Case]) -> list[str]:
-    """Give the labels that occur as references, sorted."""
+    """Return the normalised references, sorted, without duplicates."""
     return sorted({normalise(case.reference) for case in cases if case.reference})
 
 
 def make_judge(labels: Sequence[str]) -> Callable[[Case], Scores | None]:
-    """Give a judge for these labels."""
+    """Return a judge for these labels."""
 
     def judge(case: Case) -> Scores | None:
         if not case.reference:
@@ -53,21 +56,21 @@ def make_judge(labels: Sequence[str]) -> Callable[[Case], Scores | None]:
 
 
 def macro_f1(cases: Sequence[Case]) -> Mapping[str, Interval]:
-    """Give the mean of the labels' F1."""
+    """Return the unweighted mean of the labels' F1."""
     labels = labels_of(cases)
     judged = [case for case in cases if case.reference]
     index = {label: number for number, label in enumerate([*labels, NO_LABEL])}
-    wanted = np.array([index[normalise(case.reference or "")] for case in judged])
+    expected = np.array([index[normalise(case.reference or "")] for case in judged])
     chosen = np.array([index[label_in(case.prediction, labels)] for case in judged])
 
     def statistic(rows: np.ndarray) -> np.ndarray:
         scores = []
         for label in range(len(labels)):
-            is_wanted, is_chosen = wanted[rows] == label, chosen[rows] == label
-            right = (is_wanted & is_chosen).sum(axis=-1)
-            total = is_wanted.sum(axis=-1) + is_chosen.sum(axis=-1)
-            # A label that a resample has neither wanted nor chosen is left out of its mean.
-            scores.append(np.where(total > 0, 2 * right / np.maximum(total, 1), np.nan))
+            is_expected, is_chosen = expected[rows] == label, chosen[rows] == label
+            num_right = (is_expected & is_chosen).sum(axis=-1)
+            total = is_expected.sum(axis=-1) + is_chosen.sum(axis=-1)
+            # A label that occurs in a resample neither as reference nor as answer is left out of the mean.
+            scores.append(np.where(total > 0, 2 * num_right / np.maximum(total, 1), np.nan))
         mean: np.ndarray = np.nanmean(np.stack(scores), axis=0)
         return mean
 
@@ -75,11 +78,11 @@ def macro_f1(cases: Sequence[Case]) -> Mapping[str, Interval]:
 
 
 def confusion(cases: Sequence[Case]) -> Mapping[str, Any]:
-    """Give the confusion matrix: rows are what was wanted, columns what was chosen."""
+    """Return the confusion matrix: a row for each reference label, a column for each chosen label."""
     labels = labels_of(cases)
     columns = [*labels, NO_LABEL]
     counts = Counter((normalise(case.reference), label_in(case.prediction, labels)) for case in cases if case.reference)
     return {
         "labels": columns,
-        "confusion": [[counts[wanted, chosen] for chosen in columns] for wanted in labels],
+        "confusion": [[counts[expected, chosen] for chosen in columns] for expected in labels],
     }

@@ -1,8 +1,9 @@
-"""Judges code: whether it compiles and, only where asked for, whether its tests pass.
+"""The code task: whether an answer compiles and, if requested, whether the row's tests pass.
 
-Tests run in a fresh Python process with limits on time, memory, processes and file size, in an empty folder, without the
-caller's environment and, where the system allows it, without network. Questionable on purpose: this is protection against
-accidents, not against malice; whoever scores a model that they do not trust does so in a container.
+Tests run in a fresh Python process with limits on time, memory, open files and file size. It starts in an empty folder,
+without the caller's environment, and Python's sockets are disabled in it.
+
+Why: this protects against accidents, not against malicious code. Evaluate an untrusted model in a container.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -43,7 +45,7 @@ exec(compile(open(sys.argv[1], encoding="utf-8").read(), "answer.py", "exec"), {
 
 
 def code_in(text: str) -> str:
-    r"""Give an answer's code: its fenced blocks, else the whole.
+    r"""Return the code of an answer: its fenced blocks, or the full text if it has none.
 
     Example:
         >>> code_in("Here:\n```python\nx = 1\n```\nDone.")
@@ -54,9 +56,7 @@ def code_in(text: str) -> str:
 
 
 def compiles(code: str) -> bool:
-    """Tell whether Python accepts the code; nothing is run."""
-    import warnings
-
+    """Return True if Python can compile the code; nothing is executed."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -67,20 +67,24 @@ def compiles(code: str) -> bool:
 
 
 def tests_of(case: Case) -> str | None:
-    """Give a row's tests: columns ``test``, ``tests``, ``test_list`` or ``unit_tests`` (text or list), and ``entry_point``."""
-    given: Any = next(
+    """Return the tests of a row as Python code; None if it has none.
+
+    They stand in the column ``test``, ``tests``, ``test_list`` or ``unit_tests``, as text or a list of texts.
+    ``test_setup_code`` (MBPP) is put in front. With ``entry_point`` (HumanEval), ``check(entry_point)`` is called.
+    """
+    column: Any = next(
         (case.columns[key] for key in ("test_list", "tests", "unit_tests", "test") if case.columns.get(key)), None
     )
-    if given is None:
+    if column is None:
         return None
-    tests = "\n".join(map(str, given)) if isinstance(given, list | tuple) else str(given)
+    tests = "\n".join(map(str, column)) if isinstance(column, list | tuple) else str(column)
     setup, entry = case.columns.get("test_setup_code"), case.columns.get("entry_point")
     call = f"\ncheck({entry})" if entry and "def check" in tests else ""
     return f"{setup}\n{tests}{call}" if isinstance(setup, str) and setup else tests + call
 
 
 def passes(code: str, tests: str, *, seconds: int = SECONDS, memory_mb: int = MEMORY_MB) -> bool:
-    """Run code and its tests in a process of their own; True where it ends well in time."""
+    """Run code and its tests in a separate process; return True if it exits with status 0 in time."""
     with tempfile.TemporaryDirectory(prefix="instil-tests-") as folder:
         program = Path(folder) / "answer.py"
         program.write_text(f"{code}\n\n{tests}\n", encoding="utf-8", errors="replace")
@@ -100,18 +104,19 @@ def passes(code: str, tests: str, *, seconds: int = SECONDS, memory_mb: int = ME
             return False
         finally:
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)  # what it started dies with it
+                os.killpg(process.pid, signal.SIGKILL)  # ends the processes that the tests started too
             process.wait()
 
 
 def make_judge(*, run_tests: bool) -> Callable[[Case], Scores | None]:
-    """Give a judge that compiles answers, and runs their rows' tests where that was asked for."""
+    """Return a judge that compiles answers and, with `run_tests`, runs the tests of their rows."""
 
     def judge(case: Case) -> Scores | None:
         code = code_in(case.prediction)
         scores = {"compiles": float(bool(code.strip()) and compiles(code))}
         tests = tests_of(case) if run_tests else None
         if tests is not None:
+            # The column holds code that belongs before the answer, such as imports or the head of a function.
             prompt = str(case.columns.get("code_prompt", ""))
             scores["passes_tests"] = float(bool(scores["compiles"]) and passes(f"{prompt}{code}", tests))
         return scores

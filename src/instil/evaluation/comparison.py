@@ -1,7 +1,9 @@
-"""Compares two models on the same prompts: who wins how often, and whether it could be chance.
+"""Compare two models on the same prompts: how often each wins, and whether the difference could be chance.
 
-Pairs, not averages: the same prompt is hard for both, so the difference is judged prompt by prompt. The p-value is of the
-exact sign test on wins and losses (McNemar's exact test where scores are 0 or 1); ties say nothing and are left out of it.
+The p-value comes from the exact sign test on wins and losses, without ties. For scores of 0 and 1 this is McNemar's
+exact test.
+
+Why: pairs reveal smaller differences than two averages can, since a hard prompt is hard for both models.
 """
 
 from __future__ import annotations
@@ -17,14 +19,14 @@ from instil.evaluation.intervals import Interval, resampled_interval
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A figure of one model against another's.
+    """Scores of two models on the same prompts, compared pair by pair.
 
     Attributes:
-        wins: Prompts on which the first scored higher.
+        wins: Prompts on which the first model scored higher.
         losses: Prompts on which it scored lower.
         ties: Prompts on which both scored the same.
         difference: Mean difference, first minus second, with its paired bootstrap interval.
-        p_value: Probability of wins and losses at least this uneven if neither model were better; 1 without any.
+        p_value: Probability of wins and losses at least this uneven if neither model is better; 1 if all are ties.
     """
 
     wins: int
@@ -42,7 +44,7 @@ class Comparison:
 
 
 def compare(ours: Sequence[float], theirs: Sequence[float]) -> Comparison:
-    """Compare scores of the same prompts, in the same order.
+    """Compare the scores of two models on the same prompts, in the same order.
 
     Example:
         >>> result = compare([1, 1, 1, 1, 1, 0], [0, 0, 0, 0, 0, 0])
@@ -50,7 +52,10 @@ def compare(ours: Sequence[float], theirs: Sequence[float]) -> Comparison:
         (5, 0, 1, 0.0625)
     """
     if len(ours) != len(theirs):
-        raise ValueError("both models must be scored on the same prompts")
+        raise ValueError(
+            f"scores: found {len(ours)} and {len(theirs)}. Expected two models scored on the same prompts. "
+            "Pass one score per prompt for each model."
+        )
     differences = np.asarray(ours, dtype=float) - np.asarray(theirs, dtype=float)
     wins, losses = int((differences > 0).sum()), int((differences < 0).sum())
     change = resampled_interval(len(differences), lambda rows: differences[rows].mean(axis=-1))
@@ -58,14 +63,16 @@ def compare(ours: Sequence[float], theirs: Sequence[float]) -> Comparison:
 
 
 def compare_losses(ours: Sequence[tuple[float, float]], theirs: Sequence[tuple[float, float]]) -> Comparison | None:
-    """Compare losses of the same conversations, where both have one: the lower per trained token wins.
+    """Compare the losses of two models on the same conversations; the lower loss per trained token wins.
+
+    A conversation without trained weight in one of the models is left out.
 
     Args:
-        ours: Each conversation's sum of weighted losses, and its trained weight.
-        theirs: The other model's, in the same order.
+        ours: For each conversation its sum of weighted losses and its trained weight.
+        theirs: The same of the other model, in the same order.
 
     Returns:
-        Wins, losses and ties by conversation, and the difference of the losses per trained token; None where there is no pair.
+        Wins, losses and ties by conversation, with the difference of the losses per trained token. None without a pair.
 
     Example:
         >>> result = compare_losses([(10.0, 10.0), (4.0, 2.0), (0.0, 0.0)], [(15.0, 10.0), (5.0, 2.0), (3.0, 1.0)])
@@ -78,19 +85,19 @@ def compare_losses(ours: Sequence[tuple[float, float]], theirs: Sequence[tuple[f
     our_sums, our_weights, their_sums, their_weights = pairs.T
 
     def difference(rows: np.ndarray) -> np.ndarray:
-        change: np.ndarray = our_sums[rows].sum(-1) / our_weights[rows].sum(-1) - their_sums[rows].sum(
-            -1
-        ) / their_weights[rows].sum(-1)
+        our_loss = our_sums[rows].sum(-1) / our_weights[rows].sum(-1)
+        their_loss = their_sums[rows].sum(-1) / their_weights[rows].sum(-1)
+        change: np.ndarray = our_loss - their_loss
         return change
 
-    each = our_sums / our_weights - their_sums / their_weights
-    wins, losses = int((each < 0).sum()), int((each > 0).sum())
+    differences = our_sums / our_weights - their_sums / their_weights
+    wins, losses = int((differences < 0).sum()), int((differences > 0).sum())
     interval = resampled_interval(len(pairs), difference)
     return Comparison(wins, losses, len(pairs) - wins - losses, interval, sign_test(wins, losses))
 
 
 def sign_test(wins: int, losses: int) -> float:
-    """Give the two-sided exact probability of a split at least this uneven under a fair coin.
+    """Return the two-sided probability of a split at least this uneven under a fair coin; exact up to 1,000 pairs.
 
     Source: W. J. Dixon and A. M. Mood, "The statistical sign test", JASA 41 (1946).
 

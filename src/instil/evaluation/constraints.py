@@ -1,6 +1,6 @@
-"""Instructions that can be checked: length, format, language, words that must or must not occur.
+"""The constraints task: instructions that code can check, such as length, format, language and required words.
 
-A row carries them in the column ``constraints``: a list of mappings such as ``{"kind": "max_words", "value": 50}``.
+A row holds them in the column ``constraints``: a list of mappings such as ``{"kind": "max_words", "value": 50}``.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def _text(value: Any) -> str:
     return value
 
 
-def _found(text: str, value: Any) -> list[bool]:
-    """Say of each word asked for, one or a list of them, whether it is there."""
+def _occurrences(text: str, value: Any) -> list[bool]:
+    """Return for each required word, one or a list of them, whether the text contains it."""
     words = [_text(word).casefold() for word in (value if isinstance(value, list) else [value])]
     return [word in text.casefold() for word in words]
 
@@ -54,8 +54,8 @@ CHECKS: Mapping[str, Check] = {
     "max_characters": lambda text, value: len(text) <= int(value),
     "num_items": lambda text, value: _items(text) == int(value),
     "num_paragraphs": lambda text, value: len([p for p in re.split(r"\n\s*\n", text) if p.strip()]) == int(value),
-    "must_include": lambda text, value: all(_found(text, value)),
-    "must_not_include": lambda text, value: not any(_found(text, value)),
+    "must_include": lambda text, value: all(_occurrences(text, value)),
+    "must_not_include": lambda text, value: not any(_occurrences(text, value)),
     "starts_with": lambda text, value: text.lstrip().startswith(_text(value)),
     "ends_with": lambda text, value: text.rstrip().endswith(_text(value)),
     "matches": lambda text, value: re.search(_text(value), text) is not None,
@@ -68,17 +68,17 @@ CHECKS: Mapping[str, Check] = {
 
 
 def judge_constraints(case: Case) -> Scores | None:
-    """Give the share of a row's constraints that the answer keeps, and whether it keeps all.
+    """Return the share of a row's constraints that the answer keeps, and whether it keeps all of them.
 
     Raises:
-        EvaluationError: If a constraint is of no known kind.
+        EvaluationError: If the kind of a constraint is unknown, or its value does not fit the kind.
     """
-    given = case.columns.get("constraints")
-    if isinstance(given, str):
-        given = json.loads(given)
-    if not given:
+    constraints = case.columns.get("constraints")
+    if isinstance(constraints, str):
+        constraints = json.loads(constraints)
+    if not constraints:
         return None
-    kept = [_keeps(case, constraint) for constraint in given]
+    kept = [_keeps(case, constraint) for constraint in constraints]
     return {"all_kept": float(all(kept)), "share_kept": sum(kept) / len(kept)}
 
 
@@ -87,10 +87,22 @@ def _keeps(case: Case, constraint: Any) -> bool:
     kind = str(constraint.get("kind") if isinstance(constraint, Mapping) else constraint)
     if kind not in CHECKS:
         raise EvaluationError(
-            f"{where}: constraint {kind!r}{nearest(kind, CHECKS)}; allowed: {', '.join(CHECKS)}; mend the row"
+            f"{where}: no constraint {kind!r}{nearest(kind, CHECKS)}. Expected one of {', '.join(CHECKS)}. "
+            "Correct the row."
         )
     value = constraint.get("value") if isinstance(constraint, Mapping) else None
     try:
         return CHECKS[kind](case.prediction, value)
     except (TypeError, ValueError, re.error):
-        raise EvaluationError(f"{where}: constraint {kind} has value {value!r}, which it cannot use; mend it") from None
+        raise EvaluationError(
+            f"{where}: the constraint {kind} has the value {value!r}. Expected {_expected(kind)}. Correct the row."
+        ) from None
+
+
+def _expected(kind: str) -> str:
+    """Return in words which value a kind of constraint takes."""
+    if kind.startswith(("min_", "max_", "num_")):
+        return "a whole number"
+    if kind.startswith("must_"):
+        return "a text or a list of texts"
+    return "a regular expression" if kind == "matches" else "a text"

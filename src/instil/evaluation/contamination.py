@@ -1,8 +1,9 @@
-"""Did the model see the test in training? Overlap of the evaluation prompts with the run's training data.
+"""Contamination: the overlap of the evaluation prompts with the training data of a run.
 
-Two measures: prompts that stand in the training data word for word, and prompts most of whose word 8-grams do. Words are
-compared without case and punctuation. Questionable on purpose: short prompts (fewer than 8 words) count only where the whole
-prompt is the same, for their few words occur everywhere.
+There are two measures: the share of prompts that occur in the training data word for word, and the share of prompts
+most of whose word 8-grams occur there. Case and punctuation are ignored.
+
+Why: a prompt of fewer than 8 words counts only if all of it is the same, since its few words occur everywhere.
 """
 
 from __future__ import annotations
@@ -35,12 +36,12 @@ class Contamination:
     """Overlap with the training data.
 
     Attributes:
-        same: Share of prompts whose question stands in the training data word for word; n is 0 where there was nothing to
-            compare with.
-        overlapping: Share of prompts at least 70% of whose 8-grams stand there (those that are the same included).
-        trained_conversations: Conversations looked through.
-        places: Places of the first prompts that overlap.
-        not_compared: Why a source of the training data could not be read, one line each.
+        same: Share of prompts whose question occurs in the training data word for word. Its n is 0 if no training data
+            could be read.
+        overlapping: Share of prompts with at least 70% of their 8-grams in the training data; includes `same`.
+        trained_conversations: Number of training conversations that were compared.
+        places: Places of the first overlapping prompts.
+        not_compared: For each source of the training data that could not be read, the reason.
     """
 
     same: Interval
@@ -50,24 +51,25 @@ class Contamination:
     not_compared: tuple[str, ...] = ()
 
     @property
-    def said(self) -> str:
-        """The result as one sentence.
+    def summary(self) -> str:
+        r"""The result as one sentence.
 
         Example:
             >>> half = share_interval(1, 2)
-            >>> Contamination(half, half, 7, ()).said
-            'Of 2 prompts 50.0% stand word for word in the 7 training conversations, 50.0% overlap in most of their word 8-grams.'
+            >>> print(Contamination(half, half, 7, ()).summary.replace(", ", ",\n"))
+            Of 2 prompts 50.0% occur word for word in the 7 training conversations,
+            50.0% share most of their word 8-grams with them.
         """
         if not self.same.n:
-            return "Not measured: none of the training data could be read."
+            return "Not measured: no training data could be read."
         return (
-            f"Of {self.same.n} prompts {self.same.value:.1%} stand word for word in the {self.trained_conversations:,} "
-            f"training conversations, {self.overlapping.value:.1%} overlap in most of their word 8-grams."
+            f"Of {self.same.n} prompts {self.same.value:.1%} occur word for word in the {self.trained_conversations:,} "
+            f"training conversations, {self.overlapping.value:.1%} share most of their word 8-grams with them."
         )
 
 
 def words_of(text: str) -> list[str]:
-    """Give the words of a text as they are compared.
+    """Return the words of a text in the form in which they are compared.
 
     Example:
         >>> words_of("What's 2+2, please?")
@@ -77,52 +79,57 @@ def words_of(text: str) -> list[str]:
 
 
 def contamination(prompts: Sequence[Prompt], trained: Iterable[Conversation]) -> Contamination:
-    """Compare prompts with training conversations, which are read once and not kept."""
-    asked = [words_of(_question(prompt.conversation)) for prompt in prompts]
-    wholes = {" ".join(words) for words in asked if words}
-    grams = {gram for words in asked for gram in _grams(words)}
-    seen_wholes: set[str] = set()
+    """Compare prompts with training conversations, which are read once and not kept in memory."""
+    questions = [words_of(_question(prompt.conversation)) for prompt in prompts]
+    # Memory grows with the prompts only: of the training data, just the texts and 8-grams of prompts are remembered.
+    question_texts = {" ".join(words) for words in questions if words}
+    question_grams = {gram for words in questions for gram in _grams(words)}
+    seen_texts: set[str] = set()
     seen_grams: set[int] = set()
-    count = 0
+    num_conversations = 0
     for conversation in trained:
-        count += 1
+        num_conversations += 1
+        # Messages of every role count, since the model has read all of them.
         for message in conversation.messages:
             words = words_of(text_of(message))
-            whole = " ".join(words)
-            if whole in wholes:
-                seen_wholes.add(whole)
-            seen_grams.update(gram for gram in _grams(words) if gram in grams)
-    same = [bool(words) and " ".join(words) in seen_wholes for words in asked]
-    overlapping = [is_same or _share(words, seen_grams) >= SHARE for words, is_same in zip(asked, same, strict=True)]
+            text = " ".join(words)
+            if text in question_texts:
+                seen_texts.add(text)
+            seen_grams.update(gram for gram in _grams(words) if gram in question_grams)
+    same = [bool(words) and " ".join(words) in seen_texts for words in questions]
+    overlapping = [
+        is_same or _share(words, seen_grams) >= SHARE for words, is_same in zip(questions, same, strict=True)
+    ]
     places = [str(prompt.place) for prompt, overlaps in zip(prompts, overlapping, strict=True) if overlaps]
-    num_compared = len(prompts) if count else 0
+    # Without training data the shares are unknown, which n = 0 states; 0% would read as "no overlap".
+    num_compared = len(prompts) if num_conversations else 0
     return Contamination(
         share_interval(sum(same), num_compared),
         share_interval(sum(overlapping), num_compared),
-        count,
+        num_conversations,
         tuple(places[:MAX_SHOWN]),
     )
 
 
 def overlap_with_training(prompts: Sequence[Prompt], recipe: Recipe) -> Contamination:
-    """Compare prompts with what a recipe trains on; sources that are gone are named in the result."""
+    """Compare prompts with the training data of a recipe; the result names the sources that cannot be read."""
     missing: list[str] = []
-    found = contamination(prompts, trained_conversations(recipe, on_missing=missing.append))
-    return replace(found, not_compared=tuple(missing))
+    overlap = contamination(prompts, trained_conversations(recipe, on_missing=missing.append))
+    return replace(overlap, not_compared=tuple(missing))
 
 
 def trained_conversations(
     recipe: Recipe, *, on_missing: Callable[[str], object] = lambda _: None
 ) -> Iterator[Conversation]:
-    """Give the conversations that a recipe trains on: the rows that it draws, without those that fall to the held-out side.
+    """Yield the conversations that a recipe trains on: the rows that it draws, without its held-out rows.
 
     Args:
-        recipe: The recipe of a run; its sources are read where they are now.
+        recipe: The recipe of a run. Its sources are read from where they are now.
         on_missing: Called with the reason for each source that cannot be read.
     """
     data = recipe.data
     options = ReadOptions({}, data.prompt_completion)
-    found: list[Input] = []
+    inputs: list[Input] = []
     hashes: list[int] = []
     for number, source in enumerate(data.sources):
         try:
@@ -131,33 +138,39 @@ def trained_conversations(
         except DataError as error:
             on_missing(str(error))
             continue
-        found.append(drawn)
+        inputs.append(drawn)
+    # The same rule as preparation's: which rows are held out depends on the hashes of all rows together.
     values = np.array(hashes, dtype=np.uint64)
     share = 0.0 if data.heldout else float(data.heldout_share)
-    aside = set(values[held_out(values, np.ones(len(values), bool), share=share, maximum=data.heldout_max)].tolist())
-    for each in found:
-        for row in _rows(each, options):
-            if content_hash(row) not in aside:
+    heldout_hashes = set(
+        values[held_out(values, np.ones(len(values), bool), share=share, maximum=data.heldout_max)].tolist()
+    )
+    for drawn in inputs:
+        for row in _rows(drawn, options):
+            if content_hash(row) not in heldout_hashes:
                 yield from row
 
 
 def _input(source: Source) -> Input:
     if source.path == "-":
-        raise DataError("-: the run read this source from standard input; it is not to be had any more")
+        raise DataError(
+            "-: the run read this source from standard input. Expected a file that can be read again. "
+            "Save the rows and train from the file."
+        )
     try:
         return input_of(source)
     except DataError as error:
         raise DataError(
-            f"{str(error).removesuffix('.')}, or start from the folder in which the run was started"
+            f"{str(error).removesuffix('.')}, or run the command in the folder where the run was started."
         ) from None
 
 
-def _rows(found: Input, options: ReadOptions) -> Iterator[Sequence[Conversation]]:
-    """Give the conversations of every row that can be read."""
-    options = replace(options, columns=found.settings.columns)
-    for place, raw in found.taken():
+def _rows(drawn: Input, options: ReadOptions) -> Iterator[Sequence[Conversation]]:
+    """Yield the conversations of every row that can be read."""
+    options = replace(options, columns=drawn.settings.columns)
+    for place, raw in drawn.taken():
         try:
-            yield read_row(parse_row(raw, place), place, format_name=found.settings.format, options=options)[1]
+            yield read_row(parse_row(raw, place), place, format_name=drawn.settings.format, options=options)[1]
         except DataError:
             continue
 
@@ -172,5 +185,5 @@ def _share(words: Sequence[str], seen: set[int]) -> float:
 
 
 def _question(conversation: Conversation) -> str:
-    asked = [message for message in conversation.messages if message.role == "user"]
-    return text_of(asked[-1]) if asked else ""
+    questions = [message for message in conversation.messages if message.role == "user"]
+    return text_of(questions[-1]) if questions else ""

@@ -1,6 +1,6 @@
-"""The same tasks while training goes on: a few held-out prompts, every ``evaluate.every`` steps.
+"""Tasks during training: a few held-out prompts, answered and judged every ``evaluate.every`` steps.
 
-Training calls this with its own model and template; the figures go into metrics.jsonl beside the held-out loss.
+Training passes its own model and template. It writes the figures into metrics.jsonl, next to the held-out loss.
 """
 
 from __future__ import annotations
@@ -19,35 +19,38 @@ from instil.generation.settings import SamplingSettings
 
 
 def check_tasks(names: Sequence[str]) -> None:
-    """Refuse tasks that do not exist or ask more than one answer a prompt, before a run starts.
+    """Check before a run starts that every task exists and judges one answer per prompt.
 
     Raises:
-        EvaluationError: If there is such a name.
+        EvaluationError: If a task is unknown or needs more than one answer per prompt.
 
     Example:
         >>> check_tasks(["exact_match", "numeric"])
         >>> check_tasks(["multi_turn"])
         Traceback (most recent call last):
-        instil.errors.EvaluationError: evaluate.tasks: multi_turn asks more than one answer a prompt; ...
+        instil.errors.EvaluationError: evaluate.tasks: multi_turn needs more than one answer per prompt. ...
     """
     for name in names:
         if name in DIALOGUE_TASKS:
             raise EvaluationError(
-                f"evaluate.tasks: {name} asks more than one answer a prompt; allowed while training: {', '.join(TASKS)}; "
-                "run `instil evaluate` afterwards"
+                f"evaluate.tasks: {name} needs more than one answer per prompt. Expected during training one of "
+                f"{', '.join(TASKS)}. Run `instil evaluate` with {name} after training."
             )
     make_tasks(names, TaskOptions())
 
 
 def heldout_prompts(conversations: Sequence[Conversation], *, most: int) -> list[Prompt]:
-    """Give the last turns of held-out conversations as prompts; plain text and rows without a question are left out."""
+    """Return the last turns of held-out conversations as prompts, at most `most`.
+
+    Plain text and conversations without a question or a reference answer are left out.
+    """
     prompts: list[Prompt] = []
     for conversation in conversations:
         if conversation.plain or len(prompts) == most:
             continue
         try:
             (prompt,) = prompts_of(conversation)
-        except DataError:
+        except DataError:  # no message to answer
             continue
         if prompt.reference is not None:
             prompts.append(prompt)
@@ -57,23 +60,25 @@ def heldout_prompts(conversations: Sequence[Conversation], *, most: int) -> list
 def task_figures(
     engine: Engine, prompts: Sequence[Prompt], *, tasks: Sequence[str], max_new_tokens: int
 ) -> dict[str, Interval]:
-    """Answer prompts greedily and give each task's figures as ``task.figure``; a task that fits no prompt gives none.
+    """Answer prompts greedily and return the figures of every task under ``task.figure``.
+
+    A task that fits no prompt has no figure.
 
     Args:
-        engine: The model as it is now; its mode is as before afterwards.
-        prompts: What to ask, as `heldout_prompts` gives it.
-        tasks: Names of tasks; `behaviour` is always among them.
-        max_new_tokens: Longest answer.
+        engine: The current model. Its mode (training or evaluation) is restored afterwards.
+        prompts: The prompts, from `heldout_prompts`.
+        tasks: Names of tasks; `behaviour` is always added.
+        max_new_tokens: Largest number of tokens of an answer.
     """
-    made = make_tasks(tasks, options_for(prompts, TaskOptions()))
+    chosen_tasks = make_tasks(tasks, options_for(prompts, TaskOptions()))
     answers = engine.answer(
         [prompt.conversation for prompt in prompts], SamplingSettings(max_new_tokens=max_new_tokens)
     )
     cases = [Case(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)]
     figures: dict[str, Interval] = {}
-    for task in made:
-        found = judged(task, cases)
-        for name in dict.fromkeys(name for _, scores in found for name in scores):
-            values = [scores[name] for _, scores in found if name in scores]
+    for task in chosen_tasks:
+        judgements = judged(task, cases)
+        for name in dict.fromkeys(name for _, scores in judgements for name in scores):
+            values = [scores[name] for _, scores in judgements if name in scores]
             figures[f"{task.name}.{name}"] = mean_interval(values)
     return figures

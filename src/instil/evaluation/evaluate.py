@@ -1,7 +1,7 @@
-"""Evaluates a model on prompts, beside another one if asked.
+"""Evaluate a model on prompts, alone or against another model.
 
-Answers are greedy unless told otherwise and both models are asked the same prompts with the same settings; everything that could
-change a figure (settings, seed, template, versions) is in the result.
+Answers are greedy by default, and both models answer the same prompts with the same settings. The result records all
+that could change a figure: settings, seed, template and versions.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any
 
@@ -30,18 +30,19 @@ from instil.generation.settings import SamplingSettings
 
 PACKAGES = ("instil", "torch", "transformers", "tokenizers", "sacrebleu", "rouge-score", "jsonschema")
 HELDOUT = "heldout_loss"
-"""Name of the paired comparison of losses, where the lower one wins."""
+"""Name of the paired comparison of losses; the lower loss wins."""
 NO_ANSWER = Answer(
     text="",
     message=Message("assistant", ""),
     generated=Generated(token_ids=(), finish_reason="stop", stop_id=None, seed=0),
     prompt_ids=(),
 )
+"""An empty answer, to find out whether a task applies to a prompt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SliceFigure:
-    """A task's main figure on a group of prompts."""
+    """The main figure of a task on a group of prompts."""
 
     kind: str
     name: str
@@ -51,17 +52,17 @@ class SliceFigure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelResult:
-    """What one model reached.
+    """The figures and answers of one model.
 
     Attributes:
-        name: As the person gave it.
+        name: Name of the model, as the user wrote it.
         figures: Figures by task and name.
-        details: What else tasks report, by task.
-        slices: The tasks' main figures on groups of prompts.
-        heldout: Loss and perplexity on the data's own answers; None where there are none, or no template.
-        answers: What it said, in the order of the prompts.
-        scores: Every case's scores, by task; None where the task does not apply.
-        facts: Template hash, stop tokens, precision, device, seconds, tokens.
+        details: Further content for the report, by task.
+        slices: Main figures of the tasks on groups of prompts.
+        heldout: Loss and perplexity on the reference answers; None without references or without a template.
+        answers: The answers, in the order of the prompts.
+        scores: Scores of every case, by task; None if the task does not apply to the case.
+        facts: Template hash, stop tokens, precision, device, seconds and number of tokens.
     """
 
     name: str
@@ -76,18 +77,18 @@ class ModelResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """A whole evaluation.
+    """The result of an evaluation.
 
     Attributes:
-        data: Where the prompts came from.
-        prompts: What was asked.
-        tasks: Names of the tasks and their main figures.
+        data: Source of the prompts.
+        prompts: The prompts.
+        tasks: Names of the tasks, each with the name of its main figure.
         settings: How answers were sampled.
-        model: The model's result.
-        against: The other's, or None.
-        comparisons: By task: the model's main figure against the other's, pair by pair; under `HELDOUT` the losses.
-        contamination: Overlap with the training data, where that is known.
-        versions: Of Python and the packages that matter.
+        model: Result of the model.
+        against: Result of the other model, or None.
+        comparisons: Main figures of the two models by task, compared pair by pair. `HELDOUT` compares the losses.
+        contamination: Overlap with the training data; None if that is unknown.
+        versions: Versions of Python and of the packages that influence figures.
     """
 
     data: str
@@ -113,35 +114,37 @@ def evaluate(
     contamination: Contamination | None = None,
     on_answer: Callable[[], None] = lambda: None,
 ) -> Evaluation:
-    """Evaluate a model.
+    """Evaluate a model on prompts.
 
     Args:
         engine: The model.
-        prompts: What to ask; references are compared with.
+        prompts: The prompts, with the references that answers are compared with.
         tasks: Names of tasks (`tasks.TASKS` and `dialogue.DIALOGUE_TASKS`); `behaviour` is always added.
-        data: Name of the data, for the report.
+        data: Name of the data in the report.
         against: A model to compare with.
-        settings: Greedy with 256 tokens unless given.
-        options: What some tasks need.
-        contamination: Overlap with training data, measured before.
-        on_answer: Called after each answer, for a progress bar.
+        settings: How answers are sampled. Default: greedy, at most 256 tokens. There is always one answer per prompt.
+        options: Options of some tasks.
+        contamination: Overlap with the training data, if it was measured.
+        on_answer: Called after each answer, for example by a progress bar.
 
     Raises:
-        EvaluationError: On an unknown task, or one that no prompt fits.
+        EvaluationError: If a task is unknown or applies to no prompt.
     """
     settings = replace(settings or SamplingSettings(), num_answers=1)
     if settings.seed is None:
         settings = replace(settings, seed=0)
     dialogues = [name for name in tasks if name in DIALOGUE_TASKS]
-    made = make_tasks(
+    single_tasks = make_tasks(
         [name for name in tasks if name not in DIALOGUE_TASKS], options_for(prompts, options or TaskOptions())
     )
-    _check_fit(made, dialogues, prompts, data=data)
-    ours = _result(engine, prompts, tasks=made, dialogues=dialogues, settings=settings, on_answer=on_answer)
+    _check_fit(single_tasks, dialogues, prompts, data=data)
+    ours = _result(engine, prompts, tasks=single_tasks, dialogues=dialogues, settings=settings, on_answer=on_answer)
     theirs = None
     if against is not None:
-        theirs = _result(against, prompts, tasks=made, dialogues=dialogues, settings=settings, on_answer=on_answer)
-    mains = {task.name: task.main for task in made} | {name: DIALOGUE_TASKS[name] for name in dialogues}
+        theirs = _result(
+            against, prompts, tasks=single_tasks, dialogues=dialogues, settings=settings, on_answer=on_answer
+        )
+    mains = {task.name: task.main for task in single_tasks} | {name: DIALOGUE_TASKS[name] for name in dialogues}
     return Evaluation(
         data=data,
         prompts=prompts,
@@ -164,23 +167,26 @@ def _result(
     settings: SamplingSettings,
     on_answer: Callable[[], None],
 ) -> ModelResult:
+    """Answer the prompts once and judge the answers in every task."""
     start = time.perf_counter()
     answers = engine.answer(
         [prompt.conversation for prompt in prompts], settings, on_answer=lambda _number, _answer: on_answer()
     )
     seconds = time.perf_counter() - start
     cases = [Case(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)]
-    by_case = {task.name: dict(judged(task, cases)) for task in tasks}
-    by_case |= {name: play(name, engine, cases, settings) for name in dialogues}
-    scores = {name: [found.get(number) for number in range(len(cases))] for name, found in by_case.items()}
-    figures = {name: _figures(list(found.values())) for name, found in by_case.items()}
+    # By task: index of a case -> its scores. A case that a task does not apply to is missing there.
+    by_task = {task.name: dict(judged(task, cases)) for task in tasks}
+    by_task |= {name: play(name, engine, cases, settings) for name in dialogues}
+    scores = {name: [by_case.get(number) for number in range(len(cases))] for name, by_case in by_task.items()}
+    figures = {name: _figures(list(by_case.values())) for name, by_case in by_task.items()}
     details: dict[str, Mapping[str, Any]] = {}
     for task in tasks:
-        kept = [cases[number] for number in by_case[task.name]]
-        if task.whole and kept:
-            figures[task.name] |= task.whole(kept)
-        if task.details and kept:
-            details[task.name] = task.details(kept)
+        # Figures of the corpus come from the same cases as the means, so that every n of a task agrees.
+        judged_cases = [cases[number] for number in by_task[task.name]]
+        if task.corpus_figures and judged_cases:
+            figures[task.name] |= task.corpus_figures(judged_cases)
+        if task.details and judged_cases:
+            details[task.name] = task.details(judged_cases)
     return ModelResult(
         name=engine.name,
         figures=figures,
@@ -194,17 +200,17 @@ def _result(
 
 
 def _check_fit(tasks: Sequence[Task], dialogues: Sequence[str], prompts: Sequence[Prompt], *, data: str) -> None:
-    """Refuse a task that no prompt fits, before anything is asked."""
+    """Check before the first answer that every task applies to at least one prompt."""
     for task in tasks:
         if all(task.judge(Case(prompt, NO_ANSWER)) is None for prompt in prompts):
             raise EvaluationError(
-                f"{data}: task {task.name} fits no prompt (it measures: {task.summary}); choose tasks that the data has "
-                "references for"
+                f"{data}: task {task.name} fits no prompt. Expected rows with what it compares ({task.summary}). "
+                "Choose tasks that fit the data."
             )
     for name in dialogues:
         if not any(fits(name, prompt) for prompt in prompts):
             raise EvaluationError(
-                f"{data}: task {name} fits no prompt; it needs rows with {NEEDS[name]}; choose others"
+                f"{data}: task {name} fits no prompt. Expected rows with {NEEDS[name]}. Choose tasks that fit the data."
             )
 
 
@@ -216,19 +222,20 @@ def _figures(scores: Sequence[Mapping[str, float]]) -> dict[str, Interval]:
 def _slices(
     tasks: Mapping[str, str], cases: Sequence[Case], scores: Mapping[str, Sequence[Mapping[str, float] | None]]
 ) -> list[SliceFigure]:
-    found = []
+    figures = []
     for group in slices_of(cases):
         for task, main in tasks.items():
             rows = [scores[task][number] for number in group.numbers]
             values = [row[main] for row in rows if row is not None and main in row]
             if values:
-                found.append(SliceFigure(kind=group.kind, name=group.name, task=task, figure=mean_interval(values)))
-    return found
+                figures.append(SliceFigure(kind=group.kind, name=group.name, task=task, figure=mean_interval(values)))
+    return figures
 
 
 def _comparisons(tasks: Mapping[str, str], ours: ModelResult, theirs: ModelResult) -> dict[str, Comparison]:
     comparisons = {}
     for task, main in tasks.items():
+        # Only cases that both models have the main figure for make a pair.
         pairs = [
             (a[main], b[main])
             for a, b in zip(ours.scores[task], theirs.scores[task], strict=True)
@@ -237,22 +244,28 @@ def _comparisons(tasks: Mapping[str, str], ours: ModelResult, theirs: ModelResul
         if pairs:
             comparisons[task] = compare([a for a, _ in pairs], [b for _, b in pairs])
     if ours.heldout and theirs.heldout:
-        losses = compare_losses(ours.heldout.each, theirs.heldout.each)
+        losses = compare_losses(ours.heldout.per_conversation, theirs.heldout.per_conversation)
         comparisons |= {} if losses is None else {HELDOUT: losses}
     return comparisons
 
 
 def _referenced(prompts: Sequence[Prompt]) -> list[Conversation]:
-    """Give the conversations whose answers are known, each once: the prompts of one row stand together, the longest last."""
-    found: list[Conversation] = []
+    """Return the conversations with a reference answer, every row once.
+
+    The prompts of a row stand together, one per turn. The last one contains the others and replaces them.
+    """
+    conversations: list[Conversation] = []
     before: Prompt | None = None
     for prompt in prompts:
         same_row = before is not None and prompt.place == before.place and prompt.turn > before.turn
         if prompt.reference is not None:
             whole = replace(prompt.conversation, messages=(*prompt.conversation.messages, prompt.reference))
-            found[len(found) - (1 if same_row and found else 0) :] = [whole]
+            if same_row:
+                conversations[-1] = whole
+            else:
+                conversations.append(whole)
             before = prompt
-    return found
+    return conversations
 
 
 def _facts(engine: Engine, cases: Sequence[Case], seconds: float) -> dict[str, Any]:
@@ -276,8 +289,3 @@ def _versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return versions
-
-
-def settings_of(evaluation: Evaluation) -> dict[str, Any]:
-    """Give the decoding settings as JSON values."""
-    return asdict(evaluation.settings)

@@ -1,4 +1,4 @@
-"""Judges extraction to JSON: whether it parses, fits the schema, and has the right fields."""
+"""The json task: whether an answer is valid JSON, matches the schema and has the right fields."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from instil.evaluation.matching import normalise
 
 
 def find_json(text: str) -> Any:
-    r"""Read the JSON that an answer is, or that its only fenced block is; `ValueError` where there is none.
+    r"""Read the JSON of an answer: its fenced block if it has exactly one, or the full text.
+
+    Raises:
+        ValueError: If that is not JSON.
 
     Example:
         >>> find_json('```json\n{"a": 1}\n```')
@@ -25,7 +28,7 @@ def find_json(text: str) -> Any:
 
 
 def fields_of(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """Give the leaves of a JSON value as (path, normalised value); the order of a list does not count.
+    """Yield the leaves of a JSON value as (path, normalised value); the path does not contain positions in a list.
 
     Example:
         >>> sorted(fields_of({"a": "X ", "b": [1, 2]}))
@@ -43,39 +46,42 @@ def fields_of(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
         yield path, json.dumps(value)
 
 
-def field_f1(predicted: Any, wanted: Any) -> float:
-    """Give the F1 of the fields: how many of the wanted leaves are there, and how many of those there are wanted."""
-    ours, theirs = Counter(fields_of(predicted)), Counter(fields_of(wanted))
+def field_f1(predicted: Any, expected: Any) -> float:
+    """Return the F1 of the leaves: the harmonic mean of their precision and recall."""
+    ours, theirs = Counter(fields_of(predicted)), Counter(fields_of(expected))
     both = sum((ours & theirs).values())
     total = sum(ours.values()) + sum(theirs.values())
     return 2 * both / total if total else 1.0
 
 
 def make_judge(schema: Mapping[str, Any] | None) -> Callable[[Case], Scores | None]:
-    """Give a judge; a row's own ``schema`` column wins over the schema given.
+    """Return a judge; the column ``schema`` or ``json_schema`` of a row takes precedence over `schema`.
 
     Raises:
-        EvaluationError: If the schema is none.
+        EvaluationError: If `schema` is not a JSON schema.
+        MissingPackageError: If there is a schema and jsonschema is not installed.
     """
     if schema is not None:
         _validator(schema)
 
     def judge(case: Case) -> Scores | None:
-        own = case.columns.get("schema", case.columns.get("json_schema"))
-        wanted_schema = own if isinstance(own, Mapping) else schema
-        wanted = _json_or_none(case.reference)
-        if wanted_schema is None and not isinstance(wanted, dict | list):
+        row_schema = case.columns.get("schema", case.columns.get("json_schema"))
+        case_schema = row_schema if isinstance(row_schema, Mapping) else schema
+        expected = _json_or_none(case.reference)
+        # The task needs a schema or a reference in JSON; with both there are all four scores.
+        if case_schema is None and not isinstance(expected, dict | list):
             return None
         try:
             predicted = find_json(case.prediction)
         except ValueError:
             predicted = None
+        # A bare number or string is JSON too, but no extraction.
         valid = isinstance(predicted, dict | list)
         scores = {"valid_json": float(valid)}
-        if wanted_schema is not None:
-            scores["matches_schema"] = float(valid and _validator(wanted_schema).is_valid(predicted))
-        if isinstance(wanted, dict | list):
-            scores["field_f1"] = field_f1(predicted, wanted) if valid else 0.0
+        if case_schema is not None:
+            scores["matches_schema"] = float(valid and _validator(case_schema).is_valid(predicted))
+        if isinstance(expected, dict | list):
+            scores["field_f1"] = field_f1(predicted, expected) if valid else 0.0
             scores["all_fields"] = float(valid and scores["field_f1"] == 1.0)
         return scores
 
@@ -93,10 +99,13 @@ def _validator(schema: Mapping[str, Any]) -> Any:
     try:
         import jsonschema
     except ImportError:
-        raise MissingPackageError("jsonschema", needed_for="json task with a schema", extra="metrics") from None
+        raise MissingPackageError("jsonschema", needed_for="the json task with a schema", extra="metrics") from None
     kind = jsonschema.validators.validator_for(schema)
     try:
         kind.check_schema(schema)
     except jsonschema.SchemaError as error:
-        raise EvaluationError(f"schema: not a JSON schema ({error.message}); mend the schema") from None
+        raise EvaluationError(
+            f"schema: the schema is invalid ({error.message}). Expected a JSON schema. "
+            "Correct --schema, or the column of the row."
+        ) from None
     return kind(schema)

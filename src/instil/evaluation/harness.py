@@ -1,4 +1,4 @@
-"""EleutherAI's lm-eval on a model, with its chat template applied (extra ``harness``)."""
+"""Run EleutherAI's lm-eval on a model through its chat template; needs the extra ``harness``."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ def run_harness(
     out: Path | None = None,
     limit: int | None = None,
 ) -> list[str]:
-    """Run lm-eval tasks.
+    """Run lm-eval tasks and write their results.
 
     Args:
-        engine: The model; one with a template is asked through it.
+        engine: The model. If it has a chat template, the prompts are rendered with it.
         tasks: Names of lm-eval tasks.
-        folder: Folder with task files of your own; only these are looked through then, and no network is needed.
-        out: Folder for ``harness.json``.
-        limit: At most this many rows a task.
+        folder: Folder with your own task files. Only these tasks are then available, and no network is needed.
+        out: Folder for ``harness.json``. None: nothing is written.
+        limit: Largest number of rows per task.
 
     Returns:
-        A line a figure.
+        One line per figure.
 
     Raises:
         EvaluationError: If a task is unknown or lm-eval cannot run it.
@@ -43,13 +43,14 @@ def run_harness(
     except ImportError:
         raise MissingPackageError("lm-eval", needed_for="--harness", extra="harness") from None
     if folder is not None and not folder.is_dir():
-        raise EvaluationError(f"{folder}: no such folder; expected lm-eval task files; check --harness-folder")
+        raise EvaluationError(f"{folder}: no such folder. Expected lm-eval task files. Check --harness-folder.")
+    # lm-eval renders prompts with the tokenizer's own template, so the model's template has to be there.
     if engine.chat is not None:
         engine.tokenizer.chat_template = engine.chat.template.as_published
     manager = TaskManager(include_path=None if folder is None else str(folder), include_defaults=folder is None)
     model = HFLM(pretrained=engine.model, tokenizer=engine.tokenizer, batch_size=8)
     try:
-        found = lm_eval.simple_evaluate(
+        evaluation = lm_eval.simple_evaluate(
             model=model,
             tasks=list(tasks),
             task_manager=manager,
@@ -57,16 +58,17 @@ def run_harness(
             apply_chat_template=engine.chat is not None,
             log_samples=False,
         )
-    except (KeyError, ValueError, OSError) as error:
+    except (KeyError, ValueError, OSError) as error:  # what lm-eval raises for unknown tasks and unreadable data
         raise EvaluationError(
-            f"--harness {' '.join(tasks)}: lm-eval cannot run it ({' '.join(str(error).split())[:200]}); "
-            "check the names with `lm-eval ls tasks`"
+            f"--harness {' '.join(tasks)}: lm-eval cannot run it ({' '.join(str(error).split())[:200]}). "
+            "Expected names of lm-eval tasks. List them with `lm-eval ls tasks`."
         ) from None
-    results: dict[str, Any] = found["results"]
+    results: dict[str, Any] = evaluation["results"]
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"results": results, "versions": found.get("versions")}, indent=1, default=str)
+        text = json.dumps({"results": results, "versions": evaluation.get("versions")}, indent=1, default=str)
         write_text_atomic(out / "harness.json", text + "\n")
+    # lm-eval mixes figures, their standard errors and texts such as the alias in one mapping.
     return [
         f"{task}: {name} {value:.4f} (standard error {_error(figures, name)})"
         for task, figures in results.items()

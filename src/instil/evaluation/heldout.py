@@ -1,8 +1,10 @@
 """Loss and perplexity per trained token of held-out conversations.
 
-The same examples that training would make, the same weights, one division at the end, so the figure does not depend on
-how the examples are batched. Questionable on purpose: this runs transformers' own forward with padding, not training's flat
-one: an evaluation that shares the trainer's mistakes would not show them.
+The conversations are encoded as for training, with the same weights. The sums are divided once, at the end, so the loss
+does not depend on how the examples are batched.
+
+Why: this runs the forward pass of transformers on padded batches and not training's flat one. An evaluation that shared
+the trainer's code would share its errors and could not show them.
 """
 
 from __future__ import annotations
@@ -13,9 +15,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from instil.conversation import Conversation, Example
 from instil.evaluation.intervals import Interval, resampled_interval
+from instil.generation.decoding import answering
 from instil.generation.engine import Engine
 
 LOGIT_BYTES = 256 * 2**20
@@ -23,33 +27,34 @@ LOGIT_BYTES = 256 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class HeldoutLoss:
-    """Loss of held-out conversations.
+    """Loss and perplexity of held-out conversations.
 
     Attributes:
         loss: Weighted mean loss per trained token, with a bootstrap interval over conversations.
-        perplexity: e to the loss, with the interval's ends.
-        num_tokens: Trained tokens.
-        refused: Conversations that could not be encoded.
-        each: Every conversation's sum of weighted losses, and its trained weight; 0 where nothing in it is trained.
+        perplexity: e to the power of the loss; so are the ends of its interval.
+        num_tokens: Number of trained tokens.
+        refused: Number of conversations that could not be encoded.
+        per_conversation: Sum of weighted losses and trained weight of each conversation. The weight is 0 if the
+            conversation has no trained token.
     """
 
     loss: Interval
     perplexity: Interval
     num_tokens: int
     refused: int
-    each: tuple[tuple[float, float], ...]
+    per_conversation: tuple[tuple[float, float], ...]
 
 
 def heldout_loss(engine: Engine, conversations: Sequence[Conversation]) -> HeldoutLoss | None:
-    """Measure conversations; None where the model has no template or nothing in them is trained."""
+    """Compute the loss of conversations; return None if the model has no template or no token is trained."""
     chat = engine.chat
     if chat is None:
         return None
     examples: list[tuple[int, Example]] = []
     refused = 0
-    for number, made in enumerate(chat.encode_many(conversations)):
-        if isinstance(made, list):
-            examples += [(number, example) for example in made if max(example.weights, default=0) > 0]
+    for number, encoded in enumerate(chat.encode_many(conversations)):
+        if isinstance(encoded, list):
+            examples += [(number, example) for example in encoded if max(example.weights, default=0) > 0]
         else:
             refused += 1
     if not examples:
@@ -61,22 +66,22 @@ def heldout_loss(engine: Engine, conversations: Sequence[Conversation]) -> Heldo
             losses[number] += loss
             weights[number] += sum(example.weights)
             num_tokens += sum(weight > 0 for weight in example.weights)
-    has = weights > 0
-    each = tuple(zip(losses.tolist(), weights.tolist(), strict=True))
-    losses, weights = losses[has], weights[has]
-    found = resampled_interval(len(losses), lambda rows: losses[rows].sum(-1) / weights[rows].sum(-1))
-    perplexity = Interval(math.exp(found.value), math.exp(found.low), math.exp(found.high), found.n)
-    return HeldoutLoss(found, perplexity, num_tokens, refused, each)
+    per_conversation = tuple(zip(losses.tolist(), weights.tolist(), strict=True))
+    is_trained = weights > 0
+    losses, weights = losses[is_trained], weights[is_trained]
+    mean = resampled_interval(len(losses), lambda rows: losses[rows].sum(-1) / weights[rows].sum(-1))
+    perplexity = Interval(math.exp(mean.value), math.exp(mean.low), math.exp(mean.high), mean.n)
+    return HeldoutLoss(mean, perplexity, num_tokens, refused, per_conversation)
 
 
 def _batches(model: Any, examples: Sequence[tuple[int, Example]]) -> Iterator[list[tuple[int, Example]]]:
-    """Give examples of like length together, as many as their logits fit into a fixed share of memory."""
+    """Yield batches of examples of similar length; the fp32 logits of a batch stay within `LOGIT_BYTES`."""
     vocabulary = model.config.get_text_config(decoder=True).vocab_size
-    most = max(1, LOGIT_BYTES // (4 * vocabulary))
+    max_tokens = max(1, LOGIT_BYTES // (4 * vocabulary))
     batch: list[tuple[int, Example]] = []
     for item in sorted(examples, key=lambda item: -len(item[1].token_ids)):
         longest = len(batch[0][1].token_ids) if batch else 0
-        if batch and (len(batch) + 1) * longest > most:
+        if batch and (len(batch) + 1) * longest > max_tokens:
             yield batch
             batch = []
         batch.append(item)
@@ -85,11 +90,7 @@ def _batches(model: Any, examples: Sequence[tuple[int, Example]]) -> Iterator[li
 
 
 def _loss_sums(model: Any, examples: Sequence[Example]) -> list[float]:
-    """Give each example's weighted sum of token losses, in fp32, padding on the right."""
-    import torch
-
-    from instil.generation.decoding import answering
-
+    """Return the weighted sum of token losses of each example, in fp32, with padding on the right."""
     device = next(model.parameters()).device
     longest = max(len(example.token_ids) for example in examples)
     ids = torch.zeros(len(examples), longest, dtype=torch.long)

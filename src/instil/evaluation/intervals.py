@@ -1,6 +1,9 @@
-"""Figures with their 95% intervals: the percentile bootstrap; Wilson's for shares of 0% and 100%, where resampling finds no spread.
+"""Figures with 95% intervals.
 
-Questionable on purpose: the bootstrap's random numbers are seeded, so that the same answers always give the same interval.
+The intervals come from the percentile bootstrap. Shares of 0% and 100% have Wilson's interval, since their resamples
+do not vary.
+
+Why: the random numbers of the bootstrap have a fixed seed, so the same answers always get the same interval.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ class Interval:
         value: The figure; NaN where n is 0.
         low: Lower end.
         high: Upper end.
-        n: How many cases it was measured on.
+        n: Number of cases.
     """
 
     value: float
@@ -36,7 +39,7 @@ class Interval:
 
 
 def share_interval(successes: int, n: int) -> Interval:
-    """Give the share of successes with Wilson's score interval, which holds at 0% and 100% too.
+    """Return the share of successes with Wilson's score interval, which is valid at 0% and 100% too.
 
     Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927).
 
@@ -51,13 +54,13 @@ def share_interval(successes: int, n: int) -> Interval:
     share, z2 = successes / n, Z_95**2
     middle = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = Z_95 / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
-    low = 0.0 if successes == 0 else middle - half  # both are, but for rounding
+    low = 0.0 if successes == 0 else middle - half  # exact; the formula is subject to rounding
     high = 1.0 if successes == n else middle + half
     return Interval(share, low, high, n)
 
 
 def mean_interval(values: Sequence[float]) -> Interval:
-    """Give the mean with its bootstrap interval; with Wilson's where every value is 0, or every one is 1.
+    """Return the mean with its bootstrap interval; with Wilson's if all values are 0 or all are 1.
 
     Example:
         >>> str(mean_interval([1, 0, 1, 1, 0, 1, 1, 1, 1, 1]))
@@ -69,16 +72,16 @@ def mean_interval(values: Sequence[float]) -> Interval:
     """
     if set(values) in ({0}, {1}) or not values:
         return share_interval(int(sum(values)), len(values))
-    given = np.asarray(values, dtype=float)
-    return resampled_interval(len(values), lambda rows: given[rows].mean(axis=-1))
+    array = np.asarray(values, dtype=float)
+    return resampled_interval(len(values), lambda rows: array[rows].mean(axis=-1))
 
 
 def resampled_interval(n: int, statistic: Callable[[np.ndarray], np.ndarray]) -> Interval:
-    """Give a statistic with its percentile bootstrap interval.
+    """Return a statistic with its percentile bootstrap interval.
 
     Args:
         n: Number of cases.
-        statistic: Takes indices of cases, [n] or [resamples, n], and gives the statistic of each row of indices.
+        statistic: Takes indices of cases, [n] or [resamples, n], and returns the statistic of each row of indices.
 
     Source: B. Efron, "Bootstrap methods: another look at the jackknife", Annals of Statistics 7 (1979).
     """
@@ -87,7 +90,7 @@ def resampled_interval(n: int, statistic: Callable[[np.ndarray], np.ndarray]) ->
     random = np.random.default_rng(0)
     value = float(statistic(np.arange(n)))
     drawn: list[float] = []
-    size = max(1, min(RESAMPLES, 4_000_000 // n))  # indices held at a time, so that large n stays small in memory
+    size = max(1, min(RESAMPLES, 4_000_000 // n))  # resamples at a time: bounds the memory for a large n
     while len(drawn) < RESAMPLES:
         rows = random.integers(0, n, size=(min(size, RESAMPLES - len(drawn)), n))
         drawn.extend(np.atleast_1d(statistic(rows)).tolist())

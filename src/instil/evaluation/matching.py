@@ -1,7 +1,7 @@
-"""Short answers: exact match, numbers, multiple choice.
+"""The tasks on short answers: exact match, final number and multiple choice.
 
-Questionable on purpose: normalising drops case, white space and outer punctuation only. Dropping articles or all punctuation,
-as reading-comprehension scores do, makes ``-5`` equal ``5``.
+Why: `normalise` removes only case, extra white space and outer punctuation. Reading-comprehension scores also remove
+articles and all punctuation, which makes ``-5`` equal to ``5``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LETTERS = "ABCDEFGHIJ"
 
 
 def normalise(text: str) -> str:
-    """Give a text as it is compared: one case, single spaces, no quotes around it, no full stop at its end.
+    """Return a text in the form in which it is compared: one case, single spaces, no outer quotes or final full stop.
 
     Example:
         >>> normalise('  "The  Nile." ')
@@ -31,6 +31,7 @@ def normalise(text: str) -> str:
     """
     text = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
     previous = None
+    # Repeated until nothing changes, since quotes and punctuation can be nested: `"Oslo."`.
     while previous != text:
         previous = text
         text = text.strip(" \t\"'“”‘’«»`*").rstrip(".,;:!?。！？")
@@ -38,19 +39,19 @@ def normalise(text: str) -> str:
 
 
 def judge_exact(case: Case) -> Scores | None:
-    """Score 1 where answer and reference are the same after `normalise`; ``strict``: before."""
+    """Score 1 if answer and reference are equal after `normalise`; ``strict``: if they are equal before it."""
     if case.reference is None:
         return None
-    said = (case.prediction, case.answer.text)  # a reference may be a tool call, which `prediction` is without
-    wanted = case.reference
+    # The reference may be a tool call, which `prediction` does not contain.
+    texts = (case.prediction, case.answer.text)
     return {
-        "exact_match": float(normalise(wanted) in [normalise(text) for text in said]),
-        "strict": float(wanted.strip() in [text.strip() for text in said]),
+        "exact_match": float(normalise(case.reference) in [normalise(text) for text in texts]),
+        "strict": float(case.reference.strip() in [text.strip() for text in texts]),
     }
 
 
 def final_number(text: str) -> Fraction | None:
-    r"""Find the number that a text arrives at: after ``####``, in ``\boxed{}``, after "the answer is", else the last one.
+    r"""Return the result of a text: the number after ``####``, in ``\boxed{}``, after "answer is", or the last one.
 
     Example:
         >>> final_number("3 bags of 1,200 are 3600.\n#### 3,600")
@@ -61,11 +62,11 @@ def final_number(text: str) -> Fraction | None:
         True
     """
     for cue in _CUES:
-        found = re.findall(cue, text)
-        if found:
-            number = _numbers(found[-1])
-            if number:
-                return number[0]
+        marked = re.findall(cue, text)
+        if marked:
+            numbers = _numbers(marked[-1])
+            if numbers:
+                return numbers[0]
     numbers = _numbers(text)
     return numbers[-1] if numbers else None
 
@@ -88,26 +89,26 @@ def _numbers(text: str) -> list[Fraction]:
 
 
 def judge_number(case: Case) -> Scores | None:
-    """Score 1 where answer and reference arrive at the same number."""
-    wanted = None if case.reference is None else final_number(case.reference)
-    if wanted is None:
+    """Score 1 if answer and reference have the same final number."""
+    expected = None if case.reference is None else final_number(case.reference)
+    if expected is None:
         return None
     return {
-        "numeric": float(final_number(case.prediction) == wanted),
+        "numeric": float(final_number(case.prediction) == expected),
         "has_number": float(final_number(case.prediction) is not None),
     }
 
 
 def choices_of(columns: Mapping[str, Any]) -> list[str]:
-    """Read a row's choices: a list of texts, or a mapping with ``text`` (ARC) or with letters as keys."""
-    given = next((columns[key] for key in ("choices", "options", "endings") if columns.get(key)), None)
-    if isinstance(given, Mapping):
-        given = given.get("text", list(given.values()))
-    return [str(choice) for choice in given] if isinstance(given, Sequence) and not isinstance(given, str) else []
+    """Return the choices of a row: a list of texts, or a mapping with ``text`` (ARC) or with letters as keys."""
+    choices = next((columns[key] for key in ("choices", "options", "endings") if columns.get(key)), None)
+    if isinstance(choices, Mapping):
+        choices = choices.get("text", list(choices.values()))
+    return [str(choice) for choice in choices] if isinstance(choices, Sequence) and not isinstance(choices, str) else []
 
 
 def chosen_letter(text: str, choices: Sequence[str] = ()) -> str | None:
-    """Find the letter that an answer chooses: at its start, after "answer is", alone, or the text of one choice.
+    """Return the letter that an answer chooses: at its start, after "answer is", alone, or by the text of one choice.
 
     Example:
         >>> chosen_letter("(B) because"), chosen_letter("The answer is C."), chosen_letter("paris", ["Rome", "Paris"])
@@ -124,9 +125,9 @@ def chosen_letter(text: str, choices: Sequence[str] = ()) -> str | None:
         r"\\boxed\{([A-J])\}",
         r"^([a-j])[).]?$",
     ):
-        found = re.search(pattern, text)
-        if found:
-            return found[1].upper()
+        match = re.search(pattern, text)
+        if match:
+            return match[1].upper()
     plain = normalise(text)
     same = [letter for letter, choice in zip(LETTERS, choices, strict=False) if normalise(choice) == plain]
     named = [letter for letter, choice in zip(LETTERS, choices, strict=False) if normalise(choice) in plain]
@@ -134,14 +135,15 @@ def chosen_letter(text: str, choices: Sequence[str] = ()) -> str | None:
 
 
 def judge_choice(case: Case) -> Scores | None:
-    """Score 1 where answer and reference choose the same letter."""
+    """Score 1 if answer and reference choose the same letter."""
     if case.reference is None:
         return None
     choices = choices_of(case.columns)
-    wanted = chosen_letter(case.reference, choices)
-    if wanted is None and case.reference.strip().isdigit() and int(case.reference) < len(choices):
-        wanted = LETTERS[int(case.reference)]
-    if wanted is None:
+    expected = chosen_letter(case.reference, choices)
+    # Some data sets name the right choice by its index, counted from 0.
+    if expected is None and case.reference.strip().isdigit() and int(case.reference) < len(choices):
+        expected = LETTERS[int(case.reference)]
+    if expected is None:
         return None
     chosen = chosen_letter(case.prediction, choices)
-    return {"choice": float(chosen == wanted), "has_choice": float(chosen is not None)}
+    return {"choice": float(chosen == expected), "has_choice": float(chosen is not None)}

@@ -1,7 +1,7 @@
-"""An evaluation as JSON and as Markdown.
+"""Write an evaluation as JSON and as Markdown.
 
-The JSON holds everything, the answers included; the Markdown is what one reads or pastes. The page in `report_page` is made
-from the JSON.
+The JSON contains everything, including the answers. The Markdown is for reading and pasting. `report_page` makes its
+page from the JSON.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from instil.evaluation.report_page import page
 from instil.files import write_text_atomic
 
 IN_HUNDREDS = ("bleu", "chrf")
-"""Figures that come in 0…100, not in 0…1."""
+"""Figures of tasks between 0 and 100; the others are between 0 and 1."""
 
 
 def to_json(evaluation: Evaluation) -> dict[str, Any]:
-    """Give an evaluation as JSON values; what is not a number is null."""
+    """Return an evaluation as JSON values; figures that are not finite become null."""
     models = [evaluation.model] + ([evaluation.against] if evaluation.against else [])
     overlap = evaluation.contamination
-    whole = {
+    values = {
         "data": evaluation.data,
         "num_prompts": len(evaluation.prompts),
         "tasks": dict(evaluation.tasks),
@@ -36,11 +36,11 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
         "versions": dict(evaluation.versions),
         "model": _model(evaluation.model),
         "against": None if evaluation.against is None else _model(evaluation.against),
-        "comparisons": {name: asdict(found) for name, found in evaluation.comparisons.items()},
-        "contamination": None if overlap is None else asdict(overlap) | {"said": overlap.said},
+        "comparisons": {name: asdict(comparison) for name, comparison in evaluation.comparisons.items()},
+        "contamination": None if overlap is None else asdict(overlap) | {"said": overlap.summary},
         "rows": [_row(evaluation, models, number) for number in range(len(evaluation.prompts))],
     }
-    cleaned: dict[str, Any] = _without_nan(whole)
+    cleaned: dict[str, Any] = _without_nan(values)
     return cleaned
 
 
@@ -48,17 +48,17 @@ def _model(result: ModelResult) -> dict[str, Any]:
     return {
         "name": result.name,
         "figures": {
-            task: {name: asdict(each) for name, each in found.items()} for task, found in result.figures.items()
+            task: {name: asdict(figure) for name, figure in figures.items()} for task, figures in result.figures.items()
         },
-        "details": {task: dict(found) for task, found in result.details.items()},
-        "slices": [asdict(each) for each in result.slices],
+        "details": {task: dict(details) for task, details in result.details.items()},
+        "slices": [asdict(slice_figure) for slice_figure in result.slices],
         "heldout": None if result.heldout is None else _loss(result.heldout),
         "facts": dict(result.facts),
     }
 
 
-def _loss(found: HeldoutLoss) -> dict[str, Any]:
-    return {name: value for name, value in asdict(found).items() if name != "each"}
+def _loss(heldout: HeldoutLoss) -> dict[str, Any]:
+    return {name: value for name, value in asdict(heldout).items() if name != "per_conversation"}
 
 
 def _row(evaluation: Evaluation, models: list[ModelResult], number: int) -> dict[str, Any]:
@@ -75,7 +75,9 @@ def _row(evaluation: Evaluation, models: list[ModelResult], number: int) -> dict
                 "tokens": result.answers[number].answer.generated.num_tokens,
                 "seed": result.answers[number].answer.generated.seed,
                 "scores": {
-                    task: dict(found) for task in evaluation.tasks if (found := result.scores[task][number]) is not None
+                    task: dict(scores)
+                    for task in evaluation.tasks
+                    if (scores := result.scores[task][number]) is not None
                 },
             }
             for result in models
@@ -94,35 +96,39 @@ def _without_nan(value: Any) -> Any:
 
 
 def to_markdown(evaluation: Evaluation) -> str:
-    """Give an evaluation as Markdown: figures with intervals, comparison, slices, how it was measured."""
+    """Return an evaluation as Markdown: figures with intervals, comparison, slices and how it was measured."""
     models = [evaluation.model] + ([evaluation.against] if evaluation.against else [])
     lines = [f"# {evaluation.model.name} on {evaluation.data}", "", f"{len(evaluation.prompts)} prompts.", ""]
     names = [result.name for result in models]
-    compared = evaluation.against is not None
-    extra = ["difference, wins, losses, ties, p"] if compared else []
+    # With a second model the table has a last column for the comparison, which only main figures fill.
+    is_compared = evaluation.against is not None
+    extra = ["difference, wins, losses, ties, p"] if is_compared else []
     lines += _table_head(["figure", *names, *extra])
     for task, figures in evaluation.model.figures.items():
         for name in figures:
+            # The other model may lack a figure, for instance if no answer of it could be judged.
             cells = [
                 show(name, result.figures[task][name]) if name in result.figures[task] else "" for result in models
             ]
-            found = evaluation.comparisons.get(task) if name == evaluation.tasks.get(task) else None
-            lines.append(_table_row([f"{task}: {name}", *cells, *([str(found) if found else ""] if compared else [])]))
+            comparison = evaluation.comparisons.get(task) if name == evaluation.tasks.get(task) else None
+            compared = [str(comparison) if comparison else ""] if is_compared else []
+            lines.append(_table_row([f"{task}: {name}", *cells, *compared]))
     lines += _loss_lines(evaluation, models)
     lines += ["", *_slice_lines(evaluation.model), *_contamination_lines(evaluation)]
     lines += ["## How it was measured", ""]
+    # `num_answers` is always 1 here.
     lines += [f"- {name}: {value}" for name, value in asdict(evaluation.settings).items() if name != "num_answers"]
     for result in models:
         lines.append(f"- {result.name}: " + ", ".join(f"{name} {value}" for name, value in result.facts.items()))
         for task, details in result.details.items():
             lines += [f"- {task}, {kind}: {text}" for kind, text in details.get("signatures", {}).items()]
     lines.append("- versions: " + ", ".join(f"{name} {version}" for name, version in evaluation.versions.items()))
-    lines.append("- intervals: 95%, bootstrap (2,000 resamples, seed 0); Wilson's for shares of 0% and 100%")
+    lines.append("- intervals: 95%, bootstrap (2,000 resamples, seed 0); Wilson's interval for shares of 0% and 100%")
     return "\n".join(lines) + "\n"
 
 
 def show(name: str, figure: Interval) -> str:
-    """Write a figure with its interval and n.
+    """Return a figure as text, with its interval and n.
 
     Example:
         >>> show("bleu", Interval(31.2, 29.0, 33.4, 200))
@@ -139,34 +145,38 @@ def write_report(evaluation: Evaluation, folder: Path) -> list[Path]:
     """Write ``evaluation.json``, ``evaluation.md`` and ``evaluation.html`` into a folder.
 
     Raises:
-        EvaluationError: If the folder cannot be written.
+        EvaluationError: If a file cannot be written.
     """
-    found = to_json(evaluation)
+    values = to_json(evaluation)
     texts = {
-        "evaluation.json": json.dumps(found, ensure_ascii=False, indent=1) + "\n",
+        "evaluation.json": json.dumps(values, ensure_ascii=False, indent=1) + "\n",
         "evaluation.md": to_markdown(evaluation),
-        "evaluation.html": page(found),
+        "evaluation.html": page(values),
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
             write_text_atomic(folder / name, text, errors="replace")
     except OSError as error:
-        raise EvaluationError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from None
+        raise EvaluationError(
+            f"{folder}: cannot be written ({error.strerror}). Expected a writable folder. Choose another --out."
+        ) from None
     return [folder / name for name in texts]
 
 
 def _loss_lines(evaluation: Evaluation, models: list[ModelResult]) -> list[str]:
-    """Give the rows of loss and perplexity; a model without a template has none."""
+    """Return the table rows of loss and perplexity; they are missing if no model has a loss."""
     if not any(result.heldout for result in models):
         return []
     loss, perplexity, compared = ["loss per trained token"], ["perplexity"], []
     for result in models:
-        found = result.heldout
-        loss.append(
-            f"{in_numbers(found.loss)}, {found.num_tokens} tokens, n={found.loss.n}" if found else "no template"
-        )
-        perplexity.append(f"{in_numbers(found.perplexity)}, n={found.perplexity.n}" if found else "")
+        heldout = result.heldout
+        if heldout is None:
+            loss.append("no template")
+            perplexity.append("")
+            continue
+        loss.append(f"{in_numbers(heldout.loss)}, {heldout.num_tokens} tokens, n={heldout.loss.n}")
+        perplexity.append(f"{in_numbers(heldout.perplexity)}, n={heldout.perplexity.n}")
     if evaluation.against:
         pairs = evaluation.comparisons.get(HELDOUT)
         compared = [str(pairs) if pairs else ""]
@@ -174,7 +184,7 @@ def _loss_lines(evaluation: Evaluation, models: list[ModelResult]) -> list[str]:
 
 
 def in_numbers(figure: Interval) -> str:
-    """Write a figure that is no share.
+    """Return a figure that is not a share as text, with its interval.
 
     Example:
         >>> in_numbers(Interval(1.25, 1.0, 1.5, 10))
@@ -187,18 +197,20 @@ def _slice_lines(result: ModelResult) -> list[str]:
     if not result.slices:
         return []
     lines = ["## Slices", "", *_table_head(["group", "task", "figure"])]
-    lines += [_table_row([f"{each.kind}: {each.name}", each.task, show("", each.figure)]) for each in result.slices]
+    lines += [
+        _table_row([f"{group.kind}: {group.name}", group.task, show("", group.figure)]) for group in result.slices
+    ]
     return [*lines, ""]
 
 
 def _contamination_lines(evaluation: Evaluation) -> list[str]:
-    found = evaluation.contamination
-    if found is None:
+    overlap = evaluation.contamination
+    if overlap is None:
         return []
-    lines = ["## Overlap with the training data", "", found.said]
-    if found.places:
-        lines.append(f"First ones: {', '.join(found.places)}.")
-    lines += [f"Not compared with: {reason}." for reason in found.not_compared]
+    lines = ["## Overlap with the training data", "", overlap.summary]
+    if overlap.places:
+        lines.append(f"First overlapping prompts: {', '.join(overlap.places)}.")
+    lines += [f"Not compared with: {reason}" for reason in overlap.not_compared]
     return [*lines, ""]
 
 

@@ -1,4 +1,4 @@
-"""Groups of prompts that a figure is also given for: task, language, length, turn, system text."""
+"""Groups of prompts that get figures of their own: by task, language, prompt length, turn and system text."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Slice:
     """A group of cases.
 
     Attributes:
-        kind: What the cases are grouped by.
-        name: Which group.
-        numbers: Numbers of its cases.
+        kind: Property by which the cases are grouped.
+        name: Value of the property in this group.
+        numbers: Indices of the cases of the group.
     """
 
     kind: str
@@ -31,16 +31,18 @@ class Slice:
 
 
 def slices_of(cases: Sequence[Case]) -> list[Slice]:
-    """Group cases every way that gives at least two groups and at most twelve."""
-    found: list[Slice] = []
+    """Return the groups of every property that has 2 to 12 different values."""
+    slices: list[Slice] = []
     for kind, names in _groupings(cases).items():
         groups = {name: tuple(at for at, other in enumerate(names) if other == name) for name in names}
         if 2 <= len(groups) <= MAX_GROUPS:
-            found += [Slice(kind, name, numbers) for name, numbers in sorted(groups.items())]
-    return found
+            slices += [Slice(kind, name, numbers) for name, numbers in sorted(groups.items())]
+    return slices
 
 
 def _groupings(cases: Sequence[Case]) -> dict[str, list[str]]:
+    """Return the value of every case, by property."""
+    # Properties that every case has.
     groupings = {
         "language": [language_of(_question(case)) for case in cases],
         "prompt length": [_length(len(case.answer.prompt_ids)) for case in cases],
@@ -50,6 +52,8 @@ def _groupings(cases: Sequence[Case]) -> dict[str, list[str]]:
             for case in cases
         ],
     }
+    # Columns of the data that usually hold a category. Columns of lists or mappings are ignored; cases without a value
+    # form a group of their own.
     for column in TASK_COLUMNS:
         values = [case.columns.get(column) for case in cases]
         if any(isinstance(value, str | int) for value in values):
@@ -58,8 +62,8 @@ def _groupings(cases: Sequence[Case]) -> dict[str, list[str]]:
 
 
 def _question(case: Case) -> str:
-    asked = [message for message in case.prompt.conversation.messages if message.role == "user"]
-    return text_of(asked[-1]) if asked else ""
+    questions = [message for message in case.prompt.conversation.messages if message.role == "user"]
+    return text_of(questions[-1]) if questions else ""
 
 
 def _length(num_tokens: int) -> str:

@@ -1,7 +1,7 @@
-"""The table of tasks: what can be measured on answers, and how each is made.
+"""The table of tasks that judge one answer per prompt.
 
-Adding a task is one line here and one function beside it. A task that fits a row judges it and leaves others out; how many
-were judged stands beside every figure.
+To add a task, write its judge in a module of this folder, a function below that builds it, and one line in `TASKS`. A
+task skips the rows that it does not apply to; n next to every figure is the number of judged rows.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from instil.generation.prompts import Prompt
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskOptions:
-    """What some tasks need to know.
+    """Options of the tasks that have some.
 
     Attributes:
-        labels: Labels of the classification task.
-        schema: JSON schema of the extraction task.
-        run_code: Whether the code task may run the answers with their rows' tests.
+        labels: Labels of the classification task. Empty: the references.
+        schema: JSON schema of the json task.
+        run_code: Whether the code task may run the answers with the tests of their rows.
     """
 
     labels: tuple[str, ...] = ()
@@ -44,7 +44,10 @@ class TaskOptions:
 
 def _exact(_: TaskOptions) -> Task:
     return Task(
-        name="exact_match", summary="answer equals reference, normalised", main="exact_match", judge=judge_exact
+        name="exact_match",
+        summary="answer equals the reference after normalising",
+        main="exact_match",
+        judge=judge_exact,
     )
 
 
@@ -53,7 +56,7 @@ def _numeric(_: TaskOptions) -> Task:
 
 
 def _choice(_: TaskOptions) -> Task:
-    return Task(name="choice", summary="same letter of a multiple choice", main="choice", judge=judge_choice)
+    return Task(name="choice", summary="same letter in a multiple choice", main="choice", judge=judge_choice)
 
 
 def _classification(options: TaskOptions) -> Task:
@@ -62,14 +65,14 @@ def _classification(options: TaskOptions) -> Task:
         summary="same label",
         main="accuracy",
         judge=classification.make_judge(options.labels),
-        whole=classification.macro_f1,
+        corpus_figures=classification.macro_f1,
         details=classification.confusion,
     )
 
 
 def _json(options: TaskOptions) -> Task:
     judge = extraction.make_judge(options.schema)
-    return Task(name="json", summary="JSON: valid, fits the schema, right fields", main="valid_json", judge=judge)
+    return Task(name="json", summary="valid JSON, matches the schema, right fields", main="valid_json", judge=judge)
 
 
 def _translation(_: TaskOptions) -> Task:
@@ -78,7 +81,7 @@ def _translation(_: TaskOptions) -> Task:
         summary="BLEU and chrF by sacreBLEU",
         main="chrf_sentence",
         judge=writing_scores.judge_translation,
-        whole=writing_scores.translation_figures,
+        corpus_figures=writing_scores.translation_figures,
         details=writing_scores.translation_details,
     )
 
@@ -96,16 +99,24 @@ def _summary(_: TaskOptions) -> Task:
 def _code(options: TaskOptions) -> Task:
     judge = code_running.make_judge(run_tests=options.run_code)
     main = "passes_tests" if options.run_code else "compiles"
-    return Task(name="code", summary="code compiles; its tests pass where that is asked for", main=main, judge=judge)
+    return Task(name="code", summary="code compiles; with --run-code its tests pass", main=main, judge=judge)
 
 
 def _constraints(_: TaskOptions) -> Task:
-    return Task(name="constraints", summary="checkable instructions kept", main="all_kept", judge=judge_constraints)
+    return Task(
+        name="constraints",
+        summary="instructions that code can check are kept",
+        main="all_kept",
+        judge=judge_constraints,
+    )
 
 
 def _behaviour(_: TaskOptions) -> Task:
     return Task(
-        name="behaviour", summary="answers end, are not empty, do not repeat", main="stops", judge=judge_behaviour
+        name="behaviour",
+        summary="answers stop, are not empty and do not repeat themselves",
+        main="stops",
+        judge=judge_behaviour,
     )
 
 
@@ -121,23 +132,25 @@ TASKS: Mapping[str, Callable[[TaskOptions], Task]] = {
     "constraints": _constraints,
     "behaviour": _behaviour,
 }
-"""Tasks that judge one greedy answer a prompt; `dialogue` has those that ask more."""
+"""The function that builds each task, by name. `dialogue` has the tasks that need more than one answer per prompt."""
 
 
 def make_tasks(names: Sequence[str], options: TaskOptions) -> list[Task]:
-    """Make tasks by name; `behaviour` is always among them.
+    """Return the tasks of these names, without duplicates, and `behaviour`.
 
     Raises:
-        EvaluationError: If there is no task of that name.
+        EvaluationError: If a name is unknown.
     """
     for name in names:
         if name not in TASKS:
-            raise EvaluationError(f"task {name!r}{nearest(name, TASKS)}; allowed: {', '.join(TASKS)}; mend the name")
+            raise EvaluationError(
+                f"tasks: no task {name!r}{nearest(name, TASKS)}. Expected one of {', '.join(TASKS)}. Correct the name."
+            )
     return [TASKS[name](options) for name in dict.fromkeys((*names, "behaviour"))]
 
 
 def suggest_tasks(prompts: Sequence[Prompt]) -> list[str]:
-    r"""Choose tasks by looking at the data, for calls that name none.
+    r"""Return the tasks that fit the first 200 prompts, for a call that names none.
 
     Example:
         >>> from instil.conversation import Conversation, Message
@@ -146,6 +159,7 @@ def suggest_tasks(prompts: Sequence[Prompt]) -> list[str]:
     """
     references = [prompt.reference_text for prompt in prompts[:200] if prompt.reference_text]
     columns = [prompt.conversation.extra for prompt in prompts[:200]]
+    # Tasks that need no reference come first; they are added to whatever the references suggest.
     names = []
     if any(row.get("constraints") for row in columns):
         names.append("constraints")
@@ -153,17 +167,19 @@ def suggest_tasks(prompts: Sequence[Prompt]) -> list[str]:
         names.append("code")
     if not references:
         return names
+    # Of the tasks on references the most specific one wins: a letter or a number is a text too.
     if sum("####" in text and final_number(text) is not None for text in references) > len(references) / 2:
         return [*names, "numeric"]
     if any(choices_of(row) for row in columns) or all(len(text) <= 3 and chosen_letter(text) for text in references):
         return [*names, "choice"]
     if all(text.lstrip()[:1] in ("{", "[") for text in references):
         return [*names, "json"]
+    # Code is judged by its tests; equal texts would be too strict.
     return names if "code" in names else [*names, "exact_match"]
 
 
 def options_for(prompts: Sequence[Prompt], options: TaskOptions) -> TaskOptions:
-    """Fill in the labels of the classification task from the references."""
+    """Return the options with the labels of the classification task taken from the references, if there are none."""
     if options.labels:
         return options
     labels = sorted({normalise(text) for prompt in prompts if (text := prompt.reference_text)})
@@ -171,10 +187,10 @@ def options_for(prompts: Sequence[Prompt], options: TaskOptions) -> TaskOptions:
 
 
 def judged(task: Task, cases: Sequence[Case]) -> list[tuple[int, dict[str, float]]]:
-    """Judge cases; gives (number of the case, scores) for those that the task applies to."""
-    found = []
+    """Return (index of the case, scores) for each case that the task applies to."""
+    judgements = []
     for number, case in enumerate(cases):
         scores = task.judge(case)
         if scores is not None:
-            found.append((number, dict(scores)))
-    return found
+            judgements.append((number, dict(scores)))
+    return judgements

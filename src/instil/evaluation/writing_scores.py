@@ -1,13 +1,16 @@
-"""Translation and summaries: BLEU and chrF (sacreBLEU), ROUGE, each with its signature.
+"""The translation and summary tasks: BLEU and chrF from sacreBLEU, and ROUGE, with their signatures.
 
-The libraries' own tokenization and smoothing are left at their defaults, which is what published figures use; the
-signature in the report says so. They belong to the extra ``metrics``.
+Both libraries belong to the extra ``metrics``.
+
+Why: tokenization and smoothing keep the defaults of the libraries, since published figures use them. The signatures in
+the report record them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
+from importlib.metadata import version
 from typing import Any
 
 from instil.errors import MissingPackageError
@@ -22,7 +25,7 @@ def _sacrebleu() -> Any:
     try:
         import sacrebleu
     except ImportError:
-        raise MissingPackageError("sacrebleu", needed_for="translation task", extra="metrics") from None
+        raise MissingPackageError("sacrebleu", needed_for="the translation task", extra="metrics") from None
     return sacrebleu
 
 
@@ -31,23 +34,24 @@ def _rouge() -> Any:
     try:
         from rouge_score.rouge_scorer import RougeScorer
     except ImportError:
-        raise MissingPackageError("rouge-score", needed_for="summary task", extra="metrics") from None
+        raise MissingPackageError("rouge-score", needed_for="the summary task", extra="metrics") from None
     return RougeScorer(list(ROUGE_KINDS), use_stemmer=True)
 
 
 def judge_translation(case: Case) -> Scores | None:
-    """Give a sentence's chrF in 0…1; BLEU is for whole sets only."""
+    """Return the chrF of a sentence, between 0 and 1; BLEU is defined for a corpus only."""
     if not case.reference:
         return None
     return {"chrf_sentence": _sacrebleu().sentence_chrf(case.prediction, [case.reference]).score / 100}
 
 
 def translation_figures(cases: Sequence[Case]) -> Mapping[str, Interval]:
-    """Give corpus BLEU and chrF, 0…100, with sacreBLEU's own bootstrap."""
+    """Return BLEU and chrF of the corpus, between 0 and 100, with the intervals of sacreBLEU's bootstrap."""
     predictions, references = _pairs(cases)
     figures = {}
     for name, metric in _metrics().items():
         score = metric.corpus_score(predictions, references, n_bootstrap=RESAMPLES // 2 if len(predictions) > 1 else 1)
+        # sacreBLEU stores the interval in private fields; one sentence alone has none.
         half = float(getattr(score, "_ci", 0.0) or 0.0)
         middle = float(getattr(score, "_mean", score.score) if len(predictions) > 1 else score.score)
         figures[name] = Interval(score.score, max(0.0, middle - half), min(100.0, middle + half), len(predictions))
@@ -55,7 +59,7 @@ def translation_figures(cases: Sequence[Case]) -> Mapping[str, Interval]:
 
 
 def translation_details(cases: Sequence[Case]) -> Mapping[str, Any]:
-    """Give sacreBLEU's signatures."""
+    """Return sacreBLEU's signatures."""
     predictions, references = _pairs(cases)
     signatures = {}
     for name, metric in _metrics().items():
@@ -65,23 +69,22 @@ def translation_details(cases: Sequence[Case]) -> Mapping[str, Any]:
 
 
 def judge_summary(case: Case) -> Scores | None:
-    """Give ROUGE-1, ROUGE-2 and ROUGE-Lsum F-measures in 0…1."""
+    """Return the F-measures of ROUGE-1, ROUGE-2 and ROUGE-Lsum, between 0 and 1."""
     if not case.reference:
         return None
-    found = _rouge().score(_sentences(case.reference), _sentences(case.prediction))
-    return {kind.lower(): found[kind].fmeasure for kind in ROUGE_KINDS}
+    rouge = _rouge().score(_sentences(case.reference), _sentences(case.prediction))
+    return {kind.lower(): rouge[kind].fmeasure for kind in ROUGE_KINDS}
 
 
 def summary_details(cases: Sequence[Case]) -> Mapping[str, Any]:
-    """Give what the ROUGE figures were made with."""
-    from importlib.metadata import version
-
+    """Return the signature of the ROUGE figures."""
     return {
         "signatures": {"rouge": f"rouge-score {version('rouge-score')}, F-measure, Porter stemmer, lines as sentences"}
     }
 
 
 def _sentences(text: str) -> str:
+    """Return a text with one sentence per line, as ROUGE-Lsum expects it."""
     return "\n".join(line.strip() for line in text.replace(". ", ".\n").splitlines() if line.strip())
 
 
