@@ -14,7 +14,16 @@ def test_a_plain_prompt_is_context() -> None:
     row = {"messages": [{"role": "user", "content": "1 + 1 ="}, {"role": "assistant", "content": " 2"}], "plain": True}
     (example,) = chat().encode(row)
     assert trained(chat(), example) == [" 2<|endoftext|>"]
-    assert chat().prompt({"messages": row["messages"][:1], "plain": True}) == list(example.token_ids[: -len(" 2") - 0])[: len(chat().prompt({"messages": row["messages"][:1], "plain": True}))]  # fmt: skip
+    start = list(example.weights).index(1.0)
+    assert chat().prompt({"messages": row["messages"][:1], "plain": True}) == list(example.token_ids[:start])
+
+
+def test_train_on_last_is_the_same_rule_for_plain_text() -> None:
+    texts = [{"role": "user", "content": "1 + 1 ="}, {"role": "assistant", "content": " 2"}]
+    more = [{"role": "user", "content": "; 2 + 2 ="}, {"role": "assistant", "content": " 4", "weight": 0.0}]
+    assert chat().encode({"messages": [*texts, *more], "plain": True}, train_on="last") == []
+    (example,) = chat().encode({"messages": [*texts, *more], "plain": True})
+    assert trained(chat(), example) == [" 2"]
 
 
 @pytest.mark.parametrize("text", ["<s>once", "once"])
