@@ -1,8 +1,9 @@
-"""Write a file or a folder whole, wait for the disk, lock a folder.
+"""Write a file or a folder completely or not at all, wait for the disk, lock a folder.
 
 Everything that this package writes and later relies on goes through here: stores, checkpoints, models, reports. A file
 or folder is written under a name that begins with ``.tmp-``, flushed to the disk, and renamed into place. So a process
-that is killed at any moment leaves the old content or the new one. What else it leaves is found and removed by its name.
+that is killed at any moment leaves the old content or the new one. Whatever else it leaves has such a name, by which a
+later run finds and removes it.
 
 Why: the lock is the kernel's (`flock`) rather than a file that exists or not, because it has to end with its process.
 """
@@ -29,7 +30,7 @@ LOCK = ".lock"
 
 
 def aside_of(path: Path, *, shared: bool = False) -> Path:
-    """Return the name under which this process writes `path` before it is whole.
+    """Return the name under which this process writes `path` before it is complete.
 
     Args:
         path: The file or folder to write.
@@ -116,7 +117,7 @@ def put_in_place(aside: Path, folder: Path, *, replace: bool = False) -> None:
         replace: Whether a folder of that name is removed; it is moved away first and deleted last.
 
     Raises:
-        OSError: If the disk refuses, or `folder` holds something and `replace` is false.
+        OSError: If the disk refuses, or `folder` is not empty and `replace` is false.
     """
     sync_tree(aside)
     old = _move_away(folder) if replace and folder.exists() else None
@@ -196,7 +197,7 @@ def make_folder(folder: Path) -> list[Path]:
 
 
 def remove_empty(folders: Iterable[Path]) -> None:
-    """Remove folders that hold nothing, the lowest first; stop at one that holds something."""
+    """Remove empty folders, the lowest first; stop at one that is not empty."""
     with contextlib.suppress(OSError):
         for path in folders:
             path.rmdir()
@@ -237,7 +238,7 @@ def sha256_of(path: Path) -> str:
 
 
 REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EISDIR}
-"""Errors of a disk that is full, over its quota, read-only, broken or not ours, or that has a folder in a file's place."""
+"""Errors of a disk that is full, over its quota, read-only, broken or not ours; or that has a folder where a file goes."""
 
 
 @contextlib.contextmanager

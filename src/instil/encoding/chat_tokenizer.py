@@ -198,8 +198,8 @@ class ChatTokenizer:
             train_on: ``assistant``, ``last`` or ``all``; None: as the settings say.
 
         Returns:
-            As many examples as the template's rewriting of history needs. None at all if every turn has weight 0, or
-            the example was too long and was dropped (counted in `report`).
+            As many examples as the template's rewriting of history needs. The list is empty if every turn has weight
+            0, or if the example was too long and was dropped (counted in `report`).
 
         Raises:
             EncodingError: If the loss mask cannot be decided with certainty.

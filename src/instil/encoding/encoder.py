@@ -79,15 +79,15 @@ def encode_conversation(
     return encode_draft(context, make_draft(context, conversation, train_on=train_on), train_on=train_on)
 
 
-def make_draft(context: EncodingContext, given: Conversation, *, train_on: TrainOn) -> Draft:
+def make_draft(context: EncodingContext, original: Conversation, *, train_on: TrainOn) -> Draft:
     """Find the turns of a conversation as text.
 
     Raises:
         EncodingError, TemplateError: As `ChatTokenizer.encode`.
     """
     report = EncodingReport(conversations=1)
-    conversation = context.conversation(given)
-    report.inline_reasoning = sum(a is not b for a, b in zip(given.messages, conversation.messages, strict=True))
+    conversation = context.conversation(original)
+    report.inline_reasoning = sum(a is not b for a, b in zip(original.messages, conversation.messages, strict=True))
     turns = [] if conversation.plain else find_turns(context, conversation, report, train_on=train_on)
     return Draft(conversation, turns, report)
 
@@ -258,8 +258,8 @@ def _render_prompt(context: EncodingContext, conversation: Conversation, index: 
     except TemplateError as error:
         raise EncodingError(
             f"{place_of(conversation)}: message {index + 1}: serving could not ask for this turn, because the template "
-            f"refuses the messages before it ({error}). Expected a prompt. Give this message weight 0, or fix the "
-            "order of the messages."
+            f"refuses the messages before it ({str(error).removesuffix('.')}). Expected a prompt. Give this message "
+            "weight 0, or fix the order of the messages."
         ) from error
 
 

@@ -208,45 +208,50 @@ def prove(chat: Provable) -> Proof:
 Check = Callable[[Provable, Conversation, Sequence[Example]], Iterator[str]]
 
 
-def _text_is_transformers_own(chat: Provable, given: Conversation, examples: Sequence[Example]) -> Iterator[str]:
-    ours = chat.render(given).text
-    theirs = chat.template.render_text(given.messages, tools=given.tools, variables=given.variables)
+def _text_is_transformers_own(chat: Provable, conversation: Conversation, examples: Sequence[Example]) -> Iterator[str]:
+    ours = chat.render(conversation).text
+    theirs = chat.template.render_text(
+        conversation.messages, tools=conversation.tools, variables=conversation.variables
+    )
     if ours != theirs:
         yield f"the traced text differs from transformers' own ({ours[-60:]!r} against {theirs[-60:]!r})"
 
 
-def _every_turn_once(chat: Provable, given: Conversation, examples: Sequence[Example]) -> Iterator[str]:
+def _every_turn_once(chat: Provable, conversation: Conversation, examples: Sequence[Example]) -> Iterator[str]:
     trained = sorted(turn for example in examples for turn in example.turns)
-    wanted = [index for index, message in enumerate(given.messages) if message.role == "assistant" and index]
-    if trained != wanted:
-        yield f"the trained turns are {trained}, but the assistant's turns are {wanted}"
+    expected = [index for index, message in enumerate(conversation.messages) if message.role == "assistant" and index]
+    if trained != expected:
+        yield f"the trained turns are {trained}, but the assistant's turns are {expected}"
 
 
-def _prompts_are_servings(chat: Provable, given: Conversation, examples: Sequence[Example]) -> Iterator[str]:
+def _prompts_are_servings(chat: Provable, conversation: Conversation, examples: Sequence[Example]) -> Iterator[str]:
     """The ids before each trained span are `chat.prompt`'s, and transformers' own if no control token was typed."""
     for turn, prompt, _ in _spans(examples):
-        before = replace(given, messages=given.messages[:turn])
+        before = replace(conversation, messages=conversation.messages[:turn])
         if chat.prompt(before) != prompt:
             yield f"the ids before turn {turn} are not those of chat.prompt"
         if not any(example.escaped for example in examples):
-            kwargs: dict[str, Any] = {**given.variables, **({"tools": list(given.tools)} if given.tools else {})}
+            kwargs: dict[str, Any] = {
+                **conversation.variables,
+                **({"tools": list(conversation.tools)} if conversation.tools else {}),
+            }
             theirs = _transformers_prompt(chat, before, kwargs)
             if theirs != prompt:
                 yield f"the ids before turn {turn} are not those of transformers' apply_chat_template"
 
 
-def _ends_with_stop(chat: Provable, given: Conversation, examples: Sequence[Example]) -> Iterator[str]:
+def _ends_with_stop(chat: Provable, conversation: Conversation, examples: Sequence[Example]) -> Iterator[str]:
     for turn, _, completion in _spans(examples):
         if completion[-1] not in chat.stop_ids:
             yield f"turn {turn} does not end with a stop token but with {chat.decode(completion[-1:])!r}"
-        if any(number in chat.stop_ids for number in completion[:-1]) and not _stops_within(chat, given, turn):
+        if any(number in chat.stop_ids for number in completion[:-1]) and not _stops_within(chat, conversation, turn):
             yield f"turn {turn} has a stop token before its end"
 
 
-def _answer_is_whole(chat: Provable, given: Conversation, examples: Sequence[Example]) -> Iterator[str]:
+def _answer_is_whole(chat: Provable, conversation: Conversation, examples: Sequence[Example]) -> Iterator[str]:
     for turn, _, completion in _spans(examples):
         text = "".join(chat.decode(completion).split())
-        content = given.messages[turn].content
+        content = conversation.messages[turn].content
         answer = content if isinstance(content, str) else ""
         # A template may print an answer as JSON.
         written = (answer, json.dumps(answer)[1:-1], json.dumps(answer, ensure_ascii=False)[1:-1])
@@ -254,10 +259,10 @@ def _answer_is_whole(chat: Provable, given: Conversation, examples: Sequence[Exa
             yield f"turn {turn} trains {text[:60]!r}, which does not contain its complete answer"
 
 
-def _others_are_not_trained(chat: Provable, given: Conversation, examples: Sequence[Example]) -> Iterator[str]:
+def _others_are_not_trained(chat: Provable, conversation: Conversation, examples: Sequence[Example]) -> Iterator[str]:
     for turn, _, completion in _spans(examples):
         text = chat.decode(completion)
-        for message in given.messages:
+        for message in conversation.messages:
             content = message.content.strip() if isinstance(message.content, str) else ""
             # Shorter texts may occur in an answer by chance.
             if message.role != "assistant" and len(content) > 6 and content in text:
@@ -274,7 +279,7 @@ _CHECKS: tuple[Check, ...] = (
 )
 
 
-def _against_marks(chat: Provable, given: Conversation, examples: Sequence[Example]) -> list[Finding]:
+def _against_marks(chat: Provable, conversation: Conversation, examples: Sequence[Example]) -> list[Finding]:
     """Compare the template's ``{% generation %}`` marks with what is trained.
 
     Serving decides what is trained, so a difference is a note.
@@ -282,11 +287,11 @@ def _against_marks(chat: Provable, given: Conversation, examples: Sequence[Examp
     if not _MARKED.search(chat.template.source) or not chat.tokenizer.is_fast:
         return []
     theirs = chat.tokenizer.apply_chat_template(
-        to_template_messages(given.messages, shape=chat.template.shape, traced=False),
+        to_template_messages(conversation.messages, shape=chat.template.shape, traced=False),
         chat_template=chat.template.source,
         return_dict=True,
         return_assistant_tokens_mask=True,
-        **given.variables,
+        **conversation.variables,
     )
     marked = chat.decode(
         [token for token, is_marked in zip(theirs["input_ids"], theirs["assistant_masks"], strict=True) if is_marked]
@@ -311,10 +316,10 @@ def _spans(examples: Sequence[Example]) -> Iterator[tuple[int, list[int], list[i
                 start = None
 
 
-def _stops_within(chat: Provable, given: Conversation, turn: int) -> bool:
+def _stops_within(chat: Provable, conversation: Conversation, turn: int) -> bool:
     """Return whether the template itself prints a stop token within the turn, so that the turn has more than one."""
-    text = chat.render(replace(given, messages=given.messages[: turn + 1])).text
-    prompt = chat.render(replace(given, messages=given.messages[:turn]), add_generation_prompt=True).text
+    text = chat.render(replace(conversation, messages=conversation.messages[: turn + 1])).text
+    prompt = chat.render(replace(conversation, messages=conversation.messages[:turn]), add_generation_prompt=True).text
     return sum(text.count(stop) - prompt.count(stop) for stop in chat.stop_tokens) > 1
 
 

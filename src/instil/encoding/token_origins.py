@@ -17,7 +17,7 @@ from instil.encoding.turns.rendering_pieces import joined, plain_rendering
 from instil.template.tracing import Rendering
 
 _WINDOW = 6
-_MAX_TOKENS_A_CHARACTER = 24
+_MAX_TOKENS_PER_CHARACTER = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ def token_texts(context: EncodingContext, ids: Sequence[int]) -> Iterator[str]:
     start, done = 0, ""
     for at in range(len(ids)):
         window = context.decode(ids[start : at + 1])
-        if window.endswith("�") and at + 1 < len(ids) and at - start < _MAX_TOKENS_A_CHARACTER:
+        if window.endswith("�") and at + 1 < len(ids) and at - start < _MAX_TOKENS_PER_CHARACTER:
             yield ""
             continue
         yield window[len(done) :] if window.startswith(done) else window

@@ -76,7 +76,7 @@ class PieceTokenizer:
         # A piece that begins a text may have other ids than the same piece after an added token: two memories.
         self._first: dict[str, list[int]] = {}
         self._later: dict[str, list[int]] = {}
-        self._num_remembered = 0
+        self._num_characters = 0
         self._lead = self._lead_of_later_pieces()
         self._in_pieces = False
         self._in_pieces = backend is not None and self._works_in_pieces()
@@ -146,7 +146,7 @@ class PieceTokenizer:
         encodings = self._backend.encode_batch_fast(texts, add_special_tokens=False)
         for piece, encoding in zip(pieces, encodings, strict=True):
             memory[piece] = encoding.ids[skip:] if skip else encoding.ids
-            self._num_remembered += len(piece)
+            self._num_characters += len(piece)
 
     @property
     def in_pieces(self) -> bool:
@@ -191,10 +191,10 @@ class PieceTokenizer:
 
     def forget(self, *, above: int = _CACHE_CHARACTERS) -> None:
         """Drop the remembered pieces if they have more than `above` characters."""
-        if self._num_remembered > above:
+        if self._num_characters > above:
             self._first.clear()
             self._later.clear()
-            self._num_remembered = 0
+            self._num_characters = 0
 
     def _encode_unbroken(self, text: str) -> list[int]:
         if not self._in_pieces or self._splitter is None:

@@ -86,13 +86,14 @@ def truncate_answer(example: Example, limit: int) -> list[Example]:
         return []
     weights = weights_of_part(example.weights, 0, limit)
     spans_before, spans_left = _num_spans(example.weights), _num_spans(weights)
-    one_span_a_turn = spans_before == len(example.turns)  # not so where every token is trained
+    # With `train_on: all` one span covers several turns, and all of them stay.
+    one_span_per_turn = spans_before == len(example.turns)
     return [
         replace(
             example,
             token_ids=example.token_ids[:limit],
             weights=weights,
-            turns=example.turns[:spans_left] if one_span_a_turn else example.turns,
+            turns=example.turns[:spans_left] if one_span_per_turn else example.turns,
             shortened="truncated_answer",
         )
     ]

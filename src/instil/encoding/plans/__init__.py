@@ -1,1 +1,1 @@
-"""Plans: the fast way to encode many conversations, held equal to `encoder` by test."""
+"""Plans: the fast way to encode many conversations, which gives the examples of `encoder` (tested)."""

@@ -1,6 +1,6 @@
 """Many conversations at once: planned shapes are filled in and tokenized in batches, the rest is encoded one by one.
 
-Order is kept, and a test holds that the examples are those of `encoder`. If no plan fits a conversation, it is encoded
+Order is kept, and tests compare the examples with those of `encoder`. If no plan fits a conversation, it is encoded
 without one. A plan only says which tokens the model must generate; their weights come from `encoding.weights`.
 """
 
@@ -65,7 +65,7 @@ class BatchEncoder:
         self._may_be_long = self._allowed and cannot_count(tree)
 
     def encode(self, conversations: Iterable[Any]) -> Iterator[list[Example] | InstilError]:
-        """Encode in order; one that is refused gives its error in its place."""
+        """Encode conversations in order; a refused one yields its error instead."""
         remaining = iter(conversations)
         while batch := list(islice(remaining, _BATCH)):
             yield from self._encode_batch(batch)

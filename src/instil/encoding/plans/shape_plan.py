@@ -274,7 +274,7 @@ class _Layout:
             False if it cannot be planned.
         """
         parts = parts_of(piece_of(self._rendering, start, end), self._marked)
-        # A literal whose end could grow into an added token with the content behind it must be looked at each time.
+        # A literal whose end could grow into an added token with the content behind it must be checked each time.
         if parts is None or any(isinstance(part, str) and self._pieces.begins_at_end(part) for part in parts[:-1]):
             return False
         before = parts_of(piece_of(self._rendering, start, start if boundary is None else boundary), self._marked)

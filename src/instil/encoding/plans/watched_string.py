@@ -199,12 +199,15 @@ def can_be_watched(tree: nodes.Template) -> bool:
     Operations that join texts return plain strings, so their results may only be printed. Filters must be among those
     that use a string's own methods.
     """
+    # Other filters work on a plain copy of a text, whose use is not recorded.
     if any(node.name not in _FILTERS for node in tree.find_all(nodes.Filter)):
         return False
     if any(node.name in _NAMES_OUT for node in tree.find_all(nodes.Name)):
         return False
+    # These collect printed text into a plain string, which the template can then question.
     if next(tree.find_all((nodes.AssignBlock, nodes.CallBlock, nodes.FilterBlock)), None) is not None:
         return False
+    # Joined text is a plain string too: it must be printed at once, and nothing else done with it.
     macros = {node.name for node in tree.find_all(nodes.Macro)}
     printed = {id(part) for output in tree.find_all(nodes.Output) for node in output.nodes for part in _printed(node)}
     return all(id(node) in printed for node in tree.find_all(nodes.Expr) if _joins(node, macros))

@@ -1,1 +1,1 @@
-"""Turns: what the model must write in a turn, decided on text alone; no ids."""
+"""Turns: what the model must generate in a turn, decided on text alone; no ids."""

@@ -140,14 +140,14 @@ class _Probes:
     def _own_header(self) -> str:
         """Return the header that the model itself must generate, if the template has no generation prompt."""
         try:
-            asked, answered = self._render([ASK]).text.rstrip(), self._render([ASK, SAY])
+            question, answered = self._render([ASK]).text.rstrip(), self._render([ASK, SAY])
             prompt = self._render([ASK], add_generation_prompt=True).text
         except TemplateError:
             return ""
         own = answered.spans(1)
-        if prompt.rstrip() != asked or not own or not answered.text.startswith(asked):
+        if prompt.rstrip() != question or not own or not answered.text.startswith(question):
             return ""
-        return answered.text[len(asked) : own[0][0]]
+        return answered.text[len(question) : own[0][0]]
 
     def call(self, answer: Stop) -> Stop:
         """Return what ends a turn that calls a tool."""
@@ -192,11 +192,11 @@ class _Probes:
             rendering = self._render(messages, tools)
         except TemplateError:
             return []
-        asked, own = rendering.spans(0), rendering.spans(1)
-        return TAG.findall(rendering.text[asked[-1][1] : own[-1][1]]) if asked and own else []
+        question, own = rendering.spans(0), rendering.spans(1)
+        return TAG.findall(rendering.text[question[-1][1] : own[-1][1]]) if question and own else []
 
     def _inside(self, tools: Sequence[Mapping[str, Any]]) -> str:
-        """Return a call from its first own character to its last; a token inside, like a quotation mark, ends none."""
+        """Return a call from its first own character to its last; a token inside it (a quotation mark) does not end it."""
         rendering = self._render([ASK, CALL], tools)
         own = rendering.spans(1, "tool_calls")
         return rendering.text[own[0][0] : own[-1][1]]
@@ -224,10 +224,10 @@ class _Probes:
             prompt, answered = self._render([ASK], add_generation_prompt=True), self._render([ASK, SAY])
         except TemplateError:
             return None
-        asked, own = prompt.spans(0), answered.spans(1)
-        if not asked or not own or not answered.text.startswith(prompt.text):
+        question, own = prompt.spans(0), answered.spans(1)
+        if not question or not own or not answered.text.startswith(prompt.text):
             return None
-        header, generated = prompt.text[asked[-1][1] :], answered.text[len(prompt.text) : own[0][0]]
+        header, generated = prompt.text[question[-1][1] :], answered.text[len(prompt.text) : own[0][0]]
         return next((tag for tag in closing if _opened(tag, header) and not _opened(tag, generated)), None)
 
     def _opening(self, following: str, *, after: str = "") -> Stop | None:

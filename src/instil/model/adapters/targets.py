@@ -141,9 +141,8 @@ def _fits(layer: nn.Linear) -> bool:
 
     Llama 4's router, for example, returns a pair, to which an adapter's output cannot be added.
     """
-    if (
-        type(layer).forward is nn.Linear.forward or not layer.weight.is_floating_point()
-    ):  # packed weights: a layer of bitsandbytes
+    is_packed = not layer.weight.is_floating_point()  # a layer of bitsandbytes
+    if is_packed or type(layer).forward is nn.Linear.forward:
         return True
     bare = {name: torch.empty_like(value, device="meta") for name, value in layer.named_parameters()}
     x = torch.empty(1, 2, layer.in_features, dtype=layer.weight.dtype, device="meta")

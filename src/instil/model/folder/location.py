@@ -153,7 +153,7 @@ def _adapter(name: str, path: Path, *, kind: Kind) -> ModelLocation:
         location = locate(here, None if Path(here).is_dir() or here == "demo" else revision)
     except ModelError as error:
         raise ModelError(
-            f"{name}: an adapter whose base {base!r} cannot be found ({error}) "
+            f"{name}: an adapter whose base {base!r} cannot be found ({str(error).removesuffix('.')}). "
             "Put the base there or correct base_model_name_or_path in adapter_config.json."
         ) from None
     if location.adapter_folder is not None:

@@ -81,6 +81,6 @@ def check_finite(folder: Path, model: torch.nn.Module) -> None:
     ]
     if damaged:
         raise ModelError(
-            f"{folder}: the weights are damaged: {damaged[0]} holds a value that is no finite number ({len(damaged)} "
+            f"{folder}: the weights are damaged: {damaged[0]} holds a value that is not a finite number ({len(damaged)} "
             "such tensors). Expected finite ones. Copy or download the model again."
         )

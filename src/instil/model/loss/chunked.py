@@ -137,7 +137,7 @@ def _plain_weight(parts: HeadParts) -> torch.Tensor | None:
 def _run_linear(
     states: torch.Tensor, job: _Job, weight: torch.Tensor, trains: bool
 ) -> tuple[torch.Tensor, torch.Tensor, tuple[torch.Tensor, ...]]:
-    """Compute the chunks of a plain linear head: three products a chunk, with the weight's gradient summed in place."""
+    """Compute the chunks of a plain linear head: three products each, with the weight's gradient summed in place."""
     total = torch.zeros((), dtype=torch.float32, device=states.device)
     state_gradient = torch.empty_like(states)
     rows = job.rows_at_once

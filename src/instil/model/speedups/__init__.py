@@ -8,5 +8,6 @@ Proved by:
 
 `gates` and `norms` also compare themselves with each model's own code, and replace only layers that give the same
 numbers. To delete those two, remove their calls from `loading.lighten_layers`. To delete `round_sizes`, replace its
-`round_up` in `loss`, `attention.cpu_plan` and `training.memory` by the size itself.
+`round_up` in `loss`, `attention.cpu_plan` and `training.memory` by the size itself, and `loss.chunked`'s rounding down
+by the number of rows.
 """

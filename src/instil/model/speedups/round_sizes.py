@@ -9,7 +9,7 @@ shapes. The padding has weight 0 and changes results only by rounding.
 from __future__ import annotations
 
 SMALLEST_GRAIN = 32
-SIZES_AN_OCTAVE = 16
+SIZES_PER_OCTAVE = 16
 
 
 def grain_of(size: int) -> int:
@@ -19,7 +19,7 @@ def grain_of(size: int) -> int:
         >>> grain_of(300), grain_of(1024), grain_of(1025), grain_of(5000)
         (32, 32, 64, 256)
     """
-    return max(SMALLEST_GRAIN, 2 ** ((size - 1).bit_length() - 1) // SIZES_AN_OCTAVE) if size > 1 else SMALLEST_GRAIN
+    return max(SMALLEST_GRAIN, 2 ** ((size - 1).bit_length() - 1) // SIZES_PER_OCTAVE) if size > 1 else SMALLEST_GRAIN
 
 
 def round_up(size: int) -> int:
