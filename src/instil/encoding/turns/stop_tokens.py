@@ -196,7 +196,7 @@ class _Probes:
         return TAG.findall(rendering.text[question[-1][1] : own[-1][1]]) if question and own else []
 
     def _inside(self, tools: Sequence[Mapping[str, Any]]) -> str:
-        """Return a call from its first own character to its last; a token inside it (a quotation mark) does not end it."""
+        """Return a call from its first own character to its last; a token in it (a quotation mark) ends nothing."""
         rendering = self._render([ASK, CALL], tools)
         own = rendering.spans(1, "tool_calls")
         return rendering.text[own[0][0] : own[-1][1]]
