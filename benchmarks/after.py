@@ -1,12 +1,18 @@
-"""How fast answering is: batched against one by one, an evaluation of 1,000 prompts, and the server beside `transformers serve`.
+"""Measure inference: batched generation, an evaluation of 1,000 prompts, and the server beside `transformers serve`.
 
     python benchmarks/after.py [--parts generate,evaluate,serve,load] [--work demo,135m] [--seconds 120]
 
-`generate`: 32 prompts, greedy, 64 tokens, fp32, against a loop of plain `model.generate`, in turns in one process; ids must be equal.
-`evaluate`: 1,000 short questions asked of `demo`, greedy, 48 tokens; the seconds include loading. `serve`: time to the first token and
-tokens a second at 1, 8 and 32 clients that stream 64 tokens each, `instil serve` and `transformers serve` in turns on the same folder. `load`: 64
-clients without a pause; every answer must be whole. `demo` carries chat tokens and ChatML; `135m` is a random model in the shape of SmolLM2-135M.
-The last line is one JSON object.
+Parts:
+
+- `generate`: 32 prompts, greedy, 64 tokens, fp32, beside a loop of plain `model.generate`. Both run in turns in one
+  process. The ids should be equal.
+- `evaluate`: `demo` answers 1,000 short questions, greedy, 48 tokens. The seconds include loading.
+- `serve`: time to the first token and tokens per second, with 1, 8 and 32 clients that stream 64 tokens each.
+  `instil serve` and `transformers serve` run in turns on the same folder.
+- `load`: 64 clients without a pause. Every answer must be complete.
+
+Models: `demo` has chat tokens and ChatML; `135m` is a random model in the shape of SmolLM2-135M. The last line of the
+output is one JSON object.
 """
 
 from __future__ import annotations
@@ -31,13 +37,13 @@ CLIENTS = (1, 8, 32)
 
 
 def questions(count: int, *, words: int = 8) -> list[str]:
-    """Make questions of uneven length, the same every time."""
+    """Return questions of uneven length, the same ones on every call."""
     names = ("river", "planet", "metal", "animal", "city", "language", "invention", "colour", "number", "country")
-    made = []
+    texts = []
     for number in range(count):
         middle = " ".join(names[(number * 7 + word * 3) % len(names)] for word in range(1 + number % words))
-        made.append(f"Question {number}: what is the {middle}?")
-    return made
+        texts.append(f"Question {number}: what is the {middle}?")
+    return texts
 
 
 def generate_case(work: str, model: Path, repeats: int) -> dict[str, Any]:
@@ -50,19 +56,19 @@ def generate_case(work: str, model: Path, repeats: int) -> dict[str, Any]:
     from instil.generation.settings import LoadSettings
 
     engine = Engine.load(model, LoadSettings(precision="fp32", device="cpu"))
-    asked = [Conversation((Message("user", text),)) for text in questions(NUM_PROMPTS)]
-    prompts = [engine.prompt(conversation) for conversation in asked]
+    conversations = [Conversation((Message("user", text),)) for text in questions(NUM_PROMPTS)]
+    prompts = [engine.prompt(conversation) for conversation in conversations]
     settings = SamplingSettings(max_new_tokens=NEW_TOKENS)
 
     def ours() -> list[list[int]]:
-        done = generate_batch(engine.model, prompts, settings=settings, stop_ids=engine.stop_ids)
-        return [[*answer.token_ids, *([] if answer.stop_id is None else [answer.stop_id])] for answer in done]
+        answers = generate_batch(engine.model, prompts, settings=settings, stop_ids=engine.stop_ids)
+        return [[*answer.token_ids, *([] if answer.stop_id is None else [answer.stop_id])] for answer in answers]
 
     def theirs() -> list[list[int]]:
         answers = []
         for prompt in prompts:
             ids = torch.tensor([prompt])
-            written = engine.model.generate(  # type: ignore[operator]
+            output = engine.model.generate(  # type: ignore[operator]
                 ids,
                 attention_mask=torch.ones_like(ids),
                 max_new_tokens=NEW_TOKENS,
@@ -70,18 +76,18 @@ def generate_case(work: str, model: Path, repeats: int) -> dict[str, Any]:
                 eos_token_id=list(engine.stop_ids),
                 pad_token_id=0,
             )
-            answers.append(written[0, len(prompt) :].tolist())
+            answers.append(output[0, len(prompt) :].tolist())
         return answers
 
     rates: dict[str, list[float]] = {"ours": [], "theirs": []}
     same = 0
     for _ in range(repeats):
-        found = {}
+        answers = {}
         for name, side in (("ours", ours), ("theirs", theirs)):
             start = time.perf_counter()
-            found[name] = side()
-            rates[name].append(sum(map(len, found[name])) / (time.perf_counter() - start))
-        same = sum(a == b for a, b in zip(found["ours"], found["theirs"], strict=True))
+            answers[name] = side()
+            rates[name].append(sum(map(len, answers[name])) / (time.perf_counter() - start))
+        same = sum(a == b for a, b in zip(answers["ours"], answers["theirs"], strict=True))
     ours_rate, theirs_rate = statistics.median(rates["ours"]), statistics.median(rates["theirs"])
     return {
         "work": f"generate {work}",
@@ -152,7 +158,7 @@ class Server:
 
 
 async def ask(server: Server, client: Any, text: str) -> tuple[float, float, int]:
-    """Stream one answer: seconds to the first piece, seconds in all, tokens."""
+    """Stream one answer; return seconds to the first piece, total seconds, and tokens."""
     start, first, tokens = time.perf_counter(), 0.0, 0
     stream = await client.chat.completions.create(
         model=server.model, messages=[{"role": "user", "content": text}], max_tokens=NEW_TOKENS, temperature=0.0,
@@ -167,7 +173,7 @@ async def ask(server: Server, client: Any, text: str) -> tuple[float, float, int
 
 
 async def clients_case(server: Server, num_clients: int) -> dict[str, float]:
-    """Let clients ask two questions each, all at once."""
+    """Run clients at the same time, with two questions each."""
     import openai
 
     async with openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, timeout=600) as client:
@@ -177,7 +183,7 @@ async def clients_case(server: Server, num_clients: int) -> dict[str, float]:
         async def one(number: int) -> list[tuple[float, float, int]]:
             return [await ask(server, client, text) for text in questions(2 * num_clients)[2 * number : 2 * number + 2]]
 
-        answers = [answer for each in await asyncio.gather(*map(one, range(num_clients))) for answer in each]
+        answers = [answer for pair in await asyncio.gather(*map(one, range(num_clients))) for answer in pair]
         seconds = time.perf_counter() - start
     return {
         "first_token_seconds": round(statistics.median(first for first, *_ in answers), 4),
@@ -187,13 +193,13 @@ async def clients_case(server: Server, num_clients: int) -> dict[str, float]:
 
 def serve_cases(work: str, model: Path) -> list[dict[str, Any]]:
     """Measure both servers, one after the other, at each number of clients."""
-    found: dict[str, dict[int, dict[str, float]]] = {}
+    figures: dict[str, dict[int, dict[str, float]]] = {}
     for number, kind in enumerate(("instil", "transformers")):
         with Server(kind, model, 18410 + number) as server:
-            found[kind] = {clients: asyncio.run(clients_case(server, clients)) for clients in CLIENTS}
+            figures[kind] = {clients: asyncio.run(clients_case(server, clients)) for clients in CLIENTS}
     cases = []
     for clients in CLIENTS:
-        ours, theirs = found["instil"][clients], found["transformers"][clients]
+        ours, theirs = figures["instil"][clients], figures["transformers"][clients]
         cases.append({
             "work": f"serve {work}, {clients} clients", "precision": "fp32", "peer": "transformers serve",
             "ours": ours["tokens_per_second"], "theirs": theirs["tokens_per_second"],
@@ -204,7 +210,7 @@ def serve_cases(work: str, model: Path) -> list[dict[str, Any]]:
 
 
 def load_case(work: str, model: Path, seconds: float) -> dict[str, Any]:
-    """Let 64 clients ask without a pause; count what is lost."""
+    """Run 64 clients without a pause; count the answers that are lost."""
 
     async def hammer(server: Server) -> tuple[int, int]:
         import openai
@@ -216,10 +222,10 @@ def load_case(work: str, model: Path, seconds: float) -> dict[str, Any]:
 
             async def one(number: int) -> None:
                 nonlocal right, wrong
-                asked = 0
+                num_asked = 0
                 while time.monotonic() < end:
-                    text = questions(64)[(number + asked) % 64]
-                    asked += 1
+                    text = questions(64)[(number + num_asked) % 64]
+                    num_asked += 1
                     try:
                         _, _, tokens = await ask(server, client, text)
                     except openai.OpenAIError:
@@ -237,7 +243,7 @@ def load_case(work: str, model: Path, seconds: float) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure the parts asked for and print them."""
+    """Measure the requested parts and print them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", default="generate,evaluate,serve,load")
     parser.add_argument("--work", default="demo,135m")

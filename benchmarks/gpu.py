@@ -1,18 +1,23 @@
 """Measure training on one NVIDIA GPU: instil beside TRL, on the same rows of random ids, cell by cell.
 
-    python benchmarks/gpu.py --out gpu.jsonl                    every cell that is not in gpu.jsonl yet, as --minutes allow
+    python benchmarks/gpu.py --out gpu.jsonl                    every cell that gpu.jsonl lacks, within --minutes
     python benchmarks/gpu.py --out gpu.jsonl --trl-site DIR     TRL from a folder of unpacked wheels (no network)
-    python benchmarks/gpu.py --smoke [--trl-python PYTHON]      tiny shapes on the CPU: does everything run to its end?
+    python benchmarks/gpu.py --smoke [--trl-python PYTHON]      tiny shapes on the CPU, as a trial
 
-A cell is a model shape and what trains of it. Weights are random, so nothing is downloaded; rows have the lengths of chats
-(log-normal, median 400 tokens, at most 4,096; 40% of a row is trained). A step is four micro-batches of 8k tokens. Each side runs in
-a process of its own; the first steps are not counted. Arithmetic is 6 x parameters x tokens (4 x for frozen weights, whose own gradient
-is not computed) plus attention; its share of the measured bf16 matrix rate is what `share_of_matmul` says. Activations are computed
-again where `instil train` would do so: where the step would not fit. A call starts a cell only where its longest time still fits
-into --minutes; call it again until nothing is left. Results are appended as they come, so a call that is cut off loses one cell; a
-failure is a result too, and is measured again once its line is removed. To carry TRL along:
-`pip download --no-deps trl==1.16.0 -d wheels` (and what else the machine lacks), then unzip the wheels into one folder.
-Prints a JSON object as its last line.
+A cell is a model shape and `full` or `lora`. Weights are random, so nothing is downloaded. Rows have the lengths of
+chats: log-normal, median 400 tokens, at most 4,096; 40% of a row is trained. A step has four micro-batches of 8k
+tokens. Each side runs in a process of its own. The first steps are not counted.
+
+`share_of_matmul` is the model's arithmetic over the measured rate of bf16 matrix products. The arithmetic is
+6 x parameters x tokens plus attention (4 x for frozen weights, whose own gradient is not computed). Gradient
+checkpointing is on where `instil train` would choose it: where the step would not fit.
+
+A call starts a cell only if its longest time still fits into --minutes. Call again until no cell is left. Results are
+appended one by one, so an interrupted call loses one cell. A failure is a result too; remove its line to measure it
+again. The last line of the output is one JSON object.
+
+For TRL without a network: `pip download --no-deps trl==1.16.0 -d wheels` (and the packages that the machine lacks),
+then unzip the wheels into one folder.
 """
 
 from __future__ import annotations
@@ -46,7 +51,7 @@ PACKAGES = ("transformers", "peft", "trl", "instil")
 
 
 def rows_of_step(step: int, vocabulary: int, tokens: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Draw a step's rows: ids and weights; the same on both sides."""
+    """Draw the rows of a step as ids and weights, the same for both sides."""
     random, rows, left = np.random.default_rng(step), [], tokens
     while left > 16:
         length = int(min(4096, left, max(16, random.lognormal(6.0, 0.8))))
@@ -58,7 +63,7 @@ def rows_of_step(step: int, vocabulary: int, tokens: int) -> list[tuple[np.ndarr
 
 
 def matrix_rate(device: str) -> float:
-    """Measure bf16 matrix products on random data, in FLOP/s."""
+    """Measure the rate of bf16 matrix products on random data, in FLOP/s."""
     import torch
 
     size = 8192 if device == "cuda" else 1024
@@ -74,7 +79,7 @@ def matrix_rate(device: str) -> float:
 
 
 def wait(device: str) -> None:
-    """Wait for the device."""
+    """Wait until the device is idle."""
     import torch
 
     if device == "cuda":
@@ -82,7 +87,7 @@ def wait(device: str) -> None:
 
 
 def config_of(shape: str) -> Any:
-    """Give transformers' config of a shape."""
+    """Return the transformers config of a shape."""
     from transformers import AutoConfig
 
     settings = dict(SHAPES[shape])
@@ -95,7 +100,8 @@ def arithmetic(config: Any, num_parameters: int, lengths: list[int], adapter: st
     tokens = sum(lengths)
     width = config.num_attention_heads * getattr(config, "head_dim", config.hidden_size // config.num_attention_heads)
     attention = sum(12 * config.num_hidden_layers * width * length**2 / 2 for length in lengths)
-    trained_rows = 0.4  # the head sees trained rows only; the model's own arithmetic is counted so for both sides
+    # Our head computes trained rows only. Both sides are counted so: this is the arithmetic that the model needs.
+    trained_rows = 0.4
     head = config.vocab_size * config.hidden_size
     body = num_parameters - head * (1 if config.tie_word_embeddings else 2)
     return factor * tokens * (body + trained_rows * head) + attention
@@ -142,7 +148,7 @@ def run_ours(shape: str, adapter: str, device: str, steps: int) -> dict[str, Any
         momentum=settings.momentum,
     )
     drawn = [rows_of_step(step, config.vocab_size, micro * MICRO_BATCHES) for step in range(steps)]
-    store = ExampleStore.from_examples([Example(ids, given) for step in drawn for ids, given in step])
+    store = ExampleStore.from_examples([Example(ids, token_weights) for step in drawn for ids, token_weights in step])
     learner = Learner(TokenLoss(model).train(), weights, optimizers, store, Ranks(0, 1, target))
     seconds, first = [], 0
     for step, rows in enumerate(drawn):
@@ -158,7 +164,7 @@ def run_ours(shape: str, adapter: str, device: str, steps: int) -> dict[str, Any
 
 
 def wants_recompute(model: Any, precision: Any, micro: int, device: Any) -> bool:
-    """Decide as `gradient_checkpointing: auto` does."""
+    """Return whether `gradient_checkpointing: auto` would turn it on."""
     from instil.training.memory.estimate import estimate_memory, measure_sizes
     from instil.training.memory.fit import USABLE
     from instil.training.memory.usage import free_memory
@@ -170,7 +176,7 @@ def wants_recompute(model: Any, precision: Any, micro: int, device: Any) -> bool
 
 
 def run_trl(shape: str, adapter: str, device: str, steps: int, device_rows: int) -> dict[str, Any]:
-    """Train with TRL's SFTTrainer at its defaults: bf16, rows already tokenized, so many rows a device batch."""
+    """Train with TRL's SFTTrainer at its defaults: bf16, tokenized rows, `device_rows` rows in a device batch."""
     import torch
     from datasets import Dataset
     from tokenizers import Tokenizer, models
@@ -196,12 +202,27 @@ def run_trl(shape: str, adapter: str, device: str, steps: int, device_rows: int)
         eos_token="</s>",
     )
     device_rows = max(1, min(device_rows, per_step))
-    in_order = {} if "train_sampling_strategy" not in SFTConfig.__dataclass_fields__ else {"train_sampling_strategy": "sequential"}  # fmt: skip
+    # TRL versions without this field have no setting for the order of the rows.
+    has_order = "train_sampling_strategy" in SFTConfig.__dataclass_fields__
+    in_order = {"train_sampling_strategy": "sequential"} if has_order else {}
+    accumulation = max(1, per_step // device_rows)
     settings = SFTConfig(
-        output_dir=tempfile.mkdtemp(prefix="instil-gpu-trl-"), **in_order, max_steps=max(1, len(rows) // (device_rows * max(1, per_step // device_rows))), per_device_train_batch_size=device_rows,
-        gradient_accumulation_steps=max(1, per_step // device_rows), bf16=True, use_cpu=device == "cpu", report_to=[], save_strategy="no",
-        max_length=4096, completion_only_loss=True, dataset_kwargs={"skip_prepare_dataset": False}, learning_rate=1e-5, logging_strategy="no", disable_tqdm=True,
-    )  # fmt: skip
+        output_dir=tempfile.mkdtemp(prefix="instil-gpu-trl-"),
+        **in_order,
+        max_steps=max(1, len(rows) // (device_rows * accumulation)),
+        per_device_train_batch_size=device_rows,
+        gradient_accumulation_steps=accumulation,
+        bf16=True,
+        use_cpu=device == "cpu",
+        report_to=[],
+        save_strategy="no",
+        max_length=4096,
+        completion_only_loss=True,
+        dataset_kwargs={"skip_prepare_dataset": False},
+        learning_rate=1e-5,
+        logging_strategy="no",
+        disable_tqdm=True,
+    )
     stamps: list[float] = []
 
     class Stamp(TrainerCallback):
@@ -218,7 +239,14 @@ def run_trl(shape: str, adapter: str, device: str, steps: int, device_rows: int)
         from peft import LoraConfig
 
         lora = LoraConfig(r=LORA_RANK, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
-    trainer = SFTTrainer(model, args=settings, train_dataset=Dataset.from_list(rows), processing_class=tokenizer, callbacks=[Stamp()], peft_config=lora)  # fmt: skip
+    trainer = SFTTrainer(
+        model,
+        args=settings,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+        callbacks=[Stamp()],
+        peft_config=lora,
+    )
     trainer.train()
     seconds = [end - begin for begin, end in zip(stamps[::2], stamps[1::2], strict=True)]
     size = device_rows * settings.gradient_accumulation_steps
@@ -232,16 +260,16 @@ def run_trl(shape: str, adapter: str, device: str, steps: int, device_rows: int)
 def figures(
     config: Any, num_parameters: int, adapter: str, steps: list[Any], seconds: list[float], device: str, kernel: str
 ) -> dict[str, Any]:
-    """Add up what was measured after the uncounted steps."""
+    """Return the figures of the steps after the uncounted ones."""
     import torch
 
     skipped = min(UNCOUNTED, len(seconds) - 1)
     lengths = [len(ids) for rows in steps[skipped : len(seconds)] for ids, _ in rows]
-    spent = sum(seconds[skipped:])
+    total_seconds = sum(seconds[skipped:])
     rate = matrix_rate(device)
     return {
-        "tokens_per_second": sum(lengths) / spent,
-        "share_of_matmul": arithmetic(config, num_parameters, lengths, adapter) / spent / rate,
+        "tokens_per_second": sum(lengths) / total_seconds,
+        "share_of_matmul": arithmetic(config, num_parameters, lengths, adapter) / total_seconds / rate,
         "matmul_tflops": rate / 1e12,
         "peak_mb": torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else None,
         "parameters": num_parameters,
@@ -249,38 +277,39 @@ def figures(
         "kernel": kernel,
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
         "versions": {"torch": torch.__version__, "python": platform.python_version()}
-        | {name: found for name in PACKAGES if (found := version_of(name))},
+        | {name: version for name in PACKAGES if (version := version_of(name))},
     }
 
 
 def version_of(package: str) -> str | None:
-    """Give a package's version, or None where it is not installed."""
+    """Return the version of a package, or None if it is not installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
 
 
-def measure(side: str, cell: str, given: argparse.Namespace) -> dict[str, Any]:
-    """Run one side of one cell in a process of its own; a failure is a result with its last lines.
+def measure(side: str, cell: str, args: argparse.Namespace) -> dict[str, Any]:
+    """Run one side of one cell in a process of its own. A failure is a result, with its last lines.
 
-    TRL gets fewer rows a batch, in a process anew, while the device is too small for them; all its tries share the cell's time.
+    If the device is too small for TRL's batch, a new process tries fewer rows. All tries share the time of the cell.
     """
-    command = [given.trl_python if side == "trl" and given.trl_python else sys.executable, __file__, "--side", side]
-    command += ["--cells", cell, "--device", given.device, "--steps", str(given.steps)]
+    command = [args.trl_python if side == "trl" and args.trl_python else sys.executable, __file__, "--side", side]
+    command += ["--cells", cell, "--device", args.device, "--steps", str(args.steps)]
     environment = dict(os.environ)
-    if side == "trl" and given.trl_python:
+    # A Python of its own must not find our packages; unpacked wheels must come before them.
+    if side == "trl" and args.trl_python:
         environment.pop("PYTHONPATH", None)
-    if side == "trl" and given.trl_site:
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (given.trl_site, environment.get("PYTHONPATH"))))
-    end, last = time.monotonic() + given.cell_minutes * 60, {"error": "no time for it"}
+    if side == "trl" and args.trl_site:
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (args.trl_site, environment.get("PYTHONPATH"))))
+    end, last = time.monotonic() + args.cell_minutes * 60, {"error": "no time was left"}
     for rows in TRL_ROWS if side == "trl" else (0,):
         words = [*command, "--rows", str(rows)]
         left = end - time.monotonic()
         try:
             done = subprocess.run(words, capture_output=True, text=True, timeout=left, env=environment, check=False)
         except subprocess.TimeoutExpired:
-            return {"error": f"took longer than {given.cell_minutes} minutes"}
+            return {"error": f"took longer than {args.cell_minutes} minutes"}
         if done.returncode == 0:
             return dict(json.loads(done.stdout.strip().splitlines()[-1]))
         last = {"error": done.stderr.strip()[-900:]}
@@ -290,52 +319,56 @@ def measure(side: str, cell: str, given: argparse.Namespace) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure what is missing, and print all that is there."""
+    """Measure the missing cells and print all results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--out", type=Path, default=Path("gpu.jsonl"), help="results, appended; cells in it are not run again"
+        "--out",
+        type=Path,
+        default=Path("gpu.jsonl"),
+        help="file of results; its cells are not run again, new ones are appended",
     )
     parser.add_argument("--cells", nargs="*", default=list(CELLS), help="shape:full or shape:lora")
     parser.add_argument("--sides", nargs="*", default=["ours", "trl"], choices=["ours", "trl"])
     parser.add_argument("--side", choices=["ours", "trl"], help="run one side of one cell in this process")
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
     parser.add_argument("--steps", type=int, default=12)
-    parser.add_argument("--minutes", type=float, default=8.8, help="the call ends before this long")
+    parser.add_argument("--minutes", type=float, default=8.8, help="longest time of the call")
     parser.add_argument("--cell-minutes", type=float, default=4.2, help="longest time of one side of a cell")
     parser.add_argument("--smoke", action="store_true", help="tiny shapes on the CPU")
     parser.add_argument("--trl-python", help="Python of an environment with TRL, for its side")
     parser.add_argument(
-        "--trl-site", help="folder with TRL and what it needs, put before the other packages for its side"
+        "--trl-site", help="folder with TRL and its requirements; comes before the other packages for its side"
     )
-    parser.add_argument("--rows", type=int, default=TRL_ROWS[0], help="TRL's rows a device batch, with --side trl")
-    given = parser.parse_args()
-    if given.smoke:
-        given.cells, given.device, given.steps = list(SMOKE), "cpu", 5
-    if given.side:
-        shape, _, adapter = given.cells[0].partition(":")
-        mine = given.side == "ours"
-        work = (shape, adapter, given.device, given.steps)
-        print(json.dumps(run_ours(*work) if mine else run_trl(*work, given.rows)))
+    parser.add_argument("--rows", type=int, default=TRL_ROWS[0], help="rows in TRL's device batch, with --side trl")
+    args = parser.parse_args()
+    if args.smoke:
+        args.cells, args.device, args.steps = list(SMOKE), "cpu", 5
+    # `measure` starts this script again with --side, for one side of one cell.
+    if args.side:
+        shape, _, adapter = args.cells[0].partition(":")
+        mine = args.side == "ours"
+        work = (shape, adapter, args.device, args.steps)
+        print(json.dumps(run_ours(*work) if mine else run_trl(*work, args.rows)))
         return
     started = time.perf_counter()
-    lines = given.out.read_text().splitlines() if given.out.exists() else []
-    found = {(line["cell"], line["side"]): line for line in map(json.loads, lines)}
-    for cell in given.cells:
-        for side in given.sides:
-            left = given.minutes - (time.perf_counter() - started) / 60
-            if (cell, side) in found or left < given.cell_minutes:
+    lines = args.out.read_text().splitlines() if args.out.exists() else []
+    results = {(line["cell"], line["side"]): line for line in map(json.loads, lines)}
+    for cell in args.cells:
+        for side in args.sides:
+            left = args.minutes - (time.perf_counter() - started) / 60
+            if (cell, side) in results or left < args.cell_minutes:
                 continue
-            line = {"cell": cell, "side": side, **measure(side, cell, given)}
+            line = {"cell": cell, "side": side, **measure(side, cell, args)}
             print(f"{cell:24s} {side:5s} {line.get('error') or round(line['tokens_per_second'])}", flush=True)
-            found[(cell, side)] = line
-            with given.out.open("a") as file:
+            results[(cell, side)] = line
+            with args.out.open("a") as file:
                 file.write(json.dumps(line) + "\n")
-    print(json.dumps({"cases": [case_of(cell, found) for cell in given.cells]}))
+    print(json.dumps({"cases": [case_of(cell, results) for cell in args.cells]}))
 
 
-def case_of(cell: str, found: dict[tuple[str, str], dict[str, Any]]) -> dict[str, Any]:
-    """Lay both sides of a cell beside each other; null where something was not measured."""
-    ours, theirs = found.get((cell, "ours"), {}), found.get((cell, "trl"), {})
+def case_of(cell: str, results: dict[tuple[str, str], dict[str, Any]]) -> dict[str, Any]:
+    """Return both sides of a cell together; a figure that was not measured is None."""
+    ours, theirs = results.get((cell, "ours"), {}), results.get((cell, "trl"), {})
     mine, peer = ours.get("tokens_per_second"), theirs.get("tokens_per_second")
     return {
         "work": cell,

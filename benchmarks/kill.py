@@ -1,12 +1,14 @@
-"""Kill a run at random moments, many times, and hold what comes out against a run that nobody touched.
+"""Kill a run at random moments, many times, and compare its result with that of an undisturbed run.
 
     python benchmarks/kill.py [--kills 200] [--steps 60] [--seed 0]
 
-Each start goes on with ``--resume`` and is killed with SIGKILL after a random part of the time that a whole run takes. After each
-kill every checkpoint must be whole. A run that comes to its end must have the untouched run's weights, bit for bit, and nothing
-temporary beside them; then the folder is removed and the killing begins anew. A start that fails by itself (a lock left behind, a
-checkpoint of another run) ends the whole with its words. Runs are forks of one process that has everything imported, so 200 kills
-take minutes. The last line is one JSON object.
+Each start resumes the run. SIGKILL ends it after a random part of the time that a complete run takes. After each kill,
+every checkpoint must open. A finished run must have the undisturbed run's weights, bit for bit, and no temporary file.
+Then its folder is removed, and the next run begins. A start that fails by itself (a lock left behind, a checkpoint of
+another run) ends the benchmark with its message.
+
+Runs are forks of one process that has imported everything, so 200 kills take minutes. The last line of the output is
+one JSON object.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from instil.training.run import train
 
 
 def write_rows(path: Path) -> Path:
-    """Write rows that are short, so that steps are."""
+    """Write short rows, so that steps are short."""
     rows = [
         {"messages": [{"role": "user", "content": f"{n}+1"}, {"role": "assistant", "content": str(n + 1)}]}
         for n in range(60)
@@ -43,7 +45,7 @@ def write_rows(path: Path) -> Path:
 
 
 def recipe_for(output: Path, rows: Path, steps: int) -> Recipe:
-    """Give the recipe of a short run that saves after every step."""
+    """Return the recipe of a short run that saves after each step."""
     return Recipe.from_mapping(
         {
             "output": str(output),
@@ -58,13 +60,13 @@ def recipe_for(output: Path, rows: Path, steps: int) -> Recipe:
 
 
 def start(recipe: Recipe) -> int:
-    """Go on with a run in a fork of this process; give its process id."""
+    """Start or resume a run in a fork of this process; return its process id."""
     child = os.fork()
     if child == 0:
         status = 1
         try:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, 1)
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, 1)
             train(recipe, resume=True)
             status = 0
         except InstilError as error:
@@ -76,15 +78,15 @@ def start(recipe: Recipe) -> int:
 
 @dataclass
 class Count:
-    """What was seen.
+    """The counts of the benchmark.
 
     Attributes:
         killed: Starts that were killed.
-        finished: Runs that came to their end between the kills.
-        different: Finished runs whose weights are not the untouched run's.
+        finished: Runs that finished between the kills.
+        different: Finished runs whose weights differ from the undisturbed run's.
         broken: Checkpoints under their final name that did not open.
         left_over: Temporary files beside finished runs.
-        resumed: Starts that found a checkpoint to go on from.
+        resumed: Kills that left a checkpoint to resume from.
     """
 
     killed: int = 0
@@ -95,10 +97,10 @@ class Count:
     resumed: int = 0
 
     def checkpoints(self, folder: Path) -> None:
-        """Open every checkpoint that a kill has left under its final name."""
-        found = checkpoint_folders(folder / "checkpoints")
-        self.resumed += bool(found)
-        for checkpoint in found:
+        """Open each checkpoint that a kill has left under its final name."""
+        checkpoints = checkpoint_folders(folder / "checkpoints")
+        self.resumed += bool(checkpoints)
+        for checkpoint in checkpoints:
             try:
                 open_checkpoint(checkpoint)
             except CheckpointError as error:
@@ -106,17 +108,17 @@ class Count:
                 self.broken += 1
 
     def finish(self, folder: Path, expected: str) -> None:
-        """Hold a finished run against the untouched one."""
+        """Compare a finished run with the undisturbed one."""
         self.finished += 1
         self.different += sha256_of(model_of(folder)) != expected
         self.left_over += sum(path.name != ".lock" for path in folder.rglob(".*"))
 
 
 def wait_for(child: int, *, may_be_killed: bool) -> bool:
-    """Wait for a start and say whether it was killed.
+    """Wait until a start has ended; return whether it was killed.
 
     Raises:
-        SystemExit: If it failed by itself.
+        SystemExit: If the start failed by itself.
     """
     status = os.waitpid(child, 0)[1]
     if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL and may_be_killed:
@@ -135,12 +137,12 @@ def main() -> None:
     args = parser.parse_args()
     moments, count = random.Random(args.seed), Count()
     with tempfile.TemporaryDirectory(prefix="instil-kill-") as scratch:
-        untouched, folder = Path(scratch) / "untouched", Path(scratch) / "killed"
+        undisturbed, folder = Path(scratch) / "undisturbed", Path(scratch) / "killed"
         rows = write_rows(Path(scratch) / "rows.jsonl")
-        began = time.monotonic()
-        wait_for(start(recipe_for(untouched, rows, args.steps)), may_be_killed=False)
-        length = time.monotonic() - began
-        recipe, expected = recipe_for(folder, rows, args.steps), sha256_of(model_of(untouched))
+        started = time.monotonic()
+        wait_for(start(recipe_for(undisturbed, rows, args.steps)), may_be_killed=False)
+        length = time.monotonic() - started
+        recipe, expected = recipe_for(folder, rows, args.steps), sha256_of(model_of(undisturbed))
         while count.killed < args.kills:
             child = start(recipe)
             time.sleep(moments.uniform(0.0, 0.6) * length)
@@ -160,7 +162,7 @@ def main() -> None:
 
 
 def model_of(folder: Path) -> Path:
-    """Give the weights of a finished run."""
+    """Return the path of the weights of a finished run."""
     return Run.open(folder).model_folder / "model.safetensors"
 
 

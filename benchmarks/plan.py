@@ -1,9 +1,10 @@
-"""Hold the memory that `instil plan` announces against what a run then takes.
+"""Compare the memory that `instil plan` predicts with what the run then takes.
 
     python benchmarks/plan.py [--work demo,135m] [--adapter none,lora] [--precision fp32,bf16] [--steps 6] [--batch 8]
 
-A case plans a run over GSM8K and then trains it, each in a process of its own. Measured is the peak of the resident size (of the
-GPU's allocator, where there is one) above what the process held just before the model was loaded. The last line is one JSON object.
+A case plans a run over GSM8K and then trains it, each in a process of its own. The measured value is the peak
+resident size (with a GPU: the peak of its allocator) above the size just before the model was loaded. The last line
+of the output is one JSON object.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ CORPUS = Path(os.environ.get("INSTIL_CORPUS", Path(__file__).resolve().parents[2
 
 
 def recipe_of(case: dict[str, Any]) -> Any:
-    """Make the recipe of a case."""
+    """Return the recipe of a case."""
     from instil.recipe import Recipe
 
     return Recipe.from_mapping(
@@ -42,7 +43,7 @@ def recipe_of(case: dict[str, Any]) -> Any:
 
 
 def plan(case: dict[str, Any]) -> dict[str, Any]:
-    """Estimate as `instil plan` does."""
+    """Estimate the memory as `instil plan` does."""
     from instil.model.loading import choose_device
     from instil.training.memory.usage import free_memory
     from instil.training.preflight import run_preflight
@@ -57,23 +58,23 @@ def plan(case: dict[str, Any]) -> dict[str, Any]:
 
 
 def run(case: dict[str, Any]) -> dict[str, Any]:
-    """Train, and give what was taken."""
+    """Train, and return the memory taken."""
     from instil import train
 
     results = train(recipe_of(case), quiet=True).results
     return {"measured_mb": results["peak_rss_mb"] - results["rss_before_model_mb"]}
 
 
-def in_a_process(what: str, case: dict[str, Any]) -> dict[str, Any]:
-    """Do one half of a case in a process of its own."""
-    words = [sys.executable, __file__, "--only", what, "--case", json.dumps(case)]
+def in_a_process(half: str, case: dict[str, Any]) -> dict[str, Any]:
+    """Run one half of a case (`plan` or `run`) in a process of its own."""
+    words = [sys.executable, __file__, "--only", half, "--case", json.dumps(case)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SystemExit(f"{what} failed:\n{done.stderr[-3000:]}")
+        raise SystemExit(f"{half} failed:\n{done.stderr[-3000:]}")
     return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
 
 
-def measure(work: str, adapter: str, precision: str, given: argparse.Namespace, scratch: Path) -> dict[str, Any]:
+def measure(work: str, adapter: str, precision: str, args: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     """Plan and run one case."""
     model = "demo"
     if work != "demo":
@@ -81,31 +82,31 @@ def measure(work: str, adapter: str, precision: str, given: argparse.Namespace, 
 
         folder = scratch / work
         if not folder.exists():
-            write_shape("smollm2-135m", folder, tokenizer=given.tokenizer)
+            write_shape("smollm2-135m", folder, tokenizer=args.tokenizer)
         model = str(folder)
     case = {
         "output": str(scratch / f"{work}-{adapter}-{precision}"),
         "model": model,
         "adapter": adapter,
         "precision": precision,
-        "rows": str(given.rows),
-        "steps": given.steps,
-        "batch": given.batch,
-        "micro_batch_tokens": given.micro_batch_tokens,
+        "rows": str(args.rows),
+        "steps": args.steps,
+        "batch": args.batch,
+        "micro_batch_tokens": args.micro_batch_tokens,
     }
     planned, taken = in_a_process("plan", case), in_a_process("run", case)
     off = planned["planned_mb"] / taken["measured_mb"] - 1
-    found = {"work": work, "adapter": adapter, "precision": precision, **planned, **taken, "off": round(off, 3)}
+    result = {"work": work, "adapter": adapter, "precision": precision, **planned, **taken, "off": round(off, 3)}
     print(
         f"{work:<5} {adapter:<5} {precision:<5} planned {planned['planned_mb']:,.0f} MB, "
         f"measured {taken['measured_mb']:,.0f} MB: {off:+.1%}",
         file=sys.stderr,
     )
-    return found
+    return result
 
 
 def main() -> None:
-    """Measure the cases asked for and print them."""
+    """Measure the requested cases and print them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=Path, default=CORPUS / "datasets" / "gsm8k_train.jsonl")
     parser.add_argument("--tokenizer", type=Path, default=CORPUS / "tokenizers" / "smollm2-instruct")
@@ -117,16 +118,16 @@ def main() -> None:
     parser.add_argument("--micro-batch-tokens", type=int)
     parser.add_argument("--only", choices=["plan", "run"], help=argparse.SUPPRESS)
     parser.add_argument("--case", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.only:
-        print(json.dumps({"plan": plan, "run": run}[given.only](json.loads(given.case))))
+    args = parser.parse_args()
+    if args.only:
+        print(json.dumps({"plan": plan, "run": run}[args.only](json.loads(args.case))))
         return
     with tempfile.TemporaryDirectory(prefix="instil-plan-") as scratch:
         cases = [
-            measure(work, adapter, precision, given, Path(scratch))
-            for work in given.work.split(",")
-            for adapter in given.adapter.split(",")
-            for precision in given.precision.split(",")
+            measure(work, adapter, precision, args, Path(scratch))
+            for work in args.work.split(",")
+            for adapter in args.adapter.split(",")
+            for precision in args.precision.split(",")
         ]
     print(json.dumps({"cases": cases}))
 

@@ -1,12 +1,18 @@
-"""How fast data is prepared: conversations a second from JSONL to stored examples.
+"""Measure data preparation: conversations per second, from JSONL to stored examples.
 
-    python benchmarks/prepare.py [--rows 2000] [--repeats 3] [--only trl,tokenizers,long,workers,million] [--threads 2] [--clock cpu]
+    python benchmarks/prepare.py [--rows 2000] [--repeats 3] [--only trl,tokenizers,long,workers,million] [--threads
+    2] [--clock cpu]
 
-Cases: against TRL's dataset preparation and against `tokenizers.encode_batch` on the same rendered texts, run in turns,
-each run a process of its own; an 80-turn conversation against one rendering and tokenization; two one-thread workers
-against one; a million short conversations' memory and the time to open their store. The last line is one JSON object.
-Ratios count, absolute numbers do not: `ratio` is ours over theirs, above 1 where instil is faster, except in the cases
-named `80 turns …`, where it is what instil costs over what the bare work costs.
+Cases:
+
+- `trl`, `tokenizers`: beside TRL's dataset preparation, and beside `tokenizers.encode_batch` on the same rendered
+  texts. Both sides run in turns, each run in a process of its own.
+- `long`: an 80-turn conversation, beside one rendering and tokenization.
+- `workers`: two one-thread workers beside one.
+- `million`: memory for a million short conversations, and the time to open their store.
+
+Compare ratios, not absolute numbers. `ratio` is ours over theirs, above 1 where instil is faster. In the cases named
+`80 turns …` it is the cost of instil over the cost of the bare work. The last line of the output is one JSON object.
 """
 
 from __future__ import annotations
@@ -51,7 +57,7 @@ def run_side(side: str, data: Path, args: argparse.Namespace, *, threads: int, w
 
 
 def against(peer: str, data: Path, args: argparse.Namespace) -> dict[str, Any]:
-    """Run instil and a peer in turns and compare their medians."""
+    """Run instil and a peer in turns; return the case with their medians."""
     ours, theirs = [], []
     for turn in range(args.repeats):
         ours.append(run_side("instil", data, args, threads=args.threads))
@@ -88,19 +94,22 @@ def case(
 
 def long_cases(data: Path, args: argparse.Namespace) -> list[dict[str, Any]]:
     runs = [run_side("long", data, args, threads=1) for _ in range(args.repeats)]
-    made = []
+    cases = []
     for name in ("stable", "rewriting"):
         theirs = min(run[name]["theirs"] for run in runs)
-        bare = "render + tokenize once" if name == "stable" else "tokenize what comes out"
+        bare = "render + tokenize once" if name == "stable" else "tokenize the rendered text"
         for how in ("one", "many"):
             ours = min(run[name][how] for run in runs)
-            made.append(case(f"80 turns, {name} history, {how} at a time (s)", bare, ours, theirs, ours / theirs))
-    return made
+            cases.append(case(f"80 turns, {name} history, {how} at a time (s)", bare, ours, theirs, ours / theirs))
+    return cases
 
 
 def worker_case(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
-    """Compare two workers with one. Where there are fewer rows than asked for they come again with other numbers, so that none is a copy."""
-    rows = [json.dumps(row, ensure_ascii=False) for row in given_rows(args, args.worker_rows)]
+    """Compare two workers with one.
+
+    If the file has too few rows, they are repeated with other numbers, so that no row is a copy.
+    """
+    rows = [json.dumps(row, ensure_ascii=False) for row in source_rows(args, args.worker_rows)]
     texts = (with_other_numbers(rows[n % len(rows)], 7 * (n // len(rows))) for n in range(args.worker_rows))
     many = write_rows(folder / "many.jsonl", map(json.loads, texts))
     runs = [
@@ -115,16 +124,16 @@ def million_cases(folder: Path, args: argparse.Namespace) -> list[dict[str, Any]
         {"messages": [{"role": "user", "content": f"What is {n} + 1?"}, {"role": "assistant", "content": f"{n + 1}"}]}
         for n in range(args.million_rows)
     )
-    done = run_side("instil", write_rows(folder / "million.jsonl", rows), args, threads=args.threads)
+    figures = run_side("instil", write_rows(folder / "million.jsonl", rows), args, threads=args.threads)
     return [
-        case(f"{args.million_rows} short conversations", None, done["rate"], None, None, done["peak_mb"]),
-        case(f"open the store of {args.million_rows} (s)", None, done["opened"], None, None),
+        case(f"{args.million_rows} short conversations", None, figures["rate"], None, None, figures["peak_mb"]),
+        case(f"open the store of {args.million_rows} (s)", None, figures["opened"], None, None),
     ]
 
 
 def with_other_numbers(text: str, add: int) -> str:
-    """Add to every whole number in a text."""
-    return re.sub(r"\d+", lambda found: str(int(found[0]) + add), text)
+    """Add a value to each whole number in a text."""
+    return re.sub(r"\d+", lambda number: str(int(number[0]) + add), text)
 
 
 def write_rows(path: Path, rows: Any) -> Path:
@@ -134,17 +143,20 @@ def write_rows(path: Path, rows: Any) -> Path:
     return path
 
 
-def given_rows(args: argparse.Namespace, count: int) -> list[dict[str, Any]]:
-    """Give up to so many conversations as prompt and completion, which both sides read: GSM8K where it is, else made-up ones."""
+def source_rows(args: argparse.Namespace, count: int) -> list[dict[str, Any]]:
+    """Return up to `count` conversations as prompt and completion, which both sides read.
+
+    They come from GSM8K; without that file they are made up.
+    """
     path = Path(args.source) if args.source else CORPUS / "datasets" / "gsm8k_train.jsonl"
     if path.exists():
-        read = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()[:count]]
-        pairs = [(row["question"], row["answer"]) for row in read]
+        lines = path.read_text(encoding="utf-8").splitlines()[:count]
+        pairs = [(row["question"], row["answer"]) for row in map(json.loads, lines)]
     else:
         pairs = [(turns[0]["content"] * 3, turns[1]["content"] * 5) for turns in map(eighty_turns, range(count))]
     return [
-        {"prompt": [{"role": "user", "content": asked}], "completion": [{"role": "assistant", "content": answered}]}
-        for asked, answered in pairs
+        {"prompt": [{"role": "user", "content": question}], "completion": [{"role": "assistant", "content": answer}]}
+        for question, answer in pairs
     ]
 
 
@@ -157,27 +169,27 @@ def main() -> None:
         "--clock",
         default="wall",
         choices=("wall", "cpu"),
-        help="cpu: seconds computed, for a machine that is not alone",
+        help="cpu: CPU seconds of the process, for a machine with other work",
     )
     parser.add_argument("--only", default="trl,tokenizers,long,workers")
-    parser.add_argument("--source", help="JSONL file of question and answer")
+    parser.add_argument("--source", help="JSONL file with question and answer")
     parser.add_argument("--worker-rows", type=int, default=40_000)
     parser.add_argument("--million-rows", type=int, default=1_000_000)
     own = CORPUS / "tokenizers" / "smollm2-instruct"
     parser.add_argument("--tokenizer", default=str(own) if own.exists() else "demo")
     args = parser.parse_args()
-    wanted = args.only.split(",")
-    unknown = set(wanted) - set(CASES)
+    names = args.only.split(",")
+    unknown = set(names) - set(CASES)
     if unknown:
         parser.error(f"--only {unknown.pop()}: expected {', '.join(CASES)}")
     cases: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        data = write_rows(folder / "rows.jsonl", given_rows(args, args.rows))
-        cases += [against(peer, data, args) for peer in ("trl", "tokenizers") if peer in wanted]
-        cases += long_cases(data, args) if "long" in wanted else []
-        cases += [worker_case(folder, args)] if "workers" in wanted else []
-        cases += million_cases(folder, args) if "million" in wanted else []
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        data = write_rows(folder / "rows.jsonl", source_rows(args, args.rows))
+        cases += [against(peer, data, args) for peer in ("trl", "tokenizers") if peer in names]
+        cases += long_cases(data, args) if "long" in names else []
+        cases += [worker_case(folder, args)] if "workers" in names else []
+        cases += million_cases(folder, args) if "million" in names else []
     print(json.dumps({"cases": cases}))
 
 

@@ -2,9 +2,10 @@
 
     python benchmarks/prepare_sides.py SIDE DATA TOKENIZER WORKERS
 
-Prints one JSON object last: ``rate`` (conversations a second, imports not counted), ``peak_mb``, ``tokens``. With INSTIL_CLOCK=cpu in
-the environment seconds are those that the process computed, not those that passed.
-The side `trl` runs under the Python of TRL's own environment, so nothing here imports instil at the top.
+The last line of the output is one JSON object: ``rate`` (conversations per second, imports not counted), ``peak_mb``,
+``tokens``. With INSTIL_CLOCK=cpu in the environment, seconds are CPU seconds of the process instead of wall seconds.
+
+Why: nothing here imports instil at the top, because the side `trl` runs under the Python of TRL's own environment.
 """
 
 from __future__ import annotations
@@ -19,9 +20,12 @@ from collections.abc import Callable
 from typing import Any
 
 REWRITING = (
-    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}{% if m.role == 'assistant' and m.reasoning_content and "
-    "loop.index0 > messages | map(attribute='role') | list | length - 2 %}{{ '<think>' + m.reasoning_content + '</think>' }}"
-    "{% endif %}{{ m.content + '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}"
+    "{% if m.role == 'assistant' and m.reasoning_content and "
+    "loop.index0 > messages | map(attribute='role') | list | length - 2 %}"
+    "{{ '<think>' + m.reasoning_content + '</think>' }}"
+    "{% endif %}{{ m.content + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 
 
@@ -29,7 +33,7 @@ clock = time.process_time if os.environ.get("INSTIL_CLOCK") == "cpu" else time.p
 
 
 def peak_mb() -> float:
-    """Give this process's peak resident memory."""
+    """Return the peak resident memory of this process, in MB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / (1 << 20 if sys.platform == "darwin" else 1 << 10), 1)
 
@@ -74,7 +78,11 @@ def side_tokenizers(data: str, tokenizer: str, workers: int) -> dict[str, Any]:
     start = clock()
     encoded = backend.encode_batch(texts, add_special_tokens=False)
     seconds = clock() - start
-    return {"rate": len(texts) / seconds, "peak_mb": peak_mb(), "tokens": sum(len(one.ids) for one in encoded)}
+    return {
+        "rate": len(texts) / seconds,
+        "peak_mb": peak_mb(),
+        "tokens": sum(len(encoding.ids) for encoding in encoded),
+    }
 
 
 def side_trl(data: str, tokenizer: str, workers: int) -> dict[str, Any]:
@@ -85,11 +93,11 @@ def side_trl(data: str, tokenizer: str, workers: int) -> dict[str, Any]:
     class Timed(SFTTrainer):  # type: ignore[misc]
         seconds = 0.0
 
-        def _prepare_dataset(self, *given: Any, **named: Any) -> Any:
+        def _prepare_dataset(self, *args: Any, **options: Any) -> Any:
             start = clock()
-            made = super()._prepare_dataset(*given, **named)
+            dataset = super()._prepare_dataset(*args, **options)
             Timed.seconds += clock() - start
-            return made
+            return dataset
 
     processing = AutoTokenizer.from_pretrained(tokenizer)
     processing.chat_template = processing.chat_template or chatml()
@@ -103,29 +111,31 @@ def side_trl(data: str, tokenizer: str, workers: int) -> dict[str, Any]:
         loading = clock() - start
         trainer = Timed(model, args=settings, train_dataset=rows, processing_class=processing)
         seconds = loading + Timed.seconds
-        made = trainer.train_dataset
-        return {"rate": len(rows) / seconds, "peak_mb": peak_mb(), "tokens": sum(map(len, made["input_ids"]))}
+        dataset = trainer.train_dataset
+        return {"rate": len(rows) / seconds, "peak_mb": peak_mb(), "tokens": sum(map(len, dataset["input_ids"]))}
 
 
 def side_long(data: str, tokenizer: str, workers: int) -> dict[str, Any]:
     """Compare encoding 80 turns, one by one and many at once, with the bare work.
 
-    The bare work is one rendering and tokenization where history is stable, and tokenizing what comes out elsewhere.
+    The bare work is one rendering and tokenization if the history is stable, else tokenizing the texts of all examples.
     """
-    found: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
     for name, template in (("stable", chatml()), ("rewriting", REWRITING)):
         sources = [eighty_turns(seed, reasoning=name == "rewriting") for seed in range(20)]
         chat = load_chat(tokenizer, template)
-        produced = [chat.decode(example.token_ids) for one in sources for example in chat.encode(one)]
-        messages = [chat.conversation(one).messages for one in sources]
+        produced = [chat.decode(example.token_ids) for source in sources for example in chat.encode(source)]
+        messages = [chat.conversation(source).messages for source in sources]
         chats = [load_chat(tokenizer, template) for _ in range(6)]
-        for each in chats:
-            list(each.encode_many([eighty_turns(999)[:4]]))
-        one = min(_seconds_to_encode(each, sources, one_by_one=True) for each in chats[:3])
-        many = min(_seconds_to_encode(each, sources, one_by_one=False) for each in chats[3:])
+        # The first call of a tokenizer loads what later calls reuse; it is not counted.
+        for fresh in chats:
+            list(fresh.encode_many([eighty_turns(999)[:4]]))
+        # Each measurement gets a tokenizer of its own, so that none finds the plans of another.
+        one = min(_seconds_to_encode(fresh, sources, one_by_one=True) for fresh in chats[:3])
+        many = min(_seconds_to_encode(fresh, sources, one_by_one=False) for fresh in chats[3:])
         bare = min(_seconds_of_bare_work(chat, messages, produced if name == "rewriting" else None) for _ in range(3))
-        found[name] = {"one": one / 20, "many": many / 20, "theirs": bare / 20, "examples": len(produced) / 20}
-    return found
+        figures[name] = {"one": one / 20, "many": many / 20, "theirs": bare / 20, "examples": len(produced) / 20}
+    return figures
 
 
 def _seconds_to_encode(chat: Any, sources: list[Any], *, one_by_one: bool) -> float:
@@ -141,7 +151,7 @@ def _seconds_to_encode(chat: Any, sources: list[Any], *, one_by_one: bool) -> fl
 def _seconds_of_bare_work(chat: Any, messages: list[Any], produced: list[str] | None) -> float:
     backend = chat.tokenizer.backend_tokenizer
     start = clock()
-    texts = [chat.template.render_text(each) for each in messages] if produced is None else produced
+    texts = [chat.template.render_text(turns) for turns in messages] if produced is None else produced
     for text in texts:
         backend.encode(text, add_special_tokens=False)
     return clock() - start
@@ -169,7 +179,8 @@ def load_chat(tokenizer: str, template: str | None = None) -> Any:
 
 def chatml() -> str:
     return (
-        "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
+        "{% for message in messages %}"
+        "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
         "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
     )
 

@@ -1,8 +1,9 @@
-"""Show where the time of one forward and backward pass goes: self times by kind of work, on a random model of a known shape.
+"""Profile one forward and backward pass of a random model: self times by kind of work.
 
-    python benchmarks/profile_model.py smollm2-135m [--precision bf16] [--layers 8] [--threads 1] [--lengths 180,240,150,310]
+    python benchmarks/profile_model.py smollm2-135m [--precision bf16] [--layers 8] [--threads 1]
+                                                    [--lengths 180,240,150,310]
 
-Shares are what to read: they hold on a busy machine, where seconds do not.
+Read the shares: unlike the seconds, they stay valid on a busy machine.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ KINDS = {
 
 
 def kind_of(name: str) -> str:
-    """Name the kind of work of a profiled operation."""
+    """Return the kind of work of a profiled operation."""
     for kind, names in KINDS.items():
         if any(name == known or (not known.startswith("aten::") and known in name) for known in names):
             return kind
@@ -36,7 +37,7 @@ def kind_of(name: str) -> str:
 
 
 def build(name: str, *, layers: int | None, dtype: torch.dtype) -> Any:
-    """Make a random model of a shape with training's attention, gates and norms."""
+    """Build a random model of a shape, with the attention, gates and norms of training."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     from instil.model.attention.flat import register_attention
@@ -53,7 +54,7 @@ def build(name: str, *, layers: int | None, dtype: torch.dtype) -> Any:
 
 
 def main() -> None:
-    """Run one warm pass, then profile one."""
+    """Run one pass as a warm-up, then profile one."""
     from torch.profiler import profile
 
     from instil.model.attention.layout import positions_of
@@ -66,14 +67,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--lengths", default="180,240,150,310,205,260,170,220")
     parser.add_argument("--trained", type=float, default=0.55, help="share of each example that is trained")
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    model = build(
-        given.shape, layers=given.layers, dtype={"fp32": torch.float32, "bf16": torch.bfloat16}[given.precision]
-    )
-    lengths = [int(length) for length in given.lengths.split(",")]
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    model = build(args.shape, layers=args.layers, dtype={"fp32": torch.float32, "bf16": torch.bfloat16}[args.precision])
+    lengths = [int(length) for length in args.lengths.split(",")]
     ids = torch.randint(0, model.config.vocab_size, (sum(lengths),))
-    weights = torch.cat([(torch.arange(n) >= n * (1 - given.trained)).float() for n in lengths])
+    weights = torch.cat([(torch.arange(n) >= n * (1 - args.trained)).float() for n in lengths])
     targets, weights = targets_of(ids, weights, lengths)
     loss = TokenLoss(model)
 
@@ -88,7 +87,7 @@ def main() -> None:
         kind = kind_of(event.key)
         seconds[kind] = seconds.get(kind, 0.0) + event.self_cpu_time_total / 1e6
     total = sum(seconds.values())
-    print(f"{given.shape}, {given.precision}, {sum(lengths)} tokens, {int((weights > 0).sum())} trained: {total:.2f} s")
+    print(f"{args.shape}, {args.precision}, {sum(lengths)} tokens, {int((weights > 0).sum())} trained: {total:.2f} s")
     for kind, value in sorted(seconds.items(), key=lambda item: -item[1]):
         print(f"  {value / total:6.1%}  {kind}")
 

@@ -1,13 +1,17 @@
-"""How the cost of a step grows with its tokens, and what a larger vocabulary costs.
+"""Measure how the cost of a step grows with its tokens, and what a larger vocabulary costs.
 
-    python benchmarks/scaling.py [--tokens 1024,4096,16384,65536] [--shape tiny-llama-3.2-1b] [--repeats 3] [--threads N]
-                                 [--only tokens|vocabulary]
+    python benchmarks/scaling.py [--tokens 1024,4096,16384,65536] [--shape tiny-llama-3.2-1b] [--repeats 3] [--threads
+                                 N] [--only tokens|vocabulary]
 
-Steps of a random model over examples of 256 tokens, half of them trained: seconds a thousand tokens should stay the same from the
-smallest step to the largest. Then two steps of the SmolLM2-135M shape with its vocabulary and with twice as much, tied and untied,
-each in a process of its own: what the peak of the resident size grows by, beside the weights, gradients and optimizer state of
-embedding and head, and one chunk of logits. Where both share a table, its two gradients are there at once before they are added.
-The last line is one JSON object.
+`tokens`: steps of a random model over examples of 256 tokens, half of them trained. The seconds per thousand tokens
+should stay the same from the smallest step to the largest.
+
+`vocabulary`: two steps of the SmolLM2-135M shape, with its vocabulary and with twice as many tokens, tied and untied,
+each in a process of its own. The growth of the peak resident size stands beside the growth of the weights, gradients
+and optimizer state of embedding and head. If both share a table, its two gradients exist at the same time before they
+are added.
+
+The last line of the output is one JSON object.
 """
 
 from __future__ import annotations
@@ -32,7 +36,7 @@ WIDE_VOCABULARY = 49152
 
 
 def make_learner(shape: str, tokens: int, **settings: Any) -> Any:
-    """Make a random model in training, with the examples of one step in its store."""
+    """Build a random model for training, with the examples of one step in its store."""
     import numpy as np
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -56,11 +60,12 @@ def make_learner(shape: str, tokens: int, **settings: Any) -> Any:
     random = np.random.default_rng(0)
     trained = (np.arange(LENGTH) >= LENGTH // 2).astype(np.float32)
     examples = [Example(random.integers(0, config.vocab_size, LENGTH), trained) for _ in range(tokens // LENGTH)]
-    return Learner(TokenLoss(model).train(), weights, optimizers, ExampleStore.from_examples(examples), Ranks(0, 1, device))  # fmt: skip
+    store = ExampleStore.from_examples(examples)
+    return Learner(TokenLoss(model).train(), weights, optimizers, store, Ranks(0, 1, device))
 
 
 def seconds_of_step(learner: Any, tokens: int) -> float:
-    """Take one step over the first so many tokens of the store, and give its seconds."""
+    """Take one step over the first `tokens` tokens of the store, and return its seconds."""
     from instil.training.step.order import Members
     from instil.training.step.take_step import Cut, take_step
 
@@ -71,24 +76,26 @@ def seconds_of_step(learner: Any, tokens: int) -> float:
 
 
 def peak_of(vocabulary: int, tied: bool) -> dict[str, float]:
-    """Take two steps in this process, and give its peak, and what embedding, head and their training hold, in MB."""
+    """Take two steps; return the peak of this process, and the size of embedding and head in training, in MB."""
     learner = make_learner(WIDE_SHAPE, 2048, vocab_size=vocabulary, tie_word_embeddings=tied)
     for _ in range(2):
         seconds_of_step(learner, 2048)
     model = learner.loss.model
     users = (model.get_input_embeddings().weight, model.get_output_embeddings().weight)
     tables = {id(weight): weight.nbytes for weight in users}
-    held = 3 * sum(tables.values()) + sum(
-        weight.nbytes for weight in users
-    )  # weight, two moments; a gradient from each
+    # Weight and two moments of each table; a gradient from each user of it.
+    table_bytes = 3 * sum(tables.values()) + sum(weight.nbytes for weight in users)
     return {
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10),
-        "tables_mb": held / 2**20,
+        "tables_mb": table_bytes / 2**20,
     }
 
 
 def measure_tokens(shape: str, sizes: list[int], repeats: int) -> dict[int, float]:
-    """Give the seconds of a thousand tokens in steps of each size, the sizes in turn with memory kept as in a run, and print them."""
+    """Print and return the seconds per thousand tokens for steps of each size.
+
+    The sizes run in turns, and the process keeps freed memory, as in a run.
+    """
     from instil.training.process_settings import freed_memory_kept
 
     learner = make_learner(shape, max(sizes), vocab_size=VOCABULARY)
@@ -100,28 +107,28 @@ def measure_tokens(shape: str, sizes: list[int], repeats: int) -> dict[int, floa
                 seconds[size].append(seconds_of_step(learner, size))
     cost = {size: statistics.median(taken) / size * 1000 for size, taken in seconds.items()}
     for size, of_thousand in cost.items():
-        print(f"{size:>7,} tokens: {of_thousand:.4f} s a thousand", flush=True)
+        print(f"{size:>7,} tokens: {of_thousand:.4f} s per thousand", flush=True)
     return cost
 
 
 def measure_vocabulary(tied: bool, threads: int) -> dict[str, float]:
-    """Give what twice the vocabulary adds to the peak, and what embedding and head account for, in MB; print both."""
+    """Print and return what twice the vocabulary adds to the peak, and to embedding and head in training, in MB."""
     words = [sys.executable, __file__, "--threads", str(threads), *(["--tied"] if tied else []), "--peak-of"]
     once, twice = (
         json.loads(subprocess.run([*words, str(size)], capture_output=True, text=True, check=True).stdout)
         for size in (WIDE_VOCABULARY, 2 * WIDE_VOCABULARY)
     )
-    grown = {name: round(twice[name] - once[name], 1) for name in once}
+    growth = {name: round(twice[name] - once[name], 1) for name in once}
     print(
         f"vocabulary {WIDE_VOCABULARY:,} -> {2 * WIDE_VOCABULARY:,}, {'tied' if tied else 'untied'}: "
-        f"peak +{grown['peak_mb']:.0f} MB, tables with their training +{grown['tables_mb']:.0f} MB",
+        f"peak +{growth['peak_mb']:.0f} MB, tables with their training +{growth['tables_mb']:.0f} MB",
         flush=True,
     )
-    return grown
+    return growth
 
 
 def main() -> None:
-    """Measure both."""
+    """Measure the requested parts and print them."""
     import torch
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -132,18 +139,18 @@ def main() -> None:
     parser.add_argument("--only", default="tokens,vocabulary", help="tokens, vocabulary, or both")
     parser.add_argument("--peak-of", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--tied", action="store_true", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    if given.peak_of:
-        print(json.dumps(peak_of(given.peak_of, given.tied)))
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    if args.peak_of:
+        print(json.dumps(peak_of(args.peak_of, args.tied)))
         return
     result: dict[str, Any] = {}
-    if "tokens" in given.only:
-        sizes = [int(size) for size in given.tokens.split(",")]
-        result["seconds_a_thousand"] = measure_tokens(given.shape, sizes, given.repeats)
-    if "vocabulary" in given.only:
+    if "tokens" in args.only:
+        sizes = [int(size) for size in args.tokens.split(",")]
+        result["seconds_a_thousand"] = measure_tokens(args.shape, sizes, args.repeats)
+    if "vocabulary" in args.only:
         for tied in (True, False):
-            result["tied" if tied else "untied"] = measure_vocabulary(tied, given.threads)
+            result["tied" if tied else "untied"] = measure_vocabulary(tied, args.threads)
     print(json.dumps(result))
 
 

@@ -2,8 +2,8 @@
 
     python benchmarks/shapes.py smollm2-135m OUT --tokenizer FOLDER [--dtype bfloat16] [--layers N] [--seed 0]
 
-Speed and memory depend on a model's shape, not on what its weights know, so benchmarks need no download. The tokenizer's files
-are copied beside the weights; a vocabulary larger than the tokenizer's is left as published.
+Why: speed and memory depend on the shape of a model, not on its weights, so benchmarks need no download. The files of
+the tokenizer are copied beside the weights. A vocabulary larger than the tokenizer's keeps its published size.
 """
 
 from __future__ import annotations
@@ -78,7 +78,14 @@ SHAPES: dict[str, dict[str, Any]] = {
         "tie_word_embeddings": True,
     },
 }
-TINY = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16}  # fmt: skip
+TINY = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+}
 SHAPES |= {f"tiny-{name}": shape | TINY for name, shape in list(SHAPES.items())}
 
 
@@ -91,24 +98,21 @@ def write_shape(
     layers: int | None = None,
     seed: int = 0,
 ) -> int:
-    """Write the folder.
+    """Write a model folder with random weights; return its number of parameters.
 
     Args:
         name: Key of `SHAPES`.
-        out: Folder to write; must not exist.
-        tokenizer: Folder whose tokenizer is copied; None writes none.
+        out: New folder to write.
+        tokenizer: Folder with the tokenizer to copy; None for a folder without one.
         dtype: Type of the weights.
-        layers: Number of layers in place of the published one.
-        seed: Of the weights.
-
-    Returns:
-        Number of parameters.
+        layers: Number of layers, instead of the published one.
+        seed: Seed of the weights.
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     if out.exists():
-        sys.exit(f"{out}: exists already; name a new folder")
+        sys.exit(f"{out}: exists already. Name a new folder.")
     settings = dict(SHAPES[name])
     if layers is not None:
         settings["num_hidden_layers"] = layers
@@ -116,13 +120,15 @@ def write_shape(
     if tokenizer is not None:
         tokens = AutoTokenizer.from_pretrained(str(tokenizer), local_files_only=True)
         if len(tokens) > settings["vocab_size"]:
-            sys.exit(f"{tokenizer}: {len(tokens)} tokens, but {name} has {settings['vocab_size']}; choose another")
+            largest = settings["vocab_size"]
+            sys.exit(f"{tokenizer}: {len(tokens)} tokens. Expected at most {largest}, as {name} has. Choose another.")
         settings |= {"bos_token_id": tokens.bos_token_id, "eos_token_id": tokens.eos_token_id, "pad_token_id": None}
     config = AutoConfig.for_model(settings.pop("model_type"), **settings)
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
     model.save_pretrained(str(out))
     if tokenizer is not None:
+        # Copy the files as they are: saving the loaded tokenizer could write them in another form.
         for path in tokenizer.iterdir():
             if path.is_file() and (
                 "token" in path.name or path.name in {"vocab.json", "merges.txt", "chat_template.jinja"}
@@ -140,11 +146,11 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
     parser.add_argument("--layers", type=int)
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
+    args = parser.parse_args()
     num_parameters = write_shape(
-        given.name, given.out, tokenizer=given.tokenizer, dtype=given.dtype, layers=given.layers, seed=given.seed
+        args.name, args.out, tokenizer=args.tokenizer, dtype=args.dtype, layers=args.layers, seed=args.seed
     )
-    print(f"{given.out}: {given.name}, {num_parameters:,} parameters, {given.dtype}")
+    print(f"{args.out}: {args.name}, {num_parameters:,} parameters, {args.dtype}")
 
 
 if __name__ == "__main__":

@@ -1,18 +1,20 @@
-"""How fast a training step is: tokens a second and peak memory, against other tools on the same rows in the same order.
+"""Measure a training step: tokens per second and peak memory, beside other tools on the same rows in the same order.
 
     python benchmarks/train_step.py [--rows gsm8k_train.jsonl] [--work demo,135m] [--precision fp32,bf16]
                                     [--peer trl,llamafactory] [--steps 12] [--repeats 3]
 
-`demo` is the embedded base model, `135m` a random model in the shape of SmolLM2-135M. All sides load the same folder (the base
-with chat tokens and ChatML) and train on answers only, the same questions and answers, batch 8, in the order of the file. The
-peers keep their defaults but for precision, batch and order; `--peer none` measures instil alone. Sides run in turns, each run a
-process of its own; the first two steps are not counted; the median over the turns counts. Rates are real tokens a second,
-padding left out. The ratio is that of the time for the same rows: a peer's row may have a token more (the line break that ChatML
-prints after the last stop token, which nothing is predicted from).
+`demo` is the embedded base model, `135m` a random model in the shape of SmolLM2-135M. All sides load the same folder
+(the base model with chat tokens and ChatML). They train on the answers of the same rows, batch 8, in the order of the
+file. The peers keep their defaults except precision, batch and order. `--peer none` measures instil alone.
 
-`share_of_matmul` is the model's own arithmetic (forward and backward: 6 x weights inside the blocks x tokens, 6 x head x trained
-tokens, causal attention) over what this machine reaches in a plain product of 2048 x 2048 matrices of the same type, measured
-between the turns. `overhead` is the share of a step outside forward, backward and update. The last line is one JSON object.
+Sides run in turns, each run in a process of its own. The first two steps are not counted. The result is the median over
+the turns. Rates are real tokens per second, without padding. The ratio compares the time for the same rows: a row of a
+peer may have one token more, the line break that ChatML prints after the last stop token.
+
+`share_of_matmul` is the model's arithmetic over the rate that this machine reaches for products of 2048 x 2048
+matrices of the same type, measured between the turns. The arithmetic is forward and backward: 6 x weights of the
+blocks x tokens, 6 x head x trained tokens, and causal attention. `overhead` is the share of a step outside forward,
+backward and update. The last line of the output is one JSON object.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ BATCH = 8
 
 
 def write_start(work: str, folder: Path, tokenizer: Path) -> Path:
-    """Write the folder that both sides start from: weights, chat tokens, ChatML."""
+    """Write the folder that all sides start from: weights, chat tokens, ChatML."""
     import torch
 
     from instil.model.folder.location import locate
@@ -60,7 +62,7 @@ def write_start(work: str, folder: Path, tokenizer: Path) -> Path:
 
 
 def write_rows(source: Path, out: Path, count: int) -> Path:
-    """Write the first rows of a question/answer file as prompt and completion, which both sides read."""
+    """Write the first rows of a question/answer file as prompt and completion, which all sides read."""
     with source.open(encoding="utf-8") as lines, out.open("w", encoding="utf-8") as file:
         for _, line in zip(range(count), lines, strict=False):
             row = json.loads(line)
@@ -83,14 +85,14 @@ def run_side(
     done = subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
         raise SystemExit(f"{side} failed:\n{done.stderr[-3000:]}")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    found["rate"] = sum(found["tokens"][UNCOUNTED:]) / sum(found["seconds"][UNCOUNTED:])
-    found["step_seconds"] = statistics.mean(found["seconds"][UNCOUNTED:])
-    return found
+    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    figures["rate"] = sum(figures["tokens"][UNCOUNTED:]) / sum(figures["seconds"][UNCOUNTED:])
+    figures["step_seconds"] = statistics.mean(figures["seconds"][UNCOUNTED:])
+    return figures
 
 
 def arithmetic_of_token(model: Path, rows: Path) -> float:
-    """Give the model's own floating-point operations, forward and backward, per token of these rows."""
+    """Return the floating-point operations of the model per token of these rows, forward and backward."""
     from safetensors import safe_open
 
     from instil import ChatTokenizer
@@ -107,6 +109,7 @@ def arithmetic_of_token(model: Path, rows: Path) -> float:
     width = config["num_attention_heads"] * (
         config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
     )
+    # Blocks cost per token, the head per trained token, attention per square of an example's length.
     chat = ChatTokenizer.from_pretrained(str(model))
     tokens = trained = squares = 0
     for line in rows.read_text(encoding="utf-8").splitlines():
@@ -120,7 +123,7 @@ def arithmetic_of_token(model: Path, rows: Path) -> float:
 
 
 def matrix_rate(precision: str, threads: int) -> float:
-    """Measure this machine's matrix products, in floating-point operations a second, in a process of its own."""
+    """Measure the rate of matrix products on this machine, in FLOP/s, in a process of its own."""
     program = (
         "import torch; from instil.training.duration import matmul_rate; "
         f"torch.set_num_threads({threads}); dtype = torch.{'float32' if precision == 'fp32' else 'bfloat16'}; "
@@ -130,7 +133,7 @@ def matrix_rate(precision: str, threads: int) -> float:
 
 
 def measure(work: str, precision: str, args: argparse.Namespace, scratch: Path) -> list[dict[str, Any]]:
-    """Measure one model in one precision, all sides in turns; give a case a peer."""
+    """Measure one model in one precision, all sides in turns; return a case for each peer."""
     folder = scratch / work
     start = folder / "start"
     if not start.exists():
@@ -139,11 +142,14 @@ def measure(work: str, precision: str, args: argparse.Namespace, scratch: Path) 
     rows = write_rows(args.rows, folder / "rows.jsonl", BATCH * args.steps)
     runs: dict[str, list[dict[str, Any]]] = {side: [] for side in ("instil", *args.peer)}
     rates: list[float] = []
+    # All sides in each turn, and the matrix rate too, so that a busy moment of the machine meets all of them.
     for turn in range(args.repeats):
-        for side, found in runs.items():
+        for side, figures in runs.items():
             out = folder / f"{side}-{precision}-{turn}"
-            found.append(run_side(side, start, rows, out, precision=precision, steps=args.steps, threads=args.threads))
-            print(f"{work} {precision} {turn + 1}: {side} {found[-1]['rate']:,.1f} tokens/s", file=sys.stderr)
+            figures.append(
+                run_side(side, start, rows, out, precision=precision, steps=args.steps, threads=args.threads)
+            )
+            print(f"{work} {precision} {turn + 1}: {side} {figures[-1]['rate']:,.1f} tokens/s", file=sys.stderr)
         rates.append(matrix_rate(precision, args.threads))
     share = statistics.median(run["rate"] for run in runs["instil"]) * arithmetic_of_token(start, rows)
     ours = {
@@ -161,7 +167,7 @@ def measure(work: str, precision: str, args: argparse.Namespace, scratch: Path) 
 
 
 def against(peer: str | None, runs: list[dict[str, Any]], our_seconds: float) -> dict[str, Any]:
-    """Say what a peer reached beside ours; null where there is none."""
+    """Return the figures of a peer and the ratio; all None without a peer."""
     if peer is None:
         return dict.fromkeys(("peer", "theirs", "ratio", "their_peak_mb", "their_versions"))
     theirs = statistics.median(run["rate"] for run in runs)
@@ -175,7 +181,7 @@ def against(peer: str | None, runs: list[dict[str, Any]], our_seconds: float) ->
 
 
 def main() -> None:
-    """Measure the cases asked for and print them."""
+    """Measure the requested cases and print them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=Path, default=CORPUS / "datasets" / "gsm8k_train.jsonl")
     parser.add_argument("--tokenizer", type=Path, default=CORPUS / "tokenizers" / "smollm2-instruct")
@@ -187,10 +193,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     args = parser.parse_args()
     args.peer = [peer for peer in args.peer.split(",") if peer != "none"]
+    # No peer at all (`--peer none`) is allowed: then instil runs alone.
     unknown = [peer for peer in args.peer if peer not in ("trl", "llamafactory")]
     if unknown or args.steps <= UNCOUNTED:
         parser.error(
-            f"--peer {unknown[0]}: trl, llamafactory or none" if unknown else f"--steps: more than {UNCOUNTED}"
+            f"--peer {unknown[0]}: expected trl, llamafactory or none"
+            if unknown
+            else f"--steps {args.steps}: expected more than {UNCOUNTED}"
         )
     with tempfile.TemporaryDirectory(prefix="instil-train-step-") as scratch:
         cases = [
@@ -201,7 +210,8 @@ def main() -> None:
         ]
     for case in cases:
         print(
-            f"{case['work']:<6} {case['precision']:<5} ours {case['ours']} {case['peer'] or 'no peer'} {case['theirs']} "
+            f"{case['work']:<6} {case['precision']:<5} "
+            f"ours {case['ours']} {case['peer'] or 'no peer'} {case['theirs']} "
             f"ratio {case['ratio']} peak {case['peak_mb']} / {case['their_peak_mb']} MB "
             f"share of matmul {case['share_of_matmul']}"
         )

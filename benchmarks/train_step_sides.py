@@ -1,9 +1,10 @@
-"""The sides of train_step.py, each run as a process of its own under its own Python.
+"""One side of train_step.py, run in a process of its own under the Python of its environment.
 
     python train_step_sides.py instil|trl|llamafactory MODEL ROWS OUT PRECISION BATCH STEPS
 
-ROWS has prompt and completion columns of messages. All sides take them in the order of the file. Prints one JSON object: seconds
-and real tokens of each step (context included, padding not), peak resident memory in MB, versions.
+ROWS has the columns prompt and completion, with messages. All sides take the rows in the order of the file. The
+output is one JSON object: seconds and real tokens of each step (with context, without padding), peak resident memory
+in MB, and versions.
 """
 
 from __future__ import annotations
@@ -19,17 +20,17 @@ from pathlib import Path
 from typing import Any
 
 UNCOUNTED = 2
-"""First steps that are not counted."""
+"""Number of first steps that are not counted."""
 
 
 @dataclass
 class Steps:
-    """What a side measured.
+    """The measurements of one side.
 
     Attributes:
-        seconds: Of each step.
+        seconds: Seconds of each step.
         tokens: Real tokens of each step.
-        overhead: Share of the time from one step's begin to the next's that is neither forward, backward nor update; or None.
+        overhead: Share of the time between the begins of two steps outside forward, backward and update, or None.
     """
 
     seconds: list[float]
@@ -45,9 +46,9 @@ def run_instil(model: str, rows: str, out: str, precision: str, batch: int, step
     begins: list[float] = []
     take_step = loop.take_step
 
-    def stamped(*given: Any, **named: Any) -> Any:
+    def stamped(*args: Any, **options: Any) -> Any:
         begins.append(time.perf_counter())
-        return take_step(*given, **named)
+        return take_step(*args, **options)
 
     loop.take_step = stamped
     recipe = Recipe.from_mapping(
@@ -75,7 +76,7 @@ def run_instil(model: str, rows: str, out: str, precision: str, batch: int, step
 
 
 def stop_watch(batch: int) -> Any:
-    """Make a callback for transformers' Trainer that keeps the seconds of each step and the real tokens of its rows."""
+    """Return a callback for the Trainer of transformers that records the seconds and real tokens of each step."""
     from transformers import TrainerCallback
 
     class Watch(TrainerCallback):  # type: ignore[misc]
@@ -100,7 +101,7 @@ def stop_watch(batch: int) -> Any:
 
 
 def run_trl(model: str, rows: str, out: str, precision: str, batch: int, steps: int) -> Steps:
-    """Train with TRL's defaults, but for the precision and the order of the rows."""
+    """Train with TRL's defaults, except for the precision, the batch and the order of the rows."""
     import torch
     from datasets import load_dataset
     from transformers import AutoModelForCausalLM
@@ -130,21 +131,21 @@ def run_trl(model: str, rows: str, out: str, precision: str, batch: int, steps: 
 
 
 def run_llamafactory(model: str, rows: str, out: str, precision: str, batch: int, steps: int) -> Steps:
-    """Train with LLaMA-Factory's defaults, but for the precision, the batch and the order of the rows."""
-    import transformers  # noqa: F401  before the stand-in, which it would take for the real package
+    """Train with LLaMA-Factory's defaults, except for the precision, the batch and the order of the rows."""
+    import transformers  # noqa: F401  import before the stand-in, which it would take for the real package
 
-    # LLaMA-Factory imports torchaudio for rows with sound; see peers.py for why it is not there.
+    # LLaMA-Factory imports torchaudio for rows with sound. peers.py says why it is not installed.
     sys.modules.setdefault("torchaudio", types.ModuleType("torchaudio"))
     from llamafactory.train.tuner import run_exp
 
     folder = Path(f"{out}-rows")
     folder.mkdir()
-    read = [json.loads(line) for line in Path(rows).read_text(encoding="utf-8").splitlines()]
-    asked = [
+    source = [json.loads(line) for line in Path(rows).read_text(encoding="utf-8").splitlines()]
+    instructions = [
         {"instruction": row["prompt"][0]["content"], "input": "", "output": row["completion"][0]["content"]}
-        for row in read
+        for row in source
     ]
-    (folder / "rows.json").write_text(json.dumps(asked), encoding="utf-8")
+    (folder / "rows.json").write_text(json.dumps(instructions), encoding="utf-8")
     (folder / "dataset_info.json").write_text(json.dumps({"rows": {"file_name": "rows.json"}}), encoding="utf-8")
     watch = stop_watch(batch)
     run_exp(
@@ -176,7 +177,7 @@ SIDES = {"instil": run_instil, "trl": run_trl, "llamafactory": run_llamafactory}
 
 
 def version_of(package: str) -> str | None:
-    """Give the installed version of a package, or None."""
+    """Return the installed version of a package, or None."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -184,13 +185,13 @@ def version_of(package: str) -> str | None:
 
 
 def main() -> None:
-    """Run the side that is asked for."""
+    """Run the side that the command line names and print its figures."""
     side, model, rows, out, precision, batch, steps = sys.argv[1:8]
     Path(out).parent.mkdir(parents=True, exist_ok=True)
-    found = SIDES[side](model, rows, out, precision, int(batch), int(steps))
+    measured = SIDES[side](model, rows, out, precision, int(batch), int(steps))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
     versions = {name: version_of(name) for name in (side, "torch", "transformers")}
-    print(json.dumps({**asdict(found), "peak_mb": round(peak, 1), "versions": versions}), flush=True)
+    print(json.dumps({**asdict(measured), "peak_mb": round(peak, 1), "versions": versions}), flush=True)
 
 
 if __name__ == "__main__":
