@@ -39,7 +39,7 @@ def export(
     if data is not None:
         from instil.data import read
 
-        rows = list(islice(read(data), 50))
+        rows = list(islice(read(data), 50))  # `export` compares as many; a file may have millions
 
     from instil.export.export import export as write
 

@@ -153,9 +153,8 @@ def _describe(error: CycloptsError) -> str:
         option = error.token.keyword or ""
         if meant := known_elsewhere(option) or in_another_group(last_name(option)):
             return f"unknown option {option}{meant}"
-    list_errors = getattr(
-        error.__cause__, "errors", None
-    )  # a pydantic.ValidationError, told without importing pydantic
+    # Of a setting's wrong value the cause is a pydantic.ValidationError; this reads it without importing pydantic.
+    list_errors = getattr(error.__cause__, "errors", None)
     if list_errors is None:
         return str(error)
     first = list_errors()[0]
