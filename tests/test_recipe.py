@@ -121,7 +121,7 @@ def test_settings_page_is_what_the_recipe_says():
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "reason"),
     [
         ({"optimizer": {"betas": [1.0, 0.9]}}, "optimizer.betas.0: found 1.0. Input should be less than 1"),
         ({"optimizer": {"betas": [0.9, -0.1]}}, "optimizer.betas.1: found -0.1. Input should be greater than or"),
@@ -140,7 +140,7 @@ def test_settings_page_is_what_the_recipe_says():
         ),
     ],
 )
-def test_settings_that_cannot_be_are_refused_as_the_recipe_is_read(settings: dict[str, Any], said: str):
+def test_impossible_settings_are_refused_when_the_recipe_is_read(settings: dict[str, Any], reason: str):
     with pytest.raises(RecipeError) as raised:
         Recipe.from_mapping(settings)
-    assert said in str(raised.value)
+    assert reason in str(raised.value)

@@ -97,9 +97,9 @@ def weights(change: Callable[[dict[str, torch.Tensor]], object]) -> Break:
     def changed(folder: Path) -> None:
         from safetensors.torch import load_file, save_file
 
-        found = load_file(folder / "model.safetensors")
-        change(found)
-        save_file(found, folder / "model.safetensors", metadata={"format": "pt"})
+        tensors = load_file(folder / "model.safetensors")
+        change(tensors)
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
     return changed
 
@@ -272,12 +272,12 @@ def test_a_damaged_folder_is_one_line_and_status_2(verb, kind, damage, says, who
     capfd.readouterr()
     with pytest.raises(SystemExit) as stopped:
         main(words)
-    said = capfd.readouterr().err.strip()
+    error = capfd.readouterr().err.strip()
     assert stopped.value.code == 2
-    assert said.startswith("error: ")
-    assert says in said
-    assert "\n" not in said
-    assert len(said) < 700
+    assert error.startswith("error: ")
+    assert says in error
+    assert "\n" not in error
+    assert len(error) < 700
     assert {path for path in tmp_path.rglob("*") if path.name != ".lock"} == before
 
 
@@ -306,10 +306,10 @@ def test_a_run_folder_that_cannot_be_made_is_one_line(place, words, whole, tmp_p
     (tmp_path / "recipe.yaml").write_text("data:\n  sources: [rows.jsonl]\ntraining:\n  max_steps: 1\n")
     with pytest.raises(SystemExit) as stopped:
         main(["train", "recipe.yaml", "--model.name", "model", "--output", place])
-    said = capfd.readouterr().err.strip()
+    error = capfd.readouterr().err.strip()
     assert stopped.value.code == 2
-    assert said.startswith(f"error: {place}: {words}")
-    assert "\n" not in said
+    assert error.startswith(f"error: {place}: {words}")
+    assert "\n" not in error
 
 
 def test_a_plot_over_a_folder_leaves_nothing(whole, tmp_path, monkeypatch, capfd):

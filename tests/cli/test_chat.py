@@ -16,9 +16,9 @@ def talk(monkeypatch, capsys):
         monkeypatch.setattr("sys.stdin", io.StringIO("".join(line + "\n" for line in lines)))
         with contextlib.suppress(SystemExit):
             main(["chat", str(folders()[model]), *map(str, options)])
-        said = capsys.readouterr()
-        assert "error" not in said.err, said.err
-        return said.out
+        captured = capsys.readouterr()
+        assert "error" not in captured.err, captured.err
+        return captured.out
 
     return run
 
@@ -27,7 +27,7 @@ def test_answers_come_one_a_line(talk):
     assert talk("Capital of Peru?", "/reset", "Say hi", "/exit", "Time?").splitlines() == ["Lima", "Hi there!"]
 
 
-def test_the_history_is_given_to_the_model_and_saved_as_a_training_row(talk, tmp_path):
+def test_the_model_gets_the_history_and_it_is_saved_as_a_training_row(talk, tmp_path):
     file = tmp_path / "saved.jsonl"
     talk("/system Be kind.", "Say hi", "Again", "/undo", f"/save {file}", f"/save {file}")
     first, second = (json.loads(line) for line in file.read_text(encoding="utf-8").splitlines())
@@ -77,7 +77,7 @@ def test_two_models_answer_side_by_side(talk):
     assert "no chat template" in out
 
 
-def test_a_mistake_is_said_and_the_chat_goes_on(talk):
+def test_a_mistake_is_reported_and_the_chat_continues(talk):
     out = talk("/undo", "/retry", "/save x", "/tool x", "/edit", "/tokens", "/sytem hi", "x" * 600, "Say hi")
     errors = [line for line in out.splitlines() if line.startswith("error: ")]
     assert len(errors) == 8
@@ -86,13 +86,13 @@ def test_a_mistake_is_said_and_the_chat_goes_on(talk):
     assert out.splitlines()[-1] == "Hi there!"
 
 
-def test_lines_can_go_on(talk, tmp_path):
+def test_a_backslash_continues_a_line(talk, tmp_path):
     file = tmp_path / "saved.jsonl"
     talk("Say\\", "hi", f"/save {file}")
     assert json.loads(file.read_text(encoding="utf-8"))["messages"][0]["content"] == "Say\nhi"
 
 
-def test_a_base_model_says_that_it_has_no_template(talk):
+def test_a_base_model_reports_that_it_has_no_template(talk):
     out = talk("hello", "/tokens", model="base", options=["--max-new-tokens", "5"])
     assert "has no chat template" in out.splitlines()[0]
     assert "nothing would be trained" in out

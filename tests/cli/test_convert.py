@@ -21,9 +21,9 @@ def run(*words: str) -> int:
 
 
 def test_convert_writes_the_other_format(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    given, out = tmp_path / "a.jsonl", tmp_path / "b.json"
-    given.write_text(json.dumps(ROW) + "\n")
-    assert run("convert", str(given), str(out), "--to", "sharegpt") == 0
+    source, out = tmp_path / "a.jsonl", tmp_path / "b.json"
+    source.write_text(json.dumps(ROW) + "\n")
+    assert run("convert", str(source), str(out), "--to", "sharegpt") == 0
     assert json.loads(out.read_text()) == [
         {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}
     ]
@@ -40,21 +40,21 @@ def test_convert_reads_patterns_and_standard_input(
 
 
 def test_convert_refuses_what_the_target_cannot_hold(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    given, out = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    source, out = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
     messages = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "reasoning": "r"}]
-    given.write_text(json.dumps({"messages": messages}) + "\n")
-    assert run("convert", str(given), str(out), "--to", "alpaca") == 2
-    assert capsys.readouterr().err.startswith(f"error: {given}:1: has reasoning on an assistant message, which alpaca")
+    source.write_text(json.dumps({"messages": messages}) + "\n")
+    assert run("convert", str(source), str(out), "--to", "alpaca") == 2
+    assert capsys.readouterr().err.startswith(f"error: {source}:1: has reasoning on an assistant message, which alpaca")
     assert not out.exists()
 
 
-def test_convert_skips_bad_rows_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    given, out = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
-    given.write_text(json.dumps(ROW) + '\n{"foo": 1}\n')
-    assert run("convert", str(given), str(out)) == 2
+def test_convert_skips_bad_rows_and_reports_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, out = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    source.write_text(json.dumps(ROW) + '\n{"foo": 1}\n')
+    assert run("convert", str(source), str(out)) == 2
     assert not out.exists()
-    assert run("convert", str(given), str(out), "--on-bad-row", "skip") == 0
-    assert f"1 row left out; the first: {given}:2: found columns foo" in capsys.readouterr().err
+    assert run("convert", str(source), str(out), "--on-bad-row", "skip") == 0
+    assert f"1 row left out; the first: {source}:2: found columns foo" in capsys.readouterr().err
 
 
 def test_a_missing_file_offers_the_nearest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -64,22 +64,22 @@ def test_a_missing_file_offers_the_nearest(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_convert_does_not_write_over_what_it_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    given = tmp_path / "a.jsonl"
-    given.write_text(json.dumps(ROW) + "\n")
-    assert run("convert", str(given), str(given), "--to", "sharegpt") == 2
+    source = tmp_path / "a.jsonl"
+    source.write_text(json.dumps(ROW) + "\n")
+    assert run("convert", str(source), str(source), "--to", "sharegpt") == 2
     assert "is the file to read" in capsys.readouterr().err
-    assert json.loads(given.read_text()) == ROW
+    assert json.loads(source.read_text()) == ROW
 
 
 def test_a_column_that_the_target_would_take_for_something_else_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = tmp_path / "a.jsonl"
-    given.write_text(json.dumps({**ROW, "documents": ["mine"]}) + "\n")
-    assert run("convert", str(given), str(tmp_path / "b.jsonl")) == 2
-    said = capsys.readouterr().err
-    assert said.startswith(
-        f"error: {given}:1: has a column of its own named 'documents', which messages would read with another meaning"
+    source = tmp_path / "a.jsonl"
+    source.write_text(json.dumps({**ROW, "documents": ["mine"]}) + "\n")
+    assert run("convert", str(source), str(tmp_path / "b.jsonl")) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(
+        f"error: {source}:1: has a column of its own named 'documents', which messages would read with another meaning"
     )
-    assert "Rename or drop that column" in said
+    assert "Rename or drop that column" in error
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl"]

@@ -24,9 +24,9 @@ def rows(tmp_path):
 def test_the_command_writes_the_report_and_compares(rows, tmp_path, capsys):
     out = tmp_path / "report"
     assert evaluate(folders()["tuned"], "--data", rows, "--against", folders()["base"], "--out", out) == 0
-    said = capsys.readouterr()
-    assert "| exact_match: exact_match | 100.0%" in said.out
-    assert "4 wins, 0 losses" in said.out
+    captured = capsys.readouterr()
+    assert "| exact_match: exact_match | 100.0%" in captured.out
+    assert "4 wins, 0 losses" in captured.out
     assert json.loads((out / "evaluation.json").read_text(encoding="utf-8"))["settings"]["seed"] == 0
 
 
@@ -39,7 +39,7 @@ def test_a_runs_training_data_is_compared_with(rows, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "reason"),
     [
         ([], "no data to measure on"),
         (["--data", "nothing.jsonl"], "no such file"),
@@ -49,10 +49,10 @@ def test_a_runs_training_data_is_compared_with(rows, tmp_path, capsys):
         (["--data", "ROWS", "--task", "json", "--schema", "nothing.json"], "Expected a JSON schema"),
     ],
 )
-def test_bad_input_is_one_line_and_status_2(words, said, rows, tmp_path, capsys):
+def test_bad_input_is_one_line_and_status_2(words, reason, rows, tmp_path, capsys):
     out = tmp_path / "report"
-    given = [str(rows) if word == "ROWS" else word for word in words]
-    assert evaluate(folders()["tuned"], "--out", out, *given) == 2
+    options = [str(rows) if word == "ROWS" else word for word in words]
+    assert evaluate(folders()["tuned"], "--out", out, *options) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert said in error
+    assert reason in error
     assert not out.exists()

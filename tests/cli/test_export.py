@@ -18,13 +18,13 @@ def export(*words: object) -> int:
     return exit_code("export", *map(str, words))
 
 
-def test_the_command_writes_and_says_what_was_compared(tmp_path, capsys):
+def test_the_command_writes_the_export_and_prints_what_was_compared(tmp_path, capsys):
     data = tmp_path / "rows.jsonl"
     data.write_text("".join(json.dumps({"question": q, "answer": a}) + "\n" for q, a in FACTS), encoding="utf-8")
     out = tmp_path / "out"
     assert export(folders()["run"], out, "--data", data, "--licence", "apache-2.0") == 0
-    said = capsys.readouterr().out
-    assert "8 prompts: ids equal" in said
+    output = capsys.readouterr().out
+    assert "8 prompts: ids equal" in output
     card = (out / "README.md").read_text(encoding="utf-8")
     assert ModelCard(card).data.license == "apache-2.0"
     assert "Tuned from `demo`" in card
@@ -32,7 +32,7 @@ def test_the_command_writes_and_says_what_was_compared(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "reason"),
     [
         (["TUNED", "EXISTS"], "exists already"),
         (["BASE", "out"], "has no chat template"),
@@ -41,11 +41,11 @@ def test_the_command_writes_and_says_what_was_compared(tmp_path, capsys):
         (["TUNED", "out", "--data", "nothing.jsonl"], "no such file"),
     ],
 )
-def test_bad_input_is_one_line_and_leaves_nothing(words, said, tmp_path, capsys):
+def test_bad_input_is_one_line_and_leaves_nothing(words, reason, tmp_path, capsys):
     named = {"TUNED": folders()["tuned"], "BASE": folders()["base"], "EXISTS": tmp_path, "out": tmp_path / "out"}
     assert export(*[named.get(word, word) for word in words]) == 2
     error = capsys.readouterr().err.strip()
-    assert said in error
+    assert reason in error
     assert "\n" not in error
     assert list(tmp_path.iterdir()) == []
 

@@ -44,7 +44,7 @@ def test_answers_are_written_in_order_with_all_columns(prompts, tmp_path):
     assert rows[5]["tool_calls"][0]["function"]["name"] == "time"
 
 
-def test_a_killed_call_goes_on_and_ends_with_the_same_bytes(prompts, tmp_path, capsys):
+def test_a_killed_command_continues_and_ends_with_the_same_bytes(prompts, tmp_path, capsys):
     out, model = tmp_path / "answers.jsonl", folders()["tuned"]
     call = ("generate", model, "--prompts", prompts, "--out", out, "--temperature", "0.9", "--num-answers", "2")
     assert run(*call) == 0
@@ -56,7 +56,7 @@ def test_a_killed_call_goes_on_and_ends_with_the_same_bytes(prompts, tmp_path, c
     assert "(3 were there already)" in capsys.readouterr().err
 
 
-def test_answers_made_otherwise_are_not_mixed_in(prompts, tmp_path, capsys):
+def test_answers_of_other_settings_are_not_mixed_in(prompts, tmp_path, capsys):
     out, model = tmp_path / "answers.jsonl", folders()["tuned"]
     assert run("generate", model, "--prompts", prompts, "--out", out, "--limit", "2") == 0
     kept = out.read_bytes()
@@ -71,7 +71,7 @@ def test_answers_made_otherwise_are_not_mixed_in(prompts, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "reason"),
     [
         (["--prompts", "nothing.jsonl"], "no such file"),
         (["--temperature", "-1"], "temperature"),
@@ -81,12 +81,12 @@ def test_answers_made_otherwise_are_not_mixed_in(prompts, tmp_path, capsys):
         (["--tempreture", "1"], "tempreture"),
     ],
 )
-def test_bad_input_is_one_line_and_status_2(words, said, prompts, tmp_path, capsys):
+def test_bad_input_is_one_line_and_status_2(words, reason, prompts, tmp_path, capsys):
     out = tmp_path / "answers.jsonl"
-    given = words if "--prompts" in words else ["--prompts", str(prompts), *words]
-    assert run("generate", folders()["tuned"], "--out", out, *given) == 2
+    options = words if "--prompts" in words else ["--prompts", str(prompts), *words]
+    assert run("generate", folders()["tuned"], "--out", out, *options) == 2
     error = capsys.readouterr().err.strip()
-    assert said in error
+    assert reason in error
     assert error.count("\n") == 0
     assert not out.exists()
 

@@ -45,7 +45,7 @@ def run(capsys, *words):
 def test_it_prints_format_ledger_lengths_proof_and_findings(rows, capsys):
     code, out, _ = run(capsys, rows)
     assert code == 0
-    for said in (
+    for text in (
         "rows.jsonl: messages (column messages with role and content in 9 of 9 rows)",
         "rows in          9 = 8 trained + 1 left out",
         "Tokens of an example",
@@ -57,7 +57,7 @@ def test_it_prints_format_ledger_lengths_proof_and_findings(rows, capsys):
         "warning: exact duplicate  1",
         "(--fix does this)",
     ):
-        assert said in out, said
+        assert text in out, text
 
 
 def test_json_holds_the_same_and_nothing_else_is_printed(rows, capsys):
@@ -88,7 +88,7 @@ def test_the_page_is_written_beside_the_report(rows, capsys, tmp_path):
     assert (tmp_path / "page.html").read_text(encoding="utf-8").startswith("<!doctype html>")
 
 
-def test_fix_writes_the_mended_rows_and_prints_every_change(rows, capsys, tmp_path):
+def test_fix_writes_the_fixed_rows_and_prints_every_change(rows, capsys, tmp_path):
     code, out, _ = run(capsys, rows, "--fix", "out.jsonl")
     assert code == 0
     assert "rows.jsonl:7: message 1: role 'human' changed to 'user'" in out
@@ -129,7 +129,7 @@ def test_a_folder_with_only_a_tokenizer_is_enough(rows, capsys, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "reason"),
     [
         (["nowhere.jsonl"], "no such file"),
         (["rows.jsonl", "--row", "77"], "has no row 77"),
@@ -146,13 +146,13 @@ def test_a_folder_with_only_a_tokenizer_is_enough(rows, capsys, tmp_path):
         (["empty.jsonl"], "holds no row"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_status_2(rows, capsys, tmp_path, words, said):
+def test_bad_input_is_one_line_and_exit_status_2(rows, capsys, tmp_path, words, reason):
     (tmp_path / "empty.jsonl").write_text("")
     before = sorted(path.name for path in tmp_path.iterdir())
     code, _, err = run(capsys, *words)
     assert code == 2
     assert err.startswith("error: ")
-    assert said in err
+    assert reason in err
     assert err.count("\n") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 

@@ -44,15 +44,15 @@ def test_unknown_option_is_one_line(capsys):
     ],
 )
 def test_a_switch_takes_true_and_false(monkeypatch, tmp_path, words, keeps):
-    given = []
+    calls = []
     monkeypatch.setattr(
-        "instil.training.run.train", lambda recipe, *, resume: given.append((recipe, resume)) or Run(Path(), True, {})
+        "instil.training.run.train", lambda recipe, *, resume: calls.append((recipe, resume)) or Run(Path(), True, {})
     )
     (tmp_path / "recipe.yaml").write_text("")
     with pytest.raises(SystemExit) as stop:
         entry.main(["train", str(tmp_path / "recipe.yaml"), *words, "--training.epochs", "2"])
     assert not stop.value.code
-    ((recipe, resume),) = given
+    ((recipe, resume),) = calls
     assert recipe.checkpoint.keep_best is keeps
     assert recipe.checkpoint.model_fields_set == {"keep_best"}
     assert recipe.training.epochs == 2
@@ -67,13 +67,13 @@ def test_a_word_that_belongs_to_no_option_is_one_line(capsys, words):
     assert f"instil train: {words[-1]!r} belongs to no option (a switch takes true or false). Leave it out" in err
 
 
-def test_an_option_of_another_tool_is_said_with_what_it_is_here(capsys):
+def test_an_option_of_another_tool_leads_to_our_setting(capsys):
     code, _, err = run(capsys, "train", "recipe.yaml", "--gradient-accumulation-steps", "4")
     assert code == 2
     assert "(what other tools call 'gradient_accumulation_steps' is training.batch_size here). Run:" in err
 
 
-def test_an_option_under_another_group_is_said_with_its_own(capsys):
+def test_an_option_under_another_group_leads_to_its_own(capsys):
     code, _, err = run(capsys, "train", "recipe.yaml", "--training.lr", "1e-4")
     assert code == 2
     assert "unknown option --training.lr (did you mean 'optimizer.lr'?). Run:" in err
@@ -81,7 +81,7 @@ def test_an_option_under_another_group_is_said_with_its_own(capsys):
     assert "optimizer.lr" not in err
 
 
-def test_a_wrong_value_is_said_as_a_recipe_says_it(capsys):
+def test_a_wrong_value_has_the_words_of_a_recipe_error(capsys):
     code, _, err = run(capsys, "inspect", "rows.jsonl", "--data.max-tokens", "4")
     assert code == 2
     assert err.count("\n") == 1
@@ -100,7 +100,7 @@ def test_an_instil_error_is_one_line_and_traceback_shows_the_rest(capsys, monkey
 
 
 @pytest.mark.parametrize(
-    ("verb", "said"),
+    ("verb", "text"),
     [
         ("train", "Every setting of the recipe is an option"),
         ("plan", "Loads no weights and trains nothing."),
@@ -108,10 +108,10 @@ def test_an_instil_error_is_one_line_and_traceback_shows_the_rest(capsys, monkey
         ("runs", "A damaged run is named below the table"),
     ],
 )
-def test_help_of_a_verb_says_all_that_is_known_of_it(capsys, verb, said):
+def test_help_of_a_verb_shows_its_full_text(capsys, verb, text):
     code, out, _ = run(capsys, verb, "--help")
     assert code == 0
-    assert said in " ".join(out.split())
+    assert text in " ".join(out.split())
 
 
 def test_help_names_every_verb(capsys):

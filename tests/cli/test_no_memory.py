@@ -68,15 +68,15 @@ def root(tmp_path, monkeypatch):
 
 
 def refused(words, capfd, root) -> str:
-    """Run a command that must be refused, and give what it said."""
+    """Run a command that must be refused; return its error."""
     before = set(root.rglob("*"))
     capfd.readouterr()
     assert exit_code(*words) == 2
-    said = capfd.readouterr().err.strip()
-    assert said.startswith("error: ")
-    assert "\n" not in said
+    error = capfd.readouterr().err.strip()
+    assert error.startswith("error: ")
+    assert "\n" not in error
     assert set(root.rglob("*")) == before
-    return said
+    return error
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -84,12 +84,12 @@ def test_a_model_that_does_not_fit_is_refused_by_every_verb(verb, root, monkeypa
     free = room.count_weights(root / "small")[0]  # a byte each: four, or two, are needed
     monkeypatch.setattr(room, "free_bytes", lambda _: free if "against" not in verb else next(ample))
     ample = iter([10**9, free])
-    said = refused(VERBS[verb], capfd, root)
-    assert "model: no memory for the model: its weights need" in said
-    assert "Load the model in 16 bits or quantised" in said
+    error = refused(VERBS[verb], capfd, root)
+    assert "model: no memory for the model: its weights need" in error
+    assert "Load the model in 16 bits or quantised" in error
 
 
-def test_plan_says_that_it_does_not_fit(root, monkeypatch, capfd):
+def test_plan_reports_that_it_does_not_fit(root, monkeypatch, capfd):
     monkeypatch.setattr("instil.training.memory.usage.free_bytes", lambda _: 1000)
     assert exit_code("plan", "recipe.yaml") == 0
     verdict = next(line for line in capfd.readouterr().out.splitlines() if line.startswith("verdict"))
@@ -119,9 +119,9 @@ def test_memory_that_ends_at_work_is_one_line_too(verb, where, error, root, monk
         raise error
 
     monkeypatch.setattr(where, full)
-    said = refused([*VERBS[verb], *(["--max-new-tokens", "2"] if verb == "evaluate" else [])], capfd, root)
-    assert "no memory" in said
-    assert "--load 4bit" in said
+    line = refused([*VERBS[verb], *(["--max-new-tokens", "2"] if verb == "evaluate" else [])], capfd, root)
+    assert "no memory" in line
+    assert "--load 4bit" in line
 
 
 @pytest.mark.slow
@@ -130,7 +130,7 @@ def test_memory_that_ends_at_work_is_one_line_too(verb, where, error, root, monk
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork: 6 cases left out")
 @pytest.mark.parametrize("limit", ["RLIMIT_AS", "RLIMIT_DATA"])
 @pytest.mark.parametrize("verb", ["generate", "export", "train"])
-def test_a_limit_of_the_process_is_heeded(verb, limit, tmp_path, monkeypatch):
+def test_a_limit_of_the_process_is_respected(verb, limit, tmp_path, monkeypatch):
     # what a verb imports later would count as its memory
     for module in ("generation.engine", "export.export", "training.run", "data.formats"):
         importlib.import_module(f"instil.{module}")
@@ -142,8 +142,8 @@ def test_a_limit_of_the_process_is_heeded(verb, limit, tmp_path, monkeypatch):
     monkeypatch.chdir(folder)
     before = set(folder.rglob("*"))
     code = exit_code_of(forked(*VERBS[verb], said=output, memory=(limit, 10**9)))
-    said = output.read_text(encoding="utf-8").strip()
-    assert code == 2, said
-    assert "\n" not in said
-    assert "no memory for the model" in said
+    error = output.read_text(encoding="utf-8").strip()
+    assert code == 2, error
+    assert "\n" not in error
+    assert "no memory for the model" in error
     assert set(folder.rglob("*")) == before

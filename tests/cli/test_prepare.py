@@ -40,9 +40,9 @@ def recipe(tmp_path: Path) -> Path:
 
 def test_prepare_prints_the_ledger_and_makes_the_store(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("prepare", str(recipe)) == 0
-    said = capsys.readouterr().out
-    assert "question_answer (columns question, answer in 60 of 60 rows)" in said
-    assert "rows in          60 = " in said
+    output = capsys.readouterr().out
+    assert "question_answer (columns question, answer in 60 of 60 rows)" in output
+    assert "rows in          60 = " in output
     assert run("prepare", str(recipe)) == 0
     assert "(was there already)" in capsys.readouterr().out
 
@@ -114,13 +114,13 @@ def test_a_store_of_another_day_is_not_used_where_the_template_prints_the_day(
     assert len(stores(recipe)) == 2
 
 
-def test_prepare_json_says_what_training_will_open(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_prepare_json_describes_what_training_will_open(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("prepare", str(recipe), "--json", "--data.heldout-share", "0", "--workers", "1") == 0
-    said = json.loads(capsys.readouterr().out)
-    assert (said["rows_in"], said["rows_trained"], said["rows_left_out"]) == (60, 60, 0)
-    store = ExampleStore.open(said["folder"])
+    report = json.loads(capsys.readouterr().out)
+    assert (report["rows_in"], report["rows_trained"], report["rows_left_out"]) == (60, 60, 0)
+    store = ExampleStore.open(report["folder"])
     assert len(store) == 60
-    assert said["trained_tokens"] == sum(int((example.weights > 0).sum()) for example in store)
+    assert report["trained_tokens"] == sum(int((example.weights > 0).sum()) for example in store)
     example = store[0]
     assert example.weights[-1] == 1.0
     assert example.weights[0] == 0.0
@@ -130,9 +130,9 @@ def test_a_bad_row_is_one_line_and_exit_status_2(recipe: Path, capsys: pytest.Ca
     data = recipe.with_name("rows.jsonl")
     data.write_text(data.read_text() + '{"messages": [{"role": "user", "content": "alone"}]}\n')
     assert run("prepare", str(recipe)) == 2
-    said = capsys.readouterr().err
-    assert said.startswith(f"error: {data}:61: has no assistant turn. Expected at least one")
-    assert said.count("\n") == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {data}:61: has no assistant turn. Expected at least one")
+    assert error.count("\n") == 1
 
 
 @pytest.mark.slow
@@ -150,9 +150,9 @@ def test_two_workers_make_the_same_store_with_the_real_tokenizer(
 def test_a_store_that_cannot_be_written_is_one_line(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (recipe.parent / "file").write_text("x")
     assert run("prepare", str(recipe), "--data.store", str(recipe.parent / "file" / "store")) == 2
-    said = capsys.readouterr().err
-    assert said.startswith(f"error: {recipe.parent / 'file' / 'store'}: cannot hold prepared data (Not a directory)")
-    assert "Set data.store" in said
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {recipe.parent / 'file' / 'store'}: cannot hold prepared data (Not a directory)")
+    assert "Set data.store" in error
 
 
 def test_a_row_that_the_template_refuses_is_named_with_the_remedy(
@@ -165,7 +165,7 @@ def test_a_row_that_the_template_refuses_is_named_with_the_remedy(
         "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     )
     assert run("prepare", str(recipe), "--model.template", str(template)) == 2
-    said = capsys.readouterr().err
-    assert said.startswith(f"error: {recipe.parent / 'rows.jsonl'}:4: the template refuses it (")
-    assert "no threes). Expected turns that the template allows. Fix the row, choose another model.template" in said
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {recipe.parent / 'rows.jsonl'}:4: the template refuses it (")
+    assert "no threes). Expected turns that the template allows. Fix the row, choose another model.template" in error
     assert not list((recipe.parent / "store").glob(".tmp-*"))

@@ -1,4 +1,4 @@
-"""Claims about ``instil template``: each verb shows what it says, and errors are one line."""
+"""Claims about ``instil template``: every subcommand prints what it promises, and errors are one line."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_show_prints_the_source_and_nothing_else(capsys):
     assert run(capsys, "show", "chatml")[:2] == (0, template_source("chatml"))
 
 
-def test_of_a_folder_with_several_templates_each_verb_says_which_is_taken(capsys, tmp_path):
+def test_each_verb_reports_which_of_several_templates_it_takes(capsys, tmp_path):
     (tmp_path / "chat_template.jinja").write_text(template_source("chatml"), encoding="utf-8")
     (tmp_path / "additional_chat_templates").mkdir()
     (tmp_path / "additional_chat_templates" / "other.jinja").write_text(template_source("zephyr"), encoding="utf-8")
