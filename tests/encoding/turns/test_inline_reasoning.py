@@ -55,7 +55,6 @@ def test_reasoning_in_the_text_goes_into_the_block_that_the_prompt_opens(opening
     conversation = [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": answer}]
     (example,) = thinking.encode(conversation)
     assert trained(thinking, example) == [f"Hm.\n{closing}\n\nFour.<|im_end|>"]
-    assert list(thinking.encode_many([conversation] * 3)) == [[example]] * 3
 
 
 @every_pair
@@ -69,3 +68,14 @@ def test_reasoning_that_the_template_cuts_out_of_the_text_is_counted(opening: st
         kept = chat_with(source, inline_reasoning="keep")
         kept.encode(messages)
         assert kept.report.reasoning_ignored == ignored
+
+
+@every_pair
+def test_many_conversations_are_split_as_one_is(opening: str, closing: str) -> None:
+    question = {"role": "user", "content": "2+2?"}
+    plain, split = (
+        [question, {"role": "assistant", "content": text}] for text in ("Four.", f"{opening}Hm.{closing}Four.")
+    )
+    (example,) = chat().encode(split)
+    assert trained(chat(), example) == ["<think>\nHm.\n</think>\n\nFour.<|im_end|>"]
+    assert list(chat().encode_many([plain, split] * 2)) == [chat().encode(plain), [example]] * 2
