@@ -4,9 +4,7 @@ from collections import Counter
 
 import pytest
 
-from instil.demo.asking import QUESTIONS
-from instil.demo.wording import WORDINGS
-from instil.demo.world import KINDS, entities, read_world
+from instil.demo.world import entities, read_world
 
 
 def test_no_entity_is_there_twice():
@@ -19,13 +17,6 @@ def test_no_attribute_is_empty_or_padded():
     values = [value for entity in read_world() for value in (entity.name, *entity.attributes.values())]
     assert len(values) > 2500
     assert [value for value in values if not value or value != value.strip()] == []
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_attribute_of_a_kind_has_wordings_and_questions(kind):
-    keys = {key for entity in entities(kind) for key in entity.attributes}
-    assert keys
-    assert keys == set(WORDINGS[kind]) == set(QUESTIONS[kind])
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ CHOICES = {
     ("animal", "group"),
     ("planet", "type"),
 }
-"""Attributes with few values. Classification questions use them, and the facts translate their values."""
+"""Attributes with few values. Classification questions use them, and the facts translate many of their values."""
 
 
 def question(entity: Entity, key: str, rng: random.Random) -> str:
