@@ -237,7 +237,7 @@ class Account:
             if num_left:
                 account.leave_out(NOT_DRAWN, None, count=num_left, example=f"rows: {requested}")
             elif requested and requested > source.num_rows:
-                account.notes.append(f"{path}: has {source.num_rows:,} rows, fewer than its rows: {requested:,}")
+                account.notes.append(f"{path}: has {source.num_rows:,} rows; {requested:,} are requested (rows)")
 
     def _list(self, tally: Tally, table: _Table, mask: Mask) -> None:
         """Count the rows of a mask, with the places of the first ones."""
