@@ -85,6 +85,7 @@ def evaluate(
 
 
 def _read_prompts(data: str | None, turns: Literal["last", "every"], limit: int | None) -> list[Prompt]:
+    """Return the prompts of the data, or none where only the harness is to run."""
     if data is None:
         return []
     from instil.generation.prompts import read_prompts
@@ -102,6 +103,7 @@ def _evaluate(
     options: dict[str, Any],
     run: Path | None,
 ) -> Evaluation:
+    """Measure the answers, and count them on standard error if that is a terminal."""
     from instil.evaluation.evaluate import evaluate as measure
     from instil.evaluation.tasks import TaskOptions, suggest_tasks
 
@@ -143,6 +145,7 @@ def _contamination(prompts: Sequence[Prompt], run: Path | None) -> Contamination
 
 
 def _read_schema(path: Path | None) -> Any:
+    """Return the JSON schema in a file; None without one."""
     if path is None:
         return None
     try:

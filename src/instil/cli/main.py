@@ -74,8 +74,8 @@ def build_app(typed_verb: str | None = None) -> App:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit.
 
-    The exit status is 0 on success, 2 on an error that the user can fix, 130 on Ctrl-C, and 143 if SIGTERM stopped a
-    run.
+    The exit status is 0 on success and 2 on an error that the user can fix. It is 130 on Ctrl-C, and 143 if SIGTERM
+    stopped a run.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     traceback = "--traceback" in words
