@@ -1,4 +1,4 @@
-"""Makes cases without a model."""
+"""Cases and conversations, made without a model."""
 
 from __future__ import annotations
 
@@ -19,3 +19,9 @@ def case(prediction, reference=None, *, stop_id=2, question="q", system=None, **
     )
     answer = Answer(text=prediction, message=parse_answer(prediction), generated=generated, prompt_ids=(1, 2))
     return Case(prompt, answer)
+
+
+def talk(*pairs, system=None, **columns):
+    opening = [] if system is None else [Message("system", system)]
+    turns = [message for q, a in pairs for message in (Message("user", q), Message("assistant", a))]
+    return Conversation((*opening, *turns), extra=columns)

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
 
 import pytest
+from tests.evaluation.browser import BROWSER, dom_of
 
 from instil.evaluation.report_page import page
-
-BROWSER = next(
-    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
-)
 
 
 def figure(value):
@@ -68,18 +63,6 @@ DATA = {
 
 def dom(tmp_path, script=""):
     return dom_of(page(DATA).replace("</body>", f"<script>{script}</script></body>"), tmp_path)
-
-
-def dom_of(html, tmp_path):
-    """Give what a browser makes of a page."""
-    file = tmp_path / "page.html"
-    file.write_text(html, encoding="utf-8")
-    run = subprocess.run(
-        [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", f"--user-data-dir={tmp_path / 'profile'}",
-         "--virtual-time-budget=2000", "--dump-dom", file.as_uri()],
-        capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
-    return run.stdout
 
 
 @pytest.mark.slow
