@@ -1,7 +1,8 @@
 """Write notes: facts such as ``the capital of Norway … Oslo``, with filler words between the attribute and its value.
 
-Half of the second stage of pre-training are notes. In running sentences a value follows its verb directly. In a note
-the model has to look back, past filler words, for the attribute and the entity, also through ``its`` and ``the same of``.
+Half of the second stage of pre-training consists of notes. In running sentences a value follows its verb directly. In
+a note the model has to look back, past filler words, for the attribute and the entity, also through ``its`` and ``the
+same of``.
 
 Why: answering needs this ability, and a note teaches it without a question. No line of a note ends with "?".
 """
@@ -33,7 +34,7 @@ def note(entity: Entity, rng: random.Random) -> str:
     """Write one to four notes; most of the later ones refer back to the entity.
 
     Example:
-        >>> norway = next(each for each in entities("country") if each.name == "Norway")
+        >>> norway = next(country for country in entities("country") if country.name == "Norway")
         >>> "Norway" in note(norway, random.Random(0))
         True
     """
@@ -43,7 +44,7 @@ def note(entity: Entity, rng: random.Random) -> str:
     current, key = entity, keys[0]
     for number in range(1, rng.randint(1, 4)):
         if rng.random() < 0.4:
-            current = rng.choice([each for each in entities(entity.kind) if each != current])
+            current = rng.choice([other for other in entities(entity.kind) if other != current])
             start = rng.choice(("the same of {e}", "that of {e}", "and of {e}", "for {e}", "{e}")).format(
                 e=current.called
             )
@@ -60,25 +61,26 @@ _HEADS = ("On {of}", "{of}", "Entry: {of}", "About {of}.", "{of} and what to wri
 def headed(entity: Entity, rng: random.Random) -> str:
     """Write one to three entries: a heading with attribute and entity, then the fact in one of several shapes.
 
-    The shapes repeat parts of the heading: the sentence its noun phrase, JSON the attribute.
+    The shapes repeat parts of the heading: a sentence its noun phrase, JSON the attribute.
     So the model learns to copy from the heading.
 
     Example:
-        >>> norway = next(each for each in entities("country") if each.name == "Norway")
+        >>> norway = next(country for country in entities("country") if country.name == "Norway")
         >>> "Norway" in headed(norway, random.Random(0))
         True
     """
     shape = rng.choice((_value, _value, _sentence, _sentence, _object, _object, _record, _record, _lines, _lines))
-    others = [each for each in entities(entity.kind) if each != entity]
-    crowd = [entity, *rng.sample(others, min(len(others), rng.randint(0, 2)))]
-    return "\n\n".join(_entry(each, shape, rng) for each in crowd)
+    others = [other for other in entities(entity.kind) if other != entity]
+    group = [entity, *rng.sample(others, min(len(others), rng.randint(0, 2)))]
+    return "\n\n".join(_entry(member, shape, rng) for member in group)
 
 
 def _entry(entity: Entity, shape: Callable[[Entity, list[str]], str], rng: random.Random) -> str:
     count = rng.randint(2, 3) if shape in (_record, _lines) else 1
     keys = rng.sample(list(entity.attributes), min(count, len(entity.attributes)))
-    means = f"{', '.join(keys)} of {entity.called}" if count > 1 else _of(entity, keys[0])
-    head = rng.choice(_HEADS).format(of=means)
+    phrase = f"{', '.join(keys)} of {entity.called}" if count > 1 else _of(entity, keys[0])
+    head = rng.choice(_HEADS).format(of=phrase)
+    # A record often has its facts in the heading, so that the model learns to extract them.
     if shape is _record and rng.random() < 0.7:
         facts = " ".join(rng.choice(_FACTS).format(of=_of(entity, key), v=entity.attributes[key]) for key in keys)
         head = f"{', '.join([entity.kind, *keys])}: {facts}"
@@ -119,7 +121,7 @@ def copies(rng: random.Random) -> str:
     """
     world = entities(rng.choice(("country", "element", "animal", "language", "word")))
     if rng.random() < 0.6:
-        items = [each.name for each in rng.sample(world, min(len(world), rng.randint(3, 9)))]
+        items = [entity.name for entity in rng.sample(world, min(len(world), rng.randint(3, 9)))]
     else:
         items = [
             "".join(rng.choices("abcdefghijklmnopqrstuvwxyz0123456789", k=rng.randint(1, 5)))

@@ -40,7 +40,8 @@ class Stage:
         steps: Number of steps of `STEP_TOKENS` tokens.
         peak_lr: Learning rate after the warm-up; it falls to 2% of that along a cosine.
         notes: Share of notes in the text about entities.
-        long_every: Every how many steps rows have the full context instead of `ROW` tokens; 0 for only in the last 15%.
+        long_every: Interval of the steps whose rows have the full context instead of `ROW` tokens; 0: the last 15% of
+            steps.
         entries: Whether half of the notes have headings and the text includes practice in copying (see `notes`).
     """
 
@@ -103,7 +104,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
 
 
 def token_rows(tokenizer: PreTrainedTokenizerFast, stage: Stage, *, seed: int) -> Iterator[Tensor]:
-    """Yield one step's tokens after another, [rows, length], cut from the endless stream of documents."""
+    """Yield the tokens of each step, [rows, length], cut from the endless stream of documents."""
     stream = documents(seed, notes=stage.notes, entries=stage.entries)
     pending: list[int] = []
     end = tokenizer.eos_token_id

@@ -20,7 +20,7 @@ from instil.demo.wording import BACK_FRAMES, WORDINGS, fill_frame, named_sentenc
 from instil.demo.world import Entity, entities, read_world
 
 _WEIGHTS = {"country": 4.0, "element": 4.2, "animal": 3.6, "language": 3.0, "label": 1.5}
-"""How often an entity of a kind is written about; 2 for the kinds not named."""
+"""How often documents are about an entity of a kind; 2 for the other kinds."""
 
 
 def documents(seed: int, *, notes: float = 0.0, entries: bool = False) -> Iterator[str]:
@@ -29,7 +29,7 @@ def documents(seed: int, *, notes: float = 0.0, entries: bool = False) -> Iterat
     Args:
         seed: Seed of every choice.
         notes: Share of notes among the documents about entities; 0 in the first stage of pre-training.
-        entries: Give half of the notes headings, and add practice in copying; only in the last stage.
+        entries: Whether half of the notes have headings and there is practice in copying; only in the last stage.
 
     Example:
         >>> a, b = documents(1), documents(1)
@@ -41,12 +41,13 @@ def documents(seed: int, *, notes: float = 0.0, entries: bool = False) -> Iterat
     weights = [_WEIGHTS.get(entity.kind, 2.0) for entity in world]
     makers = (paragraph, facts_of_many, comparison, card, table, grouped, as_json, bullets)
     shares = (30, 12, 10, 6, 6, 3, 16, 6) if entries else (38, 16, 12, 8, 6, 3, 4, 3)
-    noters = (note, headed) if entries else (note,)
+    note_makers = (note, headed) if entries else (note,)
     while True:
+        # A share of the documents has no facts: the model should stay one of text.
         if rng.random() < (0.2 if entries else 0.12):
             yield rng.choices((sums, story, code_snippet, copies), (6, 2, 2, 8 if entries else 0))[0](rng)
             continue
-        maker = rng.choice(noters) if notes and rng.random() < notes else rng.choices(makers, shares)[0]
+        maker = rng.choice(note_makers) if notes and rng.random() < notes else rng.choices(makers, shares)[0]
         yield maker(rng.choices(world, weights)[0], rng)
 
 
@@ -62,8 +63,8 @@ def paragraph(entity: Entity, rng: random.Random) -> str:
 
 def facts_of_many(entity: Entity, rng: random.Random) -> str:
     """Write single facts about several entities of any kind, one after another."""
-    crowd = [entity, *rng.sample(read_world(), rng.randint(2, 5))]
-    return " ".join(named_sentence(each, rng.choice(list(each.attributes)), rng) for each in crowd)
+    group = [entity, *rng.sample(read_world(), rng.randint(2, 5))]
+    return " ".join(named_sentence(member, rng.choice(list(member.attributes)), rng) for member in group)
 
 
 def comparison(entity: Entity, rng: random.Random) -> str:
@@ -98,7 +99,8 @@ def table(entity: Entity, rng: random.Random) -> str:
     """Write one attribute of several entities as lines or as one running list."""
     key = rng.choice(list(entity.attributes))
     label = WORDINGS[entity.kind][key].label
-    rows = [(each.name, each.attributes[key]) for each in [entity, *_companions(entity, rng, rng.randint(3, 6))]]
+    members = [entity, *_companions(entity, rng, rng.randint(3, 6))]
+    rows = [(member.name, member.attributes[key]) for member in members]
     style = rng.randrange(4)
     if style == 0:
         return f"{label} of {KINDS_PLURAL[entity.kind]}\n" + "\n".join(f"{name}: {value}" for name, value in rows)
@@ -113,8 +115,8 @@ def grouped(entity: Entity, rng: random.Random) -> str:
     """List entities that share a value, as in ``Countries with continent Europe: France, Norway``."""
     key = rng.choice(list(entity.attributes))
     value = entity.attributes[key]
-    same = [each for each in entities(entity.kind) if each.attributes[key] == value and each != entity]
-    names = [entity.name, *(each.name for each in rng.sample(same, min(len(same), rng.randint(1, 5))))]
+    same = [other for other in entities(entity.kind) if other.attributes[key] == value and other != entity]
+    names = [entity.name, *(other.name for other in rng.sample(same, min(len(same), rng.randint(1, 5))))]
     rng.shuffle(names)
     head = f"{KINDS_PLURAL[entity.kind]} with {WORDINGS[entity.kind][key].label.lower()} {value}"
     if rng.random() < 0.5:
@@ -123,7 +125,7 @@ def grouped(entity: Entity, rng: random.Random) -> str:
 
 
 def as_json(entity: Entity, rng: random.Random) -> str:
-    """Write the entity as a line of JSON, alone or after the sentence that says the same."""
+    """Write the entity as a line of JSON, alone or after sentences with the same facts."""
     keys = _some_keys(entity, rng)
     record = json.dumps({entity.kind: entity.name} | {key: entity.attributes[key] for key in keys}, ensure_ascii=False)
     if rng.random() < 0.5:
@@ -164,5 +166,5 @@ def _some_keys(entity: Entity, rng: random.Random) -> list[str]:
 
 
 def _companions(entity: Entity, rng: random.Random, count: int) -> list[Entity]:
-    others = [each for each in entities(entity.kind) if each != entity]
+    others = [other for other in entities(entity.kind) if other != entity]
     return rng.sample(others, min(count, len(others)))
