@@ -90,7 +90,7 @@ def run_demo(output: Path, *, console: Console | None = None) -> dict[str, Any]:
     with _bar(console, "asking the tuned model", len(questions)) as advance:
         after = ask(tuned, questions, is_base=False, on_answer=advance)
     scores = {"base": scores_of(before), "tuned": scores_of(after)}
-    console.print(_table(scores["base"], scores["tuned"], before))
+    console.print(_table(scores["base"], scores["tuned"]))
     for line in _examples(before, after):
         console.print(line, highlight=False, markup=False)
 
@@ -196,7 +196,7 @@ def _bar(console: Console, label: str, total: int) -> Iterator[Any]:
         yield lambda: progress.advance(task)
 
 
-def _table(base: Scores, tuned: Scores, judged: Sequence[Judged]) -> Table:
+def _table(base: Scores, tuned: Scores) -> Table:
     table = Table(title="exact match on held-out entities, 95% intervals, greedy decoding", title_justify="left")
     for name, side in (("", "left"), ("n", "right"), ("base", "right"), ("tuned", "right")):
         table.add_column(name, justify=side)  # type: ignore[arg-type]
