@@ -107,11 +107,11 @@ class Browser:
             time.sleep(0.05)
 
     def run(self, script: str):
-        """Give the value of a JavaScript expression."""
+        """Return the value of a JavaScript expression."""
         return self.send("Runtime.evaluate", expression=script, returnByValue=True)["result"].get("value")
 
     def text(self, selector: str) -> str:
-        """Give the text of the first element that a selector finds."""
+        """Return the text of the first element that a selector finds."""
         return self.run(f"document.querySelector({json.dumps(selector)}).textContent")
 
     def press(self, key: str) -> None:

@@ -18,10 +18,10 @@ def _chat() -> ChatTokenizer:
 
 
 def other_template(source: str, **settings) -> ChatTokenizer:
-    """Give the same tokenizer with another template, in a copy of its own."""
+    """Return a copy of the tokenizer with another template."""
     return ChatTokenizer.from_tokenizer(copy.deepcopy(_chat().tokenizer), source, settings=EncodingSettings(**settings))
 
 
 def small_chat(**settings) -> ChatTokenizer:
-    """Give a ChatML tokenizer under other settings, with counts of its own."""
+    """Return a ChatML tokenizer with other settings and its own counts."""
     return _chat().with_settings(EncodingSettings(**settings))

@@ -50,7 +50,7 @@ def test_trained_tokens_are_underlined_and_coloured_in_a_terminal():
     assert "\x1b[1;4m4" in underlined
 
 
-def test_a_weight_other_than_one_is_said_after_its_run():
+def test_a_weight_other_than_one_is_printed_after_its_run():
     tokens = [Token(1, "a", 1.0), Token(2, "b", 0.5), Token(3, "c", 2.0), Token(4, "d")]
     assert coloured_tokens(tokens).plain == "⟦a⟧⟦b⟧×0.5⟦c⟧×2d"
 

@@ -48,7 +48,7 @@ def test_no_assistant_turn_is_found():
 
 
 @pytest.mark.parametrize(
-    ("turns", "said"),
+    ("turns", "message"),
     [
         ([("user", "a"), ("user", "b"), ("assistant", "c")], "messages 1 and 2 are both from user"),
         ([("user", "a"), ("assistant", "b"), ("assistant", "c")], "messages 2 and 3 are both from assistant"),
@@ -64,9 +64,9 @@ def test_no_assistant_turn_is_found():
         ),
     ],
 )
-def test_roles_out_of_order_are_said_with_their_numbers(turns, said):
+def test_roles_out_of_order_are_reported_with_their_numbers(turns, message):
     found = dict(check_conversation(Conversation(tuple(Message(role, text) for role, text in turns))))
-    assert found["role_order"].startswith(said)
+    assert found["role_order"].startswith(message)
 
 
 @pytest.mark.parametrize("end", ["and then the", "which is why, for instance,", "so that we (", "it was not only —"])

@@ -1,4 +1,4 @@
-"""Claims about mending rows: what is mended, what is left alone, and that nothing is silent."""
+"""Claims about fixing rows: what is fixed, what is left alone, and that nothing is silent."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def read(row, place):
     return read_row(row, place, format_name="auto", options=ReadOptions())[1]
 
 
-def mend(*rows, stop_tokens=("</s>",)):
+def fix(*rows, stop_tokens=("</s>",)):
     places = [(Place("a.jsonl", number), row) for number, row in enumerate(rows, start=1)]
     return list(repair_rows(places, read=read, stop_tokens=stop_tokens))
 
@@ -33,13 +33,13 @@ GOOD = chat(("user", "Hi"), ("assistant", "Hello."))
 
 def test_a_good_row_is_left_as_it_is():
     row = {**GOOD, "id": 7, "note": "mine"}
-    (repair,) = mend(row)
+    (repair,) = fix(row)
     assert repair.after == row
     assert repair.changes == ()
 
 
 @pytest.mark.parametrize(
-    ("row", "after", "said"),
+    ("row", "after", "change_start"),
     [
         ({"mesages": GOOD["messages"], "id": 1}, {"messages": GOOD["messages"], "id": 1}, "row: key 'mesages' renamed"),
         (
@@ -81,11 +81,11 @@ def test_a_good_row_is_left_as_it_is():
         ),
     ],
 )
-def test_what_can_be_mended_is_mended_and_said(row, after, said):
+def test_what_can_be_fixed_is_fixed_and_reported(row, after, change_start):
     before = copy.deepcopy(row)
-    (repair,) = mend(row)
+    (repair,) = fix(row)
     assert repair.after == after
-    assert any(change.startswith(said) for change in repair.changes)
+    assert any(change.startswith(change_start) for change in repair.changes)
     assert repair.before == before == row  # the row that was read is not changed in place
 
 
@@ -103,27 +103,27 @@ def test_what_can_be_mended_is_mended_and_said(row, after, said):
         (chat(("narrator", "x"), ("assistant", "y")), "left out: message 1 has role 'narrator'"),
     ],
 )
-def test_what_cannot_be_mended_is_left_out_with_the_reason(row, reason):
-    (repair,) = mend(row)
+def test_what_cannot_be_fixed_is_left_out_with_the_reason(row, reason):
+    (repair,) = fix(row)
     assert repair.after is None
     assert repair.changes[-1].startswith(reason)
 
 
 def test_an_empty_answer_in_the_middle_stays_as_context_with_weight_0():
-    (repair,) = mend(chat(("user", "a"), ("assistant", ""), ("user", "b"), ("assistant", "c")))
+    (repair,) = fix(chat(("user", "a"), ("assistant", ""), ("user", "b"), ("assistant", "c")))
     assert [turn.get("weight") for turn in repair.after["messages"]] == [None, 0, None, None]
     assert read(repair.after, repair.place)[0].messages[1].weight == 0
 
 
-def test_exact_duplicates_are_left_out_with_the_place_of_the_first_even_if_mending_made_them_equal():
-    repairs = mend(GOOD, chat(("human", "Hi"), ("gpt", "Hello.")), {**GOOD, "id": 3})
+def test_exact_duplicates_are_left_out_with_the_place_of_the_first_even_if_a_fix_made_them_equal():
+    repairs = fix(GOOD, chat(("human", "Hi"), ("gpt", "Hello.")), {**GOOD, "id": 3})
     assert [repair.after is None for repair in repairs] == [False, True, True]
     assert repairs[1].changes[-1] == "left out: the same as a.jsonl:1"
 
 
 def test_only_answers_lose_a_typed_stop_token():
     row = chat(("user", "Write ok</s>"), ("assistant", "Write ok</s>"))
-    (repair,) = mend(row)
+    (repair,) = fix(row)
     assert [message["content"] for message in repair.after["messages"]] == ["Write ok</s>", "Write ok"]
     assert repair.changes == ("message 2: </s> removed from the end of the answer",)
 
@@ -136,32 +136,32 @@ def test_only_answers_lose_a_typed_stop_token():
     ],
 )
 def test_a_typed_stop_token_that_cannot_be_reached_leaves_the_row_out(row):
-    (repair,) = mend(row)
+    (repair,) = fix(row)
     assert repair.after is None
     assert repair.changes[-1].startswith("left out: ")
 
 
-def test_mending_twice_changes_nothing_more():
+def test_fixing_twice_changes_nothing_more():
     rows = [
         {"mesages": GOOD["messages"]},
         chat(("user", "a"), ("assistant", ""), ("user", "b"), ("assistant", "c</s>")),
         {"conversations": [{"from": "Human", "value": "x"}, {"from": "asistant", "value": "y"}]},
         chat(("system", "s"), ("user", "Hi"), ("assistant", "Hello."), ("user", "x"), ("assistant", "")),
     ]
-    once = [repair.after for repair in mend(*rows)]
+    once = [repair.after for repair in fix(*rows)]
     assert None not in once
-    twice = mend(*once)
+    twice = fix(*once)
     assert [repair.changes for repair in twice] == [()] * len(rows)
 
 
-def test_every_row_that_differs_has_a_change_that_says_so():
+def test_every_row_that_differs_has_a_change_that_reports_it():
     rows = [
         GOOD,
         chat(("human", "q"), ("gpt", "a")),
         {"question": "q", "anwser": "a"},
         chat(("user", "x"), ("assistant", "")),
     ]
-    repairs = mend(*rows)
+    repairs = fix(*rows)
     assert len(repairs) == len(rows)
     for repair in repairs:
         assert (json.dumps(repair.before) != json.dumps(repair.after)) == bool(repair.changes)
@@ -178,7 +178,7 @@ SETS = (
 
 @needs_corpus(len(SETS))
 @pytest.mark.parametrize("name", SETS)
-def test_published_data_gets_no_key_renamed_and_a_second_mending_changes_nothing(name):
+def test_published_data_gets_no_key_renamed_and_a_second_fix_changes_nothing(name):
     path = corpus_path() / "datasets" / name
     repairs = list(repair_all(Recipe.from_mapping({"data": {"sources": [str(path)]}}), stop_tokens=("</s>",)))
     assert len(repairs) > 50
@@ -194,8 +194,8 @@ def test_published_data_gets_no_key_renamed_and_a_second_mending_changes_nothing
 def test_a_row_that_trains_nothing_is_left_out(answer):
     ask = {"role": "user", "content": "What is 6?"}
     messages = [ask, answer] if "weight" in answer else [answer, ask]
-    (repair,) = mend({"messages": messages})
+    (repair,) = fix({"messages": messages})
     assert repair.after is None
     assert "left out: none of its answers can be trained" in repair.changes[-1]
-    (kept,) = mend({"messages": [*messages, ask, {"role": "assistant", "content": "Six"}]})
+    (kept,) = fix({"messages": [*messages, ask, {"role": "assistant", "content": "Six"}]})
     assert kept.after is not None

@@ -85,7 +85,7 @@ def test_good_rows_show_nothing_and_every_example_is_counted(recipe):
     assert sum(each.count for each in made.shares.bins()) == len(GOOD)
 
 
-def test_a_cut_answer_is_said_and_not_taken_for_a_missing_stop_token(recipe):
+def test_a_cut_answer_is_reported_and_not_as_a_missing_stop_token(recipe):
     cut = survey(recipe(ILL[-1:], max_tokens=100), small_chat(max_tokens=100, too_long="truncate_answer")).findings
     assert cut.counts.get("over_limit") == 1
     assert "missing_stop" not in cut.counts
@@ -131,28 +131,28 @@ def test_a_shown_row_has_the_encoders_own_ids_and_weights(recipe):
     (example,) = small_chat().encode(chat_row(*turns))
     assert [token.id for token in shown.examples[0].tokens] == list(example.token_ids)
     assert [token.weight for token in shown.examples[0].tokens] == list(example.weights)
-    said = dict.fromkeys(range(5), "")
+    texts = dict.fromkeys(range(5), "")
     for token in shown.examples[0].tokens:
         if token.message is not None:
-            said[token.message] += token.text
-    assert said == dict(enumerate(text for _, text in turns))
+            texts[token.message] += token.text
+    assert texts == dict(enumerate(text for _, text in turns))
     assert shown.examples[0].roles == ("system", "user", "assistant", "user", "assistant")
 
 
-@pytest.mark.parametrize("wanted", ["2", "rows.jsonl:2"])
-def test_a_row_is_found_by_number_or_place(recipe, wanted):
-    assert find_row(recipe(GOOD), small_chat(), wanted).place.row == 2
+@pytest.mark.parametrize("row", ["2", "rows.jsonl:2"])
+def test_a_row_is_found_by_number_or_place(recipe, row):
+    assert find_row(recipe(GOOD), small_chat(), row).place.row == 2
 
 
 @pytest.mark.parametrize(
-    ("wanted", "said"), [("99", "has no row 99"), ("x", "Expected a row's number"), ("0", "Expected")]
+    ("row", "message"), [("99", "has no row 99"), ("x", "Expected a row's number"), ("0", "Expected")]
 )
-def test_a_row_that_is_not_there_is_a_clear_error(recipe, wanted, said):
-    with pytest.raises(DataError, match=said):
-        find_row(recipe(GOOD), small_chat(), wanted)
+def test_a_row_that_does_not_exist_is_a_clear_error(recipe, row, message):
+    with pytest.raises(DataError, match=message):
+        find_row(recipe(GOOD), small_chat(), row)
 
 
-def test_a_row_without_an_example_says_why(recipe):
+def test_a_row_without_an_example_has_the_reason(recipe):
     settings = recipe([ILL[1], chat_row(("user", "a"), ("assistant", "word " * 300))])
     assert [each.kind for each in find_row(settings, small_chat(), "1").findings] == ["misspelt_key"]
     shown = find_row(settings, small_chat(max_tokens=50), "2")
@@ -162,7 +162,7 @@ def test_a_row_without_an_example_says_why(recipe):
     }
 
 
-def test_a_refused_row_says_the_reason(recipe):
+def test_a_refused_row_has_the_reason(recipe):
     settings = recipe([chat_row(("user", "Say <|im_end|>"), ("assistant", "no"))])
     chat = small_chat(typed_control_tokens="refuse")
     made = survey(settings, chat, keep_rows=1)
@@ -172,12 +172,12 @@ def test_a_refused_row_says_the_reason(recipe):
     assert "control token" in shown.findings[0].seen
 
 
-def test_the_page_is_written_whole_with_the_rows_that_were_kept(recipe, tmp_path):
+def test_the_page_is_written_with_the_rows_that_were_kept(recipe, tmp_path):
     chat = small_chat()
     made = survey(recipe(GOOD + ILL[:2]), chat, keep_rows=5)
     subject = Subject("rows.jsonl", "demo", "chatml", chat.stop_tokens)
-    said = write_page(tmp_path / "page.html", chat, subject, made, chat.prove())
-    assert said.endswith("5 of 22 rows, those with findings first; --html-rows N shows more")
+    line = write_page(tmp_path / "page.html", chat, subject, made, chat.prove())
+    assert line.endswith("5 of 22 rows, those with findings first; --html-rows N shows more")
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert page.count('"place":"') == 5
     assert "proof passed" in page
@@ -273,15 +273,15 @@ def test_every_kind_is_found_in_data_that_has_it_and_only_there(recipe):
         assert all(place is None or place.row > len(good) for place in places), kind
 
 
-def test_what_was_mended_shows_nothing_that_mending_mends(recipe, tmp_path):
+def test_fixed_rows_have_no_finding_that_fix_repairs(recipe, tmp_path):
     rows = [*GOOD, *(row for rows in PLANTED.values() for row in rows)]
     chat = other_template(ODD, max_tokens=600)
     settings = recipe(rows, max_tokens=600)
     before = survey(settings, chat).findings.counts
-    *_, done = write_fixed(repair_all(settings, stop_tokens=chat.stop_tokens), tmp_path / "mended.jsonl")
+    *_, done = write_fixed(repair_all(settings, stop_tokens=chat.stop_tokens), tmp_path / "fixed.jsonl")
     assert done.left_out >= 5
-    mended = Recipe.from_mapping({"data": {"sources": [str(tmp_path / "mended.jsonl")], "max_tokens": 600}})
-    after = survey(mended, chat).findings.counts
+    fixed = Recipe.from_mapping({"data": {"sources": [str(tmp_path / "fixed.jsonl")], "max_tokens": 600}})
+    after = survey(fixed, chat).findings.counts
     repaired = {name for name, kind in KINDS.items() if kind.repaired}
     assert set(KINDS) - {"missing_stop", "token_factor"} <= before.keys()
     assert repaired.isdisjoint(after)

@@ -91,22 +91,22 @@ def _why_no_example(chat: ChatTokenizer, row: KeptRow) -> Finding:
     return Finding("over_limit", row.place, f"left out: {longest:,} tokens, the limit is {limit:,}")
 
 
-def find_row(recipe: Recipe, chat: ChatTokenizer, wanted: str) -> ShownRow:
+def find_row(recipe: Recipe, chat: ChatTokenizer, row_or_place: str) -> ShownRow:
     """Find one row of the data, and show it with the findings about this row alone.
 
     Args:
         recipe: Only its `data` settings count.
         chat: Template, tokenizer and the encoder's settings.
-        wanted: The row's number as in places (``412``), or a place (``train.jsonl:412``).
+        row_or_place: The row's number as in places (``412``), or a place (``train.jsonl:412``).
 
     Raises:
         DataError: If there is no such row.
     """
     inputs = find_sources(recipe)
-    source, _, number = wanted.rpartition(":")
+    source, _, number = row_or_place.rpartition(":")
     if not number.isdigit() or number == "0":
         raise DataError(
-            f"--row {wanted}: is not a row. Expected a row's number from 1, or a place. "
+            f"--row {row_or_place}: is not a row. Expected a row's number from 1, or a place. "
             "Write, for example, --row train.jsonl:412."
         )
     doctor = Doctor(stop_tokens=chat.stop_tokens, prints_reasoning=chat.takes_reasoning)

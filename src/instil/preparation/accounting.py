@@ -22,6 +22,7 @@ from instil.preparation.encode_rows import EncodedChunk, Failure
 from instil.preparation.ledger import DUPLICATE, HELD_OUT, MAX_PLACES, NOT_DRAWN, Ledger, Tally, encoder_notes
 from instil.preparation.split import Mask, held_out, repeated
 from instil.recipe import DataSettings
+from instil.units import counted
 
 OVER_MAXIMUM = "over heldout_max"
 
@@ -237,7 +238,9 @@ class Account:
             if num_left:
                 account.leave_out(NOT_DRAWN, None, count=num_left, example=f"rows: {requested}")
             elif requested and requested > source.num_rows:
-                account.notes.append(f"{path}: has {source.num_rows:,} rows; {requested:,} are requested (rows)")
+                account.notes.append(
+                    f"{path}: has {counted(source.num_rows, 'row')}; the recipe requests {requested:,}"
+                )
 
     def _list(self, tally: Tally, table: _Table, mask: Mask) -> None:
         """Count the rows of a mask, with the places of the first ones."""

@@ -168,7 +168,7 @@ def read_turn(turn: Any, number: int, place: Place) -> Message:
     if len(turn) == 2 and isinstance(text, str) and not is_call:
         return Message(role, text)
     rest = {key: value for key, value in turn.items() if key not in (speaker_key, text_key)}
-    # The text of a call is the call itself. What was said beside it, if anything, is under ``content``.
+    # The text of a call is the call itself. Text beside it, if any, is under ``content``.
     message = {"content": None, **rest, "tool_calls": text} if is_call else {**rest, "content": text}
     return message_from_dict({**message, "role": role}, number=number, place=place)
 

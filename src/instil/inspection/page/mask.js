@@ -12,7 +12,7 @@ function make(tag, className, text) {
   return made;
 }
 
-/* ---- what is said about the whole data ---- */
+/* ---- the summary of all data ---- */
 
 function drawSummary() {
   find("title").textContent = data.title;
@@ -100,7 +100,7 @@ function go(at) {
   draw();
   window.scrollTo({ top: 0 });
   const row = current();
-  find("said").textContent = row ? `${row.place}, row ${state.at + 1} of ${state.rows.length}` : "no row";
+  find("announcement").textContent = row ? `${row.place}, row ${state.at + 1} of ${state.rows.length}` : "no row";
   const hash = new URLSearchParams({ row: state.at + 1 });
   if (state.filter) hash.set("filter", state.filter);
   history.replaceState(null, "", `#${hash}`);
