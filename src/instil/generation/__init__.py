@@ -1,1 +1,1 @@
-"""Talks to a model through the template and the stop tokens that it was trained with."""
+"""Generation: prompt a model with the template and stop tokens that it was trained with, and read its answers."""

@@ -1,8 +1,10 @@
-"""From logits to the next token.
+"""Choose the next token from the logits.
 
-Every request draws from random numbers of its own (its seed), never from a generator that the batch shares, so an answer
-does not depend on who else is being answered. Questionable on purpose: the draw is by inverse distribution on one uniform
-number a token, not `torch.multinomial`, because that takes one generator for all rows.
+Every request draws from its own random numbers (its seed), never from a generator that the batch shares. So an answer does
+not depend on the other requests in the batch.
+
+Why: tokens are drawn by inverting the cumulative distribution with one uniform number per token. `torch.multinomial` would
+take one generator for all rows.
 """
 
 from __future__ import annotations
@@ -16,11 +18,11 @@ from torch import Tensor
 from instil.generation.settings import SamplingSettings
 
 _BLOCK = 64
-"""Uniform numbers drawn at a time, so that a longer limit does not change the first of them."""
+"""Uniform numbers drawn at a time. Blocks of fixed size keep the first numbers the same for every answer length."""
 
 
 class Draws:
-    """Uniform numbers in [0, 1) of one seed, one a token.
+    """Uniform numbers in [0, 1) from one seed, one per token.
 
     Example:
         >>> Draws(7).next() == Draws(7).next()
@@ -33,7 +35,7 @@ class Draws:
         self._numbers: list[float] = []
 
     def next(self) -> float:
-        """Give the next number."""
+        """Return the next number."""
         if not self._numbers:
             drawn = torch.rand(_BLOCK, generator=self._generator, dtype=torch.float64)
             self._numbers = drawn.flip(0).tolist()
@@ -41,20 +43,20 @@ class Draws:
 
 
 def new_seed() -> int:
-    """Draw a seed from the system's randomness, for requests that name none."""
+    """Draw a seed from the system's randomness, for requests without one."""
     return secrets.randbits(31)
 
 
 def penalise_repeats(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
-    """Make tokens that occurred less likely, as CTRL does it.
+    """Make tokens that already occurred less likely, as CTRL does.
 
     Args:
         logits: [B, V].
-        seen: [B, V] booleans: the token stands in the prompt or in the answer so far.
+        seen: [B, V] booleans: the token occurs in the prompt or in the answer so far.
         penalty: 1 changes nothing.
 
     Returns:
-        [B, V]; positive logits of seen tokens divided by the penalty, negative ones multiplied.
+        [B, V]. Positive logits of seen tokens are divided by the penalty, negative ones multiplied.
 
     Source:
         Keskar et al. 2019, section 4.1.
@@ -63,12 +65,12 @@ def penalise_repeats(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
 
 
 def choose(logits: Tensor, settings: SamplingSettings, draws: Sequence[Draws]) -> Tensor:
-    """Choose one token a row.
+    """Choose one token per row.
 
     Args:
         logits: [B, V] in fp32.
         settings: The same for all rows.
-        draws: One source of uniform numbers a row; not used when greedy.
+        draws: One source of uniform numbers per row; not used when greedy.
 
     Returns:
         [B] token ids.
@@ -88,12 +90,12 @@ def choose(logits: Tensor, settings: SamplingSettings, draws: Sequence[Draws]) -
         logits, order = logits.sort(dim=-1, descending=True)
     probabilities = logits.double().softmax(dim=-1)
     if settings.top_p < 1:
-        # A token stays where those before it do not yet reach top_p: the first one always does.
+        # A token stays if the tokens before it do not reach top_p yet, so the first one always stays.
         before = probabilities.cumsum(dim=-1) - probabilities
         probabilities = probabilities * (before < settings.top_p)
     if settings.min_p > 0:
-        most = probabilities.amax(dim=-1, keepdim=True)
-        probabilities = probabilities * (probabilities >= settings.min_p * most)
+        highest = probabilities.amax(dim=-1, keepdim=True)
+        probabilities = probabilities * (probabilities >= settings.min_p * highest)
     sums = probabilities.cumsum(dim=-1)
     target = uniform[:, None] * sums[:, -1:]
     place = torch.searchsorted(sums, target, right=True).clamp(max=sums.shape[-1] - 1)

@@ -1,4 +1,4 @@
-"""Answers of several models side by side in a terminal, each column growing while its model writes."""
+"""Show the answers of several models side by side in a terminal. Each column grows while its model writes."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from rich.text import Text
 
 
 class Columns:
-    """A table of one row that is renewed in place.
+    """A table with one row that is redrawn in place.
 
     Args:
-        names: Heads of the columns.
-        console: Where to; the terminal unless given.
+        names: Column heads.
+        console: Where to draw. The default is the terminal.
     """
 
     def __init__(self, names: Sequence[str], *, console: Console | None = None) -> None:
@@ -34,7 +34,7 @@ class Columns:
         self._live.stop()
 
     def write(self, number: int, piece: str) -> None:
-        """Append to a column."""
+        """Append text to a column."""
         self._texts[number] += piece
         self._live.update(self._table())
 

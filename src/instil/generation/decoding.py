@@ -1,10 +1,12 @@
-"""The forward passes of answering: prompts laid side by side, a key-value cache, one token a row and step.
+"""Run the forward passes of generation: a batch of prompts, a key-value cache, one token per row and step.
 
-Shapes: B rows, T tokens so far (the longest prompt plus the steps), V vocabulary. Shorter prompts are padded on the *left*, so
-that every row's newest token stands in the last column; padding is masked and positions count from each row's own first
-token. Questionable on purpose: a loop of ours over transformers' cache and not ``model.generate``, because rows must
-leave the batch when they end, draw from their own seeds, and give their tokens one by one. Models whose memory is not transformers' common
-cache (RWKV, xLSTM, MiniMax) read everything again at each step, one row at a time: slow, and right.
+Shapes: B rows, T tokens so far (the longest prompt plus the steps), V vocabulary. Shorter prompts are padded on the *left*,
+so the newest token of every row is in the last column. Padding is masked, and positions count from each row's first token.
+Models that do not use transformers' common cache (RWKV, xLSTM, MiniMax) read the full text again at each step, one row at
+a time. That is slow but correct.
+
+Why: a loop over transformers' cache, not ``model.generate``. Rows must leave the batch when they end, draw from their own
+seeds, and return their tokens one by one.
 """
 
 from __future__ import annotations
@@ -29,20 +31,23 @@ MAX_ROWS = 128
 
 
 def context_limit(model: torch.nn.Module) -> int | None:
-    """Give the number of tokens, prompt and answer together, that the model was made for; None where it names none."""
+    """Return the model's context length, prompt and answer together; None if its config has none."""
     return context_length(model.config)
 
 
 @contextmanager
 def answering(model: torch.nn.Module) -> Iterator[None]:
-    """Put the model into evaluation mode, with attention that reads a cache, and put both back afterwards.
+    """Switch the model to evaluation mode and to attention that reads a cache; restore both afterwards.
 
-    Training runs flat micro-batches through an attention function of its own, which knows no cache.
+    Training runs flat micro-batches through its own attention function, which has no cache.
+
+    Raises:
+        GenerationError: If the model is an encoder-decoder model, or the device runs out of memory.
     """
     config: Any = model.config
     if getattr(config, "is_encoder_decoder", False):
         raise GenerationError(
-            f"{config.model_type}: an encoder-decoder model; allowed are decoder-only models; choose another model"
+            f"{config.model_type}: an encoder-decoder model. Expected a decoder-only model. Choose another model."
         )
     was_training, trains = model.training, getattr(config, "_attn_implementation", None) == ATTENTION_NAME
     model.eval()
@@ -54,8 +59,8 @@ def answering(model: torch.nn.Module) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise GenerationError(
-            "the device has no memory left for these answers; ask for shorter ones (max_new_tokens), or load the model "
-            "quantised (--load 4bit)"
+            "the device ran out of memory while it generated these answers. Lower max_new_tokens, or load the model "
+            "quantized (--load 4bit)."
         ) from None
     finally:
         if trains:
@@ -64,16 +69,16 @@ def answering(model: torch.nn.Module) -> Iterator[None]:
 
 
 class Decoder:
-    """Rows that are being answered together.
+    """A batch of rows that are answered together.
 
-    `start` reads the prompts and gives the logits of each row's first new token; `step` takes the tokens chosen and gives the
-    next logits; `keep` drops the other rows. Call them under `torch.no_grad` and `answering`.
+    `start` reads the prompts and returns the logits of each row's first new token. `step` takes the chosen tokens and returns
+    the next logits. `keep` drops the other rows. Call them under `torch.no_grad` and `answering`.
 
     Args:
         model: A causal language model of transformers, or one wrapped by peft.
         prompts: B prompts, none empty.
         pad_id: Any id of the vocabulary; its tokens are masked.
-        room: Most steps that will be taken.
+        room: Maximum number of steps.
     """
 
     def __init__(self, model: torch.nn.Module, prompts: Sequence[Sequence[int]], *, pad_id: int, room: int) -> None:
@@ -85,6 +90,7 @@ class Decoder:
         self._device = next(model.parameters()).device
         self._accepts = _forward_parameters(model)
         longest = max(len(prompt) for prompt in prompts)
+        # Left padding: the newest token of every row is in the last column.
         padded = [[pad_id] * (longest - len(prompt)) + list(prompt) for prompt in prompts]
         self._ids = torch.tensor(padded, dtype=torch.long, device=self._device)
         self._lengths = torch.tensor([len(prompt) for prompt in prompts], dtype=torch.long, device=self._device)
@@ -95,13 +101,13 @@ class Decoder:
             self._mask = (columns >= longest - self._lengths[:, None]).long()
 
     def start(self) -> Tensor:
-        """Read the prompts. Returns fp32 logits [B, V] of the first new token."""
+        """Read the prompts; return the fp32 logits [B, V] of the first new token."""
         columns = torch.arange(self._width, device=self._device)
         positions = (columns - (self._width - self._lengths[:, None])).clamp(min=0)
         return self._forward(self._ids, positions)
 
     def step(self, tokens: Tensor) -> Tensor:
-        """Append one token a row, [B]. Returns fp32 logits [B, V] of the next one."""
+        """Append one token per row, [B]; return the fp32 logits [B, V] of the next one."""
         positions = self._lengths[:, None].clone()
         self._lengths += 1
         self._width += 1
@@ -109,16 +115,17 @@ class Decoder:
             self._ids = torch.cat([self._ids, tokens[:, None]], dim=1)
         if self._memory is None:
             return self.start()
-        if self._width - 1 == self._switch:  # what is in the cache was rotated for shorter texts: read it again
+        # Past the switch, rotary frequencies change. The cached keys were rotated for shorter texts: read everything again.
+        if self._width - 1 == self._switch:
             self._cache = _new_cache(self._model)
             return self.start()
         return self._forward(tokens[:, None], positions)
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Keep these rows, in this order, and forget the others."""
+        """Keep these rows, in this order, and drop the others."""
         index = torch.tensor(rows, dtype=torch.long, device=self._device)
         if self._cache is not None:
-            # reorder_cache, because batch_select_indices leaves the states of convolution layers as they were.
+            # Not batch_select_indices, which leaves the states of convolution layers unchanged.
             self._cache.reorder_cache(index)
         self._ids, self._lengths = self._ids[index], self._lengths[index]
         if self._mask is not None:
@@ -128,14 +135,14 @@ class Decoder:
         inputs: dict[str, Any] = {"input_ids": ids, "use_cache": self._memory is not None}
         if self._memory is not None:
             inputs[self._memory] = self._cache
-        # Mamba's step takes no mask: padding is behind it by then, and one of another width would be multiplied in
+        # Mamba's step takes no mask: it has already passed the padding, and would multiply a mask of another width into it.
         if self._mask is not None and not (self._memory == "cache_params" and ids.shape[1] == 1):
             inputs["attention_mask"] = self._mask[:, : self._width]
         if "position_ids" in self._accepts:
             inputs["position_ids"] = positions
         if "logits_to_keep" in self._accepts:
             inputs["logits_to_keep"] = 1
-        # a config may switch on a mixture's router loss, which knows no cache
+        # A config may enable a mixture's router loss, which does not work with a cache.
         if "output_router_logits" in self._accepts:
             inputs["output_router_logits"] = False
         logits: Tensor = self._model(**inputs).logits[:, -1]
@@ -143,11 +150,13 @@ class Decoder:
 
 
 def rows_at_once(model: torch.nn.Module, longest: int) -> int:
-    """Give how many rows may be answered together: one where there is no common cache, or where rotations depend on the longest of them.
+    """Return how many rows may be answered together.
+
+    It is one if the model has no common cache, or if its rotary frequencies depend on the longest row.
 
     Args:
         model: The model.
-        longest: Tokens of the longest prompt with its longest answer.
+        longest: Length of the longest prompt plus its longest answer, in tokens.
     """
     switch = switch_of(model)
     alone = memory_of(model) is None or (switch is not None and longest > switch)
@@ -161,7 +170,7 @@ def _new_cache(model: torch.nn.Module) -> Any:
 
 
 def memory_of(model: torch.nn.Module) -> str | None:
-    """Name the argument that takes transformers' common cache; None for a model that has another memory, or none."""
+    """Return the name of the argument that takes transformers' common cache; None if the model has no such cache."""
     if not underlying(model)._supports_default_dynamic_cache():
         return None
     accepts = _forward_parameters(model)
@@ -169,5 +178,5 @@ def memory_of(model: torch.nn.Module) -> str | None:
 
 
 def _forward_parameters(model: torch.nn.Module) -> frozenset[str]:
-    """Give the names of the arguments of the model's own forward, below an adapter's wrapper."""
+    """Return the argument names of the model's own forward, below an adapter's wrapper."""
     return frozenset(inspect.signature(underlying(model).forward).parameters)

@@ -1,4 +1,4 @@
-"""Shows an answer while it is written, with reasoning and tool-call syntax folded away."""
+"""Show an answer while it is generated, without its reasoning and tool-call syntax."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _CHANNEL, _FINAL = "<|channel|>", "<|channel|>final<|message|>"
 
 
 class Folding:
-    r"""Takes pieces of an answer and gives what a person should see of them.
+    r"""A filter that takes pieces of an answer and returns what a person should see of them.
 
     Args:
         in_reasoning: Whether the prompt opened a reasoning block.
-        fold_calls: Whether tool-call syntax is folded away too.
+        fold_calls: Whether tool-call syntax is removed too.
 
     Attributes:
-        thinking: Whether the model is in its reasoning now.
+        thinking: Whether the text so far ends inside reasoning.
 
     Example:
         >>> folding = Folding()
@@ -33,16 +33,16 @@ class Folding:
         self.thinking = in_reasoning
         self._text = ""
         self._shown = 0
-        self._start = in_reasoning
+        self._starts_in_reasoning = in_reasoning
         self._markers = _CALL_MARKERS if fold_calls else ()
 
     def push(self, piece: str) -> str:
-        """Give the visible part that is new."""
+        """Add a piece; return the visible text that is new."""
         self._text += piece
         return self._new(final=False)
 
     def finish(self) -> str:
-        """Give what was held back; the answer is over."""
+        """Return what was held back. The answer is complete."""
         return self._new(final=True)
 
     def _new(self, *, final: bool) -> str:
@@ -53,6 +53,7 @@ class Folding:
 
     def _visible(self, *, final: bool) -> str:
         text = self._text
+        # gpt-oss: only the final channel is for people.
         if text.startswith(_CHANNEL):
             self.thinking = _FINAL not in text
             return text.partition(_FINAL)[2].partition("<|")[0]
@@ -65,7 +66,7 @@ class Folding:
         return text if final else text[: len(text) - _undecided(text, self._markers)]
 
     def _without_reasoning(self, text: str, *, final: bool) -> str:
-        closing = closing_tag(text, in_reasoning=self._start)
+        closing = closing_tag(text, in_reasoning=self._starts_in_reasoning)
         if closing is None:
             self.thinking = False
             may_become_tag = any(tag.startswith(text.lstrip()) for tag in OPENING_TAGS)
@@ -76,7 +77,7 @@ class Folding:
 
 
 def _undecided(text: str, markers: Sequence[str]) -> int:
-    """Give the length of the end of a text that may become a marker of tool calls."""
+    """Return how many characters at the end of a text may become a marker of tool calls."""
     longest = 0
     for marker in markers:
         for length in range(1, len(marker)):

@@ -1,8 +1,9 @@
-"""From the text that a model wrote to a message: reasoning, tool calls, and the rest.
+"""Parse the text of an answer into a message: reasoning, tool calls and the remaining content.
 
-Templates print these in a handful of syntaxes; each is tried where its marker stands in the text. What does not parse stays
-text: an answer is never lost because it is malformed. Questionable on purpose: the syntax is found in the answer, not
-declared by the model, because models do not declare it.
+Templates print tool calls in a few syntaxes. Each syntax is tried when its marker occurs in the text. What does not parse
+stays text, so a malformed answer is never lost.
+
+Why: the syntax is recognised in the answer, because models do not declare which one they use.
 """
 
 from __future__ import annotations
@@ -46,25 +47,25 @@ MARKUP: tuple[str, ...] = (
     "<|tool_call>",
     "<tool_call|>",
 )
-"""Tokens that carry structure: they are kept in an answer's text until it is parsed."""
+"""Tokens that carry structure. They stay in an answer's text until it is parsed."""
 
-Found: TypeAlias = tuple[int, int, tuple[ToolCall, ...]]
+CallBlock: TypeAlias = tuple[int, int, tuple[ToolCall, ...]]
 """Half-open span of the call syntax, and the calls in it."""
 
 
 def parse_answer(text: str, *, in_reasoning: bool = False) -> Message:
-    r"""Take an answer's text apart.
+    r"""Parse an answer's text into a message.
 
     Args:
         text: What the model wrote, without its stop token.
         in_reasoning: Whether the prompt had already opened a reasoning block.
 
     Returns:
-        An assistant message; its content is None where it holds only tool calls.
+        An assistant message. Its content is None when the answer consists of tool calls only.
 
     Example:
-        >>> said = parse_answer('<think>\nsum\n</think>\n\n4')
-        >>> said.reasoning, said.content
+        >>> message = parse_answer('<think>\nsum\n</think>\n\n4')
+        >>> message.reasoning, message.content
         ('sum', '4')
         >>> parse_answer('<tool_call>{"name": "time", "arguments": {}}</tool_call>').tool_calls[0].name
         'time'
@@ -77,7 +78,7 @@ def parse_answer(text: str, *, in_reasoning: bool = False) -> Message:
 
 
 def opens_reasoning(prompt_end: str) -> bool:
-    r"""Tell whether the end of a prompt opens a reasoning block that the answer goes on in.
+    r"""Return True when a prompt ends inside an open reasoning block, which the answer then continues.
 
     Example:
         >>> opens_reasoning("<|im_start|>assistant\n<think>\n"), opens_reasoning("<think>\n\n</think>\n\n")
@@ -87,7 +88,7 @@ def opens_reasoning(prompt_end: str) -> bool:
 
 
 def parse_reasoning(text: str, *, in_reasoning: bool = False) -> tuple[str | None, str]:
-    """Return the reasoning (None where there is none) and the rest of the text. A block that never closes is all reasoning."""
+    """Return the reasoning (None if there is none) and the rest. A block that never closes is all reasoning."""
     closing = closing_tag(text, in_reasoning=in_reasoning)
     if closing is None:
         return None, text
@@ -97,7 +98,7 @@ def parse_reasoning(text: str, *, in_reasoning: bool = False) -> tuple[str | Non
 
 
 def closing_tag(text: str, *, in_reasoning: bool = False) -> str | None:
-    """Return the tag that ends the reasoning block at the beginning of a text; None where the text begins with no block."""
+    """Return the tag that ends the reasoning block at the beginning of a text; None if it begins with no block."""
     stripped = text.lstrip()
     for opening, closing in REASONING_TAGS:
         if stripped.startswith(opening):
@@ -109,23 +110,21 @@ def closing_tag(text: str, *, in_reasoning: bool = False) -> str | None:
 
 
 def parse_tool_calls(text: str) -> tuple[str, tuple[ToolCall, ...]]:
-    """Give the text around the calls, and the calls."""
+    """Return the text around the calls, and the calls."""
     for marker, finder in _SYNTAXES:
         if marker not in text:
             continue
-        found = list(finder(text))
-        if found:
-            kept, at = [], 0
-            for start, end, _ in found:
-                kept.append(text[at:start])
-                at = end
-            outside = "".join([*kept, text[at:]]).strip()
-            return outside, tuple(call for _, _, calls in found for call in calls)
+        blocks = list(finder(text))
+        if blocks:
+            starts = [start for start, _, _ in blocks]
+            ends = [end for _, end, _ in blocks]
+            pieces = [text[end:start] for end, start in zip([0, *ends], [*starts, len(text)], strict=True)]
+            return "".join(pieces).strip(), tuple(call for _, _, calls in blocks for call in calls)
     return text, ()
 
 
 def _call(value: Any) -> ToolCall | None:
-    """Read ``{"name": …, "arguments" | "parameters": …}``."""
+    """Read ``{"name": …, "arguments" | "parameters": …}``, bare or under ``function``; None for anything else."""
     if isinstance(value, Mapping) and isinstance(value.get("function"), Mapping):
         value = value["function"]
     if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
@@ -148,15 +147,15 @@ def _json(text: str) -> Any:
 
 
 def _calls_in(text: str) -> tuple[ToolCall, ...]:
-    """Read one JSON call or a list of them; empty unless all of it parses."""
+    """Read one JSON call or a list of them; empty unless everything parses."""
     value = _json(text.strip())
     values = value if isinstance(value, list) else [value]
     calls = [_call(item) for item in values]
     return tuple(call for call in calls if call) if calls and all(calls) else ()
 
 
-def _tagged(text: str) -> Iterator[Found]:
-    """``<tool_call>`` blocks: JSON (Hermes, Qwen), XML parameters (Qwen3-Coder), or keys and values (GLM)."""
+def _tagged(text: str) -> Iterator[CallBlock]:
+    """Find ``<tool_call>`` blocks: JSON (Hermes, Qwen), XML parameters (Qwen3-Coder), or keys and values (GLM)."""
     for match in re.finditer(r"<tool_call>(.*?)(?:</tool_call>|\Z)", text, re.DOTALL):
         calls = _calls_in(match[1]) or _function_xml(match[1]) or _arg_pairs(match[1])
         if calls:
@@ -180,13 +179,13 @@ def _arg_pairs(text: str) -> tuple[ToolCall, ...]:
 
 
 def _value(text: str) -> Any:
-    """Read an untyped parameter: JSON where it is JSON, else the text."""
+    """Read an untyped parameter: as JSON if it parses, else as text."""
     parsed = _json(text)
     return text if parsed is None and text.strip() != "null" else parsed
 
 
-def _mistral(text: str) -> Iterator[Found]:
-    """``[TOOL_CALLS]`` with a JSON list, or with ``name[ARGS]{…}`` one after the other."""
+def _mistral(text: str) -> Iterator[CallBlock]:
+    """Find ``[TOOL_CALLS]`` with a JSON list, or with ``name[ARGS]{…}`` one after the other (Mistral)."""
     start = text.index("[TOOL_CALLS]")
     calls = _calls_in(text[start + len("[TOOL_CALLS]") :])
     if calls:
@@ -202,7 +201,8 @@ def _mistral(text: str) -> Iterator[Found]:
             yield match.start(), match.end(), (ToolCall(match[1], arguments, match[2]),)
 
 
-def _python_tag(text: str) -> Iterator[Found]:
+def _python_tag(text: str) -> Iterator[CallBlock]:
+    """Read JSON calls behind ``<|python_tag|>``, separated by semicolons (Llama 3.1)."""
     start = text.index("<|python_tag|>")
     body = text[start + len("<|python_tag|>") :]
     calls = tuple(call for part in body.split(";") for call in _calls_in(part)) or _calls_in(body)
@@ -210,8 +210,8 @@ def _python_tag(text: str) -> Iterator[Found]:
         yield start, len(text), calls
 
 
-def _bare_json(text: str) -> Iterator[Found]:
-    """A whole answer that is one JSON call with ``parameters`` (Llama 3.1 prints it so)."""
+def _bare_json(text: str) -> Iterator[CallBlock]:
+    """Read an answer that consists of one JSON call, as Llama 3.1 writes it."""
     value = _json(text.strip())
     if isinstance(value, dict) and set(value) in ({"name", "parameters"}, {"name", "arguments"}, {"type", "function"}):
         call = _call(value)
@@ -219,7 +219,8 @@ def _bare_json(text: str) -> Iterator[Found]:
             yield 0, len(text), (call,)
 
 
-def _deepseek(text: str) -> Iterator[Found]:
+def _deepseek(text: str) -> Iterator[CallBlock]:
+    """Read a block of DeepSeek calls: arguments fenced as JSON (R1), or bare behind the name (V3.1)."""
     block = re.search(r"<｜tool▁calls▁begin｜>(.*?)(?:<｜tool▁calls▁end｜>|\Z)", text, re.DOTALL)
     if not block:
         return
@@ -235,7 +236,7 @@ def _deepseek(text: str) -> Iterator[Found]:
         yield block.start(), block.end(), tuple(calls)
 
 
-_SYNTAXES: tuple[tuple[str, Callable[[str], Iterator[Found]]], ...] = (
+_SYNTAXES: tuple[tuple[str, Callable[[str], Iterator[CallBlock]]], ...] = (
     ("<tool_call>", _tagged),
     ("[TOOL_CALLS]", _mistral),
     ("<|python_tag|>", _python_tag),
@@ -245,7 +246,7 @@ _SYNTAXES: tuple[tuple[str, Callable[[str], Iterator[Found]]], ...] = (
 
 
 def _channels(text: str) -> Message:
-    """gpt-oss: ``<|channel|>analysis<|message|>…<|end|>`` then ``final``, or ``commentary to=functions.name``."""
+    """Read gpt-oss channels: ``<|channel|>analysis<|message|>…<|end|>``, ``final``, ``commentary to=functions.name``."""
     reasoning, content, calls = [], [], []
     for match in re.finditer(
         r"(?:<\|start\|>assistant)?(?:\s*to=functions\.(?P<early>[\w.-]+))?<\|channel\|>(?P<channel>\w+)"
@@ -254,6 +255,7 @@ def _channels(text: str) -> Message:
         text,
         re.DOTALL,
     ):
+        # The recipient stands behind the channel, or in front of it where the header names it first.
         name = match["name"] or match["early"]
         arguments = _json(match["body"]) if name else None
         if name and isinstance(arguments, dict):
@@ -263,11 +265,11 @@ def _channels(text: str) -> Message:
         else:
             content.append(match["body"])
     if not (reasoning or content or calls):
-        return Message("assistant", text)
-    said = "".join(content)
+        return Message("assistant", text)  # no channel parses
+    answer = "".join(content)
     return Message(
         "assistant",
-        said if said or not calls else None,
+        answer if answer or not calls else None,
         reasoning="\n".join(reasoning) or None,
         tool_calls=tuple(calls),
     )

@@ -1,8 +1,10 @@
-"""Answers prompts: many at once, or one as it is written.
+"""Generate answers to prompts: a batch of them, or one as a stream.
 
-Prompts come as ids from `ChatTokenizer.prompt`, answers go back as ids; chat, generate, evaluate, serve, and the samples of
-a training run all come through here. Prompts of like length are answered together and a row leaves the batch when it ends, so
-the batch costs what its longest *answer* costs, not its longest prompt times its longest answer.
+Prompts arrive as ids from `ChatTokenizer.prompt`, and answers are returned as ids. Chat, generate, evaluate, serve and the
+samples of a training run all use this module.
+
+Prompts of similar length are batched, and a row leaves the batch when its answer ends. So a batch costs what its longest
+*answer* costs, not its longest prompt times its longest answer.
 """
 
 from __future__ import annotations
@@ -37,14 +39,14 @@ BATCH_TOKENS = 16_384
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generated:
-    """One answer.
+    """One generated answer.
 
     Attributes:
-        token_ids: What the model wrote, without the stop token.
-        finish_reason: ``"stop"``: a stop token or a stop string ended it; ``"length"``: the limit did.
+        token_ids: The generated ids, without the stop token.
+        finish_reason: ``"stop"`` if a stop token or a stop string ended it, ``"length"`` if the limit did.
         stop_id: The stop token that ended it, or None.
-        seed: Seed that repeats it with the same settings.
-        text: Its text, cut before a stop string; None where no `decode` was given.
+        seed: The seed that repeats it with the same settings.
+        text: Its text up to the stop string; None if no `decode` was passed.
     """
 
     token_ids: tuple[int, ...]
@@ -55,12 +57,12 @@ class Generated:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens that were generated, the stop token included."""
+        """Number of generated tokens, the stop token included."""
         return len(self.token_ids) + (self.stop_id is not None)
 
 
 class _Row:
-    """One answer while it grows."""
+    """One answer while it is generated."""
 
     def __init__(self, number: int, prompt: Sequence[int], *, limit: int, seed: int, text: TextStream | None) -> None:
         self.number = number
@@ -74,7 +76,7 @@ class _Row:
         self.piece = ""
 
     def take(self, token: int, stop_ids: Collection[int]) -> None:
-        """Append a token, or end on it."""
+        """Append a token, or end the answer at it."""
         if token in stop_ids:
             self.stop_id, self.finish_reason = token, "stop"
         else:
@@ -84,6 +86,7 @@ class _Row:
                 self.finish_reason = "stop"
             elif len(self.ids) >= self.limit:
                 self.finish_reason = "length"
+        # The text that was held back is released at the end, and may still complete a stop string.
         if self.finish_reason and self.text:
             rest = self.text.finish()
             self.piece = rest if self.stop_id is not None else self.piece + rest
@@ -91,7 +94,7 @@ class _Row:
                 self.finish_reason = "stop"
 
     def result(self) -> Generated:
-        """Give the finished answer."""
+        """Return the finished answer."""
         return Generated(
             token_ids=tuple(self.ids),
             finish_reason=self.finish_reason or "length",
@@ -112,48 +115,47 @@ def generate_batch(
     batch_tokens: int = BATCH_TOKENS,
     on_answer: Callable[[int, Generated], None] | None = None,
 ) -> list[Generated]:
-    """Answer prompts together.
+    """Answer prompts in batches.
 
-    Under greedy decoding in fp32 an answer is the one that its prompt would get by itself. The model's mode (training or
-    evaluation) is as before afterwards.
+    With greedy decoding in fp32, a prompt gets the same answer as it would alone. The model's mode (training or evaluation)
+    is restored afterwards.
 
     Args:
-        model: A causal language model, or one with adapters.
+        model: A causal language model, with or without adapters.
         prompts: Token ids, each with its generation prompt.
-        settings: Sampling settings, the same for all.
+        settings: Sampling settings, the same for all prompts.
         stop_ids: Ids that end an answer.
-        pad_id: An id to fill shorter prompts with; it is masked, so any will do. None: the first stop id, or 0.
-        decode: Gives the text of ids; needed for `settings.stop`, and fills `Generated.text`.
-        batch_tokens: Most tokens, prompts and longest possible answers together, held in the cache at a time.
-        on_answer: Called with the answer's number in the result as soon as it ends.
+        pad_id: An id that fills shorter prompts. It is masked, so any id will do. None: the first stop id, or 0.
+        decode: Returns the text of ids. `settings.stop` needs it, and it fills `Generated.text`.
+        batch_tokens: Maximum number of tokens in the cache, prompts and longest possible answers together.
+        on_answer: Called with an answer and its index in the result as soon as it ends.
 
     Returns:
-        Answers in the order of the prompts; ``settings.num_answers`` for each prompt, one after the other.
+        Answers in the order of the prompts, ``settings.num_answers`` for each prompt.
 
     Raises:
-        GenerationError: If a prompt is empty or leaves no room in the model's context, or stop strings come without `decode`.
+        GenerationError: If a prompt is empty or fills the model's context, or if stop strings come without `decode`.
     """
     rows = _rows(model, prompts, settings=settings, decode=decode)
     results: dict[int, Generated] = {}
-    filler = next(iter(stop_ids), 0) if pad_id is None else pad_id
+    pad_id = next(iter(stop_ids), 0) if pad_id is None else pad_id
     with answering(model):
-        most = rows_at_once(model, max((len(row.prompt) + row.limit for row in rows), default=0))
-        for group in _groups(rows, batch_tokens, most):
-            for row in _steps(model, group, settings=settings, stop_ids=stop_ids, pad_id=filler):
-                if row.finish_reason is not None:
-                    results[row.number] = row.result()
-                    if on_answer is not None:
-                        on_answer(row.number, results[row.number])
+        for row in _finished_rows(
+            model, rows, settings=settings, stop_ids=stop_ids, pad_id=pad_id, batch_tokens=batch_tokens
+        ):
+            results[row.number] = row.result()
+            if on_answer is not None:
+                on_answer(row.number, results[row.number])
     return [results[number] for number in range(len(rows))]
 
 
 class Stream:
-    """Pieces of one answer's text as they become certain; `result` is the whole once it ended.
+    """An iterator over one answer's text as it becomes certain; `result` is available when it has ended.
 
     Closing the iterator ends the answer early and frees its memory.
 
     Attributes:
-        result: The answer; None until it ended.
+        result: The complete answer; None until it has ended.
     """
 
     def __init__(self, pieces: Callable[[Stream], Iterator[str]]) -> None:
@@ -172,31 +174,31 @@ def stream(
     stop_ids: Collection[int],
     decode: Decode,
 ) -> Stream:
-    """Answer one prompt, giving the text as it is written.
+    """Answer one prompt as a stream of text.
 
-    Half characters and what may become a stop string are held back until they are decided.
+    Half characters and text that may become a stop string are held back until they are certain.
 
     Args:
-        model: A causal language model, or one with adapters.
+        model: A causal language model, with or without adapters.
         prompt: Token ids with the generation prompt.
-        settings: Sampling settings; `num_answers` is not read.
+        settings: Sampling settings; `num_answers` is ignored.
         stop_ids: Ids that end the answer.
-        decode: Gives the text of ids.
+        decode: Returns the text of ids.
 
     Returns:
         A `Stream` to iterate over.
 
     Raises:
-        GenerationError: If the prompt is empty or leaves no room in the model's context.
+        GenerationError: If the prompt is empty or fills the model's context.
     """
     (row,) = _rows(model, [prompt], settings=replace(settings, num_answers=1), decode=decode)
 
-    def pieces(given: Stream) -> Iterator[str]:
+    def pieces(answer: Stream) -> Iterator[str]:
         with answering(model):
             for _ in _steps(model, [row], settings=settings, stop_ids=stop_ids, pad_id=0):
                 if row.piece:
                     yield row.piece
-        given.result = row.result()
+        answer.result = row.result()
 
     return Stream(pieces)
 
@@ -204,10 +206,10 @@ def stream(
 def stream_tokens(
     model: torch.nn.Module, prompt: Sequence[int], *, settings: SamplingSettings, stop_ids: Collection[int]
 ) -> Iterator[int]:
-    """Answer one prompt token by token, the stop token included; stop strings are the caller's to find.
+    """Answer one prompt token by token, the stop token included. Finding stop strings is up to the caller.
 
     Raises:
-        GenerationError: If the prompt is empty or leaves no room in the model's context.
+        GenerationError: If the prompt is empty or fills the model's context.
     """
     (row,) = _rows(model, [prompt], settings=replace(settings, num_answers=1, stop=()), decode=None)
 
@@ -227,16 +229,17 @@ def _rows(
     decode: Decode | None,
 ) -> list[_Row]:
     if settings.stop and decode is None:
-        raise GenerationError("stop: stop strings were given without a way to decode tokens; pass decode")
+        raise GenerationError("stop: stop strings need decoded text. Pass decode.")
     limit = context_limit(model)
     rows: list[_Row] = []
     for number, prompt in enumerate(prompts):
         room = settings.max_new_tokens if limit is None else min(settings.max_new_tokens, limit - len(prompt))
         if not len(prompt):
-            raise GenerationError(f"prompt {number}: it has no tokens; at least one is needed; check the template")
+            raise GenerationError(f"prompt {number}: it has no tokens. Expected at least one. Check the template.")
         if room < 1:
             raise GenerationError(
-                f"prompt {number}: {len(prompt)} tokens; the model's context is {limit}, answer included; shorten it"
+                f"prompt {number}: it has {len(prompt)} tokens. The model's context is {limit}, answer included. "
+                "Shorten the prompt."
             )
         for answer in range(settings.num_answers):
             seed = _first_seed(settings) + answer
@@ -251,18 +254,35 @@ def _first_seed(settings: SamplingSettings) -> int:
     return 0 if settings.greedy else new_seed()
 
 
-def _groups(rows: Sequence[_Row], batch_tokens: int, most: int) -> Iterator[list[_Row]]:
-    """Give rows of like length together, at most so many, longest first, so that what does not fit shows at once."""
-    group: list[_Row] = []
+def _finished_rows(
+    model: torch.nn.Module,
+    rows: Sequence[_Row],
+    *,
+    settings: SamplingSettings,
+    stop_ids: Collection[int],
+    pad_id: int,
+    batch_tokens: int,
+) -> Iterator[_Row]:
+    """Answer all rows, batch by batch; yield each row when its answer has ended."""
+    longest = max((len(row.prompt) + row.limit for row in rows), default=0)
+    for batch in _batches(rows, batch_tokens, max_rows=rows_at_once(model, longest)):
+        for row in _steps(model, batch, settings=settings, stop_ids=stop_ids, pad_id=pad_id):
+            if row.finish_reason is not None:
+                yield row
+
+
+def _batches(rows: Sequence[_Row], batch_tokens: int, *, max_rows: int) -> Iterator[list[_Row]]:
+    """Yield batches of rows of similar length. The longest come first, so that memory runs out at once or never."""
+    batch: list[_Row] = []
     width = room = 0
     for row in sorted(rows, key=lambda row: (-len(row.prompt), row.number)):
         width, room = max(width, len(row.prompt)), max(room, row.limit)
-        if group and ((len(group) + 1) * (width + room) > batch_tokens or len(group) == most):
-            yield group
-            group, width, room = [], len(row.prompt), row.limit
-        group.append(row)
-    if group:
-        yield group
+        if batch and ((len(batch) + 1) * (width + room) > batch_tokens or len(batch) == max_rows):
+            yield batch
+            batch, width, room = [], len(row.prompt), row.limit
+        batch.append(row)
+    if batch:
+        yield batch
 
 
 def _steps(
@@ -273,8 +293,9 @@ def _steps(
     stop_ids: Collection[int],
     pad_id: int,
 ) -> Iterator[_Row]:
-    """Answer one group; gives each row after each of its tokens, `finish_reason` set at its last."""
+    """Answer one batch; yield each row after each of its tokens. Its `finish_reason` is set at the last one."""
     rows, stops = list(rows), frozenset(stop_ids)
+    # Why: no_grad around each piece, not around the loop. A generator would leave it switched on in its caller at a yield.
     with torch.no_grad():
         room = max(row.limit for row in rows)
         decoder = Decoder(model, [row.prompt for row in rows], pad_id=pad_id, room=room)
@@ -288,15 +309,16 @@ def _steps(
         for row, token in zip(rows, tokens.tolist(), strict=True):
             row.take(token, stops)
             yield row
-        going = [at for at, row in enumerate(rows) if row.finish_reason is None]
-        if not going:
+        unfinished = [at for at, row in enumerate(rows) if row.finish_reason is None]
+        if not unfinished:
             return
         with torch.no_grad():
-            if len(going) < len(rows):
-                rows = [rows[at] for at in going]
-                decoder.keep(going)
-                tokens = tokens[going]
-                seen = seen[going] if seen is not None else None
+            # Finished rows leave the batch, so that the remaining ones cost less.
+            if len(unfinished) < len(rows):
+                rows = [rows[at] for at in unfinished]
+                decoder.keep(unfinished)
+                tokens = tokens[unfinished]
+                seen = seen[unfinished] if seen is not None else None
             if seen is not None:
                 seen.scatter_(1, tokens[:, None], True)
             logits = decoder.step(tokens)

@@ -1,8 +1,8 @@
-"""Token ids in, safe pieces of text out.
+"""Turn a stream of token ids into pieces of text that no later token can change.
 
-A character may be spread over several tokens and a stop string over several pieces, so text is held back until no later
-token can change it. Ids are decoded from a short window before the new one, as serving engines do it, because decoding a
-token by itself loses spaces in SentencePiece vocabularies.
+A character may span several tokens, and a stop string several pieces. So text is held back until it is certain. Ids are
+decoded together with a short window before them, as serving engines do: a single token of a SentencePiece vocabulary would
+lose its space.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from typing import TypeAlias
 Decode: TypeAlias = Callable[[Sequence[int]], str]
 _BROKEN = "\N{REPLACEMENT CHARACTER}"
 _LONGEST_CHARACTER = 8
-"""Tokens after which a replacement character is taken for what the model wrote, not for half a character."""
+"""Tokens after which a replacement character counts as what the model wrote, not as half a character."""
 
 
 class TextStream:
-    """Text of one answer as it grows.
+    """The text of one answer while it grows.
 
     Args:
-        decode: Gives the text of ids; control tokens included.
-        stop: Strings that end the answer; they and what follows them never come out.
+        decode: Returns the text of ids, control tokens included.
+        stop: Strings that end the answer. They and what follows them are never returned.
 
     Attributes:
-        text: All text that came out so far.
+        text: All text that was returned so far.
         stopped: Whether a stop string was found.
 
     Example:
@@ -46,13 +46,13 @@ class TextStream:
         self._read = 0
 
     def push(self, token_id: int) -> str:
-        """Take the next token and give the text that is now certain; empty while nothing is."""
+        """Add the next token; return the text that is now certain, or an empty string."""
         self._ids.append(token_id)
-        return self._give(self._held + self._fresh(final=False), final=False)
+        return self._release(self._held + self._fresh(final=False), final=False)
 
     def finish(self) -> str:
-        """Give what was held back. The answer is over."""
-        return self._give(self._held + self._fresh(final=True), final=True)
+        """Return what was held back. The answer is complete."""
+        return self._release(self._held + self._fresh(final=True), final=True)
 
     def _fresh(self, *, final: bool) -> str:
         """Decode what is new since the last complete character."""
@@ -66,13 +66,14 @@ class TextStream:
         self._window_start, self._read = self._read, len(self._ids)
         return now[len(before) :]
 
-    def _give(self, text: str, *, final: bool) -> str:
+    def _release(self, text: str, *, final: bool) -> str:
+        """Return the certain part of a text, and hold back the end that may become a stop string."""
         if self.stopped:
             return ""
-        found = [at for at in (text.find(string) for string in self._stop) if at >= 0]
-        if found:
+        stops = [at for at in (text.find(string) for string in self._stop) if at >= 0]
+        if stops:
             self.stopped = True
-            out, self._held = text[: min(found)], ""
+            out, self._held = text[: min(stops)], ""
         else:
             keep = 0 if final else max((_overlap(text, string) for string in self._stop), default=0)
             out, self._held = text[: len(text) - keep], text[len(text) - keep :]
@@ -81,7 +82,7 @@ class TextStream:
 
 
 def _overlap(text: str, string: str) -> int:
-    """Give the length of the longest end of `text` that begins `string`.
+    """Return the length of the longest end of `text` that begins `string`.
 
     Example:
         >>> _overlap("abc EN", "END"), _overlap("abc", "END")
