@@ -43,12 +43,12 @@ def test_retry_and_edit(talk):
 
 def test_reasoning_is_folded_and_can_be_shown(talk):
     out = talk("Think", "/reasoning")
-    assert out.splitlines() == ["Yes", "(thought 2 words; /reasoning shows them)", "hm hm"]
+    assert out.splitlines() == ["Yes", "(2 words of reasoning; /reasoning shows them)", "hm hm"]
 
 
 def test_tool_calls_are_shown_and_take_a_result(talk):
     out = talk("Time?", "/tool noon")
-    assert "(calls time {}; /tool gives the result)" in out
+    assert "(calls time {}; /tool TEXT sends the result)" in out
     assert "<tool_call>" not in out.splitlines()[0]
     assert "error" not in out
 
@@ -67,7 +67,7 @@ def test_settings_are_shown_and_changed(talk):
     assert out.startswith("Hi \n(cut at 3 tokens")
     assert "max_new_tokens 3" in out
     assert "did you mean 'temperature'?" in out
-    assert "top_k is no 'x'" in out
+    assert "top_k cannot be 'x'" in out
 
 
 def test_two_models_answer_side_by_side(talk):
@@ -82,7 +82,7 @@ def test_a_mistake_is_reported_and_the_chat_continues(talk):
     errors = [line for line in out.splitlines() if line.startswith("error: ")]
     assert len(errors) == 8
     assert "did you mean 'system'?" in out
-    assert "the model's context is 512" in out
+    assert "The model's context is 512" in out
     assert out.splitlines()[-1] == "Hi there!"
 
 

@@ -107,7 +107,9 @@ def test_a_template_can_be_given(tmp_path):
 
 def test_a_conversation_that_is_too_long_is_named_by_its_place(tuned):
     long = Conversation((Message("user", "x" * 600),), place=Place("rows.jsonl", 7))
-    with pytest.raises(GenerationError, match=r"rows\.jsonl:7: the prompt has \d+ tokens\. The context of .* is 512, answer included"):
+    with pytest.raises(
+        GenerationError, match=r"rows\.jsonl:7: the prompt has \d+ tokens\. The context of .* is 512, answer included"
+    ):
         tuned.answer([asked("Say hi"), long])
 
 

@@ -59,7 +59,7 @@ class Served:
 
     def wait_until_idle(self, seconds=10):
         end = time.monotonic() + seconds
-        while self.service._in_work:
+        while self.service._num_in_progress:
             assert time.monotonic() < end, "a request is still in work"
             time.sleep(0.02)
 
@@ -285,11 +285,11 @@ def test_a_slow_reader_does_not_stall_the_others(engine, monkeypatch):
             assert time.monotonic() < end
             time.sleep(0.05)
         time.sleep(0.5)
-        assert served.service._in_work == 16  # all is written, and the reader holds it up
+        assert served.service._num_in_progress == 16  # all is written, and the reader holds it up
         messages = [{"role": "user", "content": "Say hi"}]
         answer = served.client().chat.completions.create(model=name, messages=messages)
         assert answer.choices[0].message.content == "Hi there!"
-        assert served.service._in_work == 16
+        assert served.service._num_in_progress == 16
         received = bytearray()
         while piece := slow.recv(1 << 20):
             received += piece
@@ -300,7 +300,7 @@ def test_a_slow_reader_does_not_stall_the_others(engine, monkeypatch):
 
 
 BAD = [
-    ({"messages": [{"role": "user", "content": "x" * 600}]}, 400, "the context is 512"),
+    ({"messages": [{"role": "user", "content": "x" * 600}]}, 400, "The context has 512"),
     ({"messages": []}, 400, "empty list"),
     ({"messages": [{"role": "robot", "content": "x"}]}, 400, "role 'robot'"),
     ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]}, 400, ""),
@@ -309,14 +309,14 @@ BAD = [
     ({"temperature": "hot"}, 400, "temperature"),
     ({"top_p": 2}, 400, "top_p"),
     ({"max_tokens": 0}, 400, "max_new_tokens"),
-    ({"max_tokens": 100000}, 400, "this server allows 128"),
+    ({"max_tokens": 100000}, 400, "This server allows 128"),
     ({"n": 99}, 400, "1 to 16"),
     ({"stop": [""]}, 400, "stop"),
     ({"top_logprobs": 5}, 400, "top_logprobs"),
     ({"logit_bias": {"5": 1}}, 400, "logit_bias"),
     ({"tempreture": 1}, 400, "did you mean 'temperature'"),
     ({"stream": "yes"}, 400, "stream"),
-    ({"model": "gpt-4"}, 404, "served here: tiny"),
+    ({"model": "gpt-4"}, 404, "Served here: tiny"),
 ]
 
 
@@ -335,7 +335,7 @@ def test_a_bad_request_is_told_in_openais_form(served, change, status, said):
 def test_the_clients_own_errors_are_raised(client):
     with pytest.raises(openai.NotFoundError, match="other"):
         client.chat.completions.create(model="other", messages=[{"role": "user", "content": "x"}])
-    with pytest.raises(openai.BadRequestError, match="context is 512"):
+    with pytest.raises(openai.BadRequestError, match="context has 512"):
         ask(client, "x" * 600)
 
 

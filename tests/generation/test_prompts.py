@@ -72,8 +72,8 @@ def test_what_cannot_be_asked_is_refused_with_its_place(tmp_path):
         read_prompts(tmp_path / "no.txt")
     with pytest.raises(DataError, match=r"p\.jsonl:1"):
         read_prompts(lines(tmp_path / "p.jsonl", [{"colour": "red"}]))
-    with pytest.raises(DataError, match=r"q\.jsonl:1: nothing stands before the answer"):
+    with pytest.raises(DataError, match=r"q\.jsonl:1: there is nothing before the answer"):
         read_prompts(lines(tmp_path / "q.jsonl", [{"messages": [{"role": "assistant", "content": "b"}]}]))
     (tmp_path / "blank.txt").write_text("\n\n", encoding="utf-8")
-    with pytest.raises(DataError, match="nothing to ask"):
+    with pytest.raises(DataError, match="has no prompt"):
         read_prompts(tmp_path / "blank.txt")

@@ -47,7 +47,7 @@ def test_a_seed_is_refused_only_where_the_batches_hold_the_model(monkeypatch):
     try:
         drawn, greedy = SamplingSettings(temperature=1.0, seed=3), SamplingSettings(seed=3)
         monkeypatch.setattr(worker, "_holds_model", True)
-        assert "leave them out" in worker.refusal(drawn)
+        assert "Leave them out" in worker.refusal(drawn)
         assert worker.refusal(greedy) is None
         monkeypatch.setattr(worker, "_holds_model", False)
         assert worker.refusal(drawn) is None

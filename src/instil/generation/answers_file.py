@@ -1,15 +1,16 @@
-"""Answers a file of prompts into a file of answers, and goes on where it was killed.
+"""Answers a file of prompts into a file of answers, and continues after a kill.
 
-Each answer is one line, written when it is ready, so a kill costs only the batch in flight; at the end the lines are put into
-the order of the prompts. Every line carries a key made of prompt, model and settings: answers made otherwise are never
-mixed in. Questionable on purpose: the file is complete JSONL after every answer, not only at the end, so that it can be read
-while it grows.
+Each answer is one line, written when it is ready, so a kill costs only the batch in progress. At the end, the lines
+are put into the order of the prompts. Every line has a key made of prompt, model and settings, so other answers are
+never mixed in.
+
+Why: the file is complete JSONL after every answer, not only at the end, so it can be read while it grows.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
@@ -25,7 +26,7 @@ from instil.generation.settings import SamplingSettings
 CHUNK = 512
 """Prompts encoded and sorted by length at a time."""
 BEGINS = b'{"row": '
-"""How each of our rows begins; a file whose last line begins otherwise is someone else's."""
+"""How each row of this command begins. A cut last line that begins in another way is not one of them."""
 
 
 def answer_file(
@@ -39,25 +40,25 @@ def answer_file(
     """Answer prompts into a JSONL file.
 
     A row has ``row`` (place), ``answer`` (number among the prompt's answers), ``prompt`` (messages), ``prediction``,
-    ``reasoning`` and ``tool_calls`` where there are any, ``reference``, ``finish_reason``, ``tokens``, ``seed``, ``key``.
+    ``reasoning`` and ``tool_calls`` where there are any, ``reference``, ``finish_reason``, ``tokens``, ``seed``,
+    ``key``.
 
     Args:
-        engine: Who answers.
-        prompts: What is asked.
-        out: The file; rows that it holds already are kept and not asked again.
-        settings: Sampling settings; the seed must be set, so that a second call finds its rows.
+        engine: The model.
+        prompts: The prompts.
+        out: The file. Rows that it already contains are kept, and their prompts are not answered again.
+        settings: Sampling settings. The seed must be set, so that a second call finds its rows.
         on_answer: Called with the number of answers done after each one.
 
     Returns:
-        Number of answers that were in the file already.
+        Number of answers that were already in the file.
 
     Raises:
-        GenerationError: If the file holds answers of another model, other prompts or other settings.
+        GenerationError: If the file contains answers of another model, other prompts or other settings.
     """
     keys = [key for prompt in prompts for key in answer_keys(prompt, model=_model_key(engine), settings=settings)]
-    wanted = {key: number for number, key in enumerate(dict.fromkeys(keys))}
-    done = read_answers(out, wanted)
-    kept = len(done)
+    done = read_answers(out, set(keys))
+    num_kept = len(done)
     per = settings.num_answers
     open_prompts = [at for at in range(len(prompts)) if any(key not in done for key in keys[at * per : (at + 1) * per])]
     file = open_for_answers(out)
@@ -78,14 +79,14 @@ def answer_file(
 
                 engine.answer([prompts[at].conversation for at in chunk], settings, on_answer=write)
     finally:
-        if not done:  # a call that answered nothing leaves nothing
+        if not done:  # a call without answers leaves no file
             out.unlink(missing_ok=True)
     _rewrite(out, [done[key] for key in keys])
-    return kept
+    return num_kept
 
 
 def open_for_answers(out: Path) -> IO[str]:
-    """Open the file to append to; its folder is made if need be.
+    """Open the file for appending; its folder is made if necessary.
 
     Raises:
         GenerationError: If it cannot be written.
@@ -94,18 +95,18 @@ def open_for_answers(out: Path) -> IO[str]:
         out.parent.mkdir(parents=True, exist_ok=True)
         return out.open("a", encoding="utf-8")
     except OSError as error:
-        raise GenerationError(f"{out}: cannot be written ({error.strerror}); choose another --out") from None
+        raise GenerationError(f"{out}: cannot be written ({error.strerror}). Choose another --out.") from None
 
 
 def answer_keys(prompt: Prompt, *, model: str, settings: SamplingSettings) -> list[str]:
-    """Give the keys of a prompt's answers: equal keys mean equal prompt, place, model, settings and number."""
+    """Return the keys of a prompt's answers: equal keys mean equal prompt, place, model, settings and number."""
     text = json.dumps([prompt.fingerprint(), str(prompt.place), model, asdict(settings)], sort_keys=True)
     stem = sha256(text.encode()).hexdigest()[:16]
     return [f"{stem}-{which}" for which in range(settings.num_answers)]
 
 
 def row_of(prompt: Prompt, answer: Answer, *, which: int, key: str) -> dict[str, Any]:
-    """Give the row of one answer."""
+    """Return the row of one answer."""
     message = answer.message
     row: dict[str, Any] = {
         "row": None if prompt.place is None else str(prompt.place),
@@ -125,16 +126,20 @@ def row_of(prompt: Prompt, answer: Answer, *, which: int, key: str) -> dict[str,
     return row
 
 
-def read_answers(out: Path, wanted: Mapping[str, int]) -> dict[str, dict[str, Any]]:
-    """Read the answers that a file holds already; a last line that a kill cut short is removed.
+def read_answers(out: Path, keys: Set[str]) -> dict[str, dict[str, Any]]:
+    """Read the answers that a file already contains; a last line that a kill cut short is removed.
+
+    Args:
+        out: The file; it need not exist.
+        keys: Keys of the answers of this call.
 
     Raises:
-        GenerationError: If it holds anything else.
+        GenerationError: If it contains anything else.
     """
     if not out.exists():
         return {}
     if out.is_dir():
-        raise GenerationError(f"{out}: is a folder; expected a file for the answers; choose another --out")
+        raise GenerationError(f"{out}: is a folder. Expected a file for the answers. Choose another --out.")
     done: dict[str, dict[str, Any]] = {}
     lines = out.read_bytes().split(b"\n")
     for number, line in enumerate(lines, start=1):
@@ -144,16 +149,17 @@ def read_answers(out: Path, wanted: Mapping[str, int]) -> dict[str, dict[str, An
             row = json.loads(line)
             key = row["key"]
         except (ValueError, KeyError, TypeError):
-            if number == len(lines) and line[: len(BEGINS)] == BEGINS[: len(line)]:  # no line break: the kill came here
+            # Only the last line can lack its line break: a kill cut it short.
+            if number == len(lines) and line[: len(BEGINS)] == BEGINS[: len(line)]:
                 _cut(out, len(line))
                 break
             raise GenerationError(
-                f"{out}:{number}: not an answer of this command; it would be overwritten; choose another --out"
+                f"{out}:{number}: not an answer of this command. It would be overwritten. Choose another --out."
             ) from None
-        if key not in wanted:
+        if key not in keys:
             raise GenerationError(
-                f"{out}:{number}: an answer to another prompt, model or setting; only the same call can go on with it; "
-                "remove the file or choose another --out"
+                f"{out}:{number}: an answer to another prompt, model or setting. Only the same call can continue it. "
+                "Remove the file or choose another --out."
             )
         done[key] = row
     return done
@@ -176,7 +182,7 @@ def _rewrite(out: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _model_key(engine: Engine) -> str:
-    """Name the model by what would change its answers: its weights' file and its template."""
+    """Return what identifies the model: its name, its template, and size and time of its weight files."""
     parts = [engine.name, "" if engine.chat is None else engine.chat.template.fingerprint]
     if engine.location is not None:
         folders = (engine.location.folder, engine.location.adapter_folder)

@@ -1,10 +1,10 @@
 """Choose the next token from the logits.
 
-Every request draws from its own random numbers (its seed), never from a generator that the batch shares. So an answer does
-not depend on the other requests in the batch.
+Every request draws from its own random numbers (its seed), never from a generator that the batch shares. So an answer
+does not depend on the other requests in the batch.
 
-Why: tokens are drawn by inverting the cumulative distribution with one uniform number per token. `torch.multinomial` would
-take one generator for all rows.
+Why: tokens are drawn by inverting the cumulative distribution with one uniform number per token. `torch.multinomial`
+would take one generator for all rows.
 """
 
 from __future__ import annotations

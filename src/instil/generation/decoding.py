@@ -1,12 +1,12 @@
 """Run the forward passes of generation: a batch of prompts, a key-value cache, one token per row and step.
 
-Shapes: B rows, T tokens so far (the longest prompt plus the steps), V vocabulary. Shorter prompts are padded on the *left*,
-so the newest token of every row is in the last column. Padding is masked, and positions count from each row's first token.
-Models that do not use transformers' common cache (RWKV, xLSTM, MiniMax) read the full text again at each step, one row at
-a time. That is slow but correct.
+Shapes: B rows, T tokens so far (the longest prompt plus the steps), V vocabulary. Shorter prompts are padded on the
+*left*, so the newest token of every row is in the last column. Padding is masked, and positions count from each row's
+first token. Models that do not use transformers' common cache (RWKV, xLSTM, MiniMax) read the full text again at each
+step, one row at a time. That is slow but correct.
 
-Why: a loop over transformers' cache, not ``model.generate``. Rows must leave the batch when they end, draw from their own
-seeds, and return their tokens one by one.
+Why: a loop over transformers' cache, not ``model.generate``. Rows must leave the batch when they end, draw from their
+own seeds, and return their tokens one by one.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ def answering(model: torch.nn.Module) -> Iterator[None]:
 class Decoder:
     """A batch of rows that are answered together.
 
-    `start` reads the prompts and returns the logits of each row's first new token. `step` takes the chosen tokens and returns
-    the next logits. `keep` drops the other rows. Call them under `torch.no_grad` and `answering`.
+    `start` reads the prompts and returns the logits of each row's first new token. `step` takes the chosen tokens and
+    returns the next logits. `keep` drops the other rows. Call them under `torch.no_grad` and `answering`.
 
     Args:
         model: A causal language model of transformers, or one wrapped by peft.
@@ -115,7 +115,8 @@ class Decoder:
             self._ids = torch.cat([self._ids, tokens[:, None]], dim=1)
         if self._memory is None:
             return self.start()
-        # Past the switch, rotary frequencies change. The cached keys were rotated for shorter texts: read everything again.
+        # Past the switch, rotary frequencies change. The cached keys were rotated for shorter texts: read everything
+        # again.
         if self._width - 1 == self._switch:
             self._cache = _new_cache(self._model)
             return self.start()
@@ -135,7 +136,8 @@ class Decoder:
         inputs: dict[str, Any] = {"input_ids": ids, "use_cache": self._memory is not None}
         if self._memory is not None:
             inputs[self._memory] = self._cache
-        # Mamba's step takes no mask: it has already passed the padding, and would multiply a mask of another width into it.
+        # Mamba's step takes no mask: it has already passed the padding, and would multiply a mask of another width
+        # into it.
         if self._mask is not None and not (self._memory == "cache_params" and ids.shape[1] == 1):
             inputs["attention_mask"] = self._mask[:, : self._width]
         if "position_ids" in self._accepts:

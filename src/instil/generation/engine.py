@@ -1,10 +1,10 @@
 """A model that answers conversations: weights, template and stop tokens in one object.
 
-Chat, generate, evaluate and serve each hold an `Engine`. Prompts come only from `ChatTokenizer.prompt`, so every command
-prompts the model as it was trained.
+Chat, generate, evaluate and serve each hold an `Engine`. Prompts come only from `ChatTokenizer.prompt`, so every
+command prompts the model as it was trained.
 
-Why: a base model without a template does not get one here. It gets the plain text of the turns, and its answer ends at the
-first line break. That is a fair prompt for a base model, and tuned models are compared with it.
+Why: a base model without a template does not get one here. It gets the plain text of the turns, and its answer ends
+at the first line break. That is a fair prompt for a base model, and tuned models are compared with it.
 """
 
 from __future__ import annotations
@@ -161,9 +161,9 @@ class Engine:
         if ids and max(ids) >= rows:
             token = self.tokenizer.convert_ids_to_tokens(max(ids))
             raise GenerationError(
-                f"{self.name}: the prompt contains the token {token!r} (id {max(ids)}), but the model's embedding has {rows} "
-                "rows. Expected tokens that the model was trained with. Copy the model's own tokenizer and template into "
-                "its folder, or remove the token."
+                f"{self.name}: the prompt contains the token {token!r} (id {max(ids)}), but the model's embedding has "
+                f"{rows} rows. Expected tokens that the model was trained with. Copy the model's own tokenizer and "
+                "template into its folder, or remove the token."
             )
         return ids
 
@@ -298,12 +298,12 @@ def plain_text(conversation: Conversation) -> str:
 def _check_vocabulary(model: Any, tokenizer: Any, location: ModelLocation) -> None:
     """Raise if the tokenizer belongs to another model.
 
-    Only its vocabulary without added tokens is compared. An added token that never occurs in a prompt may lack a row in the
-    embedding, as the image token of Gemma 3 does.
+    Only its vocabulary without added tokens is compared. An added token that never occurs in a prompt may lack a row
+    in the embedding, as the image token of Gemma 3 does.
     """
     rows = model.get_input_embeddings().weight.shape[0]
     if tokenizer.vocab_size > rows:
         raise ModelError(
-            f"{location.tokenizer_folder}: the tokenizer has {tokenizer.vocab_size} tokens, but the model's embedding has "
-            f"{rows} rows. Expected the tokenizer that the model was trained with. Copy it into this folder."
+            f"{location.tokenizer_folder}: the tokenizer has {tokenizer.vocab_size} tokens, but the model's embedding "
+            f"has {rows} rows. Expected the tokenizer that the model was trained with. Copy it into this folder."
         )

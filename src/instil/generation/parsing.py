@@ -1,7 +1,7 @@
 """Parse the text of an answer into a message: reasoning, tool calls and the remaining content.
 
-Templates print tool calls in a few syntaxes. Each syntax is tried when its marker occurs in the text. What does not parse
-stays text, so a malformed answer is never lost.
+Templates print tool calls in a few syntaxes. Each syntax is tried when its marker occurs in the text. What does not
+parse stays text, so a malformed answer is never lost.
 
 Why: the syntax is recognised in the answer, because models do not declare which one they use.
 """
@@ -246,7 +246,7 @@ _SYNTAXES: tuple[tuple[str, Callable[[str], Iterator[CallBlock]]], ...] = (
 
 
 def _channels(text: str) -> Message:
-    """Read gpt-oss channels: ``<|channel|>analysis<|message|>…<|end|>``, ``final``, ``commentary to=functions.name``."""
+    """Read gpt-oss channels, ``<|channel|>analysis<|message|>…<|end|>``, ``final``, ``commentary to=functions.x``."""
     reasoning, content, calls = [], [], []
     for match in re.finditer(
         r"(?:<\|start\|>assistant)?(?:\s*to=functions\.(?P<early>[\w.-]+))?<\|channel\|>(?P<channel>\w+)"

@@ -1,9 +1,10 @@
-"""Reads what a model is to be asked, and what it should have said.
+"""Reads the prompts for a model, and the reference answers in the data.
 
-Any conversation that `instil.read` reads is a prompt: everything before an assistant turn is asked, the turn is the reference.
-Rows that only ask (``prompt``, ``question``, ``instruction`` alone, messages that end with the user, a line of a text file)
-are prompts too, without a reference. Questionable on purpose: a text file is read line by line here, one prompt a line,
-where training reads it as text.
+Any conversation that `instil.read` reads is a prompt: the model gets everything before an assistant turn, and that
+turn is the reference. Rows without an answer (``prompt``, ``question`` or ``instruction`` alone, messages that end
+with the user, a line of a text file) are prompts too, without a reference.
+
+Why: a text file is read line by line here, one prompt per line, although training reads it as one text.
 """
 
 from __future__ import annotations
@@ -25,16 +26,16 @@ from instil.errors import DataError, GenerationError
 from instil.generation.parsing import parse_reasoning
 
 Turns: TypeAlias = Literal["last", "every"]
-_ASKING = ("prompt", "question", "query", "instruction", "problem", "input", "text")
+_QUESTION_KEYS = ("prompt", "question", "query", "instruction", "problem", "input", "text")
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One thing to ask.
+    """One prompt.
 
     Attributes:
-        conversation: The turns up to where the model speaks, its tools and variables.
-        reference: What the data says there, or None.
+        conversation: The turns before the model's answer, with tools and variables.
+        reference: The answer in the data, or None.
         turn: Which assistant turn of its conversation this is, from 1.
         last: Whether it is the last assistant turn.
     """
@@ -46,7 +47,7 @@ class Prompt:
 
     @property
     def place(self) -> Place | None:
-        """Where the row came from."""
+        """Place of the row."""
         return self.conversation.place
 
     @property
@@ -57,9 +58,9 @@ class Prompt:
         return parse_reasoning(self.reference.content)[1]
 
     def fingerprint(self) -> str:
-        """Give a hash of what is asked: messages, tools, variables."""
-        asked = {**conversation_to_dict(replace(self.conversation, extra={})), "turn": self.turn}
-        text = json.dumps(asked, sort_keys=True, ensure_ascii=False, default=str)
+        """Return a hash of the prompt: messages, tools, variables."""
+        content = {**conversation_to_dict(replace(self.conversation, extra={})), "turn": self.turn}
+        text = json.dumps(content, sort_keys=True, ensure_ascii=False, default=str)
         return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
@@ -67,47 +68,49 @@ def read_prompts(path: str | Path, *, turns: Turns = "last", limit: int | None =
     """Read the prompts of a file, folder, glob, standard input (``-``) or Hub id.
 
     Args:
-        path: Where they are.
-        turns: Ask each conversation's last assistant turn, or every one of them after its own history.
+        path: The source.
+        turns: Use each conversation's last assistant turn, or every one of them after its own history.
         limit: At most this many prompts.
 
     Raises:
-        DataError: If a row cannot be read, or there is nothing to ask; the text starts with the place.
+        DataError: If a row cannot be read, or there is no prompt; the message starts with the place.
         GenerationError: If the limit leaves nothing.
     """
     if limit is not None and limit < 1:
-        raise GenerationError(f"--limit {limit}: expected at least 1; give a larger number, or leave it out")
+        raise GenerationError(
+            f"--limit {limit}: found less than 1. Expected at least 1. Give a larger number, or leave it out."
+        )
     prompts: list[Prompt] = []
     for conversation in _conversations(str(path)):
         prompts.extend(prompts_of(conversation, turns=turns))
         if limit is not None and len(prompts) >= limit:
             return prompts[:limit]
     if not prompts:
-        raise DataError(f"{path}: holds nothing to ask; expected conversations, questions or prompts; check the file")
+        raise DataError(f"{path}: has no prompt. Expected conversations, questions or prompts. Check the file.")
     return prompts
 
 
 def prompts_of(conversation: Conversation, *, turns: Turns = "last") -> list[Prompt]:
-    """Give what a conversation asks.
+    """Return the prompts of a conversation.
 
     Example:
-        >>> asked = [Message("user", "a"), Message("assistant", "b"), Message("user", "c")]
-        >>> [(p.turn, p.reference_text) for p in prompts_of(Conversation(tuple(asked)), turns="every")]
+        >>> messages = [Message("user", "a"), Message("assistant", "b"), Message("user", "c")]
+        >>> [(p.turn, p.reference_text) for p in prompts_of(Conversation(tuple(messages)), turns="every")]
         [(1, 'b'), (2, None)]
     """
     messages = conversation.messages
     answers = [at for at, message in enumerate(messages) if message.role == "assistant" and at > 0]
-    found = [
+    prompts = [
         Prompt(replace(conversation, messages=messages[:at]), messages[at], turn=number, last=False)
         for number, at in enumerate(answers, start=1)
     ]
     if messages[-1].role != "assistant":
-        found.append(Prompt(conversation, None, turn=len(found) + 1))
-    if not found:
+        prompts.append(Prompt(conversation, None, turn=len(prompts) + 1))
+    if not prompts:
         where = f"{conversation.place}: " if conversation.place else ""
-        raise DataError(f"{where}nothing stands before the answer; expected a question first; remove the row")
-    found[-1] = replace(found[-1], last=True)
-    return found if turns == "every" else found[-1:]
+        raise DataError(f"{where}there is nothing before the answer. Expected a question first. Remove the row.")
+    prompts[-1] = replace(prompts[-1], last=True)
+    return prompts if turns == "every" else prompts[-1:]
 
 
 def _conversations(path: str) -> Iterator[Conversation]:
@@ -116,9 +119,9 @@ def _conversations(path: str) -> Iterator[Conversation]:
         return
     for place, raw in read_raw_rows(path):
         row = parse_row(raw, place)
-        asked = _only_asks(row, place)
-        if asked is not None:
-            yield asked
+        question = _question_without_answer(row, place)
+        if question is not None:
+            yield question
             continue
         _, conversations = read_row(row, place, format_name="auto", options=ReadOptions({}, "chat"))
         yield from conversations
@@ -128,36 +131,38 @@ def _lines(path: Path) -> Iterator[Conversation]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file; expected prompts, one a line; check the path") from None
+        raise DataError(f"{path}: no such file. Expected prompts, one per line. Check the path.") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); expected text in UTF-8; convert it") from None
+        raise DataError(f"{path}: cannot be read ({error}). Expected text in UTF-8. Convert it.") from None
     for number, line in enumerate(text.splitlines(), start=1):
         if line.strip():
             yield Conversation((Message("user", line),), place=Place(str(path), number))
 
 
-def _only_asks(row: Any, place: Place) -> Conversation | None:
-    """Read a row that has a question and nothing that answers it; None for any other row."""
+def _question_without_answer(row: Any, place: Place) -> Conversation | None:
+    """Read a row that has a question and no answer; return None for any other row."""
     if isinstance(row, str):
         return Conversation((Message("user", row),), place=place)
     if not isinstance(row, Mapping):
         return None
+    # A row of a known format has an answer. Only "text" rows may be questions under another name.
     known = recognise(row)
     if known is not None and known[0].name != "text":
         return None
-    key = next((name for name in _ASKING if row.get(name)), None)
+    key = next((name for name in _QUESTION_KEYS if row.get(name)), None)
     if key is None:
         return None
-    asked = row[key]
+    question = row[key]
     messages: Sequence[Message]
-    if isinstance(asked, str):
+    # The question is a text (Alpaca's has its `input` behind it), one message, or a list of messages.
+    if isinstance(question, str):
         more = row.get("input")
-        text = f"{asked}\n{more}" if key == "instruction" and isinstance(more, str) and more else asked
+        text = f"{question}\n{more}" if key == "instruction" and isinstance(more, str) and more else question
         messages = (Message("user", text),)
-    elif isinstance(asked, Mapping):
-        messages = (message_from_dict(asked, place=place),)
+    elif isinstance(question, Mapping):
+        messages = (message_from_dict(question, place=place),)
     else:
-        messages = read_messages(asked, place=place)
+        messages = read_messages(question, place=place)
     system = row.get("system")
     if isinstance(system, str) and system:
         messages = (Message("system", system), *messages)

@@ -1,10 +1,10 @@
 """Generate answers to prompts: a batch of them, or one as a stream.
 
-Prompts arrive as ids from `ChatTokenizer.prompt`, and answers are returned as ids. Chat, generate, evaluate, serve and the
-samples of a training run all use this module.
+Prompts arrive as ids from `ChatTokenizer.prompt`, and answers are returned as ids. Chat, generate, evaluate, serve
+and the samples of a training run all use this module.
 
-Prompts of similar length are batched, and a row leaves the batch when its answer ends. So a batch costs what its longest
-*answer* costs, not its longest prompt times its longest answer.
+Prompts of similar length are batched, and a row leaves the batch when its answer ends. So a batch costs what its
+longest *answer* costs, not its longest prompt times its longest answer.
 """
 
 from __future__ import annotations
@@ -117,8 +117,8 @@ def generate_batch(
 ) -> list[Generated]:
     """Answer prompts in batches.
 
-    With greedy decoding in fp32, a prompt gets the same answer as it would alone. The model's mode (training or evaluation)
-    is restored afterwards.
+    With greedy decoding in fp32, a prompt gets the same answer as it would alone. The model's mode (training or
+    evaluation) is restored afterwards.
 
     Args:
         model: A causal language model, with or without adapters.
@@ -295,7 +295,8 @@ def _steps(
 ) -> Iterator[_Row]:
     """Answer one batch; yield each row after each of its tokens. Its `finish_reason` is set at the last one."""
     rows, stops = list(rows), frozenset(stop_ids)
-    # Why: no_grad around each piece, not around the loop. A generator would leave it switched on in its caller at a yield.
+    # Why: no_grad around each piece, not around the loop. A generator would leave it switched on in its caller at a
+    # yield.
     with torch.no_grad():
         room = max(row.limit for row in rows)
         decoder = Decoder(model, [row.prompt for row in rows], pad_id=pad_id, room=room)

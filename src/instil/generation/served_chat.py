@@ -17,8 +17,8 @@ from instil.recipe import Recipe
 def run_folder(location: ModelLocation) -> Path | None:
     """Return the run that a model belongs to, or None.
 
-    The location names the run itself, or its ``model/`` or ``adapter/`` folder. A recipe alone does not make its folder a run,
-    because a base model may lie beside a recipe.
+    The location names the run itself, or its ``model/`` or ``adapter/`` folder. A recipe alone does not make its
+    folder a run, because a base model may lie beside a recipe.
     """
     folder = (location.adapter_folder or location.folder).parent
     if location.kind == "run":

@@ -1,7 +1,7 @@
-"""A conversation with a model, turn by turn: what was said, and how to take it back.
+"""A conversation with a model, turn by turn, with undo.
 
-The terminal (`cli.chat`) holds one `Session` a model. Questionable on purpose: the model's earlier reasoning is kept in the
-history, because the template, not this class, decides what of it the model sees again.
+The terminal (`cli.chat`) has one `Session` per model. Why: the model's earlier reasoning stays in the history,
+because the template, not this class, decides how much of it the model sees again.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ class Session:
     """One conversation with one model.
 
     Attributes:
-        engine: Who answers.
+        engine: The model.
         settings: Sampling settings of the next answer.
         system: System text, or None.
-        tools: Tool definitions that the template is given.
-        turns: What was said, without the system text.
+        tools: Tool definitions for the template.
+        turns: The turns so far, without the system text.
         last: The last answer.
     """
 
@@ -45,20 +45,20 @@ class Session:
         """The conversation so far, as data."""
         opening = [] if self.system is None else [Message("system", self.system)]
         if not opening and not self.turns:
-            raise GenerationError("conversation: nothing was said yet; type a question first")
+            raise GenerationError("conversation: it is empty. Expected a question first. Type one.")
         return Conversation((*opening, *self.turns), tools=self.tools)
 
     def ask(self, message: Message) -> AnswerStream:
-        """Say something and start the answer; `keep` it when it has ended, or `undo` it."""
+        """Add a message and start the answer; `keep` the answer when it has ended, or `undo` the message."""
         self.turns.append(message)
         return self.stream()
 
     def stream(self) -> AnswerStream:
-        """Start an answer to what stands last."""
+        """Start an answer to the last message."""
         return self.engine.stream(self.conversation, self.settings)
 
     def keep(self, answer: Answer) -> None:
-        """Put a finished answer into the history, calls as text where the template prints no calls."""
+        """Add a finished answer to the history; calls become text if the template prints no calls."""
         message, chat = answer.message, self.engine.chat
         if message.tool_calls and (chat is None or "tool_calls" not in chat.template.names_read):
             message = replace(message, content=parse_reasoning(answer.text)[1], tool_calls=())
@@ -66,7 +66,7 @@ class Session:
         self.last = answer
 
     def undo(self) -> Message | None:
-        """Take back the last question and everything after it; gives the question, or None where there is none."""
+        """Remove the last question and everything after it; return the question, or None if there is none."""
         for at in range(len(self.turns) - 1, -1, -1):
             if self.turns[at].role == "user":
                 question = self.turns[at]
@@ -75,17 +75,17 @@ class Session:
         return None
 
     def forget_answer(self) -> None:
-        """Take back the last answer, so that its question can be answered again.
+        """Remove the last answer, so that its question can be answered again.
 
         Raises:
-            GenerationError: If nothing was answered yet.
+            GenerationError: If there is no answer yet.
         """
         if not self.turns or self.turns[-1].role != "assistant":
-            raise GenerationError("/retry: there is no answer yet; ask something first")
+            raise GenerationError("/retry: there is no answer yet. Expected one. Ask a question first.")
         self.turns.pop()
 
     def reset(self) -> None:
-        """Forget what was said; the system text stays."""
+        """Remove all turns; the system text stays."""
         self.turns.clear()
         self.last = None
 
@@ -96,30 +96,33 @@ class Session:
             GenerationError: If there is no answer to train on, or the file cannot be written.
         """
         if not any(turn.role == "assistant" for turn in self.turns):
-            raise GenerationError("/save: there is no answer yet; ask something first")
+            raise GenerationError("/save: there is no answer yet. Expected one. Ask a question first.")
         row = json.dumps(conversation_to_dict(self.conversation), ensure_ascii=False, default=list)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("a", encoding="utf-8") as file:
                 file.write(row + "\n")
         except OSError as error:
-            raise GenerationError(f"{path}: cannot be written ({error.strerror}); choose another file") from None
+            raise GenerationError(f"{path}: cannot be written ({error.strerror}). Choose another file.") from None
 
     def tokens(self) -> list[tuple[int, str, float]]:
-        """Give the conversation's tokens as training sees them: id, text, weight.
+        """Return the conversation's tokens as training sees them: id, text, weight.
 
         Raises:
             GenerationError: If the model has no template.
         """
         chat = self.engine.chat
         if chat is None:
-            raise GenerationError(f"/tokens: {self.engine.name} has no chat template; nothing would be trained")
-        shown: list[tuple[int, str, float]] = []
+            raise GenerationError(
+                f"/tokens: {self.engine.name} has no chat template, so nothing would be trained. "
+                "Name one with --template."
+            )
+        tokens: list[tuple[int, str, float]] = []
         for example in chat.encode(self.conversation):
             for token_id, weight in zip(example.token_ids, example.weights, strict=True):
                 text = self.engine.tokenizer.decode([int(token_id)], skip_special_tokens=False)
-                shown.append((int(token_id), text, float(weight)))
-        return shown
+                tokens.append((int(token_id), text, float(weight)))
+        return tokens
 
 
 def change_setting(settings: SamplingSettings, words: Sequence[str]) -> SamplingSettings:
@@ -136,16 +139,18 @@ def change_setting(settings: SamplingSettings, words: Sequence[str]) -> Sampling
     name, values = words[0].replace("-", "_"), list(words[1:])
     if name not in names:
         raise GenerationError(
-            f"/settings: no setting {words[0]!r}{nearest(name, names)}; allowed: {', '.join(names)}; see /settings"
+            f"/settings: no setting {words[0]!r}{nearest(name, names)}. Allowed: {', '.join(names)}. See /settings."
         )
     if name == "stop":
         return replace(settings, stop=tuple(values))
     if len(values) != 1:
-        raise GenerationError(f"/settings: {name} takes one value; type: /settings {name} VALUE")
+        raise GenerationError(f"/settings: {name} takes one value. Type: /settings {name} VALUE.")
     try:
         value = _read_value(name, values[0])
     except ValueError:
-        raise GenerationError(f"/settings: {name} is no {values[0]!r}; expected a number; type another") from None
+        raise GenerationError(
+            f"/settings: {name} cannot be {values[0]!r}. Expected a number. Type another one."
+        ) from None
     return replace(settings, **{name: value})
 
 

@@ -1,4 +1,4 @@
-"""The chat's loop: reads lines, runs commands, prints answers as they are written."""
+"""The loop of `instil chat`: reads lines, runs commands, prints answers while they are generated."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from instil.generation.session import Session, change_setting
 
 HELP = """\
 /system TEXT     set the system text (without TEXT: show it; /system none: remove it)
-/undo            take back the last question and its answer
+/undo            remove the last question and its answer
 /retry           answer the last question again
-/edit TEXT       put TEXT in the place of the last question and answer it
+/edit TEXT       replace the last question by TEXT and answer it
 /tool TEXT       give the result of the tool call
-/reasoning       show what the model thought before its last answer
+/reasoning       show the reasoning before the last answer
 /save FILE       append this conversation to FILE as a training row (default: conversations.jsonl)
 /settings        show the sampling settings; /settings NAME VALUE changes one
-/tokens          show the conversation's ids, and which would be trained
-/reset           forget what was said
+/tokens          show the conversation's token ids, and which ones training would use
+/reset           start a new conversation
 /exit            leave (so does Ctrl-D); Ctrl-C stops an answer
-A line that ends with \\ goes on in the next one."""
+A line that ends with \\ continues in the next one."""
 DIM, BOLD, PLAIN = "\033[2m", "\033[1m", "\033[0m"
 
 
@@ -39,9 +39,9 @@ class Terminal:
     """Talks to one model, or to two side by side.
 
     Args:
-        sessions: One a model; commands act on all of them.
-        keyboard: Whether a person types: prompts are shown and lines can be edited.
-        coloured: Whether the output takes colours.
+        sessions: One per model; commands act on all of them.
+        keyboard: Whether a person types; then prompts are shown and lines can be edited.
+        coloured: Whether the output supports colours.
     """
 
     def __init__(self, sessions: Sequence[Session], *, keyboard: bool, coloured: bool) -> None:
@@ -65,7 +65,7 @@ class Terminal:
         """Read and answer until /exit or the end of the input."""
         for session in self.sessions:
             if session.engine.chat is None:
-                print(f"{session.engine.name} has no chat template: it continues plain text, to the first line break")
+                print(f"{session.engine.name} has no chat template: it continues plain text up to the first line break")
         for line in self._lines():
             if line.strip() in ("/exit", "/quit"):
                 return
@@ -97,7 +97,7 @@ class Terminal:
             print()
             return None
         except KeyboardInterrupt:
-            print("\n(Ctrl-D or /exit leaves)")
+            print("\n(press Ctrl-D or type /exit to leave)")
             return ""
 
     def _handle(self, line: str) -> None:
@@ -107,7 +107,7 @@ class Terminal:
         name, _, rest = line[1:].partition(" ")
         command = self._commands.get(name)
         if command is None:
-            raise GenerationError(f"/{name}: no such command{nearest(name, self._commands)}; /help lists them")
+            raise GenerationError(f"/{name}: no such command{nearest(name, self._commands)}. Type /help for a list.")
         command(rest.strip())
 
     def _ask(self, message: Message) -> None:
@@ -127,17 +127,18 @@ class Terminal:
         if any(answer is None for answer in answers):
             for session in self.sessions:
                 session.undo()
-            print("\n(stopped; question and answer are forgotten)")
+            print("\n(stopped; question and answer are removed)")
             return
-        said = [answer for answer in answers if answer is not None]
-        for session, answer in zip(self.sessions, said, strict=True):
+        complete = [answer for answer in answers if answer is not None]
+        for session, answer in zip(self.sessions, complete, strict=True):
             session.keep(answer)
 
     def _answers(self, seed: int) -> list[Answer | None]:
-        """Let each model answer with the same seed, shown as it writes: one by one, or in columns on a terminal."""
+        """Let each model answer with the same seed, one after the other; two models on a terminal answer in columns."""
         names = [session.engine.name for session in self.sessions]
         answers: list[Answer | None] = []
         if self._coloured and len(names) > 1:
+            # Why: rich is needed for columns only, and takes time to import.
             from instil.generation.columns import Columns
 
             with Columns(names) as columns:
@@ -155,7 +156,7 @@ class Terminal:
         return answers
 
     def _answer_one(self, session: Session, seed: int, show: Callable[[str], None]) -> Answer | None:
-        """Answer, showing the pieces; None where Ctrl-C stopped it."""
+        """Answer and show the pieces; return None if Ctrl-C stopped it."""
         kept = session.settings
         session.settings = replace(kept, seed=seed)
         try:
@@ -181,10 +182,10 @@ class Terminal:
         if answer is None:
             return
         if answer.message.reasoning:
-            self._note(f"{head}(thought {len(answer.message.reasoning.split())} words; /reasoning shows them)")
+            self._note(f"{head}({len(answer.message.reasoning.split())} words of reasoning; /reasoning shows them)")
         for call in answer.message.tool_calls:
             arguments = call.arguments if isinstance(call.arguments, str) else json.dumps(call.arguments)
-            self._note(f"{head}(calls {call.name} {arguments}; /tool gives the result)")
+            self._note(f"{head}(calls {call.name} {arguments}; /tool TEXT sends the result)")
         if answer.generated.finish_reason == "length":
             self._note(f"{head}(cut at {answer.generated.num_tokens} tokens; /settings max_new_tokens changes that)")
 
@@ -201,7 +202,7 @@ class Terminal:
     def _undo(self, _: str) -> None:
         undone = [session.undo() for session in self.sessions]
         if None in undone:
-            raise GenerationError("/undo: nothing was asked yet; type a question")
+            raise GenerationError("/undo: there is no question yet. Type one.")
 
     def _retry(self, _: str) -> None:
         for session in self.sessions:
@@ -213,7 +214,7 @@ class Terminal:
     def _edit(self, text: str) -> None:
         questions = [session.undo() for session in self.sessions]
         if questions[0] is None:
-            raise GenerationError("/edit: nothing was asked yet; type a question")
+            raise GenerationError("/edit: there is no question yet. Type one.")
         if not text and self._keyboard:
             import readline
 
@@ -225,20 +226,22 @@ class Terminal:
         if not text:
             for session, question in zip(self.sessions, questions, strict=True):
                 session.turns.extend([] if question is None else [question])
-            raise GenerationError("/edit: no new question given; type: /edit TEXT")
+            raise GenerationError("/edit: there is no new question. Type: /edit TEXT.")
         self._ask(Message("user", text))
 
     def _tool(self, text: str) -> None:
         last = self.sessions[0].last
         if last is None or not last.message.tool_calls:
-            raise GenerationError("/tool: the model has called no tool; give --tools and ask for one")
+            raise GenerationError(
+                "/tool: the model has not called a tool. Start the chat with --tools and ask for one."
+            )
         call = last.message.tool_calls[0]
         self._ask(Message("tool", text, name=call.name, tool_call_id=call.id))
 
     def _reasoning(self, _: str) -> None:
         for session in self.sessions:
-            said = session.last.message.reasoning if session.last else None
-            print(said or "(no reasoning)")
+            reasoning = session.last.message.reasoning if session.last else None
+            print(reasoning or "(no reasoning)")
 
     def _save(self, text: str) -> None:
         path = Path(text or "conversations.jsonl").expanduser()
@@ -256,12 +259,12 @@ class Terminal:
             session.settings = change_setting(session.settings, text.split())
 
     def _tokens(self, _: str) -> None:
-        shown = self.sessions[0].tokens()
-        for token_id, token, weight in shown:
+        tokens = self.sessions[0].tokens()
+        for token_id, token, weight in tokens:
             mark = "trained" if weight else ""
             line = f"{token_id:>7}  {token!r:<24} {mark}".rstrip()
             print(line if weight or not self._coloured else f"{DIM}{line}{PLAIN}")
-        print(f"({len(shown)} tokens, {sum(weight > 0 for *_, weight in shown)} trained)")
+        print(f"({len(tokens)} tokens, {sum(weight > 0 for *_, weight in tokens)} trained)")
 
     def _reset(self, _: str) -> None:
         for session in self.sessions:
@@ -276,10 +279,12 @@ def read_tools_file(path: Path) -> tuple[Mapping[str, Any], ...]:
     """Read tool definitions for the template.
 
     Raises:
-        GenerationError: If the file is missing or holds no JSON list.
+        GenerationError: If the file is missing or is not JSON.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise GenerationError(f"{path}: cannot be read as JSON ({error}); expected a list of tools; check it") from None
+        raise GenerationError(
+            f"{path}: cannot be read as JSON ({error}). Expected a list of tools. Check it."
+        ) from None
     return read_tools(value, where=str(path))

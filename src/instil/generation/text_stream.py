@@ -1,8 +1,8 @@
 """Turn a stream of token ids into pieces of text that no later token can change.
 
-A character may span several tokens, and a stop string several pieces. So text is held back until it is certain. Ids are
-decoded together with a short window before them, as serving engines do: a single token of a SentencePiece vocabulary would
-lose its space.
+A character may span several tokens, and a stop string several pieces. So text is held back until it is certain. Ids
+are decoded together with a short window before them, as serving engines do: a single token of a SentencePiece
+vocabulary would lose its space.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ class Problem(Exception):
         self.status, self.message, self.param, self.code = status, message, param, code
 
     def body(self) -> dict[str, Any]:
-        """Give the response's body.
+        """Return the response's body.
 
         Example:
             >>> Problem(400, "no", param="n").body()["error"]["type"]

@@ -1,4 +1,4 @@
-"""Starts the server: checks the address, takes the port, says where it is."""
+"""Starts the server: checks the address, binds the port, prints the URL."""
 
 from __future__ import annotations
 
@@ -14,23 +14,26 @@ from instil.generation.http_api.settings import ServeSettings
 
 
 def check_address(settings: ServeSettings) -> ServeSettings:
-    """Refuse an address that others can reach without an API key; gives the settings with the environment's key.
+    """Check that only this machine can reach a server without an API key.
+
+    Returns:
+        The settings, with the environment's key if they have none.
 
     Raises:
-        ServeError: If host or port cannot be used as asked.
+        ServeError: If host or port cannot be used.
 
     Example:
         >>> check_address(ServeSettings(host="0.0.0.0"))
         Traceback (most recent call last):
-        instil.errors.ServeError: host 0.0.0.0: others can reach it; ...
+        instil.errors.ServeError: host 0.0.0.0: others can reach it. ...
     """
     settings = replace(settings, api_key=settings.api_key or os.environ.get("INSTIL_API_KEY") or None)
     if not 0 <= settings.port <= 65535:
-        raise ServeError(f"port {settings.port}: no such port; allowed is 0 to 65535; choose another")
+        raise ServeError(f"port {settings.port}: no such port. Allowed is 0 to 65535. Choose another one.")
     if settings.api_key is None and not _is_loopback(settings.host):
         raise ServeError(
-            f"host {settings.host}: others can reach it; without an API key only 127.0.0.1, localhost and ::1 are served; "
-            "set --api-key or INSTIL_API_KEY"
+            f"host {settings.host}: others can reach it. Without an API key only 127.0.0.1, localhost and ::1 are "
+            "allowed. Set --api-key or INSTIL_API_KEY."
         )
     return settings
 
@@ -45,27 +48,28 @@ def _is_loopback(host: str) -> bool:
 
 
 def listen(settings: ServeSettings) -> socket.socket:
-    """Take the port.
+    """Bind the port.
 
     Raises:
         ServeError: If it is taken or the address is not this machine's.
     """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    taken = socket.socket(family, socket.SOCK_STREAM)
-    taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        taken.bind((settings.host, settings.port))
-        taken.listen(1024)
+        listener.bind((settings.host, settings.port))
+        listener.listen(1024)
     except OSError as error:
-        taken.close()
+        listener.close()
         raise ServeError(
-            f"{settings.host}:{settings.port}: cannot listen there ({error.strerror or error}); choose another --port or --host"
+            f"{settings.host}:{settings.port}: cannot listen there ({error.strerror or error}). "
+            "Choose another --port or --host."
         ) from None
-    return taken
+    return listener
 
 
 def make_server(engine: Engine, settings: ServeSettings) -> Any:
-    """Make a uvicorn server that is not running yet.
+    """Return a uvicorn server that is not running yet.
 
     Raises:
         MissingPackageError: If FastAPI or uvicorn is not installed.
@@ -73,6 +77,7 @@ def make_server(engine: Engine, settings: ServeSettings) -> Any:
     try:
         import uvicorn
 
+        # Why: the app needs FastAPI, which is optional.
         from instil.generation.http_api.app import create_app
     except ImportError as error:
         raise MissingPackageError(error.name or "fastapi", needed_for="serve", extra="serve") from None
@@ -90,12 +95,14 @@ def make_server(engine: Engine, settings: ServeSettings) -> Any:
 
 def serve(engine: Engine, settings: ServeSettings) -> None:
     """Serve until interrupted; settings must have passed `check_address`."""
-    taken = listen(settings)
+    listener = listen(settings)
     try:
         server = make_server(engine, settings)
-        host, port = taken.getsockname()[:2]
+        host, port = listener.getsockname()[:2]
         name = settings.served_name or engine.name
-        print(f"serving {name} at http://{f'[{host}]' if ':' in host else host}:{port}/v1 (Ctrl-C ends)", flush=True)
-        server.run(sockets=[taken])
+        print(
+            f"serving {name} at http://{f'[{host}]' if ':' in host else host}:{port}/v1 (Ctrl-C stops it)", flush=True
+        )
+        server.run(sockets=[listener])
     finally:
-        taken.close()
+        listener.close()

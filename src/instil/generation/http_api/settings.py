@@ -12,13 +12,14 @@ class ServeSettings:
     Attributes:
         host: Address to listen on; any but loopback needs an API key.
         port: Port to listen on; 0 takes a free one.
-        api_key: Key that clients must send (`Authorization: Bearer KEY`); the environment's INSTIL_API_KEY unless given.
-        served_name: Name that clients ask for; the model's own unless given.
-        max_new_tokens: Longest answer that a request may ask for, and what it gets where it asks for none.
+        api_key: Key that clients must send (`Authorization: Bearer KEY`); the environment's INSTIL_API_KEY unless
+            given.
+        served_name: Name by which clients address the model; the model's own unless given.
+        max_new_tokens: Longest answer that a request may set, and the limit of a request that sets none.
         max_body_mb: Largest request body in MB.
         max_seconds: Longest time for one request, reading and writing included.
-        max_requests: Answers in work or waiting at a time; more get status 429.
-        cache_tokens: Tokens that the key-value cache of continuous batching holds over all requests.
+        max_requests: Answers in progress or waiting at a time; more get status 429.
+        cache_tokens: Tokens in the key-value cache of continuous batching, over all requests.
     """
 
     host: str = "127.0.0.1"

@@ -1,9 +1,11 @@
 """Generates for many requests at once, on transformers' continuous batching.
 
-A request is an asynchronous iterator of token ids; closing it frees its place in the batch. transformers' machinery has one seed
-and no penalties per request, so a request with ``seed``, ``min_p`` or ``repetition_penalty`` goes through this package's
-own loop, one at a time; so does every request to a model that the machinery cannot hold (convolution and state-space layers).
-Questionable on purpose: greedy is ``top_k=1`` there, because its do_sample is one for all requests.
+A request is an asynchronous iterator of token ids; closing it frees its place in the batch. transformers' machinery
+has one seed and no penalties per request. So a request with ``seed``, ``min_p`` or ``repetition_penalty`` goes
+through this package's own loop, one at a time. So does every request to a model that the machinery cannot run
+(convolution and state-space layers).
+
+Why: greedy is ``top_k=1`` in the batch, because its do_sample applies to all requests.
 """
 
 from __future__ import annotations
@@ -32,10 +34,10 @@ class Worker:
 
     Args:
         engine: The model.
-        cache_tokens: Tokens that the key-value cache holds over all requests.
+        cache_tokens: Tokens in the key-value cache, over all requests.
 
     Attributes:
-        why_single: Why requests are answered one by one, or None where they are batched.
+        why_single: Why requests are answered one by one, or None if they are batched.
     """
 
     def __init__(self, engine: Engine, *, cache_tokens: int) -> None:
@@ -51,7 +53,7 @@ class Worker:
         """Start the background thread."""
         from transformers import ContinuousBatchingConfig, GenerationConfig
 
-        # Processors exist only for values that are not neutral; each request then brings its own.
+        # Processors exist only for values that are not neutral; each request then has its own values.
         stops = list(self._engine.stop_ids)
         defaults = GenerationConfig(do_sample=True, temperature=0.5, top_k=50, top_p=0.5, eos_token_id=stops)
         config = ContinuousBatchingConfig(
@@ -74,7 +76,7 @@ class Worker:
             self._manager, self.why_single = None, str(error).splitlines()[0] if str(error) else type(error).__name__
 
     def stop(self) -> None:
-        """End the background thread; requests in work are dropped."""
+        """End the background thread; requests in progress are dropped."""
         if self._manager is not None:
             self._manager.stop(block=True, timeout=5)
             self._manager = None
@@ -87,37 +89,41 @@ class Worker:
         return self._manager is not None and self._manager.is_running()
 
     def room(self, prompt: Sequence[int]) -> int:
-        """Give the most tokens that can follow a prompt; below 1 where it is too long."""
+        """Return the most tokens that can follow a prompt; below 1 if it is too long."""
         limits = [context_limit(self._engine.model)]
         if self._manager is not None:
             limits.append(self._cache_tokens - PAGE)
         return min(limit for limit in (*limits, 2**31) if limit is not None) - len(prompt)
 
     def generate(self, prompt: Sequence[int], settings: SamplingSettings) -> AsyncIterator[int]:
-        """Give the tokens of one answer as they are written, a stop token included as the last."""
+        """Return the tokens of one answer as they are generated; a stop token is the last one."""
         if self.why_single is not None or _needs_own_loop(settings):
             return self._generate_alone(prompt, settings)
         return self._generate_together(prompt, settings)
 
     def refusal(self, settings: SamplingSettings) -> str | None:
-        """Say why these settings cannot be served, or None: transformers 5.17 lets no forward pass run beside its batches."""
+        """Return why these settings cannot be served, or None.
+
+        transformers 5.17 allows no forward pass beside its batches.
+        """
         if self.why_single is None and self._holds_model and _needs_own_loop(settings):
             return (
                 "seed, min_p and repetition_penalty need a forward pass of their own, which this server's version of "
-                "transformers does not allow beside its batches; leave them out"
+                "transformers does not allow beside its batches. Leave them out."
             )
         return None
 
     async def _generate_together(self, prompt: Sequence[int], settings: SamplingSettings) -> AsyncIterator[int]:
+        """Generate in the batch; the manager's thread puts results into this request's queue."""
         manager, name = self._manager, uuid.uuid4().hex
         if manager is None or not manager.is_running():
-            raise GenerationError("the generation thread has ended; start the server again")
+            raise GenerationError("the generation thread has ended. Start the server again.")
         arrived: asyncio.Queue[Any] = asyncio.Queue()
         manager.register_result_handler(name, arrived.put_nowait)
         vocabulary = self._model.config.get_text_config(decoder=True).vocab_size
         sampled = {"temperature": settings.temperature, "top_k": settings.top_k or vocabulary, "top_p": settings.top_p}
         greedy = {"temperature": 1.0, "top_k": 1, "top_p": 1.0}
-        given = {key: min(value, vocabulary) if key == "top_k" else float(value) for key, value in sampled.items()}
+        chosen = {key: min(value, vocabulary) if key == "top_k" else float(value) for key, value in sampled.items()}
         done, sent = False, 0
         try:
             manager.add_request(
@@ -126,25 +132,28 @@ class Worker:
                 max_new_tokens=settings.max_new_tokens,
                 streaming=True,
                 eos_token_id=list(self._engine.stop_ids),
-                **(greedy if settings.greedy else given),
+                **(greedy if settings.greedy else chosen),
             )
             while not done:
                 output = await arrived.get()
                 if output.error is not None:
                     done = True
                     raise GenerationError(f"generation failed: {output.error}")
+                # Each output has all tokens so far.
                 done = output.is_finished()
-                fresh = list(output.generated_tokens[sent:])
-                sent += len(fresh)
-                for token in fresh:
+                new_tokens = list(output.generated_tokens[sent:])
+                sent += len(new_tokens)
+                for token in new_tokens:
                     yield token
         finally:
+            # The client has gone, or generation failed: free the request's place in the batch.
             if not done:
                 with manager.output_router._lock:
                     manager.output_router.result_handlers.pop(name, None)
                 manager.cancel_request(name)
 
     async def _generate_alone(self, prompt: Sequence[int], settings: SamplingSettings) -> AsyncIterator[int]:
+        """Generate in a thread of this request, one request at a time."""
         loop, gone = asyncio.get_running_loop(), threading.Event()
         arrived: asyncio.Queue[int | Exception | None] = asyncio.Queue()
 
@@ -162,7 +171,7 @@ class Worker:
                             if gone.is_set():
                                 return
                 send(None)
-            except Exception as error:  # carried over to the request that waits for it
+            except Exception as error:  # raised in the request that waits for it
                 send(error)
 
         threading.Thread(target=work, daemon=True).start()
@@ -176,19 +185,22 @@ class Worker:
 
 
 def _needs_own_loop(settings: SamplingSettings) -> bool:
-    """Tell whether a request asks for what the batches lack: a seed of its own, ``min_p``, a penalty."""
-    drawn = settings.seed is not None or settings.min_p > 0
-    return (drawn and not settings.greedy) or settings.repetition_penalty != 1
+    """Return whether a request needs what the batches lack: a seed of its own, ``min_p``, a penalty."""
+    samples = settings.seed is not None or settings.min_p > 0
+    return (samples and not settings.greedy) or settings.repetition_penalty != 1
 
 
 def _has_states(config: Any) -> bool:
-    """Tell whether a model has layers that keep a state instead of keys and values."""
+    """Return whether a model has layers that keep a state instead of keys and values."""
     kinds = getattr(config.get_text_config(decoder=True), "layer_types", None) or ()
     return any(kind not in ("full_attention", "sliding_attention") for kind in kinds)
 
 
 def _by_version(config: type) -> dict[str, Any]:
-    """Give the settings whose names depend on transformers' version: a page was a block in 5.17, and nothing switched kernels by itself."""
+    """Return the settings whose names depend on transformers' version.
+
+    In 5.17 a page was called a block, and no kernel was switched automatically.
+    """
     names = inspect.signature(config).parameters
     settings: dict[str, Any] = {"page_size" if "page_size" in names else "block_size": PAGE}
     if "auto_switch_to_flash" in names:

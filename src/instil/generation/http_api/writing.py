@@ -1,4 +1,4 @@
-"""Turns generated tokens into answers, whole or in pieces, in OpenAI's form."""
+"""Turns generated tokens into answers in OpenAI's form, complete or streamed."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from instil.generation.text_stream import TextStream
 
 @dataclass(slots=True, kw_only=True)
 class Writing:
-    """One answer of a request while it is written.
+    """One answer of a request while it is generated.
 
     Attributes:
         number: Its number among the request's choices.
-        prompt: Ids it goes on from.
+        prompt: Ids of its prompt.
         settings: Its sampling settings.
         tokens: Tokens generated so far, the stop token included.
         text: Text so far.
@@ -40,7 +40,7 @@ class Writing:
 
 
 async def write(engine: Engine, worker: Worker, writing: Writing) -> AsyncIterator[str]:
-    """Generate one answer, giving its text as it becomes certain; `writing` holds the state and the end."""
+    """Generate one answer and yield its text as it becomes certain; `writing` holds the state and the end."""
     stops = frozenset(engine.stop_ids)
     stream = TextStream(engine.decode, stop=writing.settings.stop)
     room = worker.room(writing.prompt)
@@ -67,22 +67,22 @@ async def write(engine: Engine, worker: Worker, writing: Writing) -> AsyncIterat
 async def chat_deltas(
     engine: Engine, worker: Worker, writing: Writing, *, with_tools: bool
 ) -> AsyncIterator[dict[str, Any]]:
-    """Give a chat answer as deltas: reasoning first, then content, then calls."""
+    """Yield a chat answer as deltas: reasoning first, then content, then calls."""
     in_reasoning = opened(engine, writing.prompt)
     folding = Folding(in_reasoning=in_reasoning, fold_calls=with_tools)
-    text, told = "", False
+    text, reasoning_sent = "", False
     async with aclosing(write(engine, worker, writing)) as pieces:  # type: ignore[type-var]
         async for piece in pieces:
             text += piece
             visible = folding.push(piece)
             if visible:
-                if not told and (reasoning := parse_reasoning(text, in_reasoning=in_reasoning)[0]):
+                if not reasoning_sent and (reasoning := parse_reasoning(text, in_reasoning=in_reasoning)[0]):
                     yield {"reasoning_content": reasoning}
-                told = True
+                reasoning_sent = True
                 yield {"content": visible}
     visible = folding.finish()
     message = chat_message(engine, writing, with_tools=with_tools)
-    if not told and message.reasoning:
+    if not reasoning_sent and message.reasoning:
         yield {"reasoning_content": message.reasoning}
     if visible:
         yield {"content": visible}
@@ -91,12 +91,12 @@ async def chat_deltas(
 
 
 def opened(engine: Engine, prompt: Sequence[int]) -> bool:
-    """Tell whether a prompt has opened a reasoning block."""
+    """Return whether a prompt has opened a reasoning block."""
     return opens_reasoning(engine.tokenizer.decode(list(prompt[-24:]), skip_special_tokens=False))
 
 
 def chat_message(engine: Engine, writing: Writing, *, with_tools: bool) -> Message:
-    """Take a finished answer apart; without tools in the request, call syntax stays text."""
+    """Parse a finished answer; if the request has no tools, call syntax stays text."""
     message = parse_answer(writing.text, in_reasoning=opened(engine, writing.prompt))
     if message.tool_calls and not with_tools:
         reasoning, content = parse_reasoning(writing.text, in_reasoning=opened(engine, writing.prompt))
@@ -107,17 +107,17 @@ def chat_message(engine: Engine, writing: Writing, *, with_tools: bool) -> Messa
 
 
 def message_json(message: Message) -> dict[str, Any]:
-    """Give a message of a whole answer."""
-    written: dict[str, Any] = {"role": "assistant", "content": message.content}
+    """Return a complete answer's message."""
+    value: dict[str, Any] = {"role": "assistant", "content": message.content}
     if message.reasoning is not None:
-        written["reasoning_content"] = message.reasoning
+        value["reasoning_content"] = message.reasoning
     if message.tool_calls:
-        written["tool_calls"] = [call_json(call, number) for number, call in enumerate(message.tool_calls)]
-    return written
+        value["tool_calls"] = [call_json(call, number) for number, call in enumerate(message.tool_calls)]
+    return value
 
 
 def call_json(call: ToolCall, number: int) -> dict[str, Any]:
-    """Give a tool call; arguments are JSON text there."""
+    """Return a tool call, with its arguments as JSON text."""
     arguments = call.arguments if isinstance(call.arguments, str) else json.dumps(call.arguments, ensure_ascii=False)
     return {
         "id": call.id or f"call_{number}",
@@ -127,7 +127,7 @@ def call_json(call: ToolCall, number: int) -> dict[str, Any]:
 
 
 def usage(writings: Sequence[Writing]) -> dict[str, int]:
-    """Count tokens: each prompt once, however many answers it got."""
+    """Return the token counts; each prompt counts once, however many answers it has."""
     prompts = {id(writing.prompt): len(writing.prompt) for writing in writings}
-    asked, answered = sum(prompts.values()), sum(writing.tokens for writing in writings)
-    return {"prompt_tokens": asked, "completion_tokens": answered, "total_tokens": asked + answered}
+    num_prompt, num_answer = sum(prompts.values()), sum(writing.tokens for writing in writings)
+    return {"prompt_tokens": num_prompt, "completion_tokens": num_answer, "total_tokens": num_prompt + num_answer}
