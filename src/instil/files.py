@@ -238,7 +238,7 @@ def sha256_of(path: Path) -> str:
 
 
 REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EISDIR}
-"""Errors of a disk that is full, over its quota, read-only, broken or not ours; or that has a folder where a file goes."""
+"""Errors of a disk that is full, over its quota, read-only, broken or not ours, or has a folder in a file's place."""
 
 
 @contextlib.contextmanager

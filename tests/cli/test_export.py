@@ -34,7 +34,7 @@ def test_the_command_writes_the_export_and_prints_what_was_compared(tmp_path, ca
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (["TUNED", "EXISTS"], "exists already"),
+        (["TUNED", "EXISTS"], "already exists"),
         (["BASE", "out"], "has no chat template"),
         (["./nowhere/at/all", "out"], "no such model folder"),
         (["TUNED", "out", "--as", "zip"], "zip"),

@@ -345,5 +345,5 @@ def test_a_folder_is_pushed_to_a_stand_in_of_the_hub(tmp_path, monkeypatch):
     finally:
         server.shutdown()
         server.server_close()
-    with pytest.raises(ExportError, match="did not take the upload"):
+    with pytest.raises(ExportError, match="did not accept the upload"):
         push(tmp_path, "me/model", endpoint=endpoint)

@@ -106,5 +106,5 @@ def test_merges_that_scores_cannot_say_are_refused():
         piece_scores(short)
     mixed = copy.deepcopy(small())
     mixed["model"]["merges"] = [["▁", "aab"], ["a", "b"], ["▁", "a"], ["a", "ab"], ["▁a", "ab"]]
-    with pytest.raises(ExportError, match="come back to the piece '▁aab'"):
+    with pytest.raises(ExportError, match="return to the piece '▁aab'"):
         piece_scores(mixed)

@@ -1,8 +1,8 @@
 """Exports of adapters: the adapter alone, and the check that a run's merged model is its base with its adapter.
 
-A run that trained an adapter holds both, ``model/`` merged and ``adapter/``. What is exported as a whole is the run's ``model/``, the very
-weights that `chat` and `evaluate` used; that they are base plus adapter is measured here, on the base in 16 or 32 bits, also where the
-run trained on a 4-bit one.
+A run that trained an adapter has both ``model/``, which is merged, and ``adapter/``. A full export copies ``model/``,
+which `chat` and `evaluate` used. This module measures that it equals base plus adapter, with the base in 16 or 32
+bits, even if the run trained on a 4-bit base.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from instil.model.folder.saving import save_tokenizer, set_stop_ids
 
 
 def adapter_of(name: str | Path) -> Path | None:
-    """Give the adapter that a run trained beside its merged model; None for anything else."""
+    """Return the adapter that a run trained beside its merged model; None for anything else."""
     location = locate(name)
     run = run_folder(location)
     adapter = None if run is None or location.kind != "run" or location.adapter_folder else run / "adapter"
@@ -36,17 +36,17 @@ def adapter_of(name: str | Path) -> Path | None:
 
 
 def check_run_merge(adapter: Path, engine: Engine, prompts: Sequence[Sequence[int]], *, device: str) -> float:
-    """Compare a run's merged model with base plus adapter; gives the largest change of a logit.
+    """Compare a run's merged model with base plus adapter, and return the largest change of a logit.
 
     Args:
         adapter: The run's adapter folder.
-        engine: The run's merged model, in the type that is to be exported.
+        engine: The run's merged model, in the type of the export.
         prompts: Token ids to compare on.
         device: Where to compute.
 
     Raises:
         ExportError: If a logit differs by more than the bound of the weights' type.
-        ModelError: If the adapter's base is not there.
+        ModelError: If the adapter's base is missing.
     """
     dtype = next(engine.model.parameters()).dtype
     precision: Precision = "fp32" if dtype == torch.float32 else "bf16" if dtype == torch.bfloat16 else "fp16"
@@ -61,14 +61,14 @@ def check_run_merge(adapter: Path, engine: Engine, prompts: Sequence[Sequence[in
 
 
 def stored_type(folder: Path) -> torch.dtype:
-    """Give the type that a model folder's weights are stored in, as its config says."""
-    written = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    found = getattr(torch, str(written.get("dtype") or written.get("torch_dtype")), torch.float32)
-    return found if isinstance(found, torch.dtype) else torch.float32
+    """Return the type of a model folder's stored weights, as its config says."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    dtype = getattr(torch, str(config.get("dtype") or config.get("torch_dtype")), torch.float32)
+    return dtype if isinstance(dtype, torch.dtype) else torch.float32
 
 
 def write_adapter(engine: Engine, folder: Path, conversations: Sequence[Conversation], *, device: str) -> Parity:
-    """Copy an adapter with tokenizer, template and generation_config, its base named so that it is found elsewhere.
+    """Copy an adapter with tokenizer, template and generation_config; its base is named so that others find it.
 
     Raises:
         ExportError: If the model has no adapter, or a parity check fails.
@@ -76,7 +76,9 @@ def write_adapter(engine: Engine, folder: Path, conversations: Sequence[Conversa
     assert engine.chat is not None
     location = engine.location
     if location is None or location.adapter_folder is None:
-        raise ExportError(f"{engine.name}: was fully tuned and has no adapter; export it as merged")
+        raise ExportError(
+            f"{engine.name}: was fully tuned and has no adapter. Expected an adapter. Export it as merged."
+        )
     for path in sorted(location.adapter_folder.iterdir()):
         if path.is_file() and path.name != "README.md":
             shutil.copy2(path, folder / path.name)
@@ -92,7 +94,7 @@ def write_adapter(engine: Engine, folder: Path, conversations: Sequence[Conversa
     try:
         parity, compared = check_ids(engine.chat, folder, conversations)
     finally:
-        (folder / "config.json").unlink()  # an adapter folder has none: with it, it would be taken for a whole model
+        (folder / "config.json").unlink()  # with a config.json, an adapter folder would look like a complete model
         shutil.rmtree(folder / ".base", ignore_errors=True)
     exported = Engine.load(folder, LoadSettings(precision="fp32", device=device))
     return replace(
@@ -101,8 +103,11 @@ def write_adapter(engine: Engine, folder: Path, conversations: Sequence[Conversa
 
 
 def _base_note(base: str) -> str:
-    """Say which base the adapter needs; where it is named by its place, that it is not to be found elsewhere."""
+    """Return which base the adapter needs, and that others cannot find it if it is named by a local path."""
     name = published_name(base)
     if name == base:
         return f"base: {base}"
-    return f"base: {name}, named by its path on this machine in adapter_config.json: put its Hub id there before you share the adapter"
+    return (
+        f"base: {name}, named by a local path in adapter_config.json. Replace the path by its Hub id before you share "
+        "the adapter"
+    )

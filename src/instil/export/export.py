@@ -1,7 +1,8 @@
-"""Exports a model: written aside, checked, and only then put in place.
+"""Exports a model: it is written aside, checked, and only then put in place.
 
-A merged model and an adapter come from the 16- or 32-bit base, also where the run trained on a 4-bit one. Questionable on
-purpose: there is no switch that skips the parity check.
+A merged model and an adapter come from the 16- or 32-bit base, even if the run trained on a 4-bit base.
+
+Why: there is no switch that skips the parity check. An export that differs from training would break the promise.
 """
 
 from __future__ import annotations
@@ -48,11 +49,11 @@ NUM_ROWS = 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
-    """What was written.
+    """An export.
 
     Attributes:
-        folder: Where.
-        parity: What was compared.
+        folder: Its folder.
+        parity: The result of the comparison with training.
         files: Names of the files.
         licence: The licence in the model card, or None.
     """
@@ -78,19 +79,19 @@ def export(
     Args:
         name: Run, model folder or adapter folder.
         out: Folder to write; it must not exist.
-        target: What to write.
+        target: Form of the export.
         dtype: Type of the weights; an adapter keeps its own.
-        rows: Conversations to check parity on; a few probes unless given.
+        rows: Conversations for the parity check; by default a few probes.
         device: Where to compute.
-        licence: Licence identifier for the model card; the base's own unless given.
+        licence: Licence identifier for the model card; by default the base's own.
 
     Raises:
         ExportError: If the target cannot hold the model or a parity check fails; nothing is left behind.
-        ModelError: If the model is not there or not whole.
+        ModelError: If the model is missing or incomplete.
     """
     out = Path(out)
     if out.exists():
-        raise ExportError(f"{out}: exists already; an export never overwrites; choose another folder")
+        raise ExportError(f"{out}: already exists. An export never overwrites. Choose another folder.")
     check_licence(licence)
     papers = read_papers(locate(name))
     adapter = adapter_of(name)
@@ -105,7 +106,7 @@ def export(
             card = model_card(papers, name=out.name, target=target, template=template, parity=parity, licence=licence)
             (aside / "README.md").write_text(card, encoding="utf-8")
     except OSError as error:
-        raise ExportError(f"{out}: cannot be written ({error}); free some space or choose another folder") from None
+        raise ExportError(f"{out}: cannot be written ({error}). Free some space or choose another folder.") from None
     files = tuple(sorted(path.name for path in out.iterdir()))
     return Exported(folder=out, parity=parity, files=files, licence=licence or papers.base_licence.get("license"))
 
@@ -113,7 +114,7 @@ def export(
 def _load(name: str | Path, precision: Dtype, device: str) -> Engine:
     engine = Engine.load(name, LoadSettings(precision=precision, device=device))
     if engine.chat is None:
-        raise ExportError(f"{name}: has no chat template, so it was not tuned for chat; export a run or a tuned model")
+        raise ExportError(f"{name}: has no chat template, so it was not tuned for chat. Export a run or a tuned model.")
     return engine
 
 

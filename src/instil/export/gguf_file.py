@@ -1,7 +1,8 @@
-"""Writes a GGUF file for llama.cpp, through the gguf library (extra ``gguf``): Llama, Mistral, Qwen2 and Qwen3 architectures.
+"""Writes a GGUF file for llama.cpp, through the gguf library (extra ``gguf``): Llama, Mistral, Qwen2 and Qwen3.
 
-Questionable on purpose: weights are written in fp32, fp16 or bf16, never quantised here; llama.cpp's own ``llama-quantize`` does that
-from this file. llama.cpp runs Mistral as a Llama, without its sliding window, so the file's context ends where the window does.
+llama.cpp runs Mistral as a Llama, without its sliding window. So the file's context ends where the window does.
+
+Why: weights are written in fp32, fp16 or bf16. llama.cpp's own ``llama-quantize`` quantises this file.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def write_gguf(model: Any, chat: ChatTokenizer, path: Path, *, dtype: torch.dtyp
         name: For the file's metadata.
 
     Raises:
-        ExportError: If architecture or tokenizer is none that llama.cpp knows under this exporter.
+        ExportError: If this exporter does not know the architecture or the tokenizer.
         MissingPackageError: If gguf is not installed.
     """
     try:
@@ -41,8 +42,8 @@ def write_gguf(model: Any, chat: ChatTokenizer, path: Path, *, dtype: torch.dtyp
     config = model.config
     if config.model_type not in ARCHITECTURES:
         raise ExportError(
-            f"gguf: architecture {config.model_type!r}; allowed are {', '.join(ARCHITECTURES)}; "
-            "convert the merged folder with llama.cpp's own script"
+            f"gguf: architecture {config.model_type!r}; allowed are {', '.join(ARCHITECTURES)}. "
+            "Convert the merged folder with llama.cpp's own script."
         )
     architecture = getattr(gguf.MODEL_ARCH, ARCHITECTURES[config.model_type])
     writer = gguf.GGUFWriter(str(path), gguf.MODEL_ARCH_NAMES[architecture])
@@ -86,13 +87,13 @@ def _add_shape(writer: Any, config: Any, name: str) -> None:
         writer.add_rope_scaling_type(RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(rope["factor"])
     elif kind not in ("default", "llama3"):
-        raise ExportError(f"gguf: rope type {kind!r}; allowed are default, linear, llama3; use llama.cpp's own script")
+        raise ExportError(f"gguf: rope type {kind!r}; allowed are default, linear, llama3. Use llama.cpp's own script.")
     if getattr(config, "use_sliding_window", False):
-        raise ExportError("gguf: a sliding window is set; llama.cpp's Qwen has none; use llama.cpp's own script")
+        raise ExportError("gguf: a sliding window is set. llama.cpp's Qwen has none. Use llama.cpp's own script.")
 
 
 def _tensors(model: Any, config: Any) -> Iterator[tuple[str, torch.Tensor]]:
-    """Give the weights by transformers' names, heads of Llama permuted as llama.cpp's rotary embedding wants them."""
+    """Yield the weights by transformers' names; heads of Llama are permuted for llama.cpp's rotary embedding."""
     tied = bool(config.tie_word_embeddings)
     for name, value in model.state_dict().items():
         if tied and name == "lm_head.weight":
@@ -120,7 +121,7 @@ def interleaved(weight: torch.Tensor, heads: int) -> torch.Tensor:
 
 
 def _llama3_factors(config: Any, rope: dict[str, Any]) -> torch.Tensor:
-    """Give the divisors of Llama 3.1's stretched rotary frequencies, as llama.cpp stores them."""
+    """Return the divisors of Llama 3.1's scaled rotary frequencies, as llama.cpp stores them."""
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     frequencies = 1.0 / rope["rope_theta"] ** (torch.arange(0, width, 2, dtype=torch.float64) / width)
     length = 2 * torch.pi / frequencies
@@ -136,7 +137,7 @@ def _add_tensor(writer: Any, gguf: Any, names: Any, name: str, value: torch.Tens
         "rope_freqs.weight" if name == "rope_freqs.weight" else names.get_name(name, try_suffixes=(".weight", ".bias"))
     )
     if target is None:
-        raise ExportError(f"gguf: llama.cpp has no place for {name}; use llama.cpp's own script")
+        raise ExportError(f"gguf: llama.cpp has no place for {name}. Use llama.cpp's own script.")
     value = value.detach().cpu()
     if value.ndim == 1 or dtype == torch.float32:
         writer.add_tensor(target, value.float().numpy())

@@ -1,8 +1,8 @@
 """Writes a tokenizer into a GGUF file: byte-level BPE (llama.cpp's ``gpt2``) and SentencePiece BPE (its ``llama``).
 
-llama.cpp knows byte-level tokenizers by the name of their pre-tokenization, recognised here by its rules; a wrong name would give other
-ids without any error, so an unknown one is refused. A SentencePiece tokenizer is written where llama.cpp's way of merging, by the score of
-the piece that comes of it, can be made to do what the merges say (`sentencepiece_merges.py`), and refused by name where it cannot.
+llama.cpp identifies byte-level tokenizers by the name of their pre-tokenization, which is recognised here by its
+rules. A wrong name would give other ids without an error, so an unknown one is refused. A SentencePiece tokenizer is
+written if piece scores can reproduce its merges (`sentencepiece_merges`); otherwise it is refused.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def add_tokenizer(writer: Any, gguf: Any, chat: ChatTokenizer, *, vocabulary: in
         writer.add_bos_token_id(tokenizer.bos_token_id)
     if tokenizer.pad_token_id is not None:
         writer.add_pad_token_id(tokenizer.pad_token_id)
-    # The template prints BOS itself where it wants one.
+    # If a prompt needs BOS, the template prints it.
     writer.add_add_bos_token(False)
     writer.add_chat_template(chat.template.source)
 
@@ -93,10 +93,10 @@ def is_sentencepiece(backend: dict[str, Any]) -> bool:
 
 
 def pre_tokenizer_name(backend: dict[str, Any]) -> str:
-    """Name a byte-level tokenizer's pre-tokenization as llama.cpp does.
+    """Return llama.cpp's name of a byte-level tokenizer's pre-tokenization.
 
     Raises:
-        ExportError: If llama.cpp is not known to have it.
+        ExportError: If the name is not known here.
 
     Example:
         >>> pre_tokenizer_name({"model": {"type": "BPE"}, "pre_tokenizer": {"type": "ByteLevel", "use_regex": True}})
@@ -110,8 +110,8 @@ def pre_tokenizer_name(backend: dict[str, Any]) -> str:
         if found is not None:
             return found
     raise ExportError(
-        "gguf: llama.cpp's name of this tokenizer's pre-tokenization is not known here; allowed are those of GPT-2, SmolLM, "
-        "Llama 3 and Qwen, and SentencePiece BPE; convert the merged folder with llama.cpp's own script"
+        "gguf: llama.cpp's name of this tokenizer's pre-tokenization is not known here. Expected that of GPT-2, "
+        "SmolLM, Llama 3 or Qwen, or SentencePiece BPE. Convert the merged folder with llama.cpp's own script."
     )
 
 

@@ -19,27 +19,26 @@ _USE = {
     "plain": ["from transformers import pipeline", "", 'chat = pipeline("text-generation", "{name}")',
               'print(chat([{{"role": "user", "content": "Hello"}}])[0]["generated_text"][-1]["content"])'],
 }  # fmt: skip
-"""How each target is used; an adapter as a whole model, for transformers loads its base where peft is installed."""
+"""How each target is used. An adapter is loaded like a model: transformers loads its base if peft is installed."""
 LICENCES = 'an identifier of the Hub, such as apache-2.0, mit, llama3.1, or "other"'
 
 
 def check_licence(licence: str | None) -> None:
-    """Raise ExportError where a licence is no identifier in small letters, which is what the Hub knows."""
+    """Raise ExportError if a licence is not an identifier in lower case, as the Hub expects."""
     if licence is not None and (not licence or set(licence) - set("abcdefghijklmnopqrstuvwxyz0123456789.-+")):
         raise ExportError(f"--licence: found {licence!r}; expected {LICENCES}; fix it, or leave it out")
 
 
 def model_card(papers: RunPapers, *, name: str, target: str, template: str, parity: Parity, licence: str | None) -> str:
-    """Give the card's text.
+    """Return the card's text.
 
     Args:
-        papers: What is known of where the model comes from.
+        papers: The origin of the model.
         name: Title of the card.
-        target: What is exported, as `instil export --as` says it.
+        target: Form of the export, as in `instil export --as`.
         template: Fingerprint of the chat template.
-        parity: What was compared at export.
-        licence: Licence identifier; where none is given the base's own is taken over, and where it has none the card says that it
-            is missing.
+        parity: The result of the comparison at export.
+        licence: Licence identifier. Without one, the base's own is used; if that is missing too, the card says so.
     """
     head = {"library_name": "peft" if target == "adapter" else "transformers", "pipeline_tag": "text-generation"}
     head |= _licence(papers, licence) | _origin(papers, target) | {"tags": ["instil", *_tags(target)]}
@@ -63,14 +62,14 @@ def _licence_line(papers: RunPapers, given: str | None) -> str:
     base = papers.base_licence.get("license")
     if given:
         other = f" The base's is `{base}`." if base and base != given else ""
-        return f"**Licence:** `{given}`, as stated at export.{other} The data's licences bind besides."
+        return f"**Licence:** `{given}`, as stated at export.{other} The data's licences apply too."
     if base:
-        return f"**Licence:** `{base}`, the base's; the data's licences bind besides."
-    return "**Licence:** not given. State it before you share the model; the base's and the data's licences bind."
+        return f"**Licence:** `{base}`, the base's. The data's licences apply too."
+    return "**Licence:** not given. State it before you share the model. The licences of base and data apply."
 
 
 def _origin(papers: RunPapers, target: str) -> dict[str, Any]:
-    """Name base and data where the Hub knows them; a path of this machine would be taken for a repository's name."""
+    """Return base and data that the Hub knows; a local path would be read as a repository's name."""
     head: dict[str, Any] = {}
     if papers.base_on_hub:
         head |= {
@@ -89,7 +88,7 @@ def _tags(target: str) -> Sequence[str]:
 
 
 def _model_index(papers: RunPapers, name: str) -> dict[str, Any]:
-    """Give the evaluation's figures in the form in which the Hub shows results."""
+    """Return the evaluation's figures in the form in which the Hub shows results."""
     data = published_name(str(papers.evaluation.get("data", "prompts")))
     metrics: dict[str, list[dict[str, Any]]] = {}
     for key, figure in papers.figures.items():
@@ -124,7 +123,7 @@ def _counts(values: Mapping[str, Any]) -> str:
 
 
 def _left_out(ledger: Mapping[str, Any]) -> list[str]:
-    """Say why rows were left out, where some were."""
+    """Return the reasons why rows were left out, if any were."""
     tallies = ledger.get("left_out")
     found = tallies if isinstance(tallies, dict) else {}
     counts = {reason: tally.get("count") for reason, tally in found.items() if isinstance(tally, dict)}

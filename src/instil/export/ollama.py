@@ -1,8 +1,8 @@
 """Ollama's Modelfile: the chat template in Ollama's own language, and the stop tokens.
 
-Ollama does not run Jinja. The template's parts are found by rendering probe conversations, put into a Go template that prints
-turn after turn, and that template is expanded here for the user's rows and compared with the real rendering; a template that
-is more than turns laid end to end cannot be said so, and is refused with the first difference.
+Ollama does not run Jinja. Probe conversations show what the template prints around turns. A Go template is built from
+that, expanded for the user's rows, and compared with the real rendering. A template that is more than turns end to
+end is refused, with the first difference.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class TurnParts:
     Attributes:
         start: Before the first turn, BOS included: the GGUF file says that the runner adds none.
         around: By role: the text before and after the content.
-        generation: What makes the model start.
+        generation: The generation prompt.
     """
 
     start: str
@@ -34,7 +34,7 @@ class TurnParts:
     generation: str
 
     def expand(self, conversation: Conversation) -> str:
-        """Give the text that the Go template prints for a conversation."""
+        """Return the text that the Go template prints for a conversation."""
         turns = "".join(
             self.around[message.role][0] + text_of(message) + self.around[message.role][1]
             for message in conversation.messages
@@ -42,16 +42,17 @@ class TurnParts:
         return self.start + turns + self.generation
 
     def source(self) -> str:
-        """Give the Go template."""
+        """Return the Go template."""
         branches = []
         for number, (role, (before, after)) in enumerate(self.around.items()):
             word = "if" if number == 0 else "else if"
             branches.append(f'{{{{ {word} eq .Role "{role}" }}}}{_go(before)}{{{{ .Content }}}}{_go(after)}')
-        return f"{_go(self.start)}{{{{ range .Messages }}}}{''.join(branches)}{{{{ end }}}}{{{{ end }}}}{_go(self.generation)}"
+        turns = "{{ range .Messages }}" + "".join(branches) + "{{ end }}{{ end }}"
+        return _go(self.start) + turns + _go(self.generation)
 
 
 def find_parts(chat: ChatTokenizer) -> TurnParts:
-    """Find what a template prints around each role's turns.
+    """Return what a template prints around each role's turns.
 
     Raises:
         ExportError: If it is not the same for each turn of a role.
@@ -60,10 +61,10 @@ def find_parts(chat: ChatTokenizer) -> TurnParts:
     text = _render(chat, asked)
     bos = chat.tokenizer.bos_token or ""
     bos = bos if text.startswith(bos) else ""
-    text = text[len(bos) :]  # so that it is not taken for the end of what stands before every user turn
+    text = text[len(bos) :]  # BOS is not part of what precedes every user turn
     marks = [text.find(word) for word in ("first", "second", "third")]
     if min(marks) < 0 or marks != sorted(marks):
-        raise ExportError("ollama: the template does not print turns in order; serve the GGUF with its own template")
+        raise ExportError("ollama: the template does not print turns in order. Serve the GGUF with its own template.")
     generation = _generation(chat, asked)
     before_first, after_user = text[: marks[0]], text[marks[0] + 5 : marks[1]]
     after_assistant, last = text[marks[1] + 6 : marks[2]], text[marks[2] + 5 :].removesuffix(generation)
@@ -85,7 +86,7 @@ def _generation(chat: ChatTokenizer, conversation: Conversation) -> str:
     plain = chat.render(conversation).text
     prompted = chat.render(conversation, add_generation_prompt=True).text
     if not prompted.startswith(plain):
-        raise ExportError(_not_turns("its generation prompt changes what stands before it"))
+        raise ExportError(_not_turns("its generation prompt changes the text before it"))
     return prompted[len(plain) :]
 
 
@@ -113,42 +114,46 @@ def _common_end(left: str, right: str) -> str:
 
 
 def _not_turns(what: str) -> str:
-    return f"ollama: the template is more than turns laid end to end ({what}); serve the GGUF with its own template"
+    return f"ollama: the template is more than turns end to end ({what}). Serve the GGUF with its own template."
 
 
 def _go(text: str) -> str:
-    """Write text into a Go template; braces and quotes of the template language as a quoted constant."""
+    """Return text for a Go template; text with the language's own braces and quotes becomes a quoted constant."""
     if "{{" in text or "}}" in text or '"""' in text or text != text.strip(" "):
         return "{{ " + json.dumps(text, ensure_ascii=False) + " }}" if text else ""
     return text
 
 
 def make_modelfile(chat: ChatTokenizer, weights: str, conversations: Sequence[Conversation]) -> tuple[str, int]:
-    """Make a Modelfile, checked on conversations; gives it and the number of rows compared.
+    """Make a Modelfile, and check it on conversations.
 
     Args:
         chat: Template and stop tokens.
-        weights: The GGUF file or the folder that it stands beside, as `FROM` names it.
-        conversations: Rows to compare on, up to where the model speaks.
+        weights: The GGUF file or a folder, as `FROM` names it.
+        conversations: Rows to compare on, up to the model's turn.
+
+    Returns:
+        The Modelfile, and the number of rows compared.
 
     Raises:
-        ExportError: If Ollama's language cannot say the template; the message has the first difference.
+        ExportError: If Ollama's language cannot express the template; the message has the first difference.
     """
     parts = find_parts(chat)
     compared = 0
     for conversation in conversations:
+        # The Go template has no tools, and no roles but those that the probes showed.
         if conversation.tools or any(m.role not in parts.around or m.tool_calls for m in conversation.messages):
             continue
         try:
-            wanted = _render(chat, conversation)
+            rendered = _render(chat, conversation)
         except TemplateError:
             continue
-        found = parts.expand(conversation)
-        if found != wanted:
-            at = next((n for n, (a, b) in enumerate(zip(found, wanted, strict=False)) if a != b), len(found))
+        expanded = parts.expand(conversation)
+        if expanded != rendered:
+            at = next((n for n, (a, b) in enumerate(zip(expanded, rendered, strict=False)) if a != b), len(expanded))
             raise ExportError(
                 _not_turns(
-                    f"{conversation.place or 'a probe'}: {found[at : at + 40]!r} against {wanted[at : at + 40]!r}"
+                    f"{conversation.place or 'a probe'}: {expanded[at : at + 40]!r} against {rendered[at : at + 40]!r}"
                 )
             )
         compared += 1

@@ -1,26 +1,30 @@
 """The check that what was trained is what will be served: ids, stop tokens, answers, logits.
 
-Every comparison is against the files that were written, loaded afresh by plain transformers, not against what is in memory.
-A mismatch is an `ExportError` with the first difference, and nothing is left behind. Questionable on purpose: rows in which a person
-typed control tokens are compared with `chat.prompt` only, and counted, for there transformers' own ids are the mistake.
+Every comparison is with the written files, loaded afresh by plain transformers, not with what is in memory. A
+mismatch is an `ExportError` with the first difference, and nothing is left behind.
+
+Why: rows in which a person typed control tokens are compared with `chat.prompt` only, and counted. There,
+transformers' own ids are wrong.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from instil.conversation import Conversation
+from instil.data.messages import conversation_from_dict
 from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.errors import EncodingError, ExportError, TemplateError
 from instil.generation.decoding import answering
 from instil.generation.engine import Engine
 from instil.generation.prompts import Prompt, prompts_of
 from instil.generation.settings import SamplingSettings
+from instil.template.message_dicts import to_template_messages
 
 MERGE_BOUND = {torch.float32: 1e-4, torch.bfloat16: 0.05, torch.float16: 0.01}
 """Largest change of a logit by merging, as a share of the largest logit."""
@@ -35,17 +39,17 @@ PROBES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parity:
-    """What was compared and found equal.
+    """The result of the check: what was compared and is equal.
 
     Attributes:
-        prompts: Prompts whose ids are equal in training, in plain transformers on the exported folder, and in `chat.prompt`.
+        prompts: Prompts whose ids are equal in training, in plain transformers on the export, and in `chat.prompt`.
         typed_control_tokens: Prompts with typed control tokens, compared with `chat.prompt` alone.
         refused: Rows that the template or the encoder refuses.
         stop_tokens: Stop tokens, equal in tokenizer, config and generation_config.
-        answers: Greedy answers compared; all equal unless `answers_differ` says how many are not.
-        answers_differ: Answers that differ, where the target's rounding allows it; 0 for an unrounded copy.
-        logit_change: Largest change of a logit as a share of the largest one; None where weights were copied.
-        notes: What else a person should know.
+        answers: Greedy answers compared.
+        answers_differ: How many of them differ, if the target's rounding allows it; 0 for an unrounded copy.
+        logit_change: Largest change of a logit as a share of the largest one; None if weights were copied.
+        notes: Lines for the user.
     """
 
     prompts: int
@@ -58,26 +62,24 @@ class Parity:
     notes: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
-        """Say it for people."""
-        said = [
+        """Return the result as lines for people."""
+        lines = [
             f"{self.prompts} prompts: ids equal in training, in plain transformers on the export, and in chat.prompt",
             f"stop tokens equal in tokenizer, config and generation_config: {' '.join(self.stop_tokens)}",
         ]
         if self.typed_control_tokens:
-            said.append(f"{self.typed_control_tokens} prompts with typed control tokens: equal to chat.prompt")
+            lines.append(f"{self.typed_control_tokens} prompts with typed control tokens: equal to chat.prompt")
         if self.refused:
-            said.append(f"{self.refused} rows refused by the template or the encoder, not compared")
+            lines.append(f"{self.refused} rows refused by the template or the encoder, not compared")
         if self.answers:
-            said.append(f"{self.answers - self.answers_differ} of {self.answers} greedy answers equal")
+            lines.append(f"{self.answers - self.answers_differ} of {self.answers} greedy answers equal")
         if self.logit_change is not None:
-            said.append(f"logits changed by at most {self.logit_change:.2g} of the largest")
-        return [*said, *self.notes]
+            lines.append(f"logits changed by at most {self.logit_change:.2g} of the largest")
+        return [*lines, *self.notes]
 
 
 def probe_conversations() -> list[Conversation]:
-    """Give conversations to compare on where the user gives none."""
-    from instil.data.messages import conversation_from_dict
-
+    """Return the conversations to compare on if the user has none."""
     return [
         conversation_from_dict({"messages": [{"role": role, "content": text} for role, text in turns]})
         for turns in PROBES
@@ -85,7 +87,10 @@ def probe_conversations() -> list[Conversation]:
 
 
 def check_ids(chat: ChatTokenizer, folder: Path, conversations: Iterable[Conversation]) -> tuple[Parity, list[Prompt]]:
-    """Compare the prompts' ids three ways; gives what was compared and the prompts.
+    """Compare the prompts' ids three ways.
+
+    Returns:
+        The result, and the prompts that were compared.
 
     Raises:
         ExportError: At the first difference.
@@ -100,96 +105,98 @@ def check_ids(chat: ChatTokenizer, folder: Path, conversations: Iterable[Convers
         if conversation.plain:
             continue
         try:
-            whole = chat.conversation(conversation)
+            as_encoded = chat.conversation(conversation)
             examples = chat.encode(conversation, train_on="assistant")
             before = chat.report.escaped
-            prompts = prompts_of(whole, turns="every")
+            prompts = prompts_of(as_encoded, turns="every")
             ids = [chat.prompt(prompt.conversation) for prompt in prompts]
             has_typed = any(example.escaped for example in examples) or chat.report.escaped > before
         except (TemplateError, EncodingError):
             refused += 1
             continue
-        for prompt, wanted in zip(prompts, ids, strict=True):
-            first_difference("chat.prompt on the export", again.prompt(prompt.conversation), wanted, chat, prompt)
-            if has_typed:
+        for prompt, prompt_ids in zip(prompts, ids, strict=True):
+            first_difference("chat.prompt on the export", again.prompt(prompt.conversation), prompt_ids, chat, prompt)
+            if has_typed:  # transformers' own ids would be wrong
                 typed += 1
                 continue
-            first_difference("plain transformers on the export", _plain_ids(plain, chat, prompt), wanted, chat, prompt)
+            ours = _plain_ids(plain, chat, prompt)
+            first_difference("plain transformers on the export", ours, prompt_ids, chat, prompt)
             if prompt.reference is not None and (prompt.reference.weight or 1) > 0:
-                _trained(examples, wanted, prompt)
+                _check_trained(examples, prompt_ids, prompt)
             compared.append(prompt)
     if not compared and not typed:
-        raise ExportError("parity: no row could be compared; give --data with rows that the template accepts")
+        raise ExportError(
+            "parity: no row could be compared. Expected rows that the template accepts. Name some with --data."
+        )
     stops = check_stops(chat, folder)
     return Parity(prompts=len(compared), typed_control_tokens=typed, refused=refused, stop_tokens=stops), compared
 
 
 def _plain_ids(tokenizer: Any, chat: ChatTokenizer, prompt: Prompt) -> list[int]:
-    """Give what a user of plain transformers gets, the template's dictionaries made as for the template itself."""
-    from instil.template.message_dicts import to_template_messages
-
+    """Return the ids that plain transformers gives, with messages in the form that the template reads."""
     conversation = prompt.conversation
     messages = to_template_messages(conversation.messages, shape=chat.template.shape, traced=False)
-    found = tokenizer.apply_chat_template(
+    ids = tokenizer.apply_chat_template(
         messages,
         tools=[dict(tool) for tool in conversation.tools] or None,
         add_generation_prompt=True,
         return_dict=False,
         **dict(conversation.variables),
     )
-    return list(found)
+    return list(ids)
 
 
 def first_difference(
-    what: str, found: Sequence[int], wanted: Sequence[int], chat: ChatTokenizer, prompt: Prompt
+    what: str, ids: Sequence[int], trained_ids: Sequence[int], chat: ChatTokenizer, prompt: Prompt
 ) -> None:
-    """Refuse a prompt whose ids are not those of training, showing the first that differs."""
-    if list(found) == list(wanted):
+    """Raise ExportError, with the first difference, if a prompt's ids are not those of training."""
+    if list(ids) == list(trained_ids):
         return
-    pairs = zip(found, wanted, strict=False)
-    at = next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(found), len(wanted)))
+    pairs = zip(ids, trained_ids, strict=False)
+    at = next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(ids), len(trained_ids)))
     start = max(0, at - 4)
     raise ExportError(
         f"parity: {prompt.place or 'probe'}, turn {prompt.turn}: {what} differs from training at token {at}: "
-        f"{chat.decode(found[start : at + 4])!r} against {chat.decode(wanted[start : at + 4])!r}; "
-        "the export is refused; check the template and its variables"
+        f"{chat.decode(ids[start : at + 4])!r} against {chat.decode(trained_ids[start : at + 4])!r}. "
+        "The export is refused. Check the template and its variables."
     )
 
 
-def _trained(examples: Sequence[Any], prompt_ids: Sequence[int], prompt: Prompt) -> None:
+def _check_trained(examples: Sequence[Any], prompt_ids: Sequence[int], prompt: Prompt) -> None:
     """Check that a training example begins with serving's prompt and trains the token after it."""
     length = len(prompt_ids)
     for example in examples:
-        goes_on = len(example.weights) > length and example.weights[length] > 0
-        if goes_on and list(example.token_ids[:length]) == list(prompt_ids):
+        is_trained = len(example.weights) > length and example.weights[length] > 0
+        if is_trained and list(example.token_ids[:length]) == list(prompt_ids):
             return
     raise ExportError(
-        f"parity: {prompt.place or 'probe'}, turn {prompt.turn}: no training example begins with serving's prompt; "
-        "the export is refused; run `instil template prove`"
+        f"parity: {prompt.place or 'probe'}, turn {prompt.turn}: no training example begins with serving's prompt. "
+        "The export is refused. Run `instil template prove`."
     )
 
 
 def check_stops(chat: ChatTokenizer, folder: Path) -> tuple[str, ...]:
-    """Compare the stop ids in tokenizer, config and generation_config; gives the stop tokens.
+    """Compare the stop ids in tokenizer, config and generation_config, and return the stop tokens.
 
     Raises:
         ExportError: If they differ.
     """
     from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
-    wanted = set(chat.stop_ids)
+    stop_ids = set(chat.stop_ids)
     generation = _ids(GenerationConfig.from_pretrained(str(folder)).eos_token_id)
     config = _ids(AutoConfig.from_pretrained(str(folder)).get_text_config().eos_token_id)
     tokenizer = _ids(AutoTokenizer.from_pretrained(str(folder), local_files_only=True).eos_token_id)
-    if generation != wanted:
+    if generation != stop_ids:
         raise ExportError(
-            f"parity: generation_config stops on {sorted(generation)}, training on {sorted(wanted)}; the export is refused"
+            f"parity: generation_config stops on {sorted(generation)}, training on {sorted(stop_ids)}. "
+            "The export is refused."
         )
-    for name, found in (("config", config), ("tokenizer", tokenizer)):
-        if found and not found <= wanted:
+    for name, eos_ids in (("config", config), ("tokenizer", tokenizer)):
+        if eos_ids and not eos_ids <= stop_ids:
             raise ExportError(
-                f"parity: {name} has eos {sorted(found)}, which is no stop token of training ({sorted(wanted)}); "
-                "the export is refused"
+                f"parity: {name} has eos {sorted(eos_ids)}, which is not a stop token of training "
+                f"({sorted(stop_ids)}). The export is refused."
             )
     return chat.stop_tokens
 
@@ -202,19 +209,19 @@ def check_answers(parity: Parity, ours: Engine, exported: Engine, prompts: Seque
     """Compare greedy answers of the run's model and of the exported one.
 
     Args:
-        parity: What was compared so far.
+        parity: The result so far.
         ours: The run's model.
         exported: The exported one, loaded from its folder.
-        prompts: What to ask.
-        exact: Whether a single difference refuses the export; else differences are counted.
+        prompts: The prompts.
+        exact: Whether a single difference refuses the export; otherwise differences are counted.
 
     Raises:
         ExportError: On a difference, with `exact`.
     """
     settings = SamplingSettings(max_new_tokens=ANSWER_TOKENS)
-    asked = [prompt.conversation for prompt in prompts[:NUM_ANSWERS]]
+    conversations = [prompt.conversation for prompt in prompts[:NUM_ANSWERS]]
     # One by one, so that both sides do the same arithmetic.
-    pairs = [(ours.answer([one], settings)[0], exported.answer([one], settings)[0]) for one in asked]
+    pairs = [(ours.answer([one], settings)[0], exported.answer([one], settings)[0]) for one in conversations]
     differ = [
         (prompt, a.text, b.text)
         for prompt, (a, b) in zip(prompts, pairs, strict=False)
@@ -223,8 +230,8 @@ def check_answers(parity: Parity, ours: Engine, exported: Engine, prompts: Seque
     if differ and exact:
         prompt, ours_text, theirs = differ[0]
         raise ExportError(
-            f"parity: {prompt.place or 'probe'}, turn {prompt.turn}: the exported model answers {theirs[:80]!r}, the run's "
-            f"{ours_text[:80]!r}; the export is refused"
+            f"parity: {prompt.place or 'probe'}, turn {prompt.turn}: the exported model answers {theirs[:80]!r}, "
+            f"the run's {ours_text[:80]!r}. The export is refused."
         )
     return replace(parity, answers=len(pairs), answers_differ=len(differ))
 
@@ -232,7 +239,10 @@ def check_answers(parity: Parity, ours: Engine, exported: Engine, prompts: Seque
 def logits_on(
     model: torch.nn.Module, prompts: Sequence[Sequence[int]], *, num_tokens: int | None = None
 ) -> list[torch.Tensor]:
-    """Give the fp32 logits at each prompt's tokens, of the first `num_tokens` ids: rows beyond the tokenizer's belong to no token."""
+    """Return the fp32 logits at each prompt's tokens.
+
+    Only those of the first `num_tokens` ids are returned: rows beyond the tokenizer's belong to no token.
+    """
     device = next(model.parameters()).device
     with torch.no_grad(), answering(model):
         return [
@@ -242,12 +252,12 @@ def logits_on(
 
 
 def logit_change(before: Sequence[torch.Tensor], after: Sequence[torch.Tensor]) -> float:
-    """Give the largest change of a logit as a share of the largest logit."""
+    """Return the largest change of a logit as a share of the largest logit."""
     return max(((a - b).abs().max() / a.abs().max().clamp(min=1e-6)).item() for a, b in zip(before, after, strict=True))
 
 
 def check_merge(before: Sequence[torch.Tensor], after: Sequence[torch.Tensor], dtype: torch.dtype) -> float:
-    """Check that merging an adapter left the logits as they were.
+    """Check that merging an adapter did not change the logits, and return the largest change.
 
     Raises:
         ExportError: If a logit changed by more than `MERGE_BOUND`.
@@ -255,14 +265,12 @@ def check_merge(before: Sequence[torch.Tensor], after: Sequence[torch.Tensor], d
     change, bound = logit_change(before, after), MERGE_BOUND[dtype]
     if not change <= bound:
         raise ExportError(
-            f"parity: merging the adapter changed a logit by {change:.2g} of the largest; the bound for {dtype} is {bound}; "
-            "the export is refused; merge in fp32"
+            f"parity: merging the adapter changed a logit by {change:.2g} of the largest. The bound for {dtype} is "
+            f"{bound}. The export is refused. Merge in fp32."
         )
     return change
 
 
 def as_mapping(parity: Parity) -> Mapping[str, Any]:
-    """Give what parity.json holds."""
-    from dataclasses import asdict
-
+    """Return the content of parity.json."""
     return asdict(parity)

@@ -8,16 +8,16 @@ from instil.errors import ExportError
 
 
 def push(folder: Path, repository: str, *, private: bool = True, endpoint: str | None = None) -> str:
-    """Upload a folder to a model repository, which is made where it is missing.
+    """Upload a folder to a model repository, which is created if it is missing.
 
     Args:
-        folder: What to upload.
+        folder: The folder.
         repository: ``owner/name``.
         private: Whether a new repository is private.
-        endpoint: Another Hub's address; the public one unless given.
+        endpoint: Address of another Hub; by default the public one.
 
     Returns:
-        The commit's address.
+        The URL of the commit.
 
     Raises:
         ExportError: If the Hub refuses.
@@ -28,10 +28,10 @@ def push(folder: Path, repository: str, *, private: bool = True, endpoint: str |
     try:
         api.create_repo(repository, private=private, exist_ok=True)
         commit = api.upload_folder(folder_path=str(folder), repo_id=repository, commit_message="Upload from instil")
-    except Exception as error:  # the Hub client raises many kinds; each means that nothing was uploaded
+    except Exception as error:  # the Hub client raises many kinds of errors; each means that nothing was uploaded
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ExportError(
-            f"{repository}: the Hub did not take the upload ({reason}); log in with `hf auth login` and check the name; "
-            f"the export itself is in {folder}"
+            f"{repository}: the Hub did not accept the upload ({reason}). Log in with `hf auth login` and check the "
+            f"name. The export itself is in {folder}."
         ) from None
     return str(commit.commit_url)

@@ -1,9 +1,10 @@
 r"""llama.cpp's way of cutting a text with a SentencePiece BPE, and whether a tokenizer can be written for it.
 
-transformers merges the pair that stands first in a list of merges; llama.cpp merges the two neighbours whose common piece has the best
-score, the leftmost first. The two agree where the list goes piece by piece and holds every way of making a piece, as the lists do
-that were made from SentencePiece models: then a piece's score is its turn. What surrounds the merging (the space before a stretch
-of text, bytes for unknown characters, control tokens) has few forms in llama.cpp, and a tokenizer with other rules is refused by name.
+transformers merges the pair that comes first in a list of merges. llama.cpp merges the two neighbours whose joined
+piece has the best score, the leftmost first. Both agree if the merge list is ordered by piece and complete, as in
+lists converted from
+SentencePiece: a piece's score is then its position. The rules around merging (the space before a text, bytes for
+unknown characters, control tokens) have few forms in llama.cpp. A tokenizer with other rules is refused by name.
 
 *Source:* llama.cpp, ``src/llama-vocab.cpp``, ``llm_tokenizer_spm_session`` and ``llama_vocab::impl::tokenize``.
 """
@@ -19,15 +20,18 @@ from instil.errors import ExportError
 MARK = "▁"
 """How SentencePiece writes a space."""
 UNREACHED = -1e6
-"""The score of what no merge makes: single characters, bytes, control tokens."""
-_REMEDY = "llama.cpp would cut texts otherwise; convert the merged folder with llama.cpp's own script and compare ids"
+"""The score of pieces that no merge makes: single characters, bytes, control tokens."""
+_REMEDY = (
+    "llama.cpp would tokenize texts differently. Convert the merged folder with llama.cpp's own script, and compare "
+    "the ids."
+)
 _SPACES = {"type": "Replace", "pattern": {"String": " "}, "content": MARK}
 _PREPENDED = {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": MARK}, _SPACES]}
 _METASPACE = {"type": "Metaspace", "replacement": MARK, "split": False}
 
 
 def byte_piece(value: int) -> str:
-    """Name the piece of a byte.
+    """Return the name of a byte's piece.
 
     Example:
         >>> byte_piece(10)
@@ -37,35 +41,40 @@ def byte_piece(value: int) -> str:
 
 
 def refuse_other_rules(backend: Mapping[str, Any]) -> bool:
-    """Check the rules around the merging; says whether every stretch of text gets a space before it.
+    """Check the rules around merging.
 
-    A tokenizer that puts the space before a text's first stretch alone is written without any: prompts that begin with a control token
-    are then the same, and others are found by the comparison of ids.
+    If a tokenizer puts a space only before a text's first segment, the file is written without one. Prompts that
+    begin with a control token are unaffected; comparing ids finds the others.
 
     Args:
-        backend: What tokenizer.json holds.
+        backend: The content of tokenizer.json.
+
+    Returns:
+        Whether every segment of text gets a space before it.
 
     Raises:
-        ExportError: If llama.cpp has no such rule, with the rule.
+        ExportError: If llama.cpp does not have one of the rules; the message names it.
     """
     model, normalizer, splitter = backend["model"], backend.get("normalizer"), backend.get("pre_tokenizer")
     for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "ignore_merges"):
         if model.get(key):
-            raise ExportError(f"gguf: the tokenizer sets {key}; {_REMEDY}")
+            raise ExportError(f"gguf: the tokenizer sets {key}. {_REMEDY}")
     missing = next((byte_piece(value) for value in range(256) if byte_piece(value) not in model["vocab"]), None)
     if missing is not None:
-        raise ExportError(f"gguf: the tokenizer has no piece {missing} for a byte; {_REMEDY}")
+        raise ExportError(f"gguf: the tokenizer has no piece {missing} for a byte. {_REMEDY}")
+    # llama.cpp knows three forms: a space before every segment, before none, or spaces replaced only.
     prefixed = normalizer == _PREPENDED and splitter is None
     bare = normalizer is None and splitter in [{**_METASPACE, "prepend_scheme": how} for how in ("first", "never")]
     if not prefixed and not bare and not (normalizer == _SPACES and splitter is None):
         rules = f"normalizer {_kinds(normalizer)} and pre-tokenizer {_kinds(splitter)}"
-        raise ExportError(f"gguf: a SentencePiece tokenizer with {rules}; {_REMEDY}")
+        raise ExportError(f"gguf: a SentencePiece tokenizer with {rules}. {_REMEDY}")
     for token in backend.get("added_tokens", ()):
+        # llama.cpp matches an added token's exact text, and nothing around it.
         odd = [key for key in ("lstrip", "rstrip", "single_word") if token.get(key)]
         if normalizer is not None and token.get("normalized"):
             odd.append("normalized")
         if odd:
-            raise ExportError(f"gguf: the added token {token['content']!r} is {odd[0]}; {_REMEDY}")
+            raise ExportError(f"gguf: the added token {token['content']!r} is {odd[0]}. {_REMEDY}")
     return bool(prefixed)
 
 
@@ -78,10 +87,10 @@ def _kinds(rule: Mapping[str, Any] | None) -> str:
 
 
 def piece_scores(backend: Mapping[str, Any]) -> dict[str, float]:
-    """Give each merged piece its score: 0 for the one merged first, one less for each that follows.
+    """Return the score of each merged piece: 0 for the one merged first, one less for each that follows.
 
     Raises:
-        ExportError: If merging by score would not do what the merges say.
+        ExportError: If merging by score would differ from the merges.
     """
     vocabulary = backend["model"]["vocab"]
     made: dict[str, set[int]] = {}
@@ -90,7 +99,7 @@ def piece_scores(backend: Mapping[str, Any]) -> dict[str, float]:
         left, right = merge.split(" ") if isinstance(merge, str) else merge
         piece = left + right
         if piece != last and piece in made:
-            raise ExportError(f"gguf: the tokenizer's merges come back to the piece {piece!r}; {_REMEDY}")
+            raise ExportError(f"gguf: the tokenizer's merges return to the piece {piece!r}. {_REMEDY}")
         last = piece
         made.setdefault(piece, set()).add(len(left))
     for piece in vocabulary:
@@ -98,13 +107,13 @@ def piece_scores(backend: Mapping[str, Any]) -> dict[str, float]:
         if more := ways - made.get(piece, set()):
             at = min(more)
             raise ExportError(
-                f"gguf: the tokenizer does not merge {piece[:at]!r} and {piece[at:]!r}, llama.cpp would; {_REMEDY}"
+                f"gguf: the tokenizer does not merge {piece[:at]!r} and {piece[at:]!r}, but llama.cpp would. {_REMEDY}"
             )
     return {piece: -float(turn) for turn, piece in enumerate(made)}
 
 
 def cut(text: str, vocabulary: Mapping[str, int], scores: Mapping[str, float]) -> list[int]:
-    """Cut a stretch of text without control tokens as llama.cpp does.
+    """Tokenize a text without control tokens as llama.cpp does.
 
     Args:
         text: With spaces as they are; the space before it, if any, is part of it.
@@ -129,7 +138,7 @@ def cut(text: str, vocabulary: Mapping[str, int], scores: Mapping[str, float]) -
     while waiting:
         _, left, right, piece = heapq.heappop(waiting)
         if pieces[left] is None or pieces[right] is None or f"{pieces[left]}{pieces[right]}" != piece:
-            continue  # one of them is part of another piece by now
+            continue  # one of them is already part of another piece
         pieces[left], pieces[right] = piece, None
         after[left] = after[right]
         if after[left] >= 0:
@@ -148,7 +157,7 @@ def _ids(piece: str, vocabulary: Mapping[str, int]) -> Sequence[int]:
 def cut_with_control_tokens(
     text: str, *, backend: Mapping[str, Any], scores: Mapping[str, float], prefixed: bool
 ) -> list[int]:
-    """Cut a rendered prompt as llama.cpp does: control tokens first, longest before shorter, then what lies between.
+    """Tokenize a rendered prompt as llama.cpp does: control tokens first (longest first), then the texts between them.
 
     Args:
         text: Of the prompt.

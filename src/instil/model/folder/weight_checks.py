@@ -16,6 +16,7 @@ from instil.model.folder.file_checks import read_header, weight_files
 from instil.model.folder.from_config import CANNOT_LOAD, model_of_config
 from instil.model.folder.location import ModelLocation
 from instil.model.library_noise import quiet_transformers
+from instil.units import counted
 
 _TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
@@ -81,6 +82,6 @@ def check_finite(folder: Path, model: torch.nn.Module) -> None:
     ]
     if damaged:
         raise ModelError(
-            f"{folder}: the weights are damaged: {damaged[0]} holds a value that is not a finite number ({len(damaged)} "
-            "such tensors). Expected finite ones. Copy or download the model again."
+            f"{folder}: the weights are damaged: {damaged[0]} holds a value that is not a finite number "
+            f"({counted(len(damaged), 'such tensor')}). Expected finite ones. Copy or download the model again."
         )
