@@ -70,7 +70,7 @@ MOMENTS = [
     *(("file", f"{module}.{name} = die", "old") for module, name in (("files.os", "fsync"), ("files.os", "replace"))),
     ("file", "files.sync_folder = die", "new"),
     ("folder", "files.sync_tree = die", "old"),
-    ("folder", "files.shutil.rmtree = lambda path, **_: 'gone' in path.name and die()", "new"),
+    ("folder", "files.shutil.rmtree = lambda path, **_: 'old' in path.name and die()", "new"),
 ]
 
 
@@ -290,3 +290,22 @@ def test_a_folder_that_cannot_be_locked_for_its_disk_is_an_error_that_names_it(
     monkeypatch.setattr(os, "open", read_only)
     with pytest.raises(RunError, match=f"{tmp_path}: cannot be written to .*Read-only file system"), locked(tmp_path):
         pass
+
+
+def test_a_kill_between_the_two_renames_of_a_replacement_loses_nothing(tmp_path, monkeypatch):
+    folder, aside = tmp_path / "model", tmp_path / ".tmp-model-1"
+    for path, text in ((folder, "old"), (aside, "new")):
+        path.mkdir()
+        (path / "weights").write_text(text)
+
+    def killed(*_):
+        raise SystemExit("killed")
+
+    monkeypatch.setattr("instil.files.os.rename", killed)
+    with pytest.raises(SystemExit, match="killed"):
+        put_in_place(aside, folder, replace=True)
+    monkeypatch.undo()
+    assert not folder.exists()
+    sweep_aside(tmp_path)
+    assert (folder / "weights").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]

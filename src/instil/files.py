@@ -3,7 +3,8 @@
 Everything that this package writes and later relies on goes through here: stores, checkpoints, models, reports. A file
 or folder is written under a name that begins with ``.tmp-``, flushed to the disk, and renamed into place. So a process
 that is killed at any moment leaves the old content or the new one. Whatever else it leaves has such a name, by which a
-later run finds and removes it.
+later run finds and removes it. A folder that replaces another one takes two renames: a process that is killed between
+them leaves the old folder under such a name, and the next sweep puts it back.
 
 Why: the lock is the kernel's (`flock`) rather than a file that exists or not, because it has to end with its process.
 """
@@ -25,6 +26,10 @@ from instil.errors import RunError
 
 ASIDE = ".tmp-"
 """Prefix of the names of files and folders that are incomplete, or about to be deleted."""
+GONE = f"{ASIDE}gone-"
+"""Prefix of folders that are about to be deleted."""
+OLD = f"{ASIDE}old-"
+"""Prefix of folders that are being replaced: the only copy until the new folder is in place."""
 LOCK = ".lock"
 """Name of the lock file in a run folder."""
 
@@ -120,7 +125,7 @@ def put_in_place(aside: Path, folder: Path, *, replace: bool = False) -> None:
         OSError: If the disk refuses, or `folder` is not empty and `replace` is false.
     """
     sync_tree(aside)
-    old = _move_away(folder) if replace and folder.exists() else None
+    old = _move_away(folder, OLD) if replace and folder.exists() else None
     try:
         os.rename(aside, folder)
     except OSError:
@@ -135,13 +140,13 @@ def put_in_place(aside: Path, folder: Path, *, replace: bool = False) -> None:
 def remove_folder(folder: Path) -> None:
     """Remove a folder so that no part of it is ever seen under its name."""
     if folder.exists():
-        shutil.rmtree(_move_away(folder))
+        shutil.rmtree(_move_away(folder, GONE))
 
 
-def _move_away(folder: Path) -> Path:
-    old = folder.with_name(f"{ASIDE}gone-{folder.name}-{os.getpid()}")
-    os.replace(folder, old)
-    return old
+def _move_away(folder: Path, prefix: str) -> Path:
+    moved = folder.with_name(f"{prefix}{folder.name}-{os.getpid()}")
+    os.replace(folder, moved)
+    return moved
 
 
 def sweep_aside(folder: Path) -> list[str]:
@@ -151,22 +156,26 @@ def sweep_aside(folder: Path) -> list[str]:
     """
     remains = sorted(path for path in folder.iterdir() if path.name.startswith(ASIDE)) if folder.is_dir() else []
     for path in remains:
-        _remove(path)
+        replaced = path.with_name(path.name.removeprefix(OLD).rpartition("-")[0])
+        _put_back_or_remove(path, replaced if path.name.startswith(OLD) else None)
     return [path.name for path in remains]
 
 
 def sweep_dead(path: Path) -> None:
     """Remove what killed processes of this machine left of a file or folder, beside it; errors are ignored."""
-    starts = tuple(f"{ASIDE}{part}{path.name}-" for part in ("", "gone-"))
+    starts = tuple(f"{prefix}{path.name}-" for prefix in (ASIDE, GONE, OLD))
     for left in path.parent.iterdir() if path.parent.is_dir() else ():
         process = left.name.rpartition("-")[2]
         if left.name.rpartition("-")[0] + "-" in starts and process.isdigit() and not _is_running(int(process)):
             with contextlib.suppress(OSError):
-                _remove(left)
+                _put_back_or_remove(left, path if left.name.startswith(OLD) else None)
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir():
+def _put_back_or_remove(path: Path, replaced: Path | None) -> None:
+    """Remove what an interrupted writer left; the only copy of a folder that was being replaced is put back instead."""
+    if replaced is not None and not replaced.exists():
+        os.rename(path, replaced)
+    elif path.is_dir():
         shutil.rmtree(path)
     else:
         path.unlink()

@@ -559,7 +559,8 @@ class Recipe(Settings):
             RecipeError: If the file is missing or is no YAML mapping, or a key or value is not allowed. The message
                 names the file, the key and, for an unknown key, the nearest known one.
         """
-        from instil.recipe_yaml import read_recipe_file  # YAML is imported only where a file is read
+        # Why: YAML is imported only if a file is read.
+        from instil.recipe_yaml import read_recipe_file
 
         path = Path(path)
         values = read_recipe_file(path)

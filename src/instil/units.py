@@ -1,6 +1,6 @@
 """Write numbers, sizes and durations for people, in one way everywhere.
 
-Every table, log line and error that shows a quantity uses these functions.
+Tables, log lines and errors word sizes, durations and counts of things with these functions.
 
 Why: a GB is 2**30 bytes here, as in nvidia-smi's and torch's figures, so that our figures can be compared with theirs.
 """

@@ -5,8 +5,8 @@ without a token across the boundary (`encode_turn`). Turns are put into examples
 and compared with the length limit (`truncation`). `plans` does the same for many conversations at once and is tested
 to give the same examples.
 
-Why: the completion's ids are those that serving would see in the next prompt, wherever prompt and completion tokenized
-together begin with the prompt's own ids.
+Why: if tokenizing prompt and completion together keeps the prompt's ids, the remaining ids are the completion's.
+Serving sees the same ids in the next prompt.
 """
 
 from __future__ import annotations

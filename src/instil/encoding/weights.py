@@ -7,12 +7,13 @@ The weight of a token is the factor of the loss of *predicting that token*; 0 ma
 2. `example_weights` gives every token of a trained turn, from the first the model must generate to the stop token, that
    turn's weight (`turn_weight`: the message's own, or 1). Every other token gets 0, and so does the first token of an
    example, because nothing precedes it.
-3. `train_every_token` raises all zeros to 1 for ``data.train_on: all``.
+3. `train_every_token` gives every token of weight 0 the weight 1 for ``data.train_on: all``, also in turns of weight 0.
 4. `weights_of_part` keeps the weights of a part of an example that was too long.
 5. `scale_weights` multiplies by the weight of the data source (`data.sources[].weight`).
 
-Flow: `encoder` (one conversation) and `plans.batch_encoder` (many) call 1 to 3 alike, `truncation` 4,
-`preparation.encode_rows` 5. Which characters a turn must contain is decided in `turns.completion`. Nothing is shifted
+Flow: `encoder` calls 1 to 3, `truncation` 4, `preparation.encode_rows` 5. `plans.batch_encoder` calls 2: a plan has
+chosen its turns by 1, and exists only for ``train_on: assistant`` and messages without a weight of their own. Which
+characters a turn must contain is decided in `turns.completion`. Nothing is shifted
 here: the loss shifts once (`model.loss.token_loss`), and the step divides once by the sum of all weights
 (`training.step.take_step`).
 """

@@ -207,7 +207,7 @@ def _made(folder: Path) -> Path:
 
 
 def _asked(engine: Engine, conversations: Sequence[Conversation]) -> list[Prompt]:
-    """Give the prompts that the template accepts."""
+    """Return the prompts that the template accepts."""
     prompts = []
     for conversation in conversations:
         if conversation.plain:

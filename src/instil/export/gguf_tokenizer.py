@@ -82,13 +82,13 @@ _BYTES = frozenset(byte_piece(value) for value in range(256))
 
 
 def backend_of(tokenizer: Any) -> dict[str, Any]:
-    """Give what tokenizer.json says of a fast tokenizer."""
+    """Return the content of a fast tokenizer's tokenizer.json."""
     found: dict[str, Any] = json.loads(tokenizer.backend_tokenizer.to_str())
     return found
 
 
 def is_sentencepiece(backend: dict[str, Any]) -> bool:
-    """Tell a SentencePiece BPE, which writes spaces as ``▁`` and unknown characters as bytes, from a byte-level one."""
+    """Return whether this is a SentencePiece BPE, which writes spaces as ``▁`` and unknown characters as bytes."""
     return backend["model"]["type"] == "BPE" and bool(backend["model"].get("byte_fallback")) and MARK in str(backend)
 
 

@@ -96,8 +96,8 @@ def published_name(path_or_id: str) -> str:
     """Return what a published card may show of a path, a Hub id or a name: an absolute path loses its folders.
 
     Example:
-        >>> [published_name(name) for name in ("/home/ann/rows.jsonl", "~/*.csv", "data/rows.jsonl", "gsm8k", "-")]
-        ['rows.jsonl', '*.csv', 'data/rows.jsonl', 'gsm8k', '-']
+        >>> [published_name(name) for name in ("/home/ann/rows.jsonl", "~/*.csv", "openai/gsm8k", "-")]
+        ['rows.jsonl', '*.csv', 'openai/gsm8k', '-']
     """
     return Path(path_or_id).name or path_or_id if path_or_id.startswith(("/", "~")) else path_or_id
 

@@ -1,6 +1,7 @@
 """Turn one chunk of raw rows into encoded examples and an account of each row.
 
-`workers` calls `encode_chunk` in this process or in another. It parses the rows, reads them as conversations, encodes
+A worker process calls `encode_chunk`; without worker processes, `workers` calls `read_rows` and `encode_rows`, so that
+reading and encoding overlap. It parses the rows, reads them as conversations, encodes
 and packs them. The result depends only on the chunk and plain settings.
 
 Why: a row that cannot be used is an entry in the result, because the ledger names every such row. It is an error only

@@ -53,7 +53,7 @@ class Preflight:
     """What is known before a weight is loaded.
 
     Attributes:
-        recipe: The resolved recipe: every `auto` and every empty setting is decided that does not need the weights.
+        recipe: The resolved recipe; see `resolve`.
         location: Where the model is.
         chat: Tokenizer and template.
         template: Which template it is, in words.
@@ -166,7 +166,12 @@ def run_preflight(recipe: Recipe, ranks: Ranks, *, say: Callable[[str], None], l
 
 
 def resolve(recipe: Recipe, location: ModelLocation, precision: Precision) -> tuple[Recipe, ChatSetup]:
-    """Decide every `auto` and empty setting that does not need the weights. Nothing rewrites the recipe afterwards.
+    """Decide the open settings that the data's encoding and the optimizer depend on.
+
+    Nothing rewrites the recipe afterwards. These settings are the longest example, a saved adapter's settings, the
+    date, the precision and the learning rate. Other open settings stay open in the recipe and are read where they
+    act: `device` (`join`), `parallel.mode` (`replicate_or_shard`), `training.compile` (`compiling`), `evaluate.every`
+    and `checkpoint.every` (`loop`), `data.too_long` (`encoding.truncation`).
 
     Args:
         recipe: The recipe as the user wrote it.

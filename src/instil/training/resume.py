@@ -19,7 +19,11 @@ from instil.training.records.runs import shorten_sources
 from instil.training.step.take_step import Learner
 
 FREE = ("parallel", "checkpoint", "tracking", "threads", "evaluate", "output", "device")
-"""Groups and settings that a resumed run may change, because they do not decide the result."""
+"""Groups and settings that a resumed run may change: they do not decide what the steps so far would have computed.
+
+Some of them do decide what comes: when the run ends (`evaluate.patience`), which weights it keeps
+(`checkpoint.final`), and its last bits (`training.deterministic`).
+"""
 FREE_DATA = ("store", "workers")
 FREE_TRAINING = ("micro_batch_tokens", "gradient_checkpointing", "compile", "on_nonfinite", "deterministic")
 
@@ -27,7 +31,7 @@ FREE_TRAINING = ("micro_batch_tokens", "gradient_checkpointing", "compile", "on_
 def resumed_recipe(requested: Recipe, saved: Recipe, *, folder: Path) -> Recipe:
     """Return the saved recipe of a run with the settings that may change taken from the requested one.
 
-    Settings that decide the result must have their saved values, as far as the requested recipe sets them.
+    All other settings must have their saved values, as far as the requested recipe sets them.
 
     Args:
         requested: The recipe that the user resumes with.
@@ -44,7 +48,7 @@ def resumed_recipe(requested: Recipe, saved: Recipe, *, folder: Path) -> Recipe:
         value, old = _at(now, key), _at(before, key)
         if is_free:
             _put(changes, key, value)
-        elif value != old and value not in (None, "auto"):  # those were resolved when the run started
+        elif value != old and value not in (None, "auto"):  # a setting left open keeps what the run resolved
             raise RunError(
                 f"{folder}: {'.'.join(key)} is {shorten_sources(value)!r}, but the run was started with "
                 f"{shorten_sources(old)!r}, and a resumed run must keep it. "

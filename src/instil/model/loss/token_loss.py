@@ -33,7 +33,7 @@ from instil.model.speedups.round_sizes import round_up
 def targets_of(
     input_ids: torch.Tensor, weights: torch.Tensor, lengths: Sequence[int]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return what each position predicts, and the weight of that prediction: the only shift of inputs against labels.
+    """Return what each position predicts, and the weight of that prediction: training's only shift.
 
     Args:
         input_ids: T ids, examples end to end.

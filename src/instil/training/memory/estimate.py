@@ -256,7 +256,7 @@ def _dtype_of(value: torch.Tensor, precision: Precision) -> torch.dtype:
 
 
 class _ExpertsOnFakes(TorchFunctionMode):
-    """Gives a mixture's grouped product a shape in every dtype. On fake tensors torch supports bf16 only."""
+    """Return the shape of a mixture's grouped product in every dtype. On fake tensors torch supports bf16 only."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}

@@ -26,8 +26,8 @@ from instil.model.loss.token_loss import targets_of
 class MicroBatch:
     """Examples laid end to end, ready for one forward pass.
 
-    ``weights[t]`` is the weight of predicting ``targets[t]`` from the tokens up to and including ``t``. The shift by
-    one happens here, and nowhere else.
+    ``weights[t]`` is the weight of predicting ``targets[t]`` from the tokens up to and including ``t``: they are
+    already shifted by one (`model.loss.token_loss.targets_of`).
 
     Attributes:
         examples: Numbers of the examples in the store. None in a micro-batch that only keeps the ranks together.

@@ -26,6 +26,7 @@ from instil.training.step.micro_batch import MicroBatch, cut_step, lay_flat
 from instil.training.step.optimizer import set_learning_rate
 from instil.training.step.order import Members, step_seed
 from instil.training.step.precision import FIRST_LOSS_SCALE, Weights
+from instil.units import counted
 
 NAMED_ROWS = 20
 """At most this many rows are named in a message."""
@@ -317,8 +318,8 @@ def smaller_cut(
         if len(largest) > 1:
             remedy = f"Set training.micro_batch_tokens to {max(1, tokens // 2)}, then continue with --resume"
         raise OutOfMemoryError(
-            f"{place}: a forward pass over {tokens} tokens ({len(largest)} examples) does not fit into memory.{so_far} "
-            f"{remedy}"
+            f"{place}: a forward pass over {tokens} tokens ({counted(len(largest), 'example')}) does not fit into "
+            f"memory.{so_far} {remedy}"
         )
     if learner.ranks.device.type == "cuda":
         torch.cuda.empty_cache()
