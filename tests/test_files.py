@@ -70,7 +70,7 @@ MOMENTS = [
     *(("file", f"{module}.{name} = die", "old") for module, name in (("files.os", "fsync"), ("files.os", "replace"))),
     ("file", "files.sync_folder = die", "new"),
     ("folder", "files.sync_tree = die", "old"),
-    ("folder", "files.shutil.rmtree = lambda path, **_: 'old' in path.name and die()", "new"),
+    ("folder", "files.shutil.rmtree = lambda path, **_: 'replaced' in path.name and die()", "new"),
 ]
 
 
@@ -79,18 +79,20 @@ def test_a_writer_killed_at_any_moment_leaves_the_old_or_the_new(tmp_path: Path,
     code, write_old = WRITERS[kind]
     write_old(tmp_path)
     killed(f"{moment}\n{code}", tmp_path)
-    assert {name: text for name, text in content(tmp_path).items() if not name.startswith(".tmp-")} == {
+    assert {name: text for name, text in content(tmp_path).items() if not name.startswith((".tmp-", ".replaced-"))} == {
         "a" if kind == "file" else "a/f": left
     }
     sweep_dead(tmp_path / "a")
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
-def test_a_folder_killed_between_its_two_renames_leaves_both_aside(tmp_path: Path):
+def test_a_folder_killed_between_its_two_renames_is_put_back_by_the_next_sweep(tmp_path: Path):
     write_folder(tmp_path / "a", "old")
     killed(f"files.os.rename = die\n{WRITERS['folder'][0]}", tmp_path)
     assert sorted(content(tmp_path).values()) == ["new", "old"]
-    assert all(name.startswith(".tmp-") for name in content(tmp_path))
+    assert all(name.startswith((".tmp-", ".replaced-")) for name in content(tmp_path))
+    sweep_dead(tmp_path / "a")
+    assert content(tmp_path) == {"a/f": "old"}
 
 
 def test_what_a_killed_writer_left_is_swept(tmp_path: Path):
@@ -292,20 +294,11 @@ def test_a_folder_that_cannot_be_locked_for_its_disk_is_an_error_that_names_it(
         pass
 
 
-def test_a_kill_between_the_two_renames_of_a_replacement_loses_nothing(tmp_path, monkeypatch):
-    folder, aside = tmp_path / "model", tmp_path / ".tmp-model-1"
-    for path, text in ((folder, "old"), (aside, "new")):
-        path.mkdir()
-        (path / "weights").write_text(text)
-
-    def killed(*_):
-        raise SystemExit("killed")
-
-    monkeypatch.setattr("instil.files.os.rename", killed)
-    with pytest.raises(SystemExit, match="killed"):
-        put_in_place(aside, folder, replace=True)
-    monkeypatch.undo()
-    assert not folder.exists()
+def test_an_incomplete_folder_is_never_taken_for_one_that_was_replaced(tmp_path):
+    process = 2**22 + 1  # no process of this machine has such a number
+    for name in (f".tmp-old-model-{process}", f".tmp-replaced-model-{process}"):
+        (tmp_path / name).mkdir()
+    sweep_dead(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
     sweep_aside(tmp_path)
-    assert (folder / "weights").read_text() == "old"
-    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert list(tmp_path.iterdir()) == []

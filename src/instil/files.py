@@ -4,7 +4,7 @@ Everything that this package writes and later relies on goes through here: store
 or folder is written under a name that begins with ``.tmp-``, flushed to the disk, and renamed into place. So a process
 that is killed at any moment leaves the old content or the new one. Whatever else it leaves has such a name, by which a
 later run finds and removes it. A folder that replaces another one takes two renames: a process that is killed between
-them leaves the old folder under such a name, and the next sweep puts it back.
+them leaves the old folder under a name that begins with ``.replaced-``, and the next sweep puts it back.
 
 Why: the lock is the kernel's (`flock`) rather than a file that exists or not, because it has to end with its process.
 """
@@ -28,8 +28,11 @@ ASIDE = ".tmp-"
 """Prefix of the names of files and folders that are incomplete, or about to be deleted."""
 GONE = f"{ASIDE}gone-"
 """Prefix of folders that are about to be deleted."""
-OLD = f"{ASIDE}old-"
-"""Prefix of folders that are being replaced: the only copy until the new folder is in place."""
+OLD = ".replaced-"
+"""Prefix of folders that are being replaced: the only copy until the new folder is in place.
+
+Why: it does not begin with ASIDE, so that no incomplete file or folder, whatever its name, is taken for such a copy.
+"""
 LOCK = ".lock"
 """Name of the lock file in a run folder."""
 
@@ -105,6 +108,8 @@ def atomic_folder(folder: Path, *, replace: bool = False) -> Iterator[Path]:
     """
     aside = aside_of(folder)
     shutil.rmtree(aside, ignore_errors=True)
+    if replace:
+        sweep_dead(folder)  # a process killed between the two renames has left the only copy under another name
     try:
         aside.mkdir(parents=True)
         yield aside
@@ -154,7 +159,7 @@ def sweep_aside(folder: Path) -> list[str]:
 
     Only for a folder that this process has locked, or that nobody else writes to.
     """
-    remains = sorted(path for path in folder.iterdir() if path.name.startswith(ASIDE)) if folder.is_dir() else []
+    remains = sorted(path for path in folder.iterdir() if path.name.startswith((ASIDE, OLD))) if folder.is_dir() else []
     for path in remains:
         replaced = path.with_name(path.name.removeprefix(OLD).rpartition("-")[0])
         _put_back_or_remove(path, replaced if path.name.startswith(OLD) else None)

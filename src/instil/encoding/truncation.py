@@ -51,8 +51,8 @@ def fit(
             continue
         if policy == "refuse":
             raise EncodingError(
-                f"{conversation.place or 'conversation'}: an example has {len(example.token_ids)} tokens. "
-                f"At most {limit} are allowed. Raise data.max_tokens, or set data.too_long: "
+                f"{conversation.place or 'conversation'}: an example has {len(example.token_ids):,} tokens. "
+                f"At most {limit:,} are allowed. Raise data.max_tokens, or set data.too_long: "
                 "drop, keep_last_turns or truncate_answer."
             )
         # A policy that does not apply to this kind of conversation drops the example.

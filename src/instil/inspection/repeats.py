@@ -103,7 +103,9 @@ class Repeats:
         least = max(_FEWEST_REPEATS, _SHARE_OF_REPEATS * self.num_rows)
         often = [answer for answer in self._answers.values() if len(answer.questions) >= least]
         for answer in sorted(often, key=lambda answer: -answer.count):
-            seen = f"occurs {answer.count} times, after {len(answer.questions)} different questions: {answer.sample}"
+            seen = (
+                f"occurs {answer.count:,} times, after {len(answer.questions):,} different questions: {answer.sample}"
+            )
             yield Finding("repeated_answer", answer.first, seen)
         yield from self._cut_at_one_length()
 

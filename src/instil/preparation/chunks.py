@@ -20,7 +20,7 @@ import numpy.typing as npt
 from instil.conversation import Place
 from instil.data.sources.files import find_files, standard_input
 from instil.data.sources.rows import STDIN, is_hub_id, read_file, read_raw_rows
-from instil.files import aside_of, sha256_of, sweep_dead
+from instil.files import aside_of, sha256_of, sweep_dead, sync_path
 from instil.preparation.split import draw
 from instil.recipe import Source
 
@@ -119,6 +119,7 @@ def _spooled(folder: Path) -> Path:
     try:
         with aside.open("wb") as file:
             shutil.copyfileobj(standard_input(), file, 1 << 20)
+        sync_path(aside)
         spool = folder / f"stdin-{sha256_of(aside)[:32]}.json"
         os.replace(aside, spool)
     finally:

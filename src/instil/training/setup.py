@@ -35,6 +35,7 @@ from instil.training.step.precision import Weights
 from instil.training.step.sharding import shard
 from instil.training.step.take_step import Learner
 from instil.training.trainable import make_trainable
+from instil.units import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +236,7 @@ def _optimizer_notes(settings: OptimizerSettings, weights: Weights, kinds: Mappi
     stacked = left_to_adamw(weights.by_name, kinds, name=settings.name)
     if not stacked:
         return []
-    return [f"Muon moves matrices only; AdamW moves {stacked[0]} and similar ones ({len(stacked)} tensors)"]
+    return [f"Muon moves matrices only; AdamW moves {stacked[0]} and similar ones ({counted(len(stacked), 'tensor')})"]
 
 
 def _model_notes(preflight: Preflight, rows: RowChange, model: Any) -> tuple[str, ...]:

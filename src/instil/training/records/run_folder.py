@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from instil.errors import RunError
-from instil.files import ASIDE, locked
+from instil.files import ASIDE, OLD, locked
 from instil.training.records.metrics import read_metrics
 
 
@@ -182,7 +182,7 @@ def check_output(folder: Path, *, resume: bool) -> bool:
         )
     if "recipe.yaml" in names:
         return True
-    if {name for name in names if not name.startswith(ASIDE)} - WRITTEN_FIRST:
+    if {name for name in names if not name.startswith((ASIDE, OLD))} - WRITTEN_FIRST:
         raise RunError(f"{folder}: not a run folder (no recipe.yaml in it). Expected an empty one. Set another output")
     return False
 

@@ -1,0 +1,41 @@
+"""Which addresses a server may use."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from instil.errors import ServeError
+from instil.generation.http_api.server import check_address, listen
+from instil.generation.http_api.settings import ServeSettings
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.9", "localhost", "::1"])
+def test_loopback_needs_no_key(host, monkeypatch):
+    monkeypatch.delenv("INSTIL_API_KEY", raising=False)
+    assert check_address(ServeSettings(host=host)).api_key is None
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::", "example.org"])
+def test_another_address_needs_a_key_which_the_environment_may_hold(host, monkeypatch):
+    monkeypatch.delenv("INSTIL_API_KEY", raising=False)
+    with pytest.raises(ServeError, match=r"others can reach it\. .* Set --api-key or INSTIL_API_KEY\.$"):
+        check_address(ServeSettings(host=host))
+    assert check_address(ServeSettings(host=host, api_key="k")).api_key == "k"
+    monkeypatch.setenv("INSTIL_API_KEY", "secret")
+    assert check_address(ServeSettings(host=host)).api_key == "secret"
+
+
+@pytest.mark.parametrize("port", [-1, 65536])
+def test_a_port_that_does_not_exist_is_refused(port):
+    with pytest.raises(ServeError, match=rf"port {port}: no such port\. Allowed is 0 to 65535\."):
+        check_address(ServeSettings(port=port))
+
+
+def test_a_port_in_use_is_one_line():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen(1)
+        with pytest.raises(ServeError, match=r"cannot listen there .*Choose another --port or --host\.$"):
+            listen(ServeSettings(port=taken.getsockname()[1]))
