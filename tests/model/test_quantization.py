@@ -154,7 +154,7 @@ def test_a_quantised_base_is_never_merged_into(tmp_path: Path) -> None:
 
 
 def test_full_fine_tuning_of_quantised_weights_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"set adapter\.kind: lora"):
+    with pytest.raises(ModelError, match=r"Set adapter\.kind: lora"):
         prepare_adapters(quantised(tmp_path, "4bit"), AdapterSettings())
 
 

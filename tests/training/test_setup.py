@@ -42,7 +42,7 @@ def test_memory_that_the_model_does_not_get_is_one_line(
     changes = {"adapter": {"kind": "lora", "rank": 10**12}}
     said = train_fails(write_recipe(tmp_path, changes, base=base, rows=rows), capsys=capsys)
     assert "out of memory" in said
-    assert "set adapter.rank lower" in said
+    assert "Set adapter.rank lower" in said
     assert not (tmp_path / "run").exists()
 
 
@@ -60,8 +60,8 @@ def test_the_memory_of_a_machine_is_shared_by_its_processes(
     with_room_for(1.9, base, monkeypatch)
     codes, said = run_on_two(recipe)
     assert codes == [2, 2], said
-    assert all("MB 2 times, once in each process, as float32" in one for one in said)
-    assert all("or free some memory, or start fewer processes\n" in one for one in said)
+    assert all("B 2 times, once in each process, as float32" in one for one in said)
+    assert all("or free some memory, or start fewer processes.\n" in one for one in said)
     assert not (tmp_path / "run").exists()
 
 

@@ -21,7 +21,7 @@ from instil.training.trainable import make_empty_trainable
 def test_a_target_that_takes_no_adapter_is_refused_with_those_that_do():
     adapter = Recipe.from_mapping({"adapter": {"kind": "lora", "targets": ["norm"]}}).adapter
     with pytest.raises(
-        ModelError, match=r"no layer 'norm' that takes an adapter; this model has down_proj, embed_tokens"
+        ModelError, match=r"no layer 'norm' that takes an adapter\. This model has down_proj, embed_tokens"
     ):
         prepare_adapters(tiny_llama(), adapter)
 

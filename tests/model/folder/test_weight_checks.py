@@ -40,6 +40,6 @@ def test_a_weight_that_is_not_finite_is_named(value: float, tmp_path: Path) -> N
     with torch.no_grad():
         model.model.norm.weight[3] = value
     with pytest.raises(
-        ModelError, match=r"model\.norm\.weight holds a value that is not a finite number \(1 such tensors\)"
+        ModelError, match=r"model\.norm\.weight holds a value that is not a finite number \(1 such tensor\)"
     ):
         check_finite(tmp_path, model)
