@@ -7,11 +7,16 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # Threads that wait leave their core to the other workers and to the processes that a test starts.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# On a busy machine, drawing an example or running it may take any time. A timing never decides a test.
+settings.register_profile("instil", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("instil")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell has what it starts in the background ignore Ctrl-C, and so would every process that a test starts.

@@ -113,6 +113,16 @@ SMALLER_WEIGHTS = (
 """The remedy if a model does not fit into memory. It stands here because the command line prints it without torch."""
 
 
+def first_line_of(error: BaseException) -> str:
+    r"""Return the first line of an error of another library, or its class's name if it has no text.
+
+    Example:
+        >>> first_line_of(OSError("no space\non device")), first_line_of(KeyError())
+        ('no space', 'KeyError')
+    """
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """Return `` (did you mean 'x'?)`` for the closest allowed name, or an empty string.
 

@@ -11,10 +11,13 @@ what it prints, so no list of such templates is needed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from instil.encoding.weights import DEFAULT_WEIGHT, TrainedSpan
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +79,26 @@ def group_turns(turns: Sequence[EncodedTurn]) -> list[TurnGroup]:
         >>> [[turn.index for turn in group.turns] for group in group_turns([one, *headless])]
         [[1], [2, 4]]
     """
-    groups: list[list[EncodedTurn]] = []
+    groups = group_by_extension(turns, lambda later, earlier: extends(later.prompt_ids, earlier))
+    return [TurnGroup(tuple(group)) for group in groups]
+
+
+def group_by_extension(turns: Sequence[T], is_extended: Callable[[T, T], bool]) -> list[list[T]]:
+    """Put turns into as few groups as the extension property allows; see `group_turns`.
+
+    Args:
+        turns: In the order of the conversation.
+        is_extended: Whether the prompt of a later turn (first argument) extends an earlier turn (second argument).
+    """
+    groups: list[list[T]] = []  # each with its last turn first
     for turn in reversed(turns):
         for group in groups:
-            if extends(group[-1].prompt_ids, turn):
+            if is_extended(group[-1], turn):
                 group.append(turn)
                 break
         else:
             groups.append([turn])
-    return [TurnGroup(tuple(reversed(group))) for group in reversed(groups)]
+    return [group[::-1] for group in reversed(groups)]
 
 
 def extends(prompt_ids: Sequence[int], turn: EncodedTurn) -> bool:

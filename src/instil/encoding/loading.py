@@ -19,7 +19,7 @@ from instil.model.folder.file_checks import check_tokenizer
 from instil.model.folder.location import ModelLocation, locate
 from instil.model.library_noise import quiet_transformers
 from instil.template.chat_template import ChatTemplate
-from instil.template.resolve import ResolvedTemplate, resolve_template
+from instil.template.resolve import ResolvedTemplate, resolve_template, short_name
 
 
 def load_tokenizer(name_or_folder: str | Path, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
@@ -94,7 +94,7 @@ def template_for(tokenizer: Any, template: str | ResolvedTemplate | None, *, dat
         name = "chat template"
     elif isinstance(template, str):
         source = resolve_template(template)
-        name = template if len(template) < 60 and "\n" not in template else "chat template"
+        name = short_name(template, otherwise="chat template")
     else:
         source, name = template.source, template.name
     if template is not None:

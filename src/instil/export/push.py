@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from instil.errors import ExportError
+from instil.errors import ExportError, first_line_of
 
 
 def push(folder: Path, repository: str, *, private: bool = True, endpoint: str | None = None) -> str:
@@ -29,7 +29,7 @@ def push(folder: Path, repository: str, *, private: bool = True, endpoint: str |
         api.create_repo(repository, private=private, exist_ok=True)
         commit = api.upload_folder(folder_path=str(folder), repo_id=repository, commit_message="Upload from instil")
     except Exception as error:  # the Hub client raises many kinds of errors; each means that nothing was uploaded
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line_of(error)
         raise ExportError(
             f"{repository}: the Hub did not accept the upload ({reason}). Log in with `hf auth login` and check the "
             f"name. The export itself is in {folder}."

@@ -20,11 +20,9 @@ from instil.inspection.report import Subject
 from instil.inspection.shown_rows import ShownRow, find_row
 from instil.inspection.survey import Survey, survey
 from instil.model.folder.location import locate_tokenizer
-from instil.preparation.chat_setup import DEFAULT_TEMPLATE, ChatSetup, set_up_chat, with_max_tokens
+from instil.preparation.chat_setup import ChatSetup, set_up_chat, with_max_tokens
 from instil.recipe import Recipe
-
-LONGEST_NAME = 60
-"""A template that is given as longer text is called "given as source"."""
+from instil.template.resolve import DEFAULT_TEMPLATE, short_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,4 +88,4 @@ def template_name(recipe: Recipe, setup: ChatSetup) -> str:
     template = recipe.model.template
     if template is None:
         return DEFAULT_TEMPLATE if setup.notes else "the model's own"
-    return template if len(template) < LONGEST_NAME and "\n" not in template else "given as source"
+    return short_name(template, otherwise="given as source")

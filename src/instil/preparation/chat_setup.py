@@ -22,9 +22,8 @@ from instil.model.folder.location import ModelLocation
 from instil.model.new_tokens import TokenChange, add_chat_tokens
 from instil.recipe import Recipe
 from instil.template.library import NAMED_TEMPLATES
-from instil.template.resolve import ResolvedTemplate, read_template
+from instil.template.resolve import DEFAULT_TEMPLATE, ResolvedTemplate, read_template
 
-DEFAULT_TEMPLATE = "chatml"
 CONTROL_TOKEN = re.compile(r"<\|[\w.:/-]+\|>|<(?:start|end)_of_turn>")
 
 

@@ -20,6 +20,17 @@ from instil.template.library import NAMED_TEMPLATES, template_source
 
 DEFAULT_TEMPLATE = "chatml"
 """The template of a base model that has none."""
+_LONGEST_NAME = 59
+
+
+def short_name(template: str, *, otherwise: str) -> str:
+    r"""Return a template's name or path as the user wrote it, and `otherwise` for Jinja source.
+
+    Example:
+        >>> short_name("chatml", otherwise="source"), short_name("{% for m in messages %}\n", otherwise="source")
+        ('chatml', 'source')
+    """
+    return template if len(template) <= _LONGEST_NAME and "\n" not in template else otherwise
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from instil.conversation import Place
 from instil.data.sources.tables import without_nulls
-from instil.errors import DataError, MissingPackageError
+from instil.errors import DataError, MissingPackageError, first_line_of
 
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
@@ -44,7 +44,7 @@ def read_hub(hub_id: str, *, split: str, subset: str | None, revision: str | Non
     except DataError:
         raise
     except Exception as error:  # `datasets` raises a dozen unrelated types
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line_of(error)
         raise DataError(
             f"{name}: no such file or folder, and as a Hub data set it cannot be read ({reason}). "
             "Expected a path or a reachable data set. Check the name, split, subset and connection."

@@ -20,6 +20,7 @@ from jinja2 import nodes
 from instil.conversation import EMPTY, Conversation, Message
 from instil.encoding.context import EncodingContext
 from instil.encoding.encoder import TurnText, find_turns
+from instil.encoding.grouping import group_by_extension
 from instil.encoding.plans.watched_string import Log, RecordedQuestion, WatchedStr, can_be_watched
 from instil.encoding.settings import EncodingReport
 from instil.encoding.turns.rendering_pieces import joined
@@ -198,18 +199,14 @@ def _plan_examples(
     parts = [parts_of(rendering, marked) for turn in texts for rendering in (turn.prompt, turn.completion)]
     if any(part is None for part in parts):
         return None
-    groups: list[list[TurnText]] = []  # each with its last turn first
-    for turn in reversed(texts):
-        behind = turn.prompt.text + turn.completion.text
-        for group in groups:
-            earliest = group[-1].prompt.text
-            if len(earliest) > len(behind) and earliest.startswith(behind):
-                group.append(turn)
-                break
-        else:
-            groups.append([turn])
-    plans = [_plan_example(context, group[::-1], marked) for group in reversed(groups)]
+    plans = [_plan_example(context, group, marked) for group in group_by_extension(texts, _is_extended)]
     return None if any(plan is None for plan in plans) else [plan for plan in plans if plan is not None]
+
+
+def _is_extended(later: TurnText, earlier: TurnText) -> bool:
+    """Return whether a later prompt begins with an earlier turn's texts and continues after them."""
+    behind, prompt = earlier.prompt.text + earlier.completion.text, later.prompt.text
+    return len(prompt) > len(behind) and prompt.startswith(behind)
 
 
 def _plan_example(context: EncodingContext, turns: Sequence[TurnText], marked: Sequence[str]) -> ExamplePlan | None:

@@ -17,7 +17,7 @@ import uuid
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from instil.errors import GenerationError
+from instil.errors import GenerationError, first_line_of
 from instil.generation.decoding import context_limit
 from instil.generation.engine import Engine
 from instil.generation.sampling import stream_tokens
@@ -73,7 +73,7 @@ class Worker:
             self._manager.start()
             self._holds_model = str(self._model.config._attn_implementation).startswith("paged|")
         except (ValueError, TypeError, NotImplementedError, AttributeError, RuntimeError) as error:
-            self._manager, self.why_single = None, str(error).splitlines()[0] if str(error) else type(error).__name__
+            self._manager, self.why_single = None, first_line_of(error)
 
     def stop(self) -> None:
         """End the background thread; requests in progress are dropped."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from instil.errors import ModelError
+from instil.errors import ModelError, first_line_of
 from instil.model.folder.file_checks import ADAPTER_CONFIG, has_tokenizer, read_json
 
 Kind = Literal["base", "run", "folder", "adapter", "hub"]
@@ -181,7 +181,7 @@ def _from_hub(name: str, revision: str | None, *, trust_remote_code: bool) -> Mo
     try:
         folder = Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
     except Exception as error:  # the Hub client raises many classes; each means that the model cannot be downloaded
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = first_line_of(error)
         raise ModelError(
             f"{name}: no such folder, and it cannot be downloaded from the Hub ({reason}). "
             "Check the spelling, the revision, the network and, for a gated model, the login."
