@@ -34,6 +34,7 @@ NOT_RUN = {
     "pip install .": "needs a package index",
     "pip install '.[qlora,serve]'": "needs a package index",
     "python benchmarks/prepare.py": "needs TRL and minutes; the page names its results",
+    "python benchmarks/prepare.py --only trl,tokenizers --threads 1 --clock cpu": "needs TRL and minutes",
     "instil evaluate runs/demo --harness gsm8k": "needs the network; tests/evaluation/test_harness.py runs a task file of its own",
     "python -m tests.training.architectures": "needs six minutes; tests/training/test_architectures.py runs a part of it",
     "torchrun --max-restarts N … train recipe.yaml --resume": "it waits for a process that dies; tests/training/test_torchrun.py starts torchrun",
@@ -152,6 +153,7 @@ def place(tmp_path, monkeypatch):
     )
     shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
     shutil.copytree(ROOT / "benchmarks", tmp_path / "benchmarks")
+    (tmp_path / "tools").symlink_to(ROOT / "tools")
     from transformers import AutoTokenizer
 
     from instil.model.folder.location import locate

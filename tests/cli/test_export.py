@@ -60,7 +60,7 @@ def test_an_export_has_a_card_that_the_hub_reads(tmp_path, capsys):
 
 def test_a_licence_that_is_none_is_refused(tmp_path, capsys):
     assert export(folders()["tuned"], tmp_path / "out", "--licence", "Apache 2") == 2
-    assert "--licence: found 'Apache 2'; expected" in capsys.readouterr().err
+    assert "--licence: found 'Apache 2'. Expected" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -7,42 +7,14 @@ import json
 import pytest
 import yaml
 from huggingface_hub import ModelCard
+from tests.export.exported import EVALUATION
 
-from instil.errors import RunError
 from instil.export.model_card import model_card
 from instil.export.parity import Parity
 from instil.export.run_papers import read_papers
 from instil.model.folder.location import locate
 
 PARITY = Parity(prompts=3, typed_control_tokens=0, refused=0, stop_tokens=("<|im_end|>",))
-FIGURE = {"value": 0.75, "low": 0.5, "high": 0.9, "n": 12}
-EVALUATION = {
-    "data": "data/test.jsonl",
-    "model": {"figures": {"exact_match": {"exact_match": FIGURE}, "behaviour": {"stops": FIGURE | {"value": 1.0}}}},
-}
-LEDGER = {"rows_in": 9, "rows_trained": 7, "left_out": {"too long": {"count": 2, "places": []}}, "trained_tokens": 70}
-
-
-@pytest.fixture
-def run(tmp_path):
-    """A run folder with everything that a card speaks of; its base is the Hub's, or a folder."""
-
-    def make(*, base="Qwen/Qwen2.5-0.5B", sources=("rows.jsonl", "openai/gsm8k")):
-        folder = tmp_path / "run"
-        (folder / "model").mkdir(parents=True)
-        (folder / "model" / "config.json").write_text("{}", encoding="utf-8")
-        (folder / "evaluation").mkdir()
-        recipe = {"model": {"name": str(base)}, "data": {"sources": [*sources]}, "optimizer": {"lr": 1e-4}}
-        (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
-        for name, value in {
-            "ledger.json": LEDGER,
-            "results.json": {"steps": 3, "heldout_loss": 1.25},
-            "evaluation/evaluation.json": EVALUATION,
-        }.items():
-            (folder / name).write_text(json.dumps(value), encoding="utf-8")
-        return folder
-
-    return make
 
 
 def card_of(folder, *, target="merged", licence=None):
@@ -158,10 +130,3 @@ def test_the_card_says_how_each_target_is_used(run, target, library, tags, use):
     assert card.data.to_dict()["base_model_relation"] == ("adapter" if target == "adapter" else "finetune")
     assert use in text
     assert "{{" not in text
-
-
-def test_a_damaged_run_is_found_before_the_model_is_looked_at(run):
-    folder = run()
-    (folder / "evaluation" / "evaluation.json").write_text("[", encoding="utf-8")
-    with pytest.raises(RunError, match="damaged"):
-        read_papers(locate(folder))

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
 from tests.tiny_chat import tiny_tokenizer
 
 from instil.conversation import Conversation, Message
 from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.errors import ExportError, InstilError
-from instil.export.gguf_tokenizer import pre_tokenizer_name
 from instil.export.ollama import make_modelfile
 from instil.template.library import named_templates
 
@@ -33,11 +31,3 @@ def test_named_templates_are_said_exactly_or_refused_by_name():
             continue
     assert {"chatml", "llama-3", "zephyr"} <= set(said), (said, refused)
     assert all("turns" in reason for _, reason in refused)
-
-
-def test_an_unknown_pre_tokenization_is_refused():
-    strange = {"model": {"type": "BPE"}, "pre_tokenizer": {"type": "Whitespace"}}
-    with pytest.raises(ExportError, match="pre-tokenization is not known"):
-        pre_tokenizer_name(strange)
-    with pytest.raises(ExportError, match="pre-tokenization"):
-        pre_tokenizer_name({"model": {"type": "Unigram"}, "pre_tokenizer": {"type": "ByteLevel"}})

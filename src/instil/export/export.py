@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 
 from instil.conversation import Conversation
+from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.errors import ExportError, InstilError
 from instil.export.adapter_folder import adapter_of, check_run_merge, write_adapter
 from instil.export.gguf_check import check_target_ids, read_back
@@ -124,7 +125,7 @@ def _merged(
     assert engine.chat is not None
     change: float | None = None
     model: Any = engine.model
-    prompts = [engine.prompt(prompt.conversation) for prompt in _asked(engine, conversations)[:4]]
+    prompts = [engine.prompt(prompt.conversation) for prompt in _accepted_prompts(engine, conversations)[:4]]
     adapter = None if engine.location is None else adapter_of(engine.location.name)
     if adapter is not None:
         change = check_run_merge(adapter, engine, prompts, device=device)
@@ -132,10 +133,7 @@ def _merged(
         before = logits_on(model, prompts)
         model = merge_in_place(model)
         change = check_merge(before, logits_on(model, prompts), dtype)
-    save_model_folder(model, engine.chat, folder / "model", dtype=dtype)
-    for path in (folder / "model").iterdir():
-        path.rename(folder / path.name)
-    (folder / "model").rmdir()
+    _save_into(folder, model, engine.chat, dtype=dtype)
     parity, compared = check_ids(engine.chat, folder, conversations)
     precision: Any = next(key for key, value in _DTYPES.items() if value == dtype)
     exported = Engine.load(folder, LoadSettings(precision=precision, device=device))
@@ -154,12 +152,10 @@ def _four_bit(
 ) -> Parity:
     assert engine.chat is not None
     whole = folder / ".whole"
-    _merged(engine, _made(whole), conversations, dtype, device)
+    whole.mkdir()
+    _merged(engine, whole, conversations, dtype, device)
     quantised = Engine.load(whole, LoadSettings(load="4bit", device=device))
-    save_model_folder(quantised.model, engine.chat, folder / "model")
-    for path in (folder / "model").iterdir():
-        path.rename(folder / path.name)
-    (folder / "model").rmdir()
+    _save_into(folder, quantised.model, engine.chat)
     shutil.rmtree(whole)
     parity, compared = check_ids(engine.chat, folder, conversations)
     exported = Engine.load(folder, LoadSettings(device=device))
@@ -172,14 +168,15 @@ def _gguf(
 ) -> Parity:
     assert engine.chat is not None
     whole = folder / ".whole"
-    parity = _merged(engine, _made(whole), conversations, dtype, device)
+    whole.mkdir()
+    parity = _merged(engine, whole, conversations, dtype, device)
     model: Any = Engine.load(whole, LoadSettings(precision="fp32", device=device)).model
     write_gguf(model, engine.chat, folder / "model.gguf", dtype=dtype, name=folder.name)
     _, compared = check_ids(engine.chat, whole, conversations)
-    asked = [engine.prompt(prompt.conversation) for prompt in _asked(engine, conversations)[:4]]
+    prompt_ids = [engine.prompt(prompt.conversation) for prompt in _accepted_prompts(engine, conversations)[:4]]
     notes = (
         *check_target_ids(engine.chat, folder / "model.gguf", compared),
-        read_back(model, folder / "model.gguf", asked),
+        read_back(model, folder / "model.gguf", prompt_ids),
     )
     shutil.rmtree(whole)
     return replace(parity, notes=notes)
@@ -189,10 +186,12 @@ def _ollama(
     engine: Engine, folder: Path, conversations: Sequence[Conversation], dtype: torch.dtype, device: str
 ) -> Parity:
     assert engine.chat is not None
-    asked = [prompt.conversation for prompt in _asked(engine, conversations)]
-    text, compared = make_modelfile(engine.chat, "./model.gguf", asked)
+    chats = [prompt.conversation for prompt in _accepted_prompts(engine, conversations)]
+    text, compared = make_modelfile(engine.chat, "./model.gguf", chats)
     if not compared:
-        raise ExportError("ollama: no row could be compared with Ollama's template; give --data with plain chats")
+        raise ExportError(
+            "ollama: no row could be compared with Ollama's template. Expected plain chats. Name some with --data."
+        )
     parity = _gguf(engine, folder, conversations, dtype, device)
     (folder / "Modelfile").write_text(text, encoding="utf-8")
     return replace(parity, notes=(*parity.notes, f"Ollama's template expanded: {compared} prompts equal as text"))
@@ -201,24 +200,29 @@ def _ollama(
 _WRITERS = {"merged": _merged, "adapter": _adapter, "4bit": _four_bit, "gguf": _gguf, "ollama": _ollama}
 
 
-def _made(folder: Path) -> Path:
-    folder.mkdir()
-    return folder
+def _save_into(folder: Path, model: Any, chat: ChatTokenizer, *, dtype: torch.dtype | None = None) -> None:
+    """Save a model folder's files into a folder that exists and may hold other files."""
+    save_model_folder(model, chat, folder / "model", dtype=dtype)
+    for path in (folder / "model").iterdir():
+        path.rename(folder / path.name)
+    (folder / "model").rmdir()
 
 
-def _asked(engine: Engine, conversations: Sequence[Conversation]) -> list[Prompt]:
+def _accepted_prompts(engine: Engine, conversations: Sequence[Conversation]) -> list[Prompt]:
     """Return the prompts that the template accepts."""
     prompts = []
     for conversation in conversations:
         if conversation.plain:
             continue
         try:
-            found = prompts_of(conversation, turns="every")
-            for prompt in found:
+            candidates = prompts_of(conversation, turns="every")
+            for prompt in candidates:
                 engine.prompt(prompt.conversation)
         except InstilError:
             continue
-        prompts += found
+        prompts += candidates
     if not prompts:
-        raise ExportError("parity: the template accepts none of the rows; give --data with rows that it accepts")
+        raise ExportError(
+            "parity: the template accepts none of the rows. Expected rows that it accepts. Name some with --data."
+        )
     return prompts

@@ -83,8 +83,8 @@ _BYTES = frozenset(byte_piece(value) for value in range(256))
 
 def backend_of(tokenizer: Any) -> dict[str, Any]:
     """Return the content of a fast tokenizer's tokenizer.json."""
-    found: dict[str, Any] = json.loads(tokenizer.backend_tokenizer.to_str())
-    return found
+    backend: dict[str, Any] = json.loads(tokenizer.backend_tokenizer.to_str())
+    return backend
 
 
 def is_sentencepiece(backend: dict[str, Any]) -> bool:
@@ -106,9 +106,9 @@ def pre_tokenizer_name(backend: dict[str, Any]) -> str:
     steps = steps.get("pretokenizers", [steps])
     last: dict[str, Any] = steps[-1]
     if backend["model"]["type"] == "BPE" and last.get("type") == "ByteLevel" and not last.get("add_prefix_space"):
-        found = _name_of(steps[:-1], by_itself=last.get("use_regex", True))
-        if found is not None:
-            return found
+        name = _name_of(steps[:-1], by_itself=last.get("use_regex", True))
+        if name is not None:
+            return name
     raise ExportError(
         "gguf: llama.cpp's name of this tokenizer's pre-tokenization is not known here. Expected that of GPT-2, "
         "SmolLM, Llama 3 or Qwen, or SentencePiece BPE. Convert the merged folder with llama.cpp's own script."

@@ -26,7 +26,7 @@ LICENCES = 'an identifier of the Hub, such as apache-2.0, mit, llama3.1, or "oth
 def check_licence(licence: str | None) -> None:
     """Raise ExportError if a licence is not an identifier in lower case, as the Hub expects."""
     if licence is not None and (not licence or set(licence) - set("abcdefghijklmnopqrstuvwxyz0123456789.-+")):
-        raise ExportError(f"--licence: found {licence!r}; expected {LICENCES}; fix it, or leave it out")
+        raise ExportError(f"--licence: found {licence!r}. Expected {LICENCES}. Fix it, or leave it out.")
 
 
 def model_card(papers: RunPapers, *, name: str, target: str, template: str, parity: Parity, licence: str | None) -> str:
@@ -54,15 +54,15 @@ def model_card(papers: RunPapers, *, name: str, target: str, template: str, pari
     return "\n".join([*lines, *_use(name, target)])
 
 
-def _licence(papers: RunPapers, given: str | None) -> dict[str, Any]:
-    return {"license": given} if given else dict(papers.base_licence)
+def _licence(papers: RunPapers, licence: str | None) -> dict[str, Any]:
+    return {"license": licence} if licence else dict(papers.base_licence)
 
 
-def _licence_line(papers: RunPapers, given: str | None) -> str:
+def _licence_line(papers: RunPapers, licence: str | None) -> str:
     base = papers.base_licence.get("license")
-    if given:
-        other = f" The base's is `{base}`." if base and base != given else ""
-        return f"**Licence:** `{given}`, as stated at export.{other} The data's licences apply too."
+    if licence:
+        other = f" The base's is `{base}`." if base and base != licence else ""
+        return f"**Licence:** `{licence}`, as stated at export.{other} The data's licences apply too."
     if base:
         return f"**Licence:** `{base}`, the base's. The data's licences apply too."
     return "**Licence:** not given. State it before you share the model. The licences of base and data apply."
@@ -99,9 +99,9 @@ def _model_index(papers: RunPapers, name: str) -> dict[str, Any]:
         {
             "task": {"type": "text-generation", "name": task},
             "dataset": {"type": Path(data).stem, "name": data},
-            "metrics": found,
+            "metrics": values,
         }
-        for task, found in metrics.items()
+        for task, values in metrics.items()
     ]
     return {"model-index": [{"name": name, "results": results}]} if results else {}
 
@@ -109,8 +109,8 @@ def _model_index(papers: RunPapers, name: str) -> dict[str, Any]:
 def _data(papers: RunPapers, recipe: Recipe) -> list[str]:
     lines = ["## Data", ""]
     for source in recipe.data.sources:
-        said = source.model_dump(mode="json", exclude_defaults=True, exclude={"path"})
-        lines.append(f"- {source.path}" + "".join(f", {key} {value}" for key, value in said.items()))
+        settings = source.model_dump(mode="json", exclude_defaults=True, exclude={"path"})
+        lines.append(f"- {source.path}" + "".join(f", {key} {value}" for key, value in settings.items()))
     lines += [f"- held out: {source.path}" for source in recipe.data.heldout]
     if papers.ledger:
         lines += ["", f"Ledger: {_counts(papers.ledger)}", *_left_out(papers.ledger)]
@@ -125,17 +125,17 @@ def _counts(values: Mapping[str, Any]) -> str:
 def _left_out(ledger: Mapping[str, Any]) -> list[str]:
     """Return the reasons why rows were left out, if any were."""
     tallies = ledger.get("left_out")
-    found = tallies if isinstance(tallies, dict) else {}
-    counts = {reason: tally.get("count") for reason, tally in found.items() if isinstance(tally, dict)}
+    by_reason = tallies if isinstance(tallies, dict) else {}
+    counts = {reason: tally.get("count") for reason, tally in by_reason.items() if isinstance(tally, dict)}
     return ["", "Left out: " + ", ".join(f"{reason} {count}" for reason, count in counts.items())] if counts else []
 
 
 def _results(papers: RunPapers) -> list[str]:
     lines: list[str] = []
-    for title, found in (("training", papers.results), ("evaluation", papers.evaluation.get("model"))):
+    for title, values in (("training", papers.results), ("evaluation", papers.evaluation.get("model"))):
         lines += [
             f"- {title}: {key.replace('_', ' ')} {value:.5g}"
-            for key, value in (found.items() if isinstance(found, Mapping) else ())
+            for key, value in (values.items() if isinstance(values, Mapping) else ())
             if isinstance(value, int | float) and not isinstance(value, bool)
         ]
     for name, each in papers.figures.items():

@@ -57,15 +57,15 @@ def find_parts(chat: ChatTokenizer) -> TurnParts:
     Raises:
         ExportError: If it is not the same for each turn of a role.
     """
-    asked = Conversation((Message("user", "first"), Message("assistant", "second"), Message("user", "third")))
-    text = _render(chat, asked)
+    probe = Conversation((Message("user", "first"), Message("assistant", "second"), Message("user", "third")))
+    text = _render(chat, probe)
     bos = chat.tokenizer.bos_token or ""
     bos = bos if text.startswith(bos) else ""
     text = text[len(bos) :]  # BOS is not part of what precedes every user turn
     marks = [text.find(word) for word in ("first", "second", "third")]
     if min(marks) < 0 or marks != sorted(marks):
         raise ExportError("ollama: the template does not print turns in order. Serve the GGUF with its own template.")
-    generation = _generation(chat, asked)
+    generation = _generation(chat, probe)
     before_first, after_user = text[: marks[0]], text[marks[0] + 5 : marks[1]]
     after_assistant, last = text[marks[1] + 6 : marks[2]], text[marks[2] + 5 :].removesuffix(generation)
     user_end = last
@@ -95,9 +95,9 @@ def _render(chat: ChatTokenizer, conversation: Conversation) -> str:
 
 
 def _system(chat: ChatTokenizer, *, start: str, user_start: str) -> tuple[str, str] | None:
-    asked = Conversation((Message("system", "guide"), Message("user", "first")))
+    probe = Conversation((Message("system", "guide"), Message("user", "first")))
     try:
-        text = _render(chat, asked)
+        text = _render(chat, probe)
     except TemplateError:
         return None
     at, user = text.find("guide"), text.find("first")

@@ -93,23 +93,23 @@ def piece_scores(backend: Mapping[str, Any]) -> dict[str, float]:
         ExportError: If merging by score would differ from the merges.
     """
     vocabulary = backend["model"]["vocab"]
-    made: dict[str, set[int]] = {}
+    splits: dict[str, set[int]] = {}
     last = ""
     for merge in backend["model"]["merges"]:
         left, right = merge.split(" ") if isinstance(merge, str) else merge
         piece = left + right
-        if piece != last and piece in made:
+        if piece != last and piece in splits:
             raise ExportError(f"gguf: the tokenizer's merges return to the piece {piece!r}. {_REMEDY}")
         last = piece
-        made.setdefault(piece, set()).add(len(left))
+        splits.setdefault(piece, set()).add(len(left))
     for piece in vocabulary:
         ways = {at for at in range(1, len(piece)) if piece[:at] in vocabulary and piece[at:] in vocabulary}
-        if more := ways - made.get(piece, set()):
+        if more := ways - splits.get(piece, set()):
             at = min(more)
             raise ExportError(
                 f"gguf: the tokenizer does not merge {piece[:at]!r} and {piece[at:]!r}, but llama.cpp would. {_REMEDY}"
             )
-    return {piece: -float(turn) for turn, piece in enumerate(made)}
+    return {piece: -float(turn) for turn, piece in enumerate(splits)}
 
 
 def cut(text: str, vocabulary: Mapping[str, int], scores: Mapping[str, float]) -> list[int]:
@@ -180,10 +180,11 @@ def cut_with_control_tokens(
 
 
 def _apart(part: str | int, content: str, number: int) -> list[str | int]:
+    """Split a text at a control token, which becomes its id; an id stays as it is."""
     if isinstance(part, int):
         return [part]
-    found: list[str | int] = []
+    parts: list[str | int] = []
     for at, stretch in enumerate(part.split(content)):
-        found += [number] if at else []
-        found += [stretch] if stretch else []
-    return found
+        parts += [number] if at else []
+        parts += [stretch] if stretch else []
+    return parts

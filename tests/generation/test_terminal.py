@@ -1,0 +1,80 @@
+"""The loop of the chat: its lines, its commands and its errors."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from instil.conversation import Message
+from instil.errors import GenerationError
+from instil.generation.session import Session
+from instil.generation.settings import SamplingSettings
+from instil.generation.terminal import HELP, Terminal, read_tools_file
+
+
+class Named:
+    """An engine that is only named: nothing here is answered."""
+
+    name = "model"
+    chat = None
+
+
+def run(
+    monkeypatch: pytest.MonkeyPatch, capsys: Any, *lines: str, turns: tuple[Message, ...] = ()
+) -> tuple[Session, str]:
+    session = Session(engine=Named(), settings=SamplingSettings(), turns=list(turns))  # type: ignore[arg-type]
+    monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
+    Terminal([session], keyboard=False, coloured=False).run()
+    head, _, out = capsys.readouterr().out.partition("\n")
+    assert head == "model has no chat template: it continues plain text up to the first line break"
+    return session, out
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("/retray",           r"error: /retray: no such command.*retry.*Type /help for a list."),
+        ("/undo",             "error: /undo: there is no question yet. Type one."),
+        ("/edit",             "error: /edit: there is no question yet. Type one."),
+        ("/tool noon",        "error: /tool: the model has not called a tool."),
+        ("/retry",            "error: /retry: there is no answer yet."),
+        ("/settings top_k x", "error: /settings: top_k cannot be 'x'."),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_line_and_the_loop_continues(monkeypatch, capsys, line, message):
+    _, out = run(monkeypatch, capsys, line, "/system Be brief.", "/system")
+    first, second = out.splitlines()
+    assert all(part in first for part in message.split(".*"))
+    assert second == "Be brief."
+
+
+def test_a_command_changes_the_session_that_it_acts_on(monkeypatch, capsys):
+    talk = (Message("user", "one?"), Message("assistant", "1"))
+    session, _ = run(
+        monkeypatch, capsys, "/settings temperature 0.5", "/system none", "/undo", "/exit", "/reset", turns=talk
+    )
+    assert (session.settings.temperature, session.system, session.turns) == (0.5, None, [])
+
+
+def test_every_command_of_the_help_exists(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)  # /save writes where the chat was started
+    names = [line.split()[0] for line in HELP.splitlines() if line.startswith("/") and not line.startswith("/exit")]
+    assert len(names) > 8
+    _, out = run(monkeypatch, capsys, *names, "/help")
+    assert "no such command" not in out
+    assert out.rstrip().endswith(HELP.splitlines()[-1])
+
+
+def test_tools_are_read_from_a_json_list(tmp_path: Path):
+    file = tmp_path / "tools.json"
+    tool = {"type": "function", "function": {"name": "time", "parameters": {}}}
+    file.write_text(json.dumps([tool]), encoding="utf-8")
+    (read,) = read_tools_file(file)
+    assert read["function"]["name"] == "time"
+    file.write_text("[", encoding="utf-8")
+    with pytest.raises(GenerationError, match=r"cannot be read as JSON .*Expected a list of tools"):
+        read_tools_file(file)
