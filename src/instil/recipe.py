@@ -233,8 +233,8 @@ class DataSettings(Settings):
     )
     train_on: Literal["assistant", "last", "all"] = Field(
         "assistant",
-        description="Which tokens are trained: those of every assistant turn, of the last one only, or all tokens but the "
-        "first, also in turns of weight 0.",
+        description="Which tokens are trained: those of every assistant turn, of the last one only, or all tokens but "
+        "the first, also in turns of weight 0.",
     )
     max_tokens: int | None = Field(
         None, ge=8, description="Longest example in tokens. Empty: the model's context length."

@@ -107,8 +107,8 @@ def left_out(model: Any, targets: str | list[str]) -> list[str]:
     experts = list(dict.fromkeys(".".join(name.rsplit(".", 2)[1:]) for name in missing if name in stacked))
     more = f"; to train them name layers and {', '.join(experts)}" if experts else ""
     return [
-        f"adapter.targets: no adapter goes onto {', '.join(kinds)} ({counted(len(missing), 'tensor')}, {share:.0%} of the "
-        f"model), which stay as they are{more}"
+        f"adapter.targets: no adapter goes onto {', '.join(kinds)} ({counted(len(missing), 'tensor')}, "
+        f"{share:.0%} of the model), which stay as they are{more}"
     ]
 
 
