@@ -32,7 +32,7 @@ ORDER = (
     ("inspection",),
     ("evaluation",),
     ("training",),
-    ("export",),
+    ("exporting",),
     ("demo",),
     ("cli", "__main__"),
 )

@@ -9,9 +9,9 @@ from huggingface_hub import ModelCard
 from tests.tiny_chat import FACTS, folders
 from tests.training.command_line import exit_code
 
-from instil.export import push
-from instil.export.export import Exported
-from instil.export.parity import Parity
+from instil.exporting import push
+from instil.exporting.export import Exported
+from instil.exporting.parity import Parity
 
 
 def export(*words: object) -> int:
@@ -74,7 +74,7 @@ def uploads(monkeypatch, tmp_path):
         parity = Parity(prompts=1, typed_control_tokens=0, refused=0, stop_tokens=("<|im_end|>",))
         return Exported(folder=tmp_path, parity=parity, files=("model.safetensors",), licence="mit")
 
-    monkeypatch.setattr("instil.export.export.export", write)
+    monkeypatch.setattr("instil.exporting.export.export", write)
     monkeypatch.setattr(push, "push", lambda folder, name, *, private: uploads.append((folder, name, private)))
     return exports, uploads
 

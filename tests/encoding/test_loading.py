@@ -55,7 +55,7 @@ def test_only_one_module_loads_tokenizers() -> None:
     source = Path(loading.__file__).parents[1]
     loaders = {path for path in source.rglob("*.py") if "AutoTokenizer.from_pretrained" in path.read_text("utf-8")}
     # The export compares with what plain transformers loads, on purpose.
-    assert loaders == {source / "encoding" / "loading.py", source / "export" / "parity.py"}
+    assert loaders == {source / "encoding" / "loading.py", source / "exporting" / "parity.py"}
 
 
 def test_a_folder_is_read_without_the_network(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

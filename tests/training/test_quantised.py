@@ -15,7 +15,7 @@ from tests.training.tiny import LearnerMaker
 
 from instil import read
 from instil.conversation import Example
-from instil.export.export import export
+from instil.exporting.export import export
 from instil.model.folder.location import locate
 
 pytestmark = [

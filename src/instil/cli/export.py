@@ -41,7 +41,7 @@ def export(
 
         rows = list(islice(read(data), 50))  # `export` compares as many; a file may have millions
 
-    from instil.export.export import export as write
+    from instil.exporting.export import export as write
 
     exported = write(model, out, target=target, dtype=dtype, rows=rows, device=device, licence=licence)
     for line in exported.parity.lines():
@@ -50,6 +50,6 @@ def export(
     if exported.licence is None:
         print("  no licence in the model card: the base names none. Set --licence before you share the model.")
     if push is not None:
-        from instil.export.push import push as upload
+        from instil.exporting.push import push as upload
 
         print(f"uploaded: {upload(exported.folder, push, private=not public)}")

@@ -4,10 +4,10 @@ import json
 import shutil
 
 import pytest
-from tests.export.exported import ROWS, answers
+from tests.exporting.exported import ROWS, answers
 from tests.tiny_chat import FACTS, folders
 
-from instil.export.export import export
+from instil.exporting.export import export
 
 
 def test_a_config_with_more_eos_ids_than_training_stops_on_is_written_to_agree(tmp_path):

@@ -61,7 +61,7 @@ class Hub(BaseHTTPRequestHandler):
 
 
 def test_a_folder_is_pushed_to_a_stand_in_of_the_hub(tmp_path, monkeypatch):
-    from instil.export.push import push
+    from instil.exporting.push import push
 
     monkeypatch.setenv("HF_TOKEN", "test")
     monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")

@@ -7,11 +7,11 @@ import json
 import pytest
 import yaml
 from huggingface_hub import ModelCard
-from tests.export.exported import EVALUATION
+from tests.exporting.exported import EVALUATION
 
-from instil.export.model_card import model_card
-from instil.export.parity import Parity
-from instil.export.run_papers import read_papers
+from instil.exporting.model_card import model_card
+from instil.exporting.parity import Parity
+from instil.exporting.run_papers import read_papers
 from instil.model.folder.location import locate
 
 PARITY = Parity(prompts=3, typed_control_tokens=0, refused=0, stop_tokens=("<|im_end|>",))

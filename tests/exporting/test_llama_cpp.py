@@ -7,7 +7,7 @@ from tests.corpus import corpus_path, needs_corpus
 from tests.tiny_chat import FACTS, folders
 
 from instil.conversation import Conversation, Message
-from instil.export.export import export
+from instil.exporting.export import export
 from instil.generation.engine import Engine
 
 

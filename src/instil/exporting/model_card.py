@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 
 from instil.errors import ExportError
-from instil.export.parity import Parity
-from instil.export.run_papers import RunPapers, published_name, published_recipe
+from instil.exporting.parity import Parity
+from instil.exporting.run_papers import RunPapers, published_name, published_recipe
 from instil.recipe import Recipe
 
 _USE = {

@@ -4,10 +4,10 @@ import shutil
 
 import pytest
 import torch
-from tests.export.exported import ROWS
+from tests.exporting.exported import ROWS
 from tests.tiny_chat import folders
 
-from instil.export.export import export
+from instil.exporting.export import export
 from instil.generation.engine import Engine
 
 

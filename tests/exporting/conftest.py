@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 import yaml
-from tests.export.exported import EVALUATION, LEDGER
+from tests.exporting.exported import EVALUATION, LEDGER
 from tests.tiny_chat import FACTS, folders
 
 from instil.generation.engine import Engine

@@ -5,13 +5,13 @@ import shutil
 
 import pytest
 import torch
-from tests.export.exported import ROWS
+from tests.exporting.exported import ROWS
 from tests.tiny_chat import folders
 
 from instil.conversation import Conversation, Message
 from instil.errors import ExportError
-from instil.export.export import export
-from instil.export.parity import check_ids, check_merge, check_stops
+from instil.exporting.export import export
+from instil.exporting.parity import check_ids, check_merge, check_stops
 from instil.generation.engine import Engine
 
 

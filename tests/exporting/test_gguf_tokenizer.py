@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from instil.errors import ExportError
-from instil.export.gguf_tokenizer import is_sentencepiece, pre_tokenizer_name
+from instil.exporting.gguf_tokenizer import is_sentencepiece, pre_tokenizer_name
 
 
 def test_an_unknown_pre_tokenization_is_refused():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from instil.errors import RunError
-from instil.export.run_papers import published_name, read_papers
+from instil.exporting.run_papers import published_name, read_papers
 from instil.model.folder.location import locate
 
 

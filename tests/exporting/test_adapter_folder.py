@@ -6,11 +6,11 @@ import warnings
 
 import pytest
 import torch
-from tests.export.exported import ROWS, answers
+from tests.exporting.exported import ROWS, answers
 from tests.tiny_chat import folders
 
 from instil.errors import ExportError
-from instil.export.export import export
+from instil.exporting.export import export
 from instil.generation.engine import Engine
 
 

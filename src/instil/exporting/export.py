@@ -19,12 +19,12 @@ import torch
 from instil.conversation import Conversation
 from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.errors import ExportError, InstilError
-from instil.export.adapter_folder import adapter_of, check_run_merge, write_adapter
-from instil.export.gguf_check import check_target_ids, read_back
-from instil.export.gguf_file import write_gguf
-from instil.export.model_card import check_licence, model_card
-from instil.export.ollama import make_modelfile
-from instil.export.parity import (
+from instil.exporting.adapter_folder import adapter_of, check_run_merge, write_adapter
+from instil.exporting.gguf_check import check_target_ids, read_back
+from instil.exporting.gguf_file import write_gguf
+from instil.exporting.model_card import check_licence, model_card
+from instil.exporting.ollama import make_modelfile
+from instil.exporting.parity import (
     Parity,
     as_mapping,
     check_answers,
@@ -33,7 +33,7 @@ from instil.export.parity import (
     logits_on,
     probe_conversations,
 )
-from instil.export.run_papers import read_papers
+from instil.exporting.run_papers import read_papers
 from instil.files import atomic_folder
 from instil.generation.engine import Engine
 from instil.generation.prompts import Prompt, prompts_of

@@ -16,7 +16,7 @@ import torch
 
 from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.errors import ExportError, MissingPackageError
-from instil.export.gguf_tokenizer import add_tokenizer
+from instil.exporting.gguf_tokenizer import add_tokenizer
 
 ARCHITECTURES = {"llama": "LLAMA", "mistral": "LLAMA", "qwen2": "QWEN2", "qwen3": "QWEN3"}
 

@@ -20,9 +20,9 @@ from tokenizers import Tokenizer
 
 from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.errors import ExportError
-from instil.export.gguf_tokenizer import backend_of, is_sentencepiece
-from instil.export.parity import first_difference, logit_change, logits_on
-from instil.export.sentencepiece_merges import cut_with_control_tokens, piece_scores, refuse_other_rules
+from instil.exporting.gguf_tokenizer import backend_of, is_sentencepiece
+from instil.exporting.parity import first_difference, logit_change, logits_on
+from instil.exporting.sentencepiece_merges import cut_with_control_tokens, piece_scores, refuse_other_rules
 from instil.generation.prompts import Prompt
 from instil.model.library_noise import quiet_transformers
 

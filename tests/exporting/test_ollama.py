@@ -7,7 +7,7 @@ from tests.tiny_chat import tiny_tokenizer
 from instil.conversation import Conversation, Message
 from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.errors import ExportError, InstilError
-from instil.export.ollama import make_modelfile
+from instil.exporting.ollama import make_modelfile
 from instil.template.library import named_templates
 
 CHATS = [

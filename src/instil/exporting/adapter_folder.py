@@ -18,8 +18,8 @@ import torch
 
 from instil.conversation import Conversation
 from instil.errors import ExportError
-from instil.export.parity import Parity, check_answers, check_ids, check_merge, logits_on
-from instil.export.run_papers import published_name
+from instil.exporting.parity import Parity, check_answers, check_ids, check_merge, logits_on
+from instil.exporting.run_papers import published_name
 from instil.generation.engine import Engine
 from instil.generation.served_chat import run_folder
 from instil.generation.settings import LoadSettings, Precision

@@ -9,8 +9,8 @@ import pytest
 from tests.corpus import corpus_path, needs_corpus
 
 from instil.errors import ExportError
-from instil.export.gguf_tokenizer import backend_of, is_sentencepiece
-from instil.export.sentencepiece_merges import (
+from instil.exporting.gguf_tokenizer import backend_of, is_sentencepiece
+from instil.exporting.sentencepiece_merges import (
     byte_piece,
     cut,
     cut_with_control_tokens,

@@ -3,12 +3,12 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from tests.export.exported import ROWS
+from tests.exporting.exported import ROWS
 from tests.tiny_chat import folders
 
 from instil.conversation import Conversation, Message
 from instil.errors import ExportError
-from instil.export.export import export
+from instil.exporting.export import export
 from instil.generation.engine import Engine
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.errors import ExportError
-from instil.export.sentencepiece_merges import MARK, UNREACHED, byte_piece, piece_scores, refuse_other_rules
+from instil.exporting.sentencepiece_merges import MARK, UNREACHED, byte_piece, piece_scores, refuse_other_rules
 
 NO_MERGE = "[PAD] [PAD]"
 """Stands for an empty list, which llama.cpp refuses. Pieces begin as single characters, so this pair never comes up."""
