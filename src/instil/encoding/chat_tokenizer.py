@@ -45,13 +45,22 @@ class ChatTokenizer:
         >>> chat.encode(messages)  # doctest: +SKIP
     """
 
-    def __init__(self, tokenizer: Any, template: ChatTemplate, *, settings: EncodingSettings | None = None) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        template: ChatTemplate,
+        *,
+        settings: EncodingSettings | None = None,
+        model_stop_ids: Sequence[int] = (),
+    ) -> None:
         """Put a tokenizer and a compiled template together; see `from_pretrained` and `from_tokenizer`.
 
         Raises:
             ModelError: If the tokenizer is set to write control tokens as text, the template's own too.
         """
-        self._compose(EncodingContext(tokenizer, template, settings or EncodingSettings()), RLock())
+        settings = settings or EncodingSettings()
+        context = EncodingContext(tokenizer, template, settings, model_stop_ids=model_stop_ids)
+        self._compose(context, RLock())
 
     def _compose(self, context: EncodingContext, one_at_a_time: RLock) -> None:
         self.context, self.report = context, EncodingReport()
@@ -59,7 +68,12 @@ class ChatTokenizer:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what another process needs; counts and caches stay behind."""
-        return {"tokenizer": self.tokenizer, "template": self.template, "settings": self.settings}
+        return {
+            "tokenizer": self.tokenizer,
+            "template": self.template,
+            "settings": self.settings,
+            "model_stop_ids": self.context.model_stop_ids,
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
@@ -92,17 +106,29 @@ class ChatTokenizer:
 
     @classmethod
     def from_tokenizer(
-        cls, tokenizer: Any, template: str | ResolvedTemplate | None = None, *, settings: EncodingSettings | None = None
+        cls,
+        tokenizer: Any,
+        template: str | ResolvedTemplate | None = None,
+        *,
+        settings: EncodingSettings | None = None,
+        model_stop_ids: Sequence[int] = (),
     ) -> ChatTokenizer:
         """Put a loaded transformers tokenizer and a template together.
 
         The tokenizer's `chat_template` is set to `template`, if one is given.
 
+        Args:
+            tokenizer: The transformers tokenizer.
+            template: None for the tokenizer's own; else as in `from_pretrained`.
+            settings: How conversations become examples.
+            model_stop_ids: Ids that the model's generation_config stops on (see `published_stop_ids`).
+
         Raises:
             TemplateError: If the tokenizer has no chat template and none is given, or it does not compile.
         """
         settings = settings or EncodingSettings()
-        return cls(tokenizer, template_for(tokenizer, template, date=settings.date), settings=settings)
+        compiled = template_for(tokenizer, template, date=settings.date)
+        return cls(tokenizer, compiled, settings=settings, model_stop_ids=model_stop_ids)
 
     def with_settings(self, settings: EncodingSettings) -> ChatTokenizer:
         """Return the same tokenizer and template under other settings, with counts of its own."""
@@ -132,7 +158,7 @@ class ChatTokenizer:
 
     @property
     def stop_tokens(self) -> tuple[str, ...]:
-        """Texts of the tokens that end a turn: first those that the template prints, then the tokenizer's eos."""
+        """Texts of the tokens that end a turn: those that the template prints, the tokenizer's eos, the model's own."""
         return self.context.stop_tokens
 
     @property

@@ -24,7 +24,7 @@ from instil.encoding.turns.headers import header_tokens, takes_reasoning
 from instil.encoding.turns.inline_reasoning import split_reasoning
 from instil.encoding.turns.reasoning_block import TAG
 from instil.encoding.turns.rendering_pieces import plain_rendering
-from instil.encoding.turns.stop_tokens import StopTokens, find_stop_tokens
+from instil.encoding.turns.stop_tokens import StopTokens, find_stop_tokens, printed_within_turns
 from instil.errors import EncodingError, ModelError
 from instil.template.chat_template import ChatTemplate
 from instil.template.tracing import Rendering
@@ -41,6 +41,7 @@ class EncodingContext:
         tokenizer: The transformers tokenizer.
         template: The chat template.
         settings: How conversations become examples.
+        model_stop_ids: Further ids that the model's generation_config stops on.
         added: Text of every added token, by id.
         pieces: The tokenizer's text-to-ids, piece by piece.
     """
@@ -51,6 +52,7 @@ class EncodingContext:
         template: ChatTemplate,
         settings: EncodingSettings,
         *,
+        model_stop_ids: Sequence[int] = (),
         pieces: PieceTokenizer | None = None,
     ) -> None:
         """Put a tokenizer, a compiled template and settings together.
@@ -59,6 +61,7 @@ class EncodingContext:
             tokenizer: The transformers tokenizer.
             template: The chat template.
             settings: How conversations become examples.
+            model_stop_ids: Ids that the model's generation_config stops on.
             pieces: The piece tokenizer of another context of the same tokenizer, whose memory is then shared.
 
         Raises:
@@ -71,6 +74,7 @@ class EncodingContext:
                 "tokens that people type stay text without it."
             )
         self.tokenizer, self.template, self.settings = tokenizer, template, settings
+        self.model_stop_ids = tuple(model_stop_ids)
         self.added: dict[int, str] = {number: token.content for number, token in tokenizer.added_tokens_decoder.items()}
         if pieces is None:
             backend = getattr(tokenizer, "backend_tokenizer", None)
@@ -81,7 +85,9 @@ class EncodingContext:
     def with_settings(self, settings: EncodingSettings) -> EncodingContext:
         """Return a context of the same tokenizer and template under other settings."""
         template = self.template.dated(settings.date)
-        return EncodingContext(self.tokenizer, template, settings, pieces=self.pieces)
+        return EncodingContext(
+            self.tokenizer, template, settings, model_stop_ids=self.model_stop_ids, pieces=self.pieces
+        )
 
     # Facts. Each is found once, on first use.
 
@@ -108,9 +114,20 @@ class EncodingContext:
 
     @cached_property
     def stop_tokens(self) -> tuple[str, ...]:
-        """Texts of the tokens that end a turn: first those that the template prints, then the tokenizer's eos."""
+        """Texts of the tokens that end a turn: those that the template prints, the tokenizer's eos, the model's own."""
         eos = self.tokenizer.eos_token
-        return tuple(dict.fromkeys((*self.stops.texts, *((eos,) if eos else ()))))
+        return tuple(dict.fromkeys((*self.stops.texts, *((eos,) if eos else ()), *self._further_stops)))
+
+    @cached_property
+    def _further_stops(self) -> tuple[str, ...]:
+        """Texts of the control tokens in `model_stop_ids` that no turn contains.
+
+        Why: an id of ordinary text is a default that nobody set. A token that the template prints within a turn (a
+        custom template may) cannot end it.
+        """
+        texts = [self.added[number] for number in self.model_stop_ids if self.added.get(number, "").strip()]
+        inner = printed_within_turns(self._render_probe, self.stops) if texts else ""
+        return tuple(text for text in texts if text not in inner)
 
     @cached_property
     def stop_ids(self) -> tuple[int, ...]:
@@ -173,6 +190,7 @@ class EncodingContext:
             self.template.fingerprint,
             json.dumps(self.template.special_tokens, sort_keys=True),
             json.dumps(settings, sort_keys=True, default=str),
+            *self._further_stops,
         ]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 

@@ -27,6 +27,7 @@ from instil.generation.sampling import Generated, Stream, generate_batch, stream
 from instil.generation.served_chat import served_chat
 from instil.generation.settings import LoadSettings, SamplingSettings
 from instil.model.folder.file_checks import check_tokenizer
+from instil.model.folder.generation_config import published_stop_ids
 from instil.model.folder.location import ModelLocation, locate
 from instil.model.loading import choose_device, load_model
 from instil.recipe import ModelSettings
@@ -144,8 +145,9 @@ class Engine:
         """Ids that end an answer."""
         if self.chat is not None:
             return self.chat.stop_ids
-        eos = self.tokenizer.eos_token_id
-        return () if eos is None else (eos,)
+        eos, further = self.tokenizer.eos_token_id, () if self.location is None else published_stop_ids(self.location)
+        known = self.tokenizer.added_tokens_decoder
+        return tuple(dict.fromkeys((*(() if eos is None else (eos,)), *(stop for stop in further if stop in known))))
 
     def prompt(self, conversation: Conversation) -> list[int]:
         """Return the prompt ids of a conversation, whose last turn is usually the user's."""

@@ -10,6 +10,7 @@ from instil.conversation import Message
 from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.encoding.settings import EncodingSettings
 from instil.errors import ModelError, TemplateError
+from instil.model.folder.generation_config import published_stop_ids
 from instil.model.folder.location import ModelLocation
 from instil.recipe import Recipe
 
@@ -52,7 +53,9 @@ def served_chat(tokenizer: Any, location: ModelLocation, template: str | None) -
             )
         return None
     settings = EncodingSettings.from_recipe(Recipe.load_saved(run).data) if run else None
-    chat = ChatTokenizer.from_tokenizer(tokenizer, template=template, settings=settings)
+    chat = ChatTokenizer.from_tokenizer(
+        tokenizer, template=template, settings=settings, model_stop_ids=published_stop_ids(location)
+    )
     _check_user_is_printed(chat, location)
     return chat
 

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from instil.errors import ModelError
-from instil.model.folder.saving import set_stop_ids
+from instil.model.folder.generation_config import set_stop_ids
 from instil.model.parts import underlying
 
 ROWS_MULTIPLE = 8
@@ -37,7 +37,7 @@ class TokenChange:
         added: Tokens that were added, in the order of their ids.
         control_ids: Ids of all control tokens of the template, new or not; their rows must be trained.
         stop_token: The token that ends an assistant turn.
-        pad_token: The padding token; never a stop token.
+        pad_token: The padding token; never the stop token.
     """
 
     added: tuple[str, ...]
@@ -55,12 +55,14 @@ class RowChange:
         rows_after: V after.
         new_ids: Ids of tokens that were added.
         untrained_ids: Ids of tokens that existed, whose rows looked untrained and were re-initialised.
+        notes: What changed in generation_config, one line each.
     """
 
     rows_before: int
     rows_after: int
     new_ids: tuple[int, ...]
     untrained_ids: tuple[int, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def trained_ids(self) -> tuple[int, ...]:
@@ -154,9 +156,10 @@ def fit_embeddings(
     for name, weight in _tables(inner).items():
         _draw_rows(weight, sorted({*new_ids, *untrained[name]}), num_known=num_known, seed=seed)
     _fill_bias(inner, new_ids)
-    set_stop_ids(inner, stop_ids, pad_id=tokenizer.pad_token_id)
+    notes = set_stop_ids(inner, stop_ids, pad_id=tokenizer.pad_token_id)
     rows_after = inner.get_input_embeddings().weight.shape[0]
-    return RowChange(rows_before, rows_after, new_ids, tuple(sorted({i for ids in untrained.values() for i in ids})))
+    untrained_ids = tuple(sorted({index for ids in untrained.values() for index in ids}))
+    return RowChange(rows_before, rows_after, new_ids, untrained_ids, notes)
 
 
 def untrained_ids(model: Any, ids: Iterable[int]) -> tuple[int, ...]:

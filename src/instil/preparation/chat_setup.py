@@ -18,6 +18,7 @@ from instil.encoding.loading import load_tokenizer
 from instil.encoding.settings import EncodingSettings
 from instil.errors import TemplateError
 from instil.model.folder.config import context_length, load_config
+from instil.model.folder.generation_config import published_stop_ids
 from instil.model.folder.location import ModelLocation
 from instil.model.new_tokens import TokenChange, add_chat_tokens
 from instil.recipe import Recipe
@@ -80,7 +81,9 @@ def set_up_chat(recipe: Recipe, location: ModelLocation) -> ChatSetup:
     if settings.date is None and chat.template.prints_day:
         settings = replace(settings, date=date.today().isoformat())
     own_source = None if requested is None else chat.template.source
-    chat = ChatTokenizer.from_tokenizer(tokenizer, own_source, settings=settings)
+    chat = ChatTokenizer.from_tokenizer(
+        tokenizer, own_source, settings=settings, model_stop_ids=published_stop_ids(location)
+    )
     name = "the model's own" if requested is None else requested if requested in NAMED_TEMPLATES else "the recipe's"
     return ChatSetup(chat, name, change, tuple(notes))
 

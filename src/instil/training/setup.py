@@ -242,7 +242,7 @@ def _optimizer_notes(settings: OptimizerSettings, weights: Weights, kinds: Mappi
 def _model_notes(preflight: Preflight, rows: RowChange, model: Any) -> tuple[str, ...]:
     """Return a note for each property of the loaded model that the user may not expect."""
     tokenizer = preflight.chat.tokenizer
-    notes = []
+    notes = list(rows.notes)
     if rows.new_ids:
         names = ", ".join(tokenizer.convert_ids_to_tokens(list(rows.new_ids)))
         notes.append(f"new tokens: {names} ({rows.rows_before} rows became {rows.rows_after})")

@@ -83,15 +83,6 @@ def test_weights_can_be_written_in_another_type(tmp_path: Path) -> None:
     assert torch.equal(again.lm_head.weight, model.lm_head.weight.bfloat16().float())
 
 
-def test_sampling_settings_of_a_published_model_can_be_saved(tmp_path: Path) -> None:
-    model, chat = saved(tmp_path / "model")
-    model.generation_config.temperature = 0.6
-    model.generation_config.do_sample = False
-    save_model_folder(model, chat, tmp_path / "again")
-    written = json.loads((tmp_path / "again" / "generation_config.json").read_text())
-    assert (written["temperature"], written["do_sample"]) == (0.6, True)
-
-
 def test_an_adapter_is_saved_with_its_tokenizer_and_without_network(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -113,6 +113,27 @@ def find_stop_tokens(render: Render, controls: ControlTokens, *, eos: str | None
     return StopTokens(answer, probes.call(answer), eos)
 
 
+def printed_within_turns(render: Render, stops: StopTokens) -> str:
+    """Return what a template prints within assistant turns: from the prompt's end to what ends the turn.
+
+    Args:
+        render: Renders messages with tools.
+        stops: How answers and calls end.
+    """
+    thought = Message("assistant", "a plain answer", reasoning="a plain thought")
+    texts = []
+    for message, tools in ((SAY, ()), (thought, ()), (CALL, (PROBE_TOOL,)), (CALL, ())):
+        try:
+            prompt = render([ASK], tools, add_generation_prompt=True).text
+            text = render([ASK, message], tools).text
+        except TemplateError:
+            continue
+        start = next((index for index, pair in enumerate(zip(prompt, text, strict=False)) if len(set(pair)) > 1), None)
+        turn = text[min(len(prompt), len(text)) if start is None else start :]
+        texts.append(turn[: max(0, turn.rfind(stops.for_turn(message).text))] or turn)
+    return "\0".join(texts)
+
+
 class _Probes:
     """Probe conversations, and the stop tokens that their renderings show."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,8 +16,9 @@ import torch
 
 from instil.errors import ModelError
 from instil.files import atomic_folder
+from instil.model.folder.both_generations import make_config_readable, make_tokenizer_readable
+from instil.model.folder.generation_config import set_stop_ids
 from instil.model.library_noise import quiet_peft, quiet_transformers
-from instil.model.parts import underlying
 
 READERS = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json")
 """Files beside the tokenizer of a model that also reads images: they say how images and videos are prepared."""
@@ -98,6 +99,7 @@ def _write_weights(
         model.save_pretrained(str(folder), **({} if state is None else {"state_dict": dict(state)}))
     if dtype is not None:
         _write_dtype(folder / "config.json", dtype)
+    make_config_readable(folder)
 
 
 def _copy_readers(source: str, folder: Path) -> None:
@@ -134,24 +136,7 @@ def save_tokenizer(chat: ChatTokens, folder: Path) -> None:
         tokenizer.save_pretrained(str(folder))
     finally:
         tokenizer.chat_template = before
-
-
-def set_stop_ids(model: Any, stop_ids: Sequence[int], *, pad_id: int | None) -> None:
-    """Set the stop ids and the padding id in a model's generation_config; its config gets the first stop id.
-
-    If a published generation_config has sampling settings without `do_sample`, sampling is switched on: transformers
-    would refuse to save them otherwise.
-    """
-    inner = underlying(model)
-    settings, config = inner.generation_config, inner.config.get_text_config()
-    settings.eos_token_id = list(stop_ids) if len(stop_ids) != 1 else stop_ids[0]
-    config.eos_token_id = int(stop_ids[0])
-    if pad_id is not None:
-        settings.pad_token_id = config.pad_token_id = pad_id
-    try:
-        settings.validate(strict=True)
-    except ValueError:
-        settings.do_sample = True
+    make_tokenizer_readable(folder, tokenizer.init_kwargs)
 
 
 def _cast(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
