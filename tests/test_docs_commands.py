@@ -39,6 +39,7 @@ NOT_RUN = {
     "python -m tests.training.architectures": "needs six minutes; tests/training/test_architectures.py runs a part of it",
     "torchrun --max-restarts N … train recipe.yaml --resume": "it waits for a process that dies; tests/training/test_torchrun.py starts torchrun",
     "python -m tests.conformance.refusals": "needs the corpus of public templates and minutes",
+    "instil export runs/demo out-checked --dtype fp32 --check-with 4": "needs a package index; tests/faults/test_04_transformers_4.py runs the comparison",
     "ollama create NAME -f out/ollama/Modelfile": "Ollama was not to be had; the page says that it is untested",
     "vllm serve OUT": "vLLM was not to be had; the page says that it is untested",
     "torchrun --nproc-per-node 8 -m instil train recipe.yaml": "needs eight devices; tests/training/test_two_processes.py starts two processes",

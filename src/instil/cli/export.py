@@ -20,6 +20,7 @@ def export(
     licence: str | None = None,
     push: str | None = None,
     public: bool = False,
+    check_with: Literal["4"] | None = None,
 ) -> None:
     """Write a model for others to use; stops if ids, stop tokens or answers differ from the run's.
 
@@ -34,6 +35,8 @@ def export(
         licence: Licence identifier for the model card, such as apache-2.0; default: the licence of the base model.
         push: Hub repository (owner/name) to upload the export to.
         public: Make a new repository public.
+        check_with: 4: load the merged model with transformers 4 too, which is installed into a folder of the cache on
+            first use, and compare ids, logits and answers.
     """
     rows = []
     if data is not None:
@@ -43,7 +46,9 @@ def export(
 
     from instil.exporting.export import export as write
 
-    exported = write(model, out, target=target, dtype=dtype, rows=rows, device=device, licence=licence)
+    exported = write(
+        model, out, target=target, dtype=dtype, rows=rows, device=device, licence=licence, check_with=check_with
+    )
     for line in exported.parity.lines():
         print(f"  {line}")
     print(f"{target} in {exported.folder}: {', '.join(exported.files)}")

@@ -20,6 +20,7 @@ from instil.conversation import Conversation
 from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.errors import ExportError, InstilError
 from instil.exporting.adapter_folder import adapter_of, check_run_merge, write_adapter
+from instil.exporting.check_with_4 import check_with_4
 from instil.exporting.gguf_check import check_target_ids, read_back
 from instil.exporting.gguf_file import write_gguf
 from instil.exporting.model_card import check_licence, model_card
@@ -74,6 +75,7 @@ def export(
     rows: Sequence[Conversation] = (),
     device: str = "auto",
     licence: str | None = None,
+    check_with: Literal["4"] | None = None,
 ) -> Exported:
     """Export a model.
 
@@ -85,6 +87,7 @@ def export(
         rows: Conversations for the parity check; by default a few probes.
         device: Where to compute.
         licence: Licence identifier for the model card; by default the base's own.
+        check_with: Another major version of transformers to load a merged model with; see `check_with_4`.
 
     Raises:
         ExportError: If the target cannot hold the model or a parity check fails; nothing is left behind.
@@ -94,6 +97,11 @@ def export(
     if out.exists():
         raise ExportError(f"{out}: already exists. An export never overwrites. Choose another folder.")
     check_licence(licence)
+    if check_with is not None and target != "merged":
+        raise ExportError(
+            f"--check-with: found {check_with} with --as {target}. Expected --as merged, which transformers loads. "
+            "Leave one of them out."
+        )
     papers = read_papers(locate(name))
     adapter = adapter_of(name)
     engine = _load(adapter or name, "fp32", device) if target == "adapter" else _load(name, dtype, device)
@@ -101,6 +109,8 @@ def export(
         with atomic_folder(out) as aside:
             conversations = list(rows)[:NUM_ROWS] or probe_conversations()
             parity = _WRITERS[target](engine, aside, conversations, _DTYPES[dtype], device)
+            if check_with is not None:
+                parity = _checked_with_4(engine, aside, conversations, parity, dtype)
             (aside / "parity.json").write_text(json.dumps(as_mapping(parity), indent=2) + "\n", encoding="utf-8")
             assert engine.chat is not None
             template = engine.chat.template.fingerprint
@@ -139,6 +149,16 @@ def _merged(
     exported = Engine.load(folder, LoadSettings(precision=precision, device=device))
     ours = Engine(model, engine.tokenizer, chat=engine.chat, name=engine.name)
     return replace(check_answers(parity, ours, exported, compared, exact=True), logit_change=change)
+
+
+def _checked_with_4(
+    engine: Engine, folder: Path, conversations: Sequence[Conversation], parity: Parity, dtype: Dtype
+) -> Parity:
+    """Return the result with a line about transformers 4, which computes on the CPU."""
+    assert engine.chat is not None
+    _, compared = check_ids(engine.chat, folder, conversations)
+    exported = Engine.load(folder, LoadSettings(precision=dtype, device="cpu"))
+    return replace(parity, notes=(*parity.notes, check_with_4(folder, exported, compared)))
 
 
 def _adapter(

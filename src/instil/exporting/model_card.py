@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +48,21 @@ def model_card(papers: RunPapers, *, name: str, target: str, template: str, pari
     base = published_name(papers.base or "an unnamed base")
     lines += [f"Tuned from `{base}` with instil.", "", _licence_line(papers, licence), ""]
     lines += ["## Parity at export", "", *[f"- {line}" for line in parity.lines()]]
-    lines += [f"- chat template SHA-256 {template}", ""]
+    lines += [f"- chat template SHA-256 {template}", *_versions(target), ""]
     if papers.recipe is not None:
         recipe = published_recipe(papers.recipe)
         lines += _data(papers, recipe) + _results(papers) + _recipe(recipe)
     return "\n".join([*lines, *_use(name, target)])
+
+
+def _versions(target: str) -> list[str]:
+    """Return which versions of transformers wrote the files and can read them; llama.cpp reads GGUF by itself."""
+    if target in ("gguf", "ollama"):
+        return []
+    return [
+        f"- written by transformers {version('transformers')}; settings and tokenizer class are named for "
+        "transformers 4 (from 4.57) as well"
+    ]
 
 
 def _licence(papers: RunPapers, licence: str | None) -> dict[str, Any]:

@@ -67,7 +67,9 @@ def set_stop_ids(model: Any, stop_ids: Sequence[int], *, pad_id: int | None) -> 
     settings, config = inner.generation_config, inner.config.get_text_config()
     before, after = settings.eos_token_id, list(stop_ids) if len(stop_ids) != 1 else stop_ids[0]
     settings.eos_token_id, config.eos_token_id = after, int(stop_ids[0])
-    changes = () if before in (None, after) else (f"{GENERATION_CONFIG}: eos_token_id {before} becomes {after}",)
+    changes: tuple[str, ...] = (
+        () if before in (None, after) else (f"{GENERATION_CONFIG}: eos_token_id {before} becomes {after}",)
+    )
     if pad_id is not None:
         settings.pad_token_id = config.pad_token_id = pad_id
     try:
