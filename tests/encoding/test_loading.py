@@ -37,7 +37,7 @@ def test_proof_run_and_answers_load_the_same_tokenizer(folder: Path, monkeypatch
         loaded.append(own(*args, **keywords))
         return loaded[-1]
 
-    for module in ("encoding.loading", "preparation.chat_setup", "encoding.chat_tokenizer", "generation.engine"):
+    for module in ("encoding.loading", "encoding.tokenizer_setup", "generation.engine"):
         monkeypatch.setattr(f"instil.{module}.load_tokenizer", recorded, raising=False)
     recipe = Recipe.model_validate({"model": {"name": str(folder)}, "data": {"sources": ["rows.jsonl"]}})
     tokenizers = [
@@ -55,7 +55,8 @@ def test_only_one_module_loads_tokenizers() -> None:
     source = Path(loading.__file__).parents[1]
     loaders = {path for path in source.rglob("*.py") if "AutoTokenizer.from_pretrained" in path.read_text("utf-8")}
     # The export compares with what plain transformers loads, on purpose.
-    assert loaders == {source / "encoding" / "loading.py", source / "exporting" / "parity.py"}
+    exporting = source / "exporting"
+    assert loaders == {source / "encoding" / "loading.py", exporting / "parity.py", exporting / "read_with_4.py"}
 
 
 def test_a_folder_is_read_without_the_network(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,9 +105,12 @@ def test_long_texts_are_no_reason_to_warn(folder: Path, capfd: pytest.CaptureFix
 
 
 def test_a_missing_tokenizer_and_a_missing_template_are_named(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ModelError, match=rf"{tmp_path}: no model here \(found nothing\)\. Expected config\.json"):
+        ChatTokenizer.from_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ModelError, match=f"{tmp_path}: a model folder without a tokenizer. Expected tokenizer.json"):
         ChatTokenizer.from_pretrained(tmp_path)
-    with pytest.raises(ModelError, match=r"no/such/folder: no tokenizer could be loaded \(.+\)\. Expected a folder or"):
+    with pytest.raises(ModelError, match=r"no/such/folder: no such model folder\. Expected `demo`, a run"):
         ChatTokenizer.from_pretrained("no/such/folder")
     bare = chat().tokenizer.__class__(tokenizer_object=chat().tokenizer.backend_tokenizer, eos_token="<|endoftext|>")
     with pytest.raises(TemplateError, match="no chat template"):

@@ -62,7 +62,7 @@ def evaluate(
     prompts = _read_prompts(data, turns, limit)
 
     from instil.generation.engine import Engine
-    from instil.generation.served_chat import run_folder
+    from instil.model.folder.location import run_folder
 
     engine = Engine.load(model, loading)
     run = None if engine.location is None else run_folder(engine.location)

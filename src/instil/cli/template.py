@@ -129,9 +129,8 @@ def _side(spec: str, model: str | None) -> Side:
 
     if not _is_template(spec):
         from instil.encoding.chat_tokenizer import ChatTokenizer
-        from instil.model.folder.location import locate_tokenizer
 
-        chat = ChatTokenizer.from_pretrained(locate_tokenizer(spec).tokenizer_folder)
+        chat = ChatTokenizer.from_pretrained(spec)
         return Side(spec, chat.template, _encoder(chat.tokenizer))
     tokens: dict[str, str] = dict(EXAMPLE_TOKENS)
     encode = None

@@ -21,12 +21,15 @@ from instil.conversation import Conversation, Example
 from instil.data.messages import as_conversation
 from instil.encoding.context import ConversationLike, EncodingContext
 from instil.encoding.encoder import encode_conversation, encode_prompt
-from instil.encoding.loading import load_tokenizer, template_for
+from instil.encoding.loading import template_for
 from instil.encoding.plans.batch_encoder import BatchEncoder
 from instil.encoding.proof import Proof, prove
 from instil.encoding.settings import EncodingReport, EncodingSettings, TrainOn
 from instil.encoding.token_origins import ExplainedExample, TokenOrigin, explain_examples, explain_prompt
+from instil.encoding.tokenizer_setup import TokenizerSetup, set_up_tokenizer
 from instil.errors import InstilError
+from instil.model.folder.location import locate_tokenizer, run_folder
+from instil.recipe import Recipe
 from instil.template.chat_template import ChatTemplate
 from instil.template.resolve import ResolvedTemplate
 from instil.template.tracing import Rendering
@@ -88,21 +91,34 @@ class ChatTokenizer:
         trust_remote_code: bool = False,
         settings: EncodingSettings | None = None,
     ) -> ChatTokenizer:
-        """Load a tokenizer and its chat template.
+        """Load a model's tokenizer and chat template, as training and inference see them.
+
+        A run, or its model or adapter folder, brings its own settings (template variables, date, reasoning, lengths). A
+        base model gets its template and the tokens that the template prints, as in a run.
 
         Args:
-            name_or_folder: Tokenizer or model folder, or a Hub id.
-            template: None for the tokenizer's own; a named one; a ``.jinja`` path; Jinja source; a format string.
+            name_or_folder: Any model: `demo`, a run, model, adapter or tokenizer folder, or a Hub id, of which only the
+                tokenizer is downloaded.
+            template: None for the model's own, or ChatML if it has none; a named one; a ``.jinja`` path; Jinja source;
+                a format string.
             revision: Branch, tag or commit of a Hub id.
             trust_remote_code: Run Python code that comes with the tokenizer.
-            settings: How conversations become examples.
+            settings: How conversations become examples; by default the run's own, or the defaults of a recipe.
 
         Raises:
             ModelError: If there is no tokenizer.
-            TemplateError: If it has no chat template and none is given.
+            TemplateError: If the template does not compile.
         """
-        tokenizer = load_tokenizer(name_or_folder, revision=revision, trust_remote_code=trust_remote_code)
-        return cls.from_tokenizer(tokenizer, template, settings=settings)
+        location = locate_tokenizer(name_or_folder, revision, trust_remote_code=trust_remote_code)
+        run = run_folder(location)
+        if settings is None:
+            settings = EncodingSettings() if run is None else EncodingSettings.from_recipe(Recipe.load_saved(run).data)
+        return cls.of(set_up_tokenizer(location, template, settings=settings, trust_remote_code=trust_remote_code))
+
+    @classmethod
+    def of(cls, setup: TokenizerSetup) -> ChatTokenizer:
+        """Return the chat tokenizer of a tokenizer that was set up for chat."""
+        return cls(setup.tokenizer, setup.template, settings=setup.settings, model_stop_ids=setup.model_stop_ids)
 
     @classmethod
     def from_tokenizer(

@@ -21,10 +21,9 @@ from instil.errors import ExportError
 from instil.exporting.parity import Parity, check_answers, check_ids, check_merge, logits_on
 from instil.exporting.run_papers import published_name
 from instil.generation.engine import Engine
-from instil.generation.served_chat import run_folder
 from instil.generation.settings import LoadSettings, Precision
 from instil.model.folder.generation_config import set_stop_ids
-from instil.model.folder.location import locate
+from instil.model.folder.location import locate, run_folder
 from instil.model.folder.saving import save_tokenizer
 
 

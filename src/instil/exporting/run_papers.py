@@ -18,8 +18,7 @@ import yaml
 
 from instil.data.sources.rows import is_hub_id
 from instil.errors import ModelError
-from instil.generation.served_chat import run_folder
-from instil.model.folder.location import HUB_ID, ModelLocation, locate
+from instil.model.folder.location import HUB_ID, ModelLocation, locate, run_folder
 from instil.recipe import Recipe
 from instil.training.records.run_folder import RunPaths, read_run_json
 from instil.training.records.runs import Figure, figures_of

@@ -19,7 +19,6 @@ import torch
 
 from instil.conversation import Conversation, Message
 from instil.encoding.chat_tokenizer import ChatTokenizer
-from instil.encoding.loading import load_tokenizer
 from instil.errors import GenerationError, ModelError, TemplateError
 from instil.generation.decoding import context_limit
 from instil.generation.parsing import MARKUP, opens_reasoning, parse_answer
@@ -30,6 +29,7 @@ from instil.model.folder.file_checks import check_tokenizer
 from instil.model.folder.generation_config import published_stop_ids
 from instil.model.folder.location import ModelLocation, locate
 from instil.model.loading import choose_device, load_model
+from instil.model.new_tokens import fit_embeddings
 from instil.recipe import ModelSettings
 
 _PROMPT_END = 24
@@ -130,9 +130,11 @@ class Engine:
             quantize=settings.load,
             trust_remote_code=settings.trust_remote_code,
         )
-        tokenizer = load_tokenizer(location.tokenizer_folder, trust_remote_code=settings.trust_remote_code)
-        chat = served_chat(tokenizer, location, settings.template)
+        served = served_chat(location, settings.template, trust_remote_code=settings.trust_remote_code)
+        tokenizer, chat = served.tokenizer, served.chat
         model = load_model(model_settings, precision=precision, device=device, purpose="generation", location=location)
+        if served.change is not None and served.change.added and chat is not None:
+            fit_embeddings(model, tokenizer, served.change, stop_ids=chat.stop_ids)
         _check_vocabulary(model, tokenizer, location)
         engine = cls(model, tokenizer, chat=chat, name=str(name), location=location)
         # A first prompt shows unknown token ids early. A template may refuse this conversation and still take others.

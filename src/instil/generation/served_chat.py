@@ -3,61 +3,68 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 from instil.conversation import Message
 from instil.encoding.chat_tokenizer import ChatTokenizer
+from instil.encoding.loading import load_tokenizer
 from instil.encoding.settings import EncodingSettings
+from instil.encoding.tokenizer_setup import set_up_tokenizer
 from instil.errors import ModelError, TemplateError
 from instil.model.folder.generation_config import published_stop_ids
-from instil.model.folder.location import ModelLocation
+from instil.model.folder.location import ModelLocation, run_folder
+from instil.model.new_tokens import TokenChange
 from instil.recipe import Recipe
 
 
-def run_folder(location: ModelLocation) -> Path | None:
-    """Return the run that a model belongs to, or None.
+@dataclass(frozen=True, slots=True)
+class ServedChat:
+    """What a model answers with.
 
-    The location names the run itself, or its ``model/`` or ``adapter/`` folder. A recipe alone does not make its
-    folder a run, because a base model may lie beside a recipe.
+    Attributes:
+        tokenizer: transformers' tokenizer.
+        chat: Tokenizer and template; None for a base model without a template.
+        change: The tokens that a chosen template added to the tokenizer; None for the model's own template.
     """
-    folder = (location.adapter_folder or location.folder).parent
-    if location.kind == "run":
-        return folder
-    is_run = all((folder / name).exists() for name in ("recipe.yaml", "environment.json"))
-    return folder if location.kind in ("folder", "adapter") and is_run else None
+
+    tokenizer: Any
+    chat: ChatTokenizer | None
+    change: TokenChange | None
 
 
-def served_chat(tokenizer: Any, location: ModelLocation, template: str | None) -> ChatTokenizer | None:
-    """Create a model's chat tokenizer, with the settings that its run was trained with.
+def served_chat(location: ModelLocation, template: str | None, *, trust_remote_code: bool = False) -> ServedChat:
+    """Load a model's tokenizer and template, with the settings that its run was trained with.
 
     Args:
-        tokenizer: transformers' tokenizer.
         location: Where the model's files are.
-        template: Chat template to use instead of the model's own, named as in a recipe.
-
-    Returns:
-        The chat tokenizer; None for a base model without a template.
+        template: Chat template to use instead of the model's own, named as in a recipe. The tokens that it prints are
+            added as in a run.
+        trust_remote_code: Run Python code that comes with the tokenizer.
 
     Raises:
         ModelError: If a run's template is missing, or the template does not print the user's message.
         TemplateError: If the template does not compile.
         RecipeError: If the run's recipe is damaged.
     """
-    run = run_folder(location)
+    tokenizer = load_tokenizer(location.tokenizer_folder, trust_remote_code=trust_remote_code)
+    run, change = run_folder(location), None
     if template is None and not tokenizer.chat_template:
         if location.kind == "run":
             raise ModelError(
                 f"{location.tokenizer_folder}: the run's chat template is missing. Expected chat_template.jinja. "
                 "Copy it from where the run was written, or name a template (--template)."
             )
-        return None
-    settings = EncodingSettings.from_recipe(Recipe.load_saved(run).data) if run else None
-    chat = ChatTokenizer.from_tokenizer(
-        tokenizer, template=template, settings=settings, model_stop_ids=published_stop_ids(location)
-    )
+        return ServedChat(tokenizer, None, None)
+    settings = EncodingSettings.from_recipe(Recipe.load_saved(run).data) if run else EncodingSettings()
+    if template is None:
+        # The tokenizer stays as it is: the model has a row for each token that its own template prints.
+        chat = ChatTokenizer.from_tokenizer(tokenizer, settings=settings, model_stop_ids=published_stop_ids(location))
+    else:
+        setup = set_up_tokenizer(location, template, settings=settings, trust_remote_code=trust_remote_code)
+        tokenizer, chat, change = setup.tokenizer, ChatTokenizer.of(setup), setup.change
     _check_user_is_printed(chat, location)
-    return chat
+    return ServedChat(tokenizer, chat, change)
 
 
 def _check_user_is_printed(chat: ChatTokenizer, location: ModelLocation) -> None:

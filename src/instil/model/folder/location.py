@@ -10,7 +10,9 @@ path never becomes a download.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +21,8 @@ from instil.model.folder.file_checks import ADAPTER_CONFIG, has_tokenizer, read_
 
 Kind = Literal["base", "run", "folder", "adapter", "hub"]
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken"]
+TOKENIZER_HUB_FILES = ("*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken")
+HUB_FILES = ("*.safetensors", *TOKENIZER_HUB_FILES)
 
 
 @dataclass(frozen=True)
@@ -74,8 +77,25 @@ def locate(name: str | Path, revision: str | None = None, *, trust_remote_code: 
     Raises:
         ModelError: If nothing has that name, or the folder holds no model.
     """
-    text = str(name)
-    path = Path(name).expanduser()
+    return _locate(name, revision, trust_remote_code=trust_remote_code, hub_files=HUB_FILES)
+
+
+def _path(name: object) -> Path:
+    """Return a name as a path.
+
+    Raises:
+        ModelError: If it is neither a text nor a path.
+    """
+    if isinstance(name, str | PathLike) and isinstance(text := fspath(name), str) and "\0" not in text:
+        return Path(text).expanduser()
+    raise ModelError(
+        f"model: found {name!r}. Expected `demo`, a run, model or adapter folder, or a Hub id. Give its name as text."
+    )
+
+
+def _locate(name: object, revision: str | None, *, trust_remote_code: bool, hub_files: Sequence[str]) -> ModelLocation:
+    path = _path(name)
+    text = fspath(name)  # type: ignore[call-overload]
     if revision is not None and (text == "demo" or path.exists()):
         raise ModelError(
             f"model.revision: found {revision!r}, but {text} is on this disk. Only a Hub id has revisions. Leave it "
@@ -93,7 +113,7 @@ def locate(name: str | Path, revision: str | None = None, *, trust_remote_code: 
             f"{text}: no such model folder. Expected `demo`, a run, model or adapter folder, or a Hub id such as "
             "owner/name. Check the path."
         )
-    return _from_hub(text, revision, trust_remote_code=trust_remote_code)
+    return _from_hub(text, revision, [*hub_files, "*.py"] if trust_remote_code else hub_files)
 
 
 def locate_tokenizer(
@@ -104,10 +124,23 @@ def locate_tokenizer(
     Raises:
         ModelError: If nothing has that name, or the folder holds neither a model nor a tokenizer.
     """
-    folder = Path(name).expanduser()
+    folder = _path(name)
     if folder.is_dir() and has_tokenizer(folder) and not (folder / "config.json").exists():
         return ModelLocation(str(name), "folder", folder)
-    return locate(name, revision, trust_remote_code=trust_remote_code)
+    return _locate(name, revision, trust_remote_code=trust_remote_code, hub_files=TOKENIZER_HUB_FILES)
+
+
+def run_folder(location: ModelLocation) -> Path | None:
+    """Return the run that a model belongs to, or None.
+
+    The location names the run itself, or its ``model/`` or ``adapter/`` folder. A recipe alone does not make its
+    folder a run, because a base model may lie beside a recipe.
+    """
+    folder = (location.adapter_folder or location.folder).parent
+    if location.kind == "run":
+        return folder
+    is_run = all((folder / name).exists() for name in ("recipe.yaml", "environment.json"))
+    return folder if location.kind in ("folder", "adapter") and is_run else None
 
 
 def _demo_folder() -> Path:
@@ -174,12 +207,11 @@ def _chain(name: str, base: object) -> ModelError:
     )
 
 
-def _from_hub(name: str, revision: str | None, *, trust_remote_code: bool) -> ModelLocation:
+def _from_hub(name: str, revision: str | None, files: Sequence[str]) -> ModelLocation:
     from huggingface_hub import snapshot_download
 
-    patterns = [*HUB_FILES, "*.py"] if trust_remote_code else HUB_FILES
     try:
-        folder = Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=list(files)))
     except Exception as error:  # the Hub client raises many classes; each means that the model cannot be downloaded
         reason = first_line_of(error)
         raise ModelError(

@@ -19,6 +19,7 @@ from instil.files import atomic_folder
 from instil.model.folder.both_generations import make_config_readable, make_tokenizer_readable
 from instil.model.folder.generation_config import set_stop_ids
 from instil.model.library_noise import quiet_peft, quiet_transformers
+from instil.model.parts import underlying
 
 READERS = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json")
 """Files beside the tokenizer of a model that also reads images: they say how images and videos are prepared."""
@@ -77,6 +78,7 @@ def save_model_folder(
             set_stop_ids(model, chat.stop_ids, pad_id=chat.pad_id)
             if hasattr(model, "peft_config"):
                 save_adapter(model, aside, base=base)
+                underlying(model).generation_config.save_pretrained(str(aside))  # the stop ids, without the base
             else:
                 _write_weights(model, aside, state=state, dtype=dtype)
                 _copy_readers(model.config._name_or_path, aside)

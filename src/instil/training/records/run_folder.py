@@ -102,6 +102,10 @@ class Run:
     results: Mapping[str, Any]
     signal: int | None = None
 
+    def __fspath__(self) -> str:
+        """Return the folder as text, so that a run can stand wherever a path or a model's name can."""
+        return str(self.folder)
+
     @property
     def model_folder(self) -> Path:
         """The trained model, a plain Hugging Face folder."""
