@@ -16,6 +16,7 @@ from typing import Any
 
 from instil.conversation import EMPTY, ROLES, Conversation, Message, Place, Role, ToolCall
 from instil.data.message_parts import Content, kind_of, read_parts, read_tool_calls, read_tools, write_tool_call
+from instil.data.side_columns import system_columns, tools_column, with_system
 from instil.errors import DataError, nearest
 
 ROLE_NAMES: Mapping[str, Role] = {**{role: role for role in ROLES}, "function": "tool", "ipython": "tool"}
@@ -210,8 +211,9 @@ def conversation_from_dict(
 ) -> Conversation:
     """Read a row of the messages format.
 
-    It reads ``tools`` (or the legacy ``functions``), ``template_variables`` / ``chat_template_kwargs``,
-    ``enable_thinking``, ``documents`` and ``plain``. Every other column stays in ``extra``.
+    It reads ``tools`` (or the legacy ``functions`` and other names, see `side_columns`), ``system``,
+    ``template_variables`` / ``chat_template_kwargs``, ``enable_thinking``, ``documents`` and ``plain``. Every other
+    column stays in ``extra``.
 
     Args:
         row: The row.
@@ -229,14 +231,25 @@ def conversation_from_dict(
     if len(row) == 1:
         return Conversation(messages, place=place)
     where = "conversation" if place is None else str(place)
-    # An empty ``tools`` beside the legacy ``functions`` stays a column of the row.
-    tools_key = "tools" if row.get("tools") or "functions" not in row else "functions"
+    # An empty ``tools`` beside another column of definitions stays a column of the row.
+    tools_key = tools_column(row)
+    if tools_key == "tools" and not row.get("tools") and "functions" in row:
+        tools_key = "functions"  # the legacy name; a malformed value is an error there too
     tools = read_tools(row.get(tools_key), where=where)
     variables = _read_variables(row, where)
     plain = row.get("plain", False)
     if not isinstance(plain, bool):
         raise DataError(f"{where}: plain is {plain!r}. Expected true or false. Fix the row.")
-    used = {messages_key, tools_key, *_VARIABLE_GROUPS, *(key for key in _VARIABLE_KEYS if row.get(key) is not None)}
+    systems = () if plain else system_columns(row)
+    if systems:
+        messages = with_system(messages, row, place)
+    used = {
+        messages_key,
+        tools_key,
+        *systems,
+        *_VARIABLE_GROUPS,
+        *(key for key in _VARIABLE_KEYS if row.get(key) is not None),
+    }
     extra = {key: value for key, value in row.items() if key not in used and key != "plain"}
     return Conversation(messages, tools, variables or EMPTY, place=place, plain=plain, extra=extra or EMPTY)
 
@@ -282,7 +295,7 @@ def conversation_to_dict(conversation: Conversation) -> dict[str, Any]:
         row["template_variables"] = dict(conversation.variables)
     if conversation.plain:
         row["plain"] = True
-    return row | dict(conversation.extra)
+    return {**row, **{key: value for key, value in conversation.extra.items() if key not in row}}
 
 
 def as_conversation(

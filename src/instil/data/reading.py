@@ -21,6 +21,7 @@ from instil.data.formats.preference import PROMPTS
 from instil.data.formats.registry import format_named, read_row, recognise
 from instil.data.formats.row_format import ReadOptions, RowFormat
 from instil.data.message_parts import kind_of
+from instil.data.side_columns import is_empty
 from instil.data.sources.files import find_files
 from instil.data.sources.rows import is_hub_id, parse_row, read_file, read_raw_rows
 from instil.errors import DataError
@@ -165,7 +166,7 @@ def _unread_columns(row_format: RowFormat, row: Any, place: Place) -> list[str]:
     except DataError:
         return []
     extra = conversations[0].extra if conversations else EMPTY
-    return [key for key in extra if key not in _KEPT.get(row_format.name, ())]
+    return [key for key in extra if key not in _KEPT.get(row_format.name, ()) and not is_empty(extra[key])]
 
 
 def _columns_of(row: Any) -> str:

@@ -21,6 +21,7 @@ from instil.conversation import EMPTY, Conversation, Place
 from instil.data.formats.registry import format_named
 from instil.data.formats.row_format import ReadOptions, RowFormat, cannot_hold
 from instil.data.messages import conversation_to_dict
+from instil.data.side_columns import is_empty
 from instil.data.sources.files import container_of
 from instil.data.sources.strict_json import RefusedJson, parse_text
 from instil.errors import DataError, FormatError
@@ -114,6 +115,8 @@ def _difference(conversation: Conversation, read_back: Sequence[Conversation]) -
     if len(read_back) != 1:
         return "a column that splits it into several conversations"
     before, after = _values(conversation), _values(read_back[0])
+    for key in [key for key, value in before["extra"].items() if is_empty(value) and key not in after["extra"]]:
+        del before["extra"][key]  # an empty column gives way to the format's own column of that name
     if before == after:
         return ""
     columns = [key for key in conversation.extra if before["extra"].get(key) != after["extra"].get(key)]

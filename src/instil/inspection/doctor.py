@@ -13,6 +13,7 @@ from typing import Any
 
 from instil.conversation import Conversation, Place
 from instil.data.formats.registry import read_row
+from instil.data.side_columns import unread_columns
 from instil.data.sources.rows import parse_row
 from instil.errors import DataError
 from instil.inspection.conversation_checks import answer_text, check_conversation
@@ -86,6 +87,8 @@ class Doctor:
     def _examine_conversation(self, conversation: Conversation, place: Place) -> None:
         for kind, seen in check_conversation(conversation, stop_tokens=self._stop_tokens):
             self._add(kind, place, seen)
+        for column, meaning in unread_columns(conversation):
+            self._add("unread_column", place, f"column {column!r} looks like {meaning}, and nothing reads it")
         if not self._prints_reasoning and not conversation.plain:
             thinking = [n for n, message in enumerate(conversation.messages, start=1) if message.reasoning]
             if thinking:

@@ -78,6 +78,12 @@ KINDS: Mapping[str, Kind] = {
             "note",
             "nothing to do: they are trained as ordinary text",
         ),
+        Kind(
+            "unread_column",
+            "column that looks like a system text or like tools, and is not read",
+            "warning",
+            "rename it to system or tools, put it into the messages, or drop it",
+        ),
         Kind("role_order", "roles out of order", "warning", "put the turns in order, or check how the file was made"),
         Kind(
             "unused_reasoning",

@@ -18,8 +18,10 @@ from instil.data.formats.row_format import (
     RowFormat,
     cannot_hold,
     conversation_of,
+    filled_column,
     plain_text_of,
     row_of,
+    system_in,
     text_in,
 )
 from instil.data.message_parts import kind_of, parse_json
@@ -42,13 +44,19 @@ def _read(row: Any, place: Place, options: ReadOptions) -> Sequence[Conversation
     instruction = text_in(row, "instruction", place)
     if isinstance(row.get("instances"), list):
         return _read_instances(row, instruction, place)
-    output_column = next((key for key in _OUTPUTS if key in row), "output")
-    input_column = next((key for key in _INPUTS if key in row), "input")
+    output_column = filled_column(row, _OUTPUTS)
+    input_column = filled_column(row, _INPUTS)
     task_input = text_in(row, input_column, place, empty_for_null=True)
     messages = opening(row, place)
     messages.append(Message("user", joined(instruction, task_input)))
     messages.append(Message("assistant", text_in(row, output_column, place)))
-    used = ["instruction", output_column, "history", "system", *(() if task_input else (input_column,))]
+    used = [
+        "instruction",
+        output_column,
+        "history",
+        *system_in(row, place)[1],
+        *(() if task_input else (input_column,)),
+    ]
     # A non-empty input stays a column under the name ``input``, also where the row calls it ``context``.
     row = row if not task_input or input_column == "input" else {**row, "input": task_input}
     used += ["context"] if input_column == "context" else []
@@ -66,10 +74,7 @@ def opening(row: Mapping[str, Any], place: Place) -> list[Message]:
     Raises:
         DataError: If ``history`` is not a list of pairs of texts.
     """
-    messages = []
-    system = text_in(row, "system", place, empty_for_null=True)
-    if system:
-        messages.append(Message("system", system))
+    messages, _ = system_in(row, place)
     history = row.get("history") or []
     if isinstance(history, str):
         history = parse_json(history)

@@ -15,6 +15,7 @@ from instil.data.formats.question_answer import PAIRS
 from instil.data.formats.row_format import ReadOptions, RowFormat, cannot_hold, is_list_of
 from instil.data.message_parts import kind_of, parse_json
 from instil.data.messages import conversation_from_dict, conversation_to_dict, read_messages
+from instil.data.side_columns import is_empty
 from instil.errors import DataError, FormatError
 
 _OWN = frozenset({"messages", "tools", "functions", "template_variables", "plain"})
@@ -59,7 +60,7 @@ def _read(row: Any, place: Place, options: ReadOptions) -> Sequence[Conversation
 
 
 def _write(conversation: Conversation) -> dict[str, Any]:
-    clash = sorted(_OWN & conversation.extra.keys())
+    clash = sorted(key for key in _OWN & conversation.extra.keys() if not is_empty(conversation.extra[key]))
     if clash:
         raise FormatError(
             cannot_hold(

@@ -23,11 +23,13 @@ from instil.data.formats.row_format import (
     conversation_of,
     is_list_of,
     row_of,
+    system_in,
     text_in,
 )
 from instil.data.formats.sharegpt import read_turn
 from instil.data.message_parts import kind_of
 from instil.data.messages import message_to_dict, read_messages
+from instil.data.side_columns import with_system
 from instil.errors import DataError, FormatError
 
 _SPEAKER = re.compile(r"\n\n(Human|Assistant): ?")
@@ -44,7 +46,7 @@ def _read(row: Any, place: Place, options: ReadOptions) -> Sequence[Conversation
         raise DataError(f"{place}: found {kind_of(row)}. Expected an object with chosen and rejected. Fix the row.")
     chosen = row.get("chosen")
     prompt_column = next((key for key in PROMPTS if key in row), "")
-    used = ["chosen", "system"]
+    used = ["chosen"]
     if isinstance(chosen, str):
         messages = _read_text(row, chosen, prompt_column, place)
         used += [prompt_column, *(("input", "history") if prompt_column == "instruction" else ())]
@@ -56,10 +58,8 @@ def _read(row: Any, place: Place, options: ReadOptions) -> Sequence[Conversation
         messages = list(_read_list(row, chosen, prompt_column, place))
         if isinstance(row.get("prompt"), list):  # a prompt of text stays a column beside the messages
             used.append("prompt")
-    system = text_in(row, "system", place, empty_for_null=True)
-    if system and messages[0].role != "system":
-        messages.insert(0, Message("system", system))
-    return (conversation_of(messages, row, used, place),)
+    used += system_in(row, place)[1]
+    return (conversation_of(with_system(messages, row, place), row, used, place),)
 
 
 def _turns(row: Mapping[str, Any], place: Place) -> list[Any]:

@@ -19,8 +19,10 @@ from instil.data.formats.row_format import (
     RowFormat,
     cannot_hold,
     conversation_of,
+    filled_column,
     is_list_of,
     row_of,
+    system_in,
     text_in,
 )
 from instil.data.message_parts import kind_of
@@ -34,7 +36,7 @@ COMPLETIONS = ("completion", "response", "output", "answer")
 def _recognise(row: Any) -> str:
     if not isinstance(row, Mapping) or not isinstance(row.get("prompt"), str | list):
         return ""
-    column = next((key for key in COMPLETIONS if key in row), "")
+    column = filled_column(row, COMPLETIONS) if any(key in row for key in COMPLETIONS) else ""
     if not column or (isinstance(row["prompt"], list) and not is_list_of(row["prompt"], "role")):
         return ""
     return f"columns prompt, {column} with {'text' if isinstance(row['prompt'], str) else 'messages'}"
@@ -48,10 +50,9 @@ def _read(row: Any, place: Place, options: ReadOptions) -> Sequence[Conversation
             f"{place}: has label false: the completion was judged bad. Expected label true, or no label. "
             "Remove the row, or leave such rows out with data.on_bad_row: skip."
         )
-    column = next((key for key in COMPLETIONS if key in row), "completion")
-    used = ["prompt", column, "system", "plain"]
-    system = text_in(row, "system", place, empty_for_null=True)
-    messages = [Message("system", system)] if system else []
+    column = filled_column(row, COMPLETIONS)
+    messages, system_names = system_in(row, place)
+    used = ["prompt", column, *system_names, "plain"]
     prompt, completion = row.get("prompt"), row.get(column)
     plain = False
     if isinstance(prompt, list):

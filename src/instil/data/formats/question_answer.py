@@ -13,9 +13,11 @@ from instil.data.formats.row_format import (
     conversation_of,
     plain_text_of,
     row_of,
+    system_in,
     text_in,
 )
 from instil.data.message_parts import kind_of
+from instil.data.side_columns import is_empty
 from instil.errors import DataError, FormatError, nearest
 
 PAIRS: tuple[tuple[str, str], ...] = (
@@ -29,11 +31,12 @@ PAIRS: tuple[tuple[str, str], ...] = (
     ("input", "output"),
     ("user", "assistant"),
 )
-_SYSTEMS = ("system", "system_prompt")
 
 
 def _pair(row: Mapping[str, Any]) -> tuple[str, str] | None:
-    return next((pair for pair in PAIRS if isinstance(row.get(pair[0]), str) and pair[1] in row), None)
+    pairs = [pair for pair in PAIRS if isinstance(row.get(pair[0]), str) and pair[1] in row]
+    filled = (pair for pair in pairs if not is_empty(row[pair[0]]) and not is_empty(row[pair[1]]))
+    return next(filled, pairs[0] if pairs else None)
 
 
 def _recognise(row: Any) -> str:
@@ -52,11 +55,9 @@ def _read(row: Any, place: Place, options: ReadOptions) -> Sequence[Conversation
     if not isinstance(row, Mapping):
         raise DataError(f"{place}: found {kind_of(row)}. Expected an object with question and answer. Fix the row.")
     pair = _pair(row) or PAIRS[0]
-    column = next((key for key in _SYSTEMS if key in row), "system")
-    system = text_in(row, column, place, empty_for_null=True)
-    messages = [Message("system", system)] if system else []
+    messages, systems = system_in(row, place)
     messages += [Message("user", text_in(row, pair[0], place)), Message("assistant", text_in(row, pair[1], place))]
-    return (conversation_of(messages, row, (*pair, column), place),)
+    return (conversation_of(messages, row, (*pair, *systems), place),)
 
 
 def _write(conversation: Conversation) -> dict[str, Any]:

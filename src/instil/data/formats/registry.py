@@ -17,6 +17,7 @@ from instil.data.formats.row_format import ReadOptions, RowFormat
 from instil.data.formats.sharegpt import SHAREGPT
 from instil.data.formats.text import TEXT
 from instil.data.message_parts import kind_of
+from instil.data.side_columns import is_empty
 from instil.errors import FormatError, RecipeError, nearest
 
 FORMATS: tuple[RowFormat, ...] = (
@@ -43,6 +44,9 @@ Only these decide a row's format, except for the columns in `_BY_CONTENT`.
 """
 _BY_CONTENT = frozenset({"messages", "conversations", "conversation"})
 """Columns whose text may be a list in JSON, or only text."""
+_DECIDING = ("messages", "conversations", "conversation", "chosen", "rejected", "instruction", "prompt",
+             *sorted({question for question, _ in PAIRS} - {"input"}), "text", "content", "code")  # fmt: skip
+"""Columns that decide a format where they hold something."""
 _MEDIA = frozenset({"image", "images", "video", "videos", "audio", "audios"})
 
 
@@ -67,6 +71,10 @@ def recognise(row: Any) -> tuple[RowFormat, str] | None:
         >>> found[0].name, found[1]
         ('question_answer', 'columns question, answer')
     """
+    filled = _filled(row) if isinstance(row, Mapping) else row
+    if filled is not row:
+        found = recognise(filled)
+        return found if found is not None else _first_that_fits(row)
     if not isinstance(row, dict) or any(isinstance(row.get(column), str) for column in _BY_CONTENT):
         return _recognise(row)
     kinds = tuple(map(_kind, row.values()))
@@ -82,6 +90,8 @@ def recognise(row: Any) -> tuple[RowFormat, str] | None:
 
 def _kind(value: Any) -> Any:
     """Return everything about a value that can decide its row's format; None if its content can decide too."""
+    if type(value) is str:
+        return str if not is_empty(value) else ""
     if type(value) is not list:
         return type(value) if type(value) in _FLAT else None
     if not value:
@@ -90,7 +100,30 @@ def _kind(value: Any) -> Any:
     return (list, *first) if type(first) is dict else (list, type(first)) if type(first) in _FLAT else None
 
 
+def _filled(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a row without the empty columns that would decide its format; the row itself where there is none.
+
+    Such columns come from joining tables: rows of one table have no value in the columns of another. An empty answer
+    stays, because a question beside it says that it is one.
+    """
+    empty = {name for name in _DECIDING if name in row and is_empty(row[name])}
+    if "chosen" in empty:
+        # A prompt of messages is one side of a pair. Alone it is no conversation to train on.
+        empty |= {name for name in row if name == "rejected" or (name == "prompt" and isinstance(row[name], list))}
+    else:
+        empty.discard("rejected")
+    if "instruction" in empty and any(not is_empty(row.get(name)) for name in ("input", "context")):
+        empty.discard("instruction")
+    return {name: value for name, value in row.items() if name not in empty} if empty else row
+
+
 def _recognise(row: Any) -> tuple[RowFormat, str] | None:
+    """Return what `recognise` returns, without the memory of known shapes."""
+    filled = _filled(row) if isinstance(row, Mapping) else row
+    return _first_that_fits(filled) or (_first_that_fits(row) if filled is not row else None)
+
+
+def _first_that_fits(row: Any) -> tuple[RowFormat, str] | None:
     for candidate in FORMATS:
         evidence = candidate.recognise(row) if isinstance(row, Mapping | list) else ""
         if evidence:
@@ -123,7 +156,16 @@ def read_row(row: Any, place: Place, *, format_name: str, options: ReadOptions) 
     if recognised is None:
         raise FormatError(_unknown(row, place))
     row_format, _ = recognised
-    return row_format.name, row_format.read(row, place, options)
+    return row_format.name, row_format.read(_decisive(row, row_format), place, options)
+
+
+def _decisive(row: Any, row_format: RowFormat) -> Any:
+    """Return the row without its empty deciding columns, where the format would read another column because of them."""
+    filled = _filled(row) if isinstance(row, Mapping) else row
+    if filled is row:
+        return row
+    evidence = row_format.recognise(filled)
+    return filled if evidence and evidence != row_format.recognise(row) else row
 
 
 def _read_named(row: Any, place: Place, named: RowFormat, options: ReadOptions) -> Sequence[Conversation]:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from instil.conversation import EMPTY, Conversation, Message, Place
 from instil.data.message_parts import kind_of, parse_json, read_tools
+from instil.data.side_columns import SYSTEM_COLUMNS, is_empty, system_text, tools_column
 from instil.errors import DataError, FormatError
 
 
@@ -68,7 +69,7 @@ def conversation_of(
     rest = {key: value for key, value in row.items() if key not in used}
     if not rest:
         return Conversation(tuple(messages), place=place, plain=plain)
-    tools = read_tools(rest.pop("tools", None), where=str(place))
+    tools = read_tools(rest.pop(tools_column(rest), None), where=str(place))
     variables: dict[str, Any] = {}
     for key in ("template_variables", "chat_template_kwargs"):
         group = rest.pop(key, None) or {}
@@ -108,12 +109,12 @@ def row_of(
         row["tools"] = json.dumps([_bare(tool) for tool in tools], ensure_ascii=False) if tools_as_text else tools
     if conversation.variables:
         row["template_variables"] = dict(conversation.variables)
-    clash = sorted(row.keys() & conversation.extra.keys())
+    clash = sorted(key for key in row.keys() & conversation.extra.keys() if not is_empty(conversation.extra[key]))
     if clash:
         raise FormatError(
             cannot_hold(conversation, target, f"a column of its own named {clash[0]!r}", "Rename or drop that column.")
         )
-    return row | dict(conversation.extra)
+    return {**row, **{key: value for key, value in conversation.extra.items() if key not in row}}
 
 
 def _bare(tool: dict[str, Any]) -> dict[str, Any]:
@@ -179,6 +180,28 @@ def text_in(row: Mapping[str, Any], column: str, place: Place, *, empty_for_null
     if value is None and empty_for_null:
         return ""
     raise DataError(f"{place}: column {column!r} holds {kind_of(value)}. Expected text. Fix the row.")
+
+
+def filled_column(row: Mapping[str, Any], names: Sequence[str]) -> str:
+    """Return the first of the columns that holds something, else the first that is there, else the first name.
+
+    Example:
+        >>> filled_column({"output": "", "response": "4"}, ("output", "response"))
+        'response'
+    """
+    present = [name for name in names if name in row]
+    return next((name for name in present if not is_empty(row[name])), present[0] if present else names[0])
+
+
+def system_in(row: Mapping[str, Any], place: Place) -> tuple[list[Message], tuple[str, ...]]:
+    """Return the system message of a row's columns, if any, and the columns that it takes up.
+
+    Raises:
+        DataError: If ``system`` holds something other than text, or two columns hold different texts.
+    """
+    text = system_text(row, place) or text_in(row, "system", place, empty_for_null=True)
+    used = tuple(name for name in SYSTEM_COLUMNS if row.get(name) is None or isinstance(row[name], str | int))
+    return ([Message("system", text)] if text else []), used
 
 
 def is_list_of(value: Any, *keys: str) -> bool:

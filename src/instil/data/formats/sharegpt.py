@@ -24,6 +24,7 @@ from instil.data.formats.row_format import (
 )
 from instil.data.message_parts import kind_of, parse_json
 from instil.data.messages import message_from_dict, message_to_dict
+from instil.data.side_columns import SYSTEM_COLUMNS, with_system
 from instil.errors import DataError, FormatError, nearest
 
 ROLES: Mapping[str, Role] = {
@@ -99,18 +100,8 @@ def _read(row: Any, place: Place, options: ReadOptions) -> Sequence[Conversation
             f"{place}: found columns {keys}. Expected conversations with from and value. Set data.format: auto."
         )
     messages = _read_turns(row[column], column, place)
-    used = [column]
-    system = row.get("system")
-    if isinstance(system, str):
-        used.append("system")
-        # The system text may stand in its column and in the first turn, if both are equal.
-        if system and messages[0].role == "system" and messages[0].content != system:
-            raise DataError(
-                f"{place}: has a column system and a different system turn. Expected one of them. Fix the row."
-            )
-        if system and messages[0].role != "system":
-            messages.insert(0, Message("system", system))
-    return (conversation_of(messages, row, used, place),)
+    used = [column, *(name for name in SYSTEM_COLUMNS if isinstance(row.get(name), str))]
+    return (conversation_of(with_system(messages, row, place), row, used, place),)
 
 
 def _read_turns(turns: Any, column: str, place: Place) -> list[Message]:
