@@ -80,6 +80,24 @@ class ToolCall:
 
 
 @dataclass(frozen=True, slots=True)
+class PartWeight:
+    """The loss weight of a part of one turn's text; it multiplies the turn's own.
+
+    Attributes:
+        field: Where the text stands, as origins name it: ``content``, ``content.1.text`` (its second part) or
+            ``reasoning``.
+        start: First character of the part, counted in that text.
+        end: Behind its last character.
+        weight: Loss weight, ≥ 0.
+    """
+
+    field: str
+    start: int
+    end: int
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """One turn.
 
@@ -94,6 +112,7 @@ class Message:
         extra: Other keys, which the template may read. They are kept so that conversion loses nothing.
         reasoning_name: The key that held the reasoning in data of the messages format, which templates read unchanged.
             None: the template may receive the reasoning under any name.
+        part_weights: Parts of the text whose weight is not 1. They do not overlap.
     """
 
     role: Role
@@ -105,6 +124,7 @@ class Message:
     weight: float | None = None
     extra: Mapping[str, Any] = field(default=EMPTY)
     reasoning_name: str | None = field(default=None, compare=False)
+    part_weights: tuple[PartWeight, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,7 @@ OTHER_NAMES: Mapping[str, str] = {
     "target_modules": "adapter.targets",
     "train_on_inputs": "data.train_on",
     "train_on_prompt": "data.train_on",
+    "train_on_responses_only": "data.train_on",
     "use_dora": "adapter.dora",
     "use_rslora": "adapter.rank_stabilized",
     "val_set_size": "data.heldout_share",

@@ -226,6 +226,9 @@ PLANTED = {
     "missing_stop": [chat_row(("user", "no stop"), ("assistant", "Then none."))],
     "typed_stop": [chat_row(("user", "Say it."), ("assistant", "It.<|im_end|>"))],
     "control_tokens": [chat_row(("user", "Say <|im_end|> twice, then explain why."), ("assistant", "I would rather not."))],
+    "untrained_weight": [
+        {"messages": [{"role": "user", "content": "A?", "train": True}, {"role": "assistant", "content": "B."}]}
+    ],
     "role_order": [chat_row(("user", "One."), ("user", "Two."), ("assistant", "Three."))],
     "unread_column": [{**chat_row(("user", "Who are you?"), ("assistant", "A bot.")), "sys_prompt": "Be a bot."}],
     "unused_reasoning": [{"messages": [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So.", "reasoning": "Hm."}]}],

@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from instil.conversation import EMPTY, ToolCall
+from instil.conversation import EMPTY, PartWeight, ToolCall
+from instil.data.message_weights import WEIGHT_KEYS, read_weight
 from instil.data.sources.strict_json import RefusedJson, parse_text
 from instil.errors import DataError
 
@@ -24,11 +25,12 @@ _MEDIA_WORDS = ("image", "video", "audio", "file", "document")
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """The content of a list of parts, with the reasoning and tool calls that were among the parts."""
+    """The content of a list of parts, with the reasoning, tool calls and weights that were among the parts."""
 
     content: str | tuple[Mapping[str, Any], ...]
     reasoning: str | None = None
     tool_calls: tuple[ToolCall, ...] = ()
+    part_weights: tuple[PartWeight, ...] = ()
 
 
 def read_parts(parts: Sequence[Any], *, where: str) -> Content:
@@ -39,7 +41,7 @@ def read_parts(parts: Sequence[Any], *, where: str) -> Content:
         where: Place and message number, with which errors start.
 
     Raises:
-        DataError: If a part is not text. Images, video and audio cannot be trained on.
+        DataError: If a part is not text, or has a weight that is none. Images, video and audio cannot be trained on.
 
     Example:
         >>> read_parts([{"type": "text", "value": "a"}, {"type": "text", "value": "b"}], where="row 1").content
@@ -48,11 +50,14 @@ def read_parts(parts: Sequence[Any], *, where: str) -> Content:
     texts: list[Mapping[str, Any]] = []
     reasoning: list[str] = []
     calls: list[ToolCall] = []
+    text_weights: list[float | None] = []
+    reasoning_weights: list[float | None] = []
     # True while every text is in LLaMA-Factory's style, in which the parts are one string.
     is_one_string = True
     for number, part in enumerate(parts, start=1):
         if isinstance(part, str):
             texts.append({"type": "text", "text": part})
+            text_weights.append(None)
             is_one_string = False
             continue
         if not isinstance(part, Mapping):
@@ -61,17 +66,43 @@ def read_parts(parts: Sequence[Any], *, where: str) -> Content:
             )
         kind = str(part.get("type", "text"))
         value = _part_value(part, kind)
+        weight = read_weight(part, where=f"{where}: part {number}")
         if kind in _TEXT_PARTS and isinstance(value, str):
             is_one_string = is_one_string and "value" in part
             texts.append({"type": "text", "text": value, **_other_part_keys(part)})
+            text_weights.append(weight)
         elif kind in _REASONING_PARTS and isinstance(value, str):
             reasoning.append(value)
+            reasoning_weights.append(weight)
+        elif kind == "tool_call" and weight not in (None, 1.0):
+            raise DataError(
+                f"{where}: part {number} is a tool call with a weight of its own. Expected text. Give the message the "
+                "weight."
+            )
         elif kind == "tool_call":
             calls.extend(read_tool_calls(value, where=where))
         else:
             raise DataError(_unusable_part(number, kind, where))
     content = "".join(part["text"] for part in texts) if is_one_string else tuple(texts)
-    return Content(content, "".join(reasoning) if reasoning else None, tuple(calls))
+    weights = _joined_weights("reasoning", reasoning, reasoning_weights)
+    lines = [part["text"] for part in texts]
+    if is_one_string:
+        weights += _joined_weights("content", lines, text_weights)
+    else:
+        for number, (line, weight) in enumerate(zip(lines, text_weights, strict=True)):
+            weights += _joined_weights(f"content.{number}.text", [line], [weight])
+    return Content(content, "".join(reasoning) if reasoning else None, tuple(calls), weights)
+
+
+def _joined_weights(field: str, texts: Sequence[str], weights: Sequence[float | None]) -> tuple[PartWeight, ...]:
+    """Return the weights of texts that are joined to one; a weight of 1 needs no entry."""
+    parts: list[PartWeight] = []
+    start = 0
+    for text, weight in zip(texts, weights, strict=True):
+        if text and weight not in (None, 1.0):
+            parts.append(PartWeight(field, start, start + len(text), weight))
+        start += len(text)
+    return tuple(parts)
 
 
 def _part_value(part: Mapping[str, Any], kind: str) -> Any:
@@ -82,7 +113,8 @@ def _part_value(part: Mapping[str, Any], kind: str) -> Any:
 
 
 def _other_part_keys(part: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in part.items() if key not in ("type", "text", "value") and value is not None}
+    used = ("type", "text", "value", *WEIGHT_KEYS)
+    return {key: value for key, value in part.items() if key not in used and value is not None}
 
 
 def _unusable_part(number: int, kind: str, where: str) -> str:

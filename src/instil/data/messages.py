@@ -10,12 +10,19 @@ because most other tools read these. Reading accepts all of them.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from instil.conversation import EMPTY, ROLES, Conversation, Message, Place, Role, ToolCall
+from instil.conversation import EMPTY, ROLES, Conversation, Message, PartWeight, Place, Role, ToolCall
 from instil.data.message_parts import Content, kind_of, read_parts, read_tool_calls, read_tools, write_tool_call
+from instil.data.message_weights import (
+    DETAIL_KEYS,
+    WEIGHT_KEYS,
+    read_detail,
+    read_weight,
+    weighted_pieces,
+    write_detail,
+)
 from instil.data.side_columns import system_columns, tools_column, with_system
 from instil.errors import DataError, nearest
 
@@ -24,9 +31,18 @@ ROLE_NAMES: Mapping[str, Role] = {**{role: role for role in ROLES}, "function": 
 _SHAREGPT_ROLES = frozenset({"human", "gpt", "chatgpt", "bing", "bard", "observation", "function_call", "bot"})
 _SET_SHAREGPT = "Set data.format: sharegpt if this is a ShareGPT file."
 _REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
-_WEIGHT_KEYS = ("weight", "loss_weight", "loss")
 _READ_KEYS = frozenset(
-    {"role", "content", "tool_calls", "function_call", "tool_call_id", "name", *_REASONING_KEYS, *_WEIGHT_KEYS}
+    {
+        "role",
+        "content",
+        "tool_calls",
+        "function_call",
+        "tool_call_id",
+        "name",
+        *_REASONING_KEYS,
+        *WEIGHT_KEYS,
+        *DETAIL_KEYS,
+    }
 )
 _VARIABLE_GROUPS = ("template_variables", "chat_template_kwargs")
 _VARIABLE_KEYS = ("enable_thinking", "documents")
@@ -38,7 +54,7 @@ def message_from_dict(message: Mapping[str, Any], *, number: int = 1, place: Pla
     Args:
         message: ``role``, ``content`` (text, parts or null), and any of ``reasoning`` / ``reasoning_content`` /
             ``thinking``, ``tool_calls``, ``function_call``, ``tool_call_id``, ``name``,
-            ``weight`` / ``loss_weight`` / ``loss``.
+            ``weight`` / ``loss_weight`` / ``loss`` / ``train`` / ``training``, ``train_detail``.
         number: Number of the message in its conversation, from 1; only for errors.
         place: Place of the conversation; only for errors.
 
@@ -71,11 +87,13 @@ def _read_message(role: Role, message: Mapping[str, Any], number: int, place: Pl
         calls = read_tool_calls(message["tool_calls"], where=where)
     elif message.get("function_call"):
         calls = read_tool_calls(message["function_call"], where=where)
-    reasoning, reasoning_name = _read_reasoning(message, where)
+    reasoning, reasoning_name, weights = _read_reasoning(message, where)
     # Keys of the message take precedence over calls and reasoning among the parts of its content.
     if content is not None:
         calls = calls or content.tool_calls
+        weights += tuple(part for part in content.part_weights if part.field != "reasoning" or reasoning is None)
         reasoning = content.reasoning if reasoning is None else reasoning
+        weights += read_detail(message, content.content, where=where)
     if content is None and not calls and not reasoning:
         raise DataError(_empty_message(message, where))
     extra = {key: value for key, value in message.items() if key not in _READ_KEYS}
@@ -86,9 +104,10 @@ def _read_message(role: Role, message: Mapping[str, Any], number: int, place: Pl
         tool_calls=calls,
         tool_call_id=_read_text(message, "tool_call_id", where),
         name=_read_text(message, "name", where),
-        weight=_read_weight(message, where),
+        weight=read_weight(message, where=where),
         extra=extra or EMPTY,
         reasoning_name=reasoning_name,
+        part_weights=weights,
     )
 
 
@@ -119,17 +138,21 @@ def _are_parts(content: Sequence[Any]) -> bool:
     return all(isinstance(part, Mapping) and "type" in part for part in content)
 
 
-def _read_reasoning(message: Mapping[str, Any], where: str) -> tuple[str | None, str | None]:
-    """Return a message's reasoning and the key that held it.
+def _read_reasoning(message: Mapping[str, Any], where: str) -> tuple[str | None, str | None, tuple[PartWeight, ...]]:
+    """Return a message's reasoning, the key that held it, and the weights of its parts, if it is a list of parts.
 
     If several keys hold it, return ``reasoning``: transformers never fills that key from the others.
     """
     reasoning: str | None = None
     name: str | None = None
+    weights: tuple[PartWeight, ...] = ()
     for key in _REASONING_KEYS:
         value = message.get(key)
         if value is None:
             continue
+        if isinstance(value, list | tuple):
+            parts = read_parts([_as_reasoning(part) for part in value], where=f"{where}: {key}")
+            value, weights = parts.reasoning, parts.part_weights
         if not isinstance(value, str):
             raise DataError(f"{where} has {kind_of(value)} for {key}. Expected text. Fix the row.")
         if reasoning and value and value != reasoning:
@@ -138,21 +161,15 @@ def _read_reasoning(message: Mapping[str, Any], where: str) -> tuple[str | None,
             )
         reasoning = reasoning or value
         name = key if name is None or key == "reasoning" else name
-    return reasoning, name
+    return reasoning, name, weights
 
 
-def _read_weight(message: Mapping[str, Any], where: str) -> float | None:
-    weight: float | None = None
-    for key in _WEIGHT_KEYS:
-        value = message.get(key)
-        if value is None:
-            continue
-        if not isinstance(value, int | float) or not 0 <= value <= sys.float_info.max:
-            raise DataError(f"{where} has {key} {value!r}. Expected a number of at least 0. Fix the row.")
-        if weight is not None and float(value) != weight:
-            raise DataError(f"{where} has two different weights. Expected one of {', '.join(_WEIGHT_KEYS)}. Keep one.")
-        weight = float(value)
-    return weight
+def _as_reasoning(part: Any) -> Any:
+    """Return a text part as a part of the reasoning."""
+    if isinstance(part, str):
+        return {"type": "reasoning", "text": part}
+    is_text = isinstance(part, Mapping) and part.get("type", "text") == "text"
+    return {**part, "type": "reasoning"} if is_text else part
 
 
 def _read_text(message: Mapping[str, Any], key: str, where: str) -> str | None:
@@ -191,19 +208,34 @@ def message_to_dict(message: Message) -> dict[str, Any]:
         {'role': 'assistant', 'content': '4', 'reasoning_content': '2+2', 'weight': 0.5}
     """
     content = message.content
-    written: dict[str, Any] = {
-        "role": message.role,
-        "content": list(content) if isinstance(content, tuple) else content,
-    }
+    written: dict[str, Any] = {"role": message.role, "content": content}
+    if isinstance(content, tuple):
+        weights = {part.field: part.weight for part in message.part_weights}
+        fields = [f"content.{number}.text" for number in range(len(content))]
+        written["content"] = [
+            {**part, "weight": weights[field]} if field in weights else part
+            for field, part in zip(fields, content, strict=True)
+        ]
     if message.reasoning is not None:
-        written["reasoning_content"] = message.reasoning
+        written["reasoning_content"] = _written_reasoning(message.reasoning, message.part_weights)
     if message.tool_calls:
         written["tool_calls"] = [write_tool_call(call) for call in message.tool_calls]
     for key in ("tool_call_id", "name", "weight"):
         value = getattr(message, key)
         if value is not None:
             written[key] = value
+    in_text = [part for part in message.part_weights if part.field == "content"]
+    if in_text and isinstance(content, str):
+        written["train_detail"] = write_detail(content, in_text)
     return written | dict(message.extra)
+
+
+def _written_reasoning(reasoning: str, part_weights: Sequence[PartWeight]) -> str | list[dict[str, Any]]:
+    weights = [part for part in part_weights if part.field == "reasoning"]
+    if not weights:
+        return reasoning
+    pieces = weighted_pieces(reasoning, weights)
+    return [{"type": "text", "text": reasoning[start:end], "weight": weight} for start, end, weight in pieces]
 
 
 def conversation_from_dict(

@@ -19,6 +19,7 @@ from instil.encoding.context import EncodingContext, assistant_indices, place_of
 from instil.encoding.grouping import EncodedTurn, TurnGroup, group_turns
 from instil.encoding.plain_text import plain_prompt, plain_turns
 from instil.encoding.settings import EncodingReport, TrainOn
+from instil.encoding.token_texts import weigh_parts
 from instil.encoding.truncation import fit
 from instil.encoding.turns.completion import Turn, find_completion
 from instil.encoding.turns.inline_reasoning import reasoning_span
@@ -172,7 +173,8 @@ def encode_turn(context: EncodingContext, conversation: Conversation, turn: Turn
         stop = max((stop for stop in context.stop_tokens if text.endswith(stop)), key=len)
         body = _encode_after_prompt(context, turn.prompt.text, prompt_ids, text[: -len(stop)], breaks)
         completion_ids = [*body, context.stop_ids[context.stop_tokens.index(stop)]]
-    return EncodedTurn(turn.index, prompt_ids, completion_ids, turn.weight), len(breaks)
+    encoded = EncodedTurn(turn.index, prompt_ids, completion_ids, turn.weight)
+    return weigh_parts(context, conversation, encoded, turn.completion), len(breaks)
 
 
 def _encode_after_prompt(

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TypeVar
 
 from instil.encoding.weights import DEFAULT_WEIGHT, TrainedSpan
@@ -29,12 +30,14 @@ class EncodedTurn:
         prompt_ids: Serving's prompt for the turn.
         completion_ids: What the model must generate, the stop token last.
         weight: Weight of each completion token.
+        token_weights: Weight of each completion token where they differ; empty where all have `weight`.
     """
 
     index: int
     prompt_ids: Sequence[int]
     completion_ids: Sequence[int]
     weight: float = DEFAULT_WEIGHT
+    token_weights: Sequence[float] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +53,16 @@ class TurnGroup:
 
     @property
     def spans(self) -> list[TrainedSpan]:
-        """Where each turn's completion lies in `token_ids`, with the turn's weight."""
+        """Where each turn's completion lies in `token_ids`, with its weight: one span for each run of equal weights."""
         spans: list[TrainedSpan] = []
         for turn in self.turns:
             start = len(turn.prompt_ids)
-            spans.append(TrainedSpan(start, start + len(turn.completion_ids), turn.weight))
+            if not turn.token_weights:
+                spans.append(TrainedSpan(start, start + len(turn.completion_ids), turn.weight))
+            for weight, run in groupby(turn.token_weights):
+                length = len(list(run))
+                spans.append(TrainedSpan(start, start + length, weight))
+                start += length
         return spans
 
 

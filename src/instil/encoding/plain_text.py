@@ -10,8 +10,10 @@ from __future__ import annotations
 from instil.conversation import Conversation, Message
 from instil.encoding.context import EncodingContext, assistant_indices, place_of
 from instil.encoding.grouping import EncodedTurn
-from instil.encoding.turns.rendering_pieces import piece, plain_rendering
+from instil.encoding.token_texts import weigh_parts
+from instil.encoding.turns.rendering_pieces import joined, piece, plain_rendering
 from instil.encoding.weights import turn_weight
+from instil.template.tracing import Rendering
 
 
 def plain_turns(context: EncodingContext, conversation: Conversation) -> tuple[list[EncodedTurn], int]:
@@ -40,7 +42,9 @@ def plain_turns(context: EncodingContext, conversation: Conversation) -> tuple[l
         )
         if index in assistant:
             completion = [*text_ids, eos_id] if index == last_answer and eos_id is not None else text_ids
-            turns.append(EncodedTurn(index, list(ids), completion, turn_weight(conversation.messages[index])))
+            turn = EncodedTurn(index, list(ids), completion, turn_weight(conversation.messages[index]))
+            tail = Rendering(context.added.get(completion[-1], "") if len(completion) > len(text_ids) else "")
+            turns.append(weigh_parts(context, conversation, turn, joined(piece(body, start, end), tail)))
         ids = [*ids, *text_ids]
     return (turns if ids else []), len(breaks)
 

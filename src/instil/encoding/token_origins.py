@@ -6,18 +6,16 @@ token more at a time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from instil.conversation import Conversation, Example
 from instil.encoding.context import EncodingContext
 from instil.encoding.encoder import find_turns
 from instil.encoding.settings import EncodingReport
+from instil.encoding.token_texts import token_texts
 from instil.encoding.turns.rendering_pieces import joined, plain_rendering
 from instil.template.tracing import Rendering
-
-_WINDOW = 6
-_MAX_TOKENS_PER_CHARACTER = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,25 +98,3 @@ def _locate(text: str, token: str, at: int) -> tuple[int, int]:
         return at, at + len(token) if text.startswith(token, at) else at
     start = text.find(visible, at, at + len(token) + 40)
     return (at, at) if start < 0 else (start, start + len(token.lstrip()))
-
-
-def token_texts(context: EncodingContext, ids: Sequence[int]) -> Iterator[str]:
-    """Yield the characters that each token adds; a character made by several tokens belongs to the last of them.
-
-    Tokens are decoded in short windows, so that the cost is proportional to their number.
-    """
-    start, done = 0, ""
-    for at in range(len(ids)):
-        window = context.decode(ids[start : at + 1])
-        if window.endswith("�") and at + 1 < len(ids) and at - start < _MAX_TOKENS_PER_CHARACTER:
-            yield ""
-            continue
-        yield window[len(done) :] if window.startswith(done) else window
-        start, done = _next_window(context, ids, start, at, window)
-
-
-def _next_window(context: EncodingContext, ids: Sequence[int], start: int, at: int, window: str) -> tuple[int, str]:
-    if at - start < _WINDOW:
-        return start, window
-    start = at - 1
-    return start, context.decode(ids[start : at + 1])

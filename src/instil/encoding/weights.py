@@ -3,16 +3,21 @@
 The weight of a token is the factor of the loss of *predicting that token*; 0 makes it context. In order of application:
 
 1. `trained_turns` chooses the turns: all of the assistant's, or the last one (`data.train_on`), without those of
-   weight 0.
+   weight 0 and those whose every part has weight 0.
 2. `example_weights` gives every token of a trained turn, from the first the model must generate to the stop token, that
    turn's weight (`turn_weight`: the message's own, or 1). Every other token gets 0, and so does the first token of an
    example, because nothing precedes it.
+   In a turn with weights of parts (`Message.part_weights`), `character_weights` multiplies the weight of a part's
+   characters. What the template prints between two parts gets the smaller of their weights. What it prints elsewhere,
+   the stop token included, gets the turn's. `token_weights` gives a token the smallest weight of its characters: a
+   token that straddles two parts is never trained more than either. White space at a token's ends does not count, so
+   `` 4`` behind an untrained ``No,`` is trained.
 3. `train_every_token` gives every token of weight 0 the weight 1 for ``data.train_on: all``, also in turns of weight 0.
 4. `weights_of_part` keeps the weights of a part of an example that was too long.
 5. `scale_weights` multiplies by the weight of the data source (`data.sources[].weight`).
 
 Flow: `encoder` calls 1 to 3, `truncation` 4, `preparation.encode_rows` 5. `plans.batch_encoder` calls 2: a plan has
-chosen its turns by 1, and exists only for ``train_on: assistant`` and messages without a weight of their own. Which
+chosen its turns by 1, and exists only for ``train_on: assistant`` and messages without weights. Which
 characters a turn must contain is decided in `turns.completion`. Nothing is shifted
 here: the loss shifts once (`model.loss.token_loss`), and the step divides once by the sum of all weights
 (`training.step.take_step`).
@@ -28,6 +33,7 @@ import numpy as np
 
 from instil.conversation import Example, Message
 from instil.encoding.settings import TrainOn
+from instil.template.tracing import Rendering
 
 DEFAULT_WEIGHT = 1.0
 
@@ -70,8 +76,80 @@ def trained_turns(messages: Sequence[Message], *, train_on: TrainOn = "assistant
     turns = [index for index, message in enumerate(messages) if message.role == "assistant"]
     if train_on == "last":
         turns = turns[-1:]
-    weights = [(index, turn_weight(messages[index])) for index in turns]
-    return [(index, weight) for index, weight in weights if weight > 0]
+    return [(index, turn_weight(messages[index])) for index in turns if has_trained_text(messages[index])]
+
+
+def has_trained_text(message: Message) -> bool:
+    """Return whether anything in a message is trained: it is the assistant's, and not all of it has weight 0.
+
+    Example:
+        >>> from instil.conversation import PartWeight
+        >>> has_trained_text(Message("assistant", "Hi", part_weights=(PartWeight("content", 0, 2, 0.0),)))
+        False
+        >>> has_trained_text(Message("assistant", "Hi", part_weights=(PartWeight("content", 0, 1, 0.0),)))
+        True
+    """
+    if not turn_weight(message) > 0:
+        return False
+    if not message.part_weights or message.tool_calls:
+        return True
+    untrained = sum(part.end - part.start for part in message.part_weights if part.weight == 0)
+    content = message.content or ""
+    texts = [content] if isinstance(content, str) else [str(part.get("text", "")) for part in content]
+    return untrained < sum(map(len, texts)) + len(message.reasoning or "")
+
+
+def character_weights(message: Message, completion: Rendering, *, index: int) -> list[float]:
+    """Return the weight of each character of what the model must generate in a turn with weights of parts.
+
+    Args:
+        message: The turn's message.
+        completion: What the model must generate, with its origins.
+        index: The turn's message index, by which origins name it.
+
+    Example:
+        >>> from instil.conversation import PartWeight
+        >>> message = Message("assistant", "No, 4", weight=0.5, part_weights=(PartWeight("content", 0, 4, 0.0),))
+        >>> character_weights(message, Rendering("No, 4<eos>", ((0, 5, (1, "content"), 0),)), index=1)
+        [0.0, 0.0, 0.0, 0.0, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5]
+    """
+    turn = turn_weight(message)
+    weights = [turn] * len(completion.text)
+    previous_end = None  # of the last run of the content
+    for start, end, (owner, field), offset in completion.runs:
+        if owner != index:
+            continue
+        for part in message.part_weights:
+            first, last = max(part.start, offset), min(part.end, offset + end - start)
+            if part.field == field and first < last:
+                at = start - offset
+                weights[at + first : at + last] = [turn * part.weight] * (last - first)
+        if field.startswith("content"):
+            if previous_end is not None and previous_end < start:
+                between = min(weights[previous_end - 1], weights[start])
+                weights[previous_end:start] = [between] * (start - previous_end)
+            previous_end = end
+    return weights
+
+
+def token_weights(weights: Sequence[float], spans: Sequence[tuple[int, int]], text: str) -> list[float]:
+    """Return the weight of each token of a text whose characters have weights: the smallest of its characters'.
+
+    Args:
+        weights: The weight of each character.
+        spans: Half-open range of each token's characters. An empty one belongs to the next token's first character.
+        text: The text.
+
+    Example:
+        >>> token_weights([0.0, 0.0, 1.0], [(0, 1), (1, 3)], ", 4")
+        [0.0, 1.0]
+    """
+    tokens: list[float] = []
+    for start, end in spans:
+        visible = [at for at in range(start, end) if not text[at].isspace()]
+        own = weights[visible[0] : visible[-1] + 1] if visible else weights[start : max(end, start + 1)]
+        tokens.append(min(own, default=weights[-1]))
+    return tokens
 
 
 def example_weights(num_tokens: int, spans: Sequence[TrainedSpan]) -> list[float]:

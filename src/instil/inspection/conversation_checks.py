@@ -53,6 +53,8 @@ def check_conversation(conversation: Conversation, *, stop_tokens: tuple[str, ..
     for number, message in enumerate(conversation.messages, start=1):
         if message.role == "assistant":
             yield from _check_answer(message, number, stop_tokens)
+        elif message.weight or any(part.weight for part in message.part_weights):
+            yield "untrained_weight", f"message {number} is from {message.role} and has a weight above 0"
 
 
 def _check_answer(message: Message, number: int, stop_tokens: tuple[str, ...]) -> Iterator[tuple[str, str]]:

@@ -84,6 +84,12 @@ KINDS: Mapping[str, Kind] = {
             "warning",
             "rename it to system or tools, put it into the messages, or drop it",
         ),
+        Kind(
+            "untrained_weight",
+            "weight of a turn that is not the assistant's",
+            "warning",
+            "only the assistant's turns are trained; set data.train_on: all to train every token",
+        ),
         Kind("role_order", "roles out of order", "warning", "put the turns in order, or check how the file was made"),
         Kind(
             "unused_reasoning",

@@ -13,6 +13,7 @@ from typing import Any
 from instil.conversation import Role
 from instil.data.formats.misspelt_keys import MESSAGE_KEYS, ROW_KEYS, TURN_KEYS, meant_role, misspelt_keys
 from instil.data.formats.sharegpt import ROLES as SHAREGPT_ROLES
+from instil.data.message_weights import WEIGHT_KEYS
 from instil.data.messages import ROLE_NAMES
 
 _TURN_COLUMNS = ("messages", "conversations", "conversation", "dialog", "prompt", "completion", "chosen", "rejected")
@@ -61,12 +62,17 @@ class Turn:
         return ROLE_NAMES.get(given)
 
     @property
+    def has_weight_0(self) -> bool:
+        """Whether a key of the turn, such as ``weight`` or ``train``, leaves it untrained."""
+        return any(self.given.get(key) in (0, False) for key in WEIGHT_KEYS if self.given.get(key) is not None)
+
+    @property
     def is_empty_answer(self) -> bool:
         """Whether it is a trained assistant turn without text or tool call."""
         text = self.given.get(self.text_key)
         if self.role != "assistant" or self.given.get("tool_calls") or self.given.get("function_call"):
             return False
-        if self.given.get("weight") == 0:
+        if self.has_weight_0:
             return False
         return text is None or text == [] or (isinstance(text, str) and not text.strip())
 

@@ -18,7 +18,9 @@ from typing import Any
 from instil.conversation import Conversation, Message, Place
 from instil.data.formats.misspelt_keys import ROW_KEYS, meant_role, misspelt_keys
 from instil.data.formats.registry import read_row
+from instil.data.message_weights import WEIGHT_KEYS
 from instil.data.sources.rows import parse_row
+from instil.encoding.weights import has_trained_text
 from instil.errors import DataError
 from instil.inspection.conversation_checks import check_conversation
 from instil.inspection.findings import KINDS
@@ -201,10 +203,12 @@ class _RowFix:
             if _is_last(turn, self.row):
                 self._drop_exchange(turn)
             else:
+                for key in WEIGHT_KEYS:
+                    turn.given.pop(key, None)
                 turn.given["weight"] = 0
                 self.changes.append(f"{turn.where}: empty answer gets weight 0: it stays as context and is not trained")
         # If only empty answers are trained, the row is left out, and its changes to them are not reported.
-        if empty and not any(turn.role == "assistant" and turn.given.get("weight") != 0 for turn in turns_of(self.row)):
+        if empty and not any(turn.role == "assistant" and not turn.has_weight_0 for turn in turns_of(self.row)):
             self.changes = [change for change in self.changes if "empty" not in change]
             return "all of its answers are empty"
         # A row of plain columns has no turns: its answer is a column.
@@ -231,7 +235,7 @@ class _RowFix:
 def _can_be_trained(conversation: Conversation) -> bool:
     """Return True if an answer has a weight other than 0 and, in a chat, a message before it."""
     first = 0 if conversation.plain else 1
-    return any(message.weight != 0 for message in conversation.messages[first:] if message.role == "assistant")
+    return any(has_trained_text(message) for message in conversation.messages[first:])
 
 
 def _answers(conversation: Conversation) -> list[Message]:

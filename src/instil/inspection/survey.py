@@ -185,6 +185,8 @@ class _Watch:
             encoded.batch.column(name).to_pylist() for name in ("shortened", "escaped", "source", "row")
         )
         trained = _Trained(encoded.batch, self.chat.stop_ids)
+        # Inside a turn with weights of parts, training stops where a part says so.
+        stops_anywhere = {encoded.chunk.places[position] for position in encoded.part_weights}
         for index, num_trained in enumerate(encoded.trained_tokens.tolist()):
             num_tokens = trained.num_tokens(index)
             self.lengths.add(num_tokens)
@@ -195,7 +197,7 @@ class _Watch:
                 self._find("control_tokens", place, f"{escaped[index]} typed")
             if shortened[index]:
                 self._find("over_limit", place, f"shortened: {shortened[index]}")
-            elif self._checks_stops and not trained.stops(index):
+            elif self._checks_stops and place not in stops_anywhere and not trained.stops(index):
                 self._find("missing_stop", place, "an answer ends without the stop token")
 
     def failures(self, encoded: EncodedChunk) -> None:

@@ -25,7 +25,7 @@ from instil.data.formats.row_format import ReadOptions
 from instil.data.messages import conversation_to_dict
 from instil.data.sources.rows import parse_row
 from instil.encoding.turns.inline_reasoning import carries_reasoning
-from instil.encoding.weights import scale_weights
+from instil.encoding.weights import has_trained_text, scale_weights
 from instil.errors import DataError, FormatError, InstilError, TemplateError
 from instil.preparation.chunks import Chunk
 from instil.preparation.split import content_hash, is_candidate
@@ -110,6 +110,7 @@ class EncodedChunk:
         formats: Format of each row, or an empty string where it could not be read.
         failures: Rows and conversations left out.
         inline_reasoning: Rows with reasoning in the text of an answer.
+        part_weights: Rows with weights of parts of an answer.
         misspelt: Rows with a key that is not read, the key, and the known key that it resembles.
         candidates: Rows that may be held out, with their conversations as JSON values.
         report: The encoder's own counts for this chunk, by name.
@@ -125,6 +126,7 @@ class EncodedChunk:
     formats: tuple[str, ...]
     failures: tuple[Failure, ...]
     inline_reasoning: tuple[int, ...]
+    part_weights: tuple[int, ...]
     misspelt: tuple[tuple[int, str, str], ...]
     candidates: tuple[tuple[int, list[dict[str, Any]]], ...]
     report: dict[str, int]
@@ -150,6 +152,7 @@ class ReadRows:
     formats: list[str] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     inline_reasoning: list[int] = field(default_factory=list)
+    part_weights: list[int] = field(default_factory=list)
     misspelt: list[tuple[int, str, str]] = field(default_factory=list)
     candidates: list[tuple[int, list[dict[str, Any]]]] = field(default_factory=list)
 
@@ -162,6 +165,8 @@ class ReadRows:
         self.conversations += [(row, conversation) for conversation in usable]
         if self.work.split_reasoning and any(map(_has_inline_reasoning, usable)):
             self.inline_reasoning.append(row)
+        if any(message.part_weights for conversation in usable for message in conversation.messages):
+            self.part_weights.append(row)
         self.misspelt += [(row, key, meant) for key, meant in sorted(misspelt_in(usable))]
         if is_candidate(row_hash, self.source.candidate_share):
             self.candidates.append((row, [_with_place(conversation) for conversation in usable]))
@@ -262,6 +267,7 @@ def encode_rows(rows: ReadRows, encoder: Encoder) -> EncodedChunk:
         formats=tuple(rows.formats),
         failures=tuple(rows.failures),
         inline_reasoning=tuple(rows.inline_reasoning),
+        part_weights=tuple(rows.part_weights),
         misspelt=tuple(rows.misspelt),
         candidates=tuple(rows.candidates),
         report={name: count - before.get(name, 0) for name, count in _counts(encoder).items()},
@@ -290,12 +296,8 @@ def _is_trained(example: Example) -> bool:
 
 def _requests_training(conversation: Conversation) -> bool:
     """Return True if a conversation has a turn to train: without examples, it can only be too long."""
-    answers = [
-        message
-        for number, message in enumerate(conversation.messages)
-        if message.role == "assistant" and (number or conversation.plain)
-    ]
-    return any(message.weight != 0 for message in answers)
+    first = 0 if conversation.plain else 1
+    return any(map(has_trained_text, conversation.messages[first:]))
 
 
 def _has_inline_reasoning(conversation: Conversation) -> bool:

@@ -87,6 +87,7 @@ class Ledger:
         shortened: Examples shortened, by method.
         escaped: Control tokens typed in the data that became ordinary text. The places are rows.
         inline_reasoning: Rows with reasoning in the text of an answer.
+        part_weights: Rows with weights of parts of an answer.
         duplicates: Rows with the content of an earlier row, left out or not.
         overlap: Trained rows whose content is also in the held-out data.
         formats: Number of rows by format.
@@ -108,6 +109,7 @@ class Ledger:
     shortened: dict[str, Tally] = field(default_factory=dict)
     escaped: Tally = field(default_factory=Tally)
     inline_reasoning: Tally = field(default_factory=Tally)
+    part_weights: Tally = field(default_factory=Tally)
     duplicates: Tally = field(default_factory=Tally)
     overlap: Tally = field(default_factory=Tally)
     formats: dict[str, int] = field(default_factory=dict)
@@ -177,7 +179,7 @@ class Ledger:
         values: dict[str, Any] = {field.name: saved[field.name] for field in fields(cls) if field.name in saved}
         for name in ("left_out", "parts_left_out", "shortened"):
             values[name] = {reason: Tally(**tally) for reason, tally in values.get(name, {}).items()}
-        for name in ("escaped", "inline_reasoning", "duplicates", "overlap"):
+        for name in ("escaped", "inline_reasoning", "part_weights", "duplicates", "overlap"):
             values[name] = Tally(**values.get(name, {}))
         return cls(**values)
 
@@ -219,6 +221,7 @@ class Ledger:
         rows = (
             ("escaped", f"typed control token {typed}", f"typed control tokens {typed}", self.escaped),
             ("reasoning", "row with reasoning in an answer", "rows with reasoning in an answer", self.inline_reasoning),
+            ("part weights", "row with weights of parts", "rows with weights of parts", self.part_weights),
             ("duplicates", "row equal to an earlier one", "rows equal to an earlier one", self.duplicates),
             ("overlap", "trained row also held out", "trained rows also held out", self.overlap),
         )

@@ -61,6 +61,7 @@ def _is_plain(message: Message) -> bool:
         and message.tool_call_id is None
         and message.name is None
         and message.weight is None
+        and not message.part_weights
         and not message.extra
     )
 

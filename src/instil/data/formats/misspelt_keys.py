@@ -14,6 +14,7 @@ from typing import Any
 
 from instil.conversation import Conversation, Role
 from instil.data.formats.sharegpt import ROLES as SHAREGPT_ROLES
+from instil.data.message_weights import DETAIL_KEYS, WEIGHT_KEYS
 from instil.data.messages import ROLE_NAMES
 
 ROW_KEYS = (
@@ -57,6 +58,8 @@ _CORRECT = frozenset(
             "thinking",
         ),
         *("name", "loss", "loss_weight", "chat_template_kwargs", "enable_thinking", "documents", "plain", "dialog"),
+        *WEIGHT_KEYS,
+        *DETAIL_KEYS,
         *("question_id", "answer_id", "answers", "questions", "prompt_id", "system_prompt", "tool", "test", "dialogue"),
     }
 )

@@ -153,6 +153,8 @@ def _beyond_text(message: Message) -> str:
         return "tool calls"
     if message.weight is not None:
         return "a weight"
+    if message.part_weights:
+        return "weights of parts"
     if message.name is not None or message.tool_call_id is not None:
         return "a name or call id"
     if message.extra:

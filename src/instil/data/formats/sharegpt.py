@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from instil.conversation import Conversation, Message, Place, Role, ToolCall
@@ -129,7 +128,10 @@ def _read_exchange(turn: Any, number: int, place: Place) -> list[Message]:
             )
     rest = {key: value for key, value in turn.items() if key not in dict(pairs)}
     messages = [Message(role, turn[key]) for key, role in pairs if turn.get(key) or role == "assistant"]
-    return [*messages[:-1], replace(messages[-1], extra=rest)] if rest else messages
+    if not rest:
+        return messages
+    answer = {**rest, "role": "assistant", "content": turn["output"]}
+    return [*messages[:-1], message_from_dict(answer, number=number, place=place)]
 
 
 def read_turn(turn: Any, number: int, place: Place) -> Message:

@@ -113,6 +113,7 @@ def shape_of(conversation: Conversation) -> Shape | None:
             or message.tool_call_id is not None
             or message.name is not None
             or message.weight is not None
+            or message.part_weights
             or message.extra
         ):
             return None

@@ -10,9 +10,10 @@ Why: only a block at the beginning of an answer is moved. A tag further on may b
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from instil.conversation import Message
+from instil.conversation import Message, PartWeight
 
 REASONING_TAGS: tuple[tuple[str, str], ...] = (
     ("<think>", "</think>"),  # DeepSeek-R1, QwQ, Qwen3, GLM, SmolLM3 and most others
@@ -51,9 +52,22 @@ def split_reasoning(message: Message) -> Message:
     match = _block(message.content)
     if match is None:
         return message
-    return replace(
-        message, content=message.content[match.end() :], reasoning=match[match.lastindex or 0].strip() or None
-    )
+    reasoning = match[match.lastindex or 0].strip() or None
+    moved = replace(message, content=message.content[match.end() :], reasoning=reasoning)
+    if not message.part_weights:
+        return moved
+    start = message.content.index(reasoning) if reasoning else 0
+    spans = {"reasoning": (start, start + len(reasoning or "")), "content": (match.end(), len(message.content))}
+    return replace(moved, part_weights=tuple(_moved_weights(message.part_weights, spans)))
+
+
+def _moved_weights(weights: Sequence[PartWeight], spans: Mapping[str, tuple[int, int]]) -> Iterator[PartWeight]:
+    """Yield the weights of parts of a text of which some spans are now texts of their own, by field."""
+    for part in weights:
+        for field, (start, end) in spans.items():
+            first, last = max(part.start, start), min(part.end, end)
+            if first < last:
+                yield PartWeight(field, first - start, last - start, part.weight)
 
 
 def reasoning_span(text: str) -> tuple[int, int] | None:
