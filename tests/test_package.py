@@ -174,6 +174,8 @@ def test_one_module_decides_the_weight_of_a_token():
     assert callers == {
         "encoding.encoder",
         "encoding.grouping",
+        "encoding.token_texts",
+        "inspection.repair",
         "encoding.plain_text",
         "encoding.plans.batch_encoder",
         "encoding.truncation",
