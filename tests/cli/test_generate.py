@@ -98,7 +98,8 @@ def test_an_unwritable_file_and_a_prompt_too_long_leave_nothing(prompts, tmp_pat
     long = tmp_path / "long.txt"
     long.write_text("word " * 600 + "\n", encoding="utf-8")
     assert run("generate", folders()["tuned"], "--prompts", long, "--out", tmp_path / "out.jsonl") == 2
-    assert "long.txt:1: " in capsys.readouterr().err
+    assert "every prompt is too long" in (error := capsys.readouterr().err)
+    assert "long.txt:1 (3,019 tokens)" in error
     assert not (tmp_path / "out.jsonl").exists()
 
 

@@ -20,9 +20,8 @@ from tests.training.command_line import (
 )
 from tests.training.stops import stop_after
 
-from instil.preparation.store import ExampleStore
 from instil.training.checkpoints.checkpoint import Progress
-from instil.training.loop import _evaluate
+from instil.training.loop import _sample
 from instil.training.processes.ranks import Ranks
 from instil.training.records.run_folder import Run
 
@@ -33,7 +32,7 @@ def test_what_the_first_process_does_for_all_is_waited_for_without_a_limit(monke
     ranks = Ranks(1, 2, torch.device("cpu"), patient=cast(Any, "patient"))
     record = SimpleNamespace(samples=lambda step, drawn: waited.append("samples"))
     learner: Any = SimpleNamespace(ranks=ranks)
-    _evaluate(learner, ExampleStore.from_examples([]), Progress(), cast(Any, record), cast(Any, lambda: None))
+    _sample(learner, Progress(), cast(Any, record), cast(Any, lambda: None))
     assert waited == ["samples", "patient"]
 
 

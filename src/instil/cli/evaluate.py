@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from instil.evaluation.contamination import Contamination
     from instil.evaluation.evaluate import Evaluation
     from instil.generation.engine import Engine
+    from instil.generation.prompt_length import TooLongPrompt
     from instil.generation.prompts import Prompt
 
 
@@ -28,6 +29,7 @@ def evaluate(
     task: Annotated[list[str] | None, Parameter(name=["--task", "--tasks"], consume_multiple=True)] = None,
     turns: Literal["last", "every"] = "last",
     limit: int | None = None,
+    too_long: Literal["drop", "keep_last_turns", "refuse"] = "drop",
     out: Path | None = None,
     schema: Path | None = None,
     run_code: bool = False,
@@ -48,6 +50,8 @@ def evaluate(
             behaviour, multi_turn, system_prompt. Default: the tasks that fit the data.
         turns: Measure the last assistant turn of a conversation, or every one.
         limit: Largest number of prompts.
+        too_long: What to do with a prompt that leaves no room for an answer in a model's context. drop: leave it out.
+            keep_last_turns: drop its oldest exchanges. refuse: stop. What was left out is counted and listed.
         out: Folder for the report. Default: `evaluation` in the run folder, or in the current folder.
         schema: JSON schema that the json task checks answers against.
         run_code: Let the code task run the answers with the tests of their rows, in a limited process.
@@ -70,7 +74,15 @@ def evaluate(
     if prompts:
         other = None if against is None else Engine.load(against, loading)
         evaluation = _evaluate(
-            engine, prompts, str(data), other, task, sampling, {"schema": json_schema, "run_code": run_code}, run
+            engine,
+            prompts,
+            str(data),
+            other,
+            task,
+            sampling,
+            {"schema": json_schema, "run_code": run_code},
+            run,
+            too_long,
         )
         from instil.evaluation.report import to_markdown, write_report
 
@@ -102,6 +114,7 @@ def _evaluate(
     sampling: SamplingSettings,
     options: dict[str, Any],
     run: Path | None,
+    too_long: TooLongPrompt,
 ) -> Evaluation:
     """Measure the answers, and count them on standard error if that is a terminal."""
     from instil.evaluation.evaluate import evaluate as measure
@@ -124,6 +137,7 @@ def _evaluate(
         settings=sampling,
         options=TaskOptions(**options),
         contamination=_contamination(prompts, run),
+        too_long=too_long,
         on_answer=show,
     )
 

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from instil.errors import GenerationError
 from instil.generation.settings import GREEDY, LOADING, LoadSettings, SamplingSettings
 
 
@@ -19,6 +20,7 @@ def generate(
     out: Path,
     turns: Literal["last", "every"] = "last",
     limit: int | None = None,
+    too_long: Literal["drop", "keep_last_turns", "refuse"] = "drop",
     sampling: Annotated[SamplingSettings, Parameter(name="*")] = GREEDY,
     loading: Annotated[LoadSettings, Parameter(name="*")] = LOADING,
 ) -> None:
@@ -34,6 +36,8 @@ def generate(
         out: JSONL file for the answers.
         turns: Answer at the last assistant turn of a conversation, or at every one.
         limit: Largest number of prompts.
+        too_long: What to do with a prompt that leaves no room for an answer in the model's context. drop: leave it out;
+            its line in --out has no prediction. keep_last_turns: drop its oldest exchanges. refuse: stop.
         sampling: How the next token is chosen.
         loading: How the model is loaded.
     """
@@ -45,19 +49,30 @@ def generate(
     rows = read_prompts(prompts, turns=turns, limit=limit)
 
     from instil.generation.answers_file import answer_file
+    from instil.generation.decoding import context_limit
     from instil.generation.engine import Engine
+    from instil.generation.prompt_length import fit_prompts
 
     engine = Engine.load(model, loading)
     if engine.chat is None:
         print(f"{model} has no chat template: it continues plain text up to the first line break", file=sys.stderr)
-    total = len(rows) * sampling.num_answers
+    fitted = fit_prompts(rows, engine.prompt, limit=context_limit(engine.model), too_long=too_long)
+    if not fitted.prompts:
+        raise GenerationError(
+            f"{prompts}: every prompt is too long ({fitted.summary()[0]}). Expected prompts that leave room for an "
+            "answer. Use --too-long keep_last_turns, or shorter prompts."
+        )
+    total = len(fitted.prompts) * sampling.num_answers
     on_terminal = sys.stderr.isatty()
 
     def show(done: int) -> None:
         if on_terminal:
             print(f"\r{done} of {total} answers", end="", file=sys.stderr, flush=True)
 
-    kept = answer_file(engine, rows, out=out, settings=sampling, on_answer=show)
+    kept = answer_file(engine, rows, out=out, settings=sampling, fitted=fitted, on_answer=show)
     line_end = "\n" if on_terminal else ""
     already = f" ({kept} were there already)" if kept else ""
-    print(f"{line_end}{counted(total, 'answer')} to {counted(len(rows), 'prompt')} in {out}{already}", file=sys.stderr)
+    answered = counted(len(fitted.prompts), "prompt")
+    print(f"{line_end}{counted(total, 'answer')} to {answered} in {out}{already}", file=sys.stderr)
+    for line in fitted.summary():
+        print(f"warning: {line}", file=sys.stderr)

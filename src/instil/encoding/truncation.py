@@ -133,7 +133,7 @@ def keep_last_turns(
         One example, or nothing if even the last exchange alone is too long.
     """
     trained = set(example.turns)
-    for kept in _without_oldest(conversation.messages[: example.turns[-1] + 1]):
+    for kept in without_oldest(conversation.messages[: example.turns[-1] + 1]):
         # Turns that this example does not train (another example does) stay as context.
         messages = tuple(
             message if index in trained or message.role != "assistant" else replace(message, weight=0.0)
@@ -147,7 +147,7 @@ def keep_last_turns(
     return []
 
 
-def _without_oldest(messages: Sequence[Message]) -> Iterator[list[tuple[int, Message]]]:
+def without_oldest(messages: Sequence[Message]) -> Iterator[list[tuple[int, Message]]]:
     """Yield the messages with their indices: without the first exchange, without the first two, and so on."""
     numbered = list(enumerate(messages))
     head = [(index, message) for index, message in numbered if message.role in ("system", "developer")]

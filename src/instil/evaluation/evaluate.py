@@ -23,10 +23,13 @@ from instil.evaluation.heldout import HeldoutLoss, heldout_loss
 from instil.evaluation.intervals import Interval, mean_interval
 from instil.evaluation.slices import slices_of
 from instil.evaluation.tasks import TaskOptions, judged, make_tasks, options_for
+from instil.generation.decoding import context_limit
 from instil.generation.engine import Answer, Engine
+from instil.generation.prompt_length import TooLongPrompt, fit_prompts
 from instil.generation.prompts import Prompt
 from instil.generation.sampling import Generated
 from instil.generation.settings import SamplingSettings
+from instil.units import counted
 
 PACKAGES = ("instil", "torch", "transformers", "tokenizers", "sacrebleu", "rouge-score", "jsonschema")
 HELDOUT = "heldout_loss"
@@ -88,6 +91,7 @@ class Evaluation:
         against: Result of the other model, or None.
         comparisons: Main figures of the two models by task, compared pair by pair. `HELDOUT` compares the losses.
         contamination: Overlap with the training data; None if that is unknown.
+        length_notes: What the length policy did, one line each: prompts left out or shortened, references not measured.
         versions: Versions of Python and of the packages that influence figures.
     """
 
@@ -99,6 +103,7 @@ class Evaluation:
     against: ModelResult | None
     comparisons: Mapping[str, Comparison]
     contamination: Contamination | None
+    length_notes: Sequence[str]
     versions: Mapping[str, str]
 
 
@@ -112,6 +117,7 @@ def evaluate(
     settings: SamplingSettings | None = None,
     options: TaskOptions | None = None,
     contamination: Contamination | None = None,
+    too_long: TooLongPrompt = "drop",
     on_answer: Callable[[], None] = lambda: None,
 ) -> Evaluation:
     """Evaluate a model on prompts.
@@ -125,11 +131,14 @@ def evaluate(
         settings: How answers are sampled. Default: greedy, at most 256 tokens. There is always one answer per prompt.
         options: Options of some tasks.
         contamination: Overlap with the training data, if it was measured.
+        too_long: What to do with a prompt that is too long for one of the models; see `fit_prompts`.
         on_answer: Called after each answer, for example by a progress bar.
 
     Raises:
-        EvaluationError: If a task is unknown or applies to no prompt.
+        EvaluationError: If a task is unknown or applies to no prompt, or every prompt is too long.
+        GenerationError: If a prompt is too long and the policy is to refuse.
     """
+    prompts, length_notes = _fitted(prompts, [engine, *([against] if against else [])], too_long, data=data)
     settings = replace(settings or SamplingSettings(), num_answers=1)
     if settings.seed is None:
         settings = replace(settings, seed=0)
@@ -154,8 +163,35 @@ def evaluate(
         against=theirs,
         comparisons={} if theirs is None else _comparisons(mains, ours, theirs),
         contamination=contamination,
+        length_notes=[*length_notes, *_unmeasured(ours, theirs)],
         versions=_versions(),
     )
+
+
+def _fitted(
+    prompts: Sequence[Prompt], engines: Sequence[Engine], too_long: TooLongPrompt, *, data: str
+) -> tuple[Sequence[Prompt], list[str]]:
+    """Return the prompts that fit every model, so that all of them answer the same ones."""
+    notes: list[str] = []
+    for engine in engines:
+        fitted = fit_prompts(prompts, engine.prompt, limit=context_limit(engine.model), too_long=too_long)
+        notes += [f"{engine.name}: {line}" for line in fitted.summary()]
+        prompts = fitted.prompts
+    if not prompts:
+        raise EvaluationError(
+            f"{data}: every prompt is too long ({notes[0]}). Expected prompts that leave room for an answer. "
+            "Use --too-long keep_last_turns, or shorter prompts."
+        )
+    return prompts, notes
+
+
+def _unmeasured(*results: ModelResult | None) -> list[str]:
+    """Return a line for each model whose loss leaves out conversations that are longer than its context."""
+    return [
+        f"{result.name}: the loss leaves out {counted(result.heldout.too_long, 'conversation')} longer than the context"
+        for result in results
+        if result is not None and result.heldout is not None and result.heldout.too_long
+    ]
 
 
 def _result(

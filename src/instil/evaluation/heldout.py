@@ -19,7 +19,7 @@ import torch
 
 from instil.conversation import Conversation, Example
 from instil.evaluation.intervals import Interval, resampled_interval
-from instil.generation.decoding import answering
+from instil.generation.decoding import answering, context_limit
 from instil.generation.engine import Engine
 
 LOGIT_BYTES = 256 * 2**20
@@ -34,6 +34,7 @@ class HeldoutLoss:
         perplexity: e to the power of the loss; so are the ends of its interval.
         num_tokens: Number of trained tokens.
         refused: Number of conversations that could not be encoded.
+        too_long: Number of examples that are longer than the model's context and were not measured.
         per_conversation: Sum of weighted losses and trained weight of each conversation. The weight is 0 if the
             conversation has no trained token.
     """
@@ -42,6 +43,7 @@ class HeldoutLoss:
     perplexity: Interval
     num_tokens: int
     refused: int
+    too_long: int
     per_conversation: tuple[tuple[float, float], ...]
 
 
@@ -51,10 +53,14 @@ def heldout_loss(engine: Engine, conversations: Sequence[Conversation]) -> Heldo
     if chat is None:
         return None
     examples: list[tuple[int, Example]] = []
-    refused = 0
+    refused = too_long = 0
+    limit = context_limit(engine.model)
     for number, encoded in enumerate(chat.encode_many(conversations)):
         if isinstance(encoded, list):
-            examples += [(number, example) for example in encoded if max(example.weights, default=0) > 0]
+            trained = [example for example in encoded if max(example.weights, default=0) > 0]
+            fitting = [example for example in trained if limit is None or len(example.token_ids) <= limit]
+            too_long += len(trained) - len(fitting)
+            examples += [(number, example) for example in fitting]
         else:
             refused += 1
     if not examples:
@@ -71,7 +77,7 @@ def heldout_loss(engine: Engine, conversations: Sequence[Conversation]) -> Heldo
     losses, weights = losses[is_trained], weights[is_trained]
     mean = resampled_interval(len(losses), lambda rows: losses[rows].sum(-1) / weights[rows].sum(-1))
     perplexity = Interval(math.exp(mean.value), math.exp(mean.low), math.exp(mean.high), mean.n)
-    return HeldoutLoss(mean, perplexity, num_tokens, refused, per_conversation)
+    return HeldoutLoss(mean, perplexity, num_tokens, refused, too_long, per_conversation)
 
 
 def _batches(model: Any, examples: Sequence[tuple[int, Example]]) -> Iterator[list[tuple[int, Example]]]:

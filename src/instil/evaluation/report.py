@@ -37,6 +37,7 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
         "model": _model(evaluation.model),
         "against": None if evaluation.against is None else _model(evaluation.against),
         "comparisons": {name: asdict(comparison) for name, comparison in evaluation.comparisons.items()},
+        "length_notes": list(evaluation.length_notes),
         "contamination": None if overlap is None else asdict(overlap) | {"said": overlap.summary},
         "rows": [_row(evaluation, models, number) for number in range(len(evaluation.prompts))],
     }
@@ -99,6 +100,7 @@ def to_markdown(evaluation: Evaluation) -> str:
     """Return an evaluation as Markdown: figures with intervals, comparison, slices and how it was measured."""
     models = [evaluation.model] + ([evaluation.against] if evaluation.against else [])
     lines = [f"# {evaluation.model.name} on {evaluation.data}", "", f"{len(evaluation.prompts)} prompts.", ""]
+    lines += [line for note in evaluation.length_notes for line in (f"**Warning:** {note}.", "")]
     names = [result.name for result in models]
     # With a second model the table has a last column for the comparison, which only main figures fill.
     is_compared = evaluation.against is not None

@@ -20,6 +20,7 @@ from instil.data.messages import conversation_to_dict, message_to_dict
 from instil.errors import GenerationError
 from instil.files import atomic_file
 from instil.generation.engine import Answer, Engine
+from instil.generation.prompt_length import FittedPrompts, LongPrompt
 from instil.generation.prompts import Prompt
 from instil.generation.settings import SamplingSettings
 
@@ -35,6 +36,7 @@ def answer_file(
     *,
     out: Path,
     settings: SamplingSettings,
+    fitted: FittedPrompts | None = None,
     on_answer: Callable[[int], None] | None = None,
 ) -> int:
     """Answer prompts into a JSONL file.
@@ -48,6 +50,8 @@ def answer_file(
         prompts: The prompts.
         out: The file. Rows that it already contains are kept, and their prompts are not answered again.
         settings: Sampling settings. The seed must be set, so that a second call finds its rows.
+        fitted: The prompts after the length policy. One that was left out gets a row without a prediction, with the
+            finish_reason `prompt_too_long` and its own number of tokens as `prompt_tokens`.
         on_answer: Called with the number of answers done after each one.
 
     Returns:
@@ -56,11 +60,26 @@ def answer_file(
     Raises:
         GenerationError: If the file contains answers of another model, other prompts or other settings.
     """
+    prompts, left_out = list(prompts), {}
+    if fitted is not None:
+        for index, prompt in zip(fitted.indices, fitted.prompts, strict=True):
+            prompts[index] = prompt
+        left_out = {long.index: long for long in fitted.left_out}
     keys = [key for prompt in prompts for key in answer_keys(prompt, model=_model_key(engine), settings=settings)]
     done = read_answers(out, set(keys))
-    num_kept = len(done)
     per = settings.num_answers
-    open_prompts = [at for at in range(len(prompts)) if any(key not in done for key in keys[at * per : (at + 1) * per])]
+    open_prompts = [
+        at
+        for at in range(len(prompts))
+        if at not in left_out and any(key not in done for key in keys[at * per : (at + 1) * per])
+    ]
+    rows_left_out = {
+        keys[at * per + which]: _row_without_answer(prompts[at], long, which=which, key=keys[at * per + which])
+        for at, long in left_out.items()
+        for which in range(per)
+    }
+    done = {key: row for key, row in done.items() if key not in rows_left_out}
+    num_kept = len(done)
     file = open_for_answers(out)
     try:
         with file:
@@ -79,8 +98,9 @@ def answer_file(
 
                 engine.answer([prompts[at].conversation for at in chunk], settings, on_answer=write)
     finally:
-        if not done:  # a call without answers leaves no file
+        if not done and not rows_left_out:  # a call without answers leaves no file
             out.unlink(missing_ok=True)
+    done |= rows_left_out
     _rewrite(out, [done[key] for key in keys])
     return num_kept
 
@@ -124,6 +144,21 @@ def row_of(prompt: Prompt, answer: Answer, *, which: int, key: str) -> dict[str,
         row["tool_calls"] = message_to_dict(message)["tool_calls"]
     row["key"] = key
     return row
+
+
+def _row_without_answer(prompt: Prompt, long: LongPrompt, *, which: int, key: str) -> dict[str, Any]:
+    """Return the row of a prompt that was left out."""
+    return {
+        "row": None if prompt.place is None else str(prompt.place),
+        "answer": which,
+        "prompt": conversation_to_dict(prompt.conversation)["messages"],
+        "prediction": None,
+        "reference": prompt.reference_text,
+        "finish_reason": "prompt_too_long",
+        "prompt_tokens": long.num_tokens,
+        "tokens": 0,
+        "key": key,
+    }
 
 
 def read_answers(out: Path, keys: Set[str]) -> dict[str, dict[str, Any]]:

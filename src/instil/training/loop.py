@@ -94,10 +94,13 @@ def run_steps(
     due = when_due(order.num_steps, evaluate_every=recipe.evaluate.every, save_every=recipe.checkpoint.every)
     patience = recipe.evaluate.patience
     if progress.step == 0 and recipe.evaluate.at_start:
-        _evaluate(learner, heldout, progress, recorder, sample)
-    # A stop may have come between a step and its evaluation, which runs first now.
+        _evaluate(learner, heldout, progress, recorder)
+        _sample(learner, progress, recorder, sample)
+    # A stop may have come between a step and its evaluation, or a kill before its answers. They come first now.
     if progress.step > progress.evaluated and due.evaluates(progress.step):
-        progress = _evaluate(learner, heldout, progress, recorder, sample)
+        progress = _evaluate(learner, heldout, progress, recorder)
+    if progress.step == progress.evaluated > progress.sampled:
+        progress = _sample(learner, progress, recorder, sample)
     while progress.step < order.num_steps and not should_stop_early(progress, patience):
         members = order.members(progress.step + 1)
         rate = learning_rate(
@@ -124,11 +127,19 @@ def run_steps(
         stopping = learner.ranks.any(bool(stop))
         # A stop does not wait for an evaluation, except for the last one: nothing would run it later.
         if due.evaluates(progress.step) and (not stopping or progress.step == due.last):
-            progress = _evaluate(learner, heldout, progress, recorder, sample)
+            progress = _evaluate(learner, heldout, progress, recorder)
             stopping = learner.ranks.any(bool(stop))
         is_best = progress.best_step == progress.step and recipe.checkpoint.keep_best
-        if due.saves(progress.step) or is_best or stopping or should_stop_early(progress, patience):
+        saving = due.saves(progress.step) or is_best or stopping or should_stop_early(progress, patience)
+        if saving:
             recorder.save(learner, progress)
+        # Answers come after the checkpoint of their step: nothing that goes wrong in them costs a step.
+        if progress.evaluated == progress.step > progress.sampled:
+            progress = _sample(learner, progress, recorder, sample)
+            if not stopping and learner.ranks.any(bool(stop)):
+                stopping = True
+                if not saving:
+                    recorder.save(learner, progress)
         if stopping:
             break
     return progress
@@ -154,10 +165,8 @@ def after_step(progress: Progress, step: int, result: StepResult) -> Progress:
     )
 
 
-def _evaluate(
-    learner: Learner, heldout: ExampleStore, progress: Progress, recorder: Recorder, sample: Callable[[], Drawn]
-) -> Progress:
-    """Measure the held-out loss, answer the fixed prompts, and update the best step."""
+def _evaluate(learner: Learner, heldout: ExampleStore, progress: Progress, recorder: Recorder) -> Progress:
+    """Measure the held-out loss and update the best step."""
     start = time.perf_counter()
     loss = heldout_loss(learner, heldout, cut=Cut(progress.micro_batch_tokens))
     if loss is not None:
@@ -170,7 +179,12 @@ def _evaluate(
         recorder.evaluation(
             progress.step, loss=loss, seconds=time.perf_counter() - start, is_best=progress.best_step == progress.step
         )
+    return progress.with_(evaluated=progress.step)
+
+
+def _sample(learner: Learner, progress: Progress, recorder: Recorder, sample: Callable[[], Drawn]) -> Progress:
+    """Answer the fixed prompts and run the tasks."""
     recorder.samples(progress.step, sample())
     # The first process's answers may take longer than a collective operation waits.
     learner.ranks.wait()
-    return progress.with_(evaluated=progress.step)
+    return progress.with_(sampled=progress.step)

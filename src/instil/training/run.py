@@ -157,6 +157,8 @@ def _train_steps(
     answers = ranks.is_first and not learner.sharded
     heldout = preflight.prepared.heldout_conversations if answers else []
     sampler = Sampler(assembled.model, preflight.chat, recipe.evaluate, heldout=heldout)
+    for note in sampler.notes:
+        say(f"{'note':<10} {note}")
     started = time.perf_counter()
     with _recorder(paths, preflight, identity, progress, is_first=ranks.is_first, quiet=quiet) as recorder:
         progress = run_steps(
@@ -239,8 +241,9 @@ def _tidy_folder(
         write_json_atomic(paths.environment, environment)
     # Step 0 has lines too: the evaluation before the first step, which a new run makes again.
     last = -1 if is_new else progress.step
-    rewind_lines(paths.samples, step=last)
-    lost = progress.step - rewind_lines(paths.metrics, step=last)
+    sampled = -1 if is_new else progress.sampled
+    rewind_lines(paths.samples, step=last, sampled=sampled)
+    lost = progress.step - rewind_lines(paths.metrics, step=last, sampled=sampled)
     if lost:
         say(
             f"{paths.metrics}: damaged; the lines of {lost} of {progress.step} steps are lost. The run itself is intact"

@@ -46,6 +46,8 @@ class Progress:
         worse: Evaluations since then, none of which was better.
         evaluated: Step of the latest evaluation. If a later one is due, a stop prevented it; it runs first after
             resuming.
+        sampled: Step of the latest sample answers and tasks. They come after the checkpoint of their step; if they are
+            behind `evaluated`, a kill prevented them.
         last_loss: Training loss of the latest step.
     """
 
@@ -62,6 +64,7 @@ class Progress:
     best_step: int | None = None
     worse: int = 0
     evaluated: int = 0
+    sampled: int = 0
     last_loss: float | None = None
 
     def with_(self, **changes: Any) -> Progress:
@@ -291,7 +294,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
             )
         return Checkpoint(
             folder,
-            Progress(**state["progress"]),
+            Progress(**{"sampled": state["progress"]["evaluated"]} | state["progress"]),
             state["optimizer_numbers"],
             state["identity"],
             tuple(json.loads((folder / f"pieces-{rank:05d}.json").read_text()) for rank in range(state["processes"])),

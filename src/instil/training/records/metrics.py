@@ -14,6 +14,9 @@ from typing import Any, TextIO
 from instil.errors import RunError
 from instil.files import sync_path, write_text_atomic
 
+OF_SAMPLES = frozenset({"answer", "tasks", "failures"})
+"""Keys of the lines that are written when sample answers are drawn."""
+
 
 class Metrics:
     """The open `metrics.jsonl` of a run, one JSON object a line, in the order of the steps."""
@@ -69,12 +72,13 @@ def _intact_lines(path: Path) -> Iterator[tuple[int, Any]]:
             yield number, json.loads(line)
 
 
-def rewind_lines(path: Path, *, step: int) -> int:
+def rewind_lines(path: Path, *, step: int, sampled: int) -> int:
     """Remove the lines of later steps and damaged ones, so that a resumed run writes each step once.
 
     Args:
         path: A file of JSON lines with a `step`. A missing file is left alone.
         step: The last step to keep.
+        sampled: The last step whose sample answers, tasks and failures are kept; later ones are made again.
 
     Returns:
         The number of training steps that are left in the file.
@@ -82,6 +86,10 @@ def rewind_lines(path: Path, *, step: int) -> int:
     if not path.exists():
         return 0
     lines = (line for _, line in _intact_lines(path) if isinstance(line, dict))
-    kept = [line for line in lines if isinstance(line.get("step"), int) and line["step"] <= step]
+    kept = [
+        line
+        for line in lines
+        if isinstance(line.get("step"), int) and line["step"] <= (sampled if OF_SAMPLES & line.keys() else step)
+    ]
     write_text_atomic(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
     return len({line["step"] for line in kept if "loss" in line})

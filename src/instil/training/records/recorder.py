@@ -83,7 +83,11 @@ class Recorder:
             self.picture()
 
     def samples(self, step: int, drawn: Drawn) -> None:
-        """Record the answers to the fixed prompts and the figures of the recipe's tasks."""
+        """Record the answers to the fixed prompts, the figures of the recipe's tasks, and what failed."""
+        for failure in drawn.failures:
+            self.say(f"warning: step {step}: {failure}")
+        if drawn.failures:
+            self._add({"step": step, "failures": list(drawn.failures)})
         if drawn.figures:
             self._add({"step": step, "tasks": drawn.figures})
         if self._metrics is not None and drawn.answers:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -10,8 +11,12 @@ import torch
 
 from instil.conversation import Conversation, Message
 from instil.encoding.chat_tokenizer import ChatTokenizer
+from instil.errors import first_line_of
 from instil.evaluation.during_training import heldout_prompts, task_figures
+from instil.generation.decoding import context_limit
 from instil.generation.engine import Engine
+from instil.generation.prompt_length import TooLongPrompt, fit_prompts
+from instil.generation.prompts import Prompt
 from instil.generation.settings import SamplingSettings
 from instil.recipe import EvaluateSettings
 
@@ -25,10 +30,12 @@ class Drawn:
     Attributes:
         answers: Answers to the fixed prompts, one JSON object each.
         figures: ``{value, low, high, n}`` for each figure of each task.
+        failures: What could not be answered or judged, and why, one line each.
     """
 
     answers: Sequence[Mapping[str, Any]] = ()
     figures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    failures: Sequence[str] = ()
 
 
 def fixed_prompts(texts: Sequence[str], heldout: Sequence[Conversation]) -> list[Conversation]:
@@ -58,12 +65,16 @@ def fixed_prompts(texts: Sequence[str], heldout: Sequence[Conversation]) -> list
 
 
 class Sampler:
-    """Answers prompts greedily with the model in training. Its mode and attention are restored afterwards."""
+    """Answers prompts greedily with the model in training. Its mode and attention are restored afterwards.
+
+    Attributes:
+        notes: What the length policy did to the prompts, one line each.
+    """
 
     def __init__(
         self, model: Any, chat: ChatTokenizer, settings: EvaluateSettings, *, heldout: Sequence[Conversation]
     ) -> None:
-        """Choose the prompts.
+        """Choose the prompts and apply the length policy of training to them.
 
         Args:
             model: The model in training.
@@ -72,8 +83,21 @@ class Sampler:
             heldout: Held-out conversations.
         """
         self._model, self._chat, self._settings = model, chat, settings
-        self._prompts = fixed_prompts(settings.samples, heldout)
-        self._judged = heldout_prompts(heldout, most=settings.max_prompts) if settings.tasks else []
+        notes: list[str] = []
+        samples = [Prompt(conversation) for conversation in fixed_prompts(settings.samples, heldout)]
+        judged = heldout_prompts(heldout, most=settings.max_prompts) if settings.tasks else []
+        self._prompts = [prompt.conversation for prompt in self._fit(samples, "samples", notes)]
+        self._judged = self._fit(judged, "evaluate.tasks", notes)
+        self.notes = tuple(notes)
+
+    def _fit(self, prompts: Sequence[Prompt], what: str, notes: list[str]) -> list[Prompt]:
+        """Return the prompts that leave room for an answer, and note the others."""
+        own, context = self._chat.settings, context_limit(self._model)
+        limit = min((length for length in (own.max_tokens, context) if length is not None), default=None)
+        policy: TooLongPrompt = "keep_last_turns" if own.too_long == "keep_last_turns" else "drop"
+        fitted = fit_prompts(prompts, self._chat.prompt, limit=limit, too_long=policy)
+        notes += [f"{what}: {line}" for line in fitted.summary()]
+        return list(fitted.prompts)
 
     def draw(self) -> Drawn:
         """Answer the fixed prompts and run the tasks on held-out ones."""
@@ -84,16 +108,26 @@ class Sampler:
             return self._draw(Engine(self._model, self._chat.tokenizer, chat=self._chat))
 
     def _draw(self, engine: Engine) -> Drawn:
-        figures = {}
-        if self._judged:
-            by_name = task_figures(
-                engine,
-                self._judged,
-                tasks=self._settings.tasks,
-                max_new_tokens=self._settings.max_new_tokens,
-            )
-            figures = {name: asdict(figure) for name, figure in by_name.items()}
-        return Drawn(self._answers(engine), figures)
+        """Run the tasks, then answer the fixed prompts. Whatever fails is reported, and training continues."""
+        failures: list[str] = []
+        figures: dict[str, Any] = {}
+        answers: list[dict[str, Any]] = []
+        with _reported("the tasks", failures):
+            figures = self._figures(engine)
+        with _reported("the sample answers", failures):
+            answers = self._answers(engine)
+        return Drawn(answers, figures, failures)
+
+    def _figures(self, engine: Engine) -> dict[str, Any]:
+        if not self._judged:
+            return {}
+        by_name = task_figures(
+            engine,
+            self._judged,
+            tasks=self._settings.tasks,
+            max_new_tokens=self._settings.max_new_tokens,
+        )
+        return {name: asdict(figure) for name, figure in by_name.items()}
 
     def _answers(self, engine: Engine) -> list[dict[str, Any]]:
         settings = SamplingSettings(max_new_tokens=self._settings.max_new_tokens)
@@ -106,6 +140,19 @@ class Sampler:
             }
             for prompt, answer in zip(self._prompts, answers, strict=True)
         ]
+
+
+@contextlib.contextmanager
+def _reported(what: str, failures: list[str]) -> Iterator[None]:
+    """Turn an error into a line.
+
+    Why: a run of hours must not end because an answer could not be generated or judged. Every error is caught, those of
+    libraries too; a signal is none.
+    """
+    try:
+        yield
+    except Exception as error:
+        failures.append(f"{what} failed ({first_line_of(error)}). Training continues.")
 
 
 def draw_nothing() -> Drawn:
