@@ -56,6 +56,34 @@ def _kinds(annotation: Any) -> set[Any]:
     return {annotation}.union(*(_kinds(part) for part in get_args(annotation)))
 
 
+_FILE_KEYS = ("encoding", "delimiter", "sheet")
+
+
+def _known_encoding(name: str) -> str:
+    """Check that Python has a text encoding of that name."""
+    try:
+        "".encode(name)
+    except (LookupError, ValueError):
+        raise ValueError("input should be an encoding such as utf-8, cp1252, gb18030, big5 or shift_jis") from None
+    return name
+
+
+def delimiter_named(name: str) -> str:
+    r"""Return the character that a delimiter names; some have names, because they are hard to type.
+
+    Raises:
+        ValueError: If it is not one character.
+
+    Example:
+        >>> delimiter_named("tab"), delimiter_named(";")
+        ('\t', ';')
+    """
+    character = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";"}.get(name.lower(), name)
+    if len(character) != 1 or character in '"\n\r':
+        raise ValueError("input should be one character, such as ; or tab")
+    return character
+
+
 class Settings(BaseModel):
     """A group of settings: unknown keys are errors, values do not change after loading."""
 
@@ -176,6 +204,17 @@ class Source(Settings):
             "Text in [[ ]] is left out where its column is empty."
         ),
     )
+    encoding: str | None = Field(
+        None,
+        description=(
+            "Encoding of the text files of this source, such as gb18030 or cp1252. "
+            "Empty: a byte order mark, UTF-8, or what the bytes certainly are."
+        ),
+    )
+    delimiter: str | None = Field(
+        None, description="Character between the fields of CSV files, such as ';' or 'tab'. Empty: as the header shows."
+    )
+    sheet: str | None = Field(None, description="Sheet of .xlsx workbooks. Empty: the first one.")
     rows: int | None = Field(
         None, ge=1, description="Use this many rows, drawn at random with the run's seed. Empty: all."
     )
@@ -183,6 +222,16 @@ class Source(Settings):
     weight: Number = Field(
         1.0, ge=0, description="Loss weight of every trained token of this source; 0.5 halves its influence."
     )
+
+    @field_validator("encoding")
+    @classmethod
+    def _is_an_encoding(cls, value: str | None) -> str | None:
+        return value if value is None else _known_encoding(value)
+
+    @field_validator("delimiter")
+    @classmethod
+    def _is_one_character(cls, value: str | None) -> str | None:
+        return value if value is None else delimiter_named(value)
 
     @model_validator(mode="after")
     def _columns_and_pattern_go_together(self) -> Source:
@@ -218,6 +267,17 @@ class DataSettings(Settings):
             'such as user: "{title}".'
         ),
     )
+    encoding: str | None = Field(
+        None,
+        description=(
+            "Encoding of the text files of every source without one of its own, such as gb18030 or cp1252. "
+            "Empty: a byte order mark, UTF-8, or what the bytes certainly are."
+        ),
+    )
+    delimiter: str | None = Field(
+        None, description="Character between the fields of CSV files, such as ';' or 'tab'. Empty: as the header shows."
+    )
+    sheet: str | None = Field(None, description="Sheet of .xlsx workbooks. Empty: the first one.")
     heldout_share: Number = Field(
         0.05,
         ge=0,
@@ -302,6 +362,16 @@ class DataSettings(Settings):
         except ValueError:
             raise ValueError("input should be a day such as 2026-11-25") from None
 
+    @field_validator("encoding")
+    @classmethod
+    def _is_an_encoding(cls, value: str | None) -> str | None:
+        return value if value is None else _known_encoding(value)
+
+    @field_validator("delimiter")
+    @classmethod
+    def _is_one_character(cls, value: str | None) -> str | None:
+        return value if value is None else delimiter_named(value)
+
     @model_validator(mode="before")
     @classmethod
     def _paths_are_sources(cls, values: Any) -> Any:
@@ -309,7 +379,7 @@ class DataSettings(Settings):
         if not isinstance(values, Mapping):
             return values
         values = dict(values)
-        shared = {key: values[key] for key in ("format", "columns") if values.get(key)}
+        shared = {key: values[key] for key in ("format", "columns", *_FILE_KEYS) if values.get(key)}
         for key in ("sources", "heldout"):
             sources = values.get(key)
             # One source needs no list around it.
@@ -634,9 +704,11 @@ def _with_shared(source: Any, shared: Mapping[str, Any]) -> Any:
     """Return a source as a mapping; one that sets its own format or columns takes neither from `shared`."""
     if isinstance(source, str):
         source = {"path": source}
-    if isinstance(source, Mapping) and {"format", "columns"}.isdisjoint(source):
-        return {**shared, **source}
-    return source
+    if not isinstance(source, Mapping):
+        return source
+    if not {"format", "columns"}.isdisjoint(source):
+        shared = {key: value for key, value in shared.items() if key in _FILE_KEYS}
+    return {**shared, **source}
 
 
 def _explain(recipe: type[Settings], error: ValidationError) -> str:

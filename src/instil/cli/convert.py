@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from instil.recipe import Format
+from instil.recipe import Format, Recipe
 
 FileOrDash = Annotated[str, Parameter(allow_leading_hyphen=True)]
 Target = Literal["messages", "sharegpt", "alpaca", "prompt_completion", "question_answer", "preference", "text"]
@@ -26,6 +26,9 @@ def convert(
     split: str = "train",
     subset: str | None = None,
     revision: str | None = None,
+    encoding: str | None = None,
+    delimiter: str | None = None,
+    sheet: str | None = None,
 ) -> None:
     """Rewrite conversations in another format. Stops where the format cannot hold everything.
 
@@ -40,6 +43,9 @@ def convert(
         split: Split of a Hub dataset.
         subset: Configuration of a Hub dataset.
         revision: Branch, tag or commit of a Hub dataset.
+        encoding: Encoding of text files, such as gb18030; found by default.
+        delimiter: Character between the fields of a CSV file; found by default.
+        sheet: Sheet of a workbook; the first by default.
     """
     from instil.conversation import EMPTY
     from instil.data import read, write
@@ -47,6 +53,8 @@ def convert(
     from instil.units import counted
 
     _refuse_own_input(data, out)
+    source = {"path": data, "encoding": encoding, "delimiter": delimiter, "sheet": sheet}
+    files = Recipe.from_mapping({"data": {"sources": [source]}}, source="instil convert").data.sources[0]
     bad_rows: list[DataError] = []
     conversations = read(
         data,
@@ -57,6 +65,9 @@ def convert(
         split=split,
         subset=subset,
         revision=revision,
+        encoding=files.encoding,
+        delimiter=files.delimiter,
+        sheet=files.sheet,
         on_error=bad_rows.append,
     )
     count = write(conversations, out, format=to)

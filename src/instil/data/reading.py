@@ -9,7 +9,7 @@ formats is therefore read correctly.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -23,8 +23,17 @@ from instil.data.formats.row_format import ReadOptions, RowFormat
 from instil.data.message_parts import kind_of
 from instil.data.side_columns import is_empty
 from instil.data.sources.files import find_files
-from instil.data.sources.rows import is_hub_id, parse_row, read_file, read_raw_rows
+from instil.data.sources.rows import (
+    AS_THE_FILE_SAYS,
+    FileOptions,
+    is_hub_id,
+    parse_row,
+    read_file,
+    read_raw_rows,
+    seen_in,
+)
 from instil.errors import DataError
+from instil.recipe import delimiter_named
 
 SAMPLE_ROWS = 100
 """Number of rows of each file that `detect` looks at."""
@@ -65,6 +74,9 @@ def read(
     split: str = "train",
     subset: str | None = None,
     revision: str | None = None,
+    encoding: str | None = None,
+    delimiter: str | None = None,
+    sheet: str | None = None,
     on_error: Callable[[DataError], object] | None = None,
 ) -> Iterator[Conversation]:
     """Read conversations, one at a time, in the order of the data.
@@ -78,6 +90,9 @@ def read(
         split: Split of a Hub data set.
         subset: Configuration of a Hub data set.
         revision: Revision of a Hub data set.
+        encoding: Encoding of text files; found by default.
+        delimiter: Character between the fields of a CSV file; found by default.
+        sheet: Sheet of a workbook; the first by default.
         on_error: With ``skip``, called with the error of each row that is left out.
 
     Raises:
@@ -96,7 +111,8 @@ def read(
     if columns or format == "pattern":
         check_columns(columns)
     options = ReadOptions(columns, prompt_completion)
-    for place, raw in read_raw_rows(str(path), split=split, subset=subset, revision=revision):
+    files = FileOptions(encoding, None if delimiter is None else _character(delimiter), sheet)
+    for place, raw in read_raw_rows(str(path), split=split, subset=subset, revision=revision, options=files):
         try:
             _, conversations = read_row(parse_row(raw, place), place, format_name=format, options=options)
         except DataError as error:
@@ -108,13 +124,28 @@ def read(
         yield from conversations
 
 
-def detect(path: str | Path, *, split: str = "train", sample: int = SAMPLE_ROWS, **hub: Any) -> list[Detection]:
+def _character(delimiter: str) -> str:
+    try:
+        return delimiter_named(delimiter)
+    except ValueError as error:
+        raise DataError(f"delimiter: found {delimiter!r}. {str(error).capitalize()}.") from None
+
+
+def detect(
+    path: str | Path,
+    *,
+    split: str = "train",
+    sample: int = SAMPLE_ROWS,
+    options: FileOptions = AS_THE_FILE_SAYS,
+    **hub: Any,
+) -> list[Detection]:
     """Look at the first rows of every file of a source, and return each file's format with the evidence.
 
     Args:
         path: File, folder, glob, ``-`` for standard input, or Hub id.
         split: Split of a Hub data set.
         sample: Number of rows to look at in each file.
+        options: How files are read.
         **hub: ``subset`` and ``revision`` of a Hub data set.
 
     Raises:
@@ -122,11 +153,14 @@ def detect(path: str | Path, *, split: str = "train", sample: int = SAMPLE_ROWS,
     """
     source = str(path)
     if source == "-" or is_hub_id(source):
-        return [_detect(source, islice(read_raw_rows(source, split=split, **hub), sample))]
-    return [_detect(str(file), islice(read_file(file), sample)) for file in find_files(source, split=split)]
+        return [_detect(source, islice(read_raw_rows(source, split=split, options=options, **hub), sample))]
+    return [
+        _detect(str(file), islice(read_file(file, options=options), sample), seen=seen_in(file, options=options))
+        for file in find_files(source, split=split)
+    ]
 
 
-def _detect(source: str, rows: Iterator[tuple[Place, Any]]) -> Detection:
+def _detect(source: str, rows: Iterator[tuple[Place, Any]], *, seen: Sequence[str] = ()) -> Detection:
     counts: Counter[str] = Counter()
     reasons: Counter[tuple[str, str]] = Counter()
     unread: dict[str, None] = {}  # used as an ordered set
@@ -146,7 +180,8 @@ def _detect(source: str, rows: Iterator[tuple[Place, Any]]) -> Detection:
         reasons[row_format.name, evidence] += 1
         unread |= dict.fromkeys(_unread_columns(row_format, row, place))
     best = max(counts, key=lambda name: (name not in ("broken", "unknown"), counts[name]), default="unknown")
-    return Detection(source, best, _evidence(best, counts, reasons, list(unread)), dict(counts))
+    evidence = "; ".join([_evidence(best, counts, reasons, list(unread)), *seen])
+    return Detection(source, best, evidence, dict(counts))
 
 
 def _evidence(best: str, counts: Counter[str], reasons: Counter[tuple[str, str]], unread: list[str]) -> str:

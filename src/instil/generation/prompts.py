@@ -21,7 +21,7 @@ from instil.data.formats.registry import read_row, recognise
 from instil.data.formats.row_format import ReadOptions
 from instil.data.messages import conversation_to_dict, message_from_dict, read_messages
 from instil.data.sources.files import container_of
-from instil.data.sources.rows import parse_row, read_raw_rows
+from instil.data.sources.rows import parse_row, read_raw_rows, text_of
 from instil.errors import DataError, GenerationError
 from instil.generation.parsing import parse_reasoning
 
@@ -128,13 +128,9 @@ def _conversations(path: str) -> Iterator[Conversation]:
 
 
 def _lines(path: Path) -> Iterator[Conversation]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file. Expected prompts, one per line. Check the path.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error}). Expected text in UTF-8. Convert it.") from None
-    for number, line in enumerate(text.splitlines(), start=1):
+    if not path.exists():
+        raise DataError(f"{path}: no such file. Expected prompts, one per line. Check the path.")
+    for number, line in enumerate(text_of(path).splitlines(), start=1):
         if line.strip():
             yield Conversation((Message("user", line),), place=Place(str(path), number))
 

@@ -17,7 +17,6 @@ import pyarrow as pa
 from instil.conversation import Conversation, Place
 from instil.data.formats.pattern import check_columns
 from instil.data.formats.row_format import ReadOptions
-from instil.data.reading import detect
 from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.errors import RecipeError
 from instil.inspection.doctor import Doctor
@@ -142,21 +141,8 @@ def survey(
             watch.keep(KeptRow(place, conversations))
         if on_progress is not None:
             on_progress(account.num_rows)
-    ledger = account.settle([line for source in inputs for line in evidence_of(source)]).train_ledger
+    ledger = account.settle([line for source in inputs for line in source.evidence()]).train_ledger
     return watch.finish(inputs, ledger)
-
-
-def evidence_of(source: Input) -> list[str]:
-    """Return the format of each file of a source and the reason for it, one line each."""
-    settings = source.settings
-    if settings.columns or settings.format != "auto":
-        return [f"{settings.path}: {'pattern' if settings.columns else settings.format} (as the recipe says)"]
-    if not source.files:
-        path, subset, revision = settings.path, settings.subset, settings.revision
-        return [str(detected) for detected in detect(path, split=settings.split, subset=subset, revision=revision)]
-    return [
-        f"{name}: {detected.format} ({detected.evidence})" for path, name in source.files for detected in detect(path)
-    ]
 
 
 @dataclass

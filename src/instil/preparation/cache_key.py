@@ -23,6 +23,8 @@ from instil.preparation.store import VERSION
 from instil.recipe import Recipe
 
 _MAX_HASHES = 10_000
+_NOT_IN_KEY = {"workers", "store", "sources", "heldout", "format", "columns", "encoding", "delimiter", "sheet"}
+"""Settings that change no store, or that every source has too."""
 
 
 def cache_folder(recipe: Recipe) -> Path:
@@ -62,7 +64,7 @@ def fingerprint_of(recipe: Recipe, inputs: Sequence[Input], *, encoder: str) -> 
         encoder: Fingerprint of template, tokenizer and the encoder's settings.
     """
     hashes = file_hashes(cache_folder(recipe))
-    data = recipe.data.model_dump(mode="json", exclude={"workers", "store", "sources", "heldout", "format", "columns"})
+    data = recipe.data.model_dump(mode="json", exclude=_NOT_IN_KEY)
     sources = [
         {
             "settings": source.settings.model_dump(mode="json", exclude={"path"}),

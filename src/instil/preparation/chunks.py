@@ -18,8 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from instil.conversation import Place
+from instil.data.reading import detect
 from instil.data.sources.files import find_files, standard_input
-from instil.data.sources.rows import STDIN, is_hub_id, read_file, read_raw_rows
+from instil.data.sources.rows import STDIN, FileOptions, is_hub_id, read_file, read_raw_rows, seen_in
 from instil.files import aside_of, sha256_of, sweep_dead, sync_path
 from instil.preparation.split import draw
 from instil.recipe import Source
@@ -67,7 +68,31 @@ class Input:
             source = self.settings
             yield from read_raw_rows(source.path, split=source.split, subset=source.subset, revision=source.revision)
         for path, name in self.files:
-            yield from read_file(path, source=name)
+            yield from read_file(path, source=name, options=self.options)
+
+    @property
+    def options(self) -> FileOptions:
+        """How its files are read."""
+        return FileOptions(self.settings.encoding, self.settings.delimiter, self.settings.sheet)
+
+    def evidence(self) -> list[str]:
+        """Return the format of each file and the reason for it, one line each."""
+        settings = self.settings
+        if settings.columns or settings.format != "auto":
+            name = "pattern" if settings.columns else settings.format
+            seen = {
+                "; ".join(["as the recipe says", *seen_in(path, source=shown, options=self.options)])
+                for path, shown in self.files
+            }
+            return [f"{settings.path}: {name} ({words})" for words in sorted(seen) or ["as the recipe says"]]
+        if not self.files:
+            path, subset, revision = settings.path, settings.subset, settings.revision
+            return [str(detected) for detected in detect(path, split=settings.split, subset=subset, revision=revision)]
+        return [
+            f"{name}: {detected.format} ({detected.evidence})"
+            for path, name in self.files
+            for detected in detect(path, options=self.options)
+        ]
 
     def taken(self) -> Iterator[tuple[Place, Any]]:
         """Yield the drawn rows, or every row where none were drawn."""

@@ -16,7 +16,6 @@ from instil.conversation import Conversation, Place
 from instil.data.formats.pattern import check_columns
 from instil.data.formats.row_format import ReadOptions
 from instil.data.messages import conversation_from_dict
-from instil.data.reading import detect
 from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.errors import DataError, RecipeError
 from instil.preparation.accounting import Account
@@ -167,7 +166,7 @@ def _plan(recipe: Recipe, *, chat: ChatTokenizer, refresh: bool) -> _Plan:
     # Drawing reads every row of a source, so it waits until the store is known to be missing.
     drawn = tuple(draw_rows(source, seed=recipe.training.seed + number) for number, source in enumerate(inputs))
     return _Plan(
-        key, exists=False, inputs=drawn, evidence=tuple(line for source in drawn for line in _evidence(source))
+        key, exists=False, inputs=drawn, evidence=tuple(line for source in drawn for line in source.evidence())
     )
 
 
@@ -224,23 +223,6 @@ def open_store(folder: Path) -> Prepared | None:
     except DataError:
         return None
     return Prepared(folder, train, heldout, reused=True)
-
-
-def _evidence(source: Input) -> list[str]:
-    """Return the format of each file of a source and the reason for it, one line each."""
-    settings = source.settings
-    if settings.columns:
-        return [f"{settings.path}: pattern (data.columns)"]
-    if settings.format != "auto":
-        return [f"{settings.path}: {settings.format} (as the recipe says)"]
-    if not source.files:
-        path, subset, revision = settings.path, settings.subset, settings.revision
-        return [str(detected) for detected in detect(path, split=settings.split, subset=subset, revision=revision)]
-    return [
-        str(detected if str(path) == name else replace(detected, source=name))
-        for path, name in source.files
-        for detected in detect(path)
-    ]
 
 
 def _work(data: DataSettings, inputs: Sequence[Input]) -> Work:

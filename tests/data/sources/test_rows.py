@@ -39,7 +39,8 @@ def test_hub_ids_are_told_from_paths(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ("a.jsonl.zst", zst(LINES * 10000)[:60], "The file is damaged"),
         ("a.jsonl.zst", LINES, "The file is damaged"),
         ("a.parquet.gz", LINES, "Expected it uncompressed"),
-        ("a.xlsx", LINES, "unknown kind of file. Expected .json .jsonl"),
+        ("a.xls", LINES, "unknown kind of file. Expected .json .jsonl"),
+        ("a.xlsx", LINES, "is no readable workbook"),
     ],
 )
 def test_faults_are_refused_with_their_place(tmp_path: Path, name: str, data: bytes, error: str) -> None:

@@ -62,7 +62,7 @@ def test_a_text_file_is_one_row(tmp_path: Path) -> None:
         ("a.txt", b"one\ntw\x00o\n", ":2: holds a NUL"),
         (
             "a.csv",
-            b"a;b\n1;2\n",
+            b"a;b\n1\n2\n",
             ":1: the header is one column, 'a;b', with ';' in it. Expected columns separated by ','",
         ),
         ("a.parquet", LINES, "not a readable Parquet file"),

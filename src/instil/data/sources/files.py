@@ -18,7 +18,7 @@ from typing import IO, Any, Literal, TypeAlias, cast
 
 from instil.errors import DataError, nearest
 
-Container: TypeAlias = Literal["json", "csv", "tsv", "parquet", "arrow", "txt"]
+Container: TypeAlias = Literal["json", "csv", "tsv", "parquet", "arrow", "txt", "xlsx"]
 
 _CONTAINERS: dict[str, Container] = {
     ".json": "json",
@@ -29,9 +29,10 @@ _CONTAINERS: dict[str, Container] = {
     ".parquet": "parquet",
     ".arrow": "arrow",
     ".txt": "txt",
+    ".xlsx": "xlsx",
 }
 _COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
-ALLOWED = ".json .jsonl .csv .tsv .parquet .arrow .txt, each also as .gz or .zst"
+ALLOWED = ".json .jsonl .csv .tsv .txt, each also as .gz or .zst, or .parquet .arrow .xlsx"
 _NOT_DATA = frozenset({"dataset_info.json", "dataset_dict.json", "dataset_infos.json", "state.json"})
 
 

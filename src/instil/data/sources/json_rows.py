@@ -14,13 +14,13 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 from instil.conversation import Place
+from instil.data.sources.csv_rows import not_utf8
 from instil.data.sources.strict_json import DECODER, MAX_DEPTH, RefusedJson, check, parse_text
 from instil.errors import DataError
 
 _BUFFER = 1 << 18
 _NEAR_END = 16  # characters: a literal or escape that the buffer's end may have cut
 _UTF8_BOM = b"\xef\xbb\xbf"
-_OTHER_BOMS = ((b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16"))
 
 
 def read_json(stream: IO[bytes], source: str) -> Iterator[tuple[Place, Any]]:
@@ -32,9 +32,6 @@ def read_json(stream: IO[bytes], source: str) -> Iterator[tuple[Place, Any]]:
         DataError: If an array, or a value that spans several lines, is broken. `parse_line` checks single lines.
     """
     head = stream.read(_BUFFER)
-    for bom, name in _OTHER_BOMS:
-        if head.startswith(bom):
-            raise DataError(f"{source}: is in {name}. Expected UTF-8. Convert it: iconv -f {name} -t UTF-8")
     head = head.removeprefix(_UTF8_BOM)
     if _has_one_value_per_line(head, is_all=len(head) < _BUFFER - len(_UTF8_BOM)):
         yield from _read_lines(head, stream, source)
@@ -235,10 +232,7 @@ class _Window:
 
 def _not_utf8(place: Place, error: UnicodeDecodeError) -> str:
     byte = error.object[error.start]
-    return (
-        f"{place}: byte 0x{byte:02x} (number {error.start + 1} there) is not UTF-8. Expected UTF-8. "
-        "Convert the file, for example: iconv -f WINDOWS-1252 -t UTF-8"
-    )
+    return f"{place}: byte 0x{byte:02x} (number {error.start + 1} there) {not_utf8(error.object)}"
 
 
 def _not_json(place: Place, reason: str, where: str) -> str:

@@ -9,20 +9,28 @@ parses, and whether to continue after a broken row. `parse_row` turns both into 
 
 from __future__ import annotations
 
+import io
 import zlib
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
 from instil.conversation import Place
-from instil.data.sources.files import ALLOWED, container_of, find_files, open_bytes, standard_input
+from instil.data.sources.csv_rows import SNIFFED_LINES, delimiter_of, read_csv
+from instil.data.sources.encodings import Encoding, encoding_of, joined_stream, named_encoding, utf8_stream
+from instil.data.sources.files import ALLOWED, Container, container_of, find_files, open_bytes, standard_input
 from instil.data.sources.hub import looks_like_hub_id, read_hub
 from instil.data.sources.json_rows import parse_line, read_json
-from instil.data.sources.tables import read_arrow, read_csv, read_parquet, read_text
+from instil.data.sources.tables import read_arrow, read_parquet, read_text
+from instil.data.sources.workbooks import read_workbook, sheet_of
 from instil.errors import DataError
 
 STDIN = "<stdin>"
+_SEPARATORS = {"csv": ",", "tsv": "\t"}
 
 
 def is_hub_id(source: str) -> bool:
@@ -33,8 +41,31 @@ def is_hub_id(source: str) -> bool:
     return not path.exists() and container_of(source) is None and looks_like_hub_id(source) and not path.parent.is_dir()
 
 
+@dataclass(frozen=True, slots=True)
+class FileOptions:
+    """Settings of a source that say how its files are read; None where the file itself says it.
+
+    Attributes:
+        encoding: Encoding of text files.
+        delimiter: Character between the fields of a CSV file.
+        sheet: Sheet of a workbook.
+    """
+
+    encoding: str | None = None
+    delimiter: str | None = None
+    sheet: str | None = None
+
+
+AS_THE_FILE_SAYS = FileOptions()
+
+
 def read_raw_rows(
-    source: str, *, split: str = "train", subset: str | None = None, revision: str | None = None
+    source: str,
+    *,
+    split: str = "train",
+    subset: str | None = None,
+    revision: str | None = None,
+    options: FileOptions = AS_THE_FILE_SAYS,
 ) -> Iterator[tuple[Place, Any]]:
     """Yield every row of a source unparsed: bytes (a line of JSON), a value, or the `DataError` of a broken row.
 
@@ -43,34 +74,113 @@ def read_raw_rows(
         split: Split of a Hub data set or of a folder that `datasets` saved.
         subset: Configuration of a Hub data set.
         revision: Branch, tag or commit of a Hub data set.
+        options: How files are read.
 
     Raises:
         DataError: If the source does not exist, or a file is empty or cannot be read at all.
     """
     if source == "-":
-        yield from _not_empty(read_json(standard_input(), STDIN), STDIN)
+        yield from _not_empty(read_json(_standard_input_as_utf8(options), STDIN), STDIN)
     elif is_hub_id(source):
         yield from _not_empty(read_hub(source, split=split, subset=subset, revision=revision), source)
     else:
         for path in find_files(source, split=split):
-            yield from read_file(path)
+            yield from read_file(path, options=options)
 
 
-def read_file(path: Path, *, source: str | None = None) -> Iterator[tuple[Place, Any]]:
+def read_file(
+    path: Path, *, source: str | None = None, options: FileOptions = AS_THE_FILE_SAYS
+) -> Iterator[tuple[Place, Any]]:
     """Yield every row of one file, as `read_raw_rows` does; places name the file as `source`."""
     source = source or str(path)
-    container = container_of(path)
-    if container is None:
-        raise DataError(f"{path}: unknown kind of file. Expected {ALLOWED}. Rename or convert it.")
-    _refuse_pointer(path)
+    container = _checked_container(path)
     if container in ("parquet", "arrow"):
-        if path.suffix.lower() not in (".parquet", ".arrow"):
-            raise DataError(f"{path}: a compressed {container} file. Expected it uncompressed. Decompress it first.")
         reader = read_parquet if container == "parquet" else read_arrow
         yield from _not_empty(reader(path, source), source)
-        return
+    elif container == "xlsx":
+        yield from _not_empty(read_workbook(path, source, sheet=options.sheet), source)
+    else:
+        yield from _not_empty(_decompressed(_read_text_file(path, source, container, options), source), source)
+
+
+def _checked_container(path: Path) -> Container:
+    container = container_of(path)
+    if container is None:
+        old = " Save it as .xlsx." if path.suffix.lower() in (".xls", ".ods") else " Rename or convert it."
+        raise DataError(f"{path}: unknown kind of file. Expected {ALLOWED}.{old}")
+    _refuse_pointer(path)
+    if container in ("parquet", "arrow", "xlsx") and path.suffix.lower() not in (".parquet", ".arrow", ".xlsx"):
+        raise DataError(f"{path}: a compressed {container} file. Expected it uncompressed. Decompress it first.")
+    return container
+
+
+def seen_in(path: Path, *, source: str | None = None, options: FileOptions = AS_THE_FILE_SAYS) -> list[str]:
+    r"""Return what reading a file takes from the file itself and is no matter of course: encoding, delimiter, sheet.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.NamedTemporaryFile(suffix=".csv") as file:
+        ...     _ = file.write("question;answer\n2+2;für später\n".encode("cp1252")); file.flush()
+        ...     seen_in(Path(file.name))
+        ['encoding Windows-1252, guessed', 'delimiter semicolon, by its header']
+
+    Raises:
+        DataError: If the file cannot be read.
+    """
+    source = source or str(path)
+    container = _checked_container(path)
+    if container in ("parquet", "arrow"):
+        return []
+    if container == "xlsx":
+        return [f"sheet {sheet_of(path, source, sheet=options.sheet)!r}"]
+    return list(_decompressed(_seen_in_text(path, source, container, options), source))
+
+
+def _seen_in_text(path: Path, source: str, container: Container, options: FileOptions) -> Iterator[str]:
+    encoding = _encoding_of(path, source, options)
+    if encoding.how:
+        yield f"encoding {encoding}"
+    if container in ("csv", "tsv"):
+        with closing(open_bytes(path)) as stream:
+            text = io.TextIOWrapper(utf8_stream(stream, encoding, source), "utf-8-sig", "surrogateescape", newline="")
+            delimiter = delimiter_of(
+                list(islice(text, SNIFFED_LINES)), default=_SEPARATORS[container], chosen=options.delimiter
+            )
+            text.detach()
+        if delimiter.how:
+            yield f"delimiter {delimiter}"
+
+
+def _encoding_of(path: Path, source: str, options: FileOptions) -> Encoding:
+    if options.encoding is not None:
+        return named_encoding(options.encoding)
+    stat = path.stat()
+    return _found_encoding(path, source, (stat.st_size, stat.st_mtime_ns, stat.st_ino))
+
+
+@lru_cache(maxsize=256)
+def _found_encoding(path: Path, source: str, state: tuple[int, int, int]) -> Encoding:
+    """Read a file once to find its encoding. `state` makes the answer void where the file changes."""
     with closing(open_bytes(path)) as stream:
-        yield from _not_empty(_decompressed(_read_stream(stream, source, container), source), source)
+        return encoding_of(iter(lambda: stream.read(1 << 20), b""), source)
+
+
+def _standard_input_as_utf8(options: FileOptions) -> IO[bytes]:
+    """Return standard input in UTF-8. It cannot be read twice, so its first part decides the encoding."""
+    stream = standard_input()
+    head = stream.read(1 << 20)
+    encoding = encoding_of([head], STDIN) if options.encoding is None else named_encoding(options.encoding)
+    return utf8_stream(joined_stream(head, stream), encoding, STDIN)
+
+
+def text_of(path: Path, *, options: FileOptions = AS_THE_FILE_SAYS) -> str:
+    """Return the text of a file, decoded as its rows would be.
+
+    Raises:
+        DataError: If it cannot be read, or its encoding is not certain.
+    """
+    rows = list(_decompressed(_read_text_file(path, str(path), "txt", options), str(path)))
+    return str(rows[0][1]["text"]) if rows else ""  # an empty file has no row
 
 
 def _refuse_pointer(path: Path) -> None:
@@ -84,12 +194,15 @@ def _refuse_pointer(path: Path) -> None:
         raise DataError(f"{path}: is a Git LFS pointer, not the data. Expected the file itself. Run: git lfs pull")
 
 
-def _read_stream(stream: IO[bytes], source: str, container: str) -> Iterator[tuple[Place, Any]]:
-    if container == "json":
-        return read_json(stream, source)
-    if container == "txt":
-        return read_text(stream, source)
-    return read_csv(stream, source, separator="\t" if container == "tsv" else ",")
+def _read_text_file(path: Path, source: str, container: Container, options: FileOptions) -> Iterator[tuple[Place, Any]]:
+    with closing(open_bytes(path)) as raw:
+        stream = utf8_stream(raw, _encoding_of(path, source, options), source)
+        if container == "json":
+            yield from read_json(stream, source)
+        elif container == "txt":
+            yield from read_text(stream, source)
+        else:
+            yield from read_csv(stream, source, separator=_SEPARATORS[container], chosen=options.delimiter)
 
 
 def _decompressed(rows: Iterator[tuple[Place, Any]], source: str) -> Iterator[tuple[Place, Any]]:

@@ -1,4 +1,4 @@
-"""Stream the rows of tables: CSV, TSV, Parquet and Arrow; a text file is one row.
+"""Stream the rows of Parquet and Arrow tables; a text file is one row.
 
 Why: nulls inside nested values of Parquet and Arrow are left out. If some messages of a column lack a key, these
 formats fill it with nulls that the data never had.
@@ -6,81 +6,15 @@ formats fill it with nulls that the data never had.
 
 from __future__ import annotations
 
-import csv
-import io
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 from instil.conversation import Place
+from instil.data.sources.csv_rows import NUL, not_utf8
 from instil.errors import DataError
 
 _BATCH_ROWS = 256
-_BROKEN_BYTE = re.compile("[\udc80-\udcff]")
-_NUL = "holds a NUL. Expected text. Is the file UTF-16, binary or damaged? Write it again as UTF-8."
-_NOT_UTF8 = "is not UTF-8. Expected UTF-8. Convert the file, for example: iconv -f WINDOWS-1252 -t UTF-8"
-
-
-def read_csv(stream: IO[bytes], source: str, *, separator: str) -> Iterator[tuple[Place, Any]]:
-    """Yield each row of a CSV or TSV file as a mapping. A row's number is the line on which it starts.
-
-    A row with too many or too few fields is yielded as a `DataError`, so that the caller can skip it.
-
-    Raises:
-        DataError: If the header has a duplicate name, quotes are broken, or a byte is not UTF-8.
-    """
-    csv.field_size_limit(2**31 - 1)
-    text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
-    reader = csv.reader(_checked_lines(text, source), delimiter=separator, strict=True)
-    line = 0
-    try:
-        header = next(reader, None)
-        if header is None:
-            return
-        _check_header(header, source, separator)
-        line = reader.line_num
-        for fields in reader:
-            place, line = Place(source, line + 1), reader.line_num
-            if not fields:
-                continue
-            if len(fields) == len(header):
-                yield place, dict(zip(header, fields, strict=True))
-            else:
-                found = f"has {len(fields)} fields. Expected {len(header)}, as in the header"
-                yield place, DataError(f"{place}: {found}. Fix the quotes or separators of the row.")
-    except csv.Error as error:
-        raise DataError(f"{source}:{line + 1}: not valid CSV ({error}). Fix the quotes there.") from None
-    finally:
-        text.detach()
-
-
-def _checked_lines(text: Iterable[str], source: str) -> Iterator[str]:
-    """Yield the lines of a text that was decoded with ``surrogateescape``.
-
-    Raises:
-        DataError: On the first line with a byte that is not UTF-8, or with a NUL.
-    """
-    for number, line in enumerate(text, start=1):
-        if "\0" in line:
-            raise DataError(f"{source}:{number}: {_NUL}")
-        broken = None if line.isascii() else _BROKEN_BYTE.search(line)
-        if broken is not None:
-            raise DataError(f"{source}:{number}: byte 0x{ord(broken.group()) - 0xDC00:02x} {_NOT_UTF8}")
-        yield line
-
-
-def _check_header(header: list[str], source: str, separator: str) -> None:
-    other = next((mark for mark in ",;\t|" if mark != separator and header[0].count(mark)), "")
-    if len(header) == 1 and other:
-        raise DataError(
-            f"{source}:1: the header is one column, {header[0][:80]!r}, with {other!r} in it. Expected columns "
-            f"separated by {separator!r}. Save the file with {separator!r}"
-            f"{', or name it .tsv' if other == chr(9) else ''}."
-        )
-    twice = sorted({name for name in header if header.count(name) > 1})
-    if twice:
-        raise DataError(f"{source}:1: the header has {twice[0]!r} twice. Expected unique column names. Rename one.")
 
 
 def read_parquet(path: Path, source: str) -> Iterator[tuple[Place, Any]]:
@@ -174,11 +108,13 @@ def read_text(stream: IO[bytes], source: str) -> Iterator[tuple[Place, Any]]:
     """
     data = stream.read()
     if b"\0" in data:
-        raise DataError(f"{source}:{data.count(10, 0, data.index(0)) + 1}: {_NUL}")
+        raise DataError(f"{source}:{data.count(10, 0, data.index(0)) + 1}: {NUL}")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{source}:{line}: byte 0x{data[error.start]:02x} {_NOT_UTF8}") from None
+        end = data.find(b"\n", error.start)
+        found = not_utf8(data[data.rfind(b"\n", 0, error.start) + 1 : end if end >= 0 else None])
+        raise DataError(f"{source}:{line}: byte 0x{data[error.start]:02x} {found}") from None
     if text:
         yield Place(source, 1), {"text": text}
