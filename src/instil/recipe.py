@@ -325,6 +325,13 @@ class DataSettings(Settings):
             "When text in the data spells a control token: encode it as ordinary text, keep the control token, or stop."
         ),
     )
+    rendered_rows: Literal["read", "keep", "refuse"] = Field(
+        "read",
+        description=(
+            "When a row is text that a chat template has rendered already: read it back into messages, and stop where "
+            "that is not exact; keep the text as it is, headers included; or stop."
+        ),
+    )
     template_variables: dict[str, Any] = Field(
         default_factory=dict,
         description=(

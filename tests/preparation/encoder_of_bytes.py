@@ -15,6 +15,10 @@ class EncoderOfBytes:
     fingerprint = "bytes"
     template = SimpleNamespace(prints_day=False)
 
+    def read_rendered(self, conversation: Conversation) -> tuple[Conversation, None]:
+        """Return the conversation: this encoder has no template."""
+        return conversation, None
+
     def encode_many(self, conversations: Iterable[Conversation]) -> Iterator[list[Example] | Exception]:
         for conversation in conversations:
             ids: list[int] = []

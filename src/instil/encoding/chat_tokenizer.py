@@ -27,6 +27,7 @@ from instil.encoding.proof import Proof, prove
 from instil.encoding.settings import EncodingReport, EncodingSettings, TrainOn
 from instil.encoding.token_origins import ExplainedExample, TokenOrigin, explain_examples, explain_prompt
 from instil.encoding.tokenizer_setup import TokenizerSetup, set_up_tokenizer
+from instil.encoding.turns.rendered_rows import RenderedRow
 from instil.errors import InstilError
 from instil.model.folder.location import locate_tokenizer, run_folder
 from instil.recipe import Recipe
@@ -196,6 +197,16 @@ class ChatTokenizer:
         """Return a conversation as it is encoded; see `EncodingContext.conversation`."""
         return self.context.conversation(conversation_like)
 
+    def read_rendered(self, conversation: ConversationLike) -> tuple[Conversation, RenderedRow | None]:
+        """Return a row's conversation, read back into messages if its text is rendered already, and how it was.
+
+        Training, `encode` and `explain` do this to every row. `prompt` does not: what people type stays text.
+
+        Raises:
+            EncodingError: If it is rendered and cannot be read back exactly, or `data.rendered_rows` refuses it.
+        """
+        return self.context.read_rendered(as_conversation(conversation))
+
     def render(self, conversation: ConversationLike, add_generation_prompt: bool = False) -> Rendering:
         """Render a conversation; every character knows its origin.
 
@@ -249,7 +260,8 @@ class ChatTokenizer:
         """
         with self._one_at_a_time:
             if train_on is not None and train_on != self.settings.train_on:
-                examples, report = encode_conversation(self.context, as_conversation(conversation), train_on=train_on)
+                messages, _ = self.read_rendered(conversation)
+                examples, report = encode_conversation(self.context, messages, train_on=train_on)
                 self.report.add(report)
                 return examples
             encoded = next(self._batch_encoder.encode([conversation]))
@@ -277,6 +289,7 @@ class ChatTokenizer:
         Raises:
             EncodingError, TemplateError: As `encode`.
         """
+        conversation, _ = self.read_rendered(conversation)
         examples = self.encode(conversation)
         return explain_examples(self.context, self.context.conversation(conversation), examples)
 

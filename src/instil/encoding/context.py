@@ -23,6 +23,7 @@ from instil.encoding.tokenization import PieceTokenizer
 from instil.encoding.turns.headers import header_tokens, takes_reasoning
 from instil.encoding.turns.inline_reasoning import split_reasoning
 from instil.encoding.turns.reasoning_block import TAG
+from instil.encoding.turns.rendered_rows import RenderedRow, RenderedRows, read_rendered
 from instil.encoding.turns.rendering_pieces import plain_rendering
 from instil.encoding.turns.stop_tokens import StopTokens, find_stop_tokens, printed_within_turns
 from instil.errors import EncodingError, ModelError
@@ -211,6 +212,18 @@ class EncodingContext:
             if any(a is not b for a, b in zip(messages, conversation.messages, strict=True)):
                 conversation = replace(conversation, messages=messages)
         return conversation
+
+    def read_rendered(self, conversation: Conversation) -> tuple[Conversation, RenderedRow | None]:
+        """Return a row's conversation, read back into messages if it is rendered text; see `turns.rendered_rows`.
+
+        Raises:
+            EncodingError: If it is rendered and cannot be read back exactly, or the settings refuse it.
+        """
+        return read_rendered(self._rendered_rows, conversation, policy=self.settings.rendered_rows)
+
+    @cached_property
+    def _rendered_rows(self) -> RenderedRows:
+        return RenderedRows(self.template, self.added_texts)
 
     def render_messages(
         self, conversation: Conversation, messages: Sequence[Message], *, add_generation_prompt: bool = False

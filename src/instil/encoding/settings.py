@@ -29,6 +29,7 @@ class EncodingSettings:
     history_rewritten: Literal["every_turn", "last_turn", "refuse"] = "every_turn"
     inline_reasoning: Literal["split", "keep"] = "split"
     typed_control_tokens: Literal["escape", "keep", "refuse"] = "escape"
+    rendered_rows: Literal["read", "keep", "refuse"] = "read"
     template_variables: Mapping[str, Any] = field(default=EMPTY)
     date: str | None = None
     max_tokens: int | None = None

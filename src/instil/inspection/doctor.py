@@ -8,14 +8,15 @@ checks that only `inspect` needs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeAlias
 
 from instil.conversation import Conversation, Place
 from instil.data.formats.registry import read_row
 from instil.data.side_columns import unread_columns
 from instil.data.sources.rows import parse_row
-from instil.errors import DataError
+from instil.encoding.turns.rendered_rows import RenderedRow
+from instil.errors import DataError, InstilError
 from instil.inspection.conversation_checks import answer_text, check_conversation
 from instil.inspection.duplicates import NearDuplicates
 from instil.inspection.findings import Finding, Findings
@@ -24,6 +25,9 @@ from instil.inspection.repeats import Repeats
 from instil.preparation.chunks import Chunk
 from instil.preparation.encode_rows import SourceWork
 from instil.preparation.split import content_hash
+from instil.units import counted
+
+ReadRendered: TypeAlias = Callable[[Conversation], tuple[Conversation, RenderedRow | None]]
 
 
 class Doctor:
@@ -32,13 +36,22 @@ class Doctor:
     Args:
         stop_tokens: Texts of the model's stop tokens.
         prints_reasoning: Whether the template prints a message's reasoning.
+        read_rendered: Reads a conversation back into messages where it is rendered text (see `ChatTokenizer`).
         keep: Number of findings of each kind to keep with their places.
     """
 
-    def __init__(self, *, stop_tokens: Sequence[str] = (), prints_reasoning: bool = True, keep: int = 1000) -> None:
+    def __init__(
+        self,
+        *,
+        stop_tokens: Sequence[str] = (),
+        prints_reasoning: bool = True,
+        read_rendered: ReadRendered | None = None,
+        keep: int = 1000,
+    ) -> None:
         self.findings = Findings(keep=keep)
         self._stop_tokens = tuple(stop_tokens)
         self._prints_reasoning = prints_reasoning
+        self._read_rendered = read_rendered
         self._near = NearDuplicates()
         self._repeats = Repeats()
 
@@ -72,10 +85,24 @@ class Doctor:
         except DataError as error:
             self._add_unreadable(row, place, error, misspelt=bool(misspelt))
             return ()
+        self._compare(conversations, place)
+        conversations = [self._read_back(conversation, place) for conversation in conversations]
         for conversation in conversations:
             self._examine_conversation(conversation, place)
-        self._compare(conversations, place)
         return conversations
+
+    def _read_back(self, conversation: Conversation, place: Place) -> Conversation:
+        """Return a conversation, as messages if it is rendered text; one that cannot be read back stays as it is."""
+        if self._read_rendered is None:
+            return conversation
+        try:
+            messages, how = self._read_rendered(conversation)
+        except InstilError as error:
+            self._add("rendered", place, _bare(error, place))
+            return conversation
+        if how is not None:
+            self._add("read_back", place, f"rendered with {how.how}: {counted(len(messages.messages), 'message')}")
+        return messages
 
     def _add_unreadable(self, row: Any, place: Place, error: DataError, *, misspelt: bool) -> None:
         roles = unknown_roles_in(row)

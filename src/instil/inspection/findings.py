@@ -46,6 +46,12 @@ KINDS: Mapping[str, Kind] = {
         Kind(
             "refused", "rejected by the template or the encoder", "error", "do what the reason says, or remove the row"
         ),
+        Kind(
+            "rendered",
+            "already rendered, and not readable as messages",
+            "error",
+            "write the messages, or set data.rendered_rows: keep",
+        ),
         Kind("no_answer", "no assistant turn", "error", "remove the row: nothing in it can be trained", repaired=True),
         Kind(
             "empty_answer", "empty answer", "warning", "remove it: it trains the model to answer nothing", repaired=True
@@ -83,6 +89,13 @@ KINDS: Mapping[str, Kind] = {
             "column that looks like a system text or like tools, and is not read",
             "warning",
             "rename it to system or tools, put it into the messages, or drop it",
+        ),
+        Kind(
+            "read_back",
+            "already rendered, and read back into messages",
+            "note",
+            "nothing to do: the messages are trained",
+            repaired=True,
         ),
         Kind(
             "untrained_weight",

@@ -76,7 +76,9 @@ class Inspection:
 
     def fix(self, path: Path) -> Iterator[Repair | FixedFile]:
         """Write a fixed copy of the rows and yield the changes (see `fixed_file.write_fixed`)."""
-        return write_fixed(repair_all(self.recipe, stop_tokens=self.chat.stop_tokens), path)
+        return write_fixed(
+            repair_all(self.recipe, stop_tokens=self.chat.stop_tokens, read_rendered=self.chat.read_rendered), path
+        )
 
     def write_page(self, path: Path, survey: Survey, proof: Proof) -> str:
         """Write the mask page and return a line about it (see `page_file.write_page`)."""

@@ -1,6 +1,6 @@
 """Fix rows where that is safe, and list every change, for ``instil inspect --fix``.
 
-Fixed: misspelt keys, roles of other formats, stop tokens typed at the end of an answer, empty answers. Left out: rows
+Rows of rendered text become messages. Fixed: misspelt keys, roles of other formats, stop tokens typed at the end of an answer, empty answers. Left out: rows
 without an answer, exact duplicates, rows that still cannot be read. Text, order and near-duplicates stay as they are.
 
 Why: an empty answer in the middle of a conversation stays as context with weight 0. Without it, later answers would
@@ -19,10 +19,12 @@ from instil.conversation import Conversation, Message, Place
 from instil.data.formats.misspelt_keys import ROW_KEYS, meant_role, misspelt_keys
 from instil.data.formats.registry import read_row
 from instil.data.message_weights import WEIGHT_KEYS
+from instil.data.messages import conversation_to_dict
 from instil.data.sources.rows import parse_row
 from instil.encoding.weights import has_trained_text
-from instil.errors import DataError
+from instil.errors import DataError, InstilError
 from instil.inspection.conversation_checks import check_conversation
+from instil.inspection.doctor import ReadRendered
 from instil.inspection.findings import KINDS
 from instil.inspection.raw_rows import ANSWER_COLUMNS, Turn, turns_of
 from instil.inspection.survey import find_sources, reading_of
@@ -51,7 +53,9 @@ class Repair:
     changes: tuple[str, ...] = ()
 
 
-def repair_all(recipe: Recipe, *, stop_tokens: Sequence[str] = ()) -> Iterator[Repair]:
+def repair_all(
+    recipe: Recipe, *, stop_tokens: Sequence[str] = (), read_rendered: ReadRendered | None = None
+) -> Iterator[Repair]:
     """Fix every row of a recipe's sources (see `repair_rows`).
 
     Raises:
@@ -65,7 +69,9 @@ def repair_all(recipe: Recipe, *, stop_tokens: Sequence[str] = ()) -> Iterator[R
         def read(row: Any, place: Place, work: SourceWork = work) -> Sequence[Conversation]:
             return read_row(row, place, format_name=work.format, options=work.options)[1]
 
-        yield from repair_rows(source.read(), read=read, stop_tokens=stop_tokens, seen=seen)
+        yield from repair_rows(
+            source.read(), read=read, stop_tokens=stop_tokens, seen=seen, read_rendered=read_rendered
+        )
 
 
 def repair_rows(
@@ -74,6 +80,7 @@ def repair_rows(
     read: ReadRow,
     stop_tokens: Sequence[str] = (),
     seen: dict[int, Place] | None = None,
+    read_rendered: ReadRendered | None = None,
 ) -> Iterator[Repair]:
     """Fix rows one by one.
 
@@ -82,6 +89,9 @@ def repair_rows(
         read: Reads a parsed row as conversations, or raises `DataError`.
         stop_tokens: Texts of the model's stop tokens. Without them, no typed stop token is removed.
         seen: Content hash and place of the rows of earlier sources; rows are added to it.
+
+        read_rendered: Reads rendered text back into messages (see `ChatTokenizer.read_rendered`). Without it, such
+            rows stay as they are.
 
     Yields:
         One `Repair` per row, in order, for unchanged rows too.
@@ -93,16 +103,31 @@ def repair_rows(
         except DataError as error:
             yield Repair(place, None, None, (f"left out: {_reason(error, place)}",))
             continue
-        fix = _RowFix(copy.deepcopy(before), place, read, stop_tokens)
+        row, changes = copy.deepcopy(before), []
+        if read_rendered is not None:
+            row, changes = _as_messages(row, place, read, read_rendered)
+        fix = _RowFix(row, place, read, stop_tokens, changes)
         yield fix.finish(before, seen)
+
+
+def _as_messages(row: Any, place: Place, read: ReadRow, read_rendered: ReadRendered) -> tuple[Any, list[str]]:
+    """Return a row of rendered text as a row of messages, and the change; any other row stays as it is."""
+    try:
+        conversations = read(row, place)
+        (conversation, how), *others = [read_rendered(one) for one in conversations]
+    except InstilError:
+        return row, []
+    if how is None or others:
+        return row, []
+    return conversation_to_dict(conversation), [f"row: text rendered with {how.how} written as messages"]
 
 
 class _RowFix:
     """One row and its changes so far."""
 
-    def __init__(self, row: Any, place: Place, read: ReadRow, stop_tokens: Sequence[str]) -> None:
+    def __init__(self, row: Any, place: Place, read: ReadRow, stop_tokens: Sequence[str], changes: list[str]) -> None:
         self.row = row
-        self.changes: list[str] = []
+        self.changes = changes
         self._place, self._read, self._stop_tokens = place, read, tuple(stop_tokens)
         # The order matters: roles are found by their keys, answers by their roles, and empty answers after stripping.
         self._rename_keys()

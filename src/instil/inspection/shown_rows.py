@@ -73,7 +73,7 @@ def show_row(chat: ChatTokenizer, row: KeptRow, findings: Sequence[Finding]) -> 
             explained = chat.explain(conversation)
             examples += [ShownExample(example.tokens, roles, example.example.shortened) for example in explained]
         except InstilError as error:
-            if not any(finding.kind == "refused" for finding in all_findings):
+            if not any(finding.kind in ("refused", "rendered") for finding in all_findings):
                 all_findings.append(Finding("refused", row.place, str(error).removeprefix(f"{row.place}: ")))
     if row.conversations and not examples and not all_findings:
         all_findings.append(_why_no_example(chat, row))
@@ -109,7 +109,9 @@ def find_row(recipe: Recipe, chat: ChatTokenizer, row_or_place: str) -> ShownRow
             f"--row {row_or_place}: is not a row. Expected a row's number from 1, or a place. "
             "Write, for example, --row train.jsonl:412."
         )
-    doctor = Doctor(stop_tokens=chat.stop_tokens, prints_reasoning=chat.takes_reasoning)
+    doctor = Doctor(
+        stop_tokens=chat.stop_tokens, prints_reasoning=chat.takes_reasoning, read_rendered=chat.read_rendered
+    )
     chunk = _find_chunk(inputs, source, int(number))
     if chunk is None:
         where = source or ", ".join(source_input.settings.path for source_input in inputs)

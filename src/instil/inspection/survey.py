@@ -158,7 +158,10 @@ class _Watch:
     def __post_init__(self) -> None:
         chat = self.chat
         self.doctor = Doctor(
-            stop_tokens=chat.stop_tokens, prints_reasoning=chat.takes_reasoning, keep=max(1000, self.keep_rows)
+            stop_tokens=chat.stop_tokens,
+            prints_reasoning=chat.takes_reasoning,
+            read_rendered=chat.read_rendered,
+            keep=max(1000, self.keep_rows),
         )
         self._first: list[tuple[int, KeptRow]] = []
         self._with_findings: list[tuple[int, KeptRow]] = []
@@ -187,7 +190,7 @@ class _Watch:
                 self._find("missing_stop", place, "an answer ends without the stop token")
 
     def failures(self, encoded: EncodedChunk) -> None:
-        """Turn what the encoder left out into findings. The doctor finds rows that cannot be read itself."""
+        """Turn what the encoder left out into findings. The doctor finds rows that cannot be read, or be read back, itself."""
         limit = self.chat.settings.max_tokens
         for failure in encoded.failures:
             place = encoded.chunk.places[failure.row]

@@ -60,6 +60,7 @@ class Account:
         self._shortened: list[tuple[int, str]] = []
         self._inline: list[int] = []
         self._part_weights: list[int] = []
+        self._rendered: dict[str, list[int]] = {}
         self._misspelt: dict[tuple[str, str], list[int]] = {}
         self._formats: dict[str, int] = {"": 0}
         self._candidates = _Candidates(data.heldout_max)
@@ -73,6 +74,8 @@ class Account:
         first_row, places = self.num_rows, encoded.chunk.places
         self._failures += [(first_row + failure.row, failure, places[failure.row]) for failure in encoded.failures]
         self._inline += [first_row + row for row in encoded.inline_reasoning]
+        for row, template in encoded.rendered:
+            self._rendered.setdefault(template, []).append(first_row + row)
         self._part_weights += [first_row + row for row in encoded.part_weights]
         for row, key, meant in encoded.misspelt:
             self._misspelt.setdefault((key, meant), []).append(first_row + row)
@@ -171,6 +174,10 @@ class Account:
         if self._data.deduplicate:
             self._leave_out(ledger, DUPLICATE, table, again)
         self._list(ledger.inline_reasoning, table, _mask(self._inline, len(used)) & used)
+        for template, rows in self._rendered.items():
+            mask = _mask(rows, len(used)) & used
+            if mask.any():
+                self._list(ledger.rendered.setdefault(template, Tally()), table, mask)
         self._list(ledger.part_weights, table, _mask(self._part_weights, len(used)) & used)
         self._note_misspelt(ledger, table, used)
         ledger.conversations = int(table.rows["num_conversations"][used].sum())

@@ -25,6 +25,7 @@ from instil.data.formats.row_format import ReadOptions
 from instil.data.messages import conversation_to_dict
 from instil.data.sources.rows import parse_row
 from instil.encoding.turns.inline_reasoning import carries_reasoning
+from instil.encoding.turns.rendered_rows import RenderedRow, shows_headers
 from instil.encoding.weights import has_trained_text, scale_weights
 from instil.errors import DataError, FormatError, InstilError, TemplateError
 from instil.preparation.chunks import Chunk
@@ -36,6 +37,7 @@ TOO_LONG = "too long"
 NO_ASSISTANT = "no assistant turn"
 TEMPLATE_REFUSED = "template refuses it"
 ENCODER_REFUSED = "refused by encoder"
+RENDERED = "already rendered"
 
 
 class Encoder(Protocol):
@@ -43,6 +45,10 @@ class Encoder(Protocol):
 
     def encode_many(self, conversations: Iterable[Conversation]) -> Iterator[list[Example] | Exception]:
         """Yield each conversation's examples, or the error that it raised."""
+        ...
+
+    def read_rendered(self, conversation: Conversation, /) -> tuple[Conversation, RenderedRow | None]:
+        """Return a conversation, read back into messages if its text is rendered already, and how it was."""
         ...
 
 
@@ -111,6 +117,7 @@ class EncodedChunk:
         failures: Rows and conversations left out.
         inline_reasoning: Rows with reasoning in the text of an answer.
         part_weights: Rows with weights of parts of an answer.
+        rendered: Rows whose rendered text was read back into messages, and the template that prints it.
         misspelt: Rows with a key that is not read, the key, and the known key that it resembles.
         candidates: Rows that may be held out, with their conversations as JSON values.
         report: The encoder's own counts for this chunk, by name.
@@ -127,6 +134,7 @@ class EncodedChunk:
     failures: tuple[Failure, ...]
     inline_reasoning: tuple[int, ...]
     part_weights: tuple[int, ...]
+    rendered: tuple[tuple[int, str], ...]
     misspelt: tuple[tuple[int, str, str], ...]
     candidates: tuple[tuple[int, list[dict[str, Any]]], ...]
     report: dict[str, int]
@@ -153,12 +161,14 @@ class ReadRows:
     failures: list[Failure] = field(default_factory=list)
     inline_reasoning: list[int] = field(default_factory=list)
     part_weights: list[int] = field(default_factory=list)
+    rendered: list[tuple[int, str]] = field(default_factory=list)
     misspelt: list[tuple[int, str, str]] = field(default_factory=list)
     candidates: list[tuple[int, list[dict[str, Any]]]] = field(default_factory=list)
 
     def take(self, row: int, format_name: str, conversations: Sequence[Conversation]) -> None:
         """Add a row that was read; conversations without an assistant turn become failures where one is needed."""
-        usable = [conversation for conversation in conversations if self._has_answer(row, conversation)]
+        # Rendered text may hold answers that are not seen yet; see `_read_rendered`.
+        usable = [one for one in conversations if shows_headers(one) or self.has_answer(row, one)]
         row_hash = content_hash(conversations)
         self.hashes.append(row_hash)
         self.formats.append(format_name)
@@ -187,7 +197,8 @@ class ReadRows:
             raise error
         self.failures.append(Failure(row, reason, str(error)))
 
-    def _has_answer(self, row: int, conversation: Conversation) -> bool:
+    def has_answer(self, row: int, conversation: Conversation) -> bool:
+        """Return whether a conversation has the assistant turn that it needs; if not, it becomes a failure."""
         if not self.work.needs_assistant or any(message.role == "assistant" for message in conversation.messages):
             return True
         error = DataError(
@@ -232,6 +243,7 @@ def encode_rows(rows: ReadRows, encoder: Encoder) -> EncodedChunk:
     Raises:
         InstilError: With ``on_bad_row: stop``, the first conversation that the encoder refuses.
     """
+    _read_rendered(rows, encoder)
     before = _counts(encoder)
     num_conversations = np.zeros(len(rows.chunk.rows), dtype=np.int32)
     conversation_tokens = np.zeros(len(rows.chunk.rows), dtype=np.int64)
@@ -268,10 +280,43 @@ def encode_rows(rows: ReadRows, encoder: Encoder) -> EncodedChunk:
         failures=tuple(rows.failures),
         inline_reasoning=tuple(rows.inline_reasoning),
         part_weights=tuple(rows.part_weights),
+        rendered=tuple(rows.rendered),
         misspelt=tuple(rows.misspelt),
         candidates=tuple(rows.candidates),
         report={name: count - before.get(name, 0) for name, count in _counts(encoder).items()},
     )
+
+
+def _read_rendered(rows: ReadRows, encoder: Encoder) -> None:
+    """Read back the conversations whose text is rendered already.
+
+    Raises:
+        InstilError: With ``on_bad_row: stop``, the first that cannot be read back exactly.
+    """
+    kept: list[tuple[int, Conversation]] = []
+    read: dict[int, list[Conversation]] = {}
+    for row, conversation in rows.conversations:
+        try:
+            messages, how = encoder.read_rendered(conversation)
+        except InstilError as error:
+            rows.fail(row, error, reason=RENDERED)
+            read.setdefault(row, [])
+            continue
+        if how is not None:
+            rows.rendered.append((row, how.how))
+            read.setdefault(row, [])
+        if shows_headers(conversation) and not rows.has_answer(row, messages):
+            read.setdefault(row, [])
+            continue
+        if row in read:
+            read[row].append(messages)
+        kept.append((row, messages))
+    if read:
+        rows.conversations = kept
+        # Held-out conversations are answered by the model, so they are messages too.
+        rows.candidates = [
+            (row, [_with_place(one) for one in read[row]] if row in read else saved) for row, saved in rows.candidates
+        ]
 
 
 def _refuse(rows: ReadRows, row: int, error: Exception, conversation: Conversation) -> None:

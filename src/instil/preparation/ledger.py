@@ -88,6 +88,7 @@ class Ledger:
         escaped: Control tokens typed in the data that became ordinary text. The places are rows.
         inline_reasoning: Rows with reasoning in the text of an answer.
         part_weights: Rows with weights of parts of an answer.
+        rendered: Rows whose rendered text was read back into messages, by the template that prints it.
         duplicates: Rows with the content of an earlier row, left out or not.
         overlap: Trained rows whose content is also in the held-out data.
         formats: Number of rows by format.
@@ -110,6 +111,7 @@ class Ledger:
     escaped: Tally = field(default_factory=Tally)
     inline_reasoning: Tally = field(default_factory=Tally)
     part_weights: Tally = field(default_factory=Tally)
+    rendered: dict[str, Tally] = field(default_factory=dict)
     duplicates: Tally = field(default_factory=Tally)
     overlap: Tally = field(default_factory=Tally)
     formats: dict[str, int] = field(default_factory=dict)
@@ -177,7 +179,7 @@ class Ledger:
             True
         """
         values: dict[str, Any] = {field.name: saved[field.name] for field in fields(cls) if field.name in saved}
-        for name in ("left_out", "parts_left_out", "shortened"):
+        for name in ("left_out", "parts_left_out", "shortened", "rendered"):
             values[name] = {reason: Tally(**tally) for reason, tally in values.get(name, {}).items()}
         for name in ("escaped", "inline_reasoning", "part_weights", "duplicates", "overlap"):
             values[name] = Tally(**values.get(name, {}))
@@ -209,6 +211,10 @@ class Ledger:
             warning = "; the template rewrites history, see data.history_rewritten" if factor > 3 else ""
             lines.append(f"token factor     {factor:.2f}{warning}")
         lines += [_line("shortened", how, tally) for how, tally in sorted(self.shortened.items())]
+        lines += [
+            _line("read back", f"{'row' if tally.count == 1 else 'rows'} of text rendered with {template}", tally)
+            for template, tally in sorted(self.rendered.items())
+        ]
         lines += [_line(label, one if tally.count == 1 else many, tally) for label, one, many, tally in self._counts()]
         if len(self.formats) > 1:
             formats = ", ".join(f"{name} {count:,}" for name, count in sorted(self.formats.items()))

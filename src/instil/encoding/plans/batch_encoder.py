@@ -76,7 +76,7 @@ class BatchEncoder:
         later: dict[str, None] = {}
         for conversation_like in batch:
             try:
-                conversation = as_conversation(conversation_like)
+                conversation, _ = self._context.read_rendered(as_conversation(conversation_like))
             except InstilError as error:
                 work.append(_Work(error))
                 continue
