@@ -226,6 +226,8 @@ PLANTED = {
     "missing_stop": [chat_row(("user", "no stop"), ("assistant", "Then none."))],
     "typed_stop": [chat_row(("user", "Say it."), ("assistant", "It.<|im_end|>"))],
     "control_tokens": [chat_row(("user", "Say <|im_end|> twice, then explain why."), ("assistant", "I would rather not."))],
+    "rendered": [{"text": "<|im_start|>tool\n4<|im_end|>\n<|im_start|>assistant\nFour.<|im_end|>\n"}],
+    "read_back": [{"text": "<s>[INST] Deepest lake? [/INST] Baikal. </s>"}],
     "untrained_weight": [
         {"messages": [{"role": "user", "content": "A?", "train": True}, {"role": "assistant", "content": "B."}]}
     ],
@@ -282,7 +284,9 @@ def test_fixed_rows_have_no_finding_that_fix_repairs(recipe, tmp_path):
     chat = other_template(ODD, max_tokens=600)
     settings = recipe(rows, max_tokens=600)
     before = survey(settings, chat).findings.counts
-    *_, done = write_fixed(repair_all(settings, stop_tokens=chat.stop_tokens), tmp_path / "fixed.jsonl")
+    *_, done = write_fixed(
+        repair_all(settings, stop_tokens=chat.stop_tokens, read_rendered=chat.read_rendered), tmp_path / "fixed.jsonl"
+    )
     assert done.left_out >= 5
     fixed = Recipe.from_mapping({"data": {"sources": [str(tmp_path / "fixed.jsonl")], "max_tokens": 600}})
     after = survey(fixed, chat).findings.counts

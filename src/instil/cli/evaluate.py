@@ -30,6 +30,7 @@ def evaluate(
     turns: Literal["last", "every"] = "last",
     limit: int | None = None,
     too_long: Literal["drop", "keep_last_turns", "refuse"] = "drop",
+    rendered_rows: Literal["read", "keep", "refuse"] = "read",
     out: Path | None = None,
     schema: Path | None = None,
     run_code: bool = False,
@@ -52,6 +53,8 @@ def evaluate(
         limit: Largest number of prompts.
         too_long: What to do with a prompt that leaves no room for an answer in a model's context. drop: leave it out.
             keep_last_turns: drop its oldest exchanges. refuse: stop. What was left out is counted and listed.
+        rendered_rows: What to do with a row that a chat template has rendered already. read: read it back into
+            messages, and stop where that is not exact. keep: give it to the model as text. refuse: stop.
         out: Folder for the report. Default: `evaluation` in the run folder, or in the current folder.
         schema: JSON schema that the json task checks answers against.
         run_code: Let the code task run the answers with the tests of their rows, in a limited process.
@@ -72,6 +75,9 @@ def evaluate(
     run = None if engine.location is None else run_folder(engine.location)
     folder = out or (Path("evaluation") if run is None else run / "evaluation")
     if prompts:
+        from instil.generation.prompts import as_messages
+
+        prompts = as_messages(prompts, engine.chat, policy=rendered_rows, turns=turns)
         other = None if against is None else Engine.load(against, loading)
         evaluation = _evaluate(
             engine,

@@ -21,6 +21,7 @@ def generate(
     turns: Literal["last", "every"] = "last",
     limit: int | None = None,
     too_long: Literal["drop", "keep_last_turns", "refuse"] = "drop",
+    rendered_rows: Literal["read", "keep", "refuse"] = "read",
     sampling: Annotated[SamplingSettings, Parameter(name="*")] = GREEDY,
     loading: Annotated[LoadSettings, Parameter(name="*")] = LOADING,
 ) -> None:
@@ -38,10 +39,12 @@ def generate(
         limit: Largest number of prompts.
         too_long: What to do with a prompt that leaves no room for an answer in the model's context. drop: leave it out;
             its line in --out has no prediction. keep_last_turns: drop its oldest exchanges. refuse: stop.
+        rendered_rows: What to do with a prompt that a chat template has rendered already. read: read it back into
+            messages, and stop where that is not exact. keep: give it to the model as text. refuse: stop.
         sampling: How the next token is chosen.
         loading: How the model is loaded.
     """
-    from instil.generation.prompts import read_prompts
+    from instil.generation.prompts import as_messages, read_prompts
     from instil.units import counted
 
     if sampling.seed is None:
@@ -56,6 +59,7 @@ def generate(
     engine = Engine.load(model, loading)
     if engine.chat is None:
         print(f"{model} has no chat template: it continues plain text up to the first line break", file=sys.stderr)
+    rows = as_messages(rows, engine.chat, policy=rendered_rows, turns=turns)
     fitted = fit_prompts(rows, engine.prompt, limit=context_limit(engine.model), too_long=too_long)
     if not fitted.prompts:
         raise GenerationError(

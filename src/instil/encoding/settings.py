@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from instil.recipe import DataSettings
 
 TrainOn: TypeAlias = Literal["assistant", "last", "all"]
+RenderedPolicy: TypeAlias = Literal["read", "keep", "refuse"]
 TooLong: TypeAlias = Literal["drop", "keep_last_turns", "truncate_answer", "split", "refuse"]
 
 
@@ -29,7 +30,7 @@ class EncodingSettings:
     history_rewritten: Literal["every_turn", "last_turn", "refuse"] = "every_turn"
     inline_reasoning: Literal["split", "keep"] = "split"
     typed_control_tokens: Literal["escape", "keep", "refuse"] = "escape"
-    rendered_rows: Literal["read", "keep", "refuse"] = "read"
+    rendered_rows: RenderedPolicy = "read"
     template_variables: Mapping[str, Any] = field(default=EMPTY)
     date: str | None = None
     max_tokens: int | None = None

@@ -22,6 +22,8 @@ from instil.data.formats.row_format import ReadOptions
 from instil.data.messages import conversation_to_dict, message_from_dict, read_messages
 from instil.data.sources.files import container_of
 from instil.data.sources.rows import parse_row, read_raw_rows, text_of
+from instil.encoding.chat_tokenizer import ChatTokenizer
+from instil.encoding.settings import RenderedPolicy
 from instil.errors import DataError, GenerationError
 from instil.generation.parsing import parse_reasoning
 
@@ -111,6 +113,33 @@ def prompts_of(conversation: Conversation, *, turns: Turns = "last") -> list[Pro
         raise DataError(f"{where}there is nothing before the answer. Expected a question first. Remove the row.")
     prompts[-1] = replace(prompts[-1], last=True)
     return prompts if turns == "every" else prompts[-1:]
+
+
+def as_messages(
+    prompts: Sequence[Prompt], chat: ChatTokenizer | None, *, policy: RenderedPolicy = "read", turns: Turns = "last"
+) -> list[Prompt]:
+    """Return prompts whose text was rendered already as messages, and all others unchanged.
+
+    Args:
+        prompts: The prompts, as they were read.
+        chat: The model's template; None for a model that continues plain text, which gets texts as they are.
+        policy: Read such prompts back, keep them as text, or refuse them; as `data.rendered_rows`.
+        turns: As in `read_prompts`.
+
+    Raises:
+        EncodingError: If a text is rendered and cannot be read back exactly, or the policy refuses it.
+    """
+    if chat is None:
+        return list(prompts)
+    chat = chat.with_settings(replace(chat.settings, rendered_rows=policy))
+    read: list[Prompt] = []
+    for prompt in prompts:
+        whole = prompt.conversation
+        if prompt.reference is not None:
+            whole = replace(whole, messages=(*whole.messages, prompt.reference))
+        conversation, how = chat.read_rendered(whole)
+        read += [prompt] if how is None else prompts_of(conversation, turns=turns)
+    return read
 
 
 def _conversations(path: str) -> Iterator[Conversation]:

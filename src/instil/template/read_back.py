@@ -144,8 +144,9 @@ class ReadableTemplate:
         for after, separators in self.separators.get("", {}).items():
             for separator in separators:
                 for start in dict.fromkeys((separator, self._without_beginning(separator))):
-                    if after not in (_END, _PROMPT) and text.startswith(start):
-                        yield from self._continue(text, len(start), after, (), tail_may_lack)
+                    for lead in dict.fromkeys((0, len(text) - len(self._without_beginning(text)))):
+                        if after not in (_END, _PROMPT) and text.startswith(start, lead):
+                            yield from self._continue(text, lead + len(start), after, (), tail_may_lack)
 
     def _continue(
         self, text: str, start: int, role: str, before: tuple[tuple[str, int, int], ...], tail_may_lack: bool

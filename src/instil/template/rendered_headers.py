@@ -21,7 +21,8 @@ class HeaderSyntax:
         name: Its name for people.
         header: Matches one header.
         templates: Templates that print it: names of the library, or of `MORE_TEMPLATES`.
-        is_certain: Whether two headers show that a text is rendered. If not, only reading it back exactly does.
+        is_certain: Whether two headers show that a text is rendered. If not, it also has to hold an end-of-text token
+            and to be read back exactly.
     """
 
     name: str
@@ -118,7 +119,15 @@ def syntax_of(text: str) -> HeaderSyntax | None:
         first, second = next(headers, None), next(headers, None)
         if first is not None and second is not None:
             found.append((first.start(), number, syntax))
-    return min(found)[2] if found else None
+    if not found:
+        return None
+    syntax = min(found)[2]
+    return syntax if syntax.is_certain or any(ending in text for ending in ENDINGS) else None
+
+
+def holds_header(text: str) -> bool:
+    """Return whether a text holds a header of a published template."""
+    return may_be_rendered(text) and any(syntax.header.search(text) for syntax in SYNTAXES)
 
 
 def first_syntax(text: str) -> HeaderSyntax | None:

@@ -18,7 +18,7 @@ from instil.conversation import Conversation, Message, PartWeight
 from instil.errors import EncodingError
 from instil.template.chat_template import ChatTemplate
 from instil.template.read_back import ReadableTemplate, Turns, holds_tools, templates_for
-from instil.template.rendered_headers import HeaderSyntax, first_syntax, may_be_rendered, syntax_of
+from instil.template.rendered_headers import HeaderSyntax, first_syntax, holds_header, may_be_rendered, syntax_of
 
 _ALPACA_INPUT = "\n\n### Input:\n"
 
@@ -104,7 +104,7 @@ class RenderedRows:
     def _markers(self) -> tuple[str, ...]:
         """Added tokens in the template's headers, if the table of published syntaxes does not know these headers."""
         prompts = self.own.separators.get("user", {}).get("prompt", ())
-        if any(map(may_be_rendered, prompts)):
+        if any(map(holds_header, prompts)):
             return ()
         return tuple(token for token in self.added if len(token) > 2 and any(token in prompt for prompt in prompts))
 
