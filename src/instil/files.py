@@ -37,6 +37,31 @@ LOCK = ".lock"
 """Name of the lock file in a run folder."""
 
 
+def home_path(path: str | Path) -> Path:
+    """Return a path with ``~`` or ``~name`` at its start replaced by that home folder. Variables such as $HOME stay.
+
+    Every path of a recipe, an option or the Python API goes through here.
+
+    Raises:
+        RunError: If there is no such user, because a folder named ``~name`` is never meant.
+
+    Example:
+        >>> home_path("~/runs") == Path.home() / "runs", home_path("runs/~x")
+        (True, PosixPath('runs/~x'))
+    """
+    text = str(path)
+    if not text.startswith("~"):
+        return Path(path)
+    expanded = os.path.expanduser(text)
+    # Some programs name files so, such as ~$book.xlsx.
+    if expanded != text or "/" not in text or os.path.exists(text):
+        return Path(expanded)
+    raise RunError(
+        f"{text}: no home folder of a user {text[1:].split('/')[0]!r}. Expected ~/ or ~name/ of a user. "
+        "Fix the path, or write ./ in front of it if it is meant literally."
+    )
+
+
 def aside_of(path: Path, *, shared: bool = False) -> Path:
     """Return the name under which this process writes `path` before it is complete.
 

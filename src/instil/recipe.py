@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -26,8 +27,8 @@ from pydantic import (
     model_validator,
 )
 
-from instil.errors import RecipeError, nearest
-from instil.files import write_text_atomic
+from instil.errors import RecipeError, RunError, nearest
+from instil.files import home_path, write_text_atomic
 from instil.setting_aliases import known_elsewhere
 
 
@@ -41,6 +42,17 @@ def _number(value: object) -> object:
     return value
 
 
+def _in_home(value: str) -> str:
+    """Replace ``~`` at the start of a path. What holds a brace is no path but a template."""
+    if not value.startswith("~") or ("{" in value and not value.startswith("~/")):
+        return value
+    try:
+        return str(home_path(value))
+    except RunError as error:
+        raise ValueError(str(error).removeprefix(f"{value}: ")) from None
+
+
+PathText = Annotated[str, AfterValidator(_in_home)]
 Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Decay = Annotated[float, BeforeValidator(_number), Field(ge=0, lt=1)]
 LARGEST_SEED = 2**63 - 1
@@ -102,7 +114,7 @@ class Settings(BaseModel):
 class ModelSettings(Settings):
     """The model and how it is loaded."""
 
-    name: str = Field(
+    name: PathText = Field(
         "demo",
         min_length=1,
         description=(
@@ -110,7 +122,7 @@ class ModelSettings(Settings):
         ),
     )
     revision: str | None = Field(None, description="Branch, tag or commit of a Hub id.")
-    template: str | None = Field(
+    template: PathText | None = Field(
         None,
         description=(
             "Chat template: a name from `instil template list`, a .jinja file, a model folder (folder:name where it "
@@ -176,7 +188,7 @@ class AdapterSettings(Settings):
     dora: bool = Field(
         False, description="DoRA: train the magnitude of the weights separately from their direction. Slower than LoRA."
     )
-    resume_from: str | None = Field(
+    resume_from: PathText | None = Field(
         None,
         description="Adapter folder to continue training from. Its own rank, alpha and other adapter settings apply.",
     )
@@ -192,7 +204,7 @@ class AdapterSettings(Settings):
 class Source(Settings):
     """One place that rows come from."""
 
-    path: str = Field(min_length=1, description="File, folder, glob, `-` for standard input, or Hub dataset id.")
+    path: PathText = Field(min_length=1, description="File, folder, glob, `-` for standard input, or Hub dataset id.")
     format: Format = Field("auto", description="Format of the rows; `auto` detects and reports it.")
     split: str = Field("train", description="Split of a Hub dataset.")
     subset: str | None = Field(None, description="Configuration of a Hub dataset.")
@@ -359,7 +371,7 @@ class DataSettings(Settings):
             "Processes that prepare the data; 0 means one for each core. The result does not depend on the number."
         ),
     )
-    store: str | None = Field(None, description="Folder for prepared data. Empty: a folder in the user's cache.")
+    store: PathText | None = Field(None, description="Folder for prepared data. Empty: a folder in the user's cache.")
 
     @field_validator("date")
     @classmethod
@@ -591,7 +603,7 @@ class Recipe(Settings):
         2e-05
     """
 
-    output: str = Field(
+    output: PathText = Field(
         "runs/{name}", description="Run folder to write; {name} stands for the name of the recipe file."
     )
     threads: int | None = Field(
@@ -640,7 +652,7 @@ class Recipe(Settings):
         # Why: YAML is imported only if a file is read.
         from instil.recipe_yaml import read_recipe_file
 
-        path = Path(path)
+        path = home_path(path)
         values = read_recipe_file(path)
         merged = _merge(values, overrides or {})
         return cls.from_mapping(merged, source=str(path), name=path.stem)
@@ -652,7 +664,7 @@ class Recipe(Settings):
         Raises:
             RecipeError: As `load`, and if the file has no settings. A run writes all of them, so the file was cut off.
         """
-        path = Path(folder) / "recipe.yaml"
+        path = home_path(folder) / "recipe.yaml"
         recipe = cls.load(path)
         if recipe.model_fields_set <= {"output"}:  # `from_mapping` always sets it
             raise RecipeError(
@@ -692,7 +704,7 @@ class Recipe(Settings):
 
     def save(self, path: str | Path) -> None:
         """Write `to_yaml` into a file, which is complete or stays as it was."""
-        write_text_atomic(Path(path), self.to_yaml())
+        write_text_atomic(home_path(path), self.to_yaml())
 
 
 _SECTIONS = frozenset(name for name, field in Recipe.model_fields.items() if field.default_factory is not None)

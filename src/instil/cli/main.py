@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 
@@ -15,9 +16,11 @@ from cyclopts import App, CycloptsError, UnknownOptionError, UnusedCliTokensErro
 
 from instil import __version__
 from instil.errors import SMALLER_WEIGHTS, InstilError, nearest
+from instil.files import home_path
 from instil.setting_aliases import known_elsewhere, last_name
 from instil.training.processes.signals import stopped_by
 
+_IN_HOME = re.compile(r"~[\w.-]*(/\S.*)?")
 VERBS: tuple[tuple[str, str, str], ...] = (
     ("demo", "instil.cli.demo:demo", "Tune the embedded base model in two minutes and show what changed."),
     ("train", "instil.cli.train:train", "Train with the settings of a recipe and write a run folder."),
@@ -82,6 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = _join_switch_values([word for word in words if word != "--traceback"])
     _check_verb(words)
     with report_errors(words[0] if words else "", traceback=traceback):
+        words = [_in_home(word) for word in words]
         build_app(words[0] if words else None)(words)
 
 
@@ -127,6 +131,12 @@ def _join_switch_values(words: list[str]) -> list[str]:
         else:
             joined.append(word)
     return joined
+
+
+def _in_home(word: str) -> str:
+    """Replace ``~`` at the start of a path where the shell does not: in quotes, and behind ``--option=``."""
+    option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+    return f"{option}{equals}{home_path(value)}" if _IN_HOME.fullmatch(value) else word
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -25,7 +25,7 @@ from instil.data.side_columns import is_empty
 from instil.data.sources.files import container_of
 from instil.data.sources.strict_json import RefusedJson, parse_text
 from instil.errors import DataError, FormatError
-from instil.files import atomic_file
+from instil.files import atomic_file, home_path
 
 
 def write(conversations: Iterable[Conversation], path: str | Path, *, format: str = "messages") -> int:
@@ -49,7 +49,7 @@ def write(conversations: Iterable[Conversation], path: str | Path, *, format: st
     rows = (_checked(conversation, target) for conversation in conversations)
     if str(path) == "-":
         return _write_lines(rows, sys.stdout)
-    path = Path(path)
+    path = home_path(path)
     container = container_of(path)
     if container not in ("json", "csv", "tsv"):
         raise DataError(

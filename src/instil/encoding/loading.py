@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from instil.errors import ModelError, TemplateError
+from instil.files import home_path
 from instil.model.folder.config import load_config, reason_of
 from instil.model.folder.file_checks import check_tokenizer
 from instil.model.folder.location import ModelLocation, locate
@@ -36,7 +37,7 @@ def load_tokenizer(name_or_folder: str | Path, *, revision: str | None = None, t
     """
     from transformers import AutoTokenizer
 
-    folder = locate("demo").folder if name_or_folder == "demo" else Path(name_or_folder)
+    folder = locate("demo").folder if name_or_folder == "demo" else home_path(name_or_folder)
     is_folder = folder.is_dir()
     if is_folder:
         check_tokenizer(folder)

@@ -35,7 +35,7 @@ from instil.exporting.parity import (
     probe_conversations,
 )
 from instil.exporting.run_papers import read_papers
-from instil.files import atomic_folder
+from instil.files import atomic_folder, home_path
 from instil.generation.engine import Engine
 from instil.generation.prompts import Prompt, prompts_of
 from instil.generation.settings import LoadSettings
@@ -93,7 +93,7 @@ def export(
         ExportError: If the target cannot hold the model or a parity check fails; nothing is left behind.
         ModelError: If the model is missing or incomplete.
     """
-    out = Path(out)
+    out = home_path(out)
     if out.exists():
         raise ExportError(f"{out}: already exists. An export never overwrites. Choose another folder.")
     check_licence(licence)

@@ -25,6 +25,7 @@ from instil.data.sources.rows import parse_row, read_raw_rows, text_of
 from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.encoding.settings import RenderedPolicy
 from instil.errors import DataError, GenerationError
+from instil.files import home_path
 from instil.generation.parsing import parse_reasoning
 
 Turns: TypeAlias = Literal["last", "every"]
@@ -144,7 +145,7 @@ def as_messages(
 
 def _conversations(path: str) -> Iterator[Conversation]:
     if container_of(path) == "txt":
-        yield from _lines(Path(path).expanduser())
+        yield from _lines(home_path(path))
         return
     for place, raw in read_raw_rows(path):
         row = parse_row(raw, place)

@@ -13,6 +13,7 @@ from typing import Any
 from instil.conversation import Message
 from instil.data.message_parts import read_tools
 from instil.errors import GenerationError, InstilError, nearest
+from instil.files import home_path
 from instil.generation.choosing import new_seed
 from instil.generation.engine import Answer, text_of
 from instil.generation.folding import Folding
@@ -244,7 +245,7 @@ class Terminal:
             print(reasoning or "(no reasoning)")
 
     def _save(self, text: str) -> None:
-        path = Path(text or "conversations.jsonl").expanduser()
+        path = home_path(text or "conversations.jsonl")
         for session in self.sessions:
             session.save(path)
         print(f"(appended to {path})")

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from instil.errors import DataError
-from instil.files import write_text_atomic
+from instil.files import home_path, write_text_atomic
 from instil.preparation.chunks import Input
 from instil.preparation.store import VERSION
 from instil.recipe import Recipe
@@ -30,12 +30,12 @@ _NOT_IN_KEY = {"workers", "store", "sources", "heldout", "format", "columns", "e
 def cache_folder(recipe: Recipe) -> Path:
     """Return the folder of all stores: the recipe's, else INSTIL_CACHE, else the user's cache folder."""
     if recipe.data.store:
-        return Path(recipe.data.store).expanduser()
+        return home_path(recipe.data.store)
     cache = os.environ.get("INSTIL_CACHE")
     if cache:
-        return Path(cache).expanduser() / "prepared"
+        return home_path(cache) / "prepared"
     root = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(root).expanduser() / "instil" / "prepared"
+    return home_path(root) / "instil" / "prepared"
 
 
 def check_folder(folder: Path) -> None:

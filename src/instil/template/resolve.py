@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from instil.errors import TemplateError, nearest
+from instil.files import home_path
 from instil.template.format_string import is_format_string, read_format_string
 from instil.template.library import NAMED_TEMPLATES, template_source
 
@@ -92,14 +93,14 @@ def _find(spec: str) -> ResolvedTemplate:
     if "{{" in spec or "{%" in spec:
         return ResolvedTemplate("chat template", spec)
     if spec and "\n" not in spec and len(spec) < 1000:
-        path = Path(spec).expanduser()
+        path = home_path(spec)
         if path.is_file():
             return _read_file(path)
         if path.is_dir():
             return _read_folder(path)
         if names_one_of_a_folder(spec):
             folder, _, name = spec.rpartition(":")
-            return _read_folder(Path(folder).expanduser(), name)
+            return _read_folder(home_path(folder), name)
     raise TemplateError(
         f"template {spec[:60]!r}: no such name or file{nearest(spec, NAMED_TEMPLATES)}. "
         f"Expected one of {', '.join(NAMED_TEMPLATES)}, a .jinja file, a model folder, FOLDER:NAME, Jinja source, "
@@ -123,7 +124,7 @@ def _read_file(path: Path) -> ResolvedTemplate:
 def names_one_of_a_folder(spec: str) -> bool:
     """Return whether a template is named as FOLDER:NAME, which chooses one of several."""
     folder, _, _ = spec.rpartition(":")
-    return bool(folder) and Path(folder).expanduser().is_dir()
+    return bool(folder) and home_path(folder).is_dir()
 
 
 def _read_folder(folder: Path, wanted: str | None = None) -> ResolvedTemplate:

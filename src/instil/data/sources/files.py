@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any, Literal, TypeAlias, cast
 
 from instil.errors import DataError, nearest
+from instil.files import home_path
 
 Container: TypeAlias = Literal["json", "csv", "tsv", "parquet", "arrow", "txt", "xlsx"]
 
@@ -59,7 +60,7 @@ def find_files(pattern: str, *, split: str = "train") -> list[Path]:
     Raises:
         DataError: If there is no file. The message suggests the nearest name in the same folder.
     """
-    path = Path(pattern).expanduser()
+    path = home_path(pattern)
     if path.is_dir():
         return _files_in(path, split)
     if path.exists():

@@ -28,6 +28,7 @@ from instil.data.sources.json_rows import parse_line, read_json
 from instil.data.sources.tables import read_arrow, read_parquet, read_text
 from instil.data.sources.workbooks import read_workbook, sheet_of
 from instil.errors import DataError
+from instil.files import home_path
 
 STDIN = "<stdin>"
 _SEPARATORS = {"csv": ",", "tsv": "\t"}
@@ -37,7 +38,7 @@ def is_hub_id(source: str) -> bool:
     """Return whether a source is read from the Hub: it looks like an id, and neither it nor its folder is on disk."""
     if source.startswith("hf://"):
         return True
-    path = Path(source).expanduser()
+    path = home_path(source)
     return not path.exists() and container_of(source) is None and looks_like_hub_id(source) and not path.parent.is_dir()
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from instil.errors import ModelError, first_line_of
+from instil.files import home_path
 from instil.model.folder.file_checks import ADAPTER_CONFIG, has_tokenizer, read_json
 
 Kind = Literal["base", "run", "folder", "adapter", "hub"]
@@ -87,7 +88,7 @@ def _path(name: object) -> Path:
         ModelError: If it is neither a text nor a path.
     """
     if isinstance(name, str | PathLike) and isinstance(text := fspath(name), str) and "\0" not in text:
-        return Path(text).expanduser()
+        return home_path(text)
     raise ModelError(
         f"model: found {name!r}. Expected `demo`, a run, model or adapter folder, or a Hub id. Give its name as text."
     )
@@ -179,7 +180,7 @@ def _adapter(name: str, path: Path, *, kind: Kind) -> ModelLocation:
     if not base:
         raise ModelError(f"{path}: adapter_config.json names no base model. Set base_model_name_or_path in it.")
     beside = path / str(base)
-    here = next((str(path) for path in (beside, Path(str(base)).expanduser()) if path.is_dir()), str(base))
+    here = next((str(path) for path in (beside, home_path(str(base))) if path.is_dir()), str(base))
     if base != "demo":
         _refuse_chain(name, Path(here))
     try:

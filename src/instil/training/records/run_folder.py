@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from instil.errors import RunError
-from instil.files import ASIDE, OLD, locked
+from instil.files import ASIDE, OLD, home_path, locked
 from instil.training.records.metrics import read_metrics
 
 
@@ -122,7 +122,7 @@ class Run:
         Raises:
             RunError: If it is not a run folder, or its results are damaged.
         """
-        paths = RunPaths(Path(folder))
+        paths = RunPaths(home_path(folder))
         if not paths.recipe.exists():
             raise RunError(
                 f"{folder}: not a run folder (no recipe.yaml in it). Expected one that `instil train` wrote. "
