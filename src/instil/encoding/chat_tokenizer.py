@@ -20,7 +20,7 @@ from typing import Any
 from instil.conversation import Conversation, Example
 from instil.data.messages import as_conversation
 from instil.encoding.context import ConversationLike, EncodingContext
-from instil.encoding.encoder import encode_conversation, encode_prompt
+from instil.encoding.encoder import BegunAnswer, encode_begun_answer, encode_conversation, encode_prompt
 from instil.encoding.loading import template_for
 from instil.encoding.plans.batch_encoder import BatchEncoder
 from instil.encoding.proof import Proof, prove
@@ -223,25 +223,46 @@ class ChatTokenizer:
         )
 
     def prompt(
-        self, messages: ConversationLike, tools: Sequence[Mapping[str, Any]] | None = None, **variables: Any
+        self,
+        messages: ConversationLike,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        *,
+        continue_final_message: bool = False,
+        **variables: Any,
     ) -> list[int]:
         """Return the ids to generate from.
 
         Args:
             messages: The messages so far, or a conversation.
             tools: Tool definitions.
+            continue_final_message: Whether the last message is an answer that the model continues; see `begun_answer`.
             **variables: Template variables; they override the recipe's.
 
         Raises:
+            EncodingError: If the last message cannot be continued exactly.
             TemplateError: If the template refuses the messages.
         """
-        conversation = as_conversation(messages)
-        if tools:
-            conversation = replace(conversation, tools=tuple(tools))
-        if variables:
-            conversation = replace(conversation, variables={**conversation.variables, **variables})
+        conversation = _with_inputs(messages, tools, variables)
+        if continue_final_message:
+            begun = self.begun_answer(conversation)
+            return [*begun.prompt_ids, *begun.token_ids]
         with self._one_at_a_time:
             return encode_prompt(self.context, self.context.conversation(conversation))
+
+    def begun_answer(self, messages: ConversationLike) -> BegunAnswer:
+        """Return serving's prompt for the last message, and what the model would have generated of it so far.
+
+        Args:
+            messages: Messages or a conversation. The last message is the assistant's; its text is continued, or its
+                reasoning if it has no text yet.
+
+        Raises:
+            EncodingError: If the message cannot be continued exactly: another role, tool calls, no text, a text that
+                the template prints differently.
+            TemplateError: If the template refuses the messages.
+        """
+        with self._one_at_a_time:
+            return encode_begun_answer(self.context, as_conversation(messages))
 
     def encode(self, conversation: ConversationLike, train_on: TrainOn | None = None) -> list[Example]:
         """Make examples: serving's prompts followed by what the model must generate.
@@ -305,3 +326,15 @@ class ChatTokenizer:
     def prove(self) -> Proof:
         """Check that this template and tokenizer train what is served; see `instil.encoding.proof`."""
         return prove(self)
+
+
+def _with_inputs(
+    messages: ConversationLike, tools: Sequence[Mapping[str, Any]] | None, variables: Mapping[str, Any]
+) -> Conversation:
+    """Return a conversation with tools and template variables in place of its own."""
+    conversation = as_conversation(messages)
+    if tools:
+        conversation = replace(conversation, tools=tuple(tools))
+    if variables:
+        conversation = replace(conversation, variables={**conversation.variables, **variables})
+    return conversation

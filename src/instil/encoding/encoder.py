@@ -14,15 +14,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from instil.conversation import Conversation, Example
+from instil.conversation import Conversation, Example, Message
 from instil.encoding.context import EncodingContext, assistant_indices, place_of
 from instil.encoding.grouping import EncodedTurn, TurnGroup, group_turns
 from instil.encoding.plain_text import plain_prompt, plain_turns
 from instil.encoding.settings import EncodingReport, TrainOn
 from instil.encoding.token_texts import weigh_parts
 from instil.encoding.truncation import fit
+from instil.encoding.turns.begun_answer import begun_part
 from instil.encoding.turns.completion import Turn, find_completion
-from instil.encoding.turns.inline_reasoning import reasoning_span
+from instil.encoding.turns.inline_reasoning import begins_with_tag, reasoning_span
 from instil.encoding.turns.rendering_pieces import joined
 from instil.encoding.weights import example_weights, train_every_token, trained_turns
 from instil.errors import EncodingError, TemplateError
@@ -129,9 +130,9 @@ def find_turns(
         EncodingError: If there is no assistant turn, or a completion cannot be decided.
         TemplateError: If the template refuses the conversation.
     """
-    messages, place = conversation.messages, place_of(conversation)
-    answers = assistant_indices(conversation)
+    messages, answers = conversation.messages, assistant_indices(conversation)
     if not answers:
+        place = place_of(conversation)
         raise EncodingError(f"{place}: found no assistant turn. Expected at least one to train on. Remove the row.")
     report.trailing_turns = int(max(answers) != len(messages) - 1)
     whole = context.render_messages(conversation, messages)
@@ -142,18 +143,25 @@ def find_turns(
             continue
         prompt = _render_prompt(context, conversation, index)
         ends_with_turn = index == len(messages) - 1
-        turn = Turn(
-            messages[: index + 1],
-            prompt,
-            whole if ends_with_turn else _render_up_to(context, conversation, index, whole),
-            render=lambda some, prompted: context.render_messages(conversation, some, add_generation_prompt=prompted),
-            place=place,
-            tags=context.tags,
-        )
+        upto = whole if ends_with_turn else _render_up_to(context, conversation, index, whole)
+        turn = _turn(context, conversation, index, prompt=prompt, upto=upto)
         completion = find_completion(turn, context.stops)
         _count_ignored_reasoning(turn, completion, report)
         texts.append(TurnText(index, prompt, completion, weight))
     return texts
+
+
+def _turn(
+    context: EncodingContext, conversation: Conversation, index: int, *, prompt: Rendering, upto: Rendering
+) -> Turn:
+    return Turn(
+        conversation.messages[: index + 1],
+        prompt,
+        upto,
+        render=lambda some, prompted: context.render_messages(conversation, some, add_generation_prompt=prompted),
+        place=place_of(conversation),
+        tags=context.tags,
+    )
 
 
 def encode_turn(context: EncodingContext, conversation: Conversation, turn: TurnText) -> tuple[EncodedTurn, int]:
@@ -196,6 +204,57 @@ def encode_prompt(context: EncodingContext, conversation: Conversation) -> list[
     rendering = context.render_messages(conversation, conversation.messages, add_generation_prompt=True)
     breaks = context.typed_breaks(rendering, assistant_indices(conversation), place_of(conversation))
     return context.pieces.encode(rendering.text, breaks)
+
+
+@dataclass(frozen=True, slots=True)
+class BegunAnswer:
+    """An answer that the model continues, in ids.
+
+    Attributes:
+        prompt_ids: Serving's prompt for the turn.
+        token_ids: What the model would have generated up to the end of the begun text.
+    """
+
+    prompt_ids: list[int]
+    token_ids: list[int]
+
+
+def encode_begun_answer(context: EncodingContext, original: Conversation) -> BegunAnswer:
+    """Encode a conversation whose last message is an answer to continue; see `ChatTokenizer.begun_answer`."""
+    conversation = context.conversation(original)
+    if conversation.plain:
+        return BegunAnswer(plain_prompt(context, conversation), [])
+    index, place = len(conversation.messages) - 1, place_of(conversation)
+    role = conversation.messages[-1].role
+    if role != "assistant" or index == 0:
+        found = f"a {role} message" if role != "assistant" else "only a begun answer"
+        raise EncodingError(
+            f"{place}: found {found} where an answer is to be continued. Expected a question and a begun answer of the "
+            "assistant. Add it, or leave continue_final_message out."
+        )
+    _check_reasoning_is_a_field(
+        context, original.messages[-1], conversation.messages[-1], f"{place}: message {index + 1}"
+    )
+    prompt = _render_prompt(context, conversation, index)
+    whole = context.render_messages(conversation, conversation.messages)
+    turn = _turn(context, conversation, index, prompt=prompt, upto=whole)
+    completion = find_completion(turn, context.stops)
+    text = begun_part(turn, completion).text
+    breaks = context.typed_breaks(joined(prompt, completion), assistant_indices(conversation), place)
+    prompt_ids = context.pieces.encode(prompt.text, tuple(at for at in breaks if at < len(prompt.text)))
+    return BegunAnswer(prompt_ids, _encode_after_prompt(context, prompt.text, prompt_ids, text, breaks))
+
+
+def _check_reasoning_is_a_field(context: EncodingContext, given: Message, message: Message, place: str) -> None:
+    """Raise if a begun answer ends with or within a reasoning block in its text: where to cut would be a guess."""
+    in_text = isinstance(given.content, str) and not given.reasoning and begins_with_tag(given.content)
+    # A complete block was moved into its own field; then there must be text behind it.
+    is_whole = message is not given and bool(message.content)
+    if in_text and context.takes_reasoning and not is_whole:
+        raise EncodingError(
+            f"{place}: the begun answer ends in a reasoning block within its text. Expected text behind it, or the "
+            "reasoning in its own field. Give it as `reasoning_content`, without tags."
+        )
 
 
 def _examples_of(context: EncodingContext, draft: Draft, train_on: TrainOn) -> list[Example]:
