@@ -30,10 +30,11 @@ from instil.training.memory.fit import USABLE, Fit, find_fit
 from instil.training.memory.usage import free_memory
 from instil.training.preflight import Preflight, loading_precision
 from instil.training.processes.ranks import Ranks
-from instil.training.step.optimizer import TensorKind, build_optimizers, left_to_adamw, tensor_kinds
+from instil.training.step.optimizer import build_optimizers, left_to_adamw
 from instil.training.step.precision import Weights
 from instil.training.step.sharding import shard
 from instil.training.step.take_step import Learner
+from instil.training.step.tensor_kinds import TensorKind, tensor_kinds
 from instil.training.trainable import make_trainable
 from instil.units import counted
 

@@ -8,7 +8,8 @@ from tests.model.tiny import tiny_model
 from tests.training.tiny import tiny_llama
 
 from instil.errors import InstilError, RecipeError
-from instil.training.step.optimizer import build_optimizers, left_to_adamw, read_state, tensor_kinds, write_state
+from instil.training.step.optimizer import build_optimizers, left_to_adamw, read_state, write_state
+from instil.training.step.tensor_kinds import tensor_kinds
 
 
 def test_muon_without_a_matrix_is_refused_by_name():

@@ -1,7 +1,4 @@
-"""Build the optimizer: which tensor is moved how.
-
-Tensors are sorted by kind (matrix, head, embedding, vector), because two rules depend on it. Norms, biases and
-embeddings are not decayed, and Muon moves only the matrices inside the network.
+"""Build the optimizer: which tensor is moved how, by its kind.
 
 Why: a run has a list of optimizers, not one, because Muon leaves embeddings, head and vectors to AdamW.
 """
@@ -12,47 +9,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
-from torch import nn
 
 from instil.errors import MissingPackageError, RecipeError
+from instil.training.step.tensor_kinds import DECAYED, TensorKind
 
-TensorKind = Literal["matrix", "head", "embedding", "vector"]
 OptimizerName = Literal["adamw", "adamw_8bit", "muon", "adafactor"]
 DEFAULT_LR = {"none": 2e-5, "lora": 2e-4}
-
-
-def tensor_kinds(model: nn.Module) -> dict[str, TensorKind]:
-    """Return the kind of each trained parameter.
-
-    Embeddings are the parameters of embedding modules; a tied head is one of them. Vectors have fewer than two
-    dimensions. The head is what the model calls its output embeddings. Matrices are the rest.
-
-    Example:
-        >>> tensor_kinds(nn.Sequential(nn.Embedding(4, 2), nn.Linear(2, 3)))
-        {'0.weight': 'embedding', '1.weight': 'matrix', '1.bias': 'vector'}
-    """
-    embeddings = {id(part) for m in model.modules() if isinstance(m, nn.Embedding) for part in m.parameters()}
-    embeddings |= {id(part) for name, part in model.named_parameters() if "trainable_tokens" in name}
-    head = _head_parameters(model)
-    kinds: dict[str, TensorKind] = {}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            if id(parameter) in embeddings:
-                kinds[name] = "embedding"
-            elif parameter.ndim < 2:
-                kinds[name] = "vector"
-            else:
-                kinds[name] = "head" if id(parameter) in head else "matrix"
-    return kinds
-
-
-def _head_parameters(model: nn.Module) -> set[int]:
-    for module in model.modules():
-        find = getattr(module, "get_output_embeddings", None)
-        head = find() if callable(find) else None
-        if isinstance(head, nn.Module):
-            return {id(parameter) for parameter in head.parameters()}
-    return set()
 
 
 def build_optimizers(
@@ -127,8 +89,8 @@ def _muon_moves(kind: TensorKind, weight: torch.Tensor) -> bool:
 def _groups(
     weights: Mapping[str, torch.Tensor], kinds: Mapping[str, TensorKind], weight_decay: float
 ) -> list[dict[str, Any]]:
-    decayed = [weight for key, weight in weights.items() if kinds[key] in ("matrix", "head")]
-    undecayed = [weight for key, weight in weights.items() if kinds[key] not in ("matrix", "head")]
+    decayed = [weight for key, weight in weights.items() if kinds[key] in DECAYED]
+    undecayed = [weight for key, weight in weights.items() if kinds[key] not in DECAYED]
     groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": undecayed, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
 
