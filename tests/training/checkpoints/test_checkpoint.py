@@ -91,6 +91,17 @@ def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pyte
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000001"]
 
 
+def test_a_full_disk_before_the_first_checkpoint_promises_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(path: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("instil.training.checkpoints.checkpoint.sync_path", full)
+    with pytest.raises(CheckpointError, match=r"no earlier checkpoint.*start again with --resume") as caught:
+        save(tmp_path, 1)
+    assert "untouched" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_a_crash_left_aside_is_swept(tmp_path: Path):
     save(tmp_path, 1)
     (tmp_path / ".tmp-step-000002").mkdir()

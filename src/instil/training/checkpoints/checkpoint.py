@@ -142,7 +142,7 @@ def save_checkpoint(
         The checkpoint's folder.
 
     Raises:
-        CheckpointError: If it cannot be written (disk full …). Earlier checkpoints are untouched.
+        CheckpointError: If it cannot be written (disk full …). Earlier checkpoints, if there are any, are untouched.
     """
     folder = step_folder(checkpoints, snapshot.progress.step)
     aside = aside_of(folder, shared=True)
@@ -161,10 +161,21 @@ def save_checkpoint(
         if rank == 0 and aside.exists():
             remove_folder(aside)
         raise CheckpointError(
-            f"{folder}: the checkpoint could not be written ({error}). Earlier checkpoints are untouched. "
-            "Free disk space or set checkpoint.keep_last lower, then continue with --resume"
+            f"{folder}: the checkpoint could not be written ({error}). {_remedy(checkpoints)}"
         ) from error
     return folder
+
+
+def _remedy(checkpoints: Path) -> str:
+    if any(checkpoints.glob("step-*")):
+        return (
+            "Earlier checkpoints are untouched. "
+            "Free disk space or set checkpoint.keep_last lower, then continue with --resume"
+        )
+    return (
+        "The run has no earlier checkpoint. Free disk space or fix the folder's permissions, then start again "
+        "with --resume"
+    )
 
 
 def _write_share(aside: Path, snapshot: Snapshot, rank: int) -> None:

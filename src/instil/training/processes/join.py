@@ -73,7 +73,8 @@ def join_ranks(parallel: ParallelSettings, *, device_name: str) -> Iterator[Rank
             raise
         raise TrainingError(
             f"process {rank} of {size}: {LEFT_ALONE} ({last_line(error)}). "
-            "The cause is in that process's output or exit code. The last checkpoint is intact. Continue with --resume"
+            "The cause is in that process's output or exit code. Checkpoints that were written are intact. "
+            "Continue with --resume"
         ) from None
     finally:
         dist.destroy_process_group()
