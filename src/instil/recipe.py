@@ -196,9 +196,13 @@ class AdapterSettings(Settings):
     @field_validator("targets")
     @classmethod
     def _names_a_module(cls, value: str | list[str]) -> str | list[str]:
+        if isinstance(value, str) and "," in value:  # a list as it is typed on the command line
+            value = [name.strip() for name in value.split(",") if name.strip()]
         if not value or (isinstance(value, list) and "" in value):
             raise ValueError("input should be all-linear or names of modules")
-        return value
+        if "all-linear" in value and value not in ("all-linear", ["all-linear"]):
+            raise ValueError("input should be all-linear alone, or names of modules")
+        return "all-linear" if value == ["all-linear"] else value
 
 
 class Source(Settings):

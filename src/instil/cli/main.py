@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from cyclopts import App, CycloptsError, UnknownOptionError, UnusedCliTokensError
 
 from instil import __version__
+from instil.cli.list_options import with_lists
 from instil.errors import SMALLER_WEIGHTS, InstilError, nearest
 from instil.files import home_path
 from instil.setting_aliases import known_elsewhere, last_name
@@ -85,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = _join_switch_values([word for word in words if word != "--traceback"])
     _check_verb(words)
     with report_errors(words[0] if words else "", traceback=traceback):
-        words = [_in_home(word) for word in words]
+        words = with_lists([_in_home(word) for word in words])
         build_app(words[0] if words else None)(words)
 
 
