@@ -9,8 +9,9 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-# Threads that wait leave their core to the other workers and to the processes that a test starts.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+import instil  # noqa: F401 - before torch is imported
+
+# Importing instil has threads that wait leave their core to the other workers and to what a test starts.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 

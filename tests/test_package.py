@@ -18,7 +18,9 @@ import instil
 SOURCE = Path(instil.__file__).parent
 ORDER = (
     ("errors",),
+    ("waiting_threads",),
     ("units",),
+    ("run_warning",),
     ("files",),
     ("conversation",),
     ("setting_aliases",),

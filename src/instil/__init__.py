@@ -6,8 +6,11 @@ and does not load torch.
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from instil.waiting_threads import let_threads_sleep
 
 if TYPE_CHECKING:
     from instil.conversation import Conversation as Conversation
@@ -26,6 +29,9 @@ if TYPE_CHECKING:
     from instil.training.run import train as train
 
 __version__ = "0.1.0"
+
+# Here, because every way to torch through instil passes this line first: the command line, Python, started processes.
+let_threads_sleep(os.environ)
 
 _MODULES = {
     "ChatTokenizer": "instil.encoding.chat_tokenizer",

@@ -413,6 +413,11 @@ class DataSettings(Settings):
                 values[key] = [_with_shared(source, shared) for source in sources]
         return values
 
+    @property
+    def holds_out(self) -> bool:
+        """Whether any row is held out: from files of their own, or as a share of the sources."""
+        return self.heldout_max > 0 and (bool(self.heldout) or self.heldout_share > 0)
+
 
 class TrainingSettings(Settings):
     """The optimizer step and the length of the run."""

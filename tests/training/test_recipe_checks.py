@@ -52,7 +52,6 @@ def test_early_stopping_without_heldout_rows_leaves_nothing_behind(
     ("settings", "said"),
     [
         ({"optimizer": {"warmup": 100}}, "optimizer.warmup: 100 steps, but the run has 6"),
-        ({"training": {"batch_size": 50}}, "training.batch_size: 50, but there are 40 examples"),
         ({"adapter": {"rank": 8, "dora": True}}, "adapter.rank, adapter.dora has no effect with adapter.kind: none"),
         ({"adapter": {"kind": "lora", "rank": 8}, "optimizer": {"warmup": 2}}, None),
     ],

@@ -20,6 +20,7 @@ def plan(recipe: Path, *, settings: Overrides = None) -> None:
     """
     from instil.model.loading import choose_device
     from instil.recipe import Recipe
+    from instil.run_warning import print_line
     from instil.training.duration import estimate_seconds
     from instil.training.memory.usage import free_memory
     from instil.training.preflight import run_preflight
@@ -57,6 +58,8 @@ def plan(recipe: Path, *, settings: Overrides = None) -> None:
         print(line)
     for note in preflight.notes:
         print(f"note         {note}")
+    for warning in preflight.warnings:
+        print_line(f"warning      {warning.text}")
 
 
 def _columns(rows: Sequence[tuple[str, str]]) -> list[str]:

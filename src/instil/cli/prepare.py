@@ -16,6 +16,7 @@ from instil.cli.settings import Overrides, typed
 if TYPE_CHECKING:
     from instil.preparation.prepare import Prepared
     from instil.recipe import Recipe
+    from instil.run_warning import RunWarning
 
 
 def prepare(
@@ -38,22 +39,30 @@ def prepare(
         settings: Settings that replace the recipe's.
     """
     from instil.recipe import Recipe
+    from instil.run_warning import PREFIX, print_line
 
     started = time.monotonic()
-    prepared = _prepare(Recipe.load(recipe, typed(settings)), workers=workers, refresh=refresh)
+    prepared, warnings = _prepare(Recipe.load(recipe, typed(settings)), workers=workers, refresh=refresh)
     seconds = time.monotonic() - started
     if as_json:
-        print(json.dumps({"folder": str(prepared.folder), **prepared.to_json()}, ensure_ascii=False, indent=1))
+        shown = {
+            "folder": str(prepared.folder),
+            **prepared.to_json(),
+            "warnings": [warning.to_json() for warning in warnings],
+        }
+        print(json.dumps(shown, ensure_ascii=False, indent=1))
         return
     print("\n".join(prepared.lines()))
+    for warning in warnings:
+        print_line(f"{PREFIX:<16} {warning.text}")
     if sys.stderr.isatty():
         print(file=sys.stderr)
     how = "was there already" if prepared.reused else f"made in {seconds:.1f} s"
     print(f"store            {prepared.folder} ({how})")
 
 
-def _prepare(recipe: Recipe, *, workers: int | None, refresh: bool) -> Prepared:
-    """Load the tokenizer, and make the store or open the existing one."""
+def _prepare(recipe: Recipe, *, workers: int | None, refresh: bool) -> tuple[Prepared, list[RunWarning]]:
+    """Load the tokenizer, and make the store or open the existing one; return the warnings too."""
     from instil.model.folder.location import locate
     from instil.preparation.chat_setup import set_up_chat, with_date, with_max_tokens
     from instil.preparation.prepare import prepare as start
@@ -63,7 +72,8 @@ def _prepare(recipe: Recipe, *, workers: int | None, refresh: bool) -> Prepared:
     recipe = with_max_tokens(recipe, location)
     setup = set_up_chat(recipe, location)
     recipe = with_date(recipe, setup.chat)
-    return start(recipe, setup.chat, workers=workers, refresh=refresh, on_progress=_progress())
+    prepared = start(recipe, setup.chat, workers=workers, refresh=refresh, on_progress=_progress())
+    return prepared, [*setup.warnings, *prepared.warnings(recipe.data)]
 
 
 def _progress() -> Callable[[int], None] | None:

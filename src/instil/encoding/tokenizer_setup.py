@@ -18,10 +18,12 @@ from typing import Any, Literal
 from instil.encoding.context import EncodingContext
 from instil.encoding.loading import load_tokenizer, template_for
 from instil.encoding.settings import EncodingSettings
+from instil.encoding.template_warnings import chat_model_as_base, other_than_own, own_template
 from instil.errors import TemplateError
 from instil.model.folder.generation_config import published_stop_ids
 from instil.model.folder.location import ModelLocation
 from instil.model.new_tokens import TokenChange, add_chat_tokens
+from instil.run_warning import RunWarning
 from instil.template.chat_template import ChatTemplate
 from instil.template.library import NAMED_TEMPLATES
 from instil.template.resolve import DEFAULT_TEMPLATE, ResolvedTemplate, read_template
@@ -41,6 +43,7 @@ class TokenizerSetup:
         template_name: Name of the template, for people.
         change: What was changed in the tokenizer.
         notes: Notes for people, one line each.
+        warnings: What is probably wrong with the template for this model.
     """
 
     tokenizer: Any
@@ -50,6 +53,7 @@ class TokenizerSetup:
     template_name: str
     change: TokenChange
     notes: tuple[str, ...]
+    warnings: tuple[RunWarning, ...] = ()
 
 
 def set_up_tokenizer(
@@ -76,10 +80,14 @@ def set_up_tokenizer(
         TemplateError: If the template does not compile.
     """
     tokenizer = load_tokenizer(location.tokenizer_folder, trust_remote_code=trust_remote_code)
+    stop_ids, warnings = published_stop_ids(location), []
+    # The template that is set becomes the tokenizer's, so its own is read first.
+    own = None if template is None else own_template(tokenizer, date=settings.date)
     requested, notes = template, []  # None: the model's own template
     if requested is None and not tokenizer.chat_template:
         requested = DEFAULT_TEMPLATE
         notes.append(f"{location.name} is a base model without a chat template: it gets {requested}")
+        warnings += chat_model_as_base(location, stop_ids, tokenizer)
     resolved = None if requested is None else read_template(requested)
     if resolved is not None and resolved.note:
         notes.append(resolved.note)
@@ -96,15 +104,17 @@ def set_up_tokenizer(
     if settings.date is None and compiled.prints_day:
         settings = replace(settings, date=date.today().isoformat())
     compiled = template_for(tokenizer, None if requested is None else source, date=settings.date)
+    warnings += other_than_own(own, compiled, location=location)
     name = "the model's own" if requested is None else requested if requested in NAMED_TEMPLATES else "the recipe's"
     return TokenizerSetup(
         tokenizer=tokenizer,
         template=compiled,
         settings=settings,
-        model_stop_ids=published_stop_ids(location),
+        model_stop_ids=stop_ids,
         template_name=name,
         change=change,
         notes=tuple(notes),
+        warnings=tuple(warnings),
     )
 
 

@@ -59,7 +59,7 @@ class Inspection:
             recipe = with_max_tokens(recipe, location)
         setup = set_up_chat(recipe, location)
         template = f"{template_name(recipe, setup)} ({setup.chat.template.fingerprint[:12]})"
-        subject = Subject(data, recipe.model.name, template, setup.chat.stop_tokens, setup.notes)
+        subject = Subject(data, recipe.model.name, template, setup.chat.stop_tokens, setup.notes, setup.warnings)
         return cls(recipe, setup.chat, subject)
 
     def survey(self, *, keep_rows: int = 0, on_progress: Callable[[int], None] | None = None) -> Survey:

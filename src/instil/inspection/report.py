@@ -23,6 +23,7 @@ from instil.inspection.repair import Repair
 from instil.inspection.shown_rows import ShownRow
 from instil.inspection.survey import Survey
 from instil.inspection.visible import plain
+from instil.run_warning import PREFIX, RunWarning
 from instil.units import counted
 
 PLACES_SHOWN = 3
@@ -41,6 +42,7 @@ class Subject:
         template: The chat template.
         stop_tokens: Texts of the stop tokens.
         notes: Notes about the model, one line each.
+        warnings: What is probably wrong with the template for this model.
     """
 
     data: str
@@ -48,6 +50,7 @@ class Subject:
     template: str
     stop_tokens: Sequence[str]
     notes: Sequence[str] = ()
+    warnings: Sequence[RunWarning] = ()
 
     def facts(self) -> list[str]:
         """Return short facts for a heading."""
@@ -61,6 +64,8 @@ def print_report(console: Console, subject: Subject, survey: Survey, proof: Proo
     console.print(Text("  " + " · ".join(subject.facts()), style="dim"))
     for note in (*subject.notes, *survey.notes):
         console.print(Text(f"  {plain(note)}"))
+    for line in _warning_lines(subject, survey):
+        console.print(Text(f"  {plain(line)}", style=_STYLES["warning"]), soft_wrap=True)
     _section(console, "Format", survey.ledger.evidence)
     _section(console, "Ledger", survey.ledger.lines())
     width = max(10, min(40, console.width - 34))
@@ -130,6 +135,7 @@ def to_json(subject: Subject, survey: Survey, proof: Proof) -> dict[str, Any]:
         },
         "findings": {"counts": findings.counts, "kept": [finding.to_json() for finding in findings]},
         "notes": [*subject.notes, *survey.notes],
+        "warnings": [warning.to_json() for warning in (*subject.warnings, *survey.warnings)],
     }
 
 
@@ -183,13 +189,18 @@ def page_text(subject: Subject, survey: Survey, proof: Proof, *, num_shown: int)
     return PageText(
         subject.data,
         [*subject.facts(), shown],
-        [*survey.ledger.lines(), *subject.notes, *survey.notes],
+        [*_warning_lines(subject, survey), *survey.ledger.lines(), *subject.notes, *survey.notes],
         survey.ledger.evidence,
         proof.passed,
         proof.lines(),
         charts,
         survey.findings.counts,
     )
+
+
+def _warning_lines(subject: Subject, survey: Survey) -> list[str]:
+    """Return a line for each warning about template and data."""
+    return [f"{PREFIX}: {warning.text}" for warning in (*subject.warnings, *survey.warnings)]
 
 
 def _summary(lengths: LengthHistogram) -> str:

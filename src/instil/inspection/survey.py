@@ -9,7 +9,7 @@ Why: bad rows never stop the survey, because its purpose is to find all of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -26,6 +26,7 @@ from instil.preparation.accounting import Account
 from instil.preparation.arrow_columns import values_of
 from instil.preparation.cache_key import cache_folder, check_folder
 from instil.preparation.chunks import Input, cut, draw_rows, find_input
+from instil.preparation.data_warnings import data_warnings
 from instil.preparation.encode_rows import (
     ENCODER_REFUSED,
     NOTHING_TRAINED,
@@ -38,6 +39,7 @@ from instil.preparation.encode_rows import (
 )
 from instil.preparation.ledger import Ledger
 from instil.recipe import Recipe
+from instil.run_warning import RunWarning
 
 FACTOR_LIMIT = 3.0
 """A larger token factor is a finding."""
@@ -70,6 +72,7 @@ class Survey:
         findings: The findings.
         rows: Rows kept to be shown, in the order of the data.
         notes: Notes about the survey itself.
+        warnings: What is probably wrong with the data as a whole.
     """
 
     inputs: Sequence[Input]
@@ -80,6 +83,7 @@ class Survey:
     findings: Findings
     rows: Sequence[KeptRow] = ()
     notes: Sequence[str] = ()
+    warnings: Sequence[RunWarning] = ()
 
 
 def find_sources(recipe: Recipe) -> list[Input]:
@@ -104,7 +108,8 @@ def find_sources(recipe: Recipe) -> list[Input]:
 def reading_of(recipe: Recipe, source: Input) -> SourceWork:
     """Return the settings for reading the rows of a source."""
     options = ReadOptions(source.settings.columns, recipe.data.prompt_completion)
-    return SourceWork(source.settings.format, options, float(source.settings.weight), 0.0)
+    share = 1.0 if source.heldout else 0.0  # all rows of a held-out file may be held out
+    return SourceWork(source.settings.format, options, float(source.settings.weight), share)
 
 
 def survey(
@@ -127,22 +132,31 @@ def survey(
         DataError: If there is no such data, or a file cannot be read at all.
     """
     inputs = find_sources(recipe)
-    data = recipe.data.model_copy(update={"heldout_share": 0.0, "heldout_max": 0, "on_bad_row": "skip"})
-    sources = tuple(reading_of(recipe, source) for source in inputs)
+    # Held-out files are read only for the warnings: whether their rows are also trained, and how many there are.
+    heldout = [find_input(source, heldout=True, spool=cache_folder(recipe)) for source in recipe.data.heldout]
+    heldout = [draw_rows(source, seed=recipe.training.seed + at) for at, source in enumerate(heldout, len(inputs))]
+    everything = [*inputs, *heldout]
+    data = recipe.data.model_copy(update={"heldout_share": 0.0, "on_bad_row": "skip"})
+    sources = tuple(reading_of(recipe, source) for source in everything)
     work = Work(sources, "skip", data.train_on != "all", data.inline_reasoning == "split")
-    account = Account(inputs, data)
+    account = Account(everything, data)
     watch = _Watch(chat, keep_rows=keep_rows)
-    for chunk in cut(inputs):
+    for chunk in cut(everything):
         encoded = encode_chunk(chunk, chat, work)
         account.add(encoded)
+        if everything[chunk.source].heldout:
+            continue
         watch.examples(encoded)
         watch.failures(encoded)
         for place, conversations in watch.doctor.examine(chunk, sources[chunk.source]):
             watch.keep(KeptRow(place, conversations))
         if on_progress is not None:
             on_progress(account.num_rows)
-    ledger = account.settle([line for source in inputs for line in source.evidence()]).train_ledger
-    return watch.finish(inputs, ledger)
+    settled = account.settle([line for source in inputs for line in source.evidence()])
+    # Rows without a recipe are looked at, not trained, so nothing has to be held out of them.
+    wants = bool(heldout) and recipe.data.holds_out
+    warnings = data_warnings(settled.train_ledger, settled.heldout_ledger, wants_heldout=wants)
+    return replace(watch.finish(inputs, settled.train_ledger), warnings=warnings)
 
 
 @dataclass

@@ -139,6 +139,9 @@ class Account:
         self._leave_out(ledger, HELD_OUT, table, sides.chosen & ~sides.aside)
         self._leave_out(heldout_ledger, OVER_MAXIMUM, table, sides.usable & sides.aside & ~sides.chosen)
         self._list(ledger.overlap, table, np.isin(table.rows["hash"], table.rows["hash"][sides.held]) & sides.trained)
+        self._list(
+            heldout_ledger.overlap, table, np.isin(table.rows["hash"], table.rows["hash"][sides.trained]) & sides.held
+        )
         self._count_undrawn(ledger, heldout_ledger)
         ledger.notes += encoder_notes(self._report)
         train = self._one_epoch(table, sides.trained)

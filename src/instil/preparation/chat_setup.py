@@ -14,6 +14,7 @@ from instil.model.folder.config import context_length, load_config
 from instil.model.folder.location import ModelLocation
 from instil.model.new_tokens import TokenChange
 from instil.recipe import Recipe
+from instil.run_warning import RunWarning
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +26,14 @@ class ChatSetup:
         template: Name of the template, for people.
         change: The changes to the tokenizer.
         notes: Notes for people, one line each.
+        warnings: What is probably wrong with the template for this model.
     """
 
     chat: ChatTokenizer
     template: str
     change: TokenChange
     notes: tuple[str, ...]
+    warnings: tuple[RunWarning, ...] = ()
 
 
 def set_up_chat(recipe: Recipe, location: ModelLocation) -> ChatSetup:
@@ -53,7 +56,7 @@ def set_up_chat(recipe: Recipe, location: ModelLocation) -> ChatSetup:
         stop_token=recipe.model.stop_token,
         trust_remote_code=recipe.model.trust_remote_code,
     )
-    return ChatSetup(ChatTokenizer.of(setup), setup.template_name, setup.change, setup.notes)
+    return ChatSetup(ChatTokenizer.of(setup), setup.template_name, setup.change, setup.notes, setup.warnings)
 
 
 def with_max_tokens(recipe: Recipe, location: ModelLocation) -> Recipe:

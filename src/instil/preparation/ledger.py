@@ -90,7 +90,8 @@ class Ledger:
         part_weights: Rows with weights of parts of an answer.
         rendered: Rows whose rendered text was read back into messages, by the template that prints it.
         duplicates: Rows with the content of an earlier row, left out or not.
-        overlap: Trained rows whose content is also in the held-out data.
+        overlap: Trained rows whose content is also in the held-out data. In the account of held-out data: evaluated
+            rows whose content is also trained.
         formats: Number of rows by format.
         evidence: The format of each file and the reason for it.
         notes: Other notes for people.
@@ -215,21 +216,24 @@ class Ledger:
             _line("read back", f"{'row' if tally.count == 1 else 'rows'} of text rendered with {template}", tally)
             for template, tally in sorted(self.rendered.items())
         ]
-        lines += [_line(label, one if tally.count == 1 else many, tally) for label, one, many, tally in self._counts()]
+        lines += [
+            _line(label, one if tally.count == 1 else many, tally) for label, one, many, tally in self._counts(used)
+        ]
         if len(self.formats) > 1:
             formats = ", ".join(f"{name} {count:,}" for name, count in sorted(self.formats.items()))
             lines.append(f"formats          {formats}")
         return lines + [f"note             {note}" for note in self.notes]
 
-    def _counts(self) -> Iterator[tuple[str, str, str, Tally]]:
+    def _counts(self, used: str) -> Iterator[tuple[str, str, str, Tally]]:
         """Yield label, words for one, words for more, and tally of what was counted at least once."""
         typed = "made ordinary text"
+        other = "held out" if used == "trained" else "trained"
         rows = (
             ("escaped", f"typed control token {typed}", f"typed control tokens {typed}", self.escaped),
             ("reasoning", "row with reasoning in an answer", "rows with reasoning in an answer", self.inline_reasoning),
             ("part weights", "row with weights of parts", "rows with weights of parts", self.part_weights),
             ("duplicates", "row equal to an earlier one", "rows equal to an earlier one", self.duplicates),
-            ("overlap", "trained row also held out", "trained rows also held out", self.overlap),
+            ("overlap", f"{used} row also {other}", f"{used} rows also {other}", self.overlap),
         )
         return (row for row in rows if row[-1].count)
 

@@ -21,12 +21,14 @@ from instil.errors import DataError, RecipeError
 from instil.preparation.accounting import Account
 from instil.preparation.cache_key import cache_folder, check_folder, file_hashes, fingerprint_of
 from instil.preparation.chunks import Input, cut, draw_rows, find_input
+from instil.preparation.data_warnings import data_warnings
 from instil.preparation.encode_rows import TOO_LONG, EncodedChunk, SourceWork, Work
 from instil.preparation.ledger import Ledger
 from instil.preparation.store import ExampleStore
 from instil.preparation.store_writer import StoreWriter
 from instil.preparation.workers import Alone, Team, map_team_chunks, run_on_first
 from instil.recipe import DataSettings, Recipe
+from instil.run_warning import RunWarning
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,10 @@ class Prepared:
             place = None if row["place"] is None else Place(*row["place"])
             conversations.append(replace(conversation_from_dict(row["conversation"]), place=place))
         return conversations
+
+    def warnings(self, data: DataSettings) -> list[RunWarning]:
+        """Return what is probably wrong with the data of a recipe (see `data_warnings`)."""
+        return data_warnings(self.ledger, self.heldout_ledger, wants_heldout=data.holds_out)
 
     def to_json(self) -> dict[str, object]:
         """Return the content of a run's ledger.json."""

@@ -24,7 +24,7 @@ from instil.errors import DataError
 from instil.preparation.arrow_columns import flat, lists, numbers, numbers_or_none, texts, values_of
 from instil.preparation.ledger import Ledger
 
-VERSION = 2
+VERSION = 3
 Split: TypeAlias = Literal["train", "heldout"]
 SPLITS: tuple[Split, ...] = ("train", "heldout")
 SCHEMA = pa.schema(

@@ -30,6 +30,7 @@ from instil.model.new_tokens import TokenChange
 from instil.preparation.chat_setup import ChatSetup, set_up_chat, with_date, with_max_tokens
 from instil.preparation.prepare import Prepared, prepare
 from instil.recipe import Recipe
+from instil.run_warning import RunWarning
 from instil.training.memory.estimate import Sizes, measure_sizes
 from instil.training.memory.fit import Workload
 from instil.training.processes.ranks import Ranks
@@ -42,6 +43,7 @@ from instil.training.recipe_checks import (
     saved_adapter,
 )
 from instil.training.records.trackers import check_trackers
+from instil.training.setting_warnings import setting_warnings
 from instil.training.step.optimizer import DEFAULT_LR
 from instil.training.step.order import Order, plan_order
 from instil.training.step.precision import Precision, choose_precision
@@ -63,6 +65,7 @@ class Preflight:
         precision: How the run computes.
         empty_model: The model as it will train, on `meta`: shapes without weights.
         notes: What the user should know, a line each.
+        warnings: What is probably wrong with template, data and settings.
     """
 
     recipe: Recipe
@@ -75,6 +78,7 @@ class Preflight:
     precision: Precision
     empty_model: Any
     notes: tuple[str, ...]
+    warnings: tuple[RunWarning, ...] = ()
 
     def sizes(self) -> Sizes:
         """Measure what the run's memory depends on in the model, without loading a weight."""
@@ -126,7 +130,7 @@ def run_preflight(recipe: Recipe, ranks: Ranks, *, say: Callable[[str], None], l
     prove_template(setup.chat)
     # The model without weights. Adapter targets and frozen names are checked on it.
     model = _empty_model(recipe, location, precision, ranks, loads=loads)
-    model_notes = check_positions(recipe.data.max_tokens, model, name=recipe.model.name)
+    beyond = check_positions(recipe.data.max_tokens, model, name=recipe.model.name)
     model = make_empty_trainable(
         model,
         location,
@@ -136,8 +140,9 @@ def run_preflight(recipe: Recipe, ranks: Ranks, *, say: Callable[[str], None], l
         change=setup.change,
         device=ranks.device,
     )
+    model_notes: list[str] = []
     if recipe.adapter.kind == "lora" and not (location.adapter_folder or recipe.adapter.resume_from):
-        model_notes += left_out(model, recipe.adapter.targets)
+        model_notes = left_out(model, recipe.adapter.targets)
     # The data comes last: preparing it may take minutes.
     prepared = prepare(recipe, setup.chat, team=ranks)
     for line in prepared.lines():
@@ -162,6 +167,12 @@ def run_preflight(recipe: Recipe, ranks: Ranks, *, say: Callable[[str], None], l
         precision=precision,
         empty_model=model,
         notes=(*setup.notes, *model_notes, *notes_of(recipe, order)),
+        warnings=(
+            *setup.warnings,
+            *(RunWarning("beyond_context", text, recipe.data.max_tokens) for text in beyond),
+            *prepared.warnings(recipe.data),
+            *setting_warnings(recipe, order),
+        ),
     )
 
 

@@ -203,9 +203,4 @@ def notes_of(recipe: Recipe, order: Order) -> list[str]:
             f"optimizer.warmup: {recipe.optimizer.warmup:g} steps, but the run has {order.num_steps}; "
             "the learning rate rises until the end of the run"
         )
-    if order.batch_size > order.num_examples:
-        notes.append(
-            f"training.batch_size: {order.batch_size:,}, but there are {order.num_examples:,} examples; "
-            "every step takes all of them"
-        )
     return notes

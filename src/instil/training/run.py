@@ -19,6 +19,7 @@ import torch
 from instil.files import disk_errors, locked, sweep_aside, write_json_atomic, write_text_atomic
 from instil.model.device_memory import memory_errors
 from instil.recipe import Recipe
+from instil.run_warning import print_line
 from instil.training.checkpoints.capture import restore_weights
 from instil.training.checkpoints.checkpoint import Checkpoint, Progress, open_checkpoint, step_folder
 from instil.training.checkpoints.retention import latest_checkpoint, with_best_there
@@ -230,7 +231,7 @@ def _tidy_folder(
         say(f"{paths.checkpoints}: no intact checkpoint; starting again from the first step")
     # The data may have changed if the run starts again, so its accounts are then written in any case.
     if is_new or not is_intact(paths.ledger):
-        write_json_atomic(paths.ledger, json.loads(json.dumps(preflight.prepared.to_json(), default=str)))
+        write_json_atomic(paths.ledger, json.loads(json.dumps(_ledger_of(preflight), default=str)))
     if is_new or not is_intact(paths.environment):
         environment = describe_environment(
             assembled.learner.ranks.device,
@@ -248,6 +249,11 @@ def _tidy_folder(
         say(
             f"{paths.metrics}: damaged; the lines of {lost} of {progress.step} steps are lost. The run itself is intact"
         )
+
+
+def _ledger_of(preflight: Preflight) -> dict[str, Any]:
+    """Return the content of ledger.json: the accounts of the rows, and the warnings."""
+    return {**preflight.prepared.to_json(), "warnings": [warning.to_json() for warning in preflight.warnings]}
 
 
 def _recorder(
@@ -303,7 +309,14 @@ def _finish(
         location=preflight.location,
         change=preflight.change,
     )
-    heldout = write_results(paths, progress, num_examples=len(preflight.prepared.train), seconds=seconds, memory=memory)
+    heldout = write_results(
+        paths,
+        progress,
+        num_examples=len(preflight.prepared.train),
+        seconds=seconds,
+        memory=memory,
+        warnings=preflight.warnings,
+    )
     if heldout is not None:
         say(f"held-out   {heldout}")
     say(f"done: {paths.model}; try: instil chat {paths.folder}")
@@ -312,6 +325,6 @@ def _finish(
 def _printer(quiet: bool) -> Say:
     def say(text: str) -> None:
         if not quiet:
-            print(text, flush=True)
+            print_line(text)
 
     return say

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from instil.run_warning import PREFIX
 from instil.training.preflight import Preflight
 from instil.training.records.environment import describe_device
 from instil.training.setup import Assembled
@@ -37,6 +38,7 @@ def run_card(preflight: Preflight, assembled: Assembled, folder: Path) -> list[s
         ("attention", assembled.kernel),
         ("memory", assembled.fit.verdict),
         *(("note", note) for note in (*preflight.notes, *assembled.notes)),
+        *((PREFIX, warning.text) for warning in preflight.warnings),
     ]  # fmt: skip
     return [f"{name:<10} {text}" for name, text in rows]
 

@@ -23,6 +23,7 @@ from instil.model.loading import load_model
 from instil.model.new_tokens import TokenChange, fit_embeddings
 from instil.model.quantization import is_quantized
 from instil.recipe import ModelSettings
+from instil.run_warning import RunWarning
 from instil.training.checkpoints.checkpoint import Progress
 from instil.training.records.metrics import read_metrics
 from instil.training.records.run_folder import RunPaths
@@ -66,7 +67,13 @@ def save_trained(
 
 
 def write_results(
-    paths: RunPaths, progress: Progress, *, num_examples: int, seconds: float, memory: Mapping[str, float]
+    paths: RunPaths,
+    progress: Progress,
+    *,
+    num_examples: int,
+    seconds: float,
+    memory: Mapping[str, float],
+    warnings: Sequence[RunWarning] = (),
 ) -> str | None:
     """Write ``results.json``. It comes last: a run folder that holds it is complete.
 
@@ -76,6 +83,7 @@ def write_results(
         num_examples: Training examples.
         seconds: Seconds of this process, evaluations and checkpoints included.
         memory: Planned and measured memory, in MB.
+        warnings: The warnings of the run card.
 
     Returns:
         The course of the held-out loss in words, or None if nothing was held out.
@@ -95,6 +103,7 @@ def write_results(
         "seconds": round(seconds, 3),
         "tokens_per_second": round(progress.tokens / max(progress.seconds, 1e-9), 1),
         **memory,
+        "warnings": [warning.to_json() for warning in warnings],
     }
     write_json_atomic(paths.results, results)
     return _course(heldout, progress) if heldout else None

@@ -1,0 +1,116 @@
+"""Warnings about a recipe's data, from its ledgers: what training would see is not what the user thinks it is.
+
+Training, `plan`, `prepare` and `inspect` show the same warnings, because all of them have the ledgers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from instil.preparation.encode_rows import TOO_LONG
+from instil.preparation.ledger import DUPLICATE, HELD_OUT, NOT_DRAWN, Ledger
+from instil.run_warning import RunWarning
+from instil.units import counted
+
+FEWEST_HELD_OUT = 20
+"""With fewer examples the held-out loss moves more from chance than from training."""
+LARGEST_OVERLAP = 0.05
+"""Share of the held-out rows. Up to here, rows seen in training move the held-out loss less than chance does."""
+LARGEST_LOSS = 0.1
+"""Share of the rows left out for one reason. The rest is then no longer the data that was collected: what is too long
+are the long answers."""
+LARGEST_REPETITION = 0.2
+"""Share of rows equal to earlier ones. Collected data has some; more comes from a file that is named twice."""
+MEANT = (HELD_OUT, NOT_DRAWN, DUPLICATE)
+"""Reasons that the recipe chose itself."""
+
+
+def data_warnings(ledger: Ledger, heldout: Ledger, *, wants_heldout: bool) -> list[RunWarning]:
+    """Return what is probably wrong with the data, the most serious first.
+
+    Args:
+        ledger: The account of the rows to train on.
+        heldout: The account of the held-out rows.
+        wants_heldout: Whether the recipe holds any row out.
+
+    Example:
+        >>> ledger = Ledger(rows_in=10, rows_trained=4)
+        >>> ledger.leave_out("too long", "rows.jsonl:2", count=6)
+        >>> [(warning.kind, warning.figure) for warning in data_warnings(ledger, Ledger(), wants_heldout=True)]
+        [('rows_left_out', 0.6), ('few_heldout', 0)]
+    """
+    return [
+        *_heldout_is_trained(heldout),
+        *_left_out(ledger, "to train on"),
+        *_left_out(heldout, "held out"),
+        *_shortened(ledger),
+        *_repeated(ledger),
+        *(_few_heldout(heldout) if wants_heldout else ()),
+    ]
+
+
+def _heldout_is_trained(heldout: Ledger) -> Iterator[RunWarning]:
+    share = heldout.overlap.count / max(1, heldout.rows_trained)
+    if share > LARGEST_OVERLAP:
+        how_many = "the held-out data is the training data" if share > 0.9 else "held-out rows are also trained"
+        yield RunWarning(
+            "heldout_is_trained",
+            f"{how_many}: {heldout.overlap.count:,} of {counted(heldout.rows_trained, 'held-out row')} ({share:.0%}). "
+            "The held-out loss then shows what was memorised. Remove these rows from one side, or leave data.heldout "
+            "out and let data.heldout_share choose",
+            share,
+        )
+
+
+def _left_out(ledger: Ledger, which: str) -> Iterator[RunWarning]:
+    for reason, tally in ledger.left_out.items():
+        share = tally.count / max(1, ledger.rows_in)
+        if reason in MEANT or share <= LARGEST_LOSS:
+            continue
+        most = "most rows" if share > 0.5 else "many rows"
+        remedy = "Run instil inspect to see them"
+        if reason == TOO_LONG:
+            remedy = "Raise data.max_tokens, or set data.too_long: keep_last_turns"
+        yield RunWarning(
+            "rows_left_out",
+            f"{most} {which} are left out ({reason}): {tally.count:,} of {ledger.rows_in:,} ({share:.0%}). {remedy}",
+            share,
+        )
+
+
+def _shortened(ledger: Ledger) -> Iterator[RunWarning]:
+    # Pieces of plain text lose nothing.
+    shortened = {how: tally.count for how, tally in ledger.shortened.items() if how != "split"}
+    count = sum(shortened.values())
+    share = count / max(1, ledger.examples)
+    if share > LARGEST_LOSS:
+        yield RunWarning(
+            "examples_shortened",
+            f"many examples are shortened: {count:,} of {ledger.examples:,} ({share:.0%}; "
+            f"{', '.join(shortened)}). Raise data.max_tokens if the model's context allows it",
+            share,
+        )
+
+
+def _repeated(ledger: Ledger) -> Iterator[RunWarning]:
+    share = ledger.duplicates.count / max(1, ledger.rows_in)
+    if share > LARGEST_REPETITION and DUPLICATE not in ledger.left_out:
+        yield RunWarning(
+            "rows_repeated",
+            f"many rows are equal to earlier ones: {ledger.duplicates.count:,} of {ledger.rows_in:,} ({share:.0%}). "
+            "Name each file once, or set data.deduplicate: true",
+            share,
+        )
+
+
+def _few_heldout(heldout: Ledger) -> Iterator[RunWarning]:
+    if heldout.examples >= FEWEST_HELD_OUT:
+        return
+    found = counted(heldout.examples, "example is", "examples are") if heldout.examples else "nothing is"
+    then = "its loss moves by chance" if heldout.examples else "nothing shows when the model begins to memorise"
+    yield RunWarning(
+        "few_heldout",
+        f"{found} held out: {then}. Expected at least {FEWEST_HELD_OUT}. "
+        "Name rows in data.heldout, or raise data.heldout_share",
+        heldout.examples,
+    )

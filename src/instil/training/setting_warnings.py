@@ -1,0 +1,69 @@
+"""Warnings about settings that are allowed and rarely meant: a learning rate of another kind of training, too few steps.
+
+`preflight` adds them to those of template and data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from instil.recipe import Recipe
+from instil.run_warning import RunWarning
+from instil.training.step.optimizer import DEFAULT_LR
+from instil.training.step.order import Order
+from instil.units import counted
+
+HIGHEST_LR = 25
+"""Times the default. The demo's LoRA trains well at 10 times; full training of small models at up to 25 times."""
+LOWEST_LR = 1 / 20
+"""Times the default. The default of full training is a tenth of LoRA's, and may be meant there."""
+FEWEST_STEPS = 10
+"""Fewer steps end before warm-up and schedule mean anything."""
+
+
+def setting_warnings(recipe: Recipe, order: Order) -> list[RunWarning]:
+    """Return what is probably wrong with the settings.
+
+    Args:
+        recipe: The resolved recipe.
+        order: The run's steps.
+    """
+    return [*_learning_rate(recipe), *_batch_size(order), *_steps(order)]
+
+
+def _learning_rate(recipe: Recipe) -> Iterator[RunWarning]:
+    # Other optimizers have other scales, and random weights are trained with higher rates.
+    if not recipe.optimizer.name.startswith("adamw") or recipe.model.initialise == "random":
+        return
+    rate, default = float(recipe.optimizer.lr or 0), DEFAULT_LR[recipe.adapter.kind]
+    times = rate / default
+    if LOWEST_LR <= times <= HIGHEST_LR:
+        return
+    what = "training every weight" if recipe.adapter.kind == "none" else "LoRA"
+    likely = "the run will probably diverge" if times > 1 else "the model will hardly change"
+    yield RunWarning(
+        "learning_rate",
+        f"optimizer.lr: {rate:g} is {times:.3g} times the default for {what} ({default:g}); {likely}. "
+        "Leave it out to use the default",
+        rate,
+    )
+
+
+def _batch_size(order: Order) -> Iterator[RunWarning]:
+    if order.batch_size > order.num_examples:
+        yield RunWarning(
+            "batch_beyond_data",
+            f"training.batch_size: {order.batch_size:,}, but there are {order.num_examples:,} examples; "
+            "every step takes all of them. Set a smaller batch size",
+            order.num_examples,
+        )
+
+
+def _steps(order: Order) -> Iterator[RunWarning]:
+    if order.num_steps < FEWEST_STEPS:
+        yield RunWarning(
+            "few_steps",
+            f"the run has {counted(order.num_steps, 'step')}: the model will hardly change. Expected at least "
+            f"{FEWEST_STEPS}. Raise training.epochs or training.max_steps, or lower training.batch_size",
+            order.num_steps,
+        )

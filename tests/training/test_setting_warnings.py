@@ -1,0 +1,33 @@
+"""Settings that are allowed and rarely meant have a warning with their figure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from instil.recipe import Recipe
+from instil.training.setting_warnings import setting_warnings
+from instil.training.step.order import plan_order
+
+
+@pytest.mark.parametrize(
+    ("settings", "num_steps", "expected"),
+    [
+        ({"optimizer": {"lr": 2e-5}}, 20, []),
+        ({"optimizer": {"lr": 5e-4}}, 20, []),
+        ({"optimizer": {"lr": 1e-3}}, 20, [("learning_rate", 1e-3)]),
+        ({"optimizer": {"lr": 2e-3}, "adapter": {"kind": "lora"}}, 20, []),
+        ({"optimizer": {"lr": 2e-2}, "adapter": {"kind": "lora"}}, 20, [("learning_rate", 2e-2)]),
+        ({"optimizer": {"lr": 1e-6}, "adapter": {"kind": "lora"}}, 20, [("learning_rate", 1e-6)]),
+        ({"optimizer": {"lr": 2e-2, "name": "muon"}}, 20, []),
+        ({"optimizer": {"lr": 2e-5}, "training": {"batch_size": 50}}, 20, [("batch_beyond_data", 40)]),
+        ({"optimizer": {"lr": 2e-5}}, 9, [("few_steps", 9)]),
+    ],
+)
+def test_settings_that_are_rarely_meant(
+    settings: dict[str, Any], num_steps: int, expected: list[tuple[str, float]]
+) -> None:
+    recipe = Recipe.from_mapping(settings)
+    order = plan_order(40, batch_size=recipe.training.batch_size, max_steps=num_steps)
+    assert [(warning.kind, warning.figure) for warning in setting_warnings(recipe, order)] == expected
