@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -42,6 +43,7 @@ from instil.training.recipe_checks import (
     notes_of,
     saved_adapter,
 )
+from instil.training.records.run_folder import check_output
 from instil.training.records.trackers import check_trackers
 from instil.training.setting_warnings import setting_warnings
 from instil.training.step.optimizer import DEFAULT_LR
@@ -123,6 +125,8 @@ def run_preflight(recipe: Recipe, ranks: Ranks, *, say: Callable[[str], None], l
     if loads:
         check_packages(quantize=recipe.model.quantize, optimizer=recipe.optimizer.name)
     check_trackers(recipe.tracking.to)
+    # A run that is there already may be planned again, or resumed; `train` has its own rule for it.
+    check_output(Path(recipe.output), resume=True)
     # Small files of the model: configuration, tokenizer, template.
     location = locate(recipe.model.name, recipe.model.revision, trust_remote_code=recipe.model.trust_remote_code)
     check_tokenizer(location.tokenizer_folder)

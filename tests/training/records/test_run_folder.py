@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 import torch
 from tests.training.command_line import (
+    exit_code,
     losses_of,
     train_fails,
     write_recipe,
@@ -14,7 +16,7 @@ from tests.training.stops import interrupted
 
 from instil.files import locked
 from instil.recipe import Recipe
-from instil.training.records.run_folder import Run
+from instil.training.records.run_folder import Run, check_output
 
 
 def test_the_run_folder_holds_what_the_design_lists(reference: Run):
@@ -52,6 +54,44 @@ def test_a_run_folder_that_cannot_be_is_one_line(
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     recipe = write_recipe(tmp_path, {"output": str(tmp_path / output)}, base=base, rows=rows)
     assert reason in train_fails(recipe, capsys=capsys)
+
+
+def sealed_folder(tmp_path: Path) -> Path:
+    """Return a folder that nothing can be made in: of the system, or without the right to write."""
+    if os.geteuid() == 0:
+        return Path("/proc")
+    sealed = tmp_path / "sealed"
+    sealed.mkdir(mode=0o555)
+    return sealed
+
+
+@pytest.mark.parametrize("verb", ["train", "plan"])
+@pytest.mark.parametrize("below", ["run", "runs/of/today"])
+def test_an_output_that_cannot_be_written_is_refused_before_the_data_is_prepared(
+    tmp_path: Path, base: Path, rows: Path, capsys: pytest.CaptureFixture[str], verb: str, below: str
+):
+    recipe = write_recipe(tmp_path, {"output": str(sealed_folder(tmp_path) / below)}, base=base, rows=rows)
+    assert exit_code(verb, str(recipe)) == 2
+    out, error = capsys.readouterr()
+    assert "cannot be written to" in error
+    assert "Set another output" in error
+    assert "Traceback" not in error
+    assert "tokens" not in out
+
+
+@pytest.mark.parametrize("output", ["file/run", "n" * 300])
+def test_plan_refuses_an_output_that_cannot_be(
+    tmp_path: Path, base: Path, rows: Path, capsys: pytest.CaptureFixture[str], output: str
+):
+    (tmp_path / "file").write_text("")
+    recipe = write_recipe(tmp_path, {"output": str(tmp_path / output)}, base=base, rows=rows)
+    assert exit_code("plan", str(recipe)) == 2
+    assert "none can be made there" in capsys.readouterr().err
+
+
+def test_the_look_at_the_output_leaves_nothing(tmp_path: Path):
+    check_output(tmp_path / "new" / "run", resume=False)
+    assert not list(tmp_path.iterdir())
 
 
 def test_two_runs_into_one_folder_are_refused(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,12 +168,14 @@ def check_output(folder: Path, *, resume: bool) -> bool:
         resume: Whether the user asked to resume.
 
     Raises:
-        RunError: If the folder holds something and `resume` is false, or it holds no run, or no such folder can exist.
+        RunError: If the folder holds something and `resume` is false, or it holds no run, or no such folder can be
+            made.
     """
     try:
         names = {path.name for path in folder.iterdir()} - {".lock"}
     except FileNotFoundError:
         names = set()
+        _check_writable(folder)
     except OSError as error:  # a file, a loop of links, a name that is too long …
         raise RunError(
             f"{folder}: not a folder, and none can be made there ({error.strerror}). "
@@ -189,6 +192,24 @@ def check_output(folder: Path, *, resume: bool) -> bool:
     if {name for name in names if not name.startswith((ASIDE, OLD))} - WRITTEN_FIRST:
         raise RunError(f"{folder}: not a run folder (no recipe.yaml in it). Expected an empty one. Set another output")
     return False
+
+
+def _check_writable(folder: Path) -> None:
+    """Check that a folder can be made: its lowest existing parent takes a new folder, which is removed again.
+
+    Why: data are prepared before the run folder is made, which may take hours.
+
+    Raises:
+        RunError: If it cannot.
+    """
+    above = next(path for path in folder.absolute().parents if path.exists())
+    try:
+        Path(tempfile.mkdtemp(prefix=ASIDE, dir=above)).rmdir()
+    except OSError as error:  # read-only, not ours, no file system that files can be made in, full
+        raise RunError(
+            f"{folder}: cannot be made: {above} cannot be written to ({error.strerror}). Expected a writable folder. "
+            "Set another output"
+        ) from None
 
 
 @contextlib.contextmanager
