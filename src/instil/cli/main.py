@@ -7,6 +7,7 @@ where the error came from.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import sys
@@ -47,6 +48,8 @@ VERBS: tuple[tuple[str, str, str], ...] = (
 )
 
 
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""Errors of a disk that is full, or over its quota."""
 ABOUT = (
     "Turn a base language model into one that follows instructions. What is trained is what is served.\n\n"
     "Begin with `instil demo`, or with a recipe: a YAML file of settings. `train` writes a run folder, and chat, "
@@ -100,6 +103,7 @@ def report_errors(verb: str, *, traceback: bool = False) -> Iterator[None]:
     """
     try:
         yield
+        sys.stdout.flush()  # at exit it is too late to report a full disk
     except CycloptsError as error:
         _fail(f"instil {verb}: {_sentence(_describe(error))} Run: instil {verb} --help")
     except InstilError as error:
@@ -120,6 +124,14 @@ def report_errors(verb: str, *, traceback: bool = False) -> Iterator[None]:
     except BrokenPipeError:  # the reader has gone, as with `| head`; Python must not flush into the closed pipe at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except OSError as error:
+        if traceback or error.errno not in FULL:
+            raise
+        # What Python still holds for standard output would fail again at exit, with a traceback.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        place = f"{error.filename}: " if error.filename else ""
+        _fail(f"instil {verb}: {place}cannot be written ({error.strerror}). Free some disk space and run it again.")
 
 
 def _join_switch_values(words: list[str]) -> list[str]:

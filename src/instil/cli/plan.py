@@ -21,6 +21,7 @@ def plan(recipe: Path, *, settings: Overrides = None) -> None:
     from instil.model.loading import choose_device
     from instil.recipe import Recipe
     from instil.run_warning import print_line
+    from instil.training.disk_space import disk_warnings
     from instil.training.duration import estimate_seconds
     from instil.training.memory.usage import free_memory
     from instil.training.preflight import run_preflight
@@ -41,6 +42,7 @@ def plan(recipe: Path, *, settings: Overrides = None) -> None:
     seconds = estimate_seconds(sizes, preflight.precision, tokens=tokens, trained=trained, device=device)
     if device.type == "cuda":  # on a CPU the processes share its cores, so more of them save no time
         seconds /= processes
+    disk = preflight.disk(sizes)
     print()
     for line in _columns(
         [
@@ -50,6 +52,7 @@ def plan(recipe: Path, *, settings: Overrides = None) -> None:
             ("steps", f"{order.num_steps:,} of {counted(order.batch_size, 'example')} ({passes:.2f} passes)"),
             ("tokens", f"{tokens:,}, of which {trained:,} are trained"),
             ("processes", mode.words),
+            ("disk", disk.words),
             ("time", f"about {duration(seconds)} of training on this device"),
         ]
     ):
@@ -58,7 +61,7 @@ def plan(recipe: Path, *, settings: Overrides = None) -> None:
         print(line)
     for note in preflight.notes:
         print(f"note         {note}")
-    for warning in preflight.warnings:
+    for warning in (*preflight.warnings, *disk_warnings(disk, Path(preflight.recipe.output))):
         print_line(f"warning      {warning.text}")
 
 

@@ -65,9 +65,14 @@ def run_harness(
         ) from None
     results: dict[str, Any] = evaluation["results"]
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"results": results, "versions": evaluation.get("versions")}, indent=1, default=str)
-        write_text_atomic(out / "harness.json", text + "\n")
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            write_text_atomic(out / "harness.json", text + "\n")
+        except OSError as error:
+            raise EvaluationError(
+                f"{out}: cannot be written ({error.strerror}). Expected a writable folder. Choose another --out."
+            ) from None
     # lm-eval mixes figures, their standard errors and texts such as the alias in one mapping.
     return [
         f"{task}: {name} {value:.4f} (standard error {_error(figures, name)})"

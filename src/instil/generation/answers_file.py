@@ -9,8 +9,9 @@ Why: the file is complete JSONL after every answer, not only at the end, so it c
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
@@ -18,11 +19,12 @@ from typing import IO, Any
 
 from instil.data.messages import conversation_to_dict, message_to_dict
 from instil.errors import GenerationError
-from instil.files import atomic_file
+from instil.files import REFUSED, atomic_file
 from instil.generation.engine import Answer, Engine
 from instil.generation.prompt_length import FittedPrompts, LongPrompt
 from instil.generation.prompts import Prompt
 from instil.generation.settings import SamplingSettings
+from instil.units import counted
 
 CHUNK = 512
 """Prompts encoded and sorted by length at a time."""
@@ -82,7 +84,7 @@ def answer_file(
     num_kept = len(done)
     file = open_for_answers(out)
     try:
-        with file:
+        with _kept_whole(out, done), file:
             for start in range(0, len(open_prompts), CHUNK):
                 chunk = open_prompts[start : start + CHUNK]
 
@@ -91,8 +93,9 @@ def answer_file(
                     key = keys[at * per + which]
                     if key in done:
                         return
-                    done[key] = row_of(prompts[at], answer, which=which, key=key)
-                    _write_row(file, done[key])
+                    row = row_of(prompts[at], answer, which=which, key=key)
+                    _write_row(file, row)
+                    done[key] = row
                     if on_answer is not None:
                         on_answer(len(done))
 
@@ -101,7 +104,8 @@ def answer_file(
         if not done and not rows_left_out:  # a call without answers leaves no file
             out.unlink(missing_ok=True)
     done |= rows_left_out
-    _rewrite(out, [done[key] for key in keys])
+    with _kept_whole(out, done):
+        _rewrite(out, [done[key] for key in keys])
     return num_kept
 
 
@@ -203,6 +207,26 @@ def read_answers(out: Path, keys: Set[str]) -> dict[str, dict[str, Any]]:
 def _cut(path: Path, length: int) -> None:
     with path.open("rb+") as file:
         file.truncate(path.stat().st_size - length)
+
+
+@contextlib.contextmanager
+def _kept_whole(out: Path, done: Mapping[str, Any]) -> Iterator[None]:
+    """Keep only whole answers in the file if the disk refuses one.
+
+    Raises:
+        GenerationError: In place of an OSError from the disk.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in REFUSED:
+            raise
+        with contextlib.suppress(OSError):
+            _cut(out, len(out.read_bytes().rpartition(b"\n")[2]))
+        raise GenerationError(
+            f"{out}: cannot be written ({error.strerror or error}). It holds {counted(len(done), 'answer')}. "
+            "Free some disk space and run the same command again, which continues it."
+        ) from None
 
 
 def _write_row(file: IO[str], row: dict[str, Any]) -> None:

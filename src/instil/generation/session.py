@@ -6,7 +6,9 @@ because the template, not this class, decides how much of it the model sees agai
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -98,11 +100,14 @@ class Session:
         if not any(turn.role == "assistant" for turn in self.turns):
             raise GenerationError("/save: there is no answer yet. Expected one. Ask a question first.")
         row = json.dumps(conversation_to_dict(self.conversation), ensure_ascii=False, default=list)
+        size = path.stat().st_size if path.exists() else None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("a", encoding="utf-8") as file:
                 file.write(row + "\n")
         except OSError as error:
+            with contextlib.suppress(OSError):  # a full disk may have taken the first half of the row
+                path.unlink(missing_ok=True) if size is None else os.truncate(path, size)
             raise GenerationError(f"{path}: cannot be written ({error.strerror}). Choose another file.") from None
 
     def tokens(self) -> list[tuple[int, str, float]]:

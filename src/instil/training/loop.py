@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from instil.preparation.store import ExampleStore
 from instil.recipe import Recipe
 from instil.training.checkpoints.checkpoint import Progress
+from instil.training.disk_space import EVALUATIONS_PER_RUN
 from instil.training.processes.signals import StopRequest
 from instil.training.records.recorder import Recorder
 from instil.training.records.samples import Drawn
@@ -21,9 +22,6 @@ from instil.training.step.heldout import heldout_loss
 from instil.training.step.order import Order
 from instil.training.step.schedule import learning_rate
 from instil.training.step.take_step import Cut, Learner, StepResult, take_step
-
-EVALUATIONS_PER_RUN = 10
-"""How often a run evaluates if the recipe does not say."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ from instil.preparation.chat_setup import ChatSetup, set_up_chat, with_date, wit
 from instil.preparation.prepare import Prepared, prepare
 from instil.recipe import Recipe
 from instil.run_warning import RunWarning
+from instil.training.disk_space import EVALUATIONS_PER_RUN, DiskNeed, disk_need, num_saves
 from instil.training.memory.estimate import Sizes, measure_sizes
 from instil.training.memory.fit import Workload
 from instil.training.processes.ranks import Ranks
@@ -85,6 +86,23 @@ class Preflight:
     def sizes(self) -> Sizes:
         """Measure what the run's memory depends on in the model, without loading a weight."""
         return measure_sizes(self.empty_model, self.precision)
+
+    def disk(self, sizes: Sizes) -> DiskNeed:
+        """Return what the run writes to the disk.
+
+        Args:
+            sizes: As for `workload`.
+        """
+        recipe, num_steps = self.recipe, self.order.num_steps
+        evaluate_every = recipe.evaluate.every or max(1, -(-num_steps // EVALUATIONS_PER_RUN))
+        return disk_need(
+            sizes,
+            self.precision,
+            optimizer=recipe.optimizer.name,
+            checkpoint=recipe.checkpoint,
+            num_saves=num_saves(num_steps, recipe.checkpoint.every or evaluate_every),
+            is_adapter=recipe.adapter.kind != "none",
+        )
 
     def workload(self, sizes: Sizes) -> Workload:
         """Return what the run's memory depends on.

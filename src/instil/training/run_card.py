@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from instil.run_warning import PREFIX
+from instil.training.disk_space import disk_warnings
 from instil.training.preflight import Preflight
 from instil.training.records.environment import describe_device
 from instil.training.setup import Assembled
@@ -23,6 +24,7 @@ def run_card(preflight: Preflight, assembled: Assembled, folder: Path) -> list[s
     share = assembled.num_trained / max(1, assembled.num_parameters)
     what = "every weight" if recipe.adapter.kind == "none" else f"LoRA, rank {recipe.adapter.rank}"
     heldout = counted(len(preflight.prepared.heldout), "example")
+    disk = disk_warnings(preflight.disk(preflight.sizes()), folder)
     rows = [
         ("run", str(folder)),
         ("model", f"{recipe.model.name} ({short_count(assembled.num_parameters)} parameters)"),
@@ -38,7 +40,7 @@ def run_card(preflight: Preflight, assembled: Assembled, folder: Path) -> list[s
         ("attention", assembled.kernel),
         ("memory", assembled.fit.verdict),
         *(("note", note) for note in (*preflight.notes, *assembled.notes)),
-        *((PREFIX, warning.text) for warning in preflight.warnings),
+        *((PREFIX, warning.text) for warning in (*preflight.warnings, *disk)),
     ]  # fmt: skip
     return [f"{name:<10} {text}" for name, text in rows]
 
