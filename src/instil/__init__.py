@@ -22,7 +22,24 @@ if TYPE_CHECKING:
     from instil.data import write as write
     from instil.encoding.chat_tokenizer import ChatTokenizer as ChatTokenizer
     from instil.encoding.proof import Proof as Proof
+    from instil.errors import CheckpointError as CheckpointError
+    from instil.errors import DataError as DataError
+    from instil.errors import EncodingError as EncodingError
+    from instil.errors import EvaluationError as EvaluationError
+    from instil.errors import ExportError as ExportError
+    from instil.errors import FormatError as FormatError
+    from instil.errors import GenerationError as GenerationError
     from instil.errors import InstilError as InstilError
+    from instil.errors import MissingPackageError as MissingPackageError
+    from instil.errors import ModelError as ModelError
+    from instil.errors import NonFiniteError as NonFiniteError
+    from instil.errors import OutOfMemoryError as OutOfMemoryError
+    from instil.errors import RecipeError as RecipeError
+    from instil.errors import RunError as RunError
+    from instil.errors import ServeError as ServeError
+    from instil.errors import TemplateError as TemplateError
+    from instil.errors import TrainingError as TrainingError
+    from instil.generation.chat_model import load_model as load_model
     from instil.recipe import Recipe as Recipe
     from instil.template.tracing import Rendering as Rendering
     from instil.training.records.run_folder import Run as Run
@@ -33,11 +50,30 @@ __version__ = "0.1.0"
 # Here, because every way to torch through instil passes this line first: the command line, Python, started processes.
 let_threads_sleep(os.environ)
 
+_ERRORS = (
+    "CheckpointError",
+    "DataError",
+    "EncodingError",
+    "EvaluationError",
+    "ExportError",
+    "FormatError",
+    "GenerationError",
+    "InstilError",
+    "MissingPackageError",
+    "ModelError",
+    "NonFiniteError",
+    "OutOfMemoryError",
+    "RecipeError",
+    "RunError",
+    "ServeError",
+    "TemplateError",
+    "TrainingError",
+)
 _MODULES = {
+    **dict.fromkeys(_ERRORS, "instil.errors"),
     "ChatTokenizer": "instil.encoding.chat_tokenizer",
     "Conversation": "instil.conversation",
     "Example": "instil.conversation",
-    "InstilError": "instil.errors",
     "Message": "instil.conversation",
     "Place": "instil.conversation",
     "Proof": "instil.encoding.proof",
@@ -45,6 +81,7 @@ _MODULES = {
     "Rendering": "instil.template.tracing",
     "Run": "instil.training.records.run_folder",
     "ToolCall": "instil.conversation",
+    "load_model": "instil.generation.chat_model",
     "read": "instil.data",
     "train": "instil.training.run",
     "write": "instil.data",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from tests.tiny_chat import folders
 
 import instil
 from instil.conversation import Message
 from instil.errors import GenerationError
+from instil.generation.engine import Engine
 from instil.generation.session import Session, change_setting
-from instil.generation.settings import SamplingSettings
+from instil.generation.settings import LoadSettings, SamplingSettings
 
 QUESTION, ANSWER, MORE = Message("user", "one?"), Message("assistant", "1"), Message("user", "two?")
 
@@ -89,3 +91,23 @@ def test_a_setting_is_changed_as_it_is_typed(words, name, value):
 def test_a_wrong_setting_is_named_with_what_is_allowed(words, message):
     with pytest.raises(GenerationError, match=message):
         change_setting(SamplingSettings(), words)
+
+
+def test_an_answer_is_begun_and_continued():
+    engine = Engine.load(folders()["tuned"], LoadSettings(device="cpu"))
+    talk = Session(engine=engine, settings=SamplingSettings(max_new_tokens=6))
+    talk.begun = "So 2+2"
+    stream = talk.ask(Message("user", "Two plus two?"))
+    assert "".join(stream) == "=4\n###"
+    talk.keep(stream.answer)
+    assert talk.turns[-1].content.startswith("So 2+2=4")
+    assert talk.begun == ""
+    talk.begin_with_last_answer()
+    assert talk.turns == [Message("user", "Two plus two?")]
+    stream = talk.stream()
+    rest = "".join(stream)
+    talk.keep(stream.answer)
+    assert talk.turns[-1].content == "So 2+2=4\n#### 4"
+    assert rest
+    with pytest.raises(GenerationError, match="/continue: there is no answer yet"):
+        session(QUESTION).begin_with_last_answer()

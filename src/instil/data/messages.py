@@ -351,14 +351,15 @@ def as_conversation(
         return given
     if isinstance(given, Mapping):
         return conversation_from_dict(given, place=place)
-    if isinstance(given, str) or not isinstance(given, Iterable):
+    where = "" if place is None else f"{place}: "
+    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
         raise DataError(
-            f"found {kind_of(given)}. Expected a Conversation, a list of messages, or a mapping with messages."
+            f"{where}found {kind_of(given)}. Expected a Conversation, a list of messages, or a mapping with messages."
         )
     messages = tuple(
         message if isinstance(message, Message) else message_from_dict(message, number=number, place=place)
         for number, message in enumerate(given, start=1)
     )
     if not messages:
-        raise DataError("found an empty list of messages. Expected at least one.")
+        raise DataError(f"{where}found an empty list of messages. Expected at least one.")
     return Conversation(messages, place=place)

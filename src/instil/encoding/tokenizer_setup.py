@@ -80,14 +80,48 @@ def set_up_tokenizer(
         TemplateError: If the template does not compile.
     """
     tokenizer = load_tokenizer(location.tokenizer_folder, trust_remote_code=trust_remote_code)
-    stop_ids, warnings = published_stop_ids(location), []
+    stop_ids = published_stop_ids(location)
     # The template that is set becomes the tokenizer's, so its own is read first.
-    own = None if template is None else own_template(tokenizer, date=settings.date)
+    has_own, own = bool(tokenizer.chat_template), own_template(tokenizer, date=settings.date)
+    as_base = [] if template is not None or has_own else chat_model_as_base(location, stop_ids, tokenizer)
+    setup = set_up_loaded(
+        tokenizer,
+        template,
+        settings=settings,
+        stop_token=stop_token,
+        name=location.name,
+        model_stop_ids=stop_ids,
+    )
+    other = [] if template is None else other_than_own(own, setup.template, location=location)
+    return replace(setup, warnings=(*as_base, *other))
+
+
+def set_up_loaded(
+    tokenizer: Any,
+    template: str | None = None,
+    *,
+    settings: EncodingSettings,
+    stop_token: Literal["own", "eos"] = "own",
+    name: str = "model",
+    model_stop_ids: tuple[int, ...] = (),
+) -> TokenizerSetup:
+    """Set up a tokenizer that is loaded already; it is changed in place. See `set_up_tokenizer`.
+
+    Args:
+        tokenizer: transformers' tokenizer.
+        template: The template, as in a recipe's `model.template`; None for its own, or ChatML without one.
+        settings: The encoder's settings.
+        stop_token: As in a recipe's `model.stop_token`.
+        name: The model's name, for people.
+        model_stop_ids: Ids that the model's generation_config stops on.
+
+    Raises:
+        TemplateError: If the template does not compile.
+    """
     requested, notes = template, []  # None: the model's own template
     if requested is None and not tokenizer.chat_template:
         requested = DEFAULT_TEMPLATE
-        notes.append(f"{location.name} is a base model without a chat template: it gets {requested}")
-        warnings += chat_model_as_base(location, stop_ids, tokenizer)
+        notes.append(f"{name} is a base model without a chat template: it gets {requested}")
     resolved = None if requested is None else read_template(requested)
     if resolved is not None and resolved.note:
         notes.append(resolved.note)
@@ -104,17 +138,17 @@ def set_up_tokenizer(
     if settings.date is None and compiled.prints_day:
         settings = replace(settings, date=date.today().isoformat())
     compiled = template_for(tokenizer, None if requested is None else source, date=settings.date)
-    warnings += other_than_own(own, compiled, location=location)
-    name = "the model's own" if requested is None else requested if requested in NAMED_TEMPLATES else "the recipe's"
+    template_name = "the model's own"
+    if requested is not None:
+        template_name = requested if requested in NAMED_TEMPLATES else "the recipe's"
     return TokenizerSetup(
         tokenizer=tokenizer,
         template=compiled,
         settings=settings,
-        model_stop_ids=stop_ids,
-        template_name=name,
+        model_stop_ids=model_stop_ids,
+        template_name=template_name,
         change=change,
         notes=tuple(notes),
-        warnings=tuple(warnings),
     )
 
 

@@ -42,7 +42,7 @@ class Answer:
 
     Attributes:
         text: The generated text, reasoning and call syntax included, without the stop token.
-        message: The same text, parsed.
+        message: The same text, parsed. Where an answer was begun in the prompt, the message holds the whole turn.
         generated: Ids, finish reason and seed.
         prompt_ids: Ids of the prompt.
     """
@@ -57,12 +57,16 @@ class Answer:
         """The answer without reasoning and tool calls."""
         return self.message.content if isinstance(self.message.content, str) else ""
 
+    def __str__(self) -> str:
+        """Return the content, so that an answer can be printed."""
+        return self.content
+
 
 class AnswerStream:
     """An iterator over pieces of text as they become certain; `answer` is available when it has ended."""
 
-    def __init__(self, engine: Engine, prompt_ids: Sequence[int], pieces: Stream) -> None:
-        self._engine, self._prompt_ids, self._stream = engine, prompt_ids, pieces
+    def __init__(self, engine: Engine, prompt_ids: Sequence[int], pieces: Stream, *, num_begun: int = 0) -> None:
+        self._engine, self._prompt_ids, self._stream, self._num_begun = engine, prompt_ids, pieces, num_begun
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._stream)
@@ -76,7 +80,7 @@ class AnswerStream:
         """
         if self._stream.result is None:
             raise GenerationError("stream: the answer has not ended. Read all of its pieces first.")
-        return self._engine.answer_of(self._prompt_ids, self._stream.result)
+        return self._engine.answer_of(self._prompt_ids, self._stream.result, num_begun=self._num_begun)
 
 
 class Engine:
@@ -171,9 +175,31 @@ class Engine:
             )
         return ids
 
-    def _placed_prompt(self, conversation: Conversation) -> list[int]:
+    def begun_prompt(self, conversation: Conversation) -> tuple[list[int], int]:
+        """Return the prompt ids of a conversation that ends with a begun answer, and how many of them begin it.
+
+        Raises:
+            EncodingError: If the template cannot continue the answer exactly; see `ChatTokenizer.begun_answer`.
+            GenerationError: If a model without a template is to continue another turn than the assistant's.
+        """
+        if self.chat is not None and not conversation.plain:
+            begun = self.chat.begun_answer(conversation)
+            return self._check_ids([*begun.prompt_ids, *begun.token_ids]), len(begun.token_ids)
+        if conversation.plain:
+            return self.prompt(conversation), 0
+        *before, last = conversation.messages
+        if last.role != "assistant" or not before or not text_of(last):
+            raise GenerationError(
+                f"{conversation.place or 'conversation'}: found no begun answer at its end. Expected a question and a "
+                "text of the assistant. Add it, or leave continue_final_message out."
+            )
+        text = plain_text(replace(conversation, messages=tuple(before)))
+        prompt, whole = self.plain_prompt(text), self.plain_prompt(text + text_of(last))
+        return whole, len(whole) - len(prompt) if whole[: len(prompt)] == prompt else 0
+
+    def _placed_prompt(self, conversation: Conversation, *, begun: bool) -> tuple[list[int], int]:
         try:
-            return self.prompt(conversation)
+            return self.begun_prompt(conversation) if begun else (self.prompt(conversation), 0)
         except TemplateError as error:
             raise TemplateError(
                 f"{conversation.place or 'conversation'}: the template refuses it ({error}). Expected turns that the "
@@ -185,6 +211,7 @@ class Engine:
         conversations: Sequence[Conversation],
         settings: SamplingSettings | None = None,
         *,
+        continue_final_message: bool = False,
         on_answer: Callable[[int, Answer], None] | None = None,
     ) -> list[Answer]:
         """Answer conversations as a batch.
@@ -192,6 +219,7 @@ class Engine:
         Args:
             conversations: Each ends where the model's turn begins.
             settings: Sampling settings. The default is greedy.
+            continue_final_message: Whether each ends with a begun answer, which the model continues.
             on_answer: Called with an answer and its index in the result as soon as it ends.
 
         Returns:
@@ -204,7 +232,8 @@ class Engine:
         settings = settings or SamplingSettings()
         if self.chat is None:
             settings = replace(settings, stop=(*settings.stop, "\n"))
-        prompts = [self._placed_prompt(conversation) for conversation in conversations]
+        begun = [self._placed_prompt(conversation, begun=continue_final_message) for conversation in conversations]
+        prompts = [ids for ids, _ in begun]
         limit = context_limit(self.model)
         for conversation, prompt in zip(conversations, prompts, strict=True):
             if limit is not None and len(prompt) >= limit:
@@ -212,7 +241,7 @@ class Engine:
                     f"{conversation.place or 'conversation'}: the prompt has {len(prompt)} tokens. The context of "
                     f"{self.name} is {limit}, answer included. Shorten the prompt."
                 )
-        return self._generate(prompts, settings, on_answer)
+        return self._generate(prompts, settings, on_answer, num_begun=[count for _, count in begun])
 
     def continue_text(
         self,
@@ -224,14 +253,22 @@ class Engine:
         """Continue plain texts without a template; `on_answer` as in `answer`."""
         return self._generate([self.plain_prompt(text) for text in texts], settings or SamplingSettings(), on_answer)
 
-    def stream(self, conversation: Conversation, settings: SamplingSettings | None = None) -> AnswerStream:
-        """Answer one conversation as a stream of text."""
+    def stream(
+        self,
+        conversation: Conversation,
+        settings: SamplingSettings | None = None,
+        *,
+        continue_final_message: bool = False,
+    ) -> AnswerStream:
+        """Answer one conversation as a stream of text; see `answer` for a begun answer."""
         settings = settings or SamplingSettings()
         if self.chat is None:
             settings = replace(settings, stop=(*settings.stop, "\n"))
-        prompt = self.prompt(conversation)
+        prompt, num_begun = (
+            self.begun_prompt(conversation) if continue_final_message else (self.prompt(conversation), 0)
+        )
         pieces = stream(self.model, prompt, settings=settings, stop_ids=self.stop_ids, decode=self.decode)
-        return AnswerStream(self, prompt, pieces)
+        return AnswerStream(self, prompt, pieces, num_begun=num_begun)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ids, without control tokens except those that mark reasoning and tool calls."""
@@ -239,11 +276,15 @@ class Engine:
         text: str = self.tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return text
 
-    def answer_of(self, prompt_ids: Sequence[int], generated: Generated) -> Answer:
-        """Parse generated ids into an answer."""
+    def answer_of(self, prompt_ids: Sequence[int], generated: Generated, *, num_begun: int = 0) -> Answer:
+        """Parse generated ids into an answer; the last `num_begun` ids of the prompt are its beginning."""
         text = self.decode(generated.token_ids) if generated.text is None else generated.text
-        prompt_end = self.tokenizer.decode(list(prompt_ids[-_PROMPT_END:]), skip_special_tokens=False)
-        message = parse_answer(text, in_reasoning=self.chat is not None and opens_reasoning(prompt_end))
+        turn = len(prompt_ids) - num_begun
+        prompt_end = self.tokenizer.decode(
+            list(prompt_ids[max(turn - _PROMPT_END, 0) : turn]), skip_special_tokens=False
+        )
+        whole = self.decode(prompt_ids[turn:]) + text
+        message = parse_answer(whole, in_reasoning=self.chat is not None and opens_reasoning(prompt_end))
         return Answer(text=text, message=message, generated=generated, prompt_ids=tuple(prompt_ids))
 
     def _generate(
@@ -251,10 +292,16 @@ class Engine:
         prompts: list[list[int]],
         settings: SamplingSettings,
         on_answer: Callable[[int, Answer], None] | None,
+        *,
+        num_begun: Sequence[int] = (),
     ) -> list[Answer]:
+        def parsed(number: int, generated: Generated) -> Answer:
+            prompt = number // settings.num_answers
+            return self.answer_of(prompts[prompt], generated, num_begun=num_begun[prompt] if num_begun else 0)
+
         def report(number: int, generated: Generated) -> None:
             if on_answer is not None:
-                on_answer(number, self.answer_of(prompts[number // settings.num_answers], generated))
+                on_answer(number, parsed(number, generated))
 
         results = generate_batch(
             self.model,
@@ -264,10 +311,7 @@ class Engine:
             decode=self.decode if settings.stop else None,
             on_answer=report,
         )
-        return [
-            self.answer_of(prompts[number // settings.num_answers], generated)
-            for number, generated in enumerate(results)
-        ]
+        return [parsed(number, generated) for number, generated in enumerate(results)]
 
     def plain_prompt(self, text: str) -> list[int]:
         """Return the prompt ids of a plain text to continue, without a template."""

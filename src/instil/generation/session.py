@@ -33,6 +33,7 @@ class Session:
         tools: Tool definitions for the template.
         turns: The turns so far, without the system text.
         last: The last answer.
+        begun: Text that the next answer begins with; empty for none.
     """
 
     engine: Engine
@@ -41,6 +42,7 @@ class Session:
     tools: tuple[Mapping[str, Any], ...] = ()
     turns: list[Message] = field(default_factory=list)
     last: Answer | None = None
+    begun: str = ""
 
     @property
     def conversation(self) -> Conversation:
@@ -56,8 +58,29 @@ class Session:
         return self.stream()
 
     def stream(self) -> AnswerStream:
-        """Start an answer to the last message."""
-        return self.engine.stream(self.conversation, self.settings)
+        """Start an answer to the last message, from the begun text if there is one."""
+        conversation = self.conversation
+        if not self.begun:
+            return self.engine.stream(conversation, self.settings)
+        messages = (*conversation.messages, Message("assistant", self.begun))
+        begun = replace(conversation, messages=messages)
+        return self.engine.stream(begun, self.settings, continue_final_message=True)
+
+    def begin_with_last_answer(self) -> None:
+        """Turn the last answer into the beginning of the next one, so that it is continued.
+
+        Raises:
+            GenerationError: If there is no answer yet, or it has no text that can be continued.
+        """
+        last = self.turns[-1] if self.turns else None
+        if last is None or last.role != "assistant" or self.last is None:
+            raise GenerationError("/continue: there is no answer yet. Expected one. Ask a question first.")
+        if last.tool_calls or last.reasoning or not isinstance(last.content, str) or not last.content:
+            raise GenerationError(
+                "/continue: the last answer has reasoning, a tool call or no text. Expected plain text. Use /retry."
+            )
+        self.begun = last.content
+        self.turns.pop()
 
     def keep(self, answer: Answer) -> None:
         """Add a finished answer to the history; calls become text if the template prints no calls."""
@@ -65,7 +88,7 @@ class Session:
         if message.tool_calls and (chat is None or "tool_calls" not in chat.template.names_read):
             message = replace(message, content=parse_reasoning(answer.text)[1], tool_calls=())
         self.turns.append(message)
-        self.last = answer
+        self.last, self.begun = answer, ""
 
     def undo(self) -> Message | None:
         """Remove the last question and everything after it; return the question, or None if there is none."""
@@ -89,7 +112,7 @@ class Session:
     def reset(self) -> None:
         """Remove all turns; the system text stays."""
         self.turns.clear()
-        self.last = None
+        self.last, self.begun = None, ""
 
     def save(self, path: Path) -> None:
         """Append the conversation to a JSONL file as a training row in the messages format.

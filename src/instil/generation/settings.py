@@ -7,10 +7,13 @@ Why: greedy is the default, because answers that change from run to run cannot b
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from math import isfinite
+from numbers import Integral, Real
+from typing import Any, Literal, TypeAlias, get_args
 
-from instil.errors import GenerationError
+from instil.errors import GenerationError, nearest
 
 Precision: TypeAlias = Literal["auto", "fp32", "bf16", "fp16"]
 Load: TypeAlias = Literal["none", "4bit", "8bit"]
@@ -50,20 +53,86 @@ class SamplingSettings:
     stop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _require("temperature", self.temperature, self.temperature >= 0, "0 or more")
-        _require("top_k", self.top_k, self.top_k is None or self.top_k >= 1, "1 or more, or none")
-        _require("top_p", self.top_p, 0 < self.top_p <= 1, "above 0, at most 1")
-        _require("min_p", self.min_p, 0 <= self.min_p < 1, "0 or more, below 1")
-        _require("repetition_penalty", self.repetition_penalty, self.repetition_penalty > 0, "above 0")
-        _require("max_new_tokens", self.max_new_tokens, self.max_new_tokens >= 1, "1 or more")
-        _require("seed", self.seed, self.seed is None or 0 <= self.seed < 2**63, "0 to 2^63 - 1, or none")
-        _require("num_answers", self.num_answers, self.num_answers >= 1, "1 or more")
-        _require("stop", list(self.stop), all(self.stop), "a list of strings that are not empty")
+        _require("temperature", self.temperature, _number(self.temperature, at_least=0), "0 or more")
+        _require("top_k", self.top_k, self.top_k is None or _whole(self.top_k, at_least=1), "1 or more, or none")
+        above_zero = _number(self.top_p) and 0 < self.top_p <= 1
+        _require("top_p", self.top_p, above_zero, "above 0, at most 1")
+        _require("min_p", self.min_p, _number(self.min_p) and 0 <= self.min_p < 1, "0 or more, below 1")
+        penalty = self.repetition_penalty
+        _require("repetition_penalty", penalty, _number(penalty) and penalty > 0, "above 0")
+        _require("max_new_tokens", self.max_new_tokens, _whole(self.max_new_tokens, at_least=1), "1 or more")
+        seed_fits = self.seed is None or (_whole(self.seed, at_least=0) and self.seed < 2**63)
+        _require("seed", self.seed, seed_fits, "0 to 2^63 - 1, or none")
+        _require("num_answers", self.num_answers, _whole(self.num_answers, at_least=1), "1 or more")
+        _require("stop", self.stop, _texts(self.stop), "a list of strings that are not empty")
 
     @property
     def greedy(self) -> bool:
         """Whether every token is the most probable one."""
         return self.temperature == 0
+
+
+def sampling_settings(**settings: Any) -> SamplingSettings:
+    """Return sampling settings from keywords, as Python callers write them; `stop` may be one string.
+
+    Raises:
+        GenerationError: If there is no such setting, or a value does not fit.
+
+    Example:
+        >>> sampling_settings(temperature=0.7, stop="END").stop
+        ('END',)
+    """
+    _refuse_unknown(settings, [item.name for item in fields(SamplingSettings)])
+    stop = settings.get("stop")
+    if isinstance(stop, str):
+        settings["stop"] = (stop,)
+    elif isinstance(stop, list):
+        settings["stop"] = tuple(stop)
+    return SamplingSettings(**settings)
+
+
+def load_settings(**settings: Any) -> LoadSettings:
+    """Return settings for loading a model from keywords, as Python callers write them.
+
+    Raises:
+        GenerationError: If there is no such setting, or a value does not fit.
+    """
+    names = [item.name for item in fields(LoadSettings)]
+    _refuse_unknown(settings, names)
+    for name, allowed in (("load", get_args(Load)), ("precision", get_args(Precision)), ("trust_remote_code", _SWITCH)):
+        value = settings.get(name, allowed[0])
+        _require(name, value, any(value is choice or value == choice for choice in allowed), _listed(allowed))
+    for name in ("device", "revision", "template"):
+        value = settings.get(name, "")
+        may_be_none = value is None and name != "device"
+        _require(name, value, may_be_none or isinstance(value, str), "text")
+    return LoadSettings(**settings)
+
+
+def _refuse_unknown(settings: Mapping[str, object], names: Sequence[str]) -> None:
+    for name in settings:
+        if name not in names:
+            raise GenerationError(
+                f"{name}: no such setting{nearest(name, names)}. Expected one of {', '.join(names)}. Correct its name."
+            )
+
+
+def _listed(allowed: Sequence[object]) -> str:
+    return ", ".join(map(str, allowed[:-1])) + f" or {allowed[-1]}"
+
+
+def _number(value: object, *, at_least: float | None = None) -> bool:
+    """Return whether a value is a finite number; True and False are none."""
+    is_number = isinstance(value, Real) and not isinstance(value, bool) and isfinite(value)
+    return is_number and (at_least is None or value >= at_least)  # type: ignore[operator]
+
+
+def _whole(value: object, *, at_least: int) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= at_least
+
+
+def _texts(value: object) -> bool:
+    return isinstance(value, tuple | list) and all(isinstance(text, str) and text for text in value)
 
 
 def _require(name: str, value: object, holds: bool, allowed: str) -> None:
@@ -92,5 +161,6 @@ class LoadSettings:
     trust_remote_code: bool = False
 
 
+_SWITCH = (False, True)
 GREEDY = SamplingSettings()
 LOADING = LoadSettings()

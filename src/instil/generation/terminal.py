@@ -25,6 +25,8 @@ HELP = """\
 /undo            remove the last question and its answer
 /retry           answer the last question again
 /edit TEXT       replace the last question by TEXT and answer it
+/begin TEXT      begin the next answer with TEXT (without TEXT: begin with nothing)
+/continue        continue the last answer, for example after it was cut
 /tool TEXT       give the result of the tool call
 /reasoning       show the reasoning before the last answer
 /save FILE       append this conversation to FILE as a training row (default: conversations.jsonl)
@@ -53,6 +55,8 @@ class Terminal:
             "undo": self._undo,
             "retry": self._retry,
             "edit": self._edit,
+            "begin": self._begin,
+            "continue": self._continue,
             "tool": self._tool,
             "reasoning": self._reasoning,
             "save": self._save,
@@ -128,6 +132,7 @@ class Terminal:
         if any(answer is None for answer in answers):
             for session in self.sessions:
                 session.undo()
+                session.begun = ""
             print("\n(stopped; question and answer are removed)")
             return
         complete = [answer for answer in answers if answer is not None]
@@ -162,6 +167,7 @@ class Terminal:
         session.settings = replace(kept, seed=seed)
         try:
             stream = session.stream()
+            show(session.begun)
             folding = Folding(in_reasoning=self._opens(session))
             for piece in stream:
                 show(folding.push(piece))
@@ -229,6 +235,21 @@ class Terminal:
                 session.turns.extend([] if question is None else [question])
             raise GenerationError("/edit: there is no new question. Type: /edit TEXT.")
         self._ask(Message("user", text))
+
+    def _begin(self, text: str) -> None:
+        for session in self.sessions:
+            session.begun = text
+
+    def _continue(self, _: str) -> None:
+        kept = [(list(session.turns), session.begun) for session in self.sessions]
+        try:
+            for session in self.sessions:
+                session.begin_with_last_answer()
+            self._answer()
+        except InstilError:
+            for session, (turns, begun) in zip(self.sessions, kept, strict=True):
+                session.turns[:], session.begun = turns, begun
+            raise
 
     def _tool(self, text: str) -> None:
         last = self.sessions[0].last
