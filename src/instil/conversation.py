@@ -14,6 +14,8 @@ from typing import Any, Literal, TypeAlias
 
 Role: TypeAlias = Literal["system", "developer", "user", "assistant", "tool"]
 ROLES: tuple[Role, ...] = ("system", "developer", "user", "assistant", "tool")
+ROWS = "rows"
+"""The source of a place in rows that a Python program passed. No file can have this name, because it has no suffix."""
 
 
 class _Empty(Mapping[str, Any]):
@@ -46,12 +48,15 @@ class Place:
 
     Attributes:
         source: File path, ``<stdin>`` or data-set id, as the user named it.
-        row: Line number in a line-based file, else the row's number; both count from 1.
+        row: Line number in a line-based file, else the row's number; both count from 1. Rows from memory are written
+            with their index in Python, which counts from 0.
         part: Index (from 0) if one row contains several conversations, else None.
 
     Example:
         >>> str(Place("train.jsonl", 412))
         'train.jsonl:412'
+        >>> str(Place(ROWS, 13))
+        'rows[12]'
     """
 
     source: str
@@ -59,7 +64,8 @@ class Place:
     part: int | None = None
 
     def __str__(self) -> str:
-        return f"{self.source}:{self.row}" + ("" if self.part is None else f"[{self.part}]")
+        row = f"[{self.row - 1}]" if self.source == ROWS else f":{self.row}"
+        return f"{self.source}{row}" + ("" if self.part is None else f"[{self.part}]")
 
 
 @dataclass(frozen=True, slots=True)

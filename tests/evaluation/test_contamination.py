@@ -61,7 +61,7 @@ def test_only_rows_that_a_run_draws_are_its_training_data(tmp_path):
     recipe = Recipe.from_mapping(
         {"data": {"sources": [{"path": path, "rows": 7}], "heldout_share": 0}, "training": {"seed": 3}}
     )
-    drawn = draw_rows(input_of(Source(path=path, rows=7)), seed=3).drawn.tolist()
+    drawn = draw_rows(input_of(Source(path=path, rows=7), spool=tmp_path), seed=3).drawn.tolist()
     assert [each.place.row - 1 for each in trained_conversations(recipe)] == drawn
     assert len(drawn) == 7
 

@@ -6,7 +6,7 @@ conversations.
 Why: the modules are called `reading` and `writing`, because a module `read` would hide the function `read`.
 """
 
+from instil.data.memory_rows import write
 from instil.data.reading import Detection, detect, read
-from instil.data.writing import write
 
 __all__ = ["Detection", "detect", "read", "write"]

@@ -8,18 +8,20 @@ formats is therefore read correctly.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-from instil.conversation import EMPTY, Conversation, Place
+from instil.conversation import EMPTY, ROWS, Conversation, Place
 from instil.data.formats.pattern import check_columns
 from instil.data.formats.preference import PROMPTS
 from instil.data.formats.registry import format_named, read_row, recognise
 from instil.data.formats.row_format import ReadOptions, RowFormat
+from instil.data.memory_rows import check_source, is_path, json_row, rows_of
 from instil.data.message_parts import kind_of
 from instil.data.side_columns import is_empty
 from instil.data.sources.files import find_files
@@ -65,7 +67,7 @@ class Detection:
 
 
 def read(
-    path: str | Path,
+    path: Any,
     format: str = "auto",
     *,
     columns: Mapping[str, str] = EMPTY,
@@ -82,7 +84,8 @@ def read(
     """Read conversations, one at a time, in the order of the data.
 
     Args:
-        path: File, folder, glob, ``-`` for standard input, or Hub id.
+        path: File, folder, glob, ``-`` for standard input, or Hub id. Or the rows themselves: a list of dicts or
+            `Conversation`s, a `datasets.Dataset`, a generator, a pandas frame; their places are ``rows[0]``, ``rows[1]``.
         format: Name of a format, or ``auto`` to recognise the format of each row.
         columns: For ``pattern``: role to text with ``{column}`` in it.
         prompt_completion: Whether text of prompt/completion rows is a chat exchange or plain continuation.
@@ -105,23 +108,44 @@ def read(
         ...     file.flush()
         ...     [message.content for message in next(read(file.name)).messages]
         ['2+2?', '4']
+        >>> [str(conversation.place) for conversation in read([{"question": "2+2?", "answer": "4"}])]
+        ['rows[0]']
     """
+    check_source(path, name="instil.read")
     if format != "auto":
         format_named(format)
     if columns or format == "pattern":
         check_columns(columns)
     options = ReadOptions(columns, prompt_completion)
-    files = FileOptions(encoding, None if delimiter is None else _character(delimiter), sheet)
-    for place, raw in read_raw_rows(str(path), split=split, subset=subset, revision=revision, options=files):
+    if is_path(path):
+        files = FileOptions(encoding, None if delimiter is None else _character(delimiter), sheet)
+        rows = read_raw_rows(os.fspath(path), split=split, subset=subset, revision=revision, options=files)
+    else:
+        rows = rows_of(path)
+    return _read(rows, format, options, None if on_bad_row == "stop" else on_error or _ignore)
+
+
+def _read(
+    rows: Iterator[tuple[Place, Any]], format: str, options: ReadOptions, on_error: Callable[[DataError], object] | None
+) -> Iterator[Conversation]:
+    """Yield the conversations of rows. Without `on_error`, the first row that cannot be read raises."""
+    for place, raw in rows:
         try:
-            _, conversations = read_row(parse_row(raw, place), place, format_name=format, options=options)
+            if isinstance(raw, Conversation):
+                yield replace(raw, place=place)
+                continue
+            row = json_row(raw, place) if place.source == ROWS else parse_row(raw, place)
+            _, conversations = read_row(row, place, format_name=format, options=options)
         except DataError as error:
-            if on_bad_row == "stop":
+            if on_error is None:
                 raise
-            if on_error is not None:
-                on_error(error)
+            on_error(error)
             continue
         yield from conversations
+
+
+def _ignore(error: DataError) -> None:
+    """Leave out a row without a word, as the caller asked."""
 
 
 def _character(delimiter: str) -> str:

@@ -28,7 +28,7 @@ from instil.errors import DataError, FormatError
 from instil.files import atomic_file, home_path
 
 
-def write(conversations: Iterable[Conversation], path: str | Path, *, format: str = "messages") -> int:
+def write_conversations(conversations: Iterable[Conversation], path: str | Path, *, format: str = "messages") -> int:
     """Write conversations. The file appears complete, or not at all.
 
     Args:
@@ -108,6 +108,15 @@ def _checked(conversation: Conversation, target: RowFormat) -> _Written:
             "meaning. Expected none. Rename or drop that column."
         )
     return _Written(conversation, row, line)
+
+
+def checked_line(conversation: Conversation, place: Place) -> str:
+    """Return a conversation as a line of the messages format.
+
+    Raises:
+        FormatError: If something would be lost or read with another meaning. It names the place.
+    """
+    return _checked(replace(conversation, place=place), format_named("messages")).line
 
 
 def _difference(conversation: Conversation, read_back: Sequence[Conversation]) -> str:

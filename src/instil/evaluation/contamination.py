@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from instil.errors import DataError
 from instil.evaluation.intervals import Interval, share_interval
 from instil.generation.engine import text_of
 from instil.generation.prompts import Prompt
+from instil.preparation.cache_key import cache_folder
 from instil.preparation.chunks import Input, draw_rows, input_of
 from instil.preparation.split import content_hash, held_out
 from instil.recipe import Recipe, Source
@@ -133,7 +135,7 @@ def trained_conversations(
     hashes: list[int] = []
     for number, source in enumerate(data.sources):
         try:
-            drawn = draw_rows(_input(source), seed=recipe.training.seed + number)
+            drawn = draw_rows(_input(source, spool=cache_folder(recipe)), seed=recipe.training.seed + number)
             hashes += [content_hash(row) for row in _rows(drawn, options)]
         except DataError as error:
             on_missing(str(error))
@@ -151,14 +153,14 @@ def trained_conversations(
                 yield from row
 
 
-def _input(source: Source) -> Input:
+def _input(source: Source, *, spool: Path) -> Input:
     if source.path == "-":
         raise DataError(
             "-: the run read this source from standard input. Expected a file that can be read again. "
             "Save the rows and train from the file."
         )
     try:
-        return input_of(source)
+        return input_of(source, spool=spool)
     except DataError as error:
         raise DataError(
             f"{str(error).removesuffix('.')}, or run the command in the folder where the run was started."

@@ -16,9 +16,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from instil.conversation import Conversation, Message, Place
+from instil.conversation import ROWS, Conversation, Message, Place
 from instil.data.formats.registry import read_row, recognise
 from instil.data.formats.row_format import ReadOptions
+from instil.data.memory_rows import is_path, json_row, rows_of
 from instil.data.messages import conversation_to_dict, message_from_dict, read_messages
 from instil.data.sources.files import container_of
 from instil.data.sources.rows import parse_row, read_raw_rows, text_of
@@ -67,8 +68,8 @@ class Prompt:
         return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def read_prompts(path: str | Path, *, turns: Turns = "last", limit: int | None = None) -> list[Prompt]:
-    """Read the prompts of a file, folder, glob, standard input (``-``) or Hub id.
+def read_prompts(path: Any, *, turns: Turns = "last", limit: int | None = None) -> list[Prompt]:
+    """Read the prompts of a file, folder, glob, standard input (``-``) or Hub id, or of rows from memory.
 
     Args:
         path: The source.
@@ -84,12 +85,14 @@ def read_prompts(path: str | Path, *, turns: Turns = "last", limit: int | None =
             f"--limit {limit}: found less than 1. Expected at least 1. Give a larger number, or leave it out."
         )
     prompts: list[Prompt] = []
-    for conversation in _conversations(str(path)):
+    for conversation in _conversations(path):
         prompts.extend(prompts_of(conversation, turns=turns))
         if limit is not None and len(prompts) >= limit:
             return prompts[:limit]
     if not prompts:
-        raise DataError(f"{path}: has no prompt. Expected conversations, questions or prompts. Check the file.")
+        raise DataError(
+            f"{path if is_path(path) else ROWS}: has no prompt. Expected conversations, questions or prompts. Check the file."
+        )
     return prompts
 
 
@@ -143,12 +146,19 @@ def as_messages(
     return read
 
 
-def _conversations(path: str) -> Iterator[Conversation]:
-    if container_of(path) == "txt":
-        yield from _lines(home_path(path))
+def _conversations(source: Any) -> Iterator[Conversation]:
+    if not is_path(source):
+        rows = rows_of(source)
+    elif container_of(source) == "txt":
+        yield from _lines(home_path(source))
         return
-    for place, raw in read_raw_rows(path):
-        row = parse_row(raw, place)
+    else:
+        rows = read_raw_rows(str(source))
+    for place, raw in rows:
+        if isinstance(raw, Conversation):
+            yield replace(raw, place=place)
+            continue
+        row = json_row(raw, place) if place.source == ROWS else parse_row(raw, place)
         question = _question_without_answer(row, place)
         if question is not None:
             yield question

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from instil.conversation import Place
+from instil.conversation import ROWS, Place
+from instil.data.memory_rows import find_saved_rows, is_saved_rows
 from instil.data.reading import detect
 from instil.data.sources.files import find_files, standard_input
 from instil.data.sources.rows import STDIN, FileOptions, is_hub_id, read_file, read_raw_rows, seen_in
@@ -115,22 +116,29 @@ def find_input(source: Source, *, heldout: bool, spool: Path) -> Input:
     Args:
         source: The source.
         heldout: Whether its rows are held out.
-        spool: Folder for the copy of standard input.
+        spool: Folder for the copy of standard input, and of rows from memory.
 
     Raises:
         DataError: If there is no such file, folder or data set.
     """
     if source.path == "-":
         return Input(source, ((_spooled(spool), STDIN),), heldout)
-    return input_of(source, heldout=heldout)
+    return input_of(source, heldout=heldout, spool=spool)
 
 
-def input_of(source: Source, *, heldout: bool = False) -> Input:
+def input_of(source: Source, *, spool: Path, heldout: bool = False) -> Input:
     """Find the files of a source that is not standard input.
+
+    Args:
+        source: The source.
+        spool: Folder of rows from memory.
+        heldout: Whether its rows are held out.
 
     Raises:
         DataError: If there is no such file, folder or data set.
     """
+    if is_saved_rows(source.path):
+        return Input(source, ((find_saved_rows(source.path, spool), ROWS),), heldout)
     if is_hub_id(source.path):
         return Input(source, (), heldout)
     return Input(source, tuple((path, str(path)) for path in find_files(source.path, split=source.split)), heldout)

@@ -1,0 +1,289 @@
+"""Read rows that a Python program passes: a list, a generator, a `datasets.Dataset`, a table of pandas or polars.
+
+`read` and `write` take the rows as they come. Preparation reads a source several times and in several processes, so
+`save_rows` first writes the rows once, as a file that is named after its content.
+
+Why: pandas, polars and datasets are recognised by the module of the object's type, so that none of them is imported.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from instil.conversation import ROWS, Conversation, Message, Place
+from instil.data.formats.registry import read_row
+from instil.data.formats.row_format import ReadOptions
+from instil.data.message_parts import kind_of
+from instil.data.messages import as_conversation
+from instil.data.sources.tables import without_nulls
+from instil.data.writing import as_json, checked_line, write_conversations
+from instil.errors import DataError, FormatError, InstilError, first_line_of
+from instil.files import aside_of, sweep_dead, sync_path
+
+PREFIX = "rows:"
+"""What the path of a source begins with that is rows from memory; the fingerprint of the rows follows."""
+EXPECTED = (
+    "Expected a path, or rows: a list of dicts or Conversations, a datasets.Dataset, a generator or a pandas frame."
+)
+_BATCH_ROWS = 256
+_TABLES = ("pandas", "polars", "pyarrow", "datasets")
+
+
+def is_path(source: object) -> bool:
+    """Return whether a source is a path or name rather than rows."""
+    return isinstance(source, (str, os.PathLike))
+
+
+def check_source(source: object, *, name: str = "data") -> None:
+    """Check that a source is a path or something that has rows.
+
+    Raises:
+        DataError: If not. A single dict, a message and a set of splits are named as what they are.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        if isinstance(os.fspath(source), str):
+            return
+    elif _library_of(source) == "datasets" and isinstance(source, Mapping):
+        splits = ", ".join(map(repr, source))
+        raise DataError(f"{name}: found a DatasetDict with the splits {splits}. Expected one split. Choose one.")
+    elif isinstance(source, Mapping):
+        raise DataError(f"{name}: found one dict. Expected a list of rows. Put it in a list, or use Dataset.from_dict.")
+    elif not isinstance(source, (bytes, bytearray, memoryview, Conversation, Message)) and _has_rows(source):
+        return
+    raise DataError(f"{name}: found {kind_of(source)}. {EXPECTED} Pass one of them.")
+
+
+def _has_rows(source: object) -> bool:
+    return isinstance(source, Iterable) and not isinstance(source, type)
+
+
+def rows_of(source: Any, *, may_be_empty: bool = False) -> Iterator[tuple[Place, Any]]:
+    """Yield each row with its place: a dict, a list of messages, or a `Conversation`.
+
+    Args:
+        source: The rows.
+        may_be_empty: Whether no row is allowed.
+
+    Raises:
+        DataError: If there is no row, one of them is something else, or the source itself raises an error.
+    """
+    check_source(source)
+    number = 0
+    rows = _values_of(source)
+    while True:
+        place = Place(ROWS, number + 1)
+        try:
+            row = next(rows)
+        except StopIteration:
+            break
+        except InstilError:
+            raise
+        except Exception as error:  # the program's own generator may raise anything
+            raise DataError(
+                f"{place}: the source of the rows raised {type(error).__name__}: {first_line_of(error)}. "
+                "Expected a row. Fix the code that makes it."
+            ) from error
+        number += 1
+        if isinstance(row, Message) or (number == 1 and _is_message(row)):
+            raise DataError(f"{place}: found one message. Expected a conversation. Pass a list of lists of messages.")
+        if not isinstance(row, (Mapping, list, tuple, Conversation)):
+            raise DataError(f"{place}: found {kind_of(row)}. Expected a dict, a list of messages or a Conversation.")
+        yield place, row
+    if not number and not may_be_empty:
+        raise DataError(f"{ROWS}: holds no row. Expected at least one. A generator can be read only once.")
+
+
+def _is_message(row: Any) -> bool:
+    return isinstance(row, Mapping) and row.keys() >= {"role", "content"} and "messages" not in row
+
+
+def _values_of(source: Any) -> Iterator[Any]:
+    """Yield the rows of any source; in tables a null is a value that is missing, as in a Parquet file."""
+    library = _library_of(source)
+    if library == "datasets":
+        # Another format than Python's would yield tensors.
+        yield from map(without_nulls, source.with_format(None))
+    elif library == "pandas" and hasattr(source, "iloc") and hasattr(source, "columns"):
+        yield from _pandas_rows(source)
+    elif library == "polars" and hasattr(source, "iter_rows"):
+        yield from map(without_nulls, source.iter_rows(named=True))
+    elif library == "pyarrow" and hasattr(source, "to_batches"):
+        for batch in source.to_batches(max_chunksize=_BATCH_ROWS):
+            yield from map(without_nulls, batch.to_pylist())
+    else:
+        yield from source
+
+
+def _library_of(source: object) -> str:
+    """Return the library that a table comes from, or an empty string."""
+    modules = {kind.__module__.partition(".")[0] for kind in type(source).__mro__}
+    return next((library for library in _TABLES if library in modules), "")
+
+
+def _pandas_rows(frame: Any) -> Iterator[dict[str, Any]]:
+    if not frame.columns.is_unique:
+        twice = frame.columns[frame.columns.duplicated()][0]
+        raise DataError(f"{ROWS}: the frame has two columns {twice!r}. Expected unique names. Rename one.")
+    for start in range(0, len(frame), _BATCH_ROWS):
+        part = frame.iloc[start : start + _BATCH_ROWS].astype(object)
+        yield from map(without_nulls, part.where(part.notna(), None).to_dict("records"))
+
+
+def json_row(row: Any, place: Place) -> Any:
+    """Return a row as JSON values, as reading it from a file of JSON lines would give it.
+
+    Raises:
+        DataError: If JSON cannot hold a value. The message names the row and the column.
+    """
+    return json.loads(line_of(row, place))
+
+
+def line_of(row: Any, place: Place) -> str:
+    """Return a row as a line of JSON.
+
+    Raises:
+        DataError: If JSON cannot hold a value. The message names the row and the column.
+    """
+    if isinstance(row, Conversation):
+        return checked_line(row, place)
+    if not isinstance(row, Mapping):
+        if any(isinstance(message, Message) for message in row):
+            return checked_line(as_conversation(row, place=place), place)
+        return _value_line(list(row), f"{place}")
+    for column in row:
+        if not isinstance(column, str):
+            raise DataError(f"{place}: found the column {column!r}. Expected text as its name. Rename the column.")
+    columns = (f"{json.dumps(key)}: {_value_line(row[key], f'{place}: column {key!r}')}" for key in row)
+    return f"{{{', '.join(columns)}}}"
+
+
+def _value_line(value: Any, where: str) -> str:
+    try:
+        line = json.dumps(value, ensure_ascii=False, allow_nan=False, default=_plain)
+        line.encode()
+    except UnicodeEncodeError:
+        reason = "half a surrogate pair"
+    except RecursionError:
+        reason = "values nested too deeply, or in themselves"
+    except FormatError as error:
+        raise DataError(f"{where}: {error}") from None
+    except Exception as error:  # an object's own conversion may raise anything
+        reason = f"a value that JSON cannot hold ({first_line_of(error)})"
+    else:
+        return line
+    raise DataError(f"{where}: holds {reason}. Expected text, numbers or lists. Drop or fix that value.")
+
+
+def _plain(value: Any) -> Any:
+    """Return a JSON value for a `Message`, a mapping, or what tables hold."""
+    return dict(value) if isinstance(value, Mapping) else as_json(value)
+
+
+def conversations_of(source: Any) -> Iterator[Conversation]:
+    """Yield the conversations of rows in any format that `read` recognises; a `Conversation` stays as it is.
+
+    Raises:
+        DataError: As `rows_of`, or if a row cannot be read.
+    """
+    for place, row in rows_of(source, may_be_empty=True):
+        if isinstance(row, Conversation):
+            yield row if row.place else replace(row, place=place)
+        else:
+            yield from read_row(json_row(row, place), place, format_name="auto", options=ReadOptions())[1]
+
+
+def save_rows(source: Any, folder: Path) -> str:
+    """Write rows to a file of JSON lines named after its content, and return the path that a recipe names it by.
+
+    Args:
+        source: The rows.
+        folder: Folder of the prepared stores.
+
+    Raises:
+        DataError: As `rows_of` and `line_of`, or if the folder cannot be written to. Nothing is left then.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        sweep_dead(folder / "rows.jsonl")
+        aside = aside_of(folder / "rows.jsonl")
+        try:
+            with aside.open("wb") as file:
+                for place, row in rows_of(source):
+                    line = line_of(row, place).encode() + b"\n"
+                    digest.update(line)
+                    file.write(line)
+            sync_path(aside)
+            os.replace(aside, _file_of(digest.hexdigest(), folder))
+        finally:
+            aside.unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"{folder}: cannot hold the rows ({error.strerror or error}). Expected a writable folder. "
+            "Set data.store, or INSTIL_CACHE, to one."
+        ) from None
+    return PREFIX + digest.hexdigest()
+
+
+def is_saved_rows(path: str) -> bool:
+    """Return whether the path of a source names rows that `save_rows` wrote.
+
+    Example:
+        >>> is_saved_rows("rows:0123456789abcdef0123456789abcdef"), is_saved_rows("rows.jsonl")
+        (True, False)
+    """
+    return path.startswith(PREFIX)
+
+
+def find_saved_rows(path: str, folder: Path) -> Path:
+    """Return the file of saved rows.
+
+    Raises:
+        DataError: If it is not there.
+    """
+    file = _file_of(path.removeprefix(PREFIX), folder)
+    if not file.is_file():
+        raise DataError(
+            f"{path}: these rows came from a Python program and are not in {folder}. Expected the rows. "
+            "Pass them again: instil.train(recipe, data=rows)."
+        )
+    return file
+
+
+def _file_of(digest: str, folder: Path) -> Path:
+    # A digest from a recipe is a file name, and never a path to another folder.
+    return folder / f"rows-{Path(digest).name}.jsonl"
+
+
+def write(rows: Any, path: str | Path, *, format: str = "messages") -> int:
+    """Write conversations or rows to a file in any format. The file appears complete, or not at all.
+
+    Args:
+        rows: What `read` takes except paths: `Conversation`s, dicts in any format, lists of messages, a table.
+        path: A .jsonl, .json, .csv or .tsv file, each also as .gz or .zst. ``-`` writes lines to standard output.
+        format: Name of the format to write.
+
+    Returns:
+        The number of rows written.
+
+    Raises:
+        FormatError: If the format would lose a part of a conversation. Nothing is written then.
+        DataError: If a row cannot be read, the file cannot be written, or has a suffix that is not supported.
+
+    Example:
+        >>> write([{"question": "2+2?", "answer": "4"}], "-")
+        {"messages": [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}]}
+        1
+    """
+    if is_path(rows):
+        raise DataError(f"instil.write: found the path {str(rows)!r}. Expected rows. Write instil.read({str(rows)!r}).")
+    check_source(rows, name="instil.write")
+    if not is_path(path):
+        raise DataError(f"instil.write: found {kind_of(path)} as the file. Expected a path. Pass the rows first.")
+    return write_conversations(conversations_of(rows), path, format=format)
