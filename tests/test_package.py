@@ -36,6 +36,7 @@ ORDER = (
     ("training",),
     ("exporting",),
     ("demo",),
+    ("api",),
     ("cli", "__main__"),
 )
 """A module may import what is in its own line or above it; there are no exceptions."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from instil.waiting_threads import let_threads_sleep
 
 if TYPE_CHECKING:
+    from instil.api.training import train as train
     from instil.conversation import Conversation as Conversation
     from instil.conversation import Example as Example
     from instil.conversation import Message as Message
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from instil.recipe import Recipe as Recipe
     from instil.template.tracing import Rendering as Rendering
     from instil.training.records.run_folder import Run as Run
-    from instil.training.run import train as train
 
 __version__ = "0.1.0"
 
@@ -83,7 +83,7 @@ _MODULES = {
     "ToolCall": "instil.conversation",
     "load_model": "instil.generation.chat_model",
     "read": "instil.data",
-    "train": "instil.training.run",
+    "train": "instil.api.training",
     "write": "instil.data",
 }
 """Public name to the module that defines it."""

@@ -652,7 +652,7 @@ class Recipe(Settings):
 
         Args:
             path: The YAML file. Relative data paths in it stay relative to the working folder.
-            overrides: Nested mapping whose values replace those of the file.
+            overrides: Mapping whose values replace those of the file; nested, or with dotted keys.
 
         Raises:
             RecipeError: If the file is missing or is no YAML mapping, or a key or value is not allowed. The message
@@ -661,9 +661,11 @@ class Recipe(Settings):
         # Why: YAML is imported only if a file is read.
         from instil.recipe_yaml import read_recipe_file
 
+        if not isinstance(path, (str, Path)):
+            raise RecipeError(f"recipe: found {path!r}. Expected the path of a YAML file. Use Recipe.from_mapping.")
         path = home_path(path)
         values = read_recipe_file(path)
-        merged = _merge(values, overrides or {})
+        merged = _merge(_with_short_forms(values), nested_settings(overrides or {}))
         return cls.from_mapping(merged, source=str(path), name=path.stem)
 
     @classmethod
@@ -684,10 +686,10 @@ class Recipe(Settings):
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], *, source: str = "recipe", name: str = "recipe") -> Recipe:
-        """Check a nested mapping of settings.
+        """Check a mapping of settings.
 
         Args:
-            values: Settings, nested as in the file.
+            values: Settings, nested as in the file or with dotted keys.
             source: Name of the mapping in errors.
             name: Replaces {name} in `output`.
 
@@ -695,28 +697,82 @@ class Recipe(Settings):
             RecipeError: On the first unknown key or wrong value.
         """
         try:
-            recipe = cls.model_validate(values)
+            recipe = cls.model_validate(nested_settings(values))
         except ValidationError as error:
             raise RecipeError(f"{source}: {_explain(cls, error)}") from None
         return recipe.model_copy(update={"output": recipe.output.replace("{name}", name)})
 
     def override(self, values: Mapping[str, Any]) -> Recipe:
-        """Return a copy in which the values of a nested mapping replace those of this recipe."""
-        return Recipe.from_mapping(_merge(self.model_dump(exclude_unset=True), values))
+        """Return a copy in which other values replace those of this recipe.
+
+        Args:
+            values: Settings, nested as in the file or with dotted keys.
+
+        Raises:
+            RecipeError: On an unknown key, with the nearest known one, or a wrong value.
+
+        Example:
+            >>> Recipe().override({"optimizer.lr": 1e-4, "model": "demo"}).optimizer.lr
+            0.0001
+        """
+        return Recipe.from_mapping(_merge(self.model_dump(exclude_unset=True), nested_settings(values)))
+
+    @property
+    def has_memory_rows(self) -> bool:
+        """Whether a source is rows that a Python program passed. The command line cannot start such a recipe."""
+        return any(source.path.startswith(MEMORY_ROWS) for source in (*self.data.sources, *self.data.heldout))
 
     def to_yaml(self) -> str:
         """Return every setting, defaults included, as YAML that `load` reads back to an equal recipe."""
         import yaml
 
         text: str = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
-        return text
+        return (_FROM_PYTHON if self.has_memory_rows else "") + text
 
     def save(self, path: str | Path) -> None:
         """Write `to_yaml` into a file, which is complete or stays as it was."""
         write_text_atomic(home_path(path), self.to_yaml())
 
 
+MEMORY_ROWS = "rows:"
+"""What the path of a source begins with that is rows from memory; the fingerprint of the rows follows."""
+_FROM_PYTHON = """# The rows came from a Python program. The command line cannot start this recipe:
+# call instil.train(recipe, data=rows).
+"""
 _SECTIONS = frozenset(name for name, field in Recipe.model_fields.items() if field.default_factory is not None)
+
+
+def nested_settings(values: Any) -> dict[str, Any]:
+    """Return settings nested as in a recipe file, from settings whose keys may have dots.
+
+    Raises:
+        RecipeError: If they are no mapping, a key is no text, or a setting occurs twice.
+
+    Example:
+        >>> nested_settings({"optimizer.lr": 1e-4, "optimizer": {"clip": 1}, "model": "demo"})
+        {'optimizer': {'lr': 0.0001, 'clip': 1}, 'model': {'name': 'demo'}}
+    """
+    if not isinstance(values, Mapping):
+        raise RecipeError(f"settings: found {values!r}. Expected a mapping of settings. See docs/settings.md.")
+    nested: dict[str, Any] = {}
+    for key, value in values.items():
+        if not isinstance(key, str):
+            raise RecipeError(f"settings: found the key {key!r}. Expected the name of a setting. Fix or remove it.")
+        group, dot, name = key.partition(".")
+        entry = _with_short_forms({group: {name: value} if dot else value})
+        both = group in nested and isinstance(nested[group], Mapping) and isinstance(entry[group], Mapping)
+        twice = sorted(nested[group].keys() & entry[group].keys()) if both else []
+        if twice or (group in nested and not both):
+            setting = ".".join([group, *twice[:1]])
+            raise RecipeError(f"{setting}: found twice. Expected one value. Remove one of them.")
+        nested[group] = {**nested[group], **entry[group]} if both else entry[group]
+    return nested
+
+
+def _with_short_forms(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings in which ``model: demo`` is written in full."""
+    model = values.get("model")
+    return {**values, "model": {"name": model}} if isinstance(model, str) else dict(values)
 
 
 def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from instil.cli.settings import load_recipe
 from instil.errors import DataError, RecipeError
 from instil.recipe import DataSettings, Format, Recipe
 
@@ -109,7 +110,7 @@ def _recipe(data: str, *, model: dict[str, Any], format: Format | None, settings
                 f"{data}: found a recipe and --format. Expected --format with data only. "
                 "Set data.sources.format in the recipe."
             )
-        return Recipe.load(data, {"model": model, "data": settings})
+        return load_recipe(data, {"model": model, "data": settings})
     if "sources" in settings:
         raise RecipeError(
             f"{data}: the data is named twice, here and by --data.sources. Expected it once. Leave one out."

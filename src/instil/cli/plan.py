@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from instil.cli.settings import Overrides, typed
+from instil.cli.settings import Overrides, load_recipe, typed
 
 
 def plan(recipe: Path, *, settings: Overrides = None) -> None:
@@ -19,7 +19,6 @@ def plan(recipe: Path, *, settings: Overrides = None) -> None:
         settings: Settings that replace the recipe's.
     """
     from instil.model.loading import choose_device
-    from instil.recipe import Recipe
     from instil.run_warning import print_line
     from instil.training.disk_space import disk_warnings
     from instil.training.duration import estimate_seconds
@@ -29,7 +28,7 @@ def plan(recipe: Path, *, settings: Overrides = None) -> None:
     from instil.training.replicate_or_shard import choose_mode
     from instil.units import counted, duration, short_count
 
-    requested = Recipe.load(recipe, typed(settings))
+    requested = load_recipe(recipe, typed(settings))
     device = choose_device(requested.device)
     preflight = run_preflight(requested, Ranks(0, 1, device), say=print, loads=False)
     order, ledger = preflight.order, preflight.prepared.ledger

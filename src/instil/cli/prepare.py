@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from instil.cli.settings import Overrides, typed
+from instil.cli.settings import Overrides, load_recipe, typed
 
 if TYPE_CHECKING:
     from instil.preparation.prepare import Prepared
@@ -38,11 +38,10 @@ def prepare(
         as_json: Print the ledger as JSON instead of text.
         settings: Settings that replace the recipe's.
     """
-    from instil.recipe import Recipe
     from instil.run_warning import PREFIX, print_line
 
     started = time.monotonic()
-    prepared, warnings = _prepare(Recipe.load(recipe, typed(settings)), workers=workers, refresh=refresh)
+    prepared, warnings = _prepare(load_recipe(recipe, typed(settings)), workers=workers, refresh=refresh)
     seconds = time.monotonic() - started
     if as_json:
         shown = {

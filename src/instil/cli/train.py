@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from instil.cli.settings import Overrides, typed
+from instil.cli.settings import Overrides, load_recipe, typed
 from instil.training.processes.signals import stop_on_signals
 
 
@@ -21,10 +21,9 @@ def train(recipe: Path, *, resume: bool = False, settings: Overrides = None) -> 
         settings: Settings that replace the recipe's.
     """
     with stop_on_signals():  # before the imports, because torch takes seconds to import
-        from instil.recipe import Recipe
         from instil.training.processes.join import is_joined
         from instil.training.run import train as start
 
-        run = start(Recipe.load(recipe, typed(settings)), resume=resume)
+        run = start(load_recipe(recipe, typed(settings)), resume=resume)
     if run.signal is not None and not is_joined():
         sys.exit(128 + run.signal)

@@ -25,9 +25,8 @@ from instil.data.sources.tables import without_nulls
 from instil.data.writing import as_json, checked_line, write_conversations
 from instil.errors import DataError, FormatError, InstilError, first_line_of
 from instil.files import aside_of, sweep_dead, sync_path
+from instil.recipe import MEMORY_ROWS
 
-PREFIX = "rows:"
-"""What the path of a source begins with that is rows from memory; the fingerprint of the rows follows."""
 EXPECTED = (
     "Expected a path, or rows: a list of dicts or Conversations, a datasets.Dataset, a generator or a pandas frame."
 )
@@ -56,11 +55,12 @@ def check_source(source: object, *, name: str = "data") -> None:
         raise DataError(f"{name}: found one dict. Expected a list of rows. Put it in a list, or use Dataset.from_dict.")
     elif not isinstance(source, (bytes, bytearray, memoryview, Conversation, Message)) and _has_rows(source):
         return
-    raise DataError(f"{name}: found {kind_of(source)}. {EXPECTED} Pass one of them.")
+    found = "bytes" if isinstance(source, (bytes, bytearray, memoryview)) else kind_of(source)
+    raise DataError(f"{name}: found {found}. {EXPECTED} Pass one of them.")
 
 
 def _has_rows(source: object) -> bool:
-    return isinstance(source, Iterable) and not isinstance(source, type)
+    return not isinstance(source, type) and (isinstance(source, Iterable) or hasattr(source, "to_batches"))
 
 
 def rows_of(source: Any, *, may_be_empty: bool = False) -> Iterator[tuple[Place, Any]]:
@@ -228,7 +228,7 @@ def save_rows(source: Any, folder: Path) -> str:
             f"{folder}: cannot hold the rows ({error.strerror or error}). Expected a writable folder. "
             "Set data.store, or INSTIL_CACHE, to one."
         ) from None
-    return PREFIX + digest.hexdigest()
+    return MEMORY_ROWS + digest.hexdigest()
 
 
 def is_saved_rows(path: str) -> bool:
@@ -238,7 +238,7 @@ def is_saved_rows(path: str) -> bool:
         >>> is_saved_rows("rows:0123456789abcdef0123456789abcdef"), is_saved_rows("rows.jsonl")
         (True, False)
     """
-    return path.startswith(PREFIX)
+    return path.startswith(MEMORY_ROWS)
 
 
 def find_saved_rows(path: str, folder: Path) -> Path:
@@ -247,7 +247,7 @@ def find_saved_rows(path: str, folder: Path) -> Path:
     Raises:
         DataError: If it is not there.
     """
-    file = _file_of(path.removeprefix(PREFIX), folder)
+    file = _file_of(path.removeprefix(MEMORY_ROWS), folder)
     if not file.is_file():
         raise DataError(
             f"{path}: these rows came from a Python program and are not in {folder}. Expected the rows. "

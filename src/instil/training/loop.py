@@ -2,19 +2,21 @@
 
 What comes before it is in `run`, what a step is in `step.take_step`.
 
-Why: no trainer class and no callbacks. What happens when is written here, in the order in which it happens.
+Why: no trainer class and no callbacks. What happens when is written here, in the order in which it happens. The loop
+yields a record of each step and evaluation; `train` runs it to its end, and whoever follows a run sees them.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 from instil.preparation.store import ExampleStore
 from instil.recipe import Recipe
 from instil.training.checkpoints.checkpoint import Progress
 from instil.training.disk_space import EVALUATIONS_PER_RUN
+from instil.training.events import Evaluated, Event, StepTaken
 from instil.training.processes.signals import StopRequest
 from instil.training.records.recorder import Recorder
 from instil.training.records.samples import Drawn
@@ -73,8 +75,8 @@ def run_steps(
     recorder: Recorder,
     sample: Callable[[], Drawn],
     stop: StopRequest,
-) -> Progress:
-    """Train from where the run is to its end, or until it is asked to stop.
+) -> Generator[Event, None, Progress]:
+    """Train from where the run is to its end, or until it is asked to stop; yield each step and evaluation.
 
     Args:
         recipe: The resolved recipe.
@@ -92,11 +94,11 @@ def run_steps(
     due = when_due(order.num_steps, evaluate_every=recipe.evaluate.every, save_every=recipe.checkpoint.every)
     patience = recipe.evaluate.patience
     if progress.step == 0 and recipe.evaluate.at_start:
-        _evaluate(learner, heldout, progress, recorder)
+        yield from _evaluate(learner, heldout, progress, recorder)
         _sample(learner, progress, recorder, sample)
     # A stop may have come between a step and its evaluation, or a kill before its answers. They come first now.
     if progress.step > progress.evaluated and due.evaluates(progress.step):
-        progress = _evaluate(learner, heldout, progress, recorder)
+        progress = yield from _evaluate(learner, heldout, progress, recorder)
     if progress.step == progress.evaluated > progress.sampled:
         progress = _sample(learner, progress, recorder, sample)
     while progress.step < order.num_steps and not should_stop_early(progress, patience):
@@ -121,11 +123,22 @@ def run_steps(
         )
         progress = after_step(progress, members.step, result)
         recorder.step(members, result, learning_rate=rate)
+        yield StepTaken(
+            members.step,
+            members.epoch,
+            result.loss,
+            rate,
+            result.gradient_norm,
+            result.tokens,
+            result.trained_tokens,
+            result.moved,
+            result.seconds["total"],
+        )
         # One process may receive the signal alone, so all of them decide together.
         stopping = learner.ranks.any(bool(stop))
         # A stop does not wait for an evaluation, except for the last one: nothing would run it later.
         if due.evaluates(progress.step) and (not stopping or progress.step == due.last):
-            progress = _evaluate(learner, heldout, progress, recorder)
+            progress = yield from _evaluate(learner, heldout, progress, recorder)
             stopping = learner.ranks.any(bool(stop))
         is_best = progress.best_step == progress.step and recipe.checkpoint.keep_best
         saving = due.saves(progress.step) or is_best or stopping or should_stop_early(progress, patience)
@@ -163,8 +176,10 @@ def after_step(progress: Progress, step: int, result: StepResult) -> Progress:
     )
 
 
-def _evaluate(learner: Learner, heldout: ExampleStore, progress: Progress, recorder: Recorder) -> Progress:
-    """Measure the held-out loss and update the best step."""
+def _evaluate(
+    learner: Learner, heldout: ExampleStore, progress: Progress, recorder: Recorder
+) -> Generator[Event, None, Progress]:
+    """Measure the held-out loss and update the best step; yield the loss."""
     start = time.perf_counter()
     loss = heldout_loss(learner, heldout, cut=Cut(progress.micro_batch_tokens))
     if loss is not None:
@@ -174,9 +189,9 @@ def _evaluate(learner: Learner, heldout: ExampleStore, progress: Progress, recor
             progress = progress.with_(best_loss=loss, best_step=progress.step, worse=0)
         elif progress.step > 0:
             progress = progress.with_(worse=progress.worse + 1)
-        recorder.evaluation(
-            progress.step, loss=loss, seconds=time.perf_counter() - start, is_best=progress.best_step == progress.step
-        )
+        is_best = progress.best_step == progress.step
+        recorder.evaluation(progress.step, loss=loss, seconds=time.perf_counter() - start, is_best=is_best)
+        yield Evaluated(progress.step, loss, is_best)
     return progress.with_(evaluated=progress.step)
 
 

@@ -1,6 +1,6 @@
 """`train`: from a recipe to a run folder.
 
-Read from top to bottom: `train` starts or joins the processes, `_train_joined` checks the input and makes the folder,
+Read from top to bottom: `train` follows the run to its end, `_events` starts or joins the processes, `_train_joined` checks the input and makes the folder,
 `_train_steps` trains, `_finish` writes the model. `preflight`, `setup` and `loop` hold what each of them calls.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from instil.run_warning import print_line
 from instil.training.checkpoints.capture import restore_weights
 from instil.training.checkpoints.checkpoint import Checkpoint, Progress, open_checkpoint, step_folder
 from instil.training.checkpoints.retention import latest_checkpoint, with_best_there
+from instil.training.events import Ended, Event, WrittenEvents
 from instil.training.loop import run_steps, should_stop_early
 from instil.training.memory.usage import peak_rss_mb, rss_mb
 from instil.training.preflight import Preflight, run_preflight
@@ -69,16 +70,49 @@ def train(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> Run:
         >>> run = train(Recipe.load("recipe.yaml"))  # doctest: +SKIP
         >>> run.model_folder  # doctest: +SKIP
     """
+    run = None
+    for event in follow(recipe, resume=resume, quiet=quiet):
+        run = event.run if isinstance(event, Ended) else None
+    assert run is not None
+    return run
+
+
+def follow(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> Iterator[Event]:
+    """Train as `train` does, and yield each step and evaluation when it happens; the last record is `Ended`.
+
+    Nothing happens between two records while the caller holds the first one. A caller that leaves the loop asks the run
+    to stop, as a signal does: it finishes its step, and everything is saved.
+
+    Args:
+        recipe: As for `train`.
+        resume: As for `train`.
+        quiet: As for `train`.
+    """
+    with stop_on_signals() as stop:
+        events = _events(recipe, stop=stop, resume=resume, quiet=quiet)
+        try:
+            for event in events:  # noqa: UP028 (`yield from` would close `events` before the run can save)
+                yield event
+        except GeneratorExit:
+            stop.ask()
+            for _ in events:
+                pass
+            raise
+
+
+def _events(recipe: Recipe, *, stop: StopRequest, resume: bool, quiet: bool) -> Iterator[Event]:
+    """Start or join the processes, and yield what happens in the run, its end included."""
     recipe = recipe.override({"output": recipe.output.replace("{name}", "run")})
     paths = RunPaths(Path(recipe.output))
     is_resumed = check_output(paths.folder, resume=resume)
     if recipe.parallel.processes > 1 and not is_joined():
-        # This process only launches the others; each of them calls `train` again.
-        signal = launch(recipe, resume=resume, quiet=quiet)
-        return replace(Run.open(paths.folder), signal=signal)
+        # This process only launches the others; each of them calls `train` again. They write what is yielded here.
+        written = WrittenEvents(paths.metrics)
+        signal = yield from launch(recipe, resume=resume, quiet=quiet, events=written.new, stop=stop)
+        yield Ended(replace(Run.open(paths.folder), signal=signal))
+        return
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch_settings(threads=recipe.threads, deterministic=recipe.training.deterministic))
-        stop = stack.enter_context(stop_on_signals())
         ranks = stack.enter_context(join_ranks(recipe.parallel, device_name=recipe.device))
         if ranks.device.type == "cpu":
             stack.enter_context(freed_memory_kept())
@@ -88,12 +122,13 @@ def train(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> Run:
         is_resumed = ranks.tell(is_resumed)
         if resume and not is_resumed:
             say(f"{paths.folder}: no run to resume; starting one")
-        return _train_joined(recipe, paths, ranks, is_resumed=is_resumed, stop=stop, say=say, quiet=quiet)
+        run = yield from _train_joined(recipe, paths, ranks, is_resumed=is_resumed, stop=stop, say=say, quiet=quiet)
+    yield Ended(run)
 
 
 def _train_joined(
     recipe: Recipe, paths: RunPaths, ranks: Ranks, *, is_resumed: bool, stop: StopRequest, say: Say, quiet: bool
-) -> Run:
+) -> Generator[Event, None, Run]:
     """Check everything that can be wrong, then make or lock the run folder, then train. Every process calls this."""
     with contextlib.ExitStack() as stack:
         if is_resumed:
@@ -115,8 +150,10 @@ def _train_joined(
             stack.enter_context(_new_run_folder(paths, preflight.recipe, ranks))
         ranks.wait()
         stop.save_first(say)
-        return _train_steps(
-            paths, preflight, assembled, stop=stop, say=say, quiet=quiet, rss_before_model=rss_before_model
+        return (
+            yield from _train_steps(
+                paths, preflight, assembled, stop=stop, say=say, quiet=quiet, rss_before_model=rss_before_model
+            )
         )
 
 
@@ -140,7 +177,7 @@ def _train_steps(
     say: Say,
     quiet: bool,
     rss_before_model: float,
-) -> Run:
+) -> Generator[Event, None, Run]:
     """Train from the latest checkpoint, or from the start, to the end of the run or a stop."""
     recipe, learner, ranks = preflight.recipe, assembled.learner, assembled.learner.ranks
     identity = identity_of(preflight, num_trained=assembled.num_trained)
@@ -162,7 +199,7 @@ def _train_steps(
         say(f"{'note':<10} {note}")
     started = time.perf_counter()
     with _recorder(paths, preflight, identity, progress, is_first=ranks.is_first, quiet=quiet) as recorder:
-        progress = run_steps(
+        progress = yield from run_steps(
             recipe,
             learner,
             order=preflight.order,

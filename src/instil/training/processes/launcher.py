@@ -26,19 +26,20 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from instil.errors import TrainingError
 from instil.recipe import Recipe
 from instil.training.processes.join import LEFT_ALONE
-from instil.training.processes.signals import LAUNCHER, STOPPED_BY, Stopped, handled, is_second
+from instil.training.processes.signals import LAUNCHER, STOPPED_BY, Stopped, StopRequest, handled, is_second
 
+T = TypeVar("T")
 GRACE_SECONDS = 30
 """How long processes may take to end after one of them has failed."""
 STORE_KEY = "handed"
@@ -81,13 +82,22 @@ def receive() -> Handed:
     return Handed.from_json(TCPStore(address, port, is_master=False).get(STORE_KEY).decode())
 
 
-def launch(recipe: Recipe, *, resume: bool, quiet: bool = False) -> int | None:
-    """Start the processes of a run on this machine and wait for them to end.
+def launch(
+    recipe: Recipe,
+    *,
+    resume: bool,
+    quiet: bool = False,
+    events: Callable[[], Iterable[T]] = tuple,
+    stop: StopRequest | None = None,
+) -> Generator[T, None, int | None]:
+    """Start the processes of a run on this machine and wait for them to end; yield what they write meanwhile.
 
     Args:
         recipe: The recipe; its `parallel.processes` is their number.
         resume: Whether to resume the run.
         quiet: Whether they print nothing.
+        events: Returns what they have written since its last call.
+        stop: Becomes true when the caller asks the run to stop.
 
     Returns:
         The signal that stopped the run on request, or None.
@@ -109,6 +119,9 @@ def launch(recipe: Recipe, *, resume: bool, quiet: bool = False) -> int | None:
         result = None
         while result is None:
             result = context.wait(timeout=1, period=POLL_SECONDS)
+            yield from events()
+            if stop and stops.first is None:
+                stops(signal.SIGTERM, None)
         if result.failures:
             raise _reason(result.failures, [_lines(stderr[rank]) for rank in range(size)], stops.first)
     return stops.first

@@ -54,7 +54,7 @@ def stopped_by(error: KeyboardInterrupt) -> tuple[str, int]:
 
 
 class StopRequest:
-    """Whether the run was asked to stop; true after the first signal.
+    """Whether the run was asked to stop; true after the first signal, or when nobody follows the run any more.
 
     Attributes:
         signal: The first signal, or None.
@@ -62,11 +62,16 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self._is_asked = False
         self._since = 0.0
         self._say: Callable[[str], None] | None = None
 
     def __bool__(self) -> bool:
-        return self.signal is not None
+        return self._is_asked or self.signal is not None
+
+    def ask(self) -> None:
+        """Ask the run to stop, as the first signal does."""
+        self._is_asked = True
 
     def save_first(self, say: Callable[[str], None]) -> None:
         """Treat the first signal as a request to finish the step and save, from now on.

@@ -1,0 +1,81 @@
+"""`instil.train`: train from Python with a recipe, settings, and data from anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from instil.api.recipes import AnyRecipe, recipe_of
+
+if TYPE_CHECKING:
+    from instil.training.events import Event
+    from instil.training.records.run_folder import Run
+
+
+@overload
+def train(
+    recipe: AnyRecipe = None,
+    *,
+    data: Any = None,
+    resume: bool = False,
+    quiet: bool = False,
+    follow: Literal[False] = False,
+    **settings: Any,
+) -> Run: ...
+
+
+@overload
+def train(
+    recipe: AnyRecipe = None,
+    *,
+    data: Any = None,
+    resume: bool = False,
+    quiet: bool = False,
+    follow: Literal[True],
+    **settings: Any,
+) -> Iterator[Event]: ...
+
+
+def train(
+    recipe: AnyRecipe = None,
+    *,
+    data: Any = None,
+    resume: bool = False,
+    quiet: bool = False,
+    follow: bool = False,
+    **settings: Any,
+) -> Run | Iterator[Event]:
+    """Train and write a run folder.
+
+    With ``follow=True``, the steps and evaluations are yielded while the run goes on: `StepTaken`, `Evaluated`, and
+    `Ended` with the run. Leaving the loop early stops the run as Ctrl-C does: it finishes its step and saves.
+
+    Args:
+        recipe: A `Recipe`, the path of its file, a mapping of settings, or None for the settings below alone.
+        data: Replaces the recipe's `data.sources`: a path, a list of paths, or rows: a list of dicts or
+            `Conversation`s, a `datasets.Dataset`, a generator, a pandas frame.
+        resume: Continue the run in the recipe's output folder from its latest checkpoint, or start it.
+        quiet: Print nothing.
+        follow: Return an iterator over what happens, instead of the run at its end.
+        **settings: Settings that replace the recipe's: ``model="demo"``, ``training={"max_steps": 5}``, or with dots:
+            ``**{"optimizer.lr": 1e-4}``.
+
+    Returns:
+        The run, or the iterator. The run is not `finished` if Ctrl-C or SIGTERM stopped it; ``resume=True`` continues.
+
+    Raises:
+        InstilError: If settings, data, template or model are wrong. Nothing has been written to the run folder then.
+        RunError: If the run folder exists and `resume` is false, or the recipe or the rows are not those of the run.
+
+    Example:
+        >>> rows = [{"question": f"{n}+1?", "answer": str(n + 1)} for n in range(40)]
+        >>> for event in train(data=rows, follow=True, **{"training.max_steps": 5}):  # doctest: +SKIP
+        ...     print(event)
+    """
+    # Why: torch takes seconds to import, and a wrong recipe is reported before that.
+    resolved = recipe_of(recipe, data=data, settings=settings)
+    from instil.training import run
+
+    if follow:
+        return run.follow(resolved, resume=resume, quiet=quiet)
+    return run.train(resolved, resume=resume, quiet=quiet)
