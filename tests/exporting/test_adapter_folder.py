@@ -37,9 +37,13 @@ def test_a_merged_model_that_is_not_base_and_adapter_is_refused(lora_run, tmp_pa
     with torch.no_grad():
         model.get_input_embeddings().weight[72] += 0.5
     model.save_pretrained(copied / "model")
-    with pytest.raises(ExportError, match="merging the adapter changed a logit"):
+    with pytest.raises(ExportError, match="merging the adapter changed a logit") as caught:
         export(copied, tmp_path / "out", dtype="fp32", rows=ROWS)
     assert not (tmp_path / "out").exists()
+    # The remedy that the error names works.
+    assert f"instil export {copied / 'adapter'} OUT --dtype fp32" in str(caught.value)
+    done = export(copied / "adapter", tmp_path / "out", dtype="fp32", rows=ROWS)
+    assert answers(done.folder) == answers(lora_run)
 
 
 def test_an_adapter_is_merged_within_the_bound(adapter, tmp_path):

@@ -57,7 +57,13 @@ def check_run_merge(adapter: Path, engine: Engine, prompts: Sequence[Sequence[in
     assert engine.location is not None
     stored = stored_type(engine.location.folder)
     after = logits_on(engine.model, prompts, num_tokens=num_tokens)
-    return check_merge(before, after, stored if stored != torch.float32 else dtype)
+    return check_merge(
+        before,
+        after,
+        stored if stored != torch.float32 else dtype,
+        remedy=f"{engine.location.folder} is not what was trained, {adapter} is. Export the adapter itself, which is "
+        f"merged anew: instil export {adapter} OUT --dtype fp32",
+    )
 
 
 def stored_type(folder: Path) -> torch.dtype:

@@ -256,8 +256,16 @@ def logit_change(before: Sequence[torch.Tensor], after: Sequence[torch.Tensor]) 
     return max(((a - b).abs().max() / a.abs().max().clamp(min=1e-6)).item() for a, b in zip(before, after, strict=True))
 
 
-def check_merge(before: Sequence[torch.Tensor], after: Sequence[torch.Tensor], dtype: torch.dtype) -> float:
+def check_merge(
+    before: Sequence[torch.Tensor], after: Sequence[torch.Tensor], dtype: torch.dtype, *, remedy: str | None = None
+) -> float:
     """Check that merging an adapter did not change the logits, and return the largest change.
+
+    Args:
+        before: Logits of the base with its adapter.
+        after: Logits of the merged model.
+        dtype: Type of the merged weights, which decides the bound.
+        remedy: What the user can do; None for a merge that this export made.
 
     Raises:
         ExportError: If a logit changed by more than `MERGE_BOUND`.
@@ -266,9 +274,16 @@ def check_merge(before: Sequence[torch.Tensor], after: Sequence[torch.Tensor], d
     if not change <= bound:
         raise ExportError(
             f"parity: merging the adapter changed a logit by {change:.2g} of the largest. The bound for {dtype} is "
-            f"{bound}. The export is refused. Merge in fp32."
+            f"{bound}. The export is refused. {remedy or _merge_remedy(dtype)}"
         )
     return change
+
+
+def _merge_remedy(dtype: torch.dtype) -> str:
+    if dtype != torch.float32:
+        return "Export with --dtype fp32."
+    # Nothing is rounded in fp32, so the adapter cannot be merged into this base.
+    return "The weights are fp32 already. Export the adapter without merging it: --as adapter."
 
 
 def as_mapping(parity: Parity) -> Mapping[str, Any]:
