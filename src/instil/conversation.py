@@ -170,6 +170,8 @@ class Example:
         turns: Indices of the messages trained in this example, in order.
         shortened: None, or how it was shortened: ``"kept_last_turns"``, ``"truncated_answer"``, ``"split"``.
         escaped: Number of control tokens typed in the data that were encoded as ordinary text.
+        dropped: What the template did not print of the conversation, where `data.dropped_text` accepts that. A store
+            does not keep it.
     """
 
     token_ids: Sequence[int]
@@ -178,3 +180,4 @@ class Example:
     turns: tuple[int, ...] = ()
     shortened: str | None = None
     escaped: int = 0
+    dropped: tuple[str, ...] = ()

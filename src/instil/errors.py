@@ -6,6 +6,7 @@
     │   └── FormatError              a row in no known format, or one that the target format cannot hold
     ├── TemplateError                a chat template: missing, does not compile, or refuses a conversation
     ├── EncodingError                a conversation whose loss mask cannot be decided with certainty
+    │   └── DroppedTextError         text of a conversation that the template does not print
     ├── ModelError                   a model folder: missing parts, wrong sizes, unsupported combination
     ├── TrainingError                a run that must stop
     │   ├── NonFiniteError           a loss or gradient that is not finite
@@ -50,6 +51,10 @@ class TemplateError(InstilError):
 
 class EncodingError(InstilError):
     """A conversation's loss mask cannot be decided with certainty, so it is refused."""
+
+
+class DroppedTextError(EncodingError):
+    """The template does not print some text of a conversation. `data.dropped_text` decides what happens."""
 
 
 class ModelError(InstilError):

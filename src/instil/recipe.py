@@ -348,6 +348,13 @@ class DataSettings(Settings):
             "that is not exact; keep the text as it is, headers included; or stop."
         ),
     )
+    dropped_text: Literal["refuse", "accept"] = Field(
+        "refuse",
+        description=(
+            "When the template does not print some text of a conversation: refuse the row, or accept the loss and "
+            "count it."
+        ),
+    )
     template_variables: dict[str, Any] = Field(
         default_factory=dict,
         description=(

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 from tests.encoding.chats import CHATML, FORGETFUL, chat, chat_with, trained, two_turns
 
-from instil.errors import EncodingError
+from instil.encoding.settings import EncodingSettings
+from instil.errors import DroppedTextError, EncodingError
 
 
 def test_the_answer_and_its_stop_token_are_trained_and_nothing_else() -> None:
@@ -183,8 +184,12 @@ def test_tool_calls_that_the_template_drops_are_refused() -> None:
     rows = [CALLING[0], {**CALLING[1], "content": "Let me look."}, *CALLING[2:]]
     with pytest.raises(EncodingError, match="message 2: the template does not print the tool calls of this turn"):
         chat().encode({"messages": rows, "tools": [TOOL]})
-    quiet = [rows[0], {**rows[1], "weight": 0}, *rows[2:]]
-    assert [example.turns for example in chat().encode({"messages": quiet, "tools": [TOOL]})] == [(3,)]
+    quiet = {"messages": [rows[0], {**rows[1], "weight": 0}, *rows[2:]], "tools": [TOOL]}
+    with pytest.raises(DroppedTextError, match=r"message 2 \(assistant\), tool call 1: 'weather'"):
+        chat().encode(quiet)
+    (example,) = chat().with_settings(EncodingSettings(dropped_text="accept")).encode(quiet)
+    assert example.turns == (3,)
+    assert example.dropped[0] == "message 2 (assistant), tool call 1: 'weather'"
 
 
 @pytest.mark.parametrize("shown", ["' name=' + m.name", "' [' + m.name + ']'"])

@@ -219,6 +219,7 @@ PLANTED = {
     "unknown_role": [chat_row(("human", "Hi"), ("gpt", "Hello."))],
     "unreadable": [b'{"messages": [', {"weird": 1}],
     "refused": [chat_row(("user", "refuse me"), ("assistant", "Never."))],
+    "dropped_text": [chat_row(("user", "drop the answer's end"), ("assistant", "Kept. Lost."))],
     "no_answer": [chat_row(("user", "Nobody answers me."))],
     "empty_answer": [chat_row(("user", "Name a river."), ("assistant", ""))],
     "over_limit": [chat_row(("user", "Tell me all."), ("assistant", " ".join(map(str, range(400)))))],
@@ -234,6 +235,7 @@ PLANTED = {
     "role_order": [chat_row(("user", "One."), ("user", "Two."), ("assistant", "Three."))],
     "unread_column": [{**chat_row(("user", "Who are you?"), ("assistant", "A bot.")), "sys_prompt": "Be a bot."}],
     "unused_reasoning": [{"messages": [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So.", "reasoning": "Hm."}]}],
+    "accepted_loss": [chat_row(("user", "drop the answer's end"), ("assistant", "Kept. Lost."))],
     "duplicate": [GOOD[3]],
     "near_duplicate": [
         chat_row(("user", f"Tell me at some length about the rivers of the north {word}."), ("assistant", LONG))
@@ -249,7 +251,7 @@ ODD = (
     "{% for m in messages %}{% if m.content == 'refuse me' %}{{ raise_exception('never') }}{% endif %}"
     "<|im_start|>{{ m.role }}\n"
     "{% if m.role == 'assistant' and not loop.last and messages[0].content.startswith('rewrite') %}{{ m.content | upper }}"
-    "{% else %}{{ m.content }}{% endif %}"
+    "{% elif m.role == 'assistant' and 'drop' in messages[0].content %}{{ m.content[:5] }}{% else %}{{ m.content }}{% endif %}"
     "{% if not (m.role == 'assistant' and messages[0].content == 'no stop') %}<|im_end|>\n{% endif %}"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
@@ -272,7 +274,8 @@ def test_every_kind_is_found_in_data_that_has_it_and_only_there(recipe):
     assert survey(recipe(GOOD, max_tokens=600), other_template(ODD, max_tokens=600)).findings.counts == {}
     for kind, rows in PLANTED.items():
         good = [] if kind in ("token_factor", "missing_stop") else GOOD
-        chat = other_template(ODD, max_tokens=600)
+        policy = "accept" if kind == "accepted_loss" else "refuse"
+        chat = other_template(ODD, max_tokens=600, dropped_text=policy)
         made = survey(recipe(good + rows, max_tokens=600), OtherStop(chat) if kind == "missing_stop" else chat)
         places = [finding.place for finding in made.findings.of_kind(kind)]
         assert places, kind
@@ -291,5 +294,5 @@ def test_fixed_rows_have_no_finding_that_fix_repairs(recipe, tmp_path):
     fixed = Recipe.from_mapping({"data": {"sources": [str(tmp_path / "fixed.jsonl")], "max_tokens": 600}})
     after = survey(fixed, chat).findings.counts
     repaired = {name for name, kind in KINDS.items() if kind.repaired}
-    assert set(KINDS) - {"missing_stop", "token_factor"} <= before.keys()
+    assert set(KINDS) - {"missing_stop", "token_factor", "accepted_loss"} <= before.keys()
     assert repaired.isdisjoint(after)

@@ -186,6 +186,8 @@ class EncodingContext:
         """SHA-256 of everything that decides the ids: tokenizer, template and settings."""
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
         settings = asdict(replace(self.settings, template_variables=dict(self.settings.template_variables)))
+        if self.settings.dropped_text == "refuse":  # what is trained under the default is what it was without it
+            del settings["dropped_text"]
         parts = [
             backend.to_str() if backend is not None else json.dumps(sorted(self.tokenizer.get_vocab().items())),
             self.template.fingerprint,
@@ -224,6 +226,13 @@ class EncodingContext:
     @cached_property
     def _rendered_rows(self) -> RenderedRows:
         return RenderedRows(self.template, self.added_texts)
+
+    def num_developers_as_system(self, conversation: Conversation) -> int:
+        """Return how many developer messages of a conversation the template receives as system messages."""
+        count = sum(message.role == "developer" for message in conversation.messages)
+        if not count or conversation.plain:
+            return 0
+        return count if self.template.given(conversation.tools).shape.developer == "system" else 0
 
     def render_messages(
         self, conversation: Conversation, messages: Sequence[Message], *, add_generation_prompt: bool = False

@@ -12,18 +12,19 @@ Serving sees the same ids in the next prompt.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from instil.conversation import Conversation, Example, Message
 from instil.encoding.context import EncodingContext, assistant_indices, place_of
 from instil.encoding.grouping import EncodedTurn, TurnGroup, group_turns
 from instil.encoding.plain_text import plain_prompt, plain_turns
+from instil.encoding.printed_check import PrintedCheck, check_prompt, raise_or_list
 from instil.encoding.settings import EncodingReport, TrainOn
 from instil.encoding.token_texts import weigh_parts
 from instil.encoding.truncation import fit
 from instil.encoding.turns.begun_answer import begun_part
 from instil.encoding.turns.completion import Turn, find_completion
-from instil.encoding.turns.inline_reasoning import begins_with_tag, reasoning_span
+from instil.encoding.turns.inline_reasoning import begins_with_tag
 from instil.encoding.turns.rendering_pieces import joined
 from instil.encoding.weights import example_weights, train_every_token, trained_turns
 from instil.errors import EncodingError, TemplateError
@@ -39,12 +40,14 @@ class TurnText:
         prompt: Serving's prompt.
         completion: What the model must generate.
         weight: Its weight, above 0.
+        dropped: What the template does not print of the turn and its context, where the settings accept that.
     """
 
     index: int
     prompt: Rendering
     completion: Rendering
     weight: float
+    dropped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,7 @@ def make_draft(context: EncodingContext, original: Conversation, *, train_on: Tr
     report = EncodingReport(conversations=1)
     conversation = context.conversation(original)
     report.inline_reasoning = sum(a is not b for a, b in zip(original.messages, conversation.messages, strict=True))
+    report.developer_as_system = context.num_developers_as_system(conversation)
     turns = [] if conversation.plain else find_turns(context, conversation, report, train_on=train_on)
     return Draft(conversation, turns, report)
 
@@ -128,6 +132,7 @@ def find_turns(
 
     Raises:
         EncodingError: If there is no assistant turn, or a completion cannot be decided.
+        DroppedTextError: If the template does not print all of it, and the settings refuse that.
         TemplateError: If the template refuses the conversation.
     """
     messages, answers = conversation.messages, assistant_indices(conversation)
@@ -137,6 +142,7 @@ def find_turns(
     report.trailing_turns = int(max(answers) != len(messages) - 1)
     whole = context.render_messages(conversation, messages)
     texts: list[TurnText] = []
+    check = PrintedCheck(context, conversation)
     for index, weight in trained_turns(messages, train_on=train_on):
         if index == 0:
             report.untrained_turns += 1  # serving never asks a model to begin a conversation
@@ -146,8 +152,13 @@ def find_turns(
         upto = whole if ends_with_turn else _render_up_to(context, conversation, index, whole)
         turn = _turn(context, conversation, index, prompt=prompt, upto=upto)
         completion = find_completion(turn, context.stops)
-        _count_ignored_reasoning(turn, completion, report)
-        texts.append(TurnText(index, prompt, completion, weight))
+        dropped = raise_or_list(context, conversation, check.turn(turn, completion))
+        texts.append(TurnText(index, prompt, completion, weight, dropped))
+    if texts:
+        rest = raise_or_list(context, conversation, check.rest(whole, trained=train_on == "all"))
+        texts[-1] = replace(texts[-1], dropped=texts[-1].dropped + rest)
+    report.reasoning_ignored += check.reasoning_ignored
+    report.dropped_text += sum(len(text.dropped) for text in texts)
     return texts
 
 
@@ -202,6 +213,7 @@ def encode_prompt(context: EncodingContext, conversation: Conversation) -> list[
     if conversation.plain:
         return plain_prompt(context, conversation)
     rendering = context.render_messages(conversation, conversation.messages, add_generation_prompt=True)
+    check_prompt(context, conversation, rendering)
     breaks = context.typed_breaks(rendering, assistant_indices(conversation), place_of(conversation))
     return context.pieces.encode(rendering.text, breaks)
 
@@ -283,7 +295,9 @@ def _chat_examples(context: EncodingContext, draft: Draft, train_on: TrainOn) ->
     report.escaped += sum(escaped[group.turns[-1].index] for group in groups)
     if groups:
         report.rendering_tokens = len(groups[-1].turns[-1].prompt_ids) + len(groups[-1].turns[-1].completion_ids)
-    return [_example_of(group, conversation, escaped[group.turns[-1].index]) for group in groups]
+    dropped = tuple(text for turn_text in draft.turns for text in turn_text.dropped)
+    examples = [_example_of(group, conversation, escaped[group.turns[-1].index]) for group in groups]
+    return [replace(example, dropped=dropped) for example in examples] if dropped else examples
 
 
 def _plain_examples(context: EncodingContext, draft: Draft, train_on: TrainOn) -> list[Example]:
@@ -334,17 +348,6 @@ def _render_up_to(context: EncodingContext, conversation: Conversation, index: i
     return whole
 
 
-def _count_ignored_reasoning(turn: Turn, completion: Rendering, report: EncodingReport) -> None:
-    """Count reasoning that the template leaves out, also if it removes ``<think>…</think>`` from an answer's text."""
-    if turn.message.reasoning:
-        printed = any(source[1] == "reasoning" for _, _, source, _ in completion.runs)
-    else:
-        span = reasoning_span(turn.message.content) if isinstance(turn.message.content, str) else None
-        first = min((offset for _, _, source, offset in completion.runs if source[1] == "content"), default=0)
-        printed = span is None or first < span[1]
-    report.reasoning_ignored += not printed
-
-
 def _check_unknown(context: EncodingContext, turn: EncodedTurn, conversation: Conversation) -> None:
     """Raise EncodingError if the tokenizer has no token for a character that the model must generate."""
     unknown = context.unknown_id
@@ -382,4 +385,4 @@ def _train_all(context: EncodingContext, conversation: Conversation, example: Ex
         if all_ids[: len(token_ids)] == token_ids:
             token_ids = all_ids
     weights = train_every_token(example.weights, num_tokens=len(token_ids))
-    return Example(token_ids, weights, place=example.place, turns=example.turns, escaped=example.escaped)
+    return replace(example, token_ids=token_ids, weights=weights)

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, Self
 
 from instil.conversation import Conversation, Example, Message, ToolCall
+from instil.encoding.capabilities import not_carried
 from instil.encoding.settings import EncodingSettings
 from instil.encoding.turns.stop_tokens import PROBE_TOOL
 from instil.errors import EncodingError, TemplateError
@@ -51,6 +52,10 @@ class Provable(Protocol):
     @property
     def stop_ids(self) -> tuple[int, ...]:
         """Their ids."""
+
+    @property
+    def takes_reasoning(self) -> bool:
+        """Whether the template has a place for reasoning."""
 
     def with_settings(self, settings: EncodingSettings) -> Self:
         """Return the same under other settings, with counts of its own."""
@@ -100,16 +105,19 @@ class Proof:
         passed: Whether nothing failed and the plain conversations are not refused.
         findings: All findings.
         num_checked: Conversations that the template accepts and that were checked.
+        not_carried: What the template drops, refuses or receives otherwise; see `capabilities`.
     """
 
     passed: bool
     findings: tuple[Finding, ...]
     num_checked: int
+    not_carried: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """Return the proof as lines of text for a terminal."""
         head = "passed" if self.passed else "FAILED"
-        return [f"template proof {head}: {self.num_checked} conversations", *map(str, self.findings)]
+        carried = [f"the template does not carry: {', '.join(self.not_carried)}"] if self.not_carried else []
+        return [f"template proof {head}: {self.num_checked} conversations", *carried, *map(str, self.findings)]
 
 
 def _talk(*turns: tuple[str, str]) -> tuple[Message, ...]:
@@ -172,7 +180,9 @@ def prove(chat: Provable) -> Proof:
         True
     """
     # The template is proved, whichever turns a recipe trains and however long its examples may be.
-    settings = replace(chat.settings, max_tokens=None, history_rewritten="every_turn", train_on="assistant")
+    settings = replace(
+        chat.settings, max_tokens=None, history_rewritten="every_turn", train_on="assistant", dropped_text="refuse"
+    )
     quiet = chat.with_settings(settings)
     findings: list[Finding] = []
     accepted: list[str] = []
@@ -202,7 +212,8 @@ def prove(chat: Provable) -> Proof:
         if name == "single turn":
             findings += _against_marks(quiet, quiet.conversation(conversation), examples)
     bad = any(f.severity == "failure" or (f.severity == "refused" and f.conversation in _PLAIN) for f in findings)
-    return Proof(not bad and "single turn" in accepted, tuple(findings), len(accepted))
+    missing = not_carried(quiet.encode, takes_reasoning=quiet.takes_reasoning, developer=chat.template.shape.developer)
+    return Proof(not bad and "single turn" in accepted, tuple(findings), len(accepted), missing)
 
 
 Check = Callable[[Provable, Conversation, Sequence[Example]], Iterator[str]]

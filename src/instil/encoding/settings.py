@@ -35,6 +35,7 @@ class EncodingSettings:
     date: str | None = None
     max_tokens: int | None = None
     too_long: TooLong | None = None
+    dropped_text: Literal["refuse", "accept"] = "refuse"
 
     @classmethod
     def from_recipe(cls, data: DataSettings) -> EncodingSettings:
@@ -52,6 +53,8 @@ class EncodingReport:
         escaped: Typed control tokens that were made ordinary text.
         inline_reasoning: Answers whose ``<think>…</think>`` was moved into `reasoning`.
         reasoning_ignored: Turns whose reasoning the template does not print.
+        dropped_text: Texts that the template does not print, where `dropped_text: accept` allows it.
+        developer_as_system: Developer messages given to the template as system messages.
         history_rewritten: Conversations that needed more than one example.
         untrained_turns: Assistant turns that serving never asks for: those that a conversation starts with.
         trailing_turns: Conversations that do not end with an assistant turn; their last turn is not in any example.
@@ -66,6 +69,8 @@ class EncodingReport:
     escaped: int = 0
     inline_reasoning: int = 0
     reasoning_ignored: int = 0
+    dropped_text: int = 0
+    developer_as_system: int = 0
     history_rewritten: int = 0
     untrained_turns: int = 0
     trailing_turns: int = 0

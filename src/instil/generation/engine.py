@@ -136,6 +136,8 @@ class Engine:
         )
         served = served_chat(location, settings.template, trust_remote_code=settings.trust_remote_code)
         tokenizer, chat = served.tokenizer, served.chat
+        if chat is not None and settings.dropped_text is not None:
+            chat = chat.with_settings(replace(chat.settings, dropped_text=settings.dropped_text))
         model = load_model(model_settings, precision=precision, device=device, purpose="generation", location=location)
         if served.change is not None and served.change.added and chat is not None:
             fit_embeddings(model, tokenizer, served.change, stop_ids=chat.stop_ids)

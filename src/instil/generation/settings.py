@@ -151,6 +151,8 @@ class LoadSettings:
         revision: Branch, tag or commit of a Hub id.
         template: Chat template to use instead of the model's own.
         trust_remote_code: Run Python code that comes with the model.
+        dropped_text: When the template does not print some text of a prompt: refuse it, or accept the loss. None: as
+            the run's recipe says, else refuse.
     """
 
     load: Load = "none"
@@ -159,6 +161,7 @@ class LoadSettings:
     revision: str | None = None
     template: str | None = None
     trust_remote_code: bool = False
+    dropped_text: Literal["refuse", "accept"] | None = None
 
 
 _SWITCH = (False, True)

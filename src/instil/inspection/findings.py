@@ -52,6 +52,12 @@ KINDS: Mapping[str, Kind] = {
             "error",
             "write the messages, or set data.rendered_rows: keep",
         ),
+        Kind(
+            "dropped_text",
+            "text that the template does not print",
+            "error",
+            "choose another template, remove the text, or set data.dropped_text: accept",
+        ),
         Kind("no_answer", "no assistant turn", "error", "remove the row: nothing in it can be trained", repaired=True),
         Kind(
             "empty_answer", "empty answer", "warning", "remove it: it trains the model to answer nothing", repaired=True
@@ -109,6 +115,12 @@ KINDS: Mapping[str, Kind] = {
             "reasoning that the template leaves out",
             "warning",
             "use a template that prints reasoning",
+        ),
+        Kind(
+            "accepted_loss",
+            "trained without a text that the template does not print",
+            "note",
+            "nothing to do if that is intended: data.dropped_text is accept",
         ),
         Kind("duplicate", "exact duplicate", "warning", "remove it, or set data.deduplicate: true", repaired=True),
         Kind("near_duplicate", "near-duplicate", "note", "keep one of them, unless the repetition is intended"),

@@ -131,6 +131,7 @@ def to_json(subject: Subject, survey: Survey, proof: Proof) -> dict[str, Any]:
         "proof": {
             "passed": proof.passed,
             "num_checked": proof.num_checked,
+            "not_carried": list(proof.not_carried),
             "findings": [asdict(finding) for finding in proof.findings],
         },
         "findings": {"counts": findings.counts, "kept": [finding.to_json() for finding in findings]},

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from instil.conversation import Place
 from instil.encoding.chat_tokenizer import ChatTokenizer
-from instil.errors import DataError, InstilError
+from instil.errors import DataError, DroppedTextError, InstilError
 from instil.inspection.colours import ShownToken
 from instil.inspection.doctor import Doctor
 from instil.inspection.findings import Finding
@@ -72,9 +72,13 @@ def show_row(chat: ChatTokenizer, row: KeptRow, findings: Sequence[Finding]) -> 
         try:
             explained = chat.explain(conversation)
             examples += [ShownExample(example.tokens, roles, example.example.shortened) for example in explained]
+            dropped = dict.fromkeys(text for example in explained for text in example.example.dropped)
+            if dropped and not any(finding.kind == "accepted_loss" for finding in all_findings):
+                all_findings.append(Finding("accepted_loss", row.place, "; ".join(dropped)))
         except InstilError as error:
-            if not any(finding.kind in ("refused", "rendered") for finding in all_findings):
-                all_findings.append(Finding("refused", row.place, str(error).removeprefix(f"{row.place}: ")))
+            kind = "dropped_text" if isinstance(error, DroppedTextError) else "refused"
+            if not any(finding.kind in (kind, "rendered") for finding in all_findings):
+                all_findings.append(Finding(kind, row.place, str(error).removeprefix(f"{row.place}: ")))
     if row.conversations and not examples and not all_findings:
         all_findings.append(_why_no_example(chat, row))
     return ShownRow(row.place, tuple(examples), tuple(all_findings))

@@ -31,6 +31,7 @@ from instil.preparation.encode_rows import (
     ENCODER_REFUSED,
     NOTHING_TRAINED,
     TEMPLATE_REFUSED,
+    TEXT_DROPPED,
     TOO_LONG,
     EncodedChunk,
     SourceWork,
@@ -205,11 +206,15 @@ class _Watch:
 
     def failures(self, encoded: EncodedChunk) -> None:
         """Turn what the encoder left out into findings. The doctor finds rows that cannot be read, or be read back, itself."""
+        for row, texts in encoded.dropped_text:
+            self._find("accepted_loss", encoded.chunk.places[row], "; ".join(texts))
         limit = self.chat.settings.max_tokens
         for failure in encoded.failures:
             place = encoded.chunk.places[failure.row]
             if failure.reason in _REFUSED:
                 self._find("refused", place, failure.message.removeprefix(f"{place}: "))
+            elif failure.reason == TEXT_DROPPED:
+                self._find("dropped_text", place, failure.message.removeprefix(f"{place}: "))
             elif failure.reason == TOO_LONG:
                 self._find("over_limit", place, f"left out: more than {limit:,} tokens" if limit else "left out")
             elif failure.reason == NOTHING_TRAINED:

@@ -27,7 +27,7 @@ from instil.data.sources.rows import parse_row
 from instil.encoding.turns.inline_reasoning import carries_reasoning
 from instil.encoding.turns.rendered_rows import RenderedRow, shows_headers
 from instil.encoding.weights import has_trained_text, scale_weights
-from instil.errors import DataError, FormatError, InstilError, TemplateError
+from instil.errors import DataError, DroppedTextError, FormatError, InstilError, TemplateError
 from instil.preparation.chunks import Chunk
 from instil.preparation.split import content_hash, is_candidate
 from instil.preparation.store import pack, trained_tokens
@@ -38,6 +38,7 @@ NO_ASSISTANT = "no assistant turn"
 TEMPLATE_REFUSED = "template refuses it"
 ENCODER_REFUSED = "refused by encoder"
 RENDERED = "already rendered"
+TEXT_DROPPED = "template drops text"
 
 
 class Encoder(Protocol):
@@ -119,6 +120,7 @@ class EncodedChunk:
         part_weights: Rows with weights of parts of an answer.
         rendered: Rows whose rendered text was read back into messages, and the template that prints it.
         misspelt: Rows with a key that is not read, the key, and the known key that it resembles.
+        dropped_text: Rows trained without a text that the template does not print, and the texts, for people.
         candidates: Rows that may be held out, with their conversations as JSON values.
         report: The encoder's own counts for this chunk, by name.
     """
@@ -136,6 +138,7 @@ class EncodedChunk:
     part_weights: tuple[int, ...]
     rendered: tuple[tuple[int, str], ...]
     misspelt: tuple[tuple[int, str, str], ...]
+    dropped_text: tuple[tuple[int, tuple[str, ...]], ...]
     candidates: tuple[tuple[int, list[dict[str, Any]]], ...]
     report: dict[str, int]
 
@@ -249,6 +252,7 @@ def encode_rows(rows: ReadRows, encoder: Encoder) -> EncodedChunk:
     conversation_tokens = np.zeros(len(rows.chunk.rows), dtype=np.int64)
     examples: list[Example] = []
     example_rows: list[int] = []
+    dropped_text: list[tuple[int, tuple[str, ...]]] = []
     outcomes = encoder.encode_many([conversation for _, conversation in rows.conversations])
     for (row, conversation), outcome in zip(rows.conversations, outcomes, strict=True):
         if isinstance(outcome, Exception):
@@ -261,6 +265,8 @@ def encode_rows(rows: ReadRows, encoder: Encoder) -> EncodedChunk:
             too_long = not outcome and _requests_training(conversation)
             rows.failures.append(Failure(row, TOO_LONG if too_long else NOTHING_TRAINED))
             continue
+        if trained[0].dropped:
+            dropped_text.append((row, trained[0].dropped))
         examples += trained
         example_rows += [row] * len(trained)
         num_conversations[row] += 1
@@ -282,6 +288,7 @@ def encode_rows(rows: ReadRows, encoder: Encoder) -> EncodedChunk:
         part_weights=tuple(rows.part_weights),
         rendered=tuple(rows.rendered),
         misspelt=tuple(rows.misspelt),
+        dropped_text=tuple(dropped_text),
         candidates=tuple(rows.candidates),
         report={name: count - before.get(name, 0) for name, count in _counts(encoder).items()},
     )
@@ -325,7 +332,7 @@ def _refuse(rows: ReadRows, row: int, error: Exception, conversation: Conversati
         raise error
     place = str(conversation.place)
     message = str(error).removeprefix(f"{place}: ")
-    reason = ENCODER_REFUSED
+    reason = TEXT_DROPPED if isinstance(error, DroppedTextError) else ENCODER_REFUSED
     if isinstance(error, TemplateError):
         reason = TEMPLATE_REFUSED
         message = (

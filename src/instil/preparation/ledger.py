@@ -22,6 +22,12 @@ MAX_PLACES = 20
 """Number of places listed for one reason; the count has no limit."""
 _NOTES = {
     "reasoning_ignored": ("turn has", "turns have", "reasoning that the template does not print"),
+    "dropped_text": ("text is", "texts are", "not printed by the template (data.dropped_text: accept)"),
+    "developer_as_system": (
+        "developer message is",
+        "developer messages are",
+        "given to the template as system, because it knows no developer",
+    ),
     "untrained_turns": (
         "assistant turn opens its conversation",
         "assistant turns open their conversations",

@@ -11,7 +11,7 @@ message dictionaries render exactly as transformers renders them.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -32,6 +32,7 @@ class Shape:
         call: ``nested``: name and arguments are under ``function``. ``flat``: they are beside it too.
         reasoning_keys: Names, besides the standard two, under which reasoning is passed.
         reasoning_part: Whether reasoning is passed as a part of the content (``{"type": "thinking", …}``).
+        developer: The role that developer messages are passed with: ``system`` if the template knows only that.
     """
 
     content: Literal["text", "parts", "both"] = "both"
@@ -40,6 +41,7 @@ class Shape:
     call: Literal["nested", "flat"] = "nested"
     reasoning_keys: tuple[str, ...] = ()
     reasoning_part: bool = False
+    developer: Literal["developer", "system"] = "developer"
 
 
 def traced_value(value: Any, message: int, field: str) -> Any:
@@ -65,6 +67,45 @@ def plain_value(value: Any, message: int = 0, field: str = "") -> Any:
     return value
 
 
+def texts_given(message: Message, index: int, shape: Shape) -> list[tuple[str, str]]:
+    """Return the texts of a message's content and tool calls, with their fields, as the template receives them.
+
+    Example:
+        >>> texts_given(Message("assistant", "Hi", tool_calls=(ToolCall("f", {"a": "b"}),)), 1, Shape())[1:]
+        [('tool_calls.0.name', 'f'), ('tool_calls.0.arguments.a.key', 'a'), ('tool_calls.0.arguments.a', 'b')]
+    """
+    content = message.content
+    if isinstance(content, str):
+        texts = [("content", content)]
+    else:
+        parts = enumerate(content or ())
+        texts = [(f"content.{at}.text", part["text"]) for at, part in parts if isinstance(part.get("text"), str)]
+    for number, call in enumerate(message.tool_calls):
+        field = f"tool_calls.{number}"
+        given = _call(call, index, field, shape, plain_value)["function"]
+        texts.append((f"{field}.name", given["name"]))
+        texts += located_texts(given["arguments"], f"{field}.arguments")
+    return texts
+
+
+def located_texts(value: Any, field: str) -> Iterator[tuple[str, str]]:
+    """Yield every string in a JSON-like value, keys included, with the field that `traced_value` gives it.
+
+    Example:
+        >>> list(located_texts({"a": ["b", 1]}, "tools.0"))
+        [('tools.0.a.key', 'a'), ('tools.0.a.0', 'b')]
+    """
+    if isinstance(value, str):
+        yield field, value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield f"{field}.{key}.key", str(key)
+            yield from located_texts(item, f"{field}.{key}")
+    elif isinstance(value, list | tuple):
+        for number, item in enumerate(value):
+            yield from located_texts(item, f"{field}.{number}")
+
+
 def to_template_messages(messages: Sequence[Message], *, shape: Shape, traced: bool = True) -> list[dict[str, Any]]:
     """Return the dictionaries that a template reads.
 
@@ -88,7 +129,7 @@ def _to_dict(message: Message, index: int, shape: Shape, value: Any) -> dict[str
     reasoning = None if message.reasoning is None else value(message.reasoning, index, "reasoning")
     if reasoning is not None and not shape.reasoning_part:
         given["thinking"] = reasoning
-    given["role"] = message.role
+    given["role"] = shape.developer if message.role == "developer" else message.role
     if message.content is not None:
         given["content"] = _content(value(message.content, index, "content"), shape)
     elif shape.no_content == "empty":

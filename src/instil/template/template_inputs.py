@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
-from instil.conversation import Message, ToolCall
+from instil.conversation import Message, Role, ToolCall
 from instil.errors import TemplateError
 from instil.template.message_dicts import Shape
 from instil.template.tracing import Rendering
@@ -52,7 +52,7 @@ def find_shape(render: Render, names_read: frozenset[str]) -> Shape:
     shape = _content_shape(render)
     if "tool_calls" in names_read:
         shape = _call_shape(render, shape)
-    return _reasoning_shape(render, shape, names_read)
+    return _developer_shape(render, _reasoning_shape(render, shape, names_read))
 
 
 def _shows(
@@ -113,6 +113,23 @@ def _reasoning_shape(render: Render, shape: Shape, names_read: frozenset[str]) -
     if "thinking" in names_read:
         candidates.append(replace(shape, reasoning_part=True))
     return next((candidate for candidate in candidates if prints_reasoning(render, candidate)), shape)
+
+
+def _developer_shape(render: Render, shape: Shape) -> Shape:
+    """Pass developer messages as system messages if the template prints only those, or prints a developer's text as
+    it prints any unknown role: like a user's or an assistant's.
+    """
+
+    def text_of(role: Role) -> str | None:
+        try:
+            rendering = render([Message(role, "probe rule"), _ASK], (), shape)
+        except TemplateError:
+            return None
+        return rendering.text if rendering.spans(0, "content") else None
+
+    developer, system = text_of("developer"), text_of("system")
+    unknown = developer is None or (developer != system and developer in (text_of("user"), text_of("assistant")))
+    return replace(shape, developer="system") if unknown and system is not None else shape
 
 
 def prints_reasoning(render: Render, shape: Shape) -> bool:

@@ -180,6 +180,7 @@ class BatchEncoder:
         report.rendering_tokens += len(examples[-1].token_ids)
         report.history_rewritten += len(examples) > 1
         report.trailing_turns += conversation.messages[-1].role != "assistant"
+        report.developer_as_system += plan.developers
         return examples
 
     def _fill_example(

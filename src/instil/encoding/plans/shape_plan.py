@@ -83,12 +83,14 @@ class ShapePlan:
         questions: What the template asks about the contents; the plan holds for contents with the same answers.
         pieces: The examples' pieces, in order.
         messages: Indices of the messages that the examples print.
+        developers: Number of developer messages that the template receives as system messages.
     """
 
     examples: tuple[ExamplePlan, ...]
     questions: tuple[RecordedQuestion, ...]
     pieces: tuple[Piece, ...]
     messages: frozenset[int]
+    developers: int = 0
 
     def holds_for(self, contents: Sequence[str]) -> bool:
         """Return whether the template would treat these contents as it treated the marked ones."""
@@ -151,10 +153,13 @@ def make_plan_with_texts(
         replace(message, content=WatchedStr(text, message=number, log=log))
         for number, (message, text) in enumerate(zip(messages, marked, strict=True))
     )
+    report = EncodingReport()
     try:
-        texts = find_turns(context, conversation, EncodingReport(), train_on="assistant")
+        texts = find_turns(context, conversation, report, train_on="assistant")
         # A conversation that the assistant begins has a turn that is not trained; it is left to the certain way.
         if shape[0] == "assistant" or not texts:
+            return None
+        if report.dropped_text or report.reasoning_ignored:  # what is lost must be listed for every conversation
             return None
         if not _renders_the_same(context, conversation, watched, texts) or log.opaque:
             return None
@@ -169,7 +174,8 @@ def make_plan_with_texts(
     prompt = parts_of(texts[-1].prompt, marked)
     if whole is None or prompt is None:
         return None
-    return ShapePlan(tuple(examples), tuple(log.questions), pieces, printed), whole, prompt
+    developers = context.num_developers_as_system(conversation)
+    return ShapePlan(tuple(examples), tuple(log.questions), pieces, printed, developers), whole, prompt
 
 
 def _renders_the_same(

@@ -91,12 +91,12 @@ def _after_prompt(turn: Turn) -> Rendering:
     if not own_spans(turn.upto, turn.index) and _has_text(turn.message):
         raise turn.refused(
             "the template does not print the assistant's text",
-            "Expected its text in the rendering. Choose another template or give this message weight 0.",
+            "Expected its text in the rendering. Choose another template, or remove the row.",
         )
     if turn.message.tool_calls and not turn.upto.spans(turn.index, "tool_calls"):
         raise turn.refused(
             "the template does not print the tool calls of this turn",
-            "Expected them in the rendering. Choose a template that takes tools, or give this message weight 0.",
+            "Expected them in the rendering. Choose a template that takes tools, or remove the call.",
         )
     # The plain case: the rendering begins with the prompt.
     if turn.upto.text.startswith(turn.prompt.text):
