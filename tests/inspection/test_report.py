@@ -93,7 +93,7 @@ def test_the_json_has_the_counts_and_survives_json():
     }
     assert sum(count for _, _, count in report["tokens"]["bins"]) == 3
     assert report["notes"] == ["a note about the model", "a note about the survey"]
-    assert report["proof"] == {"passed": True, "num_checked": 30, "findings": []}
+    assert report["proof"] == {"passed": True, "num_checked": 30, "not_carried": [], "findings": []}
 
 
 ROW = ShownRow(

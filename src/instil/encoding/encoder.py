@@ -248,6 +248,7 @@ def encode_begun_answer(context: EncodingContext, original: Conversation) -> Beg
         context, original.messages[-1], conversation.messages[-1], f"{place}: message {index + 1}"
     )
     prompt = _render_prompt(context, conversation, index)
+    check_prompt(context, replace(conversation, messages=conversation.messages[:index]), prompt)
     whole = context.render_messages(conversation, conversation.messages)
     turn = _turn(context, conversation, index, prompt=prompt, upto=whole)
     completion = find_completion(turn, context.stops)

@@ -18,8 +18,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, Self
 
 from instil.conversation import Conversation, Example, Message, ToolCall
-from instil.encoding.capabilities import not_carried
 from instil.encoding.settings import EncodingSettings
+from instil.encoding.turns.capabilities import not_carried
 from instil.encoding.turns.stop_tokens import PROBE_TOOL
 from instil.errors import EncodingError, TemplateError
 from instil.template.chat_template import ChatTemplate
@@ -105,7 +105,7 @@ class Proof:
         passed: Whether nothing failed and the plain conversations are not refused.
         findings: All findings.
         num_checked: Conversations that the template accepts and that were checked.
-        not_carried: What the template drops, refuses or receives otherwise; see `capabilities`.
+        not_carried: What the template drops, refuses or receives otherwise; see `turns.capabilities`.
     """
 
     passed: bool

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from instil.conversation import Conversation
-from instil.encoding.capabilities import CARRIED, not_carried
+from instil.encoding.turns.capabilities import CARRIED, not_carried
 from instil.errors import DroppedTextError, EncodingError
 
 
