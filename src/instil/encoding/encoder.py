@@ -18,13 +18,13 @@ from instil.conversation import Conversation, Example, Message
 from instil.encoding.context import EncodingContext, assistant_indices, place_of
 from instil.encoding.grouping import EncodedTurn, TurnGroup, group_turns
 from instil.encoding.plain_text import plain_prompt, plain_turns
-from instil.encoding.printed_check import PrintedCheck, check_prompt, raise_or_list
 from instil.encoding.settings import EncodingReport, TrainOn
 from instil.encoding.token_texts import weigh_parts
 from instil.encoding.truncation import fit
 from instil.encoding.turns.begun_answer import begun_part
 from instil.encoding.turns.completion import Turn, find_completion
 from instil.encoding.turns.inline_reasoning import begins_with_tag
+from instil.encoding.turns.printed_check import PrintedCheck, check_prompt, raise_or_list
 from instil.encoding.turns.rendering_pieces import joined
 from instil.encoding.weights import example_weights, train_every_token, trained_turns
 from instil.errors import EncodingError, TemplateError

@@ -1,7 +1,7 @@
 """Check that the template prints a conversation: nothing is lost without an error or a count.
 
 `encoder` passes every trained turn with its prompt and completion, and serving's prompts go through the same check.
-What counts as dropped is decided in `turns.dropped_text`.
+What counts as dropped is decided in `dropped_text`.
 
 Why: a message is looked for in the first prompt after it. Later prompts may leave it out where the template rewrites
 history, as serving does.

@@ -7,9 +7,9 @@ from tests.tiny_chat import tiny_tokenizer
 
 from instil.conversation import Conversation, Message
 from instil.encoding.chat_tokenizer import ChatTokenizer
-from instil.encoding.printed_check import check_prompt, raise_or_list
 from instil.encoding.settings import EncodingSettings
 from instil.encoding.turns.dropped_text import DroppedText
+from instil.encoding.turns.printed_check import check_prompt, raise_or_list
 from instil.errors import DroppedTextError
 
 LAST_QUESTION = (
