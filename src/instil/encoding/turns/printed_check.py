@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 from instil.conversation import Conversation, Message
-from instil.encoding.context import EncodingContext, place_of
+from instil.encoding.settings import EncodingSettings
 from instil.encoding.turns.completion import Turn
 from instil.encoding.turns.dropped_text import (
     DroppedText,
@@ -24,9 +24,27 @@ from instil.encoding.turns.dropped_text import (
     tools_missing,
 )
 from instil.errors import DroppedTextError, TemplateError
+from instil.template.chat_template import ChatTemplate
 from instil.template.tracing import Rendering
 
 _MARK = "a_marked_text"
+
+
+class Renderer(Protocol):
+    """The part of `EncodingContext` that the check needs."""
+
+    @property
+    def template(self) -> ChatTemplate:
+        """The chat template."""
+
+    @property
+    def settings(self) -> EncodingSettings:
+        """How conversations become examples."""
+
+    def render_messages(
+        self, conversation: Conversation, messages: Sequence[Message], *, add_generation_prompt: bool = False
+    ) -> Rendering:
+        """Return the rendering of some messages with a conversation's tools and variables."""
 
 
 class PrintedCheck:
@@ -36,7 +54,7 @@ class PrintedCheck:
         reasoning_ignored: Number of trained turns whose reasoning is not printed.
     """
 
-    def __init__(self, context: EncodingContext, conversation: Conversation) -> None:
+    def __init__(self, context: Renderer, conversation: Conversation) -> None:
         template = context.template.given(conversation.tools)
         self._context, self._conversation = context, conversation
         self._shape, self._known = template.shape, template.names_read
@@ -124,9 +142,7 @@ class PrintedCheck:
             return False
 
 
-def raise_or_list(
-    context: EncodingContext, conversation: Conversation, dropped: Sequence[DroppedText]
-) -> tuple[str, ...]:
+def raise_or_list(context: Renderer, conversation: Conversation, dropped: Sequence[DroppedText]) -> tuple[str, ...]:
     """Return what is dropped for people, where the settings accept it.
 
     Raises:
@@ -136,14 +152,14 @@ def raise_or_list(
         first, others = dropped[0], len(dropped) - 1
         more = f" and {others} more" if others else ""
         raise DroppedTextError(
-            f"{place_of(conversation)}: the template does not print all of the conversation: {first}{more}. Expected "
+            f"{conversation.place or 'conversation'}: the template does not print all of the conversation: {first}{more}. Expected "
             "every text. Choose another template, remove the text, or accept the loss with data.dropped_text: accept "
             "(--dropped-text accept where a model answers)."
         )
     return tuple(map(str, dropped))
 
 
-def check_prompt(context: EncodingContext, conversation: Conversation, prompt: Rendering) -> None:
+def check_prompt(context: Renderer, conversation: Conversation, prompt: Rendering) -> None:
     """Check that serving's prompt contains what others than the model wrote.
 
     Why: the model's own earlier answers are history here, which templates rewrite.
