@@ -186,6 +186,7 @@ REPORT = {
         *("examples", "examples_an_epoch", "tokens", "conversation_tokens", "trained_tokens", "trained_weight"),
         *("token_factor", "shortened", "escaped", "inline_reasoning", "duplicates", "overlap", "formats", "evidence"),
         "notes",
+        "warnings",
     },
     "ledger.duplicates": TALLY,
     "tokens": {"count", "total", "smallest", "median", "p95", "largest", "bins"},
