@@ -154,6 +154,7 @@ def put_in_place(aside: Path, folder: Path, *, replace: bool = False) -> None:
     Raises:
         OSError: If the disk refuses, or `folder` is not empty and `replace` is false.
     """
+    _share_as_the_folder(aside)
     sync_tree(aside)
     old = _move_away(folder, OLD) if replace and folder.exists() else None
     try:
@@ -165,6 +166,17 @@ def put_in_place(aside: Path, folder: Path, *, replace: bool = False) -> None:
     sync_folder(folder.parent)
     if old is not None:
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _share_as_the_folder(folder: Path) -> None:
+    """Let those read a folder's files who may read the folder, which was made as the umask says.
+
+    Why: safetensors writes its files for the owner alone, whatever the umask.
+    """
+    readable = folder.stat().st_mode & 0o666
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            path.chmod(path.stat().st_mode | readable)
 
 
 def remove_folder(folder: Path) -> None:

@@ -68,7 +68,7 @@ def heldout_loss(engine: Engine, conversations: Sequence[Conversation]) -> Heldo
     losses, weights = np.zeros(len(conversations)), np.zeros(len(conversations))
     num_tokens = 0
     for batch in _batches(engine.model, examples):
-        for (number, example), loss in zip(batch, _loss_sums(engine.model, [e for _, e in batch]), strict=True):
+        for (number, example), loss in zip(batch, loss_sums(engine.model, [e for _, e in batch]), strict=True):
             losses[number] += loss
             weights[number] += sum(example.weights)
             num_tokens += sum(weight > 0 for weight in example.weights)
@@ -95,7 +95,7 @@ def _batches(model: Any, examples: Sequence[tuple[int, Example]]) -> Iterator[li
         yield batch
 
 
-def _loss_sums(model: Any, examples: Sequence[Example]) -> list[float]:
+def loss_sums(model: Any, examples: Sequence[Example]) -> list[float]:
     """Return the weighted sum of token losses of each example, in fp32, with padding on the right."""
     device = next(model.parameters()).device
     longest = max(len(example.token_ids) for example in examples)
@@ -103,8 +103,8 @@ def _loss_sums(model: Any, examples: Sequence[Example]) -> list[float]:
     weights, mask = torch.zeros(len(examples), longest), torch.zeros(len(examples), longest, dtype=torch.long)
     for row, example in enumerate(examples):
         length = len(example.token_ids)
-        ids[row, :length] = torch.as_tensor(np.asarray(example.token_ids), dtype=torch.long)
-        weights[row, :length] = torch.as_tensor(np.asarray(example.weights), dtype=torch.float32)
+        ids[row, :length] = torch.from_numpy(np.array(example.token_ids, dtype=np.int64))
+        weights[row, :length] = torch.from_numpy(np.array(example.weights, dtype=np.float32))
         mask[row, :length] = 1
     ids, weights, mask = ids.to(device), weights.to(device), mask.to(device)
     with torch.no_grad(), answering(model):

@@ -23,7 +23,7 @@ from instil.model.folder.location import ModelLocation, locate
 from instil.model.folder.memory_check import check_room
 from instil.model.folder.weight_checks import check_finite, check_report
 from instil.model.library_noise import quiet_transformers
-from instil.model.quantization import close_shortcuts, quantization_config
+from instil.model.quantization import close_shortcuts, quantization_config, stored_quantization
 from instil.model.speedups.gates import slim_gates
 from instil.model.speedups.norms import speed_up_norms
 from instil.recipe import ModelSettings
@@ -168,7 +168,8 @@ def _pretrained(
     dtype: torch.dtype,
     device: torch.device,
 ) -> Any:
-    quantized = quantization_config(settings.quantize, dtype)
+    # A folder that is stored quantised brings its own settings; `check_stored_quantization` has compared them.
+    quantized = None if stored_quantization(config) else quantization_config(settings.quantize, dtype)
     try:
         with quiet_transformers():
             model, report = auto_class(config).from_pretrained(

@@ -55,6 +55,7 @@ class RowChange:
         rows_after: V after.
         new_ids: Ids of tokens that were added.
         untrained_ids: Ids of tokens that existed, whose rows looked untrained and were re-initialised.
+        missing_ids: Ids of tokens that the tokenizer had and the embedding had no row for.
         notes: What changed in generation_config, one line each.
     """
 
@@ -62,12 +63,13 @@ class RowChange:
     rows_after: int
     new_ids: tuple[int, ...]
     untrained_ids: tuple[int, ...]
+    missing_ids: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
     def trained_ids(self) -> tuple[int, ...]:
         """Ids whose rows of embedding and head must train even if the rest is frozen (LoRA)."""
-        return tuple(sorted({*self.new_ids, *self.untrained_ids}))
+        return tuple(sorted({*self.new_ids, *self.untrained_ids, *self.missing_ids}))
 
 
 def add_chat_tokens(
@@ -159,7 +161,13 @@ def fit_embeddings(
     notes = set_stop_ids(inner, stop_ids, pad_id=tokenizer.pad_token_id)
     rows_after = inner.get_input_embeddings().weight.shape[0]
     untrained_ids = tuple(sorted({index for ids in untrained.values() for index in ids}))
-    return RowChange(rows_before, rows_after, new_ids, untrained_ids, notes)
+    missing_ids = tuple(index for index in rowless_ids(tokenizer, rows_before) if index not in new_ids)
+    return RowChange(rows_before, rows_after, new_ids, untrained_ids, missing_ids, notes)
+
+
+def rowless_ids(tokenizer: Any, num_rows: int) -> tuple[int, ...]:
+    """Return the ids of a tokenizer's tokens that an embedding of `num_rows` rows has no row for."""
+    return tuple(sorted({index for index in tokenizer.get_vocab().values() if index >= num_rows}))
 
 
 def untrained_ids(model: Any, ids: Iterable[int]) -> tuple[int, ...]:

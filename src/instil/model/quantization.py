@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 
 from instil.errors import MissingPackageError
+from instil.model.library_noise import quiet_transformers
 from instil.model.parts import underlying
 
 Quantize = Literal["none", "4bit", "8bit"]
@@ -112,6 +113,37 @@ def _unpacked_8bit() -> type:
             return output
 
     return Unpacked8bit
+
+
+def stored_quantization(config: Any) -> str | None:
+    """Return how the weights of a model folder are quantised: `4bit` or `8bit` by bitsandbytes, another method, or None.
+
+    Args:
+        config: transformers' config of the folder.
+    """
+    stored = getattr(config, "quantization_config", None)
+    if stored is None:
+        return None
+    values = stored if isinstance(stored, dict) else stored.to_dict()
+    if values.get("load_in_4bit"):
+        return "4bit"
+    return "8bit" if values.get("load_in_8bit") else str(values.get("quant_method", "unknown"))
+
+
+def unpack_weights(model: Any, dtype: torch.dtype) -> Any:
+    """Return a quantised model with its weights as ordinary tensors, which an adapter can be merged into.
+
+    The values are those that training multiplied with, rounded to `dtype`.
+    """
+    with quiet_transformers():
+        model = model.dequantize(dtype=dtype)
+    for parameter in model.parameters():  # buffers keep their type: rotary frequencies are never rounded
+        if parameter.is_floating_point():
+            parameter.data = parameter.data.to(dtype)
+    for name in ("is_loaded_in_4bit", "is_loaded_in_8bit"):
+        setattr(model, name, False)
+    model._weight_conversions = None  # saving would reverse the packing; the model's own conversions are found anew
+    return model
 
 
 def is_quantized(model: Any) -> bool:

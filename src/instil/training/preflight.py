@@ -41,6 +41,7 @@ from instil.training.recipe_checks import (
     check_packages,
     check_positions,
     check_settings,
+    check_stored_quantization,
     notes_of,
     saved_adapter,
 )
@@ -150,6 +151,9 @@ def run_preflight(recipe: Recipe, ranks: Ranks, *, say: Callable[[str], None], l
     check_tokenizer(location.tokenizer_folder)
     recipe, setup = resolve(recipe, location, precision)
     prove_template(setup.chat)
+    stored_notes = check_stored_quantization(
+        recipe, load_config(location, trust_remote_code=recipe.model.trust_remote_code), name=location.name
+    )
     # The model without weights. Adapter targets and frozen names are checked on it.
     model = _empty_model(recipe, location, precision, ranks, loads=loads)
     beyond = check_positions(recipe.data.max_tokens, model, name=recipe.model.name)
@@ -162,9 +166,9 @@ def run_preflight(recipe: Recipe, ranks: Ranks, *, say: Callable[[str], None], l
         change=setup.change,
         device=ranks.device,
     )
-    model_notes: list[str] = []
+    model_notes = list(stored_notes)
     if recipe.adapter.kind == "lora" and not (location.adapter_folder or recipe.adapter.resume_from):
-        model_notes = left_out(model, recipe.adapter.targets)
+        model_notes += left_out(model, recipe.adapter.targets)
     # The data comes last: preparing it may take minutes.
     prepared = prepare(recipe, setup.chat, team=ranks)
     for line in prepared.lines():

@@ -21,12 +21,15 @@ from instil.model.folder.config import context_length
 from instil.model.folder.file_checks import ADAPTER_CONFIG
 from instil.model.folder.location import ModelLocation
 from instil.model.parts import underlying
+from instil.model.quantization import stored_quantization
 from instil.recipe import AdapterSettings, Recipe
 from instil.training.compiling import wants_compiling
 from instil.training.step.order import Order
 from instil.training.step.precision import Precision
 from instil.training.step.sharding import why_no_shards
 
+DEQUANTISED = ("mxfp4",)
+"""Methods whose weights transformers unpacks when it loads them for training (gpt-oss)."""
 EXTRA_POSITIONS = 8
 """Rows that a table of positions may have besides the positions themselves (OPT has two)."""
 
@@ -72,6 +75,36 @@ def check_packages(*, quantize: str, optimizer: str) -> None:
     ):
         if needed and importlib.util.find_spec("bitsandbytes") is None:
             raise MissingPackageError("bitsandbytes", needed_for=setting, extra="qlora")
+
+
+def check_stored_quantization(recipe: Recipe, config: Any, *, name: str) -> list[str]:
+    """Check a base whose weights are stored quantised, and return notes about it.
+
+    Args:
+        recipe: The recipe.
+        config: transformers' config of the base.
+        name: Name of the model.
+
+    Raises:
+        RecipeError: If such weights cannot train as the recipe says.
+    """
+    stored, quantize = stored_quantization(config), recipe.model.quantize
+    if stored is None or stored in DEQUANTISED or recipe.model.initialise == "random":
+        return []
+    if stored not in ("4bit", "8bit"):
+        raise RecipeError(
+            f"model.name: the weights of {name} are stored quantised ({stored}). Expected 16-bit or 32-bit weights, "
+            "or bitsandbytes'. Name the model that it was quantised from"
+        )
+    if quantize != stored:
+        raise RecipeError(
+            f"model.quantize: found {quantize}, but the weights of {name} are stored as {stored}. "
+            f"Set model.quantize: {stored} with adapter.kind: lora, or name the 16-bit model that it was quantised from"
+        )
+    return [
+        f"the base is stored as {stored}: for model/ its weights are unpacked to 16 bits, and the adapter is merged "
+        "into them"
+    ]
 
 
 def saved_adapter(adapter: AdapterSettings, location: ModelLocation) -> dict[str, Any]:

@@ -39,6 +39,7 @@ from instil.training.records.model_output import save_trained, write_results
 from instil.training.records.recorder import Recorder, open_recorder
 from instil.training.records.run_folder import Run, RunPaths, check_output, is_intact, new_folder
 from instil.training.records.samples import Sampler, draw_nothing
+from instil.training.records.written_model import examples_to_check
 from instil.training.replicate_or_shard import wants_shards
 from instil.training.resume import identity_of, restore, resumed_recipe, with_micro_batches
 from instil.training.run_card import run_card
@@ -337,7 +338,10 @@ def _finish(
     if step != progress.step:
         say(f"the model is that of step {step}, the best on held-out data")
     restore_weights(weights, open_checkpoint(step_folder(paths.checkpoints, step)))
-    save_trained(
+    for optimizer in assembled.learner.optimizers:
+        optimizer.state.clear()  # its memory is needed to load the written model again
+    prepared = preflight.prepared
+    written = save_trained(
         model,
         preflight.chat,
         paths,
@@ -345,13 +349,16 @@ def _finish(
         seed=recipe.training.seed,
         location=preflight.location,
         change=preflight.change,
+        examples=examples_to_check(prepared.heldout, prepared.train),
     )
+    say(f"model      {written.words}")
     heldout = write_results(
         paths,
         progress,
-        num_examples=len(preflight.prepared.train),
+        num_examples=len(prepared.train),
         seconds=seconds,
         memory=memory,
+        written=written,
         warnings=preflight.warnings,
     )
     if heldout is not None:

@@ -38,6 +38,9 @@ from instil.training.step.tensor_kinds import TensorKind, tensor_kinds
 from instil.training.trainable import make_trainable
 from instil.units import counted
 
+MOST_NAMES = 8
+"""Tokens that a note names."""
+
 
 @dataclass(frozen=True, slots=True)
 class Assembled:
@@ -247,6 +250,13 @@ def _model_notes(preflight: Preflight, rows: RowChange, model: Any) -> tuple[str
     if rows.new_ids:
         names = ", ".join(tokenizer.convert_ids_to_tokens(list(rows.new_ids)))
         notes.append(f"new tokens: {names} ({rows.rows_before} rows became {rows.rows_after})")
+    if rows.missing_ids:
+        shown = tokenizer.convert_ids_to_tokens(list(rows.missing_ids[:MOST_NAMES]))
+        more = f" and {len(rows.missing_ids) - len(shown)} more" if len(rows.missing_ids) > len(shown) else ""
+        notes.append(
+            f"tokens of the tokenizer without a row in the model got one, which trains: {', '.join(shown)}{more} "
+            f"({rows.rows_before} rows became {rows.rows_after})"
+        )
     if rows.untrained_ids:
         names = ", ".join(tokenizer.convert_ids_to_tokens(list(rows.untrained_ids)))
         notes.append(f"tokens whose rows looked untrained were initialised again: {names}")

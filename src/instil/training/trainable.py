@@ -18,7 +18,7 @@ from instil.model.adapters.saved import open_adapter
 from instil.model.folder.location import ModelLocation
 from instil.model.freezing import freeze
 from instil.model.loading import lighten_layers
-from instil.model.new_tokens import TokenChange, add_rows
+from instil.model.new_tokens import TokenChange, add_rows, rowless_ids
 from instil.model.parts import underlying
 from instil.recipe import AdapterSettings, TrainingSettings
 
@@ -69,7 +69,9 @@ def make_empty_trainable(
         ModelError: As `make_trainable`, and if the embedding cannot be resized or a continued adapter does not fit.
     """
     lighten_layers(model, device)
-    new_ids = [int(tokenizer.convert_tokens_to_ids(token)) for token in change.added]
+    # New tokens of a model without their rows are among them.
+    new_ids = list(rowless_ids(tokenizer, underlying(model).get_input_embeddings().weight.shape[0]))
+    new_ids = sorted({*new_ids, *(int(tokenizer.convert_tokens_to_ids(token)) for token in change.added)})
     more_rows_may_train = adapter.kind != "none" and bool(change.control_ids) and not new_ids
     # Those rows would get parameters of their own, and `freeze` may name them. So it is not checked on this model.
     frozen = [] if more_rows_may_train else training.freeze

@@ -3,16 +3,19 @@
 The last part of a run. A run with adapters writes both: ``adapter/`` as peft does, and ``model/`` with the adapter
 merged.
 
-Why: nothing is merged into a quantised base. Its 16-bit original is loaded anew for that.
+Why: nothing is merged into a quantised base. Its 16-bit original is loaded anew for that. A base that was published
+quantised has no original; its weights are unpacked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from instil.conversation import Example
 from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.files import write_json_atomic
 from instil.model.adapters.merge import merge_in_place
@@ -21,12 +24,28 @@ from instil.model.folder.location import ModelLocation
 from instil.model.folder.saving import save_model_folder
 from instil.model.loading import load_model
 from instil.model.new_tokens import TokenChange, fit_embeddings
-from instil.model.quantization import is_quantized
+from instil.model.quantization import is_quantized, unpack_weights
 from instil.recipe import ModelSettings
 from instil.run_warning import RunWarning
 from instil.training.checkpoints.checkpoint import Progress
 from instil.training.records.metrics import read_metrics
 from instil.training.records.run_folder import RunPaths
+from instil.training.records.written_model import check_written, measure_trained
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenModel:
+    """The comparison of the trained model with the written one.
+
+    Attributes:
+        trained_loss: The trained model's loss on a few examples.
+        written_loss: The written model's, or None if it was not measured.
+        words: The comparison in words.
+    """
+
+    trained_loss: float
+    written_loss: float | None
+    words: str
 
 
 def save_trained(
@@ -38,7 +57,8 @@ def save_trained(
     seed: int,
     location: ModelLocation,
     change: TokenChange,
-) -> None:
+    examples: Sequence[Example],
+) -> WrittenModel:
     """Write ``model/``, and ``adapter/`` if the run trained one.
 
     Args:
@@ -49,6 +69,10 @@ def save_trained(
         seed: The run's seed.
         location: Where the base is.
         change: What was changed in the tokenizer.
+        examples: What trained and written model are compared on.
+
+    Raises:
+        TrainingError: If the written model is not what was trained.
     """
     if hasattr(model, "peft_config"):
         if location.kind == "hub":
@@ -58,12 +82,20 @@ def save_trained(
         if is_quantized(model):
             original = settings.model_copy(update={"quantize": "none"})
             model = load_model(original, precision="pure_bf16", location=location, seed=seed)
+            if is_quantized(model):  # the base was published quantised: there is no other original
+                model = unpack_weights(model, torch.bfloat16)
             fit_embeddings(model, chat.tokenizer, change, stop_ids=chat.stop_ids, seed=seed)
             model = open_adapter(model, paths.adapter, trains=False)
+        trained = measure_trained(model, examples)
         model = merge_in_place(model)
+    else:
+        trained = measure_trained(model, examples)
     save_model_folder(model, chat, paths.model)
+    del model
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+    loss, words = check_written(paths.model, trained, trust_remote_code=settings.trust_remote_code)
+    return WrittenModel(trained.loss, loss, words)
 
 
 def write_results(
@@ -73,6 +105,7 @@ def write_results(
     num_examples: int,
     seconds: float,
     memory: Mapping[str, float],
+    written: WrittenModel,
     warnings: Sequence[RunWarning] = (),
 ) -> str | None:
     """Write ``results.json``. It comes last: a run folder that holds it is complete.
@@ -83,6 +116,7 @@ def write_results(
         num_examples: Training examples.
         seconds: Seconds of this process, evaluations and checkpoints included.
         memory: Planned and measured memory, in MB.
+        written: The comparison of the trained model with the written one.
         warnings: The warnings of the run card.
 
     Returns:
@@ -95,6 +129,8 @@ def write_results(
         "heldout_loss": heldout[-1] if heldout else None,
         "best_heldout_loss": progress.best_loss,
         "best_step": progress.best_step,
+        "trained_model_loss": written.trained_loss,
+        "written_model_loss": written.written_loss,
         "examples": num_examples,
         "tokens": progress.tokens,
         "trained_tokens": progress.trained_tokens,
