@@ -21,10 +21,14 @@ from jinja2 import nodes
 from instil.conversation import EMPTY, Message
 from instil.errors import TemplateError
 from instil.template.environment import plain_template, traced_environment, traced_template
+from instil.template.limits import MAX_SECONDS, LimitError, checked_pieces, metered
 from instil.template.message_dicts import Shape, plain_value, to_template_messages, traced_value
 from instil.template.template_inputs import find_shape, prints_reasoning
 from instil.template.traced_text import joined, runs_of
 from instil.template.tracing import NOT_A_MESSAGE, Rendering
+
+_PROBE_SECONDS = 3.0
+_MAX_WORDS = 2000
 
 
 class ChatTemplate:
@@ -67,6 +71,7 @@ class ChatTemplate:
             if tool_use is None
             else ChatTemplate(tool_use, special_tokens=special_tokens, date=date, name=f"{self.name} for tools")
         )
+        self._broken: str | None = None
         self._clock = {} if date is None else {"strftime_now": _pinned(date, self.name)}
         try:
             self._traced = traced_template(source)
@@ -164,6 +169,8 @@ class ChatTemplate:
         }
         try:
             return self._render(inputs, add_generation_prompt)
+        except LimitError:
+            raise
         except TemplateError:
             # Render plain strings, so that the error is the one that transformers raises. If they render without an
             # error, their text is correct, and only the origins are missing.
@@ -196,10 +203,16 @@ class ChatTemplate:
         return "".join(self._run(self._plain, inputs, add_generation_prompt))
 
     def _probe(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], shape: Shape) -> Rendering:
-        return self._render(self._inputs(messages, tools, shape), False)
+        try:
+            return self._render(self._inputs(messages, tools, shape), False, seconds=_PROBE_SECONDS)
+        except LimitError as error:
+            self._broken = str(error)  # a template that fails on a short probe is not tried again
+            raise
 
-    def _render(self, inputs: dict[str, Any], add_generation_prompt: bool) -> Rendering:
-        text = joined(self._run(self._traced, inputs, add_generation_prompt))
+    def _render(
+        self, inputs: dict[str, Any], add_generation_prompt: bool, *, seconds: float = MAX_SECONDS
+    ) -> Rendering:
+        text = joined(self._run(self._traced, inputs, add_generation_prompt, seconds=seconds))
         return Rendering(str.__str__(text), runs_of(text))
 
     def _inputs(
@@ -211,7 +224,14 @@ class ChatTemplate:
             "tools": [value(tool, NOT_A_MESSAGE, f"tools.{number}") for number, tool in enumerate(tools)] or None,
         }
 
-    def _run(self, template: jinja2.Template, inputs: dict[str, Any], add_generation_prompt: bool) -> list[str]:
+    def _run(
+        self,
+        template: jinja2.Template,
+        inputs: dict[str, Any],
+        add_generation_prompt: bool,
+        *,
+        seconds: float = MAX_SECONDS,
+    ) -> list[str]:
         context = {
             "documents": None,
             **self.special_tokens,
@@ -219,8 +239,11 @@ class ChatTemplate:
             **inputs,
             "add_generation_prompt": add_generation_prompt,
         }
+        if self._broken is not None:
+            raise LimitError(self._broken)
         try:
-            return list(template.root_render_func(template.new_context(context)))
+            with metered(seconds=seconds):
+                return checked_pieces(template.root_render_func(template.new_context(context)))
         except Exception as error:
             raise self._explained(error, template) from error
 
@@ -231,7 +254,8 @@ class ChatTemplate:
                 line = template.get_corresponding_lineno(traceback.tb_lineno)
             traceback = traceback.tb_next
         place = self.name if line is None else f"{self.name}, line {line}"
-        return TemplateError(f"{place}: {str(error) or type(error).__name__}")
+        words = str(error)[:_MAX_WORDS] or type(error).__name__
+        return (LimitError if isinstance(error, LimitError) else TemplateError)(f"{place}: {words}")
 
 
 def _pinned(date: str, name: str) -> Callable[[str], str]:

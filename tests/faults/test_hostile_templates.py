@@ -1,0 +1,91 @@
+"""A template that makes gigabytes, or takes for ever, ends with one line: before memory is taken, and in bounded time."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+import time
+
+import pytest
+
+ASK = "{{ messages[0].content }}"
+LOOP = "{% for i in range(100000) %}"
+END = "{% endfor %}"
+DOUBLE = "{% set ns = namespace(x='ab') %}{% for i in range(60) %}{% set ns.x = ns.x + ns.x %}{% endfor %}{{ ns.x }}"
+HOSTILE = {
+    "times": "{{ messages[0].content * 10000000000 }}",
+    "constant times": "{{ 'a' * 10000000000 }}",
+    "power": "{{ 10 ** (10 ** 9) }}",
+    "list times": "{{ (messages * 1000000000) | length }}",
+    "doubling": DOUBLE,
+    "doubling by tilde": DOUBLE.replace("ns.x + ns.x", "ns.x ~ ns.x"),
+    "replace": "{% set a = 'a' * 60000 %}{{ a | replace('a', a) }}",
+    "replace method": "{% set a = 'a' * 60000 %}{{ a.replace('a', a) }}",
+    "center": "{{ messages[0].content | center(10000000000) }}",
+    "center method": "{{ messages[0].content.center(10000000000) }}",
+    "ljust": "{{ messages[0].content.ljust(10000000000) }}",
+    "zfill": "{{ '1'.zfill(10000000000) }}",
+    "format width": "{{ '{:>9999999999}'.format(1) }}",
+    "format width given": "{{ '{:>{}}'.format(1, 9999999999) }}",
+    "percent": "{{ '%9999999999d' % 1 }}",
+    "percent filter": "{{ '%9999999999d' | format(1) }}",
+    "percent star": "{{ '%*d' % (2000000000, 1) }}",
+    "indent": "{{ ('a\\n' * 10000) | indent(1000000) }}",
+    "join": "{% set a = 'a' * 1000000 %}{{ range(10000) | join(a) }}",
+    "join method": "{% set a = 'a' * 1000000 %}{{ a.join(['b'] * 100000) }}",
+    "tojson indent": "{{ messages | tojson(indent=2000000000) }}",
+    "expandtabs": "{{ '\\t'.expandtabs(2000000000) }}",
+    "shared lists": "{% set ns = namespace(x=['a']) %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x }}",
+    "shared lists as JSON": "{% set ns = namespace(x=['a']) %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x | tojson }}",
+    "batch": "{{ [1] | batch(2000000000, 'x') | list }}",
+    "bytes": "{{ (1).to_bytes(9999999999, 'big') }}",
+    "wordwrap": "{{ ('a ' * 100000) | wordwrap(1, wrapstring='b' * 100000) }}",
+    "output of a loop": LOOP + LOOP + "{{ messages[0].content }}" + END + END,
+    "output of a macro": "{% macro m() %}" + LOOP + "{{ messages[0].content * 100 }}" + END + "{% endmacro %}" + LOOP + "{{ m() }}" + END,
+    "loops without output": LOOP + LOOP + LOOP + END + END + END,
+    "loops with a condition": LOOP + "{% for j in range(100000) if false %}{% endfor %}" + END,
+    "macro that calls itself twice": "{% macro m(n) %}{% if n %}{{ m(n - 1) }}{{ m(n - 1) }}{% endif %}{% endmacro %}{{ m(60) }}",
+}  # fmt: skip
+CODE = """
+import resource, sys, time
+from instil.conversation import Message
+from instil.errors import TemplateError
+from instil.template.chat_template import ChatTemplate
+import transformers.utils.chat_template_utils
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 3 * 2**30,) * 2)
+talk = [Message("user", "a question"), Message("assistant", "an answer")]
+for render in ("render", "render_text"):
+    start = time.monotonic()
+    try:
+        text = getattr(ChatTemplate(sys.stdin.read() if render == "render" else source), render)(talk)
+        print("RENDERED", len(str(text)))
+    except TemplateError as error:
+        print(type(error).__name__, error)
+    break
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_template_ends_with_one_line(name: str) -> None:
+    start = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", CODE], input=HOSTILE[name], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.startswith("LimitError"), done.stdout[:300]
+    assert done.stdout.count("\n") == 1
+    assert "Fix it or choose another template." in done.stdout
+    assert time.monotonic() - start < 100
+
+
+def test_limits_do_not_concern_ordinary_templates() -> None:
+    from instil.conversation import Message
+    from instil.template.chat_template import ChatTemplate
+
+    source = "{% for m in messages %}{{ m.role + ': ' ~ m.content | trim }}{{ '-' * 3 }}{{ '%5d' % 7 }}{{ '{:>4}'.format(1) }}{% endfor %}"
+    rendering = ChatTemplate(source).render([Message("user", "a" * 1_000_000)])
+    assert rendering.text == "user: " + "a" * 1_000_000 + "---    7   1"
+    assert resource.getrlimit(resource.RLIMIT_AS)
