@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from instil.errors import TemplateError as TemplateError
     from instil.errors import TrainingError as TrainingError
     from instil.generation.chat_model import load_model as load_model
+    from instil.preparation.batches import collate_flat as collate_flat
+    from instil.preparation.batches import collate_padded as collate_padded
     from instil.recipe import Recipe as Recipe
     from instil.template.tracing import Rendering as Rendering
     from instil.training.records.run_folder import Run as Run
@@ -81,6 +83,8 @@ _MODULES = {
     "Rendering": "instil.template.tracing",
     "Run": "instil.training.records.run_folder",
     "ToolCall": "instil.conversation",
+    "collate_flat": "instil.preparation.batches",
+    "collate_padded": "instil.preparation.batches",
     "load_model": "instil.generation.chat_model",
     "read": "instil.data",
     "train": "instil.api.training",

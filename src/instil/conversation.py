@@ -10,10 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Role: TypeAlias = Literal["system", "developer", "user", "assistant", "tool"]
 ROLES: tuple[Role, ...] = ("system", "developer", "user", "assistant", "tool")
+IGNORED = -100
+"""The label of a token that is context only, as in Hugging Face's losses."""
 ROWS = "rows"
 """The source of a place in rows that a Python program passed. No file can have this name, because it has no suffix."""
 
@@ -181,3 +186,28 @@ class Example:
     shortened: str | None = None
     escaped: int = 0
     dropped: tuple[str, ...] = ()
+
+    def labels(self, ignored: int = IGNORED) -> list[int]:
+        """Return the labels for Hugging Face's models: each trained token's id, and `ignored` elsewhere.
+
+        They are not shifted; those models shift them. Weights other than 0 and 1 are lost (see `weights`).
+
+        Args:
+            ignored: Label of tokens that are context only.
+
+        Example:
+            >>> Example([5, 6, 7], [0.0, 1.0, 1.0]).labels()
+            [-100, 6, 7]
+        """
+        pairs = zip(self.token_ids, self.weights, strict=True)
+        return [int(token_id) if weight > 0 else ignored for token_id, weight in pairs]
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        """Return ``input_ids`` [T] and ``labels`` [T] as int64, and ``weights`` [T] as float32."""
+        import torch  # Why: the records are used without torch.
+
+        return {
+            "input_ids": torch.tensor([int(token_id) for token_id in self.token_ids], dtype=torch.int64),
+            "labels": torch.tensor(self.labels(), dtype=torch.int64),
+            "weights": torch.tensor([float(weight) for weight in self.weights], dtype=torch.float32),
+        }

@@ -13,7 +13,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,9 @@ from instil.conversation import Example, Place
 from instil.errors import DataError
 from instil.preparation.arrow_columns import flat, lists, numbers, numbers_or_none, texts, values_of
 from instil.preparation.ledger import Ledger
+
+if TYPE_CHECKING:
+    from instil.preparation.batches import TorchExamples
 
 VERSION = 3
 Split: TypeAlias = Literal["train", "heldout"]
@@ -220,6 +223,13 @@ class ExampleStore(Sequence[Example]):
 
     def __iter__(self) -> Iterator[Example]:
         return (self[position] for position in range(len(self)))
+
+    def to_torch(self) -> TorchExamples:
+        """Return the examples as a `torch.utils.data.Dataset`, for a loop of your own or another trainer."""
+        # Why: the store itself is read without torch.
+        from instil.preparation.batches import TorchExamples
+
+        return TorchExamples(self)
 
     def select(self, positions: Sequence[int] | npt.NDArray[Any]) -> ExampleStore:
         """Return a store with these examples, in this order, without copying them."""
