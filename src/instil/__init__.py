@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 from instil.waiting_threads import let_threads_sleep
 
 if TYPE_CHECKING:
+    from instil.api.inspecting import inspect as inspect
+    from instil.api.planning import plan as plan
+    from instil.api.preparing import prepare as prepare
     from instil.api.training import train as train
     from instil.conversation import Conversation as Conversation
     from instil.conversation import Example as Example
@@ -87,6 +90,9 @@ _MODULES = {
     "collate_padded": "instil.preparation.batches",
     "load_model": "instil.generation.chat_model",
     "read": "instil.data",
+    "inspect": "instil.api.inspecting",
+    "plan": "instil.api.planning",
+    "prepare": "instil.api.preparing",
     "train": "instil.api.training",
     "write": "instil.data",
 }

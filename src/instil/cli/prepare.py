@@ -7,16 +7,11 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import Parameter
 
 from instil.cli.settings import Overrides, load_recipe, typed
-
-if TYPE_CHECKING:
-    from instil.preparation.prepare import Prepared
-    from instil.recipe import Recipe
-    from instil.run_warning import RunWarning
 
 
 def prepare(
@@ -38,10 +33,13 @@ def prepare(
         as_json: Print the ledger as JSON instead of text.
         settings: Settings that replace the recipe's.
     """
+    from instil.api.preparing import prepare_recipe
     from instil.run_warning import PREFIX, print_line
 
     started = time.monotonic()
-    prepared, warnings = _prepare(load_recipe(recipe, typed(settings)), workers=workers, refresh=refresh)
+    prepared, warnings = prepare_recipe(
+        load_recipe(recipe, typed(settings)), workers=workers, refresh=refresh, on_progress=_progress()
+    )
     seconds = time.monotonic() - started
     if as_json:
         shown = {
@@ -58,21 +56,6 @@ def prepare(
         print(file=sys.stderr)
     how = "was there already" if prepared.reused else f"made in {seconds:.1f} s"
     print(f"store            {prepared.folder} ({how})")
-
-
-def _prepare(recipe: Recipe, *, workers: int | None, refresh: bool) -> tuple[Prepared, list[RunWarning]]:
-    """Load the tokenizer, and make the store or open the existing one; return the warnings too."""
-    from instil.model.folder.location import locate
-    from instil.preparation.chat_setup import set_up_chat, with_date, with_max_tokens
-    from instil.preparation.prepare import prepare as start
-
-    remote = recipe.model.trust_remote_code
-    location = locate(recipe.model.name, recipe.model.revision, trust_remote_code=remote)
-    recipe = with_max_tokens(recipe, location)
-    setup = set_up_chat(recipe, location)
-    recipe = with_date(recipe, setup.chat)
-    prepared = start(recipe, setup.chat, workers=workers, refresh=refresh, on_progress=_progress())
-    return prepared, [*setup.warnings, *prepared.warnings(recipe.data)]
 
 
 def _progress() -> Callable[[int], None] | None:

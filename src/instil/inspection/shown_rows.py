@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from instil.conversation import Place
+from instil.conversation import ROWS, Place
 from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.errors import DataError, DroppedTextError, InstilError
 from instil.inspection.colours import ShownToken
@@ -95,6 +96,9 @@ def _why_no_example(chat: ChatTokenizer, row: KeptRow) -> Finding:
     return Finding("over_limit", row.place, f"left out: {longest:,} tokens, the limit is {limit:,}")
 
 
+_INDEX = re.compile(re.escape(ROWS) + r"\[(\d{1,12})\]")
+
+
 def find_row(recipe: Recipe, chat: ChatTokenizer, row_or_place: str) -> ShownRow:
     """Find one row of the data, and show it with the findings about this row alone.
 
@@ -108,6 +112,9 @@ def find_row(recipe: Recipe, chat: ChatTokenizer, row_or_place: str) -> ShownRow
     """
     inputs = find_sources(recipe)
     source, _, number = row_or_place.rpartition(":")
+    index = _INDEX.fullmatch(row_or_place)  # rows from memory are counted from 0
+    if index is not None:
+        source, number = ROWS, str(int(index[1]) + 1)
     if not number.isdigit() or number == "0":
         raise DataError(
             f"--row {row_or_place}: is not a row. Expected a row's number from 1, or a place. "

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from instil.training.records.plots import draw_loss
+from instil.training.records.loss_figure import draw_loss
 
 
 @pytest.mark.parametrize("num_steps", [0, 1, 120])

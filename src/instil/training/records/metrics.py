@@ -9,13 +9,53 @@ import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Required, TextIO, TypedDict
 
 from instil.errors import RunError
 from instil.files import sync_path, write_text_atomic
 
 OF_SAMPLES = frozenset({"answer", "tasks", "failures"})
 """Keys of the lines that are written when sample answers are drawn."""
+
+
+class Metric(TypedDict, total=False):
+    """A line of `metrics.jsonl`. Only `step` is in every line; steps have the losses, evaluations `heldout_loss`.
+
+    Attributes:
+        step: The step, from 1; 0 for what is measured before training.
+        epoch: Pass over the data.
+        examples: Examples of the step.
+        loss: Weighted mean loss of the step's trained tokens, before the update.
+        learning_rate: Learning rate of the step.
+        gradient_norm: Global norm before clipping.
+        tokens: Tokens of the step, context included.
+        trained_tokens: Tokens with a weight above 0.
+        micro_batch_tokens: Tokens of one forward pass.
+        moved: Whether the weights moved.
+        memory_mb: Memory after the step.
+        seconds: Seconds by phase.
+        heldout_loss: Loss on the held-out examples.
+        best: Whether it is the lowest so far.
+        tasks: Figures of the recipe's tasks.
+        failures: What failed when answers were drawn.
+    """
+
+    step: Required[int]
+    epoch: int
+    examples: int
+    loss: float
+    learning_rate: float
+    gradient_norm: float
+    tokens: int
+    trained_tokens: int
+    micro_batch_tokens: int
+    moved: bool
+    memory_mb: float
+    seconds: dict[str, float]
+    heldout_loss: float
+    best: bool
+    tasks: dict[str, Any]
+    failures: list[str]
 
 
 class Metrics:

@@ -18,8 +18,8 @@ from instil.training.checkpoints.capture import take_snapshot
 from instil.training.checkpoints.checkpoint import Progress, save_checkpoint
 from instil.training.checkpoints.retention import prune_checkpoints
 from instil.training.memory.usage import memory_mb
+from instil.training.records.loss_figure import draw_loss
 from instil.training.records.metrics import Metrics, read_metrics
-from instil.training.records.plots import draw_loss
 from instil.training.records.progress_bar import ProgressBar
 from instil.training.records.run_folder import RunPaths
 from instil.training.records.samples import Drawn

@@ -14,11 +14,15 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
-from instil.errors import RunError
+from instil.errors import RunError, first_line_of
 from instil.files import ASIDE, OLD, home_path, locked
-from instil.training.records.metrics import read_metrics
+from instil.training.records.loss_figure import draw_loss, loss_figure
+from instil.training.records.metrics import Metric, read_metrics
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +116,29 @@ class Run:
         """The trained model, a plain Hugging Face folder."""
         return RunPaths(self.folder).model
 
-    def metrics(self) -> list[dict[str, Any]]:
-        """Read the run's metrics: one object per step and per evaluation."""
-        return read_metrics(RunPaths(self.folder).metrics)
+    def metrics(self) -> list[Metric]:
+        """Read the run's metrics: one record per step and per evaluation. Records are dicts, so pandas reads them."""
+        return cast("list[Metric]", read_metrics(RunPaths(self.folder).metrics))
+
+    def plot(self, path: str | Path | None = None) -> Figure:
+        """Return a matplotlib figure of training and held-out loss over the steps.
+
+        Args:
+            path: File to save it into too, such as loss.png or loss.svg.
+
+        Raises:
+            RunError: If the file cannot be written.
+        """
+        metrics = self.metrics()
+        if path is not None:
+            try:
+                draw_loss(metrics, home_path(path))
+            except (OSError, TypeError, ValueError) as error:
+                raise RunError(
+                    f"{path}: the plot cannot be written ({first_line_of(error)}). Expected a file such as loss.png. "
+                    "Choose another"
+                ) from None
+        return loss_figure(metrics)
 
     @classmethod
     def open(cls, folder: str | Path) -> Run:

@@ -1,0 +1,111 @@
+"""`instil.inspect`: data as the model will see it, and what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from instil.api.recipes import recipe_of
+from instil.data.memory_rows import is_path
+from instil.encoding.proof import Proof
+from instil.errors import RecipeError
+from instil.inspection import report
+from instil.inspection.findings import Finding
+from instil.inspection.inspection import Inspection
+from instil.inspection.shown_rows import ShownRow, show_row
+from instil.inspection.survey import Survey
+from instil.preparation.ledger import Ledger
+from instil.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """The result of looking at data.
+
+    Attributes:
+        inspection: The data with the tokenizer and the template that encode it.
+        survey: Ledger, lengths and findings of every row.
+        proof: The proof of the template.
+    """
+
+    inspection: Inspection
+    survey: Survey
+    proof: Proof
+
+    @property
+    def ledger(self) -> Ledger:
+        """The account of the rows, as training would have it."""
+        return self.survey.ledger
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What is wrong or worth a look, each with its place; of a kind that is frequent, the first ones."""
+        return list(self.survey.findings)
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """How many findings there are of each kind."""
+        return self.survey.findings.counts
+
+    @property
+    def rows(self) -> Iterator[ShownRow]:
+        """The kept rows with every token and its weight: those with findings first."""
+        for row in self.survey.rows:
+            yield show_row(self.inspection.chat, row, [each for each in self.findings if each.place == row.place])
+
+    def row(self, row: str | int) -> ShownRow:
+        """Return one row with every token, by its number (from 1) or place: ``train.jsonl:412``, ``rows[12]``."""
+        return self.inspection.row(str(row))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what ``instil inspect --json`` prints."""
+        return report.to_json(self.inspection.subject, self.survey, self.proof)
+
+    def write_page(self, path: str | Path) -> str:
+        """Write the mask page of the kept rows, one self-contained HTML file, and return a line about it."""
+        return self.inspection.write_page(Path(path), self.survey, self.proof)
+
+    def __repr__(self) -> str:
+        found = ", ".join(f"{kind} {count}" for kind, count in self.counts.items()) or "none"
+        return "\n".join([*self.ledger.lines(), f"findings         {found}"])
+
+
+def inspect(
+    data: Any,
+    *,
+    model: str | None = None,
+    template: str | None = None,
+    keep_rows: int = 20,
+    **settings: Any,
+) -> Inspected:
+    """Look at data as the model will see it: ledger, lengths, findings, proof of the template, every token.
+
+    Args:
+        data: A path, rows from memory, a `Recipe`, or the path of a recipe (.yaml).
+        model: Model whose tokenizer and template are used; `demo` by default.
+        template: Chat template instead of the model's own.
+        keep_rows: Number of rows to keep for `rows` and the page.
+        **settings: As for `instil.train`.
+
+    Raises:
+        InstilError: If settings, data or model are wrong.
+
+    Example:
+        >>> result = inspect([{"question": "2+2?", "answer": "4"}, {"question": "?", "answer": ""}], model="demo")
+        >>> result.ledger.rows_in
+        2
+        >>> [str(finding.place) for finding in result.findings if finding.kind == "unreadable"]
+        ['rows[1]']
+    """
+    if not isinstance(keep_rows, int) or isinstance(keep_rows, bool) or keep_rows < 0:
+        raise RecipeError(f"keep_rows: found {keep_rows!r}. Expected a number of rows from 0. Set it.")
+    chosen = {"model.name": model, "model.template": template}
+    settings |= {key: value for key, value in chosen.items() if value is not None}
+    is_recipe = isinstance(data, Recipe) or (is_path(data) and str(data).endswith((".yaml", ".yml")))
+    recipe = recipe_of(data, settings=settings) if is_recipe else recipe_of(None, data=data, settings=settings)
+    if not is_recipe and data is None:
+        raise RecipeError("instil.inspect: found no data. Expected a path, rows or a recipe. Pass one of them.")
+    inspection = Inspection.of(str(data) if is_path(data) else "rows from memory", recipe)
+    return Inspected(inspection, inspection.survey(keep_rows=keep_rows), inspection.prove())

@@ -1,0 +1,40 @@
+"""`instil.plan`: what a recipe would do, without training."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from instil.api.recipes import AnyRecipe, recipe_of
+
+if TYPE_CHECKING:
+    from instil.training.run_plan import RunPlan
+
+
+def plan(recipe: AnyRecipe = None, *, data: Any = None, quiet: bool = True, **settings: Any) -> RunPlan:
+    """Return what a recipe would do: steps, tokens, time, memory by kind, disk, warnings.
+
+    No weight is loaded. The data is prepared, and training uses it as it is then.
+
+    Args:
+        recipe: As for `instil.train`.
+        data: As for `instil.train`.
+        quiet: Whether not to print the data's ledger.
+        **settings: As for `instil.train`.
+
+    Raises:
+        InstilError: If settings, data, template or model are wrong.
+
+    Example:
+        >>> rows = [{"question": f"{n}+1?", "answer": str(n + 1)} for n in range(40)]
+        >>> plan(data=rows, **{"training.max_steps": 5}).steps  # doctest: +SKIP
+        5
+    """
+    resolved = recipe_of(recipe, data=data, settings=settings)
+    # Why: torch takes seconds to import, and a wrong recipe is reported before that.
+    from instil.training.run_plan import plan_run
+
+    return plan_run(resolved, say=_silent if quiet else print)
+
+
+def _silent(line: str) -> None:
+    """Print nothing."""

@@ -1,0 +1,130 @@
+"""What a recipe would do: parameters, steps, tokens, time, memory and disk. `instil.plan` and ``instil plan`` make it.
+
+Why: it is made from the preflight of training, so what it foresees is what a run does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from instil.model.loading import choose_device
+from instil.preparation.prepare import Prepared
+from instil.recipe import Recipe
+from instil.run_warning import RunWarning
+from instil.training.disk_space import DiskNeed, disk_warnings
+from instil.training.duration import estimate_seconds
+from instil.training.memory.estimate import Sizes
+from instil.training.memory.fit import Fit
+from instil.training.memory.usage import free_memory
+from instil.training.preflight import run_preflight
+from instil.training.processes.ranks import Ranks
+from instil.training.replicate_or_shard import choose_mode
+from instil.units import counted, duration, short_count
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """What a recipe would do.
+
+    Attributes:
+        recipe: The resolved recipe.
+        prepared: The data, which training uses as it is here.
+        sizes: Parameters of the model, and how many of them train.
+        precision: How the run computes, in words.
+        template: The chat template, in words.
+        steps: Steps of the optimizer.
+        batch_size: Examples of a step.
+        epochs: Passes over the data.
+        tokens: Tokens of all steps.
+        trained_tokens: Tokens with a weight above 0.
+        seconds: Estimated time of training on this device.
+        processes: How the weights are divided over processes, in words.
+        fit: The memory needed, by kind, and whether it fits.
+        disk: What the run writes.
+        notes: What the user should know, a line each.
+        warnings: What is probably wrong.
+    """
+
+    recipe: Recipe
+    prepared: Prepared
+    sizes: Sizes
+    precision: str
+    template: str
+    steps: int
+    batch_size: int
+    epochs: float
+    tokens: int
+    trained_tokens: int
+    seconds: float
+    processes: str
+    fit: Fit
+    disk: DiskNeed
+    notes: tuple[str, ...]
+    warnings: tuple[RunWarning, ...]
+
+    def lines(self) -> list[str]:
+        """Return the plan as lines for people; the data's ledger has lines of its own."""
+        facts = [
+            ("parameters", f"{short_count(self.sizes.parameters)}, of which {short_count(self.sizes.trained)} train"),
+            ("precision", self.precision),
+            ("template", self.template),
+            ("steps", f"{self.steps:,} of {counted(self.batch_size, 'example')} ({self.epochs:.2f} passes)"),
+            ("tokens", f"{self.tokens:,}, of which {self.trained_tokens:,} are trained"),
+            ("processes", self.processes),
+            ("disk", self.disk.words),
+            ("time", f"about {duration(self.seconds)} of training on this device"),
+        ]
+        return [
+            *(f"{name:<12} {text}" for name, text in facts),
+            *self.fit.memory.lines(),
+            f"{'verdict':<12} {self.fit.verdict}",
+            *(f"{'note':<12} {note}" for note in self.notes),
+            *(f"{'warning':<12} {warning.text}" for warning in self.warnings),
+        ]
+
+    def __repr__(self) -> str:
+        return "\n".join(self.lines())
+
+
+def plan_run(recipe: Recipe, *, say: Callable[[str], None]) -> RunPlan:
+    """Plan a run. No weight is loaded; the data is prepared as for training.
+
+    Args:
+        recipe: The recipe.
+        say: Prints a line of the data's ledger for the user.
+
+    Raises:
+        InstilError: If settings, data, template or model are wrong.
+    """
+    device = choose_device(recipe.device)
+    preflight = run_preflight(recipe, Ranks(0, 1, device), say=say, loads=False)
+    order, ledger = preflight.order, preflight.prepared.ledger
+    sizes, processes = preflight.sizes(), preflight.recipe.parallel.processes
+    free = free_memory(device, sharing=processes)
+    mode = choose_mode(preflight, sizes, device=device, free=free, num_ranks=processes)
+    passes = order.num_seen / order.num_examples
+    tokens, trained = round(ledger.tokens * passes), round(ledger.trained_tokens * passes)
+    seconds = estimate_seconds(sizes, preflight.precision, tokens=tokens, trained=trained, device=device)
+    if device.type == "cuda":  # on a CPU the processes share its cores, so more of them save no time
+        seconds /= processes
+    disk = preflight.disk(sizes)
+    return RunPlan(
+        recipe=preflight.recipe,
+        prepared=preflight.prepared,
+        sizes=sizes,
+        precision=preflight.precision.words,
+        template=preflight.template,
+        steps=order.num_steps,
+        batch_size=order.batch_size,
+        epochs=passes,
+        tokens=tokens,
+        trained_tokens=trained,
+        seconds=seconds,
+        processes=mode.words,
+        fit=mode.fit,
+        disk=disk,
+        notes=preflight.notes,
+        warnings=(*preflight.warnings, *disk_warnings(disk, Path(preflight.recipe.output))),
+    )
