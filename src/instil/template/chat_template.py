@@ -21,7 +21,7 @@ from jinja2 import nodes
 from instil.conversation import EMPTY, Message
 from instil.errors import TemplateError
 from instil.template.environment import plain_template, traced_environment, traced_template
-from instil.template.limits import MAX_SECONDS, LimitError, checked_pieces, metered
+from instil.template.limits import MAX_SECONDS, LimitError, Metered, checked_pieces
 from instil.template.message_dicts import Shape, plain_value, to_template_messages, traced_value
 from instil.template.template_inputs import find_shape, prints_reasoning
 from instil.template.traced_text import joined, runs_of
@@ -242,7 +242,7 @@ class ChatTemplate:
         if self._broken is not None:
             raise LimitError(self._broken)
         try:
-            with metered(seconds=seconds):
+            with Metered(seconds):
                 return checked_pieces(template.root_render_func(template.new_context(context)))
         except Exception as error:
             raise self._explained(error, template) from error

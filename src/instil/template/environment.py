@@ -60,6 +60,14 @@ class _Limited(CodeGenerator):
         else:
             super().visit_ExprStmt(node, frame)
 
+    def visit_Add(self, node: nodes.Add, frame: Frame) -> None:
+        """Write a call of `add`: shorter than jinja2's way to intercept an operator."""
+        self.write("add(")
+        self.visit(node.left, frame)
+        self.write(", ")
+        self.visit(node.right, frame)
+        self.write(")")
+
 
 class _Tick:
     """Stands in a syntax tree for a call of `tick`."""
@@ -81,7 +89,7 @@ class _LimitedTemplate(Template):
         exec(code, namespace)  # as jinja2 does it; the code comes from jinja2's compiler
         escaping = namespace["markup_join"]
         namespace["str"] = text_of
-        namespace["tick"] = tick
+        namespace["tick"], namespace["add"] = tick, add
         namespace["str_join"] = lambda items: cls.joined(checked_sum([text_of(item) for item in items]))
         namespace["markup_join"] = lambda items: escaping(checked_sum([text_of(item) for item in items]) and items)
         template = cls._from_namespace(environment, namespace, globals)
@@ -100,11 +108,11 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
 
     template_class = _LimitedTemplate
     code_generator_class = _Limited
-    intercepted_binops = frozenset({"%", "*", "**", "+"})
+    intercepted_binops = frozenset({"%", "*", "**"})
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.binop_table |= {"%": _modulo, "*": multiply, "**": power, "+": add}
+        self.binop_table |= {"%": _modulo, "*": multiply, "**": power}
 
     @staticmethod
     def concat(pieces: Iterable[str]) -> str:
@@ -113,7 +121,7 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
 
     def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:
         """Call a function as jinja2's sandbox does, checked first."""
-        owner = getattr(__obj, "__self__", None)
+        owner = __obj.__self__ if isinstance(__obj, MethodType | BuiltinMethodType) else None
         if owner is not None:
             if isinstance(owner, str) and __obj.__name__ == "join" and args and not isinstance(args[0], str | list):
                 args = (list(args[0]), *args[1:])
