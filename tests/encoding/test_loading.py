@@ -37,7 +37,7 @@ def test_proof_run_and_answers_load_the_same_tokenizer(folder: Path, monkeypatch
         loaded.append(own(*args, **keywords))
         return loaded[-1]
 
-    for module in ("encoding.loading", "encoding.tokenizer_setup", "generation.engine"):
+    for module in ("encoding.loading", "encoding.tokenizer_setup", "generation.served_chat"):
         monkeypatch.setattr(f"instil.{module}.load_tokenizer", recorded, raising=False)
     recipe = Recipe.model_validate({"model": {"name": str(folder)}, "data": {"sources": ["rows.jsonl"]}})
     tokenizers = [
