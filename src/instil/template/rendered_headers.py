@@ -56,11 +56,6 @@ SYNTAXES: tuple[HeaderSyntax, ...] = (
     _syntax("Human and Assistant", r"\A\n\nHuman: |(?<=\n\n)Assistant: ", "human-assistant"),
     _syntax("Vicuna", r"(?:^|(?<=[> ]))(?:USER|ASSISTANT): ", "vicuna", is_certain=False),
 )
-_MARKS = (
-    *("<|", "[INST]", "[/INST]", "<<SYS>>", "<start_of_turn>", "<｜", "]~b]", "[|", "### Instruction:"),
-    *("### Response:", "### Human:", "### Assistant:", "\n\nAssistant: ", "ASSISTANT: "),
-)
-"""Each header contains one of them."""
 BEGINNINGS = ("<s>", "<bos>", "<|begin_of_text|>", "<|startoftext|>", "<｜begin▁of▁sentence｜>", "<BOS_TOKEN>")
 """Tokens that may begin a rendered text, or be left out."""
 ENDINGS = ("</s>", "<|endoftext|>", "<|end_of_text|>", "<eos>", "<｜end▁of▁sentence｜>", "<|END_OF_TURN_TOKEN|>")
@@ -99,7 +94,22 @@ def may_be_rendered(text: str) -> bool:
         >>> may_be_rendered("<|im_start|>user"), may_be_rendered("How are you?")
         (True, False)
     """
-    return any(mark in text for mark in _MARKS)
+    # Each header contains one of these. One expression is several times faster than a loop over them.
+    return (
+        "<|" in text
+        or "### Instruction:" in text
+        or "### Response:" in text
+        or "### Human:" in text
+        or "### Assistant:" in text
+        or "INST]" in text
+        or "<<SYS>>" in text
+        or "<start_of_turn>" in text
+        or "<｜" in text
+        or "]~b]" in text
+        or "[|" in text
+        or "ssistant: " in text
+        or "ASSISTANT: " in text
+    )
 
 
 def syntax_of(text: str) -> HeaderSyntax | None:

@@ -20,6 +20,8 @@ from instil.template.chat_template import ChatTemplate
 from instil.template.read_back import ReadableTemplate, Turns, holds_tools, templates_for
 from instil.template.rendered_headers import HeaderSyntax, first_syntax, holds_header, may_be_rendered, syntax_of
 
+_LONGEST_LEAD = 2000
+"""Characters of a system text that may stand before the first header of a rendered text."""
 _ALPACA_INPUT = "\n\n### Input:\n"
 
 
@@ -67,9 +69,7 @@ class RenderedRows:
 
     def find(self, conversation: Conversation) -> RenderedRow | None:
         """Return a row's messages, or why they cannot be read; None if it is not rendered."""
-        messages = conversation.messages
-        contents = [message.content for message in messages if isinstance(message.content, str)]
-        if not any(map(self._may_be_rendered, contents)):
+        if not self._shows_headers(conversation):
             return None
         found = self._text_of(conversation)
         if found is None:
@@ -87,10 +87,24 @@ class RenderedRows:
                 shows_tools = shows_tools or (holds_tools(turns) and not self._may_show_tools(template, turns))
                 if not shows_tools:
                     return RenderedRow(_conversation_of(conversation, turns, found, template), template.name)
-        if not found.syntax.is_certain:
+        if not found.syntax.is_certain or self._is_about_headers(conversation, found):
             return None
         why = "it shows tool calls or tools as text" if shows_tools else "no known template prints exactly this text"
         return self._unread(conversation, found.syntax, why)
+
+    def _shows_headers(self, conversation: Conversation) -> bool:
+        """Return whether a text may hold a header; it is quick, because every conversation is asked."""
+        markers = self._markers
+        for message in conversation.messages:
+            text = message.content
+            if text.__class__ is str and (may_be_rendered(text) or (markers and self._may_be_rendered(text))):
+                return True
+        return False
+
+    def _is_about_headers(self, conversation: Conversation, found: _Text) -> bool:
+        """Return whether a plain text, such as code, only mentions headers: the first stands far from its beginning."""
+        first = found.syntax.header.search(found.text)
+        return conversation.plain and found.boundary is None and first is not None and first.start() > _LONGEST_LEAD
 
     def _may_be_rendered(self, text: str) -> bool:
         return may_be_rendered(text) or any(marker in text for marker in self._markers)
