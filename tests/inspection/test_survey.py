@@ -232,6 +232,11 @@ PLANTED = {
     "untrained_weight": [
         {"messages": [{"role": "user", "content": "A?", "train": True}, {"role": "assistant", "content": "B."}]}
     ],
+    "says_nothing": [chat_row(("user", "Highest hill?"), ("assistant", "N/A"))],
+    "placeholder": [chat_row(("user", "Greet {{name}} for me."), ("assistant", "Good morning."))],
+    "empty_question": [chat_row(("user", ""), ("assistant", "Certainly, here."))],
+    "mojibake": [chat_row(("user", "Where is MÃ¼nchen?"), ("assistant", "In Bavaria."))],
+    "lost_characters": [chat_row(("user", "Where is M\ufffdnster?"), ("assistant", "In Westphalia."))],
     "role_order": [chat_row(("user", "One."), ("user", "Two."), ("assistant", "Three."))],
     "unread_column": [{**chat_row(("user", "Who are you?"), ("assistant", "A bot.")), "sys_prompt": "Be a bot."}],
     "unused_reasoning": [{"messages": [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So.", "reasoning": "Hm."}]}],

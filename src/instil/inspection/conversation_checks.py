@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from instil.conversation import Conversation, Message
+from instil.inspection.text_checks import placeholder_in, says_nothing, without_mojibake
 from instil.inspection.visible import shortened
 
 _LONG_ANSWER = 400  # characters: a shorter answer without a full stop is a matter of style
@@ -42,6 +43,7 @@ def check_conversation(conversation: Conversation, *, stop_tokens: tuple[str, ..
         conversation: The conversation.
         stop_tokens: Texts of the model's stop tokens, which no answer should end with. Empty if there is no model.
     """
+    yield from _check_texts(conversation)
     if conversation.plain:
         for number, message in enumerate(conversation.messages, start=1):
             if _loops(answer_text(message)):
@@ -55,6 +57,27 @@ def check_conversation(conversation: Conversation, *, stop_tokens: tuple[str, ..
             yield from _check_answer(message, number, stop_tokens)
         elif message.weight or any(part.weight for part in message.part_weights):
             yield "untrained_weight", f"message {number} is from {message.role} and has a weight above 0"
+
+
+def _check_texts(conversation: Conversation) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with single texts, whoever wrote them."""
+    for number, message in enumerate(conversation.messages, start=1):
+        text = answer_text(message)
+        where = "text" if conversation.plain else f"message {number} ({message.role})"
+        if not text.strip():
+            if message.role == "user" and not conversation.plain:
+                yield "empty_question", f"{where} is empty"
+            continue
+        if says_nothing(text):
+            yield "says_nothing", f"{where} is {shortened(text, 40)!r}"
+        if not conversation.plain and (placeholder := placeholder_in(text)):
+            yield "placeholder", f"{where} holds {placeholder}"
+        fixed = without_mojibake(text)
+        if fixed != text:
+            at = next(at for at, (a, b) in enumerate(zip(text, fixed + "\0" * len(text), strict=False)) if a != b)
+            yield "mojibake", f"{where} has {text[at : at + 12]!r}, probably {fixed[at : at + 8]!r}"
+        if "\ufffd" in text:
+            yield "lost_characters", f"{where} has {text.count(chr(0xFFFD)):,} replacement characters"
 
 
 def _check_answer(message: Message, number: int, stop_tokens: tuple[str, ...]) -> Iterator[tuple[str, str]]:

@@ -109,6 +109,27 @@ KINDS: Mapping[str, Kind] = {
             "warning",
             "only the assistant's turns are trained; set data.train_on: all to train every token",
         ),
+        Kind(
+            "says_nothing",
+            "text that says nothing, such as N/A or None",
+            "warning",
+            "remove the row, or the turn: a missing value was written as text",
+        ),
+        Kind("placeholder", "unfilled placeholder", "warning", "fill it in, or remove the row"),
+        Kind("empty_question", "empty question", "warning", "remove the row: it trains an answer to nothing"),
+        Kind(
+            "mojibake",
+            "text read in a wrong encoding",
+            "warning",
+            "undo it, and check how the file was made",
+            repaired=True,
+        ),
+        Kind(
+            "lost_characters",
+            "characters lost when the text was read",
+            "warning",
+            "make the file again from its source: nothing can bring them back",
+        ),
         Kind("role_order", "roles out of order", "warning", "put the turns in order, or check how the file was made"),
         Kind(
             "unused_reasoning",

@@ -28,6 +28,7 @@ from instil.inspection.doctor import ReadRendered
 from instil.inspection.findings import KINDS
 from instil.inspection.raw_rows import ANSWER_COLUMNS, Turn, turns_of
 from instil.inspection.survey import find_sources, reading_of
+from instil.inspection.text_checks import without_mojibake
 from instil.inspection.visible import shortened
 from instil.preparation.encode_rows import SourceWork
 from instil.preparation.split import content_hash
@@ -122,6 +123,14 @@ def _as_messages(row: Any, place: Place, read: ReadRow, read_rendered: ReadRende
     return conversation_to_dict(conversation), [f"row: text rendered with {how.how} written as messages"]
 
 
+def _without_mojibake(value: Any) -> Any:
+    if isinstance(value, str):
+        return without_mojibake(value)
+    if isinstance(value, list):
+        return [_without_mojibake(item) for item in value]
+    return {key: _without_mojibake(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
 class _RowFix:
     """One row and its changes so far."""
 
@@ -129,6 +138,7 @@ class _RowFix:
         self.row = row
         self.changes = changes
         self._place, self._read, self._stop_tokens = place, read, tuple(stop_tokens)
+        self._undo_mojibake()
         # The order matters: roles are found by their keys, answers by their roles, and empty answers after stripping.
         self._rename_keys()
         self._map_roles()
@@ -164,6 +174,13 @@ class _RowFix:
         # Only a row that is written counts as the first of its duplicates.
         earlier = seen.setdefault(content_hash(conversations), self._place)
         return "" if earlier is self._place else f"the same as {earlier}"
+
+    def _undo_mojibake(self) -> None:
+        """Undo texts that were read in a wrong encoding, anywhere in the row."""
+        fixed = _without_mojibake(self.row)
+        if fixed != self.row:
+            self.row = fixed
+            self.changes.append("row: text read in a wrong encoding undone")
 
     def _rename_keys(self) -> None:
         if isinstance(self.row, dict):
