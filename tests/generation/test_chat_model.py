@@ -176,7 +176,6 @@ def test_a_wrong_keyword_is_refused_with_its_name(tuned: ChatModel, keywords: di
         ((tiny_llama(layers=1), None), {}), ((tiny_llama(layers=1), "demo"), {}),
         ((tiny_llama(layers=1), tiny_tokenizer()), {"device": "cpu"}),
     ],
-    ids=lambda value: repr(value)[:40],
 )  # fmt: skip
 def test_what_is_no_model_is_refused(arguments: Any, keywords: dict[str, Any]) -> None:
     with pytest.raises(instil.InstilError):
