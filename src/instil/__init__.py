@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from instil.waiting_threads import let_threads_sleep
 
 if TYPE_CHECKING:
+    from instil.api.evaluation import evaluate as evaluate
+    from instil.api.exports import export as export
     from instil.api.inspecting import inspect as inspect
     from instil.api.planning import plan as plan
     from instil.api.preparing import prepare as prepare
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from instil.encoding.proof import Proof as Proof
     from instil.errors import CheckpointError as CheckpointError
     from instil.errors import DataError as DataError
+    from instil.errors import DroppedTextError as DroppedTextError
     from instil.errors import EncodingError as EncodingError
     from instil.errors import EvaluationError as EvaluationError
     from instil.errors import ExportError as ExportError
@@ -58,6 +61,7 @@ let_threads_sleep(os.environ)
 _ERRORS = (
     "CheckpointError",
     "DataError",
+    "DroppedTextError",
     "EncodingError",
     "EvaluationError",
     "ExportError",
@@ -88,6 +92,8 @@ _MODULES = {
     "ToolCall": "instil.conversation",
     "collate_flat": "instil.preparation.batches",
     "collate_padded": "instil.preparation.batches",
+    "evaluate": "instil.api.evaluation",
+    "export": "instil.api.exports",
     "load_model": "instil.generation.chat_model",
     "read": "instil.data",
     "inspect": "instil.api.inspecting",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,6 @@ from instil.errors import EvaluationError
 from instil.generation.settings import GREEDY, LOADING, LoadSettings, SamplingSettings
 
 if TYPE_CHECKING:
-    from instil.evaluation.contamination import Contamination
     from instil.evaluation.evaluate import Evaluation
     from instil.generation.engine import Engine
     from instil.generation.prompt_length import TooLongPrompt
@@ -65,7 +63,9 @@ def evaluate(
     """
     if data is None and not harness:
         raise EvaluationError("evaluate: no data to measure on. Expected --data FILE or --harness TASKS. Add one.")
-    json_schema = _read_schema(schema)
+    from instil.evaluation.schema import read_schema
+
+    json_schema = None if schema is None else read_schema(schema)
     prompts = _read_prompts(data, turns, limit)
 
     from instil.generation.engine import Engine
@@ -87,7 +87,6 @@ def evaluate(
             task,
             sampling,
             {"schema": json_schema, "run_code": run_code},
-            run,
             too_long,
         )
         from instil.evaluation.report import to_markdown, write_report
@@ -119,12 +118,11 @@ def _evaluate(
     tasks: list[str] | None,
     sampling: SamplingSettings,
     options: dict[str, Any],
-    run: Path | None,
     too_long: TooLongPrompt,
 ) -> Evaluation:
     """Measure the answers, and count them on standard error if that is a terminal."""
-    from instil.evaluation.evaluate import evaluate as measure
-    from instil.evaluation.tasks import TaskOptions, suggest_tasks
+    from instil.evaluation.measure import measure
+    from instil.evaluation.tasks import TaskOptions
 
     total, done, on_terminal = len(prompts) * (2 if against else 1), 0, sys.stderr.isatty()
 
@@ -137,38 +135,12 @@ def _evaluate(
     return measure(
         engine,
         prompts,
-        tasks=tasks or suggest_tasks(prompts),
+        tasks=tasks,
         data=data,
         against=against,
         settings=sampling,
         options=TaskOptions(**options),
-        contamination=_contamination(prompts, run),
         too_long=too_long,
         on_answer=show,
+        on_note=lambda line: print(line, file=sys.stderr),
     )
-
-
-def _contamination(prompts: Sequence[Prompt], run: Path | None) -> Contamination | None:
-    """Compare the prompts with the run's training data. A missing source is reported, and the others are compared."""
-    if run is None:
-        return None
-    from instil.evaluation.contamination import overlap_with_training
-    from instil.recipe import Recipe
-
-    recipe = Recipe.load_saved(run)
-    if not recipe.data.sources:
-        return None
-    contamination = overlap_with_training(prompts, recipe)
-    for reason in contamination.not_compared:
-        print(f"overlap with the training data not measured: {reason}", file=sys.stderr)
-    return contamination
-
-
-def _read_schema(path: Path | None) -> Any:
-    """Return the JSON schema in a file; None without one."""
-    if path is None:
-        return None
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise EvaluationError(f"{path}: cannot be read as JSON ({error}). Expected a JSON schema. Check it.") from None

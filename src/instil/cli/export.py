@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -38,16 +37,10 @@ def export(
         check_with: 4: load the merged model with transformers 4 too, which is installed into a folder of the cache on
             first use, and compare ids, logits and answers.
     """
-    rows = []
-    if data is not None:
-        from instil.data import read
-
-        rows = list(islice(read(data), 50))  # `export` compares as many; a file may have millions
-
-    from instil.exporting.export import export as write
+    from instil.api.exports import export as write
 
     exported = write(
-        model, out, target=target, dtype=dtype, rows=rows, device=device, licence=licence, check_with=check_with
+        model, out, target=target, dtype=dtype, data=data, device=device, licence=licence, check_with=check_with
     )
     for line in exported.parity.lines():
         print(f"  {line}")

@@ -14,10 +14,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from numbers import Integral
 from threading import RLock
-from typing import Any
+from typing import Any, get_args
 
 from instil.conversation import Conversation, Example
+from instil.data.message_parts import read_tools
 from instil.data.messages import as_conversation
 from instil.encoding.context import ConversationLike, EncodingContext
 from instil.encoding.encoder import BegunAnswer, encode_begun_answer, encode_conversation, encode_prompt
@@ -28,7 +30,7 @@ from instil.encoding.settings import EncodingReport, EncodingSettings, TrainOn
 from instil.encoding.token_origins import ExplainedExample, TokenOrigin, explain_examples, explain_prompt
 from instil.encoding.tokenizer_setup import TokenizerSetup, set_up_tokenizer
 from instil.encoding.turns.rendered_rows import RenderedRow
-from instil.errors import InstilError
+from instil.errors import EncodingError, InstilError
 from instil.model.folder.location import locate_tokenizer, run_folder
 from instil.recipe import Recipe
 from instil.template.chat_template import ChatTemplate
@@ -110,6 +112,9 @@ class ChatTokenizer:
             ModelError: If there is no tokenizer.
             TemplateError: If the template does not compile.
         """
+        _check(template is None or isinstance(template, str), "template", template, "a template's name, file or source")
+        _check(revision is None or isinstance(revision, str), "revision", revision, "a branch, tag or commit")
+        _check(settings is None or isinstance(settings, EncodingSettings), "settings", settings, "EncodingSettings")
         location = locate_tokenizer(name_or_folder, revision, trust_remote_code=trust_remote_code)
         run = run_folder(location)
         if settings is None:
@@ -143,12 +148,18 @@ class ChatTokenizer:
         Raises:
             TemplateError: If the tokenizer has no chat template and none is given, or it does not compile.
         """
+        is_tokenizer = hasattr(tokenizer, "added_tokens_decoder") and hasattr(tokenizer, "chat_template")
+        _check(is_tokenizer, "tokenizer", tokenizer, "a transformers tokenizer")
+        is_template = template is None or isinstance(template, str | ResolvedTemplate)
+        _check(is_template, "template", template, "a template's name, file or source")
+        _check(settings is None or isinstance(settings, EncodingSettings), "settings", settings, "EncodingSettings")
         settings = settings or EncodingSettings()
         compiled = template_for(tokenizer, template, date=settings.date)
         return cls(tokenizer, compiled, settings=settings, model_stop_ids=model_stop_ids)
 
     def with_settings(self, settings: EncodingSettings) -> ChatTokenizer:
         """Return the same tokenizer and template under other settings, with counts of its own."""
+        _check(isinstance(settings, EncodingSettings), "settings", settings, "EncodingSettings")
         other = ChatTokenizer.__new__(ChatTokenizer)
         other._compose(self.context.with_settings(settings), self._one_at_a_time)
         return other
@@ -279,6 +290,7 @@ class ChatTokenizer:
             EncodingError: If the loss mask cannot be decided with certainty.
             TemplateError: If the template refuses the conversation.
         """
+        _check(train_on is None or train_on in get_args(TrainOn), "train_on", train_on, "assistant, last or all")
         with self._one_at_a_time:
             if train_on is not None and train_on != self.settings.train_on:
                 messages, _ = self.read_rendered(conversation)
@@ -292,6 +304,11 @@ class ChatTokenizer:
 
     def encode_many(self, conversations: Iterable[ConversationLike]) -> Iterator[list[Example] | InstilError]:
         """Encode many conversations in order, faster than one by one; a refused one yields its error instead."""
+        is_many = isinstance(conversations, Iterable) and not isinstance(conversations, str | bytes | Mapping)
+        _check(is_many, "conversations", conversations, "a list of conversations")
+        return self._encode_many(conversations)
+
+    def _encode_many(self, conversations: Iterable[ConversationLike]) -> Iterator[list[Example] | InstilError]:
         batches = self._batch_encoder.encode(conversations)
         while True:
             with self._one_at_a_time:
@@ -321,11 +338,20 @@ class ChatTokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ids, with control tokens, nothing cleaned up."""
-        return self.context.decode(ids)
+        is_ids = not isinstance(ids, str | bytes) and isinstance(ids, Iterable)
+        ids = list(ids) if is_ids else []
+        whole = is_ids and all(isinstance(token, Integral) and 0 <= token < 2**32 for token in ids)
+        _check(whole, "ids", ids, "a list of token ids")
+        return self.context.decode([int(token) for token in ids])
 
     def prove(self) -> Proof:
         """Check that this template and tokenizer train what is served; see `instil.encoding.proof`."""
         return prove(self)
+
+
+def _check(holds: bool, name: str, value: object, expected: str) -> None:
+    if not holds:
+        raise EncodingError(f"{name}: found {value!r:.80}. Expected {expected}. Correct the argument.")
 
 
 def _with_inputs(
@@ -333,8 +359,8 @@ def _with_inputs(
 ) -> Conversation:
     """Return a conversation with tools and template variables in place of its own."""
     conversation = as_conversation(messages)
-    if tools:
-        conversation = replace(conversation, tools=tuple(tools))
+    if tools is not None and tools != []:
+        conversation = replace(conversation, tools=read_tools(tools, where="tools"))
     if variables:
         conversation = replace(conversation, variables={**conversation.variables, **variables})
     return conversation

@@ -204,6 +204,7 @@ class EncodingContext:
         stands in an answer's text moved to its own field where the template has a place for it.
         """
         conversation = as_conversation(conversation_like)
+        _check_characters(conversation)
         if conversation.plain:
             return conversation
         if self.settings.template_variables:
@@ -302,6 +303,21 @@ class EncodingContext:
                 f"tokenizer: the stop token {text!r} is not in its vocabulary. Expected a token of its own. Add it."
             )
         return int(number)
+
+
+def _check_characters(conversation: Conversation) -> None:
+    """Raise if a text holds half a surrogate pair, which no tokenizer takes. Rows from files have none."""
+    for number, message in enumerate(conversation.messages, start=1):
+        for text in (message.content, message.reasoning):
+            if not isinstance(text, str) or text.isascii():
+                continue
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:
+                raise EncodingError(
+                    f"{place_of(conversation)}: message {number}: character {error.start + 1} is half a surrogate pair "
+                    f"({text[error.start]!a}). Expected whole characters. Remove it."
+                ) from None
 
 
 def assistant_indices(conversation: Conversation) -> frozenset[int]:

@@ -143,7 +143,7 @@ class PieceTokenizer:
         lead, skip = ("", 0) if first else self._lead
         texts = [lead + piece for piece in pieces] if lead else list(pieces)
         memory = self._first if first else self._later
-        encodings = self._backend.encode_batch_fast(texts, add_special_tokens=False)
+        encodings = _whole_characters(self._backend.encode_batch_fast, texts)
         for piece, encoding in zip(pieces, encodings, strict=True):
             memory[piece] = encoding.ids[skip:] if skip else encoding.ids
             self._num_characters += len(piece)
@@ -212,7 +212,7 @@ class PieceTokenizer:
     def _raw(self, text: str) -> list[int]:
         if self._whole is not None:
             return list(self._whole(text))
-        return self._backend.encode(text, add_special_tokens=False).ids  # type: ignore[no-any-return]
+        return _whole_characters(self._backend.encode, text).ids  # type: ignore[no-any-return]
 
     def _lead_of_later_pieces(self) -> tuple[str, int]:
         """Return what must stand before a piece that follows an added token, and how many ids it takes."""
@@ -245,6 +245,21 @@ class PieceTokenizer:
                 if self._encode_unbroken(text) != self._raw(text):
                     return False
         return True
+
+
+def _whole_characters(encode: Callable[..., Any], text: str | list[str]) -> Any:
+    """Tokenize; half a surrogate pair, which `tokenizers` takes for something else than text, is named.
+
+    Raises:
+        EncodingError: If there is one.
+    """
+    try:
+        return encode(text, add_special_tokens=False)
+    except TypeError:
+        raise EncodingError(
+            "conversation: a text has half a surrogate pair. Expected whole characters. Remove it from tools, names or "
+            "template variables."
+        ) from None
 
 
 def trie_pattern(texts: Iterable[str]) -> str:

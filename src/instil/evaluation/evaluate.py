@@ -106,6 +106,12 @@ class Evaluation:
     length_notes: Sequence[str]
     versions: Mapping[str, str]
 
+    @property
+    def figures(self) -> dict[str, Interval]:
+        """The model's main figure of each task, as far as the task applied to a prompt."""
+        by_task = self.model.figures
+        return {task: by_task[task][main] for task, main in self.tasks.items() if main in by_task[task]}
+
 
 def evaluate(
     engine: Engine,

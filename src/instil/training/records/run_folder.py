@@ -13,6 +13,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -147,6 +148,8 @@ class Run:
         Raises:
             RunError: If it is not a run folder, or its results are damaged.
         """
+        if not isinstance(folder, str | PathLike) or not isinstance(fspath(folder), str):
+            raise RunError(f"run: found {folder!r:.80}. Expected the path of a run folder. Pass its name as text")
         paths = RunPaths(home_path(folder))
         if not paths.recipe.exists():
             raise RunError(

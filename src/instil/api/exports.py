@@ -1,0 +1,83 @@
+"""`instil.export`: write a model for others to use, after parity checks; the command line uses it too."""
+
+from __future__ import annotations
+
+from itertools import islice
+from os import PathLike, fspath
+from typing import TYPE_CHECKING, Any, Literal
+
+from instil.api.arguments import check_choice, check_type, path_of
+from instil.data import read
+from instil.errors import ExportError
+
+if TYPE_CHECKING:
+    from instil.exporting.export import Exported
+
+_COMPARED = 50
+"""Rows that parity is checked on; a file may have millions."""
+
+
+def export(
+    model: Any,
+    out: str | PathLike[str],
+    *,
+    target: Literal["merged", "adapter", "4bit", "gguf", "ollama"] = "merged",
+    dtype: Literal["fp32", "bf16", "fp16"] = "bf16",
+    data: Any = None,
+    device: str = "auto",
+    licence: str | None = None,
+    check_with: Literal["4"] | None = None,
+) -> Exported:
+    """Write a model for others to use; raises if ids, stop tokens or answers differ from the run's.
+
+    Args:
+        model: Run (also a `Run`), model folder or adapter folder.
+        out: Folder to write; it must not exist.
+        target: A complete model, the adapter alone, a model quantised to nf4, a file for llama.cpp, or one with a
+            Modelfile for Ollama.
+        dtype: Type of the weights; an adapter keeps its own.
+        data: Rows to check parity on: a file, folder, glob or Hub id, or the rows themselves. Default: built-in probes.
+        device: auto, cpu, cuda, cuda:1, mps.
+        licence: Licence identifier for the model card; by default the base's own.
+        check_with: ``4``: load a merged model with transformers 4 too, and compare.
+
+    Returns:
+        The folder, its files, and the result of the parity check.
+
+    Raises:
+        ExportError: If the target cannot hold the model, an argument is wrong, or a parity check fails. Nothing is left
+            behind.
+        ModelError: If there is no such model.
+
+    Example:
+        >>> export("runs/demo", "out", dtype="fp32").files  # doctest: +SKIP
+    """
+    folder = path_of("out", out, ExportError)
+    check_choice("target", target, ("merged", "adapter", "4bit", "gguf", "ollama"), ExportError)
+    check_choice("dtype", dtype, ("fp32", "bf16", "fp16"), ExportError)
+    check_type("licence", licence, str, ExportError, expected="an identifier of the Hub, such as apache-2.0")
+    if not isinstance(device, str):
+        raise ExportError(
+            f"device: found {device!r:.80}. Expected auto, cpu, cuda, cuda:1 or mps. Correct the argument."
+        )
+    if check_with is not None:
+        check_choice("check_with", check_with, ("4",), ExportError)
+    if not isinstance(model, str | PathLike):
+        raise ExportError(
+            f"model: found {type(model).__name__}. Expected a run, a model folder or an adapter folder. Pass its path."
+        )
+    rows = [] if data is None else list(islice(read(data), _COMPARED))
+
+    # Why: torch takes seconds to import, and a wrong argument is reported before that.
+    from instil.exporting.export import export as write
+
+    return write(
+        fspath(model),
+        folder,
+        target=target,
+        dtype=dtype,
+        rows=rows,
+        device=device,
+        licence=licence,
+        check_with=check_with,
+    )

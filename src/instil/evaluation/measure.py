@@ -1,0 +1,76 @@
+"""Measures a model on prompts as a user asks for it: with tasks that fit, and the overlap with its training data.
+
+Python and the command line both come here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from instil.evaluation.contamination import Contamination, overlap_with_training
+from instil.evaluation.evaluate import Evaluation, evaluate
+from instil.evaluation.tasks import TaskOptions, suggest_tasks
+from instil.generation.engine import Engine
+from instil.generation.prompt_length import TooLongPrompt
+from instil.generation.prompts import Prompt
+from instil.generation.settings import SamplingSettings
+from instil.model.folder.location import run_folder
+from instil.recipe import Recipe
+
+
+def measure(
+    engine: Engine,
+    prompts: Sequence[Prompt],
+    *,
+    tasks: Sequence[str] | None,
+    data: str,
+    against: Engine | None = None,
+    settings: SamplingSettings | None = None,
+    options: TaskOptions | None = None,
+    too_long: TooLongPrompt = "drop",
+    on_answer: Callable[[], None] = lambda: None,
+    on_note: Callable[[str], object] = lambda _: None,
+) -> Evaluation:
+    """Evaluate a model; see `evaluate`.
+
+    Args:
+        engine: The model.
+        prompts: The prompts, with their references.
+        tasks: Names of tasks; None or empty for those that fit the data.
+        data: Name of the data in the report.
+        against: A model to compare with.
+        settings: How answers are sampled.
+        options: Options of some tasks.
+        too_long: What to do with a prompt that is too long for one of the models.
+        on_answer: Called after each answer.
+        on_note: Called with a line for each training source that could not be compared with the prompts.
+    """
+    run = None if engine.location is None else run_folder(engine.location)
+    return evaluate(
+        engine,
+        prompts,
+        tasks=tasks or suggest_tasks(prompts),
+        data=data,
+        against=against,
+        settings=settings,
+        options=options,
+        contamination=_contamination(prompts, run, on_note),
+        too_long=too_long,
+        on_answer=on_answer,
+    )
+
+
+def _contamination(
+    prompts: Sequence[Prompt], run: Path | None, on_note: Callable[[str], object]
+) -> Contamination | None:
+    """Compare the prompts with the run's training data. A missing source is reported, and the others are compared."""
+    if run is None:
+        return None
+    recipe = Recipe.load_saved(run)
+    if not recipe.data.sources:
+        return None
+    contamination = overlap_with_training(prompts, recipe)
+    for reason in contamination.not_compared:
+        on_note(f"overlap with the training data not measured: {reason}")
+    return contamination
