@@ -17,6 +17,7 @@ import argparse
 import contextlib
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -72,18 +73,13 @@ def busy(processes: int) -> Iterator[None]:
             process.wait()
 
 
-def in_a_process(setting: str, arguments: argparse.Namespace) -> float:
-    """Measure one setting once."""
-    with tempfile.TemporaryDirectory() as folder:
-        words = [sys.executable, __file__, "--in", folder]
-        words += ["--steps", str(arguments.steps), "--threads", str(arguments.threads)]
-        result = subprocess.run(
-            words,
-            env=environment_of(setting, threads=arguments.threads),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+def in_a_process(setting: str, arguments: argparse.Namespace, *, folder: Path) -> float:
+    """Measure one setting once. All measurements share the prepared data in a folder."""
+    words = [sys.executable, __file__, "--in", str(folder)]
+    words += ["--steps", str(arguments.steps), "--threads", str(arguments.threads)]
+    environment = environment_of(setting, threads=arguments.threads)
+    result = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    shutil.rmtree(folder / "run", ignore_errors=True)
     if result.returncode:
         raise SystemExit(result.stderr)
     return float(result.stdout.splitlines()[-1])
@@ -102,6 +98,12 @@ def main() -> None:
     if arguments.folder is not None:
         print(measure(arguments.folder, steps=arguments.steps, threads=arguments.threads))
         return
+    with tempfile.TemporaryDirectory() as folder:
+        print(json.dumps(measure_all(arguments, Path(folder))))
+
+
+def measure_all(arguments: argparse.Namespace, folder: Path) -> dict[str, dict[str, list[float]]]:
+    """Measure, print the medians, and return all rates by number of busy processes and setting."""
     settings = arguments.settings.split(",")
     rates: dict[str, dict[str, list[float]]] = {}
     for processes in arguments.busy.split(","):
@@ -109,13 +111,13 @@ def main() -> None:
         with busy(int(processes)):
             for _ in range(arguments.repeats):
                 for setting in settings:
-                    rate = in_a_process(setting, arguments)
+                    rate = in_a_process(setting, arguments, folder=folder)
                     rates[processes][setting].append(rate)
                     print(f"{processes} busy, {setting}: {rate:,.0f}", file=sys.stderr, flush=True)
         for setting, values in rates[processes].items():
             shown = ", ".join(f"{value:,.0f}" for value in values)
             print(f"{processes} busy, {setting}: {statistics.median(values):,.0f} tokens/s ({shown})", flush=True)
-    print(json.dumps(rates))
+    return rates
 
 
 if __name__ == "__main__":

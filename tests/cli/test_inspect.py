@@ -179,14 +179,13 @@ TALLY = {"count", "places", "example"}
 REPORT = {
     "": {
         *("data", "model", "template", "stop_tokens", "formats", "ledger", "tokens", "trained_tokens", "trained_share"),
-        *("proof", "findings", "notes"),
+        *("proof", "findings", "notes", "warnings"),
     },
     "ledger": {
         *("rows_in", "rows_trained", "rows_left_out", "rows_held_out", "left_out", "parts_left_out", "conversations"),
         *("examples", "examples_an_epoch", "tokens", "conversation_tokens", "trained_tokens", "trained_weight"),
         *("token_factor", "shortened", "escaped", "inline_reasoning", "duplicates", "overlap", "formats", "evidence"),
-        "notes",
-        "warnings",
+        *("notes", "rendered", "part_weights"),
     },
     "ledger.duplicates": TALLY,
     "tokens": {"count", "total", "smallest", "median", "p95", "largest", "bins"},

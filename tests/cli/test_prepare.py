@@ -10,7 +10,7 @@ import yaml
 from tests.tiny_chat import tiny_llama, tiny_tokenizer
 
 from instil.cli.main import main
-from instil.preparation import chat_setup
+from instil.encoding import tokenizer_setup
 from instil.preparation.store import ExampleStore
 
 
@@ -107,7 +107,7 @@ def test_a_store_of_another_day_is_not_used_where_the_template_prints_the_day(
     assert run(*command) == 0
     assert run(*command) == 0
     assert len(stores(recipe)) == 1
-    monkeypatch.setattr(chat_setup, "date", AnotherDay)
+    monkeypatch.setattr(tokenizer_setup, "date", AnotherDay)
     capsys.readouterr()
     assert run(*command) == 0
     assert "(made in " in capsys.readouterr().out
