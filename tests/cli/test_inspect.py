@@ -190,7 +190,7 @@ REPORT = {
     "ledger.duplicates": TALLY,
     "tokens": {"count", "total", "smallest", "median", "p95", "largest", "bins"},
     "trained_share": {"bins"},
-    "proof": {"passed", "num_checked", "findings"},
+    "proof": {"passed", "num_checked", "findings", "not_carried"},
     "findings": {"counts", "kept"},
     "findings.kept.0": {"kind", "severity", "place", "seen", "remedy"},
 }
