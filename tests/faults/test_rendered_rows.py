@@ -135,6 +135,15 @@ def test_the_models_own_template_is_read_back_whatever_its_headers():
     assert _trained({"text": text}, own) == "**Titicaca**\n- really<|im_end|>Ucayali<|im_end|>"
 
 
+def test_the_models_own_headers_may_be_words_and_then_only_an_exact_text_is_read():
+    own = other_template(
+        "{% for m in messages %}{{ m.role | capitalize }}: {{ m.content }}{% if m.role == 'assistant' %}<|im_end|>"
+        "{% endif %}{{ '\n' }}{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}"
+    )
+    assert _trained({"text": own.template.render_text(CHAT)}, own).count("<|im_end|>") == 2
+    assert own.read_rendered(_read({"text": "Of User: and Assistant: alike."}))[1] is None
+
+
 def test_alpaca_as_published_has_its_input_behind_the_instruction_and_any_end_of_text():
     text = "Below is an instruction that describes a task.\n\n### Instruction:\nAdd.\n\n### Input:\n1 2\n\n### Response:\n3"
     for ending in ("", "</s>", "<|endoftext|>", "<|end_of_text|>"):

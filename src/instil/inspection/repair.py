@@ -104,7 +104,8 @@ def repair_rows(
         except DataError as error:
             yield Repair(place, None, None, (f"left out: {_reason(error, place)}",))
             continue
-        row, changes = copy.deepcopy(before), []
+        row = copy.deepcopy(before)
+        changes: list[str] = []
         if read_rendered is not None:
             row, changes = _as_messages(row, place, read, read_rendered)
         fix = _RowFix(row, place, read, stop_tokens, changes)

@@ -22,6 +22,7 @@ from instil.template.rendered_headers import HeaderSyntax, first_syntax, holds_h
 
 _LONGEST_LEAD = 2000
 """Characters of a system text that may stand before the first header of a rendered text."""
+_SHORTEST_HEADER = 4
 _ALPACA_INPUT = "\n\n### Input:\n"
 
 
@@ -116,21 +117,40 @@ class RenderedRows:
 
     @cached_property
     def _markers(self) -> tuple[str, ...]:
-        """Added tokens in the template's headers, if the table of published syntaxes does not know these headers."""
+        """What shows the template's headers, if the table of published syntaxes does not know them.
+
+        Added tokens in the header, or, without any, what stands between a question and its answer.
+        """
         prompts = self.own.separators.get("user", {}).get("prompt", ())
         if any(map(holds_header, prompts)):
             return ()
-        return tuple(token for token in self.added if len(token) > 2 and any(token in prompt for prompt in prompts))
+        return self._header_tokens or tuple(
+            text.strip()
+            for text in self.own.separators.get("user", {}).get("assistant", ())
+            if len(text.strip()) >= _SHORTEST_HEADER
+        )
+
+    @cached_property
+    def _header_tokens(self) -> tuple[str, ...]:
+        """Added tokens in the template's headers; BOS and EOS may stand in any text."""
+        prompts = self.own.separators.get("user", {}).get("prompt", ())
+        ends = set(self.template.special_tokens.values())
+        return tuple(
+            token
+            for token in self.added
+            if len(token) > 2 and token not in ends and any(token in prompt for prompt in prompts)
+        )
 
     @cached_property
     def _own_syntax(self) -> HeaderSyntax:
         pattern = "|".join(map(re.escape, self._markers)) or r"(?!)"
-        return HeaderSyntax(self.own.name, re.compile(pattern))
+        return HeaderSyntax(self.own.name, re.compile(pattern), is_certain=bool(self._header_tokens))
 
     def _syntax(self, text: str, *, at_start: bool) -> HeaderSyntax | None:
         syntax = syntax_of(text)
-        if syntax is None and len(self._own_syntax.header.findall(text)) > 1:
-            syntax = self._own_syntax
+        own = self._own_syntax
+        if syntax is None and len(own.header.findall(text)) > own.is_certain:
+            syntax = own
         if syntax is None or not at_start or (syntax is self._own_syntax and syntax.header.match(text.lstrip())):
             return syntax
         return syntax if first_syntax(text) is not None else None
