@@ -9,7 +9,7 @@ at the first line break. That is a fair prompt for a base model, and tuned model
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from instil.conversation import Conversation, Message
 from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.errors import GenerationError, ModelError, TemplateError
 from instil.generation.decoding import context_limit
-from instil.generation.parsing import MARKUP, opens_reasoning, parse_answer
+from instil.generation.parsing import MARKUP, AnswerParser, Delta, opens_reasoning, parse_answer, tool_names
 from instil.generation.sampling import Generated, Stream, generate_batch, stream
 from instil.generation.served_chat import served_chat
 from instil.generation.settings import LoadSettings, SamplingSettings
@@ -65,11 +65,33 @@ class Answer:
 class AnswerStream:
     """An iterator over pieces of text as they become certain; `answer` is available when it has ended."""
 
-    def __init__(self, engine: Engine, prompt_ids: Sequence[int], pieces: Stream, *, num_begun: int = 0) -> None:
-        self._engine, self._prompt_ids, self._stream, self._num_begun = engine, prompt_ids, pieces, num_begun
+    def __init__(
+        self,
+        engine: Engine,
+        prompt_ids: Sequence[int],
+        pieces: Stream,
+        *,
+        tools: frozenset[str] | None,
+        num_begun: int = 0,
+    ) -> None:
+        self._engine, self._prompt_ids, self._stream = engine, prompt_ids, pieces
+        self._tools, self._num_begun = tools, num_begun
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._stream)
+
+    def deltas(self) -> Iterator[Delta]:
+        """Yield the same answer parsed, a begun answer included: reasoning, content and calls."""
+        engine, prompt_ids = self._engine, self._prompt_ids
+        parser = AnswerParser(
+            in_reasoning=engine.opened(prompt_ids, self._num_begun),
+            tools=self._tools,
+            bare_json=self._tools is not None,
+        )
+        yield from parser.push(engine.begun_text(prompt_ids, self._num_begun))
+        for piece in self:
+            yield from parser.push(piece)
+        yield from parser.finish()
 
     @property
     def answer(self) -> Answer:
@@ -80,7 +102,9 @@ class AnswerStream:
         """
         if self._stream.result is None:
             raise GenerationError("stream: the answer has not ended. Read all of its pieces first.")
-        return self._engine.answer_of(self._prompt_ids, self._stream.result, num_begun=self._num_begun)
+        return self._engine.answer_of(
+            self._prompt_ids, self._stream.result, tools=self._tools, num_begun=self._num_begun
+        )
 
 
 class Engine:
@@ -243,7 +267,8 @@ class Engine:
                     f"{conversation.place or 'conversation'}: the prompt has {len(prompt)} tokens. The context of "
                     f"{self.name} is {limit}, answer included. Shorten the prompt."
                 )
-        return self._generate(prompts, settings, on_answer, num_begun=[count for _, count in begun])
+        tools = [_callable(conversation) for conversation in conversations]
+        return self._generate(prompts, settings, on_answer, tools=tools, num_begun=[count for _, count in begun])
 
     def continue_text(
         self,
@@ -253,7 +278,9 @@ class Engine:
         on_answer: Callable[[int, Answer], None] | None = None,
     ) -> list[Answer]:
         """Continue plain texts without a template; `on_answer` as in `answer`."""
-        return self._generate([self.plain_prompt(text) for text in texts], settings or SamplingSettings(), on_answer)
+        prompts = [self.plain_prompt(text) for text in texts]
+        no_tools: list[frozenset[str] | None] = [frozenset()] * len(prompts)
+        return self._generate(prompts, settings or SamplingSettings(), on_answer, tools=no_tools)
 
     def stream(
         self,
@@ -270,7 +297,7 @@ class Engine:
             self.begun_prompt(conversation) if continue_final_message else (self.prompt(conversation), 0)
         )
         pieces = stream(self.model, prompt, settings=settings, stop_ids=self.stop_ids, decode=self.decode)
-        return AnswerStream(self, prompt, pieces, num_begun=num_begun)
+        return AnswerStream(self, prompt, pieces, tools=_callable(conversation), num_begun=num_begun)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ids, without control tokens except those that mark reasoning and tool calls."""
@@ -278,15 +305,36 @@ class Engine:
         text: str = self.tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return text
 
-    def answer_of(self, prompt_ids: Sequence[int], generated: Generated, *, num_begun: int = 0) -> Answer:
-        """Parse generated ids into an answer; the last `num_begun` ids of the prompt are its beginning."""
-        text = self.decode(generated.token_ids) if generated.text is None else generated.text
+    def begun_text(self, prompt_ids: Sequence[int], num_begun: int) -> str:
+        """Return the text of a begun answer, the last `num_begun` ids of a prompt."""
+        return self.decode(prompt_ids[len(prompt_ids) - num_begun :])
+
+    def opened(self, prompt_ids: Sequence[int], num_begun: int = 0) -> bool:
+        """Return whether a prompt, without the begun answer, ends inside a reasoning block."""
         turn = len(prompt_ids) - num_begun
         prompt_end = self.tokenizer.decode(
             list(prompt_ids[max(turn - _PROMPT_END, 0) : turn]), skip_special_tokens=False
         )
-        whole = self.decode(prompt_ids[turn:]) + text
-        message = parse_answer(whole, in_reasoning=self.chat is not None and opens_reasoning(prompt_end))
+        return self.chat is not None and opens_reasoning(prompt_end)
+
+    def answer_of(
+        self, prompt_ids: Sequence[int], generated: Generated, *, tools: Collection[str] | None, num_begun: int = 0
+    ) -> Answer:
+        """Parse generated ids into an answer.
+
+        Args:
+            prompt_ids: Ids of the prompt.
+            generated: What the model generated.
+            tools: Names that may be called; None if they are unknown.
+            num_begun: How many of the prompt's last ids are the beginning of the answer.
+        """
+        text = self.decode(generated.token_ids) if generated.text is None else generated.text
+        message = parse_answer(
+            self.begun_text(prompt_ids, num_begun) + text,
+            in_reasoning=self.opened(prompt_ids, num_begun),
+            tools=tools,
+            bare_json=tools is not None,
+        )
         return Answer(text=text, message=message, generated=generated, prompt_ids=tuple(prompt_ids))
 
     def _generate(
@@ -295,11 +343,13 @@ class Engine:
         settings: SamplingSettings,
         on_answer: Callable[[int, Answer], None] | None,
         *,
+        tools: Sequence[frozenset[str] | None],
         num_begun: Sequence[int] = (),
     ) -> list[Answer]:
         def parsed(number: int, generated: Generated) -> Answer:
             prompt = number // settings.num_answers
-            return self.answer_of(prompts[prompt], generated, num_begun=num_begun[prompt] if num_begun else 0)
+            count = num_begun[prompt] if num_begun else 0
+            return self.answer_of(prompts[prompt], generated, tools=tools[prompt], num_begun=count)
 
         def report(number: int, generated: Generated) -> None:
             if on_answer is not None:
@@ -325,6 +375,11 @@ class Engine:
         if not ids and (bos if bos is not None else eos) is not None:
             ids = [bos if bos is not None else eos]
         return self._check_ids(ids)
+
+
+def _callable(conversation: Conversation) -> frozenset[str] | None:
+    """Return the names of a conversation's tools; None without tools, which its system text may define."""
+    return tool_names(conversation.tools) or None
 
 
 def text_of(message: Message) -> str:

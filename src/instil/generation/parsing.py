@@ -1,64 +1,332 @@
-"""Parse the text of an answer into a message: reasoning, tool calls and the remaining content.
+"""Parse an answer into reasoning, content and tool calls, while it grows or when it is complete.
 
-Templates print tool calls in a few syntaxes. Each syntax is tried when its marker occurs in the text. What does not
-parse stays text, so a malformed answer is never lost.
+There is one parser. A streamed answer feeds it piece by piece, and a complete answer in one piece. So the pieces of a
+stream add up to the complete answer. What does not parse stays text, so a malformed answer is never lost.
 
 Why: the syntax is recognised in the answer, because models do not declare which one they use.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeAlias
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from instil.conversation import Message, ToolCall
 from instil.encoding.turns.inline_reasoning import CLOSING_TAGS, OPENING_TAGS, REASONING_TAGS
+from instil.generation.call_syntax import (
+    READERS,
+    Calls,
+    Cursor,
+    MoreTextNeededError,
+    NoCallError,
+    read_bare_json,
+    read_json,
+)
 
 MARKUP: tuple[str, ...] = (
-    *OPENING_TAGS,
-    *CLOSING_TAGS,
-    "<|channel>",
-    "<tool_call>",
-    "</tool_call>",
-    "<tools>",
-    "</tools>",
-    "[TOOL_CALLS]",
-    "[ARGS]",
-    "[CALL_ID]",
-    "<|python_tag|>",
-    "<|tool_calls_section_begin|>",
-    "<｜tool▁calls▁begin｜>",
-    "<｜tool▁calls▁end｜>",
-    "<｜tool▁call▁begin｜>",
-    "<｜tool▁call▁end｜>",
-    "<｜tool▁sep｜>",
-    "<arg_key>",
-    "</arg_key>",
-    "<arg_value>",
-    "</arg_value>",
-    "<|channel|>",
-    "<|message|>",
-    "<|constrain|>",
-    "<|start|>",
-    "<|end|>",
-    "<|call|>",
-    "<|tool_call>",
-    "<tool_call|>",
-)
+    *OPENING_TAGS, *CLOSING_TAGS, *READERS,
+    "<|channel>", "</tool_call>", "<tools>", "</tools>", "[ARGS]", "[CALL_ID]",
+    "<｜tool▁calls▁end｜>", "<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>", "<｜tool▁sep｜>",
+    "<|tool_calls_section_end|>", "<|tool_call_begin|>", "<|tool_call_argument_begin|>", "<|tool_call_end|>",
+    "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>", "</minimax:tool_call>",
+    "<|channel|>", "<|message|>", "<|constrain|>", "<|start|>", "<|end|>", "<|call|>", "<tool_call|>", '<|"|>',
+)  # fmt: skip
 """Tokens that carry structure. They stay in an answer's text until it is parsed."""
 
-CallBlock: TypeAlias = tuple[int, int, tuple[ToolCall, ...]]
-"""Half-open span of the call syntax, and the calls in it."""
+_CALL_MARKER = re.compile("|".join(map(re.escape, READERS)))
+_CLOSERS = frozenset("}]>")
+_HEADER_STARTS = ("<|channel|>", "<|start|>assistant", "to=functions.")
+_HEADER = re.compile(
+    r"\s*(?:<\|start\|>assistant)?(?:\s*to=functions\.(?P<early>[\w.-]+)\s*)?<\|channel\|>(?P<channel>\w+)"
+    r"(?:\s*to=functions\.(?P<name>[\w.-]+))?[^<]*(?:<\|constrain\|>\w+)?\s*<\|message\|>"
+)
+_HEADER_LIMIT = 300
+"""Longest header of a gpt-oss message in characters."""
+_BODY_ENDS = ("<|end|>", "<|call|>", "<|return|>", "<|start|>")
 
 
-def parse_answer(text: str, *, in_reasoning: bool = False) -> Message:
-    r"""Parse an answer's text into a message.
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """What a piece of an answer adds: reasoning, content, or one call."""
+
+    reasoning: str = ""
+    content: str = ""
+    call: ToolCall | None = None
+
+
+class AnswerParser:
+    r"""Parses one answer while it grows.
+
+    Args:
+        in_reasoning: Whether the prompt had already opened a reasoning block.
+        tools: Names of the tools that the request has; a call of another name stays text. None allows every name.
+        bare_json: Whether an answer that is JSON without any marker may be a call.
+
+    Example:
+        >>> parser = AnswerParser(tools=["time"])
+        >>> parser.push("<think>hm</think>\n\nNow: <tool"), parser.push('_call>{"name": "time"}')
+        ([Delta(reasoning='hm', content='', call=None), Delta(reasoning='', content='Now:', call=None)], [])
+        >>> [delta.call.name for delta in parser.push("</tool_call>")]
+        ['time']
+    """
+
+    def __init__(
+        self, *, in_reasoning: bool = False, tools: Collection[str] | None = None, bare_json: bool = True
+    ) -> None:
+        self._tools = None if tools is None else frozenset(tools)
+        self._reads_bare_json = bare_json and self._tools != frozenset()
+        self._text = ""  # not yet decided
+        self._space = ""  # white space that is content only if content follows
+        self._closings: tuple[str, ...] = ()
+        self._channel, self._recipient = "", ""
+        self._has_reasoning = self._has_content = self._has_calls = False
+        self._waits_for_closer = False
+        self._step = self._begin_reasoning if in_reasoning else self._begin
+        self._deltas: list[Delta] = []
+
+    def push(self, piece: str) -> list[Delta]:
+        """Add a piece; return what is now certain."""
+        self._text += piece
+        # A held call is long, and only a closing character can decide it.
+        if self._waits_for_closer and len(self._text) > 128 and _CLOSERS.isdisjoint(piece):
+            return []
+        return self._advance(final=False)
+
+    def finish(self) -> list[Delta]:
+        """Return what was held back. The answer is complete."""
+        deltas = self._advance(final=True)
+        if self._space and not self._has_calls:
+            deltas.append(Delta(content=self._space))
+        return deltas
+
+    def _advance(self, *, final: bool) -> list[Delta]:
+        self._deltas, self._waits_for_closer = [], False
+        while self._step(final):
+            pass
+        return self._deltas
+
+    # Each step decides on the beginning of the undecided text. It returns False when it needs more text.
+
+    def _begin(self, final: bool) -> bool:
+        """Decide whether the answer begins with reasoning, with a channel, or with content."""
+        text = self._text.lstrip()
+        if not final and _may_become(text, (*OPENING_TAGS, *_HEADER_STARTS)):
+            return False
+        for opening, closing in REASONING_TAGS:
+            if text.startswith(opening):
+                self._text, self._closings, self._step = text[len(opening) :], (closing,), self._skip_newlines
+                return True
+        self._step = self._header if text.startswith(_HEADER_STARTS) else self._begin_content
+        return True
+
+    def _begin_reasoning(self, final: bool) -> bool:
+        """Begin inside a block that the prompt opened; the model may open it once more."""
+        text = self._text.lstrip()
+        if not final and _may_become(text, OPENING_TAGS):
+            return False
+        # Only the answer is known here: the first closing tag of any pair ends the block.
+        self._text, self._closings = text, CLOSING_TAGS
+        for opening, closing in REASONING_TAGS:
+            if text.startswith(opening):
+                self._text, self._closings = text[len(opening) :], (closing,)
+        self._step = self._skip_newlines
+        return True
+
+    def _skip_newlines(self, final: bool) -> bool:
+        """Skip the line breaks in front of reasoning, or behind it."""
+        self._text = self._text.lstrip("\n")
+        if not self._text:
+            return False
+        self._step = self._reasoning if self._closings else self._begin_content
+        return True
+
+    def _reasoning(self, final: bool) -> bool:
+        ends = [(self._text.index(tag), tag) for tag in self._closings if tag in self._text]
+        if ends:
+            end, tag = min(ends)
+            self._think(self._text[:end].rstrip("\n"))
+            self._text, self._closings, self._step = self._text[end + len(tag) :], (), self._skip_newlines
+            return True
+        certain = self._text if final else self._text[: len(self._text) - _undecided(self._text, self._closings)]
+        certain = certain.rstrip("\n")
+        self._think(certain)
+        self._text = "" if final else self._text[len(certain) :]
+        return False
+
+    def _begin_content(self, final: bool) -> bool:
+        """Decide whether the content is one JSON call."""
+        text = self._text.lstrip()
+        if not text and not final:
+            return False
+        self._step = self._content
+        if text.startswith("{") and self._reads_bare_json:
+            found = self._read_calls(len(self._text) - len(text), read_bare_json, final=final)
+            if found is None:
+                self._step = self._begin_content
+                return False
+            if found:
+                return True
+            # It is text: its braces are not looked at again.
+            end = len(self._text) - len(text) + 1
+            self._say(self._text[:end])
+            self._text = self._text[end:]
+        return True
+
+    def _content(self, final: bool) -> bool:
+        """Pass text on up to the next call."""
+        if self._tools == frozenset():
+            self._say(self._text)
+            self._text = ""
+            return False
+        marker = _CALL_MARKER.search(self._text)
+        if marker is None:
+            certain = len(self._text) - (0 if final else _undecided(self._text, READERS))
+            self._say(self._text[:certain])
+            self._text = self._text[certain:]
+            return False
+        self._say(self._text[: marker.start()])
+        self._text = self._text[marker.start() :]
+        found = self._read_calls(len(marker[0]), READERS[marker[0]], final=final)
+        if found is None:
+            return False
+        if not found:
+            self._say(marker[0])
+            self._text = self._text[len(marker[0]) :]
+        return True
+
+    def _read_calls(self, start: int, read: Any, *, final: bool) -> bool | None:
+        """Read calls at the beginning of the text; return whether there are any, or None if more text is needed."""
+        cursor = Cursor(self._text, start, tools=self._tools, final=final)
+        try:
+            calls: Calls = read(cursor)
+        except NoCallError:
+            return False
+        except MoreTextNeededError:
+            self._waits_for_closer = True
+            return None
+        self._text = self._text[cursor.at :]
+        for call in calls:
+            self._call(call)
+        return True
+
+    # gpt-oss: <|channel|>analysis<|message|>…<|end|>, final, commentary to=functions.x
+
+    def _header(self, final: bool) -> bool:
+        """Read the header of a message; text without one is content."""
+        text = self._text.lstrip()
+        if not final and _may_become(text, _HEADER_STARTS):
+            return False
+        end = text.find("<|message|>", 0, _HEADER_LIMIT)
+        if text.startswith(_HEADER_STARTS) and end < 0 and not final and len(text) < _HEADER_LIMIT:
+            return False
+        match = _HEADER.match(text)
+        if match is None or match.end() > _HEADER_LIMIT:
+            self._step = self._content
+            return True
+        self._text = text[match.end() :]
+        # The recipient stands behind the channel, or in front of it where the header names it first.
+        self._channel, self._recipient = match["channel"], match["name"] or match["early"] or ""
+        if self._channel == "analysis" and self._has_reasoning:
+            self._think("\n")
+        self._step = self._body
+        return True
+
+    def _body(self, final: bool) -> bool:
+        """Pass the body of a message on; the body of a call is read when it is complete."""
+        ends = [(self._text.index(tag), tag) for tag in _BODY_ENDS if tag in self._text]
+        if not ends and self._recipient and not final:
+            return False
+        end, tag = min(ends) if ends else (len(self._text), "")
+        if not ends and not final:
+            end -= _undecided(self._text, _BODY_ENDS)
+        self._message(self._text[:end])
+        # <|start|> begins the next message and belongs to it.
+        self._text = self._text[end + (0 if tag == "<|start|>" else len(tag)) :]
+        if not ends:
+            return False
+        self._step = self._header
+        return True
+
+    def _message(self, body: str) -> None:
+        if self._recipient and (call := self._channel_call(body)) is not None:
+            self._call(call)
+        elif self._channel == "analysis":
+            self._think(body)
+        else:
+            self._say(body)
+
+    def _channel_call(self, body: str) -> ToolCall | None:
+        if self._tools is not None and self._recipient not in self._tools:
+            return None
+        try:
+            arguments = read_json(body)
+        except NoCallError:
+            return None
+        return ToolCall(self._recipient, arguments) if isinstance(arguments, dict) else None
+
+    def _think(self, text: str) -> None:
+        if text:
+            self._has_reasoning = True
+            self._deltas.append(Delta(reasoning=text))
+
+    def _say(self, text: str) -> None:
+        text = self._space + text
+        said = text.rstrip()
+        self._space = text[len(said) :]
+        if self._has_calls and not self._has_content:
+            said = said.lstrip()
+        if said:
+            self._has_content = True
+            self._deltas.append(Delta(content=said))
+
+    def _call(self, call: ToolCall) -> None:
+        self._has_calls = True
+        self._deltas.append(Delta(call=call))
+
+
+def _may_become(text: str, words: Iterable[str]) -> bool:
+    """Return True if a text is the beginning of a word, or empty."""
+    return any(len(text) < len(word) and word.startswith(text) for word in words)
+
+
+def _undecided(text: str, words: Iterable[str]) -> int:
+    """Return how many characters at the end of a text may become one of the words.
+
+    Example:
+        >>> _undecided("see <tool", ["<tool_call>"]), _undecided("see", ["<tool_call>"])
+        (5, 0)
+    """
+    return max((n for word in words for n in range(1, len(word)) if text.endswith(word[:n])), default=0)
+
+
+def message_of(deltas: Iterable[Delta]) -> Message:
+    """Join what a parser returned. The content is None when the answer consists of tool calls only."""
+    reasoning, content, calls = [], [], []
+    for delta in deltas:
+        reasoning.append(delta.reasoning)
+        content.append(delta.content)
+        calls += [] if delta.call is None else [delta.call]
+    answer = "".join(content)
+    return Message(
+        "assistant",
+        answer if answer or not calls else None,
+        reasoning="".join(reasoning) or None,
+        tool_calls=tuple(calls),
+    )
+
+
+def parse_answer(
+    text: str, *, in_reasoning: bool = False, tools: Collection[str] | None = None, bare_json: bool = True
+) -> Message:
+    r"""Parse a complete answer into a message.
 
     Args:
         text: What the model wrote, without its stop token.
         in_reasoning: Whether the prompt had already opened a reasoning block.
+        tools: Names of the tools that may be called; a call of another name stays text. None allows every name.
+        bare_json: Whether an answer that is JSON without any marker may be a call.
 
     Returns:
         An assistant message. Its content is None when the answer consists of tool calls only.
@@ -70,11 +338,27 @@ def parse_answer(text: str, *, in_reasoning: bool = False) -> Message:
         >>> parse_answer('<tool_call>{"name": "time", "arguments": {}}</tool_call>').tool_calls[0].name
         'time'
     """
-    if "<|channel|>" in text:
-        return _channels(text)
-    reasoning, rest = parse_reasoning(text, in_reasoning=in_reasoning)
-    content, calls = parse_tool_calls(rest)
-    return Message("assistant", content if content or not calls else None, reasoning=reasoning, tool_calls=calls)
+    parser = AnswerParser(in_reasoning=in_reasoning, tools=tools, bare_json=bare_json)
+    return message_of([*parser.push(text), *parser.finish()])
+
+
+def parse_reasoning(text: str, *, in_reasoning: bool = False) -> tuple[str | None, str]:
+    """Return the reasoning (None if there is none) and the rest. A block that never closes is all reasoning."""
+    message = parse_answer(text, in_reasoning=in_reasoning, tools=())
+    assert isinstance(message.content, str)
+    return message.reasoning, message.content
+
+
+def tool_names(tools: Sequence[Mapping[str, Any]]) -> frozenset[str]:
+    """Return the names of tool definitions, bare or under ``function``.
+
+    Example:
+        >>> tool_names([{"type": "function", "function": {"name": "time"}}])
+        frozenset({'time'})
+    """
+    definitions = [tool.get("function", tool) for tool in tools]
+    names = [definition.get("name") for definition in definitions if isinstance(definition, Mapping)]
+    return frozenset(name for name in names if isinstance(name, str))
 
 
 def opens_reasoning(prompt_end: str) -> bool:
@@ -85,191 +369,3 @@ def opens_reasoning(prompt_end: str) -> bool:
         (True, False)
     """
     return prompt_end.rstrip().endswith(OPENING_TAGS)
-
-
-def parse_reasoning(text: str, *, in_reasoning: bool = False) -> tuple[str | None, str]:
-    """Return the reasoning (None if there is none) and the rest. A block that never closes is all reasoning."""
-    closing = closing_tag(text, in_reasoning=in_reasoning)
-    if closing is None:
-        return None, text
-    inside, _, after = text.partition(closing)
-    opening = next((tag for tag in OPENING_TAGS if inside.lstrip().startswith(tag)), "")
-    return inside.lstrip().removeprefix(opening).strip("\n") or None, after.lstrip("\n")
-
-
-def closing_tag(text: str, *, in_reasoning: bool = False) -> str | None:
-    """Return the tag that ends the reasoning block at the beginning of a text; None if it begins with no block."""
-    stripped = text.lstrip()
-    for opening, closing in REASONING_TAGS:
-        if stripped.startswith(opening):
-            return closing
-    if not in_reasoning:
-        return None
-    # The prompt opened the block, and only the answer is known here: the first closing tag of any pair ends the block.
-    return min((tag for tag in CLOSING_TAGS if tag in text), key=text.index, default=CLOSING_TAGS[0])
-
-
-def parse_tool_calls(text: str) -> tuple[str, tuple[ToolCall, ...]]:
-    """Return the text around the calls, and the calls."""
-    for marker, finder in _SYNTAXES:
-        if marker not in text:
-            continue
-        blocks = list(finder(text))
-        if blocks:
-            starts = [start for start, _, _ in blocks]
-            ends = [end for _, end, _ in blocks]
-            pieces = [text[end:start] for end, start in zip([0, *ends], [*starts, len(text)], strict=True)]
-            return "".join(pieces).strip(), tuple(call for _, _, calls in blocks for call in calls)
-    return text, ()
-
-
-def _call(value: Any) -> ToolCall | None:
-    """Read ``{"name": …, "arguments" | "parameters": …}``, bare or under ``function``; None for anything else."""
-    if isinstance(value, Mapping) and isinstance(value.get("function"), Mapping):
-        value = value["function"]
-    if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
-        return None
-    arguments = value.get("arguments", value.get("parameters", {}))
-    if isinstance(arguments, str):
-        parsed = _json(arguments)
-        arguments = parsed if isinstance(parsed, dict) else arguments
-    if not isinstance(arguments, str | Mapping):
-        return None
-    call_id = value.get("id")
-    return ToolCall(value["name"], arguments, call_id if isinstance(call_id, str) else None)
-
-
-def _json(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return None
-
-
-def _calls_in(text: str) -> tuple[ToolCall, ...]:
-    """Read one JSON call or a list of them; empty unless everything parses."""
-    value = _json(text.strip())
-    values = value if isinstance(value, list) else [value]
-    calls = [_call(item) for item in values]
-    return tuple(call for call in calls if call) if calls and all(calls) else ()
-
-
-def _tagged(text: str) -> Iterator[CallBlock]:
-    """Find ``<tool_call>`` blocks: JSON (Hermes, Qwen), XML parameters (Qwen3-Coder), or keys and values (GLM)."""
-    for match in re.finditer(r"<tool_call>(.*?)(?:</tool_call>|\Z)", text, re.DOTALL):
-        calls = _calls_in(match[1]) or _function_xml(match[1]) or _arg_pairs(match[1])
-        if calls:
-            yield match.start(), match.end(), calls
-
-
-def _function_xml(text: str) -> tuple[ToolCall, ...]:
-    calls = []
-    for match in re.finditer(r"<function=([^>\s]+)>(.*?)</function>", text, re.DOTALL):
-        pairs = re.findall(r"<parameter=([^>\s]+)>\n?(.*?)\n?</parameter>", match[2], re.DOTALL)
-        calls.append(ToolCall(match[1], {key: _value(value) for key, value in pairs}))
-    return tuple(calls)
-
-
-def _arg_pairs(text: str) -> tuple[ToolCall, ...]:
-    name = re.match(r"\s*([\w.-]+)\s*(?=<arg_key>|\Z)", text)
-    if not name:
-        return ()
-    pairs = re.findall(r"<arg_key>(.*?)</arg_key>\s*<arg_value>(.*?)</arg_value>", text, re.DOTALL)
-    return (ToolCall(name[1], {key.strip(): _value(value) for key, value in pairs}),)
-
-
-def _value(text: str) -> Any:
-    """Read an untyped parameter: as JSON if it parses, else as text."""
-    parsed = _json(text)
-    return text if parsed is None and text.strip() != "null" else parsed
-
-
-def _mistral(text: str) -> Iterator[CallBlock]:
-    """Find ``[TOOL_CALLS]`` with a JSON list, or with ``name[ARGS]{…}`` one after the other (Mistral)."""
-    start = text.index("[TOOL_CALLS]")
-    calls = _calls_in(text[start + len("[TOOL_CALLS]") :])
-    if calls:
-        yield start, len(text), calls
-        return
-    for match in re.finditer(
-        r"\[TOOL_CALLS\]\s*([\w.-]+)(?:\[CALL_ID\](\w+))?(?:\[ARGS\])?\s*(\{.*?\})\s*(?=\[TOOL_CALLS\]|\Z)",
-        text,
-        re.DOTALL,
-    ):
-        arguments = _json(match[3])
-        if isinstance(arguments, dict):
-            yield match.start(), match.end(), (ToolCall(match[1], arguments, match[2]),)
-
-
-def _python_tag(text: str) -> Iterator[CallBlock]:
-    """Read JSON calls behind ``<|python_tag|>``, separated by semicolons (Llama 3.1)."""
-    start = text.index("<|python_tag|>")
-    body = text[start + len("<|python_tag|>") :]
-    calls = tuple(call for part in body.split(";") for call in _calls_in(part)) or _calls_in(body)
-    if calls:
-        yield start, len(text), calls
-
-
-def _bare_json(text: str) -> Iterator[CallBlock]:
-    """Read an answer that consists of one JSON call, as Llama 3.1 writes it."""
-    value = _json(text.strip())
-    if isinstance(value, dict) and set(value) in ({"name", "parameters"}, {"name", "arguments"}, {"type", "function"}):
-        call = _call(value)
-        if call:
-            yield 0, len(text), (call,)
-
-
-def _deepseek(text: str) -> Iterator[CallBlock]:
-    """Read a block of DeepSeek calls: arguments fenced as JSON (R1), or bare behind the name (V3.1)."""
-    block = re.search(r"<｜tool▁calls▁begin｜>(.*?)(?:<｜tool▁calls▁end｜>|\Z)", text, re.DOTALL)
-    if not block:
-        return
-    calls = []
-    for match in re.finditer(r"<｜tool▁call▁begin｜>(.*?)<｜tool▁sep｜>(.*?)<｜tool▁call▁end｜>", block[1], re.DOTALL):
-        fenced = re.search(r"^\s*(\S+)\s*```(?:json)?\s*(.*?)\s*```", match[2], re.DOTALL)
-        name, body = (fenced[1], fenced[2]) if fenced else (match[1], match[2])
-        arguments = _json(body)
-        if not isinstance(arguments, dict):
-            return
-        calls.append(ToolCall(name.strip(), arguments))
-    if calls:
-        yield block.start(), block.end(), tuple(calls)
-
-
-_SYNTAXES: tuple[tuple[str, Callable[[str], Iterator[CallBlock]]], ...] = (
-    ("<tool_call>", _tagged),
-    ("[TOOL_CALLS]", _mistral),
-    ("<|python_tag|>", _python_tag),
-    ("<｜tool▁calls▁begin｜>", _deepseek),
-    ("{", _bare_json),
-)
-
-
-def _channels(text: str) -> Message:
-    """Read gpt-oss channels, ``<|channel|>analysis<|message|>…<|end|>``, ``final``, ``commentary to=functions.x``."""
-    reasoning, content, calls = [], [], []
-    for match in re.finditer(
-        r"(?:<\|start\|>assistant)?(?:\s*to=functions\.(?P<early>[\w.-]+))?<\|channel\|>(?P<channel>\w+)"
-        r"(?:\s*to=functions\.(?P<name>[\w.-]+))?[^<]*(?:<\|constrain\|>\w+)?<\|message\|>"
-        r"(?P<body>.*?)(?=<\|end\|>|<\|start\|>|<\|call\|>|<\|return\|>|\Z)",
-        text,
-        re.DOTALL,
-    ):
-        # The recipient stands behind the channel, or in front of it where the header names it first.
-        name = match["name"] or match["early"]
-        arguments = _json(match["body"]) if name else None
-        if name and isinstance(arguments, dict):
-            calls.append(ToolCall(name, arguments))
-        elif match["channel"] == "analysis":
-            reasoning.append(match["body"])
-        else:
-            content.append(match["body"])
-    if not (reasoning or content or calls):
-        return Message("assistant", text)  # no channel parses
-    answer = "".join(content)
-    return Message(
-        "assistant",
-        answer if answer or not calls else None,
-        reasoning="\n".join(reasoning) or None,
-        tool_calls=tuple(calls),
-    )

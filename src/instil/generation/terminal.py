@@ -16,8 +16,6 @@ from instil.errors import GenerationError, InstilError, nearest
 from instil.files import home_path
 from instil.generation.choosing import new_seed
 from instil.generation.engine import Answer, text_of
-from instil.generation.folding import Folding
-from instil.generation.parsing import opens_reasoning
 from instil.generation.session import Session, change_setting
 
 HELP = """\
@@ -167,23 +165,13 @@ class Terminal:
         session.settings = replace(kept, seed=seed)
         try:
             stream = session.stream()
-            show(session.begun)
-            folding = Folding(in_reasoning=self._opens(session))
-            for piece in stream:
-                show(folding.push(piece))
-            show(folding.finish())
+            for delta in stream.deltas():
+                show(delta.content)
             return stream.answer
         except KeyboardInterrupt:
             return None
         finally:
             session.settings = kept
-
-    @staticmethod
-    def _opens(session: Session) -> bool:
-        if session.engine.chat is None:
-            return False
-        prompt = session.engine.prompt(session.conversation)
-        return opens_reasoning(session.engine.tokenizer.decode(prompt[-24:], skip_special_tokens=False))
 
     def _afterword(self, answer: Answer | None, head: str = "") -> None:
         if answer is None:

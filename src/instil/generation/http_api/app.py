@@ -20,14 +20,17 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from instil.errors import InstilError
 from instil.generation.engine import Engine
+from instil.generation.http_api.bodies import of_request, read_body, shown
 from instil.generation.http_api.problems import Problem
 from instil.generation.http_api.requests import ParsedRequest, read_chat, read_completion
 from instil.generation.http_api.settings import ServeSettings
 from instil.generation.http_api.worker import Worker
-from instil.generation.http_api.writing import Writing, chat_deltas, chat_message, message_json, usage, write
+from instil.generation.http_api.writing import Writing, chat_deltas, delta_json, message_json, usage, write
+from instil.generation.parsing import message_of
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 EVENT_STREAM = "text/event-stream"
@@ -54,22 +57,23 @@ class Service:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
             raise Problem(415, f"content type: found {kind or 'none'}. Expected application/json.")
+        if (coding := request.headers.get("content-encoding", "identity").lower()) != "identity":
+            raise Problem(415, f"content encoding: found {coding}. Expected none. Send the body uncompressed.")
         most, body = int(self.settings.max_body_mb * 1_000_000), bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > most:
-                raise Problem(413, f"the body is larger than {self.settings.max_body_mb:g} MB. Send a smaller one.")
         try:
-            value = json.loads(body)
-        except (ValueError, RecursionError) as error:
-            raise Problem(400, f"the body is not JSON ({error}).") from None
-        if not isinstance(value, dict):
-            raise Problem(400, f"the body is a JSON {type(value).__name__}. Expected an object.")
-        if value.get("model") not in self.names:
-            raise Problem(
-                404, f"no model {value.get('model')!r}. Served here: {', '.join(self.names)}.", param="model",
-                code="model_not_found",
-            )  # fmt: skip
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > most:
+                    raise Problem(413, f"the body is larger than {self.settings.max_body_mb:g} MB. Send a smaller one.")
+        except ClientDisconnect:
+            raise Problem(400, "the client left before its body had arrived.") from None
+        value = read_body(bytes(body))
+        model, served = value.get("model"), f"Served here: {', '.join(self.names)}."
+        if not isinstance(model, str):
+            found = "missing" if model is None else f"found {shown(model)}"
+            raise Problem(400, f"model: {found}. Expected a name. {served}", param="model")
+        if model not in self.names:
+            raise Problem(404, f"no model {shown(model)}. {served}", param="model", code="model_not_found")
         return value
 
     async def writings(self, request: ParsedRequest) -> list[Writing]:
@@ -106,7 +110,8 @@ class Service:
                 raise Problem(400, f"{self.engine.name} has no chat template. Use /v1/completions, or --template.")
             return [self.engine.prompt(request.conversation)]
         except InstilError as error:
-            raise Problem(400, str(error), param="messages" if request.conversation else "prompt") from None
+            message = of_request(str(error))
+            raise Problem(400, message, param="messages" if request.conversation else "prompt") from None
 
     def _completion_ids(self, prompt: str | tuple[int, ...]) -> list[int]:
         if isinstance(prompt, str):
@@ -259,17 +264,19 @@ async def _respond(service: Service, request: Request, parsed: ParsedRequest, *,
 
 async def _choices(service: Service, parsed: ParsedRequest, writings: list[Writing]) -> list[dict[str, Any]]:
     async def one(writing: Writing) -> dict[str, Any]:
-        async with aclosing(write(service.engine, service.worker, writing)) as pieces:  # type: ignore[type-var]
-            async for _ in pieces:
-                pass
         if parsed.conversation is None:
+            async with aclosing(write(service.engine, service.worker, writing)) as pieces:  # type: ignore[type-var]
+                async for _ in pieces:
+                    pass
             return {
                 "index": writing.number,
                 "text": writing.text,
                 "logprobs": None,
                 "finish_reason": writing.finish_reason,
             }
-        message = message_json(chat_message(service.engine, writing, with_tools=parsed.with_tools))
+        deltas = chat_deltas(service.engine, service.worker, writing, tools=parsed.tools)
+        async with aclosing(deltas) as open_deltas:  # type: ignore[type-var]
+            message = message_json(message_of([delta async for delta in open_deltas]))
         return {
             "index": writing.number, "message": message, "logprobs": None, "finish_reason": writing.finish_reason,
         }  # fmt: skip
@@ -315,10 +322,11 @@ async def _events(
                 await arrived.put(_choice(writing, text="", ends=True))
             else:
                 await arrived.put(_choice(writing, delta={"role": "assistant", "content": ""}))
-                deltas = chat_deltas(service.engine, service.worker, writing, with_tools=parsed.with_tools)
+                deltas, num_calls = chat_deltas(service.engine, service.worker, writing, tools=parsed.tools), 0
                 async with aclosing(deltas) as open_deltas:  # type: ignore[type-var]
                     async for delta in open_deltas:
-                        await arrived.put(_choice(writing, delta=delta))
+                        await arrived.put(_choice(writing, delta=delta_json(delta, number=num_calls)))
+                        num_calls += delta.call is not None
                 await arrived.put(_choice(writing, delta={}, ends=True))
         except InstilError as error:
             await arrived.put(error)

@@ -10,6 +10,7 @@ from typing import Any
 
 from instil.errors import MissingPackageError, ServeError
 from instil.generation.engine import Engine
+from instil.generation.http_api.connections import bounded_protocol
 from instil.generation.http_api.settings import ServeSettings
 
 
@@ -30,6 +31,11 @@ def check_address(settings: ServeSettings) -> ServeSettings:
     settings = replace(settings, api_key=settings.api_key or os.environ.get("INSTIL_API_KEY") or None)
     if not 0 <= settings.port <= 65535:
         raise ServeError(f"port {settings.port}: no such port. Allowed is 0 to 65535. Choose another one.")
+    for name in ("max_new_tokens", "max_body_mb", "max_seconds", "max_requests", "max_connections",
+                 "max_transfer_seconds", "cache_tokens"):  # fmt: skip
+        if not getattr(settings, name) > 0:
+            option = f"--{name.replace('_', '-')}"
+            raise ServeError(f"{option} {getattr(settings, name)}: nothing could be served. Expected more than 0.")
     if settings.api_key is None and not _is_loopback(settings.host):
         raise ServeError(
             f"host {settings.host}: others can reach it. Without an API key only 127.0.0.1, localhost and ::1 are "
@@ -83,6 +89,10 @@ def make_server(engine: Engine, settings: ServeSettings) -> Any:
         raise MissingPackageError(error.name or "fastapi", needed_for="serve", extra="serve") from None
     config = uvicorn.Config(
         create_app(engine, settings),
+        http=bounded_protocol(
+            max_connections=settings.max_connections, max_transfer_seconds=settings.max_transfer_seconds
+        ),
+        ws="none",
         log_level="warning",
         access_log=False,
         server_header=False,

@@ -19,6 +19,8 @@ class ServeSettings:
         max_body_mb: Largest request body in MB.
         max_seconds: Longest time for one request, reading and writing included.
         max_requests: Answers in progress or waiting at a time; more get status 429.
+        max_connections: Open connections at a time; more get status 503.
+        max_transfer_seconds: Longest time for a request to arrive, and for a reader of an answer to block.
         cache_tokens: Tokens in the key-value cache of continuous batching, over all requests.
     """
 
@@ -30,6 +32,8 @@ class ServeSettings:
     max_body_mb: float = 4.0
     max_seconds: float = 600.0
     max_requests: int = 256
+    max_connections: int = 512
+    max_transfer_seconds: float = 30.0
     cache_tokens: int = 65_536
 
 

@@ -10,9 +10,8 @@ from typing import Any
 
 from instil.conversation import Message, ToolCall
 from instil.generation.engine import Engine
-from instil.generation.folding import Folding
 from instil.generation.http_api.worker import Worker
-from instil.generation.parsing import opens_reasoning, parse_answer, parse_reasoning
+from instil.generation.parsing import AnswerParser, Delta
 from instil.generation.settings import SamplingSettings
 from instil.generation.text_stream import TextStream
 
@@ -65,45 +64,29 @@ async def write(engine: Engine, worker: Worker, writing: Writing) -> AsyncIterat
 
 
 async def chat_deltas(
-    engine: Engine, worker: Worker, writing: Writing, *, with_tools: bool
-) -> AsyncIterator[dict[str, Any]]:
-    """Yield a chat answer as deltas: reasoning first, then content, then calls."""
-    in_reasoning = opened(engine, writing.prompt)
-    folding = Folding(in_reasoning=in_reasoning, fold_calls=with_tools)
-    text, reasoning_sent = "", False
+    engine: Engine, worker: Worker, writing: Writing, *, tools: frozenset[str]
+) -> AsyncIterator[Delta]:
+    """Generate one chat answer and yield what each piece adds; `writing` holds the state and the end."""
+    parser = AnswerParser(in_reasoning=engine.opened(writing.prompt), tools=tools)
+    has_calls = False
     async with aclosing(write(engine, worker, writing)) as pieces:  # type: ignore[type-var]
         async for piece in pieces:
-            text += piece
-            visible = folding.push(piece)
-            if visible:
-                if not reasoning_sent and (reasoning := parse_reasoning(text, in_reasoning=in_reasoning)[0]):
-                    yield {"reasoning_content": reasoning}
-                reasoning_sent = True
-                yield {"content": visible}
-    visible = folding.finish()
-    message = chat_message(engine, writing, with_tools=with_tools)
-    if not reasoning_sent and message.reasoning:
-        yield {"reasoning_content": message.reasoning}
-    if visible:
-        yield {"content": visible}
-    if message.tool_calls:
-        yield {"tool_calls": [call_json(call, n) | {"index": n} for n, call in enumerate(message.tool_calls)]}
-
-
-def opened(engine: Engine, prompt: Sequence[int]) -> bool:
-    """Return whether a prompt has opened a reasoning block."""
-    return opens_reasoning(engine.tokenizer.decode(list(prompt[-24:]), skip_special_tokens=False))
-
-
-def chat_message(engine: Engine, writing: Writing, *, with_tools: bool) -> Message:
-    """Parse a finished answer; if the request has no tools, call syntax stays text."""
-    message = parse_answer(writing.text, in_reasoning=opened(engine, writing.prompt))
-    if message.tool_calls and not with_tools:
-        reasoning, content = parse_reasoning(writing.text, in_reasoning=opened(engine, writing.prompt))
-        message = Message("assistant", content, reasoning=reasoning)
-    if message.tool_calls:
+            for delta in parser.push(piece):
+                has_calls |= delta.call is not None
+                yield delta
+    for delta in parser.finish():
+        has_calls |= delta.call is not None
+        yield delta
+    # An answer that was cut may have been about to make a further call.
+    if has_calls and writing.finish_reason == "stop":
         writing.finish_reason = "tool_calls"
-    return message
+
+
+def delta_json(delta: Delta, *, number: int) -> dict[str, Any]:
+    """Return a streamed delta; `number` counts the calls before it."""
+    if delta.call is not None:
+        return {"tool_calls": [call_json(delta.call, number) | {"index": number}]}
+    return {"reasoning_content": delta.reasoning} if delta.reasoning else {"content": delta.content}
 
 
 def message_json(message: Message) -> dict[str, Any]:
