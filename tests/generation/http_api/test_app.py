@@ -22,7 +22,7 @@ from instil.generation.engine import Engine  # noqa: E402
 from instil.generation.http_api import app  # noqa: E402
 from instil.generation.http_api.server import check_address, listen, make_server  # noqa: E402
 from instil.generation.http_api.settings import ServeSettings  # noqa: E402
-from instil.generation.settings import SamplingSettings  # noqa: E402
+from instil.generation.settings import LoadSettings, SamplingSettings  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -66,7 +66,8 @@ class Served:
 
 @pytest.fixture(scope="module")
 def engine():
-    return Engine.load(folders()["tuned"])
+    # The tiny template prints no tools.
+    return Engine.load(folders()["tuned"], LoadSettings(dropped_text="accept"))
 
 
 @pytest.fixture(scope="module")
