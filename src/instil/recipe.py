@@ -210,8 +210,12 @@ class Source(Settings):
 
     path: PathText = Field(min_length=1, description="File, folder, glob, `-` for standard input, or Hub dataset id.")
     format: Format = Field("auto", description="Format of the rows; `auto` detects and reports it.")
-    split: str = Field("train", description="Split of a Hub dataset.")
-    subset: str | None = Field(None, description="Configuration of a Hub dataset.")
+    split: str = Field(
+        "train",
+        min_length=1,
+        description="Split of a Hub dataset or of a folder with train and test files; `all`: every file of a folder.",
+    )
+    subset: str | None = Field(None, description="Configuration of a Hub dataset, or of a folder cloned from the Hub.")
     revision: str | None = Field(None, description="Branch, tag or commit of a Hub dataset.")
     columns: dict[str, str] = Field(
         default_factory=dict,

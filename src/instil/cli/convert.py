@@ -40,7 +40,7 @@ def convert(
         columns: A text with {column} for each role, such as --columns.user "{title}" --columns.assistant "{summary}".
         prompt_completion: Read prompt/completion rows of text as a chat exchange or as plain continuation.
         on_bad_row: When a row cannot be read: stop and report its place, or leave it out and count it.
-        split: Split of a Hub dataset.
+        split: Split of a Hub dataset or of a folder; `all` for every file of a folder.
         subset: Configuration of a Hub dataset.
         revision: Branch, tag or commit of a Hub dataset.
         encoding: Encoding of text files, such as gb18030; found by default.
@@ -49,6 +49,7 @@ def convert(
     """
     from instil.conversation import EMPTY
     from instil.data import read, write
+    from instil.data.sources.files import left_in
     from instil.errors import DataError
     from instil.units import counted
 
@@ -71,6 +72,9 @@ def convert(
         on_error=bad_rows.append,
     )
     count = write(conversations, out, format=to)
+    left = "" if data == "-" else left_in(data, split=split, subset=subset)
+    if left:
+        print(f"{data}: only split {split} is read; not read: {left}", file=sys.stderr)
     if bad_rows:
         print(f"{counted(len(bad_rows), 'row')} left out; the first: {bad_rows[0]}", file=sys.stderr)
     print(f"{counted(count, 'row')} in {out} as {to}", file=sys.stderr)

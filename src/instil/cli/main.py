@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from cyclopts import App, CycloptsError, UnknownOptionError, UnusedCliTokensError
 
 from instil import __version__
+from instil.cli.any_terminal import print_on_any_terminal
 from instil.cli.list_options import with_lists
 from instil.errors import SMALLER_WEIGHTS, InstilError, nearest
 from instil.files import home_path
@@ -84,6 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     The exit status is 0 on success and 2 on an error that the user can fix. It is 130 on Ctrl-C, and 143 if SIGTERM
     stopped a run.
     """
+    print_on_any_terminal()
     words = list(sys.argv[1:] if arguments is None else arguments)
     traceback = "--traceback" in words
     words = _join_switch_values([word for word in words if word != "--traceback"])

@@ -47,7 +47,7 @@ def prepare(
             **prepared.to_json(),
             "warnings": [warning.to_json() for warning in warnings],
         }
-        print(json.dumps(shown, ensure_ascii=False, indent=1))
+        print(json.dumps(shown, indent=1))
         return
     print("\n".join(prepared.lines()))
     for warning in warnings:

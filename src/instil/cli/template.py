@@ -33,7 +33,7 @@ def list_templates(*, as_json: Annotated[bool, Parameter(name="json")] = False) 
             {name: getattr(template, name) for name in template.__dataclass_fields__}
             for template in NAMED_TEMPLATES.values()
         ]
-        print(json.dumps(facts, ensure_ascii=False, indent=1))
+        print(json.dumps(facts, indent=1))
         return
     print(f"{'name':<11}{'stop token':<18}{'takes':<15}description")
     for template in NAMED_TEMPLATES.values():

@@ -180,7 +180,7 @@ def detect(
         return [_detect(source, islice(read_raw_rows(source, split=split, options=options, **hub), sample))]
     return [
         _detect(str(file), islice(read_file(file, options=options), sample), seen=seen_in(file, options=options))
-        for file in find_files(source, split=split)
+        for file in find_files(source, split=split, subset=hub.get("subset"))
     ]
 
 

@@ -48,7 +48,7 @@ def write_conversations(conversations: Iterable[Conversation], path: str | Path,
         raise FormatError(f"{path}: pattern can only be read. Expected another format. Use --to messages.")
     rows = (_checked(conversation, target) for conversation in conversations)
     if str(path) == "-":
-        return _write_lines(rows, sys.stdout)
+        return _write_to_stdout(rows)
     path = home_path(path)
     container = container_of(path)
     if container not in ("json", "csv", "tsv"):
@@ -156,6 +156,20 @@ def as_json(value: Any) -> Any:
         f"a value of type {type(value).__name__} cannot be written as JSON. Expected text, numbers or lists. "
         "Drop or convert that column."
     )
+
+
+def _write_to_stdout(rows: Iterable[_Written]) -> int:
+    """Write lines in UTF-8, whatever the terminal's encoding: what reads them is another program."""
+    binary = getattr(sys.stdout, "buffer", None)
+    if binary is None:  # a stream of text that replaces standard output
+        return _write_lines(rows, sys.stdout)
+    sys.stdout.flush()
+    text = io.TextIOWrapper(binary, encoding="utf-8", newline="")
+    try:
+        return _write_lines(rows, text)
+    finally:
+        text.flush()
+        text.detach()
 
 
 def _write_lines(rows: Iterable[_Written], stream: IO[str]) -> int:

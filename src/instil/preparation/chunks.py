@@ -20,7 +20,7 @@ import numpy.typing as npt
 from instil.conversation import ROWS, Place
 from instil.data.memory_rows import find_saved_rows, is_saved_rows
 from instil.data.reading import detect
-from instil.data.sources.files import find_files, standard_input
+from instil.data.sources.files import find_files, left_in, standard_input
 from instil.data.sources.rows import STDIN, FileOptions, is_hub_id, read_file, read_raw_rows, seen_in
 from instil.files import aside_of, sha256_of, sweep_dead, sync_path
 from instil.preparation.split import draw
@@ -77,7 +77,17 @@ class Input:
         return FileOptions(self.settings.encoding, self.settings.delimiter, self.settings.sheet)
 
     def evidence(self) -> list[str]:
-        """Return the format of each file and the reason for it, one line each."""
+        """Return the format of each file and the reason for it, one line each, and what else is in a folder."""
+        settings = self.settings
+        left = (
+            ""
+            if settings.path == "-" or not self.files
+            else left_in(settings.path, split=settings.split, subset=settings.subset)
+        )
+        note = f"{settings.path}: only split {settings.split} is read; not read: {left}; data.sources.split decides"
+        return [*self._formats(), *([note] if left else [])]
+
+    def _formats(self) -> list[str]:
         settings = self.settings
         if settings.columns or settings.format != "auto":
             name = "pattern" if settings.columns else settings.format
@@ -141,7 +151,8 @@ def input_of(source: Source, *, spool: Path, heldout: bool = False) -> Input:
         return Input(source, ((find_saved_rows(source.path, spool), ROWS),), heldout)
     if is_hub_id(source.path):
         return Input(source, (), heldout)
-    return Input(source, tuple((path, str(path)) for path in find_files(source.path, split=source.split)), heldout)
+    files = find_files(source.path, split=source.split, subset=source.subset)
+    return Input(source, tuple((path, str(path)) for path in files), heldout)
 
 
 def _spooled(folder: Path) -> Path:

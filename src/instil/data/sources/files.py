@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 from typing import IO, Any, Literal, TypeAlias, cast
 
+from instil.data.sources.splits import files_of_split, not_read, splits_of
 from instil.errors import DataError, nearest
 from instil.files import home_path
 
@@ -50,19 +51,20 @@ def container_of(path: str | Path) -> Container | None:
     return _CONTAINERS.get(Path(name).suffix)
 
 
-def find_files(pattern: str, *, split: str = "train") -> list[Path]:
+def find_files(pattern: str, *, split: str = "train", subset: str | None = None) -> list[Path]:
     """Return the data files of a path, sorted by name.
 
     Args:
         pattern: A file, a folder (searched with its subfolders), or a glob.
-        split: The split to read from a folder that `datasets` saved.
+        split: The split to read from a folder; see `splits`.
+        subset: The configuration to read from a folder with several in its README.md.
 
     Raises:
         DataError: If there is no file. The message suggests the nearest name in the same folder.
     """
     path = home_path(pattern)
     if path.is_dir():
-        return _files_in(path, split)
+        return _files_in(path, split, subset)[0]
     if path.exists():
         return [path]
     if glob.has_magic(pattern):
@@ -76,7 +78,15 @@ def find_files(pattern: str, *, split: str = "train") -> list[Path]:
     )
 
 
-def _files_in(folder: Path, split: str) -> list[Path]:
+def left_in(pattern: str, *, split: str = "train", subset: str | None = None) -> str:
+    """Return the splits of a folder that are not read, for people; an empty string for anything else."""
+    path = home_path(pattern)
+    return _files_in(path, split, subset)[1] if path.is_dir() else ""
+
+
+def _files_in(folder: Path, split: str, subset: str | None) -> tuple[list[Path], str]:
+    """Return the files of a split, and what else is in the folder."""
+    saved = folder
     if (folder / "dataset_dict.json").exists():  # saved by `datasets` with several splits
         if not (folder / split).is_dir():
             splits = ", ".join(sorted(entry.name for entry in folder.iterdir() if entry.is_dir()))
@@ -92,7 +102,12 @@ def _files_in(folder: Path, split: str) -> list[Path]:
     )
     if not files:
         raise DataError(f"{folder}: no data file in this folder. Expected {ALLOWED}. Check the path.")
-    return files
+    if folder != saved:
+        others = sorted(entry.name for entry in saved.iterdir() if entry.is_dir() and entry != folder)
+        return files, ", ".join(others)
+    splits = splits_of(folder, files, subset=subset)
+    chosen = files_of_split(folder, splits, files, split)
+    return chosen, not_read(splits, files, chosen)
 
 
 def _nearest_file(path: Path) -> str:

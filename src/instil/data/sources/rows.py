@@ -85,7 +85,7 @@ def read_raw_rows(
     elif is_hub_id(source):
         yield from _not_empty(read_hub(source, split=split, subset=subset, revision=revision), source)
     else:
-        for path in find_files(source, split=split):
+        for path in find_files(source, split=split, subset=subset):
             yield from read_file(path, options=options)
 
 
