@@ -47,7 +47,7 @@ def list_settings() -> dict[str, Items]:
             if get_origin(lists[0]) is tuple:
                 found[key] = "numbers"
             else:
-                one_name = "names" if lists[0] is field.annotation else "joined"
+                one_name: Items = "names" if lists[0] is field.annotation else "joined"
                 found[key] = "texts" if key in _TEXTS else "paths" if Source in get_args(lists[0]) else one_name
     return found
 

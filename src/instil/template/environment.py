@@ -51,7 +51,8 @@ class _Limited(CodeGenerator):
     def visit_Template(self, node: nodes.Template, frame: Frame | None = None) -> None:
         for body_owner in node.find_all((nodes.For, nodes.Macro, nodes.CallBlock, nodes.Block)):
             statements = sum(1 for _ in body_owner.find_all((nodes.Output, nodes.Assign, nodes.ExprStmt)))
-            body_owner.body.insert(0, nodes.ExprStmt(nodes.Const(_Tick(1 + statements)), lineno=body_owner.lineno))
+            body: Any = body_owner.body  # type: ignore[attr-defined]  # each of these kinds has one
+            body.insert(0, nodes.ExprStmt(nodes.Const(_Tick(1 + statements)), lineno=body_owner.lineno))
         super().visit_Template(node, frame)
 
     def visit_ExprStmt(self, node: nodes.ExprStmt, frame: Frame) -> None:
@@ -60,7 +61,7 @@ class _Limited(CodeGenerator):
         else:
             super().visit_ExprStmt(node, frame)
 
-    def visit_Add(self, node: nodes.Add, frame: Frame) -> None:
+    def visit_Add(self, node: nodes.Add, frame: Frame) -> None:  # type: ignore[override]
         """Write a call of `add`: shorter than jinja2's way to intercept an operator."""
         self.write("add(")
         self.visit(node.left, frame)

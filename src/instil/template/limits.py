@@ -142,7 +142,7 @@ def checked_sum(pieces: list[str]) -> list[str]:
 def text_of(value: Any) -> str:
     """Return ``str(value)``, checked first if the value is a container, whose text may be far larger."""
     if value.__class__ is str:
-        return value  # type: ignore[no-any-return]
+        return value
     if isinstance(value, str):
         return value.__str__()  # a traced text returns itself
     if value is None or isinstance(value, int | float):
@@ -311,6 +311,6 @@ def check_method(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -
     cost = METHODS.get(function.__name__)
     if cost is not None:
         spend(cost(owner, (*args, *kwargs.values())))
-    both = isinstance(owner, str) and args and isinstance(args[0], str)
-    if both and str.__len__(owner) * str.__len__(args[0]) > _MAX_PRODUCT:
-        raise _too_large()
+    if isinstance(owner, str) and args and isinstance(args[0], str):
+        if str.__len__(owner) * str.__len__(args[0]) > _MAX_PRODUCT:
+            raise _too_large()

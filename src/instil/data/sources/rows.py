@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from instil.conversation import Place
 from instil.data.sources.csv_rows import SNIFFED_LINES, delimiter_of, read_csv
@@ -32,6 +32,8 @@ from instil.files import home_path
 
 STDIN = "<stdin>"
 _SEPARATORS = {"csv": ",", "tsv": "\t"}
+
+_Item = TypeVar("_Item")
 
 
 def is_hub_id(source: str) -> bool:
@@ -206,7 +208,7 @@ def _read_text_file(path: Path, source: str, container: Container, options: File
             yield from read_csv(stream, source, separator=_SEPARATORS[container], chosen=options.delimiter)
 
 
-def _decompressed(rows: Iterator[tuple[Place, Any]], source: str) -> Iterator[tuple[Place, Any]]:
+def _decompressed(rows: Iterator[_Item], source: str) -> Iterator[_Item]:
     """Yield the rows, and raise a `DataError` if the compressed file turns out to be damaged."""
     try:
         yield from rows

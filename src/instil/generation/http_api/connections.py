@@ -128,6 +128,8 @@ def bounded_protocol(*, max_connections: int, max_transfer_seconds: float) -> ty
     return type("BoundedHTTPProtocol", (BoundedConnection, AutoHTTPProtocol), bounds)
 
 
-def _cancelled(timer: asyncio.TimerHandle | None) -> None:
+def _cancelled(timer: asyncio.TimerHandle | None) -> asyncio.TimerHandle | None:
+    """Cancel a timer, and return None to put in its place."""
     if timer is not None:
         timer.cancel()
+    return None
