@@ -311,6 +311,6 @@ def check_method(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -
     cost = METHODS.get(function.__name__)
     if cost is not None:
         spend(cost(owner, (*args, *kwargs.values())))
-    if isinstance(owner, str) and args and isinstance(args[0], str):
-        if str.__len__(owner) * str.__len__(args[0]) > _MAX_PRODUCT:
-            raise _too_large()
+    other = args[0] if args else None
+    if isinstance(owner, str) and isinstance(other, str) and str.__len__(owner) * str.__len__(other) > _MAX_PRODUCT:
+        raise _too_large()

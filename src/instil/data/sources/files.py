@@ -105,9 +105,9 @@ def _files_in(folder: Path, split: str, subset: str | None) -> tuple[list[Path],
     if folder != saved:
         others = sorted(entry.name for entry in saved.iterdir() if entry.is_dir() and entry != folder)
         return files, ", ".join(others)
-    splits = splits_of(folder, files, subset=subset)
-    chosen = files_of_split(folder, splits, files, split)
-    return chosen, not_read(splits, files, chosen)
+    by_split = splits_of(folder, files, subset=subset)
+    chosen = files_of_split(folder, by_split, files, split)
+    return chosen, not_read(by_split, files, chosen)
 
 
 def _nearest_file(path: Path) -> str:
