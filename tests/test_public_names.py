@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,7 +18,8 @@ from instil import errors
 ROOT = Path(__file__).resolve().parents[1]
 FUNCTIONS = {
     "read", "write", "Conversation", "Message", "ToolCall", "Example", "ChatTokenizer", "Recipe", "train", "Run",
-    "load_model", "evaluate", "export", "InstilError",
+    "load_model", "evaluate", "export", "write", "prepare", "plan", "inspect", "collate_padded", "collate_flat",
+    "InstilError",
 }  # fmt: skip
 WRONG: list[Any] = [
     None, True, 0, -1, 3.5, float("nan"), b"bytes", bytearray(b"x"), "", "./no/such/file", "nul\0", "\ud800", [], [None], [5], [b"x"],
@@ -143,3 +145,14 @@ def test_wrong_input_is_an_error_in_plain_words(
     }
     assert failures == {}
     assert list(tmp_path.iterdir()) == []
+
+
+def test_each_function_has_an_example_in_the_docs_that_is_run() -> None:
+    # tests/test_docs_commands.py runs every Python block of the pages.
+    blocks = "\n".join(
+        block
+        for page in (ROOT / "docs").glob("*.md")
+        for block in re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    )
+    missing = {name for name in FUNCTIONS if not re.search(rf"\binstil\.{name}\b", blocks)}
+    assert missing == set()
