@@ -34,6 +34,9 @@ _SCRIPTS: tuple[tuple[str, str], ...] = (
     ("GREEK", "el"),
     ("DEVANAGARI", "hi"),
     ("THAI", "th"),
+    ("LAO", "lo"),
+    ("KHMER", "km"),
+    ("MYANMAR", "my"),
 )
 _SETS = {name: frozenset(words.split()) for name, words in _WORDS.items()}
 

