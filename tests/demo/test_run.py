@@ -51,4 +51,4 @@ def test_the_demos_recipe_is_an_ordinary_recipe(tmp_path):
     assert recipe.model.name == "demo"
     from instil.model.folder.location import locate
 
-    assert set_up_chat(recipe, locate("demo")).chat.stop_tokens == ("<|im_end|>",)
+    assert set_up_chat(recipe, locate("demo")).chat.stop_tokens == ("<|im_end|>", "<|endoftext|>")

@@ -28,7 +28,7 @@ def test_plan_says_which_mode_a_run_of_many_would_take(
     change: dict[str, Any],
     said: str,
 ):
-    monkeypatch.setattr("instil.training.memory.usage.free_memory", lambda device, *, sharing=None: free)
+    monkeypatch.setattr("instil.training.run_plan.free_memory", lambda device, *, sharing=None: free)
     parallel = {"processes": change.get("processes", 2), "mode": change.get("mode", "auto")}
     settings = {"parallel": parallel, "optimizer": {"name": change.get("optimizer", "adamw")}}
     assert exit_code("plan", str(write_recipe(tmp_path, settings, base=base, rows=rows))) == 0

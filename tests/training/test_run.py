@@ -125,8 +125,8 @@ def test_the_day_that_a_template_prints_is_pinned_for_preparing_again_and_for_se
     import datetime
 
     from instil.conversation import Conversation, Message
+    from instil.encoding import tokenizer_setup
     from instil.generation.engine import Engine
-    from instil.preparation import chat_setup
 
     class LeapDay(datetime.date):
         @classmethod
@@ -140,7 +140,7 @@ def test_the_day_that_a_template_prints_is_pinned_for_preparing_again_and_for_se
     base, rows = make_base(tmp_path / "base"), make_rows(tmp_path / "rows.jsonl", count=8)
     changes = {"model": {"template": template}, "training": {"max_steps": 1}}
     recipe = write_recipe(tmp_path / "one", changes, base=base, rows=rows)
-    monkeypatch.setattr(chat_setup, "date", LeapDay)
+    monkeypatch.setattr(tokenizer_setup, "date", LeapDay)
     run = train(recipe)
     monkeypatch.undo()
     assert Recipe.load(run.folder / "recipe.yaml").data.date == "2024-02-29"

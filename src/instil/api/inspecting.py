@@ -96,7 +96,7 @@ def inspect(
         >>> result = inspect([{"question": "2+2?", "answer": "4"}, {"question": "?", "answer": ""}], model="demo")
         >>> result.ledger.rows_in
         2
-        >>> [str(finding.place) for finding in result.findings if finding.kind == "unreadable"]
+        >>> [str(finding.place) for finding in result.findings if finding.kind == "empty_answer"]
         ['rows[1]']
     """
     if not isinstance(keep_rows, int) or isinstance(keep_rows, bool) or keep_rows < 0:
