@@ -132,7 +132,7 @@ def test_memory_that_ends_at_work_is_one_line_too(verb, where, error, root, monk
 @pytest.mark.parametrize("verb", ["generate", "export", "train"])
 def test_a_limit_of_the_process_is_respected(verb, limit, tmp_path, monkeypatch):
     # what a verb imports later would count as its memory
-    for module in ("generation.engine", "export.export", "training.run", "data.formats"):
+    for module in ("generation.engine", "exporting.export", "training.run", "data.formats"):
         importlib.import_module(f"instil.{module}")
     import peft  # noqa: F401
 
