@@ -78,6 +78,12 @@ def aside_of(path: Path, *, shared: bool = False) -> Path:
     return path.with_name(f"{ASIDE}{path.name}" if shared else f"{ASIDE}{path.name}-{os.getpid()}")
 
 
+def cache_root() -> Path:
+    """Return the folder of everything that can be made again: INSTIL_CACHE, else one in the user's cache folder."""
+    own = os.environ.get("INSTIL_CACHE")
+    return home_path(own) if own else home_path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "instil"
+
+
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     """Open a binary file that replaces `path` in one move when the context ends without an error.

@@ -10,7 +10,7 @@ divided over devices, and neither changes the result.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -205,6 +205,11 @@ class AdapterSettings(Settings):
         return "all-linear" if value == ["all-linear"] else value
 
 
+def _unless_empty(check: Callable[[str], str]) -> Callable[[str | None], str | None]:
+    """Return a validator of a setting that may be empty."""
+    return lambda value: value if value is None else check(value)
+
+
 class Source(Settings):
     """One place that rows come from."""
 
@@ -243,15 +248,8 @@ class Source(Settings):
         1.0, ge=0, description="Loss weight of every trained token of this source; 0.5 halves its influence."
     )
 
-    @field_validator("encoding")
-    @classmethod
-    def _is_an_encoding(cls, value: str | None) -> str | None:
-        return value if value is None else _known_encoding(value)
-
-    @field_validator("delimiter")
-    @classmethod
-    def _is_one_character(cls, value: str | None) -> str | None:
-        return value if value is None else delimiter_named(value)
+    _is_an_encoding = field_validator("encoding")(_unless_empty(_known_encoding))
+    _is_one_character = field_validator("delimiter")(_unless_empty(delimiter_named))
 
     @model_validator(mode="after")
     def _columns_and_pattern_go_together(self) -> Source:
@@ -396,15 +394,8 @@ class DataSettings(Settings):
         except ValueError:
             raise ValueError("input should be a day such as 2026-11-25") from None
 
-    @field_validator("encoding")
-    @classmethod
-    def _is_an_encoding(cls, value: str | None) -> str | None:
-        return value if value is None else _known_encoding(value)
-
-    @field_validator("delimiter")
-    @classmethod
-    def _is_one_character(cls, value: str | None) -> str | None:
-        return value if value is None else delimiter_named(value)
+    _is_an_encoding = field_validator("encoding")(_unless_empty(_known_encoding))
+    _is_one_character = field_validator("delimiter")(_unless_empty(delimiter_named))
 
     @model_validator(mode="before")
     @classmethod

@@ -28,11 +28,10 @@ from instil.encoding.plans.batch_encoder import BatchEncoder
 from instil.encoding.proof import Proof, prove
 from instil.encoding.settings import EncodingReport, EncodingSettings, TrainOn
 from instil.encoding.token_origins import ExplainedExample, TokenOrigin, explain_examples, explain_prompt
-from instil.encoding.tokenizer_setup import TokenizerSetup, set_up_tokenizer
+from instil.encoding.tokenizer_setup import TokenizerSetup, run_settings, set_up_tokenizer
 from instil.encoding.turns.rendered_rows import RenderedRow
 from instil.errors import EncodingError, InstilError
-from instil.model.folder.location import locate_tokenizer, run_folder
-from instil.recipe import Recipe
+from instil.model.folder.location import locate_tokenizer
 from instil.template.chat_template import ChatTemplate
 from instil.template.resolve import ResolvedTemplate
 from instil.template.tracing import Rendering
@@ -116,9 +115,7 @@ class ChatTokenizer:
         _check(revision is None or isinstance(revision, str), "revision", revision, "a branch, tag or commit")
         _check(settings is None or isinstance(settings, EncodingSettings), "settings", settings, "EncodingSettings")
         location = locate_tokenizer(name_or_folder, revision, trust_remote_code=trust_remote_code)
-        run = run_folder(location)
-        if settings is None:
-            settings = EncodingSettings() if run is None else EncodingSettings.from_recipe(Recipe.load_saved(run).data)
+        settings = settings or run_settings(location)
         return cls.of(set_up_tokenizer(location, template, settings=settings, trust_remote_code=trust_remote_code))
 
     @classmethod

@@ -21,8 +21,9 @@ from instil.encoding.settings import EncodingSettings
 from instil.encoding.template_warnings import chat_model_as_base, other_than_own, own_template
 from instil.errors import TemplateError
 from instil.model.folder.generation_config import published_stop_ids
-from instil.model.folder.location import ModelLocation
+from instil.model.folder.location import ModelLocation, run_folder
 from instil.model.new_tokens import TokenChange, add_chat_tokens
+from instil.recipe import Recipe
 from instil.run_warning import RunWarning
 from instil.template.chat_template import ChatTemplate
 from instil.template.library import NAMED_TEMPLATES
@@ -54,6 +55,16 @@ class TokenizerSetup:
     change: TokenChange
     notes: tuple[str, ...]
     warnings: tuple[RunWarning, ...] = ()
+
+
+def run_settings(location: ModelLocation) -> EncodingSettings:
+    """Return the settings that a model's run was trained with; the defaults for a model without a run.
+
+    Raises:
+        RecipeError: If the run's recipe is damaged.
+    """
+    run = run_folder(location)
+    return EncodingSettings() if run is None else EncodingSettings.from_recipe(Recipe.load_saved(run).data)
 
 
 def set_up_tokenizer(

@@ -23,16 +23,14 @@ from safetensors.torch import save_file
 
 from instil.errors import ExportError
 from instil.exporting import read_with_4
-from instil.exporting.parity import ANSWER_TOKENS, NUM_ANSWERS, logits_on
-from instil.files import atomic_folder
+from instil.exporting.parity import ANSWER_TOKENS, MERGE_BOUND, NUM_ANSWERS, logits_on
+from instil.files import atomic_folder, cache_root
 from instil.generation.engine import Engine
 from instil.generation.prompts import Prompt
 from instil.generation.settings import SamplingSettings
 from instil.template.message_dicts import to_template_messages
 
 REQUIREMENT = "transformers==4.57.6"
-BOUND = {torch.float32: 1e-4, torch.bfloat16: 0.05, torch.float16: 0.01}
-"""Largest change of a logit, as a share of the largest logit: both versions add up in another order."""
 
 
 def check_with_4(folder: Path, exported: Engine, prompts: Sequence[Prompt]) -> str:
@@ -71,9 +69,8 @@ def installed_4() -> Path:
     Raises:
         ExportError: If it cannot be installed.
     """
-    root = Path(os.environ.get("INSTIL_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "instil")
     python = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    folder = root.expanduser() / "check-with-4" / f"{REQUIREMENT.replace('==', '-')}-{python}"
+    folder = cache_root() / "check-with-4" / f"{REQUIREMENT.replace('==', '-')}-{python}"
     if (folder / "transformers").is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -108,7 +105,8 @@ def _request(folder: Path, exported: Engine, prompts: Sequence[Prompt], scratch:
         }
         for chat, prompt_ids, answer_ids in zip(chats, ids, answers, strict=True)
     ]
-    bound = BOUND.get(next(exported.model.parameters()).dtype, BOUND[torch.bfloat16])
+    # Both versions add up in another order, as a merged model does beside its adapter.
+    bound = MERGE_BOUND.get(next(exported.model.parameters()).dtype, MERGE_BOUND[torch.bfloat16])
     request = {
         "folder": str(folder.resolve()),
         "logits": str(scratch / "logits.safetensors"),

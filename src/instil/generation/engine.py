@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -172,7 +173,7 @@ class Engine:
             engine.prompt(Conversation((Message("user", "Hello"),)))
         return engine
 
-    @property
+    @cached_property
     def stop_ids(self) -> tuple[int, ...]:
         """Ids that end an answer."""
         if self.chat is not None:

@@ -9,13 +9,11 @@ from typing import Any
 from instil.conversation import Message
 from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.encoding.loading import load_tokenizer
-from instil.encoding.settings import EncodingSettings
-from instil.encoding.tokenizer_setup import set_up_tokenizer
+from instil.encoding.tokenizer_setup import run_settings, set_up_tokenizer
 from instil.errors import ModelError, TemplateError
 from instil.model.folder.generation_config import published_stop_ids
-from instil.model.folder.location import ModelLocation, run_folder
+from instil.model.folder.location import ModelLocation
 from instil.model.new_tokens import TokenChange
-from instil.recipe import Recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,24 +45,32 @@ def served_chat(location: ModelLocation, template: str | None, *, trust_remote_c
         TemplateError: If the template does not compile.
         RecipeError: If the run's recipe is damaged.
     """
-    tokenizer = load_tokenizer(location.tokenizer_folder, trust_remote_code=trust_remote_code)
-    run, change = run_folder(location), None
-    if template is None and not tokenizer.chat_template:
-        if location.kind == "run":
-            raise ModelError(
-                f"{location.tokenizer_folder}: the run's chat template is missing. Expected chat_template.jinja. "
-                "Copy it from where the run was written, or name a template (--template)."
-            )
-        return ServedChat(tokenizer, None, None)
-    settings = EncodingSettings.from_recipe(Recipe.load_saved(run).data) if run else EncodingSettings()
-    if template is None:
-        # The tokenizer stays as it is: the model has a row for each token that its own template prints.
-        chat = ChatTokenizer.from_tokenizer(tokenizer, settings=settings, model_stop_ids=published_stop_ids(location))
+    if template is not None:
+        setup = set_up_tokenizer(
+            location, template, settings=run_settings(location), trust_remote_code=trust_remote_code
+        )
+        served = ServedChat(setup.tokenizer, ChatTokenizer.of(setup), setup.change)
     else:
-        setup = set_up_tokenizer(location, template, settings=settings, trust_remote_code=trust_remote_code)
-        tokenizer, chat, change = setup.tokenizer, ChatTokenizer.of(setup), setup.change
-    _check_user_is_printed(chat, location)
-    return ServedChat(tokenizer, chat, change)
+        served = _with_own_template(location, trust_remote_code=trust_remote_code)
+    if served.chat is not None:
+        _check_user_is_printed(served.chat, location)
+    return served
+
+
+def _with_own_template(location: ModelLocation, *, trust_remote_code: bool) -> ServedChat:
+    """Load a model's tokenizer as it is: the model has a row for each token that its own template prints."""
+    tokenizer = load_tokenizer(location.tokenizer_folder, trust_remote_code=trust_remote_code)
+    if tokenizer.chat_template:
+        settings, stop_ids = run_settings(location), published_stop_ids(location)
+        return ServedChat(
+            tokenizer, ChatTokenizer.from_tokenizer(tokenizer, settings=settings, model_stop_ids=stop_ids), None
+        )
+    if location.kind == "run":
+        raise ModelError(
+            f"{location.tokenizer_folder}: the run's chat template is missing. Expected chat_template.jinja. "
+            "Copy it from where the run was written, or name a template (--template)."
+        )
+    return ServedChat(tokenizer, None, None)
 
 
 def _check_user_is_printed(chat: ChatTokenizer, location: ModelLocation) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from instil.errors import DataError
-from instil.files import home_path, write_text_atomic
+from instil.files import cache_root, home_path, write_text_atomic
 from instil.preparation.chunks import Input
 from instil.preparation.store import VERSION
 from instil.recipe import Recipe
@@ -31,11 +30,7 @@ def cache_folder(recipe: Recipe) -> Path:
     """Return the folder of all stores: the recipe's, else INSTIL_CACHE, else the user's cache folder."""
     if recipe.data.store:
         return home_path(recipe.data.store)
-    cache = os.environ.get("INSTIL_CACHE")
-    if cache:
-        return home_path(cache) / "prepared"
-    root = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return home_path(root) / "instil" / "prepared"
+    return cache_root() / "prepared"
 
 
 def check_folder(folder: Path) -> None:

@@ -151,11 +151,10 @@ def run_preflight(recipe: Recipe, ranks: Ranks, *, say: Callable[[str], None], l
     check_tokenizer(location.tokenizer_folder)
     recipe, setup = resolve(recipe, location, precision)
     prove_template(setup.chat)
-    stored_notes = check_stored_quantization(
-        recipe, load_config(location, trust_remote_code=recipe.model.trust_remote_code), name=location.name
-    )
+    config = load_config(location, trust_remote_code=recipe.model.trust_remote_code)
+    stored_notes = check_stored_quantization(recipe, config, name=location.name)
     # The model without weights. Adapter targets and frozen names are checked on it.
-    model = _empty_model(recipe, location, precision, ranks, loads=loads)
+    model = _empty_model(recipe, location, config, precision, ranks, loads=loads)
     beyond = check_positions(recipe.data.max_tokens, model, name=recipe.model.name)
     model = make_empty_trainable(
         model,
@@ -227,10 +226,11 @@ def resolve(recipe: Recipe, location: ModelLocation, precision: Precision) -> tu
     return recipe.override({"training": {"precision": precision.name}, "optimizer": {"lr": lr}}), setup
 
 
-def _empty_model(recipe: Recipe, location: ModelLocation, precision: Precision, ranks: Ranks, *, loads: bool) -> Any:
+def _empty_model(
+    recipe: Recipe, location: ModelLocation, config: Any, precision: Precision, ranks: Ranks, *, loads: bool
+) -> Any:
     """Make the model on `meta`, and check its files and the memory for its weights before the data is prepared."""
     trust = recipe.model.trust_remote_code
-    config = load_config(location, trust_remote_code=trust)
     if not loads or recipe.model.initialise == "random":
         with torch.device("meta"):
             return model_of_config(location, config, trust=trust)
