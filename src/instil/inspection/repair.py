@@ -1,7 +1,8 @@
 """Fix rows where that is safe, and list every change, for ``instil inspect --fix``.
 
-Rows of rendered text become messages. Fixed: misspelt keys, roles of other formats, stop tokens typed at the end of an answer, empty answers. Left out: rows
-without an answer, exact duplicates, rows that still cannot be read. Text, order and near-duplicates stay as they are.
+Rows of rendered text become messages. Fixed: misspelt keys, roles of other formats, stop tokens typed at the end of an
+answer, empty answers. Left out: rows without an answer, exact duplicates, rows that still cannot be read. Text, order
+and near-duplicates stay as they are.
 
 Why: an empty answer in the middle of a conversation stays as context with weight 0. Without it, later answers would
 reply to other messages.

@@ -1,7 +1,8 @@
 """`train`: from a recipe to a run folder.
 
-Read from top to bottom: `train` follows the run to its end, `_events` starts or joins the processes, `_train_joined` checks the input and makes the folder,
-`_train_steps` trains, `_finish` writes the model. `preflight`, `setup` and `loop` hold what each of them calls.
+Read from top to bottom: `train` follows the run to its end, `_events` starts or joins the processes, `_train_joined`
+checks the input and makes the folder, `_train_steps` trains, `_finish` writes the model. `preflight`, `setup` and
+`loop` hold what each of them calls.
 """
 
 from __future__ import annotations
