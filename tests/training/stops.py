@@ -27,6 +27,21 @@ def wait_for_steps(folder: Path, more_than: int = 0) -> int:
     raise AssertionError("the run took no step in two minutes")
 
 
+def killed_after(child: int, folder: Path, *, steps: int, seconds: float) -> bool:
+    """Kill a run in a fork some steps and seconds after its first new step; return whether it was still there to kill."""
+    run = Run(folder, False, {})
+    before = len(losses_of(run)) if (folder / "metrics.jsonl").exists() else 0
+    for _ in range(24_000):
+        if os.waitpid(child, os.WNOHANG)[0]:
+            return False
+        if (folder / "metrics.jsonl").exists() and len(losses_of(run)) > before + steps:
+            time.sleep(seconds)
+            os.kill(child, signal.SIGKILL)
+            return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+        time.sleep(0.005)
+    raise AssertionError("the run took no step in two minutes")
+
+
 def stop_after(monkeypatch: pytest.MonkeyPatch, step: int, number: int = signal.SIGTERM) -> None:
     """Send this process a signal while a step is computed."""
     from instil.training import loop
