@@ -11,9 +11,10 @@ from tests.encoding.both_ways import in_batches, one_by_one
 from tests.inspection.small_chat import other_template, small_chat
 
 from instil.conversation import Message, PartWeight, Place
+from instil.conversation.message_reading import message_from_dict
 from instil.data.formats.registry import read_row
 from instil.data.formats.row_format import ReadOptions
-from instil.data.messages import message_from_dict, message_to_dict
+from instil.data.messages import message_to_dict
 from instil.errors import DataError
 from instil.inspection.inspection import Inspection
 from instil.recipe import Recipe

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from instil.conversation import ROWS, Conversation, Message, Place
+from instil.conversation.message_parts import kind_of
 from instil.data.formats.registry import read_row
 from instil.data.formats.row_format import ReadOptions
-from instil.data.message_parts import kind_of
 from instil.data.messages import as_conversation
 from instil.data.sources.tables import without_nulls
 from instil.data.writing import as_json, checked_line, write_conversations

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from instil.conversation import EMPTY, ROWS, Conversation, Place
+from instil.conversation.message_parts import kind_of
 from instil.data.formats.pattern import check_columns
 from instil.data.formats.preference import PROMPTS
 from instil.data.formats.registry import format_named, read_row, recognise
 from instil.data.formats.row_format import ReadOptions, RowFormat
 from instil.data.memory_rows import check_source, is_path, json_row, rows_of
-from instil.data.message_parts import kind_of
 from instil.data.side_columns import is_empty
 from instil.data.sources.files import find_files
 from instil.data.sources.rows import (

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from instil.conversation import Conversation, Message, Place
-from instil.data.message_parts import parse_json, read_tools
+from instil.conversation.message_parts import parse_json, read_tools
 from instil.errors import DataError
 
 SYSTEM_COLUMNS = ("system", "system_prompt", "system_message", "system_instruction")

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from instil.conversation import EMPTY, Conversation, Place
+from instil.conversation.strict_json import RefusedJson, parse_text
 from instil.data.formats.registry import format_named
 from instil.data.formats.row_format import ReadOptions, RowFormat, cannot_hold
 from instil.data.messages import conversation_to_dict
 from instil.data.side_columns import is_empty
 from instil.data.sources.files import container_of
-from instil.data.sources.strict_json import RefusedJson, parse_text
 from instil.errors import DataError, FormatError
 from instil.files import atomic_file, home_path
 

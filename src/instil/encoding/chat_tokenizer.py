@@ -19,7 +19,7 @@ from threading import RLock
 from typing import Any, get_args
 
 from instil.conversation import Conversation, Example
-from instil.data.message_parts import read_tools
+from instil.conversation.message_parts import read_tools
 from instil.data.messages import as_conversation
 from instil.encoding.context import ConversationLike, EncodingContext
 from instil.encoding.encoder import BegunAnswer, encode_begun_answer, encode_conversation, encode_prompt

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeAlias
 
 from instil.conversation import EMPTY, ToolCall
-from instil.data.sources.strict_json import RefusedJson, parse_text
+from instil.conversation.strict_json import RefusedJson, parse_text
 
 Calls: TypeAlias = tuple[ToolCall, ...]
 _STRING = re.compile(r'"(?:[^"\\\x00-\x1f]+|\\.)*')

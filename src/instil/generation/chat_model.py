@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 
 from instil.conversation import Conversation, Message, Place
-from instil.data.message_parts import read_tools
+from instil.conversation.message_parts import read_tools
 from instil.data.messages import as_conversation
 from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.encoding.context import ConversationLike

@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from instil.conversation import ROWS, Conversation, Message, Place
+from instil.conversation.message_reading import message_from_dict, read_messages
 from instil.data.formats.registry import read_row, recognise
 from instil.data.formats.row_format import ReadOptions
 from instil.data.memory_rows import is_path, json_row, rows_of
-from instil.data.messages import conversation_to_dict, message_from_dict, read_messages
+from instil.data.messages import conversation_to_dict
 from instil.data.sources.files import container_of
 from instil.data.sources.rows import parse_row, read_raw_rows, text_of
 from instil.encoding.chat_tokenizer import ChatTokenizer

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from instil.conversation import Message
-from instil.data.message_parts import read_tools
+from instil.conversation.message_parts import read_tools
 from instil.errors import GenerationError, InstilError, nearest
 from instil.files import home_path
 from instil.generation.choosing import new_seed

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from instil.conversation import Role
+from instil.conversation.message_reading import ROLE_NAMES
+from instil.conversation.message_weights import WEIGHT_KEYS
 from instil.data.formats.misspelt_keys import MESSAGE_KEYS, ROW_KEYS, TURN_KEYS, meant_role, misspelt_keys
 from instil.data.formats.sharegpt import ROLES as SHAREGPT_ROLES
-from instil.data.message_weights import WEIGHT_KEYS
-from instil.data.messages import ROLE_NAMES
 
 _TURN_COLUMNS = ("messages", "conversations", "conversation", "dialog", "prompt", "completion", "chosen", "rejected")
 ANSWER_COLUMNS = ("output", "completion", "answer", "response")

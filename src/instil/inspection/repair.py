@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from instil.conversation import Conversation, Message, Place
+from instil.conversation.message_weights import WEIGHT_KEYS
 from instil.data.formats.misspelt_keys import ROW_KEYS, meant_role, misspelt_keys
 from instil.data.formats.registry import read_row
-from instil.data.message_weights import WEIGHT_KEYS
 from instil.data.messages import conversation_to_dict
 from instil.data.sources.rows import parse_row
 from instil.encoding.weights import has_trained_text

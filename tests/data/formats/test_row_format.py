@@ -6,8 +6,8 @@ import pytest
 from tests.data.formats.rows import PLACE, A, U
 
 from instil.conversation import Conversation, Message
+from instil.conversation.message_parts import read_tools
 from instil.data.formats.row_format import conversation_of, is_list_of, plain_text_of, row_of, text_in
-from instil.data.message_parts import read_tools
 from instil.errors import DataError, FormatError
 
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from instil.conversation import Conversation, Message, Place
+from instil.conversation.message_parts import kind_of, parse_json
 from instil.data.formats.row_format import (
     ReadOptions,
     RowFormat,
@@ -24,7 +25,6 @@ from instil.data.formats.row_format import (
     system_in,
     text_in,
 )
-from instil.data.message_parts import kind_of, parse_json
 from instil.errors import DataError, FormatError
 
 _INPUTS = ("input", "context")

@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from instil.conversation import Conversation, Place
+from instil.conversation.message_parts import kind_of, parse_json
+from instil.conversation.message_reading import read_messages
 from instil.data.formats.prompt_completion import COMPLETIONS
 from instil.data.formats.question_answer import PAIRS
 from instil.data.formats.row_format import ReadOptions, RowFormat, cannot_hold, is_list_of
-from instil.data.message_parts import kind_of, parse_json
-from instil.data.messages import conversation_from_dict, conversation_to_dict, read_messages
+from instil.data.messages import conversation_from_dict, conversation_to_dict
 from instil.data.side_columns import is_empty
 from instil.errors import DataError, FormatError
 

@@ -13,9 +13,9 @@ from functools import lru_cache
 from typing import Any
 
 from instil.conversation import Conversation, Role
+from instil.conversation.message_reading import ROLE_NAMES
+from instil.conversation.message_weights import DETAIL_KEYS, WEIGHT_KEYS
 from instil.data.formats.sharegpt import ROLES as SHAREGPT_ROLES
-from instil.data.message_weights import DETAIL_KEYS, WEIGHT_KEYS
-from instil.data.messages import ROLE_NAMES
 
 ROW_KEYS = (
     "messages",

@@ -11,8 +11,8 @@ from functools import lru_cache
 from typing import Any
 
 from instil.conversation import Conversation, Message, Place
+from instil.conversation.message_parts import kind_of
 from instil.data.formats.row_format import ReadOptions, RowFormat, cannot_hold, conversation_of, text_in
-from instil.data.message_parts import kind_of
 from instil.errors import DataError, FormatError, RecipeError, nearest
 
 _ROLES = ("system", "user", "assistant")

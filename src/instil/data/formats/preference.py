@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from instil.conversation import Conversation, Message, Place
+from instil.conversation.message_parts import kind_of
+from instil.conversation.message_reading import read_messages
 from instil.data.formats.alpaca import joined, opening
 from instil.data.formats.row_format import (
     ReadOptions,
@@ -27,8 +29,7 @@ from instil.data.formats.row_format import (
     text_in,
 )
 from instil.data.formats.sharegpt import read_turn
-from instil.data.message_parts import kind_of
-from instil.data.messages import message_to_dict, read_messages
+from instil.data.messages import message_to_dict
 from instil.data.side_columns import with_system
 from instil.errors import DataError, FormatError
 

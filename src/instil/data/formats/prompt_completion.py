@@ -14,6 +14,8 @@ from dataclasses import replace
 from typing import Any
 
 from instil.conversation import Conversation, Message, Place
+from instil.conversation.message_parts import kind_of
+from instil.conversation.message_reading import read_messages
 from instil.data.formats.row_format import (
     ReadOptions,
     RowFormat,
@@ -25,8 +27,7 @@ from instil.data.formats.row_format import (
     system_in,
     text_in,
 )
-from instil.data.message_parts import kind_of
-from instil.data.messages import message_to_dict, read_messages
+from instil.data.messages import message_to_dict
 from instil.errors import DataError, FormatError
 
 COMPLETIONS = ("completion", "response", "output", "answer")

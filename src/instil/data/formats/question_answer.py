@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from instil.conversation import Conversation, Message, Place
+from instil.conversation.message_parts import kind_of
 from instil.data.formats.row_format import (
     ReadOptions,
     RowFormat,
@@ -16,7 +17,6 @@ from instil.data.formats.row_format import (
     system_in,
     text_in,
 )
-from instil.data.message_parts import kind_of
 from instil.data.side_columns import is_empty
 from instil.errors import DataError, FormatError, nearest
 

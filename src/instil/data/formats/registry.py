@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from instil.conversation import Conversation, Place
+from instil.conversation.message_parts import kind_of
 from instil.data.formats.alpaca import ALPACA
 from instil.data.formats.messages import MESSAGES
 from instil.data.formats.pattern import PATTERN
@@ -16,7 +17,6 @@ from instil.data.formats.question_answer import PAIRS, QUESTION_ANSWER
 from instil.data.formats.row_format import ReadOptions, RowFormat
 from instil.data.formats.sharegpt import SHAREGPT
 from instil.data.formats.text import TEXT
-from instil.data.message_parts import kind_of
 from instil.data.side_columns import is_empty
 from instil.errors import FormatError, RecipeError, nearest
 

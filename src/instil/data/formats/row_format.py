@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from instil.conversation import EMPTY, Conversation, Message, Place
-from instil.data.message_parts import kind_of, parse_json, read_tools
+from instil.conversation.message_parts import kind_of, parse_json, read_tools
 from instil.data.side_columns import SYSTEM_COLUMNS, is_empty, system_text, tools_column
 from instil.errors import DataError, FormatError
 

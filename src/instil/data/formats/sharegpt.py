@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from instil.conversation import Conversation, Message, Place, Role, ToolCall
+from instil.conversation.message_parts import kind_of, parse_json
+from instil.conversation.message_reading import message_from_dict
 from instil.data.formats.row_format import (
     ReadOptions,
     RowFormat,
@@ -21,8 +23,7 @@ from instil.data.formats.row_format import (
     is_list_of,
     row_of,
 )
-from instil.data.message_parts import kind_of, parse_json
-from instil.data.messages import message_from_dict, message_to_dict
+from instil.data.messages import message_to_dict
 from instil.data.side_columns import SYSTEM_COLUMNS, with_system
 from instil.errors import DataError, FormatError, nearest
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from instil.conversation import Conversation, Message, Place
+from instil.conversation.message_parts import kind_of
 from instil.data.formats.row_format import (
     ReadOptions,
     RowFormat,
@@ -15,7 +16,6 @@ from instil.data.formats.row_format import (
     row_of,
     text_in,
 )
-from instil.data.message_parts import kind_of
 from instil.errors import DataError, FormatError
 
 _COLUMNS = ("text", "content", "code")

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 from instil.conversation import Place
+from instil.conversation.strict_json import DECODER, MAX_DEPTH, RefusedJson, check, parse_text
 from instil.data.sources.csv_rows import not_utf8
-from instil.data.sources.strict_json import DECODER, MAX_DEPTH, RefusedJson, check, parse_text
 from instil.errors import DataError
 
 _BUFFER = 1 << 18

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from instil.data.sources.strict_json import DECODER, MAX_DEPTH, RefusedJson
+from instil.conversation.strict_json import DECODER, MAX_DEPTH, RefusedJson
 from instil.generation.http_api.problems import Problem
 
 _SHOWN = 80

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from instil.conversation import Conversation
-from instil.data.messages import ROLE_NAMES, conversation_from_dict
+from instil.conversation.message_reading import ROLE_NAMES
+from instil.data.messages import conversation_from_dict
 from instil.errors import DataError, nearest
 from instil.generation.http_api.bodies import of_request, shown
 from instil.generation.http_api.problems import Problem

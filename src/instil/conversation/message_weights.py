@@ -1,6 +1,6 @@
 """Read and write the loss weights of messages and of parts of their text.
 
-`messages` and `message_parts` call it. The keys are those of OpenAI (``weight``), Axolotl (``train``, ``training``,
+`message_reading` and `message_parts` call it. The keys are those of OpenAI (``weight``), Axolotl (``train``, ``training``,
 ``train_detail``, ``training_detail``) and others (``loss_weight``, ``loss``).
 
 Why: a gap in ``train_detail`` is refused, because other tools do not agree on whether it is trained.
@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from instil.conversation import PartWeight
+from instil.conversation.message import PartWeight
 from instil.errors import DataError
 
 WEIGHT_KEYS = ("weight", "loss_weight", "loss", "train", "training")

@@ -1,6 +1,6 @@
 """Read the parts of a message: content parts, tool calls and tool definitions.
 
-Used by `instil.data.messages` and by the formats.
+Used by `message_reading`, by `instil.data.messages` and by the formats.
 
 Why: text parts in the style of LLaMA-Factory (``{"type": "text", "value": …}``) become one string, because that tool
 renders them so. Parts in OpenAI's style stay parts, because templates can tell them from a string.
@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from instil.conversation import EMPTY, PartWeight, ToolCall
-from instil.data.message_weights import WEIGHT_KEYS, read_weight
-from instil.data.sources.strict_json import RefusedJson, parse_text
+from instil.conversation.message import EMPTY, PartWeight, ToolCall
+from instil.conversation.message_weights import WEIGHT_KEYS, read_weight
+from instil.conversation.strict_json import RefusedJson, parse_text
 from instil.errors import DataError
 
 _TEXT_PARTS = frozenset({"text", "input_text", "output_text"})

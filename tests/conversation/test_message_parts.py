@@ -5,8 +5,16 @@ from typing import Any
 import pytest
 
 from instil.conversation import Message, Place, ToolCall
-from instil.data.message_parts import kind_of, parse_json, read_parts, read_tool_calls, read_tools, write_tool_call
-from instil.data.messages import conversation_from_dict, message_from_dict, message_to_dict
+from instil.conversation.message_parts import (
+    kind_of,
+    parse_json,
+    read_parts,
+    read_tool_calls,
+    read_tools,
+    write_tool_call,
+)
+from instil.conversation.message_reading import message_from_dict
+from instil.data.messages import conversation_from_dict, message_to_dict
 from instil.errors import DataError
 
 PLACE = Place("train.jsonl", 412)

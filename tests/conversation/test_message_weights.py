@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from instil.conversation import PartWeight
-from instil.data.message_weights import read_detail, read_weight, weighted_pieces, write_detail
+from instil.conversation.message_weights import read_detail, read_weight, weighted_pieces, write_detail
 from instil.errors import DataError
 
 

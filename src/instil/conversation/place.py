@@ -1,0 +1,34 @@
+"""Where a conversation came from: Place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ROWS = "rows"
+"""The source of a place in rows that a Python program passed. No file can have this name, because it has no suffix."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The source and row that a conversation came from.
+
+    Attributes:
+        source: File path, ``<stdin>`` or data-set id, as the user named it.
+        row: Line number in a line-based file, else the row's number; both count from 1. Rows from memory are written
+            with their index in Python, which counts from 0.
+        part: Index (from 0) if one row contains several conversations, else None.
+
+    Example:
+        >>> str(Place("train.jsonl", 412))
+        'train.jsonl:412'
+        >>> str(Place(ROWS, 13))
+        'rows[12]'
+    """
+
+    source: str
+    row: int
+    part: int | None = None
+
+    def __str__(self) -> str:
+        row = f"[{self.row - 1}]" if self.source == ROWS else f":{self.row}"
+        return f"{self.source}{row}" + ("" if self.part is None else f"[{self.part}]")
