@@ -9,15 +9,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from instil.encoding.chat_tokenizer import ChatTokenizer
-from instil.errors import EncodingError, TemplateError
+from instil.errors import DroppedTextError, EncodingError, TemplateError
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """exact, refused (by the encoder, with its reason), unfit (transformers itself refuses), or wrong."""
+    """exact, refused (by the encoder, with its reason), unfit (transformers itself refuses), or wrong.
+
+    `dropped` tells the two refusals apart: the template does not print a text, or it leaves open what to generate.
+    """
 
     kind: str
     detail: str = ""
+    dropped: bool = False
 
 
 def squeezed(text: str) -> str:
@@ -40,7 +44,7 @@ def judge(
     try:
         examples = chat.encode({"messages": list(messages), **given})
     except (EncodingError, TemplateError) as error:
-        return Verdict("refused", str(error))
+        return Verdict("refused", str(error), isinstance(error, DroppedTextError))
     if chat.render({"messages": list(messages), **given}).text != text:
         return Verdict("wrong", "the rendering differs from transformers'")
     turns: list[int] = []

@@ -12,7 +12,7 @@ import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from tests.conformance.cases import CALLING, REASONING, TALKS, TOOL
 from tests.conformance.oracle import Verdict, judge
@@ -54,35 +54,47 @@ def verdicts(entry: dict[str, Any]) -> Iterator[tuple[str, Verdict]]:
         yield name, verdict
 
 
+Reasons: TypeAlias = dict[str, dict[str, list[str]]]
+"""Template → reason → the conversations that are refused for it."""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check
     counts: Counter[str] = Counter()
-    refused: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    undecided: Reasons = defaultdict(lambda: defaultdict(list))
+    dropped: Reasons = defaultdict(lambda: defaultdict(list))
     for entry in corpus_entries():
         for name, verdict in verdicts(entry):
-            counts[verdict.kind] += 1
+            counts["dropped" if verdict.dropped else verdict.kind] += 1
             if verdict.kind == "wrong":
                 print(f"WRONG {entry['file']}: {name}: {verdict.detail}")
-            if verdict.kind == "refused":
+            if verdict.dropped:
+                missing = re.fullmatch(r".*? all of the conversation: (.*?)\. Expected .*", verdict.detail, re.DOTALL)
+                assert missing is not None, verdict.detail
+                dropped[entry["file"]][missing[1]].append(name)
+            elif verdict.kind == "refused":
                 reason = re.sub(r"^conversation: message \d+: ", "", verdict.detail)
-                refused[entry["file"]][reason].append(name)
-    judged = counts["exact"] + counts["refused"] + counts["wrong"]
-    print(json.dumps({**counts, "refused_share": round(counts["refused"] / judged, 4)}))
+                undecided[entry["file"]][reason].append(name)
+    judged = counts["exact"] + counts["refused"] + counts["dropped"] + counts["wrong"]
+    print(json.dumps({**counts, "refused_share": round((counts["refused"] + counts["dropped"]) / judged, 4)}))
     if not check:
-        DOCUMENT.write_text(_document(counts, judged, refused), encoding="utf-8")
+        DOCUMENT.write_text(_document(counts, judged, undecided, dropped), encoding="utf-8")
 
 
-def _document(counts: Counter[str], judged: int, refused: dict[str, dict[str, list[str]]]) -> str:
+def _document(counts: Counter[str], judged: int, undecided: Reasons, dropped: Reasons) -> str:
     lines = [
         "# What is rejected, and why",
         "",
         "Look up here whether a published template has a case that cannot be trained with certainty.",
         "",
-        "A conversation is rejected if serving's prompt and the template's own rendering leave open what the",
-        "model must write. This page lists every rejection over the public templates that the tests use, with",
-        "the encoder's reason. It is generated:",
+        "A conversation is rejected for one of two reasons:",
+        "",
+        "- serving's prompt and the template's own rendering leave open what the model must write;",
+        "- the template [does not print all of it](#text-that-a-template-does-not-print).",
+        "",
+        "This page lists every rejection over the public templates that the tests use. It is generated:",
         "",
         "```sh",
         "python -m tests.conformance.refusals",
@@ -93,7 +105,10 @@ def _document(counts: Counter[str], judged: int, refused: dict[str, dict[str, li
         f"| all | {judged:,} |",
         f"| exact | {counts['exact']:,} |",
         f"| wrong | {counts['wrong']:,} |",
-        f"| rejected | {counts['refused']:,} ({counts['refused'] / judged:.1%}) |",
+        f"| rejected: it is open what to write | {counts['refused']:,} ({counts['refused'] / judged:.1%}) |",
+        f"| rejected: not all of it is printed | {counts['dropped']:,} ({counts['dropped'] / judged:.1%}) |",
+        "",
+        "A pair whose answer the template does not print at all is not counted.",
         "",
         "A *talk* is one of these conversations of plain text. Two others have reasoning and a tool call.",
         "",
@@ -102,7 +117,7 @@ def _document(counts: Counter[str], judged: int, refused: dict[str, dict[str, li
         "```",
         "",
     ]
-    for name, reasons in sorted(refused.items()):
+    for name, reasons in sorted(undecided.items()):
         lines += [f"## {name}", ""]
         shortest: dict[str, tuple[str, list[str]]] = {}
         for reason, cases in reasons.items():
@@ -117,7 +132,29 @@ def _document(counts: Counter[str], judged: int, refused: dict[str, dict[str, li
                 "```",
                 "",
             ]
-    return "\n".join(lines)
+    return "\n".join([*lines, *_dropped_texts(dropped)])
+
+
+def _dropped_texts(dropped: Reasons) -> list[str]:
+    """Return the section about conversations that a template does not print completely."""
+    rows = []
+    for name, reasons in sorted(dropped.items()):
+        cases = [case for of_reason in reasons.values() for case in of_reason]
+        missing = sorted({re.sub(r"message|[\d(),]", "", reason.partition(":")[0]) for reason in reasons})
+        rows.append(
+            f"| {_named(cases)} | {', '.join(' '.join(words.split()) for words in missing)} | {name.removesuffix('.jinja')} |"
+        )
+    return [
+        "## Text that a template does not print",
+        "",
+        "The model would not see it in serving either. [what-is-trained.md](what-is-trained.md) says what counts.",
+        "`data.dropped_text: accept` trains such rows without the text.",
+        "",
+        "| rejected | not printed | template |",
+        "|---|---|---|",
+        *rows,
+        "",
+    ]
 
 
 def _named(cases: list[str]) -> str:
