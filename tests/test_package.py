@@ -22,6 +22,7 @@ ORDER = (
     ("units",),
     ("run_warning",),
     ("files",),
+    ("views",),
     ("conversation",),
     ("setting_aliases",),
     ("recipe", "recipe_yaml"),

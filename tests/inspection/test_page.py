@@ -12,7 +12,8 @@ from tests.inspection.browser import Browser, needs_chromium
 from instil.conversation import Place
 from instil.inspection.findings import Finding
 from instil.inspection.page import PageText, as_script_json, build_page
-from instil.inspection.shown_rows import ShownExample, ShownRow, blocks_of
+from instil.inspection.shown_rows import ShownExample, ShownRow
+from instil.views.tokens import blocks_of
 
 EVIL = '</script><script>window.evil=1</script><img src=x onerror="window.evil=2"><!--&lt; {{data}} \u2028'
 

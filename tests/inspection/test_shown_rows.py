@@ -11,9 +11,10 @@ from tests.inspection.small_chat import small_chat
 from instil.conversation import Conversation, Message, Place
 from instil.errors import DataError
 from instil.inspection.findings import Finding
-from instil.inspection.shown_rows import ShownExample, blocks_of, find_row, show_row
+from instil.inspection.shown_rows import ShownExample, find_row, show_row
 from instil.inspection.survey import KeptRow
 from instil.recipe import Recipe
+from instil.views.tokens import blocks_of
 
 PLACE = Place("a.jsonl", 1)
 TURNS = [

@@ -27,7 +27,8 @@ from instil.encoding.loading import template_for
 from instil.encoding.plans.batch_encoder import BatchEncoder
 from instil.encoding.proof import Proof, prove
 from instil.encoding.settings import EncodingReport, EncodingSettings, TrainOn
-from instil.encoding.token_origins import ExplainedExample, TokenOrigin, explain_examples, explain_prompt
+from instil.encoding.token_origins import Explained, TokenOrigin, explain_examples, explain_prompt
+from instil.encoding.token_texts import with_texts
 from instil.encoding.tokenizer_setup import TokenizerSetup, run_settings, set_up_tokenizer
 from instil.encoding.turns.rendered_rows import RenderedRow
 from instil.errors import EncodingError, InstilError
@@ -293,11 +294,11 @@ class ChatTokenizer:
                 messages, _ = self.read_rendered(conversation)
                 examples, report = encode_conversation(self.context, messages, train_on=train_on)
                 self.report.add(report)
-                return examples
+                return with_texts(self.context, examples)
             encoded = next(self._batch_encoder.encode([conversation]))
         if isinstance(encoded, InstilError):
             raise encoded
-        return encoded
+        return with_texts(self.context, encoded)
 
     def encode_many(self, conversations: Iterable[ConversationLike]) -> Iterator[list[Example] | InstilError]:
         """Encode many conversations in order, faster than one by one; a refused one yields its error instead."""
@@ -318,8 +319,8 @@ class ChatTokenizer:
     def _batch_encoder(self) -> BatchEncoder:
         return BatchEncoder(self.context, self.report)
 
-    def explain(self, conversation: ConversationLike) -> list[ExplainedExample]:
-        """Return the examples of a conversation with the origin of every token.
+    def explain(self, conversation: ConversationLike) -> Explained:
+        """Return the examples of a conversation with the origin of every token, a list that notebooks show as masks.
 
         Raises:
             EncodingError, TemplateError: As `encode`.

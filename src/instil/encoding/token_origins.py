@@ -16,6 +16,12 @@ from instil.encoding.settings import EncodingReport
 from instil.encoding.token_texts import token_texts
 from instil.encoding.turns.rendering_pieces import joined, plain_rendering
 from instil.template.tracing import Rendering
+from instil.views.html import escaped, frame
+from instil.views.tokens import LEGEND, blocks_of, mask_html
+from instil.views.turns import one_line
+
+_MOST_EXAMPLES = 5
+"""Examples of one conversation that a notebook shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +44,45 @@ class TokenOrigin:
     field: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class ExplainedExample:
-    """An example, and where each of its tokens comes from."""
+    """An example, and where each of its tokens comes from.
+
+    Attributes:
+        example: The example.
+        tokens: Its tokens.
+        roles: The roles of its conversation's messages.
+    """
 
     example: Example
     tokens: tuple[TokenOrigin, ...]
+    roles: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """Return place, sizes and first words, on one line."""
+        first = "".join(token.text for token in self.tokens[:40])
+        return one_line("ExplainedExample", [*self.example.facts(), repr(first)])
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the tokens by message, those that are trained in colour and brackets."""
+        tokens = self.tokens
+        weights = [token.weight for token in tokens]
+        mask = mask_html(lambda start, end: tokens[start:end], weights, blocks_of(tokens, self.roles))
+        return frame("Example", facts=self.example.facts(), body=f'{mask}<div class="legend">{escaped(LEGEND)}</div>')
 
 
-def explain_examples(
-    context: EncodingContext, conversation: Conversation, examples: Sequence[Example]
-) -> list[ExplainedExample]:
+class Explained(list[ExplainedExample]):
+    """The explained examples of a conversation; in a notebook, their masks."""
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the first examples' masks."""
+        more = f"{len(self) - _MOST_EXAMPLES:,} further examples not shown" if len(self) > _MOST_EXAMPLES else ""
+        empty = "no example: nothing of the conversation is trained, or it is too long" if not self else ""
+        masks = "".join(example._repr_html_() for example in self[:_MOST_EXAMPLES])
+        return masks + (frame("Explained", facts=[more or empty]) if more or empty else "")
+
+
+def explain_examples(context: EncodingContext, conversation: Conversation, examples: Sequence[Example]) -> Explained:
     """Return a conversation's examples with the origin of every token.
 
     Args:
@@ -56,14 +90,18 @@ def explain_examples(
         conversation: The conversation as it is encoded.
         examples: Its examples.
     """
+    roles = tuple(message.role for message in conversation.messages)
     if conversation.plain:
         rendering = plain_rendering(conversation.messages)
-        return [ExplainedExample(example, _origins(context, example, rendering)) for example in examples]
+        return Explained(
+            ExplainedExample(example, _origins(context, example, rendering), roles) for example in examples
+        )
     turns = find_turns(context, conversation, EncodingReport(), train_on=context.settings.train_on)
     renderings = {turn.index: joined(turn.prompt, turn.completion) for turn in turns}
-    return [
-        ExplainedExample(example, _origins(context, example, renderings[example.turns[-1]])) for example in examples
-    ]
+    return Explained(
+        ExplainedExample(example, _origins(context, example, renderings[example.turns[-1]]), roles)
+        for example in examples
+    )
 
 
 def explain_prompt(

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from instil.conversation import Conversation
+from instil.conversation import Conversation, Example
 from instil.encoding.context import EncodingContext, place_of
 from instil.encoding.grouping import EncodedTurn
 from instil.encoding.weights import character_weights, token_weights
@@ -98,6 +98,32 @@ def _span_without_space(token: str, text: str, at: int) -> tuple[int, int]:
         start = at if number == 0 else start
         at += 1
     return start, at
+
+
+class TextsOfTokens:
+    """The texts of ids as a tokenizer decodes them; what an example shows in a notebook (`Example.token_texts`).
+
+    Why: it stays in this process. A pickled or copied example would otherwise take the tokenizer along.
+    """
+
+    def __init__(self, context: EncodingContext) -> None:
+        self._context = context
+
+    def texts(self, ids: Sequence[int], *, before: Sequence[int] = ()) -> list[str]:
+        """Return the text of each id; see `instil.conversation.TokenTexts`."""
+        return list(token_texts(self._context, [*before, *ids]))[len(before) :]
+
+    def __deepcopy__(self, memo: object) -> TextsOfTokens:
+        return self
+
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        return type(None), ()
+
+
+def with_texts(context: EncodingContext, examples: Sequence[Example]) -> list[Example]:
+    """Return examples that know the texts of their ids."""
+    texts = TextsOfTokens(context)
+    return [replace(example, token_texts=texts) for example in examples]
 
 
 def token_texts(context: EncodingContext, ids: Sequence[int]) -> Iterator[str]:

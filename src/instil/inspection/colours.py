@@ -8,11 +8,11 @@ The colours are the Okabe–Ito blue and orange, which colour-blind people can d
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol
 
 from rich.text import Text
 
-from instil.inspection.visible import NEWLINE, visible
+from instil.views.tokens import ShownToken
+from instil.views.visible import NEWLINE, visible
 
 OPEN, CLOSE = "⟦", "⟧"
 _FULL = ("bold underline #ffffff on #0072b2", "bold underline #ffffff on #00558a")
@@ -24,29 +24,6 @@ LEGEND = (
     "⟦trained⟧ (blue, underlined): the model learns to write it · plain: a message, context only · "
     "cyan: printed by the template"
 )
-
-
-class ShownToken(Protocol):
-    """The part of a token that a view needs.
-
-    Attributes:
-        id: Its id.
-        text: Its text. The texts of all tokens, joined, are the rendering.
-        weight: Loss weight of predicting it; 0 is context only.
-        message: Index of its message, None if the template printed it, -1 for tools and variables.
-        field: Field of that message, such as ``content``; None if the template printed it.
-    """
-
-    @property
-    def id(self) -> int: ...  # noqa: D102
-    @property
-    def text(self) -> str: ...  # noqa: D102
-    @property
-    def weight(self) -> float: ...  # noqa: D102
-    @property
-    def message(self) -> int | None: ...  # noqa: D102
-    @property
-    def field(self) -> str | None: ...  # noqa: D102
 
 
 def coloured_tokens(explained: Iterable[ShownToken], *, white_space: bool = True) -> Text:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 from instil.conversation import Conversation, Message
 from instil.inspection.text_checks import placeholder_in, says_nothing, without_mojibake
-from instil.inspection.visible import shortened
+from instil.views.visible import shortened
 
 _LONG_ANSWER = 400  # characters: a shorter answer without a full stop is a matter of style
 _LONG_LINE = 40

@@ -19,7 +19,7 @@ from rich.text import Text
 from instil.errors import DataError
 from instil.files import atomic_file
 from instil.inspection.repair import Repair
-from instil.inspection.visible import shortened
+from instil.views.visible import shortened
 
 _WIDTH = 160
 

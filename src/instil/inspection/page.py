@@ -20,7 +20,9 @@ from typing import Any
 
 from instil import __version__
 from instil.inspection.findings import KINDS
-from instil.inspection.shown_rows import ShownExample, ShownRow, blocks_of
+from instil.inspection.shown_rows import ShownExample, ShownRow
+from instil.views.html import style_sheet
+from instil.views.tokens import blocks_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ def build_page(rows: Iterable[ShownRow], text: PageText) -> str:
         text: The text around them.
     """
     style, script, frame = (_part(name) for name in ("mask.css", "mask.js", "mask.html"))
+    style = style_sheet("tokens.css") + style
     policy = (
         f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; "
         "base-uri 'none'; form-action 'none'"

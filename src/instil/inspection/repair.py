@@ -30,10 +30,10 @@ from instil.inspection.findings import KINDS
 from instil.inspection.raw_rows import ANSWER_COLUMNS, Turn, turns_of
 from instil.inspection.survey import find_sources, reading_of
 from instil.inspection.text_checks import without_mojibake
-from instil.inspection.visible import shortened
 from instil.preparation.encode_rows import SourceWork
 from instil.preparation.split import content_hash
 from instil.recipe import Recipe
+from instil.views.visible import shortened
 
 ReadRow = Callable[[Any, Place], Sequence[Conversation]]
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from instil.conversation import Conversation, Place
 from instil.inspection.conversation_checks import answer_text
 from instil.inspection.findings import Finding
-from instil.inspection.visible import shortened
+from instil.views.visible import shortened
 
 _SHORTEST_ANSWER = 40  # characters: labels and "Yes." are the same for many questions by design
 _FEWEST_REPEATS, _SHARE_OF_REPEATS = 3, 0.005

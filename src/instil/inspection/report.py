@@ -22,9 +22,9 @@ from instil.inspection.page import PageText
 from instil.inspection.repair import Repair
 from instil.inspection.shown_rows import ShownRow
 from instil.inspection.survey import Survey
-from instil.inspection.visible import plain
 from instil.run_warning import PREFIX, RunWarning
 from instil.units import counted
+from instil.views.visible import plain
 
 PLACES_SHOWN = 3
 CHANGES_IN_A_TERMINAL = 100

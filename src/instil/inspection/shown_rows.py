@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from instil.conversation import ROWS, Place
 from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.errors import DataError, DroppedTextError, InstilError
-from instil.inspection.colours import ShownToken
 from instil.inspection.doctor import Doctor
 from instil.inspection.findings import Finding
 from instil.inspection.survey import KeptRow, find_sources, reading_of
 from instil.preparation.chunks import Chunk, Input, cut
 from instil.recipe import Recipe
+from instil.views.tokens import ShownToken
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,54 +141,3 @@ def _find_chunk(inputs: Sequence[Input], source: str, number: int) -> Chunk | No
             if place.row == number and (not source or place.source == source or place.source.endswith(f"/{source}")):
                 return Chunk(chunk.source, (place,), (raw,))
     return None
-
-
-def blocks_of(tokens: Sequence[ShownToken], roles: Sequence[str]) -> list[tuple[int, str]]:
-    """Split tokens into one block per message, with the template's text around it.
-
-    Only the page uses this. A message's block ends after the control token that follows it, and white space after that.
-
-    Args:
-        tokens: The tokens of an example.
-        roles: The roles of its conversation's messages.
-
-    Returns:
-        Start and name of each block, such as ``1 user``. The first starts at 0.
-    """
-    blocks: list[tuple[int, str]] = []
-    current: int | None = None
-    printed_from = 0
-    for index, token in enumerate(tokens):
-        if token.message is None:
-            continue
-        if token.message != current:
-            start = 0 if not blocks else _end_of_turn(tokens, printed_from, index)
-            blocks.append((start, _name(token.message, roles)))
-            current = token.message
-        printed_from = index + 1
-    if not blocks and tokens:
-        return [(0, "template")]
-    end = _end_of_turn(tokens, printed_from, len(tokens)) if blocks else 0
-    if end < len(tokens) and blocks:
-        blocks.append((end, "template"))
-    return blocks
-
-
-def _end_of_turn(tokens: Sequence[ShownToken], start: int, end: int) -> int:
-    at = start
-    while at < end and tokens[at].weight > 0:
-        at += 1
-    if at == start and at < end and _is_control(tokens[at].text):
-        at += 1
-    while at < end and tokens[at].text and tokens[at].text.isspace():
-        at += 1
-    return at
-
-
-def _is_control(text: str) -> bool:
-    text = text.strip()
-    return len(text) > 2 and text[0] in "<[" and text[-1] in ">]"
-
-
-def _name(message: int, roles: Sequence[str]) -> str:
-    return f"{message + 1} {roles[message]}" if 0 <= message < len(roles) else "tools"

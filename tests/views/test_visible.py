@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from instil.inspection.visible import plain, shortened, visible
+from instil.views.visible import plain, shortened, visible
 
 CASES = [
     # text           visible         plain

@@ -1,0 +1,6 @@
+"""Views: records as HTML for notebooks, and what the mask page and the terminal share with them.
+
+Nothing here knows a record of another package. A record passes the values to show, so every package can use the views.
+
+Why: a notebook shows what comes from data. All text is escaped, no script is written and nothing is loaded.
+"""
