@@ -193,7 +193,7 @@ def test_one_module_decides_the_weight_of_a_token():
     }
     assert "encoding.encoder" in makes_examples
     # The store gives back what was stored, and the prompt that is explained has no trained token.
-    in_doctests = {"preparation.batches"}
+    in_doctests = {"preparation.batches", "preparation.torch_examples"}
     assert makes_examples - callers - in_doctests <= {"encoding.weights", "preparation.store", "encoding.token_origins"}
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from instil.api.evaluation import evaluate as evaluate
     from instil.api.exports import export as export
     from instil.api.inspecting import inspect as inspect
+    from instil.api.models import load_model as load_model
     from instil.api.planning import plan as plan
     from instil.api.preparing import prepare as prepare
     from instil.api.training import train as train
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from instil.errors import ServeError as ServeError
     from instil.errors import TemplateError as TemplateError
     from instil.errors import TrainingError as TrainingError
-    from instil.generation.chat_model import load_model as load_model
     from instil.preparation.batches import collate_flat as collate_flat
     from instil.preparation.batches import collate_padded as collate_padded
     from instil.recipe import Recipe as Recipe
@@ -94,7 +94,7 @@ _MODULES = {
     "collate_padded": "instil.preparation.batches",
     "evaluate": "instil.api.evaluation",
     "export": "instil.api.exports",
-    "load_model": "instil.generation.chat_model",
+    "load_model": "instil.api.models",
     "read": "instil.data",
     "inspect": "instil.api.inspecting",
     "plan": "instil.api.planning",

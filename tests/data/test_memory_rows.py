@@ -31,6 +31,7 @@ def sources() -> dict[str, object]:
         "generator": (row for row in ROWS),
         "conversations": list(instil.read(ROWS)),
         "messages": [list(conversation.messages) for conversation in instil.read(ROWS)],
+        "rows of messages": [{"messages": conversation.messages} for conversation in instil.read(ROWS)],
         "dicts of messages": [
             [{"role": "user", "content": row["question"]}, {"role": "assistant", "content": row["answer"]}]
             for row in ROWS
@@ -46,7 +47,7 @@ def sources() -> dict[str, object]:
 
 def test_every_kind_of_source_is_read_and_saved_to_the_same_rows(tmp_path):
     kinds = sources()
-    assert len(kinds) == 12
+    assert len(kinds) == 13
     for name, source in kinds.items():
         if name != "generator":
             assert answers(source) == ANSWERS, name

@@ -131,3 +131,14 @@ def test_writing_is_whole_or_nothing(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="pattern can only be read"):
         write(bad, path, format="pattern")
     assert [entry.name for entry in tmp_path.iterdir()] == ["out.jsonl"]
+
+
+@pytest.mark.parametrize(
+    "message", [Message("assistant", "\ud800"), Message("assistant", "x", extra={"note": "\ud800"})]
+)
+def test_half_a_surrogate_pair_is_refused_before_a_byte_is_written(message: Message, tmp_path: Path) -> None:
+    conversation = Conversation((Message("user", "Hi"), message))
+    for suffix in (".jsonl", ".json", ".jsonl.gz"):
+        with pytest.raises(FormatError, match="half a surrogate pair"):
+            write([conversation], tmp_path / f"rows{suffix}")
+    assert list(tmp_path.iterdir()) == []

@@ -10,8 +10,9 @@ from tests.tiny_chat import FACTS, folders, tiny_llama, tiny_tokenizer
 from tests.training.command_line import make_base
 
 import instil
+from instil.api.models import load_model
 from instil.conversation import Conversation, Message
-from instil.generation.chat_model import ChatModel, load_model
+from instil.generation.chat_model import ChatModel
 from instil.generation.engine import Engine
 from instil.generation.settings import LoadSettings
 

@@ -8,7 +8,8 @@ from tests.model.tiny import VOCABULARY
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from instil.model.new_tokens import RowChange, add_chat_tokens, fit_embeddings
+from instil.model.chat_tokens import add_chat_tokens
+from instil.model.new_tokens import RowChange, fit_embeddings
 
 
 def base_tokenizer(num_tokens: int = VOCABULARY, *extra: str) -> PreTrainedTokenizerFast:

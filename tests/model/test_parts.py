@@ -6,7 +6,8 @@ from tests.model.tiny import ARCHITECTURES, MIXING, tiny_model
 from torch import nn
 
 from instil.errors import ModelError
-from instil.model.parts import beyond_text, blocks_of, take_apart, underlying
+from instil.model.parts import beyond_text, blocks_of, take_apart
+from instil.model.underlying import underlying
 
 
 @pytest.mark.parametrize("name", [*ARCHITECTURES, *MIXING])

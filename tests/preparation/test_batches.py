@@ -13,8 +13,9 @@ import instil
 from instil.conversation import Example
 from instil.errors import EncodingError
 from instil.evaluation.heldout import loss_sums
-from instil.preparation.batches import TorchExamples, collate_flat, collate_padded
+from instil.preparation.batches import collate_flat, collate_padded
 from instil.preparation.store import ExampleStore
+from instil.preparation.torch_examples import TorchExamples
 
 EXAMPLES = [
     Example([5, 6, 7, 8], [0.0, 0.0, 1.0, 1.0]),

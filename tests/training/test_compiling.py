@@ -12,7 +12,7 @@ from tests.training.tiny import CPU, LearnerMaker
 from instil.conversation import Example
 from instil.errors import RecipeError
 from instil.model.adapters.lora import prepare_adapters
-from instil.model.parts import underlying
+from instil.model.underlying import underlying
 from instil.recipe import AdapterSettings
 from instil.training.compiling import compile_blocks, wants_compiling
 

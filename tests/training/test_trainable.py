@@ -10,10 +10,11 @@ from tests.training.tiny import CPU, tiny_llama
 
 from instil.errors import ModelError
 from instil.model.adapters.lora import prepare_adapters
+from instil.model.chat_tokens import TokenChange
 from instil.model.folder.location import ModelLocation
 from instil.model.folder.saving import save_adapter
 from instil.model.library_noise import quiet_transformers
-from instil.model.new_tokens import TokenChange, add_rows
+from instil.model.new_tokens import add_rows
 from instil.recipe import AdapterSettings, Recipe
 from instil.training.trainable import make_empty_trainable
 

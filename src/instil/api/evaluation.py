@@ -8,6 +8,7 @@ from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any, Literal
 
 from instil.api.arguments import check_choice, check_type, path_of
+from instil.api.models import load_model
 from instil.errors import EvaluationError
 from instil.generation.settings import LoadSettings, sampling_settings
 
@@ -110,7 +111,7 @@ def _task_names(tasks: Any) -> list[str] | None:
 
 def _model(model: Any, loading: Mapping[str, Any]) -> ChatModel:
     # Why: torch takes seconds to import, and a wrong argument is reported before that.
-    from instil.generation.chat_model import ChatModel, load_model
+    from instil.generation.chat_model import ChatModel
 
     if not isinstance(model, ChatModel):
         return load_model(model, **loading)

@@ -6,12 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from instil.conversation.field_checks import check_keys, wrong
 from instil.conversation.message import EMPTY, Message
+from instil.conversation.message_parts import read_tools
+from instil.conversation.message_reading import read_messages
 from instil.conversation.place import Place
 from instil.conversation.shown_turns import shown_turn, text_of, tool_names
 from instil.units import counted
 from instil.views.html import frame
 from instil.views.turns import one_line, turns_html
+
+_NONE: tuple[Any, ...] = ()
+_MESSAGES = {Message}
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -19,7 +25,7 @@ class Conversation:
     """Messages, the tools they may call, template variables, and the place they came from.
 
     Attributes:
-        messages: Turns in order; at least one.
+        messages: Turns in order; at least one. A dict becomes a `Message`, read as in a row of a file.
         tools: JSON-schema tool definitions as transformers takes them, or empty. ``tools: []`` in data means no tools.
         variables: Template variables of this row (``enable_thinking``, ``documents`` …); they override the recipe's.
         place: Where the row came from; None if the conversation was made in code.
@@ -27,14 +33,37 @@ class Conversation:
             trained, and the end-of-text token follows the last one. Text, code and raw prompt/completion rows are
             plain.
         extra: Columns of the row that no other field holds. They are kept so that conversion loses nothing.
+
+    Raises:
+        DataError: If a message cannot be read, or a value has the wrong type.
+
+    Example:
+        >>> Conversation([{"role": "assistant", "content": "4", "train": False}]).messages[0].weight
+        0.0
     """
 
     messages: tuple[Message, ...]
-    tools: tuple[Mapping[str, Any], ...] = ()
+    tools: tuple[Mapping[str, Any], ...] = _NONE
     variables: Mapping[str, Any] = field(default=EMPTY)
     place: Place | None = None
     plain: bool = False
     extra: Mapping[str, Any] = field(default=EMPTY)
+
+    def __post_init__(self) -> None:
+        """Check the values; dicts among the messages are read."""
+        if type(self.place) is not Place and self.place is not None:
+            raise wrong("Conversation.place", self.place, "a Place or None")
+        # A set of the types costs least: one pass without a line of Python for each message.
+        if type(self.messages) is not tuple or set(map(type, self.messages)) != _MESSAGES:
+            object.__setattr__(self, "messages", read_messages(self.messages, place=self.place))
+        if self.tools is not _NONE and not _are_tools(self.tools):
+            object.__setattr__(self, "tools", read_tools(self.tools, where="Conversation"))
+        if self.variables is not EMPTY:
+            check_keys("Conversation.variables", self.variables)
+        if self.extra is not EMPTY:
+            check_keys("Conversation.extra", self.extra)
+        if type(self.plain) is not bool:
+            raise wrong("Conversation.plain", self.plain, "True or False")
 
     def __repr__(self) -> str:
         """Return place, size and first words, on one line."""
@@ -52,3 +81,8 @@ class Conversation:
         tools = counted(len(self.tools), "tool") if self.tools else ""
         plain = "plain text, no template" if self.plain else ""
         return [str(self.place or ""), counted(len(self.messages), "message"), tools, plain]
+
+
+def _are_tools(tools: object) -> bool:
+    """Return whether tools are as transformers takes them, so that nothing is to be read."""
+    return isinstance(tools, tuple) and all(isinstance(tool, Mapping) and "function" in tool for tool in tools)

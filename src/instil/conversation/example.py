@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from operator import index
 from typing import TYPE_CHECKING, Protocol
 
+from instil.conversation.field_checks import check_number, shown, wrong
 from instil.conversation.place import Place
+from instil.errors import DataError
 from instil.units import counted
 from instil.views.html import frame
 from instil.views.tokens import BareToken, mask_html
@@ -17,6 +21,7 @@ if TYPE_CHECKING:
 
 IGNORED = -100
 """The label of a token that is context only, as in Hugging Face's losses."""
+_NUM_IDS = 2**31  # a store holds ids in 32 bits
 
 
 class TokenTexts(Protocol):
@@ -49,6 +54,9 @@ class Example:
             does not keep it.
         token_texts: Where a notebook finds the texts of the ids: `ChatTokenizer.encode` sets it. None: ids are shown.
             It is no part of the data: not compared, stored or pickled.
+
+    Raises:
+        DataError: If ids and weights are not two lists of one length.
     """
 
     token_ids: Sequence[int]
@@ -59,6 +67,17 @@ class Example:
     escaped: int = 0
     dropped: tuple[str, ...] = ()
     token_texts: TokenTexts | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        """Check the lengths. Numbers are checked where they are used, because there are millions."""
+        if type(self.token_ids) is not list or type(self.weights) is not list:
+            _check_list("Example.token_ids", self.token_ids)
+            _check_list("Example.weights", self.weights)
+        if len(self.token_ids) != len(self.weights):
+            raise DataError(
+                f"{self.place or 'Example'}: {len(self.weights)} weights for {len(self.token_ids)} tokens. Expected one "
+                "per token. Pass both at the same length."
+            )
 
     def __repr__(self) -> str:
         """Return place and sizes, on one line."""
@@ -71,7 +90,7 @@ class Example:
 
     def facts(self) -> list[str]:
         """Return place and sizes for people, some of them empty."""
-        trained = sum(1 for weight in self.weights if weight > 0)
+        trained = sum(weight > 0 for weight in self._numbers()[1])
         shortened = f"shortened: {self.shortened}" if self.shortened else ""
         escaped = f"{counted(self.escaped, 'typed control token')} as text" if self.escaped else ""
         dropped = f"{counted(len(self.dropped), 'text')} dropped by the template" if self.dropped else ""
@@ -97,19 +116,58 @@ class Example:
         Args:
             ignored: Label of tokens that are context only.
 
+        Raises:
+            DataError: If an id or a weight is no number that can be one.
+
         Example:
             >>> Example([5, 6, 7], [0.0, 1.0, 1.0]).labels()
             [-100, 6, 7]
         """
-        pairs = zip(self.token_ids, self.weights, strict=True)
-        return [int(token_id) if weight > 0 else ignored for token_id, weight in pairs]
+        check_number("labels.ignored", ignored)
+        return _labels(*self._numbers(), ignored=ignored)
 
     def to_tensors(self) -> dict[str, Tensor]:
-        """Return ``input_ids`` [T] and ``labels`` [T] as int64, and ``weights`` [T] as float32."""
+        """Return ``input_ids`` [T] and ``labels`` [T] as int64, and ``weights`` [T] as float32.
+
+        Raises:
+            DataError: As `labels`.
+        """
         import torch  # Why: the records are used without torch.
 
+        ids, weights = self._numbers()
         return {
-            "input_ids": torch.tensor([int(token_id) for token_id in self.token_ids], dtype=torch.int64),
-            "labels": torch.tensor(self.labels(), dtype=torch.int64),
-            "weights": torch.tensor([float(weight) for weight in self.weights], dtype=torch.float32),
+            "input_ids": torch.tensor(ids, dtype=torch.int64),
+            "labels": torch.tensor(_labels(ids, weights, ignored=IGNORED), dtype=torch.int64),
+            "weights": torch.tensor(weights, dtype=torch.float32),
         }
+
+    def _numbers(self) -> tuple[list[int], list[float]]:
+        """Return ids and weights as Python's numbers."""
+        try:
+            ids = [index(token_id) for token_id in self.token_ids]
+            weights = [float(weight) for weight in self.weights]
+        except (TypeError, ValueError, OverflowError):
+            ids, weights = [], [math.nan]
+        if not (all(0 <= each < _NUM_IDS for each in ids) and all(0 <= weight < math.inf for weight in weights)):
+            raise DataError(
+                f"Example: found the ids {shown(self.token_ids)} and the weights {shown(self.weights)}. "
+                "Expected whole numbers from 0 as ids, and finite numbers from 0 as weights. Correct them."
+            )
+        return ids, weights
+
+
+def _labels(ids: Sequence[int], weights: Sequence[float], *, ignored: int) -> list[int]:
+    return [token_id if weight > 0 else ignored for token_id, weight in zip(ids, weights, strict=True)]
+
+
+def _check_list(field: str, value: object) -> None:
+    if isinstance(value, str | bytes | Mapping | Set) or not hasattr(value, "__getitem__") or not _has_length(value):
+        raise wrong(field, value, "a list of numbers")
+
+
+def _has_length(value: object) -> bool:
+    try:
+        len(value)  # type: ignore[arg-type]
+    except TypeError:  # a generator, a tensor of no dimension
+        return False
+    return True

@@ -6,7 +6,7 @@ Every format reads its messages through here. Keys that no field holds stay in `
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 from instil.conversation.message import EMPTY, ROLES, Message, PartWeight, Role, ToolCall
@@ -188,16 +188,20 @@ def _unknown_role(message: Mapping[str, Any], number: int, place: Place | str | 
 
 
 def read_messages(messages: Any, *, place: Place | None = None) -> tuple[Message, ...]:
-    """Read a list of messages.
+    """Read a list of messages; a `Message` among them stays as it is.
 
     Raises:
         DataError: If it is not a list, is empty, or one message cannot be read.
     """
     where = "conversation" if place is None else str(place)
-    if not isinstance(messages, Sequence) or isinstance(messages, str):
+    if isinstance(messages, str | bytes | Mapping | Set) or not isinstance(messages, Iterable):
         raise DataError(
             f"{where}: found {kind_of(messages)} for messages. Expected a list of role and content. Fix the row."
         )
-    if not messages:
+    read = tuple(
+        message if isinstance(message, Message) else message_from_dict(message, number=number, place=place)
+        for number, message in enumerate(messages, start=1)
+    )
+    if not read:
         raise DataError(f"{where}: found an empty list of messages. Expected at least one. Remove the row.")
-    return tuple(message_from_dict(message, number=n, place=place) for n, message in enumerate(messages, start=1))
+    return read

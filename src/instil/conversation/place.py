@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from instil.conversation.field_checks import check_number, check_text
+
 ROWS = "rows"
 """The source of a place in rows that a Python program passed. No file can have this name, because it has no suffix."""
 
@@ -28,6 +30,14 @@ class Place:
     source: str
     row: int
     part: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if type(self.source) is str and type(self.row) is int and self.part is None:
+            return
+        check_text("Place.source", self.source, optional=False)
+        check_number("Place.row", self.row)
+        check_number("Place.part", self.part, optional=True)
 
     def __str__(self) -> str:
         row = f"[{self.row - 1}]" if self.source == ROWS else f":{self.row}"

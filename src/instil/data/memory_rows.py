@@ -20,7 +20,7 @@ from instil.conversation import ROWS, Conversation, Message, Place
 from instil.conversation.message_parts import kind_of
 from instil.data.formats.registry import read_row
 from instil.data.formats.row_format import ReadOptions
-from instil.data.messages import as_conversation
+from instil.data.messages import as_conversation, message_to_dict
 from instil.data.sources.tables import without_nulls
 from instil.data.writing import as_json, checked_line, write_conversations
 from instil.errors import DataError, FormatError, InstilError, first_line_of
@@ -182,6 +182,8 @@ def _value_line(value: Any, where: str) -> str:
 
 def _plain(value: Any) -> Any:
     """Return a JSON value for a `Message`, a mapping, or what tables hold."""
+    if isinstance(value, Message):
+        return message_to_dict(value)
     return dict(value) if isinstance(value, Mapping) else as_json(value)
 
 

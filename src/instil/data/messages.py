@@ -13,7 +13,7 @@ from typing import Any
 
 from instil.conversation import EMPTY, Conversation, Message, PartWeight, Place
 from instil.conversation.message_parts import kind_of, read_tools, write_tool_call
-from instil.conversation.message_reading import message_from_dict, read_messages
+from instil.conversation.message_reading import read_messages
 from instil.conversation.message_weights import weighted_pieces, write_detail
 from instil.data.side_columns import system_columns, tools_column, with_system
 from instil.errors import DataError
@@ -162,10 +162,7 @@ def as_conversation(
         raise DataError(
             f"{where}found {kind_of(given)}. Expected a Conversation, a list of messages, or a mapping with messages."
         )
-    messages = tuple(
-        message if isinstance(message, Message) else message_from_dict(message, number=number, place=place)
-        for number, message in enumerate(given, start=1)
-    )
+    messages = list(given)
     if not messages:
         raise DataError(f"{where}found an empty list of messages. Expected at least one.")
-    return Conversation(messages, place=place)
+    return Conversation(read_messages(messages, place=place), place=place)

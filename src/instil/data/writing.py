@@ -94,6 +94,7 @@ def _checked(conversation: Conversation, target: RowFormat) -> _Written:
     row = target.write(conversation)
     try:
         line = json.dumps(row, ensure_ascii=False, allow_nan=False, default=as_json)
+        line.encode()  # half a surrogate pair fails here, before a byte is written
         read_back = target.read(parse_text(line), place, ReadOptions())
     except (ValueError, RecursionError, RefusedJson) as error:
         reason = "half a surrogate pair" if isinstance(error, UnicodeEncodeError) else str(error).removesuffix(".")

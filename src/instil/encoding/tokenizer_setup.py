@@ -20,9 +20,9 @@ from instil.encoding.loading import load_tokenizer, template_for
 from instil.encoding.settings import EncodingSettings
 from instil.encoding.template_warnings import chat_model_as_base, other_than_own, own_template
 from instil.errors import TemplateError
+from instil.model.chat_tokens import TokenChange, add_chat_tokens
 from instil.model.folder.generation_config import published_stop_ids
 from instil.model.folder.location import ModelLocation, run_folder
-from instil.model.new_tokens import TokenChange, add_chat_tokens
 from instil.recipe import Recipe
 from instil.run_warning import RunWarning
 from instil.template.chat_template import ChatTemplate

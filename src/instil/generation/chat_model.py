@@ -1,4 +1,4 @@
-"""A model to ask from Python: `load_model` opens it, `ChatModel` chats, answers many prompts and streams.
+"""A model to ask from Python: `instil.load_model` opens it, `ChatModel` chats, answers many prompts and streams.
 
 It is the `Engine` behind `chat`, `generate`, `evaluate` and `serve`, with keywords instead of records.
 
@@ -27,11 +27,11 @@ from instil.generation.decoding import context_limit
 from instil.generation.engine import Answer, AnswerStream, Engine
 from instil.generation.prompt_length import fit_prompts
 from instil.generation.prompts import Prompt, prompts_of
-from instil.generation.settings import LoadSettings, load_settings, sampling_settings
+from instil.generation.settings import LoadSettings, sampling_settings
 from instil.model.folder.generation_config import published_stop_ids
 from instil.model.new_tokens import RowChange, fit_embeddings
 
-__all__ = ["Answer", "AnswerStream", "ChatModel", "load_model"]
+__all__ = ["Answer", "AnswerStream", "ChatModel", "open_model"]
 
 
 class ChatModel:
@@ -41,7 +41,7 @@ class ChatModel:
         engine: Weights, tokenizer and template.
 
     Example:
-        >>> model = load_model("runs/demo")  # doctest: +SKIP
+        >>> model = instil.load_model("runs/demo")  # doctest: +SKIP
         >>> print(model.chat("What is the capital of Peru?"))  # doctest: +SKIP
     """
 
@@ -210,26 +210,8 @@ class ChatModel:
         return change
 
 
-def load_model(model: Any, tokenizer: Any = None, **loading: Any) -> ChatModel:
-    """Open a model to ask it.
-
-    Args:
-        model: What a command takes as MODEL: a run (also a `Run`), its ``model/``, an adapter folder, a model folder, a
-            Hub id or ``demo``. Or a transformers model that is loaded already.
-        tokenizer: The tokenizer of a loaded model.
-        **loading: Settings of `LoadSettings`: load (``4bit``, ``8bit``), device, precision, revision, template,
-            trust_remote_code.
-
-    Raises:
-        ModelError: If there is no such model, or it is incomplete.
-        GenerationError: If a setting for loading is wrong.
-        TemplateError: If the template does not compile.
-
-    Example:
-        >>> model = load_model("runs/demo", device="cpu")  # doctest: +SKIP
-        >>> model.chat("Hi", temperature=0.7, seed=1).content  # doctest: +SKIP
-    """
-    settings = load_settings(**loading)
+def open_model(model: Any, tokenizer: Any, settings: LoadSettings) -> ChatModel:
+    """Open a model to ask it; see `instil.load_model`."""
     if isinstance(model, torch.nn.Module):
         return _loaded(model, tokenizer, settings)
     if tokenizer is not None:

@@ -25,7 +25,7 @@ from instil.model.attention.rotary import switch_of
 from instil.model.attention.switch import set_attention
 from instil.model.device_memory import is_out_of_memory
 from instil.model.folder.config import context_length
-from instil.model.parts import underlying
+from instil.model.underlying import underlying
 
 MAX_ROWS = 128
 

@@ -11,9 +11,9 @@ from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.encoding.loading import load_tokenizer
 from instil.encoding.tokenizer_setup import run_settings, set_up_tokenizer
 from instil.errors import ModelError, TemplateError
+from instil.model.chat_tokens import TokenChange
 from instil.model.folder.generation_config import published_stop_ids
 from instil.model.folder.location import ModelLocation
-from instil.model.new_tokens import TokenChange
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from instil.errors import ModelError
-from instil.model.parts import underlying
+from instil.model.underlying import underlying
 
 
 def set_gradient_checkpointing(model: Any, on: bool) -> None:

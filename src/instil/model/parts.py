@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from instil.errors import ModelError
+from instil.model.underlying import underlying
 
 SOFT_CAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")
 """Names of the cap in configs: Gemma 2 and its successors, RecurrentGemma, xLSTM."""
@@ -74,12 +75,6 @@ class HeadParts:
         weight = getattr(getattr(self.head, "base_layer", self.head), "weight", None)
         is_plain = isinstance(weight, torch.Tensor) and weight.is_floating_point()
         return states.to(weight.dtype) if weight is not None and is_plain else states
-
-
-def underlying(model: nn.Module) -> Any:
-    """Return transformers' model inside a peft wrapper, or the model itself."""
-    unwrap = getattr(model, "get_base_model", None)
-    return unwrap() if callable(unwrap) else model
 
 
 def beyond_text(model: nn.Module) -> list[str]:

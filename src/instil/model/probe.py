@@ -31,7 +31,8 @@ from instil.model.attention.switch import set_attention
 from instil.model.device_memory import is_out_of_memory
 from instil.model.folder.config import context_length, reason_of
 from instil.model.loss.router import passes_keywords
-from instil.model.parts import HeadParts, take_apart, underlying
+from instil.model.parts import HeadParts, take_apart
+from instil.model.underlying import underlying
 
 LENGTHS = (13, 9, 11)
 SAME = {torch.float32: 1e-3, torch.bfloat16: 0.15, torch.float16: 0.03}

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 
 from instil.errors import MissingPackageError
 from instil.model.library_noise import quiet_transformers
-from instil.model.parts import underlying
+from instil.model.underlying import underlying
 
 Quantize = Literal["none", "4bit", "8bit"]
 PACKED_ROWS, PACKED_COLUMNS = 32, 64

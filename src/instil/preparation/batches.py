@@ -1,4 +1,4 @@
-"""Examples as tensors, for training loops other than ours: padded batches, flat ones, and a dataset to index.
+"""Examples as tensors, for training loops other than ours: padded batches and flat ones.
 
 The labels are what Hugging Face's models expect: the ids themselves where a token is trained, -100 elsewhere. Nothing
 is shifted here, because those models shift by themselves.
@@ -12,16 +12,15 @@ would train something else; the functions here refuse such examples unless they 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
-
-import torch
-from torch import Tensor
-from torch.utils.data import Dataset
+from typing import TYPE_CHECKING, TypeAlias
 
 from instil.conversation import IGNORED, Example
 from instil.errors import EncodingError
 
-ExampleLike: TypeAlias = Example | Mapping[str, Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ExampleLike: TypeAlias = "Example | Mapping[str, Tensor]"
 """An `Example`, or what its `to_tensors` returns."""
 
 
@@ -46,6 +45,8 @@ def collate_padded(
         >>> batch["labels"].tolist()
         [[-100, 6, 7], [-100, 9, -100]]
     """
+    import torch  # Why: the function can be named without torch.
+
     rows = _rows(examples, with_weights=with_weights)
     longest = max(len(row["input_ids"]) for row in rows)
 
@@ -82,6 +83,8 @@ def collate_flat(examples: Sequence[ExampleLike], *, with_weights: bool = False)
         >>> batch["position_ids"].tolist(), batch["labels"].tolist()
         ([[0, 1, 2, 0, 1]], [[-100, 6, 7, -100, 9]])
     """
+    import torch  # Why: the function can be named without torch.
+
     rows = _rows(examples, with_weights=with_weights)
     batch = {
         "input_ids": torch.cat([row["input_ids"] for row in rows]).unsqueeze(0),
@@ -107,30 +110,9 @@ def _rows(examples: Sequence[ExampleLike], *, with_weights: bool) -> list[Mappin
                 "Encode conversations with ChatTokenizer.encode first."
             )
         weights = rows[-1]["weights"]
-        if not with_weights and not torch.all((weights == 0) | (weights == 1)):
+        if not with_weights and not bool(((weights == 0) | (weights == 1)).all()):
             raise EncodingError(
                 f"batch: example {number} has weights other than 0 and 1, which labels cannot hold. "
                 "Use with_weights=True, and multiply each token's loss by its weight."
             )
     return rows
-
-
-class TorchExamples(Dataset[dict[str, Tensor]]):
-    """A `torch.utils.data.Dataset` view of examples: item *n* is the result of `Example.to_tensors` on example *n*.
-
-    Example:
-        >>> TorchExamples([Example([5, 6], [0, 1])])[0]["labels"].tolist()
-        [-100, 6]
-    """
-
-    def __init__(self, examples: Sequence[Example]) -> None:
-        """Make a view; the examples are not copied."""
-        self._examples = examples
-
-    def __len__(self) -> int:
-        """Return the number of examples."""
-        return len(self._examples)
-
-    def __getitem__(self, index: Any) -> dict[str, Tensor]:
-        """Return the tensors of one example."""
-        return self._examples[int(index)].to_tensors()

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.encoding.settings import EncodingSettings
 from instil.encoding.tokenizer_setup import set_up_tokenizer
+from instil.model.chat_tokens import TokenChange
 from instil.model.folder.config import context_length, load_config
 from instil.model.folder.location import ModelLocation
-from instil.model.new_tokens import TokenChange
 from instil.recipe import Recipe
 from instil.run_warning import RunWarning
 

@@ -25,7 +25,7 @@ from instil.preparation.arrow_columns import flat, lists, numbers, numbers_or_no
 from instil.preparation.ledger import Ledger
 
 if TYPE_CHECKING:
-    from instil.preparation.batches import TorchExamples
+    from instil.preparation.torch_examples import TorchExamples
 
 VERSION = 3
 Split: TypeAlias = Literal["train", "heldout"]
@@ -227,7 +227,7 @@ class ExampleStore(Sequence[Example]):
     def to_torch(self) -> TorchExamples:
         """Return the examples as a `torch.utils.data.Dataset`, for a loop of your own or another trainer."""
         # Why: the store itself is read without torch.
-        from instil.preparation.batches import TorchExamples
+        from instil.preparation.torch_examples import TorchExamples
 
         return TorchExamples(self)
 

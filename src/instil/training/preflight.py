@@ -20,6 +20,7 @@ from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.errors import TemplateError
 from instil.evaluation.during_training import check_tasks
 from instil.model.adapters.targets import left_out
+from instil.model.chat_tokens import TokenChange
 from instil.model.device_memory import processes_on
 from instil.model.folder.config import load_config
 from instil.model.folder.file_checks import check_tokenizer
@@ -27,7 +28,6 @@ from instil.model.folder.from_config import model_of_config
 from instil.model.folder.location import ModelLocation, locate
 from instil.model.folder.weight_checks import check_shapes
 from instil.model.loading import check_loadable, weight_type
-from instil.model.new_tokens import TokenChange
 from instil.preparation.chat_setup import ChatSetup, set_up_chat, with_date, with_max_tokens
 from instil.preparation.prepare import Prepared, prepare
 from instil.recipe import Recipe

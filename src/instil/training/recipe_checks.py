@@ -20,8 +20,8 @@ from instil.model.adapters.saved import saved_settings
 from instil.model.folder.config import context_length
 from instil.model.folder.file_checks import ADAPTER_CONFIG
 from instil.model.folder.location import ModelLocation
-from instil.model.parts import underlying
 from instil.model.quantization import stored_quantization
+from instil.model.underlying import underlying
 from instil.recipe import AdapterSettings, Recipe
 from instil.training.compiling import wants_compiling
 from instil.training.step.order import Order

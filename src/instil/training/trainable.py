@@ -15,11 +15,12 @@ import torch
 
 from instil.model.adapters.lora import prepare_adapters
 from instil.model.adapters.saved import open_adapter
+from instil.model.chat_tokens import TokenChange
 from instil.model.folder.location import ModelLocation
 from instil.model.freezing import freeze
 from instil.model.loading import lighten_layers
-from instil.model.new_tokens import TokenChange, add_rows, rowless_ids
-from instil.model.parts import underlying
+from instil.model.new_tokens import add_rows, rowless_ids
+from instil.model.underlying import underlying
 from instil.recipe import AdapterSettings, TrainingSettings
 
 

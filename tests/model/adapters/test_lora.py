@@ -7,7 +7,7 @@ from tests.model.tiny import VOCABULARY, tiny_model
 
 from instil.errors import ModelError
 from instil.model.adapters.lora import prepare_adapters
-from instil.model.parts import underlying
+from instil.model.underlying import underlying
 from instil.recipe import AdapterSettings
 
 

@@ -23,7 +23,7 @@ from instil.generation.engine import Engine
 from instil.generation.sampling import stream_tokens
 from instil.generation.settings import SamplingSettings
 from instil.model.attention.switch import generation_attention
-from instil.model.parts import underlying
+from instil.model.underlying import underlying
 
 PAGE = 64
 BATCH_TOKENS = 2_048

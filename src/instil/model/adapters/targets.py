@@ -19,7 +19,8 @@ import torch
 from torch import nn
 
 from instil.errors import ModelError, nearest
-from instil.model.parts import beyond_text, underlying
+from instil.model.parts import beyond_text
+from instil.model.underlying import underlying
 from instil.units import counted
 
 ALL_LINEAR = "all-linear"

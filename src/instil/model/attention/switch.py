@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from instil.model.attention.flat import register_attention
-from instil.model.parts import underlying
+from instil.model.underlying import underlying
 
 Purpose = Literal["training", "generation"]
 MADE_WITH = "eager"

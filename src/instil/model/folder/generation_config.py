@@ -16,7 +16,7 @@ from typing import Any
 from instil.errors import ModelError
 from instil.model.folder.file_checks import read_json
 from instil.model.folder.location import ModelLocation
-from instil.model.parts import underlying
+from instil.model.underlying import underlying
 
 GENERATION_CONFIG = "generation_config.json"
 SAMPLING = ("temperature", "top_p", "top_k", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff")

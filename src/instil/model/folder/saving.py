@@ -19,7 +19,7 @@ from instil.files import atomic_folder
 from instil.model.folder.both_generations import make_config_readable, make_tokenizer_readable
 from instil.model.folder.generation_config import set_stop_ids
 from instil.model.library_noise import quiet_peft, quiet_transformers
-from instil.model.parts import underlying
+from instil.model.underlying import underlying
 
 READERS = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json")
 """Files beside the tokenizer of a model that also reads images: they say how images and videos are prepared."""

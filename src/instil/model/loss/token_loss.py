@@ -26,8 +26,9 @@ from instil.model.loss.chunked import head_loss_sum
 from instil.model.loss.neftune import EmbeddingNoise, NoiseKey
 from instil.model.loss.objectives import TOKEN_LOSSES
 from instil.model.loss.router import passes_keywords, router_coefficient_of, router_loss
-from instil.model.parts import take_apart, underlying
+from instil.model.parts import take_apart
 from instil.model.speedups.round_sizes import round_up
+from instil.model.underlying import underlying
 
 
 def targets_of(

@@ -20,9 +20,10 @@ from instil.model.attention.flat import LAYOUT_KEYWORD
 from instil.model.attention.layout import FlatLayout, positions_of, set_active_layout
 from instil.model.loss.chunked import COPIES_OF_LOGITS, default_chunk_bytes, is_plain
 from instil.model.loss.router import passes_keywords
-from instil.model.parts import blocks_of, take_apart, underlying
+from instil.model.parts import blocks_of, take_apart
 from instil.model.probe import refuse_what_fails
 from instil.model.speedups.round_sizes import round_up
+from instil.model.underlying import underlying
 from instil.training.step.precision import Precision
 from instil.units import byte_size
 

@@ -20,10 +20,11 @@ from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.files import write_json_atomic
 from instil.model.adapters.merge import merge_in_place
 from instil.model.adapters.saved import open_adapter
+from instil.model.chat_tokens import TokenChange
 from instil.model.folder.location import ModelLocation
 from instil.model.folder.saving import save_model_folder
 from instil.model.loading import load_model
-from instil.model.new_tokens import TokenChange, fit_embeddings
+from instil.model.new_tokens import fit_embeddings
 from instil.model.quantization import is_quantized, unpack_weights
 from instil.recipe import ModelSettings
 from instil.run_warning import RunWarning
