@@ -9,7 +9,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import metadata
 from typing import Any
 
@@ -19,8 +19,9 @@ from instil.evaluation.cases import Case, Task
 from instil.evaluation.comparison import Comparison, compare, compare_losses
 from instil.evaluation.contamination import Contamination
 from instil.evaluation.dialogue import DIALOGUE_TASKS, NEEDS, fits, play
-from instil.evaluation.heldout import HeldoutLoss, heldout_loss
+from instil.evaluation.heldout import heldout_loss
 from instil.evaluation.intervals import Interval, mean_interval
+from instil.evaluation.results import HELDOUT, Evaluation, ModelResult, SliceFigure
 from instil.evaluation.slices import slices_of
 from instil.evaluation.tasks import TaskOptions, judged, make_tasks, options_for
 from instil.generation.decoding import context_limit
@@ -32,8 +33,6 @@ from instil.generation.settings import SamplingSettings
 from instil.units import counted
 
 PACKAGES = ("instil", "torch", "transformers", "tokenizers", "sacrebleu", "rouge-score", "jsonschema")
-HELDOUT = "heldout_loss"
-"""Name of the paired comparison of losses; the lower loss wins."""
 NO_ANSWER = Answer(
     text="",
     message=Message("assistant", ""),
@@ -41,76 +40,6 @@ NO_ANSWER = Answer(
     prompt_ids=(),
 )
 """An empty answer, to find out whether a task applies to a prompt."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SliceFigure:
-    """The main figure of a task on a group of prompts."""
-
-    kind: str
-    name: str
-    task: str
-    figure: Interval
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelResult:
-    """The figures and answers of one model.
-
-    Attributes:
-        name: Name of the model, as the user wrote it.
-        figures: Figures by task and name.
-        details: Further content for the report, by task.
-        slices: Main figures of the tasks on groups of prompts.
-        heldout: Loss and perplexity on the reference answers; None without references or without a template.
-        answers: The answers, in the order of the prompts.
-        scores: Scores of every case, by task; None if the task does not apply to the case.
-        facts: Template hash, stop tokens, precision, device, seconds and number of tokens.
-    """
-
-    name: str
-    figures: Mapping[str, Mapping[str, Interval]]
-    details: Mapping[str, Mapping[str, Any]]
-    slices: Sequence[SliceFigure]
-    heldout: HeldoutLoss | None
-    answers: Sequence[Case]
-    scores: Mapping[str, Sequence[Mapping[str, float] | None]]
-    facts: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evaluation:
-    """The result of an evaluation.
-
-    Attributes:
-        data: Source of the prompts.
-        prompts: The prompts.
-        tasks: Names of the tasks, each with the name of its main figure.
-        settings: How answers were sampled.
-        model: Result of the model.
-        against: Result of the other model, or None.
-        comparisons: Main figures of the two models by task, compared pair by pair. `HELDOUT` compares the losses.
-        contamination: Overlap with the training data; None if that is unknown.
-        length_notes: What the length policy did, one line each: prompts left out or shortened, references not measured.
-        versions: Versions of Python and of the packages that influence figures.
-    """
-
-    data: str
-    prompts: Sequence[Prompt]
-    tasks: Mapping[str, str]
-    settings: SamplingSettings
-    model: ModelResult
-    against: ModelResult | None
-    comparisons: Mapping[str, Comparison]
-    contamination: Contamination | None
-    length_notes: Sequence[str]
-    versions: Mapping[str, str]
-
-    @property
-    def figures(self) -> dict[str, Interval]:
-        """The model's main figure of each task, as far as the task applied to a prompt."""
-        by_task = self.model.figures
-        return {task: by_task[task][main] for task, main in self.tasks.items() if main in by_task[task]}
 
 
 def evaluate(

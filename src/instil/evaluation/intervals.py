@@ -16,6 +16,8 @@ import numpy as np
 
 Z_95 = 1.959963984540054
 RESAMPLES = 2_000
+IN_HUNDREDS = ("bleu", "chrf")
+"""Figures of tasks between 0 and 100; the others are between 0 and 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,3 +98,27 @@ def resampled_interval(n: int, statistic: Callable[[np.ndarray], np.ndarray]) ->
         drawn.extend(np.atleast_1d(statistic(rows)).tolist())
     low, high = np.nanpercentile(drawn, [2.5, 97.5])
     return Interval(value, float(low), float(high), n)
+
+
+def show(name: str, figure: Interval) -> str:
+    """Return a figure as text, with its interval and n.
+
+    Example:
+        >>> show("bleu", Interval(31.2, 29.0, 33.4, 200))
+        '31.2 [29.0, 33.4] n=200'
+    """
+    if figure.n == 0:
+        return "none"
+    if name in IN_HUNDREDS:
+        return f"{figure.value:.1f} [{figure.low:.1f}, {figure.high:.1f}] n={figure.n}"
+    return f"{figure} n={figure.n}"
+
+
+def in_numbers(figure: Interval) -> str:
+    """Return a figure that is not a share as text, with its interval.
+
+    Example:
+        >>> in_numbers(Interval(1.25, 1.0, 1.5, 10))
+        '1.2500 [1.0000, 1.5000]'
+    """
+    return f"{figure.value:.4f} [{figure.low:.4f}, {figure.high:.4f}]"

@@ -14,14 +14,11 @@ from typing import Any
 
 from instil.data.messages import conversation_to_dict
 from instil.errors import EvaluationError
-from instil.evaluation.evaluate import HELDOUT, Evaluation, ModelResult
 from instil.evaluation.heldout import HeldoutLoss
-from instil.evaluation.intervals import Interval
+from instil.evaluation.intervals import in_numbers, show
 from instil.evaluation.report_page import page
+from instil.evaluation.results import HELDOUT, Evaluation, ModelResult
 from instil.files import write_text_atomic
-
-IN_HUNDREDS = ("bleu", "chrf")
-"""Figures of tasks between 0 and 100; the others are between 0 and 1."""
 
 
 def to_json(evaluation: Evaluation) -> dict[str, Any]:
@@ -129,20 +126,6 @@ def to_markdown(evaluation: Evaluation) -> str:
     return "\n".join(lines) + "\n"
 
 
-def show(name: str, figure: Interval) -> str:
-    """Return a figure as text, with its interval and n.
-
-    Example:
-        >>> show("bleu", Interval(31.2, 29.0, 33.4, 200))
-        '31.2 [29.0, 33.4] n=200'
-    """
-    if figure.n == 0:
-        return "none"
-    if name in IN_HUNDREDS:
-        return f"{figure.value:.1f} [{figure.low:.1f}, {figure.high:.1f}] n={figure.n}"
-    return f"{figure} n={figure.n}"
-
-
 def write_report(evaluation: Evaluation, folder: Path) -> list[Path]:
     """Write ``evaluation.json``, ``evaluation.md`` and ``evaluation.html`` into a folder.
 
@@ -183,16 +166,6 @@ def _loss_lines(evaluation: Evaluation, models: list[ModelResult]) -> list[str]:
         pairs = evaluation.comparisons.get(HELDOUT)
         compared = [str(pairs) if pairs else ""]
     return [_table_row([*loss, *compared]), _table_row([*perplexity, *([""] if evaluation.against else [])])]
-
-
-def in_numbers(figure: Interval) -> str:
-    """Return a figure that is not a share as text, with its interval.
-
-    Example:
-        >>> in_numbers(Interval(1.25, 1.0, 1.5, 10))
-        '1.2500 [1.0000, 1.5000]'
-    """
-    return f"{figure.value:.4f} [{figure.low:.4f}, {figure.high:.4f}]"
 
 
 def _slice_lines(result: ModelResult) -> list[str]:

@@ -35,7 +35,7 @@ def test_the_live_line_is_one_line_in_a_terminal_of_any_width(
         "seconds": {"total": 0.1},
     }
     with ProgressBar(num_steps=4000, done=0) as live:
-        live.heldout(1.2)
+        live.heldout(400, 1.2)
         live.step(line)
     last = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", sys.stdout.getvalue()).strip().splitlines()[-1].strip("\r ")
     assert len(last) <= columns

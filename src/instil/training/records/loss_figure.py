@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from instil.files import atomic_file
+from instil.views.curve import Point, finite, smooth
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,11 +26,10 @@ def loss_figure(metrics: Sequence[Mapping[str, Any]]) -> Figure:
     sheet = Figure(figsize=(7, 4), dpi=110)
     sheet.subplots_adjust(left=0.09, right=0.98, bottom=0.12, top=0.97)  # a layout engine would draw everything twice
     axes = sheet.subplots()
-    trained = [(line["step"], line["loss"]) for line in metrics if line.get("loss") is not None]
-    heldout = [(line["step"], line["heldout_loss"]) for line in metrics if line.get("heldout_loss") is not None]
+    trained, heldout = points_of(metrics, "loss"), points_of(metrics, "heldout_loss")
     if trained:
         axes.plot(*zip(*trained, strict=True), linewidth=0.6, alpha=0.35, color="tab:blue")
-        axes.plot(*zip(*_smooth(trained), strict=True), linewidth=1.6, color="tab:blue", label="training")
+        axes.plot(*zip(*smooth(trained), strict=True), linewidth=1.6, color="tab:blue", label="training")
     if heldout:
         axes.plot(*zip(*heldout, strict=True), marker="o", markersize=3, color="tab:orange", label="held-out")
     axes.set_xlabel("step")
@@ -40,11 +40,16 @@ def loss_figure(metrics: Sequence[Mapping[str, Any]]) -> Figure:
     return sheet
 
 
-def _smooth(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
-    """Average each point with the few before it."""
-    width = max(1, len(points) // 50)
-    values = [value for _, value in points]
-    return [
-        (step, sum(values[max(0, place - width + 1) : place + 1]) / len(values[max(0, place - width + 1) : place + 1]))
-        for place, (step, _) in enumerate(points)
-    ]
+def points_of(metrics: Sequence[Mapping[str, Any]], name: str) -> list[Point]:
+    """Return step and value of a metric where it is a number; a loss that is not finite has no place on a curve.
+
+    Example:
+        >>> points_of([{"step": 1, "loss": 2.0}, {"step": 1, "heldout_loss": 3.0}, {"step": 2, "loss": None}], "loss")
+        [(1, 2.0)]
+    """
+    pairs = [(line.get("step"), line.get(name)) for line in metrics]
+    return finite(
+        (step, value)
+        for step, value in pairs
+        if isinstance(step, int) and isinstance(value, int | float) and not isinstance(value, bool)
+    )

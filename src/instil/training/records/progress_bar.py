@@ -1,4 +1,5 @@
-"""How far a run is, on the screen: a bar that is redrawn on a terminal, a plain line every few seconds in a log.
+"""How far a run is, on the screen: a bar that is redrawn on a terminal, one output with a curve in a notebook, a plain
+line every few seconds in a log.
 
 Why: no logging framework. A run prints one kind of line, and the rest is in `metrics.jsonl`.
 """
@@ -11,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
+from instil.training.records.live_view import LiveView, kernel_display
 from instil.units import byte_size, duration
 
 SECONDS_BETWEEN_LINES = 5.0
@@ -18,15 +20,18 @@ BAR_WIDTH = 24
 
 
 class ProgressBar:
-    """One line on how far the run is: a bar on a terminal, a plain line every few seconds in a log."""
+    """How far the run is: a bar on a terminal, a bar and a curve in a notebook, a line every few seconds in a log."""
 
-    def __init__(self, *, num_steps: int, done: int, quiet: bool = False) -> None:
+    def __init__(
+        self, *, num_steps: int, done: int, quiet: bool = False, earlier: Sequence[Mapping[str, Any]] = ()
+    ) -> None:
         """Make the bar; it appears when the context is entered.
 
         Args:
             num_steps: Steps of the run.
             done: Steps done before.
             quiet: Print nothing.
+            earlier: Metrics of the steps done before.
         """
         self._num_steps = num_steps
         self._first = done
@@ -35,12 +40,16 @@ class ProgressBar:
         self._heldout: float | None = None
         self._quiet = quiet
         self._bar: Any = None
-        if not quiet and sys.stdout.isatty():
+        display = None if quiet else kernel_display()
+        self._live = None if display is None else LiveView(display, num_steps=num_steps, earlier=earlier)
+        if not quiet and self._live is None and sys.stdout.isatty():
             self._bar, self._task = _make_bar(num_steps, done)
 
     def __enter__(self) -> ProgressBar:
         if self._bar is not None:
             self._bar.start()
+        if self._live is not None:
+            self._live.show()
         return self
 
     def __exit__(
@@ -48,6 +57,8 @@ class ProgressBar:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
+        if self._live is not None:
+            self._live.end(error)
 
     def step(self, line: Mapping[str, Any]) -> None:
         """Show a step's line of metrics."""
@@ -63,13 +74,18 @@ class ProgressBar:
             parts = [f"{step}/{self._num_steps}", *losses, left, speed, rate, memory]
             text = join_what_fits(parts, self._bar.console.width - BAR_WIDTH - 1)
             self._bar.update(self._task, completed=step, text=text)
+        elif self._live is not None:
+            parts = [f"step {step:,} of {self._num_steps:,}", *losses, rate, speed, memory, left]
+            self._live.step(step, line["loss"], "  ".join(parts))
         elif now - self._last_line >= SECONDS_BETWEEN_LINES or step in (self._num_steps, self._first + 1):
             self._last_line = now
             print("  ".join([f"step {step}/{self._num_steps}", *losses, rate, speed, memory, left]), flush=True)
 
-    def heldout(self, loss: float) -> None:
-        """Show this held-out loss from now on."""
+    def heldout(self, step: int, loss: float) -> None:
+        """Show the held-out loss of a step from now on."""
         self._heldout = loss
+        if self._live is not None:
+            self._live.heldout(step, loss)
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""

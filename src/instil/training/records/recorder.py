@@ -78,7 +78,7 @@ class Recorder:
     def evaluation(self, step: int, *, loss: float, seconds: float, is_best: bool) -> None:
         """Record a held-out loss, and draw the picture again unless it is recent."""
         self._add({"step": step, "heldout_loss": loss, "best": is_best, "seconds": {"evaluation": round(seconds, 6)}})
-        self._bar.heldout(loss)
+        self._bar.heldout(step, loss)
         if time.monotonic() - self._drawn >= PICTURE_EVERY:
             self.picture()
 
@@ -154,7 +154,8 @@ def open_recorder(
         is_first: Whether this is the first process.
         quiet: Print nothing.
     """
-    bar = ProgressBar(num_steps=num_steps, done=done, quiet=quiet or not is_first)
+    earlier = read_metrics(paths.metrics) if is_first and done else []
+    bar = ProgressBar(num_steps=num_steps, done=done, quiet=quiet or not is_first, earlier=earlier)
     with contextlib.ExitStack() as stack:
         metrics = Metrics(paths.metrics) if is_first else None
         if metrics is not None:

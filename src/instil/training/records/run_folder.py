@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from instil.errors import RunError, first_line_of
 from instil.files import ASIDE, OLD, home_path, locked
 from instil.training.records.loss_figure import draw_loss, loss_figure
 from instil.training.records.metrics import Metric, read_metrics
+from instil.training.records.run_view import run_html, run_line
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -92,7 +94,7 @@ class RunPaths:
         return self.folder / "results.json"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Run:
     """A run that ended, or was stopped on request.
 
@@ -112,13 +114,27 @@ class Run:
         """Return the folder as text, so that a run can stand wherever a path or a model's name can."""
         return str(self.folder)
 
+    def __repr__(self) -> str:
+        """Return folder, state, steps and latest losses, on one line."""
+        return run_line(self.folder, self._state, RunPaths(self.folder).metrics)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: settings, curve and results, as they are in the folder now."""
+        return run_html(self.folder, self._state, RunPaths(self.folder).metrics, self.results)
+
+    @property
+    def _state(self) -> str:
+        if self.finished:
+            return "finished"
+        return "not finished" if self.signal is None else f"stopped by {signal.Signals(self.signal).name}"
+
     @property
     def model_folder(self) -> Path:
         """The trained model, a plain Hugging Face folder."""
         return RunPaths(self.folder).model
 
     def metrics(self) -> list[Metric]:
-        """Read the run's metrics: one record per step and per evaluation. Records are dicts, so pandas reads them."""
+        """Read the run's metrics: one record per step and per evaluation, in order. Records are dicts, so pandas reads them."""
         return cast("list[Metric]", read_metrics(RunPaths(self.folder).metrics))
 
     def plot(self, path: str | Path | None = None) -> Figure:

@@ -1,0 +1,139 @@
+"""A run as a notebook shows it: its settings, its curve, its results; also while it goes on, or after it was stopped.
+
+Why: what is damaged in the folder is named in the view. A notebook cell that only shows a run must not raise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from instil.errors import InstilError
+from instil.recipe import MEMORY_ROWS, Recipe
+from instil.training.records.loss_figure import points_of
+from instil.training.records.metrics import read_metrics
+from instil.units import byte_size, counted, duration
+from instil.views.curve import loss_svg
+from instil.views.html import frame, left_out, table, warnings
+from instil.views.turns import one_line
+
+_LATEST = 10
+"""Held-out losses in the table; the curve has all of them."""
+
+
+def run_line(folder: Path, state: str, metrics: Path) -> str:
+    """Return a run on one line: folder, state, steps and latest losses."""
+    lines, problems = _read(metrics)
+    return one_line("Run", [str(folder), state, *_figures(lines), *(["metrics damaged"] if problems else [])])
+
+
+def run_html(folder: Path, state: str, metrics: Path, results: Mapping[str, Any]) -> str:
+    """Return a run as HTML.
+
+    Args:
+        folder: The run folder.
+        state: Whether it is finished, in words.
+        metrics: Its `metrics.jsonl`.
+        results: The content of its `results.json`; empty if it has none.
+    """
+    lines, problems = _read(metrics)
+    settings: list[tuple[str, str]] = []
+    try:
+        settings = _settings(Recipe.load_saved(folder))
+    except InstilError as error:
+        problems.append(str(error))
+    heldout = points_of(lines, "heldout_loss")
+    curve = loss_svg(points_of(lines, "loss"), heldout)
+    body = [
+        warnings([*problems, *_warnings(results)]),
+        curve or left_out("no step yet"),
+        '<div class="tables">',
+        table(["setting", "value"], settings),
+        table(["result", "value"], _results(results)),
+        table(["held-out after step", "loss"], _heldout(heldout)),
+        "</div>",
+    ]
+    return frame(f"Run {folder}", facts=[state, *_figures(lines)], body="".join(body))
+
+
+def _read(metrics: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the lines of metrics, and what is wrong with the file."""
+    try:
+        return read_metrics(metrics), []
+    except InstilError as error:
+        return [], [str(error)]
+
+
+def _figures(lines: Sequence[Mapping[str, Any]]) -> list[str]:
+    losses, heldout = points_of(lines, "loss"), points_of(lines, "heldout_loss")
+    steps = max(
+        (int(line["step"]) for line in lines if "loss" in line and isinstance(line.get("step"), int)), default=0
+    )
+    return [
+        counted(steps, "step"),
+        f"loss {losses[-1][1]:.4f}" if losses else "",
+        f"held-out {heldout[-1][1]:.4f}" if heldout else "",
+    ]
+
+
+def _settings(recipe: Recipe) -> list[tuple[str, str]]:
+    """Return the settings that a person asks for first; the others are in the run's recipe.yaml."""
+    adapter, training, optimizer = recipe.adapter, recipe.training, recipe.optimizer
+    length = counted(training.max_steps, "step") if training.max_steps else f"{training.epochs:g} epochs"
+    return [
+        ("model", str(recipe.model.name)),
+        ("data", ", ".join(_source(source.path) for source in recipe.data.sources)),
+        ("trains", "every weight" if adapter.kind == "none" else f"{adapter.kind}, rank {adapter.rank}"),
+        ("length", f"{length} of {counted(training.batch_size, 'example')}"),
+        ("optimizer", f"{optimizer.name}, learning rate {optimizer.lr or 0:g}, {optimizer.schedule}"),
+        ("precision", training.precision),
+        ("seed", str(training.seed)),
+    ]
+
+
+def _source(path: str) -> str:
+    return "rows from memory" if path.startswith(MEMORY_ROWS) else path
+
+
+def _heldout(points: Sequence[tuple[float, float]]) -> list[tuple[str, str]]:
+    trained = [point for point in points if point[0] > 0]
+    best = min(trained, key=lambda point: point[1], default=None)
+    latest = [
+        (f"{step:,}", f"{loss:.4f}" + (" (lowest)" if (step, loss) == best else "")) for step, loss in points[-_LATEST:]
+    ]
+    earlier = f"{len(points) - _LATEST:,} earlier ones"
+    return [(earlier, "on the curve"), *latest] if len(points) > _LATEST else latest
+
+
+def _results(results: Mapping[str, Any]) -> list[tuple[str, str]]:
+    def words(name: str) -> str | None:
+        value = results.get(name)
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            return None
+        if name.endswith("seconds"):
+            return duration(value)
+        if name.endswith("_mb"):
+            return byte_size(value * 2**20)
+        return f"{value:,}" if isinstance(value, int) else f"{value:,.4f}" if "loss" in name else f"{value:,.1f}"
+
+    names = {
+        "loss": "last training loss",
+        "heldout_loss": "last held-out loss",
+        "best_heldout_loss": "lowest held-out loss",
+        "best_step": "step of the lowest",
+        "written_model_loss": "loss of the written model on a few examples",
+        "examples": "examples",
+        "trained_tokens": "trained tokens",
+        "tokens": "tokens",
+        "steps_left_out": "steps left out",
+        "training_seconds": "time in steps",
+        "tokens_per_second": "tokens a second",
+        "peak_rss_mb": "peak memory",
+    }
+    return [(title, value) for name, title in names.items() if (value := words(name)) is not None]
+
+
+def _warnings(results: Mapping[str, Any]) -> list[str]:
+    found = results.get("warnings")
+    return [str(item.get("text")) for item in found if isinstance(item, Mapping)] if isinstance(found, list) else []
