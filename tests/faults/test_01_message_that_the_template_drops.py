@@ -10,7 +10,7 @@ import openai
 import pytest
 from tests.encoding.both_ways import in_batches, one_by_one
 from tests.faults.published import read_json, write_published, write_rows
-from tests.generation.http_api.test_app import Served
+from tests.generation.http_api.served import Served
 from tests.tiny_chat import CHATML, tiny_tokenizer
 from tests.training.command_line import exit_code
 

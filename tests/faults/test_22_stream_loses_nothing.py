@@ -69,6 +69,41 @@ def test_pieces_joined_are_the_complete_answer(text, places, in_reasoning, tools
     assert tools is None or {call.name for call in whole.tool_calls} <= set(tools)
 
 
+def is_within(text, source):
+    """Return whether a text's characters stand in the source in this order."""
+    characters = iter(source)
+    return all(character in characters for character in text)
+
+
+@settings(max_examples=600, deadline=None)
+@given(
+    TEXTS,
+    st.integers(0, 400),
+    st.lists(st.integers(0, 400), max_size=8),
+    st.booleans(),
+    st.sampled_from([None, (), TOOLS]),
+)
+def test_a_begun_answer_and_its_continuation_are_the_complete_answer(text, place, places, in_reasoning, tools):
+    whole = parse_answer(text, in_reasoning=in_reasoning, tools=tools)
+    begun, rest = text[: place % (len(text) + 1)], text[place % (len(text) + 1) :]
+    answers = []
+    for pieces in ([rest], cut(rest, places), rest):
+        parser = AnswerParser(in_reasoning=in_reasoning, tools=tools)
+        parser.begin(begun)
+        deltas = [delta for piece in pieces for delta in parser.push(piece)]
+        answers.append(message_of([*deltas, *parser.finish()]))
+    assert answers[1:] == answers[:1] * 2
+    for own, complete in [
+        (answers[0].content or "", whole.content or ""),
+        (answers[0].reasoning or "", whole.reasoning or ""),
+    ]:
+        assert complete.endswith(own)
+        assert is_within(own.replace("\n", ""), rest)
+        assert is_within(complete[: len(complete) - len(own)].replace("\n", ""), begun)
+    calls = answers[0].tool_calls
+    assert calls == whole.tool_calls[len(whole.tool_calls) - len(calls) :]
+
+
 @settings(max_examples=300, deadline=None)
 @given(TEXTS)
 def test_without_tools_only_reasoning_tags_and_channels_leave_the_text(text):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.generation.http_api.test_app import Served
+from tests.generation.http_api.served import Served
 from tests.training.command_line import exit_code, make_base
 
 import instil

@@ -46,12 +46,14 @@ class Answer:
         message: The same text, parsed. Where an answer was begun in the prompt, the message holds the whole turn.
         generated: Ids, finish reason and seed.
         prompt_ids: Ids of the prompt.
+        num_begun: How many of the prompt's last ids begin the answer.
     """
 
     text: str
     message: Message
     generated: Generated
     prompt_ids: tuple[int, ...]
+    num_begun: int = 0
 
     @property
     def content(self) -> str:
@@ -297,7 +299,9 @@ class Engine:
         prompt, num_begun = (
             self.begun_prompt(conversation) if continue_final_message else (self.prompt(conversation), 0)
         )
-        pieces = stream(self.model, prompt, settings=settings, stop_ids=self.stop_ids, decode=self.decode)
+        pieces = stream(
+            self.model, prompt, settings=settings, stop_ids=self.stop_ids, decode=self.decode, num_begun=num_begun
+        )
         return AnswerStream(self, prompt, pieces, tools=_callable(conversation), num_begun=num_begun)
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -329,14 +333,27 @@ class Engine:
             tools: Names that may be called; None if they are unknown.
             num_begun: How many of the prompt's last ids are the beginning of the answer.
         """
-        text = self.decode(generated.token_ids) if generated.text is None else generated.text
+        begun_ids = prompt_ids[len(prompt_ids) - num_begun :]
+        begun, text = self.decode(begun_ids), generated.text
+        if text is None:
+            text = self.decode([*begun_ids, *generated.token_ids])[len(begun) :]
         message = parse_answer(
-            self.begun_text(prompt_ids, num_begun) + text,
+            begun + text,
             in_reasoning=self.opened(prompt_ids, num_begun),
             tools=tools,
             bare_json=tools is not None,
         )
-        return Answer(text=text, message=message, generated=generated, prompt_ids=tuple(prompt_ids))
+        return Answer(
+            text=text, message=message, generated=generated, prompt_ids=tuple(prompt_ids), num_begun=num_begun
+        )
+
+    def with_calls_as_text(self, answer: Answer) -> Message:
+        """Return an answer's message for a template that prints no calls: they stay in its text as they were written."""
+        return parse_answer(
+            self.begun_text(answer.prompt_ids, answer.num_begun) + answer.text,
+            in_reasoning=self.opened(answer.prompt_ids, answer.num_begun),
+            tools=(),
+        )
 
     def _generate(
         self,
@@ -362,6 +379,7 @@ class Engine:
             settings=settings,
             stop_ids=self.stop_ids,
             decode=self.decode if settings.stop else None,
+            num_begun=num_begun,
             on_answer=report,
         )
         return [parsed(number, generated) for number, generated in enumerate(results)]

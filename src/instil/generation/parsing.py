@@ -79,6 +79,8 @@ class AnswerParser:
         self._reads_bare_json = bare_json and self._tools != frozenset()
         self._text = ""  # not yet decided
         self._space = ""  # white space that is content only if content follows
+        self._num_read = self._num_begun = 0  # characters pushed; how many of them `begin` added
+        self._begun_space = 0  # how much of the white space `begin` added
         self._closings: tuple[str, ...] = ()
         self._channel, self._recipient = "", ""
         self._has_reasoning = self._has_content = self._has_calls = False
@@ -86,9 +88,19 @@ class AnswerParser:
         self._step = self._begin_reasoning if in_reasoning else self._begin
         self._deltas: list[Delta] = []
 
+    def begin(self, begun: str) -> None:
+        """Read the beginning of the answer, which the prompt already has. It is not returned.
+
+        So the deltas that follow hold the continuation alone. A call that ends in it is returned complete, and a call
+        that ends before it is not returned.
+        """
+        self._num_begun = len(begun)
+        self.push(begun)
+
     def push(self, piece: str) -> list[Delta]:
         """Add a piece; return what is now certain."""
         self._text += piece
+        self._num_read += len(piece)
         # A held call is long, and only a closing character can decide it.
         if self._waits_for_closer and len(self._text) > 128 and _CLOSERS.isdisjoint(piece):
             return []
@@ -97,8 +109,9 @@ class AnswerParser:
     def finish(self) -> list[Delta]:
         """Return what was held back. The answer is complete."""
         deltas = self._advance(final=True)
-        if self._space and not self._has_calls:
-            deltas.append(Delta(content=self._space))
+        space = self._space[self._begun_space :]
+        if space and not self._has_calls:
+            deltas.append(Delta(content=space))
         return deltas
 
     def _advance(self, *, final: bool) -> list[Delta]:
@@ -269,17 +282,26 @@ class AnswerParser:
     def _think(self, text: str) -> None:
         if text:
             self._has_reasoning = True
-            self._deltas.append(Delta(reasoning=text))
+        if new := text[self._begun_part(text) :]:
+            self._deltas.append(Delta(reasoning=new))
 
     def _say(self, text: str) -> None:
+        begun = self._begun_space + self._begun_part(text)
         text = self._space + text
         said = text.rstrip()
-        self._space = text[len(said) :]
+        self._space, self._begun_space = text[len(said) :], max(begun - len(said), 0)
         if self._has_calls and not self._has_content:
+            begun -= len(said) - len(said.lstrip())
             said = said.lstrip()
         if said:
             self._has_content = True
-            self._deltas.append(Delta(content=said))
+        if new := said[max(begun, 0) :]:
+            self._deltas.append(Delta(content=new))
+
+    def _begun_part(self, text: str) -> int:
+        """Return how many characters of a text at the beginning of the undecided text were added by `begin`."""
+        start = self._num_read - len(self._text)
+        return min(max(self._num_begun - start, 0), len(text))
 
     def _call(self, call: ToolCall) -> None:
         self._has_calls = True

@@ -112,6 +112,7 @@ def generate_batch(
     stop_ids: Collection[int],
     pad_id: int | None = None,
     decode: Decode | None = None,
+    num_begun: Sequence[int] = (),
     batch_tokens: int = BATCH_TOKENS,
     on_answer: Callable[[int, Generated], None] | None = None,
 ) -> list[Generated]:
@@ -127,6 +128,7 @@ def generate_batch(
         stop_ids: Ids that end an answer.
         pad_id: An id that fills shorter prompts. It is masked, so any id will do. None: the first stop id, or 0.
         decode: Returns the text of ids. `settings.stop` needs it, and it fills `Generated.text`.
+        num_begun: How many ids at the end of each prompt begin its answer; see `stream`.
         batch_tokens: Maximum number of tokens in the cache, prompts and longest possible answers together.
         on_answer: Called with an answer and its index in the result as soon as it ends.
 
@@ -136,7 +138,7 @@ def generate_batch(
     Raises:
         GenerationError: If a prompt is empty or fills the model's context, or if stop strings come without `decode`.
     """
-    rows = _rows(model, prompts, settings=settings, decode=decode)
+    rows = _rows(model, prompts, settings=settings, decode=decode, num_begun=num_begun)
     results: dict[int, Generated] = {}
     pad_id = next(iter(stop_ids), 0) if pad_id is None else pad_id
     with answering(model):
@@ -173,6 +175,7 @@ def stream(
     settings: SamplingSettings,
     stop_ids: Collection[int],
     decode: Decode,
+    num_begun: int = 0,
 ) -> Stream:
     """Answer one prompt as a stream of text.
 
@@ -184,6 +187,8 @@ def stream(
         settings: Sampling settings; `num_answers` is ignored.
         stop_ids: Ids that end the answer.
         decode: Returns the text of ids.
+        num_begun: How many ids at the end of the prompt begin the answer. They are decoded with it, because a token
+            at the beginning of a text may lose its space.
 
     Returns:
         A `Stream` to iterate over.
@@ -191,7 +196,7 @@ def stream(
     Raises:
         GenerationError: If the prompt is empty or fills the model's context.
     """
-    (row,) = _rows(model, [prompt], settings=replace(settings, num_answers=1), decode=decode)
+    (row,) = _rows(model, [prompt], settings=replace(settings, num_answers=1), decode=decode, num_begun=(num_begun,))
 
     def pieces(answer: Stream) -> Iterator[str]:
         with answering(model):
@@ -227,6 +232,7 @@ def _rows(
     *,
     settings: SamplingSettings,
     decode: Decode | None,
+    num_begun: Sequence[int] = (),
 ) -> list[_Row]:
     if settings.stop and decode is None:
         raise GenerationError("stop: stop strings need decoded text. Pass decode.")
@@ -241,9 +247,10 @@ def _rows(
                 f"prompt {number}: it has {len(prompt)} tokens. The model's context is {limit}, answer included. "
                 "Shorten the prompt."
             )
+        begun = prompt[len(prompt) - num_begun[number] :] if num_begun else ()
         for answer in range(settings.num_answers):
             seed = _first_seed(settings) + answer
-            text = TextStream(decode, stop=settings.stop) if decode is not None else None
+            text = TextStream(decode, stop=settings.stop, before=begun) if decode is not None else None
             rows.append(_Row(len(rows), prompt, limit=room, seed=seed, text=text))
     return rows
 

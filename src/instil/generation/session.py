@@ -18,7 +18,6 @@ from instil.conversation import Conversation, Message
 from instil.data.messages import conversation_to_dict
 from instil.errors import GenerationError, nearest
 from instil.generation.engine import Answer, AnswerStream, Engine
-from instil.generation.parsing import parse_reasoning
 from instil.generation.settings import SamplingSettings
 
 
@@ -86,7 +85,7 @@ class Session:
         """Add a finished answer to the history; calls become text if the template prints no calls."""
         message, chat = answer.message, self.engine.chat
         if message.tool_calls and (chat is None or "tool_calls" not in chat.template.names_read):
-            message = replace(message, content=parse_reasoning(answer.text)[1], tool_calls=())
+            message = self.engine.with_calls_as_text(answer)
         self.turns.append(message)
         self.last, self.begun = answer, ""
 

@@ -22,6 +22,7 @@ class TextStream:
     Args:
         decode: Returns the text of ids, control tokens included.
         stop: Strings that end the answer. They and what follows them are never returned.
+        before: Ids in front of the answer, in the same turn. They are decoded with it and not returned.
 
     Attributes:
         text: All text that was returned so far.
@@ -35,15 +36,15 @@ class TextStream:
         ('', True, 'ä! ')
     """
 
-    def __init__(self, decode: Decode, *, stop: Sequence[str] = ()) -> None:
+    def __init__(self, decode: Decode, *, stop: Sequence[str] = (), before: Sequence[int] = ()) -> None:
         self.text = ""
         self.stopped = False
         self._decode = decode
         self._stop = tuple(stop)
         self._held = ""
-        self._ids: list[int] = []
+        self._ids = list(before)
         self._window_start = 0
-        self._read = 0
+        self._read = len(self._ids)
 
     def push(self, token_id: int) -> str:
         """Add the next token; return the text that is now certain, or an empty string."""

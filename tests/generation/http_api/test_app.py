@@ -15,53 +15,17 @@ pytest.importorskip("fastapi")
 openai = pytest.importorskip("openai")
 httpx = pytest.importorskip("httpx2")
 
+from tests.generation.http_api.served import Served  # noqa: E402
 from tests.tiny_chat import FACTS, folders  # noqa: E402
 
 from instil.errors import ServeError  # noqa: E402
 from instil.generation.engine import Engine  # noqa: E402
-from instil.generation.http_api import app  # noqa: E402
-from instil.generation.http_api.server import check_address, listen, make_server  # noqa: E402
+from instil.generation.http_api import app, service  # noqa: E402
+from instil.generation.http_api.server import check_address  # noqa: E402
 from instil.generation.http_api.settings import ServeSettings  # noqa: E402
 from instil.generation.settings import LoadSettings, SamplingSettings  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-
-
-class Served:
-    """A server in a thread of its own."""
-
-    def __init__(self, engine, **settings):
-        self.settings = ServeSettings(port=0, **({"served_name": "tiny"} | settings))
-        self.socket = listen(self.settings)
-        self.server = make_server(engine, self.settings)
-        self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
-        self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.socket]}, daemon=True)
-
-    @property
-    def service(self):
-        return self.server.config.app.state.service
-
-    def client(self, **given):
-        return openai.OpenAI(base_url=f"{self.url}/v1", max_retries=0, timeout=60, **({"api_key": "none"} | given))
-
-    def __enter__(self):
-        self.thread.start()
-        while not self.server.started:
-            assert self.thread.is_alive()
-            time.sleep(0.02)
-        return self
-
-    def __exit__(self, *_):
-        self.server.should_exit = True
-        self.thread.join(timeout=20)
-        self.socket.close()
-        assert not self.thread.is_alive()
-
-    def wait_until_idle(self, seconds=10):
-        end = time.monotonic() + seconds
-        while self.service._num_in_progress:
-            assert time.monotonic() < end, "a request is still in work"
-            time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +168,7 @@ def test_32_at_once_are_all_right(served):
 
 
 def test_a_mistake_of_the_servers_own_is_told_in_openais_form(served, monkeypatch):
-    monkeypatch.setattr(type(served.service), "_encode", lambda *_: 1 / 0)
+    monkeypatch.setattr(service, "encode_prompts", lambda *_: 1 / 0)
     with served.client() as own, pytest.raises(openai.InternalServerError, match="ZeroDivisionError"):
         ask(own, "Say hi")  # a client of its own, for uvicorn closes the connection behind the mistake
 

@@ -1,4 +1,4 @@
-"""The application: routes, limits, access.
+"""The application: its routes, and their answers, complete or as a stream of events.
 
 Each request reads its own body under a limit and has its own queue of tokens. It is cancelled when its client leaves
 or its time is over. No request waits for another one.
@@ -7,136 +7,35 @@ or its time is over. No request waits for another one.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
-import secrets
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import replace
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
 
 from instil.errors import InstilError
 from instil.generation.engine import Engine
-from instil.generation.http_api.bodies import of_request, read_body, shown
+from instil.generation.http_api.gate import Gate
 from instil.generation.http_api.problems import Problem
 from instil.generation.http_api.requests import ParsedRequest, read_chat, read_completion
+from instil.generation.http_api.service import Service
 from instil.generation.http_api.settings import ServeSettings
 from instil.generation.http_api.worker import Worker
-from instil.generation.http_api.writing import Writing, chat_deltas, delta_json, message_json, usage, write
+from instil.generation.http_api.writing import (
+    EVENT_STREAM,
+    Writing,
+    chat_deltas,
+    delta_json,
+    event,
+    message_json,
+    usage,
+    write,
+)
 from instil.generation.parsing import message_of
-
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-EVENT_STREAM = "text/event-stream"
-LAST_WORDS_SECONDS = 1.0
-"""How long the last event of a stream, which contains the reason for its end, may wait for its reader."""
-
-
-class Service:
-    """One engine behind HTTP.
-
-    Attributes:
-        names: Names by which clients may address the model.
-    """
-
-    def __init__(self, engine: Engine, worker: Worker, settings: ServeSettings) -> None:
-        self.engine, self.worker, self.settings = engine, worker, settings
-        self.names = tuple(dict.fromkeys((settings.served_name or engine.name, engine.name)))
-        self.created = int(time.time())
-        self._num_in_progress = 0
-        self._encoding = asyncio.Lock()
-
-    async def read(self, request: Request) -> dict[str, Any]:
-        """Read a JSON body under the limits, and check the model's name."""
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind != "application/json":
-            raise Problem(415, f"content type: found {kind or 'none'}. Expected application/json.")
-        if (coding := request.headers.get("content-encoding", "identity").lower()) != "identity":
-            raise Problem(415, f"content encoding: found {coding}. Expected none. Send the body uncompressed.")
-        most, body = int(self.settings.max_body_mb * 1_000_000), bytearray()
-        try:
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > most:
-                    raise Problem(413, f"the body is larger than {self.settings.max_body_mb:g} MB. Send a smaller one.")
-        except ClientDisconnect:
-            raise Problem(400, "the client left before its body had arrived.") from None
-        value = read_body(bytes(body))
-        model, served = value.get("model"), f"Served here: {', '.join(self.names)}."
-        if not isinstance(model, str):
-            found = "missing" if model is None else f"found {shown(model)}"
-            raise Problem(400, f"model: {found}. Expected a name. {served}", param="model")
-        if model not in self.names:
-            raise Problem(404, f"no model {shown(model)}. {served}", param="model", code="model_not_found")
-        return value
-
-    async def writings(self, request: ParsedRequest) -> list[Writing]:
-        """Encode a request's prompts; reject prompts that are too long, and requests that are too many."""
-        async with self._encoding:
-            prompts = await asyncio.to_thread(self._encode, request)
-        for prompt in prompts:
-            if self.worker.room(prompt) < 1:
-                raise Problem(
-                    400,
-                    f"the prompt has {len(prompt)} tokens. The context has {self.worker.room(()):,}, answer included. "
-                    "Shorten it.",
-                    param="messages" if request.conversation else "prompt",
-                    code="context_length_exceeded",
-                )
-        refusal = self.worker.refusal(request.settings)
-        if refusal is not None:
-            raise Problem(400, refusal, param="seed" if request.settings.seed is not None else None)
-        num_answers = request.settings.num_answers  # of each prompt
-        if self._num_in_progress + len(prompts) * num_answers > self.settings.max_requests:
-            raise Problem(429, f"{self._num_in_progress} answers are in progress. Try again later.")
-        if not self.worker.alive:
-            raise Problem(503, "the generation thread has ended. Start the server again.")
-        return [
-            Writing(number=number, prompt=prompt, settings=self._seeded(request, number % num_answers))
-            for number, prompt in enumerate(prompt for prompt in prompts for _ in range(num_answers))
-        ]
-
-    def _encode(self, request: ParsedRequest) -> list[list[int]]:
-        try:
-            if request.conversation is None:
-                return [self._completion_ids(prompt) for prompt in request.prompts]
-            if self.engine.chat is None:
-                raise Problem(400, f"{self.engine.name} has no chat template. Use /v1/completions, or --template.")
-            return [self.engine.prompt(request.conversation)]
-        except InstilError as error:
-            message = of_request(str(error))
-            raise Problem(400, message, param="messages" if request.conversation else "prompt") from None
-
-    def _completion_ids(self, prompt: str | tuple[int, ...]) -> list[int]:
-        if isinstance(prompt, str):
-            return self.engine.plain_prompt(prompt)
-        vocabulary = len(self.engine.tokenizer)
-        if max(prompt) >= vocabulary:
-            raise Problem(
-                400, f"prompt: found token id {max(prompt)}. The vocabulary has {vocabulary}.", param="prompt"
-            )
-        return list(prompt)
-
-    @staticmethod
-    def _seeded(request: ParsedRequest, answer: int) -> Any:
-        """Return the settings of one answer; each answer of a prompt has a seed of its own."""
-        seed = request.settings.seed
-        return replace(request.settings, num_answers=1, seed=None if seed is None else seed + answer)
-
-    @asynccontextmanager
-    async def in_progress(self, count: int) -> AsyncIterator[None]:
-        """Count answers as in progress while the context is open."""
-        self._num_in_progress += count
-        try:
-            yield
-        finally:
-            self._num_in_progress -= count
 
 
 def create_app(engine: Engine, settings: ServeSettings) -> FastAPI:
@@ -190,62 +89,6 @@ def create_app(engine: Engine, settings: ServeSettings) -> FastAPI:
     app.add_api_route("/v1/completions", complete, methods=["POST"])
     app.add_middleware(Gate, settings=settings)
     return app
-
-
-class Gate:
-    """Checks host and key before anything else, and ends requests whose time is over, even in a blocked write."""
-
-    def __init__(self, app: Any, *, settings: ServeSettings) -> None:
-        self._app, self._settings = app, settings
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Pass a request on, or reject it here."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        problem = self._rejection({name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]})
-        started = streams = False
-
-        async def watched(message: Any) -> None:
-            nonlocal started, streams
-            if message["type"] == "http.response.start":
-                streams = any(value.startswith(EVENT_STREAM.encode()) for _, value in message["headers"])
-            started, streams = True, streams and (not started or message.get("more_body", False))
-            await send(message)
-
-        if problem is None:
-            try:
-                async with asyncio.timeout(self._settings.max_seconds):
-                    await self._app(scope, receive, watched)
-                return
-            except TimeoutError:
-                problem = Problem(504, f"not answered within {self._settings.max_seconds:g} seconds.")
-                if started:
-                    await _end_stream(send, problem, still_open=streams)
-                    return
-        await JSONResponse(problem.body(), status_code=problem.status)(scope, receive, send)
-
-    def _rejection(self, headers: dict[str, str]) -> Problem | None:
-        key = self._settings.api_key
-        if key is not None:
-            sent_key = headers.get("authorization", "").removeprefix("Bearer ").strip()
-            if secrets.compare_digest(sent_key.encode(), key.encode()):
-                return None
-            return Problem(401, "wrong or missing API key. Send Authorization: Bearer KEY.", code="invalid_api_key")
-        host = headers.get("host", "")
-        name = host.rsplit(":", 1)[0].strip("[]") if not host.endswith("]") else host.strip("[]")
-        if name not in LOOPBACK:  # a web page that reaches this machine by another name
-            return Problem(403, f"host {host!r} is not this machine's loopback. Set an API key to serve others.")
-        return None
-
-
-async def _end_stream(send: Any, problem: Problem, *, still_open: bool) -> None:
-    """Send a stream's last event, with the reason for its end, without waiting for a client that does not read."""
-    if still_open:
-        last = {"type": "http.response.body", "body": _event(problem.body()).encode(), "more_body": False}
-        with contextlib.suppress(TimeoutError, OSError):
-            async with asyncio.timeout(LAST_WORDS_SECONDS):
-                await send(last)
 
 
 async def _respond(service: Service, request: Request, parsed: ParsedRequest, *, kind: str) -> Response:
@@ -340,13 +183,13 @@ async def _events(
             while open_answers:
                 item = await arrived.get()
                 if isinstance(item, Exception):
-                    yield _event(Problem(500, str(item)).body())
+                    yield event(Problem(500, str(item)).body())
                 elif item is None:
                     open_answers -= 1
                 else:
-                    yield _event({**head, "object": chunk_kind, "choices": [item]})
+                    yield event({**head, "object": chunk_kind, "choices": [item]})
             if parsed.include_usage:
-                yield _event({**head, "object": chunk_kind, "choices": [], "usage": usage(writings)})
+                yield event({**head, "object": chunk_kind, "choices": [], "usage": usage(writings)})
             yield "data: [DONE]\n\n"
         finally:
             for task in tasks:
@@ -357,7 +200,3 @@ async def _events(
 def _choice(writing: Writing, *, ends: bool = False, **content: Any) -> dict[str, Any]:
     reason = writing.finish_reason if ends else None
     return {"index": writing.number, **content, "logprobs": None, "finish_reason": reason}
-
-
-def _event(value: dict[str, Any]) -> str:
-    return f"data: {json.dumps(value, ensure_ascii=False)}\n\n"

@@ -29,6 +29,18 @@ def shown(value: Any) -> str:
     return text if len(text) <= _SHOWN + 2 else f"{text[:_SHOWN]}…"
 
 
+def flag(body: Mapping[str, Any], key: str, *, default: bool = False) -> bool:
+    """Return the value of a key that is true or false.
+
+    Raises:
+        Problem: If it is neither.
+    """
+    value = body.get(key, default)
+    if not isinstance(value, bool):
+        raise Problem(400, f"{key}: found {shown(value)}. Expected true or false.", param=key)
+    return value
+
+
 def of_request(message: str) -> str:
     """Return an error about a row as one about a request.
 

@@ -13,6 +13,7 @@ from instil.conversation import Conversation
 from instil.conversation.message_reading import ROLE_NAMES
 from instil.data.messages import conversation_from_dict
 from instil.errors import DataError, nearest
+from instil.generation.http_api.begun_answers import PREFIX
 from instil.generation.http_api.bodies import of_request, shown
 from instil.generation.http_api.problems import Problem
 
@@ -34,6 +35,7 @@ def read_conversation(body: Mapping[str, Any]) -> Conversation:
         _refuse("chat_template_kwargs", f"found {shown(variables)}. Expected an object.")
     if "reasoning_effort" in body:
         variables = {"reasoning_effort": body["reasoning_effort"], **variables}
+    messages = [{key: value for key, value in message.items() if key != PREFIX} for message in messages]
     row = {"messages": messages, "tools": tools, "template_variables": dict(variables)}
     try:
         return conversation_from_dict({key: value for key, value in row.items() if value})

@@ -12,7 +12,8 @@ from typing import Any
 
 from instil.conversation import Conversation
 from instil.errors import GenerationError, nearest
-from instil.generation.http_api.bodies import shown
+from instil.generation.http_api.begun_answers import continues_last_message
+from instil.generation.http_api.bodies import flag, shown
 from instil.generation.http_api.chat_messages import read_conversation
 from instil.generation.http_api.problems import Problem
 from instil.generation.parsing import tool_names
@@ -25,6 +26,7 @@ _COMMON = (
 CHAT_KEYS = (
     *_COMMON, "messages", "tools", "tool_choice", "parallel_tool_calls", "max_completion_tokens", "chat_template_kwargs",
     "response_format", "reasoning_effort", "functions", "service_tier", "modalities",
+    "continue_final_message", "add_generation_prompt", "echo",
 )  # fmt: skip
 COMPLETION_KEYS = (*_COMMON, "prompt", "best_of", "echo", "suffix")
 _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
@@ -34,7 +36,6 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "top_logprobs": (0,),
     "logit_bias": ({},),
     "best_of": (1,),
-    "echo": (False,),
     "suffix": ("",),
     "response_format": ({"type": "text"}, {}),
     "stream_options": ({}, {"include_usage": True}, {"include_usage": False}),
@@ -59,6 +60,8 @@ class ParsedRequest:
         conversation: The conversation of a chat request; None for a completion.
         prompts: The prompts of a completion request: texts or ids.
         tools: Names of the tools whose calls are parsed out of the answer.
+        continues: Whether the last message is a begun answer, which the model continues.
+        echo: Whether the answer to a begun message holds the message too.
     """
 
     settings: SamplingSettings
@@ -67,6 +70,8 @@ class ParsedRequest:
     conversation: Conversation | None = None
     prompts: tuple[str | tuple[int, ...], ...] = ()
     tools: frozenset[str] = frozenset()
+    continues: bool = False
+    echo: bool = False
 
 
 def read_chat(body: Mapping[str, Any], *, most: int) -> ParsedRequest:
@@ -77,19 +82,23 @@ def read_chat(body: Mapping[str, Any], *, most: int) -> ParsedRequest:
     length_key = "max_completion_tokens" if "max_completion_tokens" in body else "max_tokens"
     return ParsedRequest(
         settings=_settings(body, most, length_key=length_key, length=most),
-        stream=_flag(body, "stream"),
+        stream=flag(body, "stream"),
         include_usage=_include_usage(body),
         conversation=conversation,
         tools=tool_names(conversation.tools),
+        continues=continues_last_message(body),
+        echo=flag(body, "echo"),
     )
 
 
 def read_completion(body: Mapping[str, Any], *, most: int) -> ParsedRequest:
     """Read a body of ``/v1/completions``."""
     _check_keys(body, COMPLETION_KEYS)
+    if flag(body, "echo"):
+        raise Problem(400, "echo: True is not supported by this server. Remove it.", param="echo")
     return ParsedRequest(
         settings=_settings(body, most, length_key="max_tokens", length=16),
-        stream=_flag(body, "stream"),
+        stream=flag(body, "stream"),
         include_usage=_include_usage(body),
         prompts=_prompts(body.get("prompt")),
     )
@@ -166,13 +175,6 @@ def _number(body: Mapping[str, Any], key: str, kind: type, default: Any) -> Any:
     if kind is int and value != int(value):
         raise Problem(400, f"{key}: found {value!r}. Expected an integer.", param=key)
     return kind(value)
-
-
-def _flag(body: Mapping[str, Any], key: str) -> bool:
-    value = body.get(key, False)
-    if not isinstance(value, bool):
-        raise Problem(400, f"{key}: found {shown(value)}. Expected true or false.", param=key)
-    return value
 
 
 def _include_usage(body: Mapping[str, Any]) -> bool:

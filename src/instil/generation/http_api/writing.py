@@ -15,6 +15,8 @@ from instil.generation.parsing import AnswerParser, Delta
 from instil.generation.settings import SamplingSettings
 from instil.generation.text_stream import TextStream
 
+EVENT_STREAM = "text/event-stream"
+
 
 @dataclass(slots=True, kw_only=True)
 class Writing:
@@ -24,6 +26,8 @@ class Writing:
         number: Its number among the request's choices.
         prompt: Ids of its prompt.
         settings: Its sampling settings.
+        num_begun: How many of the prompt's last ids begin the answer.
+        echo: Whether the begun part is returned with the rest.
         tokens: Tokens generated so far, the stop token included.
         text: Text so far.
         finish_reason: ``stop``, ``length`` or None.
@@ -32,6 +36,8 @@ class Writing:
     number: int
     prompt: Sequence[int]
     settings: SamplingSettings
+    num_begun: int = 0
+    echo: bool = False
     tokens: int = 0
     text: str = ""
     finish_reason: str | None = None
@@ -41,7 +47,8 @@ class Writing:
 async def write(engine: Engine, worker: Worker, writing: Writing) -> AsyncIterator[str]:
     """Generate one answer and yield its text as it becomes certain; `writing` holds the state and the end."""
     stops = frozenset(engine.stop_ids)
-    stream = TextStream(engine.decode, stop=writing.settings.stop)
+    begun_ids = writing.prompt[len(writing.prompt) - writing.num_begun :]
+    stream = TextStream(engine.decode, stop=writing.settings.stop, before=begun_ids)
     room = worker.room(writing.prompt)
     settings = replace(writing.settings, max_new_tokens=min(writing.settings.max_new_tokens, room), num_answers=1)
     async with aclosing(worker.generate(writing.prompt, settings)) as tokens:  # type: ignore[type-var]
@@ -66,9 +73,18 @@ async def write(engine: Engine, worker: Worker, writing: Writing) -> AsyncIterat
 async def chat_deltas(
     engine: Engine, worker: Worker, writing: Writing, *, tools: frozenset[str]
 ) -> AsyncIterator[Delta]:
-    """Generate one chat answer and yield what each piece adds; `writing` holds the state and the end."""
-    parser = AnswerParser(in_reasoning=engine.opened(writing.prompt), tools=tools)
-    has_calls = False
+    """Generate one chat answer and yield what each piece adds; `writing` holds the state and the end.
+
+    The begun part of an answer is parsed with the rest, so that a call or reasoning that it opens is recognised.
+    """
+    parser = AnswerParser(in_reasoning=engine.opened(writing.prompt, writing.num_begun), tools=tools)
+    begun, has_calls = engine.begun_text(writing.prompt, writing.num_begun), False
+    if writing.echo:
+        for delta in parser.push(begun):
+            has_calls |= delta.call is not None
+            yield delta
+    else:
+        parser.begin(begun)
     async with aclosing(write(engine, worker, writing)) as pieces:  # type: ignore[type-var]
         async for piece in pieces:
             for delta in parser.push(piece):
@@ -114,3 +130,8 @@ def usage(writings: Sequence[Writing]) -> dict[str, int]:
     prompts = {id(writing.prompt): len(writing.prompt) for writing in writings}
     num_prompt, num_answer = sum(prompts.values()), sum(writing.tokens for writing in writings)
     return {"prompt_tokens": num_prompt, "completion_tokens": num_answer, "total_tokens": num_prompt + num_answer}
+
+
+def event(value: dict[str, Any]) -> str:
+    """Return a server-sent event."""
+    return f"data: {json.dumps(value, ensure_ascii=False)}\n\n"
