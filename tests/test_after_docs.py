@@ -80,7 +80,7 @@ def test_serving(place):
     pytest.importorskip("fastapi")
     pytest.importorskip("openai")
     (line,) = commands("serve.md")
-    (program,) = blocks("serve.md", "python")
+    program = "\n".join(blocks("serve.md", "python"))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -93,7 +93,7 @@ def test_serving(place):
             [sys.executable, "-c", program.replace("8000", port).replace("Hello", "Say hi")],
             capture_output=True, text=True, timeout=120,
         )  # fmt: skip
-        assert said.stdout == "Hi there!\n", said.stderr
+        assert said.stdout == "Hi there!\n=4\n#### 4\n", said.stderr
     finally:
         server.terminate()
         server.wait(timeout=30)
