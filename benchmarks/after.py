@@ -1,6 +1,7 @@
 """Measure inference: batched generation, an evaluation of 1,000 prompts, and the server beside `transformers serve`.
 
-    python benchmarks/after.py [--parts generate,evaluate,serve,load] [--work demo,135m] [--seconds 120]
+    python benchmarks/after.py [--parts generate,evaluate,serve,load] [--work demo,135m] [--seconds 120] [--data FILE]
+                               [--model MODEL] [--template chatml]
 
 Parts:
 
@@ -11,14 +12,16 @@ Parts:
   `instil serve` and `transformers serve` run in turns on the same folder.
 - `load`: 64 clients without a pause. Every answer must be complete.
 
-Models: `demo` has chat tokens and ChatML; `135m` is a random model in the shape of SmolLM2-135M. The last line of the
-output is one JSON object.
+Models: `demo` has chat tokens and ChatML; `135m` is a random model in the shape of SmolLM2-135M. Questions are made up;
+with `--data` they are the first questions of its conversations. `transformers serve` needs the packages of
+`pip install 'transformers[serving]'`, the clients need `openai`. The last line of the output is one JSON object.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib.util
 import json
 import os
 import statistics
@@ -26,11 +29,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
-from train_step import CORPUS, write_start
+from options import Inputs, add_data_option, add_model_options, count, inputs_of, words_of
+from train_step import WORKS, write_start
 
+PARTS = ("generate", "evaluate", "serve", "load")
+OWN_ROWS = "questions that are made up"
+NUM_QUESTIONS = 1_000
 NUM_PROMPTS = 32
 NEW_TOKENS = 64
 CLIENTS = (1, 8, 32)
@@ -46,7 +54,14 @@ def questions(count: int, *, words: int = 8) -> list[str]:
     return texts
 
 
-def generate_case(work: str, model: Path, repeats: int) -> dict[str, Any]:
+def questions_of(inputs: Inputs) -> list[str]:
+    """Return the questions of the benchmark: made up, or those of the data, repeated where there are too few."""
+    if not inputs.sources:
+        return questions(NUM_QUESTIONS)
+    return list(islice(cycle(question for question, _ in inputs.pairs(NUM_QUESTIONS)), NUM_QUESTIONS))
+
+
+def generate_case(work: str, model: Path, repeats: int, *, texts: list[str]) -> dict[str, Any]:
     """Compare batched answers with a loop of plain `model.generate`."""
     import torch
 
@@ -56,7 +71,7 @@ def generate_case(work: str, model: Path, repeats: int) -> dict[str, Any]:
     from instil.generation.settings import LoadSettings
 
     engine = Engine.load(model, LoadSettings(precision="fp32", device="cpu"))
-    conversations = [Conversation((Message("user", text),)) for text in questions(NUM_PROMPTS)]
+    conversations = [Conversation((Message("user", text),)) for text in texts[:NUM_PROMPTS]]
     prompts = [engine.prompt(conversation) for conversation in conversations]
     settings = SamplingSettings(max_new_tokens=NEW_TOKENS)
 
@@ -100,11 +115,11 @@ def generate_case(work: str, model: Path, repeats: int) -> dict[str, Any]:
     }
 
 
-def evaluate_case(model: Path, scratch: Path) -> dict[str, Any]:
+def evaluate_case(model: Path, scratch: Path, *, texts: list[str]) -> dict[str, Any]:
     """Time `instil evaluate` on 1,000 short prompts, loading included."""
     rows = scratch / "rows.jsonl"
     rows.write_text(
-        "".join(json.dumps({"question": text, "answer": "unknown"}) + "\n" for text in questions(1_000)),
+        "".join(json.dumps({"question": text, "answer": "unknown"}) + "\n" for text in texts),
         encoding="utf-8",
     )
     words = ["evaluate", str(model), "--data", str(rows), "--task", "exact_match", "--max-new-tokens", "48"]
@@ -140,7 +155,10 @@ class Server:
         end = time.monotonic() + 180
         while time.monotonic() < end:
             if self.process.poll() is not None:
-                raise SystemExit(f"{self.kind} serve ended with status {self.process.returncode}")
+                raise SystemExit(
+                    f"{self.kind} serve ended with status {self.process.returncode}. Expected a server. Install what it "
+                    "needs (pip install 'instil[serve]' 'transformers[serving]'), or leave --parts serve out."
+                )
             try:
                 if httpx2.get(f"{self.url}/health", timeout=2).status_code == 200:
                     return self
@@ -172,7 +190,7 @@ async def ask(server: Server, client: Any, text: str) -> tuple[float, float, int
     return first, time.perf_counter() - start, tokens
 
 
-async def clients_case(server: Server, num_clients: int) -> dict[str, float]:
+async def clients_case(server: Server, num_clients: int, texts: list[str]) -> dict[str, float]:
     """Run clients at the same time, with two questions each."""
     import openai
 
@@ -181,7 +199,7 @@ async def clients_case(server: Server, num_clients: int) -> dict[str, float]:
         start = time.perf_counter()
 
         async def one(number: int) -> list[tuple[float, float, int]]:
-            return [await ask(server, client, text) for text in questions(2 * num_clients)[2 * number : 2 * number + 2]]
+            return [await ask(server, client, text) for text in texts[2 * number : 2 * number + 2]]
 
         answers = [answer for pair in await asyncio.gather(*map(one, range(num_clients))) for answer in pair]
         seconds = time.perf_counter() - start
@@ -191,12 +209,12 @@ async def clients_case(server: Server, num_clients: int) -> dict[str, float]:
     }
 
 
-def serve_cases(work: str, model: Path) -> list[dict[str, Any]]:
+def serve_cases(work: str, model: Path, *, texts: list[str]) -> list[dict[str, Any]]:
     """Measure both servers, one after the other, at each number of clients."""
     figures: dict[str, dict[int, dict[str, float]]] = {}
     for number, kind in enumerate(("instil", "transformers")):
         with Server(kind, model, 18410 + number) as server:
-            figures[kind] = {clients: asyncio.run(clients_case(server, clients)) for clients in CLIENTS}
+            figures[kind] = {clients: asyncio.run(clients_case(server, clients, texts)) for clients in CLIENTS}
     cases = []
     for clients in CLIENTS:
         ours, theirs = figures["instil"][clients], figures["transformers"][clients]
@@ -209,7 +227,7 @@ def serve_cases(work: str, model: Path) -> list[dict[str, Any]]:
     return cases
 
 
-def load_case(work: str, model: Path, seconds: float) -> dict[str, Any]:
+def load_case(work: str, model: Path, seconds: float, *, texts: list[str]) -> dict[str, Any]:
     """Run 64 clients without a pause; count the answers that are lost."""
 
     async def hammer(server: Server) -> tuple[int, int]:
@@ -224,7 +242,7 @@ def load_case(work: str, model: Path, seconds: float) -> dict[str, Any]:
                 nonlocal right, wrong
                 num_asked = 0
                 while time.monotonic() < end:
-                    text = questions(64)[(number + num_asked) % 64]
+                    text = texts[(number + num_asked) % 64]
                     num_asked += 1
                     try:
                         _, _, tokens = await ask(server, client, text)
@@ -242,32 +260,42 @@ def load_case(work: str, model: Path, seconds: float) -> dict[str, Any]:
             "theirs": None, "ratio": None, "unit": "answers", "lost": wrong}  # fmt: skip
 
 
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_data_option(parser, default=OWN_ROWS)
+    add_model_options(parser, template="chatml", what="the work 135m takes")
+    parser.add_argument("--parts", type=words_of(*PARTS), default=",".join(PARTS), help="; ".join(PARTS))
+    parser.add_argument("--work", type=words_of(*WORKS), default="demo,135m", help="evaluate and load: demo only")
+    parser.add_argument("--repeats", type=count, default=3)
+    parser.add_argument("--seconds", type=float, default=120.0, help="duration of `load`")
+    return parser
+
+
 def main() -> None:
     """Measure the requested parts and print them."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", default="generate,evaluate,serve,load")
-    parser.add_argument("--work", default="demo,135m")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=120.0)
-    parser.add_argument("--tokenizer", type=Path, default=CORPUS / "tokenizers" / "smollm2-instruct")
-    args = parser.parse_args()
-    parts, cases = args.parts.split(","), []
+    args = build_parser().parse_args()
+    if {"serve", "load"} & set(args.parts) and importlib.util.find_spec("openai") is None:
+        raise SystemExit(f"{' and '.join(args.parts)}: openai is not installed. Run: pip install openai")
     with tempfile.TemporaryDirectory(prefix="instil-after-") as scratch:
-        for work in args.work.split(","):
+        inputs = inputs_of(args, Path(scratch), own_rows=OWN_ROWS)
+        texts = questions_of(inputs)
+        cases: list[dict[str, Any]] = []
+        for work in args.work:
             folder = Path(scratch) / work
             folder.mkdir()
-            model = write_start(work, folder, args.tokenizer)
-            if "generate" in parts:
-                cases.append(generate_case(work, model, args.repeats))
-            if "evaluate" in parts and work == "demo":
-                cases.append(evaluate_case(model, folder))
-            if "serve" in parts:
-                cases += serve_cases(work, model)
-            if "load" in parts and work == "demo":
-                cases.append(load_case(work, model, args.seconds))
+            model = write_start(work, folder, inputs)
+            if "generate" in args.parts:
+                cases.append(generate_case(work, model, args.repeats, texts=texts))
+            if "evaluate" in args.parts and work == "demo":
+                cases.append(evaluate_case(model, folder, texts=texts))
+            if "serve" in args.parts:
+                cases += serve_cases(work, model, texts=texts)
+            if "load" in args.parts and work == "demo":
+                cases.append(load_case(work, model, args.seconds, texts=texts))
     for case in cases:
         print(" ".join(f"{key}={value}" for key, value in case.items()))
-    print(json.dumps({"cases": cases}))
+    print(json.dumps({"cases": cases, "inputs": inputs.record()}))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """Measure training on one NVIDIA GPU: instil beside TRL, on the same rows of random ids, cell by cell.
 
     python benchmarks/gpu.py --out gpu.jsonl                    every cell that gpu.jsonl lacks, within --minutes
+    python benchmarks/gpu.py --out gpu.jsonl --sides ours       without TRL
     python benchmarks/gpu.py --out gpu.jsonl --trl-site DIR     TRL from a folder of unpacked wheels (no network)
     python benchmarks/gpu.py --smoke [--trl-python PYTHON]      tiny shapes on the CPU, as a trial
 
-A cell is a model shape and `full` or `lora`. Weights are random, so nothing is downloaded. Rows have the lengths of
+A cell is a model shape and `full` or `lora`. Weights and ids are random, so it takes no data and no tokenizer. Rows have the lengths of
 chats: log-normal, median 400 tokens, at most 4,096; 40% of a row is trained. A step has four micro-batches of 8k
 tokens. Each side runs in a process of its own. The first steps are not counted.
 
@@ -16,13 +17,14 @@ A call starts a cell only if its longest time still fits into --minutes. Call ag
 appended one by one, so an interrupted call loses one cell. A failure is a result too; remove its line to measure it
 again. The last line of the output is one JSON object.
 
-For TRL without a network: `pip download --no-deps trl==1.16.0 -d wheels` (and the packages that the machine lacks),
+TRL runs in an environment of its own (peers.py) unless this one has it. For TRL without a network: `pip download --no-deps trl==1.16.0 -d wheels` (and the packages that the machine lacks),
 then unzip the wheels into one folder.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import platform
@@ -36,8 +38,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+from options import count
+from peers import peer_python
 from shapes import SHAPES
 
 SMOKE = ("tiny-llama-3.2-1b:full", "tiny-llama-3.2-1b:lora", "tiny-qwen3-4b:full")
@@ -120,10 +122,11 @@ def run_ours(shape: str, adapter: str, device: str, steps: int) -> dict[str, Any
     from instil.preparation.store import ExampleStore
     from instil.recipe import AdapterSettings, OptimizerSettings
     from instil.training.processes.ranks import Ranks
-    from instil.training.step.optimizer import build_optimizers, tensor_kinds
+    from instil.training.step.optimizer import build_optimizers
     from instil.training.step.order import Members
     from instil.training.step.precision import Weights, choose_precision
     from instil.training.step.take_step import Cut, Learner, take_step
+    from instil.training.step.tensor_kinds import tensor_kinds
 
     config, target = config_of(shape), torch.device(device)
     precision = choose_precision("bf16", target)
@@ -292,7 +295,7 @@ def version_of(package: str) -> str | None:
 def measure(side: str, cell: str, args: argparse.Namespace) -> dict[str, Any]:
     """Run one side of one cell in a process of its own. A failure is a result, with its last lines.
 
-    If the device is too small for TRL's batch, a new process tries fewer rows. All tries share the time of the cell.
+    A missing package is no result, but the end of the benchmark. If the device is too small for TRL's batch, a new process tries fewer rows. All tries share the time of the cell.
     """
     command = [args.trl_python if side == "trl" and args.trl_python else sys.executable, __file__, "--side", side]
     command += ["--cells", cell, "--device", args.device, "--steps", str(args.steps)]
@@ -313,13 +316,28 @@ def measure(side: str, cell: str, args: argparse.Namespace) -> dict[str, Any]:
         if done.returncode == 0:
             return dict(json.loads(done.stdout.strip().splitlines()[-1]))
         last = {"error": done.stderr.strip()[-900:]}
+        reason = (done.stderr.strip().splitlines() or [""])[-1]
+        if reason.startswith(("ImportError", "ModuleNotFoundError")):
+            raise SystemExit(
+                f"{side}: {reason}. Expected its packages in {command[0]}. Install them; nothing was measured."
+            )
         if "out of memory" not in done.stderr:
             break
     return last
 
 
-def main() -> None:
-    """Measure the missing cells and print all results."""
+def cell_named(word: str) -> str:
+    """Return a cell: the type of an option."""
+    shape, _, adapter = word.partition(":")
+    if shape not in SHAPES or adapter not in ("full", "lora"):
+        raise argparse.ArgumentTypeError(
+            f"{word!r} is unknown. Expected a shape and :full or :lora: {', '.join(CELLS)}."
+        )
+    return word
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--out",
@@ -327,11 +345,11 @@ def main() -> None:
         default=Path("gpu.jsonl"),
         help="file of results; its cells are not run again, new ones are appended",
     )
-    parser.add_argument("--cells", nargs="*", default=list(CELLS), help="shape:full or shape:lora")
+    parser.add_argument("--cells", nargs="*", type=cell_named, default=list(CELLS), help="shape:full or shape:lora")
     parser.add_argument("--sides", nargs="*", default=["ours", "trl"], choices=["ours", "trl"])
     parser.add_argument("--side", choices=["ours", "trl"], help="run one side of one cell in this process")
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
-    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--steps", type=count, default=12)
     parser.add_argument("--minutes", type=float, default=8.8, help="longest time of the call")
     parser.add_argument("--cell-minutes", type=float, default=4.2, help="longest time of one side of a cell")
     parser.add_argument("--smoke", action="store_true", help="tiny shapes on the CPU")
@@ -340,7 +358,29 @@ def main() -> None:
         "--trl-site", help="folder with TRL and its requirements; comes before the other packages for its side"
     )
     parser.add_argument("--rows", type=int, default=TRL_ROWS[0], help="rows in TRL's device batch, with --side trl")
-    args = parser.parse_args()
+    return parser
+
+
+def check_machine(args: argparse.Namespace) -> None:
+    """Check that there is the device and TRL, before anything is measured.
+
+    Why: a failure is a result that is not measured again, and a machine that lacks something has measured nothing.
+
+    Raises:
+        SystemExit: With one line that says what is missing and what to do.
+    """
+    import torch
+
+    if args.device == "cuda" and not torch.cuda.is_available():
+        raise SystemExit("gpu.py: torch finds no NVIDIA GPU here. Expected one. Try it on the CPU with --smoke.")
+    here = importlib.util.find_spec("trl") is not None
+    if "trl" in args.sides and not (args.trl_python or args.trl_site or here):
+        args.trl_python = str(peer_python("trl"))
+
+
+def main() -> None:
+    """Measure the missing cells and print all results."""
+    args = build_parser().parse_args()
     if args.smoke:
         args.cells, args.device, args.steps = list(SMOKE), "cpu", 5
     # `measure` starts this script again with --side, for one side of one cell.
@@ -350,6 +390,7 @@ def main() -> None:
         work = (shape, adapter, args.device, args.steps)
         print(json.dumps(run_ours(*work) if mine else run_trl(*work, args.rows)))
         return
+    check_machine(args)
     started = time.perf_counter()
     lines = args.out.read_text().splitlines() if args.out.exists() else []
     results = {(line["cell"], line["side"]): line for line in map(json.loads, lines)}

@@ -1,6 +1,6 @@
 """Kill a run at random moments, many times, and compare its result with that of an undisturbed run.
 
-    python benchmarks/kill.py [--kills 200] [--steps 60] [--seed 0]
+    python benchmarks/kill.py [--kills 200] [--steps 60] [--seed 0] [--data FILE]
 
 Each start resumes the run. SIGKILL ends it after a random part of the time that a complete run takes. After each kill,
 every checkpoint must open. A finished run must have the undisturbed run's weights, bit for bit, and no temporary file.
@@ -24,6 +24,9 @@ import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
+
+from options import add_data_option, count, inputs_of
 
 from instil.errors import CheckpointError, InstilError
 from instil.files import sha256_of
@@ -33,9 +36,11 @@ from instil.training.checkpoints.retention import checkpoint_folders
 from instil.training.records.run_folder import Run
 from instil.training.run import train
 
+OWN_ROWS = "60 short sums, so that steps are short"
+
 
 def write_rows(path: Path) -> Path:
-    """Write short rows, so that steps are short."""
+    """Write the benchmark's own rows."""
     rows = [
         {"messages": [{"role": "user", "content": f"{n}+1"}, {"role": "assistant", "content": str(n + 1)}]}
         for n in range(60)
@@ -44,14 +49,14 @@ def write_rows(path: Path) -> Path:
     return path
 
 
-def recipe_for(output: Path, rows: Path, steps: int) -> Recipe:
+def recipe_for(output: Path, sources: list[dict[str, Any]], steps: int) -> Recipe:
     """Return the recipe of a short run that saves after each step."""
     return Recipe.from_mapping(
         {
             "output": str(output),
             "threads": 1,
             "model": {"name": "demo"},
-            "data": {"sources": [str(rows)], "store": str(rows.parent / "store")},
+            "data": {"sources": sources, "store": str(output.parent / "store")},
             "training": {"max_steps": steps, "batch_size": 4, "neftune_alpha": 5.0, "precision": "fp32"},
             "evaluate": {"every": max(1, steps // 4), "max_new_tokens": 4},
             "checkpoint": {"every": 1, "keep_last": 2},
@@ -128,37 +133,44 @@ def wait_for(child: int, *, may_be_killed: bool) -> bool:
     return False
 
 
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=count, default=200)
+    parser.add_argument("--steps", type=count, default=60)
+    parser.add_argument("--seed", type=int, default=0)
+    add_data_option(parser, default=OWN_ROWS)
+    return parser
+
+
 def main() -> None:
     """Kill, resume, compare."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=200)
-    parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
-    moments, count = random.Random(args.seed), Count()
+    args = build_parser().parse_args()
+    moments, counted = random.Random(args.seed), Count()
     with tempfile.TemporaryDirectory(prefix="instil-kill-") as scratch:
         undisturbed, folder = Path(scratch) / "undisturbed", Path(scratch) / "killed"
-        rows = write_rows(Path(scratch) / "rows.jsonl")
+        inputs = inputs_of(args, Path(scratch), own_rows=OWN_ROWS)
+        sources = list(inputs.sources) or [{"path": str(write_rows(Path(scratch) / "rows.jsonl"))}]
         started = time.monotonic()
-        wait_for(start(recipe_for(undisturbed, rows, args.steps)), may_be_killed=False)
+        wait_for(start(recipe_for(undisturbed, sources, args.steps)), may_be_killed=False)
         length = time.monotonic() - started
-        recipe, expected = recipe_for(folder, rows, args.steps), sha256_of(model_of(undisturbed))
-        while count.killed < args.kills:
+        recipe, expected = recipe_for(folder, sources, args.steps), sha256_of(model_of(undisturbed))
+        while counted.killed < args.kills:
             child = start(recipe)
             time.sleep(moments.uniform(0.0, 0.6) * length)
             os.kill(child, signal.SIGKILL)
             if wait_for(child, may_be_killed=True):
-                count.killed += 1
-                count.checkpoints(folder)
+                counted.killed += 1
+                counted.checkpoints(folder)
             else:
-                count.finish(folder, expected)
+                counted.finish(folder, expected)
                 shutil.rmtree(folder)
-            print(f"\r{count.killed} killed, {count.finished} finished", end="", file=sys.stderr, flush=True)
+            print(f"\r{counted.killed} killed, {counted.finished} finished", end="", file=sys.stderr, flush=True)
         wait_for(start(recipe), may_be_killed=False)
-        count.finish(folder, expected)
+        counted.finish(folder, expected)
     print(file=sys.stderr)
-    print(json.dumps(asdict(count)))
-    sys.exit(1 if count.different or count.broken or count.left_over else 0)
+    print(json.dumps({**asdict(counted), "inputs": inputs.record()}))
+    sys.exit(1 if counted.different or counted.broken or counted.left_over else 0)
 
 
 def model_of(folder: Path) -> Path:

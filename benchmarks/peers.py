@@ -1,12 +1,16 @@
-"""Build a Python environment for each peer of the benchmarks, once: ``python = peer_python("trl")``.
+"""Build a Python environment for each peer of the benchmarks, once.
 
-`train_step.py` and `prepare.py` share the environments under ``$INSTIL_PEERS`` (default: the folder ``instil-peers`` in
-the user's cache). Torch is pinned and installed first, so that a peer runs on the same build as instil. If two
-benchmarks start together, one builds the environment and the other waits for it.
+    python benchmarks/peers.py [trl] [llamafactory]
+
+Benchmarks that need a peer build its environment themselves, on first use, with pip. `train_step.py`, `prepare.py` and
+`gpu.py` share the environments under ``$INSTIL_PEERS`` (default: the folder ``instil-peers`` in the user's cache). Torch
+is pinned and installed first, so that a peer runs on the same build as instil. If two benchmarks start together, one
+builds the environment and the other waits for it.
 """
 
 from __future__ import annotations
 
+import argparse
 import fcntl
 import os
 import subprocess
@@ -37,12 +41,15 @@ def peer_python(peer: str) -> Path:
     """Return the Python of a peer's environment; build the environment if it is missing.
 
     Raises:
-        SystemExit: If pip cannot install the peer; with the last lines of its output.
+        SystemExit: If it cannot be built, with one line that says why and what to do.
     """
     if not PEERS[peer]:
         return Path(sys.executable)
     folder = peers_folder() / peer
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _missing(peer, f"{folder.parent} cannot be made ({error.strerror})") from None
     with (folder.parent / f"{peer}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         return _build(peer, folder)
@@ -55,14 +62,52 @@ def _build(peer: str, folder: Path) -> Path:
     if finished.exists() and finished.read_text() == "\n".join(requirements):
         return python
     print(f"building an environment for {peer} in {folder} …", file=sys.stderr)
-    subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
+    made = subprocess.run(
+        [sys.executable, "-m", "venv", "--clear", str(folder)], capture_output=True, text=True, check=False
+    )
+    if made.returncode:
+        raise _missing(peer, f"python -m venv failed ({_last_line(made.stdout + made.stderr)})")
     for packages in ((TORCH,), (TORCH, *requirements)):
         command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise SystemExit(f"{peer}: pip could not install {' '.join(packages)}:\n{done.stderr[-2000:]}")
+            raise _missing(peer, f"pip could not install {' '.join(packages)} ({_last_line(done.stderr)})")
     cpu_build = [str(python), "-c", "import sys, torch; sys.exit(torch.version.cuda is not None)"]
     if peer in REMOVED and subprocess.run(cpu_build, check=False).returncode == 0:
         subprocess.run([str(python), "-m", "pip", "uninstall", "--quiet", "--yes", *REMOVED[peer]], check=True)
     finished.write_text("\n".join(requirements))
     return python
+
+
+def _missing(peer: str, reason: str) -> SystemExit:
+    """Return what ends a benchmark whose peer has no environment."""
+    return SystemExit(
+        f"{peer}: not installed, and {reason}. Expected an environment in {peers_folder() / peer}. With a package index, "
+        f"run: python benchmarks/peers.py {peer}. Or leave the peer out."
+    )
+
+
+def _last_line(text: str) -> str:
+    """Return the last line of a program's output that says something."""
+    lines = [
+        line.strip() for line in text.splitlines() if line.strip() and not line.startswith(("[notice]", "WARNING"))
+    ]
+    return lines[-1].removeprefix("ERROR: ") if lines else "no message"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = [peer for peer, requirements in PEERS.items() if requirements]
+    parser.add_argument("peers", nargs="*", metavar="PEER", choices=names, default=names, help=", ".join(names))
+    return parser
+
+
+def main() -> None:
+    """Build the environments of the named peers, of all without a name."""
+    for peer in build_parser().parse_args().peers:
+        print(f"{peer}: {peer_python(peer)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,24 +1,24 @@
 """Compare the memory that `instil plan` predicts with what the run then takes.
 
     python benchmarks/plan.py [--work demo,135m] [--adapter none,lora] [--precision fp32,bf16] [--steps 6] [--batch 8]
+                              [--data FILE] [--model MODEL] [--template chatml]
 
-A case plans a run over GSM8K and then trains it, each in a process of its own. The measured value is the peak
-resident size (with a GPU: the peak of its allocator) above the size just before the model was loaded. The last line
-of the output is one JSON object.
+A case plans a run over the rows and then trains it, each in a process of its own. The measured value is the peak
+resident size (with a GPU: the peak of its allocator) above the size just before the model was loaded. `demo` is the
+embedded base model, `135m` a random model in the shape of SmolLM2-135M. The last line of the output is one JSON object.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-CORPUS = Path(os.environ.get("INSTIL_CORPUS", Path(__file__).resolve().parents[2] / "shared" / "corpus"))
+from options import Inputs, add_data_option, add_model_options, count, inputs_of, words_of
 
 
 def recipe_of(case: dict[str, Any]) -> Any:
@@ -28,9 +28,9 @@ def recipe_of(case: dict[str, Any]) -> Any:
     return Recipe.from_mapping(
         {
             "output": case["output"],
-            "model": {"name": case["model"], "template": "chatml"},
+            "model": {"name": case["model"], "template": case["template"]},
             "adapter": {"kind": case["adapter"]},
-            "data": {"sources": [case["rows"]], "heldout_max": 16, "store": f"{case['output']}-store"},
+            "data": {"sources": case["sources"], "heldout_max": 16, "store": f"{case['output']}-store"},
             "training": {
                 "max_steps": case["steps"],
                 "batch_size": case["batch"],
@@ -74,7 +74,9 @@ def in_a_process(half: str, case: dict[str, Any]) -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
 
 
-def measure(work: str, adapter: str, precision: str, args: argparse.Namespace, scratch: Path) -> dict[str, Any]:
+def measure(
+    work: str, adapter: str, precision: str, args: argparse.Namespace, *, inputs: Inputs, scratch: Path
+) -> dict[str, Any]:
     """Plan and run one case."""
     model = "demo"
     if work != "demo":
@@ -82,14 +84,15 @@ def measure(work: str, adapter: str, precision: str, args: argparse.Namespace, s
 
         folder = scratch / work
         if not folder.exists():
-            write_shape("smollm2-135m", folder, tokenizer=args.tokenizer)
+            write_shape("smollm2-135m", folder, tokenizer=inputs.tokenizer)
         model = str(folder)
     case = {
         "output": str(scratch / f"{work}-{adapter}-{precision}"),
         "model": model,
         "adapter": adapter,
         "precision": precision,
-        "rows": str(args.rows),
+        "sources": inputs.sources,
+        "template": inputs.template,
         "steps": args.steps,
         "batch": args.batch,
         "micro_batch_tokens": args.micro_batch_tokens,
@@ -105,31 +108,37 @@ def measure(work: str, adapter: str, precision: str, args: argparse.Namespace, s
     return result
 
 
-def main() -> None:
-    """Measure the requested cases and print them."""
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=Path, default=CORPUS / "datasets" / "gsm8k_train.jsonl")
-    parser.add_argument("--tokenizer", type=Path, default=CORPUS / "tokenizers" / "smollm2-instruct")
-    parser.add_argument("--work", default="demo,135m")
-    parser.add_argument("--adapter", default="none,lora")
-    parser.add_argument("--precision", default="fp32,bf16")
-    parser.add_argument("--steps", type=int, default=6)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--micro-batch-tokens", type=int)
+    add_data_option(parser, "--rows")
+    add_model_options(parser, template="chatml", what="the work 135m takes")
+    parser.add_argument("--work", type=words_of("demo", "135m"), default="demo,135m")
+    parser.add_argument("--adapter", type=words_of("none", "lora"), default="none,lora")
+    parser.add_argument("--precision", type=words_of("fp32", "bf16"), default="fp32,bf16")
+    parser.add_argument("--steps", type=count, default=6)
+    parser.add_argument("--batch", type=count, default=8)
+    parser.add_argument("--micro-batch-tokens", type=count)
     parser.add_argument("--only", choices=["plan", "run"], help=argparse.SUPPRESS)
     parser.add_argument("--case", help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Measure the requested cases and print them."""
+    args = build_parser().parse_args()
     if args.only:
         print(json.dumps({"plan": plan, "run": run}[args.only](json.loads(args.case))))
         return
     with tempfile.TemporaryDirectory(prefix="instil-plan-") as scratch:
+        inputs = inputs_of(args, Path(scratch))
         cases = [
-            measure(work, adapter, precision, args, Path(scratch))
-            for work in args.work.split(",")
-            for adapter in args.adapter.split(",")
-            for precision in args.precision.split(",")
+            measure(work, adapter, precision, args, inputs=inputs, scratch=Path(scratch))
+            for work in args.work
+            for adapter in args.adapter
+            for precision in args.precision
         ]
-    print(json.dumps({"cases": cases}))
+    print(json.dumps({"cases": cases, "inputs": inputs.record()}))
 
 
 if __name__ == "__main__":

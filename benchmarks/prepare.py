@@ -1,7 +1,7 @@
 """Measure data preparation: conversations per second, from JSONL to stored examples.
 
-    python benchmarks/prepare.py [--rows 2000] [--repeats 3] [--only trl,tokenizers,long,workers,million] [--threads
-    2] [--clock cpu]
+    python benchmarks/prepare.py [--rows 2000] [--repeats 3] [--only trl,tokenizers,long,workers,million]
+                                 [--threads 2] [--clock cpu] [--data FILE] [--model MODEL] [--template chatml]
 
 Cases:
 
@@ -12,7 +12,8 @@ Cases:
 - `million`: memory for a million short conversations, and the time to open their store.
 
 Compare ratios, not absolute numbers. `ratio` is ours over theirs, above 1 where instil is faster. In the cases named
-`80 turns …` it is the cost of instil over the cost of the bare work. The last line of the output is one JSON object.
+`80 turns …` it is the cost of instil over the cost of the bare work. Rows are the first question and answer of each
+conversation. TRL runs in an environment of its own (peers.py). The last line of the output is one JSON object.
 """
 
 from __future__ import annotations
@@ -28,11 +29,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from options import Inputs, add_data_option, add_model_options, as_rows, count, inputs_of, words_of
 from peers import peer_python
-from prepare_sides import eighty_turns
 
 CASES = ("trl", "tokenizers", "long", "workers", "million")
-CORPUS = Path(os.environ.get("INSTIL_CORPUS", Path(__file__).resolve().parents[2] / "shared" / "corpus"))
 
 
 def run_side(side: str, data: Path, args: argparse.Namespace, *, threads: int, workers: int = 1) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def against(peer: str, data: Path, args: argparse.Namespace) -> dict[str, Any]:
         print(f"{peer}: {theirs[0]['tokens']:,} tokens, ours {ours[0]['tokens']:,}", file=sys.stderr)
     mine, other = (statistics.median(run["rate"] for run in runs) for runs in (ours, theirs))
     peaks = (max(run["peak_mb"] for run in runs) for runs in (ours, theirs))
-    return case(f"{args.rows} conversations", peer, mine, other, mine / other, *peaks)
+    return case(f"{ours[0]['rows']} conversations", peer, mine, other, mine / other, *peaks)
 
 
 def case(
@@ -104,14 +104,17 @@ def long_cases(data: Path, args: argparse.Namespace) -> list[dict[str, Any]]:
     return cases
 
 
-def worker_case(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
+def worker_case(folder: Path, inputs: Inputs, args: argparse.Namespace) -> dict[str, Any]:
     """Compare two workers with one.
 
-    If the file has too few rows, they are repeated with other numbers, so that no row is a copy.
+    If the data has too few rows, they are repeated with other numbers, so that no row is a copy.
     """
-    rows = [json.dumps(row, ensure_ascii=False) for row in source_rows(args, args.worker_rows)]
-    texts = (with_other_numbers(rows[n % len(rows)], 7 * (n // len(rows))) for n in range(args.worker_rows))
-    many = write_rows(folder / "many.jsonl", map(json.loads, texts))
+    pairs = inputs.pairs(args.worker_rows)
+    repeated = (
+        tuple(with_other_numbers(text, 7 * (n // len(pairs))) for text in pairs[n % len(pairs)])
+        for n in range(args.worker_rows)
+    )
+    many = write_rows(folder / "many.jsonl", as_rows(repeated))
     runs = [
         [run_side("instil", many, args, threads=1, workers=n)["steady"] for n in (1, 2)] for _ in range(args.repeats)
     ]
@@ -132,8 +135,10 @@ def million_cases(folder: Path, args: argparse.Namespace) -> list[dict[str, Any]
 
 
 def with_other_numbers(text: str, add: int) -> str:
-    """Add a value to each whole number in a text."""
-    return re.sub(r"\d+", lambda number: str(int(number[0]) + add), text)
+    """Add a value to each whole number in a text; append it to a text without one."""
+    if not add or re.search(r"\d", text):
+        return re.sub(r"\d+", lambda number: str(int(number[0]) + add), text)
+    return f"{text} ({add})"
 
 
 def write_rows(path: Path, rows: Any) -> Path:
@@ -143,54 +148,40 @@ def write_rows(path: Path, rows: Any) -> Path:
     return path
 
 
-def source_rows(args: argparse.Namespace, count: int) -> list[dict[str, Any]]:
-    """Return up to `count` conversations as prompt and completion, which both sides read.
-
-    They come from GSM8K; without that file they are made up.
-    """
-    path = Path(args.source) if args.source else CORPUS / "datasets" / "gsm8k_train.jsonl"
-    if path.exists():
-        lines = path.read_text(encoding="utf-8").splitlines()[:count]
-        pairs = [(row["question"], row["answer"]) for row in map(json.loads, lines)]
-    else:
-        pairs = [(turns[0]["content"] * 3, turns[1]["content"] * 5) for turns in map(eighty_turns, range(count))]
-    return [
-        {"prompt": [{"role": "user", "content": question}], "completion": [{"role": "assistant", "content": answer}]}
-        for question, answer in pairs
-    ]
-
-
-def main() -> None:
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=2000)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--rows", type=count, default=2000, help="number of rows of `trl` and `tokenizers`")
+    parser.add_argument("--repeats", type=count, default=3)
+    parser.add_argument("--threads", type=count, default=os.cpu_count() or 1)
     parser.add_argument(
         "--clock",
         default="wall",
         choices=("wall", "cpu"),
         help="cpu: CPU seconds of the process, for a machine with other work",
     )
-    parser.add_argument("--only", default="trl,tokenizers,long,workers")
-    parser.add_argument("--source", help="JSONL file with question and answer")
-    parser.add_argument("--worker-rows", type=int, default=40_000)
-    parser.add_argument("--million-rows", type=int, default=1_000_000)
-    own = CORPUS / "tokenizers" / "smollm2-instruct"
-    parser.add_argument("--tokenizer", default=str(own) if own.exists() else "demo")
-    args = parser.parse_args()
-    names = args.only.split(",")
-    unknown = set(names) - set(CASES)
-    if unknown:
-        parser.error(f"--only {unknown.pop()}: expected {', '.join(CASES)}")
+    parser.add_argument("--only", type=words_of(*CASES), default="trl,tokenizers,long,workers", help=", ".join(CASES))
+    add_data_option(parser, "--source")
+    add_model_options(parser, template=None, what="encodes the rows")
+    parser.add_argument("--worker-rows", type=count, default=40_000, help="number of rows of `workers`")
+    parser.add_argument("--million-rows", type=count, default=1_000_000, help="number of rows of `million`")
+    return parser
+
+
+def main() -> None:
+    args = build_parser().parse_args()
+    if "trl" in args.only:
+        peer_python("trl")  # builds its environment, or ends here with what is missing
     cases: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        data = write_rows(folder / "rows.jsonl", source_rows(args, args.rows))
-        cases += [against(peer, data, args) for peer in ("trl", "tokenizers") if peer in names]
-        cases += long_cases(data, args) if "long" in names else []
-        cases += [worker_case(folder, args)] if "workers" in names else []
-        cases += million_cases(folder, args) if "million" in names else []
-    print(json.dumps({"cases": cases}))
+        inputs = inputs_of(args, folder)
+        args.tokenizer = str(inputs.write_tokenizer(folder / "tokenizer"))
+        data = write_rows(folder / "rows.jsonl", as_rows(inputs.pairs(args.rows)))
+        cases += [against(peer, data, args) for peer in ("trl", "tokenizers") if peer in args.only]
+        cases += long_cases(data, args) if "long" in args.only else []
+        cases += [worker_case(folder, inputs, args)] if "workers" in args.only else []
+        cases += million_cases(folder, args) if "million" in args.only else []
+    print(json.dumps({"cases": cases, "inputs": inputs.record()}))
 
 
 if __name__ == "__main__":

@@ -61,6 +61,7 @@ def side_instil(data: str, tokenizer: str, workers: int) -> dict[str, Any]:
     (first, began), (last, ended) = ticks[0], ticks[-1]
     steady = (last - first) / (ended - began) if last > first else rows / seconds
     return {
+        "rows": rows,
         "rate": rows / seconds,
         "steady": steady,
         "peak_mb": peak_mb(),
@@ -100,7 +101,6 @@ def side_trl(data: str, tokenizer: str, workers: int) -> dict[str, Any]:
             return dataset
 
     processing = AutoTokenizer.from_pretrained(tokenizer)
-    processing.chat_template = processing.chat_template or chatml()
     processing.pad_token = processing.pad_token or processing.eos_token
     shape = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1}
     model = LlamaForCausalLM(LlamaConfig(vocab_size=len(processing), **shape))
@@ -166,14 +166,14 @@ SIDES: dict[str, Callable[[str, str, int], dict[str, Any]]] = {
 
 
 def load_chat(tokenizer: str, template: str | None = None) -> Any:
+    """Load the tokenizer that prepare.py has written, with its own template or another."""
     from instil.encoding.chat_tokenizer import ChatTokenizer
     from instil.encoding.loading import load_tokenizer
 
     loaded = load_tokenizer(tokenizer)
-    if template is None and not loaded.chat_template:
-        template = chatml()
-    missing = [mark for mark in ("<|im_start|>", "<|im_end|>") if mark not in loaded.get_vocab()]
-    loaded.add_special_tokens({"additional_special_tokens": missing}) if missing else None
+    if template is not None:  # the templates of this file print ChatML's tokens
+        missing = [mark for mark in ("<|im_start|>", "<|im_end|>") if mark not in loaded.get_vocab()]
+        loaded.add_special_tokens({"additional_special_tokens": missing}) if missing else None
     return ChatTokenizer.from_tokenizer(loaded, template)
 
 

@@ -3,7 +3,7 @@
     python benchmarks/profile_model.py smollm2-135m [--precision bf16] [--layers 8] [--threads 1]
                                                     [--lengths 180,240,150,310]
 
-Read the shares: unlike the seconds, they stay valid on a busy machine.
+Takes no data: ids are random. Read the shares: unlike the seconds, they stay valid on a busy machine.
 """
 
 from __future__ import annotations
@@ -12,11 +12,8 @@ import argparse
 from typing import Any
 
 import torch
-
-if __package__:
-    from benchmarks.shapes import SHAPES
-else:
-    from shapes import SHAPES
+from options import count, counts
+from shapes import SHAPES
 
 KINDS = {
     "matrix products": ("aten::mm", "aten::addmm", "aten::addmm_", "aten::linear", "aten::matmul"),
@@ -53,6 +50,20 @@ def build(name: str, *, layers: int | None, dtype: torch.dtype) -> Any:
     return model.train()
 
 
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("shape", choices=sorted(SHAPES))
+    parser.add_argument("--precision", default="bf16", choices=["fp32", "bf16"])
+    parser.add_argument("--layers", type=count)
+    parser.add_argument("--threads", type=count, default=torch.get_num_threads())
+    parser.add_argument(
+        "--lengths", type=counts, default="180,240,150,310,205,260,170,220", help="tokens of the examples"
+    )
+    parser.add_argument("--trained", type=float, default=0.55, help="share of each example that is trained")
+    return parser
+
+
 def main() -> None:
     """Run one pass as a warm-up, then profile one."""
     from torch.profiler import profile
@@ -60,17 +71,10 @@ def main() -> None:
     from instil.model.attention.layout import positions_of
     from instil.model.loss.token_loss import TokenLoss, targets_of
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("shape", choices=sorted(SHAPES))
-    parser.add_argument("--precision", default="bf16", choices=["fp32", "bf16"])
-    parser.add_argument("--layers", type=int)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--lengths", default="180,240,150,310,205,260,170,220")
-    parser.add_argument("--trained", type=float, default=0.55, help="share of each example that is trained")
-    args = parser.parse_args()
+    args = build_parser().parse_args()
     torch.set_num_threads(args.threads)
     model = build(args.shape, layers=args.layers, dtype={"fp32": torch.float32, "bf16": torch.bfloat16}[args.precision])
-    lengths = [int(length) for length in args.lengths.split(",")]
+    lengths = args.lengths
     ids = torch.randint(0, model.config.vocab_size, (sum(lengths),))
     weights = torch.cat([(torch.arange(n) >= n * (1 - args.trained)).float() for n in lengths])
     targets, weights = targets_of(ids, weights, lengths)

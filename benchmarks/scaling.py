@@ -11,7 +11,7 @@ each in a process of its own. The growth of the peak resident size stands beside
 and optimizer state of embedding and head. If both share a table, its two gradients exist at the same time before they
 are added.
 
-The last line of the output is one JSON object.
+Takes no data: ids are random, so only the number of tokens counts. The last line of the output is one JSON object.
 """
 
 from __future__ import annotations
@@ -23,10 +23,9 @@ import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+from options import count, counts, words_of
 from shapes import SHAPES
 
 LENGTH = 256
@@ -46,9 +45,10 @@ def make_learner(shape: str, tokens: int, **settings: Any) -> Any:
     from instil.model.loss.token_loss import TokenLoss
     from instil.preparation.store import ExampleStore
     from instil.training.processes.ranks import Ranks
-    from instil.training.step.optimizer import build_optimizers, tensor_kinds
+    from instil.training.step.optimizer import build_optimizers
     from instil.training.step.precision import Weights, choose_precision
     from instil.training.step.take_step import Learner
+    from instil.training.step.tensor_kinds import tensor_kinds
 
     settings = dict(SHAPES[shape]) | settings
     config = AutoConfig.for_model(settings.pop("model_type"), **settings)
@@ -127,27 +127,38 @@ def measure_vocabulary(tied: bool, threads: int) -> dict[str, float]:
     return growth
 
 
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    import torch
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tokens", type=counts, default="1024,4096,16384,65536", help=f"at least {LENGTH} each")
+    parser.add_argument("--shape", default="tiny-llama-3.2-1b", choices=sorted(SHAPES))
+    parser.add_argument("--repeats", type=count, default=3)
+    parser.add_argument("--threads", type=count, default=torch.get_num_threads())
+    parser.add_argument(
+        "--only", type=words_of("tokens", "vocabulary"), default="tokens,vocabulary", help="tokens, vocabulary, or both"
+    )
+    parser.add_argument("--peak-of", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--tied", action="store_true", help=argparse.SUPPRESS)
+    return parser
+
+
 def main() -> None:
     """Measure the requested parts and print them."""
     import torch
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tokens", default="1024,4096,16384,65536")
-    parser.add_argument("--shape", default="tiny-llama-3.2-1b", choices=sorted(SHAPES))
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--only", default="tokens,vocabulary", help="tokens, vocabulary, or both")
-    parser.add_argument("--peak-of", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--tied", action="store_true", help=argparse.SUPPRESS)
+    parser = build_parser()
     args = parser.parse_args()
+    if min(args.tokens) < LENGTH:
+        parser.error(f"--tokens {min(args.tokens)}: expected at least {LENGTH}, the length of an example")
     torch.set_num_threads(args.threads)
     if args.peak_of:
         print(json.dumps(peak_of(args.peak_of, args.tied)))
         return
     result: dict[str, Any] = {}
     if "tokens" in args.only:
-        sizes = [int(size) for size in args.tokens.split(",")]
-        result["seconds_a_thousand"] = measure_tokens(args.shape, sizes, args.repeats)
+        result["seconds_a_thousand"] = measure_tokens(args.shape, args.tokens, args.repeats)
     if "vocabulary" in args.only:
         for tied in (True, False):
             result["tied" if tied else "untied"] = measure_vocabulary(tied, args.threads)

@@ -1,9 +1,10 @@
 """Write a randomly initialised model folder in the shape of a published model.
 
-    python benchmarks/shapes.py smollm2-135m OUT --tokenizer FOLDER [--dtype bfloat16] [--layers N] [--seed 0]
+    python benchmarks/shapes.py smollm2-135m OUT [--model FOLDER] [--dtype bfloat16] [--layers N] [--seed 0]
 
 Why: speed and memory depend on the shape of a model, not on its weights, so benchmarks need no download. The files of
-the tokenizer are copied beside the weights. A vocabulary larger than the tokenizer's keeps its published size.
+the tokenizer that --model names are copied beside the weights; without --model the folder has none. A vocabulary larger
+than the tokenizer's keeps its published size. Takes no data.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import shutil
 import sys
 from pathlib import Path
 from typing import Any
+
+from options import count
 
 LLAMA_3_ROPE = {
     "rope_type": "llama3",
@@ -137,18 +140,35 @@ def write_shape(
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def main() -> None:
-    """Read the command line and write one folder."""
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=sorted(SHAPES))
     parser.add_argument("out", type=Path)
-    parser.add_argument("--tokenizer", type=Path)
+    parser.add_argument(
+        "--model",
+        "--tokenizer",
+        metavar="FOLDER | owner/name | demo",
+        help="whose tokenizer lies beside the weights; default: none",
+    )
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
-    parser.add_argument("--layers", type=int)
+    parser.add_argument("--layers", type=count)
     parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Read the command line and write one folder."""
+    from instil import InstilError
+    from instil.model.folder.location import locate_tokenizer
+
+    args = build_parser().parse_args()
+    try:
+        tokenizer = locate_tokenizer(args.model).tokenizer_folder if args.model else None
+    except InstilError as error:
+        raise SystemExit(str(error)) from None
     num_parameters = write_shape(
-        args.name, args.out, tokenizer=args.tokenizer, dtype=args.dtype, layers=args.layers, seed=args.seed
+        args.name, args.out, tokenizer=tokenizer, dtype=args.dtype, layers=args.layers, seed=args.seed
     )
     print(f"{args.out}: {args.name}, {num_parameters:,} parameters, {args.dtype}")
 

@@ -1,11 +1,12 @@
 """Measure a training step: tokens per second and peak memory, beside other tools on the same rows in the same order.
 
-    python benchmarks/train_step.py [--rows gsm8k_train.jsonl] [--work demo,135m] [--precision fp32,bf16]
-                                    [--peer trl,llamafactory] [--steps 12] [--repeats 3]
+    python benchmarks/train_step.py [--work demo,135m] [--precision fp32,bf16] [--peer trl,llamafactory] [--steps 12]
+                                    [--repeats 3] [--data FILE] [--model MODEL] [--template chatml]
 
 `demo` is the embedded base model, `135m` a random model in the shape of SmolLM2-135M. All sides load the same folder
-(the base model with chat tokens and ChatML). They train on the answers of the same rows, batch 8, in the order of the
-file. The peers keep their defaults except precision, batch and order. `--peer none` measures instil alone.
+(the base model with chat tokens and template). They train on the same answers, batch 8, in the order of the data: the
+first question and answer of each conversation. The peers keep their defaults except precision, batch and order, and
+run in environments of their own (peers.py). `--peer none` measures instil alone and needs none of them.
 
 Sides run in turns, each run in a process of its own. The first two steps are not counted. The result is the median over
 the turns. Rates are real tokens per second, without padding. The ratio compares the time for the same rows: a row of a
@@ -29,15 +30,16 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from options import Inputs, add_data_option, add_model_options, as_rows, count, inputs_of, words_of
 from peers import peer_python
 from train_step_sides import UNCOUNTED
 
-CORPUS = Path(os.environ.get("INSTIL_CORPUS", Path(__file__).resolve().parents[2] / "shared" / "corpus"))
 BATCH = 8
+WORKS = ("demo", "135m")
 
 
-def write_start(work: str, folder: Path, tokenizer: Path) -> Path:
-    """Write the folder that all sides start from: weights, chat tokens, ChatML."""
+def write_start(work: str, folder: Path, inputs: Inputs) -> Path:
+    """Write the folder that all sides start from: weights, chat tokens, template."""
     import torch
 
     from instil.model.folder.location import locate
@@ -51,9 +53,9 @@ def write_start(work: str, folder: Path, tokenizer: Path) -> Path:
     if work == "135m":
         from shapes import write_shape
 
-        write_shape("smollm2-135m", folder / "base", tokenizer=tokenizer)
+        write_shape("smollm2-135m", folder / "base", tokenizer=inputs.tokenizer)
         name = str(folder / "base")
-    recipe = Recipe.from_mapping({"model": {"name": name, "template": "chatml"}})
+    recipe = Recipe.from_mapping({"model": {"name": name, "template": inputs.template}})
     location = locate(name)
     setup = set_up_chat(recipe, location)
     model = load_model(recipe.model, precision="fp32", location=location)
@@ -61,14 +63,10 @@ def write_start(work: str, folder: Path, tokenizer: Path) -> Path:
     return save_model_folder(model.to(torch.float32), setup.chat, folder / "start")
 
 
-def write_rows(source: Path, out: Path, count: int) -> Path:
-    """Write the first rows of a question/answer file as prompt and completion, which all sides read."""
-    with source.open(encoding="utf-8") as lines, out.open("w", encoding="utf-8") as file:
-        for _, line in zip(range(count), lines, strict=False):
-            row = json.loads(line)
-            prompt = [{"role": "user", "content": row["question"]}]
-            completion = [{"role": "assistant", "content": row["answer"]}]
-            file.write(json.dumps({"prompt": prompt, "completion": completion}) + "\n")
+def write_rows(inputs: Inputs, out: Path, num_rows: int) -> Path:
+    """Write the first questions and answers as prompt and completion, which all sides read."""
+    rows = as_rows(inputs.pairs(num_rows, at_least=num_rows))
+    out.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return out
 
 
@@ -132,14 +130,16 @@ def matrix_rate(precision: str, threads: int) -> float:
     return float(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout)
 
 
-def measure(work: str, precision: str, args: argparse.Namespace, scratch: Path) -> list[dict[str, Any]]:
+def measure(
+    work: str, precision: str, args: argparse.Namespace, *, inputs: Inputs, scratch: Path
+) -> list[dict[str, Any]]:
     """Measure one model in one precision, all sides in turns; return a case for each peer."""
     folder = scratch / work
     start = folder / "start"
     if not start.exists():
         folder.mkdir(parents=True)
-        write_start(work, folder, args.tokenizer)
-    rows = write_rows(args.rows, folder / "rows.jsonl", BATCH * args.steps)
+        write_start(work, folder, inputs)
+    rows = write_rows(inputs, folder / "rows.jsonl", BATCH * args.steps)
     runs: dict[str, list[dict[str, Any]]] = {side: [] for side in ("instil", *args.peer)}
     rates: list[float] = []
     # All sides in each turn, and the matrix rate too, so that a busy moment of the machine meets all of them.
@@ -180,33 +180,43 @@ def against(peer: str | None, runs: list[dict[str, Any]], our_seconds: float) ->
     }
 
 
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_data_option(parser, "--rows")
+    add_model_options(parser, template="chatml", what="the work 135m takes")
+    parser.add_argument("--work", type=words_of(*WORKS), default="demo,135m", help="demo, 135m, or both")
+    parser.add_argument("--precision", type=words_of("fp32", "bf16"), default="fp32,bf16")
+    parser.add_argument(
+        "--peer", type=words_of("trl", "llamafactory", "none"), default="trl,llamafactory", help="one, both, or none"
+    )
+    parser.add_argument("--steps", type=count, default=12, help=f"more than {UNCOUNTED}")
+    parser.add_argument("--repeats", type=count, default=3)
+    parser.add_argument("--threads", type=count, default=os.cpu_count() or 1)
+    return parser
+
+
 def main() -> None:
     """Measure the requested cases and print them."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=Path, default=CORPUS / "datasets" / "gsm8k_train.jsonl")
-    parser.add_argument("--tokenizer", type=Path, default=CORPUS / "tokenizers" / "smollm2-instruct")
-    parser.add_argument("--work", default="demo,135m")
-    parser.add_argument("--precision", default="fp32,bf16")
-    parser.add_argument("--peer", default="trl,llamafactory", help="trl, llamafactory, both, or none")
-    parser.add_argument("--steps", type=int, default=12)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser = build_parser()
     args = parser.parse_args()
-    args.peer = [peer for peer in args.peer.split(",") if peer != "none"]
     # No peer at all (`--peer none`) is allowed: then instil runs alone.
-    unknown = [peer for peer in args.peer if peer not in ("trl", "llamafactory")]
-    if unknown or args.steps <= UNCOUNTED:
+    args.peer = [peer for peer in args.peer if peer != "none"]
+    if args.steps <= UNCOUNTED:
+        parser.error(f"--steps {args.steps}: expected more than {UNCOUNTED}")
+    if "llamafactory" in args.peer and args.template != "chatml":
         parser.error(
-            f"--peer {unknown[0]}: expected trl, llamafactory or none"
-            if unknown
-            else f"--steps {args.steps}: expected more than {UNCOUNTED}"
+            f"--template {args.template}: LLaMA-Factory trains with ChatML here; add --peer trl or --peer none"
         )
+    for peer in args.peer:
+        peer_python(peer)  # builds its environment, or ends here with what is missing
     with tempfile.TemporaryDirectory(prefix="instil-train-step-") as scratch:
+        inputs = inputs_of(args, Path(scratch))
         cases = [
             case
-            for work in args.work.split(",")
-            for precision in args.precision.split(",")
-            for case in measure(work, precision, args, Path(scratch))
+            for work in args.work
+            for precision in args.precision
+            for case in measure(work, precision, args, inputs=inputs, scratch=Path(scratch))
         ]
     for case in cases:
         print(
@@ -215,7 +225,7 @@ def main() -> None:
             f"ratio {case['ratio']} peak {case['peak_mb']} / {case['their_peak_mb']} MB "
             f"share of matmul {case['share_of_matmul']}"
         )
-    print(json.dumps({"cases": cases}))
+    print(json.dumps({"cases": cases, "inputs": inputs.record()}))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,95 @@
+"""Each benchmark in its smallest form, in a clone without the corpus: it runs, and says what rows it took."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+from tests.benchmarks.programs import FOLDER, ROOT
+
+SMALLEST = {
+    "prepare": "--only tokenizers,long,workers,million --rows 20 --worker-rows 40 --million-rows 40 --repeats 1",
+    "train_step": "--work demo --precision fp32 --peer none --steps 3 --repeats 1 --threads 1",
+    "plan": "--work demo --adapter lora --precision fp32 --steps 1 --batch 2",
+    "after": "--parts generate --work demo --repeats 1",
+    "kill": "--kills 1 --steps 4",
+    "busy": "--busy 0,1 --settings none,passive --seconds 0.2 --repeats 1 --threads 1",
+    "scaling": "--only tokens --tokens 256 --repeats 1",
+    "gpu": "--smoke --sides ours --out gpu.jsonl",
+}
+ROWS = {
+    "prepare": "the demo's own",
+    "train_step": "the demo's own",
+    "plan": "the demo's own",
+    "after": "questions that are made up",
+    "kill": "60 short sums",
+    "busy": "the demo's own",
+}
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """The benchmarks in a folder without a corpus beside it."""
+    shutil.copytree(FOLDER, tmp_path / "clone" / "benchmarks", ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path / "clone"
+
+
+def run(clone, name: str, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {key: value for key, value in os.environ.items() if key != "INSTIL_CORPUS"}
+    environment |= {"PYTHONPATH": str(ROOT / "src"), "HF_HUB_OFFLINE": "1", **variables}
+    command = [sys.executable, f"benchmarks/{name}.py", *words]
+    return subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True, timeout=600, check=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SMALLEST)
+def test_it_runs_in_a_fresh_clone(name, clone):
+    done = run(clone, name, *SMALLEST[name].split())
+    assert done.returncode == 0, done.stderr[-3000:]
+    figures = json.loads(done.stdout.splitlines()[-1])
+    if name in ROWS:
+        assert f"rows: {ROWS[name]}" in done.stderr
+        assert figures["inputs"]["data"].startswith(ROWS[name])
+    if name == "gpu":
+        assert all(case["ours"] > 0 for case in figures["cases"])
+    if name == "busy":
+        assert figures["costs_least"] in ("none", "passive")
+        assert "verdict: " in done.stdout
+
+
+@pytest.mark.slow
+def test_a_tokenizer_alone_makes_a_shape_and_its_profile(clone):
+    made = run(clone, "shapes", "tiny-smollm2-135m", "OUT", "--model", "demo", "--layers", "1")
+    assert made.returncode == 0, made.stderr
+    assert (clone / "OUT" / "tokenizer.json").exists()
+    profiled = run(clone, "profile_model", "tiny-smollm2-135m", "--lengths", "20,30", "--threads", "1")
+    assert "matrix products" in profiled.stdout, profiled.stderr
+
+
+@pytest.mark.slow
+def test_a_peer_that_pip_cannot_install_is_one_line(clone, tmp_path):
+    peers = {"INSTIL_PEERS": str(tmp_path / "peers"), "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path)}
+    done = run(clone, "train_step", "--peer", "trl", **peers)
+    said = [line for line in done.stderr.splitlines() if not line.startswith("building")]
+    assert done.returncode == 1
+    assert len(said) == 1, done.stderr
+    assert "pip could not install torch" in said[0]
+    assert "run: python benchmarks/peers.py trl" in said[0]
+
+
+@pytest.mark.slow
+def test_a_machine_without_a_gpu_leaves_no_results(clone):
+    """Every cell was noted as failed, and a noted cell is never measured again."""
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    done = run(clone, "gpu", "--out", "gpu.jsonl")
+    assert done.returncode == 1
+    assert done.stderr.strip() == (
+        "gpu.py: torch finds no NVIDIA GPU here. Expected one. Try it on the CPU with --smoke."
+    )
+    assert not (clone / "gpu.jsonl").exists()
