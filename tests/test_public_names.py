@@ -10,21 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.tiny_chat import folders, tiny_tokenizer
+from tests.public_calls import CALLS, FILE, ROOT, TALK, WRONG, Things
+from tests.tiny_chat import tiny_llama, tiny_tokenizer
 
 import instil
 from instil import errors
+from instil.preparation.store import ExampleStore
 
-ROOT = Path(__file__).resolve().parents[1]
 FUNCTIONS = {
     "read", "write", "Conversation", "Message", "ToolCall", "Example", "ChatTokenizer", "Recipe", "train", "Run",
     "load_model", "evaluate", "export", "write", "prepare", "plan", "inspect", "collate_padded", "collate_flat",
     "InstilError",
 }  # fmt: skip
-WRONG: list[Any] = [
-    None, True, 0, -1, 3.5, float("nan"), b"bytes", bytearray(b"x"), "", "./no/such/file", "nul\0", "\ud800", [], [None], [5], [b"x"],
-    {}, {"a": 1}, {5: 6}, (), set(), object(), object, len, range(3), Path("no/such/folder"), Path("."), Path(__file__),
-]  # fmt: skip
 
 
 def public_errors() -> set[str]:
@@ -57,13 +54,14 @@ def test_no_public_name_is_a_package_and_each_is_documented() -> None:
 
 
 @pytest.fixture(scope="module")
-def tuned() -> Path:
-    return folders()["tuned"]
-
-
-@pytest.fixture(scope="module")
-def chat() -> instil.ChatTokenizer:
-    return instil.ChatTokenizer.from_tokenizer(tiny_tokenizer())
+def its(tmp_path_factory: pytest.TempPathFactory) -> Things:
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    folder.mkdir()
+    (folder / "recipe.yaml").write_text("output: runs/run\n")
+    (folder / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "loss": 1.0}\n')
+    model = instil.load_model(tiny_llama(layers=1), tiny_tokenizer())
+    chat = instil.ChatTokenizer.from_tokenizer(tiny_tokenizer())
+    return Things(chat, model, instil.Run.open(folder), ExampleStore.from_examples(chat.encode(TALK)))
 
 
 def failure_of(call: Callable[[], Any]) -> BaseException | None:
@@ -83,68 +81,23 @@ def failure_of(call: Callable[[], Any]) -> BaseException | None:
     return None
 
 
-CALLS: dict[str, Callable[[Any, Any], Any]] = {
-    "ChatTokenizer.from_pretrained": lambda _, wrong: instil.ChatTokenizer.from_pretrained(wrong),
-    "ChatTokenizer.from_pretrained template": lambda _, wrong: instil.ChatTokenizer.from_pretrained("demo", wrong),
-    "ChatTokenizer.from_pretrained settings": lambda _, wrong: instil.ChatTokenizer.from_pretrained("demo", settings=wrong),
-    "ChatTokenizer.from_pretrained revision": lambda _, wrong: instil.ChatTokenizer.from_pretrained("demo", revision=wrong),
-    "ChatTokenizer.from_tokenizer": lambda _, wrong: instil.ChatTokenizer.from_tokenizer(wrong),
-    "ChatTokenizer.from_tokenizer template": lambda _, wrong: instil.ChatTokenizer.from_tokenizer(tiny_tokenizer(), wrong),
-    "encode": lambda chat, wrong: chat.encode(wrong),
-    "encode train_on": lambda chat, wrong: chat.encode(TALK, wrong),
-    "encode_many": lambda chat, wrong: chat.encode_many(wrong),
-    "prompt": lambda chat, wrong: chat.prompt(wrong),
-    "prompt tools": lambda chat, wrong: chat.prompt(TALK[:1], wrong),
-    "prompt begun": lambda chat, wrong: chat.prompt([TALK[0], {"role": "assistant", "content": wrong}], continue_final_message=True),
-    "begun_answer": lambda chat, wrong: chat.begun_answer(wrong),
-    "render": lambda chat, wrong: chat.render(wrong),
-    "explain": lambda chat, wrong: chat.explain(wrong),
-    "explain_prompt": lambda chat, wrong: chat.explain_prompt(wrong),
-    "decode": lambda chat, wrong: chat.decode(wrong),
-    "with_settings": lambda chat, wrong: chat.with_settings(wrong),
-    "message content": lambda chat, wrong: chat.encode([TALK[0], {"role": "assistant", "content": wrong}]),
-    "message role": lambda chat, wrong: chat.encode([{"role": wrong, "content": "x"}]),
-    "load_model": lambda _, wrong: instil.load_model(wrong),
-    "Run.open": lambda _, wrong: instil.Run.open(wrong),
-    "read": lambda _, wrong: instil.read(wrong),
-    "evaluate model": lambda _, wrong: instil.evaluate(wrong, "no-rows.jsonl"),
-    "evaluate data": lambda _, wrong: instil.evaluate("no/model", wrong),
-    "evaluate tasks": lambda _, wrong: instil.evaluate("no/model", ROWS, tasks=wrong),
-    "evaluate against": lambda _, wrong: instil.evaluate("no/model", ROWS, against=wrong),
-    "evaluate turns": lambda _, wrong: instil.evaluate("no/model", ROWS, turns=wrong),
-    "evaluate limit": lambda _, wrong: instil.evaluate("no/model", ROWS, limit=wrong),
-    "evaluate too_long": lambda _, wrong: instil.evaluate("no/model", ROWS, too_long=wrong),
-    "evaluate schema": lambda _, wrong: instil.evaluate("no/model", ROWS, schema=wrong),
-    "evaluate run_code": lambda _, wrong: instil.evaluate("no/model", ROWS, run_code=wrong),
-    "evaluate out": lambda _, wrong: instil.evaluate("no/model", ROWS, out=wrong),
-    "evaluate temperature": lambda _, wrong: instil.evaluate("no/model", ROWS, temperature=wrong),
-    "evaluate device": lambda _, wrong: instil.evaluate("no/model", ROWS, device=wrong),
-    "export model": lambda _, wrong: instil.export(wrong, "no-such-out"),
-    "export out": lambda _, wrong: instil.export("no/model", wrong),
-    "export target": lambda _, wrong: instil.export("no/model", "no-such-out", target=wrong),
-    "export dtype": lambda _, wrong: instil.export("no/model", "no-such-out", dtype=wrong),
-    "export data": lambda _, wrong: instil.export("no/model", "no-such-out", data=wrong),
-    "export device": lambda _, wrong: instil.export("no/model", "no-such-out", device=wrong),
-    "export licence": lambda _, wrong: instil.export("no/model", "no-such-out", licence=wrong),
-    "export check_with": lambda _, wrong: instil.export("no/model", "no-such-out", check_with=wrong),
-}  # fmt: skip
-TALK = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]
-ROWS = str(ROOT / "tests" / "no-rows.jsonl")
-
-
 @pytest.mark.parametrize("name", CALLS)
 def test_wrong_input_is_an_error_in_plain_words(
-    name: str, chat: instil.ChatTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, its: Things, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / FILE).write_text("")
+    monkeypatch.chdir(work)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("INSTIL_CACHE", str(tmp_path / "cache"))
     failures = {
-        repr(wrong): repr(failure)
+        f"{wrong!r:.80}": repr(failure)
         for wrong in WRONG
-        if (failure := failure_of(lambda wrong=wrong: CALLS[name](chat, wrong))) is not None  # type: ignore[misc]
+        if (failure := failure_of(lambda wrong=wrong: CALLS[name](its, wrong))) is not None  # type: ignore[misc]
     }
     assert failures == {}
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in work.iterdir()] == [FILE]
 
 
 def test_each_function_has_an_example_in_the_docs_that_is_run() -> None:

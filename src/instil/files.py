@@ -37,19 +37,29 @@ LOCK = ".lock"
 """Name of the lock file in a run folder."""
 
 
+def is_file_name(text: str) -> bool:
+    """Return whether the file system can hold a text as a name: no zero byte, no half of a surrogate pair."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+
+
 def home_path(path: str | Path) -> Path:
     """Return a path with ``~`` or ``~name`` at its start replaced by that home folder. Variables such as $HOME stay.
 
     Every path of a recipe, an option or the Python API goes through here.
 
     Raises:
-        RunError: If there is no such user, because a folder named ``~name`` is never meant.
+        RunError: If it can be no path, or there is no such user, because a folder named ``~name`` is never meant.
 
     Example:
         >>> home_path("~/runs") == Path.home() / "runs", home_path("runs/~x")
         (True, PosixPath('runs/~x'))
     """
     text = str(path)
+    if not isinstance(path, str | os.PathLike) or not is_file_name(text):
+        raise RunError(f"{path!r:.80}: no path. Expected a path as text or a Path. Correct it.")
     if not text.startswith("~"):
         return Path(path)
     expanded = os.path.expanduser(text)

@@ -21,14 +21,15 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    ModelWrapValidatorHandler,
     ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 
-from instil.errors import RecipeError, RunError, nearest
-from instil.files import home_path, write_text_atomic
+from instil.errors import RecipeError, RunError, first_line_of, nearest
+from instil.files import home_path, is_file_name, write_text_atomic
 from instil.setting_aliases import known_elsewhere
 
 
@@ -44,6 +45,8 @@ def _number(value: object) -> object:
 
 def _in_home(value: str) -> str:
     """Replace ``~`` at the start of a path. What holds a brace is no path but a template."""
+    if not is_file_name(value):
+        raise ValueError("input should be text without zero bytes and halves of surrogate pairs")
     if not value.startswith("~") or ("{" in value and not value.startswith("~/")):
         return value
     try:
@@ -648,6 +651,15 @@ class Recipe(Settings):
             return {key: value for key, value in values.items() if value is not None or key not in _SECTIONS}
         return values
 
+    @model_validator(mode="wrap")
+    @classmethod
+    def _in_plain_words(cls, values: Any, check: ModelWrapValidatorHandler[Recipe], info: ValidationInfo) -> Recipe:
+        try:
+            return check(values)
+        except ValidationError as error:
+            source = (info.context or {}).get("source", "recipe")
+            raise RecipeError(f"{source}: {_explain(cls, error)}") from None
+
     @classmethod
     def load(cls, path: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
         """Read a YAML recipe, apply overrides and check the result.
@@ -698,10 +710,7 @@ class Recipe(Settings):
         Raises:
             RecipeError: On the first unknown key or wrong value.
         """
-        try:
-            recipe = cls.model_validate(nested_settings(values))
-        except ValidationError as error:
-            raise RecipeError(f"{source}: {_explain(cls, error)}") from None
+        recipe = cls.model_validate(nested_settings(values), context={"source": source})
         return recipe.model_copy(update={"output": recipe.output.replace("{name}", name)})
 
     def override(self, values: Mapping[str, Any]) -> Recipe:
@@ -732,8 +741,18 @@ class Recipe(Settings):
         return (_FROM_PYTHON if self.has_memory_rows else "") + text
 
     def save(self, path: str | Path) -> None:
-        """Write `to_yaml` into a file, which is complete or stays as it was."""
-        write_text_atomic(home_path(path), self.to_yaml())
+        """Write `to_yaml` into a file, which is complete or stays as it was.
+
+        Raises:
+            RecipeError: If the file cannot be written.
+        """
+        try:
+            write_text_atomic(home_path(path), self.to_yaml())
+        except (OSError, ValueError) as error:  # a ValueError: an empty name
+            raise RecipeError(
+                f"{str(path)!r}: cannot be written ({first_line_of(error)}). Expected a file such as recipe.yaml. "
+                "Choose another."
+            ) from None
 
 
 MEMORY_ROWS = "rows:"

@@ -70,6 +70,8 @@ def evaluate(
     check_choice("too_long", too_long, ("drop", "keep_last_turns", "refuse"), EvaluationError)
     check_type("limit", limit, int, EvaluationError, expected="a number of prompts")
     check_type("run_code", run_code, bool, EvaluationError, expected="True or False")
+    if on_answer is not None and not callable(on_answer):
+        raise EvaluationError(f"on_answer: found {on_answer!r:.80}. Expected a function. Correct the argument.")
     folder = None if out is None else path_of("out", out, EvaluationError)
 
     # Why: torch takes seconds to import, and a wrong argument is reported before that.

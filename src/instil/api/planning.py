@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from instil.api.arguments import check_type
 from instil.api.recipes import AnyRecipe, recipe_of
+from instil.errors import RecipeError
 
 if TYPE_CHECKING:
     from instil.training.run_plan import RunPlan
@@ -29,6 +31,7 @@ def plan(recipe: AnyRecipe = None, *, data: Any = None, quiet: bool = True, **se
         >>> plan(data=rows, **{"training.max_steps": 5}).steps  # doctest: +SKIP
         5
     """
+    check_type("quiet", quiet, bool, RecipeError, expected="True or False")
     resolved = recipe_of(recipe, data=data, settings=settings)
     # Why: torch takes seconds to import, and a wrong recipe is reported before that.
     from instil.training.run_plan import plan_run

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from instil.api.arguments import check_type
 from instil.api.recipes import AnyRecipe, recipe_of
+from instil.errors import RecipeError
 from instil.model.folder.location import locate
 from instil.preparation.chat_setup import set_up_chat, with_date, with_max_tokens
 from instil.preparation.prepare import Prepared
@@ -43,6 +45,8 @@ def prepare(
         >>> prepare(data=rows, **{"data.heldout_share": 0}).ledger.rows_in
         40
     """
+    check_type("workers", workers, int, RecipeError, expected="a number of processes")
+    check_type("refresh", refresh, bool, RecipeError, expected="True or False")
     return prepare_recipe(recipe_of(recipe, data=data, settings=settings), workers=workers, refresh=refresh)[0]
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from instil.api.arguments import check_type
 from instil.api.recipes import AnyRecipe, recipe_of
+from instil.errors import RecipeError
 
 if TYPE_CHECKING:
     from instil.training.events import Event
@@ -72,6 +74,8 @@ def train(
         >>> for event in train(data=rows, follow=True, **{"training.max_steps": 5}):  # doctest: +SKIP
         ...     print(event)
     """
+    for name, value in (("resume", resume), ("quiet", quiet), ("follow", follow)):
+        check_type(name, value, bool, RecipeError, expected="True or False")
     # Why: torch takes seconds to import, and a wrong recipe is reported before that.
     resolved = recipe_of(recipe, data=data, settings=settings)
     from instil.training import run

@@ -112,6 +112,14 @@ def read(
         ['rows[0]']
     """
     check_source(path, name="instil.read")
+    _check_choice("prompt_completion", prompt_completion, "chat", "plain")
+    _check_choice("on_bad_row", on_bad_row, "stop", "skip")
+    if on_error is not None and not callable(on_error):
+        raise DataError(f"on_error: found {on_error!r:.80}. Expected a function. Pass one, or leave it out.")
+    names = {"subset": subset, "revision": revision, "encoding": encoding, "delimiter": delimiter, "sheet": sheet}
+    for name, value in ({"split": split} | {name: value for name, value in names.items() if value is not None}).items():
+        if not isinstance(value, str):
+            raise DataError(f"{name}: found {value!r:.80}. Expected text. Correct the argument.")
     if format != "auto":
         format_named(format)
     if columns or format == "pattern":
@@ -142,6 +150,11 @@ def _read(
             on_error(error)
             continue
         yield from conversations
+
+
+def _check_choice(name: str, value: object, first: str, second: str) -> None:
+    if not isinstance(value, str) or value not in (first, second):
+        raise DataError(f"{name}: found {value!r:.80}. Expected {first} or {second}. Correct the argument.")
 
 
 def _ignore(error: DataError) -> None:

@@ -145,6 +145,10 @@ class ChatModel:
             raise GenerationError(
                 f"too_long: found {too_long!r}. Expected refuse or keep_last_turns. Leave longer prompts out yourself."
             )
+        if on_answer is not None and not callable(on_answer):
+            raise GenerationError(
+                f"on_answer: found {on_answer!r:.60}. Expected a function. Pass one, or leave it out."
+            )
         conversations = _prompts(prompts, begun=continue_final_message)
         if not continue_final_message:
             limit = context_limit(self.engine.model)

@@ -123,7 +123,10 @@ def _listed(allowed: Sequence[object]) -> str:
 
 def _number(value: object, *, at_least: float | None = None) -> bool:
     """Return whether a value is a finite number; True and False are none."""
-    is_number = isinstance(value, Real) and not isinstance(value, bool) and isfinite(value)
+    try:
+        is_number = isinstance(value, Real) and not isinstance(value, bool) and isfinite(value)
+    except OverflowError:  # a whole number of more than 308 digits
+        return False
     return is_number and (at_least is None or value >= at_least)  # type: ignore[operator]
 
 

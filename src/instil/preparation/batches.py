@@ -12,6 +12,7 @@ would train something else; the functions here refuse such examples unless they 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, TypeAlias
 
 from instil.conversation import IGNORED, Example
@@ -20,6 +21,7 @@ from instil.errors import EncodingError
 if TYPE_CHECKING:
     from torch import Tensor
 
+_NAMES = ("input_ids", "labels", "weights")
 ExampleLike: TypeAlias = "Example | Mapping[str, Tensor]"
 """An `Example`, or what its `to_tensors` returns."""
 
@@ -48,6 +50,8 @@ def collate_padded(
     import torch  # Why: the function can be named without torch.
 
     rows = _rows(examples, with_weights=with_weights)
+    if not isinstance(pad_id, Integral) or isinstance(pad_id, bool) or not 0 <= pad_id < 2**31:
+        raise EncodingError(f"pad_id: found {pad_id!r:.60}. Expected the id of a token. Correct it.")
     longest = max(len(row["input_ids"]) for row in rows)
 
     def padded(values: Sequence[Tensor], fill: float) -> Tensor:
@@ -94,6 +98,12 @@ def collate_flat(examples: Sequence[ExampleLike], *, with_weights: bool = False)
     return batch | ({"weights": torch.cat([row["weights"] for row in rows]).unsqueeze(0)} if with_weights else {})
 
 
+def _is_row(values: object) -> bool:
+    import torch  # Why: as above.
+
+    return isinstance(values, torch.Tensor) and values.dim() == 1
+
+
 def _rows(examples: Sequence[ExampleLike], *, with_weights: bool) -> list[Mapping[str, Tensor]]:
     """Return the tensors of each example."""
     if isinstance(examples, str | bytes | Mapping) or not hasattr(examples, "__iter__") or not list(examples):
@@ -102,7 +112,7 @@ def _rows(examples: Sequence[ExampleLike], *, with_weights: bool) -> list[Mappin
     for number, example in enumerate(examples):
         if isinstance(example, Example):
             rows.append(example.to_tensors())
-        elif isinstance(example, Mapping) and {"input_ids", "labels", "weights"} <= example.keys():
+        elif isinstance(example, Mapping) and all(_is_row(example.get(name)) for name in _NAMES):
             rows.append(example)
         else:
             raise EncodingError(

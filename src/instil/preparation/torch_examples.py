@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from instil.conversation import Example
+from instil.errors import DataError
 
 
 class TorchExamples(Dataset[dict[str, Tensor]]):
@@ -28,5 +30,13 @@ class TorchExamples(Dataset[dict[str, Tensor]]):
         return len(self._examples)
 
     def __getitem__(self, index: Any) -> dict[str, Tensor]:
-        """Return the tensors of one example."""
-        return self._examples[int(index)].to_tensors()
+        """Return the tensors of one example.
+
+        Raises:
+            DataError: If the index is no whole number.
+        """
+        try:
+            position = operator.index(index)
+        except TypeError:
+            raise DataError(f"index: found {index!r:.60}. Expected a whole number. Correct it.") from None
+        return self._examples[position].to_tensors()

@@ -42,6 +42,10 @@ def check_columns(columns: Mapping[str, str]) -> None:
     Raises:
         RecipeError: If a role is unknown, the assistant has no pattern, or a pattern does not parse.
     """
+    if not isinstance(columns, Mapping) or not all(isinstance(text, str) for pair in columns.items() for text in pair):
+        raise RecipeError(
+            f"columns: found {columns!r:.80}. Expected a text with {{column}} in it for each role. Correct the columns."
+        )
     unknown = [role for role in columns if role not in _ROLES]
     if unknown:
         raise RecipeError(

@@ -56,6 +56,8 @@ def format_named(name: str) -> RowFormat:
     Raises:
         RecipeError: If there is none. The message suggests the nearest name.
     """
+    if not isinstance(name, str):
+        raise RecipeError(f"format: found {name!r:.80}. Expected auto or {', '.join(_BY_NAME)}. Choose one.")
     if name not in _BY_NAME:
         raise RecipeError(
             f"format: unknown {name!r}{nearest(name, _BY_NAME)}. Expected auto or {', '.join(_BY_NAME)}. Choose one."
