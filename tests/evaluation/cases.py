@@ -5,7 +5,7 @@ from __future__ import annotations
 from instil.conversation import Conversation, Message
 from instil.evaluation.cases import Case
 from instil.generation.engine import Answer
-from instil.generation.parsing import parse_answer
+from instil.generation.parsing.complete import parse_answer
 from instil.generation.prompts import Prompt
 from instil.generation.sampling import Generated
 

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from instil.generation.call_syntax import READERS
-from instil.generation.parsing import MARKUP, AnswerParser, message_of, parse_answer
+from instil.generation.parsing.answer_parser import MARKUP, AnswerParser
+from instil.generation.parsing.call_syntax import READERS
+from instil.generation.parsing.complete import message_of, parse_answer
 
 TOOLS = ("find", "time")
 FIND = '{"name": "find", "arguments": {"q": "Huế {1}"}}'
@@ -26,6 +27,25 @@ CALLS = [
     "<|tool_call_end|><|tool_calls_section_end|>",
     '<minimax:tool_call>\n<invoke name="find">\n<parameter name="q">Huế</parameter>\n</invoke>\n</minimax:tool_call>',
     '<|tool_call>call:find{q:<|"|>Huế, {1}<|"|>,n:[1,2.5],deep:{a:true,b:null}}<tool_call|>',
+    '<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>find\n```json\n{"q": 1}\n```<｜tool▁call▁end｜>'
+    "<｜tool▁calls▁end｜>",
+    "<tool_call>\n<function=find>\n</function>\n</tool_call>",
+    "<|tool_call>call:find{}<tool_call|>",
+    '<minimax:tool_call><invoke name="find"></invoke></minimax:tool_call>',
+]
+SEVERAL = [  # two calls in one block
+    f"<tool_call>[{FIND}, {FIND}]</tool_call>",
+    "<tool_call><function=find></function><function=find></function></tool_call>",
+    f"[TOOL_CALLS][{FIND}, {FIND}]",
+    f"<|python_tag|>{FIND}; {FIND}",
+    "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>find<｜tool▁sep｜>{}<｜tool▁call▁end｜>\n"
+    "<｜tool▁call▁begin｜>find<｜tool▁sep｜>{}<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
+    "<|tool_calls_section_begin|><|tool_call_begin|>functions.find:0<|tool_call_argument_begin|>{}<|tool_call_end|>"
+    "<|tool_call_begin|>functions.find:1<|tool_call_argument_begin|>{}<|tool_call_end|><|tool_calls_section_end|>",
+    '<minimax:tool_call>\n<invoke name="find">\n</invoke>\n<invoke name="find">\n<parameter name="q">1</parameter>\n'
+    "</invoke>\n</minimax:tool_call>",
+    "<|tool_call>call:find{q:1}<tool_call|><|tool_call>call:find{q:2}<tool_call|>",
+    "{FIND};{FIND}".replace("{FIND}", FIND.replace("arguments", "parameters")),
 ]
 CHANNELS = [
     "<|channel|>analysis<|message|>hm<|end|>",
@@ -33,7 +53,7 @@ CHANNELS = [
     '<|start|>assistant<|channel|>commentary to=functions.find <|constrain|>json<|message|>{"q": 1}<|call|>',
     '<|channel|>commentary to=functions.other <|constrain|>json<|message|>{"q": 1}',
 ]
-PIECES = [*MARKUP, *CALLS, *CHANNELS, FIND, FIND.replace("find", "Bob"), *(call[:-7] for call in CALLS)]
+PIECES = [*MARKUP, *CALLS, *SEVERAL, *CHANNELS, FIND, FIND.replace("find", "Bob"), *(call[:-7] for call in CALLS)]
 FRAGMENTS = st.one_of(
     st.sampled_from(PIECES),
     st.sampled_from([piece.replace("find", "Bob") for piece in CALLS]),
@@ -60,7 +80,7 @@ def cut(text, places):
     return [text[start:end] for start, end in zip([0, *ends], [*ends, len(text)], strict=True)]
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(TEXTS, st.lists(st.integers(0, 400), max_size=12), st.booleans(), st.sampled_from([None, (), TOOLS]))
 def test_pieces_joined_are_the_complete_answer(text, places, in_reasoning, tools):
     whole = parse_answer(text, in_reasoning=in_reasoning, tools=tools)
@@ -75,7 +95,7 @@ def is_within(text, source):
     return all(character in characters for character in text)
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(
     TEXTS,
     st.integers(0, 400),
@@ -104,14 +124,14 @@ def test_a_begun_answer_and_its_continuation_are_the_complete_answer(text, place
     assert calls == whole.tool_calls[len(whole.tool_calls) - len(calls) :]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(TEXTS)
 def test_without_tools_only_reasoning_tags_and_channels_leave_the_text(text):
     text = "Answer: " + text
     assert parse_answer(text, tools=()).content == text
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(st.one_of(st.sampled_from([piece.replace("find", "Bob") for piece in CALLS]), st.text(max_size=9)),
                 max_size=5).map("".join))  # fmt: skip
 def test_what_calls_no_tool_of_the_request_is_kept_to_the_last_character(text):
@@ -120,7 +140,7 @@ def test_what_calls_no_tool_of_the_request_is_kept_to_the_last_character(text):
     assert (message.content, message.tool_calls) == (text, ())
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(st.one_of(st.sampled_from(CALLS), st.text(st.characters(exclude_characters="<[|{;")), ),
                 max_size=6))  # fmt: skip
 def test_text_around_calls_is_kept(pieces):
@@ -143,6 +163,23 @@ def test_every_syntax_is_read_however_it_is_cut(call, place):
         assert message.content == (None, "Wait:")[place]
         if size > 6:
             break
+
+
+@pytest.mark.parametrize("text", SEVERAL)
+def test_several_calls_of_a_block_are_read_together_or_not_at_all(text):
+    for message in (parse_answer(text, tools=TOOLS), streamed(text, tools=TOOLS)):
+        assert ([call.name for call in message.tool_calls], message.content) == (["find", "find"], None)
+    half = "Bob".join(text.rsplit("find", 1))
+    for message in (parse_answer(half, tools=TOOLS), streamed(half, tools=TOOLS)):
+        # A call of a tool that the request does not have stays text, and nothing of the block is lost.
+        left = "".join((message.content or "").split())
+        assert "Bob" in left
+        assert len(message.tool_calls) == 1 or left == "".join(half.split())
+
+
+def test_every_syntax_is_in_these_lists():
+    assert set(READERS) <= {marker for marker in READERS for call in CALLS if call.startswith(marker)}
+    assert set(READERS) <= {marker for marker in READERS for calls in SEVERAL if calls.startswith(marker)}
 
 
 @pytest.mark.parametrize("marker", READERS)

@@ -13,7 +13,7 @@ import instil
 from instil.conversation import Conversation, Message, ToolCall
 from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.generation.engine import Engine
-from instil.generation.parsing import message_of
+from instil.generation.parsing.complete import message_of
 from instil.generation.sampling import Generated
 from instil.generation.session import Session
 from instil.generation.settings import SamplingSettings

@@ -22,7 +22,8 @@ from instil.conversation import Conversation, Message
 from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.errors import GenerationError, ModelError, TemplateError
 from instil.generation.decoding import context_limit
-from instil.generation.parsing import MARKUP, AnswerParser, Delta, opens_reasoning, parse_answer, tool_names
+from instil.generation.parsing.answer_parser import MARKUP, AnswerParser, Delta
+from instil.generation.parsing.complete import opens_reasoning, parse_answer, tool_names
 from instil.generation.sampling import Generated, Stream, generate_batch, stream
 from instil.generation.served_chat import served_chat
 from instil.generation.settings import LoadSettings, SamplingSettings

@@ -28,7 +28,7 @@ from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.encoding.settings import RenderedPolicy
 from instil.errors import DataError, GenerationError
 from instil.files import home_path
-from instil.generation.parsing import parse_reasoning
+from instil.generation.parsing.complete import parse_reasoning
 
 Turns: TypeAlias = Literal["last", "every"]
 _QUESTION_KEYS = ("prompt", "question", "query", "instruction", "problem", "input", "text")

@@ -35,7 +35,7 @@ from instil.generation.http_api.writing import (
     usage,
     write,
 )
-from instil.generation.parsing import message_of
+from instil.generation.parsing.complete import message_of
 
 
 def create_app(engine: Engine, settings: ServeSettings) -> FastAPI:

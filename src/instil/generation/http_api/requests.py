@@ -16,7 +16,7 @@ from instil.generation.http_api.begun_answers import continues_last_message
 from instil.generation.http_api.bodies import flag, shown
 from instil.generation.http_api.chat_messages import read_conversation
 from instil.generation.http_api.problems import Problem
-from instil.generation.parsing import tool_names
+from instil.generation.parsing.complete import tool_names
 from instil.generation.settings import SamplingSettings
 
 _COMMON = (

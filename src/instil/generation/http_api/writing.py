@@ -11,7 +11,7 @@ from typing import Any
 from instil.conversation import Message, ToolCall
 from instil.generation.engine import Engine
 from instil.generation.http_api.worker import Worker
-from instil.generation.parsing import AnswerParser, Delta
+from instil.generation.parsing.answer_parser import AnswerParser, Delta
 from instil.generation.settings import SamplingSettings
 from instil.generation.text_stream import TextStream
 

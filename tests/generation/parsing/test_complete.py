@@ -5,7 +5,8 @@ import pytest
 from instil.conversation import Message, ToolCall
 from instil.encoding.turns.inline_reasoning import REASONING_TAGS, split_reasoning
 from instil.encoding.turns.reasoning_block import TAG
-from instil.generation.parsing import MARKUP, opens_reasoning, parse_answer
+from instil.generation.parsing.answer_parser import MARKUP
+from instil.generation.parsing.complete import opens_reasoning, parse_answer
 
 WEATHER = ToolCall("weather", {"city": "Oslo"})
 TIME = ToolCall("time", {})

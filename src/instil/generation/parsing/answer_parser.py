@@ -1,7 +1,7 @@
-"""Parse an answer into reasoning, content and tool calls, while it grows or when it is complete.
+"""Parse an answer into reasoning, content and tool calls while it grows.
 
-There is one parser. A streamed answer feeds it piece by piece, and a complete answer in one piece. So the pieces of a
-stream add up to the complete answer. What does not parse stays text, so a malformed answer is never lost.
+There is one parser. A streamed answer feeds it piece by piece, and a complete answer in one piece (`complete`). So the
+pieces of a stream add up to the complete answer. What does not parse stays text, so a malformed answer is never lost.
 
 Why: the syntax is recognised in the answer, because models do not declare which one they use.
 """
@@ -9,21 +9,14 @@ Why: the syntax is recognised in the answer, because models do not declare which
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from instil.conversation import Message, ToolCall
+from instil.conversation import ToolCall
 from instil.encoding.turns.inline_reasoning import CLOSING_TAGS, OPENING_TAGS, REASONING_TAGS
-from instil.generation.call_syntax import (
-    READERS,
-    Calls,
-    Cursor,
-    MoreTextNeededError,
-    NoCallError,
-    read_bare_json,
-    read_json,
-)
+from instil.generation.parsing.call_syntax import READERS, read_bare_json
+from instil.generation.parsing.cursor import Calls, Cursor, MoreTextNeededError, NoCallError, read_json
 
 MARKUP: tuple[str, ...] = (
     *OPENING_TAGS, *CLOSING_TAGS, *READERS,
@@ -321,73 +314,3 @@ def _undecided(text: str, words: Iterable[str]) -> int:
         (5, 0)
     """
     return max((n for word in words for n in range(1, len(word)) if text.endswith(word[:n])), default=0)
-
-
-def message_of(deltas: Iterable[Delta]) -> Message:
-    """Join what a parser returned. The content is None when the answer consists of tool calls only."""
-    reasoning, content, calls = [], [], []
-    for delta in deltas:
-        reasoning.append(delta.reasoning)
-        content.append(delta.content)
-        calls += [] if delta.call is None else [delta.call]
-    answer = "".join(content)
-    return Message(
-        "assistant",
-        answer if answer or not calls else None,
-        reasoning="".join(reasoning) or None,
-        tool_calls=tuple(calls),
-    )
-
-
-def parse_answer(
-    text: str, *, in_reasoning: bool = False, tools: Collection[str] | None = None, bare_json: bool = True
-) -> Message:
-    r"""Parse a complete answer into a message.
-
-    Args:
-        text: What the model wrote, without its stop token.
-        in_reasoning: Whether the prompt had already opened a reasoning block.
-        tools: Names of the tools that may be called; a call of another name stays text. None allows every name.
-        bare_json: Whether an answer that is JSON without any marker may be a call.
-
-    Returns:
-        An assistant message. Its content is None when the answer consists of tool calls only.
-
-    Example:
-        >>> message = parse_answer('<think>\nsum\n</think>\n\n4')
-        >>> message.reasoning, message.content
-        ('sum', '4')
-        >>> parse_answer('<tool_call>{"name": "time", "arguments": {}}</tool_call>').tool_calls[0].name
-        'time'
-    """
-    parser = AnswerParser(in_reasoning=in_reasoning, tools=tools, bare_json=bare_json)
-    return message_of([*parser.push(text), *parser.finish()])
-
-
-def parse_reasoning(text: str, *, in_reasoning: bool = False) -> tuple[str | None, str]:
-    """Return the reasoning (None if there is none) and the rest. A block that never closes is all reasoning."""
-    message = parse_answer(text, in_reasoning=in_reasoning, tools=())
-    assert isinstance(message.content, str)
-    return message.reasoning, message.content
-
-
-def tool_names(tools: Sequence[Mapping[str, Any]]) -> frozenset[str]:
-    """Return the names of tool definitions, bare or under ``function``.
-
-    Example:
-        >>> tool_names([{"type": "function", "function": {"name": "time"}}])
-        frozenset({'time'})
-    """
-    definitions = [tool.get("function", tool) for tool in tools]
-    names = [definition.get("name") for definition in definitions if isinstance(definition, Mapping)]
-    return frozenset(name for name in names if isinstance(name, str))
-
-
-def opens_reasoning(prompt_end: str) -> bool:
-    r"""Return True when a prompt ends inside an open reasoning block, which the answer then continues.
-
-    Example:
-        >>> opens_reasoning("<|im_start|>assistant\n<think>\n"), opens_reasoning("<think>\n\n</think>\n\n")
-        (True, False)
-    """
-    return prompt_end.rstrip().endswith(OPENING_TAGS)

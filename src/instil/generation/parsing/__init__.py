@@ -1,0 +1,1 @@
+"""Answers as text, parsed into reasoning, content and tool calls."""
