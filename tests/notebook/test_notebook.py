@@ -7,7 +7,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from tests.notebook.kernels import execute, html_of
+from jupyter_client.manager import start_new_kernel
+from tests.notebook.kernels import environment, execute, html_of
 from tests.tiny_chat import folders
 from tests.views.parsed import assert_harmless, text_of
 
@@ -37,6 +38,9 @@ def executed(tmp_path_factory: pytest.TempPathFactory):
         "for event in instil.train(data=rows, output='runs/c', follow=True, **{'training.max_steps': 4}, **settings):\n"
         "    if getattr(event, 'step', 0) == 2: break",
         "print(instil.Run.open('runs/c'))",
+        "run.plot()",
+        "%cd ..",
+        "run",
     ]
     return execute(cells, folder), folder
 
@@ -104,3 +108,63 @@ def test_every_record_shows_itself_and_nothing_in_it_can_run(executed):
         assert "<script>alert(1)</script>" in text_of(html_of(client, cell))
     Path(folder / "shown.html").write_text("".join(html_of(client, cell) for cell in shown), encoding="utf-8")
     assert re.findall(r"https?://", (folder / "shown.html").read_text(encoding="utf-8")) != []  # only as text
+
+
+def test_a_plot_is_a_picture(executed):
+    client, _ = executed
+    (output,) = client.nb.cells[10].outputs
+    assert output["data"]["image/png"].startswith("iVBOR")
+
+
+def test_a_run_that_is_not_found_any_more_says_so(executed):
+    client, _ = executed
+    assert "no such recipe file" in text_of(html_of(client, 12))
+
+
+def test_the_stop_button_saves_the_run_and_keeps_the_kernel(tmp_path):
+    """The button sends SIGINT: the run finishes its step and saves; `resume=True` continues it in the same kernel."""
+    cells = [
+        SETUP.replace("MODEL", repr(str(folders()["tuned"]))) + "run = None",
+        "run = instil.train(data=rows, output='runs/x', **{'training.max_steps': 100_000}, **settings)",
+        "print(run, run.metrics()[-1]['step'] < 1000)",
+        "recipe = instil.Recipe.load('runs/x/recipe.yaml')\n"
+        "for event in instil.train(data=rows, output='runs/x', resume=True, follow=True, quiet=False, **{'training.max_steps': 100_000}, **settings):\n"
+        "    first = event\n"
+        "    break\n"
+        "print(first.step == run.metrics()[-1]['step'])",
+    ]
+    manager, client = start_new_kernel(kernel_name="python3", cwd=str(tmp_path), env=environment(tmp_path))
+    try:
+        assert run_cell(client, cells[0])["status"] == "ok"
+        client.execute(cells[1])
+        steps = 0
+        while steps < 2:  # the bar has moved
+            message = client.get_iopub_msg(timeout=120)
+            steps += message["msg_type"] == "update_display_data"
+        manager.interrupt_kernel()
+        assert client.get_shell_msg(timeout=120)["content"]["status"] == "ok"
+        printed = output_of(client, cells[2])
+        assert "stopped by SIGINT" in printed
+        assert printed.strip().endswith("True")
+        assert output_of(client, cells[3]).strip().endswith("True")
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+
+
+def run_cell(client, cell: str) -> dict:
+    """Execute a cell and return the content of its reply."""
+    return client.execute_interactive(cell, timeout=120, output_hook=lambda message: None)["content"]
+
+
+def output_of(client, cell: str) -> str:
+    """Execute a cell and return what it prints."""
+    printed: list[str] = []
+
+    def keep(message):
+        if message["msg_type"] == "stream":
+            printed.append(message["content"]["text"])
+
+    reply = client.execute_interactive(cell, timeout=120, output_hook=keep)
+    assert reply["content"]["status"] == "ok", reply["content"]
+    return "".join(printed)

@@ -20,8 +20,8 @@ class StepTaken:
 
     Attributes:
         step: Its number, from 1.
-        epoch: Pass over the data that it belongs to.
-        loss: Weighted mean loss of its trained tokens, before the update.
+        epoch: Pass over the data that it belongs to, from 0.
+        loss: Weighted mean loss of its trained tokens before the update, in nats a token.
         learning_rate: Learning rate of the step.
         gradient_norm: Global norm before clipping.
         tokens: Tokens of the step, context included.
@@ -47,7 +47,7 @@ class Evaluated:
 
     Attributes:
         step: The step before it; 0 before training.
-        heldout_loss: Loss on the held-out examples.
+        heldout_loss: Loss on the held-out examples, in nats a token.
         is_best: Whether it is the lowest so far.
     """
 

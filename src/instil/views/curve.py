@@ -16,6 +16,8 @@ Point = tuple[float, float]
 """A step and a loss."""
 MOST_POINTS = 500
 """Points of one line; neighbours are averaged beyond that."""
+_MOST_DOTS = 60
+"""Held-out losses that have a dot each; more of them are a line alone."""
 _WIDTH, _HEIGHT = 640.0, 250.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52.0, 12.0, 22.0, 30.0
 _TRAINED, _HELDOUT = "#2b8cc4", "#d98200"
@@ -74,6 +76,7 @@ def loss_svg(trained: Sequence[Point], heldout: Sequence[Point], *, num_steps: i
         return ""
     raw = thinned(trained)
     mean = thinned(smooth(trained))
+    held = thinned(heldout)
     low, high = _range([value for _, value in (*raw, *heldout)])
     last = max([step for step, _ in (*trained, *heldout)] + [float(num_steps or 1)])
 
@@ -85,8 +88,11 @@ def loss_svg(trained: Sequence[Point], heldout: Sequence[Point], *, num_steps: i
     if len(trained) > 50:  # below that, the mean is the line itself
         parts.append(_path([place(point) for point in raw], _TRAINED, width=0.8, opacity=0.4))
     parts.append(_path([place(point) for point in mean], _TRAINED, width=1.8))
-    parts.append(_path([place(point) for point in heldout], _HELDOUT, width=1.4))
-    parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.6" fill="{_HELDOUT}"/>' for x, y in map(place, thinned(heldout))]
+    parts.append(_path([place(point) for point in held], _HELDOUT, width=1.4))
+    parts += [
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.6" fill="{_HELDOUT}"/>'
+        for x, y in map(place, held if len(held) <= _MOST_DOTS else [])
+    ]
     if len(mean) == 1:
         x, y = place(mean[0])
         parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.6" fill="{_TRAINED}"/>')

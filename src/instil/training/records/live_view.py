@@ -75,6 +75,8 @@ class LiveView:
     def heldout(self, step: int, loss: float) -> None:
         """Add a held-out loss; it appears with the next change."""
         self._heldout += finite([(step, loss)])
+        if len(self._heldout) > 4 * MOST_POINTS:
+            self._heldout = _halved(self._heldout)
 
     def end(self, error: BaseException | None) -> None:
         """Show the final state."""

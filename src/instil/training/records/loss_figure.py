@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,9 +22,7 @@ def draw_loss(metrics: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 def loss_figure(metrics: Sequence[Mapping[str, Any]]) -> Figure:
     """Return a figure of training and held-out loss over the steps. The caller's matplotlib backend stays as it is."""
-    from matplotlib.figure import Figure
-
-    sheet = Figure(figsize=(7, 4), dpi=110)
+    sheet = _shown_figure(figsize=(7, 4), dpi=110)
     sheet.subplots_adjust(left=0.09, right=0.98, bottom=0.12, top=0.97)  # a layout engine would draw everything twice
     axes = sheet.subplots()
     trained, heldout = points_of(metrics, "loss"), points_of(metrics, "heldout_loss")
@@ -38,6 +37,22 @@ def loss_figure(metrics: Sequence[Mapping[str, Any]]) -> Figure:
     if trained or heldout:
         axes.legend()
     return sheet
+
+
+def _shown_figure(**settings: Any) -> Figure:
+    """Return an empty figure that a notebook shows as a picture.
+
+    Why: a notebook shows a plain Figure as one line of text until pyplot is imported, which would choose a backend.
+    """
+    from matplotlib.figure import Figure
+
+    class ShownFigure(Figure):
+        def _repr_png_(self) -> bytes:
+            picture = io.BytesIO()
+            self.savefig(picture, format="png")
+            return picture.getvalue()
+
+    return ShownFigure(**settings)
 
 
 def points_of(metrics: Sequence[Mapping[str, Any]], name: str) -> list[Point]:

@@ -23,21 +23,21 @@ class Metric(TypedDict, total=False):
 
     Attributes:
         step: The step, from 1; 0 for what is measured before training.
-        epoch: Pass over the data.
-        examples: Examples of the step.
-        loss: Weighted mean loss of the step's trained tokens, before the update.
+        epoch: Pass over the data that the step belongs to, from 0.
+        examples: Number of examples of the step.
+        loss: Weighted mean loss of the step's trained tokens before the update, in nats a token.
         learning_rate: Learning rate of the step.
-        gradient_norm: Global norm before clipping.
-        tokens: Tokens of the step, context included.
-        trained_tokens: Tokens with a weight above 0.
-        micro_batch_tokens: Tokens of one forward pass.
-        moved: Whether the weights moved.
-        memory_mb: Memory after the step.
-        seconds: Seconds by phase.
-        heldout_loss: Loss on the held-out examples.
+        gradient_norm: Global norm of the gradient before clipping.
+        tokens: Number of tokens of the step, context included.
+        trained_tokens: Number of tokens with a weight above 0.
+        micro_batch_tokens: Largest number of tokens of one forward pass.
+        moved: Whether the weights moved; False if the step was skipped.
+        memory_mb: Memory of the process, or of its GPU, in MB of 2**20 bytes.
+        seconds: Seconds by phase: data, forward, backward, update, total; of an evaluation, evaluation.
+        heldout_loss: Loss on the held-out examples, in nats a token.
         best: Whether it is the lowest so far.
-        tasks: Figures of the recipe's tasks.
-        failures: What failed when answers were drawn.
+        tasks: Figures of the recipe's tasks: value, low, high (their 95% interval) and n.
+        failures: What failed when answers were drawn, one line each.
     """
 
     step: Required[int]

@@ -134,17 +134,35 @@ class Run:
         return RunPaths(self.folder).model
 
     def metrics(self) -> list[Metric]:
-        """Read the run's metrics: one record per step and per evaluation, in order. Records are dicts, so pandas reads them."""
-        return cast("list[Metric]", read_metrics(RunPaths(self.folder).metrics))
+        """Read the run's metrics: a record per step and per evaluation, in order; `Metric` names types and units.
+
+        Records are dicts, so pandas reads them. A run that goes on has those of its steps so far.
+
+        Raises:
+            RunError: If the folder or its metrics cannot be read.
+
+        Example:
+            >>> [line["loss"] for line in Run.open("runs/demo").metrics() if "loss" in line]  # doctest: +SKIP
+        """
+        paths = RunPaths(self.folder)
+        if not paths.recipe.exists():
+            raise RunError(
+                f"{self.folder}: the run is not there. Expected its folder. If the working directory has changed, "
+                "open the run again by its full path"
+            )
+        return cast("list[Metric]", read_metrics(paths.metrics))
 
     def plot(self, path: str | Path | None = None) -> Figure:
-        """Return a matplotlib figure of training and held-out loss over the steps.
+        """Return a matplotlib figure of training and held-out loss over the steps, as far as the run is.
 
         Args:
             path: File to save it into too, such as loss.png or loss.svg.
 
         Raises:
-            RunError: If the file cannot be written.
+            RunError: If the folder cannot be read, or the file cannot be written.
+
+        Example:
+            >>> Run.open("runs/demo").plot("loss.svg")  # doctest: +SKIP
         """
         metrics = self.metrics()
         if path is not None:

@@ -24,6 +24,8 @@ _LATEST = 10
 
 def run_line(folder: Path, state: str, metrics: Path) -> str:
     """Return a run on one line: folder, state, steps and latest losses."""
+    if not folder.exists():
+        return one_line("Run", [str(folder), "not found: the folder is gone, or the working directory has changed"])
     lines, problems = _read(metrics)
     return one_line("Run", [str(folder), state, *_figures(lines), *(["metrics damaged"] if problems else [])])
 
