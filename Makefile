@@ -8,6 +8,9 @@ INSTALLED := $(VENV)/.installed
 # One worker per core, up to four. `make test WORKERS=` runs all tests in one process.
 WORKERS ?= --numprocesses logical --maxprocesses 4 --dist worksteal
 
+# Tests start Python hundreds of times: what one start compiles, the next loads, also where the environment says no.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: demo test check clean
 
 demo: $(INSTALLED)

@@ -15,8 +15,9 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
+from tests.forks import exit_code_of
 from tests.tiny_chat import tiny_tokenizer
-from tests.training.command_line import exit_code_of, forked
+from tests.training.command_line import forked
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAMS = ("instil", "python", "pip", "make", "torchrun", "vllm", "ollama")

@@ -9,8 +9,9 @@ import struct
 
 import pytest
 import torch
+from tests.forks import exit_code_of
 from tests.tiny_chat import tiny_llama, tiny_tokenizer
-from tests.training.command_line import exit_code, exit_code_of, forked
+from tests.training.command_line import exit_code, forked
 
 from instil.model.folder import memory_check as room
 

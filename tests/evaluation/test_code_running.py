@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import time
+import resource
 
 from tests.evaluation.cases import case
 
@@ -23,9 +23,10 @@ def test_unit_tests_run_apart_with_limits(tmp_path, monkeypatch):
     assert passes("import os", "assert 'INSTIL_SECRET' not in os.environ and not os.listdir('.')[1:]")
     assert not passes("import socket", "socket.create_connection(('127.0.0.1', 9))")
     assert not passes("x = bytearray(4 * 2**30)", "", seconds=5)
-    start = time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     assert not passes("while True: pass", "", seconds=1)
-    assert time.monotonic() - start < 5
+    # Computing time, which a busy machine does not lengthen.
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 5
 
 
 def test_tests_run_only_where_asked():

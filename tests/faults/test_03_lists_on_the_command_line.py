@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,13 @@ ITEMS: dict[str, list[Any]] = {
 
 def typed(verb: str, *words: str) -> Recipe:
     """Return the recipe of a command line."""
-    arguments = build_app(verb).parse_args(with_lists([verb, *words]))[1].arguments
+    return parsed(verb, *with_lists([verb, *words]))
+
+
+@cache
+def parsed(verb: str, *words: str) -> Recipe:
+    """Return the recipe of words without lists: the ways to type a list come out as the same few, parsed once each."""
+    arguments = build_app(verb).parse_args(words)[1].arguments
     settings = arguments["settings"].model_dump(exclude_unset=True)
     return Recipe.from_mapping(settings if verb != "inspect" else {"data": settings})
 

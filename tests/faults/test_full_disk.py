@@ -12,7 +12,8 @@ from typing import Any, cast
 
 import pytest
 from tests.faults.rows_on_disk import write_jsonl
-from tests.training.command_line import exit_code, exit_code_of, forked, write_recipe
+from tests.forks import exit_code_of
+from tests.training.command_line import exit_code, forked, write_recipe
 
 from instil.conversation import Message
 from instil.errors import GenerationError

@@ -49,6 +49,14 @@ def port():
 OPEN = []
 
 
+def until(condition):
+    """Wait until a condition holds, however slow the machine is; fail where it never does."""
+    end = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
 @pytest.fixture(autouse=True)
 def _closed_in_the_end():
     yield
@@ -92,13 +100,11 @@ def test_32_clients_are_answered_beside_250_that_never_finish(port):
         HEAD,
         b"",
     ]
-    slow = [connect(port, never[number % 5]) for number in range(250)]
     begun = time.monotonic()
+    slow = [connect(port, never[number % 5]) for number in range(250)]
     with ThreadPoolExecutor(32) as pool:
         assert all(pool.map(lambda number: ask(port, number), range(64)))
-    while not all(map(is_closed, slow)):
-        assert time.monotonic() - begun < SECONDS + 20
-        time.sleep(0.1)
+    until(lambda: all(map(is_closed, slow)))
     assert time.monotonic() - begun > SECONDS * 0.5
     assert ask(port, 0)
 
@@ -107,19 +113,20 @@ def test_32_clients_are_answered_beside_250_that_never_finish(port):
 def test_a_drop_of_data_now_and_then_buys_no_time(port):
     head, body = connect(port, b"GET /health HTTP/1.1\r\n"), connect(port, HEAD + b"Content-Length: 500\r\n\r\n")
     second = connect(port, b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
-    begun = time.monotonic()
-    while not (is_closed(head) and is_closed(body) and is_closed(second)):
-        assert time.monotonic() - begun < SECONDS + 5
+    for _ in range(250):  # 500 bytes, the whole body, would take 100 seconds at this rate
+        if is_closed(head) and is_closed(body) and is_closed(second):
+            return
         for connection in (head, body, second):
             with contextlib.suppress(OSError):
                 connection.send(b"x")
         time.sleep(0.2)
+    pytest.fail("every byte buys time")
 
 
 @pytest.mark.slow
 def test_a_late_request_is_told_and_a_kept_connection_has_new_time_for_each(port):
     late = connect(port, HEAD)
-    late.settimeout(SECONDS + 5)
+    late.settimeout(120)
     assert b"408 Request Timeout" in late.recv(4096)
     with httpx.Client() as client:
         for _ in range(4):
@@ -137,23 +144,50 @@ def test_a_reader_that_never_reads_loses_its_connection(port):
     # The answers to many requests on one connection fill every buffer.
     with contextlib.suppress(ConnectionError, TimeoutError):
         unread.sendall(4000 * b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n")
-    time.sleep(SECONDS * 4)
+    unread.setblocking(False)
+
+    def refuses_more():
+        try:
+            unread.send(b"x")
+        except BlockingIOError:
+            return False
+        except ConnectionError:
+            return True
+        return False
+
+    until(refuses_more)
     assert is_closed(unread)
     assert ask(port, 0)
 
 
-@pytest.mark.slow
-def test_connections_beyond_the_limit_get_503(port):
-    time.sleep(SECONDS)
-    begun, kept = time.monotonic(), [connect(port) for _ in range(405)]
+def answers_beyond_the_limit(port):
+    """Open five connections more than are allowed, all at once, and return what the last five are told."""
+    kept = [connect(port) for _ in range(405)]
     told = []
     for connection in kept[400:]:
-        connection.settimeout(5)
+        connection.settimeout(60)
         told.append(connection.recv(4096))
-    assert all(b"503 Service Unavailable" in answer and b"400 connections are open" in answer for answer in told)
     for connection in kept:
         connection.close()
-    assert time.monotonic() - begun < 10
-    time.sleep(0.5)
+    return told
+
+
+@pytest.mark.slow
+def test_connections_beyond_the_limit_get_503(port):
+    # On a machine that stands still for a moment the first are closed before the last are opened: these get 408 later.
+    for _ in range(20):
+        told = answers_beyond_the_limit(port)
+        if not any(b"408" in answer for answer in told):
+            break
+    assert all(b"503 Service Unavailable" in answer and b"400 connections are open" in answer for answer in told)
+    until(lambda: b"200 OK" in told_of_health(port))
     assert ask(port, 1)
     assert threading.active_count() < 50
+
+
+def told_of_health(port):
+    with contextlib.suppress(ConnectionError):
+        connection = connect(port, b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        connection.settimeout(60)
+        return connection.recv(4096)
+    return b""

@@ -1,11 +1,10 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from tests.forks import in_fork
 
 from instil.model import device_memory
 
@@ -20,15 +19,10 @@ def test_files_that_the_system_keeps_count_as_free(monkeypatch: pytest.MonkeyPat
     assert device_memory.free_bytes(torch.device("cpu")) > 1000
 
 
-@pytest.mark.slow
 def test_the_limit_of_a_process_counts():
-    program = (
-        "import resource, torch; from instil.model.device_memory import free_bytes; import psutil\n"
-        "used = psutil.Process().memory_info().vms\n"
-        "resource.setrlimit(resource.RLIMIT_AS, (used + 300_000_000, -1))\n"
-        "assert 100_000_000 < free_bytes(torch.device('cpu')) <= 300_000_000"
-    )
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+    ended = in_fork(lambda: print(device_memory.free_bytes(torch.device("cpu"))), address_space=300_000_000)
+    assert ended.code == 0, ended.output
+    assert 100_000_000 < int(ended.output) <= 300_000_000
 
 
 def test_the_cpus_refusal_is_known():

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.forks import in_fork
+from tests.preparation.encoder_of_bytes import EncoderOfBytes
 from tests.preparation.prepared_data import rows, run, save
 
 from instil.data import read
 from instil.errors import DataError, RecipeError
-
-ROOT = Path(__file__).resolve().parents[2]
+from instil.preparation.prepare import prepare
+from instil.recipe import Recipe
 
 
 def test_a_bad_row_after_much_was_written_leaves_nothing_either(tmp_path: Path) -> None:
@@ -47,16 +49,12 @@ def test_the_second_time_the_store_is_opened(tmp_path: Path) -> None:
 
 def test_a_killed_preparation_starts_clean(tmp_path: Path) -> None:
     path = save(tmp_path / "a.jsonl", rows(3000))
-    code = (
-        "import os, signal, sys\n"
-        "from instil.preparation.prepare import prepare\nfrom instil.recipe import Recipe\n"
-        "from tests.preparation.encoder_of_bytes import EncoderOfBytes\n"
-        "recipe = Recipe.from_mapping({'data': {'sources': sys.argv[1], 'store': sys.argv[2]}})\n"
-        "prepare(recipe, EncoderOfBytes(), on_progress=lambda n: n > 700 and os.kill(os.getpid(), signal.SIGKILL))\n"
-    )
-    command = [sys.executable, "-c", code, path, str(tmp_path / "store")]
-    done = subprocess.run(command, check=False, cwd=ROOT)
-    assert done.returncode == -9
+    recipe = Recipe.from_mapping({"data": {"sources": path, "store": str(tmp_path / "store")}})
+
+    def killed() -> None:
+        prepare(recipe, EncoderOfBytes(), on_progress=lambda n: n > 700 and os.kill(os.getpid(), signal.SIGKILL))  # type: ignore[arg-type]
+
+    assert in_fork(killed).code == -9
     assert any(entry.name.startswith(".tmp-") for entry in (tmp_path / "store").iterdir())
     prepared = run(tmp_path, sources=path)
     assert prepared.ledger.rows_in == 3000

@@ -5,18 +5,16 @@ from __future__ import annotations
 import io
 import json
 import os
-import signal
 import socket
 import sys
-import time
 import warnings
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import torch
 import yaml
+from tests.forks import limit_memory
 
 from instil.cli.main import main
 from instil.training.records.run_folder import Run
@@ -141,30 +139,10 @@ def forked(
 
                 resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
             if memory is not None:
-                _limit_memory(*memory)
+                limit_memory(*memory)
             status = exit_code(*words)
     finally:
         os._exit(status)
-
-
-def _limit_memory(kind: str, extra: int) -> None:
-    import resource
-
-    used = psutil.Process().memory_info()
-    used_bytes = used.vms if kind == "RLIMIT_AS" else used.data
-    resource.setrlimit(getattr(resource, kind), (used_bytes + extra, resource.RLIM_INFINITY))
-
-
-def exit_code_of(child: int, *, seconds: float = 300.0) -> int:
-    """Wait for a fork to end and return its exit code; kill one that does not end in time."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        number, status = os.waitpid(child, os.WNOHANG)
-        if number:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.05)
-    os.kill(child, signal.SIGKILL)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def run_on_two(recipe: Path, *words: str, other: Path | None = None) -> tuple[list[int], list[str]]:
