@@ -1,74 +1,33 @@
-"""Clients that never finish a request, or never read an answer, lose their connection; others do not notice them."""
+"""Clients that never finish a request lose their connection, and others do not notice them.
+
+Each bound alone is tested in tests/generation/http_api/test_connections.py.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import re
+import json
 import socket
-import subprocess
-import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-pytest.importorskip("fastapi")
 httpx = pytest.importorskip("httpx2")
 
+from tests.generation.http_api.served import Served  # noqa: E402
 from tests.tiny_chat import FACTS, folders  # noqa: E402
 
-SECONDS = 2.0
-NAME = "tiny" * 1000
-"""A long name, so that a list of models fills a buffer soon."""
+from instil.generation.engine import Engine  # noqa: E402
+from instil.generation.http_api.settings import SERVING  # noqa: E402
+
+SECONDS = 1.5
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-
-
-@pytest.fixture(scope="module")
-def port():
-    code = "import sys; from instil.cli.main import main; sys.exit(main(sys.argv[1:]))"
-    options = [
-        "--port",
-        "0",
-        "--served-name",
-        NAME,
-        "--max-transfer-seconds",
-        str(SECONDS),
-        "--max-connections",
-        "400",
-    ]
-    command = [sys.executable, "-c", code, "serve", str(folders()["tuned"]), *options]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "NO_COLOR": "1"})
-    line = server.stdout.readline()
-    yield int(re.search(r":(\d+)/v1", line)[1])
-    server.terminate()
-    server.communicate(timeout=30)
-
-
-OPEN = []
-
-
-def until(condition):
-    """Wait until a condition holds, however slow the machine is; fail where it never does."""
-    end = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.1)
-
-
-@pytest.fixture(autouse=True)
-def _closed_in_the_end():
-    yield
-    while OPEN:
-        OPEN.pop().close()
-
-
-def connect(port, data=b""):
-    connection = socket.create_connection(("127.0.0.1", port))
-    OPEN.append(connection)
-    connection.sendall(data)
-    return connection
+NEVER = [
+    *[HEAD + b"Content-Length: 500\r\n\r\n{"] * 3, HEAD + b'Transfer-Encoding: chunked\r\n\r\n5\r\n{"a"',
+    *[b"POST /v1"] * 2, HEAD, b"",
+]  # fmt: skip
+"""What a client sends before it falls silent."""
 
 
 def is_closed(connection):
@@ -84,110 +43,35 @@ def is_closed(connection):
     return True
 
 
-def ask(port, number):
-    question, answer = FACTS[number % 4]
-    body = {"model": NAME, "messages": [{"role": "user", "content": question}]}
-    answered = httpx.post(f"http://127.0.0.1:{port}/v1/chat/completions", json=body, timeout=60)
-    return answered.json()["choices"][0]["message"]["content"] == answer
+def test_a_request_has_30_seconds_and_connections_are_bounded_by_default():
+    assert (SERVING.max_transfer_seconds, SERVING.max_connections) == (30, 512)
 
 
 @pytest.mark.slow
-def test_32_clients_are_answered_beside_250_that_never_finish(port):
-    never = [
-        HEAD + b"Content-Length: 500\r\n\r\n{",
-        HEAD + b'Transfer-Encoding: chunked\r\n\r\n5\r\n{"a"',
-        b"POST /v1",
-        HEAD,
-        b"",
-    ]
-    begun = time.monotonic()
-    slow = [connect(port, never[number % 5]) for number in range(250)]
-    with ThreadPoolExecutor(32) as pool:
-        assert all(pool.map(lambda number: ask(port, number), range(64)))
-    until(lambda: all(map(is_closed, slow)))
-    assert time.monotonic() - begun > SECONDS * 0.5
-    assert ask(port, 0)
+@pytest.mark.filterwarnings("ignore")
+def test_32_clients_are_answered_beside_250_that_never_finish():
+    engine = Engine.load(folders()["tuned"])
+    with Served(engine, max_transfer_seconds=SECONDS, max_connections=400) as served, contextlib.ExitStack() as stack:
+        address = ("127.0.0.1", served.socket.getsockname()[1])
+        opened = time.monotonic()
+        slow = [stack.enter_context(socket.create_connection(address)) for _ in range(250)]
+        for number, connection in enumerate(slow):
+            connection.sendall(NEVER[number % len(NEVER)])
 
+        def is_right(number):
+            question, answer = FACTS[number % 4]
+            body = {"model": "tiny", "messages": [{"role": "user", "content": question}]}
+            given = httpx.post(f"{served.url}/v1/chat/completions", json=body, timeout=60)
+            return given.json()["choices"][0]["message"]["content"] == answer
 
-@pytest.mark.slow
-def test_a_drop_of_data_now_and_then_buys_no_time(port):
-    head, body = connect(port, b"GET /health HTTP/1.1\r\n"), connect(port, HEAD + b"Content-Length: 500\r\n\r\n")
-    second = connect(port, b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
-    for _ in range(250):  # 500 bytes, the whole body, would take 100 seconds at this rate
-        if is_closed(head) and is_closed(body) and is_closed(second):
-            return
-        for connection in (head, body, second):
-            with contextlib.suppress(OSError):
-                connection.send(b"x")
-        time.sleep(0.2)
-    pytest.fail("every byte buys time")
-
-
-@pytest.mark.slow
-def test_a_late_request_is_told_and_a_kept_connection_has_new_time_for_each(port):
-    late = connect(port, HEAD)
-    late.settimeout(120)
-    assert b"408 Request Timeout" in late.recv(4096)
-    with httpx.Client() as client:
-        for _ in range(4):
-            time.sleep(SECONDS * 0.6)
-            assert client.get(f"http://127.0.0.1:{port}/health").status_code == 200
-
-
-@pytest.mark.slow
-def test_a_reader_that_never_reads_loses_its_connection(port):
-    unread = socket.socket()
-    OPEN.append(unread)
-    unread.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
-    unread.connect(("127.0.0.1", port))
-    unread.settimeout(SECONDS * 3)
-    # The answers to many requests on one connection fill every buffer.
-    with contextlib.suppress(ConnectionError, TimeoutError):
-        unread.sendall(4000 * b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n")
-    unread.setblocking(False)
-
-    def refuses_more():
-        try:
-            unread.send(b"x")
-        except BlockingIOError:
-            return False
-        except ConnectionError:
-            return True
-        return False
-
-    until(refuses_more)
-    assert is_closed(unread)
-    assert ask(port, 0)
-
-
-def answers_beyond_the_limit(port):
-    """Open five connections more than are allowed, all at once, and return what the last five are told."""
-    kept = [connect(port) for _ in range(405)]
-    told = []
-    for connection in kept[400:]:
-        connection.settimeout(60)
-        told.append(connection.recv(4096))
-    for connection in kept:
-        connection.close()
-    return told
-
-
-@pytest.mark.slow
-def test_connections_beyond_the_limit_get_503(port):
-    # On a machine that stands still for a moment the first are closed before the last are opened: these get 408 later.
-    for _ in range(20):
-        told = answers_beyond_the_limit(port)
-        if not any(b"408" in answer for answer in told):
-            break
-    assert all(b"503 Service Unavailable" in answer and b"400 connections are open" in answer for answer in told)
-    until(lambda: b"200 OK" in told_of_health(port))
-    assert ask(port, 1)
-    assert threading.active_count() < 50
-
-
-def told_of_health(port):
-    with contextlib.suppress(ConnectionError):
-        connection = connect(port, b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-        connection.settimeout(60)
-        return connection.recv(4096)
-    return b""
+        with ThreadPoolExecutor(32) as pool:
+            answers = pool.map(is_right, range(32))
+            foreign = httpx.get(f"{served.url}/v1/models", headers={"host": "evil.example"}, timeout=60)
+            assert all(answers)
+        assert foreign.status_code == 403
+        while not all(map(is_closed, slow)):
+            assert time.monotonic() - opened < 120
+            time.sleep(0.1)
+        assert time.monotonic() - opened > SECONDS * 0.9
+        assert is_right(0)
+        assert json.loads(httpx.get(f"{served.url}/health").text) == {"status": "ok"}

@@ -96,7 +96,10 @@ class BoundedConnection(asyncio.Protocol):
 
     def _too_slow(self) -> None:
         self._arrival = None
-        if self.cycle is not None and self.cycle.response_started:
+        cycle = self.cycle
+        # A finished exchange is the one before: the head of the next request is late.
+        is_over = cycle is None or (cycle.response_complete and not cycle.more_body)
+        if not is_over and cycle.response_started:
             self.transport.abort()  # an answer is half sent, or was sent before the body: nothing can follow
         else:
             self._refuse(Problem(408, f"the request has not arrived within {self.max_transfer_seconds:g} seconds."))
