@@ -51,12 +51,25 @@ def in_fork(work: Callable[[], object], *, address_space: int | None = None, sec
         return Ended(code, file.read())
 
 
+def settle_threads() -> None:
+    """Make torch's thread pool in a fork, where there is one thread; call it before anything else there.
+
+    After a fork torch replaces its pool at the next call, and two threads that are first together find none: "Invalid
+    thread pool!".
+    """
+    if "torch" in sys.modules:
+        import torch
+
+        torch.set_num_threads(torch.get_num_threads())
+
+
 def _work_and_exit(work: Callable[[], object], descriptor: int, address_space: int | None) -> None:
     status = 1
     try:
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
         sys.stdout = sys.stderr = open(descriptor, "w", buffering=1, closefd=False)  # noqa: SIM115 - to the fork's end
+        settle_threads()
         if address_space is not None:
             limit_memory("RLIMIT_AS", address_space)
         work()

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from tests.forks import limit_memory
+from tests.forks import limit_memory, settle_threads
 
 from instil.cli.main import main
 from instil.training.records.run_folder import Run
@@ -29,8 +29,8 @@ QUICK: dict[str, Any] = {
 }
 
 
-def make_base(folder: Path, *, dropout: float = 0.0) -> Path:
-    """Write a random Llama of 50 thousand parameters with a byte-level tokenizer and no chat template."""
+def make_base(folder: Path, *, dropout: float = 0.0, width: int = 32) -> Path:
+    """Write a random Llama, of 25 thousand parameters at width 32, with a byte-level tokenizer and no chat template."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -43,8 +43,8 @@ def make_base(folder: Path, *, dropout: float = 0.0) -> Path:
     torch.manual_seed(5)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=48,
+        hidden_size=width,
+        intermediate_size=width * 3 // 2,
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
@@ -128,9 +128,7 @@ def forked(
     status = 1
     try:
         os.environ.update(environment)
-        # After a fork torch replaces its thread pool at the next call, and two threads that are first together find none:
-        # "Invalid thread pool!". So the first call is made here, where there is one thread.
-        torch.set_num_threads(torch.get_num_threads())
+        settle_threads()
         with open(said, "w", buffering=1) as file:
             sys.stdout = sys.stderr = file
             sys.stdin = sys.stdin if typed is None else io.StringIO(typed)

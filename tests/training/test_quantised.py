@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.training.command_line import losses_of, same_bits, train, weights_of, write_recipe
+from tests.training.command_line import losses_of, make_base, same_bits, train, weights_of, write_recipe
 from tests.training.steps import train as train_steps
 from tests.training.stops import interrupted
 from tests.training.tiny import LearnerMaker
@@ -16,7 +16,6 @@ from tests.training.tiny import LearnerMaker
 from instil import read
 from instil.conversation import Example
 from instil.exporting.export import export
-from instil.model.folder.location import locate
 
 pytestmark = [
     pytest.mark.slow,
@@ -30,12 +29,17 @@ def test_8_bit_adamw_learns(make_learner: LearnerMaker, examples: list[Example])
     assert losses[-1] < losses[0] - 0.1
 
 
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base whose layers are multiples of 64 wide: bitsandbytes 0.50 packs no narrower ones on a CPU."""
+    return make_base(tmp_path_factory.mktemp("wide"), width=128)
+
+
 def assert_it_goes_on_to_the_same_bits(
-    change: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, rows: Path
+    change: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, base: Path, rows: Path
 ) -> None:
-    demo = locate("demo").folder
-    whole = train(write_recipe(tmp_path / "a", change, base=demo, rows=rows))
-    recipe = write_recipe(tmp_path / "b", change, base=demo, rows=rows)
+    whole = train(write_recipe(tmp_path / "a", change, base=base, rows=rows))
+    recipe = write_recipe(tmp_path / "b", change, base=base, rows=rows)
     interrupted(monkeypatch, recipe, 2)
     resumed = train(recipe, "--resume")
     assert losses_of(resumed) == losses_of(whole)
@@ -44,7 +48,7 @@ def assert_it_goes_on_to_the_same_bits(
 
 @pytest.mark.parametrize("quantize", ["4bit", "8bit"])
 def test_qlora_goes_on_to_the_same_bits_after_samples_and_evaluations(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: Path, quantize: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wide: Path, rows: Path, quantize: str
 ):
     change = {
         "model": {"quantize": quantize},
@@ -54,30 +58,31 @@ def test_qlora_goes_on_to_the_same_bits_after_samples_and_evaluations(
         "evaluate": {"every": 1, "max_new_tokens": 2, "samples": ["1+1"]},
         "checkpoint": {"every": 1},
     }
-    assert_it_goes_on_to_the_same_bits(change, tmp_path, monkeypatch, rows=rows)
+    assert_it_goes_on_to_the_same_bits(change, tmp_path, monkeypatch, base=wide, rows=rows)
 
 
-def test_8_bit_adamw_is_saved_and_goes_on_to_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: Path):
+def test_8_bit_adamw_is_saved_and_goes_on_to_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wide: Path, rows: Path
+):
     change = {
         "training": {"max_steps": 3, "batch_size": 2},
         "optimizer": {"name": "adamw_8bit", "lr": 1e-3},
         "evaluate": {"every": 3},
         "checkpoint": {"every": 1},
     }
-    # the tensors of `demo` have 4,096 numbers and more: the states of smaller ones stay in fp32
-    assert_it_goes_on_to_the_same_bits(change, tmp_path, monkeypatch, rows=rows)
+    # the tensors of this base have 4,096 numbers and more: the states of smaller ones stay in fp32
+    assert_it_goes_on_to_the_same_bits(change, tmp_path, monkeypatch, base=wide, rows=rows)
 
 
 @pytest.mark.parametrize("quantize", ["4bit", "8bit"])
-def test_qlora_trains_and_writes_a_merged_16_bit_model(tmp_path: Path, rows: Path, quantize: str):
-    base = locate("demo").folder  # bitsandbytes 0.50 packs no layer narrower than its block of 64 weights on a CPU
+def test_qlora_trains_and_writes_a_merged_16_bit_model(tmp_path: Path, wide: Path, rows: Path, quantize: str):
     change = {
         "model": {"quantize": quantize},
         "adapter": {"kind": "lora", "rank": 4},
         "training": {"max_steps": 3, "precision": "bf16"},
         "optimizer": {"lr": 2e-3},
     }
-    run = train(write_recipe(tmp_path, change, base=base, rows=rows))
+    run = train(write_recipe(tmp_path, change, base=wide, rows=rows))
     assert len(losses_of(run)) == 3
     assert (run.folder / "adapter" / "adapter_model.safetensors").exists()
     dtypes = {weight.dtype for weight in weights_of(run).values()}
@@ -89,7 +94,7 @@ def test_qlora_trains_and_writes_a_merged_16_bit_model(tmp_path: Path, rows: Pat
     name = "model.layers.0.self_attn.q_proj"
     down, up = (factors[f"base_model.model.{name}.lora_{part}.weight"].float() for part in "AB")
     config = json.loads((alone.folder / "adapter_config.json").read_text(encoding="utf-8"))
-    before = load_file(base / "model.safetensors")[f"{name}.weight"].float()
+    before = load_file(wide / "model.safetensors")[f"{name}.weight"].float()
     after = load_file(merged.folder / "model.safetensors")[f"{name}.weight"].float()
     product = config["lora_alpha"] / config["r"] * up @ down
     assert (

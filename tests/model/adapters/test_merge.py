@@ -50,34 +50,36 @@ def uncached_logits(model: Any, ids: torch.Tensor) -> torch.Tensor:
     return logits
 
 
-def assert_merged_whole(name: str, folder: Path) -> None:
-    """Merge an adapter on one use of a tied weight, write the model, and compare what transformers loads."""
+def assert_merged_whole(name: str, folder: Path, *uses: str) -> None:
+    """Merge adapters on uses of a tied weight, write the model, and compare what transformers loads."""
     ids = torch.randint(3, 90, (9,), generator=torch.Generator().manual_seed(0))
-    for use in ("embedding", "head"):
-        model = tied_model(name)
-        embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
-        assert head.weight is embedding.weight
-        names = {module: path.rpartition(".")[2] for path, module in model.named_modules()}
-        target = names[embedding if use == "embedding" else head]
-        adapted = prepare_adapters(model, AdapterSettings(kind="lora", rank=4, targets=[target])).eval()
-        with torch.no_grad():
-            for path, value in adapted.named_parameters():
-                if "lora_" in path:
-                    value.normal_(std=0.3)
-        expected = uncached_logits(adapted, ids)
-        merge_in_place(adapted).save_pretrained(folder / use)
-        again = type(model).from_pretrained(folder / use, dtype=torch.float32).eval()
-        assert again.get_output_embeddings().weight is not again.get_input_embeddings().weight
-        assert (uncached_logits(again, ids) - expected).abs().max() <= 1e-5 * expected.abs().max(), use
+    model = tied_model(name)
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    assert head.weight is embedding.weight
+    names = {module: path.rpartition(".")[2] for path, module in model.named_modules()}
+    targets = [names[embedding if use == "embedding" else head] for use in uses]
+    adapted = prepare_adapters(model, AdapterSettings(kind="lora", rank=4, targets=targets)).eval()
+    with torch.no_grad():
+        for path, value in adapted.named_parameters():
+            if "lora_" in path:
+                value.normal_(std=0.3)
+    expected = uncached_logits(adapted, ids)
+    merge_in_place(adapted).save_pretrained(folder)
+    again = type(model).from_pretrained(folder, dtype=torch.float32).eval()
+    assert again.get_output_embeddings().weight is not again.get_input_embeddings().weight
+    assert (uncached_logits(again, ids) - expected).abs().max() <= 1e-5 * expected.abs().max(), uses
 
 
 @pytest.mark.parametrize("name", TIED)
 def test_an_adapter_on_one_use_of_a_tied_weight_is_merged_into_that_use(name: str, tmp_path: Path) -> None:
-    assert_merged_whole(name, tmp_path)
+    assert_merged_whole(name, tmp_path / "embedding", "embedding")
+    assert_merged_whole(name, tmp_path / "head", "head")
+    assert_merged_whole(name, tmp_path / "both", "embedding", "head")
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("name", sorted((EVERY.keys() | IMAGES.keys()) - NEVER_TIED - LARGE - set(TIED)))
 def test_every_architecture_that_ties_is_merged_whole(name: str, tmp_path: Path) -> None:
-    assert_merged_whole(name, tmp_path)
+    """Two adapters at once, each on its use: one that goes to the other use, or to both, changes the logits."""
+    assert_merged_whole(name, tmp_path, "embedding", "head")

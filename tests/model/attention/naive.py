@@ -1,4 +1,4 @@
-"""Attention written token by token, to compare kernels with."""
+"""Attention written head by head over the whole matrix of scores, to compare kernels with."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from instil.model.attention.by_example import Features
 
 
 def naive(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, features: Features) -> torch.Tensor:
-    """Attend token by token and head by head: [L, H, D]."""
+    """Attend head by head, each token to itself and to what its window sees before it: [L, H, D]."""
     groups = query.shape[1] // key.shape[1]
-    length = query.shape[2]
-    output = torch.zeros(length, query.shape[1], value.shape[-1])
+    token = torch.arange(query.shape[2])
+    distance = token[:, None] - token[None, :]
+    seen = (distance >= 0) if features.window is None else (distance >= 0) & (distance < features.window)
+    heads = []
     for head in range(query.shape[1]):
-        for token in range(length):
-            first = 0 if features.window is None else max(0, token - features.window + 1)
-            keys = key[0, head // groups, first : token + 1]
-            scores = keys @ query[0, head, token] * features.scale
-            if features.softcap is not None:
-                scores = features.softcap * torch.tanh(scores / features.softcap)
-            if features.sinks is not None:
-                scores = torch.cat([scores, features.sinks[head : head + 1]])
-            probabilities = torch.softmax(scores, 0)[: keys.shape[0]]
-            output[token, head] = probabilities @ value[0, head // groups, first : token + 1]
-    return output
+        scores = query[0, head] @ key[0, head // groups].T * features.scale
+        if features.softcap is not None:
+            scores = features.softcap * torch.tanh(scores / features.softcap)
+        scores = scores.masked_fill(~seen, float("-inf"))
+        if features.sinks is not None:
+            scores = torch.cat([scores, features.sinks[head].expand(len(token), 1)], dim=1)
+        probabilities = torch.softmax(scores, 1)[:, : len(token)]
+        heads.append(probabilities @ value[0, head // groups])
+    return torch.stack(heads, dim=1)
