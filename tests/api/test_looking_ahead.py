@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.views.parsed import text_of
 
 import instil
 from instil.cli.main import main
@@ -42,6 +43,21 @@ def test_inspect_counts_what_training_counts_and_shows_rows_by_their_index():
     assert str(row.place) == "rows[2]"
     assert "".join(token.text for token in row.examples[0].tokens if token.weight).startswith("3")
     assert "rows" in repr(result)
+
+
+def test_what_was_inspected_shows_itself_in_a_notebook():
+    hostile = "<script>alert(1)</script>"
+    result = instil.inspect([*ROWS, {"question": hostile, "answer": ""}, {"question": hostile, "answer": hostile}])
+    text = text_of(result._repr_html_())
+    for words in ("42 rows", "rows[40]", "empty answer", "rows in", "remove it"):
+        assert words in text, words
+    row = result.row("rows[41]")
+    assert text_of(row._repr_html_()).count(hostile) == 2
+    assert "⟦<script>" in text_of(row._repr_html_())
+    assert repr(row).startswith("ShownRow(rows[41], ")
+    assert text_of(row.examples[0]._repr_html_()).count(hostile) == 2
+    assert len(repr(result.row("rows[40]"))) <= 120
+    assert "nothing was found" in instil.inspect(ROWS[:2])._repr_html_()
 
 
 def test_plan_has_the_steps_the_memory_and_the_disk():

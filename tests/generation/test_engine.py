@@ -30,6 +30,12 @@ def test_answers_are_what_was_learned_and_end_with_the_stop_token(tuned):
     assert (calling.message.tool_calls[0].name, calling.content) == ("time", "")
 
 
+def test_an_answer_is_one_line(tuned):
+    (answer,) = tuned.answer([asked("Two plus two?")], SamplingSettings(max_new_tokens=40))
+    assert repr(answer) == r"Answer(16 tokens, finished by stop, 'So 2+2=4\n#### 4')"
+    assert str(answer) == answer.content
+
+
 def test_prompt_ids_equal_transformers_own(tuned):
     for question, _ in FACTS:
         own = tuned.tokenizer.apply_chat_template(conversation(question), add_generation_prompt=True, return_dict=False)

@@ -6,6 +6,7 @@ import copy
 import pickle
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from tests.tiny_chat import tiny_tokenizer
@@ -15,6 +16,7 @@ import instil
 from instil.views.tokens import MOST_TOKENS, BareToken, blocks_of, mask_html
 from instil.views.turns import LINE
 
+ROOT = Path(__file__).resolve().parents[2]
 TALK = [
     {"role": "user", "content": "Say <script>alert(1)</script>"},
     {"role": "assistant", "content": "Hi <b>you</b>"},
@@ -122,3 +124,15 @@ def test_nothing_trained_is_said(chat):
 def test_blocks_of_no_token():
     assert blocks_of([], ()) == []
     assert mask_html(lambda start, end: [], []) == ""
+
+
+def test_the_page_on_python_shows_what_is_shown():
+    page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    line, *shown = page.split("```text\nConversation(")[1].split("```")[0].splitlines()
+    messages = (instil.Message("user", "What is 2 + 2?"), instil.Message("assistant", "4"))
+    conversation = instil.Conversation(messages)
+    assert repr(conversation) == f"Conversation({line}"
+    explained = instil.ChatTokenizer.from_pretrained("demo", template="chatml").explain(conversation)
+    text = text_of(explained._repr_html_())
+    assert len(shown) == 5
+    assert re.sub(r"\s", "", text).startswith(re.sub(r"\s", "", "".join(shown)))

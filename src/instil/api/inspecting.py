@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,14 @@ from instil.data.memory_rows import is_path
 from instil.encoding.proof import Proof
 from instil.errors import RecipeError
 from instil.inspection import report
-from instil.inspection.findings import Finding
+from instil.inspection.findings import KINDS, Finding
 from instil.inspection.inspection import Inspection
 from instil.inspection.shown_rows import ShownRow, show_row
 from instil.inspection.survey import Survey
 from instil.preparation.ledger import Ledger
 from instil.recipe import Recipe
+from instil.units import counted
+from instil.views.html import frame, left_out, table, warnings
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,24 @@ class Inspected:
     def __repr__(self) -> str:
         found = ", ".join(f"{kind} {count}" for kind, count in self.counts.items()) or "none"
         return "\n".join([*self.ledger.lines(), f"findings         {found}"])
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the ledger, and the findings with their first place and remedy."""
+        first = {finding.kind: finding for finding in reversed(self.findings)}
+        rows = [
+            [KINDS[kind].severity, KINDS[kind].title, f"{count:,}", _example_of(first.get(kind)), KINDS[kind].remedy]
+            for kind, count in self.counts.items()
+            if count
+        ]
+        ledger = [re.split(r"\s{2,}", line.strip(), maxsplit=1) for line in self.ledger.lines()]
+        findings = table(["severity", "finding", "rows", "first", "remedy"], rows)
+        body = warnings([] if self.proof.passed else ["the proof of the template failed"])
+        body += table(["ledger", ""], ledger) + (findings or left_out("nothing was found"))
+        return frame("Inspected", facts=[counted(self.ledger.rows_in, "row")], body=body)
+
+
+def _example_of(finding: Finding | None) -> str:
+    return "" if finding is None else f"{finding.place or ''} {finding.seen}".strip()
 
 
 def inspect(

@@ -33,6 +33,8 @@ from instil.model.folder.location import ModelLocation, locate
 from instil.model.loading import choose_device, load_model
 from instil.model.new_tokens import fit_embeddings
 from instil.recipe import ModelSettings
+from instil.units import counted
+from instil.views.turns import LINE, one_line
 
 _PROMPT_END = 24
 """Tokens at the end of a prompt that are searched for an opened reasoning block."""
@@ -60,6 +62,11 @@ class Answer:
     def content(self) -> str:
         """The answer without reasoning and tool calls."""
         return self.message.content if isinstance(self.message.content, str) else ""
+
+    def __repr__(self) -> str:
+        """Return the beginning of the text and how it ended, on one line."""
+        tokens = counted(self.generated.num_tokens, "token")
+        return one_line("Answer", [tokens, f"finished by {self.generated.finish_reason}", repr(self.text[:LINE])])
 
     def __str__(self) -> str:
         """Return the content, so that an answer can be printed."""

@@ -13,14 +13,20 @@ from instil.conversation import ROWS, Place
 from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.errors import DataError, DroppedTextError, InstilError
 from instil.inspection.doctor import Doctor
-from instil.inspection.findings import Finding
+from instil.inspection.findings import KINDS, Finding
 from instil.inspection.survey import KeptRow, find_sources, reading_of
 from instil.preparation.chunks import Chunk, Input, cut
 from instil.recipe import Recipe
-from instil.views.tokens import ShownToken
+from instil.units import counted
+from instil.views.html import frame, left_out, warnings
+from instil.views.tokens import ShownToken, blocks_of, mask_html
+from instil.views.turns import one_line
+
+_MOST_EXAMPLES = 5
+"""Examples of one row that a notebook shows."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class ShownExample:
     """One example of a row.
 
@@ -39,8 +45,24 @@ class ShownExample:
         """Number of tokens with a weight above 0."""
         return sum(1 for token in self.tokens if token.weight > 0)
 
+    @property
+    def counts(self) -> str:
+        """Number of tokens and of trained ones, and how it was shortened, in words."""
+        how = f", shortened: {self.shortened}" if self.shortened else ""
+        return f"{counted(len(self.tokens), 'token')}, {self.num_trained:,} trained{how}"
 
-@dataclass(frozen=True, slots=True)
+    def __repr__(self) -> str:
+        """Return the sizes on one line."""
+        return one_line("ShownExample", [self.counts])
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the tokens by message, those that are trained in colour and brackets."""
+        weights = [token.weight for token in self.tokens]
+        blocks = blocks_of(self.tokens, self.roles)
+        return frame("Example", facts=[self.counts], body=mask_html(lambda a, b: self.tokens[a:b], weights, blocks))
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class ShownRow:
     """One row of the data.
 
@@ -53,6 +75,19 @@ class ShownRow:
     place: Place
     examples: tuple[ShownExample, ...] = ()
     findings: tuple[Finding, ...] = ()
+
+    def __repr__(self) -> str:
+        """Return place, examples and findings, on one line."""
+        kinds = [finding.kind for finding in self.findings]
+        return one_line("ShownRow", [str(self.place), *(example.counts for example in self.examples), *kinds])
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the findings, and the masks of the first examples."""
+        found = [f"{KINDS[each.kind].title}: {each.seen}. Remedy: {KINDS[each.kind].remedy}" for each in self.findings]
+        masks = "".join(example._repr_html_() for example in self.examples[:_MOST_EXAMPLES])
+        more = len(self.examples) - _MOST_EXAMPLES
+        body = warnings(found) + masks + (left_out(f"{more:,} further examples not shown") if more > 0 else "")
+        return frame("Row", facts=[str(self.place), counted(len(self.examples), "example")], body=body)
 
 
 def show_row(chat: ChatTokenizer, row: KeptRow, findings: Sequence[Finding]) -> ShownRow:
