@@ -88,6 +88,10 @@ def test_any_messages_and_tools_are_read_or_refused_by_name(messages, tools):
     ("keys", "place"),
     [
         ({"chat_template_kwargs": "x"}, "chat_template_kwargs"),
+        ({"chat_template_kwargs": {"messages": [USER]}}, "chat_template_kwargs.messages"),
+        ({"chat_template_kwargs": {"tools": [TOOL]}}, "chat_template_kwargs.tools"),
+        ({"chat_template_kwargs": {"add_generation_prompt": False}}, "chat_template_kwargs.add_generation_prompt"),
+        ({"chat_template_kwargs": {"continue_final_message": True}}, "chat_template_kwargs.continue_final_message"),
         ({"tools": {}}, "tools"),
         ({"tools": [{"type": "x"}]}, "tools[0].type"),
     ],

@@ -18,6 +18,8 @@ from instil.generation.http_api.bodies import of_request, shown
 from instil.generation.http_api.problems import Problem
 
 _ROLES = "system, developer, user, assistant or tool"
+_REQUEST_KEYS = ("messages", "tools", "add_generation_prompt", "continue_final_message", "chat_template", "tokenize")
+"""What a template or transformers' `apply_chat_template` is given beside the variables."""
 _TEXT_KEYS = ("name", "tool_call_id", "reasoning_content", "reasoning", "thinking", "refusal")
 
 
@@ -33,6 +35,12 @@ def read_conversation(body: Mapping[str, Any]) -> Conversation:
     variables = body.get("chat_template_kwargs", {})
     if not isinstance(variables, Mapping):
         _refuse("chat_template_kwargs", f"found {shown(variables)}. Expected an object.")
+    for name in _REQUEST_KEYS:
+        if name in variables:
+            _refuse(
+                f"chat_template_kwargs.{name}",
+                "found among the template's variables. Expected it as a key of the request itself, if at all. Move it.",
+            )
     if "reasoning_effort" in body:
         variables = {"reasoning_effort": body["reasoning_effort"], **variables}
     messages = [{key: value for key, value in message.items() if key != PREFIX} for message in messages]
