@@ -7,7 +7,7 @@ from os import PathLike, fspath
 from pathlib import Path
 
 from instil.errors import InstilError
-from instil.files import home_path
+from instil.files import home_path, is_file_name
 
 
 def check_choice(name: str, value: object, allowed: Sequence[str], error: type[InstilError]) -> None:
@@ -37,6 +37,6 @@ def path_of(name: str, value: object, error: type[InstilError]) -> Path:
         InstilError: Of the class that is passed, if the value is no path.
     """
     text = fspath(value) if isinstance(value, str | PathLike) else None
-    if not isinstance(text, str) or not text or "\0" in text:
+    if not isinstance(text, str) or not text or not is_file_name(text):
         raise error(f"{name}: found {value!r:.80}. Expected a path as text or a Path. Correct the argument.")
     return home_path(text)

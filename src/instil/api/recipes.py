@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from instil.data.memory_rows import check_source, is_path, save_rows
+from instil.data.memory_rows import check_source, is_path, is_table, save_rows
 from instil.errors import RecipeError
 from instil.preparation.cache_key import cache_folder
 from instil.recipe import DataSettings, Recipe, nested_settings
 
 AnyRecipe: TypeAlias = Recipe | str | Path | Mapping[str, Any] | None
 """A recipe, the path of its file, its settings, or None for the settings alone."""
+_SOURCES = ("sources", "heldout")
 
 
 def recipe_of(recipe: AnyRecipe, *, data: Any = None, settings: Mapping[str, Any] | None = None) -> Recipe:
@@ -25,9 +26,10 @@ def recipe_of(recipe: AnyRecipe, *, data: Any = None, settings: Mapping[str, Any
 
     Args:
         recipe: The recipe, the path of its file, a mapping of settings, or None.
-        data: Replaces the recipe's `data.sources`: a path, a list of paths, or rows from memory. A mapping with
-            settings of `data` is taken as such.
-        settings: Settings that replace the recipe's, nested or with dotted keys.
+        data: Replaces the recipe's `data.sources`: a path, rows from memory, or a list of paths and tables. A mapping
+            with settings of `data` is taken as such.
+        settings: Settings that replace the recipe's, nested or with dotted keys. `data.sources` and `data.heldout`
+            may be rows too.
 
     Raises:
         RecipeError: If the recipe or a setting is wrong.
@@ -37,10 +39,53 @@ def recipe_of(recipe: AnyRecipe, *, data: Any = None, settings: Mapping[str, Any
     if isinstance(data, Mapping) and data.keys() <= DataSettings.model_fields.keys() and data:
         overrides = nested_settings({"data": dict(data), **_dotted(overrides)})
         data = None
+    rows: dict[str, list[Any]] = {}
+    if isinstance(recipe, Mapping):
+        recipe, rows = _without_rows(nested_settings(recipe))
+    overrides, replaced = _without_rows(overrides)
+    rows |= replaced
     resolved = _with_overrides(recipe, overrides)
-    if data is None:
+    if data is not None:
+        rows["sources"] = _split(data, name="data")
+    if not rows:
         return resolved
-    return resolved.override({"data": {"sources": _sources(data, resolved)}})
+    folder = cache_folder(resolved)
+    return resolved.override({"data": {key: [_path_of(part, folder) for part in parts] for key, parts in rows.items()}})
+
+
+def _without_rows(settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, list[Any]]]:
+    """Return settings without the sources that are rows, and these sources by their setting."""
+    group = settings.get("data")
+    if not isinstance(group, Mapping):
+        return settings, {}
+    rows = {key: _split(group[key], name=f"data.{key}") for key in _SOURCES if key in group and _has_rows(group[key])}
+    kept = {key: value for key, value in group.items() if key not in rows}
+    return {**settings, "data": kept}, rows
+
+
+def _has_rows(value: Any) -> bool:
+    """Return whether the value of a setting is rows; what a recipe file could hold is left to the recipe's checks."""
+    if isinstance(value, (list, tuple)):
+        return any(not is_path(part) and not (isinstance(part, Mapping) and "path" in part) for part in value)
+    return not (value is None or is_path(value) or type(value) is dict)
+
+
+def _split(data: Any, *, name: str) -> list[Any]:
+    """Return the sources in data: paths, or rows. A list that holds a path or a table is a list of sources.
+
+    Raises:
+        DataError: If one is neither.
+    """
+    is_list = isinstance(data, (list, tuple)) and any(is_path(part) or is_table(part) for part in data)
+    parts = list(data) if is_list else [data]
+    for part in parts:
+        check_source(part, name=name)
+    return parts
+
+
+def _path_of(source: Any, folder: Path) -> str:
+    """Return the path of a source; rows from memory are written to a file first."""
+    return os.fspath(source) if is_path(source) else save_rows(source, folder)
 
 
 def _with_overrides(recipe: AnyRecipe, overrides: Mapping[str, Any]) -> Recipe:
@@ -63,13 +108,3 @@ def _dotted(nested: Mapping[str, Any]) -> dict[str, Any]:
     data = nested.get("data")
     others = {key: value for key, value in nested.items() if key != "data"}
     return others | ({f"data.{key}": value for key, value in data.items()} if isinstance(data, Mapping) else {})
-
-
-def _sources(data: Any, recipe: Recipe) -> list[str]:
-    """Return the paths of data; rows from memory are written to a file first."""
-    if is_path(data):
-        check_source(data)
-        return [os.fspath(data)]
-    if isinstance(data, (list, tuple)) and data and all(map(is_path, data)):
-        return [os.fspath(path) for path in data]
-    return [save_rows(data, cache_folder(recipe))]

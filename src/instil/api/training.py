@@ -55,7 +55,7 @@ def train(
     Args:
         recipe: A `Recipe`, the path of its file, a mapping of settings, or None for the settings below alone.
         data: Replaces the recipe's `data.sources`: a path, a list of paths, or rows: a list of dicts or
-            `Conversation`s, a `datasets.Dataset`, a generator, a pandas frame.
+            `Conversation`s, a `datasets.Dataset`, a generator, a pandas frame. ``data.heldout`` may be rows too.
         resume: Continue the run in the recipe's output folder from its latest checkpoint, or start it.
         quiet: Print nothing.
         follow: Return an iterator over what happens, instead of the run at its end.

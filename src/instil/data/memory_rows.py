@@ -39,6 +39,11 @@ def is_path(source: object) -> bool:
     return isinstance(source, (str, os.PathLike))
 
 
+def is_table(source: object) -> bool:
+    """Return whether a source is a table of datasets, pandas, polars or Arrow, or a set of them."""
+    return bool(_library_of(source))
+
+
 def check_source(source: object, *, name: str = "data") -> None:
     """Check that a source is a path or something that has rows.
 
