@@ -13,7 +13,7 @@ from instil.errors import EvaluationError
 from instil.generation.settings import LoadSettings, sampling_settings
 
 if TYPE_CHECKING:
-    from instil.evaluation.evaluate import Evaluation
+    from instil.evaluation.results import Evaluation
     from instil.generation.chat_model import ChatModel
 
 _LOADING = frozenset(item.name for item in fields(LoadSettings))

@@ -13,7 +13,7 @@ from instil.errors import EvaluationError
 from instil.generation.settings import GREEDY, LOADING, LoadSettings, SamplingSettings
 
 if TYPE_CHECKING:
-    from instil.evaluation.evaluate import Evaluation
+    from instil.evaluation.results import Evaluation
     from instil.generation.engine import Engine
     from instil.generation.prompt_length import TooLongPrompt
     from instil.generation.prompts import Prompt

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from instil.evaluation.contamination import Contamination, overlap_with_training
-from instil.evaluation.evaluate import Evaluation, evaluate
+from instil.evaluation.evaluate import evaluate
+from instil.evaluation.results import Evaluation
 from instil.evaluation.tasks import TaskOptions, suggest_tasks
 from instil.generation.engine import Engine
 from instil.generation.prompt_length import TooLongPrompt
