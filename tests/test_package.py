@@ -22,6 +22,7 @@ ORDER = (
     ("waiting_threads",),
     ("units",),
     ("run_warning",),
+    ("refused_writes",),
     ("files",),
     ("views",),
     ("conversation",),

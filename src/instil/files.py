@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from instil.errors import RunError
+from instil.refused_writes import REFUSED
 
 ASIDE = ".tmp-"
 """Prefix of the names of files and folders that are incomplete, or about to be deleted."""
@@ -33,6 +34,8 @@ OLD = ".replaced-"
 
 Why: it does not begin with ASIDE, so that no incomplete file or folder, whatever its name, is taken for such a copy.
 """
+LONGEST_NAME = 255
+"""Largest number of bytes of a name on the usual file systems."""
 LOCK = ".lock"
 """Name of the lock file in a run folder."""
 
@@ -51,7 +54,8 @@ def home_path(path: str | Path) -> Path:
     Every path of a recipe, an option or the Python API goes through here.
 
     Raises:
-        RunError: If it can be no path, or there is no such user, because a folder named ``~name`` is never meant.
+        RunError: If it can be no path, a name in it is too long for any file, or there is no such user, because a folder
+            named ``~name`` is never meant.
 
     Example:
         >>> home_path("~/runs") == Path.home() / "runs", home_path("runs/~x")
@@ -60,6 +64,7 @@ def home_path(path: str | Path) -> Path:
     text = str(path)
     if not isinstance(path, str | os.PathLike) or not is_file_name(text):
         raise RunError(f"{path!r:.80}: no path. Expected a path as text or a Path. Correct it.")
+    _check_names(text)
     if not text.startswith("~"):
         return Path(path)
     expanded = os.path.expanduser(text)
@@ -70,6 +75,19 @@ def home_path(path: str | Path) -> Path:
         f"{text}: no home folder of a user {text[1:].split('/')[0]!r}. Expected ~/ or ~name/ of a user. "
         "Fix the path, or write ./ in front of it if it is meant literally."
     )
+
+
+def _check_names(path: str) -> None:
+    """Check that every name in a path can be that of a file.
+
+    Why: Python raises for such a path wherever it only looks whether it exists. A text that was pasted is one.
+    """
+    longest = max(path.split("/"), key=len)
+    if len(os.fsencode(longest)) > LONGEST_NAME:
+        raise RunError(
+            f"{longest[:60]}…: a name of {len(os.fsencode(longest))} bytes. Expected a path, whose names have at most "
+            f"{LONGEST_NAME}. Shorten it, or write the text into a file and name that."
+        )
 
 
 def aside_of(path: Path, *, shared: bool = False) -> Path:
@@ -127,6 +145,27 @@ def write_text_atomic(path: Path, text: str, *, errors: str = "strict") -> None:
     """
     with atomic_file(path) as file:
         file.write(text.encode("utf-8", errors))
+
+
+def write_texts_atomic(texts: Mapping[Path, str]) -> None:
+    """Replace several text files: all of them are on the disk before the first one gets its name.
+
+    After an error, a full disk included, all files are as they were. Characters that UTF-8 cannot hold become ``?``.
+
+    Raises:
+        OSError: If the disk refuses.
+    """
+    try:
+        for path, text in texts.items():
+            aside_of(path).write_bytes(text.encode("utf-8", "replace"))
+            sync_path(aside_of(path))
+        for path in texts:
+            os.replace(aside_of(path), path)
+    except BaseException:
+        for path in texts:
+            with contextlib.suppress(OSError):
+                aside_of(path).unlink(missing_ok=True)
+        raise
 
 
 def write_json_atomic(path: Path, value: Mapping[str, Any]) -> None:
@@ -270,6 +309,21 @@ def remove_empty(folders: Iterable[Path]) -> None:
             path.rmdir()
 
 
+@contextlib.contextmanager
+def new_folders(folder: Path) -> Iterator[None]:
+    """Make a folder and those above it; those that are new are removed again if the context ends with an error.
+
+    Raises:
+        OSError: If it cannot be made.
+    """
+    made = make_folder(folder)
+    try:
+        yield
+    except BaseException:
+        remove_empty(made)
+        raise
+
+
 def sync_path(path: Path) -> None:
     """Wait until a file's bytes, or a folder's names, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -302,10 +356,6 @@ def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file's bytes in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EISDIR}
-"""Errors of a disk that is full, over its quota, read-only, broken or not ours, or has a folder in a file's place."""
 
 
 @contextlib.contextmanager

@@ -30,6 +30,7 @@ from pydantic import (
 
 from instil.errors import RecipeError, RunError, first_line_of, nearest
 from instil.files import home_path, is_file_name, write_text_atomic
+from instil.refused_writes import refused_writes
 from instil.setting_aliases import known_elsewhere
 
 
@@ -746,9 +747,11 @@ class Recipe(Settings):
         Raises:
             RecipeError: If the file cannot be written.
         """
+        file = home_path(path)
         try:
-            write_text_atomic(home_path(path), self.to_yaml())
-        except (OSError, ValueError) as error:  # a ValueError: an empty name
+            with refused_writes(file, raises=RecipeError, otherwise="choose another file"):
+                write_text_atomic(file, self.to_yaml())
+        except ValueError as error:  # an empty name
             raise RecipeError(
                 f"{str(path)!r}: cannot be written ({first_line_of(error)}). Expected a file such as recipe.yaml. "
                 "Choose another."

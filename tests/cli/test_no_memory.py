@@ -101,7 +101,7 @@ def test_plan_reports_that_it_does_not_fit(root, monkeypatch, capfd):
     ("verb", "where"),
     [
         ("evaluate", "instil.evaluation.evaluate.heldout_loss"),
-        ("export", "instil.exporting.export.save_model_folder"),
+        ("export", "instil.exporting.export.write_model_files"),
         ("export --as gguf", "instil.exporting.export.write_gguf"),
         ("chat", "instil.model.loading.set_attention"),
     ],

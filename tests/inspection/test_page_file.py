@@ -78,6 +78,8 @@ def test_a_finding_stands_at_its_own_row_and_one_about_all_rows_at_none(tmp_path
 
 def test_a_page_that_cannot_be_written_leaves_nothing_behind(tmp_path):
     (tmp_path / "page.html").mkdir()
-    with pytest.raises(DataError, match=r"page\.html: cannot be written \(.+\)\. Check the folder"):
+    with pytest.raises(
+        DataError, match=r"page\.html: cannot be written \(.+\)\. Expected a file, and a folder has this name"
+    ):
         write_page(tmp_path / "page.html", small_chat(), SUBJECT, survey_of(1, rows_in=1), PASSED)
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"]

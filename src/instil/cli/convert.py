@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from instil.files import home_path
 from instil.recipe import Format, Recipe
 
 FileOrDash = Annotated[str, Parameter(allow_leading_hyphen=True)]
@@ -84,5 +85,5 @@ def _refuse_own_input(data: str, out: str) -> None:
     """Raise DataError if the output is the input file, because rows that reading leaves out would be lost."""
     from instil.errors import DataError
 
-    if "-" not in (data, out) and Path(data).is_file() and Path(out).exists() and Path(data).samefile(out):
+    if "-" not in (data, out) and home_path(data).is_file() and home_path(out).exists() and Path(data).samefile(out):
         raise DataError(f"{out}: is the file to read. Expected another one. Choose another name.")

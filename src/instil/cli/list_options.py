@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import glob
 import json
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias, get_args, get_origin
 
 from instil.errors import RecipeError
-from instil.files import home_path
 
 Items: TypeAlias = Literal["names", "joined", "numbers", "paths", "texts"]
 """What a list holds: it decides whether a comma separates two items. Names are `joined` where one text is allowed too."""
@@ -156,7 +156,12 @@ def _parsed(value: str, *, is_strict: bool) -> list[Any] | None:
 
 def _are_paths(value: str) -> bool:
     """Return whether a text with commas is several paths: it is none itself, and each part is one."""
-    if home_path(value).exists() or glob.glob(value):
+    if _is_there(value):
         return False
     parts = [part.strip() for part in value.split(",")]
-    return all(part and (part == "-" or home_path(part).exists() or bool(glob.glob(part))) for part in parts)
+    return all(part and (part == "-" or _is_there(part)) for part in parts)
+
+
+def _is_there(path: str) -> bool:
+    """Return whether a path or a pattern names something. A list of files may be longer than any name."""
+    return os.path.exists(os.path.expanduser(path)) or bool(glob.glob(path))

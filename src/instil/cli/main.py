@@ -7,11 +7,11 @@ where the error came from.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from cyclopts import App, CycloptsError, UnknownOptionError, UnusedCliTokensError
 
@@ -20,6 +20,7 @@ from instil.cli.any_terminal import print_on_any_terminal
 from instil.cli.list_options import with_lists
 from instil.errors import SMALLER_WEIGHTS, InstilError, nearest
 from instil.files import home_path
+from instil.refused_writes import FULL, refusal_of
 from instil.setting_aliases import known_elsewhere, last_name
 from instil.training.processes.signals import stopped_by
 
@@ -49,8 +50,6 @@ VERBS: tuple[tuple[str, str, str], ...] = (
 )
 
 
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-"""Errors of a disk that is full, or over its quota."""
 ABOUT = (
     "Turn a base language model into one that follows instructions. What is trained is what is served.\n\n"
     "Begin with `instil demo`, or with a recipe: a YAML file of settings. `train` writes a run folder, and chat, "
@@ -127,13 +126,16 @@ def report_errors(verb: str, *, traceback: bool = False) -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except OSError as error:
-        if traceback or error.errno not in FULL:
+        # An error without a file comes from elsewhere, such as the network, or from standard output.
+        refusal = refusal_of(error, Path(str(error.filename or "standard output")))
+        if traceback or refusal is None or not (error.errno in FULL or error.filename):
             raise
         # What Python still holds for standard output would fail again at exit, with a traceback.
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        found = "cannot be written" if error.errno in FULL else "cannot be read or written"
         place = f"{error.filename}: " if error.filename else ""
-        _fail(f"instil {verb}: {place}cannot be written ({error.strerror}). Free some disk space and run it again.")
+        _fail(f"instil {verb}: {place}{found} ({refusal.reason}). {refusal.remedy}, and run it again.")
 
 
 def _join_switch_values(words: list[str]) -> list[str]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
@@ -117,8 +117,9 @@ def _is_template(spec: str) -> bool:
     from instil.template.library import NAMED_TEMPLATES
     from instil.template.resolve import names_one_of_a_folder
 
-    named = spec in NAMED_TEMPLATES or Path(spec).is_file() or names_one_of_a_folder(spec)
-    return named or is_format_string(spec) or "{%" in spec or "{{" in spec
+    # A template that is written out may be longer than any name.
+    written_out = is_format_string(spec) or "{%" in spec or "{{" in spec
+    return written_out or spec in NAMED_TEMPLATES or os.path.isfile(spec) or names_one_of_a_folder(spec)
 
 
 def _side(spec: str, model: str | None) -> Side:

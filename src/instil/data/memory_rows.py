@@ -24,12 +24,15 @@ from instil.data.messages import as_conversation, message_to_dict
 from instil.data.sources.tables import without_nulls
 from instil.data.writing import as_json, checked_line, write_conversations
 from instil.errors import DataError, FormatError, InstilError, first_line_of
-from instil.files import aside_of, sweep_dead, sync_path
+from instil.files import aside_of, new_folders, sweep_dead, sync_path
 from instil.recipe import MEMORY_ROWS
+from instil.refused_writes import refused_writes
 
 EXPECTED = (
     "Expected a path, or rows: a list of dicts or Conversations, a datasets.Dataset, a generator or a pandas frame."
 )
+OTHER_STORE = "set data.store, or INSTIL_CACHE, to another folder"
+"""What else can be done if the folder of the stores cannot be written to."""
 _BATCH_ROWS = 256
 _TABLES = ("pandas", "polars", "pyarrow", "datasets")
 
@@ -216,8 +219,10 @@ def save_rows(source: Any, folder: Path) -> str:
         DataError: As `rows_of` and `line_of`, or if the folder cannot be written to. Nothing is left then.
     """
     digest = hashlib.blake2b(digest_size=16)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with (
+        refused_writes(folder, raises=DataError, found="cannot hold the rows", otherwise=OTHER_STORE),
+        new_folders(folder),
+    ):
         sweep_dead(folder / "rows.jsonl")
         aside = aside_of(folder / "rows.jsonl")
         try:
@@ -230,11 +235,6 @@ def save_rows(source: Any, folder: Path) -> str:
             os.replace(aside, _file_of(digest.hexdigest(), folder))
         finally:
             aside.unlink(missing_ok=True)
-    except OSError as error:
-        raise DataError(
-            f"{folder}: cannot hold the rows ({error.strerror or error}). Expected a writable folder. "
-            "Set data.store, or INSTIL_CACHE, to one."
-        ) from None
     return MEMORY_ROWS + digest.hexdigest()
 
 

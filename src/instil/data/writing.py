@@ -25,7 +25,8 @@ from instil.data.messages import conversation_to_dict
 from instil.data.side_columns import is_empty
 from instil.data.sources.files import container_of
 from instil.errors import DataError, FormatError
-from instil.files import atomic_file, home_path
+from instil.files import atomic_file, home_path, new_folders
+from instil.refused_writes import refused_writes
 
 
 def write_conversations(conversations: Iterable[Conversation], path: str | Path, *, format: str = "messages") -> int:
@@ -56,17 +57,12 @@ def write_conversations(conversations: Iterable[Conversation], path: str | Path,
             f"{path}: this kind of file cannot be written. Expected .jsonl, .json, .csv or .tsv, each also as .gz or "
             ".zst. Choose one of them."
         )
-    try:
-        with _atomic(path) as stream:
-            if container != "json":
-                return _write_table(rows, stream, separator="\t" if container == "tsv" else ",")
-            if ".json" in path.suffixes:
-                return _write_array(rows, stream)
-            return _write_lines(rows, stream)
-    except OSError as error:
-        raise DataError(
-            f"{path}: cannot be written ({error.strerror or error}). Check the folder and its permissions."
-        ) from None
+    with refused_writes(path, raises=DataError, otherwise="choose another file"), _atomic(path) as stream:
+        if container != "json":
+            return _write_table(rows, stream, separator="\t" if container == "tsv" else ",")
+        if ".json" in path.suffixes:
+            return _write_array(rows, stream)
+        return _write_lines(rows, stream)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,8 +211,7 @@ def _write_table(rows: Iterable[_Written], stream: IO[str], *, separator: str) -
 @contextmanager
 def _atomic(path: Path) -> Iterator[IO[str]]:
     """Open a text file that appears complete, or not at all. Its suffix decides the compression."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_file(path) as file:
+    with new_folders(path.parent), atomic_file(path) as file:
         compressed = _compressor(path, file)
         text = io.TextIOWrapper(compressed, encoding="utf-8", newline="")
         try:

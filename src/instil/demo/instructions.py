@@ -19,6 +19,9 @@ from instil.demo.dialogues import Dialogue
 from instil.demo.questions import held_out_sum
 from instil.demo.split import trained
 from instil.demo.world import Entity
+from instil.errors import RunError
+from instil.files import new_folders, write_texts_atomic
+from instil.refused_writes import refused_writes
 
 _MANNERS = ("sentence", "short", "json", "persona")
 
@@ -37,9 +40,8 @@ def write_instructions(folder: Path, *, seed: int = 5) -> list[Path]:
         "sharegpt.json": _json([_sharegpt(dialogue) for dialogue in chats[:half]]),
         "messages.jsonl": "".join(f"{json.dumps(_messages(row), ensure_ascii=False)}\n" for row in chats[half:]),
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8")
+    with refused_writes(folder, raises=RunError, otherwise="choose another --output"), new_folders(folder):
+        write_texts_atomic({folder / name: text for name, text in texts.items()})
     return [folder / name for name in texts]
 
 

@@ -28,7 +28,7 @@ from instil.demo.questions import Question, held_out_questions
 from instil.demo.scoring import Judged, Scores, ask, conversation_of, scores_of
 from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.errors import RunError, TemplateError
-from instil.files import write_json_atomic
+from instil.files import home_path, write_json_atomic
 from instil.generation.engine import Engine
 from instil.generation.sampling import SamplingSettings
 from instil.inspection.colours import LEGEND, coloured_tokens
@@ -36,7 +36,9 @@ from instil.model.folder.location import locate
 from instil.preparation.chat_setup import set_up_chat
 from instil.preparation.prepare import prepare
 from instil.recipe import Recipe
+from instil.refused_writes import refused_writes
 from instil.training.memory.usage import peak_rss_mb
+from instil.training.records.run_folder import check_output
 from instil.training.run import train
 from instil.units import byte_size, duration
 
@@ -64,7 +66,9 @@ def run_demo(output: Path, *, console: Console | None = None) -> dict[str, Any]:
     """
     started = time.perf_counter()
     console = console or Console()
+    output = home_path(output)
     _make_room(output, console)
+    check_output(output, resume=False)
     questions = held_out_questions()
 
     console.rule("1 · the base model continues text; it does not answer", align="left")
@@ -100,7 +104,8 @@ def run_demo(output: Path, *, console: Console | None = None) -> dict[str, Any]:
         "seconds": round(time.perf_counter() - started, 1),
         "peak_rss_mb": round(peak_rss_mb(), 1),
     }
-    write_json_atomic(output / "results.json", results)
+    with refused_writes(output, raises=RunError, otherwise="choose another --output"):
+        write_json_atomic(output / "results.json", results)
     console.rule("6 · what to do next", align="left")
     _print_next_steps(output, results, console)
     return results

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from instil.errors import EvaluationError, MissingPackageError
-from instil.files import write_text_atomic
+from instil.files import new_folders, write_text_atomic
 from instil.generation.engine import Engine
+from instil.refused_writes import refused_writes
 
 
 def run_harness(
@@ -66,13 +67,8 @@ def run_harness(
     results: dict[str, Any] = evaluation["results"]
     if out is not None:
         text = json.dumps({"results": results, "versions": evaluation.get("versions")}, indent=1, default=str)
-        try:
-            out.mkdir(parents=True, exist_ok=True)
+        with refused_writes(out, raises=EvaluationError, otherwise="choose another --out"), new_folders(out):
             write_text_atomic(out / "harness.json", text + "\n")
-        except OSError as error:
-            raise EvaluationError(
-                f"{out}: cannot be written ({error.strerror}). Expected a writable folder. Choose another --out."
-            ) from None
     # lm-eval mixes figures, their standard errors and texts such as the alias in one mapping.
     return [
         f"{task}: {name} {value:.4f} (standard error {_error(figures, name)})"

@@ -18,7 +18,8 @@ from instil.evaluation.heldout import HeldoutLoss
 from instil.evaluation.intervals import in_numbers, show
 from instil.evaluation.report_page import page
 from instil.evaluation.results import HELDOUT, Evaluation, ModelResult
-from instil.files import write_text_atomic
+from instil.files import new_folders, write_texts_atomic
+from instil.refused_writes import refused_writes
 
 
 def to_json(evaluation: Evaluation) -> dict[str, Any]:
@@ -127,10 +128,10 @@ def to_markdown(evaluation: Evaluation) -> str:
 
 
 def write_report(evaluation: Evaluation, folder: Path) -> list[Path]:
-    """Write ``evaluation.json``, ``evaluation.md`` and ``evaluation.html`` into a folder.
+    """Write ``evaluation.json``, ``evaluation.md`` and ``evaluation.html`` into a folder: all of them or none.
 
     Raises:
-        EvaluationError: If a file cannot be written.
+        EvaluationError: If a file cannot be written. An earlier report is as it was then.
     """
     values = to_json(evaluation)
     texts = {
@@ -138,14 +139,8 @@ def write_report(evaluation: Evaluation, folder: Path) -> list[Path]:
         "evaluation.md": to_markdown(evaluation),
         "evaluation.html": page(values),
     }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, text in texts.items():
-            write_text_atomic(folder / name, text, errors="replace")
-    except OSError as error:
-        raise EvaluationError(
-            f"{folder}: cannot be written ({error.strerror}). Expected a writable folder. Choose another --out."
-        ) from None
+    with refused_writes(folder, raises=EvaluationError, otherwise="choose another --out"), new_folders(folder):
+        write_texts_atomic({folder / name: text for name, text in texts.items()})
     return [folder / name for name in texts]
 
 

@@ -7,6 +7,7 @@ Why: there is no switch that skips the parity check. An export that differs from
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Sequence
@@ -17,7 +18,6 @@ from typing import Any, Literal, TypeAlias
 import torch
 
 from instil.conversation import Conversation
-from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.errors import ExportError, InstilError
 from instil.exporting.adapter_folder import adapter_of, check_run_merge, write_adapter
 from instil.exporting.check_with_4 import check_with_4
@@ -35,13 +35,14 @@ from instil.exporting.parity import (
     probe_conversations,
 )
 from instil.exporting.run_papers import read_papers
-from instil.files import atomic_folder, home_path
+from instil.files import atomic_folder, home_path, new_folders
 from instil.generation.engine import Engine
 from instil.generation.prompts import Prompt, prompts_of
 from instil.generation.settings import LoadSettings
 from instil.model.adapters.merge import merge_in_place
 from instil.model.folder.location import locate
-from instil.model.folder.saving import save_model_folder
+from instil.model.folder.saving import write_model_files
+from instil.refused_writes import refused_writes
 
 Target: TypeAlias = Literal["merged", "adapter", "4bit", "gguf", "ollama"]
 Dtype: TypeAlias = Literal["fp32", "bf16", "fp16"]
@@ -105,19 +106,19 @@ def export(
     papers = read_papers(locate(name))
     adapter = adapter_of(name)
     engine = _load(adapter or name, "fp32", device) if target == "adapter" else _load(name, dtype, device)
-    try:
-        with atomic_folder(out) as aside:
-            conversations = list(rows)[:NUM_ROWS] or probe_conversations()
-            parity = _WRITERS[target](engine, aside, conversations, _DTYPES[dtype], device)
-            if check_with is not None:
-                parity = _checked_with_4(engine, aside, conversations, parity, dtype)
-            (aside / "parity.json").write_text(json.dumps(as_mapping(parity), indent=2) + "\n", encoding="utf-8")
-            assert engine.chat is not None
-            template = engine.chat.template.fingerprint
-            card = model_card(papers, name=out.name, target=target, template=template, parity=parity, licence=licence)
-            (aside / "README.md").write_text(card, encoding="utf-8")
-    except OSError as error:
-        raise ExportError(f"{out}: cannot be written ({error}). Free some space or choose another folder.") from None
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(refused_writes(out, raises=ExportError, otherwise="choose another folder"))
+        stack.enter_context(new_folders(out.parent))
+        aside = stack.enter_context(atomic_folder(out))
+        conversations = list(rows)[:NUM_ROWS] or probe_conversations()
+        parity = _WRITERS[target](engine, aside, conversations, _DTYPES[dtype], device, name=out.name)
+        if check_with is not None:
+            parity = _checked_with_4(engine, aside, conversations, parity, dtype)
+        (aside / "parity.json").write_text(json.dumps(as_mapping(parity), indent=2) + "\n", encoding="utf-8")
+        assert engine.chat is not None
+        template = engine.chat.template.fingerprint
+        card = model_card(papers, name=out.name, target=target, template=template, parity=parity, licence=licence)
+        (aside / "README.md").write_text(card, encoding="utf-8")
     files = tuple(sorted(path.name for path in out.iterdir()))
     return Exported(folder=out, parity=parity, files=files, licence=licence or papers.base_licence.get("license"))
 
@@ -130,7 +131,7 @@ def _load(name: str | Path, precision: Dtype, device: str) -> Engine:
 
 
 def _merged(
-    engine: Engine, folder: Path, conversations: Sequence[Conversation], dtype: torch.dtype, device: str
+    engine: Engine, folder: Path, conversations: Sequence[Conversation], dtype: torch.dtype, device: str, *, name: str
 ) -> Parity:
     assert engine.chat is not None
     change: float | None = None
@@ -143,7 +144,7 @@ def _merged(
         before = logits_on(model, prompts)
         model = merge_in_place(model)
         change = check_merge(before, logits_on(model, prompts), dtype)
-    _save_into(folder, model, engine.chat, dtype=dtype)
+    write_model_files(model, engine.chat, folder, dtype=dtype)
     parity, compared = check_ids(engine.chat, folder, conversations)
     precision: Any = next(key for key, value in _DTYPES.items() if value == dtype)
     exported = Engine.load(folder, LoadSettings(precision=precision, device=device))
@@ -162,20 +163,21 @@ def _checked_with_4(
 
 
 def _adapter(
-    engine: Engine, folder: Path, conversations: Sequence[Conversation], dtype: torch.dtype, device: str
+    engine: Engine, folder: Path, conversations: Sequence[Conversation], dtype: torch.dtype, device: str, *, name: str
 ) -> Parity:
     return write_adapter(engine, folder, conversations, device=device)
 
 
 def _four_bit(
-    engine: Engine, folder: Path, conversations: Sequence[Conversation], dtype: torch.dtype, device: str
+    engine: Engine, folder: Path, conversations: Sequence[Conversation], dtype: torch.dtype, device: str, *, name: str
 ) -> Parity:
     assert engine.chat is not None
     whole = folder / ".whole"
     whole.mkdir()
-    _merged(engine, whole, conversations, dtype, device)
+    _merged(engine, whole, conversations, dtype, device, name=name)
     quantised = Engine.load(whole, LoadSettings(load="4bit", device=device))
-    _save_into(folder, quantised.model, engine.chat)
+    assert quantised.model is not None
+    write_model_files(quantised.model, engine.chat, folder)
     shutil.rmtree(whole)
     parity, compared = check_ids(engine.chat, folder, conversations)
     exported = Engine.load(folder, LoadSettings(device=device))
@@ -184,14 +186,14 @@ def _four_bit(
 
 
 def _gguf(
-    engine: Engine, folder: Path, conversations: Sequence[Conversation], dtype: torch.dtype, device: str
+    engine: Engine, folder: Path, conversations: Sequence[Conversation], dtype: torch.dtype, device: str, *, name: str
 ) -> Parity:
     assert engine.chat is not None
     whole = folder / ".whole"
     whole.mkdir()
-    parity = _merged(engine, whole, conversations, dtype, device)
+    parity = _merged(engine, whole, conversations, dtype, device, name=name)
     model: Any = Engine.load(whole, LoadSettings(precision="fp32", device=device)).model
-    write_gguf(model, engine.chat, folder / "model.gguf", dtype=dtype, name=folder.name)
+    write_gguf(model, engine.chat, folder / "model.gguf", dtype=dtype, name=name)
     _, compared = check_ids(engine.chat, whole, conversations)
     prompt_ids = [engine.prompt(prompt.conversation) for prompt in _accepted_prompts(engine, conversations)[:4]]
     notes = (
@@ -203,7 +205,7 @@ def _gguf(
 
 
 def _ollama(
-    engine: Engine, folder: Path, conversations: Sequence[Conversation], dtype: torch.dtype, device: str
+    engine: Engine, folder: Path, conversations: Sequence[Conversation], dtype: torch.dtype, device: str, *, name: str
 ) -> Parity:
     assert engine.chat is not None
     chats = [prompt.conversation for prompt in _accepted_prompts(engine, conversations)]
@@ -212,20 +214,12 @@ def _ollama(
         raise ExportError(
             "ollama: no row could be compared with Ollama's template. Expected plain chats. Name some with --data."
         )
-    parity = _gguf(engine, folder, conversations, dtype, device)
+    parity = _gguf(engine, folder, conversations, dtype, device, name=name)
     (folder / "Modelfile").write_text(text, encoding="utf-8")
     return replace(parity, notes=(*parity.notes, f"Ollama's template expanded: {compared} prompts equal as text"))
 
 
 _WRITERS = {"merged": _merged, "adapter": _adapter, "4bit": _four_bit, "gguf": _gguf, "ollama": _ollama}
-
-
-def _save_into(folder: Path, model: Any, chat: ChatTokenizer, *, dtype: torch.dtype | None = None) -> None:
-    """Save a model folder's files into a folder that exists and may hold other files."""
-    save_model_folder(model, chat, folder / "model", dtype=dtype)
-    for path in (folder / "model").iterdir():
-        path.rename(folder / path.name)
-    (folder / "model").rmdir()
 
 
 def _accepted_prompts(engine: Engine, conversations: Sequence[Conversation]) -> list[Prompt]:

@@ -19,11 +19,12 @@ from typing import IO, Any
 
 from instil.data.messages import conversation_to_dict, message_to_dict
 from instil.errors import GenerationError
-from instil.files import REFUSED, atomic_file
+from instil.files import atomic_file, new_folders
 from instil.generation.engine import Answer, Engine
 from instil.generation.prompt_length import FittedPrompts, LongPrompt
 from instil.generation.prompts import Prompt
 from instil.generation.settings import SamplingSettings
+from instil.refused_writes import REFUSED, refused_writes
 from instil.units import counted
 
 CHUNK = 512
@@ -115,11 +116,8 @@ def open_for_answers(out: Path) -> IO[str]:
     Raises:
         GenerationError: If it cannot be written.
     """
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
+    with refused_writes(out, raises=GenerationError, otherwise="choose another --out"), new_folders(out.parent):
         return out.open("a", encoding="utf-8")
-    except OSError as error:
-        raise GenerationError(f"{out}: cannot be written ({error.strerror}). Choose another --out.") from None
 
 
 def answer_keys(prompt: Prompt, *, model: str, settings: SamplingSettings) -> list[str]:
@@ -223,10 +221,10 @@ def _kept_whole(out: Path, done: Mapping[str, Any]) -> Iterator[None]:
             raise
         with contextlib.suppress(OSError):
             _cut(out, len(out.read_bytes().rpartition(b"\n")[2]))
-        raise GenerationError(
-            f"{out}: cannot be written ({error.strerror or error}). It holds {counted(len(done), 'answer')}. "
-            "Free some disk space and run the same command again, which continues it."
-        ) from None
+        # The number is known only now: answers were added since the context began.
+        kept = f"It holds {counted(len(done), 'answer')}, and the same command continues it."
+        with refused_writes(out, raises=GenerationError, kept=kept, otherwise="choose another --out"):
+            raise
 
 
 def _write_row(file: IO[str], row: dict[str, Any]) -> None:

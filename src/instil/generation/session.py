@@ -17,8 +17,10 @@ from typing import Any
 from instil.conversation import Conversation, Message
 from instil.data.messages import conversation_to_dict
 from instil.errors import GenerationError, nearest
+from instil.files import new_folders
 from instil.generation.engine import Answer, AnswerStream, Engine
 from instil.generation.settings import SamplingSettings
+from instil.refused_writes import refused_writes
 
 
 @dataclass(slots=True, kw_only=True)
@@ -123,14 +125,14 @@ class Session:
             raise GenerationError("/save: there is no answer yet. Expected one. Ask a question first.")
         row = json.dumps(conversation_to_dict(self.conversation), ensure_ascii=False, default=list)
         size = path.stat().st_size if path.exists() else None
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("a", encoding="utf-8") as file:
-                file.write(row + "\n")
-        except OSError as error:
-            with contextlib.suppress(OSError):  # a full disk may have taken the first half of the row
-                path.unlink(missing_ok=True) if size is None else os.truncate(path, size)
-            raise GenerationError(f"{path}: cannot be written ({error.strerror}). Choose another file.") from None
+        with refused_writes(path, raises=GenerationError, otherwise="choose another file"), new_folders(path.parent):
+            try:
+                with path.open("a", encoding="utf-8") as file:
+                    file.write(row + "\n")
+            except OSError:
+                with contextlib.suppress(OSError):  # a full disk may have taken the first half of the row
+                    path.unlink(missing_ok=True) if size is None else os.truncate(path, size)
+                raise
 
     def tokens(self) -> list[tuple[int, str, float]]:
         """Return the conversation's tokens as training sees them: id, text, weight.

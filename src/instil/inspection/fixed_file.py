@@ -19,6 +19,7 @@ from rich.text import Text
 from instil.errors import DataError
 from instil.files import atomic_file
 from instil.inspection.repair import Repair
+from instil.refused_writes import refused_writes
 from instil.views.visible import shortened
 
 _WIDTH = 160
@@ -89,27 +90,22 @@ def write_fixed(repairs: Iterable[Repair], path: Path) -> Iterator[Repair | Fixe
     """
     check_target(path)
     counts: Counter[str] = Counter()
-    try:
-        with atomic_file(path) as file:
-            for repair in repairs:
-                counts["in"] += 1
-                if repair.after is None:
-                    counts["left_out"] += 1
-                else:
-                    counts["out"] += 1
-                    counts["changed"] += bool(repair.changes)
-                    file.write(_line(repair.after).encode())
-                if repair.changes:
-                    yield repair
-            if not counts["out"]:
-                raise DataError(
-                    f"{path}: no row is left to write of {counts['in']:,}. Expected at least one. "
-                    "See the reasons above."
-                )
-    except OSError as error:
-        raise DataError(
-            f"{path}: cannot be written ({error.strerror or error}). Check the folder and its permissions."
-        ) from None
+    otherwise = "choose another file for --fix"
+    with refused_writes(path, raises=DataError, otherwise=otherwise), atomic_file(path) as file:
+        for repair in repairs:
+            counts["in"] += 1
+            if repair.after is None:
+                counts["left_out"] += 1
+            else:
+                counts["out"] += 1
+                counts["changed"] += bool(repair.changes)
+                file.write(_line(repair.after).encode())
+            if repair.changes:
+                yield repair
+        if not counts["out"]:
+            raise DataError(
+                f"{path}: no row is left to write of {counts['in']:,}. Expected at least one. See the reasons above."
+            )
     yield FixedFile(path, counts["in"], counts["out"], counts["changed"], counts["left_out"])
 
 

@@ -15,6 +15,7 @@ from instil.inspection.page import build_page
 from instil.inspection.report import Subject, page_text
 from instil.inspection.shown_rows import ShownRow, show_row
 from instil.inspection.survey import Survey
+from instil.refused_writes import refused_writes
 
 MAX_TOKENS = 2_000_000
 """Largest number of tokens on one page. A browser needs seconds to open more than about 20 MB."""
@@ -38,12 +39,8 @@ def write_page(path: Path, chat: ChatTokenizer, subject: Subject, survey: Survey
     """
     rows = list(_rows(chat, survey))
     text = page_text(subject, survey, proof, num_shown=len(rows))
-    try:
+    with refused_writes(path, raises=DataError, otherwise="choose another file for --html"):
         write_text_atomic(path, build_page(rows, text))
-    except OSError as error:
-        raise DataError(
-            f"{path}: cannot be written ({error.strerror or error}). Check the folder and its permissions."
-        ) from None
     more = "" if len(rows) >= survey.ledger.rows_in else "; --html-rows N shows more"
     return f"wrote {path}: {text.facts[-1]}{more}"
 

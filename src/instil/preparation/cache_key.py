@@ -15,11 +15,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from instil.data.memory_rows import OTHER_STORE
 from instil.errors import DataError
 from instil.files import cache_root, home_path, write_text_atomic
 from instil.preparation.chunks import Input
 from instil.preparation.store import VERSION
 from instil.recipe import Recipe
+from instil.refused_writes import refused_writes
 
 _MAX_HASHES = 10_000
 _NOT_IN_KEY = {"workers", "store", "sources", "heldout", "format", "columns", "encoding", "delimiter", "sheet"}
@@ -39,15 +41,10 @@ def check_folder(folder: Path) -> None:
     Raises:
         DataError: If not.
     """
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    try:
+    with refused_writes(folder, raises=DataError, found="cannot hold prepared data", otherwise=OTHER_STORE):
+        existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
         with tempfile.TemporaryFile(dir=existing):
             pass
-    except OSError as error:
-        raise DataError(
-            f"{folder}: cannot hold prepared data ({error.strerror or error}). Expected a writable folder. "
-            "Set data.store, or INSTIL_CACHE, to one."
-        ) from None
 
 
 def fingerprint_of(recipe: Recipe, inputs: Sequence[Input], *, encoder: str) -> str:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import errno
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,10 +19,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from instil.data.memory_rows import OTHER_STORE
 from instil.errors import DataError
 from instil.files import aside_of, make_folder, put_in_place, remove_empty, sweep_dead
 from instil.preparation.ledger import Ledger
 from instil.preparation.store import EXAMPLES, LEDGER, SCHEMA, STORE, VERSION, Split
+from instil.refused_writes import refused_writes
 
 
 class StoreWriter:
@@ -134,15 +136,10 @@ class StoreWriter:
             self._file = pa.ipc.new_file(self._sink, SCHEMA)
         return self._file
 
-    @contextmanager
-    def _on_disk(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise DataError(
-                f"{self.folder.parent}: prepared data cannot be written ({error.strerror or error}). "
-                "Expected free space on the disk. Free some, or set data.store to another folder."
-            ) from None
+    def _on_disk(self) -> AbstractContextManager[None]:
+        return refused_writes(
+            self.folder.parent, raises=DataError, found="prepared data cannot be written", otherwise=OTHER_STORE
+        )
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -10,12 +10,12 @@ run).
 from __future__ import annotations
 
 import importlib.util
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from instil.errors import MissingPackageError, RecipeError
+from instil.files import home_path
 from instil.model.adapters.saved import saved_settings
 from instil.model.folder.config import context_length
 from instil.model.folder.file_checks import ADAPTER_CONFIG
@@ -127,7 +127,7 @@ def saved_adapter(adapter: AdapterSettings, location: ModelLocation) -> dict[str
             f"adapter.resume_from: found {resumed!r}, but adapter.kind is none, which trains no adapter. "
             "Set adapter.kind: lora, or leave this out"
         )
-    folder = location.adapter_folder if resumed is None else Path(resumed)
+    folder = location.adapter_folder if resumed is None else home_path(resumed)
     if folder is None or adapter.kind == "none":
         return {}
     if resumed is not None and location.adapter_folder is not None:

@@ -6,7 +6,6 @@ plain transformers stops where instil does. It is written under a temporary name
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,11 +19,10 @@ from instil.model.folder.both_generations import make_config_readable, make_toke
 from instil.model.folder.generation_config import set_stop_ids
 from instil.model.library_noise import quiet_peft, quiet_transformers
 from instil.model.underlying import underlying
+from instil.refused_writes import refused_writes
 
 READERS = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json")
 """Files beside the tokenizer of a model that also reads images: they say how images and videos are prepared."""
-DISK_ERROR = re.compile(r"\(os error \d+\)")
-"""Text in errors of safetensors and tokenizers that come from the disk; their classes are not `OSError`."""
 
 
 class ChatTokens(Protocol):
@@ -73,23 +71,36 @@ def save_model_folder(
         ModelError: If the disk refuses a write; an existing folder stays as it was.
     """
     folder = Path(folder)
-    try:
-        with atomic_folder(folder, replace=True) as aside:
-            set_stop_ids(model, chat.stop_ids, pad_id=chat.pad_id)
-            if hasattr(model, "peft_config"):
-                save_adapter(model, aside, base=base)
-                underlying(model).generation_config.save_pretrained(str(aside))  # the stop ids, without the base
-            else:
-                _write_weights(model, aside, state=state, dtype=dtype)
-                _copy_readers(model.config._name_or_path, aside)
-            save_tokenizer(chat, aside)
-    except Exception as error:
-        if not (isinstance(error, OSError) or DISK_ERROR.search(str(error))):
-            raise
-        raise ModelError(
-            f"{folder}: the model cannot be written ({error}). Free some space or choose another folder."
-        ) from error
+    reported = refused_writes(
+        folder, raises=ModelError, found="the model cannot be written", otherwise="choose another folder"
+    )
+    with reported, atomic_folder(folder, replace=True) as aside:
+        write_model_files(model, chat, aside, state=state, dtype=dtype, base=base)
     return folder
+
+
+def write_model_files(
+    model: Any,
+    chat: ChatTokens,
+    folder: Path,
+    *,
+    state: Mapping[str, torch.Tensor] | None = None,
+    dtype: torch.dtype | None = None,
+    base: str | None = None,
+) -> None:
+    """Write a model folder's files into a folder that exists; the arguments are those of `save_model_folder`.
+
+    Raises:
+        Exception: Of several classes, if the disk refuses; see `refused_writes`.
+    """
+    set_stop_ids(model, chat.stop_ids, pad_id=chat.pad_id)
+    if hasattr(model, "peft_config"):
+        save_adapter(model, folder, base=base)
+        underlying(model).generation_config.save_pretrained(str(folder))  # the stop ids, without the base
+    else:
+        _write_weights(model, folder, state=state, dtype=dtype)
+        _copy_readers(model.config._name_or_path, folder)
+    save_tokenizer(chat, folder)
 
 
 def _write_weights(

@@ -8,6 +8,7 @@ from typing import Any
 
 from instil.errors import RunError
 from instil.files import atomic_file
+from instil.refused_writes import refused_writes
 from instil.training.records.run_folder import Run
 from instil.training.records.runs import Figure, RunSummary
 
@@ -41,13 +42,8 @@ def draw_comparison(runs: Sequence[RunSummary], path: Path) -> None:
             panel.text(0.5, 0.5, "none", ha="center", va="center", transform=panel.transAxes)
     if names:
         _draw_figures(panels[2], runs, names)
-    try:
-        with atomic_file(path) as file:
-            sheet.savefig(file, format="png")
-    except OSError as error:
-        raise RunError(
-            f"{path}: cannot be written ({error.strerror}). Expected a writable file. Choose another --plot"
-        ) from None
+    with refused_writes(path, raises=RunError, otherwise="choose another --plot"), atomic_file(path) as file:
+        sheet.savefig(file, format="png")
 
 
 def shared_figures(runs: Sequence[RunSummary]) -> list[str]:

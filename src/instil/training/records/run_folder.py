@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from instil.errors import RunError, first_line_of
 from instil.files import ASIDE, OLD, home_path, locked
+from instil.refused_writes import refused_writes
 from instil.training.records.loss_figure import draw_loss, loss_figure
 from instil.training.records.metrics import Metric, read_metrics
 from instil.training.records.run_view import run_html, run_line
@@ -167,8 +168,11 @@ class Run:
         metrics = self.metrics()
         if path is not None:
             try:
-                draw_loss(metrics, home_path(path))
-            except (OSError, TypeError, ValueError) as error:
+                with refused_writes(
+                    path, raises=RunError, found="the plot cannot be written", otherwise="choose another"
+                ):
+                    draw_loss(metrics, home_path(path))
+            except (TypeError, ValueError) as error:
                 raise RunError(
                     f"{path}: the plot cannot be written ({first_line_of(error)}). Expected a file such as loss.png. "
                     "Choose another"
