@@ -182,7 +182,7 @@ class AdapterSettings(Settings):
     targets: str | list[str] = Field(
         "all-linear",
         description=(
-            "Modules that get adapters: `all-linear`, or a list of module names. "
+            "Modules that get adapters: `all-linear`, or a list of module names (no patterns). "
             "Experts are named by their stacked tensors (experts.gate_up_proj)."
         ),
     )

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from instil.encoding.turns.call_syntax import READERS
 from instil.generation.parsing.answer_parser import MARKUP, AnswerParser
-from instil.generation.parsing.call_syntax import READERS
 from instil.generation.parsing.complete import message_of, parse_answer
 
 TOOLS = ("find", "time")

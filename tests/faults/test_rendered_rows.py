@@ -10,9 +10,11 @@ import pytest
 from tests.encoding.both_ways import in_batches, one_by_one
 from tests.inspection.small_chat import other_template, small_chat
 
-from instil.conversation import Conversation, Message, PartWeight, Place
+from instil.conversation import Conversation, Message, PartWeight, Place, ToolCall
+from instil.data import read as read_conversations
 from instil.data.formats.registry import read_row
 from instil.data.formats.row_format import ReadOptions
+from instil.data.messages import message_to_dict
 from instil.errors import EncodingError
 from instil.generation.prompts import as_messages, read_prompts
 from instil.inspection.inspection import Inspection
@@ -185,6 +187,112 @@ def test_what_cannot_be_read_back_exactly_is_refused_with_the_setting_that_accep
     with pytest.raises(EncodingError, match=r"rows.jsonl:1: is already rendered .* set data.rendered_rows: keep"):
         small_chat().encode(_read(row))
     assert small_chat(rendered_rows="keep").encode(_read(row)) is not None
+
+
+LOOK = {"type": "function", "function": {"name": "look", "description": "Weather.", "parameters": {"type": "object"}}}
+FIND = {"type": "function", "function": {"name": "find", "parameters": {"type": "object", "properties": {}}}}
+ASKED, WET = Message("user", "Weather in Lima?"), Message("assistant", "Wet.")
+CALL = Message("assistant", None, tool_calls=(ToolCall("look", {"city": "Lima", "days": 1.5, "é": ["ü"]}),))
+TWO_CALLS = Message("assistant", "I look.\n\nTwice.", tool_calls=(*CALL.tool_calls, ToolCall("find", {})))
+RESULT = Message("tool", 'wet "and" cold\n3°')
+WITH_CALLS: dict[str, tuple[Message, ...]] = {
+    "a call": (ASKED, CALL),
+    "a call and its result": (SYSTEM, ASKED, CALL, RESULT, WET),
+    "several": (ASKED, TWO_CALLS, RESULT, Message("tool", "3"), WET, ASKED, CALL, RESULT, WET, ASKED, WET),
+}
+
+
+def _same(read: Conversation, messages: tuple[Message, ...]) -> bool:
+    parts = [[(one.role, one.content, one.tool_calls) for one in every] for every in (read.messages, messages)]
+    return parts[0] == parts[1]
+
+
+@pytest.mark.parametrize("tools", [(LOOK, FIND), ()], ids=["tools", "no tools"])
+@pytest.mark.parametrize("name", WITH_CALLS)
+def test_calls_results_and_definitions_in_the_text_are_read_back(name: str, tools: Any, tmp_path: Path) -> None:
+    messages = WITH_CALLS[name]
+    text = CHATML.render_text(messages, tools=tools)
+    row = {"text": text, "id": 7}
+    read = _back(row)
+    assert _same(read, messages)
+    assert (read.tools, read.extra, read.plain) == (tools, {"id": 7}, False)
+    plain = {"messages": [message_to_dict(one) for one in messages], "tools": list(tools)}
+    chat = small_chat()
+    for rendered, written in zip(chat.encode(_read(row)), chat.encode(_read(plain)), strict=True):
+        assert rendered.token_ids == written.token_ids
+        assert rendered.weights == written.weights
+    assert "<tool_call>" in _trained(row)
+    assert "wet" not in _trained(row)
+
+
+def test_a_call_of_llama_is_trained_as_the_models_own_template_writes_it() -> None:
+    llama = readable("llama-3.1", "</s>").template
+    messages = WITH_CALLS["a call and its result"]
+    read = _back({"text": llama.render_text(messages, tools=(LOOK,), variables={"date_string": "03 Mar 2025"})})
+    assert _same(read, messages)
+    assert read.tools == (LOOK,)
+    trained = _trained({"text": llama.render_text(messages, tools=(LOOK,))})
+    assert trained.startswith('<tool_call>\n{"name": "look", "arguments": {"city": "Lima"')
+
+
+def test_a_prompt_with_calls_and_a_completion_train_the_completion_alone() -> None:
+    messages = WITH_CALLS["a call and its result"]
+    prompt = CHATML.render_text(messages[:-1], tools=(LOOK,), add_generation_prompt=True)
+    row = {"prompt": prompt, "completion": "Wet."}
+    assert _same(_back(row), messages)
+    assert _trained(row) == "Wet.<|im_end|>"
+    prompt = CHATML.render_text(messages[:2], tools=(LOOK,), add_generation_prompt=True)
+    call = CHATML.render_text((ASKED, CALL)).partition("assistant\n")[2]
+    assert _same(_back({"prompt": prompt, "completion": call}), messages[:3])
+    split = {"prompt": prompt + call[:20], "completion": call[20:]}
+    with pytest.raises(EncodingError, match="cannot be read back into messages exactly"):
+        _back(split)
+    answer = {"prompt": ASKED.content, "completion": "<|im_start|>assistant\n" + call}
+    assert _same(_back(answer), (ASKED, CALL))
+
+
+def test_tools_beside_the_text_have_to_be_the_texts_own() -> None:
+    row = {"text": CHATML.render_text(WITH_CALLS["a call"], tools=(LOOK,))}
+    assert _back({**row, "tools": [LOOK]}).tools == (LOOK,)
+    with pytest.raises(EncodingError, match="there are tools beside it"):
+        _back({**row, "tools": [FIND]})
+
+
+NOT_EXACT = {
+    "keys in another order": ('{"name": "look", "arguments": {"city": "Lima"', '{"arguments": {"city": "Lima"'),
+    "other spaces": ('"city": "Lima"', '"city":"Lima"'),
+    "text behind the call": ("</tool_call>", "</tool_call>\nI wait."),
+    "a call that does not end": ("\n</tool_call>", ""),
+    "a broken definition": ('"description": "Weather."', '"description": Weather'),
+}
+
+
+@pytest.mark.parametrize("name", NOT_EXACT)
+def test_calls_that_would_be_written_otherwise_are_refused(name: str) -> None:
+    old, new = NOT_EXACT[name]
+    text = CHATML.render_text(WITH_CALLS["a call and its result"], tools=(LOOK,))
+    assert old in text
+    with pytest.raises(EncodingError, match="cannot be read back into messages exactly"):
+        _back({"text": text.replace(old, new)})
+
+
+def test_a_question_that_looks_like_a_result_of_a_template_without_tools_stays_a_question() -> None:
+    own = other_template(
+        "{% for m in messages %}<|im_start|>{{ 'user' if m.role == 'tool' else m.role }}\n{{ m.content }}<|im_end|>\n"
+        "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    assert [message.role for message in _back({"text": CHATML.render_text(CHAT)}, own).messages] == [
+        m.role for m in CHAT
+    ]
+
+
+def test_fix_and_convert_of_the_fixed_file_keep_the_calls(tmp_path: Path) -> None:
+    path, fixed = tmp_path / "rows.jsonl", tmp_path / "fixed.jsonl"
+    text = CHATML.render_text(WITH_CALLS["several"], tools=(LOOK, FIND))
+    path.write_text(json.dumps({"text": text}) + "\n")
+    list(Inspection.of(str(path), _recipe(path)).fix(fixed))
+    (conversation,) = read_conversations(fixed)
+    assert CHATML.render_text(conversation.messages, tools=conversation.tools) == text
 
 
 ORDINARY = [

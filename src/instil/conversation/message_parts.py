@@ -254,13 +254,16 @@ def kind_of(value: Any) -> str:
     """Return what a value is in the words of JSON, for error messages.
 
     Example:
-        >>> kind_of(None), kind_of(4), kind_of({})
-        ('null', 'a number', 'an object')
+        >>> kind_of(None), kind_of(4), kind_of({}), kind_of(b"4")
+        ('null', 'a number', 'an object', 'bytes')
     """
     if value is None or isinstance(value, bool):
         return "null" if value is None else str(value).lower()
-    kinds = ((str, "a text"), (int | float, "a number"), (Mapping, "an object"), (Sequence, "a list"))
-    return next((word for kind, word in kinds if isinstance(value, kind)), f"a {type(value).__name__}")
+    kinds = ((str, "a text"), (int | float, "a number"), (Mapping, "an object"), (bytes | bytearray | memoryview, "bytes"),
+             (Sequence, "a list"))  # fmt: skip
+    name = type(value).__name__
+    article = "an" if name[:1].lower() in "aeiou" else "a"
+    return next((word for kind, word in kinds if isinstance(value, kind)), f"{article} {name}")
 
 
 def parse_json(text: str) -> Any:

@@ -18,12 +18,13 @@ from typing import Any
 
 from instil.conversation import ROWS, Conversation, Message, Place
 from instil.conversation.message_parts import kind_of
-from instil.data.formats.registry import read_row
+from instil.data.formats.registry import is_by_id, read_row
 from instil.data.formats.row_format import ReadOptions
-from instil.data.messages import as_conversation, message_to_dict
-from instil.data.sources.tables import without_nulls
-from instil.data.writing import as_json, checked_line, write_conversations
-from instil.errors import DataError, FormatError, InstilError, first_line_of
+from instil.data.json_values import json_list_of, json_of
+from instil.data.messages import as_conversation
+from instil.data.sources.tables import rows_of_batch, without_nulls
+from instil.data.writing import checked_line, write_conversations
+from instil.errors import DataError, InstilError, first_line_of
 from instil.files import aside_of, new_folders, sweep_dead, sync_path
 from instil.recipe import MEMORY_ROWS
 from instil.refused_writes import refused_writes
@@ -60,11 +61,11 @@ def check_source(source: object, *, name: str = "data") -> None:
         splits = ", ".join(map(repr, source))
         raise DataError(f"{name}: found a DatasetDict with the splits {splits}. Expected one split. Choose one.")
     elif isinstance(source, Mapping):
-        raise DataError(f"{name}: found one dict. Expected a list of rows. Put it in a list, or use Dataset.from_dict.")
+        remedy = "Pass list(rows.values())" if is_by_id(source) else "Put it in a list, or use Dataset.from_dict"
+        raise DataError(f"{name}: found one dict. Expected a list of rows. {remedy}.")
     elif not isinstance(source, (bytes, bytearray, memoryview, Conversation, Message)) and _has_rows(source):
         return
-    found = "bytes" if isinstance(source, (bytes, bytearray, memoryview)) else kind_of(source)
-    raise DataError(f"{name}: found {found}. {EXPECTED} Pass one of them.")
+    raise DataError(f"{name}: found {kind_of(source)}. {EXPECTED} Pass one of them.")
 
 
 def _has_rows(source: object) -> bool:
@@ -123,7 +124,7 @@ def _values_of(source: Any) -> Iterator[Any]:
         yield from map(without_nulls, source.iter_rows(named=True))
     elif library == "pyarrow" and hasattr(source, "to_batches"):
         for batch in source.to_batches(max_chunksize=_BATCH_ROWS):
-            yield from map(without_nulls, batch.to_pylist())
+            yield from rows_of_batch(batch)
     else:
         yield from source
 
@@ -160,39 +161,11 @@ def line_of(row: Any, place: Place) -> str:
     """
     if isinstance(row, Conversation):
         return checked_line(row, place)
-    if not isinstance(row, Mapping):
-        if any(isinstance(message, Message) for message in row):
-            return checked_line(as_conversation(row, place=place), place)
-        return _value_line(list(row), f"{place}")
-    for column in row:
-        if not isinstance(column, str):
-            raise DataError(f"{place}: found the column {column!r}. Expected text as its name. Rename the column.")
-    columns = (f"{json.dumps(key)}: {_value_line(row[key], f'{place}: column {key!r}')}" for key in row)
-    return f"{{{', '.join(columns)}}}"
-
-
-def _value_line(value: Any, where: str) -> str:
-    try:
-        line = json.dumps(value, ensure_ascii=False, allow_nan=False, default=_plain)
-        line.encode()
-    except UnicodeEncodeError:
-        reason = "half a surrogate pair"
-    except RecursionError:
-        reason = "values nested too deeply, or in themselves"
-    except FormatError as error:
-        raise DataError(f"{where}: {error}") from None
-    except Exception as error:  # an object's own conversion may raise anything
-        reason = f"a value that JSON cannot hold ({first_line_of(error)})"
-    else:
-        return line
-    raise DataError(f"{where}: holds {reason}. Expected text, numbers or lists. Drop or fix that value.")
-
-
-def _plain(value: Any) -> Any:
-    """Return a JSON value for a `Message`, a mapping, or what tables hold."""
-    if isinstance(value, Message):
-        return message_to_dict(value)
-    return dict(value) if isinstance(value, Mapping) else as_json(value)
+    if isinstance(row, Mapping):
+        return json_of(row, place=place)
+    if any(isinstance(message, Message) for message in row):
+        return checked_line(as_conversation(row, place=place), place)
+    return json_list_of(list(row), place=place)
 
 
 def conversations_of(source: Any) -> Iterator[Conversation]:

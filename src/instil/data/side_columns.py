@@ -128,11 +128,19 @@ def _is_definition(tool: Any) -> bool:
 
 
 def unread_columns(conversation: Conversation) -> Iterator[tuple[str, str]]:
-    """Yield each column that looks like a system text or like tools and that nothing reads: its name, what it is."""
+    """Yield each column that looks like a part of the prompt and that nothing reads: its name, what it looks like."""
     for name, value in conversation.extra.items():
         if is_empty(value):
             continue
-        if _SYSTEM_NAME.fullmatch(name):
+        if _is_media(value):
+            yield name, "an image or a sound"
+        elif _SYSTEM_NAME.fullmatch(name):
             yield name, "a system text"
         elif _TOOL_NAME.search(name) and holds_tools(value) and read_tools(value, where=name) != conversation.tools:
             yield name, "tool definitions"
+
+
+def _is_media(value: Any) -> bool:
+    """Return whether a value is what the datasets library stores an image or a sound as, or a list of them."""
+    first = value[0] if isinstance(value, list) and value else value
+    return isinstance(first, Mapping) and isinstance(first.get("bytes"), bytes)

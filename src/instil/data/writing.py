@@ -21,6 +21,7 @@ from instil.conversation import EMPTY, Conversation, Place
 from instil.conversation.strict_json import RefusedJson, parse_text
 from instil.data.formats.registry import format_named
 from instil.data.formats.row_format import ReadOptions, RowFormat, cannot_hold
+from instil.data.json_values import as_json, json_of
 from instil.data.messages import conversation_to_dict
 from instil.data.side_columns import is_empty
 from instil.data.sources.files import container_of
@@ -88,12 +89,11 @@ def _checked(conversation: Conversation, target: RowFormat) -> _Written:
     """
     place = conversation.place or Place("conversation", 1)
     row = target.write(conversation)
+    line = json_of(row, place=conversation.place or "conversation")
     try:
-        line = json.dumps(row, ensure_ascii=False, allow_nan=False, default=as_json)
-        line.encode()  # half a surrogate pair fails here, before a byte is written
         read_back = target.read(parse_text(line), place, ReadOptions())
     except (ValueError, RecursionError, RefusedJson) as error:
-        reason = "half a surrogate pair" if isinstance(error, UnicodeEncodeError) else str(error).removesuffix(".")
+        reason = str(error).removesuffix(".")
         raise FormatError(cannot_hold(conversation, "JSON", f"a value ({reason})", "Drop or fix that value.")) from None
     except DataError as error:
         reason = str(error).removeprefix(f"{place}: ").removesuffix(".")
@@ -135,24 +135,6 @@ def _values(conversation: Conversation) -> dict[str, Any]:
     """Return everything that a conversation holds except its place, as JSON values."""
     row = conversation_to_dict(replace(conversation, extra=EMPTY)) | {"extra": dict(conversation.extra)}
     return cast("dict[str, Any]", json.loads(json.dumps(row, default=as_json)))
-
-
-def as_json(value: Any) -> Any:
-    """Return a JSON value for a value that only tables hold: dates and times, arrays, mappings.
-
-    Raises:
-        FormatError: If there is no JSON for it.
-    """
-    if hasattr(value, "isoformat"):
-        return value.isoformat()
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    if hasattr(value, "items"):
-        return dict(value)
-    raise FormatError(
-        f"a value of type {type(value).__name__} cannot be written as JSON. Expected text, numbers or lists. "
-        "Drop or convert that column."
-    )
 
 
 def _write_to_stdout(rows: Iterable[_Written]) -> int:

@@ -92,9 +92,9 @@ KINDS: Mapping[str, Kind] = {
         ),
         Kind(
             "unread_column",
-            "column that looks like a system text or like tools, and is not read",
+            "column that looks like a system text, tools or an image, and is not read",
             "warning",
-            "rename it to system or tools, put it into the messages, or drop it",
+            "rename a text to system and definitions to tools, or drop the column",
         ),
         Kind(
             "read_back",

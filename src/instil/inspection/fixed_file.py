@@ -9,14 +9,15 @@ from __future__ import annotations
 import difflib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.text import Text
 
-from instil.errors import DataError
+from instil.data.json_values import as_json, json_list_of, json_of
+from instil.errors import DataError, FormatError
 from instil.files import atomic_file
 from instil.inspection.repair import Repair
 from instil.refused_writes import refused_writes
@@ -86,7 +87,7 @@ def write_fixed(repairs: Iterable[Repair], path: Path) -> Iterator[Repair | Fixe
         Every `Repair` that changed something, while rows are written, and a `FixedFile` at the end.
 
     Raises:
-        DataError: If the file cannot be written, or no row remains.
+        DataError: If the file cannot be written, no row remains, or JSON cannot hold a column.
     """
     check_target(path)
     counts: Counter[str] = Counter()
@@ -99,7 +100,7 @@ def write_fixed(repairs: Iterable[Repair], path: Path) -> Iterator[Repair | Fixe
             else:
                 counts["out"] += 1
                 counts["changed"] += bool(repair.changes)
-                file.write(_line(repair.after).encode())
+                file.write(f"{_line(repair)}\n".encode())
             if repair.changes:
                 yield repair
         if not counts["out"]:
@@ -115,7 +116,7 @@ def diff_lines(repair: Repair) -> Iterator[Text]:
     if repair.after is None:
         if repair.before is not None:
             yield Text(
-                f"- {shortened(json.dumps(repair.before, ensure_ascii=False, default=_as_json), _WIDTH)}", style="red"
+                f"- {shortened(json.dumps(repair.before, ensure_ascii=False, default=_shown), _WIDTH)}", style="red"
             )
         return
     before, after = (_pretty(row) for row in (repair.before, repair.after))
@@ -126,20 +127,17 @@ def diff_lines(repair: Repair) -> Iterator[Text]:
 
 
 def _pretty(row: Any) -> list[str]:
-    return json.dumps(row, ensure_ascii=False, indent=1, default=_as_json).splitlines()
+    return json.dumps(row, ensure_ascii=False, indent=1, default=_shown).splitlines()
 
 
-def _line(row: Any) -> str:
-    return json.dumps(row, ensure_ascii=False, default=_as_json) + "\n"
+def _line(repair: Repair) -> str:
+    row = repair.after
+    return json_of(row, place=repair.place) if isinstance(row, Mapping) else json_list_of(row, place=repair.place)
 
 
-def _as_json(value: Any) -> Any:
-    """Return values that only tables hold (dates, times, arrays) as text or lists."""
-    if hasattr(value, "isoformat"):
-        return value.isoformat()
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    raise DataError(
-        f"a value of type {type(value).__name__} cannot be written as JSON. Expected text, numbers or lists. "
-        "Convert the column first."
-    )
+def _shown(value: Any) -> Any:
+    """Return a value that JSON cannot hold as it is shown in a diff."""
+    try:
+        return as_json(value)
+    except FormatError:
+        return repr(value)

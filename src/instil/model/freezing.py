@@ -9,6 +9,8 @@ from typing import Any
 from instil.errors import ModelError
 from instil.model.parts import beyond_text
 
+_REGEX_CHARACTERS = frozenset(r"\^$+()|{}")
+
 
 def freeze(model: Any, patterns: Sequence[str]) -> int:
     """Freeze the parameters whose names match.
@@ -55,8 +57,10 @@ def _why_nothing_matches(model: Any, pattern: str) -> str:
                 f"{pattern!r} names {name}, which is {names[id(value)]} by another name (tied). One weight cannot "
                 f"train in one place alone. Freeze {names[id(value)]}, or leave the pattern out."
             )
+    wildcards = " Only * and ? are wildcards." if not _REGEX_CHARACTERS.isdisjoint(pattern) else ""
     return (
-        f"{pattern!r} matches no parameter. Names look like {', '.join(list(names.values())[:3])}. Correct the pattern."
+        f"{pattern!r} matches no parameter.{wildcards} Names look like {', '.join(list(names.values())[:3])}. "
+        "Correct the pattern."
     )
 
 

@@ -11,11 +11,11 @@ leave them out when they train.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from itertools import islice
-from typing import Any
+from typing import Any, TypeAlias
 
 from instil.conversation import EMPTY, Message, Role
 from instil.errors import TemplateError
@@ -32,13 +32,22 @@ _PROBES: tuple[tuple[Role, ...], ...] = (
     ("user", "assistant", "system", "user", "assistant"),
     ("user",),
     ("system", "user"),
+    ("user", "assistant", "tool"),
+    ("user", "assistant", "tool", "assistant"),
+    ("user", "assistant", "tool", "tool", "assistant"),
+    ("user", "assistant", "tool", "user"),
 )
 _MOST_READINGS = 16
 """Readings of one text that are tried."""
 _END, _PROMPT = "end", "prompt"
 _DATE = re.compile(r"Today Date: (\d{1,2} \w{3,9} \d{4})\n")
-_TOOLS = re.compile(r"</?tools?>|</?tool_(?:call|response)s?>|\[(?:AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\]")
+_TOOLS = re.compile(
+    r"</?tools?>|</?tool_(?:call|response)s?>|\[(?:AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\]"
+    r"|<\|python_tag\|>|<｜tool▁|<\|tool_calls?\b|<minimax:tool_call>"
+)
 _BOS = {"llama-3": "<|begin_of_text|>", "llama-3.1": "<|begin_of_text|>", "gemma": "<bos>", "zephyr": "", "phi-3": ""}
+Messages: TypeAlias = tuple[Message, ...]
+Parse: TypeAlias = Callable[[Messages], Iterable[Messages]]
 _MORE_SPECIAL = {
     "deepseek": ("<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"),
     "command-r": ("<BOS_TOKEN>", "<|END_OF_TURN_TOKEN|>"),
@@ -56,13 +65,19 @@ class Turns:
         variables: Template variables that the text shows, such as its date.
         template: Name of the template that prints it.
         ends_with_prompt: Whether the text ends with the generation prompt: the answer is still to be written.
+        tools: Tool definitions that the text shows.
     """
 
-    messages: tuple[Message, ...]
+    messages: Messages
     spans: tuple[tuple[int, int], ...]
     variables: dict[str, Any] = field(default_factory=dict)
     template: str = ""
     ends_with_prompt: bool = False
+    tools: tuple[Mapping[str, Any], ...] = ()
+
+
+def _as_they_are(messages: Messages) -> Iterator[Messages]:
+    yield messages
 
 
 @dataclass(frozen=True)
@@ -73,11 +88,15 @@ class ReadableTemplate:
         template: The template.
         name: Its name for people.
         is_own: Whether it is the template that the messages are encoded with.
+        tools: Tool definitions that it prints.
+        date: The date that it prints; its own if empty.
     """
 
     template: ChatTemplate
     name: str
     is_own: bool = False
+    tools: tuple[Mapping[str, Any], ...] = ()
+    date: str = ""
 
     @property
     def ending(self) -> str:
@@ -93,6 +112,9 @@ class ReadableTemplate:
                 # A system text that only white space divides from the question is a part of the question.
                 if text.strip() or after in (_END, _PROMPT) or before == "":
                     found.setdefault(before, {}).setdefault(after, {})[text] = None
+        for afters in found.values():  # where a result is printed as a question is, it is one
+            for text in afters.get("user", {}):
+                afters.get("tool", {}).pop(text, None)
         if "system" not in found:
             found.get("", {}).pop("system", None)
         return {
@@ -104,12 +126,14 @@ class ReadableTemplate:
         contents = [f"Qz{number}x" for number in range(len(roles))]
         messages = [Message(role, content) for role, content in zip(roles, contents, strict=True)]
         for last, prompted in ((_END, False), (_PROMPT, True)):
-            if prompted and roles[-1] != "user":
+            if prompted and roles[-1] not in ("user", "tool"):
                 continue
             try:
-                text = self.template.render_text(messages, add_generation_prompt=prompted)
+                text = self.template.render_text(messages, tools=self.tools, add_generation_prompt=prompted)
             except TemplateError:
                 return
+            if self.date:
+                text = _DATE.sub(f"Today Date: {self.date}\n", text)
             places = [text.find(content) for content in contents]
             if -1 in places or places != sorted(places) or any(text.count(one) > 1 for one in contents):
                 return
@@ -119,25 +143,30 @@ class ReadableTemplate:
                 at, before = place + len(content), role
             yield before, last, text[at:]
 
-    def read(self, text: str, *, header: re.Pattern[str], tail_may_lack: bool = False) -> Turns | None:
+    def read(
+        self, text: str, *, header: re.Pattern[str], tail_may_lack: bool = False, parse: Parse = _as_they_are
+    ) -> Turns | None:
         """Return the messages of a rendered text; None if rendering them does not give the text.
 
         Args:
             text: The text.
             header: Matches a header; no message may hold one.
             tail_may_lack: Whether what the template prints behind the last answer may be missing.
+            parse: Yields what messages of text may be, such as messages with tool calls.
         """
         variables: dict[str, Any] = {}
         date = _DATE.search(text)
         reader = self
         if date is not None and "date_string" in self.template.names_read:
             variables["date_string"] = date[1]
-            reader = _Dated(self.template, self.name, self.is_own, date[1])
+            reader = replace(self, date=date[1])
         for turns in islice(reader._readings(text, tail_may_lack), _MOST_READINGS):
-            turns = replace(turns, variables=variables, template=self.name)
-            holds_header = any(header.search(str(message.content)) for message in turns.messages)
-            if not holds_header and self._gives(turns, text, tail_may_lack):
-                return turns
+            if any(header.search(str(message.content)) for message in turns.messages):
+                continue
+            for messages in parse(turns.messages):
+                parsed = replace(turns, messages=messages, variables=variables, template=self.name, tools=self.tools)
+                if self._gives(parsed, text, tail_may_lack):
+                    return parsed
         return None
 
     def _readings(self, text: str, tail_may_lack: bool) -> Iterator[Turns]:
@@ -184,11 +213,14 @@ class ReadableTemplate:
 
     def _gives(self, turns: Turns, text: str, tail_may_lack: bool) -> bool:
         """Return whether rendering the messages gives the text."""
-        if not all(message.content for message in turns.messages):
+        if not all(message.content or message.tool_calls for message in turns.messages):
             return False
         try:
             rendered = self.template.render_text(
-                turns.messages, variables=turns.variables or EMPTY, add_generation_prompt=turns.ends_with_prompt
+                turns.messages,
+                tools=turns.tools,
+                variables=turns.variables or EMPTY,
+                add_generation_prompt=turns.ends_with_prompt,
             )
         except TemplateError:
             return False
@@ -209,12 +241,12 @@ class ReadableTemplate:
     def _without_ending(self, text: str) -> str:
         return core_pattern((self.ending,))[1].sub("", text, count=1)
 
-    def read_answer(self, text: str, *, header: re.Pattern[str]) -> str | None:
+    def read_answer(self, text: str, *, header: re.Pattern[str], parse: Parse = _as_they_are) -> Message | None:
         r"""Return the answer in a text that begins with the assistant's header; None if it is not one.
 
         Example:
             >>> chatml = ReadableTemplate(ChatTemplate(template_source("chatml")), "chatml")
-            >>> chatml.read_answer("<|im_start|>assistant\nHi<|im_end|>\n", header=re.compile(r"<\|im_start\|>"))
+            >>> chatml.read_answer("<|im_start|>assistant\nHi<|im_end|>\n", header=re.compile(r"<\|im_start\|>")).content
             'Hi'
         """
         prompt = "".join(self.separators.get("user", {}).get(_PROMPT, ())[-1:])
@@ -222,11 +254,10 @@ class ReadableTemplate:
         own_header = prompt.removeprefix(ending)
         for lead in dict.fromkeys((own_header, own_header.lstrip())):
             if lead.strip() and text.startswith(lead):
-                turns = self.read(
-                    f"{self._before_answer()}{prompt.removesuffix(lead)}{text}", header=header, tail_may_lack=True
-                )
+                full = f"{self._before_answer()}{prompt.removesuffix(lead)}{text}"
+                turns = self.read(full, header=header, tail_may_lack=True, parse=parse)
                 if turns is not None and len(turns.messages) == 2:
-                    return str(turns.messages[1].content)
+                    return turns.messages[1]
         return None
 
     def _before_answer(self) -> str:
@@ -234,20 +265,14 @@ class ReadableTemplate:
         return self.separators[""]["user"][-1] + "Qz0x"
 
 
-@dataclass(frozen=True)
-class _Dated(ReadableTemplate):
-    """A template under the date that a text shows."""
-
-    date: str = ""
-
-    def _between(self, roles: Sequence[Role]) -> Iterator[tuple[str, str, str]]:
-        for before, after, text in super()._between(roles):
-            yield before, after, _DATE.sub(f"Today Date: {self.date}\n", text)
-
-
 def holds_tools(turns: Turns) -> bool:
     """Return whether a content shows tools, calls or results: as text they would not be what the model reads."""
-    return any(_TOOLS.search(str(message.content)) for message in turns.messages)
+    return any(shows_tools(str(message.content)) for message in turns.messages)
+
+
+def shows_tools(text: str) -> bool:
+    """Return whether a text shows tools, calls or results in a published syntax."""
+    return _TOOLS.search(text) is not None
 
 
 @lru_cache(maxsize=128)

@@ -92,6 +92,8 @@ def _read_text(row: Mapping[str, Any], chosen: str, prompt_column: str, place: P
 def _read_list(row: Mapping[str, Any], chosen: Any, prompt_column: str, place: Place) -> Sequence[Message]:
     if is_list_of(chosen, "from"):
         return [read_turn(turn, number, place) for number, turn in enumerate(chosen, start=1)]
+    if not isinstance(chosen, list | tuple):
+        raise DataError(f"{place}: column 'chosen' holds {kind_of(chosen)}. Expected text or turns. Fix the row.")
     answer = read_messages(chosen, place=place)
     prompt = row.get(prompt_column)
     if isinstance(prompt, list) and prompt:

@@ -36,6 +36,11 @@ _KNOWN_COLUMNS = ("messages", "conversations", "instruction", "input", "output",
 _KNOWN_COLUMNS_OF_LISTS = frozenset({"messages", "conversations", "chosen", "rejected"})
 MOST_NAMES, LONGEST_NAME = 12, 40
 """How many columns an error lists, and how many characters of each."""
+_MOST_COLUMNS = 30
+"""An object of more texts than this is no row."""
+_ONE_OBJECT_PER_ROW = (
+    "Write one object per row instead, for example with pandas: to_json(…, orient='records', lines=True)"
+)
 _FLAT = frozenset({str, int, float, bool, type(None)})
 _known_shapes: dict[tuple[tuple[str, ...], tuple[Any, ...]], tuple[RowFormat, str] | None] = {}
 """Formats of rows, by the names of their columns and the kinds of their values.
@@ -47,6 +52,7 @@ _BY_CONTENT = frozenset({"messages", "conversations", "conversation"})
 _DECIDING = ("messages", "conversations", "conversation", "chosen", "rejected", "instruction", "prompt",
              *sorted({question for question, _ in PAIRS} - {"input"}), "text", "content", "code")  # fmt: skip
 """Columns that decide a format where they hold something."""
+_TURN_KEYS = frozenset({"role", "from"})
 _MEDIA = frozenset({"image", "images", "video", "videos", "audio", "audios"})
 
 
@@ -202,17 +208,26 @@ def _remedy(row: Mapping[str, Any], *, holds_odd_values: bool) -> str:
     """Return what to do about a row in no known format: the first of the usual causes that fits."""
     if not row:
         return "The row is empty, or all its columns are null. Remove it, or leave it out with data.on_bad_row: skip."
+    if is_by_id(row):
+        return "The rows are objects by id. Take them out, for example: jq -c '.[]'"
+    if row.keys() >= {"columns", "data"} and isinstance(row["columns"], list):
+        return f"The file holds the names of columns and lists of values, as pandas writes them. {_ONE_OBJECT_PER_ROW}"
     if _is_by_column(row):
-        return (
-            "The columns are lists of equal length, one value per row. Write one object per row instead, "
-            "for example with pandas: to_json(…, orient='records', lines=True)"
-        )
+        kind = "objects" if any(isinstance(value, Mapping) for value in row.values()) else "lists"
+        return f"The columns are {kind} of equal length, one value per row. {_ONE_OBJECT_PER_ROW}"
     wrapped = _wrapped(row)
     if wrapped:
-        return f"The rows are inside {wrapped!r}. Take them out, for example: jq -c '.{wrapped}[]'"
+        return f"The rows are inside {wrapped[0]!r}. Take them out, for example: jq -c '{_jq(wrapped)}[]'"
+    if _is_text_by_text(row):
+        return (
+            "The file is one object of texts. If its keys are questions and its values answers, write rows with: "
+            "jq -c 'to_entries[] | {question: .key, answer: .value}'"
+        )
     for key in map(str, row):
         if key not in _KNOWN_COLUMNS and (close := _nearest_column(key)):
             return f"Did you mean {close!r} instead of {key!r}? Rename it, or {_MAP_COLUMNS}."
+    if any(isinstance(row[key], bytes) for key in row if key in _KNOWN_COLUMNS):
+        return "Write the column as text."
     if holds_odd_values:
         return "Fix or remove the row."
     return f"{_MAP_COLUMNS[0].upper()}{_MAP_COLUMNS[1:]}."
@@ -227,19 +242,54 @@ def _listed(names: Iterable[Any]) -> str:
 
 def _is_odd(value: Any) -> bool:
     """Return whether a value is one that no known column can have."""
-    return value is None or isinstance(value, int | float)
+    return not isinstance(value, str | list | Mapping)
 
 
-def _wrapped(row: Mapping[str, Any]) -> str:
-    """Name the column that probably holds the rows, where one object is a complete data set; else an empty string."""
+def is_by_id(row: Mapping[Any, Any]) -> bool:
+    """Return whether one object is a complete data set, whose values are the rows.
+
+    Example:
+        >>> is_by_id({"q1": {"question": "2+2?", "answer": "4"}, "q2": {"question": "3+3?", "answer": "6"}})
+        True
+    """
+    values = list(row.values())
+    return bool(values) and all(isinstance(value, Mapping) for value in values) and _recognise(values[0]) is not None
+
+
+def _wrapped(row: Mapping[str, Any], depth: int = 0) -> tuple[str, ...]:
+    """Return the path to the rows, where one object is a complete data set; empty where it is none."""
     lists = [key for key, value in row.items() if isinstance(value, list) and value and isinstance(value[0], Mapping)]
-    return str(lists[0]) if len(lists) == 1 and _recognise(row[lists[0]][0]) else ""
+    if len(lists) == 1 and _recognise(row[lists[0]][0]):
+        # A list of turns is a conversation, and no list of rows.
+        return (str(lists[0]),) if _TURN_KEYS.isdisjoint(row[lists[0]][0]) else ()
+    objects = [str(key) for key, value in row.items() if isinstance(value, Mapping)]
+    if len(objects) != 1 or depth > 1:
+        return ()
+    inner = row[objects[0]]
+    if is_by_id(inner):
+        return (objects[0],)
+    path = _wrapped(inner, depth + 1)
+    return (objects[0], *path) if path else ()
+
+
+def _jq(path: Sequence[str]) -> str:
+    """Return a path in jq's words."""
+    return "".join(f".{key}" if key.isidentifier() and key.isascii() else f'["{key}"]' for key in path)
 
 
 def _is_by_column(row: Mapping[str, Any]) -> bool:
     """Return whether one object is a complete data set, stored column by column."""
     lengths = {len(value) if isinstance(value, list | Mapping) else -1 for value in row.values()}
     return len(row) > 1 and len(lengths) == 1 and min(lengths) > 1 and not _KNOWN_COLUMNS_OF_LISTS & row.keys()
+
+
+def _is_text_by_text(row: Mapping[str, Any]) -> bool:
+    """Return whether one object is a complete data set of two texts a row: no names of columns are that long."""
+    return (
+        all(isinstance(value, str) for value in row.values())
+        and not any(key in _KNOWN_COLUMNS for key in row)
+        and (len(row) > _MOST_COLUMNS or any(len(str(key)) > LONGEST_NAME for key in row))
+    )
 
 
 def _nearest_column(key: str) -> str:

@@ -15,9 +15,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from instil.conversation import Conversation, Message, PartWeight
+from instil.encoding.turns.rendered_calls import call_reader, definitions_in
 from instil.errors import EncodingError
 from instil.template.chat_template import ChatTemplate
-from instil.template.read_back import ReadableTemplate, Turns, holds_tools, templates_for
+from instil.template.read_back import ReadableTemplate, Turns, holds_tools, shows_tools, templates_for
 from instil.template.rendered_headers import HeaderSyntax, first_syntax, holds_header, may_be_rendered, syntax_of
 
 _LONGEST_LEAD = 2000
@@ -77,21 +78,32 @@ class RenderedRows:
             return self._inside(conversation)
         if isinstance(found, RenderedRow):
             return found
-        if conversation.tools:
-            return self._unread(conversation, found.syntax, "there are tools beside it")
-        shows_tools = False
+        unclear_tools = False
         for template in self._templates(found):
-            turns = template.read(
-                found.text, header=found.syntax.header, tail_may_lack=bool(found.boundary is not None)
-            )
-            if turns is not None and not self._is_half(turns, found):
-                shows_tools = shows_tools or (holds_tools(turns) and not self._may_show_tools(template, turns))
-                if not shows_tools:
-                    return RenderedRow(_conversation_of(conversation, turns, found, template), template.name)
+            turns = self._read(template, found)
+            if turns is None or self._is_half(turns, found):
+                continue
+            if holds_tools(turns) and not self._may_show_tools(template, turns):
+                unclear_tools = True  # another template may print them as this text does
+            elif conversation.tools and conversation.tools != turns.tools:
+                return self._unread(conversation, found.syntax, "there are tools beside it")
+            else:
+                return RenderedRow(_conversation_of(conversation, turns, found, template), template.name)
         if not found.syntax.is_certain or self._is_about_headers(conversation, found):
             return None
-        why = "it shows tool calls or tools as text" if shows_tools else "no known template prints exactly this text"
+        why = "it shows tool calls or tools as text" if unclear_tools else "no known template prints exactly this text"
         return self._unread(conversation, found.syntax, why)
+
+    def _read(self, template: ReadableTemplate, found: _Text) -> Turns | None:
+        """Read the text under a template: with tools and calls where it shows some and that is exact."""
+        header, tail_may_lack = found.syntax.header, found.boundary is not None
+        tools = definitions_in(found.text)
+        if tools or shows_tools(found.text):
+            reader = replace(template, tools=tools)
+            turns = reader.read(found.text, header=header, tail_may_lack=tail_may_lack, parse=call_reader(tools))
+            if turns is not None and not _splits_a_call(turns, found.boundary):
+                return turns
+        return template.read(found.text, header=header, tail_may_lack=tail_may_lack)
 
     def _shows_headers(self, conversation: Conversation) -> bool:
         """Return whether a text may hold a header; it is quick, because every conversation is asked."""
@@ -177,10 +189,10 @@ class RenderedRows:
     def _rendered_answer(self, conversation: Conversation, completion: str, syntax: HeaderSyntax) -> RenderedRow | None:
         """Read the completion of a raw prompt: the assistant's header, the answer, and its end."""
         for template in self._templates(_Text(completion, syntax)):
-            answer = template.read_answer(completion, header=syntax.header)
+            answer = template.read_answer(completion, header=syntax.header, parse=call_reader(()))
             if answer is not None:
                 question, old = conversation.messages
-                messages = (question, replace(old, content=answer))
+                messages = (question, replace(old, content=answer.content, tool_calls=answer.tool_calls))
                 return RenderedRow(replace(conversation, messages=messages, plain=False), template.name)
         return self._unread(conversation, syntax, "only its answer is") if syntax_of(completion) is not None else None
 
@@ -264,7 +276,21 @@ def _conversation_of(
     if template.name == "alpaca":
         messages = [replace(message, content=_without_input_header(str(message.content))) for message in messages]
     variables: Mapping[str, object] = {**conversation.variables, **turns.variables}
-    return replace(conversation, messages=tuple(messages), variables=variables or conversation.variables, plain=False)
+    return replace(
+        conversation,
+        messages=tuple(messages),
+        tools=turns.tools,
+        variables=variables or conversation.variables,
+        plain=False,
+    )
+
+
+def _splits_a_call(turns: Turns, boundary: int | None) -> bool:
+    """Return whether the completion begins inside a message with calls, whose parts have no weight of their own."""
+    return boundary is not None and any(
+        message.tool_calls and start < boundary < end
+        for message, (start, end) in zip(turns.messages, turns.spans, strict=True)
+    )
 
 
 def _weighted(message: Message, span: tuple[int, int], boundary: int | None) -> Message:

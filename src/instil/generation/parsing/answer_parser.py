@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from instil.conversation import ToolCall
+from instil.encoding.turns.call_cursor import Calls, Cursor, MoreTextNeededError, NoCallError, read_json
+from instil.encoding.turns.call_syntax import READERS, read_bare_json
 from instil.encoding.turns.inline_reasoning import CLOSING_TAGS, OPENING_TAGS, REASONING_TAGS
-from instil.generation.parsing.call_syntax import READERS, read_bare_json
-from instil.generation.parsing.cursor import Calls, Cursor, MoreTextNeededError, NoCallError, read_json
 
 MARKUP: tuple[str, ...] = (
     *OPENING_TAGS, *CLOSING_TAGS, *READERS,

@@ -9,9 +9,10 @@ down_proj``) then means in a mixture's dense layers what it means in other model
 
 from __future__ import annotations
 
+import fnmatch
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,8 @@ from instil.model.underlying import underlying
 from instil.units import counted
 
 ALL_LINEAR = "all-linear"
+_PATTERN_CHARACTERS = frozenset(r"*+?()[]{}|^$\\")
+_SHOWN_NAMES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +69,38 @@ def find_targets(model: Any, targets: str | list[str]) -> Targets:
         elif any(_ends_with(tensor, name) for tensor in stacked):
             parameters.append(name)
         else:
-            known = sorted({path.rpartition(".")[2] for path in (*layers, *stacked)})
-            raise ModelError(
-                f"adapter.targets: no layer {name!r}{nearest(name, known)} that takes an adapter. This model has "
-                f"{', '.join(known)}. Name some of them, or use all-linear."
-            )
+            raise ModelError(_no_layer(name, [*layers, *stacked]))
     return Targets(modules, parameters, unfit)
+
+
+def _no_layer(name: str, paths: Sequence[str]) -> str:
+    """Return the error for a target that names no layer. peft takes a regular expression there, and others a glob."""
+    known = sorted({path.rpartition(".")[2] for path in paths})
+    if _PATTERN_CHARACTERS.isdisjoint(name):
+        return (
+            f"adapter.targets: no layer {name!r}{nearest(name, known)} that takes an adapter. This model has "
+            f"{', '.join(known)}. Name some of them, or use all-linear."
+        )
+    matching = _matching(name, paths)
+    examples = matching or known
+    more = ", …" if len(examples) > _SHOWN_NAMES else ""
+    return (
+        f"adapter.targets: {name!r} is a pattern, and patterns are not taken. Expected names of layers, or their last "
+        f"parts. {'The pattern matches' if matching else 'This model has'} {', '.join(examples[:_SHOWN_NAMES])}{more}. "
+        "List names, or use all-linear."
+    )
+
+
+def _matching(pattern: str, paths: Sequence[str]) -> list[str]:
+    """Return the shortest names that mean exactly what a pattern matches: kinds of layers, else complete names."""
+    try:
+        matches = re.compile(pattern).fullmatch
+    except re.error:
+        matches = re.compile(fnmatch.translate(pattern)).match
+    matching = [path for path in paths if matches(path) or matches(path.rpartition(".")[2])]
+    kinds = sorted({path.rpartition(".")[2] for path in matching})
+    meant = [path for path in paths if any(_ends_with(path, kind) for kind in kinds)]
+    return kinds if len(meant) == len(matching) else matching
 
 
 def left_out(model: Any, targets: str | list[str]) -> list[str]:

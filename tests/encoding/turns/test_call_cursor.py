@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from instil.generation.parsing.cursor import Cursor, MoreTextNeededError, NoCallError, read_json, value_of
+from instil.encoding.turns.call_cursor import Cursor, MoreTextNeededError, NoCallError, read_json, value_of
 
 
 def cursor(text: str, *, final: bool = False) -> Cursor:

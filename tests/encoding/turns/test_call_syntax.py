@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from instil.conversation import ToolCall
-from instil.generation.parsing.call_syntax import READERS, read_bare_json
-from instil.generation.parsing.cursor import Cursor, MoreTextNeededError, NoCallError
+from instil.encoding.turns.call_cursor import Cursor, MoreTextNeededError, NoCallError
+from instil.encoding.turns.call_syntax import READERS, read_bare_json
 
 TAG, MISTRAL, PYTHON = "<tool_call>", "[TOOL_CALLS]", "<|python_tag|>"
 DEEPSEEK, KIMI, MINIMAX, GEMMA = (

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from instil.conversation import ToolCall
-from instil.generation.parsing.cursor import NAME, Calls, Cursor, NoCallError, read_json, value_of
+from instil.encoding.turns.call_cursor import NAME, Calls, Cursor, NoCallError, read_json, value_of
 
 
 def _tagged(cursor: Cursor) -> Calls:
