@@ -92,12 +92,12 @@ def in_itself() -> dict[str, object]:
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        ([ROWS[0], {**ROWS[1], "score": float("nan")}], "rows[1]: column 'score': holds a value that JSON cannot hold"),
-        ([{**ROWS[0], "image": b"png"}], "rows[0]: column 'image': a value of type bytes"),
-        ([{**ROWS[0], "tags": {1, 2}}], "rows[0]: column 'tags': a value of type set"),
-        ([{**ROWS[0], "answer": "\ud83d"}], "rows[0]: column 'answer': holds half a surrogate pair"),
+        ([ROWS[0], {**ROWS[1], "score": float("nan")}], "rows[1]: column 'score' holds NaN, which JSON cannot hold"),
+        ([{**ROWS[0], "image": b"png"}], "rows[0]: column 'image' holds bytes, which JSON cannot hold"),
+        ([{**ROWS[0], "tags": {1, 2}}], "rows[0]: column 'tags' holds a set, which JSON cannot hold"),
+        ([{**ROWS[0], "answer": "\ud83d"}], "rows[0]: column 'answer' holds half a surrogate pair, which"),
         ([{**ROWS[0], 5: "x"}], "rows[0]: found the column 5"),
-        ([in_itself()], "rows[0]: column 'self': holds"),
+        ([in_itself()], "rows[0]: column 'self' holds values nested too deeply, or in themselves"),
         ([ROWS[0], "text"], "rows[1]: found a text"),
         ([ROWS[0], None], "rows[1]: found null"),
         (ROWS[0], "found one dict"),

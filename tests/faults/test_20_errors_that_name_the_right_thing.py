@@ -114,7 +114,7 @@ def test_a_map_with_a_key_twice_loses_nothing(tmp_path: Path) -> None:
 
 BYTES_AS_TEXT: list[tuple[dict[str, Any], str]] = [
     ({"question": QUESTIONS, "answer": [b"a", b"b"]}, "column 'answer' holds bytes. Expected text"),
-    ({"question": [b"a", b"b"], "answer": ANSWERS}, "column 'question' holds bytes. Expected text"),
+    ({"question": [b"a", b"b"], "answer": ANSWERS}, "('question' holds bytes)"),
     ({"text": [b"a", b"b"]}, "('text' holds bytes)"),
     ({"prompt": [b"a", b"b"], "completion": ANSWERS}, "('prompt' holds bytes)"),
     ({"prompt": QUESTIONS, "chosen": [b"a", b"b"], "rejected": ANSWERS}, "column 'chosen' holds bytes"),

@@ -259,7 +259,10 @@ def test_tools_beside_the_text_have_to_be_the_texts_own() -> None:
 
 
 NOT_EXACT = {
-    "keys in another order": ('{"name": "look", "arguments": {"city": "Lima"', '{"arguments": {"city": "Lima"'),
+    "keys in another order": (
+        '{"name": "look", "arguments": {"city": "Lima", "days": 1.5, "é": ["ü"]}}',
+        '{"arguments": {"city": "Lima", "days": 1.5, "é": ["ü"]}, "name": "look"}',
+    ),
     "other spaces": ('"city": "Lima"', '"city":"Lima"'),
     "text behind the call": ("</tool_call>", "</tool_call>\nI wait."),
     "a call that does not end": ("\n</tool_call>", ""),
