@@ -31,6 +31,7 @@ SENTENCES = {
     "euc_jp": ("今日の大阪の天気を教えてください。", "晴れです。", "お名前は何ですか？"),
     "cp1251": ("Какая сегодня погода в Казани?", "Солнечно и тепло.", "Как вас зовут?"),
     "cp1250": ("Jaka jest dziś pogoda w Łodzi?", "Słonecznie, ale wietrznie.", "Gdzie leży Gdańsk?"),
+    "mac_roman": ("Où est la forêt la plus âgée ?", "À côté de l'église, près du château.", "Wie heißt die Brücke?"),
     "utf-16": ("今日は？ 오늘은?", "晴れ, 맑음", "ok"),
     "utf-16-be": ("Wie groß?", "Sehr groß.", "ok"),
     "utf-8-sig": ("Wie groß?", "Sehr groß.", "ok"),

@@ -39,6 +39,7 @@ _CANDIDATES = {
     "cp1251": "Windows-1251",
     "cp1253": "Windows-1253",
     "cp1254": "Windows-1254",
+    "mac_roman": "Mac Roman",
 }
 _CHUNK = 1 << 20
 _SAMPLE = 1 << 16

@@ -97,30 +97,32 @@ _japanese = Script(
 _cyrillic = Script(_is_cyrillic, _is_cyrillic, lambda word: not frozenset("аеёиоуыэюяіїє").isdisjoint(word.lower()))
 # A Greek word of several syllables has one accent.
 _greek = Script(_is_greek, _is_greek, lambda word: sum(letter in "άέήίόύώΐΰΆΈΉΊΌΎΏ" for letter in word) == 1)
+_WESTERN = tuple(
+    map(
+        _alphabet,
+        (
+            "",
+            "àâæçéèêëîïôœùûüÿ",
+            "äöüß",
+            "áéíñóúü",
+            "àáâãçéêíóôõúü",
+            "àèéìíîòóùú",
+            "áéëíïóöü",
+            "åäöé",
+            "æøåéö",
+            "àçèéíïòóúü",
+            "áéíðóúýþæö",
+        ),
+    )
+)
 SCRIPTS: dict[str, tuple[Script, ...]] = {
     "gb18030": (Script(_in_rows("gb2312", 0xB0, 0xD7, _WIDE_PUNCTUATION), _FREQUENT_HANS.__contains__),),
     "cp950": (Script(_in_rows("big5", 0xA4, 0xC6, _WIDE_PUNCTUATION), _FREQUENT_HANT.__contains__),),
     "cp932": (_japanese,),
     "euc_jp": (_japanese,),
     "cp949": (Script(_in_rows("euc_kr", 0xB0, 0xC8, _WIDE_PUNCTUATION), _FREQUENT_HANGUL.__contains__),),
-    "cp1252": tuple(
-        map(
-            _alphabet,
-            (
-                "",
-                "àâæçéèêëîïôœùûüÿ",
-                "äöüß",
-                "áéíñóúü",
-                "àáâãçéêíóôõúü",
-                "àèéìíîòóùú",
-                "áéëíïóöü",
-                "åäöé",
-                "æøåéö",
-                "àçèéíïòóúü",
-                "áéíðóúýþæö",
-            ),
-        )
-    ),
+    "cp1252": _WESTERN,
+    "mac_roman": _WESTERN,
     "cp1250": tuple(
         map(_alphabet, ("ąćęłńóśźż", "áčďéěíňóřšťúůýž", "áäčďéíĺľňóôŕšťúýž", "áéíóöőúüű", "ăâîşţ", "čćđšž"))
     ),
