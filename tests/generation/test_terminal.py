@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.tiny_chat import tiny_llama, tiny_tokenizer
 
 from instil.conversation import Message
+from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.errors import GenerationError
+from instil.generation.engine import Engine
 from instil.generation.session import Session
 from instil.generation.settings import SamplingSettings
 from instil.generation.terminal import HELP, Terminal, read_tools_file
@@ -67,6 +70,55 @@ def test_every_command_of_the_help_exists(monkeypatch, capsys, tmp_path):
     _, out = run(monkeypatch, capsys, *names, "/help")
     assert "no such command" not in out
     assert out.rstrip().endswith(HELP.splitlines()[-1])
+
+
+PICKY = (
+    "{% if messages | length > 3 %}{{ raise_exception('too many turns') }}{% endif %}"
+    "{% for m in messages %}{% if m.content == 'bad' %}{{ raise_exception('no such words') }}{% endif %}"
+    "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def chat(monkeypatch: pytest.MonkeyPatch, capsys: Any, *lines: str) -> tuple[Session, str]:
+    """Type lines to a tiny untrained model, and return its session and what was printed."""
+    tokenizer = tiny_tokenizer()
+    engine = Engine(tiny_llama(layers=1), tokenizer, chat=ChatTokenizer.from_tokenizer(tokenizer, PICKY))
+    session = Session(engine=engine, settings=SamplingSettings(max_new_tokens=3, seed=5))
+    monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
+    Terminal([session], keyboard=False, coloured=False).run()
+    return session, capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("bad", "no such words"), ("/edit bad", "no such words"), ("/edit", "there is no new question"),
+        ("/begin bad\n/retry", "no such words"),
+    ],
+)  # fmt: skip
+def test_a_line_that_fails_changes_nothing(monkeypatch, capsys, line, words):
+    before, _ = chat(monkeypatch, capsys, "Hi")
+    session, out = chat(monkeypatch, capsys, "Hi", line)
+    assert words in out
+    assert (session.turns, session.settings, session.last) == (before.turns, before.settings, before.last)
+    assert [turn.role for turn in session.turns] == ["user", "assistant"]
+
+
+def test_a_question_that_is_asked_twice_and_refused_leaves_the_first_one(monkeypatch, capsys):
+    before, _ = chat(monkeypatch, capsys, "Hi", "Hi")
+    session, out = chat(monkeypatch, capsys, "Hi", "Hi", "Hi")
+    assert "too many turns" in out
+    assert [turn.role for turn in before.turns] == ["user", "assistant"] * 2
+    assert session.turns == before.turns
+
+
+def test_an_answer_is_begun_and_continued(monkeypatch, capsys):
+    session, out = chat(monkeypatch, capsys, "/begin Well, then", "Hi", "/continue")
+    assert session.turns[-1].content.startswith("Well, then")
+    assert (len(session.turns), session.begun) == (2, "")
+    assert session.last.num_begun > len("Well, then")
+    assert "error" not in out
 
 
 def test_tools_are_read_from_a_json_list(tmp_path: Path):

@@ -104,6 +104,17 @@ class Terminal:
             return ""
 
     def _handle(self, line: str) -> None:
+        """Do what a line says. A line that fails changes nothing."""
+        kept = [replace(session, turns=list(session.turns)) for session in self.sessions]
+        try:
+            self._do(line)
+        except InstilError:
+            for session, before in zip(self.sessions, kept, strict=True):
+                session.turns[:], session.begun, session.last = before.turns, before.begun, before.last
+                session.settings, session.system = before.settings, before.system
+            raise
+
+    def _do(self, line: str) -> None:
         if not line.startswith("/"):
             self._ask(Message("user", line))
             return
@@ -116,12 +127,7 @@ class Terminal:
     def _ask(self, message: Message) -> None:
         for session in self.sessions:
             session.turns.append(message)
-        try:
-            self._answer()
-        except InstilError:
-            for session in self.sessions:
-                session.turns.remove(message)
-            raise
+        self._answer()
 
     def _answer(self) -> None:
         seed = self.sessions[0].settings.seed
@@ -219,8 +225,6 @@ class Terminal:
             finally:
                 readline.set_startup_hook()
         if not text:
-            for session, question in zip(self.sessions, questions, strict=True):
-                session.turns.extend([] if question is None else [question])
             raise GenerationError("/edit: there is no new question. Type: /edit TEXT.")
         self._ask(Message("user", text))
 
@@ -229,15 +233,9 @@ class Terminal:
             session.begun = text
 
     def _continue(self, _: str) -> None:
-        kept = [(list(session.turns), session.begun) for session in self.sessions]
-        try:
-            for session in self.sessions:
-                session.begin_with_last_answer()
-            self._answer()
-        except InstilError:
-            for session, (turns, begun) in zip(self.sessions, kept, strict=True):
-                session.turns[:], session.begun = turns, begun
-            raise
+        for session in self.sessions:
+            session.begin_with_last_answer()
+        self._answer()
 
     def _tool(self, text: str) -> None:
         last = self.sessions[0].last
