@@ -1,6 +1,6 @@
 """Compare what OpenMP threads do while they wait, on a quiet machine and beside busy processes.
 
-    python benchmarks/busy.py [--settings none,passive,active] [--busy 0,2] [--seconds 8] [--threads 2] [--repeats 3]
+    python benchmarks/busy.py [--settings none,passive,active] [--busy 0,2] [--seconds 6] [--threads 2] [--repeats 3]
                               [--data FILE]
 
 A measurement trains the demo's model with the demo's recipe (LoRA, fp32), in a process of its own, and counts the
@@ -133,7 +133,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="none, passive, active, spin:N",
     )
     parser.add_argument("--busy", type=numbers_of_processes, default="0,2", help="numbers of busy processes")
-    parser.add_argument("--seconds", type=float, default=8.0, help="training time of a measurement")
+    parser.add_argument("--seconds", type=float, default=6.0, help="training time of a measurement")
     parser.add_argument("--threads", type=count, default=2)
     parser.add_argument("--repeats", type=count, default=3)
     add_data_option(parser, default=OWN_ROWS)

@@ -60,3 +60,32 @@ def test_a_template_is_compiled_once_and_a_broken_one_named():
     assert traced_template("{{ x }}") is traced_template("{{ x }}")
     with pytest.raises(jinja2.TemplateSyntaxError, match="Unexpected end of template"):
         traced_template("{% if x %}")
+
+
+LOOP = (
+    "{% for a in x recursive %}{{ loop.index }}{{ loop.index0 }}{{ loop.revindex }}{{ loop.revindex0 }}{{ loop.first }}"
+    "{{ loop.last }}{{ loop.length }}{{ loop.depth }}{{ loop.depth0 }}{{ loop.previtem }}{{ loop.nextitem }}"
+    "{{ loop.cycle('o', 'e') }}{{ loop.changed(a) }}{{ loop['first'] }}{{ loop.nothing is defined }};{% endfor %}"
+)
+
+
+def test_values_of_a_loop_are_jinjas_own():
+    values = {"x": traced_value(["a", "b", "c"], 0, "f")}
+    own = _compile_jinja_template(LOOP).render(x=["a", "b", "c"])
+    assert own.count(";") == 3
+    assert plain_template(LOOP).render(values) == traced_template(LOOP).render(values) == own
+
+
+@pytest.mark.parametrize("name", ["_iterable", "__class__", "__init__", "_undefined"])
+def test_what_a_loop_keeps_to_itself_is_refused(name: str):
+    source = f"{{% for a in x %}}{{{{ loop.{name}.y }}}}{{% endfor %}}"
+    for compiled in (plain_template(source), traced_template(source)):
+        with pytest.raises(SecurityError):
+            compiled.render(x=["a"])
+
+
+def test_a_rendering_does_not_see_the_variables_of_another():
+    for compiled in (plain_template("{{ x }}"), traced_template("{{ x }}")):
+        assert (compiled.render(x="a"), compiled.render(x="b"), compiled.render()) == ("a", "b", "")
+        assert "range" in compiled.globals
+        assert "x" not in compiled.globals

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from jinja2 import Template, nodes
 from jinja2.compiler import CodeGenerator, Frame
 from jinja2.environment import Environment
+from jinja2.runtime import LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedFormatter
 from markupsafe import Markup
 
@@ -42,6 +43,10 @@ from instil.template.traced_text import TracedStr, joined, percent
 _Kind = TypeVar("_Kind", bound=ImmutableSandboxedEnvironment)
 _MAPPINGS = frozenset({dict, TracedDict})
 _MAPPING_ATTRIBUTES = frozenset(dir(TracedDict))
+_LOOP_VALUES = frozenset(name for name, value in vars(LoopContext).items() if isinstance(value, property)) | {
+    "index0",
+    "depth0",
+}
 _STRING_METHODS = frozenset(name for name in dir(str) if not name.startswith("_")) - {"format", "format_map"}
 
 
@@ -93,7 +98,8 @@ class _LimitedTemplate(Template):
         namespace["tick"], namespace["add"] = tick, add
         namespace["str_join"] = lambda items: cls.joined(checked_sum([text_of(item) for item in items]))
         namespace["markup_join"] = lambda items: escaping(checked_sum([text_of(item) for item in items]) and items)
-        template = cls._from_namespace(environment, namespace, globals)
+        # Every rendering copies the globals. jinja2's chain of mappings is slow to copy, a dict is not.
+        template = cls._from_namespace(environment, namespace, dict(globals))
         template._uptodate = uptodate
         return template  # type: ignore[return-value]
 
@@ -128,6 +134,12 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
                 args = (list(args[0]), *args[1:])
             check_method(__obj, args, kwargs)
         return super().call(__context, __obj, *args, **kwargs)
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """Return an attribute as jinja2's sandbox does. Values of a loop, such as ``loop.first``, take a shorter path."""
+        if obj.__class__ is LoopContext and attribute in _LOOP_VALUES:
+            return getattr(obj, attribute)  # the sandbox allows all of them
+        return super().getattr(obj, attribute)
 
     def wrap_str_format(self, value: Any) -> Any:
         """Wrap `str.format` as jinja2's sandbox does, with its widths checked."""

@@ -18,6 +18,7 @@ from string import Formatter
 from typing import Any
 
 from instil.errors import TemplateError
+from instil.template.traced_text import TracedStr
 
 MAX_TEXT = 64 * 2**20
 """Characters that one rendering may print."""
@@ -27,6 +28,8 @@ MAX_SECONDS = 10.0
 _TICK_COST = 64
 _TICKS_A_CLOCK = 64
 _LARGE = 2**16
+_USUAL = frozenset({str, TracedStr})
+"""The classes of nearly all texts that a template adds. Their `__len__` is `str`'s own."""
 _PIECES_A_CHECK = 512
 _MAX_BITS = 100_000
 _MAX_PRODUCT = 10**10
@@ -179,7 +182,7 @@ _VIEWS = frozenset({"dict_items", "dict_keys", "dict_values"})
 
 def add(left: Any, right: Any) -> Any:
     """Add as ``+`` does."""
-    if left.__class__ is str and right.__class__ is str:  # by far the most common
+    if left.__class__ in _USUAL and right.__class__ in _USUAL:
         if len(left) + len(right) > _LARGE:
             spend(size_of(left) + size_of(right))
     elif isinstance(left, str) and isinstance(right, str):
