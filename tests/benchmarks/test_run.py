@@ -12,12 +12,12 @@ import pytest
 from tests.benchmarks.programs import FOLDER, ROOT
 
 SMALLEST = {
-    "prepare": "--only tokenizers,long,workers,million --rows 20 --worker-rows 40 --million-rows 40 --repeats 1",
+    "prepare": "--only tokenizers,million --rows 20 --million-rows 40 --repeats 1 --threads 1",
     "train_step": "--work demo --precision fp32 --peer none --steps 3 --repeats 1 --threads 1",
     "plan": "--work demo --adapter lora --precision fp32 --steps 1 --batch 2",
     "after": "--parts generate --work demo --repeats 1",
     "kill": "--kills 1 --steps 4",
-    "busy": "--busy 0,1 --settings none,passive --seconds 0.2 --repeats 1 --threads 1",
+    "busy": "--busy 0 --settings none,passive --seconds 0.2 --repeats 1 --threads 1",
     "scaling": "--only tokens --tokens 256 --repeats 1",
     "gpu": "--smoke --sides ours --out gpu.jsonl",
 }
