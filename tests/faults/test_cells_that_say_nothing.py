@@ -12,7 +12,26 @@ from instil.inspection.text_checks import placeholder_in, says_nothing
 from instil.recipe import Recipe
 
 
-@pytest.mark.parametrize("text", ["N/A", " n/a ", "-", "None", "nan", "NULL", "None\nNone\nNone", "null\n\nnull", "—"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "N/A",
+        " n/a ",
+        "-",
+        "None",
+        "nan",
+        "NULL",
+        "None\nNone\nNone",
+        "null\n\nnull",
+        "—",
+        "#REF!",
+        "#DIV/0!",
+        "\\N",
+        "(none)",
+        "TBD",
+        "...",
+    ],
+)
 def test_texts_that_say_nothing(text):
     assert says_nothing(text)
 
@@ -29,6 +48,10 @@ def test_short_answers_say_something(text):
         ("Dear {first_name}, welcome.", "{first_name}"),
         ("Hello [NAME], this is [COMPANY].", "[NAME]"),
         ("I work at [YOUR COMPANY].", "[YOUR COMPANY]"),
+        ("Kind regards,\n[Your Name]", "[Your Name]"),
+        ("Dear {{First Name}}; welcome.", "{{First Name}}"),
+        ("Hello {Name}, it costs 5 $.", "{Name}"),
+        ("```\nprint(1)\n```\nDear {name}, run it.", "{name}"),
     ],
 )
 def test_placeholders(text, found):
@@ -46,6 +69,19 @@ def test_placeholders(text, found):
         "```\nHello {{name}}\n```",
         "for (int i = 0; i < n; i++) {body}",
         "See [NAME](https://example.org).",
+        "See [NAME][1].\n\n[NAME]: https://example.org",
+        "The route is /users/{user_id}/posts.",
+        "x^{max} and y_{min}, \\(z_{max}\\)",
+        "Ruby writes #{name}, a template engine %{name}.",
+        "{% for item in items %}{{ item }}{% endfor %}",
+        "In Jinja, {{ name }} prints a variable.",
+        "Helm fills {{ .Values.image }} in.",
+        "~~~\nHello {{name}}\n~~~",
+        "The shell line:\n\n    mv {old,new}/{name}",
+        "import {useState} from 'react'",
+        '@GetMapping("/{name}")',
+        "BERT has the tokens [CLS] and [TEXT].",
+        "{count, plural, one {item} other {items}}",
         "A list [1, 2] and {a}.",
         "def greet(name): return '{name}'.format(name=name)",
     ],

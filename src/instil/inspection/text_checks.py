@@ -11,14 +11,26 @@ from __future__ import annotations
 import re
 
 _NOTHING = frozenset(
-    {"n/a", "#n/a", "<na>", "n.a.", "-", "--", "—", "none", "nan", "null", "nil", "undefined", "[]", "{}"}
+    {"n/a", "n/a.", "#n/a", "<na>", "n.a.", "n.a", "-", "--", "—", "...", "…", "none", "(none)", "nan", "null",
+     "<null>", "[null]", "nil", "undefined", "tbd", "tba", "todo", "[]", "{}", '""', "''", "\\n",
+     "#ref!", "#value!", "#div/0!", "#name?", "#num!", "#null!"}
+)  # fmt: skip
+"""Cells without a value, in small letters: words for nothing, what databases export, and Excel's errors."""
+_CODE = re.compile(r"(?:```|~~~).*?(?:```|~~~|\Z)|`[^`\n]*`|\$[^$\n]*\$", re.DOTALL)
+_CODE_LINES = re.compile(r"^(?: {4}|\t)[^\n]*$", re.MULTILINE)
+_SHOWS_CODE = re.compile(
+    r"[\\<=]|;\s*$|->|\$[{(A-Za-z]|\{\s*[\"'\n]|[\"']\s*:|\bf[\"']|\(\)|\{%|\{\w+,|\{\{[#/>.-]|\bsets? \{|\[(?:CLS|SEP|MASK|PAD)\]"
+    r"|\b(?:def|import|export|return|print|format|const|curl|regex|placeholders?|variables?|fields?)\b"
+    r"|\b(?:[Jj]inja2?|Handlebars|Mustache|Ansible|Helm|Vue|Angular|Liquid|Python)\b",
+    re.MULTILINE,
 )
-_CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|\$[^$\n]*\$", re.DOTALL)
-_SHOWS_CODE = re.compile(r"[\\;$<=]|\{\s*[\"'\n]|[\"']\s*:|\bf[\"']|\b(?:def|import|return|print|format)\b|\(\)")
 _PLACEHOLDER = re.compile(
-    r"(?<!\{)\{\{\s*[A-Za-z_][\w.]*\s*\}\}(?!\})|(?<![\w{}])\{[a-z][a-z_]{2,}\}(?![\w{}])"
-    r"|\[(?:YOUR |FIRST |LAST |FULL |COMPANY |USER |CUSTOMER )?"
-    r"(?:NAME|COMPANY|DATE|ADDRESS|CITY|EMAIL|PHONE|PHONE NUMBER|POSITION|PRODUCT|TOPIC|TEXT|INPUT|OUTPUT|ANSWER)\](?!\()"
+    r"(?<![{\]])\{\{\s*[A-Za-z_][\w.]*(?: \w+)?\s*\}\}(?!\})"
+    r"|(?<![\w{}/^#@%$\]\\])\{[A-Za-z][a-z]+(?:[_ ][A-Za-z][a-z]*)*\}(?![\w{}/])"
+    r"|(?<![\w\]])\[(?:(?:[Yy]our|YOUR|[Ii]nsert|INSERT) [A-Za-z ]{2,30}"
+    r"|(?:FIRST |LAST |FULL |COMPANY |USER |CUSTOMER )?"
+    r"(?:NAME|COMPANY|DATE|ADDRESS|CITY|EMAIL|PHONE|PHONE NUMBER|POSITION|PRODUCT|TOPIC|TEXT|INPUT|OUTPUT|ANSWER)"
+    r"|(?:First |Last |Full |Company )?(?:Name|Company|Date|Address|City|Email|Phone Number))\](?!\(|\[|:| \()"
 )
 _RUN = re.compile(r"[^\x00-\x7f]{2,}")
 _SINGLE_BYTE = ("cp1252", "cp1258")
@@ -47,7 +59,7 @@ def says_nothing(text: str) -> bool:
         >>> says_nothing("None\nNone"), says_nothing("None of them.")
         (True, False)
     """
-    if len(text) > 200 and not text.startswith(("N", "n", "-", "u")):
+    if len(text) > 200 and not text.startswith(("N", "n", "-", "u", "#")):
         return False
     lines = text.strip().casefold().splitlines()
     return bool(lines) and all(line.strip() in _NOTHING for line in lines if line.strip())
@@ -62,8 +74,9 @@ def placeholder_in(text: str) -> str:
     """
     if "{" not in text and "[" not in text:
         return ""
-    match = _PLACEHOLDER.search(_CODE.sub(" ", text))
-    return match[0] if match is not None and not _SHOWS_CODE.search(text) else ""
+    prose = _CODE_LINES.sub(" ", _CODE.sub(" ", text))
+    match = _PLACEHOLDER.search(prose)
+    return match[0] if match is not None and not _SHOWS_CODE.search(prose) else ""
 
 
 def without_mojibake(text: str) -> str:
