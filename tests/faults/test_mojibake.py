@@ -31,6 +31,26 @@ def test_utf_8_read_as_windows_1258_is_undone():
     assert without_mojibake(text.encode().decode("cp1258")) == text
 
 
+@pytest.mark.parametrize("text", RIGHT)
+def test_what_was_read_wrongly_several_times_is_undone_as_often(text):
+    for times in (2, 3):
+        for decode in (_browser, lambda raw: raw.decode("latin-1")):
+            wrong = text
+            for _ in range(times):
+                wrong = decode(wrong.encode())
+            assert without_mojibake(wrong) == text
+
+
+@pytest.mark.parametrize("text", ["Привет, мир", "it’s", "“Grüße”"])
+def test_utf_8_read_as_windows_1251_is_undone(text):
+    assert without_mojibake(text.encode().decode("cp1251")) == text
+
+
+@pytest.mark.parametrize("text", ["Её зовут Гёте.", "Моё, твоё, Ёлка и ещё", "їжа її", "√π ≈ 1,77", "├── src"])
+def test_short_words_and_signs_that_happen_to_be_bytes_of_utf_8_stay(text):
+    assert without_mojibake(text) == text
+
+
 def test_chinese_read_as_windows_1252_is_undone():
     assert without_mojibake("今天天气".encode("gb2312").decode("latin-1")) == "今天天气"
 

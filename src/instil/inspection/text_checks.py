@@ -33,7 +33,9 @@ _PLACEHOLDER = re.compile(
     r"|(?:First |Last |Full |Company )?(?:Name|Company|Date|Address|City|Email|Phone Number))\](?!\(|\[|:| \()"
 )
 _RUN = re.compile(r"[^\x00-\x7f]{2,}")
-_SINGLE_BYTE = ("cp1252", "cp1258")
+_SINGLE_BYTE = ("cp1252", "cp1258", "cp1251")
+_MOST_ROUNDS = 4
+_SHORTEST_CYRILLIC = 4
 _SHORTEST_CHINESE = 6
 """Characters of a run that may be Chinese read as Windows-1252: a shorter one may be accents."""
 
@@ -82,17 +84,27 @@ def placeholder_in(text: str) -> str:
 def without_mojibake(text: str) -> str:
     """Return a text with the runs that were read in a wrong encoding undone; the text itself if there is none.
 
-    UTF-8 read as Windows-1252, Latin-1 or Windows-1258 is undone, and GB 2312 read as Windows-1252.
+    UTF-8 read as Windows-1252, Latin-1, Windows-1258 or Windows-1251 is undone, and GB 2312 read as Windows-1252. What
+    was read wrongly several times is undone as often.
 
     Example:
         >>> without_mojibake("KÃ¶ln"), without_mojibake("café, naïve")
         ('Köln', 'café, naïve')
     """
-    return text if text.isascii() else _RUN.sub(lambda run: _undone(run[0]), text)
+    for _ in range(_MOST_ROUNDS):
+        if text.isascii():
+            return text
+        before, text = text, _RUN.sub(lambda run: _undone(run[0]), text)
+        if text == before:
+            break
+    return text
 
 
 def _undone(run: str) -> str:
-    for encoding in ("cp1252", "latin-1", "cp1258"):
+    for encoding in ("cp1252", "latin-1", "cp1258", "cp1251"):
+        # "Её" is a Russian word, and would be one letter.
+        if encoding == "cp1251" and len(run) < _SHORTEST_CYRILLIC and not run.startswith("вЂ"):
+            break
         table = _BYTES[encoding]
         if all(ord(character) in table for character in run):
             raw = bytes(table[ord(character)] for character in run)
