@@ -11,11 +11,12 @@ import socket
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
-from tests.forks import exit_code_of
+from tests.forks import exit_code_of, in_fork
 from tests.tiny_chat import tiny_tokenizer
 from tests.training.command_line import forked
 
@@ -231,5 +232,14 @@ def test_every_command_runs(page, place):
     for line in ran:
         run(line, place, forks=hasattr(os, "fork") and page not in IN_PROCESSES)
     for program in programs_of(page):
+        run_program(program, place, forks=hasattr(os, "fork") and page not in IN_PROCESSES)
+
+
+def run_program(program: str, place: Path, *, forks: bool) -> None:
+    """Run Python in a process of its own, or in a fork; what starts processes itself is always a process of its own."""
+    if forks and "__main__" not in program:
+        ended = in_fork(partial(exec, program, {"__name__": "__main__"}))
+        assert ended.code == 0, f"{program}\n{ended.output[-1500:]}"
+    else:
         done = subprocess.run([sys.executable, "-c", program], cwd=place, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, f"{program}\n{done.stderr[-1500:]}"

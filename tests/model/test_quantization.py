@@ -35,6 +35,16 @@ LORA = AdapterSettings(kind="lora", rank=4, alpha=8)
 
 
 DORA = LORA.model_copy(update={"dora": True})
+KINDS_AND_PRECISIONS = pytest.mark.parametrize(
+    ("kind", "precision"),
+    [
+        ("4bit", "bf16"),
+        ("8bit", "fp32"),
+        pytest.param("4bit", "fp32", marks=pytest.mark.slow),
+        pytest.param("8bit", "bf16", marks=pytest.mark.slow),
+    ],
+)
+"""Each kind and each precision among the quick tests, all pairs among the slow ones."""
 
 
 def quantised(tmp_path: Path, kind: Any, precision: Any = "fp32") -> Any:
@@ -44,8 +54,7 @@ def quantised(tmp_path: Path, kind: Any, precision: Any = "fp32") -> Any:
     return load_model(settings, precision=precision, frozen=True)
 
 
-@pytest.mark.parametrize("kind", ["4bit", "8bit"])
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@KINDS_AND_PRECISIONS
 def test_adapters_train_on_a_quantised_base(kind: str, precision: str, tmp_path: Path) -> None:
     model = quantised(tmp_path, kind, precision)
     assert is_quantized(model)
@@ -90,8 +99,7 @@ def with_moved_adapters(model: Any, settings: AdapterSettings = LORA) -> Any:
     return model
 
 
-@pytest.mark.parametrize("kind", ["4bit", "8bit"])
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@KINDS_AND_PRECISIONS
 def test_probe_and_samples_do_not_change_the_gradients_after_them(kind: str, precision: str, tmp_path: Path) -> None:
     model = with_moved_adapters(quantised(tmp_path, kind, precision))
     before = adapter_gradients(model)
@@ -103,8 +111,15 @@ def test_probe_and_samples_do_not_change_the_gradients_after_them(kind: str, pre
         assert torch.equal(gradient, after[name]), name
 
 
-@pytest.mark.parametrize("kind", ["4bit", "8bit"])
-@pytest.mark.parametrize("settings", [LORA, DORA], ids=["lora", "dora"])
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        pytest.param("4bit", LORA, id="4bit-lora"),
+        pytest.param("8bit", DORA, id="8bit-dora"),
+        pytest.param("4bit", DORA, id="4bit-dora", marks=pytest.mark.slow),
+        pytest.param("8bit", LORA, id="8bit-lora", marks=pytest.mark.slow),
+    ],
+)
 def test_gradients_on_a_quantised_base_are_those_on_its_unpacked_weights(
     kind: str, settings: AdapterSettings, tmp_path: Path
 ) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from tests.preparation.encoder_of_bytes import EncoderOfBytes
 from tests.preparation.prepared_data import rows, run, save
 
@@ -31,6 +32,7 @@ def test_a_template_that_prints_the_day_keys_the_store_by_it(tmp_path: Path) -> 
     assert folder(False, date="2026-01-01") == folder(True, date="2026-01-01")
 
 
+@pytest.mark.slow
 def test_the_fingerprint_is_stable_across_processes(tmp_path: Path) -> None:
     path = save(tmp_path / "a.jsonl", rows(20))
     code = (

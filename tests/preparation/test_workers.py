@@ -146,6 +146,7 @@ def test_an_error_in_a_worker_names_the_place(tmp_path: Path) -> None:
         run(tmp_path, 2, sources=path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ends", "num_rows", "code", "tracebacks"),
     [("os.kill(os.getpid(), signal.SIGKILL)", 3000, -9, 0), ("os.killpg(0, signal.SIGINT)", 100, -2, 1)],
