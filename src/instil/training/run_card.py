@@ -24,7 +24,7 @@ def run_card(preflight: Preflight, assembled: Assembled, folder: Path) -> list[s
     share = assembled.num_trained / max(1, assembled.num_parameters)
     what = "every weight" if recipe.adapter.kind == "none" else f"LoRA, rank {recipe.adapter.rank}"
     heldout = counted(len(preflight.prepared.heldout), "example")
-    disk = disk_warnings(preflight.disk(preflight.sizes()), folder)
+    disk = disk_warnings(preflight.disk(assembled.sizes), folder)
     rows = [
         ("run", str(folder)),
         ("model", f"{recipe.model.name} ({short_count(assembled.num_parameters)} parameters)"),

@@ -51,6 +51,7 @@ class Assembled:
         model: The model inside the learner's loss, with adapters.
         num_trained: Numbers that train.
         num_parameters: Numbers in the model.
+        sizes: What memory and disk depend on in the model.
         kernel: The attention kernel, in words.
         fit: How steps are cut, and the memory that needs.
         notes: What the user should know, a line each.
@@ -60,6 +61,7 @@ class Assembled:
     model: Any
     num_trained: int
     num_parameters: int
+    sizes: Sizes
     kernel: str
     fit: Fit
     notes: tuple[str, ...]
@@ -123,6 +125,7 @@ def assemble(preflight: Preflight, ranks: Ranks, *, sharded: bool = False) -> As
         model,
         num_trained=loaded.num_trained,
         num_parameters=loaded.num_parameters,
+        sizes=loaded.sizes,
         kernel=f"{kernel}; {loaded.probed.words}",
         fit=fit,
         notes=(*loaded.notes, *_optimizer_notes(recipe.optimizer, weights, kinds)),

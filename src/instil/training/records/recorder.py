@@ -50,7 +50,8 @@ class Recorder:
         self._metrics = metrics
         self._bar = bar
         self._trackers = trackers
-        self._drawn = float("-inf")
+        # The first evaluation is before the first step, where there is no curve to draw yet.
+        self._drawn = time.monotonic()
 
     def say(self, text: str) -> None:
         """Print a line for the user, on the first process only."""
