@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -22,6 +23,16 @@ settings.load_profile("instil")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell has what it starts in the background ignore Ctrl-C, and so would every process that a test starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# Modules and collected tests stay to the end. Looking for garbage among them took a seventh of the time to collect.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage from here on, among what the tests themselves make."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture
