@@ -88,7 +88,7 @@ def test_saving_over_a_file_leaves_the_old_one_if_it_fails(tmp_path, monkeypatch
     Recipe().save(path)
     before = path.read_bytes()
     monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("full")))
-    with pytest.raises(OSError, match="full"):
+    with pytest.raises(RecipeError, match=r"saved\.yaml: cannot be written \(full\)"):
         Recipe.from_mapping({"training": {"seed": 3}}).save(path)
     assert path.read_bytes() == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["saved.yaml"]

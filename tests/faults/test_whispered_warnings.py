@@ -14,7 +14,9 @@ from tests.faults.rows_on_disk import write_jsonl
 from tests.training.command_line import exit_code, train, write_recipe
 from transformers import AutoTokenizer
 
+import instil
 from instil.encoding.template_warnings import CHAT_NAME
+from instil.recipe import Recipe
 from instil.run_warning import print_line
 
 HELD: dict[str, Any] = {"training": {"max_steps": 2}}
@@ -109,13 +111,55 @@ def test_each_has_its_figure_on_the_run_card(
         assert warnings[kind] == pytest.approx(figure)
 
 
+@pytest.mark.parametrize("verb", ["train", "prepare", "inspect"])
+def test_few_held_out_rows_of_a_share(
+    verb: str, tmp_path: Path, base: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write_jsonl(tmp_path / "rows.jsonl", rows_of(range(40)))
+    few = write_recipe(tmp_path / "a", HELD, {"data": {"heldout_share": 0.2}}, base=base, rows=file)
+    figure = warned(few, capsys, verb)["few_heldout"]
+    held = instil.prepare(few).heldout
+    assert figure == len(held)
+    assert 0 < len(held) < 20
+    enough = write_recipe(tmp_path / "b", HELD, {"data": {"heldout_share": 0.8}}, base=base, rows=file)
+    assert "few_heldout" not in warned(enough, capsys, verb)
+
+
+def test_rows_without_a_recipe_need_no_held_out_rows(
+    tmp_path: Path, base: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write_jsonl(tmp_path / "rows.jsonl", rows_of(range(40)))
+    assert exit_code("inspect", str(file), "--model", str(base), "--json") == 0
+    assert json.loads(capsys.readouterr().out)["warnings"] == []
+
+
+def test_python_returns_the_warnings(tmp_path: Path, base: Path) -> None:
+    rows = rows_of(range(40))
+    settings = {"model.name": str(base), "data.heldout_share": 0.2, "data.store": str(tmp_path / "store")}
+    run = {"training.max_steps": 2, "training.batch_size": 4, "output": str(tmp_path / "run")}
+    planned = instil.plan(data=rows, **settings, **run)
+    assert {"few_heldout", "few_steps", "part_of_an_epoch"} <= {warning.kind for warning in planned.warnings}
+    recipe = Recipe.from_mapping({"data": {"sources": [str(write_jsonl(tmp_path / "rows.jsonl", rows))]}, **settings})
+    inspected = instil.inspect(recipe)
+    assert [warning.kind for warning in inspected.survey.warnings] == ["few_heldout"]
+
+
+def test_a_run_that_ends_before_one_epoch(tmp_path: Path, base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write_jsonl(tmp_path / "rows.jsonl", rows_of(range(40)))
+    change = {"data": {"heldout_share": 0.0}, "training": {"max_steps": 2, "batch_size": 5}}
+    warnings = warned(write_recipe(tmp_path / "a", change, base=base, rows=file), capsys, "train")
+    assert warnings["part_of_an_epoch"] == 0.25
+    whole = change | {"training": {"max_steps": 8, "batch_size": 5}}
+    assert "part_of_an_epoch" not in warned(write_recipe(tmp_path / "b", whole, base=base, rows=file), capsys, "train")
+
+
 def test_plan_prints_the_warnings(tmp_path: Path, base: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = write_jsonl(tmp_path / "rows.jsonl", rows_of(range(30)))
     assert warned(write_recipe(tmp_path, HELD, base=base, rows=file), capsys, "plan")
 
 
 def test_an_ordinary_run_has_no_warning(tmp_path: Path, base: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = write_jsonl(tmp_path / "rows.jsonl", rows_of(range(200)))
+    file = write_jsonl(tmp_path / "rows.jsonl", rows_of(range(24)))
     heldout = write_jsonl(tmp_path / "heldout.jsonl", rows_of(range(200, 230)))
     change = {
         "training": {"max_steps": 12, "batch_size": 2},

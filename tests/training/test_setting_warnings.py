@@ -23,6 +23,9 @@ from instil.training.step.order import plan_order
         ({"optimizer": {"lr": 2e-2, "name": "muon"}}, 20, []),
         ({"optimizer": {"lr": 2e-5}, "training": {"batch_size": 50}}, 20, [("batch_beyond_data", 40)]),
         ({"optimizer": {"lr": 2e-5}}, 9, [("few_steps", 9)]),
+        ({"optimizer": {"lr": 2e-5}, "training": {"max_steps": 10, "batch_size": 1}}, 10, [("part_of_an_epoch", 0.25)]),
+        ({"optimizer": {"lr": 2e-5}, "training": {"batch_size": 1, "epochs": 0.25}}, 10, []),
+        ({"optimizer": {"lr": 2e-5}, "training": {"max_steps": 40, "batch_size": 1}}, 40, []),
     ],
 )
 def test_settings_that_are_rarely_meant(

@@ -129,5 +129,5 @@ def inspect(
     recipe = recipe_of(data, settings=settings) if is_recipe else recipe_of(None, data=data, settings=settings)
     if not is_recipe and data is None:
         raise RecipeError("instil.inspect: found no data. Expected a path, rows or a recipe. Pass one of them.")
-    inspection = Inspection.of(str(data) if is_path(data) else "rows from memory", recipe)
+    inspection = Inspection.of(str(data) if is_path(data) else "rows from memory", recipe, trains=is_recipe)
     return Inspected(inspection, inspection.survey(keep_rows=keep_rows), inspection.prove())

@@ -69,7 +69,7 @@ def inspect(
     from instil.inspection import report
     from instil.inspection.inspection import Inspection
 
-    inspection = Inspection.of(data, recipe)
+    inspection = Inspection.of(data, recipe, trains=data.endswith((".yaml", ".yml")))
     console = Console(highlight=False, soft_wrap=False)
     if fix is not None:
         changes = inspection.fix(fix)

@@ -33,14 +33,16 @@ class Inspection:
         recipe: The recipe, with the longest example resolved where the model's config is there.
         chat: Template, tokenizer and the encoder's settings.
         subject: Names of the data, the model and the template.
+        trains: Whether the recipe is one to train with, rather than made for the data.
     """
 
     recipe: Recipe
     chat: ChatTokenizer
     subject: Subject
+    trains: bool = False
 
     @classmethod
-    def of(cls, data: str, recipe: Recipe) -> Inspection:
+    def of(cls, data: str, recipe: Recipe, *, trains: bool = False) -> Inspection:
         """Set up the chat tokenizer and the longest example, as training does.
 
         A folder with only a tokenizer is enough; without config.json the longest example stays as the recipe sets it.
@@ -48,6 +50,7 @@ class Inspection:
         Args:
             data: The data as the user named it.
             recipe: Only `model` and `data` count.
+            trains: Whether the recipe is one to train with.
 
         Raises:
             ModelError: If there is no tokenizer.
@@ -60,11 +63,11 @@ class Inspection:
         setup = set_up_chat(recipe, location)
         template = f"{template_name(recipe, setup)} ({setup.chat.template.fingerprint[:12]})"
         subject = Subject(data, recipe.model.name, template, setup.chat.stop_tokens, setup.notes, setup.warnings)
-        return cls(recipe, setup.chat, subject)
+        return cls(recipe, setup.chat, subject, trains)
 
     def survey(self, *, keep_rows: int = 0, on_progress: Callable[[int], None] | None = None) -> Survey:
         """Read, encode and examine every row (see `survey.survey`)."""
-        return survey(self.recipe, self.chat, keep_rows=keep_rows, on_progress=on_progress)
+        return survey(self.recipe, self.chat, keep_rows=keep_rows, trains=self.trains, on_progress=on_progress)
 
     def prove(self) -> Proof:
         """Return the proof of the template."""

@@ -118,6 +118,7 @@ def survey(
     chat: ChatTokenizer,
     *,
     keep_rows: int = 0,
+    trains: bool = False,
     on_progress: Callable[[int], None] | None = None,
 ) -> Survey:
     """Read, encode and examine every row of a recipe's sources.
@@ -126,6 +127,7 @@ def survey(
         recipe: Only its `data` settings count.
         chat: Template, tokenizer and the encoder's settings.
         keep_rows: Number of rows to keep for showing: those with findings first, then the first of the data.
+        trains: Whether the recipe is one to train with, whose share of held-out rows counts too.
         on_progress: Called after each chunk with the number of rows done.
 
     Raises:
@@ -155,8 +157,10 @@ def survey(
             on_progress(account.num_rows)
     settled = account.settle([line for source in inputs for line in source.evidence()])
     # Rows without a recipe are looked at, not trained, so nothing has to be held out of them.
-    wants = bool(heldout) and recipe.data.holds_out
-    warnings = data_warnings(settled.train_ledger, settled.heldout_ledger, wants_heldout=wants)
+    wants = (bool(heldout) or trains) and recipe.data.holds_out
+    # All rows are shown, also those that a run would hold out, so the account has no share. The warning needs it.
+    as_trained = account.settle(data=recipe.data) if wants else settled
+    warnings = data_warnings(settled.train_ledger, as_trained.heldout_ledger, wants_heldout=wants)
     return replace(watch.finish(inputs, settled.train_ledger), warnings=warnings)
 
 

@@ -118,20 +118,25 @@ class Account:
                 if how is not None:
                     self._shortened.append((number, how))
 
-    def settle(self, evidence: Sequence[str] = ()) -> Settled:
+    def settle(self, evidence: Sequence[str] = (), *, data: DataSettings | None = None) -> Settled:
         """Decide the split and write both ledgers.
+
+        Args:
+            evidence: What was seen of the sources, for the ledger.
+            data: Settings that decide the split instead of the account's own. The result then has no held-out
+                conversations.
 
         Raises:
             DataError: If a ledger does not account for every row.
         """
         rows = {name: np.concatenate(pieces) for name, pieces in self._rows.items()} if self._rows else {}
         if not rows:
-            return self._settled(_Table.empty(), evidence)
+            return self._settled(_Table.empty(), evidence, data or self._data)
         examples = {name: np.concatenate(pieces) for name, pieces in self._examples.items()}
-        return self._settled(_Table(rows, examples), evidence)
+        return self._settled(_Table(rows, examples), evidence, data or self._data)
 
-    def _settled(self, table: _Table, evidence: Sequence[str]) -> Settled:
-        sides = self._sides(table)
+    def _settled(self, table: _Table, evidence: Sequence[str], data: DataSettings) -> Settled:
+        sides = self._sides(table, data)
         ledger, heldout_ledger = Ledger(evidence=list(evidence)), Ledger()
         self._fill(ledger, table, of=~sides.aside, used=sides.trained, again=sides.again)
         own = sides.aside if sides.has_heldout_sources else sides.chosen
@@ -149,11 +154,13 @@ class Account:
         ledger.examples_an_epoch, heldout_ledger.examples_an_epoch = len(train), len(heldout)
         ledger.assert_balanced()
         heldout_ledger.assert_balanced()
-        return Settled(train, heldout, ledger, heldout_ledger, self._candidates.of(np.flatnonzero(sides.held)))
+        # For another split than the account's own, the conversations were not kept.
+        kept = self._candidates.of(np.flatnonzero(sides.held)) if data is self._data else []
+        return Settled(train, heldout, ledger, heldout_ledger, kept)
 
-    def _sides(self, table: _Table) -> _Sides:
+    def _sides(self, table: _Table, data: DataSettings) -> _Sides:
         """Decide for every row whether it is trained, held out, or neither."""
-        data, hashes = self._data, table.rows["hash"]
+        hashes = table.rows["hash"]
         is_heldout_source = np.array([source.heldout for source in self._inputs], dtype=bool)
         aside: Mask = is_heldout_source[table.rows["source"]]
         usable: Mask = table.rows["num_conversations"] > 0

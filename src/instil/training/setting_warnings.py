@@ -28,7 +28,7 @@ def setting_warnings(recipe: Recipe, order: Order) -> list[RunWarning]:
         recipe: The resolved recipe.
         order: The run's steps.
     """
-    return [*_learning_rate(recipe), *_batch_size(order), *_steps(order)]
+    return [*_learning_rate(recipe), *_batch_size(order), *_steps(order), *_part_of_an_epoch(recipe, order)]
 
 
 def _learning_rate(recipe: Recipe) -> Iterator[RunWarning]:
@@ -67,3 +67,17 @@ def _steps(order: Order) -> Iterator[RunWarning]:
             f"{FEWEST_STEPS}. Raise training.epochs or training.max_steps, or lower training.batch_size",
             order.num_steps,
         )
+
+
+def _part_of_an_epoch(recipe: Recipe, order: Order) -> Iterator[RunWarning]:
+    # A fraction of an epoch says itself how much of the data is seen.
+    if recipe.training.max_steps is None or order.num_seen >= order.num_examples:
+        return
+    share = order.num_seen / order.num_examples
+    yield RunWarning(
+        "part_of_an_epoch",
+        f"training.max_steps: {order.num_steps:,} ends the run before one epoch: {order.num_seen:,} of "
+        f"{order.num_examples:,} examples ({share:.1%}) are trained on. One epoch has {order.steps_per_epoch:,} steps. "
+        "Raise max_steps, or set training.epochs instead",
+        share,
+    )
