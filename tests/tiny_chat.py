@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import shutil
 import tempfile
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -71,9 +72,10 @@ def tiny_llama(*, seed: int = 0, layers: int = 2) -> Any:
     return LlamaForCausalLM(config).eval()
 
 
-def _memorise(model: Any, tokenizer: Any) -> None:
+def memorise(model: Any, tokenizer: Any, facts: Sequence[tuple[str, str]] = FACTS) -> None:
+    """Train a model until it gives these answers to these questions."""
     rows = []
-    for question, answer in FACTS:
+    for question, answer in facts:
         prompt = tokenizer.apply_chat_template(conversation(question), add_generation_prompt=True, return_dict=False)
         written = tokenizer(answer + "<|im_end|>", add_special_tokens=False)["input_ids"]
         rows.append((prompt + written, len(prompt)))
@@ -105,7 +107,7 @@ def folders() -> dict[str, Path]:
     torch.set_num_threads(1)
     try:
         tuned, tokenizer = tiny_llama(), tiny_tokenizer()
-        _memorise(tuned, tokenizer)
+        memorise(tuned, tokenizer)
     finally:
         torch.set_num_threads(threads)
     tuned.generation_config.eos_token_id = 258

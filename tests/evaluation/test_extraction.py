@@ -43,3 +43,11 @@ def test_a_rows_own_schema_wins_and_a_wrong_schema_is_refused():
 def test_lists_are_compared_without_order():
     assert field_f1({"a": [1, 2]}, {"a": [2, 1]}) == 1
     assert field_f1([], []) == 1
+
+
+@pytest.mark.parametrize(
+    "answer", ["[" * 100_000, "[" * 800 + "]" * 800, '{"a":' * 5_000, "```json\n" + "[" * 5_000 + "\n```"]
+)
+def test_an_answer_that_is_nested_without_end_is_no_json(answer):
+    scores = make_judge({"type": "object"})(case(answer, '{"a": 1}'))
+    assert scores == {"valid_json": 0.0, "matches_schema": 0.0, "field_f1": 0.0, "all_fields": 0.0}

@@ -8,7 +8,6 @@ Why: a tuned model may answer "It is positive." instead of the bare label.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -17,7 +16,7 @@ import numpy as np
 
 from instil.evaluation.cases import Case, Scores
 from instil.evaluation.intervals import Interval, resampled_interval
-from instil.evaluation.matching import normalise
+from instil.evaluation.matching import named_in, normalise
 
 NO_LABEL = "(none)"
 
@@ -32,10 +31,8 @@ def label_in(text: str, labels: Sequence[str]) -> str:
     plain = normalise(text)
     if plain in labels:
         return plain
-    # With the labels "good" and "very good", "It was very good" names the longer one only.
-    named = [label for label in labels if re.search(rf"(?<!\w){re.escape(label)}(?!\w)", plain)]
-    longest = [label for label in named if not any(label != other and label in other for other in named)]
-    return longest[0] if len(longest) == 1 else NO_LABEL
+    named = named_in(plain, labels)
+    return labels[named[0]] if len(named) == 1 else NO_LABEL
 
 
 def labels_of(cases: Sequence[Case]) -> list[str]:

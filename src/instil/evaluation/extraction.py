@@ -5,26 +5,42 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from instil.errors import EvaluationError, MissingPackageError
 from instil.evaluation.cases import Case, Scores
 from instil.evaluation.matching import normalise
 
+MOST_NESTED = 100
+"""Deepest nesting that counts as JSON: a model that repeats ``[`` would exhaust Python's stack."""
+
 
 def find_json(text: str) -> Any:
     r"""Read the JSON of an answer: its fenced block if it has exactly one, or the full text.
 
     Raises:
-        ValueError: If that is not JSON.
+        ValueError: If that is not JSON, or is nested deeper than `MOST_NESTED`.
 
     Example:
         >>> find_json('```json\n{"a": 1}\n```')
         {'a': 1}
     """
     fenced = re.findall(r"```(?:json)?\s*\n(.*?)```", text, re.DOTALL)
-    return json.loads(fenced[0] if len(fenced) == 1 else text.strip())
+    try:
+        value = json.loads(fenced[0] if len(fenced) == 1 else text.strip())
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    level = [value]
+    for _ in range(MOST_NESTED):
+        level = [inner for outer in level for inner in _items(outer)]
+        if not level:
+            return value
+    raise ValueError("nested too deep")
+
+
+def _items(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
 
 
 def fields_of(value: Any, path: str = "") -> Iterator[tuple[str, str]]:

@@ -23,6 +23,11 @@ _WORDS: dict[str, str] = {
     "pl": "i w na nie się że jest do to z o jak co po dla przez są od który",
     "tr": "ve bir bu için ile de da ne mi olarak daha çok en gibi olan nedir",
 }
+SPACELESS = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
+    "\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
+)
+"""The scripts that put no space between words, for a character class of `re`."""
 _SCRIPTS: tuple[tuple[str, str], ...] = (
     ("HIRAGANA", "ja"),
     ("KATAKANA", "ja"),

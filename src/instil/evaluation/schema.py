@@ -17,5 +17,5 @@ def read_schema(path: Path) -> Any:
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise EvaluationError(f"{path}: cannot be read as JSON ({error}). Expected a JSON schema. Check it.") from None

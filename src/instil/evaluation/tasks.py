@@ -15,15 +15,9 @@ from instil.evaluation import classification, code_running, extraction, writing_
 from instil.evaluation.behaviour import judge_behaviour
 from instil.evaluation.cases import Case, Task
 from instil.evaluation.constraints import judge_constraints
-from instil.evaluation.matching import (
-    choices_of,
-    chosen_letter,
-    final_number,
-    judge_choice,
-    judge_exact,
-    judge_number,
-    normalise,
-)
+from instil.evaluation.letters import choices_of, chosen_letter, judge_choice
+from instil.evaluation.matching import judge_exact, normalise
+from instil.evaluation.numbers import final_number, judge_number
 from instil.generation.prompts import Prompt
 
 

