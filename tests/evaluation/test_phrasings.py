@@ -8,6 +8,8 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from instil.evaluation.letters import LETTERS, chosen_letter
 from instil.evaluation.numbers import final_number
@@ -49,3 +51,24 @@ def test_the_table_is_large_and_has_every_kind():
     assert min(kinds.values()) >= 15
     assert len(kinds) == 4
     assert len({(text, *choices.values()) for _, _, choices, text in PHRASINGS}) >= len(PHRASINGS) - 2
+
+
+PIECES = [
+    *"0123456789.,-/^*=()[]{}$%_'ABCab \n−½²",
+    "\\boxed{",
+    "\\frac",
+    "####",
+    "e9",
+    "answer is ",
+    "or ",
+    "not ",
+    "答案",
+]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.one_of(st.text(max_size=60), st.lists(st.sampled_from(PIECES), max_size=30).map("".join)))
+def test_no_text_raises(text: str):
+    number, letter = final_number(text), chosen_letter(text, {"A": text, "B": "", "C": "0"})
+    assert number is None or number.denominator > 0
+    assert letter in {None, "A", "B", "C"}
