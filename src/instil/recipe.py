@@ -28,6 +28,7 @@ from pydantic import (
     model_validator,
 )
 
+from instil.conversation.field_checks import template_input_in
 from instil.errors import RecipeError, RunError, first_line_of, nearest
 from instil.files import home_path, is_file_name, write_text_atomic
 from instil.refused_writes import refused_writes
@@ -389,6 +390,16 @@ class DataSettings(Settings):
         ),
     )
     store: PathText | None = Field(None, description="Folder for prepared data. Empty: a folder in the user's cache.")
+
+    @field_validator("template_variables")
+    @classmethod
+    def _are_variables(cls, value: dict[str, Any]) -> dict[str, Any]:
+        name = template_input_in(value)
+        if name is not None:
+            raise ValueError(
+                f"expected variables of the template, without {name}; rows bring their own messages and tools"
+            )
+        return value
 
     @field_validator("date")
     @classmethod

@@ -123,7 +123,7 @@ def test_bare_functions_are_wrapped(tools: Any) -> None:
 def test_values_are_named_in_the_words_of_json() -> None:
     values = (None, True, "a", 4, 0.5, {}, [], b"")
     assert [kind_of(value) for value in values] == [
-        *("null", "true", "a text", "a number", "a number", "an object", "a list", "a list"),
+        *("null", "true", "a text", "a number", "a number", "an object", "a list", "bytes"),
     ]
 
 

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from instil.conversation.field_checks import check_keys, wrong
+from instil.conversation.field_checks import check_keys, template_input_in, wrong
 from instil.conversation.message import EMPTY, Message
 from instil.conversation.message_parts import read_tools
 from instil.conversation.message_reading import read_messages
 from instil.conversation.place import Place
 from instil.conversation.shown_turns import shown_turn, text_of, tool_names
+from instil.errors import DataError
 from instil.units import counted
 from instil.views.html import frame
 from instil.views.turns import one_line, turns_html
@@ -60,10 +61,19 @@ class Conversation:
             object.__setattr__(self, "tools", read_tools(self.tools, where="Conversation"))
         if self.variables is not EMPTY:
             check_keys("Conversation.variables", self.variables)
+            self._check_variables()
         if self.extra is not EMPTY:
             check_keys("Conversation.extra", self.extra)
         if type(self.plain) is not bool:
             raise wrong("Conversation.plain", self.plain, "True or False")
+
+    def _check_variables(self) -> None:
+        name = template_input_in(self.variables)
+        if name is not None:
+            raise DataError(
+                f"{self.place or 'Conversation'}: found {name} among the template variables. Expected variables of the "
+                "template, such as enable_thinking. Write messages and tools beside them, and remove the others."
+            )
 
     def __repr__(self) -> str:
         """Return place, size and first words, on one line."""

@@ -9,6 +9,8 @@ from reprlib import Repr
 
 from instil.errors import DataError
 
+TEMPLATE_INPUTS = ("messages", "tools", "add_generation_prompt", "continue_final_message", "chat_template", "tokenize")
+"""What a template or transformers' `apply_chat_template` is given beside the variables, so that no variable is so named."""
 _SHORT = Repr()
 _SHORT.maxstring = _SHORT.maxother = 60
 
@@ -63,3 +65,13 @@ def check_weight(field: str, value: object) -> None:
         number = math.inf
     if not 0 <= number < math.inf:
         raise wrong(field, value, "a number of at least 0")
+
+
+def template_input_in(variables: Mapping[str, object]) -> str | None:
+    """Return the first template variable that would replace what the template is given, or None.
+
+    Example:
+        >>> template_input_in({"enable_thinking": False, "tools": []}), template_input_in({"documents": []})
+        ('tools', None)
+    """
+    return next((name for name in TEMPLATE_INPUTS if name in variables), None)

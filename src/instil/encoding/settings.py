@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from instil.conversation import EMPTY
+from instil.conversation.field_checks import template_input_in
+from instil.errors import EncodingError
 
 if TYPE_CHECKING:
     from instil.recipe import DataSettings
@@ -36,6 +38,19 @@ class EncodingSettings:
     max_tokens: int | None = None
     too_long: TooLong | None = None
     dropped_text: Literal["refuse", "accept"] = "refuse"
+
+    def __post_init__(self) -> None:
+        """Check that no template variable replaces what the template is given.
+
+        Raises:
+            EncodingError: If one does.
+        """
+        name = template_input_in(self.template_variables)
+        if name is not None:
+            raise EncodingError(
+                f"EncodingSettings.template_variables: found {name}. Expected variables of the template, such as "
+                "enable_thinking; a conversation brings its own messages and tools. Remove it."
+            )
 
     @classmethod
     def from_recipe(cls, data: DataSettings) -> EncodingSettings:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from instil.conversation import Conversation
+from instil.conversation.field_checks import template_input_in
 from instil.conversation.message_reading import ROLE_NAMES
 from instil.data.messages import conversation_from_dict
 from instil.errors import DataError, nearest
@@ -18,8 +19,6 @@ from instil.generation.http_api.bodies import of_request, shown
 from instil.generation.http_api.problems import Problem
 
 _ROLES = "system, developer, user, assistant or tool"
-_REQUEST_KEYS = ("messages", "tools", "add_generation_prompt", "continue_final_message", "chat_template", "tokenize")
-"""What a template or transformers' `apply_chat_template` is given beside the variables."""
 _TEXT_KEYS = ("name", "tool_call_id", "reasoning_content", "reasoning", "thinking", "refusal")
 
 
@@ -35,12 +34,12 @@ def read_conversation(body: Mapping[str, Any]) -> Conversation:
     variables = body.get("chat_template_kwargs", {})
     if not isinstance(variables, Mapping):
         _refuse("chat_template_kwargs", f"found {shown(variables)}. Expected an object.")
-    for name in _REQUEST_KEYS:
-        if name in variables:
-            _refuse(
-                f"chat_template_kwargs.{name}",
-                "found among the template's variables. Expected it as a key of the request itself, if at all. Move it.",
-            )
+    name = template_input_in(variables)
+    if name is not None:
+        _refuse(
+            f"chat_template_kwargs.{name}",
+            "found among the template's variables. Expected it as a key of the request itself, if at all. Move it.",
+        )
     if "reasoning_effort" in body:
         variables = {"reasoning_effort": body["reasoning_effort"], **variables}
     messages = [{key: value for key, value in message.items() if key != PREFIX} for message in messages]
