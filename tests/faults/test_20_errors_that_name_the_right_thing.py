@@ -186,6 +186,17 @@ def test_a_dict_of_rows_passed_from_python_names_what_to_pass() -> None:
         instil.read({"question": QUESTIONS, "answer": ANSWERS})
 
 
+def test_the_first_row_of_a_table_is_named_where_its_header_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("question,answer\nSea of Peru?,Pacific\n")
+    assert exit_code("inspect", str(path), "--template", "chatml", "--row", "1") == 2
+    assert "has no row 1. Expected the number of a row (lines count from 1; its first row is line 2" in (
+        capsys.readouterr().err
+    )
+
+
 def test_turns_inside_an_object_are_not_taken_for_rows(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "rows.jsonl", [{"id": 1, "chat": {"turns": TURNS}}])
     with pytest.raises(FormatError) as error:

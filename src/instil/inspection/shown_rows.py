@@ -161,8 +161,12 @@ def find_row(recipe: Recipe, chat: ChatTokenizer, row_or_place: str) -> ShownRow
     chunk = _find_chunk(inputs, source, int(number))
     if chunk is None:
         where = source or ", ".join(source_input.settings.path for source_input in inputs)
+        first = (
+            "; its first row is line 2, behind the header" if number == "1" and where.endswith((".csv", ".tsv")) else ""
+        )
         raise DataError(
-            f"{where}: has no row {number}. Expected the number of a row (lines count from 1). Choose another --row."
+            f"{where}: has no row {number}. Expected the number of a row (lines count from 1{first}). "
+            "Choose another --row."
         )
     for place, conversations in doctor.examine(chunk, reading_of(recipe, inputs[chunk.source])):
         row = KeptRow(place, conversations)

@@ -53,7 +53,7 @@ def _batch_size(order: Order) -> Iterator[RunWarning]:
     if order.batch_size > order.num_examples:
         yield RunWarning(
             "batch_beyond_data",
-            f"training.batch_size: {order.batch_size:,}, but there are {order.num_examples:,} examples; "
+            f"training.batch_size: {order.batch_size:,}, but the data has {counted(order.num_examples, 'example')}; "
             "every step takes all of them. Set a smaller batch size",
             order.num_examples,
         )
