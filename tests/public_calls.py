@@ -10,6 +10,7 @@ from typing import Any
 from tests.tiny_chat import tiny_tokenizer
 
 import instil
+from instil.api.inspecting import Inspected
 from instil.preparation.store import ExampleStore
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,6 +39,7 @@ class Things:
     model: Any
     run: instil.Run
     store: ExampleStore
+    inspected: Inspected
 
 
 def _item(view: Any, wrong: Any) -> Any:
@@ -142,6 +144,9 @@ CALLS: dict[str, Callable[[Things, Any], Any]] = {
     "collate_flat example": lambda _, wrong: instil.collate_flat([instil.Example([5], [0.0]), wrong]),
     "collate_flat tensors": lambda _, wrong: instil.collate_flat([{"input_ids": wrong, "labels": wrong, "weights": wrong}]),
     "store.to_torch index": lambda its, wrong: _item(its.store.to_torch(), wrong),
+    "store index": lambda its, wrong: _item(its.store, wrong),
+    "inspected.row": lambda its, wrong: its.inspected.row(wrong),
+    "inspected.write_page": lambda its, wrong: its.inspected.write_page(wrong),
     "write": lambda _, wrong: instil.write(wrong, "no/such/folder/rows.txt"),
     "write row": lambda _, wrong: instil.write([wrong], "no/such/folder/rows.txt"),
     "write path": lambda _, wrong: instil.write([{"messages": [TALK[0], 5]}], wrong),

@@ -302,3 +302,9 @@ def test_an_incomplete_folder_is_never_taken_for_one_that_was_replaced(tmp_path)
     assert not (tmp_path / "model").exists()
     sweep_aside(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("path", [".", "/", ""])
+def test_a_path_without_a_name_is_a_folder(path: str) -> None:
+    with pytest.raises(IsADirectoryError):
+        write_text_atomic(Path(path), "text")

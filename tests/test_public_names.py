@@ -67,7 +67,9 @@ def its(tmp_path_factory: pytest.TempPathFactory) -> Things:
     (folder / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "loss": 1.0}\n')
     model = instil.load_model(tiny_llama(layers=1), tiny_tokenizer())
     chat = instil.ChatTokenizer.from_tokenizer(tiny_tokenizer())
-    return Things(chat, model, instil.Run.open(folder), ExampleStore.from_examples(chat.encode(TALK)))
+    return Things(
+        chat, model, instil.Run.open(folder), ExampleStore.from_examples(chat.encode(TALK)), instil.inspect([TALK])
+    )
 
 
 def failure_of(call: Callable[[], Any]) -> BaseException | None:

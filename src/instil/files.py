@@ -97,12 +97,17 @@ def aside_of(path: Path, *, shared: bool = False) -> Path:
         path: The file or folder to write.
         shared: Whether several processes fill it together. The name then holds no process id, so all of them know it.
 
+    Raises:
+        IsADirectoryError: If the path is ``.`` or ``/``, which have no name of their own.
+
     Example:
         >>> aside_of(Path("checkpoints/step-000004"), shared=True).name
         '.tmp-step-000004'
         >>> aside_of(Path("rows.jsonl")).name == f".tmp-rows.jsonl-{os.getpid()}"
         True
     """
+    if not path.name:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     return path.with_name(f"{ASIDE}{path.name}" if shared else f"{ASIDE}{path.name}-{os.getpid()}")
 
 

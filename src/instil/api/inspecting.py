@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from instil.api.arguments import path_of
 from instil.api.recipes import recipe_of
 from instil.data.memory_rows import is_path
 from instil.encoding.proof import Proof
-from instil.errors import RecipeError
-from instil.files import home_path
+from instil.errors import DataError, RecipeError
 from instil.inspection import report
 from instil.inspection.findings import KINDS, Finding
 from instil.inspection.inspection import Inspection
@@ -69,7 +69,7 @@ class Inspected:
 
     def write_page(self, path: str | Path) -> str:
         """Write the mask page of the kept rows, one self-contained HTML file, and return a line about it."""
-        return self.inspection.write_page(home_path(path), self.survey, self.proof)
+        return self.inspection.write_page(path_of("path", path, DataError), self.survey, self.proof)
 
     def __repr__(self) -> str:
         found = ", ".join(f"{kind} {count}" for kind, count in self.counts.items()) or "none"

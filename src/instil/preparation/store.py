@@ -12,6 +12,7 @@ import json
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import index as whole_number
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -215,6 +216,10 @@ class ExampleStore(Sequence[Example]):
         """Return one example, or a store with the examples of a slice."""
         if isinstance(position, slice):
             return self.select(np.arange(len(self))[position])
+        try:
+            position = whole_number(position)
+        except TypeError:
+            raise DataError(f"index: found {position!r:.60}. Expected a whole number or a slice. Correct it.") from None
         if not -len(self) <= position < len(self):
             raise IndexError(f"example {position} of {len(self)}")
         number = int(self._index[position])
