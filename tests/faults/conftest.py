@@ -1,31 +1,5 @@
-"""Fixtures of the tests of faults: a tiny base model and rows, computed on one thread."""
+"""Fixtures of the tests of faults: those of training."""
 
-from __future__ import annotations
+from tests.training.base_and_rows import _one_thread, base, rows
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-import torch
-from tests.training.command_line import make_base, make_rows
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _one_thread() -> Iterator[None]:
-    """Compute on one thread: another number of threads rounds differently."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="session")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a random base model without a chat template."""
-    return make_base(tmp_path_factory.mktemp("models") / "base")
-
-
-@pytest.fixture(scope="session")
-def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a file of conversations."""
-    return make_rows(tmp_path_factory.mktemp("data") / "rows.jsonl")
+__all__ = ["_one_thread", "base", "rows"]

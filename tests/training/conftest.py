@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from tests.training.command_line import make_base, make_rows, train, write_recipe
+from tests.training.base_and_rows import _one_thread, base, reference, rows  # noqa: F401 - fixtures
+from tests.training.command_line import make_base
 from tests.training.tiny import CPU, LearnerMaker, invented_examples, tiny_llama
 
 from instil.conversation import Example
 from instil.model.loss.token_loss import TokenLoss
 from instil.preparation.store import ExampleStore
 from instil.training.processes.ranks import Ranks
-from instil.training.records.run_folder import Run
 from instil.training.step.optimizer import build_optimizers
 from instil.training.step.precision import Weights, choose_precision
 from instil.training.step.take_step import Learner
@@ -29,15 +29,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if not item.get_closest_marker("compiled")]
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _one_thread() -> Iterator[None]:
-    """Compute on one thread in tests and in session fixtures: another number of threads rounds differently."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -72,21 +63,5 @@ def examples() -> list[Example]:
 
 
 @pytest.fixture(scope="session")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_base(tmp_path_factory.mktemp("base"))
-
-
-@pytest.fixture(scope="session")
 def base_with_dropout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_base(tmp_path_factory.mktemp("base-dropout"), dropout=0.2)
-
-
-@pytest.fixture(scope="session")
-def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_rows(tmp_path_factory.mktemp("rows") / "rows.jsonl")
-
-
-@pytest.fixture(scope="session")
-def reference(tmp_path_factory: pytest.TempPathFactory, base: Path, rows: Path) -> Run:
-    """The run of the plain recipe, uninterrupted."""
-    return train(write_recipe(tmp_path_factory.mktemp("reference"), base=base, rows=rows))

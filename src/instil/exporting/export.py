@@ -111,9 +111,11 @@ def export(
         stack.enter_context(new_folders(out.parent))
         aside = stack.enter_context(atomic_folder(out))
         conversations = list(rows)[:NUM_ROWS] or probe_conversations()
-        parity = _WRITERS[target](engine, aside, conversations, _DTYPES[dtype], device, name=out.name)
-        if check_with is not None:
-            parity = _checked_with_4(engine, aside, conversations, parity, dtype)
+        if check_with is None:
+            parity = _WRITERS[target](engine, aside, conversations, _DTYPES[dtype], device, name=out.name)
+        else:
+            parity, compared = _merged_and_compared(engine, aside, conversations, _DTYPES[dtype], device)
+            parity = _checked_with_4(aside, compared, parity, dtype)
         (aside / "parity.json").write_text(json.dumps(as_mapping(parity), indent=2) + "\n", encoding="utf-8")
         assert engine.chat is not None
         template = engine.chat.template.fingerprint
@@ -133,6 +135,13 @@ def _load(name: str | Path, precision: Dtype, device: str) -> Engine:
 def _merged(
     engine: Engine, folder: Path, conversations: Sequence[Conversation], dtype: torch.dtype, device: str, *, name: str
 ) -> Parity:
+    return _merged_and_compared(engine, folder, conversations, dtype, device)[0]
+
+
+def _merged_and_compared(
+    engine: Engine, folder: Path, conversations: Sequence[Conversation], dtype: torch.dtype, device: str
+) -> tuple[Parity, list[Prompt]]:
+    """Write the merged model; return the result, and the prompts whose ids were compared."""
     assert engine.chat is not None
     change: float | None = None
     model: Any = engine.model
@@ -149,15 +158,11 @@ def _merged(
     precision: Any = next(key for key, value in _DTYPES.items() if value == dtype)
     exported = Engine.load(folder, LoadSettings(precision=precision, device=device))
     ours = Engine(model, engine.tokenizer, chat=engine.chat, name=engine.name)
-    return replace(check_answers(parity, ours, exported, compared, exact=True), logit_change=change)
+    return replace(check_answers(parity, ours, exported, compared, exact=True), logit_change=change), compared
 
 
-def _checked_with_4(
-    engine: Engine, folder: Path, conversations: Sequence[Conversation], parity: Parity, dtype: Dtype
-) -> Parity:
+def _checked_with_4(folder: Path, compared: Sequence[Prompt], parity: Parity, dtype: Dtype) -> Parity:
     """Return the result with a line about transformers 4, which computes on the CPU."""
-    assert engine.chat is not None
-    _, compared = check_ids(engine.chat, folder, conversations)
     exported = Engine.load(folder, LoadSettings(precision=dtype, device="cpu"))
     return replace(parity, notes=(*parity.notes, check_with_4(folder, exported, compared)))
 
