@@ -35,9 +35,16 @@ def test_the_plot_is_saved_by_its_suffix(reference: Run, tmp_path: Path, name: s
     assert (tmp_path / name).read_bytes().startswith(begins)
 
 
-@pytest.mark.parametrize("name", ["loss.xyz", "no/such/folder/loss.png", "\0.png"])
-def test_a_file_that_cannot_be_is_an_error_in_plain_words(reference: Run, tmp_path: Path, name: str):
-    with pytest.raises(RunError, match="cannot be written"):
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("loss.xyz", "the plot cannot be written"),
+        ("no/such/folder/loss.png", "the plot cannot be written"),
+        ("\0.png", "no path. Expected a path as text or a Path"),
+    ],
+)
+def test_a_file_that_cannot_be_is_an_error_in_plain_words(reference: Run, tmp_path: Path, name: str, said: str):
+    with pytest.raises(RunError, match=said):
         reference.plot(tmp_path / name)
     assert list(tmp_path.iterdir()) == []
 
