@@ -61,3 +61,15 @@ def test_an_unknown_constraint_is_named_with_the_nearest():
         judge_constraints(case("x", constraints=[{"kind": "max_word", "value": 1}]))
     with pytest.raises(EvaluationError, match=r"max_words has the value 'many'\. Expected a whole number"):
         judge_constraints(case("x", constraints=[{"kind": "max_words", "value": "many"}]))
+
+
+@pytest.mark.parametrize("column", ["no commas, please", "[" * 100_000, "{"])
+def test_a_column_that_is_no_json_is_an_error_of_the_row(column):
+    with pytest.raises(EvaluationError, match="the column constraints is no JSON"):
+        judge_constraints(case("x", constraints=column))
+
+
+def test_a_single_constraint_needs_no_list():
+    assert judge_constraints(case("a b", constraints='{"kind": "max_words", "value": 1}'))["all_kept"] == 0
+    with pytest.raises(EvaluationError, match="no constraint"):
+        judge_constraints(case("x", constraints="5"))

@@ -75,9 +75,17 @@ def judge_constraints(case: Case) -> Scores | None:
     """
     constraints = case.columns.get("constraints")
     if isinstance(constraints, str):
-        constraints = json.loads(constraints)
+        try:
+            constraints = json.loads(constraints)
+        except (ValueError, RecursionError) as error:
+            raise EvaluationError(
+                f"{case.prompt.place or 'constraints'}: the column constraints is no JSON ({error}). Expected a list of "
+                "constraints. Correct the row."
+            ) from None
     if not constraints:
         return None
+    if not isinstance(constraints, list):
+        constraints = [constraints]
     kept = [_keeps(case, constraint) for constraint in constraints]
     return {"all_kept": float(all(kept)), "share_kept": sum(kept) / len(kept)}
 
