@@ -66,12 +66,12 @@ def _build(peer: str, folder: Path) -> Path:
         [sys.executable, "-m", "venv", "--clear", str(folder)], capture_output=True, text=True, check=False
     )
     if made.returncode:
-        raise _missing(peer, f"python -m venv failed ({_last_line(made.stdout + made.stderr)})")
+        raise _missing(peer, f"python -m venv failed ({_reason_in(made.stdout + made.stderr)})")
     for packages in ((TORCH,), (TORCH, *requirements)):
         command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise _missing(peer, f"pip could not install {' '.join(packages)} ({_last_line(done.stderr)})")
+            raise _missing(peer, f"pip could not install {' '.join(packages)} ({_reason_in(done.stderr)})")
     cpu_build = [str(python), "-c", "import sys, torch; sys.exit(torch.version.cuda is not None)"]
     if peer in REMOVED and subprocess.run(cpu_build, check=False).returncode == 0:
         subprocess.run([str(python), "-m", "pip", "uninstall", "--quiet", "--yes", *REMOVED[peer]], check=True)
@@ -87,12 +87,13 @@ def _missing(peer: str, reason: str) -> SystemExit:
     )
 
 
-def _last_line(text: str) -> str:
-    """Return the last line of a program's output that says something."""
+def _reason_in(text: str) -> str:
+    """Return the line of a program's output that says why it failed: its first error, else its last line."""
     lines = [
         line.strip() for line in text.splitlines() if line.strip() and not line.startswith(("[notice]", "WARNING"))
     ]
-    return lines[-1].removeprefix("ERROR: ") if lines else "no message"
+    errors = [line for line in lines if line.startswith("ERROR:")]
+    return (errors or lines[-1:] or ["no message"])[0].removeprefix("ERROR: ")
 
 
 def build_parser() -> argparse.ArgumentParser:
