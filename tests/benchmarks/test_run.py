@@ -19,7 +19,7 @@ SMALLEST = {
     "kill": "--kills 1 --steps 4",
     "busy": "--busy 0 --settings none,passive --seconds 0.2 --repeats 1 --threads 1",
     "scaling": "--only tokens --tokens 256 --repeats 1",
-    "gpu": "--smoke --sides ours --out gpu.jsonl",
+    "gpu": "--cells tiny-smollm2-135m:full --device cpu --steps 1 --sides ours --out gpu.jsonl",
 }
 ROWS = {
     "prepare": "the demo's own",
