@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -37,8 +38,12 @@ def test_the_run_ends_with_a_model_of_ordinary_weights(
     kind, base = stored
     recipe = write_recipe(tmp_path, LORA, {"model": {"quantize": kind}}, base=base, rows=rows)
     assert exit_code("plan", str(recipe)) == 0
-    assert "its weights are unpacked to 16 bits" in capsys.readouterr().out
+    planned = capsys.readouterr().out
+    assert "its weights are unpacked to 16 bits" in planned
     run = train(recipe)
+    # Packed numbers are no parameters: the card counts what the plan counts.
+    card = "".join(capsys.readouterr())
+    assert re.search(r"\((\S+) parameters\)", card)[1] == re.search(r"parameters +(\S+),", planned)[1]
     assert "quantization_config" not in json.loads((run.folder / "model" / "config.json").read_text())
     assert abs(run.results["written_model_loss"] - run.results["trained_model_loss"]) < 0.1
     assert (

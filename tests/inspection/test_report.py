@@ -117,6 +117,14 @@ def test_a_row_is_printed_with_its_place_findings_and_counts():
     assert "this row has no example" in printed(print_row, ShownRow(Place("rows.jsonl", 8)))
 
 
+@pytest.mark.parametrize("kind", [name for name, kind in KINDS.items() if kind.reasoned])
+def test_an_error_with_its_own_remedy_is_shown_with_that_alone(kind):
+    row = ShownRow(Place("rows.jsonl", 7), (), (Finding(kind, Place("rows.jsonl", 7), "Found. Expected. Do this."),))
+    assert printed(print_row, row)[1] == f"error: {KINDS[kind].title}: Found. Expected. Do this."
+    assert "Do this.<" in row._repr_html_()
+    assert KINDS[kind].remedy not in row._repr_html_()
+
+
 def test_a_row_as_json_has_every_token():
     row = json.loads(json.dumps(row_to_json(ROW)))
     assert [len(example["tokens"]) for example in row["examples"]] == [2, 1]

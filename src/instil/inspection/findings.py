@@ -28,6 +28,7 @@ class Kind:
             probably not intended. ``note``: for information.
         remedy: What to do about it.
         repaired: Whether ``--fix`` fixes it.
+        reasoned: Whether what is found is the text of an error, which ends with a remedy of its own.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Kind:
     severity: Severity
     remedy: str
     repaired: bool = False
+    reasoned: bool = False
 
 
 KINDS: Mapping[str, Kind] = {
@@ -42,21 +44,27 @@ KINDS: Mapping[str, Kind] = {
     for kind in (
         Kind("misspelt_key", "misspelt key", "error", "rename the key", repaired=True),
         Kind("unknown_role", "unknown role", "error", "use system, user, assistant or tool", repaired=True),
-        Kind("unreadable", "row cannot be read", "error", "fix or remove the row", repaired=True),
+        Kind("unreadable", "row cannot be read", "error", "fix or remove the row", repaired=True, reasoned=True),
         Kind(
-            "refused", "rejected by the template or the encoder", "error", "do what the reason says, or remove the row"
+            "refused",
+            "rejected by the template or the encoder",
+            "error",
+            "do what the reason says, or remove the row",
+            reasoned=True,
         ),
         Kind(
             "rendered",
             "already rendered, and not readable as messages",
             "error",
             "write the messages, or set data.rendered_rows: keep",
+            reasoned=True,
         ),
         Kind(
             "dropped_text",
             "text that the template does not print",
             "error",
             "choose another template, remove the text, or set data.dropped_text: accept",
+            reasoned=True,
         ),
         Kind("no_answer", "no assistant turn", "error", "remove the row: nothing in it can be trained", repaired=True),
         Kind(

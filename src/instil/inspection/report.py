@@ -254,5 +254,5 @@ def _finding_lines(findings: Findings) -> Iterator[Text]:
 def _finding_line(finding: Finding) -> Text:
     kind = KINDS[finding.kind]
     line = Text(f"{kind.severity}: {kind.title}", style=_STYLES[kind.severity])
-    remedy = f"{kind.remedy[0].upper()}{kind.remedy[1:]}."
-    return line.append(f": {plain(finding.seen.removesuffix('.'))}. {remedy}", style="not bold")
+    remedy = "" if kind.reasoned else f" {kind.remedy[0].upper()}{kind.remedy[1:]}."
+    return line.append(f": {plain(finding.seen.removesuffix('.'))}.{remedy}", style="not bold")

@@ -83,11 +83,18 @@ class ShownRow:
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows: the findings, and the masks of the first examples."""
-        found = [f"{KINDS[each.kind].title}: {each.seen}. Remedy: {KINDS[each.kind].remedy}" for each in self.findings]
+        found = [_in_words(finding) for finding in self.findings]
         masks = "".join(example._repr_html_() for example in self.examples[:_MOST_EXAMPLES])
         more = len(self.examples) - _MOST_EXAMPLES
         body = warnings(found) + masks + (left_out(f"{more:,} further examples not shown") if more > 0 else "")
         return frame("Row", facts=[str(self.place), counted(len(self.examples), "example")], body=body)
+
+
+def _in_words(finding: Finding) -> str:
+    """Return a finding for people, with one remedy."""
+    kind = KINDS[finding.kind]
+    remedy = "" if kind.reasoned else f" Remedy: {kind.remedy}"
+    return f"{kind.title}: {finding.seen.removesuffix('.')}.{remedy}"
 
 
 def show_row(chat: ChatTokenizer, row: KeptRow, findings: Sequence[Finding]) -> ShownRow:

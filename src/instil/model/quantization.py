@@ -10,6 +10,7 @@ import functools
 import importlib
 import importlib.util
 import logging
+import math
 import sys
 from typing import Any, Literal
 
@@ -144,6 +145,12 @@ def unpack_weights(model: Any, dtype: torch.dtype) -> Any:
         setattr(model, name, False)
     model._weight_conversions = None  # saving would reverse the packing; the model's own conversions are found anew
     return model
+
+
+def num_weights(parameter: torch.Tensor) -> int:
+    """Return how many weights a parameter holds: bitsandbytes packs two weights of 4 bits into one number."""
+    packing = getattr(parameter, "quant_state", None)
+    return parameter.numel() if packing is None else math.prod(packing.shape)
 
 
 def is_quantized(model: Any) -> bool:

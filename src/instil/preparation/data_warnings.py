@@ -68,7 +68,7 @@ def _left_out(ledger: Ledger, which: str) -> Iterator[RunWarning]:
         if reason in MEANT or share <= LARGEST_LOSS:
             continue
         most = "most rows" if share > 0.5 else "many rows"
-        remedy = "Run instil inspect to see them"
+        remedy = "instil inspect lists them with their reasons"
         if reason == TOO_LONG:
             remedy = "Raise data.max_tokens, or set data.too_long: keep_last_turns"
         yield RunWarning(

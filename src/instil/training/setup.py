@@ -23,6 +23,7 @@ from instil.model.loss.token_loss import TokenLoss
 from instil.model.new_tokens import RowChange, fit_embeddings
 from instil.model.parts import beyond_text
 from instil.model.probe import Probe, probe
+from instil.model.quantization import num_weights
 from instil.recipe import OptimizerSettings
 from instil.training.compiling import compile_blocks, wants_compiling
 from instil.training.memory.estimate import Sizes, measure_sizes
@@ -179,7 +180,7 @@ def _load(preflight: Preflight, run_device: torch.device, device: torch.device) 
         probed,
         sizes,
         num_trained=sum(value.numel() for value in model.parameters() if value.requires_grad),
-        num_parameters=sum(value.numel() for value in model.parameters()),
+        num_parameters=sum(num_weights(value) for value in model.parameters()),
         notes=_model_notes(preflight, rows, model),
     )
 

@@ -21,6 +21,7 @@ from torch import nn
 
 from instil.errors import ModelError, nearest
 from instil.model.parts import beyond_text
+from instil.model.quantization import num_weights
 from instil.model.underlying import underlying
 from instil.units import counted
 
@@ -116,7 +117,7 @@ def left_out(model: Any, targets: str | list[str]) -> list[str]:
     from peft.tuners.lora import LoraLayer
 
     inner = underlying(model)
-    layers = {f"{name}.weight": layer.weight.numel() for name, layer in _layers(inner, embeddings=False)}
+    layers = {f"{name}.weight": num_weights(layer.weight) for name, layer in _layers(inner, embeddings=False)}
     stacked = {name: value.numel() for name, value in _stacked(inner)}
     # What peft really adapted: a stacked tensor by its own name, a layer by its weight's.
     reached = {
@@ -133,7 +134,7 @@ def left_out(model: Any, targets: str | list[str]) -> list[str]:
         return []
     # One entry for all layers of a kind: model.layers.*.mlp.gate_proj.
     kinds = list(dict.fromkeys(re.sub(r"\.\d+\.", ".*.", name.removesuffix(".weight")) for name in missing))
-    share = sum(missing.values()) / sum(value.numel() for value in inner.parameters())
+    share = sum(missing.values()) / sum(num_weights(value) for value in inner.parameters())
     experts = list(dict.fromkeys(".".join(name.rsplit(".", 2)[1:]) for name in missing if name in stacked))
     more = f"; to train them name layers and {', '.join(experts)}" if experts else ""
     return [
