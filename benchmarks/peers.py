@@ -96,17 +96,26 @@ def _reason_in(text: str) -> str:
     return (errors or lines[-1:] or ["no message"])[0].removeprefix("ERROR: ")
 
 
+_BUILT = [peer for peer, requirements in PEERS.items() if requirements]
+
+
+def _built(name: str) -> str:
+    if name not in _BUILT:
+        raise argparse.ArgumentTypeError(f"found {name}. Expected {' or '.join(_BUILT)}.")
+    return name
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = [peer for peer, requirements in PEERS.items() if requirements]
-    parser.add_argument("peers", nargs="*", metavar="PEER", choices=names, default=names, help=", ".join(names))
+    # Not by `choices`: argparse of Python 3.11 compares the list without a name with them and refuses it.
+    parser.add_argument("peers", nargs="*", metavar="PEER", type=_built, help=", ".join(_BUILT))
     return parser
 
 
 def main() -> None:
     """Build the environments of the named peers, of all without a name."""
-    for peer in build_parser().parse_args().peers:
+    for peer in build_parser().parse_args().peers or _BUILT:
         print(f"{peer}: {peer_python(peer)}")
 
 

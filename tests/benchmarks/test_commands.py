@@ -32,6 +32,7 @@ def test_there_are_commands():
 
 @pytest.mark.parametrize(("name", "words"), sorted({*RESULTS, *PAGES}))
 def test_the_benchmarks_own_parser_takes_every_command(name, words):
+    words = words.replace("--help", "")  # which ends every program that has a parser
     program(name).build_parser().parse_args(shlex.split(words, comments=True))
 
 

@@ -239,7 +239,7 @@ def test_evaluate_reports_a_full_disk(small_disk: Path, tmp_path: Path) -> None:
     rows = write_jsonl(tmp_path / "rows.jsonl", CHAT[:4])
     out = small_disk / "report"
     run(tmp_path / "said", "evaluate", "demo", "--data", str(rows), "--max-new-tokens", "2", "--out", str(out))
-    assert not [path for path in out.iterdir() if path.name.startswith(".tmp")]
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("before", [None, "{}\n"])
