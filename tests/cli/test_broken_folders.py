@@ -324,5 +324,5 @@ def test_a_plot_over_a_folder_leaves_nothing(whole, tmp_path, monkeypatch, capfd
     with pytest.raises(SystemExit) as stopped:
         main(["runs", "compare", "run", "run", "--plot", "model"])
     assert stopped.value.code == 2
-    assert "Choose another --plot" in capfd.readouterr().err
+    assert "choose another --plot" in capfd.readouterr().err
     assert set(tmp_path.rglob("*")) == before
