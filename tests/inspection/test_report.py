@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 
@@ -123,6 +124,22 @@ def test_an_error_with_its_own_remedy_is_shown_with_that_alone(kind):
     assert printed(print_row, row)[1] == f"error: {KINDS[kind].title}: Found. Expected. Do this."
     assert "Do this.<" in row._repr_html_()
     assert KINDS[kind].remedy not in row._repr_html_()
+
+
+def test_a_refusal_of_the_template_keeps_its_own_end_and_gets_a_remedy():
+    row = ShownRow(Place("rows.jsonl", 7), (), (Finding("refused", Place("rows.jsonl", 7), "one call at once!"),))
+    assert printed(print_row, row)[1].endswith(
+        "or the encoder: one call at once! Do what the reason says, or remove the row."
+    )
+
+
+def test_long_headings_are_lines_that_can_be_copied():
+    place, subject = Place("rows/" * 20 + "rows.jsonl", 7), dataclasses.replace(SUBJECT, data="rows/" * 20)
+    assert str(place) in printed(print_row, ShownRow(place))
+    lines = printed(print_report, subject, survey_of(notes=("a note " * 20 + "ends",)), PASSED)
+    assert "rows/" * 20 in lines
+    assert f"  {' · '.join(subject.facts())}" in lines
+    assert f"  {'a note ' * 20}ends" in lines
 
 
 def test_a_row_as_json_has_every_token():

@@ -45,12 +45,9 @@ KINDS: Mapping[str, Kind] = {
         Kind("misspelt_key", "misspelt key", "error", "rename the key", repaired=True),
         Kind("unknown_role", "unknown role", "error", "use system, user, assistant or tool", repaired=True),
         Kind("unreadable", "row cannot be read", "error", "fix or remove the row", repaired=True, reasoned=True),
+        # Why not reasoned: a template's own refusal has no remedy.
         Kind(
-            "refused",
-            "rejected by the template or the encoder",
-            "error",
-            "do what the reason says, or remove the row",
-            reasoned=True,
+            "refused", "rejected by the template or the encoder", "error", "do what the reason says, or remove the row"
         ),
         Kind(
             "rendered",
@@ -183,6 +180,16 @@ class Finding:
     kind: str
     place: Place | None
     seen: str
+
+    @property
+    def explanation(self) -> str:
+        """What was found, as a sentence with its full stop.
+
+        Example:
+            >>> Finding("refused", None, "one call at once!").explanation, Finding("loop", None, "twice").explanation
+            ('one call at once!', 'twice.')
+        """
+        return self.seen if self.seen.endswith((".", "!", "?")) else f"{self.seen}."
 
     def to_json(self) -> dict[str, Any]:
         """Return the finding as JSON values, with its remedy."""

@@ -60,10 +60,10 @@ class Subject:
 
 def print_report(console: Console, subject: Subject, survey: Survey, proof: Proof) -> None:
     """Print a survey without its rows."""
-    console.print(Text(plain(subject.data), style="bold"))
-    console.print(Text("  " + " · ".join(subject.facts()), style="dim"))
+    console.print(Text(plain(subject.data), style="bold"), soft_wrap=True)
+    console.print(Text("  " + " · ".join(subject.facts()), style="dim"), soft_wrap=True)
     for note in (*subject.notes, *survey.notes):
-        console.print(Text(f"  {plain(note)}"))
+        console.print(Text(f"  {plain(note)}"), soft_wrap=True)
     for line in _warning_lines(subject, survey):
         console.print(Text(f"  {plain(line)}", style=_STYLES["warning"]), soft_wrap=True)
     _section(console, "Format", survey.ledger.evidence)
@@ -78,7 +78,7 @@ def print_report(console: Console, subject: Subject, survey: Survey, proof: Proo
 
 def print_row(console: Console, row: ShownRow, *, white_space: bool = True) -> None:
     """Print one row with its findings and every token coloured."""
-    console.print(Text(str(row.place), style="bold"))
+    console.print(Text(str(row.place), style="bold"), soft_wrap=True)
     for finding in row.findings:
         console.print(_finding_line(finding), soft_wrap=True)
     console.print(Text(LEGEND, style="dim"), soft_wrap=True)
@@ -255,4 +255,4 @@ def _finding_line(finding: Finding) -> Text:
     kind = KINDS[finding.kind]
     line = Text(f"{kind.severity}: {kind.title}", style=_STYLES[kind.severity])
     remedy = "" if kind.reasoned else f" {kind.remedy[0].upper()}{kind.remedy[1:]}."
-    return line.append(f": {plain(finding.seen.removesuffix('.'))}.{remedy}", style="not bold")
+    return line.append(f": {plain(finding.explanation)}{remedy}", style="not bold")

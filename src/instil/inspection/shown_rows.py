@@ -94,7 +94,7 @@ def _in_words(finding: Finding) -> str:
     """Return a finding for people, with one remedy."""
     kind = KINDS[finding.kind]
     remedy = "" if kind.reasoned else f" Remedy: {kind.remedy}"
-    return f"{kind.title}: {finding.seen.removesuffix('.')}.{remedy}"
+    return f"{kind.title}: {finding.explanation}{remedy}"
 
 
 def show_row(chat: ChatTokenizer, row: KeptRow, findings: Sequence[Finding]) -> ShownRow:
