@@ -67,6 +67,16 @@ def test_a_word_that_belongs_to_no_option_is_one_line(capsys, words):
     assert f"instil train: {words[-1]!r} belongs to no option (a switch takes true or false). Leave it out" in err
 
 
+@pytest.mark.parametrize(
+    ("words", "name"), [(["train"], "RECIPE"), (["inspect"], "DATA"), (["export"], "MODEL"), (["export", "m"], "OUT")]
+)
+def test_a_missing_word_is_named_as_help_names_it(capsys, words, name):
+    code, _, err = run(capsys, *words)
+    assert code == 2
+    verb = words[0]
+    assert err == f"error: instil {verb}: {name} is missing. Write it after the command. Run: instil {verb} --help\n"
+
+
 def test_an_option_of_another_tool_leads_to_our_setting(capsys):
     code, _, err = run(capsys, "train", "recipe.yaml", "--gradient-accumulation-steps", "4")
     assert code == 2

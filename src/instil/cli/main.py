@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from cyclopts import App, CycloptsError, UnknownOptionError, UnusedCliTokensError
+from cyclopts import App, CycloptsError, MissingArgumentError, UnknownOptionError, UnusedCliTokensError
 
 from instil import __version__
 from instil.cli.any_terminal import print_on_any_terminal
@@ -174,6 +174,11 @@ def _describe(error: CycloptsError) -> str:
             f"{unused!r} belongs to no option (a switch takes true or false). "
             "Leave it out, or put its option before it."
         )
+    if isinstance(error, MissingArgumentError) and error.keyword is None:
+        missing = error.argument
+        # What is written without an option: cyclopts would name an option that nobody types.
+        if missing is not None and missing.index is not None:
+            return f"{missing.name.lstrip('-').upper()} is missing. Write it after the command."
     if isinstance(error, UnknownOptionError) and _takes_a_recipe(error):
         from instil.recipe import in_another_group  # imports pydantic, which only this error needs
 
