@@ -227,6 +227,33 @@ def test_a_folder_that_several_processes_fill_has_one_name_for_all(tmp_path: Pat
     assert content(tmp_path) == {"step-1/0": "share", "step-1/1": "share"}
 
 
+@pytest.mark.parametrize("name", ["x" * 255, "ü" * 127, "漢" * 85, "x" * 245, "x" * 238], ids=len)
+def test_the_longest_names_that_a_disk_takes_are_written(name: str, tmp_path: Path):
+    """The temporary name has a prefix and a process id more; two long names that begin alike have two of them."""
+    write_text_atomic(tmp_path / name, "old")
+    files.write_texts_atomic({tmp_path / name: "new", tmp_path / f"{name[:-1]}y": "other"})
+    assert content(tmp_path) == {name: "new", f"{name[:-1]}y": "other"}
+    for text in ("old", "new"):
+        with atomic_folder(tmp_path / "folders" / name, replace=True) as folder:
+            (folder / "f").write_text(text)
+    assert content(tmp_path / "folders") == {f"{name}/f": "new"}
+    remove_folder(tmp_path / "folders" / name)
+    assert list((tmp_path / "folders").iterdir()) == []
+    assert len(os.fsencode(aside_of(tmp_path / name).name)) <= 255
+
+
+def test_what_a_killed_writer_left_of_a_long_name_is_swept(tmp_path: Path):
+    name = "x" * 255
+    killed(
+        "with files.atomic_file(Path(sys.argv[1])) as file: file.write(b'half'); file.flush(); die()", tmp_path / name
+    )
+    other = aside_of(tmp_path / ("x" * 254)).name.rpartition("-")[0] + "-1999999999"
+    (tmp_path / other).touch()
+    assert len(list(tmp_path.iterdir())) == 2
+    sweep_dead(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == [other], "what is left of another name stays"
+
+
 def test_a_folder_is_gone_from_its_name_before_it_is_emptied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     write_folder(tmp_path / "a", "old")
     monkeypatch.setattr(files.shutil, "rmtree", fails)

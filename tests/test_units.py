@@ -32,9 +32,18 @@ def test_large_numbers_have_one_decimal_and_a_letter(number: int, text: str):
 
 @pytest.mark.parametrize(
     ("number", "text"),
-    [(0, "0 MB"), (2**20, "1 MB"), (565.4 * 2**20, "565 MB"), (2**30 - 2**20, "1023 MB"), (2**30, "1.0 GB")],
+    [
+        (0, "0 kB"),
+        (1, "1 kB"),
+        (300_000, "293 kB"),
+        (2**20 - 1, "1024 kB"),
+        (2**20, "1 MB"),
+        (565.4 * 2**20, "565 MB"),
+        (2**30 - 2**20, "1023 MB"),
+        (2**30, "1.0 GB"),
+    ],
 )
-def test_a_size_is_in_mb_up_to_a_gb(number: float, text: str):
+def test_a_size_is_in_kb_up_to_a_mb_and_in_mb_up_to_a_gb(number: float, text: str):
     assert byte_size(number) == text
 
 

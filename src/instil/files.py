@@ -36,6 +36,8 @@ Why: it does not begin with ASIDE, so that no incomplete file or folder, whateve
 """
 LONGEST_NAME = 255
 """Largest number of bytes of a name on the usual file systems."""
+_LONGEST_WHOLE_NAME = LONGEST_NAME - len(OLD) - len("-4194304")
+"""Largest number of bytes of a name that temporary names hold whole: a prefix precedes it, a process id follows."""
 LOCK = ".lock"
 """Name of the lock file in a run folder."""
 
@@ -108,7 +110,22 @@ def aside_of(path: Path, *, shared: bool = False) -> Path:
     """
     if not path.name:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    return path.with_name(f"{ASIDE}{path.name}" if shared else f"{ASIDE}{path.name}-{os.getpid()}")
+    name = _shortened(path.name)
+    return path.with_name(f"{ASIDE}{name}" if shared else f"{ASIDE}{name}-{os.getpid()}")
+
+
+def _shortened(name: str) -> str:
+    """Return a name as it stands in temporary names: one that would be too long there is cut, and marked by its digest.
+
+    Example:
+        >>> _shortened("rows.jsonl"), len(_shortened("x" * 255))
+        ('rows.jsonl', 57)
+    """
+    data = os.fsencode(name)
+    if len(data) <= _LONGEST_WHOLE_NAME:
+        return name
+    # Characters, not bytes: macOS takes no name with half a character.
+    return f"{name[:40]}-{hashlib.sha256(data).hexdigest()[:16]}"
 
 
 def cache_root() -> Path:
@@ -246,7 +263,7 @@ def remove_folder(folder: Path) -> None:
 
 
 def _move_away(folder: Path, prefix: str) -> Path:
-    moved = folder.with_name(f"{prefix}{folder.name}-{os.getpid()}")
+    moved = folder.with_name(f"{prefix}{_shortened(folder.name)}-{os.getpid()}")
     os.replace(folder, moved)
     return moved
 
@@ -254,7 +271,7 @@ def _move_away(folder: Path, prefix: str) -> Path:
 def sweep_aside(folder: Path) -> list[str]:
     """Remove everything that interrupted writers left in a folder, and return its names.
 
-    Only for a folder that this process has locked, or that nobody else writes to.
+    Only for a folder that this process has locked, or that nobody else writes to, and whose names are short.
     """
     remains = sorted(path for path in folder.iterdir() if path.name.startswith((ASIDE, OLD))) if folder.is_dir() else []
     for path in remains:
@@ -265,7 +282,7 @@ def sweep_aside(folder: Path) -> list[str]:
 
 def sweep_dead(path: Path) -> None:
     """Remove what killed processes of this machine left of a file or folder, beside it; errors are ignored."""
-    starts = tuple(f"{prefix}{path.name}-" for prefix in (ASIDE, GONE, OLD))
+    starts = tuple(f"{prefix}{_shortened(path.name)}-" for prefix in (ASIDE, GONE, OLD))
     for left in path.parent.iterdir() if path.parent.is_dir() else ():
         process = left.name.rpartition("-")[2]
         if left.name.rpartition("-")[0] + "-" in starts and process.isdigit() and not _is_running(int(process)):
@@ -377,7 +394,7 @@ def disk_errors(folder: Path) -> Iterator[None]:
             raise
         raise RunError(
             f"{folder}: cannot be written to ({error}). What is saved there is complete. "
-            "Free disk space or fix the folder's permissions, then continue with --resume"
+            "Free disk space or fix the folder's permissions, then continue with --resume."
         ) from error
 
 
@@ -397,7 +414,7 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
         raise RunError(
             f"{folder}: another run (process {holder}) is writing to it. Expected one run per folder. "
-            "Wait for that run, stop it, or set another output"
+            "Wait for that run, stop it, or set another output."
         ) from None
     try:
         os.ftruncate(descriptor, 0)

@@ -771,6 +771,18 @@ class Recipe(Settings):
 
 MEMORY_ROWS = "rows:"
 """What the path of a source begins with that is rows from memory; the fingerprint of the rows follows."""
+
+
+def source_name(path: str) -> str:
+    """Return the name of a source for people: its path, or that it is rows from memory.
+
+    Example:
+        >>> source_name("rows.jsonl"), source_name("rows:5f2c")
+        ('rows.jsonl', 'rows from memory')
+    """
+    return "rows from memory" if path.startswith(MEMORY_ROWS) else path
+
+
 _FROM_PYTHON = """# The rows came from a Python program. The command line cannot start this recipe:
 # call instil.train(recipe, data=rows).
 """

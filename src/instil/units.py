@@ -7,6 +7,8 @@ Why: a GB is 2**30 bytes here, as in nvidia-smi's and torch's figures, so that o
 
 from __future__ import annotations
 
+import math
+
 _LETTERS = ((10**9, "B"), (10**6, "M"), (10**3, "k"))
 
 
@@ -39,12 +41,14 @@ def short_count(number: int) -> str:
 
 
 def byte_size(number: float) -> str:
-    """Return a number of bytes in MB (2**20 bytes) or GB (2**30 bytes).
+    """Return a number of bytes in kB (2**10 bytes), MB (2**20 bytes) or GB (2**30 bytes).
 
     Example:
-        >>> byte_size(3 * 2**30), byte_size(5_500_000)
-        ('3.0 GB', '5 MB')
+        >>> byte_size(3 * 2**30), byte_size(5_500_000), byte_size(5_500)
+        ('3.0 GB', '5 MB', '5 kB')
     """
+    if number < 2**20:
+        return f"{math.ceil(number / 2**10)} kB"
     return f"{number / 2**30:.1f} GB" if number >= 2**30 else f"{number / 2**20:.0f} MB"
 
 

@@ -6,6 +6,7 @@ import pytest
 from tests.views.parsed import text_of
 
 import instil
+from instil.api.recipes import recipe_of
 from instil.cli.main import main
 
 ROWS = [{"question": f"{n}+1?", "answer": str(n + 1)} for n in range(40)]
@@ -45,6 +46,29 @@ def test_inspect_counts_what_training_counts_and_shows_rows_by_their_index():
     assert "rows" in repr(result)
 
 
+def test_inspect_names_the_data_of_a_recipe(tmp_path):
+    """Only rows of a program are rows from memory; a recipe's data has the names of its sources."""
+    paths = [str(tmp_path / name) for name in ("one.jsonl", "two.jsonl")]
+    for path in paths:
+        instil.write(ROWS[:2], path)
+
+    def name_of(data):
+        return instil.inspect(data).to_json()["data"]
+
+    recipe = instil.Recipe.from_mapping({"model": "demo", "data": {"sources": paths}})
+    assert name_of(recipe) == name_of(paths) == f"{paths[0]}, {paths[1]}"
+    assert name_of(paths[0]) == paths[0]
+    assert name_of(ROWS[:2]) == "rows from memory"
+    assert name_of(recipe_of(None, data=ROWS[:2], settings={"model": "demo"})) == "rows from memory"
+
+
+@pytest.mark.parametrize("verb", ["train", "prepare"])
+def test_rows_of_a_program_are_named_as_such_in_errors(verb):
+    with pytest.raises(instil.InstilError, match=r"^rows from memory: no row is left") as caught:
+        getattr(instil, verb)(data=[{"text": ""}] * 3, **{"data.on_bad_row": "skip"})
+    assert "rows:" not in str(caught.value)
+
+
 def test_what_was_inspected_shows_itself_in_a_notebook():
     hostile = "<script>alert(1)</script>"
     result = instil.inspect([*ROWS, {"question": hostile, "answer": ""}, {"question": hostile, "answer": hostile}])
@@ -80,8 +104,6 @@ def test_a_wrong_argument_is_an_error_in_words(wrong):
 
 @pytest.mark.parametrize("verb", ["train", "plan", "prepare", "inspect"])
 def test_the_command_line_refuses_rows_of_a_program(verb, tmp_path, capsys):
-    from instil.api.recipes import recipe_of
-
     recipe_of(None, data=ROWS).save(tmp_path / "recipe.yaml")
     with pytest.raises(SystemExit) as end:
         main([verb, "recipe.yaml"])

@@ -19,7 +19,7 @@ from instil.inspection.inspection import Inspection
 from instil.inspection.shown_rows import ShownRow, show_row
 from instil.inspection.survey import Survey
 from instil.preparation.ledger import Ledger
-from instil.recipe import Recipe
+from instil.recipe import Recipe, source_name
 from instil.units import counted
 from instil.views.html import frame, left_out, table, warnings
 
@@ -129,5 +129,10 @@ def inspect(
     recipe = recipe_of(data, settings=settings) if is_recipe else recipe_of(None, data=data, settings=settings)
     if not is_recipe and data is None:
         raise RecipeError("instil.inspect: found no data. Expected a path, rows or a recipe. Pass one of them.")
-    inspection = Inspection.of(str(data) if is_path(data) else "rows from memory", recipe, trains=is_recipe)
+    inspection = Inspection.of(_name_of(data, recipe), recipe, trains=is_recipe)
     return Inspected(inspection, inspection.survey(keep_rows=keep_rows), inspection.prove())
+
+
+def _name_of(data: Any, recipe: Recipe) -> str:
+    """Return what the data is called: the path that the caller passed, else the names of the recipe's sources."""
+    return str(data) if is_path(data) else ", ".join(source_name(source.path) for source in recipe.data.sources)

@@ -17,7 +17,6 @@ from typing import Any
 import torch
 
 from instil.conversation import Conversation
-from instil.errors import ExportError
 from instil.exporting.parity import Parity, check_answers, check_ids, check_merge, logits_on
 from instil.exporting.run_papers import published_name
 from instil.generation.engine import Engine
@@ -77,14 +76,12 @@ def write_adapter(engine: Engine, folder: Path, conversations: Sequence[Conversa
     """Copy an adapter with tokenizer, template and generation_config; its base is named so that others find it.
 
     Raises:
-        ExportError: If the model has no adapter, or a parity check fails.
+        ExportError: If a parity check fails.
     """
     assert engine.chat is not None
     location = engine.location
-    if location is None or location.adapter_folder is None:
-        raise ExportError(
-            f"{engine.name}: was fully tuned and has no adapter. Expected an adapter. Export it as merged."
-        )
+    assert location is not None
+    assert location.adapter_folder is not None
     for path in sorted(location.adapter_folder.iterdir()):
         if path.is_file() and path.name != "README.md":
             shutil.copy2(path, folder / path.name)

@@ -8,6 +8,7 @@ Why: there is no switch that skips the parity check. An export that differs from
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import shutil
 from collections.abc import Sequence
@@ -18,11 +19,11 @@ from typing import Any, Literal, TypeAlias
 import torch
 
 from instil.conversation import Conversation
-from instil.errors import ExportError, InstilError
+from instil.errors import ExportError, InstilError, MissingPackageError
 from instil.exporting.adapter_folder import adapter_of, check_run_merge, write_adapter
 from instil.exporting.check_with_4 import check_with_4
 from instil.exporting.gguf_check import check_target_ids, read_back
-from instil.exporting.gguf_file import write_gguf
+from instil.exporting.gguf_file import check_gguf, write_gguf
 from instil.exporting.model_card import check_licence, model_card
 from instil.exporting.ollama import make_modelfile
 from instil.exporting.parity import (
@@ -34,13 +35,15 @@ from instil.exporting.parity import (
     logits_on,
     probe_conversations,
 )
+from instil.exporting.quantised_base import with_ordinary_weights
 from instil.exporting.run_papers import read_papers
 from instil.files import atomic_folder, home_path, new_folders
 from instil.generation.engine import Engine
 from instil.generation.prompts import Prompt, prompts_of
 from instil.generation.settings import LoadSettings
 from instil.model.adapters.merge import merge_in_place
-from instil.model.folder.location import locate
+from instil.model.folder.config import load_config
+from instil.model.folder.location import ModelLocation, locate
 from instil.model.folder.saving import write_model_files
 from instil.refused_writes import refused_writes
 
@@ -103,9 +106,14 @@ def export(
             f"--check-with: found {check_with} with --as {target}. Expected --as merged, which transformers loads. "
             "Leave one of them out."
         )
-    papers = read_papers(locate(name))
+    location = locate(name)
     adapter = adapter_of(name)
-    engine = _load(adapter or name, "fp32", device) if target == "adapter" else _load(name, dtype, device)
+    _check_target(location, target, adapter=adapter or location.adapter_folder)
+    papers = read_papers(location)
+    if target == "adapter":
+        engine = _load(adapter or name, "fp32", device)
+    else:
+        engine = with_ordinary_weights(_load(name, dtype, device), _DTYPES[dtype])
     with contextlib.ExitStack() as stack:
         stack.enter_context(refused_writes(out, raises=ExportError, otherwise="choose another folder"))
         stack.enter_context(new_folders(out.parent))
@@ -123,6 +131,23 @@ def export(
         (aside / "README.md").write_text(card, encoding="utf-8")
     files = tuple(sorted(path.name for path in out.iterdir()))
     return Exported(folder=out, parity=parity, files=files, licence=licence or papers.base_licence.get("license"))
+
+
+def _check_target(location: ModelLocation, target: Target, *, adapter: Path | None) -> None:
+    """Check that a model can be exported in a form, before a weight is read.
+
+    Raises:
+        ExportError: If it cannot.
+        MissingPackageError: If a package for it is not installed.
+    """
+    if target == "adapter" and adapter is None:
+        raise ExportError(
+            f"{location.name}: was fully tuned and has no adapter. Expected an adapter. Export it as merged."
+        )
+    if target == "4bit" and importlib.util.find_spec("bitsandbytes") is None:
+        raise MissingPackageError("bitsandbytes", needed_for="export --as 4bit", extra="qlora")
+    if target in ("gguf", "ollama"):
+        check_gguf(load_config(location))
 
 
 def _load(name: str | Path, precision: Dtype, device: str) -> Engine:

@@ -7,6 +7,7 @@ Why: weights are written in fp32, fp16 or bf16. llama.cpp's own ``llama-quantize
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,25 @@ from instil.errors import ExportError, MissingPackageError
 from instil.exporting.gguf_tokenizer import add_tokenizer
 
 ARCHITECTURES = {"llama": "LLAMA", "mistral": "LLAMA", "qwen2": "QWEN2", "qwen3": "QWEN3"}
+
+
+def check_gguf(config: Any) -> None:
+    """Check that a model can become a GGUF file, as far as its config shows.
+
+    Args:
+        config: transformers' config of the model.
+
+    Raises:
+        ExportError: If this exporter does not know the architecture.
+        MissingPackageError: If gguf is not installed.
+    """
+    if importlib.util.find_spec("gguf") is None:
+        raise MissingPackageError("gguf", needed_for="export --as gguf", extra="gguf")
+    if config.model_type not in ARCHITECTURES:
+        raise ExportError(
+            f"gguf: architecture {config.model_type!r}; allowed are {', '.join(ARCHITECTURES)}. "
+            "Convert the merged folder with llama.cpp's own script."
+        )
 
 
 def write_gguf(model: Any, chat: ChatTokenizer, path: Path, *, dtype: torch.dtype, name: str) -> None:
@@ -35,16 +55,10 @@ def write_gguf(model: Any, chat: ChatTokenizer, path: Path, *, dtype: torch.dtyp
         ExportError: If this exporter does not know the architecture or the tokenizer.
         MissingPackageError: If gguf is not installed.
     """
-    try:
-        import gguf
-    except ImportError:
-        raise MissingPackageError("gguf", needed_for="export --as gguf", extra="gguf") from None
+    check_gguf(model.config)
+    import gguf
+
     config = model.config
-    if config.model_type not in ARCHITECTURES:
-        raise ExportError(
-            f"gguf: architecture {config.model_type!r}; allowed are {', '.join(ARCHITECTURES)}. "
-            "Convert the merged folder with llama.cpp's own script."
-        )
     architecture = getattr(gguf.MODEL_ARCH, ARCHITECTURES[config.model_type])
     writer = gguf.GGUFWriter(str(path), gguf.MODEL_ARCH_NAMES[architecture])
     try:

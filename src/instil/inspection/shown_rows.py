@@ -16,7 +16,7 @@ from instil.inspection.doctor import Doctor
 from instil.inspection.findings import KINDS, Finding
 from instil.inspection.survey import KeptRow, find_sources, reading_of
 from instil.preparation.chunks import Chunk, Input, cut
-from instil.recipe import Recipe
+from instil.recipe import Recipe, source_name
 from instil.units import counted
 from instil.views.html import frame, left_out, warnings
 from instil.views.tokens import ShownToken, blocks_of, mask_html
@@ -167,7 +167,7 @@ def find_row(recipe: Recipe, chat: ChatTokenizer, row_or_place: str) -> ShownRow
     )
     chunk = _find_chunk(inputs, source, int(number))
     if chunk is None:
-        where = source or ", ".join(source_input.settings.path for source_input in inputs)
+        where = source or ", ".join(source_name(source_input.settings.path) for source_input in inputs)
         first = (
             "; its first row is line 2, behind the header" if number == "1" and where.endswith((".csv", ".tsv")) else ""
         )

@@ -23,7 +23,7 @@ from instil.model.folder.location import ModelLocation, locate
 from instil.model.folder.memory_check import check_room
 from instil.model.folder.weight_checks import check_finite, check_report
 from instil.model.library_noise import quiet_transformers
-from instil.model.quantization import close_shortcuts, quantization_config, stored_quantization
+from instil.model.quantization import close_shortcuts, is_quantized, quantization_config, stored_quantization
 from instil.model.speedups.gates import slim_gates
 from instil.model.speedups.norms import speed_up_norms
 from instil.recipe import ModelSettings
@@ -51,7 +51,7 @@ def choose_device(name: str) -> torch.device:
         reason = str(error).splitlines()[0]
         raise ModelError(
             f"device: {name!r} cannot be used ({reason}). Expected auto or one of {', '.join(DEVICES)}. Set device: "
-            "auto"
+            "auto."
         ) from None
     return device
 
@@ -113,7 +113,7 @@ def load_model(
     else:
         check_loadable(settings, location, dtype=dtype, device=torch.device(device))
         model = _pretrained(location, config, settings, dtype=dtype, device=torch.device(device))
-    if settings.quantize != "none":
+    if is_quantized(model):
         close_shortcuts(model, trains=purpose == "training")
     set_attention(model, purpose)
     if purpose == "training":

@@ -27,7 +27,7 @@ from instil.preparation.ledger import Ledger
 from instil.preparation.store import ExampleStore
 from instil.preparation.store_writer import StoreWriter
 from instil.preparation.workers import Alone, Team, map_team_chunks, run_on_first
-from instil.recipe import DataSettings, Recipe
+from instil.recipe import DataSettings, Recipe, source_name
 from instil.run_warning import RunWarning
 
 
@@ -249,7 +249,7 @@ def _work(data: DataSettings, inputs: Sequence[Input]) -> Work:
 
 def _nothing_to_train(ledger: Ledger, data: DataSettings) -> str:
     """Return the error's text; its remedy is that of the first row left out, where that row had an error."""
-    paths = ", ".join(source.path for source in data.sources)
+    paths = ", ".join(source_name(source.path) for source in data.sources)
     reasons = ", ".join(f"{reason} {tally.count}" for reason, tally in ledger.left_out.items()) or "no rows"
     remedy = next((tally.example for tally in ledger.left_out.values() if tally.example), "")
     if remedy:

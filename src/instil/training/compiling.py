@@ -33,12 +33,12 @@ def wants_compiling(setting: str, device: torch.device, *, sharded: bool = False
     """
     for unsupported, what in ((sharded, "sharded weights"), (quantized, "a quantised base")):
         if unsupported and setting == "on":
-            raise RecipeError(f"training.compile: on: not with {what}; set training.compile: off")
+            raise RecipeError(f"training.compile: on: not with {what}; set training.compile: off.")
     has_compiler = any(shutil.which(name) for name in ("c++", "g++", "clang++"))
     if setting == "on" and not has_compiler:
         raise RecipeError(
             "training.compile: on, but there is no C++ compiler. Expected g++ or clang++ on the path. "
-            "Install one, or set training.compile: off"
+            "Install one, or set training.compile: off."
         )
     may = has_compiler and not sharded and not quantized
     return setting == "on" or (setting == "auto" and device.type == "cuda" and may)

@@ -255,7 +255,7 @@ def prove_template(chat: ChatTokenizer) -> None:
         more = f" (and {len(others)} more)" if others else ""
         raise TemplateError(
             f"{chat.template.name}: the template does not pass its proof: {first}{more}; "
-            "see instil template prove, and set model.template or the data setting that is named there"
+            "see instil template prove, and set model.template or the data setting that is named there."
         )
 
 

@@ -50,7 +50,7 @@ def check_settings(recipe: Recipe, precision: Precision, *, device: torch.device
     if quantized and recipe.adapter.kind == "none":
         raise RecipeError(
             f"model.quantize: {recipe.model.quantize}, but adapter.kind is none, and quantised weights cannot train. "
-            "Set adapter.kind: lora, or model.quantize: none"
+            "Set adapter.kind: lora, or model.quantize: none."
         )
     sharded = recipe.parallel.mode == "sharded" and num_ranks > 1
     reason = why_no_shards(precision, optimizer=recipe.optimizer.name, quantize=recipe.model.quantize)
@@ -94,12 +94,12 @@ def check_stored_quantization(recipe: Recipe, config: Any, *, name: str) -> list
     if stored not in ("4bit", "8bit"):
         raise RecipeError(
             f"model.name: the weights of {name} are stored quantised ({stored}). Expected 16-bit or 32-bit weights, "
-            "or bitsandbytes'. Name the model that it was quantised from"
+            "or bitsandbytes'. Name the model that it was quantised from."
         )
     if quantize != stored:
         raise RecipeError(
             f"model.quantize: found {quantize}, but the weights of {name} are stored as {stored}. "
-            f"Set model.quantize: {stored} with adapter.kind: lora, or name the 16-bit model that it was quantised from"
+            f"Set model.quantize: {stored} with adapter.kind: lora, or name the 16-bit model that it was quantised from."
         )
     return [
         f"the base is stored as {stored}: for model/ its weights are unpacked to 16 bits, and the adapter is merged "
@@ -125,7 +125,7 @@ def saved_adapter(adapter: AdapterSettings, location: ModelLocation) -> dict[str
     if resumed is not None and adapter.kind == "none":
         raise RecipeError(
             f"adapter.resume_from: found {resumed!r}, but adapter.kind is none, which trains no adapter. "
-            "Set adapter.kind: lora, or leave this out"
+            "Set adapter.kind: lora, or leave this out."
         )
     folder = location.adapter_folder if resumed is None else home_path(resumed)
     if folder is None or adapter.kind == "none":
@@ -133,12 +133,12 @@ def saved_adapter(adapter: AdapterSettings, location: ModelLocation) -> dict[str
     if resumed is not None and location.adapter_folder is not None:
         raise RecipeError(
             f"adapter.resume_from: found {resumed!r}, but model.name is an adapter too ({location.name}). "
-            "Expected one adapter to continue. Name its base in model.name, or leave adapter.resume_from empty"
+            "Expected one adapter to continue. Name its base in model.name, or leave adapter.resume_from empty."
         )
     if not (folder / ADAPTER_CONFIG).exists():
         raise RecipeError(
             f"adapter.resume_from: {folder} holds no {ADAPTER_CONFIG}. "
-            "Expected an adapter folder, such as the adapter/ of a run. Name one"
+            "Expected an adapter folder, such as the adapter/ of a run. Name one."
         )
     saved = saved_settings(folder)
     # Targets are compared and not taken over: the saved adapter names its layers itself.
@@ -149,7 +149,7 @@ def saved_adapter(adapter: AdapterSettings, location: ModelLocation) -> dict[str
         if name in adapter.model_fields_set and not same:
             raise RecipeError(
                 f"adapter.{name}: found {ours!r}, but training continues the adapter in {folder}, which has {value!r}. "
-                "Leave the setting out, or start a new adapter"
+                "Leave the setting out, or start a new adapter."
             )
     return saved
 
@@ -175,7 +175,7 @@ def check_positions(max_tokens: int | None, model: Any, *, name: str) -> list[st
     if _has_position_table(inner, limit):
         raise RecipeError(
             f"data.max_tokens: {max_tokens:,}, but {name} has a table of {limit:,} positions. "
-            f"Set it to {limit} or less, or leave it out"
+            f"Set it to {limit} or less, or leave it out."
         )
     return [
         f"data.max_tokens: {max_tokens:,}, but {name} was made for {limit:,} tokens; "
@@ -216,7 +216,7 @@ def check_heldout(recipe: Recipe, num_heldout: int) -> None:
         if needed:
             raise RecipeError(
                 f"{setting}: no row is held out, so nothing can be measured. Expected held-out rows. "
-                "Set data.heldout, or a larger data.heldout_share, or leave the setting out"
+                "Set data.heldout, or a larger data.heldout_share, or leave the setting out."
             )
 
 

@@ -52,7 +52,7 @@ def resumed_recipe(requested: Recipe, saved: Recipe, *, folder: Path) -> Recipe:
             raise RunError(
                 f"{folder}: {'.'.join(key)} is {shorten_sources(value)!r}, but the run was started with "
                 f"{shorten_sources(old)!r}, and a resumed run must keep it. "
-                f"Undo the change, or start another run from this one's model: --model.name {folder} --output OTHER"
+                f"Undo the change, or start another run from this one's model: --model.name {folder} --output OTHER."
             )
     return saved.override(changes) if changes else saved
 
@@ -117,7 +117,7 @@ def restore(learner: Learner, checkpoint: Checkpoint, *, identity: Mapping[str, 
         if before != value:
             raise CheckpointError(
                 f"{checkpoint.folder}: its {key} is {before!r}, this run's is {value!r}. "
-                "Expected the data and settings that the run was started with. Restore them, or set another output"
+                "Expected the data and settings that the run was started with. Restore them, or set another output."
             )
     restore_weights(learner.weights, checkpoint)
     restore_optimizers(learner, checkpoint)

@@ -35,7 +35,7 @@ def mixes_lengths(model: torch.nn.Module, longest: int) -> bool:
             raise ModelError(
                 f"{type(model).__name__}: its rotary frequencies grow with the longest sequence seen so far (rope type "
                 f"{kind}), and the longest example has {longest} tokens. Expected at most {limit}, beyond which that "
-                f"starts. Set data.max_tokens: {limit}"
+                f"starts. Set data.max_tokens: {limit}."
             )
         mixes = mixes or longest > limit
     return mixes

@@ -68,7 +68,7 @@ def check_weights(folder: Path) -> None:
             )
         raise ModelError(
             f"{folder}: a model folder without weights. Expected {WEIGHTS}. "
-            "Copy them there, or set model.initialise: random"
+            "Copy them there, or set model.initialise: random."
         )
     for path in files:
         read_header(path)

@@ -169,7 +169,7 @@ def _in_folder(name: str, path: Path) -> ModelLocation:
         return ModelLocation(name, "run", model)
     raise ModelError(
         f"{name}: a run that has not finished: it has no model/ yet. "
-        f"Finish it with `instil train {path / 'recipe.yaml'} --resume`"
+        f"Finish it with `instil train {path / 'recipe.yaml'} --resume`."
     )
 
 

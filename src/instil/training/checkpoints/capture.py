@@ -70,7 +70,7 @@ def restore_weights(weights: Weights, checkpoint: Checkpoint) -> None:
         raise CheckpointError(
             f"{checkpoint.folder}: its trained tensors are not this model's "
             f"(the first that differs is {differing[0][0]}). "
-            "Expected the tensors of the run. Resume with the recipe that the run was started with"
+            "Expected the tensors of the run. Resume with the recipe that the run was started with."
         )
     for name, weight in weights.by_name.items():
         start, stop = rows_here(weight)

@@ -170,11 +170,11 @@ def _remedy(checkpoints: Path) -> str:
     if any(checkpoints.glob("step-*")):
         return (
             "Earlier checkpoints are untouched. "
-            "Free disk space or set checkpoint.keep_last lower, then continue with --resume"
+            "Free disk space or set checkpoint.keep_last lower, then continue with --resume."
         )
     return (
         "The run has no earlier checkpoint. Free disk space or fix the folder's permissions, then start again "
-        "with --resume"
+        "with --resume."
     )
 
 
@@ -277,7 +277,7 @@ class Checkpoint:
         if not parts:
             raise CheckpointError(
                 f"{self.folder}: it holds no {kind} named {name!r}, so it belongs to another model. "
-                "Expected a checkpoint of this run. Resume with the recipe that the run was started with"
+                "Expected a checkpoint of this run. Resume with the recipe that the run was started with."
             )
         ordered = [part for _, part in sorted(parts, key=lambda part: part[0])]
         return ordered[0] if len(ordered) == 1 else torch.cat(ordered)
@@ -295,13 +295,13 @@ def open_checkpoint(folder: Path) -> Checkpoint:
             if sha256_of(folder / name) != checksum:
                 raise CheckpointError(
                     f"{folder / name}: its checksum is not the one in manifest.json, so its bytes have changed. "
-                    "This checkpoint cannot be used"
+                    "This checkpoint cannot be used."
                 )
         state = json.loads((folder / "state.json").read_text())
         if manifest["format"] != FORMAT:
             raise CheckpointError(
                 f"{folder}: checkpoint format {manifest['format']}. Expected {FORMAT}. "
-                "Use the version of instil that wrote it"
+                "Use the version of instil that wrote it."
             )
         return Checkpoint(
             folder,
@@ -311,4 +311,4 @@ def open_checkpoint(folder: Path) -> Checkpoint:
             tuple(json.loads((folder / f"pieces-{rank:05d}.json").read_text()) for rank in range(state["processes"])),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{folder}: incomplete or damaged ({error}). This checkpoint cannot be used") from None
+        raise CheckpointError(f"{folder}: incomplete or damaged ({error}). This checkpoint cannot be used.") from None

@@ -244,7 +244,7 @@ def _saved_on_fakes(model: Any, precision: Precision) -> _Saved:
             raise ModelError(
                 f"{type(underlying(model)).__name__}: the shapes in its forward pass depend on values ({error.func}), "
                 "so the memory of a run cannot be planned. "
-                "Expected an architecture whose shapes depend on shapes alone. Choose another model"
+                "Expected an architecture whose shapes depend on shapes alone. Choose another model."
             ) from error
         finally:
             for hook in hooks:

@@ -56,7 +56,7 @@ def join_ranks(parallel: ParallelSettings, *, device_name: str) -> Iterator[Rank
     if parallel.processes not in (1, size):
         raise RecipeError(
             f"parallel.processes: {parallel.processes}, but {size} processes were started. "
-            "Leave it empty under torchrun"
+            "Leave it empty under torchrun."
         )
     device = choose_device(device_name)
     if device.type == "cuda":
@@ -74,7 +74,7 @@ def join_ranks(parallel: ParallelSettings, *, device_name: str) -> Iterator[Rank
         raise TrainingError(
             f"process {rank} of {size}: {LEFT_ALONE} ({last_line(error)}). "
             "The cause is in that process's output or exit code. Checkpoints that were written are intact. "
-            "Continue with --resume"
+            "Continue with --resume."
         ) from None
     finally:
         dist.destroy_process_group()

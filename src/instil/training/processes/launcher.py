@@ -251,7 +251,7 @@ def _reason(failures: Mapping[int, Any], stderr: list[list[str]], stop_signal: i
     last = f" ({stderr[first.local_rank][-1]})" if stderr[first.local_rank] else ""
     return TrainingError(
         f"process {first.local_rank} of {len(stderr)} {how}{last}. The others were stopped. "
-        "Checkpoints that were written are intact. Continue with --resume"
+        "Checkpoints that were written are intact. Continue with --resume."
     )
 
 

@@ -75,7 +75,7 @@ def check_folder_is_shared(folder: Path, ranks: Ranks) -> None:
     if blind:
         raise RunError(
             f"{folder}: process {blind[0]} of {ranks.size} does not see there what the first one writes. "
-            "Expected one folder for all. Set output to a folder on a disk that all machines share"
+            "Expected one folder for all. Set output to a folder on a disk that all machines share."
         )
 
 

@@ -92,7 +92,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     for number, value in _intact_lines(path):
         if not isinstance(value, dict):
             raise RunError(
-                f"{path}:{number}: a JSON {type(value).__name__}. Expected an object. Fix the line, or name another run"
+                f"{path}:{number}: a JSON {type(value).__name__}. Expected an object. Fix the line, or name another run."
             )
         lines.append(value)
     return lines
@@ -106,7 +106,7 @@ def _intact_lines(path: Path) -> Iterator[tuple[int, Any]]:
     try:
         text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
     except OSError as error:
-        raise RunError(f"{path}: cannot be read ({error.strerror}). Expected JSON lines. Name another run") from None
+        raise RunError(f"{path}: cannot be read ({error.strerror}). Expected JSON lines. Name another run.") from None
     for number, line in enumerate(text.split("\n"), start=1):
         with contextlib.suppress(ValueError):
             yield number, json.loads(line)

@@ -149,7 +149,7 @@ class Run:
         if not paths.recipe.exists():
             raise RunError(
                 f"{self.folder}: the run is not there. Expected its folder. If the working directory has changed, "
-                "open the run again by its full path"
+                "open the run again by its full path."
             )
         return cast("list[Metric]", read_metrics(paths.metrics))
 
@@ -175,7 +175,7 @@ class Run:
             except (TypeError, ValueError) as error:
                 raise RunError(
                     f"{path}: the plot cannot be written ({first_line_of(error)}). Expected a file such as loss.png. "
-                    "Choose another"
+                    "Choose another."
                 ) from None
         return loss_figure(metrics)
 
@@ -187,12 +187,12 @@ class Run:
             RunError: If it is not a run folder, or its results are damaged.
         """
         if not isinstance(folder, str | PathLike) or not isinstance(fspath(folder), str):
-            raise RunError(f"run: found {folder!r:.80}. Expected the path of a run folder. Pass its name as text")
+            raise RunError(f"run: found {folder!r:.80}. Expected the path of a run folder. Pass its name as text.")
         paths = RunPaths(home_path(folder))
         if not paths.recipe.exists():
             raise RunError(
                 f"{folder}: not a run folder (no recipe.yaml in it). Expected one that `instil train` wrote. "
-                "Name another folder"
+                "Name another folder."
             )
         results = read_run_json(paths.results)
         return cls(paths.folder, bool(results), results)
@@ -209,7 +209,7 @@ def read_run_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         value = None
     if not isinstance(value, dict):
-        raise RunError(f"{path}: damaged. Expected a JSON object. Remove it, or name another run")
+        raise RunError(f"{path}: damaged. Expected a JSON object. Remove it, or name another run.")
     return value
 
 
@@ -244,18 +244,18 @@ def check_output(folder: Path, *, resume: bool) -> bool:
     except OSError as error:  # a file, a loop of links, a name that is too long …
         raise RunError(
             f"{folder}: not a folder, and none can be made there ({error.strerror}). "
-            "Expected a new one, or that of a run. Set output"
+            "Expected a new one, or that of a run. Set output."
         ) from None
     if not names:
         return False
     if not resume:
         raise RunError(
-            f"{folder}: the run folder exists. Expected a new one. Continue it with --resume, set output, or remove it"
+            f"{folder}: the run folder exists. Expected a new one. Continue it with --resume, set output, or remove it."
         )
     if "recipe.yaml" in names:
         return True
     if {name for name in names if not name.startswith((ASIDE, OLD))} - WRITTEN_FIRST:
-        raise RunError(f"{folder}: not a run folder (no recipe.yaml in it). Expected an empty one. Set another output")
+        raise RunError(f"{folder}: not a run folder (no recipe.yaml in it). Expected an empty one. Set another output.")
     return False
 
 
@@ -273,7 +273,7 @@ def _check_writable(folder: Path) -> None:
     except OSError as error:  # read-only, not ours, no file system that files can be made in, full
         raise RunError(
             f"{folder}: cannot be made: {above} cannot be written to ({error.strerror}). Expected a writable folder. "
-            "Set another output"
+            "Set another output."
         ) from None
 
 
@@ -284,11 +284,11 @@ def new_folder(paths: RunPaths) -> Iterator[None]:
         paths.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(
-            f"{paths.folder}: cannot be made ({error.strerror}). Expected a writable folder. Set another output"
+            f"{paths.folder}: cannot be made ({error.strerror}). Expected a writable folder. Set another output."
         ) from None
     with locked(paths.folder):
         if paths.recipe.exists():
             raise RunError(
-                f"{paths.folder}: another run has just started there. Expected one run per folder. Set another output"
+                f"{paths.folder}: another run has just started there. Expected one run per folder. Set another output."
             )
         yield

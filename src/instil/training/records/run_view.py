@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from instil.errors import InstilError
-from instil.recipe import MEMORY_ROWS, Recipe
+from instil.recipe import Recipe, source_name
 from instil.training.records.loss_figure import points_of
 from instil.training.records.metrics import read_metrics
 from instil.units import byte_size, counted, duration
@@ -85,17 +85,13 @@ def _settings(recipe: Recipe) -> list[tuple[str, str]]:
     length = counted(training.max_steps, "step") if training.max_steps else f"{training.epochs:g} epochs"
     return [
         ("model", str(recipe.model.name)),
-        ("data", ", ".join(_source(source.path) for source in recipe.data.sources)),
+        ("data", ", ".join(source_name(source.path) for source in recipe.data.sources)),
         ("trains", "every weight" if adapter.kind == "none" else f"{adapter.kind}, rank {adapter.rank}"),
         ("length", f"{length} of {counted(training.batch_size, 'example')}"),
         ("optimizer", f"{optimizer.name}, learning rate {optimizer.lr or 0:g}, {optimizer.schedule}"),
         ("precision", training.precision),
         ("seed", str(training.seed)),
     ]
-
-
-def _source(path: str) -> str:
-    return "rows from memory" if path.startswith(MEMORY_ROWS) else path
 
 
 def _heldout(points: Sequence[tuple[float, float]]) -> list[tuple[str, str]]:

@@ -58,7 +58,7 @@ def find_runs(folder: Path) -> list[Path]:
         RunError: If there is no such folder.
     """
     if not folder.is_dir():
-        raise RunError(f"{folder}: no such folder. Expected one that holds run folders. Name it, or train a run first")
+        raise RunError(f"{folder}: no such folder. Expected one that holds run folders. Name it, or train a run first.")
     folders = [path.parent for path in (folder / "recipe.yaml", *folder.glob("*/recipe.yaml")) if path.exists()]
     # A recipe of the user's own may be called recipe.yaml too; a run has an environment.json beside it.
     runs = [path for path in folders if RunPaths(path).environment.exists()]
@@ -76,7 +76,7 @@ def summarise(folder: Path) -> RunSummary:
     except (KeyError, TypeError, AttributeError, ValueError) as error:  # valid JSON, but not what a run writes
         raise RunError(
             f"{folder}: damaged: its metrics or its evaluation are not as a run writes them "
-            f"({type(error).__name__}: {error}). Fix or remove the file, or name another run"
+            f"({type(error).__name__}: {error}). Fix or remove the file, or name another run."
         ) from error
 
 
@@ -120,7 +120,7 @@ def figures_of(folder: Path) -> dict[str, Figure]:
         }
     except (AttributeError, KeyError, TypeError):
         raise RunError(
-            f"{path}: damaged. Expected figures with value, low, high and n. Run `instil evaluate` again, or remove it"
+            f"{path}: damaged. Expected figures with value, low, high and n. Run `instil evaluate` again, or remove it."
         ) from None
 
 
@@ -134,14 +134,14 @@ def settings_of(folder: Path) -> dict[str, Any]:
     if not path.exists():
         raise RunError(
             f"{folder}: not a run folder (no recipe.yaml in it). Expected one that `instil train` wrote. "
-            "Name another folder"
+            "Name another folder."
         )
     try:
         settings = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         settings = None
     if not isinstance(settings, Mapping):
-        raise RunError(f"{path}: damaged. Expected the run's recipe as YAML. Fix it, or name another run")
+        raise RunError(f"{path}: damaged. Expected the run's recipe as YAML. Fix it, or name another run.")
     return dict(_leaves(settings))
 
 

@@ -79,7 +79,7 @@ def open_trackers(
             reason = str(error).strip().split("\n")[0]
             raise RunError(
                 f"tracking.to: {name} cannot be started ({reason}). Expected a tracker that is set up. "
-                "Fix its settings (for W&B: wandb login, or WANDB_MODE=offline), or remove it"
+                "Fix its settings (for W&B: wandb login, or WANDB_MODE=offline), or remove it."
             ) from None
     return trackers
 
@@ -152,7 +152,7 @@ def _start_trackio(paths: RunPaths, *, project: str, name: str, config: dict[str
     if is_resumed and run.id != before["id"]:
         raise RunError(
             f"tracking.name: Trackio's latest run named {name!r} is not the one that {paths.folder} began. "
-            "Set tracking.name to a new name, or take trackio out of tracking.to"
+            "Set tracking.name to a new name, or take trackio out of tracking.to."
         )
     _remember(paths, trackio={"id": run.id, "name": name})
     return run

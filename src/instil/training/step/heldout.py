@@ -38,7 +38,7 @@ def heldout_loss(learner: Learner, store: ExampleStore, *, cut: Cut) -> float | 
         if total is not None:
             return learner.ranks.sum_numbers(total)[0] / weight
         cut = smaller_cut(
-            learner, store, mine, cut, place="held-out loss", remedy="Start another run with data.max_tokens lower"
+            learner, store, mine, cut, place="held-out loss", remedy="Start another run with data.max_tokens lower."
         )
 
 

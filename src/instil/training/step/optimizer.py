@@ -48,7 +48,7 @@ def build_optimizers(
         RecipeError: If nothing trains, or nothing that Muon moves.
     """
     if not weights:
-        raise RecipeError("training.freeze: no parameter is left to train. Expected at least one. Freeze fewer")
+        raise RecipeError("training.freeze: no parameter is left to train. Expected at least one. Freeze fewer.")
     adamw = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
     if name == "muon":
         inside = {key: weight for key, weight in weights.items() if _muon_moves(kinds[key], weight)}
@@ -56,7 +56,7 @@ def build_optimizers(
         if not inside:
             raise RecipeError(
                 "optimizer.name: muon moves the matrices inside the network, and none of them trains. "
-                "Set optimizer.name: adamw, or freeze less"
+                "Set optimizer.name: adamw, or freeze less."
             )
         muon = torch.optim.Muon(
             list(inside.values()), lr=lr, weight_decay=weight_decay, momentum=momentum, adjust_lr_fn="match_rms_adamw"

@@ -122,7 +122,7 @@ def plan_order(
         5
     """
     if num_examples < 1:
-        raise TrainingError("training data: no example is left to train on. Expected at least one. See the ledger")
+        raise TrainingError("training data: no example is left to train on. Expected at least one. See the ledger.")
     per_epoch = math.ceil(num_examples / batch_size)
     if max_steps is not None:
         return Order(num_examples, batch_size, max_steps, num_examples, seed, shuffle)
@@ -132,7 +132,7 @@ def plan_order(
     if num_steps < 1:
         raise TrainingError(
             f"training.epochs: {epochs:g} of {num_examples} examples is no example. "
-            "Expected at least one step. Set it higher"
+            "Expected at least one step. Set it higher."
         )
     return Order(num_examples, batch_size, num_steps, rest or num_examples, seed, shuffle)
 

@@ -64,12 +64,12 @@ def choose_precision(name: str, device: torch.device) -> Precision:
     if name == "fp16" and device.type == "cpu":
         raise RecipeError(
             "training.precision: found 'fp16' on a CPU, which has no fast fp16 arithmetic. "
-            "Expected fp32, bf16 or pure_bf16. Set one of them, or a CUDA device"
+            "Expected fp32, bf16 or pure_bf16. Set one of them, or a CUDA device."
         )
     if name in ("bf16", "pure_bf16") and device.type == "cuda" and not torch.cuda.is_bf16_supported(False):
         raise RecipeError(
             f"training.precision: found {name!r} on a GPU without bf16 arithmetic. "
-            "Expected fp32 or fp16. Set training.precision: fp16"
+            "Expected fp32 or fp16. Set training.precision: fp16."
         )
     return {
         "fp32": Precision("fp32", torch.float32, masters=False, scaled=False),

@@ -142,7 +142,7 @@ def take_step(
                 place=f"step {members.step}",
                 remedy=(
                     "Continue with --resume --training.gradient-checkpointing on, or start another run with "
-                    "data.max_tokens lower, or an adapter"
+                    "data.max_tokens lower, or an adapter."
                 ),
                 so_far=" The weights have not moved.",
             )
@@ -219,7 +219,7 @@ def step_weight(store: ExampleStore, members: Members) -> float:
         raise TrainingError(
             f"step {members.step}: no token of its {len(members.indices)} examples is trained "
             f"({name_rows(store, members.indices)}). Expected at least one trained token per step. "
-            "Fix the weights of these rows, or set a larger training.batch_size"
+            "Fix the weights of these rows, or set a larger training.batch_size."
         )
     return weight
 
@@ -283,7 +283,7 @@ def _move(learner: Learner, members: Members) -> None:
         raise OutOfMemoryError(
             f"step {members.step}: the optimizer's state does not fit into memory beside weights and gradients. "
             "This step is not saved. Set adapter.kind: lora, optimizer.name: adamw_8bit, "
-            "or parallel.mode: sharded over more processes"
+            "or parallel.mode: sharded over more processes."
         ) from None
     learner.weights.refresh_model()
 
@@ -316,7 +316,7 @@ def smaller_cut(
     tokens = int(store.num_tokens[list(largest)].sum())
     if learner.ranks.size > 1 or len(largest) < 2:
         if len(largest) > 1:
-            remedy = f"Set training.micro_batch_tokens to {max(1, tokens // 2)}, then continue with --resume"
+            remedy = f"Set training.micro_batch_tokens to {max(1, tokens // 2)}, then continue with --resume."
         raise OutOfMemoryError(
             f"{place}: a forward pass over {tokens} tokens ({counted(len(largest), 'example')}) does not fit into "
             f"memory.{so_far} {remedy}"
@@ -334,7 +334,7 @@ def _report_nonfinite(
     if not skip:
         raise NonFiniteError(
             f"{where}. The weights have not moved. Check these rows, lower optimizer.lr, or set "
-            "training.on_nonfinite: skip_step"
+            "training.on_nonfinite: skip_step."
         )
     say(f"{where}; the step is skipped")
 
