@@ -152,7 +152,7 @@ def test_a_store_that_cannot_be_written_is_one_line(recipe: Path, capsys: pytest
     assert run("prepare", str(recipe), "--data.store", str(recipe.parent / "file" / "store")) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"error: {recipe.parent / 'file' / 'store'}: cannot hold prepared data (Not a directory)")
-    assert "Set data.store" in error
+    assert "set data.store" in error
 
 
 def test_a_row_that_the_template_refuses_is_named_with_the_remedy(
