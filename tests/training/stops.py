@@ -17,10 +17,15 @@ from tests.training.command_line import (
 from instil.training.records.run_folder import Run
 
 
+def _num_steps(folder: Path) -> int:
+    """Return how many steps a run has done, none before its folder is there."""
+    return len(losses_of(Run(folder, False, {}))) if (folder / "metrics.jsonl").exists() else 0
+
+
 def wait_for_steps(folder: Path, more_than: int = 0) -> int:
     """Wait until a run in another process has done more steps than that; return their number."""
     for _ in range(1200):
-        steps = len(losses_of(Run(folder, False, {})))
+        steps = _num_steps(folder)
         if steps > more_than:
             return steps
         time.sleep(0.1)
@@ -29,12 +34,11 @@ def wait_for_steps(folder: Path, more_than: int = 0) -> int:
 
 def killed_after(child: int, folder: Path, *, steps: int, seconds: float) -> bool:
     """Kill a run in a fork some steps and seconds after its first new step; return whether it was still there to kill."""
-    run = Run(folder, False, {})
-    before = len(losses_of(run)) if (folder / "metrics.jsonl").exists() else 0
+    before = _num_steps(folder)
     for _ in range(24_000):
         if os.waitpid(child, os.WNOHANG)[0]:
             return False
-        if (folder / "metrics.jsonl").exists() and len(losses_of(run)) > before + steps:
+        if _num_steps(folder) > before + steps:
             time.sleep(seconds)
             os.kill(child, signal.SIGKILL)
             return os.WIFSIGNALED(os.waitpid(child, 0)[1])
