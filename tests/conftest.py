@@ -29,6 +29,19 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 gc.disable()
 
 
+ON_REQUEST = ("compiled", "benchmark")
+"""Marks of tests that take longer than all others together: they run only where -m names their mark."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect the tests that run on request, unless their mark is requested."""
+    marks = [mark for mark in ON_REQUEST if mark not in config.option.markexpr]
+    left_out = [item for item in items if any(item.get_closest_marker(mark) for mark in marks)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
 def pytest_collection_finish() -> None:
     """Look for garbage from here on, among what the tests themselves make."""
     gc.freeze()

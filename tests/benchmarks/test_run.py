@@ -45,8 +45,14 @@ def run(clone, name: str, *words: str, **variables: str) -> subprocess.Completed
     return subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True, timeout=600, check=False)
 
 
+QUICKEST = ("prepare", "train_step")
+"""What runs with all other tests; the other forms are marked ``benchmark``."""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SMALLEST)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in QUICKEST else pytest.mark.benchmark) for name in SMALLEST]
+)
 def test_it_runs_in_a_fresh_clone(name, clone):
     done = run(clone, name, *SMALLEST[name].split())
     assert done.returncode == 0, done.stderr[-3000:]
@@ -61,6 +67,7 @@ def test_it_runs_in_a_fresh_clone(name, clone):
         assert "verdict: " in done.stdout
 
 
+@pytest.mark.benchmark
 @pytest.mark.slow
 def test_a_tokenizer_alone_makes_a_shape_and_its_profile(clone):
     made = run(clone, "shapes", "tiny-smollm2-135m", "OUT", "--model", "demo", "--layers", "1")

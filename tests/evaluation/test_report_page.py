@@ -57,6 +57,7 @@ DATA = {
     "against": model("base"),
     "comparisons": {"exact_match": {"wins": 1, "losses": 1, "ties": 1, "difference": figure(0.0), "p_value": 1.0}},
     "contamination": None,
+    "length_notes": ["1 of 4 prompts is left out, because it is too long"],
     "rows": [row(1, ("bb", 1.0), ("x", 0.0)), row(2, (EVIL, 0.0), ("y", 1.0)), row(3, ("same", 1.0), ("same", 1.0))],
 }
 
@@ -72,6 +73,7 @@ def test_the_page_shows_changed_answers_and_runs_nothing_of_them(tmp_path):
     assert "<title>tuned on rows.jsonl</title>" in found
     assert "2 of 3 answers" in found
     assert "evil" not in re.sub(r"<script>.*?</script>", "", found, flags=re.DOTALL).split("&lt;/script&gt;")[0]
+    assert "Warning: 1 of 4 prompts is left out" in found
     assert "<svg" in found
     assert "wins / losses / ties" in found
 

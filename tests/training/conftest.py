@@ -21,16 +21,6 @@ from instil.training.step.take_step import Learner
 from instil.training.step.tensor_kinds import tensor_kinds
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect the compiled runs unless their mark is requested: they take longer than everything else together."""
-    if "compiled" in config.option.markexpr:
-        return
-    left_out = [item for item in items if item.get_closest_marker("compiled")]
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if not item.get_closest_marker("compiled")]
-
-
 @pytest.fixture
 def make_learner() -> LearnerMaker:
     def make(
