@@ -51,6 +51,30 @@ def test_a_run_with_long_heldout_conversations_ends(
     assert [line["step"] for line in run.metrics() if "tasks" in line] == [0, 1, 2]
 
 
+def test_a_prompt_that_the_template_refuses_stops_no_other(
+    tmp_path: Path, base: Path, rows: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    template = tmp_path / "strict.jinja"
+    template.write_text(
+        "{% for m in messages %}{% if 'three' in m.content %}{{ raise_exception('no threes') }}{% endif %}"
+        "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    change: dict[str, Any] = {
+        "model": {"template": str(template)},
+        "training": {"max_steps": 1},
+        "evaluate": {"every": 1, "samples": ["What is three?", "What is 4?"]},
+    }
+    run = train(write_recipe(tmp_path, change, base=base, rows=rows))
+    assert run.finished
+    output = " ".join(capsys.readouterr().out.split())
+    assert "samples: a prompt is left out" in output
+    assert "no threes" in output
+    asked = [json.loads(line)["prompt"] for line in (run.folder / "samples.jsonl").read_text().splitlines()]
+    assert asked
+    assert all("4" in prompt and "three" not in prompt for prompt in asked)
+
+
 @pytest.mark.parametrize("part", ["engine", "tasks"])
 def test_a_failure_in_sampling_or_in_a_task_never_ends_a_run(
     part: str,

@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 
 from instil.conversation import Conversation, Place
 from instil.encoding.truncation import without_oldest
-from instil.errors import GenerationError, TemplateError
+from instil.errors import EncodingError, GenerationError, TemplateError
 from instil.generation.prompts import Prompt
 from instil.units import counted
 
@@ -122,7 +122,7 @@ def _length(conversation: Conversation, encode: Callable[[Conversation], Sequenc
     """Return the number of tokens; None if the template refuses the conversation, which is reported elsewhere."""
     try:
         return len(encode(conversation))
-    except TemplateError:
+    except (TemplateError, EncodingError):
         return None
 
 

@@ -11,7 +11,7 @@ import torch
 
 from instil.conversation import Conversation, Message
 from instil.encoding.chat_tokenizer import ChatTokenizer
-from instil.errors import first_line_of
+from instil.errors import InstilError, first_line_of
 from instil.evaluation.during_training import heldout_prompts, task_figures
 from instil.generation.decoding import context_limit
 from instil.generation.engine import Engine
@@ -95,9 +95,21 @@ class Sampler:
         own, context = self._chat.settings, context_limit(self._model)
         limit = min((length for length in (own.max_tokens, context) if length is not None), default=None)
         policy: TooLongPrompt = "keep_last_turns" if own.too_long == "keep_last_turns" else "drop"
-        fitted = fit_prompts(prompts, self._chat.prompt, limit=limit, too_long=policy)
+        printed = [prompt for prompt in prompts if self._is_printed(prompt, what, notes)]
+        fitted = fit_prompts(printed, self._chat.prompt, limit=limit, too_long=policy)
         notes += [f"{what}: {line}" for line in fitted.summary()]
         return list(fitted.prompts)
+
+    def _is_printed(self, prompt: Prompt, what: str, notes: list[str]) -> bool:
+        """Return whether the template prints a prompt; note why it does not. One such prompt stops no other."""
+        if prompt.conversation.plain:
+            return True
+        try:
+            self._chat.prompt(prompt.conversation)
+        except InstilError as error:
+            notes.append(f"{what}: a prompt is left out: {first_line_of(error)}")
+            return False
+        return True
 
     def draw(self) -> Drawn:
         """Answer the fixed prompts and run the tasks on held-out ones."""
