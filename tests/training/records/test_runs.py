@@ -28,7 +28,7 @@ def test_runs_are_listed_and_compared_from_their_folders(
     assert exit_code("runs", str(reference.folder.parent)) == 0
     out = capsys.readouterr().out
     assert "finished" in out
-    assert " MB" in out
+    assert " kB" in out
     picture = tmp_path / "both.png"
     assert exit_code("runs", "compare", str(reference.folder), str(other.folder), "--plot", str(picture)) == 0
     assert "training.seed" in capsys.readouterr().out

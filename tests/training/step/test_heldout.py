@@ -26,7 +26,7 @@ def test_out_of_memory_in_an_evaluation_halves_its_cut(make_learner: LearnerMake
     assert heldout_loss(learner, learner.store, cut=Cut(BIG)) == pytest.approx(whole, abs=1e-6)
     tight.limit = longest // 2
     with pytest.raises(
-        OutOfMemoryError, match=r"held-out loss: .* tokens \(1 example\).*Start another run .*max_tokens lower$"
+        OutOfMemoryError, match=r"held-out loss: .* tokens \(1 example\).*Start another run .*max_tokens lower\.$"
     ):
         heldout_loss(learner, learner.store, cut=Cut(BIG))
     assert learner.loss.training
