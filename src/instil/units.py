@@ -41,11 +41,11 @@ def short_count(number: int) -> str:
 
 
 def byte_size(number: float) -> str:
-    """Return a number of bytes in kB (2**10 bytes), MB (2**20 bytes) or GB (2**30 bytes).
+    """Return a number of bytes in kB (2**10 bytes), MB (2**20 bytes) or GB (2**30 bytes); a part of a kB counts as one.
 
     Example:
         >>> byte_size(3 * 2**30), byte_size(5_500_000), byte_size(5_500)
-        ('3.0 GB', '5 MB', '5 kB')
+        ('3.0 GB', '5 MB', '6 kB')
     """
     if number < 2**20:
         return f"{math.ceil(number / 2**10)} kB"
