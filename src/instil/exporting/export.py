@@ -221,10 +221,9 @@ def _gguf(
     assert engine.chat is not None
     whole = folder / ".whole"
     whole.mkdir()
-    parity = _merged(engine, whole, conversations, dtype, device, name=name)
+    parity, compared = _merged_and_compared(engine, whole, conversations, dtype, device)
     model: Any = Engine.load(whole, LoadSettings(precision="fp32", device=device)).model
     write_gguf(model, engine.chat, folder / "model.gguf", dtype=dtype, name=name)
-    _, compared = check_ids(engine.chat, whole, conversations)
     prompt_ids = [engine.prompt(prompt.conversation) for prompt in _accepted_prompts(engine, conversations)[:4]]
     notes = (
         *check_target_ids(engine.chat, folder / "model.gguf", compared),
