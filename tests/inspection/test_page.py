@@ -11,7 +11,7 @@ from tests.inspection.browser import Browser, needs_chromium
 
 from instil.conversation import Place
 from instil.inspection.findings import Finding
-from instil.inspection.page import PageText, as_script_json, build_page
+from instil.inspection.page import PageText, build_page
 from instil.inspection.shown_rows import ShownExample, ShownRow
 from instil.views.tokens import blocks_of
 
@@ -94,14 +94,6 @@ def test_the_page_asks_for_nothing_and_nothing_in_the_data_can_end_its_script():
     assert page.count("<script") == 2
     assert "default-src 'none'" in page
     assert "unsafe" not in page
-
-
-@pytest.mark.parametrize("text", [EVIL, "\ud83d", "\x00\x1b", "<!--<script>"])
-def test_script_json_gives_the_text_back_and_holds_no_markup(text):
-    written = as_script_json({"text": text})
-    assert not set("<>&\u2028\u2029") & set(written)
-    assert json.loads(written)["text"] == text
-    written.encode("utf-8")
 
 
 def test_distinct_tokens_are_written_once():

@@ -1,27 +1,20 @@
 """Build the mask page: one HTML file with its data, style and script, without any network request.
 
-`page_file` writes it. The rows are JSON with every distinct token once. The page draws one row at a time, so thousands
-of rows stay usable.
-
-Why: the content-security policy holds the hashes of exactly this style and script. Text from the data cannot run, even
-if it escaped from the JSON. The script writes text nodes only.
+`page_file` writes it, `views.page` has the frame and the look. The rows are JSON with every distinct token once. The
+page draws one row at a time, so thousands of rows stay usable. The script writes text nodes only.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import html
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-from instil import __version__
 from instil.inspection.findings import KINDS
 from instil.inspection.shown_rows import ShownExample, ShownRow
 from instil.views.html import style_sheet
+from instil.views.page import html_page
 from instil.views.tokens import blocks_of
 
 
@@ -57,48 +50,14 @@ def build_page(rows: Iterable[ShownRow], text: PageText) -> str:
         rows: The rows to show. They are packed one by one and not kept.
         text: The text around them.
     """
-    style, script, frame = (_part(name) for name in ("mask.css", "mask.js", "mask.html"))
-    style = style_sheet("tokens.css") + style
-    policy = (
-        f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; "
-        "base-uri 'none'; form-action 'none'"
+    style, script, body = (_part(name) for name in ("mask.css", "mask.js", "mask.html"))
+    return html_page(
+        f"{text.title} – what is trained",
+        body=body,
+        style=style_sheet("tokens.css") + style,
+        script=script,
+        data=_data(rows, text),
     )
-    holes = {
-        "policy": html.escape(policy, quote=False),
-        "version": html.escape(__version__),
-        "title": html.escape(f"{text.title} – what is trained"),
-        "style": style,
-        "script": script,
-        "data": as_script_json(_data(rows, text)),
-    }
-    before, *parts = frame.split("{{")
-    page = [before]
-    for part in parts:  # one pass, so that braces in the data are left alone
-        name, _, after = part.partition("}}")
-        page += [holes[name], after]
-    return "".join(page)
-
-
-def as_script_json(value: Any) -> str:
-    r"""Return JSON for the inside of a script element: nothing in it can end the element or open a comment.
-
-    Example:
-        >>> as_script_json({"text": "</script><!--&"})
-        '{"text":"\\u003c/script\\u003e\\u003c!--\\u0026"}'
-    """
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    # half a surrogate pair cannot be written as UTF-8; as an escape it can
-    return "".join(f"\\u{ord(c):04x}" if "\ud800" <= c <= "\udfff" else c for c in text) if _has_half(text) else text
-
-
-def _has_half(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return True
-    return False
 
 
 def _data(rows: Iterable[ShownRow], text: PageText) -> dict[str, Any]:
@@ -167,7 +126,3 @@ class _Packer:
 
 def _part(name: str) -> str:
     return resources.files("instil.inspection").joinpath("page", name).read_text(encoding="utf-8")
-
-
-def _hash(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")

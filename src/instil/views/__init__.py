@@ -1,4 +1,4 @@
-"""Views: records as HTML for notebooks, and what the mask page and the terminal share with them.
+"""Views: records as HTML for notebooks, the frame of whole pages, and what pages and terminal share with them.
 
 Nothing here knows a record of another package. A record passes the values to show, so every package can use the views.
 
