@@ -27,7 +27,7 @@ ORDER = (
     ("views",),
     ("conversation",),
     ("setting_aliases",),
-    ("recipe", "recipe_yaml"),
+    ("recipe",),
     ("data",),
     ("template",),
     ("model",),

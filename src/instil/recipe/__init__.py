@@ -1,0 +1,43 @@
+"""Every setting of a run, in one file.
+
+A recipe is a YAML file; `Recipe` holds its checked values. Each field is described once, here: the same text is
+``--help``, the JSON schema and docs/settings.md.
+
+Why: a recipe holds no per-device batch size. Only `training.micro_batch_tokens` and `parallel` decide how a step is
+divided over devices, and neither changes the result.
+"""
+
+from instil.recipe.data import MEMORY_ROWS, DataSettings, Format, Source, delimiter_named, source_name
+from instil.recipe.machine import ParallelSettings, TrackingSettings
+from instil.recipe.merging import nested_settings
+from instil.recipe.model import AdapterSettings, ModelSettings
+from instil.recipe.recipe import Recipe, in_another_group
+from instil.recipe.settings import LARGEST_SEED, LONGEST_WAIT, MOST_THREADS, Decay, Number, PathText, Settings
+from instil.recipe.training import CheckpointSettings, EvaluateSettings, OptimizerSettings, TrainingSettings
+
+__all__ = [
+    "LARGEST_SEED",
+    "LONGEST_WAIT",
+    "MEMORY_ROWS",
+    "MOST_THREADS",
+    "AdapterSettings",
+    "CheckpointSettings",
+    "DataSettings",
+    "Decay",
+    "EvaluateSettings",
+    "Format",
+    "ModelSettings",
+    "Number",
+    "OptimizerSettings",
+    "ParallelSettings",
+    "PathText",
+    "Recipe",
+    "Settings",
+    "Source",
+    "TrackingSettings",
+    "TrainingSettings",
+    "delimiter_named",
+    "in_another_group",
+    "nested_settings",
+    "source_name",
+]
