@@ -25,6 +25,7 @@ ORDER = (
     ("refused_writes",),
     ("files",),
     ("views",),
+    ("screen",),
     ("conversation",),
     ("setting_aliases",),
     ("recipe",),
