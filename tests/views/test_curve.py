@@ -8,19 +8,21 @@ import re
 import pytest
 from tests.views.parsed import assert_harmless
 
-from instil.views.curve import MOST_POINTS, describe, finite, loss_svg, smooth, thinned
+from instil.views.curve import MOST_POINTS, describe, finite, loss_svg, smooth, thinned, window
 
 
 def lines(svg: str) -> list[list[tuple[float, float]]]:
     """Return the places of each line, without those of the legend."""
     drawn = [re.findall(r"(-?[\d.]+) (-?[\d.]+)", path) for path in re.findall(r' d="M([^"]*)"', svg)]
-    return [[(float(x), float(y)) for x, y in places] for places in drawn][2:]
+    places = [[(float(x), float(y)) for x, y in places] for places in drawn]
+    return [line for line in places if not all(y == 8 for _, y in line)]
 
 
 def test_the_lines_are_the_losses():
     svg = loss_svg([(1, 3.0), (2, 2.0), (4, 1.0)], [(0, 3.0), (4, 1.0)], num_steps=8)
     assert_harmless(svg)
-    (trained, heldout) = lines(svg)
+    (trained,) = lines(svg)
+    heldout = [(float(x), float(y)) for x, y in re.findall(r'cx="([\d.]+)" cy="([\d.]+)"', svg)[:2]]
     # Places grow with the step, and fall with the loss; the axis goes to the end of the run.
     assert [x for x, _ in trained] == sorted(x for x, _ in trained)
     assert [y for _, y in trained] == sorted(y for _, y in trained)
@@ -42,13 +44,32 @@ def test_a_curve_is_small_and_inside_its_picture(num_points: int):
     assert ("circle" in svg) == (num_points <= 60)
 
 
-def test_smoothing_is_the_mean_of_the_points_before():
+def test_smoothing_is_the_mean_of_the_points_around():
     points = [(step, float(step * step % 101)) for step in range(1, 501)]
+    half = window(500) // 2
     for (step, value), at in zip(smooth(points), range(500), strict=True):
-        window = [loss for _, loss in points[max(0, at - 9) : at + 1]]
-        assert value == pytest.approx(sum(window) / len(window))
+        around = [loss for _, loss in points[max(0, at - half) : at + min(half, at) + 1]]
+        assert value == pytest.approx(sum(around) / len(around))
         assert step == at + 1
     assert smooth([]) == []
+    falling = [(step, 100.0 - step) for step in range(100)]
+    assert smooth(falling)[:90] == falling[:90]  # no lag
+
+
+def test_heldout_losses_far_apart_are_dots_alone():
+    far = loss_svg([(1, 3.0), (40, 2.0)], [(0, 9.0), (40, 2.5)])
+    assert len(lines(far)) == 1
+    near = loss_svg([(1, 3.0), (40, 2.0)], [(step, 3.0 - step / 40) for step in range(0, 41, 4)])
+    assert len(lines(near)) == 2
+    assert "circle" in far
+
+
+def test_the_axis_is_logarithmic_where_the_losses_fall_early():
+    early = loss_svg([(step, 3 + 7 / step) for step in range(1, 31)], [])
+    assert "loss (logarithmic)" in early
+    assert "logarithmic" not in loss_svg([(step, 3 - step / 20) for step in range(30)], [])
+    places = [y for _, y in lines(early)[-1]]
+    assert places == sorted(places)
 
 
 def test_thinning_keeps_the_mean():

@@ -76,7 +76,8 @@ def compare(first: Path, second: Path, *, plot: Path | None = None) -> None:
     """
     from rich.table import Table
 
-    from instil.training.records.plots import draw_comparison
+    from instil.training.records.plots import draw_losses
+    from instil.training.records.run_folder import Run
     from instil.training.records.runs import differing_settings, summarise
     from instil.units import byte_size
 
@@ -96,7 +97,9 @@ def compare(first: Path, second: Path, *, plot: Path | None = None) -> None:
         table.add_row(setting, str(left), str(right))
     _show(table)
     path = plot or Path(f"{first.resolve().name}-and-{second.resolve().name}.png")
-    draw_comparison([one, other], path)
+    runs = {str(run.folder): run for run in (one, other)}
+    metrics = {name: Run.open(run.folder).metrics() for name, run in runs.items()}
+    draw_losses(metrics, path, figures={name: run.figures for name, run in runs.items()})
     print(f"wrote {path}")
 
 

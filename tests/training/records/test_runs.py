@@ -56,7 +56,7 @@ def test_the_table_says_what_differs_and_what_the_evaluation_found(tmp_path: Pat
     assert "optimizer.lr 0.2" in out
     assert "exact_match.exact_match 0.75 n=50" in out
     assert differences([runs[0], runs[0]]) == [{}, {}]
-    assert shared_figures([summarise(run) for run in runs]) == ["exact_match.exact_match"]
+    assert shared_figures([summarise(run).figures for run in runs]) == ["exact_match.exact_match"]
     assert exit_code("runs", "compare", *map(str, runs), "--plot", str(tmp_path / "both.png")) == 0
     assert "0.75 [0.65, 0.85] n=50" in capsys.readouterr().out
     assert (tmp_path / "both.png").exists()

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from instil.training.records.loss_figure import points_of
-from instil.views.curve import MOST_POINTS, Point, finite, loss_svg
+from instil.views.chart import Point
+from instil.views.curve import MOST_POINTS, finite, loss_svg
 from instil.views.html import frame
 
 SECONDS_BETWEEN_UPDATES = 0.5

@@ -21,7 +21,7 @@ from instil.training.memory.usage import memory_mb
 from instil.training.records.loss_figure import draw_loss
 from instil.training.records.metrics import Metrics, read_metrics
 from instil.training.records.progress_bar import ProgressBar
-from instil.training.records.run_folder import RunPaths
+from instil.training.records.run_folder import RunPaths, run_name
 from instil.training.records.samples import Drawn
 from instil.training.records.trackers import Tracker, open_trackers
 from instil.training.step.order import Members
@@ -100,7 +100,7 @@ class Recorder:
     def picture(self) -> None:
         """Draw the losses so far."""
         if self._metrics is not None:
-            draw_loss(read_metrics(self._paths.metrics), self._paths.picture)
+            draw_loss(read_metrics(self._paths.metrics), self._paths.picture, title=run_name(self._paths.folder))
             self._drawn = time.monotonic()
 
     def save(self, learner: Learner, progress: Progress) -> Path:

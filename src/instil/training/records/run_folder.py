@@ -124,6 +124,11 @@ class Run:
         return run_html(self.folder, self._state, RunPaths(self.folder).metrics, self.results)
 
     @property
+    def name(self) -> str:
+        """The run's name: that of its folder; of a run of a sweep, the sweep's name too."""
+        return run_name(self.folder)
+
+    @property
     def _state(self) -> str:
         if self.finished:
             return "finished"
@@ -171,13 +176,13 @@ class Run:
                 with refused_writes(
                     path, raises=RunError, found="the plot cannot be written", otherwise="choose another"
                 ):
-                    draw_loss(metrics, home_path(path))
+                    draw_loss(metrics, home_path(path), title=self.name)
             except (TypeError, ValueError) as error:
                 raise RunError(
                     f"{path}: the plot cannot be written ({first_line_of(error)}). Expected a file such as loss.png. "
                     "Choose another."
                 ) from None
-        return loss_figure(metrics)
+        return loss_figure(metrics, title=self.name)
 
     @classmethod
     def open(cls, folder: str | Path) -> Run:
@@ -196,6 +201,18 @@ class Run:
             )
         results = read_run_json(paths.results)
         return cls(paths.folder, bool(results), results)
+
+
+def run_name(folder: Path) -> str:
+    """Return the name of a run: that of its folder; of a run of a sweep below ``runs``, the sweep's name too.
+
+    Example:
+        >>> run_name(Path("runs/gsm8k")), run_name(Path("/data/runs/sweep/lr-1e-4")), run_name(Path("/out/a"))
+        ('gsm8k', 'sweep/lr-1e-4', 'a')
+    """
+    folder = folder.resolve()
+    is_in_group = folder.parent.parent.name == "runs" and folder.parent.name != "runs"
+    return f"{folder.parent.name}/{folder.name}" if is_in_group else folder.name
 
 
 def read_run_json(path: Path) -> dict[str, Any]:
