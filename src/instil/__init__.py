@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from instil.api.planning import plan as plan
     from instil.api.preparing import prepare as prepare
     from instil.api.training import train as train
+    from instil.api.writing import write as write
     from instil.conversation import Conversation as Conversation
     from instil.conversation import Example as Example
     from instil.conversation import Message as Message
     from instil.conversation import Place as Place
     from instil.conversation import ToolCall as ToolCall
     from instil.data import read as read
-    from instil.data import write as write
     from instil.encoding.chat_tokenizer import ChatTokenizer as ChatTokenizer
     from instil.encoding.proof import Proof as Proof
     from instil.errors import CheckpointError as CheckpointError
@@ -100,7 +100,7 @@ _MODULES = {
     "plan": "instil.api.planning",
     "prepare": "instil.api.preparing",
     "train": "instil.api.training",
-    "write": "instil.data",
+    "write": "instil.api.writing",
 }
 """Public name to the module that defines it."""
 __all__ = ["__version__", *sorted(_MODULES)]  # pyright: ignore[reportUnsupportedDunderAll]

@@ -83,3 +83,27 @@ def test_a_column_that_the_target_would_take_for_something_else_is_refused(
     )
     assert "Rename or drop that column" in error
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl"]
+
+
+def test_convert_writes_the_text_that_a_template_prints_and_tells_what_changed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, out = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    source.write_text(json.dumps(ROW) + '\n{"question": "r", "answer": " b"}\n')
+    assert run("convert", str(source), str(out), "--to", "gemma-text") == 0
+    assert [json.loads(line)["text"] for line in out.read_text("utf-8").splitlines()] == [
+        f"<bos><start_of_turn>user\n{q}<end_of_turn>\n<start_of_turn>model\n{a}<end_of_turn>\n"
+        for q, a in (("q", "a"), ("r", "b"))
+    ]
+    assert capsys.readouterr().err == (
+        f"as gemma-text, white space at the ends of texts is lost: 1 row\n2 rows in {out} as gemma-text\n"
+    )
+
+
+def test_a_wrong_format_is_explained_before_the_data_are_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("convert", str(tmp_path / "none.jsonl"), "-", "--to", "chatml") == 2
+    assert "Rows of role and content are called messages here." in capsys.readouterr().err
+    assert run("convert", str(tmp_path / "none.jsonl"), "-", "--to", "text") == 2
+    assert "no such file" in capsys.readouterr().err

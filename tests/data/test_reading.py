@@ -9,7 +9,8 @@ import pytest
 from tests.corpus import corpus_path, needs_corpus
 
 import instil
-from instil.data import detect, read, write
+from instil.api.writing import write as write_any_target
+from instil.data import detect, read
 from instil.errors import DataError
 
 
@@ -39,7 +40,7 @@ def test_detection_names_the_columns_that_nothing_reads(tmp_path: Path) -> None:
 
 def test_public_names() -> None:
     assert instil.read is read
-    assert instil.write is write
+    assert instil.write is write_any_target  # which adds rendered text to what `data.write` writes
 
 
 REFUSED = ("bfcl_", "mt_bench_", "oasst_", "tau_bench_", "toolalpaca_", "toolbench_", "xtuner_qwen35_")

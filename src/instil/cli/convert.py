@@ -12,14 +12,13 @@ from instil.files import home_path
 from instil.recipe import Format, Recipe
 
 FileOrDash = Annotated[str, Parameter(allow_leading_hyphen=True)]
-Target = Literal["messages", "sharegpt", "alpaca", "prompt_completion", "question_answer", "preference", "text"]
 
 
 def convert(
     data: FileOrDash,
     out: FileOrDash,
     *,
-    to: Target = "messages",
+    to: str = "messages",
     format: Annotated[Format, Parameter(name=["--from", "--format"])] = "auto",
     columns: dict[str, str] | None = None,
     prompt_completion: Literal["chat", "plain"] = "chat",
@@ -30,13 +29,17 @@ def convert(
     encoding: str | None = None,
     delimiter: str | None = None,
     sheet: str | None = None,
+    model: str | None = None,
+    template: str | None = None,
 ) -> None:
     """Rewrite conversations in another format. Stops where the format cannot hold everything.
 
     Args:
         data: File, folder, glob, `-` for standard input, or Hub id.
         out: File to write: .jsonl, .json, .csv or .tsv, each also .gz or .zst; `-` is standard output.
-        to: Format to write.
+        to: Format to write: messages, sharegpt, alpaca, prompt_completion, question_answer, preference or text. Or the
+            text that a chat template prints for training: chatml-text, llama-3-text, gemma-text … (the names of
+            `instil template list`), or template-text for --template or the model's own.
         format: Format of the data; `auto` detects it row by row.
         columns: A text with {column} for each role, such as --columns.user "{title}" --columns.assistant "{summary}".
         prompt_completion: Read prompt/completion rows of text as a chat exchange or as plain continuation.
@@ -47,13 +50,19 @@ def convert(
         encoding: Encoding of text files, such as gb18030; found by default.
         delimiter: Character between the fields of a CSV file; found by default.
         sheet: Sheet of a workbook; the first by default.
+        model: Model whose template and begin and end tokens rendered text has; only its tokenizer is read.
+        template: Template of template-text: a .jinja file, Jinja source, a format string or a model folder.
     """
+    from instil.api.writing import TARGETS, write
     from instil.conversation import EMPTY
-    from instil.data import read, write
+    from instil.data import read
+    from instil.data.formats.registry import format_named
     from instil.data.sources.files import left_in
     from instil.errors import DataError
     from instil.units import counted
 
+    if to not in TARGETS and not to.endswith("-text"):
+        format_named(to)  # a wrong name is reported before the data are read
     _refuse_own_input(data, out)
     source = {"path": data, "encoding": encoding, "delimiter": delimiter, "sheet": sheet}
     files = Recipe.from_mapping({"data": {"sources": [source]}}, source="instil convert").data.sources[0]
@@ -72,7 +81,10 @@ def convert(
         sheet=files.sheet,
         on_error=bad_rows.append,
     )
-    count = write(conversations, out, format=to)
+    changes: list[str] = []
+    count = write(conversations, out, format=to, model=model, template=template, on_change=changes.append)
+    for change in changes:
+        print(f"as {to}, {change}", file=sys.stderr)
     left = "" if data == "-" else left_in(data, split=split, subset=subset)
     if left:
         print(f"{data}: only split {split} is read; not read: {left}", file=sys.stderr)

@@ -261,9 +261,18 @@ def write(rows: Any, path: str | Path, *, format: str = "messages") -> int:
         {"messages": [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}]}
         1
     """
+    check_destination(rows, path)
+    return write_conversations(conversations_of(rows), path, format=format)
+
+
+def check_destination(rows: object, path: object) -> None:
+    """Check the two arguments of `write` that are mixed up most.
+
+    Raises:
+        DataError: If the rows are a path or no rows, or the file is no path.
+    """
     if is_path(rows):
         raise DataError(f"instil.write: found the path {str(rows)!r}. Expected rows. Write instil.read({str(rows)!r}).")
     check_source(rows, name="instil.write")
     if not is_path(path):
         raise DataError(f"instil.write: found {kind_of(path)} as the file. Expected a path. Pass the rows first.")
-    return write_conversations(conversations_of(rows), path, format=format)

@@ -23,6 +23,16 @@ from instil.errors import TemplateError, nearest
 OWN_STOP_TOKEN = "<|end|>"
 ROLES = ("system", "user", "assistant")
 _SPECIAL = ("bos_token", "eos_token")
+OTHER_NAMES = {
+    **dict.fromkeys(("system_message", "system_prompt", "system_msg", "sys", "SYSTEM"), "system"),
+    **dict.fromkeys(("user_message", "user_input", "prompt", "instruction", "input", "INPUT", "question", "query",
+                     "human", "message"), "user"),
+    **dict.fromkeys(("assistant_message", "response", "output", "OUTPUT", "answer", "completion", "bot", "gpt"),
+                    "assistant"),
+    **dict.fromkeys(("bos", "BOS"), "bos_token"),
+    **dict.fromkeys(("eos", "EOS", "EOS_TOKEN"), "eos_token"),
+}  # fmt: skip
+"""What course notes and other tools call the placeholders, and their names here."""
 _PLACEHOLDER = re.compile(r"\{(\w*)\}")
 _CONTROL = r"<[^<>\s]+>|\[[^\[\]\s]+\]|\{eos_token\}"
 _PIECE = re.compile(rf"{_CONTROL}|\{{bos_token\}}|\s+|[^\s<\[{{]+|.", re.DOTALL)
@@ -94,7 +104,9 @@ def is_format_string(text: str) -> bool:
         (True, False)
     """
     jinja = "{{" in text or "{%" in text
-    return not jinja and any("{" + role + "}" in text for role in ROLES)
+    names = [role for role in (*ROLES, *OTHER_NAMES) if "{" + role + "}" in text]
+    # One foreign name may stand in any text; two show an exchange, and are explained.
+    return not jinja and (len(names) > 1 or any(name in ROLES for name in names))
 
 
 def read_format_string(text: str, *, stop_token: str | None = None) -> FormatString:
@@ -134,6 +146,10 @@ def _roles_in_order(text: str) -> list[str]:
     names = _PLACEHOLDER.findall(text)
     allowed = (*ROLES, *_SPECIAL)
     for name in names:
+        if name in OTHER_NAMES:
+            raise _refusal(
+                f"{{{name}}} is called {{{OTHER_NAMES[name]}}} here", f"Write {{{OTHER_NAMES[name]}}} in its place."
+            )
         if name not in allowed:
             raise _refusal(f"unknown placeholder {{{name}}}{nearest(name, allowed)}", f"Use one of {_listed(allowed)}.")
     roles = [name for name in names if name in ROLES]

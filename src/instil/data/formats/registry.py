@@ -56,6 +56,19 @@ _TURN_KEYS = frozenset({"role", "from"})
 _MEDIA = frozenset({"image", "images", "video", "videos", "audio", "audios"})
 
 
+RENDERED_HINT = (
+    "Text that a chat template has rendered is written by --to chatml-text (or another template's name), "
+    "and read with auto or text."
+)
+_MESSAGES_HINT = "Rows of role and content are called messages here. "
+_OTHER_NAMES = {
+    "chatml": _MESSAGES_HINT + RENDERED_HINT,
+    **dict.fromkeys(("openai", "chat", "conversational"), f"{_MESSAGES_HINT}Choose messages."),
+    **dict.fromkeys(("jsonl", "json", "csv", "tsv"), "The file's name decides that. Choose the form of a row."),
+}
+"""What people call formats that have another name here, or none."""
+
+
 def format_named(name: str) -> RowFormat:
     """Return the format of that name.
 
@@ -64,6 +77,8 @@ def format_named(name: str) -> RowFormat:
     """
     if not isinstance(name, str):
         raise RecipeError(f"format: found {name!r:.80}. Expected auto or {', '.join(_BY_NAME)}. Choose one.")
+    if name in _OTHER_NAMES or name.endswith("-text"):
+        raise RecipeError(f"format: unknown {name!r}. {_OTHER_NAMES.get(name, RENDERED_HINT)}")
     if name not in _BY_NAME:
         raise RecipeError(
             f"format: unknown {name!r}{nearest(name, _BY_NAME)}. Expected auto or {', '.join(_BY_NAME)}. Choose one."

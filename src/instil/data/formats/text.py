@@ -46,7 +46,8 @@ def _read(row: Any, place: Place, options: ReadOptions) -> Sequence[Conversation
 
 def _write(conversation: Conversation) -> dict[str, Any]:
     if not conversation.plain or [message.role for message in conversation.messages] != ["assistant"]:
-        raise FormatError(cannot_hold(conversation, "text", "turns of a conversation"))
+        remedy = "Use --to messages, or --to chatml-text for the text that a template prints."
+        raise FormatError(cannot_hold(conversation, "text", "turns of a conversation", remedy))
     text = plain_text_of(conversation.messages[0], conversation, "text")
     return row_of(conversation, {"text": text}, target="text", tools_as_text=False)
 
