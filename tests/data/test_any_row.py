@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from instil.conversation import Conversation, Place
 from instil.data import read, write
 from instil.data.formats import FORMATS, ReadOptions, read_row, recognise
+from instil.data.side_columns import is_empty
 from instil.data.sources.json_rows import parse_line
 from instil.errors import DataError, FormatError
 from instil.inspection.raw_rows import misspelt_in, unknown_roles_in
@@ -137,8 +138,12 @@ def test_any_conversation_is_written_without_a_loss_or_not_at_all(tmp_path: Path
 
 
 def _bare(conversation: Conversation) -> Any:
-    """Give everything but the place and the key that reasoning had, of which one is written; JSON has one kind of mapping and of list."""
-    return json.dumps(replace(conversation, place=None), default=_fields, sort_keys=True)
+    """Give everything but the place and the key that reasoning had, of which one is written; JSON has one kind of mapping and of list.
+
+    An empty column gives way to the format's own column of that name.
+    """
+    filled = {column: value for column, value in conversation.extra.items() if not is_empty(value)}
+    return json.dumps(replace(conversation, place=None, extra=filled), default=_fields, sort_keys=True)
 
 
 def _fields(value: Any) -> Any:

@@ -175,7 +175,7 @@ def test_a_data_set_in_one_object_is_told_from_a_row(
     assert words in error
     assert "Did you mean" not in error
     recipe = Recipe.from_mapping({"data": {"sources": [str(path)], "store": str(tmp_path / "store")}}, source="test")
-    with pytest.raises(DataError, match=r"rows\.json:1: found columns"):
+    with pytest.raises(DataError, match=r"rows\.json\[0\]: found columns"):
         prepare(recipe, small_chat())
 
 

@@ -114,7 +114,7 @@ def test_a_row_is_printed_with_its_place_findings_and_counts():
         "note: control tokens typed in the text: 2 typed. Nothing to do: they are trained as ordinary text."
     )
     assert "example 1 of 2: 2 tokens, 1 trained" in lines
-    assert "example 2 of 2: 1 tokens, 0 trained, shortened: cut" in lines
+    assert "example 2 of 2: 1 token, 0 trained, shortened: cut" in lines
     assert "this row has no example" in printed(print_row, ShownRow(Place("rows.jsonl", 8)))
 
 

@@ -58,9 +58,10 @@ def kept(*turns):
 def test_a_row_without_example_or_finding_gets_the_reason():
     long = kept(("user", "Count."), ("assistant", " ".join(map(str, range(100)))))
     shown = show_row(small_chat(max_tokens=20), long, [])
-    (finding,) = shown.findings
-    assert (finding.kind, shown.examples) == ("over_limit", ())
-    assert finding.seen.endswith(" tokens, the limit is 20")
+    (finding,), (example,) = shown.findings, shown.examples
+    assert (finding.kind, finding.seen) == ("over_limit", f"{len(example.tokens)} of 20 tokens: left out")
+    assert (example.limit, example.num_trained) == (20, 0)
+    assert [token.id for token in example.tokens] == list(small_chat().encode(long.conversations[0])[0].token_ids)
     (finding,) = show_row(small_chat(), kept(("assistant", "An answer without a prompt.")), []).findings
     assert (finding.kind, finding.seen) == ("no_answer", "no token in it is trained")
 

@@ -73,6 +73,36 @@ def test_every_ill_row_is_found_at_its_place(recipe):
     assert places == expected
 
 
+def test_a_row_that_is_too_long_says_how_long_it_is_and_what_became_of_it(recipe):
+    turns = [turn for n in range(9) for turn in (("user", f"count on from {n}"), ("assistant", f"that is {n + 1}"))]
+    rows = [chat_row(*turns)]
+    (whole,) = small_chat().encode(rows[0])
+    for policy, words in (("drop", "left out"), ("keep_last_turns", "trained without its oldest exchanges")):
+        made = survey(recipe(rows, max_tokens=60), small_chat(max_tokens=60, too_long=policy))
+        assert [each.seen for each in made.findings] == [f"{len(whole.token_ids)} of 60 tokens: {words}"]
+    made = survey(recipe([{"text": " ".join(map(str, range(200)))}], max_tokens=100), small_chat(max_tokens=100))
+    total = made.lengths.total
+    (finding,) = made.findings
+    assert finding.kind == "split_text"
+    assert finding.seen == f"{total} tokens, cut into {made.lengths.count} examples of at most 100"
+    assert made.lengths.count > 3
+
+
+def test_a_row_of_a_json_array_is_named_by_its_index_and_line(tmp_path):
+    path = tmp_path / "rows.json"
+    bad = {"messages": [{"role": "user", "content": "Name a lake."}, {"role": "assistant", "content": ""}]}
+    path.write_text(json.dumps([*GOOD, bad, bad], indent=2))
+    line = path.read_text()[: path.read_text().index("Name a lake.")].count("\n") - 3
+    recipe = Recipe.from_mapping({"data": {"sources": [str(path)]}})
+    made = survey(recipe, small_chat(), keep_rows=99)
+    place = f"{path}[{len(GOOD)}] (line {line})"
+    assert str(made.findings.of_kind("empty_answer")[0].place) == place
+    assert made.findings.of_kind("duplicate")[0].seen == f"the same as {place}"
+    assert made.rows[len(GOOD)].place == made.findings.of_kind("empty_answer")[0].place
+    for wanted in (place, f"rows.json[{len(GOOD)}]", str(len(GOOD) + 1)):
+        assert str(find_row(recipe, small_chat(), wanted).place) == place
+
+
 def test_good_rows_show_nothing_and_every_example_is_counted(recipe):
     made = survey(recipe(GOOD), small_chat())
     assert made.findings.counts == {}
@@ -156,10 +186,9 @@ def test_a_row_without_an_example_has_the_reason(recipe):
     settings = recipe([ILL[1], chat_row(("user", "a"), ("assistant", "word " * 300))])
     assert [each.kind for each in find_row(settings, small_chat(), "1").findings] == ["misspelt_key"]
     shown = find_row(settings, small_chat(max_tokens=50), "2")
-    assert shown.examples == ()
-    assert any("the limit is 50" in each.seen for each in shown.findings) or "loop" in {
-        each.kind for each in shown.findings
-    }
+    assert [example.limit for example in shown.examples] == [50]
+    assert {"loop", "over_limit"} <= {each.kind for each in shown.findings}
+    assert shown.examples[0].counts.startswith(f"{len(shown.examples[0].tokens)} of 50 tokens: left out")
 
 
 def test_a_refused_row_has_the_reason(recipe):
@@ -223,6 +252,7 @@ PLANTED = {
     "no_answer": [chat_row(("user", "Nobody answers me."))],
     "empty_answer": [chat_row(("user", "Name a river."), ("assistant", ""))],
     "over_limit": [chat_row(("user", "Tell me all."), ("assistant", " ".join(map(str, range(400)))))],
+    "split_text": [{"text": " ".join(f"{n} and {n}" for n in range(300))}],
     "cut_answer": [chat_row(("user", "Go on."), ("assistant", LONG + " But in the end nobody could say how long it took and"))],
     "missing_stop": [chat_row(("user", "no stop"), ("assistant", "Then none."))],
     "typed_stop": [chat_row(("user", "Say it."), ("assistant", "It.<|im_end|>"))],

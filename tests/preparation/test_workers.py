@@ -124,7 +124,7 @@ def test_the_first_of_two_bad_rows_is_named_whatever_the_number_of_workers(
         "[\n" + ",\n".join(map(json.dumps, given)) + ",\n broken]"
     )  # read while the second chunk is worked on
     found = Input(Source(path=str(path)), ((path, str(path)),), False)
-    with pytest.raises(DataError, match=r"a\.json:601: found columns neither"):
+    with pytest.raises(DataError, match=r"a\.json\[600\] \(line 602\): found columns neither"):
         list(workers.map_chunks(cut([found]), EncoderOfBytes(), work, workers=number))
 
 

@@ -26,7 +26,7 @@ LEGEND = (
 )
 
 
-def coloured_tokens(explained: Iterable[ShownToken], *, white_space: bool = True) -> Text:
+def coloured_tokens(explained: Iterable[ShownToken], *, white_space: bool = True, limit: int | None = None) -> Text:
     """Return the text of tokens, coloured and bracketed by whether they are trained.
 
     A line break in the text starts a new line and is shown as ↵. A tab is shown as →.
@@ -34,6 +34,7 @@ def coloured_tokens(explained: Iterable[ShownToken], *, white_space: bool = True
     Args:
         explained: The tokens, in order.
         white_space: Whether to show spaces as ·. Line breaks and control characters are always shown.
+        limit: Number of tokens behind which the limit on the length is marked, on a line of its own; None for no mark.
 
     Returns:
         A rich `Text`. Without colour, or as `.plain`, the brackets still show what is trained.
@@ -41,6 +42,8 @@ def coloured_tokens(explained: Iterable[ShownToken], *, white_space: bool = True
     shown = Text()
     open_weight = 0.0
     for index, token in enumerate(explained):
+        if index == limit:
+            shown.append(f"\n──── the limit: {limit:,} tokens ────\n", style="bold yellow")
         if token.weight != open_weight:
             _close(shown, open_weight)
             if token.weight > 0:

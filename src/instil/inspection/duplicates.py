@@ -46,7 +46,7 @@ class NearDuplicates:
         self._tables = np.zeros((NUM_BANDS, slots), np.int32)  # row + 1; 0 is empty
         self._minima = np.zeros((1024, NUM_HASHES), np.uint8)  # the low byte of each minimum
         self._sources: list[str] = []
-        self._rows = np.zeros((1024, 2), np.int64)  # source, row number
+        self._rows = np.zeros((1024, 3), np.int64)  # source, row number, line or 0
         self.num_rows = 0
         self.num_not_remembered = 0
         draw = np.random.default_rng(20261121)
@@ -90,8 +90,8 @@ class NearDuplicates:
                 best, best_row = likeness, row
         if best_row < 0:
             return None
-        source, number = self._rows[best_row]
-        return Place(self._sources[int(source)], int(number))
+        source, number, line = self._rows[best_row].tolist()
+        return Place(self._sources[source], number, line=line or None)
 
     def _remember(self, slots: list[int], low: Any, place: Place) -> None:
         if self.num_rows >= self._max_rows:
@@ -100,11 +100,11 @@ class NearDuplicates:
         if self.num_rows == len(self._minima):
             size = min(2 * self.num_rows, self._max_rows)
             self._minima = np.resize(self._minima, (size, NUM_HASHES))
-            self._rows = np.resize(self._rows, (size, 2))
+            self._rows = np.resize(self._rows, (size, 3))
         if not self._sources or self._sources[-1] != place.source:
             self._sources.append(place.source)
         self._minima[self.num_rows] = low
-        self._rows[self.num_rows] = (len(self._sources) - 1, place.row)
+        self._rows[self.num_rows] = (len(self._sources) - 1, place.row, place.line or 0)
         for band, slot in enumerate(slots):
             self._tables[band, slot] = self.num_rows + 1
         self.num_rows += 1

@@ -73,6 +73,7 @@ KINDS: Mapping[str, Kind] = {
             "warning",
             "raise data.max_tokens, or set data.too_long: keep_last_turns",
         ),
+        Kind("split_text", "text cut into several examples", "note", "nothing to do: every piece is trained"),
         Kind(
             "cut_answer", "answer looks cut off", "warning", "generate it again with a higher limit, or remove the row"
         ),
@@ -206,6 +207,8 @@ class Finding:
 class Findings:
     """A collection of findings: exact counts, and the first `keep` findings of each kind.
 
+    The same of one row counts once, however many examples the row has.
+
     Example:
         >>> findings = Findings(keep=1)
         >>> findings.add(Finding("loop", None, "a")); findings.add(Finding("loop", None, "b"))
@@ -217,6 +220,7 @@ class Findings:
         self._keep = keep
         self._counts: dict[str, int] = {}
         self._kept: dict[str, list[Finding]] = {}
+        self._latest: dict[str, Finding] = {}
         self._places: set[Place] = set()
 
     def add(self, finding: Finding) -> None:
@@ -227,12 +231,18 @@ class Findings:
         """
         if finding.kind not in KINDS:
             raise KeyError(finding.kind)
+        if finding.place is not None and finding == self._latest.get(finding.kind):
+            return
+        self._latest[finding.kind] = finding
         self._counts[finding.kind] = self._counts.get(finding.kind, 0) + 1
-        kept = self._kept.setdefault(finding.kind, [])
-        if len(kept) < self._keep:
-            kept.append(finding)
+        if self.has_room(finding.kind):
+            self._kept.setdefault(finding.kind, []).append(finding)
             if finding.place is not None:
                 self._places.add(finding.place)
+
+    def has_room(self, kind: str) -> bool:
+        """Return True if the next finding of this kind is kept."""
+        return len(self._kept.get(kind, ())) < self._keep
 
     def has(self, place: Place) -> bool:
         """Return True if a kept finding is about this row."""

@@ -121,6 +121,7 @@ class _Packer:
             "runs": runs,
             "blocks": blocks,
             "shortened": example.shortened,
+            "limit": example.limit,
         }
 
 

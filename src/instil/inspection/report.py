@@ -86,11 +86,10 @@ def print_row(console: Console, row: ShownRow, *, white_space: bool = True) -> N
         console.print(Text("this row has no example"))
     for number, example in enumerate(row.examples, start=1):
         heading = f"example {number} of {len(row.examples)}: " if len(row.examples) > 1 else ""
-        shortened = f", shortened: {example.shortened}" if example.shortened else ""
         console.print()
-        counts = f"{heading}{len(example.tokens):,} tokens, {example.num_trained:,} trained{shortened}"
-        console.print(Text(counts, style="bold"))
-        console.print(coloured_tokens(example.tokens, white_space=white_space), soft_wrap=True)
+        console.print(Text(f"{heading}{example.counts}", style="bold"), soft_wrap=True)
+        shown = coloured_tokens(example.tokens, white_space=white_space, limit=example.limit)
+        console.print(shown, soft_wrap=True)
 
 
 def print_fixes(console: Console, changes: Iterable[Repair | FixedFile]) -> None:
@@ -149,6 +148,7 @@ def row_to_json(row: ShownRow) -> dict[str, Any]:
             {
                 "roles": list(example.roles),
                 "shortened": example.shortened,
+                "limit": example.limit,
                 "tokens": [
                     {
                         "id": token.id,

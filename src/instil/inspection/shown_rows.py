@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from instil.conversation import ROWS, Place
+from instil.conversation import Place
 from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.errors import DataError, DroppedTextError, InstilError
 from instil.inspection.doctor import Doctor
 from instil.inspection.findings import KINDS, Finding
 from instil.inspection.survey import KeptRow, find_sources, reading_of
+from instil.inspection.too_long import LEFT_OUT, longest_example, too_long_words, without_limit
 from instil.preparation.chunks import Chunk, Input, cut
 from instil.recipe import Recipe, source_name
 from instil.units import counted
@@ -34,20 +35,30 @@ class ShownExample:
         tokens: Its tokens, in order.
         roles: The roles of its conversation's messages, in order.
         shortened: How it was shortened, or None.
+        limit: The limit that it exceeds, if it was left out for its length: nothing of it is trained, and the weights
+            are those that it would have. Else None.
     """
 
     tokens: Sequence[ShownToken]
     roles: Sequence[str] = ()
     shortened: str | None = None
+    limit: int | None = None
 
     @property
     def num_trained(self) -> int:
-        """Number of tokens with a weight above 0."""
+        """Number of tokens with a weight above 0; none if it was left out."""
+        if self.limit is not None:
+            return 0
         return sum(1 for token in self.tokens if token.weight > 0)
 
     @property
     def counts(self) -> str:
         """Number of tokens and of trained ones, and how it was shortened, in words."""
+        if self.limit is not None:
+            return (
+                f"{len(self.tokens):,} of {self.limit:,} tokens: left out, nothing of it is trained. "
+                "Shown as it would be with a higher limit"
+            )
         how = f", shortened: {self.shortened}" if self.shortened else ""
         return f"{counted(len(self.tokens), 'token')}, {self.num_trained:,} trained{how}"
 
@@ -59,7 +70,8 @@ class ShownExample:
         """Return what a notebook shows: the tokens by message, those that are trained in colour and brackets."""
         weights = [token.weight for token in self.tokens]
         blocks = blocks_of(self.tokens, self.roles)
-        return frame("Example", facts=[self.counts], body=mask_html(lambda a, b: self.tokens[a:b], weights, blocks))
+        mask = mask_html(lambda a, b: self.tokens[a:b], weights, blocks, limit=self.limit)
+        return frame("Example", facts=[self.counts], body=mask)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -122,23 +134,38 @@ def show_row(chat: ChatTokenizer, row: KeptRow, findings: Sequence[Finding]) -> 
             kind = "dropped_text" if isinstance(error, DroppedTextError) else "refused"
             if not any(finding.kind in (kind, "rendered") for finding in all_findings):
                 all_findings.append(Finding(kind, row.place, str(error).removeprefix(f"{row.place}: ")))
-    if row.conversations and not examples and not all_findings:
+    if row.conversations and not examples and _LEAVE_OUT.isdisjoint(finding.kind for finding in all_findings):
         all_findings.append(_why_no_example(chat, row))
+    if not examples and chat.settings.max_tokens is not None:
+        examples = _examples_over_limit(chat, row)
     return ShownRow(row.place, tuple(examples), tuple(all_findings))
+
+
+_LEAVE_OUT = frozenset({"over_limit", "no_answer", "refused", "dropped_text", "rendered"})
+"""Kinds of findings that say why a row has no example."""
 
 
 def _why_no_example(chat: ChatTokenizer, row: KeptRow) -> Finding:
     """Return the reason why a row without findings has no example: its length, or no trained token."""
-    limit = chat.settings.max_tokens
-    unlimited = chat.with_settings(replace(chat.settings, max_tokens=None))
-    examples = [example for conversation in row.conversations for example in unlimited.encode(conversation)]
-    if limit is None or not examples:
+    if chat.settings.max_tokens is None or not longest_example(chat, row.conversations):
         return Finding("no_answer", row.place, "no token in it is trained")
-    longest = max(len(example.token_ids) for example in examples)
-    return Finding("over_limit", row.place, f"left out: {longest:,} tokens, the limit is {limit:,}")
+    return Finding("over_limit", row.place, too_long_words(chat, row.conversations, LEFT_OUT))
 
 
-_INDEX = re.compile(re.escape(ROWS) + r"\[(\d{1,12})\]")
+def _examples_over_limit(chat: ChatTokenizer, row: KeptRow) -> list[ShownExample]:
+    """Return the examples of a row that was left out for its length, as they would be without the limit."""
+    unlimited, shown = without_limit(chat), []
+    for conversation in row.conversations:
+        roles = tuple(message.role for message in conversation.messages)
+        try:
+            explained = unlimited.explain(conversation)
+        except InstilError:  # refused for another reason, which is a finding
+            continue
+        shown += [ShownExample(each.tokens, roles, limit=chat.settings.max_tokens) for each in explained]
+    return shown
+
+
+_INDEX = re.compile(r"(.+)\[(\d{1,12})\](?: \(line \d+\))?")
 
 
 def find_row(recipe: Recipe, chat: ChatTokenizer, row_or_place: str) -> ShownRow:
@@ -147,20 +174,20 @@ def find_row(recipe: Recipe, chat: ChatTokenizer, row_or_place: str) -> ShownRow
     Args:
         recipe: Only its `data` settings count.
         chat: Template, tokenizer and the encoder's settings.
-        row_or_place: The row's number as in places (``412``), or a place (``train.jsonl:412``).
+        row_or_place: The row's number, from 1 (``412``), or a place (``train.jsonl:412``, ``train.json[411]``).
 
     Raises:
         DataError: If there is no such row.
     """
     inputs = find_sources(recipe)
     source, _, number = row_or_place.rpartition(":")
-    index = _INDEX.fullmatch(row_or_place)  # rows from memory are counted from 0
+    index = _INDEX.fullmatch(row_or_place)  # rows from memory and of a JSON array are counted from 0
     if index is not None:
-        source, number = ROWS, str(int(index[1]) + 1)
+        source, number = index[1], str(int(index[2]) + 1)
     if not number.isdigit() or number == "0":
         raise DataError(
             f"--row {row_or_place}: is not a row. Expected a row's number from 1, or a place. "
-            "Write, for example, --row train.jsonl:412."
+            "Write, for example, --row 412, --row train.jsonl:412 or --row 'train.json[411]'."
         )
     doctor = Doctor(
         stop_tokens=chat.stop_tokens, prints_reasoning=chat.takes_reasoning, read_rendered=chat.read_rendered

@@ -22,6 +22,7 @@ from instil.errors import RecipeError
 from instil.inspection.doctor import Doctor
 from instil.inspection.findings import Finding, Findings
 from instil.inspection.histogram import LengthHistogram, ShareHistogram
+from instil.inspection.too_long import LEFT_OUT, SPLIT, too_long_words
 from instil.preparation.accounting import Account
 from instil.preparation.arrow_columns import values_of
 from instil.preparation.cache_key import cache_folder, check_folder
@@ -151,8 +152,10 @@ def survey(
             continue
         watch.examples(encoded)
         watch.failures(encoded)
-        for place, conversations in watch.doctor.examine(chunk, sources[chunk.source]):
-            watch.keep(KeptRow(place, conversations))
+        rows = [KeptRow(*row) for row in watch.doctor.examine(chunk, sources[chunk.source])]
+        watch.find_too_long(rows)
+        for row in rows:
+            watch.keep(row)
         if on_progress is not None:
             on_progress(account.num_rows)
     settled = account.settle([line for source in inputs for line in source.evidence()])
@@ -185,13 +188,13 @@ class _Watch:
         self._first: list[tuple[int, KeptRow]] = []
         self._with_findings: list[tuple[int, KeptRow]] = []
         self._num_rows = 0
+        self._too_long: dict[tuple[str, int], str] = {}  # what became of a row that is too long
         self._checks_stops = chat.settings.train_on != "all"
 
     def examples(self, encoded: EncodedChunk) -> None:
         """Count the examples of a chunk, and check that their trained runs end with a stop token."""
-        shortened, escaped, source, row = (
-            encoded.batch.column(name).to_pylist() for name in ("shortened", "escaped", "source", "row")
-        )
+        shortened, escaped = (encoded.batch.column(name).to_pylist() for name in ("shortened", "escaped"))
+        rows = encoded.example_rows.tolist()
         trained = _Trained(encoded.batch, self.chat.stop_ids)
         # Inside a turn with weights of parts, training stops where a part says so.
         stops_anywhere = {encoded.chunk.places[position] for position in encoded.part_weights}
@@ -200,11 +203,11 @@ class _Watch:
             self.lengths.add(num_tokens)
             self.answer_lengths.add(num_trained)
             self.shares.add(num_trained / num_tokens)
-            place = Place(source[index], row[index])
+            place = encoded.chunk.places[rows[index]]
             if escaped[index]:
                 self._find("control_tokens", place, f"{escaped[index]} typed")
             if shortened[index]:
-                self._find("over_limit", place, f"shortened: {shortened[index]}")
+                self._too_long.setdefault((place.source, place.row), shortened[index])
             elif self._checks_stops and place not in stops_anywhere and not trained.stops(index):
                 self._find("missing_stop", place, "an answer ends without the stop token")
 
@@ -212,7 +215,6 @@ class _Watch:
         """Turn what the encoder left out into findings. The doctor finds rows that cannot be read, or be read back, itself."""
         for row, texts in encoded.dropped_text:
             self._find("accepted_loss", encoded.chunk.places[row], "; ".join(texts))
-        limit = self.chat.settings.max_tokens
         for failure in encoded.failures:
             place = encoded.chunk.places[failure.row]
             if failure.reason in _REFUSED:
@@ -220,9 +222,19 @@ class _Watch:
             elif failure.reason == TEXT_DROPPED:
                 self._find("dropped_text", place, failure.message.removeprefix(f"{place}: "))
             elif failure.reason == TOO_LONG:
-                self._find("over_limit", place, f"left out: more than {limit:,} tokens" if limit else "left out")
+                self._too_long.setdefault((place.source, place.row), LEFT_OUT)
             elif failure.reason == NOTHING_TRAINED:
                 self._find("no_answer", place, "no token in it is trained")
+
+    def find_too_long(self, rows: Sequence[KeptRow]) -> None:
+        """Turn the rows of a chunk that are too long into findings, with their length."""
+        for row in rows:
+            how = self._too_long.pop((row.place.source, row.place.row), None)
+            if how is not None:
+                kind = "split_text" if how == SPLIT else "over_limit"
+                # What is not kept is only counted, and its length would be measured for nothing.
+                is_kept = self.doctor.findings.has_room(kind)
+                self._find(kind, row.place, too_long_words(self.chat, row.conversations, how) if is_kept else how)
 
     def keep(self, row: KeptRow) -> None:
         """Keep a row for showing if it is among the first, or has a finding and there is room."""

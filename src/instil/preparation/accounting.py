@@ -94,6 +94,7 @@ class Account:
             "source": np.full(len(places), encoded.chunk.source, dtype=np.int32),
             "file": np.array(files, dtype=np.int32),
             "number": np.array([place.row for place in places], dtype=np.int64),
+            "line": np.array([place.line or 0 for place in places], dtype=np.int64),
             "hash": encoded.hashes,
             "format": np.array(formats, dtype=np.int16),
             "num_conversations": encoded.num_conversations,
@@ -274,7 +275,8 @@ class Account:
 
     def _place(self, table: _Table, row: int) -> Place:
         names = list(self._files)
-        return Place(names[int(table.rows["file"][row])], int(table.rows["number"][row]))
+        line = int(table.rows["line"][row]) or None
+        return Place(names[int(table.rows["file"][row])], int(table.rows["number"][row]), line=line)
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,7 +314,7 @@ class _Table:
     @classmethod
     def empty(cls) -> _Table:
         zero_rows = np.zeros(0, dtype=np.int64)
-        rows = ("source", "file", "number", "hash", "format", "num_conversations", "conversation_tokens")
+        rows = ("source", "file", "number", "line", "hash", "format", "num_conversations", "conversation_tokens")
         examples = ("row", "tokens", "trained", "weight", "escaped")
         return cls(
             {name: zero_rows.astype(np.uint64) if name == "hash" else zero_rows for name in rows},

@@ -363,7 +363,7 @@ def _with_place(conversation: Conversation) -> dict[str, Any]:
     """Return a conversation as a row of the messages format, with its place."""
     place = conversation.place
     bare = replace(conversation, extra={})
-    where = None if place is None else [place.source, place.row, place.part]
+    where = None if place is None else [place.source, place.row, place.part, place.line]
     return {"place": where, "conversation": conversation_to_dict(bare)}
 
 

@@ -28,7 +28,7 @@ from instil.preparation.ledger import Ledger
 if TYPE_CHECKING:
     from instil.preparation.torch_examples import TorchExamples
 
-VERSION = 3
+VERSION = 4
 Split: TypeAlias = Literal["train", "heldout"]
 SPLITS: tuple[Split, ...] = ("train", "heldout")
 SCHEMA = pa.schema(
@@ -41,6 +41,7 @@ SCHEMA = pa.schema(
         ("source", pa.string()),
         ("row", pa.int64()),
         ("part", pa.int32()),
+        ("line", pa.int64()),
         ("shortened", pa.string()),
         ("escaped", pa.int32()),
     ]
@@ -85,6 +86,7 @@ def pack(examples: Sequence[Example]) -> pa.RecordBatch:
             texts([None if place is None else place.source for place in places]),
             numbers_or_none([None if place is None else place.row for place in places], np.int64),
             numbers_or_none([None if place is None else place.part for place in places], np.int32),
+            numbers_or_none([None if place is None else place.line for place in places], np.int64),
             texts([example.shortened for example in examples]),
             numbers_or_none([example.escaped for example in examples], np.int32),
         ],
@@ -126,13 +128,13 @@ class _Batch:
     def example(self, row: int) -> Example:
         start, end = self.offsets[row], self.offsets[row + 1]
         first, last = self.run_offsets[row], self.run_offsets[row + 1]
-        source, number, part = (self.rest.column(name)[row].as_py() for name in ("source", "row", "part"))
+        source, *rest = (self.rest.column(name)[row].as_py() for name in ("source", "row", "part", "line"))
         token_ids: Any = self.token_ids[start:end]
         weights: Any = np.repeat(self.run_weights[first:last], self.run_lengths[first:last])
         return Example(
             token_ids,
             weights,
-            place=None if source is None else Place(source, number, part),
+            place=None if source is None else Place(source, *rest),
             turns=tuple(self.rest.column("turns")[row].as_py()),
             shortened=self.rest.column("shortened")[row].as_py(),
             escaped=self.rest.column("escaped")[row].as_py(),

@@ -106,7 +106,11 @@ def _name(message: int, roles: Sequence[str]) -> str:
 
 
 def mask_html(
-    tokens: Callable[[int, int], Sequence[ShownToken]], weights: Sequence[float], blocks: Sequence[tuple[int, str]] = ()
+    tokens: Callable[[int, int], Sequence[ShownToken]],
+    weights: Sequence[float],
+    blocks: Sequence[tuple[int, str]] = (),
+    *,
+    limit: int | None = None,
 ) -> str:
     """Return tokens as HTML, coloured and bracketed by whether they are trained. Of a long example, both ends.
 
@@ -114,30 +118,38 @@ def mask_html(
         tokens: Returns the tokens from a position to another. Only those that are shown are asked for.
         weights: The weight of each token.
         blocks: Start and name of each block, as `blocks_of` returns them; empty if the origin of tokens is unknown.
+        limit: Number of tokens behind which the limit on the length is marked; None for no mark.
     """
     num_tokens = len(weights)
     if num_tokens <= MOST_TOKENS:
-        return _range_html(tokens(0, num_tokens), 0, weights, blocks)
+        return _range_html(tokens(0, num_tokens), 0, weights, blocks, limit=limit)
     first, last = MOST_TOKENS // 2, num_tokens - MOST_TOKENS // 2
     trained = sum(1 for at in range(first, last) if weights[at] > 0)
-    middle = left_out(f"{last - first:,} tokens not shown, {trained:,} of them trained")
-    head = _range_html(tokens(0, first), 0, weights, blocks)
-    return head + middle + _range_html(tokens(last, num_tokens), last, weights, blocks)
+    inside = f"; the limit of {limit:,} tokens is among them" if limit is not None and first <= limit < last else ""
+    middle = left_out(f"{last - first:,} tokens not shown, {trained:,} of them trained{inside}")
+    head = _range_html(tokens(0, first), 0, weights, blocks, limit=limit)
+    return head + middle + _range_html(tokens(last, num_tokens), last, weights, blocks, limit=limit)
 
 
 def _range_html(
-    tokens: Sequence[ShownToken], start: int, weights: Sequence[float], blocks: Sequence[tuple[int, str]]
+    tokens: Sequence[ShownToken],
+    start: int,
+    weights: Sequence[float],
+    blocks: Sequence[tuple[int, str]],
+    *,
+    limit: int | None,
 ) -> str:
     """Return the blocks of a range of tokens; the first one stands at `start` in its example."""
     parts = []
     known = bool(blocks)
+    marks = {} if limit is None else {limit: f'<span class="limit">the limit: {limit:,} tokens</span>'}
     blocks = blocks or [(0, "")]
     ends = [at for at, _ in blocks[1:]] + [len(weights)]
     for (first, name), end in zip(blocks, ends, strict=True):
         shown = range(max(first, start), min(end, start + len(tokens)))
         if not shown:
             continue
-        text = "".join(_token_html(tokens[at - start], at, weights, known=known) for at in shown)
+        text = "".join(marks.get(at, "") + _token_html(tokens[at - start], at, weights, known=known) for at in shown)
         kind = name.rpartition(" ")[2] if known else "plain"
         who = f'<div class="who">{escaped(name)}</div>' if name else ""
         parts.append(f'<div class="block {escaped(kind)}">{who}<div class="text" dir="auto">{text}</div></div>')

@@ -93,7 +93,7 @@ def _read_instances(row: Mapping[str, Any], instruction: str, place: Place) -> S
     """Read a seed task: one instruction with several pairs of input and output."""
     conversations = []
     for number, instance in enumerate(row["instances"]):
-        part = Place(place.source, place.row, number)
+        part = replace(place, part=number)
         if not isinstance(instance, Mapping):
             raise DataError(f"{part}: the instance is {kind_of(instance)}. Expected input and output. Fix the row.")
         task_input = text_in(instance, "input", part, empty_for_null=True)

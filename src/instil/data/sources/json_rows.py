@@ -26,7 +26,8 @@ _UTF8_BOM = b"\xef\xbb\xbf"
 def read_json(stream: IO[bytes], source: str) -> Iterator[tuple[Place, Any]]:
     """Yield each row of a JSON stream: bytes if the stream has one value per line, else the parsed value.
 
-    Blank lines are not rows. A row's number is its line, or its position in the array, from 1.
+    Blank lines are not rows. A row's number is its line, or its position in the array, from 1; such a row has the line
+    on which it begins too.
 
     Raises:
         DataError: If an array, or a value that spans several lines, is broken. `parse_line` checks single lines.
@@ -131,22 +132,24 @@ def _read_sequence(window: _Window, source: str) -> Iterator[tuple[Place, Any]]:
     number = 0
     while window.next_character():
         number += 1
-        yield Place(source, number), window.value(number)
+        place = Place(source, number, line=window.line())
+        yield place, window.value(place)
 
 
 def _read_array(window: _Window, source: str) -> Iterator[tuple[Place, Any]]:
     """Yield the elements of the array that starts here."""
 
     def error(reason: str) -> DataError:
-        return DataError(_not_json(Place(source, number), reason, window.line()))
+        return DataError(_not_json(place, reason, f"line {window.line()}"))
 
-    number = 0
+    number, place = 0, Place(source, 1, line=window.line())
     window.position += 1
     while (character := window.next_character()) != "]":
         if not character:
             raise error("the array does not end")
         number += 1
-        yield Place(source, number), window.value(number)
+        place = Place(source, number, line=window.line())
+        yield place, window.value(place)
         separator = window.next_character()
         if separator == ",":
             window.position += 1
@@ -166,7 +169,8 @@ class _Window:
         self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._stream = stream
         self._source = source
-        self._lines = 1  # number of the line on which `text` begins
+        self._line = 1  # number of the line of `text` at `_counted`
+        self._counted = 0
         self._ended = False
         self.text = ""
         self.position = 0
@@ -176,22 +180,25 @@ class _Window:
         try:
             self.text += self._decoder.decode(data, final=not data)
         except UnicodeDecodeError as error:
-            line = self._lines + self.text.count("\n") + error.object.count(b"\n", 0, error.start)
+            before = self.text.count("\n", self._counted) + error.object.count(b"\n", 0, error.start)
+            line = self._line + before
             raise DataError(_not_utf8(Place(self._source, line), error)) from None
         self._ended = not data
 
     def _read_more(self) -> bool:
         if self._ended:
             return False
-        self._lines += self.text.count("\n", 0, self.position)
+        self.line()
         self.text = self.text[self.position :]
-        self.position = 0
+        self.position = self._counted = 0
         self._take(self._stream.read(max(_BUFFER, len(self.text))))
         return True
 
-    def line(self) -> str:
-        """Name the line of the reader's position."""
-        return f"line {self._lines + self.text.count(chr(10), 0, self.position)}"
+    def line(self) -> int:
+        """Return the line of the reader's position."""
+        self._line += self.text.count("\n", self._counted, self.position)
+        self._counted = self.position
+        return self._line
 
     def next_character(self) -> str:
         """Skip white space and return the character there, without consuming it; an empty string at the end."""
@@ -201,13 +208,12 @@ class _Window:
             if self.position < len(self.text) or not self._read_more():
                 return self.text[self.position : self.position + 1]
 
-    def value(self, number: int) -> Any:
+    def value(self, place: Place) -> Any:
         """Parse the value that starts here, reading more of the stream until the value is complete.
 
         Args:
-            number: Number of the row, for errors.
+            place: Place of the row, for errors.
         """
-        place = Place(self._source, number)
         while True:
             try:
                 value, end = DECODER.raw_decode(self.text, self.position)
@@ -218,8 +224,8 @@ class _Window:
                 is_cut = error.msg.startswith("Unterminated") or error.pos >= len(self.text) - _NEAR_END
                 if is_cut and self._read_more():
                     continue
-                lines = self._lines + self.text.count("\n", 0, error.pos)
-                raise DataError(_not_json(place, error.msg, f"line {lines}")) from None
+                line = self.line() + self.text.count("\n", self.position, error.pos)
+                raise DataError(_not_json(place, error.msg, f"line {line}")) from None
             except RefusedJson as error:
                 raise DataError(f"{place}: {error}") from None
             except RecursionError:

@@ -161,17 +161,22 @@ function tokensOf(example) {
 
 function drawExample(example) {
   const tokens = tokensOf(example);
-  const trained = tokens.filter((token) => token.weight > 0).length;
+  const leftOut = example.limit !== null;
+  const trained = leftOut ? 0 : tokens.filter((token) => token.weight > 0).length;
   const share = tokens.length ? Math.round((100 * trained) / tokens.length) : 0;
   const shortened = example.shortened ? ` · shortened: ${example.shortened}` : "";
-  find("counts").textContent = `${tokens.length.toLocaleString("en")} tokens, ${trained.toLocaleString("en")} trained (${share}%)${shortened}`;
+  if (leftOut) find("counts").textContent = `${tokens.length.toLocaleString("en")} of ${example.limit.toLocaleString("en")} tokens: left out, nothing of it is trained. Shown as it would be with a higher limit`;
+  else find("counts").textContent = `${tokens.length.toLocaleString("en")} tokens, ${trained.toLocaleString("en")} trained (${share}%)${shortened}`;
   const pane = find("tokens");
   example.blocks.forEach(([start, who], number) => {
     const end = number + 1 < example.blocks.length ? example.blocks[number + 1][0] : tokens.length;
     if (start >= state.shown || start >= end) return;
     const block = make("div", `block ${who.split(" ").pop()}`);
     const text = make("div", "text");
-    for (let index = start; index < Math.min(end, state.shown); index += 1) text.append(drawToken(tokens, index));
+    for (let index = start; index < Math.min(end, state.shown); index += 1) {
+      if (index === example.limit) text.append(make("span", "limit", `the limit: ${example.limit.toLocaleString("en")} tokens`));
+      text.append(drawToken(tokens, index));
+    }
     block.append(make("div", "who", who), text);
     pane.append(block);
   });
