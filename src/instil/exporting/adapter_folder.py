@@ -18,12 +18,12 @@ import torch
 
 from instil.conversation import Conversation
 from instil.exporting.parity import Parity, check_answers, check_ids, check_merge, logits_on
-from instil.exporting.run_papers import published_name
 from instil.generation.engine import Engine
 from instil.generation.settings import LoadSettings, Precision
 from instil.model.folder.generation_config import set_stop_ids
 from instil.model.folder.location import locate, run_folder
 from instil.model.folder.saving import save_tokenizer
+from instil.training.model_card.papers import published_name
 
 
 def adapter_of(name: str | Path) -> Path | None:

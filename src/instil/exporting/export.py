@@ -24,7 +24,6 @@ from instil.exporting.adapter_folder import adapter_of, check_run_merge, write_a
 from instil.exporting.check_with_4 import check_with_4
 from instil.exporting.gguf_check import check_target_ids, read_back
 from instil.exporting.gguf_file import check_gguf, write_gguf
-from instil.exporting.model_card import check_licence, model_card
 from instil.exporting.ollama import make_modelfile
 from instil.exporting.parity import (
     Parity,
@@ -36,7 +35,6 @@ from instil.exporting.parity import (
     probe_conversations,
 )
 from instil.exporting.quantised_base import with_ordinary_weights
-from instil.exporting.run_papers import read_papers
 from instil.files import atomic_folder, home_path, new_folders
 from instil.generation.engine import Engine
 from instil.generation.prompts import Prompt, prompts_of
@@ -46,6 +44,10 @@ from instil.model.folder.config import load_config
 from instil.model.folder.location import ModelLocation, locate
 from instil.model.folder.saving import write_model_files
 from instil.refused_writes import refused_writes
+from instil.training.model_card.card import model_card
+from instil.training.model_card.head import check_licence
+from instil.training.model_card.papers import read_papers
+from instil.training.model_card.subject import CardSubject
 
 Target: TypeAlias = Literal["merged", "adapter", "4bit", "gguf", "ollama"]
 Dtype: TypeAlias = Literal["fp32", "bf16", "fp16"]
@@ -80,6 +82,7 @@ def export(
     device: str = "auto",
     licence: str | None = None,
     check_with: Literal["4"] | None = None,
+    repository: str | None = None,
 ) -> Exported:
     """Export a model.
 
@@ -92,6 +95,7 @@ def export(
         device: Where to compute.
         licence: Licence identifier for the model card; by default the base's own.
         check_with: Another major version of transformers to load a merged model with; see `check_with_4`.
+        repository: Name on the Hub under which the export will stand, for the model card.
 
     Raises:
         ExportError: If the target cannot hold the model or a parity check fails; nothing is left behind.
@@ -126,9 +130,17 @@ def export(
             parity = _checked_with_4(aside, compared, parity, dtype)
         (aside / "parity.json").write_text(json.dumps(as_mapping(parity), indent=2) + "\n", encoding="utf-8")
         assert engine.chat is not None
-        template = engine.chat.template.fingerprint
-        card = model_card(papers, name=out.name, target=target, template=template, parity=parity, licence=licence)
-        (aside / "README.md").write_text(card, encoding="utf-8")
+        subject = CardSubject(
+            name=out.name,
+            form=target,
+            weights="" if target == "4bit" else dtype,
+            stop_tokens=parity.stop_tokens,
+            template=engine.chat.template.fingerprint,
+            checks=parity.lines(),
+            repository=repository,
+            licence=licence,
+        )
+        (aside / "README.md").write_text(model_card(papers, subject), encoding="utf-8")
     files = tuple(sorted(path.name for path in out.iterdir()))
     return Exported(folder=out, parity=parity, files=files, licence=licence or papers.base_licence.get("license"))
 

@@ -27,6 +27,7 @@ from instil.training.checkpoints.retention import latest_checkpoint, with_best_t
 from instil.training.events import Ended, Event, WrittenEvents
 from instil.training.loop import run_steps, should_stop_early
 from instil.training.memory.usage import peak_rss_mb, rss_mb
+from instil.training.model_card.run_cards import write_cards
 from instil.training.preflight import Preflight, run_preflight
 from instil.training.process_settings import freed_memory_kept, torch_settings
 from instil.training.processes.join import is_joined, join_ranks
@@ -362,6 +363,7 @@ def _finish(
         written=written,
         warnings=preflight.warnings,
     )
+    write_cards(paths, preflight.chat)
     if heldout is not None:
         say(f"held-out   {heldout}")
     say(f"done: {paths.model}; try: instil chat {paths.folder}")

@@ -1,6 +1,7 @@
 """Read what a model card reports of a run, and shorten the paths in it for publication.
 
-The run folder is read completely before the export writes a file.
+The run folder is read completely before the export writes a file. A card for a run and for its exports is made from
+the same record.
 
 Why: relative paths stay as they are written, because they show how the work was laid out. An absolute path would
 publish where a person keeps files.
@@ -18,10 +19,12 @@ import yaml
 
 from instil.data.sources.rows import is_hub_id
 from instil.errors import ModelError
+from instil.evaluation.intervals import Interval
+from instil.model.folder.file_checks import read_json
 from instil.model.folder.location import HUB_ID, ModelLocation, locate, run_folder
+from instil.model.folder.memory_check import count_weights
 from instil.recipe import Recipe
 from instil.training.records.run_folder import RunPaths, read_run_json
-from instil.training.records.runs import Figure, figures_of
 
 LICENCE_KEYS = ("license", "license_name", "license_link")
 
@@ -35,18 +38,22 @@ class RunPapers:
         ledger: The run's ledger.
         results: The run's results.
         evaluation: The JSON that `instil evaluate` wrote into the run.
-        figures: The evaluation's figures, as ``task.figure``.
+        environment: Versions and device of the run.
         base: Name of the model that was fine-tuned, or None.
         base_licence: The licence in the base's own card, under the Hub's keys.
+        num_parameters: Numbers in the model's weights, without an adapter's; None if they are stored quantised.
+        context: Tokens that the model can read, or None if its config names no limit.
     """
 
     recipe: Recipe | None
     ledger: Mapping[str, Any]
     results: Mapping[str, Any]
     evaluation: Mapping[str, Any]
-    figures: Mapping[str, Figure]
+    environment: Mapping[str, Any]
     base: str | None
     base_licence: Mapping[str, str]
+    num_parameters: int | None = None
+    context: int | None = None
 
     @property
     def base_on_hub(self) -> str | None:
@@ -61,6 +68,19 @@ class RunPapers:
         names = [path.removeprefix("hf://").removeprefix("datasets/") for path in paths if is_hub_id(path)]
         return list(dict.fromkeys(names))
 
+    def figures(self, of: str = "model") -> dict[str, Interval]:
+        """Return the evaluation's figures as ``task.figure``; `of` is ``model``, or ``against`` for the other one."""
+        model = self.evaluation.get(of)
+        by_task = model.get("figures") if isinstance(model, Mapping) else None
+        found = {}
+        for task, figures in (by_task or {}).items():
+            for name, values in figures.items():
+                with suppress(TypeError):  # a file of another version, or a figure without a number
+                    found[f"{task}.{name}"] = Interval(
+                        **{key: values[key] + 0 for key in ("value", "low", "high", "n")}
+                    )
+        return found
+
 
 def read_papers(location: ModelLocation) -> RunPapers:
     """Read the origin of a located model.
@@ -71,10 +91,12 @@ def read_papers(location: ModelLocation) -> RunPapers:
     run = run_folder(location)
     base = None if location.adapter_folder is None else location.base_name
     folder = None if location.adapter_folder is None else location.folder
+    shape = {"num_parameters": _count(location.folder), "context": _context(location.folder)}
     if run is None:
         return RunPapers(
-            recipe=None, ledger={}, results={}, evaluation={}, figures={}, base=base, base_licence=_licence_of(folder)
-        )
+            recipe=None, ledger={}, results={}, evaluation={}, environment={}, base=base,
+            base_licence=_licence_of(folder), **shape,
+        )  # fmt: skip
     recipe, paths = Recipe.load_saved(run), RunPaths(run)
     if base is None:
         base = recipe.model.name
@@ -85,10 +107,27 @@ def read_papers(location: ModelLocation) -> RunPapers:
         ledger=read_run_json(paths.ledger),
         results=read_run_json(paths.results),
         evaluation=read_run_json(run / "evaluation" / "evaluation.json"),
-        figures=figures_of(run),
+        environment=read_run_json(paths.environment),
         base=base,
         base_licence=_licence_of(folder),
+        **shape,
     )
+
+
+def _count(folder: Path) -> int | None:
+    with suppress(ModelError, OSError):
+        numbers, packed = count_weights(folder)
+        return numbers if numbers and not packed else None
+    return None
+
+
+def _context(folder: Path) -> int | None:
+    with suppress(ModelError):
+        config = read_json(folder / "config.json")
+        text = config.get("text_config") if isinstance(config.get("text_config"), dict) else config
+        length = text.get("max_position_embeddings")
+        return length if isinstance(length, int) and length > 0 else None
+    return None
 
 
 def published_name(path_or_id: str) -> str:
@@ -121,6 +160,21 @@ def published_recipe(recipe: Recipe) -> Recipe:
             "data": data.model_copy(update={**places, "store": store}),
         }
     )
+
+
+def without_machine_paths(text: str) -> str:
+    """Return a text without the folders of this machine: the working directory and the home folder.
+
+    Why: every path is shortened where it is known to be one. This catches those in names, notes and file evidence.
+
+    Example:
+        >>> without_machine_paths(f"{Path.cwd()}/data/rows.jsonl has 3 rows")
+        'data/rows.jsonl has 3 rows'
+    """
+    for folder in {Path.cwd(), Path.cwd().resolve(), Path.home(), Path.home().resolve()}:
+        if len(folder.parts) > 1:
+            text = text.replace(f"{folder}/", "")
+    return text
 
 
 def _licence_of(folder: Path | None) -> dict[str, str]:

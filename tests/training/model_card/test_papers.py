@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from instil.errors import RunError
-from instil.exporting.run_papers import published_name, read_papers
 from instil.model.folder.location import locate
+from instil.training.model_card.papers import published_name, read_papers
 
 
 def test_a_damaged_run_is_found_before_the_model_is_looked_at(run):
