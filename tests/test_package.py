@@ -38,6 +38,7 @@ ORDER = (
     ("inspection",),
     ("evaluation",),
     ("training",),
+    ("reporting",),
     ("exporting",),
     ("demo",),
     ("api",),

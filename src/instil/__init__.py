@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from instil.preparation.batches import collate_flat as collate_flat
     from instil.preparation.batches import collate_padded as collate_padded
     from instil.recipe import Recipe as Recipe
+    from instil.reporting.runs import runs as runs
     from instil.template.tracing import Rendering as Rendering
     from instil.training.records.run_folder import Run as Run
 
@@ -96,6 +97,7 @@ _MODULES = {
     "export": "instil.api.exports",
     "load_model": "instil.api.models",
     "read": "instil.data",
+    "runs": "instil.reporting.runs",
     "inspect": "instil.api.inspecting",
     "plan": "instil.api.planning",
     "prepare": "instil.api.preparing",

@@ -422,3 +422,15 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def lock_holder(folder: Path) -> int | None:
+    """Return the process that has locked a folder, or None. Only processes of this machine are known.
+
+    Why: the lock itself is not tried, because that would make a run fail that starts at the same moment.
+    """
+    try:
+        process = (folder / LOCK).read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return None
+    return int(process) if process.isdecimal() and _is_running(int(process)) else None

@@ -1,129 +1,212 @@
-"""``instil runs``: list runs; ``instil runs compare A B`` compares two and draws a plot."""
+"""``instil runs``: list runs; ``instil runs compare A B …`` compares some and draws a plot."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
-    from instil.training.records.runs import Figure
+    from instil.reporting.run_table import RunTable
+    from instil.reporting.runs import RunSummary
+    from instil.screen import Screen
 
 app = App(name="runs", help_format="plaintext")
-MOST_DIFFERENCES = 8
+MOST_BESIDE = 3
+"""Runs that a comparison shows as columns; more of them are rows."""
+AsJson = Annotated[bool, Parameter(name="json")]
 
 
 @app.default
-def list_runs(folder: Path = Path("runs")) -> None:
-    """List the runs in a folder, oldest first: results, size, and the settings in which they differ.
+def list_runs(
+    folder: Path = Path("runs"), *, sort: str = "date", last: int | None = None, as_json: AsJson = False
+) -> None:
+    """List the runs in a folder and below it, newest first: held-out loss, tasks, size, and what differs.
 
-    A damaged run is named below the table, with the reason.
+    A held-out loss is that of the written model, with its step behind @; a lower one stands beside it. A damaged run is
+    named below the table, with the reason. What does not fit the terminal is left out and named; --json has everything.
 
     Args:
         folder: Folder that holds run folders, or a run folder.
+        sort: date, heldout, loss, size, name, or a figure of an evaluation such as exact_match.
+        last: Show only this many runs, the newest.
+        as_json: Print every value as JSON.
     """
-    from rich.table import Table
+    from instil.reporting.runs import runs
+    from instil.screen import Screen
 
-    from instil.errors import RunError
-    from instil.training.records.runs import differences, find_runs, summarise
-    from instil.units import byte_size, duration
-
-    folders = find_runs(folder)
-    if not folders:
-        raise RunError(
-            f"{folder}: no runs here. Expected a folder with run folders. Name another folder, or train a run first."
-        )
-    table = Table(
-        "run", "model", "state", "steps", "loss", "held-out", "evaluation", "time", "size", "differs in", box=None
-    )
-    runs, damaged = [], []
-    for run_folder in folders:
-        try:
-            runs.append(summarise(run_folder))
-        except RunError as error:
-            damaged.append(str(error))
-    for run, differing in zip(runs, differences([run.folder for run in runs]), strict=True):
-        table.add_row(
-            str(run.folder),
-            run.model,
-            run.state,
-            str(run.steps),
-            _number(run.loss),
-            _number(run.heldout_loss),
-            _figures(run.figures),
-            duration(run.seconds),
-            byte_size(run.size),
-            _settings(differing),
-        )
-    if runs:
-        _show(table)
-    for line in damaged:
-        print(line)
+    found = runs(folder, sort=sort, last=last)
+    if as_json:
+        print(json.dumps([run.to_json() for run in found], indent=1, default=str))
+        return
+    screen = Screen()
+    _show_table(screen, found, grouped=sort == "date")
 
 
 @app.command
-def compare(first: Path, second: Path, *, plot: Path | None = None) -> None:
-    """Show the results of two runs and the settings in which they differ, and draw their losses and figures.
+def compare(*runs: Path, plot: Path | None = None, as_json: AsJson = False) -> None:
+    """Show the results of two or more runs and the settings in which they differ, and draw their losses and figures.
 
     Args:
-        first: A run folder.
-        second: Another run folder.
-        plot: PNG file to write. Default: FIRST-and-SECOND.png in the current folder.
+        runs: Run folders.
+        plot: PNG file to write. Default: in a folder comparisons beside the first run.
+        as_json: Print every value as JSON; the plot is drawn only if --plot is set.
     """
-    from rich.table import Table
-
-    from instil.training.records.plots import draw_losses
+    from instil.errors import RunError
+    from instil.reporting.plots import draw_losses
+    from instil.reporting.runs import summarise
+    from instil.screen import Screen
     from instil.training.records.run_folder import Run
-    from instil.training.records.runs import differing_settings, summarise
-    from instil.units import byte_size
+    from instil.training.records.run_settings import differences
 
-    one, other = summarise(first), summarise(second)
-    table = Table("", str(first), str(second), box=None)
-    for name, left, right in (
-        ("steps", one.steps, other.steps),
-        ("loss", _number(one.loss), _number(other.loss)),
-        ("held-out loss", _number(one.heldout_loss), _number(other.heldout_loss)),
-        ("training seconds", round(one.seconds, 1), round(other.seconds, 1)),
-        ("size", byte_size(one.size), byte_size(other.size)),
-    ):
-        table.add_row(name, str(left), str(right))
-    for name in dict.fromkeys((*one.figures, *other.figures)):
-        table.add_row(name, _figure(one.figures.get(name)), _figure(other.figures.get(name)))
-    for setting, left, right in differing_settings(first, second):
-        table.add_row(setting, str(left), str(right))
-    _show(table)
-    path = plot or Path(f"{first.resolve().name}-and-{second.resolve().name}.png")
-    runs = {str(run.folder): run for run in (one, other)}
-    metrics = {name: Run.open(run.folder).metrics() for name, run in runs.items()}
-    draw_losses(metrics, path, figures={name: run.figures for name, run in runs.items()})
-    print(f"wrote {path}")
-
-
-def _show(table: Table) -> None:
-    """Print a table. In a file or a pipe its lines are not wrapped."""
-    from rich.console import Console
-
-    console = Console()
-    console.print(table) if console.is_terminal else Console(width=400).print(table)
+    if len(runs) < 2:
+        raise RunError(f"compare: found {len(runs)} run. Expected two or more run folders. Name them.")
+    names = short_names(runs)
+    found = [summarise(run, name=name) for run, name in zip(runs, names, strict=True)]
+    settings = differences(list(runs))
+    if as_json:
+        values = [run.to_json() | {"settings": own} for run, own in zip(found, settings, strict=True)]
+        print(json.dumps(values, indent=1, default=str))
+    else:
+        screen = Screen()
+        _show_beside(screen, found) if len(runs) <= MOST_BESIDE else _show_table(screen, found, grouped=False)
+        _show_settings(screen, names, settings)
+    if as_json and plot is None:
+        return
+    path = plot or default_plot(runs)
+    path.parent.mkdir(parents=True, exist_ok=True) if plot is None else None
+    metrics = {run.name: Run.open(run.folder).metrics() for run in found}
+    draw_losses(metrics, path, title=" · ".join(names[:4]), figures={run.name: run.figures for run in found})
+    if not as_json:
+        screen.line()
+        screen.done(f"wrote {path}")
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
+def short_names(runs: Sequence[Path]) -> list[str]:
+    """Return the names of runs without the folders that all of them are in, each name once.
+
+    Example:
+        >>> short_names([Path("runs/a"), Path("runs/sweep/a")]), short_names([Path("runs/a"), Path("runs/a/")])
+        (['a', 'sweep/a'], ['a', 'a (2)'])
+    """
+    parts = [run.resolve().parts for run in runs]
+    shared = 0
+    while all(len(own) > shared + 1 for own in parts) and len({own[shared] for own in parts}) == 1:
+        shared += 1
+    names: list[str] = []
+    for own in parts:
+        name, number = "/".join(own[shared:]), 2
+        while name in names:
+            name, number = f"{'/'.join(own[shared:])} ({number})", number + 1
+        names.append(name)
+    return names
 
 
-def _figure(figure: Figure | None) -> str:
-    return "" if figure is None else f"{figure.value:.3g} [{figure.low:.3g}, {figure.high:.3g}] n={figure.n}"
+def default_plot(runs: Sequence[Path]) -> Path:
+    """Return where the plot of a comparison goes: a folder beside the first run, by the names of the runs."""
+    names = [run.resolve().name for run in runs]
+    name = "-and-".join(names) if len(names) <= 3 else f"{names[0]}-and-{len(names) - 1}-more"
+    return runs[0].parent / "comparisons" / f"{name[:120]}.png"
 
 
-def _figures(figures: Mapping[str, Figure]) -> str:
-    return "\n".join(f"{name} {figure.value:.3g} n={figure.n}" for name, figure in figures.items())
+def _show_table(screen: Screen, runs: Sequence[RunSummary], *, grouped: bool) -> None:
+    """Print runs as a table, what is left out of it, and what is wrong with damaged ones."""
+    from instil.reporting.run_table import run_table
+    from instil.units import counted
+
+    intact = [run for run in runs if not run.problem]
+    if intact:
+        table = run_table(intact, width=screen.width, grouped=grouped)
+        _print_table(screen, table)
+        _explain(screen, table)
+    damaged = [run for run in runs if run.problem]
+    if damaged:
+        screen.warn(f"{counted(len(damaged), 'run')} cannot be read:")
+    for run in damaged:
+        screen.line(run.problem)
 
 
-def _settings(values: Mapping[str, Any]) -> str:
-    lines = [f"{name} {value}" for name, value in values.items() if name != "model.name"]
-    more = [f"… and {len(lines) - MOST_DIFFERENCES} more"] if len(lines) > MOST_DIFFERENCES else []
-    return "\n".join([*lines[:MOST_DIFFERENCES], *more])
+def _explain(screen: Screen, table: RunTable) -> None:
+    """Print below a table what it leaves out, and what its marks mean."""
+    from instil.reporting.run_table import NOT_FINISHED, RUNNING
+
+    states = {run.state for run in table.rows if run}
+    if table.shared:
+        screen.note(f"most runs: {table.shared}")
+    if screen.width is not None:
+        marks = [("not finished", NOT_FINISHED), ("running", RUNNING)]
+        if shown := [f"{mark} {state}" for state, mark in marks if state in states]:
+            screen.note(", ".join(shown))
+    if table.left_out:
+        few, more = table.left_out[:4], len(table.left_out) - 4
+        screen.note(f"not shown at this width: {', '.join(few)}{f', {more} more' if more > 0 else ''}; --json has all")
+
+
+def _print_table(screen: Screen, table: RunTable) -> None:
+    from instil.screen import Cell, Column
+
+    lowest = _lowest([run for run in table.rows if run])
+
+    def cell(name: str, text: str, run: RunSummary | None) -> Cell:
+        if run is None:
+            return Cell(text, "quiet")
+        if name == "state":
+            return Cell(text, "warning")
+        if name == "held-out":
+            return Cell(text, "good" if run.folder in lowest else "figure")
+        return Cell(text)
+
+    rows = [
+        [cell(column.name, column.cells[number], run) for column in table.columns]
+        for number, run in enumerate(table.rows)
+    ]
+    screen.table([Column(column.name, number=column.number) for column in table.columns], rows)
+
+
+def _lowest(runs: Sequence[RunSummary]) -> set[Path]:
+    """Return the runs with the lowest held-out loss, if more than one has any."""
+    losses = {run.folder: run.heldout_loss for run in runs if run.heldout_loss == run.heldout_loss and run.heldout_loss}
+    return {folder for folder, loss in losses.items() if loss == min(losses.values())} if len(losses) > 1 else set()
+
+
+def _show_beside(screen: Screen, runs: Sequence[RunSummary]) -> None:
+    """Print the results of few runs, a run a column."""
+    from instil.reporting.run_table import figure_words, number, short_date
+    from instil.screen import Cell, Column
+    from instil.units import byte_size, duration
+
+    lowest = _lowest(runs)
+
+    def at(loss: float | None, step: int | None) -> str:
+        return "" if loss is None else f"{number(loss)} after step {step}"
+
+    rows = [
+        ["state", *(run.state for run in runs)],
+        ["steps", *(f"{run.steps:,}" for run in runs)],
+        ["loss", *(number(run.loss) for run in runs)],
+        ["held-out", *(Cell(at(r.heldout_loss, r.heldout_step), "good" if r.folder in lowest else "") for r in runs)],
+        ["best", *(at(run.best_heldout_loss, run.best_step) for run in runs)],
+        ["time in steps", *(duration(run.seconds) for run in runs)],
+        ["size", *(byte_size(run.size) for run in runs)],
+        ["date", *(short_date(run.date) for run in runs)],
+    ]
+    for name in dict.fromkeys(name for run in runs for name in run.figures):
+        rows.append([name, *(figure_words(run.figures.get(name), interval=True) for run in runs)])
+    screen.table([Column("", number=False), *(Column(run.name, number=True) for run in runs)], rows)
+
+
+def _show_settings(screen: Screen, names: Sequence[str], settings: Sequence[dict[str, object]]) -> None:
+    """Print the settings in which runs differ."""
+    from instil.screen import Column
+    from instil.training.records.run_settings import short_value
+
+    screen.heading("settings that differ")
+    differing = list(dict.fromkeys(name for own in settings for name in own))
+    if not differing:
+        screen.line("none")
+        return
+    rows = [[name, *(short_value(own.get(name), most=40) for own in settings)] for name in differing]
+    screen.table([Column("setting"), *(Column(name) for name in names)], rows)

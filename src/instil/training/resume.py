@@ -15,7 +15,7 @@ from instil.recipe import Recipe
 from instil.training.checkpoints.capture import restore_optimizers, restore_weights
 from instil.training.checkpoints.checkpoint import Checkpoint, Progress
 from instil.training.preflight import Preflight
-from instil.training.records.runs import shorten_sources
+from instil.training.records.run_settings import shorten_sources
 from instil.training.step.take_step import Learner
 
 FREE = ("parallel", "checkpoint", "tracking", "threads", "evaluate", "output", "device")

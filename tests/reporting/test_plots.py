@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from instil.errors import RunError
-from instil.training.records.plots import draw_losses, losses_figure, shared_figures
-from instil.training.records.runs import Figure
+from instil.reporting.plots import draw_losses, losses_figure, shared_figures
+from instil.training.records.run_figures import Figure
 
 
 def metrics_of(num_steps: int, end: float = 1.0) -> list[dict[str, float]]:

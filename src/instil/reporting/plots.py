@@ -24,7 +24,7 @@ from instil.views.curve import smooth
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Sheet
 
-    from instil.training.records.runs import Figure
+    from instil.training.records.run_figures import Figure
 
 _MOST_FIGURES = 12
 """Figures of an evaluation that the picture shows."""

@@ -1,0 +1,286 @@
+"""Runs as records: found in a folder, summarised from their files, sorted."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from instil.errors import RunError, nearest
+from instil.files import ASIDE, home_path, lock_holder
+from instil.training.records.run_figures import Figure, figures_from, figures_of
+from instil.training.records.run_folder import Run, RunPaths
+from instil.training.records.run_settings import chosen_differences, settings_of
+
+SORTS = ("date", "heldout", "loss", "size", "name")
+"""What runs are sorted by; the name of a figure of an evaluation is possible too."""
+_DEPTH = 4
+"""Folders below the first one in which runs are looked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """A run on one line.
+
+    Attributes:
+        folder: The run folder.
+        name: Its path below the folder that was listed.
+        state: ``finished``, ``running``, ``not finished`` or ``damaged``.
+        model: The model that it started from.
+        steps: Steps done.
+        loss: Training loss of the last step, or None.
+        heldout_loss: Held-out loss of the written model; of a run that has written none, the latest. Or None.
+        heldout_step: The step that it was measured after, or None.
+        best_heldout_loss: Lowest held-out loss after the first step, or None.
+        best_step: Its step, or None.
+        seconds: Seconds spent in steps.
+        size: Bytes of the run folder.
+        date: When the run last wrote a result.
+        figures: Results of `instil evaluate` as ``task.figure``; without an evaluation, the latest of the run's own.
+        settings: The settings in which the listed runs differ, under dotted names.
+        problem: What is wrong with a damaged run; empty otherwise.
+    """
+
+    folder: Path
+    name: str
+    state: str
+    model: str = ""
+    steps: int = 0
+    loss: float | None = None
+    heldout_loss: float | None = None
+    heldout_step: int | None = None
+    best_heldout_loss: float | None = None
+    best_step: int | None = None
+    seconds: float = 0.0
+    size: int = 0
+    date: datetime | None = None
+    figures: Mapping[str, Figure] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    problem: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the run as JSON values; a loss that is not finite is None."""
+        values = {name: getattr(self, name) for name in self.__slots__ if name not in ("folder", "date", "figures")}
+        figures = {
+            name: {key: _finite(getattr(figure, key)) for key in ("value", "low", "high", "n")}
+            for name, figure in self.figures.items()
+        }
+        losses = {name: _finite(values[name]) for name in ("loss", "heldout_loss", "best_heldout_loss")}
+        date = None if self.date is None else self.date.isoformat(timespec="seconds")
+        settings = dict(self.settings)
+        return {"folder": str(self.folder), **values, **losses, "date": date, "figures": figures, "settings": settings}
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def runs(folder: str | os.PathLike[str] = "runs", *, sort: str = "date", last: int | None = None) -> list[RunSummary]:
+    """List the runs in a folder and in the folders below it, such as those of a sweep.
+
+    A damaged run is in the list too: its `state` is ``damaged``, and `problem` names what is wrong.
+
+    Args:
+        folder: A folder with run folders, or a run folder.
+        sort: ``date`` (newest first), ``heldout`` or ``loss`` (lowest first), ``size`` (largest first), ``name``, or a
+            figure of an evaluation such as ``exact_match`` (highest first). Runs without the value come last.
+        last: Only this many runs, the newest.
+
+    Returns:
+        A record for each run.
+
+    Raises:
+        RunError: If there is no such folder or no run in it, or nothing can be sorted by `sort`.
+
+    Example:
+        >>> [run.name for run in runs("runs", sort="heldout")]  # doctest: +SKIP
+    """
+    path = home_path(folder)
+    found = find_runs(path)
+    if not found:
+        raise RunError(
+            f"{folder}: no runs here. Expected a folder with run folders. Name another folder, or train a run first."
+        )
+    if last is not None and (isinstance(last, bool) or not isinstance(last, int) or last < 1):
+        raise RunError(f"last: found {last!r}. Expected a number of runs from 1. Correct it.")
+    summaries = sorted_runs([_summary_or_problem(run, path) for run in found], by="date")[:last]
+    return sorted_runs(with_differences(summaries), by=sort)
+
+
+def find_runs(folder: Path) -> list[Path]:
+    """Find the run folders in a folder and below it, itself included, by their path.
+
+    Raises:
+        RunError: If there is no such folder.
+    """
+    if not folder.is_dir():
+        raise RunError(f"{folder}: no such folder. Expected one that holds run folders. Name it, or train a run first.")
+    return sorted(_runs_below(folder, depth=_DEPTH))
+
+
+def _runs_below(folder: Path, *, depth: int) -> Iterator[Path]:
+    if is_run(folder):
+        yield folder
+        return  # what lies in a run is its own
+    with contextlib.suppress(OSError):  # one that may not be read holds no run that could be shown
+        for path in sorted(folder.iterdir()) if depth else ():
+            if path.is_dir() and not path.is_symlink() and not path.name.startswith((".", ASIDE)):
+                yield from _runs_below(path, depth=depth - 1)
+
+
+def is_run(folder: Path) -> bool:
+    """Return True if a run wrote a folder; also if files of it are missing since.
+
+    A recipe of the user's own may be called recipe.yaml too; a run has other files beside it.
+    """
+    paths = RunPaths(folder)
+    others = [path.exists() for path in (paths.metrics, paths.ledger, paths.checkpoints)]
+    if paths.environment.exists():
+        return paths.recipe.exists() or any(others)
+    return paths.recipe.exists() and any(others)
+
+
+def _summary_or_problem(folder: Path, above: Path) -> RunSummary:
+    name = str(folder.relative_to(above)) if folder != above else folder.resolve().name
+    try:
+        return summarise(folder, name=name)
+    except RunError as error:
+        return RunSummary(folder, name, "damaged", size=_size(folder), date=_date(folder), problem=str(error))
+
+
+def summarise(folder: Path, *, name: str = "") -> RunSummary:
+    """Summarise a run.
+
+    Args:
+        folder: The run folder.
+        name: Its name. Default: the folder as it was passed.
+
+    Raises:
+        RunError: If it is not a run folder, or a file in it is damaged.
+    """
+    try:
+        return _summary(folder, name or str(folder))
+    except (KeyError, TypeError, AttributeError, ValueError) as error:  # valid JSON, but not what a run writes
+        raise RunError(
+            f"{folder}: damaged: its metrics or its evaluation are not as a run writes them "
+            f"({type(error).__name__}: {error}). Fix or remove the file, or name another run."
+        ) from error
+
+
+def _summary(folder: Path, name: str) -> RunSummary:
+    run = Run.open(folder)
+    settings = settings_of(folder)
+    metrics = run.metrics()
+    # A line with a loss is a step, one with a held-out loss an evaluation.
+    steps = [line for line in metrics if "loss" in line]
+    heldout = [(int(line["step"]), _loss(line["heldout_loss"])) for line in metrics if "heldout_loss" in line]
+    best = min((pair for pair in heldout if pair[0] > 0 and math.isfinite(pair[1])), key=lambda p: p[1], default=None)
+    written = heldout[-1] if heldout else None
+    if run.finished and settings.get("checkpoint.final") == "best" and best is not None:
+        written = best
+    own_figures = [line["tasks"] for line in metrics if "tasks" in line]
+    return RunSummary(
+        folder=folder,
+        name=name,
+        state=_state(run),
+        model=str(settings.get("model.name", "")),
+        steps=int(steps[-1]["step"]) if steps else 0,
+        loss=_loss(steps[-1]["loss"]) if steps else None,
+        heldout_loss=written[1] if written else None,
+        heldout_step=written[0] if written else None,
+        best_heldout_loss=best[1] if best else None,
+        best_step=best[0] if best else None,
+        seconds=sum(line["seconds"]["total"] for line in steps),
+        size=_size(folder),
+        date=_date(folder),
+        figures=figures_of(folder) or (figures_from(own_figures[-1]) if own_figures else {}),
+    )
+
+
+def _loss(value: Any) -> float:
+    """Return a loss; JSON without NaN has null for one that is not finite."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise TypeError(f"a loss is {value!r}")
+    return math.nan if value is None else float(value)
+
+
+def _state(run: Run) -> str:
+    if run.finished:
+        return "finished"
+    return "not finished" if lock_holder(run.folder) is None else "running"
+
+
+def _size(folder: Path) -> int:
+    """Return the bytes of a folder; a run that goes on may remove a file meanwhile."""
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):
+            total += path.stat().st_size if path.is_file() else 0
+    return total
+
+
+def _date(folder: Path) -> datetime | None:
+    paths = RunPaths(folder)
+    for path in (paths.results, paths.metrics, paths.environment, folder):
+        with contextlib.suppress(OSError):
+            return datetime.fromtimestamp(path.stat().st_mtime).astimezone()
+    return None
+
+
+def with_differences(summaries: Sequence[RunSummary]) -> list[RunSummary]:
+    """Return the runs with the settings in which they differ."""
+    intact = [run for run in summaries if not run.problem]
+    settings = dict(
+        zip([run.folder for run in intact], chosen_differences([run.folder for run in intact]), strict=True)
+    )
+    fields = [{name: getattr(run, name) for name in RunSummary.__slots__} for run in summaries]
+    return [RunSummary(**values | {"settings": settings.get(values["folder"], {})}) for values in fields]
+
+
+def sorted_runs(summaries: Sequence[RunSummary], *, by: str) -> list[RunSummary]:
+    """Return runs sorted as `runs` describes.
+
+    Raises:
+        RunError: If `by` is no such value.
+    """
+
+    def keys(run: RunSummary) -> float | str | None:
+        if by == "date":
+            return None if run.date is None else -run.date.timestamp()
+        if by == "name":
+            return run.name
+        if by in ("heldout", "loss", "size"):
+            value = {"heldout": run.heldout_loss, "loss": run.loss, "size": -run.size}[by]
+            return _finite(value)
+        figure = figure_named(run.figures, by)
+        return None if figure is None else -figure.value
+
+    if by not in SORTS and not any(figure_named(run.figures, by) for run in summaries):
+        tasks = sorted({short_figure(name) for run in summaries for name in run.figures})
+        names = [*SORTS, *tasks]
+        raise RunError(
+            f"sort: found {by!r}{nearest(str(by), names)}. Expected one of {', '.join(names)}. Sort by one of them."
+        )
+    with_key = [(keys(run), run) for run in summaries]
+    known = sorted((pair for pair in with_key if pair[0] is not None), key=lambda pair: (pair[0], pair[1].name))
+    return [run for _, run in known] + [run for key, run in with_key if key is None]
+
+
+def figure_named(figures: Mapping[str, Figure], name: str) -> Figure | None:
+    """Return a figure by its name, whole or as `short_figure` has it."""
+    return next((figure for whole, figure in figures.items() if name in (whole, short_figure(whole))), None)
+
+
+def short_figure(name: str) -> str:
+    """Return the name of a figure without what repeats.
+
+    Example:
+        >>> short_figure("exact_match.exact_match"), short_figure("behaviour.stops"), short_figure("rouge.rouge_l")
+        ('exact_match', 'stops', 'rouge_l')
+    """
+    return name.rpartition(".")[2]
