@@ -155,7 +155,6 @@ def place(tmp_path, monkeypatch):
     (tmp_path / "recipe.yaml").write_text(
         "model: {name: demo}\ndata: {sources: [rows.jsonl]}\noutput: runs/recipe\n", encoding="utf-8"
     )
-    shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
     shutil.copytree(ROOT / "benchmarks", tmp_path / "benchmarks")
     (tmp_path / "tools").symlink_to(ROOT / "tools")
     from transformers import AutoTokenizer

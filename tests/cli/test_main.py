@@ -48,7 +48,7 @@ def test_a_switch_takes_true_and_false(monkeypatch, tmp_path, words, keeps):
     monkeypatch.setattr(
         "instil.training.run.train", lambda recipe, *, resume: calls.append((recipe, resume)) or Run(Path(), True, {})
     )
-    (tmp_path / "recipe.yaml").write_text("")
+    (tmp_path / "recipe.yaml").write_text("data: rows.jsonl")
     with pytest.raises(SystemExit) as stop:
         entry.main(["train", str(tmp_path / "recipe.yaml"), *words, "--training.epochs", "2"])
     assert not stop.value.code
@@ -68,7 +68,7 @@ def test_a_word_that_belongs_to_no_option_is_one_line(capsys, words):
 
 
 @pytest.mark.parametrize(
-    ("words", "name"), [(["train"], "RECIPE"), (["inspect"], "DATA"), (["export"], "MODEL"), (["export", "m"], "OUT")]
+    ("words", "name"), [(["chat"], "MODEL"), (["convert"], "DATA"), (["export"], "MODEL"), (["export", "m"], "OUT")]
 )
 def test_a_missing_word_is_named_as_help_names_it(capsys, words, name):
     code, _, err = run(capsys, *words)
@@ -112,7 +112,7 @@ def test_an_instil_error_is_one_line_and_traceback_shows_the_rest(capsys, monkey
 @pytest.mark.parametrize(
     ("verb", "text"),
     [
-        ("train", "Every setting of the recipe is an option"),
+        ("train", "Every setting of a recipe is an option"),
         ("plan", "Loads no weights and trains nothing."),
         ("evaluate", "Writes evaluation.json"),
         ("runs", "A damaged run is named below the table"),

@@ -115,7 +115,7 @@ def test_a_broken_list_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture
     (tmp_path / "r.yaml").write_text("{}")
     for words, error in (
         (["--adapter.targets", '["q_proj" "v_proj"]'], "adapter.targets: found"),
-        (["--training.freeze"], "requires an argument"),
+        (["--training.freeze"], "--training.freeze has no value"),
         (["--adapter.targets", "[]"], "adapter.targets"),
         (["--adapter.targets", "all-linear,q_proj"], "all-linear alone"),
     ):

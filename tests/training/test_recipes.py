@@ -7,8 +7,9 @@ from tests.corpus import corpus_path, needs_corpus
 from tests.training.command_line import losses_of, train
 
 from instil.recipe import Recipe
+from instil.recipe.shipped import FOLDER
 
-RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
+RECIPES = sorted(FOLDER.glob("*.yaml"))
 SHORT = ("--training.max-steps", "1", "--training.batch-size", "4", "--evaluate.max-new-tokens", "2")
 
 

@@ -20,6 +20,7 @@ from instil.inspection.shown_rows import ShownRow, show_row
 from instil.inspection.survey import Survey
 from instil.preparation.ledger import Ledger
 from instil.recipe import Recipe, source_name
+from instil.recipe.shipped import recipe_file
 from instil.units import counted
 from instil.views.html import frame, left_out, table, warnings
 
@@ -105,7 +106,7 @@ def inspect(
     """Look at data as the model will see it: ledger, lengths, findings, proof of the template, every token.
 
     Args:
-        data: A path, rows from memory, a `Recipe`, or the path of a recipe (.yaml).
+        data: A path, rows from memory, a `Recipe`, the path of a recipe (.yaml), or the name of one that ships.
         model: Model whose tokenizer and template are used; `demo` by default.
         template: Chat template instead of the model's own.
         keep_rows: Number of rows to keep for `rows` and the page.
@@ -125,7 +126,7 @@ def inspect(
         raise RecipeError(f"keep_rows: found {keep_rows!r}. Expected a number of rows from 0. Set it.")
     chosen = {"model.name": model, "model.template": template}
     settings |= {key: value for key, value in chosen.items() if value is not None}
-    is_recipe = isinstance(data, Recipe) or (is_path(data) and str(data).endswith((".yaml", ".yml")))
+    is_recipe = isinstance(data, Recipe) or (is_path(data) and recipe_file(data) is not None)
     recipe = recipe_of(data, settings=settings) if is_recipe else recipe_of(None, data=data, settings=settings)
     if not is_recipe and data is None:
         raise RecipeError("instil.inspect: found no data. Expected a path, rows or a recipe. Pass one of them.")

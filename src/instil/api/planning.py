@@ -32,7 +32,7 @@ def plan(recipe: AnyRecipe = None, *, data: Any = None, quiet: bool = True, **se
         5
     """
     check_type("quiet", quiet, bool, RecipeError, expected="True or False")
-    resolved = recipe_of(recipe, data=data, settings=settings)
+    resolved = recipe_of(recipe, data=data, settings=settings, needs_data=True)
     # Why: torch takes seconds to import, and a wrong recipe is reported before that.
     from instil.training.run_plan import plan_run
 

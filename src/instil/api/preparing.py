@@ -47,7 +47,9 @@ def prepare(
     """
     check_type("workers", workers, int, RecipeError, expected="a number of processes")
     check_type("refresh", refresh, bool, RecipeError, expected="True or False")
-    return prepare_recipe(recipe_of(recipe, data=data, settings=settings), workers=workers, refresh=refresh)[0]
+    return prepare_recipe(
+        recipe_of(recipe, data=data, settings=settings, needs_data=True), workers=workers, refresh=refresh
+    )[0]
 
 
 def prepare_recipe(

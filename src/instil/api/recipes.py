@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from instil.api.subjects import run_name, subject_of
 from instil.data.memory_rows import check_source, is_path, is_table, save_rows
 from instil.errors import RecipeError
 from instil.preparation.cache_key import cache_folder
@@ -21,21 +22,32 @@ AnyRecipe: TypeAlias = Recipe | str | Path | Mapping[str, Any] | None
 _SOURCES = ("sources", "heldout")
 
 
-def recipe_of(recipe: AnyRecipe, *, data: Any = None, settings: Mapping[str, Any] | None = None) -> Recipe:
+def recipe_of(
+    recipe: AnyRecipe, *, data: Any = None, settings: Mapping[str, Any] | None = None, needs_data: bool = False
+) -> Recipe:
     """Return the recipe of a public call.
 
     Args:
-        recipe: The recipe, the path of its file, a mapping of settings, or None.
+        recipe: The recipe, the path of its file, the name of one that ships, a mapping of settings, or None. The path
+            or Hub id of data stands for a recipe with that data.
         data: Replaces the recipe's `data.sources`: a path, rows from memory, or a list of paths and tables. A mapping
             with settings of `data` is taken as such.
         settings: Settings that replace the recipe's, nested or with dotted keys. `data.sources` and `data.heldout`
             may be rows too.
+        needs_data: Whether a recipe without data is an error.
 
     Raises:
-        RecipeError: If the recipe or a setting is wrong.
+        RecipeError: If the recipe or a setting is wrong, or the data is named twice or not at all.
         DataError: If the data cannot be used, or the rows cannot be written beside the prepared stores.
     """
     overrides = nested_settings(settings or {})
+    if isinstance(recipe, (str, Path)):
+        subject = subject_of(recipe)
+        if subject.data is not None:
+            if data is not None or "sources" in _group(overrides, "data"):
+                raise RecipeError(f"{recipe}: the data is named twice. Expected it once. Leave one of them out.")
+            data = subject.data
+        recipe = subject.recipe
     if isinstance(data, Mapping) and data.keys() <= DataSettings.model_fields.keys() and data:
         overrides = nested_settings({"data": dict(data), **_dotted(overrides)})
         data = None
@@ -44,9 +56,14 @@ def recipe_of(recipe: AnyRecipe, *, data: Any = None, settings: Mapping[str, Any
         recipe, rows = _without_rows(nested_settings(recipe))
     overrides, replaced = _without_rows(overrides)
     rows |= replaced
-    resolved = _with_overrides(recipe, overrides)
     if data is not None:
         rows["sources"] = _split(data, name="data")
+    resolved = _with_overrides(recipe, overrides, name=_name_of(rows.get("sources"), overrides))
+    if needs_data and not rows.get("sources") and not resolved.data.sources:
+        raise RecipeError(
+            "data.sources: found none. Expected data to train on. Name it: instil train rows.jsonl, --data rows.jsonl, or "
+            "data= in Python."
+        )
     if not rows:
         return resolved
     folder = cache_folder(resolved)
@@ -88,13 +105,28 @@ def _path_of(source: Any, folder: Path) -> str:
     return os.fspath(source) if is_path(source) else save_rows(source, folder)
 
 
-def _with_overrides(recipe: AnyRecipe, overrides: Mapping[str, Any]) -> Recipe:
+def _group(settings: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return a group of settings; empty if there is none."""
+    group = settings.get(name)
+    return group if isinstance(group, Mapping) else {}
+
+
+def _name_of(sources: list[Any] | None, overrides: Mapping[str, Any]) -> str:
+    """Return the name of a run without a recipe file: that of its first data, unless these are rows from memory."""
+    named = sources if sources is not None else _group(overrides, "data").get("sources")
+    first = named[0] if isinstance(named, (list, tuple)) and named else named
+    if isinstance(first, Mapping):
+        first = first.get("path")
+    return run_name(os.fspath(first)) if is_path(first) else "run"
+
+
+def _with_overrides(recipe: AnyRecipe, overrides: Mapping[str, Any], *, name: str) -> Recipe:
     if isinstance(recipe, Recipe):
         return recipe.override(overrides)
     if isinstance(recipe, (str, Path)):
         return Recipe.load(recipe, overrides)
     if recipe is None:
-        return Recipe.from_mapping(overrides, source="settings", name="run")
+        return Recipe.from_mapping(overrides, source="settings", name=name)
     if isinstance(recipe, Mapping):
         return Recipe.from_mapping(recipe, name="run").override(overrides)
     raise RecipeError(

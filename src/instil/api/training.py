@@ -53,13 +53,14 @@ def train(
     `Ended` with the run. Leaving the loop early stops the run as Ctrl-C does: it finishes its step and saves.
 
     Args:
-        recipe: A `Recipe`, the path of its file, a mapping of settings, or None for the settings below alone.
+        recipe: A `Recipe`, the path of its file, the name of one that ships, a mapping of settings, or the path or Hub id
+            of data. None for the settings below alone.
         data: Replaces the recipe's `data.sources`: a path, a list of paths, or rows: a list of dicts or
             `Conversation`s, a `datasets.Dataset`, a generator, a pandas frame. ``data.heldout`` may be rows too.
         resume: Continue the run in the recipe's output folder from its latest checkpoint, or start it.
         quiet: Print nothing.
         follow: Return an iterator over what happens, instead of the run at its end.
-        **settings: Settings that replace the recipe's: ``model="demo"``, ``training={"max_steps": 5}``, or with dots:
+        **settings: Settings that replace the recipe's: ``model="demo"``, ``adapter="lora"``, ``training={"max_steps": 5}``, or with dots:
             ``**{"optimizer.lr": 1e-4}``.
 
     Returns:
@@ -77,7 +78,7 @@ def train(
     for name, value in (("resume", resume), ("quiet", quiet), ("follow", follow)):
         check_type(name, value, bool, RecipeError, expected="True or False")
     # Why: torch takes seconds to import, and a wrong recipe is reported before that.
-    resolved = recipe_of(recipe, data=data, settings=settings)
+    resolved = recipe_of(recipe, data=data, settings=settings, needs_data=not resume)
     from instil.training import run
 
     if follow:

@@ -16,7 +16,7 @@ from instil.generation.settings import GREEDY, LOADING, LoadSettings, SamplingSe
 def generate(
     model: str,
     *,
-    prompts: str,
+    prompts: Annotated[str, Parameter(name=["--prompts", "--data"])],
     out: Path,
     turns: Literal["last", "every"] = "last",
     limit: int | None = None,

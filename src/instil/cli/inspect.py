@@ -14,6 +14,7 @@ from cyclopts import Parameter
 from instil.cli.settings import load_recipe
 from instil.errors import DataError, RecipeError
 from instil.recipe import DataSettings, Format, Recipe
+from instil.recipe.shipped import recipe_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +27,7 @@ PAGE_ROWS = 2000
 
 
 def inspect(
-    data: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    data: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     /,
     *,
     model: str | None = None,
@@ -43,7 +44,7 @@ def inspect(
     """Show data as the model will see it: format, ledger, lengths, template proof, findings, every token.
 
     Args:
-        data: File, folder, glob, `-` for standard input, Hub id, or a recipe (.yaml).
+        data: File, folder, glob, `-` for standard input, Hub id, or a recipe (.yaml, or the name of one that ships).
         model: Model whose tokenizer and template are used: run, model folder, Hub id or `demo` (the default).
         template: Chat template instead of the model's own, as `model.template` in a recipe.
         stop_token: Stop token of the template given here, as `model.stop_token` in a recipe.
@@ -69,7 +70,9 @@ def inspect(
     from instil.inspection import report
     from instil.inspection.inspection import Inspection
 
-    inspection = Inspection.of(data, recipe, trains=data.endswith((".yaml", ".yml")))
+    is_recipe = data is not None and recipe_file(data) is not None
+    subject = data or ", ".join(source.path for source in recipe.data.sources)
+    inspection = Inspection.of(subject, recipe, trains=is_recipe)
     console = Console(highlight=False, soft_wrap=False)
     if fix is not None:
         changes = inspection.fix(fix)
@@ -102,21 +105,22 @@ def _show_data(inspection: Inspection, console: Console, *, html: Path | None, h
         print(inspection.write_page(html, survey, proof), file=sys.stderr if as_json else sys.stdout)
 
 
-def _recipe(data: str, *, model: dict[str, Any], format: Format | None, settings: dict[str, Any]) -> Recipe:
+def _recipe(data: str | None, *, model: dict[str, Any], format: Format | None, settings: dict[str, Any]) -> Recipe:
     """Return the recipe that `data` names, or one that has this data as its source."""
-    if data.endswith((".yaml", ".yml")):
+    if data is not None and recipe_file(data) is not None:
         if format is not None:
             raise RecipeError(
                 f"{data}: found a recipe and --format. Expected --format with data only. "
                 "Set data.sources.format in the recipe."
             )
         return load_recipe(data, {"model": model, "data": settings})
-    if "sources" in settings:
-        raise RecipeError(
-            f"{data}: the data is named twice, here and by --data.sources. Expected it once. Leave one out."
-        )
-    source = {"path": data} if format is None else {"path": data, "format": format}
-    return Recipe.from_mapping({"model": model, "data": {**settings, "sources": [source]}}, source="instil inspect")
+    if (data is None) is ("sources" not in settings):
+        found = "no data" if data is None else f"{data} and --data"
+        raise RecipeError(f"instil inspect: found {found}. Expected data once, such as rows.jsonl. Name it once.")
+    settings = settings if data is None else {**settings, "sources": [data]}
+    if format is not None:
+        settings = {**settings, "format": format}
+    return Recipe.from_mapping({"model": model, "data": settings}, source="instil inspect")
 
 
 def _check_outputs(*, row: str | None, fix: Path | None, html: Path | None, html_rows: int) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias, get_args, get_origin
 
 from instil.errors import RecipeError
+from instil.recipe.shipped import recipe_file
 
 Items: TypeAlias = Literal["names", "joined", "numbers", "paths", "texts"]
 """What a list holds: it decides whether a comma separates two items. Names are `joined` where one text is allowed too."""
@@ -108,10 +109,14 @@ def _positional(words: Sequence[str], options: Mapping[str, Items]) -> int | Non
         for number in range(2, len(words))
         if _is_value(words[number]) and not (words[number - 1].startswith("--") and words[number - 1] not in options)
     ]
-    recipes = [number for number in bare if words[number].endswith((".yaml", ".yml"))]
+    recipes = [number for number in bare if recipe_file(words[number]) is not None]
     if recipes:
         return recipes[0]
-    return bare[-1] if bare and words[0] == "inspect" else None
+    # The last word is data where the list before it holds no paths, and so cannot mean it.
+    option = next((words[number] for number in range(len(words) - 1, 0, -1) if words[number].startswith("--")), "")
+    if not bare or bare[-1] != len(words) - 1 or options.get(option) == "paths":
+        return None
+    return bare[-1] if words[0] == "inspect" or _is_there(words[-1]) else None
 
 
 def _repeated(option: str, values: Sequence[str], items: Items) -> list[str]:

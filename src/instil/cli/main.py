@@ -13,28 +13,30 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from cyclopts import App, CycloptsError, MissingArgumentError, UnknownOptionError, UnusedCliTokensError
+from cyclopts import App, CycloptsError
 
 from instil import __version__
 from instil.cli.any_terminal import print_on_any_terminal
 from instil.cli.list_options import with_lists
+from instil.cli.short_options import with_short_options
+from instil.cli.wording import describe
 from instil.errors import SMALLER_WEIGHTS, InstilError, nearest
 from instil.files import home_path
 from instil.refused_writes import FULL, refusal_of
-from instil.setting_aliases import known_elsewhere, last_name
 from instil.training.processes.signals import stopped_by
 
 _IN_HOME = re.compile(r"~[\w.-]*(/\S.*)?")
 VERBS: tuple[tuple[str, str, str], ...] = (
     ("demo", "instil.cli.demo:demo", "Tune the embedded base model in two minutes and show what changed."),
-    ("train", "instil.cli.train:train", "Train with the settings of a recipe and write a run folder."),
+    ("train", "instil.cli.train:train", "Train on data, with or without a recipe, and write a run folder."),
     ("plan", "instil.cli.plan:plan", "Show what a recipe would do: parameters, memory, steps, time."),
     (
         "inspect",
         "instil.cli.inspect:inspect",
         "Show data as the model will see it: every token, and whether it is trained.",
     ),
-    ("prepare", "instil.cli.prepare:prepare", "Encode a recipe's data ahead of training."),
+    ("recipe", "instil.cli.recipe:app", "List and show the recipes that ship, or write one for your data."),
+    ("prepare", "instil.cli.prepare:prepare", "Encode data ahead of training."),
     ("convert", "instil.cli.convert:convert", "Rewrite conversations in another format."),
     ("template", "instil.cli.template:app", "List, show, prove and compare chat templates."),
     ("chat", "instil.cli.chat:chat", "Talk to a model."),
@@ -52,7 +54,8 @@ VERBS: tuple[tuple[str, str, str], ...] = (
 
 ABOUT = (
     "Turn a base language model into one that follows instructions. What is trained is what is served.\n\n"
-    "Begin with `instil demo`, or with a recipe: a YAML file of settings. `train` writes a run folder, and chat, "
+    "Begin with `instil demo`, or with your data: `instil train rows.jsonl --model MODEL`. A recipe is a YAML file of "
+    "settings; `instil recipe new` writes one. `train` writes a run folder, and chat, "
     "generate, evaluate, serve and export take that folder as their model. `instil COMMAND --help` describes a "
     "command, and --traceback shows where an error came from."
 )
@@ -89,24 +92,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     traceback = "--traceback" in words
     words = _join_switch_values([word for word in words if word != "--traceback"])
     _check_verb(words)
-    with report_errors(words[0] if words else "", traceback=traceback):
-        words = with_lists([_in_home(word) for word in words])
+    with report_errors(words[0] if words else "", words, traceback=traceback):
+        words = with_lists(with_short_options([_in_home(word) for word in words]))
         build_app(words[0] if words else None)(words)
 
 
 @contextlib.contextmanager
-def report_errors(verb: str, *, traceback: bool = False) -> Iterator[None]:
+def report_errors(verb: str, words: Sequence[str] = (), *, traceback: bool = False) -> Iterator[None]:
     """Print an error of a verb on one line and exit.
 
     Args:
         verb: The name of the verb.
+        words: The command line.
         traceback: Let errors through, so that Python prints where they come from.
     """
     try:
         yield
         sys.stdout.flush()  # at exit it is too late to report a full disk
     except CycloptsError as error:
-        _fail(f"instil {verb}: {_sentence(_describe(error))} Run: instil {verb} --help")
+        _fail(f"instil {verb}: {_sentence(describe(error, verb, list(words)))} Run: instil {verb} --help")
     except InstilError as error:
         if traceback:
             raise
@@ -166,43 +170,9 @@ def _is_out_of_memory(error: BaseException) -> bool:
     return is_out_of_memory(error)
 
 
-def _describe(error: CycloptsError) -> str:
-    """Return what is wrong with an option. A wrong setting has the words of the recipe's error."""
-    if isinstance(error, UnusedCliTokensError):
-        unused = " ".join(error.unused_tokens or ())
-        return (
-            f"{unused!r} belongs to no option (a switch takes true or false). "
-            "Leave it out, or put its option before it."
-        )
-    if isinstance(error, MissingArgumentError) and error.keyword is None:
-        missing = error.argument
-        # What is written without an option: cyclopts would name an option that nobody types.
-        if missing is not None and missing.index is not None:
-            return f"{missing.name.lstrip('-').upper()} is missing. Write it after the command."
-    if isinstance(error, UnknownOptionError) and _takes_a_recipe(error):
-        from instil.recipe import in_another_group  # imports pydantic, which only this error needs
-
-        option = error.token.keyword or ""
-        if meant := known_elsewhere(option) or in_another_group(last_name(option)):
-            return f"unknown option {option}{meant}"
-    # Of a setting's wrong value the cause is a pydantic.ValidationError; this reads it without importing pydantic.
-    list_errors = getattr(error.__cause__, "errors", None)
-    if list_errors is None:
-        return str(error)
-    first = list_errors()[0]
-    key = ".".join(map(str, first["loc"]))
-    reason = first["msg"].removeprefix("Value error, ")
-    return f"{key}: found {first['input']!r}. {reason[:1].upper()}{reason[1:]}"
-
-
 def _sentence(text: str) -> str:
     """End a text with a full stop if it has no end of its own."""
     return text if text.endswith((".", "?", "!")) else f"{text}."
-
-
-def _takes_a_recipe(error: UnknownOptionError) -> bool:
-    """Return True if the verb of an unknown option takes the settings of a recipe."""
-    return any(name.startswith("--optimizer.") for argument in error.argument_collection for name in argument.names)
 
 
 def _check_verb(words: Sequence[str]) -> None:

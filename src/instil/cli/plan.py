@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from instil.cli.settings import Overrides, load_recipe, typed
+from instil.cli.settings import Overrides, RecipeOrData, load_recipe, typed
 
 
-def plan(recipe: Path, *, settings: Overrides = None) -> None:
+def plan(recipe: RecipeOrData = None, *, settings: Overrides = None) -> None:
     """Show what a recipe would do: parameters, memory by kind, steps, tokens, time.
 
     Loads no weights and trains nothing. Prepares the data as train does; train then uses the prepared data. Every
     setting of the recipe is an option, as for train.
 
     Args:
-        recipe: The recipe, a YAML file.
+        recipe: A recipe or data, as for train.
         settings: Settings that replace the recipe's.
     """
     from instil.run_warning import print_line

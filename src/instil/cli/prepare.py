@@ -6,28 +6,27 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from instil.cli.settings import Overrides, load_recipe, typed
+from instil.cli.settings import Overrides, RecipeOrData, load_recipe, typed
 
 
 def prepare(
-    recipe: Path,
+    recipe: RecipeOrData = None,
     *,
     workers: int | None = None,
     refresh: bool = False,
     as_json: Annotated[bool, Parameter(name="json")] = False,
     settings: Overrides = None,
 ) -> None:
-    """Encode a recipe's data into its store; training then opens it.
+    """Encode data into its store, ahead of training; training then opens it.
 
     Prints the detected format of each file, the ledger and the store's folder. A second run opens the existing store.
 
     Args:
-        recipe: The recipe, a YAML file.
+        recipe: A recipe or data, as for train.
         workers: Processes, instead of the recipe's `data.workers`; 0 means one for each core. The result is the same.
         refresh: Write the store again even if it exists.
         as_json: Print the ledger as JSON instead of text.

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
 from cyclopts import Parameter
 
+from instil.api.recipes import recipe_of
 from instil.errors import RecipeError
 from instil.recipe import Recipe
 
 Overrides: TypeAlias = Annotated[Recipe | None, Parameter(name="*")]
 """Every setting of the recipe as an option; only the typed ones are set."""
+RecipeOrData: TypeAlias = Annotated[str | None, Parameter(allow_leading_hyphen=True)]
+"""A recipe or data, first after the verb."""
 
 
 def typed(settings: Recipe | None) -> dict[str, Any]:
@@ -20,16 +22,21 @@ def typed(settings: Recipe | None) -> dict[str, Any]:
     return {} if settings is None else settings.model_dump(exclude_unset=True)
 
 
-def load_recipe(path: str | Path, overrides: Mapping[str, Any]) -> Recipe:
-    """Read a recipe file with settings that replace its own.
+def load_recipe(word: str | None, overrides: Mapping[str, Any], *, needs_data: bool = True) -> Recipe:
+    """Return the recipe of a command: of a recipe file, of one that ships, or of data, with settings that replace its own.
+
+    Args:
+        word: The path or name of a recipe, or data; None for the settings alone.
+        overrides: Settings that were typed.
+        needs_data: Whether a recipe without data is an error.
 
     Raises:
-        RecipeError: As `Recipe.load`, or if its data are rows that a Python program passed.
+        RecipeError: As `recipe_of`, or if the rows of the recipe came from a Python program.
     """
-    recipe = Recipe.load(path, overrides)
+    recipe = recipe_of(word, settings=overrides, needs_data=needs_data)
     if recipe.has_memory_rows:
         raise RecipeError(
-            f"{path}: its rows came from a Python program, so the command line cannot start it. Expected data in "
-            f"files. Call instil.train({str(path)!r}, data=rows) in Python, or name files with --data.sources."
+            f"{word}: its rows came from a Python program, so the command line cannot start it. Expected data in "
+            f"files. Call instil.train({word!r}, data=rows) in Python, or name files with --data."
         )
     return recipe

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
+from instil.errors import TemplateError
+
 if TYPE_CHECKING:
     from instil.template.comparison import Side
 
@@ -59,20 +61,29 @@ def show_template(template: str, /) -> None:
 
 
 @app.command(name="prove")
-def prove_template(model_or_file: str, /, *, model: str = "demo") -> None:
+def prove_template(model_or_file: str | None = None, /, *, model: str | None = None) -> None:
     """Prove that training and serving see the same tokens with a template. Exit status 1 if the proof fails.
 
     Args:
         model_or_file: A template (name, .jinja file or format string), or a model or tokenizer folder to prove its own
             template.
-        model: Model or tokenizer folder to prove a template with.
+        model: Model or tokenizer folder to prove a template with; alone, its own template is proved. Default: demo.
     """
     from instil.model.folder.location import locate_tokenizer
     from instil.preparation.chat_setup import set_up_chat
     from instil.recipe import Recipe
 
-    template_given = _is_template(model_or_file)
-    settings = {"name": model, "template": model_or_file} if template_given else {"name": model_or_file}
+    if model_or_file is not None and not _is_template(model_or_file):
+        if model is not None:
+            raise TemplateError(
+                f"template prove: found the model {model_or_file} and --model {model}. Expected one model, or a template "
+                "and a model. Leave one of them out."
+            )
+        settings = {"name": model_or_file}
+    elif model_or_file is None and model is None:
+        raise TemplateError("template prove: found no template and no model. Expected one of them. Name it.")
+    else:
+        settings = {"name": model or "demo"} | ({} if model_or_file is None else {"template": model_or_file})
     recipe = Recipe.from_mapping({"model": settings})
     setup = set_up_chat(recipe, locate_tokenizer(recipe.model.name))
     proof = setup.chat.prove()

@@ -1,29 +1,49 @@
-"""``instil train``: train with a recipe and write a run folder."""
+"""``instil train``: train on data, with or without a recipe, and write a run folder."""
 
 from __future__ import annotations
 
+import os
 import sys
-from pathlib import Path
 
-from instil.cli.settings import Overrides, load_recipe, typed
+from instil.cli.settings import Overrides, RecipeOrData, load_recipe, typed
+from instil.recipe import Recipe
 from instil.training.processes.signals import stop_on_signals
 
 
-def train(recipe: Path, *, resume: bool = False, settings: Overrides = None) -> None:
-    """Train with the settings of a recipe and write a run folder.
+def train(
+    recipe: RecipeOrData = None, *, resume: bool = False, save_recipe: str | None = None, settings: Overrides = None
+) -> None:
+    """Train on data and write a run folder: instil train rows.jsonl --model MODEL --adapter lora.
 
-    Every setting of the recipe is an option, which replaces the file's: --optimizer.lr 1e-4 --data.sources rows.jsonl.
-    The defaults below apply to settings that neither sets.
+    Every setting of a recipe is an option, which replaces the file's: --optimizer.lr 1e-4 --data.max-tokens 512. Short
+    forms: --model is --model.name, --data is --data.sources, --adapter is --adapter.kind. The defaults below apply to
+    settings that nobody sets.
 
     Args:
-        recipe: The recipe, a YAML file.
-        resume: Continue the run in the recipe's output folder, or start it where there is none.
+        recipe: Data (a file, folder, glob, `-` or Hub id), a recipe (a YAML file), or the name of a recipe that ships
+            (`instil recipe list`).
+        resume: Continue the run in the output folder, or start it where there is none.
+        save_recipe: Also write the settings of this command into this file, as a recipe with comments.
         settings: Settings that replace the recipe's.
     """
     with stop_on_signals():  # before the imports, because torch takes seconds to import
+        chosen = load_recipe(recipe, typed(settings), needs_data=not resume)
+        if save_recipe is not None:
+            write_recipe(chosen, save_recipe)
         from instil.training.processes.join import is_joined
         from instil.training.run import train as start
 
-        run = start(load_recipe(recipe, typed(settings)), resume=resume)
+        run = start(chosen, resume=resume)
     if run.signal is not None and not is_joined():
         sys.exit(128 + run.signal)
+
+
+def write_recipe(recipe: Recipe, path: str) -> None:
+    """Write the settings of a command as a recipe; of several processes the first one does."""
+    from instil.recipe.commented import commented_yaml, descriptions, settings_that_were_set, write_recipe_file
+
+    if os.environ.get("RANK", "0") != "0":
+        return
+    head = [f"Start it with: instil train {path}", "All other settings have their defaults; see docs/settings.md."]
+    write_recipe_file(path, commented_yaml(settings_that_were_set(recipe), descriptions(), head=head))
+    print(f"recipe           {path}")

@@ -161,7 +161,7 @@ def _print_next_steps(output: Path, results: dict[str, Any], console: Console) -
     for command in (
         f"instil chat {output}",
         f"instil inspect {output}-data/messages.jsonl --model demo",
-        "instil train recipes/gsm8k.yaml --data.sources YOUR.jsonl",
+        "instil train YOUR.jsonl",
     ):
         console.print(f"  {command}", style="bold", highlight=False)
 

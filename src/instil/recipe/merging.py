@@ -6,6 +6,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from instil.errors import RecipeError
+from instil.recipe.settings import Settings
+
+SHORT_FORMS: Mapping[str, str] = {
+    "model": "name",
+    "adapter": "kind",
+    "data": "sources",
+    "optimizer": "name",
+    "evaluate": "every",
+    "checkpoint": "every",
+    "parallel": "processes",
+    "tracking": "to",
+}
+"""The setting that a group means where one value stands in its place: ``model: demo`` is ``model.name: demo``."""
 
 
 def nested_settings(values: Any) -> dict[str, Any]:
@@ -36,9 +49,21 @@ def nested_settings(values: Any) -> dict[str, Any]:
 
 
 def with_short_forms(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings in which ``model: demo`` is written in full."""
-    model = values.get("model")
-    return {**values, "model": {"name": model}} if isinstance(model, str) else dict(values)
+    """Return settings in which a short form, such as ``model: demo``, is written in full.
+
+    Example:
+        >>> with_short_forms({"adapter": "lora", "data": ["a.jsonl", "b.jsonl"], "training": {"seed": 1}})
+        {'adapter': {'kind': 'lora'}, 'data': {'sources': ['a.jsonl', 'b.jsonl']}, 'training': {'seed': 1}}
+    """
+    return {
+        group: {SHORT_FORMS[group]: value} if group in SHORT_FORMS and _is_short(value) else value
+        for group, value in values.items()
+    }
+
+
+def _is_short(value: Any) -> bool:
+    """Return whether the value of a group is that of one setting. An empty group has its defaults."""
+    return not (value is None or isinstance(value, (Mapping, Settings)))
 
 
 def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

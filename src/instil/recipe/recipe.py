@@ -15,6 +15,7 @@ from instil.recipe.machine import ParallelSettings, TrackingSettings
 from instil.recipe.merging import merge, nested_settings, with_short_forms
 from instil.recipe.model import AdapterSettings, ModelSettings
 from instil.recipe.settings import MOST_THREADS, PathText, Settings
+from instil.recipe.shipped import recipe_file
 from instil.recipe.training import CheckpointSettings, EvaluateSettings, OptimizerSettings, TrainingSettings
 from instil.recipe.wording import explain, group_hint, sections_of
 from instil.refused_writes import refused_writes
@@ -33,7 +34,8 @@ class Recipe(Settings):
     """
 
     output: PathText = Field(
-        "runs/{name}", description="Run folder to write; {name} stands for the name of the recipe file."
+        "runs/{name}",
+        description="Run folder to write; {name} stands for the name of the recipe file, or without one of the data.",
     )
     threads: int | None = Field(
         None, ge=1, le=MOST_THREADS, description="Number of CPU threads. Empty: PyTorch decides."
@@ -81,7 +83,8 @@ class Recipe(Settings):
         """Read a YAML recipe, apply overrides and check the result.
 
         Args:
-            path: The YAML file. Relative data paths in it stay relative to the working folder.
+            path: The YAML file, or the name of a recipe that ships. Relative data paths in it stay relative to the
+                working folder.
             overrides: Mapping whose values replace those of the file; nested, or with dotted keys.
 
         Raises:
@@ -93,7 +96,7 @@ class Recipe(Settings):
 
         if not isinstance(path, (str, Path)):
             raise RecipeError(f"recipe: found {path!r}. Expected the path of a YAML file. Use Recipe.from_mapping.")
-        path = home_path(path)
+        path = recipe_file(path) or home_path(path)
         values = read_recipe_file(path)
         merged = merge(with_short_forms(values), nested_settings(overrides or {}))
         return cls.from_mapping(merged, source=str(path), name=path.stem)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Annotated, Any, get_args
 
@@ -33,7 +34,12 @@ def _in_home(value: str) -> str:
         raise ValueError(str(error).removeprefix(f"{value}: ")) from None
 
 
-PathText = Annotated[str, AfterValidator(_in_home)]
+def _text_of_path(value: object) -> object:
+    """Return the text of a path that a Python program passes."""
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+PathText = Annotated[str, BeforeValidator(_text_of_path), AfterValidator(_in_home)]
 Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Decay = Annotated[float, BeforeValidator(_number), Field(ge=0, lt=1)]
 LARGEST_SEED = 2**63 - 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -12,6 +13,26 @@ from instil.recipe.settings import Settings
 from instil.setting_aliases import known_elsewhere
 
 _UNION_TAGS = {"int", "constrained-int", "str", "float", "literal", "none"}
+_LONGEST = 200
+_KINDS = {
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "dict_type": "names with values",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "int_from_float": "a whole number",
+    "int_parsing": "a whole number",
+    "int_parsing_size": "a whole number of at most 4,300 digits",
+    "int_type": "a whole number",
+    "list_type": "a list",
+    "mapping_type": "names with values",
+    "model_attributes_type": "a mapping of settings",
+    "model_type": "a mapping of settings",
+    "string_type": "text",
+    "string_unicode": "text without halves of surrogate pairs",
+    "tuple_type": "a list",
+}
+"""What a value should have been, by the kind of pydantic's error. Its own words name kinds of Python."""
 
 
 def explain(recipe: type[Settings], error: ValidationError) -> str:
@@ -19,17 +40,57 @@ def explain(recipe: type[Settings], error: ValidationError) -> str:
     errors = error.errors()
     # An unknown key comes first: it is often the reason for the other errors.
     first = next((entry for entry in errors if entry["type"] == "extra_forbidden"), errors[0])
-    # Pydantic adds the tried member of a union to the location; it is no part of the key.
-    location = [part for part in first["loc"] if not (isinstance(part, str) and ("[" in part or part in _UNION_TAGS))]
+    location = _without_tags(first["loc"])
     key = ".".join(str(part) for part in location)
     if first["type"] == "extra_forbidden":
         allowed = list(_settings_at(recipe, location[:-1]).model_fields)
         name = str(location[-1])
         meant = known_elsewhere(name) or nearest(name, allowed) or group_hint(recipe, name)
         return f"unknown key {key!r}{meant}. Allowed here: {', '.join(allowed)}. Fix or remove it."
-    reason = first["msg"].removeprefix("Value error, ")
-    reason = re.sub(r"a valid dictionary or instance of \w+", "a mapping of settings", reason)
-    return f"{key or 'settings'}: found {first.get('input')!r}. {reason[0].upper()}{reason[1:]}. See docs/settings.md."
+    return f"{in_plain_words(error)} See docs/settings.md."
+
+
+def in_plain_words(error: ValidationError) -> str:
+    """Return the first error about a value: its key, what was found, what it should have been."""
+    errors = error.errors()
+    first = errors[0]
+    location = _without_tags(first["loc"])
+    at_key = [entry for entry in errors if _without_tags(entry["loc"]) == location]
+    reason = " or ".join(dict.fromkeys(_reason(entry) for entry in at_key))
+    key = ".".join(map(str, location)) or "settings"
+    return f"{key}: found {_shown(first.get('input'))}. {_sentence(reason)}"
+
+
+def _without_tags(location: Sequence[Any]) -> list[Any]:
+    """Return a location without the tried member of a union, which pydantic adds; it is no part of the key."""
+    return [part for part in location if not (isinstance(part, str) and ("[" in part or part in _UNION_TAGS))]
+
+
+def _reason(error: Mapping[str, Any]) -> str:
+    """Return what a value should have been, without the names that Python gives to kinds of values."""
+    if error["type"] == "missing":
+        return f"{error['loc'][-1]} is missing; add it"
+    if error["type"] in ("too_short", "too_long"):
+        count = error["ctx"].get("min_length", error["ctx"].get("max_length"))
+        return f"input should be {count} values"
+    kind = _KINDS.get(error["type"])
+    return f"input should be {kind}" if kind else error["msg"].removeprefix("Value error, ")
+
+
+def _sentence(reason: str) -> str:
+    """Return a reason as a sentence; of several reasons the start of the first one stands for all."""
+    start = "input should be "
+    first, *others = re.split(r" or (?=[Ii]nput should be )", reason)
+    text = " or ".join([first, *(other[len(start) :] for other in others)])
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+
+
+def _shown(value: Any) -> str:
+    """Return what was found; long values are cut, and what no file can hold is named by its kind."""
+    if value is None or isinstance(value, (str, int, float, list, tuple, Mapping)):
+        text = repr(value)
+        return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+    return f"a value of the kind {type(value).__name__}"
 
 
 def group_hint(recipe: type[Settings], name: str) -> str:

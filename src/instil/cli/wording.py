@@ -1,0 +1,96 @@
+"""Words the errors of the command line: what was typed, what was expected, what to do. No error has cyclopts' words."""
+
+from __future__ import annotations
+
+from typing import Any, cast, get_args
+
+from cyclopts import (
+    CoercionError,
+    CycloptsError,
+    MissingArgumentError,
+    RepeatArgumentError,
+    UnknownOptionError,
+    UnusedCliTokensError,
+)
+
+from instil.cli.short_options import FIRST
+from instil.errors import nearest
+from instil.setting_aliases import known_elsewhere, last_name
+
+_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "Path": "a path"}
+
+
+def describe(error: CycloptsError, verb: str, words: list[str]) -> str:
+    """Return what is wrong with a command line. A wrong setting has the words of the recipe's error.
+
+    Args:
+        error: What cyclopts raised.
+        verb: The verb.
+        words: The words that were typed.
+    """
+    match error:
+        case UnusedCliTokensError():
+            return _unused(error, verb, words)
+        case MissingArgumentError():
+            return _missing(error)
+        case RepeatArgumentError():
+            return f"{error.token.keyword} occurs twice. Expected it once. Leave one of them out."
+        case UnknownOptionError():
+            return _unknown(error)
+    # A setting's wrong value has a cause of pydantic's, which is imported then.
+    if type(error.__cause__).__name__ == "ValidationError":
+        from instil.recipe.wording import in_plain_words
+
+        return in_plain_words(cast(Any, error.__cause__))
+    if isinstance(error, CoercionError) and error.token is not None:
+        name = error.token.keyword or (error.argument.name.lstrip("-").upper() if error.argument else "a value")
+        return f"{name}: found {error.token.value!r}. {_expected(error.target_type, error.token.value)}"
+    return str(error)
+
+
+def _unused(error: CycloptsError, verb: str, words: list[str]) -> str:
+    """Return that words belong to no option, or that what stands first was named by its option too."""
+    unused = " ".join(error.unused_tokens or ())
+    option = FIRST.get(verb)
+    if option is not None and any(word.partition("=")[0] == option for word in words):
+        return (
+            f"found {unused!r} besides {option}. Expected the {option.lstrip('-')} once, "
+            f"as {option} or first after the command. Leave one of them out."
+        )
+    return f"{unused!r} belongs to no option (a switch takes true or false). Leave it out, or put its option before it."
+
+
+def _missing(error: MissingArgumentError) -> str:
+    """Return that a word or the value of an option is missing."""
+    argument = error.argument
+    # What is written without an option: cyclopts would name an option that nobody types.
+    if error.keyword is None and argument is not None and argument.index is not None:
+        return f"{argument.name.lstrip('-').upper()} is missing. Write it after the command."
+    name = error.keyword or (argument.name if argument is not None else "an option")
+    if error.keyword is None and not error.tokens_so_far:
+        return f"{name} is missing. Add it, with its value."
+    count = argument.token_count()[0] if argument is not None else 1
+    if count > 1:
+        return f"{name} has {len(error.tokens_so_far)} of {count} values. Expected {count} after it. Add the others."
+    return f"{name} has no value. Expected one after it. Add it, or leave the option out."
+
+
+def _unknown(error: UnknownOptionError) -> str:
+    """Return that there is no such option, with the one that is probably meant."""
+    option = error.token.keyword or error.token.value
+    names = [name for argument in error.argument_collection if argument.parse for name in argument.names]
+    if any(name.startswith("--optimizer.") for name in names):
+        from instil.recipe import in_another_group  # imports pydantic, which only this error needs
+
+        if meant := known_elsewhere(option) or in_another_group(last_name(option)):
+            return f"unknown option {option}{meant}."
+    return f"unknown option {option}{nearest(option, names)}."
+
+
+def _expected(kind: Any, value: str) -> str:
+    """Return what the value of an option should have been."""
+    choices = [str(choice) for choice in get_args(kind)]
+    if choices and all(isinstance(choice, str) for choice in get_args(kind)):
+        listed = ", ".join(choices[:-1]) + f" or {choices[-1]}" if len(choices) > 1 else choices[0]
+        return f"Expected {listed}{nearest(value, choices)}. Choose one of them."
+    return f"Expected {_KINDS.get(getattr(kind, '__name__', ''), 'another value')}. Correct it."
