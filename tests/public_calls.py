@@ -83,6 +83,8 @@ CALLS: dict[str, Callable[[Things, Any], Any]] = {
     "load_model": lambda _, wrong: instil.load_model(wrong),
     "Run.open": lambda _, wrong: instil.Run.open(wrong),
     "read": lambda _, wrong: instil.read(wrong),
+    "report": lambda _, wrong: instil.report(wrong),
+    "report out": lambda its, wrong: instil.report(its.run, wrong),
     "runs": lambda _, wrong: instil.runs(wrong),
     "runs sort": lambda its, wrong: instil.runs(its.run.folder, sort=wrong),
     "runs last": lambda its, wrong: instil.runs(its.run.folder, last=wrong),

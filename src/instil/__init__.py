@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from instil.api.models import load_model as load_model
     from instil.api.planning import plan as plan
     from instil.api.preparing import prepare as prepare
+    from instil.api.reporting import report as report
     from instil.api.training import train as train
     from instil.api.writing import write as write
     from instil.conversation import Conversation as Conversation
@@ -97,6 +98,7 @@ _MODULES = {
     "export": "instil.api.exports",
     "load_model": "instil.api.models",
     "read": "instil.data",
+    "report": "instil.api.reporting",
     "runs": "instil.reporting.runs",
     "inspect": "instil.api.inspecting",
     "plan": "instil.api.planning",

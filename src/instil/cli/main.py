@@ -49,6 +49,7 @@ VERBS: tuple[tuple[str, str, str], ...] = (
         "Write a model for others to use: merged, adapter, 4-bit, GGUF or Ollama.",
     ),
     ("runs", "instil.cli.runs:app", "List and compare runs."),
+    ("report", "instil.cli.report:report", "Write one page of a run: settings, curves, samples, evaluation."),
 )
 
 

@@ -175,14 +175,14 @@ def ticks(low: float, high: float, most: int) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Return round numbers for a logarithmic axis: 1, 2 and 5 of each power of ten; of many powers only 1.
+    """Return round numbers for a logarithmic axis: 1, 2, 3 and 5 of each power of ten; of many powers only 1.
 
     Example:
-        >>> log_ticks(0.4, 9.0), log_ticks(3.0, 4.0)
-        ([0.5, 1.0, 2.0, 5.0], [3.0, 3.2, 3.4, 3.6, 3.8, 4.0])
+        >>> log_ticks(0.4, 9.0), log_ticks(3.1, 4.0)
+        ([0.5, 1.0, 2.0, 3.0, 5.0], [3.2, 3.4, 3.6, 3.8, 4.0])
     """
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    sizes = (1,) if last - first > 4 else (1, 2, 5)
+    sizes = (1,) if last - first > 4 else (1, 2, 3, 5)
     every = max(1, (last - first) // 6)
     found = [size * 10.0**power for power in range(first, last + 1, every) for size in sizes]
     between = [float(f"{value:.3g}") for value in found if low <= value <= high]

@@ -42,17 +42,17 @@ def run_html(folder: Path, state: str, metrics: Path, results: Mapping[str, Any]
     lines, problems = _read(metrics)
     settings: list[tuple[str, str]] = []
     try:
-        settings = _settings(Recipe.load_saved(folder))
+        settings = main_settings(Recipe.load_saved(folder))
     except InstilError as error:
         problems.append(str(error))
     heldout = points_of(lines, "heldout_loss")
     curve = loss_svg(points_of(lines, "loss"), heldout)
     body = [
-        warnings([*problems, *_warnings(results)]),
+        warnings([*problems, *warning_texts(results)]),
         curve or left_out("no step yet"),
         '<div class="tables">',
         table(["setting", "value"], settings),
-        table(["result", "value"], _results(results)),
+        table(["result", "value"], result_rows(results)),
         table(["held-out after step", "loss"], _heldout(heldout)),
         "</div>",
     ]
@@ -79,7 +79,7 @@ def _figures(lines: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def _settings(recipe: Recipe) -> list[tuple[str, str]]:
+def main_settings(recipe: Recipe) -> list[tuple[str, str]]:
     """Return the settings that a person asks for first; the others are in the run's recipe.yaml."""
     adapter, training, optimizer = recipe.adapter, recipe.training, recipe.optimizer
     length = counted(training.max_steps, "step") if training.max_steps else f"{training.epochs:g} epochs"
@@ -104,7 +104,9 @@ def _heldout(points: Sequence[tuple[float, float]]) -> list[tuple[str, str]]:
     return [(earlier, "on the curve"), *latest] if len(points) > _LATEST else latest
 
 
-def _results(results: Mapping[str, Any]) -> list[tuple[str, str]]:
+def result_rows(results: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return name and value of each result, in words."""
+
     def words(name: str) -> str | None:
         value = results.get(name)
         if not isinstance(value, int | float) or isinstance(value, bool):
@@ -132,6 +134,7 @@ def _results(results: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(title, value) for name, title in names.items() if (value := words(name)) is not None]
 
 
-def _warnings(results: Mapping[str, Any]) -> list[str]:
+def warning_texts(results: Mapping[str, Any]) -> list[str]:
+    """Return the warnings in the content of results.json or ledger.json."""
     found = results.get("warnings")
     return [str(item.get("text")) for item in found if isinstance(item, Mapping)] if isinstance(found, list) else []

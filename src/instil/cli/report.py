@@ -1,0 +1,29 @@
+"""``instil report``: a run as one page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def report(*runs: Path, out: Path | None = None) -> None:
+    """Write one HTML page of a run: settings, results, curves, samples, evaluation, data, environment.
+
+    The page is one file that needs no network. It works for a run that goes on, was stopped, or is damaged, and names
+    what is missing.
+
+    Args:
+        runs: Run folders. Each gets its own page.
+        out: The file to write, for one run. Default: report.html in the run folder.
+    """
+    from instil.errors import RunError
+    from instil.reporting.report import write_report
+    from instil.screen import Screen
+
+    if not runs or (out is not None and len(runs) > 1):
+        raise RunError(
+            f"report: found {len(runs)} runs{' and one --out' if out else ''}. Expected "
+            f"{'one run for --out' if runs else 'a run folder'}. {'Leave out --out' if runs else 'Name one'}."
+        )
+    screen = Screen()
+    for run in runs:
+        screen.done(f"wrote {write_report(run, out)}")

@@ -1,0 +1,229 @@
+"""The report of a run: one page with its card, settings, ledger, curves, sample answers, evaluation and environment.
+
+Why: everything is read from the folder, each part on its own. So a run that goes on, was killed or is damaged has a
+report too, which names what is missing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from instil.errors import InstilError, RunError
+from instil.files import home_path, write_text_atomic
+from instil.preparation.ledger import Ledger
+from instil.recipe import Recipe
+from instil.refused_writes import refused_writes
+from instil.reporting.report_answers import evaluation_part, sample_answers
+from instil.reporting.report_curves import curves
+from instil.reporting.report_html import beside, folded, mark, pairs, paragraph, section, table, text_box
+from instil.reporting.run_table import number
+from instil.reporting.runs import RunSummary, find_runs, is_run, summarise
+from instil.training.records.loss_figure import points_of
+from instil.training.records.metrics import read_metrics
+from instil.training.records.run_folder import RunPaths, read_run_json, run_name
+from instil.training.records.run_settings import default_settings, settings_of, shorten_sources
+from instil.training.records.run_view import main_settings, result_rows, warning_texts
+from instil.units import byte_size, counted, duration
+from instil.views.html import escaped
+from instil.views.page import html_page
+
+REPORT = "report.html"
+"""Name of the report in a run folder."""
+
+
+def write_report(run: str | os.PathLike[str], out: str | os.PathLike[str] | None = None) -> Path:
+    """Write the report of a run as one HTML file, whole or not at all, and return its path.
+
+    Args:
+        run: A run folder; the run may go on, or be damaged.
+        out: The file. Default: ``report.html`` in the run folder.
+
+    Raises:
+        RunError: If it is no run folder, or the file cannot be written.
+    """
+    folder = home_path(run)
+    _check_is_run(folder)
+    path = folder / REPORT if out is None else home_path(out)
+    page = report_page(folder, beside=path.parent)
+    with refused_writes(path, raises=RunError, found="the report cannot be written", otherwise="choose another --out"):
+        write_text_atomic(path, page)
+    return path
+
+
+def _check_is_run(folder: Path) -> None:
+    if is_run(folder):
+        return
+    inside = find_runs(folder)
+    if inside:
+        names = ", ".join(str(path) for path in inside[:3]) + (" …" if len(inside) > 3 else "")
+        raise RunError(
+            f"{folder}: {counted(len(inside), 'run')} in it, and it is none itself. Expected a run folder. "
+            f"Name one of them: {names}."
+        )
+    raise RunError(f"{folder}: not a run folder. Expected one that `instil train` wrote. Name another folder.")
+
+
+def report_page(folder: Path, *, beside: Path) -> str:
+    """Return the report as HTML.
+
+    Args:
+        folder: The run folder.
+        beside: The folder that the page will lie in, for links to files of the run.
+    """
+    paths = RunPaths(folder)
+    sections = [
+        section("Warnings", lambda: _warnings(folder), name="warnings"),
+        section("Result", lambda: _result(paths), name="result"),
+        section("Settings", lambda: _settings(folder), name="settings"),
+        section("Curves", lambda: _curves(paths), name="curves"),
+        section("Samples", lambda: _samples(paths), name="samples"),
+        section("Evaluation", lambda: _evaluation(folder, beside), name="evaluation"),
+        section("Data", lambda: _data(paths), name="data"),
+        section("Environment", lambda: _environment(paths), name="environment"),
+        section("Files", lambda: _files(folder), name="files"),
+    ]
+    name = run_name(folder)
+    head = f'<h1>{escaped(name)}</h1><p class="facts">{escaped(" · ".join(_facts(folder)))}</p>'
+    return html_page(f"{name} – run", body=f'<main class="report">{head}{"".join(sections)}</main>')
+
+
+def _facts(folder: Path) -> list[str]:
+    """Return state, steps, losses, size and date, as far as they can be read."""
+    try:
+        run = summarise(folder)
+    except RunError:
+        return ["damaged", str(folder.resolve())]
+    facts = [run.state, run.model, counted(run.steps, "step")]
+    if run.heldout_loss is not None:
+        facts.append(f"held-out loss {number(run.heldout_loss)} after step {run.heldout_step:,}")
+    facts += [f"{duration(run.seconds)} in steps", byte_size(run.size)]
+    return facts + ([run.date.strftime("%Y-%m-%d %H:%M")] if run.date else [])
+
+
+def _warnings(folder: Path) -> str:
+    """Return what is missing, what is damaged, and the warnings of the run."""
+    paths = RunPaths(folder)
+    marks = []
+    try:
+        run: RunSummary | None = summarise(folder)
+    except RunError as error:
+        run = None
+        marks.append(mark(str(error), "error"))
+    if run is not None and run.state == "running":
+        marks.append(mark("The run goes on. This page shows it as it was when the page was written.", "note"))
+    elif run is not None and run.state == "not finished":
+        marks.append(mark("The run is not finished: there is no results.json. --resume continues it.", "warning"))
+    missing = [path.name for path in (paths.metrics, paths.ledger, paths.environment) if not path.exists()]
+    if missing:
+        marks.append(mark(f"Not in the folder: {', '.join(missing)}.", "warning"))
+    texts = [text for path in (paths.results, paths.ledger) for text in warning_texts(_json_or_empty(path))]
+    failures = [f"step {line.get('step')}: {text}" for line in _metrics(paths) for text in line.get("failures") or []]
+    marks += [mark(text, "warning") for text in dict.fromkeys((*texts, *failures))]
+    return "".join(marks)
+
+
+def _json_or_empty(path: Path) -> dict[str, Any]:
+    try:
+        return read_run_json(path)
+    except RunError:  # the section of the file names it
+        return {}
+
+
+def _metrics(paths: RunPaths) -> list[dict[str, Any]]:
+    try:
+        return read_metrics(paths.metrics)
+    except RunError:
+        return []
+
+
+def _result(paths: RunPaths) -> str:
+    results = read_run_json(paths.results)
+    heldout = points_of(_metrics(paths), "heldout_loss")
+    best = min((point for point in heldout if point[0] > 0), key=lambda point: point[1], default=None)
+    rows = [
+        (f"{step:,}" if step else "before training", f"{loss:.4f}", "lowest" if (step, loss) == best else "")
+        for step, loss in heldout
+    ]
+    measured = table(["after step", "held-out loss", ""], rows, numbers=(0, 1))
+    few = len(rows) <= 12
+    return beside(
+        [pairs(result_rows(results)), measured if few else folded(f"{len(rows):,} held-out losses", measured)]
+    )
+
+
+def _settings(folder: Path) -> str:
+    """Return the main settings, those that differ from their defaults, and all of them folded."""
+    settings = settings_of(folder)
+    defaults = default_settings()
+    chosen = [(name, value) for name, value in settings.items() if value != defaults.get(name) and name != "output"]
+    try:
+        main = pairs(main_settings(Recipe.load_saved(folder)))
+    except InstilError as error:  # of another version, or damaged
+        main = mark(str(error), "warning")
+    differing = pairs([(name, _value(value)) for name, value in chosen])
+    title = "<h3>Set, or resolved to another value than the default</h3>"
+    everything = pairs([(name, _value(value)) for name, value in settings.items()])
+    return beside([main, title + differing]) + folded(f"All {len(settings)} settings", everything)
+
+
+def _value(value: Any) -> str:
+    value = shorten_sources(value)
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return "none" if value is None or value == {} else str(value)
+
+
+def _curves(paths: RunPaths) -> str:
+    drawn = curves(read_metrics(paths.metrics))
+    return drawn or paragraph("No step has been recorded yet.", "soft")
+
+
+def _samples(paths: RunPaths) -> str:
+    return sample_answers(paths.samples) or paragraph("There are no sample answers.", "soft")
+
+
+def _evaluation(folder: Path, beside: Path) -> str:
+    evaluation = read_run_json(folder / "evaluation" / "evaluation.json")
+    if not evaluation:
+        return paragraph(f"Not evaluated yet. instil evaluate {folder} --data FILE measures the model.", "soft")
+    page = folder / "evaluation" / "evaluation.html"
+    link = Path(os.path.relpath(page.resolve(), beside.resolve())).as_posix() if page.exists() else None
+    return evaluation_part(evaluation, page=link)
+
+
+def _data(paths: RunPaths) -> str:
+    saved = read_run_json(paths.ledger)
+    if not saved:
+        return ""
+    ledger, heldout = Ledger.from_json(saved), Ledger.from_json(saved.get("heldout") or {})
+    parts = [text_box("\n".join([*ledger.evidence, *ledger.lines()]))]
+    if heldout.rows_in:
+        parts += ["<h3>Held out</h3>", text_box("\n".join(heldout.lines(used="evaluated")))]
+    return "".join(parts)
+
+
+def _environment(paths: RunPaths) -> str:
+    environment = read_run_json(paths.environment)
+    facts = [
+        (name, str(environment[name]))
+        for name in ("device", "platform", "threads", "processes")
+        if environment.get(name) is not None
+    ]
+    more: list[tuple[str, str]] = []
+    for group in ("versions", "fingerprints"):
+        values = environment.get(group)
+        more += [(str(name), str(value)) for name, value in (values if isinstance(values, Mapping) else {}).items()]
+    return pairs(facts) + folded("Versions and fingerprints", pairs(more))
+
+
+def _files(folder: Path) -> str:
+    rows = []
+    for path in sorted(folder.iterdir()):
+        if not path.name.startswith(".") and path.name != REPORT:
+            inside = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+            size = sum(file.stat().st_size for file in inside if file.exists())
+            rows.append((path.name + ("/" if path.is_dir() else ""), byte_size(size)))
+    return folded(f"{folder.resolve()}", table(["file", "size"], rows, numbers=(1,)))

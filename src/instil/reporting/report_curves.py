@@ -1,0 +1,83 @@
+"""The curves of a report: losses, learning rate, gradient norm, speed, memory, and figures of tasks over the steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from instil.training.records.loss_figure import points_of
+from instil.views.chart import COLOURS, Line, Point, chart_svg
+from instil.views.curve import JOINED, finite, loss_svg, smooth, thinned, window
+from instil.views.html import escaped
+
+Metrics = Sequence[Mapping[str, Any]]
+_MOST_TASKS = 8
+
+
+def curves(metrics: Metrics) -> str:
+    """Return every curve that the metrics have points for, as HTML."""
+    loss = loss_svg(points_of(metrics, "loss"), points_of(metrics, "heldout_loss"))
+    parts = [_figure("Loss", loss, wide=True)] if loss else []
+    for title, axis, points in (
+        ("Learning rate", "learning rate", points_of(metrics, "learning_rate")),
+        ("Gradient norm", "norm", points_of(metrics, "gradient_norm")),
+        ("Speed", "tokens a second", speeds(metrics)),
+        ("Memory", "MB", points_of(metrics, "memory_mb")),
+    ):
+        drawn = _curve(points, axis=axis, title=title, is_smoothed=title in ("Gradient norm", "Speed"))
+        parts += [_figure(title, drawn)] if drawn else []
+    tasks = task_svg(metrics)
+    parts += [_figure("Tasks during training", tasks, wide=True)] if tasks else []
+    return f'<div class="charts">{"".join(parts)}</div>' if parts else ""
+
+
+def speeds(metrics: Metrics) -> list[Point]:
+    """Return tokens a second of each step.
+
+    Example:
+        >>> speeds([{"step": 1, "tokens": 500, "seconds": {"total": 2.0}}, {"step": 1, "heldout_loss": 1.0}])
+        [(1, 250.0)]
+    """
+    found = []
+    for line in metrics:
+        seconds = line.get("seconds")
+        total = seconds.get("total") if isinstance(seconds, Mapping) else None
+        tokens, step = line.get("tokens"), line.get("step")
+        if isinstance(total, int | float) and isinstance(tokens, int) and isinstance(step, int) and total > 0:
+            found.append((step, tokens / total))
+    return finite(found)
+
+
+def task_svg(metrics: Metrics) -> str:
+    """Return the shares that tasks had at each evaluation; behaviour, which most models have soon, comes last."""
+    by_name: dict[str, list[tuple[float, float | None]]] = {}
+    for line in metrics:
+        tasks = line.get("tasks")
+        for name, figure in (tasks if isinstance(tasks, Mapping) else {}).items():
+            value = figure.get("value") if isinstance(figure, Mapping) else None
+            if isinstance(value, int | float) and 0 <= value <= 1 and isinstance(line.get("step"), int):
+                by_name.setdefault(str(name), []).append((line["step"], 100.0 * value))
+    names = sorted(by_name, key=lambda name: name.startswith("behaviour."))[:_MOST_TASKS]
+    last = max((step for points in by_name.values() for step, _ in points), default=1.0)
+    lines = [
+        Line(name.rpartition(".")[2], finite(by_name[name]), colour, width=1.2, dots=True, reach=last * JOINED)
+        for name, colour in zip(names, COLOURS, strict=False)
+    ]
+    words = ", ".join(f"{line.name} {line.points[-1][1]:.1f}%" for line in lines if line.points)
+    return chart_svg(lines, axis="%", label=f"Tasks at the last evaluation: {words}")
+
+
+def _curve(points: Sequence[Point], *, axis: str, title: str, is_smoothed: bool) -> str:
+    if not points:
+        return ""
+    lines = []
+    if is_smoothed and window(len(points)) > 1:
+        lines.append(Line("", thinned(points), COLOURS[0], width=0.8, opacity=0.4))
+    shown = smooth(points) if is_smoothed else points
+    lines.append(Line("", thinned(shown), COLOURS[0], width=1.6))
+    label = f"{title}: {points[0][1]:.4g} at step {points[0][0]:g}, {points[-1][1]:.4g} at step {points[-1][0]:g}"
+    return chart_svg(lines, axis=axis, label=label)
+
+
+def _figure(title: str, svg: str, *, wide: bool = False) -> str:
+    return f'<figure class="{"wide" if wide else "chart"}"><figcaption>{escaped(title)}</figcaption>{svg}</figure>'
