@@ -29,12 +29,15 @@ def test_it_prints_every_figure_and_trains_nothing(recipe, tmp_path, capsys):
         assert figures[name], name
     assert figures["steps"] == "4 of 10 examples (2.00 passes)"
     assert "are trained" in figures["tokens"]
+    assert figures["rate"] == "0.001, the default for full fine-tuning of 3.0M parameters"
     assert not (tmp_path / "runs").exists()
 
 
 def test_an_option_replaces_the_setting_of_the_file(recipe, capsys):
-    assert exit_code("plan", recipe, "--training.max-steps", "1") == 0
-    assert "1 of 10 examples (0.50 passes)" in capsys.readouterr().out
+    assert exit_code("plan", recipe, "--training.max-steps", "1", "--optimizer.lr", "3e-4") == 0
+    printed = capsys.readouterr().out
+    assert "1 of 10 examples (0.50 passes)" in printed
+    assert "0.0003, as set; the default for full fine-tuning of 3.0M parameters is 0.001" in printed
 
 
 def test_a_recipe_without_data_is_one_line(recipe, capsys):

@@ -33,4 +33,16 @@ def test_settings_that_are_rarely_meant(
 ) -> None:
     recipe = Recipe.from_mapping(settings)
     order = plan_order(40, batch_size=recipe.training.batch_size, max_steps=num_steps)
-    assert [(warning.kind, warning.figure) for warning in setting_warnings(recipe, order)] == expected
+    assert [
+        (warning.kind, warning.figure) for warning in setting_warnings(recipe, order, num_parameters=7_000_000_000)
+    ] == expected
+
+
+def test_a_rate_that_moves_a_small_model_hardly_is_a_warning():
+    order = plan_order(40, batch_size=1, max_steps=20)
+    recipe = Recipe.from_mapping({"optimizer": {"lr": 2e-5}})
+    (warning,) = [w for w in setting_warnings(recipe, order, num_parameters=3_000_000) if w.kind == "learning_rate"]
+    assert (
+        "times the default for full fine-tuning of 3.0M parameters (0.001); the model will hardly change"
+        in warning.text
+    )

@@ -85,7 +85,12 @@ class OptimizerSettings(Settings):
         "adamw", description="Optimizer; usually `adamw`. `adamw_8bit` and `adafactor` need less memory."
     )
     lr: Number | None = Field(
-        None, gt=0, description="Peak learning rate. Empty: 2e-5 for full fine-tuning, 2e-4 for LoRA."
+        None,
+        gt=0,
+        description=(
+            "Peak learning rate. Empty: by the size of the model and what trains, such as 1.9e-5 for full fine-tuning of 8B "
+            "parameters and 1.9e-4 for LoRA."
+        ),
     )
     schedule: Literal["constant", "linear", "cosine", "wsd"] = Field(
         "cosine",

@@ -48,7 +48,7 @@ from instil.training.recipe_checks import (
 from instil.training.records.run_folder import check_output
 from instil.training.records.trackers import check_trackers
 from instil.training.setting_warnings import setting_warnings
-from instil.training.step.optimizer import DEFAULT_LR
+from instil.training.step.default_rate import default_rate
 from instil.training.step.order import Order, plan_order
 from instil.training.step.precision import Precision, choose_precision
 from instil.training.trainable import make_empty_trainable
@@ -67,6 +67,7 @@ class Preflight:
         prepared: The data.
         order: Which examples are in which step.
         precision: How the run computes.
+        rate_words: Where the learning rate comes from, in words.
         empty_model: The model as it will train, on `meta`: shapes without weights.
         notes: What the user should know, a line each.
         warnings: What is probably wrong with template, data and settings.
@@ -80,6 +81,7 @@ class Preflight:
     prepared: Prepared
     order: Order
     precision: Precision
+    rate_words: str
     empty_model: Any
     notes: tuple[str, ...]
     warnings: tuple[RunWarning, ...] = ()
@@ -155,6 +157,8 @@ def run_preflight(recipe: Recipe, ranks: Ranks, *, say: Callable[[str], None], l
     stored_notes = check_stored_quantization(recipe, config, name=location.name)
     # The model without weights. Adapter targets and frozen names are checked on it.
     model = _empty_model(recipe, location, config, precision, ranks, loads=loads)
+    num_parameters = sum(parameter.numel() for parameter in model.parameters())
+    recipe, rate_words = _with_rate(recipe, num_parameters)
     beyond = check_positions(recipe.data.max_tokens, model, name=recipe.model.name)
     model = make_empty_trainable(
         model,
@@ -190,22 +194,23 @@ def run_preflight(recipe: Recipe, ranks: Ranks, *, say: Callable[[str], None], l
         prepared=prepared,
         order=order,
         precision=precision,
+        rate_words=rate_words,
         empty_model=model,
         notes=(*setup.notes, *model_notes, *notes_of(recipe, order)),
         warnings=(
             *setup.warnings,
             *(RunWarning("beyond_context", text, recipe.data.max_tokens) for text in beyond),
             *prepared.warnings(recipe.data),
-            *setting_warnings(recipe, order),
+            *setting_warnings(recipe, order, num_parameters=num_parameters),
         ),
     )
 
 
 def resolve(recipe: Recipe, location: ModelLocation, precision: Precision) -> tuple[Recipe, ChatSetup]:
-    """Decide the open settings that the data's encoding and the optimizer depend on.
+    """Decide the open settings that the data's encoding depends on.
 
-    Nothing rewrites the recipe afterwards. These settings are the longest example, a saved adapter's settings, the
-    date, the precision and the learning rate. Other open settings stay open in the recipe and are read where they
+    These settings are the longest example, a saved adapter's settings, the date and the precision. The learning rate
+    follows when the size of the model is known. Nothing else rewrites the recipe. Other open settings stay open in the recipe and are read where they
     act: `device` (`join`), `parallel.mode` (`replicate_or_shard`), `training.compile` (`compiling`), `evaluate.every`
     and `checkpoint.every` (`loop`), `data.too_long` (`encoding.truncation`).
 
@@ -222,8 +227,20 @@ def resolve(recipe: Recipe, location: ModelLocation, precision: Precision) -> tu
     # The longest example is an encoding setting, so it has to be decided before the tokenizer is set up.
     setup = set_up_chat(recipe, location)
     recipe = with_date(recipe, setup.chat)
-    lr = recipe.optimizer.lr or DEFAULT_LR[recipe.adapter.kind]
-    return recipe.override({"training": {"precision": precision.name}, "optimizer": {"lr": lr}}), setup
+    return recipe.override({"training": {"precision": precision.name}}), setup
+
+
+def _with_rate(recipe: Recipe, num_parameters: int) -> tuple[Recipe, str]:
+    """Return the recipe with its learning rate, and where that comes from, in words.
+
+    Args:
+        recipe: The resolved recipe.
+        num_parameters: Numbers in the model, without adapters.
+    """
+    default = default_rate(recipe.adapter.kind, num_parameters, optimizer=recipe.optimizer.name)
+    if recipe.optimizer.lr is not None:
+        return recipe, f"as set; the default for {default.words} is {default.value:g}"
+    return recipe.override({"optimizer": {"lr": default.value}}), f"the default for {default.words}"
 
 
 def _empty_model(

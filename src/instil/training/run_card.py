@@ -34,6 +34,7 @@ def run_card(preflight: Preflight, assembled: Assembled, folder: Path) -> list[s
                  f"{ledger.tokens:,} an epoch; {heldout} held out"),
         ("steps", f"{order.num_steps:,} of {counted(order.batch_size, 'example')}, {order.steps_per_epoch:,} an epoch"),
         ("optimizer", f"{recipe.optimizer.name}, learning rate {recipe.optimizer.lr:g}, {recipe.optimizer.schedule}"),
+        ("rate", f"{recipe.optimizer.lr:g}, {preflight.rate_words}"),
         ("precision", preflight.precision.words),
         ("processes", _processes(assembled)),
         ("device", describe_device(assembled.learner.ranks.device)),

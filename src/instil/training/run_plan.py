@@ -32,6 +32,7 @@ class RunPlan:
         recipe: The resolved recipe.
         prepared: The data, which training uses as it is here.
         sizes: Parameters of the model, and how many of them train.
+        rate: The learning rate and where it comes from, in words.
         precision: How the run computes, in words.
         template: The chat template, in words.
         steps: Steps of the optimizer.
@@ -50,6 +51,7 @@ class RunPlan:
     recipe: Recipe
     prepared: Prepared
     sizes: Sizes
+    rate: str
     precision: str
     template: str
     steps: int
@@ -68,6 +70,7 @@ class RunPlan:
         """Return the plan as lines for people; the data's ledger has lines of its own."""
         facts = [
             ("parameters", f"{short_count(self.sizes.parameters)}, of which {short_count(self.sizes.trained)} train"),
+            ("rate", self.rate),
             ("precision", self.precision),
             ("template", self.template),
             ("steps", f"{self.steps:,} of {counted(self.batch_size, 'example')} ({self.epochs:.2f} passes)"),
@@ -114,6 +117,7 @@ def plan_run(recipe: Recipe, *, say: Callable[[str], None]) -> RunPlan:
         recipe=preflight.recipe,
         prepared=preflight.prepared,
         sizes=sizes,
+        rate=f"{preflight.recipe.optimizer.lr:g}, {preflight.rate_words}",
         precision=preflight.precision.words,
         template=preflight.template,
         steps=order.num_steps,

@@ -9,41 +9,46 @@ from collections.abc import Iterator
 
 from instil.recipe import Recipe
 from instil.run_warning import RunWarning
-from instil.training.step.optimizer import DEFAULT_LR
+from instil.training.step.default_rate import default_rate
 from instil.training.step.order import Order
 from instil.units import counted
 
 HIGHEST_LR = 25
-"""Times the default. The demo's LoRA trains well at 10 times; full training of small models at up to 25 times."""
+"""Times the default. Published runs of small models are at up to 11 times (SmolLM2-360M)."""
 LOWEST_LR = 1 / 20
 """Times the default. The default of full training is a tenth of LoRA's, and may be meant there."""
 FEWEST_STEPS = 10
 """Fewer steps end before warm-up and schedule mean anything."""
 
 
-def setting_warnings(recipe: Recipe, order: Order) -> list[RunWarning]:
+def setting_warnings(recipe: Recipe, order: Order, *, num_parameters: int) -> list[RunWarning]:
     """Return what is probably wrong with the settings.
 
     Args:
         recipe: The resolved recipe.
         order: The run's steps.
+        num_parameters: Numbers in the model, without adapters.
     """
-    return [*_learning_rate(recipe), *_batch_size(order), *_steps(order), *_part_of_an_epoch(recipe, order)]
+    return [
+        *_learning_rate(recipe, num_parameters),
+        *_batch_size(order),
+        *_steps(order),
+        *_part_of_an_epoch(recipe, order),
+    ]
 
 
-def _learning_rate(recipe: Recipe) -> Iterator[RunWarning]:
+def _learning_rate(recipe: Recipe, num_parameters: int) -> Iterator[RunWarning]:
     # Other optimizers have other scales, and random weights are trained with higher rates.
     if not recipe.optimizer.name.startswith("adamw") or recipe.model.initialise == "random":
         return
-    rate, default = float(recipe.optimizer.lr or 0), DEFAULT_LR[recipe.adapter.kind]
-    times = rate / default
+    rate, default = float(recipe.optimizer.lr or 0), default_rate(recipe.adapter.kind, num_parameters)
+    times = rate / default.value
     if LOWEST_LR <= times <= HIGHEST_LR:
         return
-    what = "training every weight" if recipe.adapter.kind == "none" else "LoRA"
     likely = "the run will probably diverge" if times > 1 else "the model will hardly change"
     yield RunWarning(
         "learning_rate",
-        f"optimizer.lr: {rate:g} is {times:.3g} times the default for {what} ({default:g}); {likely}. "
+        f"optimizer.lr: {rate:g} is {times:.3g} times the default for {default.words} ({default.value:g}); {likely}. "
         "Leave it out to use the default",
         rate,
     )

@@ -14,7 +14,6 @@ from instil.errors import MissingPackageError, RecipeError
 from instil.training.step.tensor_kinds import DECAYED, TensorKind
 
 OptimizerName = Literal["adamw", "adamw_8bit", "muon", "adafactor"]
-DEFAULT_LR = {"none": 2e-5, "lora": 2e-4}
 
 
 def build_optimizers(
