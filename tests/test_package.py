@@ -40,6 +40,7 @@ ORDER = (
     ("training",),
     ("reporting",),
     ("exporting",),
+    ("sweeps",),
     ("demo",),
     ("api",),
     ("cli", "__main__"),

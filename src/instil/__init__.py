@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from instil.api.planning import plan as plan
     from instil.api.preparing import prepare as prepare
     from instil.api.reporting import report as report
+    from instil.api.sweeping import sweep as sweep
     from instil.api.training import train as train
     from instil.api.writing import write as write
     from instil.conversation import Conversation as Conversation
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from instil.preparation.batches import collate_padded as collate_padded
     from instil.recipe import Recipe as Recipe
     from instil.reporting.runs import runs as runs
+    from instil.sweeps.record import Sweep as Sweep
     from instil.template.tracing import Rendering as Rendering
     from instil.training.records.run_folder import Run as Run
 
@@ -91,6 +93,7 @@ _MODULES = {
     "Recipe": "instil.recipe",
     "Rendering": "instil.template.tracing",
     "Run": "instil.training.records.run_folder",
+    "Sweep": "instil.sweeps.record",
     "ToolCall": "instil.conversation",
     "collate_flat": "instil.preparation.batches",
     "collate_padded": "instil.preparation.batches",
@@ -103,6 +106,7 @@ _MODULES = {
     "inspect": "instil.api.inspecting",
     "plan": "instil.api.planning",
     "prepare": "instil.api.preparing",
+    "sweep": "instil.api.sweeping",
     "train": "instil.api.training",
     "write": "instil.api.writing",
 }

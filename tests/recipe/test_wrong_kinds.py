@@ -82,7 +82,7 @@ def test_a_value_in_place_of_a_group_is_its_main_setting(tmp_path):
     assert (recipe.optimizer.name, recipe.evaluate.every, recipe.checkpoint.every) == ("muon", 5, 6)
     assert (recipe.parallel.processes, recipe.tracking.to) == (2, ["wandb"])
     assert set(SHORT_FORMS) == {
-        group for group in Recipe.model_fields if group not in ("output", "threads", "device", "training")
+        group for group in Recipe.model_fields if group not in ("output", "threads", "device", "training", "sweep")
     }
 
 

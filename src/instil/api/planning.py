@@ -9,13 +9,15 @@ from instil.api.recipes import AnyRecipe, recipe_of
 from instil.errors import RecipeError
 
 if TYPE_CHECKING:
+    from instil.sweeps.plan import SweepPlan
     from instil.training.run_plan import RunPlan
 
 
-def plan(recipe: AnyRecipe = None, *, data: Any = None, quiet: bool = True, **settings: Any) -> RunPlan:
+def plan(recipe: AnyRecipe = None, *, data: Any = None, quiet: bool = True, **settings: Any) -> RunPlan | SweepPlan:
     """Return what a recipe would do: steps, tokens, time, memory by kind, disk, warnings.
 
-    No weight is loaded. The data is prepared, and training uses it as it is then.
+    No weight is loaded. The data is prepared, and training uses it as it is then. Of a recipe with a ``sweep:`` it is
+    a `SweepPlan`: a plan for each run in `runs`, and sums of time and disk.
 
     Args:
         recipe: As for `instil.train`.
@@ -34,6 +36,10 @@ def plan(recipe: AnyRecipe = None, *, data: Any = None, quiet: bool = True, **se
     check_type("quiet", quiet, bool, RecipeError, expected="True or False")
     resolved = recipe_of(recipe, data=data, settings=settings, needs_data=True)
     # Why: torch takes seconds to import, and a wrong recipe is reported before that.
+    if resolved.sweep:
+        from instil.sweeps.plan import plan_sweep
+
+        return plan_sweep(resolved, say=_silent if quiet else print)
     from instil.training.run_plan import plan_run
 
     return plan_run(resolved, say=_silent if quiet else print)

@@ -59,7 +59,7 @@ def recipe_of(
     if data is not None:
         rows["sources"] = _split(data, name="data")
     resolved = _with_overrides(recipe, overrides, name=_name_of(rows.get("sources"), overrides))
-    if needs_data and not rows.get("sources") and not resolved.data.sources:
+    if needs_data and not rows.get("sources") and not resolved.data.sources and "data.sources" not in resolved.sweep:
         raise RecipeError(
             "data.sources: found none. Expected data to train on. Name it: instil train rows.jsonl, --data rows.jsonl, or "
             "data= in Python."

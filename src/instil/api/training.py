@@ -79,6 +79,11 @@ def train(
         check_type(name, value, bool, RecipeError, expected="True or False")
     # Why: torch takes seconds to import, and a wrong recipe is reported before that.
     resolved = recipe_of(recipe, data=data, settings=settings, needs_data=not resume)
+    if resolved.sweep:
+        raise RecipeError(
+            f"sweep: the recipe is a sweep over {', '.join(resolved.sweep)}. Expected one run. "
+            "Call instil.sweep with it, which trains them all."
+        )
     from instil.training import run
 
     if follow:

@@ -86,7 +86,7 @@ def with_lists(words: Sequence[str]) -> list[str]:
             out.append(word)
             continue
         values = [value] if equals else []
-        while not equals and rest and (_is_value(rest[0])):
+        while not equals and rest and (is_value(rest[0])):
             values.append(rest.pop(0))
         if name not in lists:
             out.append(name)  # all values of an option stand where its first one stood
@@ -95,19 +95,19 @@ def with_lists(words: Sequence[str]) -> list[str]:
     return [verb, *before, *(word for part in repeated for word in part)]
 
 
-def _is_value(word: str) -> bool:
+def is_value(word: str) -> bool:
     """Return whether a word is a value: no option, or ``-`` for standard input, or a negative number."""
     return not word.startswith("-") or word == "-" or word[1:2].isdigit()
 
 
 def _positional(words: Sequence[str], options: Mapping[str, Items]) -> int | None:
     """Return where the recipe or the data stands, so that no list before it takes it for a value."""
-    if len(words) > 1 and _is_value(words[1]):
+    if len(words) > 1 and is_value(words[1]):
         return 1
     bare = [
         number
         for number in range(2, len(words))
-        if _is_value(words[number]) and not (words[number - 1].startswith("--") and words[number - 1] not in options)
+        if is_value(words[number]) and not (words[number - 1].startswith("--") and words[number - 1] not in options)
     ]
     recipes = [number for number in bare if recipe_file(words[number]) is not None]
     if recipes:

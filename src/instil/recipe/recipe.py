@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ModelWrapValidatorHandler, ValidationError, ValidationInfo, model_validator
+from pydantic import Field, ModelWrapValidatorHandler, ValidationError, ValidationInfo, field_validator, model_validator
 
 from instil.errors import RecipeError, first_line_of
 from instil.files import home_path, write_text_atomic
@@ -16,6 +16,7 @@ from instil.recipe.merging import merge, nested_settings, with_short_forms
 from instil.recipe.model import AdapterSettings, ModelSettings
 from instil.recipe.settings import MOST_THREADS, PathText, Settings
 from instil.recipe.shipped import recipe_file
+from instil.recipe.sweeping import flat_sweep, with_sweep
 from instil.recipe.training import CheckpointSettings, EvaluateSettings, OptimizerSettings, TrainingSettings
 from instil.recipe.wording import explain, group_hint, sections_of
 from instil.refused_writes import refused_writes
@@ -60,6 +61,13 @@ class Recipe(Settings):
     tracking: TrackingSettings = Field(
         default_factory=TrackingSettings, description="Trackers that receive the metrics too."
     )
+    sweep: dict[str, Any] = Field(
+        {},
+        description=(
+            "Settings that take several values, one run for each: `{optimizer.lr: [1e-4, 3e-4]}`, or a range to search. "
+            "See docs/sweeps.md."
+        ),
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -68,6 +76,11 @@ class Recipe(Settings):
             sections = sections_of(cls)
             return {key: value for key, value in values.items() if value is not None or key not in sections}
         return values
+
+    @field_validator("sweep", mode="before")
+    @classmethod
+    def _has_dotted_names(cls, value: Any) -> Any:
+        return {} if value is None else flat_sweep(value) if isinstance(value, Mapping) else value
 
     @model_validator(mode="wrap")
     @classmethod
@@ -98,7 +111,12 @@ class Recipe(Settings):
             raise RecipeError(f"recipe: found {path!r}. Expected the path of a YAML file. Use Recipe.from_mapping.")
         path = recipe_file(path) or home_path(path)
         values = read_recipe_file(path)
-        merged = merge(with_short_forms(values), nested_settings(overrides or {}))
+        over = nested_settings(overrides or {})
+        merged = merge(with_short_forms(values), over)
+        if sweep := with_sweep(values.get("sweep"), over):
+            merged["sweep"] = sweep
+        else:
+            merged.pop("sweep", None)
         return cls.from_mapping(merged, source=str(path), name=path.stem)
 
     @classmethod
@@ -145,7 +163,11 @@ class Recipe(Settings):
             >>> Recipe().override({"optimizer.lr": 1e-4, "model": "demo"}).optimizer.lr
             0.0001
         """
-        return Recipe.from_mapping(merge(self.model_dump(exclude_unset=True), nested_settings(values)))
+        over = nested_settings(values)
+        merged = merge(self.model_dump(exclude_unset=True), over)
+        if self.sweep or "sweep" in over:
+            merged["sweep"] = with_sweep(self.sweep, over)
+        return Recipe.from_mapping(merged)
 
     @property
     def has_memory_rows(self) -> bool:
@@ -156,7 +178,8 @@ class Recipe(Settings):
         """Return every setting, defaults included, as YAML that `load` reads back to an equal recipe."""
         import yaml
 
-        text: str = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+        settings = self.model_dump(mode="json", exclude=None if self.sweep else {"sweep"})
+        text: str = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, width=120)
         return (_FROM_PYTHON if self.has_memory_rows else "") + text
 
     def save(self, path: str | Path) -> None:
