@@ -11,6 +11,7 @@ from instil.errors import RecipeError
 from instil.files import home_path, write_text_atomic
 from instil.recipe.recipe import Recipe
 from instil.recipe.settings import Settings
+from instil.recipe.shipped import SUFFIXES
 from instil.refused_writes import refused_writes
 
 _WIDTH = 100
@@ -86,12 +87,22 @@ def write_recipe_file(path: str | Path, text: str) -> Path:
         RecipeError: If the file exists, or cannot be written.
     """
     file = home_path(path)
-    if file.suffix.lower() not in (".yaml", ".yml"):
-        raise RecipeError(f"{path}: is no name of a recipe. Expected one that ends in .yaml. Choose another name.")
     if file.is_file() and file.read_bytes() == text.encode():
         return file
-    if file.exists():
-        raise RecipeError(f"{path}: exists, and is not overwritten. Expected a new file. Choose another, or remove it.")
+    check_new_file(path)
     with refused_writes(file, raises=RecipeError, otherwise="choose another file"):
         write_text_atomic(file, text)
     return file
+
+
+def check_new_file(path: str | Path) -> None:
+    """Raise if a path cannot be that of a new recipe.
+
+    Raises:
+        RecipeError: If it does not end as recipes do, or exists.
+    """
+    file = home_path(path)
+    if file.suffix.lower() not in SUFFIXES:
+        raise RecipeError(f"{path}: is no name of a recipe. Expected one that ends in .yaml. Choose another name.")
+    if file.exists():
+        raise RecipeError(f"{path}: exists, and is not overwritten. Expected a new file. Choose another, or remove it.")
