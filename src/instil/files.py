@@ -285,7 +285,7 @@ def sweep_dead(path: Path) -> None:
     starts = tuple(f"{prefix}{_shortened(path.name)}-" for prefix in (ASIDE, GONE, OLD))
     for left in path.parent.iterdir() if path.parent.is_dir() else ():
         process = left.name.rpartition("-")[2]
-        if left.name.rpartition("-")[0] + "-" in starts and process.isdigit() and not _is_running(int(process)):
+        if left.name.rpartition("-")[0] + "-" in starts and process.isdigit() and not is_running(int(process)):
             with contextlib.suppress(OSError):
                 _put_back_or_remove(left, path if left.name.startswith(OLD) else None)
 
@@ -300,7 +300,8 @@ def _put_back_or_remove(path: Path, replaced: Path | None) -> None:
         path.unlink()
 
 
-def _is_running(process: int) -> bool:
+def is_running(process: int) -> bool:
+    """Return whether a process of this machine runs."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -433,4 +434,4 @@ def lock_holder(folder: Path) -> int | None:
         process = (folder / LOCK).read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         return None
-    return int(process) if process.isdecimal() and _is_running(int(process)) else None
+    return int(process) if process.isdecimal() and is_running(int(process)) else None

@@ -8,6 +8,7 @@ Why: a GB is 2**30 bytes here, as in nvidia-smi's and torch's figures, so that o
 from __future__ import annotations
 
 import math
+import re
 
 _LETTERS = ((10**9, "B"), (10**6, "M"), (10**3, "k"))
 
@@ -65,3 +66,39 @@ def duration(seconds: float) -> str:
     if seconds < 3600:
         return f"{seconds // 60}m{seconds % 60:02d}s"
     return f"{seconds // 3600}h{seconds % 3600 // 60:02d}m"
+
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
+_BYTES = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+
+
+def seconds_of(text: str) -> float:
+    """Return the seconds of a duration such as ``30d``, ``12h``, ``90m`` or ``2w``.
+
+    Raises:
+        ValueError: If it is none.
+
+    Example:
+        >>> seconds_of("12h"), seconds_of("1.5d")
+        (43200.0, 129600.0)
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhdw])\s*", text.lower())
+    if match is None:
+        raise ValueError("Expected a number and a unit: s, m, h, d or w, such as 30d")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def bytes_of(text: str) -> int:
+    """Return the bytes of a size such as ``500MB``, ``2 GB`` or ``100k``, with units as `byte_size` has them.
+
+    Raises:
+        ValueError: If it is none.
+
+    Example:
+        >>> bytes_of("2 GB"), bytes_of("1.5k")
+        (2147483648, 1536)
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", text.lower())
+    if match is None:
+        raise ValueError("Expected a number and a unit: kB, MB, GB or TB, such as 500MB")
+    return round(float(match[1]) * _BYTES[match[2]])

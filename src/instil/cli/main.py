@@ -50,6 +50,7 @@ VERBS: tuple[tuple[str, str, str], ...] = (
         "Write a model for others to use: merged, adapter, 4-bit, GGUF or Ollama.",
     ),
     ("runs", "instil.cli.runs:app", "List and compare runs."),
+    ("clean", "instil.cli.clean:clean", "List prepared data by age and size, and remove some."),
     ("report", "instil.cli.report:report", "Write one page of a run: settings, curves, samples, evaluation."),
 )
 

@@ -8,7 +8,9 @@ be decided after the last row, and repetition costs an index instead of a copy.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +26,7 @@ from instil.conversation import Example, Place
 from instil.errors import DataError
 from instil.preparation.arrow_columns import flat, lists, numbers, numbers_or_none, texts, values_of
 from instil.preparation.ledger import Ledger
+from instil.preparation.store_use import StoreUse
 
 if TYPE_CHECKING:
     from instil.preparation.torch_examples import TorchExamples
@@ -157,6 +160,7 @@ class ExampleStore(Sequence[Example]):
         *,
         fingerprint: str = "",
         ledger: Ledger | None = None,
+        use: StoreUse | None = None,
     ) -> None:
         """Make a store from record batches of `SCHEMA`.
 
@@ -165,7 +169,9 @@ class ExampleStore(Sequence[Example]):
             index: Indices of the examples in this store, in order; None for all of them.
             fingerprint: Fingerprint of the store's data, with the name of the split.
             ledger: The account of its rows.
+            use: Keeps the folder of the store from being removed while this store lives.
         """
+        self._use = use
         self._batches = [_Batch.of(batch) for batch in batches]
         self._starts = np.cumsum([0, *(batch.num_rows for batch in batches)]).tolist()
         self._index: npt.NDArray[np.int64] = np.arange(self._starts[-1]) if index is None else index
@@ -191,6 +197,7 @@ class ExampleStore(Sequence[Example]):
         try:
             header = json.loads((folder / STORE).read_text(encoding="utf-8"))
             ledger = Ledger.from_json(json.loads((folder / LEDGER).read_text(encoding="utf-8"))[split])
+            use = StoreUse(folder / EXAMPLES)
             index = np.load(folder / f"{split}.npy", mmap_mode="r", allow_pickle=False)
             with pa.memory_map(str(folder / EXAMPLES)) as mapped:
                 file = pa.ipc.open_file(mapped)
@@ -204,7 +211,9 @@ class ExampleStore(Sequence[Example]):
             raise DataError(
                 f"{folder}: store of version {header['version']}. Expected version {VERSION}. Run instil prepare again."
             )
-        return cls(batches, index, fingerprint=f"{header['fingerprint']}-{split}", ledger=ledger)
+        with contextlib.suppress(OSError):  # a folder that others share may be read-only
+            os.utime(folder / STORE)  # when it was last used, for `instil clean`
+        return cls(batches, index, fingerprint=f"{header['fingerprint']}-{split}", ledger=ledger, use=use)
 
     @classmethod
     def from_examples(cls, examples: Sequence[Example], *, fingerprint: str = "memory") -> ExampleStore:
@@ -242,7 +251,11 @@ class ExampleStore(Sequence[Example]):
         """Return a store with these examples, in this order, without copying them."""
         index = np.asarray(self._index)[np.asarray(positions, dtype=np.int64)]
         return ExampleStore(
-            [batch.rest for batch in self._batches], index, fingerprint=self.fingerprint, ledger=self.ledger
+            [batch.rest for batch in self._batches],
+            index,
+            fingerprint=self.fingerprint,
+            ledger=self.ledger,
+            use=self._use,
         )
 
 

@@ -24,6 +24,7 @@ from instil.errors import DataError
 from instil.files import aside_of, make_folder, put_in_place, remove_empty, sweep_dead
 from instil.preparation.ledger import Ledger
 from instil.preparation.store import EXAMPLES, LEDGER, SCHEMA, STORE, VERSION, Split
+from instil.preparation.store_use import StoreUse
 from instil.refused_writes import refused_writes
 
 
@@ -47,6 +48,7 @@ class StoreWriter:
         self.aside = aside_of(self.folder)
         self.num_examples = 0
         self._sink: pa.OSFile | None = None
+        self._use = StoreUse()  # kept after `finish`, so that nobody removes the store before it is opened
         self._made: list[Path] = []
 
     def __enter__(self) -> StoreWriter:
@@ -103,6 +105,7 @@ class StoreWriter:
         (self.aside / "heldout.jsonl").write_text(lines, encoding="utf-8")
         header = {"version": VERSION, "fingerprint": self.fingerprint, "examples": self.num_examples}
         _write_json(self.aside / STORE, header)
+        self._use.share()
         damaged = self.folder.exists() and not (self.folder / STORE).exists()
         try:
             put_in_place(self.aside, self.folder, replace=self._replace or damaged)
@@ -133,6 +136,7 @@ class StoreWriter:
             self._made = make_folder(self.folder.parent)
             self.aside.mkdir(parents=True)
             self._sink = pa.OSFile(str(self.aside / EXAMPLES), "wb")
+            self._use = StoreUse(self.aside / EXAMPLES, alone=True)
             self._file = pa.ipc.new_file(self._sink, SCHEMA)
         return self._file
 
