@@ -29,6 +29,7 @@ RUN_ELSEWHERE = {
     "docs/templates.md": "tests/template/test_docs.py",
 }
 NOT_RUN = {
+    "instil clean --unusable --remove": "it removes prepared stores of whoever runs the tests; tests/cli/test_clean.py runs it",
     "pip install 'instil[serve]'": "needs a package index",
     "pip install 'instil[excel]'": "needs a package index",
     "pip install 'instil[search]'": "needs a package index",
