@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from instil.api.arguments import check_choice, check_type, path_of
 from instil.data import read
 from instil.errors import ExportError
+from instil.exporting.gguf_types import read_dtype
 
 if TYPE_CHECKING:
     from instil.exporting.export import Exported
@@ -22,7 +23,7 @@ def export(
     out: str | PathLike[str],
     *,
     target: Literal["merged", "adapter", "4bit", "gguf", "ollama"] = "merged",
-    dtype: Literal["fp32", "bf16", "fp16"] = "bf16",
+    dtype: str = "bf16",
     data: Any = None,
     device: str = "auto",
     licence: str | None = None,
@@ -35,7 +36,8 @@ def export(
         out: Folder to write; it must not exist.
         target: A complete model, the adapter alone, a model quantised to nf4, a file for llama.cpp, or one with a
             Modelfile for Ollama.
-        dtype: Type of the weights; an adapter keeps its own.
+        dtype: Type of the weights: fp32, bf16 or fp16. For GGUF files also q8_0, q6_k, q5_k_m, q4_k_m and the others of
+            llama.cpp that need no importance matrix. An adapter keeps its own.
         data: Rows to check parity on: a file, folder, glob or Hub id, or the rows themselves. Default: built-in probes.
         device: auto, cpu, cuda, cuda:1, mps.
         licence: Licence identifier for the model card; by default the base's own.
@@ -48,13 +50,14 @@ def export(
         ExportError: If the target cannot hold the model, an argument is wrong, or a parity check fails. Nothing is left
             behind.
         ModelError: If there is no such model.
+        MissingPackageError: If the type or the target needs a package that is not installed.
 
     Example:
         >>> export("runs/demo", "out", dtype="fp32").files  # doctest: +SKIP
     """
     folder = path_of("out", out, ExportError)
     check_choice("target", target, ("merged", "adapter", "4bit", "gguf", "ollama"), ExportError)
-    check_choice("dtype", dtype, ("fp32", "bf16", "fp16"), ExportError)
+    dtype = read_dtype(dtype, target)
     check_type("licence", licence, str, ExportError, expected="an identifier of the Hub, such as apache-2.0")
     if not isinstance(device, str):
         raise ExportError(

@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 import torch
 
@@ -22,8 +22,9 @@ from instil.conversation import Conversation
 from instil.errors import ExportError, InstilError, MissingPackageError
 from instil.exporting.adapter_folder import adapter_of, check_run_merge, write_adapter
 from instil.exporting.check_with_4 import check_with_4
-from instil.exporting.gguf_check import check_target_ids, read_back
-from instil.exporting.gguf_file import check_gguf, write_gguf
+from instil.exporting.gguf_export import write_checked_gguf
+from instil.exporting.gguf_file import check_gguf
+from instil.exporting.gguf_types import PLAIN_TYPES, read_dtype
 from instil.exporting.ollama import make_modelfile
 from instil.exporting.parity import (
     Parity,
@@ -50,8 +51,8 @@ from instil.training.model_card.papers import read_papers
 from instil.training.model_card.subject import CardSubject
 
 Target: TypeAlias = Literal["merged", "adapter", "4bit", "gguf", "ollama"]
-Dtype: TypeAlias = Literal["fp32", "bf16", "fp16"]
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+Precision: TypeAlias = Literal["fp32", "bf16", "fp16"]
+_DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 NUM_ROWS = 50
 
 
@@ -77,7 +78,7 @@ def export(
     out: str | Path,
     *,
     target: Target = "merged",
-    dtype: Dtype = "bf16",
+    dtype: str = "bf16",
     rows: Sequence[Conversation] = (),
     device: str = "auto",
     licence: str | None = None,
@@ -90,7 +91,8 @@ def export(
         name: Run, model folder or adapter folder.
         out: Folder to write; it must not exist.
         target: Form of the export.
-        dtype: Type of the weights; an adapter keeps its own.
+        dtype: Type of the weights: fp32, bf16 or fp16; for GGUF files also those of `gguf_types`. An adapter keeps its
+            own.
         rows: Conversations for the parity check; by default a few probes.
         device: Where to compute.
         licence: Licence identifier for the model card; by default the base's own.
@@ -110,6 +112,8 @@ def export(
             f"--check-with: found {check_with} with --as {target}. Expected --as merged, which transformers loads. "
             "Leave one of them out."
         )
+    dtype = read_dtype(dtype, target)
+    precision = _precision(dtype)
     location = locate(name)
     adapter = adapter_of(name)
     _check_target(location, target, adapter=adapter or location.adapter_folder)
@@ -117,17 +121,17 @@ def export(
     if target == "adapter":
         engine = _load(adapter or name, "fp32", device)
     else:
-        engine = with_ordinary_weights(_load(name, dtype, device), _DTYPES[dtype])
+        engine = with_ordinary_weights(_load(name, precision, device), _DTYPES[precision])
     with contextlib.ExitStack() as stack:
         stack.enter_context(refused_writes(out, raises=ExportError, otherwise="choose another folder"))
         stack.enter_context(new_folders(out.parent))
         aside = stack.enter_context(atomic_folder(out))
         conversations = list(rows)[:NUM_ROWS] or probe_conversations()
         if check_with is None:
-            parity = _WRITERS[target](engine, aside, conversations, _DTYPES[dtype], device, name=out.name)
+            parity = _WRITERS[target](engine, aside, conversations, dtype, device, name=out.name)
         else:
-            parity, compared = _merged_and_compared(engine, aside, conversations, _DTYPES[dtype], device)
-            parity = _checked_with_4(aside, compared, parity, dtype)
+            parity, compared = _merged_and_compared(engine, aside, conversations, precision, device)
+            parity = _checked_with_4(aside, compared, parity, precision)
         (aside / "parity.json").write_text(json.dumps(as_mapping(parity), indent=2) + "\n", encoding="utf-8")
         assert engine.chat is not None
         subject = CardSubject(
@@ -162,7 +166,12 @@ def _check_target(location: ModelLocation, target: Target, *, adapter: Path | No
         check_gguf(load_config(location))
 
 
-def _load(name: str | Path, precision: Dtype, device: str) -> Engine:
+def _precision(dtype: str) -> Precision:
+    """Return the type in which a model is merged and computed. Quantised weights are rounded once, from fp32."""
+    return cast("Precision", dtype) if dtype in PLAIN_TYPES else "fp32"
+
+
+def _load(name: str | Path, precision: Precision, device: str) -> Engine:
     engine = Engine.load(name, LoadSettings(precision=precision, device=device))
     if engine.chat is None:
         raise ExportError(f"{name}: has no chat template, so it was not tuned for chat. Export a run or a tuned model.")
@@ -170,13 +179,13 @@ def _load(name: str | Path, precision: Dtype, device: str) -> Engine:
 
 
 def _merged(
-    engine: Engine, folder: Path, conversations: Sequence[Conversation], dtype: torch.dtype, device: str, *, name: str
+    engine: Engine, folder: Path, conversations: Sequence[Conversation], dtype: str, device: str, *, name: str
 ) -> Parity:
-    return _merged_and_compared(engine, folder, conversations, dtype, device)[0]
+    return _merged_and_compared(engine, folder, conversations, _precision(dtype), device)[0]
 
 
 def _merged_and_compared(
-    engine: Engine, folder: Path, conversations: Sequence[Conversation], dtype: torch.dtype, device: str
+    engine: Engine, folder: Path, conversations: Sequence[Conversation], precision: Precision, device: str
 ) -> tuple[Parity, list[Prompt]]:
     """Write the merged model; return the result, and the prompts whose ids were compared."""
     assert engine.chat is not None
@@ -189,29 +198,28 @@ def _merged_and_compared(
     elif hasattr(model, "peft_config"):
         before = logits_on(model, prompts)
         model = merge_in_place(model)
-        change = check_merge(before, logits_on(model, prompts), dtype)
-    write_model_files(model, engine.chat, folder, dtype=dtype)
+        change = check_merge(before, logits_on(model, prompts), _DTYPES[precision])
+    write_model_files(model, engine.chat, folder, dtype=_DTYPES[precision])
     parity, compared = check_ids(engine.chat, folder, conversations)
-    precision: Any = next(key for key, value in _DTYPES.items() if value == dtype)
     exported = Engine.load(folder, LoadSettings(precision=precision, device=device))
     ours = Engine(model, engine.tokenizer, chat=engine.chat, name=engine.name)
     return replace(check_answers(parity, ours, exported, compared, exact=True), logit_change=change), compared
 
 
-def _checked_with_4(folder: Path, compared: Sequence[Prompt], parity: Parity, dtype: Dtype) -> Parity:
+def _checked_with_4(folder: Path, compared: Sequence[Prompt], parity: Parity, precision: Precision) -> Parity:
     """Return the result with a line about transformers 4, which computes on the CPU."""
-    exported = Engine.load(folder, LoadSettings(precision=dtype, device="cpu"))
+    exported = Engine.load(folder, LoadSettings(precision=precision, device="cpu"))
     return replace(parity, notes=(*parity.notes, check_with_4(folder, exported, compared)))
 
 
 def _adapter(
-    engine: Engine, folder: Path, conversations: Sequence[Conversation], dtype: torch.dtype, device: str, *, name: str
+    engine: Engine, folder: Path, conversations: Sequence[Conversation], dtype: str, device: str, *, name: str
 ) -> Parity:
     return write_adapter(engine, folder, conversations, device=device)
 
 
 def _four_bit(
-    engine: Engine, folder: Path, conversations: Sequence[Conversation], dtype: torch.dtype, device: str, *, name: str
+    engine: Engine, folder: Path, conversations: Sequence[Conversation], dtype: str, device: str, *, name: str
 ) -> Parity:
     assert engine.chat is not None
     whole = folder / ".whole"
@@ -228,25 +236,29 @@ def _four_bit(
 
 
 def _gguf(
-    engine: Engine, folder: Path, conversations: Sequence[Conversation], dtype: torch.dtype, device: str, *, name: str
+    engine: Engine, folder: Path, conversations: Sequence[Conversation], dtype: str, device: str, *, name: str
 ) -> Parity:
     assert engine.chat is not None
     whole = folder / ".whole"
     whole.mkdir()
-    parity, compared = _merged_and_compared(engine, whole, conversations, dtype, device)
+    parity, compared = _merged_and_compared(engine, whole, conversations, _precision(dtype), device)
     model: Any = Engine.load(whole, LoadSettings(precision="fp32", device=device)).model
-    write_gguf(model, engine.chat, folder / "model.gguf", dtype=dtype, name=name)
     prompt_ids = [engine.prompt(prompt.conversation) for prompt in _accepted_prompts(engine, conversations)[:4]]
-    notes = (
-        *check_target_ids(engine.chat, folder / "model.gguf", compared),
-        read_back(model, folder / "model.gguf", prompt_ids),
+    notes = write_checked_gguf(
+        model, engine.chat, folder, conversations, prompts=compared, prompt_ids=prompt_ids, dtype=dtype, name=name
     )
     shutil.rmtree(whole)
-    return replace(parity, notes=notes)
+    if dtype in PLAIN_TYPES:
+        return replace(parity, notes=notes)
+    # What was compared is the merged model, not the quantised file; only the notes are about that.
+    merged = (
+        f"merged, not yet quantised: {parity.answers - parity.answers_differ} of {parity.answers} greedy answers equal"
+    )
+    return replace(parity, answers=0, answers_differ=0, logit_change=None, notes=(merged, *notes))
 
 
 def _ollama(
-    engine: Engine, folder: Path, conversations: Sequence[Conversation], dtype: torch.dtype, device: str, *, name: str
+    engine: Engine, folder: Path, conversations: Sequence[Conversation], dtype: str, device: str, *, name: str
 ) -> Parity:
     assert engine.chat is not None
     chats = [prompt.conversation for prompt in _accepted_prompts(engine, conversations)]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from tokenizers import Tokenizer
 from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.errors import ExportError
 from instil.exporting.gguf_tokenizer import backend_of, is_sentencepiece
+from instil.exporting.llama_library import LlamaFile, has_llama_cpp
 from instil.exporting.parity import first_difference, logit_change, logits_on
 from instil.exporting.sentencepiece_merges import cut_with_control_tokens, piece_scores, refuse_other_rules
 from instil.generation.prompts import Prompt
@@ -45,16 +45,21 @@ def check_target_ids(chat: ChatTokenizer, path: Path, prompts: Sequence[Prompt])
         ExportError: At the first difference.
     """
     lines = []
-    for what, ids_of in _ways(chat, path):
-        for prompt in prompts:
-            text = chat.render(prompt.conversation, add_generation_prompt=True).text
-            first_difference(what, ids_of(text), chat.prompt(prompt.conversation), chat, prompt)
-        lines.append(f"{len(prompts)} prompts: ids equal in {what}")
+    with contextlib.ExitStack() as stack:
+        ways = _modelled(chat)
+        if has_llama_cpp():
+            file = stack.enter_context(LlamaFile(path, vocabulary_only=True))
+            ways.append(("llama.cpp", file.ids))
+        for what, ids_of in ways:
+            for prompt in prompts:
+                text = chat.render(prompt.conversation, add_generation_prompt=True).text
+                first_difference(what, ids_of(text), chat.prompt(prompt.conversation), chat, prompt)
+            lines.append(f"{len(prompts)} prompts: ids equal in {what}")
     return lines
 
 
-def _ways(chat: ChatTokenizer, path: Path) -> list[tuple[str, Callable[[str], Sequence[int]]]]:
-    """Return the ways to make llama.cpp's ids of a text, each with its name."""
+def _modelled(chat: ChatTokenizer) -> list[tuple[str, Callable[[str], Sequence[int]]]]:
+    """Return what is known here of llama.cpp's rules for this tokenizer: a name, and the ids of a text."""
     backend = backend_of(chat.tokenizer)
     ways: list[tuple[str, Callable[[str], Sequence[int]]]] = []
     if is_sentencepiece(backend):
@@ -68,34 +73,7 @@ def _ways(chat: ChatTokenizer, path: Path) -> list[tuple[str, Callable[[str], Se
     elif backend.get("normalizer") is not None:  # Qwen's composes accents; llama.cpp does not
         bare = Tokenizer.from_str(json.dumps({**backend, "normalizer": None}))
         ways.append(("llama.cpp's rules", lambda text: bare.encode(text, add_special_tokens=False).ids))
-    try:
-        import llama_cpp
-    except ImportError:
-        return ways
-    return [*ways, ("llama.cpp", _tokenizer_of(llama_cpp, path))]
-
-
-def _tokenizer_of(llama_cpp: Any, path: Path) -> Callable[[str], Sequence[int]]:
-    """Open only the file's vocabulary, through the C interface; the package's class would also make a context."""
-    settings = llama_cpp.llama_model_default_params()
-    settings.vocab_only = True
-    log = logging.getLogger("llama-cpp-python")
-    level = log.level
-    log.setLevel(logging.CRITICAL)  # it logs every key that it reads
-    model = llama_cpp.llama_model_load_from_file(str(path).encode(), settings)
-    log.setLevel(level)
-    if not model:
-        raise ExportError(f"{path.name}: llama.cpp cannot read it. The export is refused. Export as merged.")
-    vocabulary = llama_cpp.llama_model_get_vocab(model)
-
-    def ids_of(text: str) -> Sequence[int]:
-        raw = text.encode()
-        # More than there can be: one id per byte, and added spaces.
-        ids = (llama_cpp.llama_token * (2 * len(raw) + 8))()
-        count = llama_cpp.llama_tokenize(vocabulary, raw, len(raw), ids, len(ids), False, True)
-        return list(ids[: max(0, count)])
-
-    return ids_of
+    return ways
 
 
 def read_back(model: Any, path: Path, prompts: Sequence[Sequence[int]]) -> str:
