@@ -15,9 +15,7 @@ from instil.exporting import divergence
 from instil.exporting.export import export
 from instil.exporting.gguf_types import QUANTISED_TYPES, QuantisedType
 
-needs_llama_cpp = pytest.importorskip(
-    "llama_cpp", reason="llama-cpp-python is not installed (extra quantise): it quantises"
-)
+pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed (extra quantise): it quantises")
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
@@ -74,7 +72,9 @@ def test_a_model_of_whole_blocks_gets_the_types_of_its_name(wide, tmp_path):
 def test_a_file_above_the_bound_is_refused_and_nothing_is_left(tmp_path, monkeypatch):
     strict = {**QUANTISED_TYPES, "q2_k": QuantisedType("q2_k", 3.0, 1e-6)}
     monkeypatch.setattr(divergence, "QUANTISED_TYPES", strict)
-    with pytest.raises(ExportError, match=r"q2_k by llama\.cpp on .* Expected a mean of at most 1e-06.* such as iq3_s"):
+    with pytest.raises(
+        ExportError, match=r"q2_k by llama\.cpp on .* Expected a mean of at most 1e-06.*Choose iq3_s, which has more"
+    ):
         export(folders()["run"], tmp_path / "new" / "out", target="gguf", dtype="q2_k", rows=ROWS)
     assert list(tmp_path.iterdir()) == []
 

@@ -130,14 +130,10 @@ def ids_of(chat: ChatTokenizer, rows: Iterable[Conversation]) -> list[list[int]]
 
 
 def _remedy(dtype: str) -> str:
-    larger = (
-        [name for name in QUANTISED_TYPES if QUANTISED_TYPES[name].bits > QUANTISED_TYPES[dtype].bits]
-        if (dtype in QUANTISED_TYPES)
-        else []
-    )
-    if larger:
-        return f"Choose a type with more bits, such as {larger[-1]}, or --dtype fp16."
-    return "Export as merged, and convert the folder with llama.cpp's own script."
+    if dtype in PLAIN_BOUND:
+        return "Export as merged, and convert the folder with llama.cpp's own script."
+    larger = [name for name, kind in QUANTISED_TYPES.items() if kind.bits > QUANTISED_TYPES[dtype].bits]
+    return f"Choose {larger[-1]}, which has more bits, or fp16." if larger else "Choose fp16."
 
 
 def type_counts(path: Path, type_name: str) -> Sequence[str]:
