@@ -92,6 +92,7 @@ def test_a_resumed_sweep_keeps_its_values_and_may_get_more(swept, tmp_path, caps
     assert sweep.best.value == sweep.best.loss == min(run.loss for run in sweep.runs[1:])
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_sweep_and_resume_continues_it(base, rows, tmp_path, swept, capsys):
     recipe = write_recipe(tmp_path, {"sweep": {"optimizer.lr": [1e-4, 5e-3]}}, base=base, rows=rows)
     child = forked("train", str(recipe), said=tmp_path / "said.txt")
