@@ -40,3 +40,11 @@ def test_what_is_no_mapping_is_refused(tmp_path):
         Recipe.load(tmp_path / "r.yaml")
     with pytest.raises(RecipeError, match="sweep: found"):
         Recipe.load(tmp_path / "r.yaml", {"optimizer.lr": 1})
+
+
+def test_a_list_for_one_value_names_the_sweep():
+    with pytest.raises(RecipeError, match=r"optimizer.lr: found \[1, 2\]. Input should be a number. For a run of each"):
+        Recipe.from_mapping({"optimizer.lr": [1, 2]})
+    with pytest.raises(RecipeError) as error:
+        Recipe.from_mapping({"data": {"sources": [5]}})
+    assert "sweep" not in str(error.value)

@@ -76,19 +76,32 @@ def draw_curves(sweep: Sweep) -> bool:
     return bool(drawn)
 
 
-def edge_notes(sweep: Sweep, space: Space) -> list[str]:
-    """Return a note for each number whose best value is the largest or the smallest that was tried."""
-    if sweep.best is None:
-        return []
+def value_notes(sweep: Sweep, space: Space) -> list[str]:
+    """Return what the values of each setting say: that they changed nothing, or that the best one is at an end."""
     notes = []
     for name, values in space.values.items():
-        tried = [] if isinstance(values, Range) else [value for value in values if _is_number(value)]
-        best = sweep.best.settings.get(name)
-        if len(tried) < LEAST_TRIED or best not in (min(tried), max(tried)):
+        if _changed_nothing(sweep, name):
+            notes.append(f"{name} changed nothing: runs that differ in it alone ended with the same losses")
             continue
-        edge, more = ("largest", "larger") if best == max(tried) else ("smallest", "smaller")
-        notes.append(f"{name} {shown_value(best)} is the {edge} that was tried; {more} values may be better")
+        tried = [] if isinstance(values, Range) else [value for value in values if _is_number(value)]
+        best = None if sweep.best is None else sweep.best.settings.get(name)
+        if len(tried) >= LEAST_TRIED and best in (min(tried), max(tried)):
+            edge, more = ("largest", "larger") if best == max(tried) else ("smallest", "smaller")
+            notes.append(f"{name} {shown_value(best)} is the {edge} that was tried; {more} values may be better")
     return notes
+
+
+def _changed_nothing(sweep: Sweep, name: str) -> bool:
+    """Return True if all runs that differ in one setting alone ended alike; False if there are no two such runs.
+
+    Another setting may overrule one, such as `training.max_steps` the number of epochs.
+    """
+    ends: dict[str, list[tuple[float | None, ...]]] = {}
+    for run in sweep.ranking:
+        others = str({key: value for key, value in run.settings.items() if key != name})
+        ends.setdefault(others, []).append((run.loss, run.heldout_loss, run.value))
+    groups = [group for group in ends.values() if len(group) > 1]
+    return bool(groups) and all(len(set(group)) == 1 for group in groups)
 
 
 def _is_number(value: object) -> bool:

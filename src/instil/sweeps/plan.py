@@ -64,7 +64,7 @@ class SweepPlan:
     def warnings(self) -> list[str]:
         """The warnings of the runs, each once, and whether the disk has room for all of them."""
         texts = [warning.text for plan in self.runs.values() for warning in plan.warnings if warning.kind != "disk"]
-        return list(dict.fromkeys([*texts, *self._disk_warnings()]))
+        return list(dict.fromkeys([*texts, *self.disk_warnings()]))
 
     def facts(self) -> list[tuple[str, str]]:
         """Return the plan's sums as names and texts."""
@@ -99,8 +99,8 @@ class SweepPlan:
     def __repr__(self) -> str:
         return "\n".join(self.lines())
 
-    def _disk_warnings(self) -> list[str]:
-        """Return a warning if the disk does not hold all runs; one that holds none has it from its own plan too."""
+    def disk_warnings(self) -> list[str]:
+        """Return a warning if the disk does not hold all runs together."""
         if not disk_warnings(DiskNeed(0, 0, self.disk_bytes), self.folder):
             return []
         return [

@@ -12,7 +12,7 @@ import contextlib
 import gc
 import json
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from instil.sweeps.space import LOSSES, Space, with_settings
 from instil.training.processes.join import is_joined
 from instil.training.records.run_folder import RunPaths, check_output
 from instil.training.resume import resumed_recipe
-from instil.training.run import train
+from instil.training.run import Say, train
 
 DIVERGES_AGAIN = NonFiniteError.__name__
 """Class of the error that comes again at the same step, because a run's bits do not depend on when it runs."""
@@ -47,9 +47,7 @@ def run_sweep(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> S
     return ended.sweep
 
 
-def follow_sweep(
-    recipe: Recipe, *, resume: bool = False, quiet: bool = False, say: Callable[[str], None]
-) -> Iterator[SweepEvent]:
+def follow_sweep(recipe: Recipe, *, resume: bool = False, quiet: bool = False, say: Say) -> Iterator[SweepEvent]:
     """Run a sweep, and yield what happens; the last record is `SweepEnds`.
 
     Args:
@@ -57,7 +55,7 @@ def follow_sweep(
         resume: Continue the sweep in that folder. Runs that failed are tried again, unless they diverged. New values
             and more trials are run too.
         quiet: Whether the runs print nothing.
-        say: Prints a line of the data's ledger.
+        say: Prints a line for the user. A line that several runs have is printed once, with the first of them.
 
     Raises:
         RunError: If the folder exists and `resume` is false, holds no sweep, or is another sweep's.
@@ -66,6 +64,7 @@ def follow_sweep(
         Stopped: A KeyboardInterrupt, if a signal came before a run's first step, or a second one after it.
     """
     space, folder = resolved_space(recipe), sweep_folder(recipe)
+    say = _once(say)
     _check_start(space)
     is_resumed = _check_folder(folder, resume=resume)
     if not is_resumed:
@@ -78,7 +77,7 @@ def follow_sweep(
         stop_signal = None
         while (entry := state.next_run()) is not None:
             yield RunBegins(entry, state.number_of(entry), max(space.num_runs, len(state.runs)))
-            ended, stop_signal = state.train(entry, quiet=quiet)
+            ended, stop_signal = state.train(entry, quiet=quiet, say=say)
             yield RunEnds(ended)
             if ended.state == "stopped":
                 break
@@ -88,6 +87,18 @@ def follow_sweep(
 
 def _silent(line: str) -> None:
     """Print nothing."""
+
+
+def _once(say: Say) -> Say:
+    """Return a function that prints a line unless it has printed it before."""
+    printed: set[str] = set()
+
+    def say_once(line: str) -> None:
+        if line not in printed:
+            printed.add(line)
+            say(line)
+
+    return say_once
 
 
 def _check_start(space: Space) -> None:
@@ -171,11 +182,11 @@ class _State:
             self.runs.append(SweepRun(name, self.folder / name, dict(self.trial.settings)))
         return self._put(self._at(name), state="running")
 
-    def train(self, run: SweepRun, *, quiet: bool) -> tuple[SweepRun, int | None]:
+    def train(self, run: SweepRun, *, quiet: bool, say: Say) -> tuple[SweepRun, int | None]:
         """Train a run, and store how it ended. Returns it, and the signal that stopped it."""
         signal = None
         try:
-            ended, signal = _trained(run, self.recipe_of(run), self.space.best_by, quiet=quiet)
+            ended, signal = _trained(run, self.recipe_of(run), self.space.best_by, quiet=quiet, say=say)
         except KeyboardInterrupt:
             self._put(run, state="stopped")
             self.save()
@@ -296,14 +307,14 @@ def _words(values: Any) -> str:
     )
 
 
-def _trained(run: SweepRun, recipe: Recipe, best_by: str, *, quiet: bool) -> tuple[SweepRun, int | None]:
+def _trained(run: SweepRun, recipe: Recipe, best_by: str, *, quiet: bool, say: Say) -> tuple[SweepRun, int | None]:
     """Train one run, or the rest of it. What goes wrong is recorded, and the others go on.
 
     Raises:
         Stopped: A KeyboardInterrupt, if a signal stopped it at once.
     """
     try:
-        ended = train(recipe, resume=run.folder.exists(), quiet=quiet)
+        ended = train(recipe, resume=run.folder.exists(), quiet=quiet, say=say)
         if not ended.finished:
             return replace(run, state="stopped"), ended.signal
         return with_results(run, best_by=best_by, final=recipe.checkpoint.final), None

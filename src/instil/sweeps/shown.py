@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from instil.recipe import Recipe
+from instil.run_warning import print_line
 from instil.screen import Column, Screen
-from instil.sweeps.comparison import comparison_table, edge_notes, next_steps
+from instil.sweeps.comparison import comparison_table, next_steps, value_notes
 from instil.sweeps.events import Planned, RunBegins, RunEnds, SweepEnds, SweepEvent
 from instil.sweeps.plan import SweepPlan
 from instil.sweeps.record import Sweep, SweepPaths, states_of
@@ -25,7 +26,7 @@ MOST_PLANNED = 30
 
 def show_sweep(recipe: Recipe, screen: Screen, *, resume: bool = False) -> Sweep:
     """Run a sweep, show it on a screen, and return it. Arguments as for `follow_sweep`."""
-    events = follow_sweep(recipe, resume=resume, quiet=screen.quiet, say=screen.note)
+    events = follow_sweep(recipe, resume=resume, quiet=screen.quiet, say=_silent if screen.quiet else print_line)
     return _shown(events, recipe, screen)
 
 
@@ -33,7 +34,7 @@ def _shown(events: Iterator[SweepEvent], recipe: Recipe, screen: Screen) -> Swee
     sweep = None
     for event in events:
         if isinstance(event, Planned) and not screen.quiet:
-            show_plan(event.plan, screen, most=0)
+            show_sums(event.plan, screen)
         elif isinstance(event, RunBegins) and not screen.quiet:
             screen.heading(f"run {event.number} of {event.total}: {event.run.name}")
         elif isinstance(event, RunEnds) and event.run.state == "failed":
@@ -45,24 +46,28 @@ def _shown(events: Iterator[SweepEvent], recipe: Recipe, screen: Screen) -> Swee
     return sweep
 
 
-def show_plan(plan: SweepPlan, screen: Screen, *, most: int = MOST_PLANNED) -> None:
-    """Show the plan of a sweep: its sums, and a row for each run.
+def _silent(line: str) -> None:
+    """Print nothing."""
 
-    Args:
-        plan: The plan.
-        screen: Where to.
-        most: Largest number of rows.
-    """
-    screen.heading(f"sweep {plan.folder}")
-    screen.facts(plan.facts())
+
+def show_plan(plan: SweepPlan, screen: Screen) -> None:
+    """Show the plan of a sweep: its sums, a row for each run, notes and warnings."""
+    show_sums(plan, screen)
     rows = plan.rows()
-    if most:
-        screen.table(PLAN_COLUMNS, rows[:most])
-        if len(rows) > most:
-            screen.note(f"and {len(rows) - most:,} further runs")
+    screen.table(PLAN_COLUMNS, rows[:MOST_PLANNED])
+    if len(rows) > MOST_PLANNED:
+        screen.line(f"and {len(rows) - MOST_PLANNED:,} further runs")
     for note in plan.notes:
         screen.note(f"note: {note}")
     for text in plan.warnings:
+        screen.warn(text)
+
+
+def show_sums(plan: SweepPlan, screen: Screen) -> None:
+    """Show what a sweep will do in all; the warnings of a run stand on its card."""
+    screen.heading(f"sweep {plan.folder}")
+    screen.facts(plan.facts())
+    for text in plan.disk_warnings():
         screen.warn(text)
 
 
@@ -73,7 +78,7 @@ def _show_end(event: SweepEnds, recipe: Recipe, screen: Screen) -> None:
     screen.table(*comparison_table(sweep))
     for run in sweep.failed:
         screen.error(f"{run.name} failed: {run.error}")
-    for note in edge_notes(sweep, event.space):
+    for note in value_notes(sweep, event.space):
         screen.note(f"note: {note}")
     files = [("table", str(paths.table)), *([("curves", str(paths.picture))] if event.has_picture else [])]
     if not screen.quiet:

@@ -51,13 +51,14 @@ from instil.training.step.precision import FIRST_LOSS_SCALE, Weights
 Say = Callable[[str], None]
 
 
-def train(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> Run:
+def train(recipe: Recipe, *, resume: bool = False, quiet: bool = False, say: Say | None = None) -> Run:
     """Train as a recipe says and write its run folder.
 
     Args:
         recipe: The recipe. Its `output` names the run folder.
         resume: Continue the run in that folder from its latest intact checkpoint. If there is no run, start one.
         quiet: Print nothing.
+        say: Print the lines instead of this function; not those of several processes, which print their own.
 
     Returns:
         The run. It is not `finished` if SIGTERM or Ctrl-C stopped it. Everything is saved then, and ``resume=True``
@@ -74,13 +75,13 @@ def train(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> Run:
         >>> run.model_folder  # doctest: +SKIP
     """
     run = None
-    for event in follow(recipe, resume=resume, quiet=quiet):
+    for event in follow(recipe, resume=resume, quiet=quiet, say=say):
         run = event.run if isinstance(event, Ended) else None
     assert run is not None
     return run
 
 
-def follow(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> Iterator[Event]:
+def follow(recipe: Recipe, *, resume: bool = False, quiet: bool = False, say: Say | None = None) -> Iterator[Event]:
     """Train as `train` does, and yield each step and evaluation when it happens; the last record is `Ended`.
 
     Nothing happens between two records while the caller holds the first one. A caller that leaves the loop asks the run
@@ -90,9 +91,10 @@ def follow(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> Iter
         recipe: As for `train`.
         resume: As for `train`.
         quiet: As for `train`.
+        say: As for `train`.
     """
     with stop_on_signals() as stop:
-        events = _events(recipe, stop=stop, resume=resume, quiet=quiet)
+        events = _events(recipe, stop=stop, resume=resume, quiet=quiet, say=say)
         try:
             for event in events:  # noqa: UP028 (`yield from` would close `events` before the run can save)
                 yield event
@@ -103,7 +105,7 @@ def follow(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> Iter
             raise
 
 
-def _events(recipe: Recipe, *, stop: StopRequest, resume: bool, quiet: bool) -> Iterator[Event]:
+def _events(recipe: Recipe, *, stop: StopRequest, resume: bool, quiet: bool, say: Say | None) -> Iterator[Event]:
     """Start or join the processes, and yield what happens in the run, its end included."""
     recipe = recipe.override({"output": recipe.output.replace("{name}", "run")})
     paths = RunPaths(Path(recipe.output))
@@ -119,7 +121,7 @@ def _events(recipe: Recipe, *, stop: StopRequest, resume: bool, quiet: bool) -> 
         ranks = stack.enter_context(join_ranks(recipe.parallel, device_name=recipe.device))
         if ranks.device.type == "cpu":
             stack.enter_context(freed_memory_kept())
-        say = _printer(quiet or not ranks.is_first)
+        say = say if say is not None and not quiet else _printer(quiet or not ranks.is_first)
         check_same_settings(recipe.model_dump(mode="json"), ranks)
         # The processes looked at the folder at different times. The first one's answer counts.
         is_resumed = ranks.tell(is_resumed)
