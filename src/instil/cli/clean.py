@@ -141,8 +141,8 @@ def _show_tables(
         screen.heading(f"{folder} ({counted(len(inside), 'store')}, {byte_size(sum(s.size for s in inside))})")
         rows = [
             [
-                stored.key[:10],
-                _cut(stored.data or "unknown", 30),
+                stored.key[:8],
+                stored.data or "unknown",
                 "" if stored.rows is None else f"{stored.rows:,}",
                 byte_size(stored.size),
                 age(time.time() - stored.used),
@@ -164,14 +164,9 @@ def _show_tables(
 
 
 def _state(stored: Stored) -> str:
-    return f"needed by {stored.run}" if stored.state == "needed" else stored.state
+    from instil.views.visible import shortened
 
-
-def _cut(text: str, most: int) -> str:
-    from instil.views.visible import plain
-
-    text = plain(text)
-    return text if len(text) <= most else "…" + text[1 - most :]
+    return f"needed by {shortened(Path(stored.run).name, 16)}" if stored.state == "needed" else stored.state
 
 
 def age(seconds: float) -> str:

@@ -24,9 +24,11 @@ from instil.preparation.store_use import unused
 from instil.reporting.runs import find_runs
 from instil.training.records.run_folder import RunPaths, read_run_json
 from instil.training.records.run_settings import settings_of
+from instil.views.visible import shortened
 
 State = Literal["", "in use", "needed", "left over", "old version", "damaged"]
 _UNUSABLE: tuple[State, ...] = ("left over", "old version", "damaged")
+_LONGEST_NAME = 22
 _KEY = re.compile(r"[0-9a-f]{32}")
 _OF_A_STORE = frozenset({EXAMPLES, STORE, LEDGER, "train.npy", "heldout.npy", "heldout.jsonl"})
 
@@ -172,15 +174,15 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _data_words(evidence: Any) -> str:
-    """Return the names of a store's files: what stands before the format in the evidence.
+    """Return the name of a store's first file, and how many more there are: what stands before the format.
 
     Example:
         >>> _data_words(["data/a.jsonl: messages (column messages …)", "b.csv: alpaca (…)"])
-        'a.jsonl, b.csv'
+        'a.jsonl +1'
     """
     lines = [str(line) for line in evidence] if isinstance(evidence, list) else []
     names = [os.path.basename(line.partition(": ")[0].rstrip("/")) for line in lines]
-    return ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "")
+    return shortened(names[0], _LONGEST_NAME) + (f" +{len(names) - 1}" if len(names) > 1 else "") if names else ""
 
 
 def _size(path: Path) -> int:

@@ -143,8 +143,10 @@ def short_value(value: Any, most: int = 24) -> str:
         >>> short_value(0.0003), short_value(3), short_value(True), short_value(None), short_value(1.5)
         ('3e-4', '3', 'yes', 'none', '1.5')
     """
-    if isinstance(value, bool) or value is None:
-        return "none" if value is None else "yes" if value else "no"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None or value == [] or value == {}:
+        return "none"
     if isinstance(value, float):
         return _power(value) if 0 < abs(value) < 1e-2 else f"{value:g}"
     if isinstance(value, list) and value:
