@@ -50,7 +50,7 @@ def is_file_name(text: str) -> bool:
         return False
 
 
-def home_path(path: str | Path) -> Path:
+def home_path(path: str | os.PathLike[str]) -> Path:
     """Return a path with ``~`` or ``~name`` at its start replaced by that home folder. Variables such as $HOME stay.
 
     Every path of a recipe, an option or the Python API goes through here.
@@ -63,8 +63,9 @@ def home_path(path: str | Path) -> Path:
         >>> home_path("~/runs") == Path.home() / "runs", home_path("runs/~x")
         (True, PosixPath('runs/~x'))
     """
-    text = str(path)
-    if not isinstance(path, str | os.PathLike) or not is_file_name(text):
+    # A run is a path too, and its text as a record is another one.
+    text = os.fspath(path) if isinstance(path, str | os.PathLike) else path
+    if not isinstance(text, str) or not is_file_name(text):
         raise RunError(f"{path!r:.80}: no path. Expected a path as text or a Path. Correct it.")
     _check_names(text)
     if not text.startswith("~"):

@@ -139,7 +139,7 @@ def _show_tables(
     for folder in dict.fromkeys(stored.folder.parent for stored in found):
         inside = [stored for stored in found if stored.folder.parent == folder]
         screen.heading(f"{folder} ({counted(len(inside), 'store')}, {byte_size(sum(s.size for s in inside))})")
-        rows = [
+        rows: list[list[str | Cell]] = [
             [
                 stored.key[:8],
                 stored.data or "unknown",

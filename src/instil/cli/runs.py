@@ -183,7 +183,7 @@ def _show_beside(screen: Screen, runs: Sequence[RunSummary]) -> None:
     def at(loss: float | None, step: int | None) -> str:
         return "" if loss is None else f"{number(loss)} after step {step}"
 
-    rows = [
+    rows: list[list[str | Cell]] = [
         ["state", *(run.state for run in runs)],
         ["steps", *(f"{run.steps:,}" for run in runs)],
         ["loss", *(number(run.loss) for run in runs)],
