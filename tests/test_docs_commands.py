@@ -30,6 +30,7 @@ RUN_ELSEWHERE = {
 }
 NOT_RUN = {
     "instil clean --unusable --remove": "it removes prepared stores of whoever runs the tests; tests/cli/test_clean.py runs it",
+    "instil recipe new": "it asks on a terminal; tests/cli/test_recipe.py answers it on one",
     "pip install 'instil[serve]'": "needs a package index",
     "pip install 'instil[excel]'": "needs a package index",
     "pip install 'instil[search]'": "needs a package index",
@@ -68,7 +69,7 @@ TYPED = "How many apples?\n/exit\n"
 INLINE = re.compile(r"`((?:instil|python|pip|make|torchrun|vllm|ollama) [^`]+)`")
 VERBS = re.compile(r"instil [a-z]+|instil --help|instil template (list|compare|show|prove)")
 """What names a verb in the middle of a sentence and asks for nothing to be typed."""
-NAMED = {"DATA": "rows.jsonl", "M": "demo"}
+NAMED = {"DATA": "rows.jsonl", "M": "demo", "MODEL": "demo"}
 """What stands for anything of a kind in the pages, and what it is in the test."""
 PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
