@@ -23,7 +23,7 @@ ORDER = (
     ("units",),
     ("run_warning",),
     ("refused_writes",),
-    ("files",),
+    ("files", "file_use"),
     ("views",),
     ("screen",),
     ("conversation",),

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from tests.preparation.small_store import write
-from tests.preparation.test_store_use import HOLD
+from tests.test_file_use import HOLD
 
 from instil.preparation.store import ExampleStore
 from instil.reporting.stores import Choice, chosen, needed_by, remove, store_folders, stored_in

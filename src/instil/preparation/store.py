@@ -24,9 +24,9 @@ import pyarrow as pa
 
 from instil.conversation import Example, Place
 from instil.errors import DataError
+from instil.file_use import FileUse
 from instil.preparation.arrow_columns import flat, lists, numbers, numbers_or_none, texts, values_of
 from instil.preparation.ledger import Ledger
-from instil.preparation.store_use import StoreUse
 
 if TYPE_CHECKING:
     from instil.preparation.torch_examples import TorchExamples
@@ -160,7 +160,7 @@ class ExampleStore(Sequence[Example]):
         *,
         fingerprint: str = "",
         ledger: Ledger | None = None,
-        use: StoreUse | None = None,
+        use: FileUse | None = None,
     ) -> None:
         """Make a store from record batches of `SCHEMA`.
 
@@ -197,7 +197,7 @@ class ExampleStore(Sequence[Example]):
         try:
             header = json.loads((folder / STORE).read_text(encoding="utf-8"))
             ledger = Ledger.from_json(json.loads((folder / LEDGER).read_text(encoding="utf-8"))[split])
-            use = StoreUse(folder / EXAMPLES)
+            use = FileUse(folder / EXAMPLES)
             index = np.load(folder / f"{split}.npy", mmap_mode="r", allow_pickle=False)
             with pa.memory_map(str(folder / EXAMPLES)) as mapped:
                 file = pa.ipc.open_file(mapped)

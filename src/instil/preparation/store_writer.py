@@ -21,10 +21,10 @@ import pyarrow as pa
 
 from instil.data.memory_rows import OTHER_STORE
 from instil.errors import DataError
+from instil.file_use import FileUse
 from instil.files import aside_of, make_folder, put_in_place, remove_empty, sweep_dead
 from instil.preparation.ledger import Ledger
 from instil.preparation.store import EXAMPLES, LEDGER, SCHEMA, STORE, VERSION, Split
-from instil.preparation.store_use import StoreUse
 from instil.refused_writes import refused_writes
 
 
@@ -48,7 +48,7 @@ class StoreWriter:
         self.aside = aside_of(self.folder)
         self.num_examples = 0
         self._sink: pa.OSFile | None = None
-        self._use = StoreUse()  # kept after `finish`, so that nobody removes the store before it is opened
+        self._use = FileUse()  # kept after `finish`, so that nobody removes the store before it is opened
         self._made: list[Path] = []
 
     def __enter__(self) -> StoreWriter:
@@ -136,7 +136,7 @@ class StoreWriter:
             self._made = make_folder(self.folder.parent)
             self.aside.mkdir(parents=True)
             self._sink = pa.OSFile(str(self.aside / EXAMPLES), "wb")
-            self._use = StoreUse(self.aside / EXAMPLES, alone=True)
+            self._use = FileUse(self.aside / EXAMPLES, alone=True)
             self._file = pa.ipc.new_file(self._sink, SCHEMA)
         return self._file
 

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from instil.errors import InstilError
+from instil.file_use import unused
 from instil.files import ASIDE, GONE, OLD, cache_root, home_path, is_running, remove_folder, sweep_dead
 from instil.preparation.store import EXAMPLES, LEDGER, STORE, VERSION
-from instil.preparation.store_use import unused
 from instil.reporting.runs import find_runs
 from instil.training.records.run_folder import RunPaths, read_run_json
 from instil.training.records.run_settings import settings_of

@@ -360,6 +360,7 @@ def _finish(
         paths,
         progress,
         num_examples=len(prepared.train),
+        num_seen=preflight.order.seen_until(progress.step),
         seconds=seconds,
         memory=memory,
         written=written,

@@ -57,3 +57,9 @@ def test_lora_writes_adapter_and_merged_model(tmp_path: Path, base: Path, rows: 
     moved = [name for name, weight in before.items() if "proj" in name and not torch.equal(weight, merged[name])]
     assert len(moved) == 14
     assert torch.equal(before["model.norm.weight"], merged["model.norm.weight"])
+
+
+def test_results_tell_examples_of_the_set_and_examples_seen_apart(reference: Run):
+    steps = [line for line in reference.metrics() if "loss" in line]
+    assert reference.results["examples_seen"] == sum(line["examples"] for line in steps)
+    assert reference.results["examples"] < reference.results["examples_seen"]

@@ -104,6 +104,7 @@ def write_results(
     progress: Progress,
     *,
     num_examples: int,
+    num_seen: int,
     seconds: float,
     memory: Mapping[str, float],
     written: WrittenModel,
@@ -114,7 +115,8 @@ def write_results(
     Args:
         paths: The run folder.
         progress: The end of the run.
-        num_examples: Training examples.
+        num_examples: Training examples in the set.
+        num_seen: Examples that the steps took, repetition counted.
         seconds: Seconds of this process, evaluations and checkpoints included.
         memory: Planned and measured memory, in MB.
         written: The comparison of the trained model with the written one.
@@ -133,6 +135,7 @@ def write_results(
         "trained_model_loss": written.trained_loss,
         "written_model_loss": written.written_loss,
         "examples": num_examples,
+        "examples_seen": num_seen,
         "tokens": progress.tokens,
         "trained_tokens": progress.trained_tokens,
         "steps_left_out": progress.skipped,

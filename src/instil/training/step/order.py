@@ -62,8 +62,18 @@ class Order:
     @property
     def num_seen(self) -> int:
         """Examples seen in the run, counting repeats."""
-        whole = (self.num_steps - 1) // self.steps_per_epoch
-        return whole * self.num_examples + self._range(self.num_steps)[1]
+        return self.seen_until(self.num_steps)
+
+    def seen_until(self, step: int) -> int:
+        """Return the examples seen in the steps up to one of them, itself included, counting repeats.
+
+        Example:
+            >>> order = plan_order(5, batch_size=2, epochs=2)
+            >>> [order.seen_until(step) for step in (1, 3, 4, 6)]
+            [2, 5, 7, 10]
+        """
+        whole = (step - 1) // self.steps_per_epoch
+        return whole * self.num_examples + self._range(step)[1]
 
     def members(self, step: int) -> Members:
         """Return the examples of a step.

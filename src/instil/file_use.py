@@ -1,4 +1,4 @@
-"""Who uses a store: a lock that readers share, that a writer has alone, and that a removal needs alone.
+"""Who uses a file: a lock that readers share, that a writer has alone, and that a removal needs alone.
 
 Why: the lock is the kernel's (`flock`), so it ends with its process. A store that is open in a run, here or on another
 machine that shares the folder, is never removed; nor is one that is being written.
@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 
-class StoreUse:
-    """A lock on a store's file, kept as long as this object lives. A file system without locks has none."""
+class FileUse:
+    """A lock on a file, kept as long as this object lives. A file system without locks has none."""
 
     def __init__(self, file: Path | None = None, *, alone: bool = False) -> None:
         """Lock a file.
@@ -64,18 +64,18 @@ class StoreUse:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Return an object without a lock: a copy in another process has none of the file descriptors."""
-        return (StoreUse, ())
+        return (FileUse, ())
 
 
 @contextlib.contextmanager
 def unused(file: Path) -> Iterator[bool]:
-    """Yield whether nobody uses a store, and let nobody use it while the context is open.
+    """Yield whether nobody uses a file, and let nobody use it while the context is open.
 
     Args:
-        file: The file of the store's examples. One that is not there is used by nobody.
+        file: The file. One that is not there is used by nobody.
     """
     try:
-        use = StoreUse(file, alone=True)
+        use = FileUse(file, alone=True)
     except BlockingIOError:
         yield False
         return

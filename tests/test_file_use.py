@@ -12,8 +12,8 @@ import pytest
 from tests.preparation.small_store import write
 
 from instil.errors import DataError
+from instil.file_use import FileUse, unused
 from instil.preparation.store import EXAMPLES, ExampleStore
-from instil.preparation.store_use import StoreUse, unused
 
 HOLD = """
 import sys
@@ -37,7 +37,7 @@ def test_a_store_that_is_open_is_in_use_until_it_is_closed(tmp_path: Path):
     part = first[:1]
     del first, second
     assert not is_unused(folder)  # a part of the store is enough
-    copy = pickle.loads(pickle.dumps(StoreUse(folder / EXAMPLES)))
+    copy = pickle.loads(pickle.dumps(FileUse(folder / EXAMPLES)))
     del part
     assert is_unused(folder)
     del copy
