@@ -91,7 +91,6 @@ def test_save_recipe_writes_what_was_set_and_trains_the_same(trained, tmp_path, 
         ("train", "data.sources: found none. Expected data to train on"),
         ("train full", "data.sources: found none"),
         ("train --model", "--model.name has no value"),
-        ("train rows.jsonl --model a --model b", "--model.name occurs twice"),
         ("train rows.jsonl --optimizer.betas 1", "--optimizer.betas has 1 of 2 values"),
         ("train rows.jsonl --training zz", "training: found 'zz'. Input should be a mapping of settings"),
         (

@@ -71,7 +71,8 @@ def sample_data(data: str, chat: ChatTokenizer, *, seed: int = 0) -> DataSample:
         1
     """
     errors: list[DataError] = []
-    rows, drawn = 0, []
+    rows = 0
+    drawn: list[Conversation] = []
     draw = random.Random(seed)
     with work("reading", unit="rows") as bar:
         for conversation in _readable(data, errors):

@@ -117,7 +117,7 @@ def _name_of(sources: list[Any] | None, overrides: Mapping[str, Any]) -> str:
     first = named[0] if isinstance(named, (list, tuple)) and named else named
     if isinstance(first, Mapping):
         first = first.get("path")
-    return run_name(os.fspath(first)) if is_path(first) else "run"
+    return run_name(str(first)) if is_path(first) else "run"
 
 
 def _with_overrides(recipe: AnyRecipe, overrides: Mapping[str, Any], *, name: str) -> Recipe:

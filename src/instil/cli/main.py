@@ -20,6 +20,7 @@ from instil.cli.any_terminal import print_on_any_terminal
 from instil.cli.list_options import with_lists
 from instil.cli.short_options import with_short_options
 from instil.cli.swept_options import with_sweeps
+from instil.cli.whole_numbers import check_whole_numbers
 from instil.cli.wording import describe
 from instil.errors import SMALLER_WEIGHTS, InstilError, nearest
 from instil.files import home_path
@@ -97,7 +98,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _check_verb(words)
     with report_errors(words[0] if words else "", words, traceback=traceback):
         words = with_lists(with_sweeps(with_short_options([_in_home(word) for word in words])))
-        build_app(words[0] if words else None)(words)
+        app = build_app(words[0] if words else None)
+        check_whole_numbers(app, words)
+        app(words)
 
 
 @contextlib.contextmanager

@@ -19,11 +19,9 @@ app = App(
 def list_recipes() -> None:
     """List the recipes that ship in the package: instil train NAME --data rows.jsonl."""
     from instil.recipe.shipped import shipped_names, summary_of
+    from instil.screen import Column, Screen
 
-    names = shipped_names()
-    width = max(map(len, names)) + 2
-    for name in names:
-        print(f"{name:<{width}}{summary_of(name)}")
+    Screen().table([Column("name"), Column("what it does")], [[name, summary_of(name)] for name in shipped_names()])
 
 
 @app.command(name="show")

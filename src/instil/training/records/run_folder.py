@@ -267,7 +267,7 @@ def check_output(folder: Path, *, resume: bool) -> bool:
         return False
     if not resume:
         raise RunError(
-            f"{folder}: the run folder exists. Expected a new one. Continue it with --resume, set output, or remove it."
+            f"{folder}: the run folder exists. Expected a new one. Continue it with --resume, name another with --output, or remove it."
         )
     if "recipe.yaml" in names:
         return True
