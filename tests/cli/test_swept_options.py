@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from tests.training.command_line import exit_code
 
 from instil.cli.swept_options import with_sweeps
 from instil.errors import RecipeError
@@ -60,15 +61,15 @@ def test_one_value_and_lists_by_nature_stay_as_they_are(words):
 
 
 def test_other_kinds_of_settings_are_swept_too():
-    assert swept("--training.shuffle", "true,false")[0] == {"training.shuffle": ["true", "false"]}
+    assert swept("--training.shuffle", "true,false")[0] == {"training.shuffle": [True, False]}
     assert swept("--optimizer.name", "adamw,muon")[0] == {"optimizer.name": ["adamw", "muon"]}
-    assert swept("--optimizer.clip", "1,none")[0] == {"optimizer.clip": ["1", None]}
+    assert swept("--optimizer.clip", "1,none")[0] == {"optimizer.clip": [1, None]}
     assert swept("--model.name", "demo,owner/model")[0] == {"model.name": ["demo", "owner/model"]}
     assert swept("--optimizer.lr", "1e-5..1e-3")[0] == {"optimizer.lr": "1e-5..1e-3"}
     assert swept("--adapter.targets", '[["q_proj"], ["q_proj", "v_proj"]]')[0] == {
         "adapter.targets": [["q_proj"], ["q_proj", "v_proj"]]
     }
-    assert swept("--threads", "1,2")[0] == {"threads": ["1", "2"]}
+    assert swept("--threads", "1,2")[0] == {"threads": [1, 2]}
     assert swept("--sweep", '{"adapter.rank": [1, 2]}', "--optimizer.lr", "1,2")[0].keys() == {
         "adapter.rank", "optimizer.lr",
     }  # fmt: skip
@@ -85,3 +86,8 @@ def test_an_empty_value_and_a_verb_without_sweeps_are_named():
         with_sweeps(["train", "r.yaml", "--optimizer.lr", "1e-4,"])
     with pytest.raises(RecipeError, match=r"training\.seed: found several values. Expected one"):
         with_sweeps(["prepare", "r.yaml", "--training.seed", "1,2"])
+
+
+def test_values_with_a_space_between_them_name_the_comma(capsys):
+    assert exit_code("train", "recipe.yaml", "--optimizer.lr", "1e-4", "3e-4") == 2
+    assert "several values of a setting have commas between them" in capsys.readouterr().err

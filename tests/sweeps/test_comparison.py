@@ -39,6 +39,7 @@ def test_a_setting_that_changes_nothing_is_named():
     notes = value_notes(swept([3, 3, 2, 2, 2.5, None]), SPACE)
     assert notes == ["training.epochs changed nothing: runs that differ in it alone ended with the same losses"]
     assert value_notes(swept([None] * 6), SPACE) == []
+    assert value_notes(swept([1, None, None, None, None, None]), SPACE) == [], "nothing ended beside it"
 
 
 def test_the_best_run_is_first_and_failed_ones_are_last():

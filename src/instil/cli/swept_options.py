@@ -9,6 +9,7 @@ may be a part of a path, so a text that names an existing path is one value.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -37,7 +38,7 @@ def with_sweeps(words: Sequence[str]) -> list[str]:
 
     Example:
         >>> with_sweeps(["train", "r.yaml", "--optimizer.lr", "1e-4,3e-4", "--adapter.rank", "8"])
-        ['train', 'r.yaml', '--adapter.rank', '8', '--sweep={"optimizer.lr": ["1e-4", "3e-4"]}']
+        ['train', 'r.yaml', '--adapter.rank', '8', '--sweep={"optimizer.lr": [0.0001, 0.0003]}']
     """
     verb = words[0] if words else ""
     has_settings = any(word.startswith("--") and ("." in word or word.split("=")[0] in _TOP_LEVEL) for word in words)
@@ -120,18 +121,28 @@ class _Options:
         if listed is not None:
             return listed
         if "," not in text:
-            return [_none_or(text, kinds)]
+            return [_plain(text, kinds)]
         parts = [part.strip() for part in text.split(",")]
         if not all(parts):
             raise RecipeError(
                 f"{name}: found {text!r}, in which a value is empty. Expected values with commas between them. Fix it."
             )
-        return [_none_or(part, kinds) for part in parts]
+        return [_plain(part, kinds) for part in parts]
 
 
-def _none_or(text: str, kinds: set[Any]) -> str | None:
-    """Return None for a text that means an empty setting, where the setting may be empty and is no text."""
-    return None if text.lower() in ("none", "null") and type(None) in kinds and str not in kinds else text
+def _plain(text: str, kinds: set[Any]) -> Any:
+    """Return the value that a text spells for a setting of these kinds; the text itself if the recipe has to judge it."""
+    if str in kinds:
+        return text
+    words = {"true": True, "false": False} if bool in kinds else {}
+    words |= {"none": None, "null": None} if type(None) in kinds else {}
+    if text.lower() in words:
+        return words[text.lower()]
+    for kind in (int, float):
+        if kind in kinds or (kind is int and float in kinds):
+            with contextlib.suppress(ValueError):
+                return kind(text)
+    return text
 
 
 def _listed(text: str) -> list[Any] | None:

@@ -57,7 +57,12 @@ def _unused(error: CycloptsError, verb: str, words: list[str]) -> str:
             f"found {unused!r} besides {option}. Expected the {option.lstrip('-')} once, "
             f"as {option} or first after the command. Leave one of them out."
         )
-    return f"{unused!r} belongs to no option (a switch takes true or false). Leave it out, or put its option before it."
+    # A number after `--optimizer.lr 1e-4` is meant as a second value.
+    values = "; several values of a setting have commas between them" if unused[:1].isdigit() else ""
+    return (
+        f"{unused!r} belongs to no option (a switch takes true or false{values}). "
+        "Leave it out, or put its option before it."
+    )
 
 
 def _missing(error: MissingArgumentError) -> str:

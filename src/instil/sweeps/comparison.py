@@ -17,9 +17,6 @@ from instil.training.records.metrics import read_metrics
 from instil.training.records.run_folder import RunPaths
 from instil.units import duration
 
-LEAST_TRIED = 2
-"""Values of a setting from which on it says something that the best one is the largest or the smallest."""
-
 
 def comparison_table(sweep: Sweep) -> tuple[list[Column], list[list[str | Cell]]]:
     """Return the columns and the rows of the comparison: the best run first, then those without a result."""
@@ -85,7 +82,8 @@ def value_notes(sweep: Sweep, space: Space) -> list[str]:
             continue
         tried = [] if isinstance(values, Range) else [value for value in values if _is_number(value)]
         best = None if sweep.best is None else sweep.best.settings.get(name)
-        if len(tried) >= LEAST_TRIED and best in (min(tried), max(tried)):
+        ended = {str(run.settings.get(name)) for run in sweep.ranking}
+        if len(tried) > 1 and len(ended) > 1 and best in (min(tried), max(tried)):
             edge, more = ("largest", "larger") if best == max(tried) else ("smallest", "smaller")
             notes.append(f"{name} {shown_value(best)} is the {edge} that was tried; {more} values may be better")
     return notes

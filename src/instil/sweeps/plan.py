@@ -167,16 +167,37 @@ def plan_sweep(recipe: Recipe, *, say: Callable[[str], None]) -> SweepPlan:
     with work("checking the runs", total=len(points), unit="runs") as bar:
         for name, settings in zip(names, points, strict=True):
             lines: list[str] = []
-            plan = plan_run(with_settings(base, {**settings, "output": str(folder / name)}), say=lines.append)
-            if plan.prepared.folder not in stores:
+            plans[name] = plan_run(with_settings(base, {**settings, "output": str(folder / name)}), say=lines.append)
+            store = plans[name].prepared.folder
+            if store not in stores:
                 for line in lines:
                     say(line)
-            stores.add(plan.prepared.folder)
-            plans[name] = plan
+            stores.add(store)
             bar.advance(1)
     if space.best_by == HELDOUT and any(not len(plan.prepared.heldout) for plan in plans.values()):
         raise RecipeError(
             "sweep.best_by: no row is held out, so the runs have no held-out loss to be compared by. Expected held-out "
             "rows. Set data.heldout or data.heldout_share, or compare by the training loss: --best-by loss."
         )
-    return SweepPlan(folder, space, plans)
+    plan = SweepPlan(folder, space, plans)
+    _check_effect(plan)
+    return plan
+
+
+def _check_effect(plan: SweepPlan) -> None:
+    """Raise if a setting that varies has no effect in any run.
+
+    Raises:
+        RecipeError: With the setting that overrules it.
+    """
+    recipes = [run.recipe for run in plan.runs.values()]
+    for name in plan.space.values:
+        if name.startswith("adapter.") and all(recipe.adapter.kind == "none" for recipe in recipes):
+            raise RecipeError(
+                f"sweep: {name} has no effect: no run trains an adapter. Expected adapter.kind: lora. Add --adapter lora."
+            )
+        if name == "training.epochs" and all(recipe.training.max_steps is not None for recipe in recipes):
+            raise RecipeError(
+                "sweep: training.epochs has no effect: training.max_steps decides the length of every run. Expected one "
+                "of them. Remove max_steps."
+            )

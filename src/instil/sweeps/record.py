@@ -19,7 +19,7 @@ from instil.files import home_path, write_json_atomic
 from instil.sweeps.names import setting_names, shown_value
 from instil.sweeps.space import HELDOUT, LOSSES, Direction
 from instil.training.records.metrics import read_metrics
-from instil.training.records.run_folder import RunPaths
+from instil.training.records.run_folder import Run, RunPaths
 from instil.units import counted, duration
 from instil.views.html import frame, table, warnings
 
@@ -261,10 +261,12 @@ def with_results(run: SweepRun, *, best_by: str, final: str) -> SweepRun:
         run: The run.
         best_by: What the runs are compared by.
         final: The recipe's `checkpoint.final`: whether the run's model is that of the last or of the best step.
+
+    Raises:
+        RunError: If a file of the run is missing or damaged.
     """
-    paths = RunPaths(run.folder)
-    results = json.loads(paths.results.read_text(encoding="utf-8"))
-    metrics = read_metrics(paths.metrics)
+    results = Run.open(run.folder).results
+    metrics = read_metrics(RunPaths(run.folder).metrics)
     best = results["best_step"] if final == "best" else None
     step = results["steps"] if best is None else best
     heldout = [line["heldout_loss"] for line in metrics if "heldout_loss" in line and line["step"] <= step]

@@ -236,14 +236,20 @@ def _resumed(recipe: Recipe, space: Space, folder: Path) -> _State:
     before = read_sweep(folder)
     _check_same_space(space, resolved_space(saved), before, folder)
     base = base_recipe(base, space)
-    known = [
-        with_results(run, best_by=space.best_by, final=base.checkpoint.final) if run.state == "finished" else run
-        for run in before.runs
-    ]
+    known = [_as_it_is_now(run, space, final=base.checkpoint.final) for run in before.runs]
     runs = known if space.search else _entries(list(space.combinations()), folder, known=known)
     write_text_atomic(SweepPaths(folder).recipe, recipe.to_yaml())
     again = [run for run in runs if run.state != "finished" and run.error_kind != DIVERGES_AGAIN]
     return _State(folder, base, space, runs, _search(recipe, space, folder), _names(again))
+
+
+def _as_it_is_now(run: SweepRun, space: Space, *, final: str) -> SweepRun:
+    """Return a known run with the results in its folder. Without them, it waits again; a search keeps what it stored."""
+    if run.state != "finished":
+        return run
+    if RunPaths(run.folder).results.exists():
+        return with_results(run, best_by=space.best_by, final=final)
+    return run if space.search else SweepRun(run.name, run.folder, run.settings)
 
 
 def _names(runs: list[SweepRun]) -> list[str]:

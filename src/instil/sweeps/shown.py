@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from instil.recipe import Recipe
-from instil.run_warning import print_line
+from instil.run_warning import PREFIX
 from instil.screen import Column, Screen
 from instil.sweeps.comparison import comparison_table, next_steps, value_notes
 from instil.sweeps.events import Planned, RunBegins, RunEnds, SweepEnds, SweepEvent
@@ -26,7 +26,16 @@ MOST_PLANNED = 30
 
 def show_sweep(recipe: Recipe, screen: Screen, *, resume: bool = False) -> Sweep:
     """Run a sweep, show it on a screen, and return it. Arguments as for `follow_sweep`."""
-    events = follow_sweep(recipe, resume=resume, quiet=screen.quiet, say=_silent if screen.quiet else print_line)
+
+    def say(line: str) -> None:
+        if screen.quiet:
+            return
+        if line.startswith(PREFIX):
+            screen.warn(line)
+        else:
+            screen.line(line)
+
+    events = follow_sweep(recipe, resume=resume, quiet=screen.quiet, say=say)
     return _shown(events, recipe, screen)
 
 
@@ -44,10 +53,6 @@ def _shown(events: Iterator[SweepEvent], recipe: Recipe, screen: Screen) -> Swee
             _show_end(event, recipe, screen)
     assert sweep is not None
     return sweep
-
-
-def _silent(line: str) -> None:
-    """Print nothing."""
 
 
 def show_plan(plan: SweepPlan, screen: Screen) -> None:
@@ -77,7 +82,7 @@ def _show_end(event: SweepEnds, recipe: Recipe, screen: Screen) -> None:
     screen.heading(f"comparison: {states_of(sweep)}")
     screen.table(*comparison_table(sweep))
     for run in sweep.failed:
-        screen.error(f"{run.name} failed: {run.error}")
+        screen.error(f"{run.name} failed: {run.error.partition('. ')[0]}")
     for note in value_notes(sweep, event.space):
         screen.note(f"note: {note}")
     files = [("table", str(paths.table)), *([("curves", str(paths.picture))] if event.has_picture else [])]
