@@ -46,6 +46,8 @@ NOT_RUN = {
     "python -m tests.training.architectures": "needs six minutes; tests/training/test_architectures.py runs a part of it",
     "torchrun --max-restarts N … train recipe.yaml --resume": "it waits for a process that dies; tests/training/test_torchrun.py starts torchrun",
     "python -m tests.conformance.refusals": "needs the corpus of public templates and minutes",
+    "instil export runs/demo out/hub --push owner/name --tag v1": "needs the Hub; tests/exporting/test_push.py uploads to one on this machine",
+    "instil export runs/demo out/steps --every-checkpoint": "tests/exporting/test_every_checkpoint.py exports a run's checkpoints",
     "instil export runs/demo out-checked --dtype fp32 --check-with 4": "needs a package index; tests/faults/test_04_transformers_4.py runs the comparison",
     "ollama create NAME -f out/ollama/Modelfile": "Ollama was not to be had; the page says that it is untested",
     "vllm serve OUT": "vLLM was not to be had; the page says that it is untested",

@@ -72,17 +72,21 @@ def uploads(monkeypatch, tmp_path):
     def write(model, out, **options):
         exports.append(options)
         parity = Parity(prompts=1, typed_control_tokens=0, refused=0, stop_tokens=("<|im_end|>",))
+        (tmp_path / "model.safetensors").write_bytes(b"x" * 3000)
         return Exported(folder=tmp_path, parity=parity, files=("model.safetensors",), licence="mit")
 
     monkeypatch.setattr("instil.exporting.export.export", write)
-    monkeypatch.setattr(push, "push", lambda folder, name, *, private: uploads.append((folder, name, private)))
+    monkeypatch.setattr(push.Upload, "start", lambda self, tags: uploads.append((self.repository, self.private, *tags)))
+    monkeypatch.setattr(push.Upload, "send", lambda self, folder, **_: self.done.append(f"main: {folder}"))
     return exports, uploads
 
 
 @pytest.mark.parametrize(("words", "private"), [((), True), (("--public",), False)])
-def test_a_new_repository_is_private_unless_public_is_set(words, private, uploads, tmp_path):
-    assert export("model", "out", "--push", "owner/name", *words) == 0
-    assert uploads[1] == [(tmp_path, "owner/name", private)]
+def test_a_new_repository_is_private_unless_public_is_set(words, private, uploads, tmp_path, capsys):
+    assert export("model", "out", "--push", "owner/name", "--tag", "v1", "--tag", "v2", *words) == 0
+    assert uploads[1] == [("owner/name", private, "v1", "v2")]
+    assert uploads[0][0]["repository"] == "owner/name"
+    assert f"uploaded main: {tmp_path}" in capsys.readouterr().out
 
 
 def test_nothing_is_uploaded_without_push_and_fifty_rows_are_compared(uploads, tmp_path, capsys):
@@ -95,4 +99,22 @@ def test_nothing_is_uploaded_without_push_and_fifty_rows_are_compared(uploads, t
     assert uploaded == []
     assert len(options["rows"]) == 50
     assert options["target"] == "adapter"
-    assert f"adapter in {tmp_path}: model.safetensors" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert f"adapter in {tmp_path}\nfiles   model.safetensors (3 kB)\nchecked 1 prompts: ids equal" in output
+    assert export("model", "out", "--quiet") == 0
+    assert capsys.readouterr().out == f"{tmp_path}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["--tag", "v1"], "--tag: found 'v1' without --push"),
+        (["--push", "name"], "Expected owner/name"),
+        (["--push", "me/model", "--tag", "a b"], "Expected a name such as v1.0"),
+        (["--dtype", "q4_k_m"], "Add --as gguf"),
+        (["--as", "gguf", "--dtype", "iq1_s"], "needs an importance matrix"),
+    ],
+)
+def test_wrong_options_are_refused_before_the_model_is_looked_for(words, reason, tmp_path, capsys):
+    assert export("./no/model", tmp_path / "out", *words) == 2
+    assert reason in capsys.readouterr().err

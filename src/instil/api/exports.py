@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import islice
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,6 +12,7 @@ from instil.api.arguments import check_choice, check_type, path_of
 from instil.data import read
 from instil.errors import ExportError
 from instil.exporting.gguf_types import read_dtype
+from instil.exporting.push import Upload, check_push
 
 if TYPE_CHECKING:
     from instil.exporting.export import Exported
@@ -28,6 +31,10 @@ def export(
     device: str = "auto",
     licence: str | None = None,
     check_with: Literal["4"] | None = None,
+    push: str | None = None,
+    public: bool = False,
+    tags: Sequence[str] = (),
+    every_checkpoint: bool = False,
 ) -> Exported:
     """Write a model for others to use; raises if ids, stop tokens or answers differ from the run's.
 
@@ -42,6 +49,11 @@ def export(
         device: auto, cpu, cuda, cuda:1, mps.
         licence: Licence identifier for the model card; by default the base's own.
         check_with: ``4``: load a merged model with transformers 4 too, and compare.
+        push: Hub repository (owner/name) to upload the export to.
+        public: Make a new repository public.
+        tags: Tags for the uploaded commit, such as v1.
+        every_checkpoint: Export the run's checkpoints too: ``OUT/step-N`` each, and ``OUT/final``. With `push`, each goes
+            to a branch ``step-N``.
 
     Returns:
         The folder, its files, and the result of the parity check.
@@ -69,18 +81,31 @@ def export(
         raise ExportError(
             f"model: found {type(model).__name__}. Expected a run, a model folder or an adapter folder. Pass its path."
         )
+    check_type("push", push, str, ExportError, expected="a repository such as owner/name")
+    tags = [tags] if isinstance(tags, str) else tags
+    check_push(push, tags)
     rows = [] if data is None else list(islice(read(data), _COMPARED))
 
     # Why: torch takes seconds to import, and a wrong argument is reported before that.
+    from instil.exporting.every_checkpoint import export_every_checkpoint
     from instil.exporting.export import export as write
 
-    return write(
-        fspath(model),
-        folder,
-        target=target,
-        dtype=dtype,
-        rows=rows,
-        device=device,
-        licence=licence,
-        check_with=check_with,
-    )
+    settings: dict[str, Any] = {
+        "target": target, "dtype": dtype, "rows": rows, "device": device, "licence": licence,
+        "check_with": check_with, "repository": push,
+    }  # fmt: skip
+    if every_checkpoint:
+        *checkpoints, exported = [one for _, one in export_every_checkpoint(fspath(model), folder, **settings)]
+        exported = replace(exported, checkpoints=tuple(checkpoints))
+    else:
+        exported = write(fspath(model), folder, **settings)
+    return exported if push is None else _uploaded(exported, Upload(push, private=not public), tags)
+
+
+def _uploaded(exported: Exported, upload: Upload, tags: Sequence[str]) -> Exported:
+    """Upload an export: each checkpoint to a branch of its own, then the model to the main one."""
+    upload.start(tags)
+    for one in exported.checkpoints:
+        upload.send(one.folder, branch=one.folder.name)
+    upload.send(exported.folder, tags=tags)
+    return replace(exported, uploaded=tuple(upload.done))

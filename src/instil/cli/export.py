@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from instil.exporting.export import Exported
 
 
 def export(
@@ -19,7 +22,10 @@ def export(
     licence: str | None = None,
     push: str | None = None,
     public: bool = False,
+    tag: list[str] | None = None,
+    every_checkpoint: bool = False,
     check_with: Literal["4"] | None = None,
+    quiet: bool = False,
 ) -> None:
     """Write a model for others to use; stops if ids, stop tokens or answers differ from the run's.
 
@@ -36,20 +42,47 @@ def export(
         licence: Licence identifier for the model card, such as apache-2.0; default: the licence of the base model.
         push: Hub repository (owner/name) to upload the export to.
         public: Make a new repository public.
+        tag: Tag for the uploaded commit, such as v1; may be repeated.
+        every_checkpoint: Export the run's checkpoints too: OUT/step-N for each, and OUT/final. With --push, each goes to
+            a branch step-N.
         check_with: 4: load the merged model with transformers 4 too, which is installed into a folder of the cache on
             first use, and compare ids, logits and answers.
+        quiet: Print only where the export is, and warnings.
     """
     from instil.api.exports import export as write
+    from instil.screen import Screen
 
     exported = write(
-        model, out, target=target, dtype=dtype, data=data, device=device, licence=licence, check_with=check_with
+        model,
+        out,
+        target=target,
+        dtype=dtype,
+        data=data,
+        device=device,
+        licence=licence,
+        check_with=check_with,
+        push=push,
+        public=public,
+        tags=tag or (),
+        every_checkpoint=every_checkpoint,
     )
-    for line in exported.parity.lines():
-        print(f"  {line}")
-    print(f"{target} in {exported.folder}: {', '.join(exported.files)}")
+    screen = Screen(quiet=quiet)
+    for one in (*exported.checkpoints, exported):
+        if not quiet:
+            screen.heading(f"{target} in {one.folder}")
+            screen.facts(_facts(one))
+        else:
+            screen.line(str(one.folder))
     if exported.licence is None:
-        print("  no licence in the model card: the base names none. Set --licence before you share the model.")
-    if push is not None:
-        from instil.exporting.push import push as upload
+        screen.warn("no licence in the model card: the base names none. Set --licence before you share the model.")
+    for line in exported.uploaded:
+        screen.done(f"uploaded {line}")
 
-        print(f"uploaded: {upload(exported.folder, push, private=not public)}")
+
+def _facts(exported: Exported) -> list[tuple[str, str]]:
+    """Return what stands below the heading: the files with their sizes, and what was compared."""
+    from instil.units import byte_size
+
+    files = [f"{name} ({byte_size((exported.folder / name).stat().st_size)})" for name in exported.files]
+    first, *others = exported.parity.lines()
+    return [("files", ", ".join(files)), ("checked", first), *(("", line) for line in others)]

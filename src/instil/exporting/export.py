@@ -65,12 +65,16 @@ class Exported:
         parity: The result of the comparison with training.
         files: Names of the files.
         licence: The licence in the model card, or None.
+        uploaded: What was put on the Hub, one line each.
+        checkpoints: The exports of the run's checkpoints, if they were requested; this is that of its last model.
     """
 
     folder: Path
     parity: Parity
     files: tuple[str, ...]
     licence: str | None
+    uploaded: tuple[str, ...] = ()
+    checkpoints: tuple[Exported, ...] = ()
 
 
 def export(
@@ -84,6 +88,7 @@ def export(
     licence: str | None = None,
     check_with: Literal["4"] | None = None,
     repository: str | None = None,
+    step: int | None = None,
 ) -> Exported:
     """Export a model.
 
@@ -98,6 +103,7 @@ def export(
         licence: Licence identifier for the model card; by default the base's own.
         check_with: Another major version of transformers to load a merged model with; see `check_with_4`.
         repository: Name on the Hub under which the export will stand, for the model card.
+        step: Step of the run that the model is from, for the model card; None for the model that it ended with.
 
     Raises:
         ExportError: If the target cannot hold the model or a parity check fails; nothing is left behind.
@@ -143,6 +149,8 @@ def export(
             checks=parity.lines(),
             repository=repository,
             licence=licence,
+            step=step,
+            title="" if step is None else f"{out.parent.name}, step {step}",
         )
         (aside / "README.md").write_text(model_card(papers, subject), encoding="utf-8")
     files = tuple(sorted(path.name for path in out.iterdir()))

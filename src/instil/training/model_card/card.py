@@ -33,7 +33,7 @@ def model_card(papers: RunPapers, subject: CardSubject) -> str:
         papers: The origin of the model.
         subject: The form of its files, and what was checked when they were written.
     """
-    lines = ["---", head_of(papers, subject), "---", "", f"# {subject.name}", ""]
+    lines = ["---", head_of(papers, subject), "---", "", f"# {subject.title or subject.name}", ""]
     lines += [*_what_it_is(papers, subject), "", _licence_line(papers, subject.licence), "", *use_of(papers, subject)]
     recipe = None if papers.recipe is None else published_recipe(papers.recipe)
     if recipe is not None:

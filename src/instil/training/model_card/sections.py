@@ -148,13 +148,9 @@ def limits_of(papers: RunPapers, subject: CardSubject) -> list[str]:
         limit = papers.recipe.data.max_tokens
         if isinstance(limit, int):
             lines.append(f"- It has seen no example of more than {limit:,} tokens in training.")
-    if subject.is_gguf or subject.form == "4bit":
-        lines.append(
-            "- Figures were measured before the weights were written in this form." if papers.figures() else ""
-        )
-    if subject.step is not None and papers.figures():
-        lines.append("- The figures are those of the run's last model, not of this checkpoint.")
-    return [*(line for line in lines if line or line == lines[1]), ""]
+    if papers.figures() and (subject.is_gguf or subject.form == "4bit"):
+        lines.append("- The figures were measured before the weights were written in this form.")
+    return [*lines, ""]
 
 
 def _cell(text: str) -> str:

@@ -14,7 +14,7 @@ class CardSubject:
     """The model of a card.
 
     Attributes:
-        name: Title of the card.
+        name: Name of the model, and of its folder.
         form: Form of the files, as in `instil export --as`.
         weights: Type of the weights, such as ``bf16`` or ``q4_k_m``; empty if it is not known here.
         stop_tokens: Tokens that end an answer.
@@ -23,6 +23,7 @@ class CardSubject:
         repository: Name on the Hub, or None if it is not known.
         licence: Licence identifier. None: the base's own, if that names one.
         step: Step of the run that the weights are from; None for the model that the run ended with.
+        title: Title of the card; by default the name.
     """
 
     name: str
@@ -34,11 +35,17 @@ class CardSubject:
     repository: str | None = None
     licence: str | None = None
     step: int | None = None
+    title: str = ""
 
     @property
     def address(self) -> str:
         """The name by which the model is loaded: its Hub id, or its folder."""
         return self.repository or self.name
+
+    @property
+    def revision(self) -> str | None:
+        """The branch of the repository that holds the model; None for the main one."""
+        return None if self.step is None or self.repository is None else f"step-{self.step}"
 
     @property
     def is_gguf(self) -> bool:

@@ -10,7 +10,7 @@ from instil.training.model_card.subject import CardSubject
 _TRANSFORMERS = """\
 from transformers import pipeline
 
-chat = pipeline("text-generation", "{address}")
+chat = pipeline("text-generation", "{address}"{revision})
 print(chat([{{"role": "user", "content": "Hello"}}], max_new_tokens=256)[0]["generated_text"][-1]["content"])"""
 _LLAMA_CPP = """\
 from llama_cpp import Llama
@@ -25,11 +25,13 @@ def use_of(papers: RunPapers, subject: CardSubject) -> list[str]:
     if subject.is_gguf:
         lines += _gguf(subject)
     else:
-        lines += _block("python", _TRANSFORMERS.format(address=subject.address))
+        revision = f', revision="{subject.revision}"' if subject.revision else ""
+        lines += _block("python", _TRANSFORMERS.format(address=subject.address, revision=revision))
         if subject.form == "adapter":
             lines += ["transformers loads the base by itself if peft is installed.", ""]
         elif subject.form == "merged":
-            lines += ["As a server with vLLM (not tried here):", "", *_block("sh", f"vllm serve {subject.address}")]
+            command = f"vllm serve {subject.address}" + (f" --revision {subject.revision}" if subject.revision else "")
+            lines += ["As a server with vLLM (not tried here):", "", *_block("sh", command)]
     place = "in the file" if subject.is_gguf else "with the tokenizer"
     lines.append(f"- **Prompt format:** {_template(papers, subject)}, saved {place}.")
     if subject.stop_tokens:
@@ -44,7 +46,7 @@ def use_of(papers: RunPapers, subject: CardSubject) -> list[str]:
 def _gguf(subject: CardSubject) -> list[str]:
     source = f'("{subject.name}/model.gguf")'
     on_hub = []
-    if subject.repository:
+    if subject.repository and not subject.revision:  # neither command takes a branch
         source = f'.from_pretrained("{subject.repository}", filename="model.gguf")'
         on_hub = ["From the Hub:", "", *_block("sh", f"llama-cli -hf {subject.repository}")]
     lines = _block("python", _LLAMA_CPP.format(source=source)) + on_hub
