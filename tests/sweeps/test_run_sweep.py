@@ -14,6 +14,7 @@ from tests.training.command_line import exit_code, forked, same_bits, train_fail
 from tests.training.stops import wait_for_steps
 
 import instil
+from instil.files import locked
 from instil.sweeps.record import Sweep
 from instil.training.records.run_folder import Run
 
@@ -90,6 +91,38 @@ def test_a_resumed_sweep_keeps_its_values_and_may_get_more(swept, tmp_path, caps
     sweep = Sweep.open(folder)
     assert [run.state for run in sweep.runs] == ["failed", "finished", "finished", "finished"]
     assert sweep.best.value == sweep.best.loss == min(run.loss for run in sweep.runs[1:])
+
+
+def test_a_run_whose_folder_was_removed_is_trained_again_and_a_damaged_one_is_named(swept, tmp_path, capsys):
+    folder = tmp_path / "copy" / "run"
+    shutil.copytree(swept.sweep.folder, folder)
+    recipe = tmp_path / "copy" / "recipe.yaml"
+    recipe.write_text(swept.recipe.read_text().replace(str(swept.sweep.folder), str(folder)))
+    shutil.rmtree(folder / "lr-5e-3")
+    assert exit_code("train", str(recipe), "--resume") == 1
+    again = Sweep.open(folder)
+    assert [run.state for run in again.runs] == ["failed", "finished", "finished"]
+    assert same_bits(Run.open(again.runs[1].folder), Run.open(swept.sweep.runs[1].folder))
+    (folder / "lr-5e-3" / "results.json").write_text("{")
+    assert "results.json" in train_fails(recipe, "--resume", capsys=capsys)
+    (folder / "sweep.json").write_text("[]")
+    assert "sweep.json: damaged" in train_fails(recipe, "--resume", capsys=capsys)
+
+
+def test_a_sweep_in_place_of_a_model_names_its_best_run(swept):
+    with pytest.raises(instil.ModelError, match=r"a sweep of several runs.* the best one is .*run/lr-5e-3\. Name it"):
+        instil.load_model(swept.sweep.folder)
+
+
+def test_two_processes_do_not_run_one_sweep(swept, capsys):
+    with locked(swept.sweep.folder):
+        assert "another run (process" in train_fails(swept.recipe, "--resume", capsys=capsys)
+
+
+def test_prepare_warns_of_data_that_only_runs_have(base, rows, tmp_path, capsys):
+    recipe = write_recipe(tmp_path, {"sweep": {"data.max_tokens": [64, 128]}}, base=base, rows=rows)
+    assert exit_code("prepare", str(recipe)) == 0
+    assert "the recipe sweeps data.max_tokens, and this is the data without that" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -57,8 +57,18 @@ def prepare_recipe(
 ) -> tuple[Prepared, list[RunWarning]]:
     """Load the tokenizer, and make the store or open the existing one; return the warnings too."""
     location = locate(recipe.model.name, recipe.model.revision, trust_remote_code=recipe.model.trust_remote_code)
+    sweep = _sweep_warnings(recipe)  # what is resolved below would count as set instead
     recipe = with_max_tokens(recipe, location)
     setup = set_up_chat(recipe, location)
     recipe = with_date(recipe, setup.chat)
     prepared = make_store(recipe, setup.chat, workers=workers, refresh=refresh, on_progress=on_progress)
-    return prepared, [*setup.warnings, *prepared.warnings(recipe.data)]
+    return prepared, [*setup.warnings, *prepared.warnings(recipe.data), *sweep]
+
+
+def _sweep_warnings(recipe: Recipe) -> list[RunWarning]:
+    """Return a warning if runs of the recipe's sweep use other data than what was prepared."""
+    swept = [name for name in recipe.sweep if name.startswith(("data.", "model.")) or name == "training.seed"]
+    if not swept:
+        return []
+    text = f"the recipe sweeps {', '.join(swept)}, and this is the data without that. `instil plan` prepares all of it"
+    return [RunWarning("sweep", text, len(swept))]

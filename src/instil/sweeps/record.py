@@ -249,6 +249,7 @@ def write_record(sweep: Sweep) -> None:
             "version": VERSION,
             "best_by": sweep.best_by,
             "direction": sweep.direction,
+            "best": None if sweep.best is None else sweep.best.name,
             "runs": [run.to_json() for run in sweep.runs],
         },
     )

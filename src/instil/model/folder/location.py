@@ -156,6 +156,10 @@ def _in_folder(name: str, path: Path) -> ModelLocation:
         return _adapter(name, path, kind="adapter")
     if (path / "config.json").exists():
         return ModelLocation(name, "folder", path)
+    if (path / "sweep.json").exists():
+        best = read_json(path / "sweep.json").get("best")
+        one = f"the best one is {path / str(best)}" if best else "see sweep.json there"
+        raise ModelError(f"{name}: a sweep of several runs. Expected one of them; {one}. Name it.")
     if not (path / "recipe.yaml").exists():
         entries = ", ".join(sorted(entry.name for entry in path.iterdir())[:5]) or "nothing"
         raise ModelError(
