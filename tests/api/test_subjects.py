@@ -62,6 +62,7 @@ def test_all_that_is_no_recipe_is_data(rows, word, told):
         ),
         ("rows.jsnl", "neither a recipe nor data (did you mean 'rows.jsonl'?)"),
         ("a/b/c", "neither a recipe nor data"),
+        ("demo", "demo: is a model. Expected data or a recipe. Write --model demo --data rows.jsonl"),
     ],
 )
 def test_what_is_neither_names_what_was_tried(rows, word, reason):

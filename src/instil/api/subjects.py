@@ -18,6 +18,8 @@ from instil.files import home_path
 from instil.recipe.shipped import recipe_file, shipped_names
 
 _MODEL_FILES = ("config.json", "adapter_config.json")
+DEMO = "demo"
+"""The name of the embedded base model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,8 @@ def subject_of(word: str | Path) -> Subject:
     path = home_path(name)
     if path.is_dir():
         _refuse_run_or_model(name, path)
+    elif name == DEMO:
+        raise RecipeError(f"{name}: is a model. Expected data or a recipe. Write --model {name} --data rows.jsonl.")
     if name == "-" or path.exists() or glob.has_magic(name) or container_of(name) or is_hub_id(name):
         return Subject(data=name)
     raise RecipeError(

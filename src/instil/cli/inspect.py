@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from instil.api.subjects import subject_of
 from instil.cli.settings import load_recipe
 from instil.errors import DataError, RecipeError
 from instil.recipe import DataSettings, Format, Recipe
@@ -107,7 +108,7 @@ def _show_data(inspection: Inspection, console: Console, *, html: Path | None, h
 
 def _recipe(data: str | None, *, model: dict[str, Any], format: Format | None, settings: dict[str, Any]) -> Recipe:
     """Return the recipe that `data` names, or one that has this data as its source."""
-    if data is not None and recipe_file(data) is not None:
+    if data is not None and subject_of(data).recipe is not None:
         if format is not None:
             raise RecipeError(
                 f"{data}: found a recipe and --format. Expected --format with data only. "

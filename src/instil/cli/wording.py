@@ -89,6 +89,8 @@ def _unknown(error: UnknownOptionError) -> str:
 
         if meant := known_elsewhere(option) or in_another_group(last_name(option)):
             return f"unknown option {option}{meant}."
+    if option == "--adapter":
+        return f"unknown option {option}. An adapter's folder is a model: name it with --model."
     return f"unknown option {option}{nearest(option, names)}."
 
 

@@ -54,6 +54,15 @@ class ModelSettings(Settings):
         return value
 
 
+_OTHER_KINDS = {
+    "qlora": "QLoRA is lora with model.quantize: 4bit",
+    "full": "none trains every weight",
+    "dora": "DoRA is lora with adapter.dora: true",
+    "rslora": "rsLoRA is lora with adapter.rank_stabilized: true",
+}
+"""What other tools call kinds of training, and how to set it here."""
+
+
 class AdapterSettings(Settings):
     """Low-rank adapters (LoRA). `kind: none` trains every weight."""
 
@@ -90,6 +99,13 @@ class AdapterSettings(Settings):
         None,
         description="Adapter folder to continue training from. Its own rank, alpha and other adapter settings apply.",
     )
+
+    @field_validator("kind", mode="before")
+    @classmethod
+    def _is_a_kind(cls, value: object) -> object:
+        if isinstance(value, str) and (remedy := _OTHER_KINDS.get(value.lower())):
+            raise ValueError(f"input should be none or lora. {remedy}")
+        return value
 
     @field_validator("targets")
     @classmethod

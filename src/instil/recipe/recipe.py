@@ -15,7 +15,7 @@ from instil.recipe.machine import ParallelSettings, TrackingSettings
 from instil.recipe.merging import merge, nested_settings, with_short_forms
 from instil.recipe.model import AdapterSettings, ModelSettings
 from instil.recipe.settings import MOST_THREADS, PathText, Settings
-from instil.recipe.shipped import recipe_file
+from instil.recipe.shipped import recipe_file, shipped_names
 from instil.recipe.sweeping import flat_sweep, with_sweep
 from instil.recipe.training import CheckpointSettings, EvaluateSettings, OptimizerSettings, TrainingSettings
 from instil.recipe.wording import explain, group_hint, sections_of
@@ -110,6 +110,8 @@ class Recipe(Settings):
         if not isinstance(path, (str, Path)):
             raise RecipeError(f"recipe: found {path!r}. Expected the path of a YAML file. Use Recipe.from_mapping.")
         path = recipe_file(path) or home_path(path)
+        if not path.exists() and path.stem in shipped_names():
+            raise RecipeError(f"{path}: no such recipe file. A recipe of that name ships: write {path.stem}.")
         values = read_recipe_file(path)
         over = nested_settings(overrides or {})
         merged = merge(with_short_forms(values), over)

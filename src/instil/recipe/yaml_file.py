@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from instil.errors import RecipeError
+from instil.errors import RecipeError, nearest
 
 _TIMESTAMP, _BOOL = "tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:bool"
 
@@ -53,7 +53,10 @@ def read_recipe_file(path: Path) -> dict[str, Any]:
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except FileNotFoundError:
-        raise RecipeError(f"{path}: no such recipe file. Expected a YAML file. Check the path.") from None
+        beside = [entry.name for entry in path.parent.glob("*.y*ml")]
+        raise RecipeError(
+            f"{path}: no such recipe file{nearest(path.name, beside)}. Expected a YAML file. Check the path."
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: cannot be read ({error}). Expected a YAML file in UTF-8. Check the path.") from None
     except yaml.YAMLError as error:
