@@ -10,7 +10,6 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -127,14 +126,13 @@ class Sweep:
     signal: int | None = None
 
     @classmethod
-    def open(cls, folder: str | PathLike[str]) -> Sweep:
+    def open(cls, folder: str | Path) -> Sweep:
         """Read a sweep from its folder.
 
         Raises:
             RunError: If it is none, or ``sweep.json`` is damaged.
         """
-        path = home_path(fspath(folder))
-        return read_sweep(path)
+        return read_sweep(home_path(folder))
 
     @property
     def finished(self) -> bool:
