@@ -31,18 +31,3 @@ class RunWarning:
     def to_json(self) -> dict[str, Any]:
         """Return the warning as JSON values."""
         return asdict(self)
-
-
-def print_line(text: str) -> None:
-    """Print a line on standard output; one that starts with "warning" is yellow in a terminal.
-
-    rich decides what a terminal is: NO_COLOR turns the colour off, and a pipe or a file gets none.
-    """
-    if text.startswith(PREFIX):
-        # Why: rich is imported only where there is a colour to print.
-        from rich.console import Console
-        from rich.text import Text
-
-        Console(highlight=False).print(Text(text, style="yellow"), soft_wrap=True)
-        return
-    print(text, flush=True)

@@ -17,7 +17,7 @@ from transformers import AutoTokenizer
 import instil
 from instil.encoding.template_warnings import CHAT_NAME
 from instil.recipe import Recipe
-from instil.run_warning import print_line
+from instil.screen import Screen
 
 HELD: dict[str, Any] = {"training": {"max_steps": 2}}
 
@@ -232,9 +232,9 @@ def test_warnings_are_yellow_in_a_terminal(
     monkeypatch.delenv("FORCE_COLOR", raising=False)
     monkeypatch.setenv("NO_COLOR", no_color) if no_color else monkeypatch.delenv("NO_COLOR", raising=False)
     text = "warning    " + "a long text [not markup] " * 20
-    print_line(text)
-    print_line("note       plain")
+    Screen().say(text)
+    Screen().say("rows plain")
     shown = stream.getvalue()
     assert ("\x1b[33m" in shown) == coloured
-    assert shown.endswith("note       plain\n")
-    assert coloured or shown.startswith(f"{text}\n")
+    assert shown.endswith("rows plain\n")
+    assert coloured or " ".join(shown.split()).startswith(" ".join(text.split()))

@@ -27,7 +27,7 @@ def test_a_narrow_line_leaves_out_the_least_important(width, gone):
     bar.show(TRAINING)
     line = line_of(bar, width).plain
     assert cell_len(line) <= width
-    assert "12 of 30 steps" in line
+    assert "12/30" in line
     assert [text for text in gone if text in line] == []
     assert "━" in line
     assert "─" in line

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from instil.api.arguments import check_type
@@ -52,16 +51,14 @@ def prepare(
     )[0]
 
 
-def prepare_recipe(
-    recipe: Recipe, *, workers: int | None, refresh: bool, on_progress: Callable[[int], None] | None = None
-) -> tuple[Prepared, list[RunWarning]]:
+def prepare_recipe(recipe: Recipe, *, workers: int | None, refresh: bool) -> tuple[Prepared, list[RunWarning]]:
     """Load the tokenizer, and make the store or open the existing one; return the warnings too."""
     location = locate(recipe.model.name, recipe.model.revision, trust_remote_code=recipe.model.trust_remote_code)
     sweep = _sweep_warnings(recipe)  # what is resolved below would count as set instead
     recipe = with_max_tokens(recipe, location)
     setup = set_up_chat(recipe, location)
     recipe = with_date(recipe, setup.chat)
-    prepared = make_store(recipe, setup.chat, workers=workers, refresh=refresh, on_progress=on_progress)
+    prepared = make_store(recipe, setup.chat, workers=workers, refresh=refresh)
     return prepared, [*setup.warnings, *prepared.warnings(recipe.data), *sweep]
 
 

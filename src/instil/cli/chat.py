@@ -36,6 +36,7 @@ def chat(
     from instil.generation.engine import Engine
     from instil.generation.session import Session
     from instil.generation.terminal import Terminal, read_tools_file
+    from instil.screen import hide_work
 
     definitions = read_tools_file(tools) if tools else ()
     names = [model] if against is None else [model, against]
@@ -43,4 +44,5 @@ def chat(
         Session(engine=Engine.load(name, loading), settings=sampling, system=system, tools=definitions)
         for name in names
     ]
+    hide_work()  # answers appear word by word, and the keyboard has the last line
     Terminal(sessions, keyboard=sys.stdin.isatty(), coloured=sys.stdout.isatty()).run()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from instil.files import home_path
 from instil.recipe import Format, Recipe
+
+if TYPE_CHECKING:
+    from instil.conversation import Conversation
+    from instil.screen import Bar
 
 FileOrDash = Annotated[str, Parameter(allow_leading_hyphen=True)]
 
@@ -31,6 +35,7 @@ def convert(
     sheet: str | None = None,
     model: str | None = None,
     template: str | None = None,
+    quiet: bool = False,
 ) -> None:
     """Rewrite conversations in another format. Stops where the format cannot hold everything.
 
@@ -52,6 +57,7 @@ def convert(
         sheet: Sheet of a workbook; the first by default.
         model: Model whose template and begin and end tokens rendered text has; only its tokenizer is read.
         template: Template of template-text: a .jinja file, Jinja source, a format string or a model folder.
+        quiet: Print warnings only, and no bar.
     """
     from instil.api.writing import TARGETS, write
     from instil.conversation import EMPTY
@@ -59,7 +65,10 @@ def convert(
     from instil.data.formats.registry import format_named
     from instil.data.sources.files import left_in
     from instil.errors import DataError
+    from instil.screen import Screen, hide_work, work
     from instil.units import counted
+
+    screen = Screen(stderr=True, quiet=quiet)
 
     if to not in TARGETS and not to.endswith("-text"):
         format_named(to)  # a wrong name is reported before the data are read
@@ -82,15 +91,21 @@ def convert(
         on_error=bad_rows.append,
     )
     changes: list[str] = []
-    count = write(conversations, out, format=to, model=model, template=template, on_change=changes.append)
+    if out == "-":
+        hide_work()  # the rows may be on the same terminal
+    with work("converting", unit="rows") as bar:
+        read_so_far = _counted(conversations, bar)
+        count = write(read_so_far, out, format=to, model=model, template=template, on_change=changes.append)
     for change in changes:
-        print(f"as {to}, {change}", file=sys.stderr)
+        screen.note(f"as {to}, {change}")
     left = "" if data == "-" else left_in(data, split=split, subset=subset)
     if left:
-        print(f"{data}: only split {split} is read; not read: {left}", file=sys.stderr)
+        screen.warn(f"{data}: only split {split} is read; not read: {left}")
     if bad_rows:
-        print(f"{counted(len(bad_rows), 'row')} left out; the first: {bad_rows[0]}", file=sys.stderr)
-    print(f"{counted(count, 'row')} in {out} as {to}", file=sys.stderr)
+        screen.warn(f"{counted(len(bad_rows), 'row')} left out; the first: {bad_rows[0]}")
+    screen.done(f"{counted(count, 'row')} in {out} as {to}")
+    if out != "-":
+        screen.hint(f"next: instil inspect {out} shows them as a model will see them")
 
 
 def _refuse_own_input(data: str, out: str) -> None:
@@ -99,3 +114,10 @@ def _refuse_own_input(data: str, out: str) -> None:
 
     if "-" not in (data, out) and home_path(data).is_file() and home_path(out).exists() and Path(data).samefile(out):
         raise DataError(f"{out}: is the file to read. Expected another one. Choose another name.")
+
+
+def _counted(conversations: Iterator[Conversation], bar: Bar) -> Iterator[Conversation]:
+    """Yield the conversations and count them on a bar."""
+    for conversation in conversations:
+        yield conversation
+        bar.advance()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -22,6 +21,7 @@ def generate(
     limit: int | None = None,
     too_long: Literal["drop", "keep_last_turns", "refuse"] = "drop",
     rendered_rows: Literal["read", "keep", "refuse"] = "read",
+    quiet: bool = False,
     sampling: Annotated[SamplingSettings, Parameter(name="*")] = GREEDY,
     loading: Annotated[LoadSettings, Parameter(name="*")] = LOADING,
 ) -> None:
@@ -41,10 +41,12 @@ def generate(
             its line in --out has no prediction. keep_last_turns: drop its oldest exchanges. refuse: stop.
         rendered_rows: What to do with a prompt that a chat template has rendered already. read: read it back into
             messages, and stop where that is not exact. keep: give it to the model as text. refuse: stop.
+        quiet: Print warnings only, and no bar.
         sampling: How the next token is chosen.
         loading: How the model is loaded.
     """
     from instil.generation.prompts import as_messages, read_prompts
+    from instil.screen import Screen
     from instil.units import counted
 
     if sampling.seed is None:
@@ -56,9 +58,10 @@ def generate(
     from instil.generation.engine import Engine
     from instil.generation.prompt_length import fit_prompts
 
+    screen = Screen(stderr=True, quiet=quiet)
     engine = Engine.load(model, loading)
     if engine.chat is None:
-        print(f"{model} has no chat template: it continues plain text up to the first line break", file=sys.stderr)
+        screen.note(f"{model} has no chat template: it continues plain text up to the first line break")
     rows = as_messages(rows, engine.chat, policy=rendered_rows, turns=turns)
     fitted = fit_prompts(rows, engine.prompt, limit=context_limit(engine.model), too_long=too_long)
     if not fitted.prompts:
@@ -67,16 +70,10 @@ def generate(
             "answer. Use --too-long keep_last_turns, or shorter prompts."
         )
     total = len(fitted.prompts) * sampling.num_answers
-    on_terminal = sys.stderr.isatty()
-
-    def show(done: int) -> None:
-        if on_terminal:
-            print(f"\r{done} of {total} answers", end="", file=sys.stderr, flush=True)
-
-    kept = answer_file(engine, rows, out=out, settings=sampling, fitted=fitted, on_answer=show)
-    line_end = "\n" if on_terminal else ""
+    kept = answer_file(engine, rows, out=out, settings=sampling, fitted=fitted)
     already = f" ({kept} were there already)" if kept else ""
     answered = counted(len(fitted.prompts), "prompt")
-    print(f"{line_end}{counted(total, 'answer')} to {answered} in {out}{already}", file=sys.stderr)
+    screen.done(f"{counted(total, 'answer')} to {answered} in {out}{already}")
     for line in fitted.summary():
-        print(f"warning: {line}", file=sys.stderr)
+        screen.warn(line)
+    screen.hint(f"next: instil evaluate {model} --data {prompts} measures answers against references")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -18,8 +16,6 @@ from instil.recipe import DataSettings, Format, Recipe
 from instil.recipe.shipped import recipe_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from rich.console import Console
 
     from instil.inspection.inspection import Inspection
@@ -95,8 +91,7 @@ def _show_data(inspection: Inspection, console: Console, *, html: Path | None, h
     """Print the report on all rows, and write the page if it has a file."""
     from instil.inspection import report
 
-    with _progress() as advance:
-        survey = inspection.survey(keep_rows=html_rows if html else 0, on_progress=advance)
+    survey = inspection.survey(keep_rows=html_rows if html else 0)
     proof = inspection.prove()
     if as_json:
         _print_json(report.to_json(inspection.subject, survey, proof))
@@ -144,16 +139,3 @@ def _check_outputs(*, row: str | None, fix: Path | None, html: Path | None, html
 def _print_json(value: dict[str, Any]) -> None:
     json.dump(value, sys.stdout, ensure_ascii=True, indent=1)
     sys.stdout.write("\n")
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int], None] | None]:
-    """Yield a function that counts rows on standard error, or None where that is no terminal."""
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield None
-        return
-    with console.status("reading") as status:
-        yield lambda rows: status.update(f"{rows:,} rows")

@@ -25,6 +25,7 @@ from instil.cli.wording import describe
 from instil.errors import SMALLER_WEIGHTS, InstilError, nearest
 from instil.files import home_path
 from instil.refused_writes import FULL, refusal_of
+from instil.screen import Screen, show_work
 from instil.training.processes.signals import stopped_by
 
 _IN_HOME = re.compile(r"~[\w.-]*(/\S.*)?")
@@ -55,6 +56,9 @@ VERBS: tuple[tuple[str, str, str], ...] = (
     ("report", "instil.cli.report:report", "Write one page of a run: settings, curves, samples, evaluation."),
 )
 
+ANSWER_AT_ONCE = frozenset({"runs", "report", "clean", "recipe"})
+"""Verbs that import no torch, or ask their user."""
+HIDING = frozenset({"--quiet", "--quiet=true", "--help", "-h", "--version"})
 
 ABOUT = (
     "Turn a base language model into one that follows instructions. What is trained is what is served.\n\n"
@@ -96,11 +100,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     traceback = "--traceback" in words
     words = _join_switch_values([word for word in words if word != "--traceback"])
     _check_verb(words)
-    with report_errors(words[0] if words else "", words, traceback=traceback):
+    with report_errors(words[0] if words else "", words, traceback=traceback), _work_shown(words):
         words = with_lists(with_sweeps(with_short_options([_in_home(word) for word in words])))
         app = build_app(words[0] if words else None)
         check_whole_numbers(app, words)
         app(words)
+
+
+def _work_shown(words: Sequence[str]) -> contextlib.AbstractContextManager[None]:
+    """Return a context that shows the work of a verb on a terminal, from its first moment on.
+
+    Why: torch takes seconds to import, and a terminal without a word for so long looks stuck.
+    """
+    if not words or words[0].startswith("-") or not HIDING.isdisjoint(words):
+        return contextlib.nullcontext()
+    return show_work("" if words[0] in ANSWER_AT_ONCE else f"instil {words[0]}")
 
 
 @contextlib.contextmanager
@@ -189,6 +203,6 @@ def _check_verb(words: Sequence[str]) -> None:
 
 
 def _fail(message: str, *, status: int = 2) -> None:
-    """Print a message on one line of standard error and exit."""
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    """Print a message on one line of standard error and exit; a terminal wraps it between words."""
+    Screen(stderr=True).error(" ".join(message.split()))
     sys.exit(status)

@@ -6,7 +6,9 @@ from instil.cli.settings import Overrides, RecipeOrData, load_recipe, typed
 from instil.cli.sweep_options import NO_SWEEP, Sweeping, with_options
 
 
-def plan(recipe: RecipeOrData = None, *, sweeping: Sweeping = NO_SWEEP, settings: Overrides = None) -> None:
+def plan(
+    recipe: RecipeOrData = None, *, sweeping: Sweeping = NO_SWEEP, quiet: bool = False, settings: Overrides = None
+) -> None:
     """Show what a recipe would do: parameters, memory by kind, steps, tokens, time.
 
     Loads no weights and trains nothing. Prepares the data as train does; train then uses the prepared data. Every
@@ -15,21 +17,23 @@ def plan(recipe: RecipeOrData = None, *, sweeping: Sweeping = NO_SWEEP, settings
     Args:
         recipe: A recipe or data, as for train.
         sweeping: How the runs of a sweep are chosen and compared.
+        quiet: Print the plan without the account of the rows, and no bar.
         settings: Settings that replace the recipe's.
     """
-    from instil.run_warning import print_line
+    from instil.screen import Screen
     from instil.training.run_plan import plan_run
 
+    screen = Screen()
     loaded = load_recipe(recipe, with_options(typed(settings), sweeping))
     if loaded.sweep:
-        from instil.screen import Screen
         from instil.sweeps.plan import plan_sweep
         from instil.sweeps.shown import show_plan
 
-        screen = Screen()
         show_plan(plan_sweep(loaded, say=screen.line), screen)
         return
-    made = plan_run(loaded, say=print)
-    print()
+    made = plan_run(loaded, say=Screen(quiet=quiet).say)
+    if not quiet:
+        screen.line()
     for line in made.lines():
-        print_line(line)
+        screen.say(line)
+    screen.hint(f"{'next':<12} instil train with the same settings")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
-from collections.abc import Callable
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from instil.cli.settings import Overrides, RecipeOrData, load_recipe, typed
+
+NAME_WIDTH = 16
+"""Columns of the names, as in the ledger."""
 
 
 def prepare(
@@ -19,6 +20,7 @@ def prepare(
     workers: int | None = None,
     refresh: bool = False,
     as_json: Annotated[bool, Parameter(name="json")] = False,
+    quiet: bool = False,
     settings: Overrides = None,
 ) -> None:
     """Encode data into its store, ahead of training; training then opens it.
@@ -30,15 +32,16 @@ def prepare(
         workers: Processes, instead of the recipe's `data.workers`; 0 means one for each core. The result is the same.
         refresh: Write the store again even if it exists.
         as_json: Print the ledger as JSON instead of text.
+        quiet: Print warnings and the store only, and no bar.
         settings: Settings that replace the recipe's.
     """
     from instil.api.preparing import prepare_recipe
-    from instil.run_warning import PREFIX, print_line
+    from instil.run_warning import PREFIX
+    from instil.screen import Screen
 
     started = time.monotonic()
-    prepared, warnings = prepare_recipe(
-        load_recipe(recipe, typed(settings)), workers=workers, refresh=refresh, on_progress=_progress()
-    )
+    chosen = load_recipe(recipe, typed(settings))
+    prepared, warnings = prepare_recipe(chosen, workers=workers, refresh=refresh)
     seconds = time.monotonic() - started
     if as_json:
         shown = {
@@ -48,21 +51,10 @@ def prepare(
         }
         print(json.dumps(shown, indent=1))
         return
-    print("\n".join(prepared.lines()))
-    for warning in warnings:
-        print_line(f"{PREFIX:<16} {warning.text}")
-    if sys.stderr.isatty():
-        print(file=sys.stderr)
+    screen = Screen(quiet=quiet)
+    for line in prepared.lines():
+        screen.say(line)
     how = "was there already" if prepared.reused else f"made in {seconds:.1f} s"
-    print(f"store            {prepared.folder} ({how})")
-
-
-def _progress() -> Callable[[int], None] | None:
-    """Return a function that counts rows on standard error, if that is a terminal."""
-    if not sys.stderr.isatty():
-        return None
-
-    def show(rows: int) -> None:
-        print(f"\r{rows:,} rows", end="", file=sys.stderr, flush=True)
-
-    return show
+    warned = [(PREFIX, warning.text) for warning in warnings]
+    screen.facts([*warned, ("store", f"{prepared.folder} ({how})")], width=NAME_WIDTH)
+    screen.hint(f"{'next':<{NAME_WIDTH}} instil train with the same settings opens this store")

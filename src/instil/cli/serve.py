@@ -30,5 +30,8 @@ def serve(
     listen(serving).close()  # a port in use is reported before a large model is loaded
 
     from instil.generation.engine import Engine
+    from instil.screen import hide_work
 
-    run(Engine.load(model, loading), serving)
+    engine = Engine.load(model, loading)
+    hide_work()  # the server prints lines, and answers have no bar
+    run(engine, serving)

@@ -21,6 +21,7 @@ from instil.conversation import Conversation, Example
 from instil.evaluation.intervals import Interval, resampled_interval
 from instil.generation.decoding import answering, context_limit
 from instil.generation.engine import Engine
+from instil.screen import work
 
 LOGIT_BYTES = 256 * 2**20
 
@@ -67,11 +68,13 @@ def heldout_loss(engine: Engine, conversations: Sequence[Conversation]) -> Heldo
         return None
     losses, weights = np.zeros(len(conversations)), np.zeros(len(conversations))
     num_tokens = 0
-    for batch in _batches(engine.model, examples):
-        for (number, example), loss in zip(batch, loss_sums(engine.model, [e for _, e in batch]), strict=True):
-            losses[number] += loss
-            weights[number] += sum(example.weights)
-            num_tokens += sum(weight > 0 for weight in example.weights)
+    with work("held-out loss", total=len(examples), unit="examples") as bar:
+        for batch in _batches(engine.model, examples):
+            for (number, example), loss in zip(batch, loss_sums(engine.model, [e for _, e in batch]), strict=True):
+                losses[number] += loss
+                weights[number] += sum(example.weights)
+                num_tokens += sum(weight > 0 for weight in example.weights)
+            bar.advance(len(batch))
     per_conversation = tuple(zip(losses.tolist(), weights.tolist(), strict=True))
     is_trained = weights > 0
     losses, weights = losses[is_trained], weights[is_trained]

@@ -25,6 +25,7 @@ from instil.generation.prompt_length import FittedPrompts, LongPrompt
 from instil.generation.prompts import Prompt
 from instil.generation.settings import SamplingSettings
 from instil.refused_writes import REFUSED, refused_writes
+from instil.screen import work
 from instil.units import counted
 
 CHUNK = 512
@@ -85,7 +86,12 @@ def answer_file(
     num_kept = len(done)
     file = open_for_answers(out)
     try:
-        with _kept_whole(out, done), file:
+        with (
+            _kept_whole(out, done),
+            file,
+            work("answering", total=len(keys) - len(rows_left_out), unit="answers") as bar,
+        ):
+            bar.start_at(num_kept)
             for start in range(0, len(open_prompts), CHUNK):
                 chunk = open_prompts[start : start + CHUNK]
 
@@ -97,6 +103,7 @@ def answer_file(
                     row = row_of(prompts[at], answer, which=which, key=key)
                     _write_row(file, row)
                     done[key] = row
+                    bar.advance()
                     if on_answer is not None:
                         on_answer(len(done))
 

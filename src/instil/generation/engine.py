@@ -33,6 +33,7 @@ from instil.model.folder.location import ModelLocation, locate
 from instil.model.loading import choose_device, load_model
 from instil.model.new_tokens import fit_embeddings
 from instil.recipe import ModelSettings
+from instil.screen import work
 from instil.units import counted
 from instil.views.turns import LINE, one_line
 
@@ -378,18 +379,20 @@ class Engine:
             return self.answer_of(prompts[prompt], generated, tools=tools[prompt], num_begun=count)
 
         def report(number: int, generated: Generated) -> None:
+            bar.advance()
             if on_answer is not None:
                 on_answer(number, parsed(number, generated))
 
-        results = generate_batch(
-            self.model,
-            prompts,
-            settings=settings,
-            stop_ids=self.stop_ids,
-            decode=self.decode if settings.stop else None,
-            num_begun=num_begun,
-            on_answer=report,
-        )
+        with work("answering", total=len(prompts) * settings.num_answers, unit="answers") as bar:
+            results = generate_batch(
+                self.model,
+                prompts,
+                settings=settings,
+                stop_ids=self.stop_ids,
+                decode=self.decode if settings.stop else None,
+                num_begun=num_begun,
+                on_answer=report,
+            )
         return [parsed(number, generated) for number, generated in enumerate(results)]
 
     def plain_prompt(self, text: str) -> list[int]:

@@ -7,7 +7,7 @@ Why: `Inspection.of` sets up the chat tokenizer with the functions of training, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,9 +65,9 @@ class Inspection:
         subject = Subject(data, recipe.model.name, template, setup.chat.stop_tokens, setup.notes, setup.warnings)
         return cls(recipe, setup.chat, subject, trains)
 
-    def survey(self, *, keep_rows: int = 0, on_progress: Callable[[int], None] | None = None) -> Survey:
+    def survey(self, *, keep_rows: int = 0) -> Survey:
         """Read, encode and examine every row (see `survey.survey`)."""
-        return survey(self.recipe, self.chat, keep_rows=keep_rows, trains=self.trains, on_progress=on_progress)
+        return survey(self.recipe, self.chat, keep_rows=keep_rows, trains=self.trains)
 
     def prove(self) -> Proof:
         """Return the proof of the template."""

@@ -8,7 +8,7 @@ Why: bad rows never stop the survey, because its purpose is to find all of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -26,7 +26,7 @@ from instil.inspection.too_long import LEFT_OUT, SPLIT, too_long_words
 from instil.preparation.accounting import Account
 from instil.preparation.arrow_columns import values_of
 from instil.preparation.cache_key import cache_folder, check_folder
-from instil.preparation.chunks import Input, cut, draw_rows, find_input
+from instil.preparation.chunks import Input, cut, draw_rows, find_input, rows_read
 from instil.preparation.data_warnings import data_warnings
 from instil.preparation.encode_rows import (
     ENCODER_REFUSED,
@@ -120,7 +120,6 @@ def survey(
     *,
     keep_rows: int = 0,
     trains: bool = False,
-    on_progress: Callable[[int], None] | None = None,
 ) -> Survey:
     """Read, encode and examine every row of a recipe's sources.
 
@@ -129,7 +128,6 @@ def survey(
         chat: Template, tokenizer and the encoder's settings.
         keep_rows: Number of rows to keep for showing: those with findings first, then the first of the data.
         trains: Whether the recipe is one to train with, whose share of held-out rows counts too.
-        on_progress: Called after each chunk with the number of rows done.
 
     Raises:
         RecipeError: If the recipe names no data.
@@ -145,19 +143,18 @@ def survey(
     work = Work(sources, "skip", data.train_on != "all", data.inline_reasoning == "split")
     account = Account(everything, data)
     watch = _Watch(chat, keep_rows=keep_rows)
-    for chunk in cut(everything):
-        encoded = encode_chunk(chunk, chat, work)
-        account.add(encoded)
-        if everything[chunk.source].heldout:
-            continue
-        watch.examples(encoded)
-        watch.failures(encoded)
-        rows = [KeptRow(*row) for row in watch.doctor.examine(chunk, sources[chunk.source])]
-        watch.find_too_long(rows)
-        for row in rows:
-            watch.keep(row)
-        if on_progress is not None:
-            on_progress(account.num_rows)
+    with rows_read(everything, what="inspecting") as reading:
+        for chunk in reading.counted(cut(everything)):
+            encoded = encode_chunk(chunk, chat, work)
+            account.add(encoded)
+            if everything[chunk.source].heldout:
+                continue
+            watch.examples(encoded)
+            watch.failures(encoded)
+            rows = [KeptRow(*row) for row in watch.doctor.examine(chunk, sources[chunk.source])]
+            watch.find_too_long(rows)
+            for row in rows:
+                watch.keep(row)
     settled = account.settle([line for source in inputs for line in source.evidence()])
     # Rows without a recipe are looked at, not trained, so nothing has to be held out of them.
     wants = (bool(heldout) or trains) and recipe.data.holds_out

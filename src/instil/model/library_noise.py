@@ -6,18 +6,22 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from instil.screen.library_bars import loading_bar
+
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Silence transformers' progress bars and its notices about weights; instil reports what went wrong."""
+    """Silence transformers' notices about weights, and draw its progress as ours; instil reports what went wrong."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    hook = logging.set_tqdm_hook(loading_bar)
     try:
         yield
     finally:
+        logging.set_tqdm_hook(hook)
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()

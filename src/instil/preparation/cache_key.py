@@ -22,6 +22,7 @@ from instil.preparation.chunks import Input
 from instil.preparation.store import VERSION
 from instil.recipe import Recipe
 from instil.refused_writes import refused_writes
+from instil.screen import work
 
 _MAX_HASHES = 10_000
 _NOT_IN_KEY = {"workers", "store", "sources", "heldout", "format", "columns", "encoding", "delimiter", "sheet"}
@@ -92,6 +93,9 @@ def _hub_version(source: Input) -> list[str]:
     return [name, str(commit)]
 
 
+_HASHED_AT_ONCE = 1 << 20
+
+
 class FileHashes:
     """Saved content hashes of files, valid while size, modification time and inode stay; get it from `file_hashes`."""
 
@@ -110,8 +114,12 @@ class FileHashes:
         known = self._known.get(key)
         if known is not None and known[:3] == state:
             return str(known[3])
-        with path.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "blake2b").hexdigest()[:40]
+        content = hashlib.blake2b()
+        with path.open("rb") as stream, work(f"hashing {path.name}", total=stat.st_size or None, unit="bytes") as bar:
+            while block := stream.read(_HASHED_AT_ONCE):
+                content.update(block)
+                bar.advance(len(block))
+        digest = content.hexdigest()[:40]
         self._known[key] = [*state, digest]
         self._changed = True
         return digest

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,12 @@ import numpy.typing as npt
 from instil.conversation import ROWS, Place
 from instil.data.memory_rows import find_saved_rows, is_saved_rows
 from instil.data.reading import detect
-from instil.data.sources.files import find_files, left_in, standard_input
+from instil.data.sources.files import container_of, find_files, left_in, standard_input
 from instil.data.sources.rows import STDIN, FileOptions, is_hub_id, read_file, read_raw_rows, seen_in
 from instil.files import aside_of, sha256_of, sweep_dead, sync_path
 from instil.preparation.split import draw
 from instil.recipe import Source
+from instil.screen import Bar, work
 
 CHUNK_ROWS = 512
 CHUNK_BYTES = 1 << 20
@@ -179,9 +181,11 @@ def draw_rows(source: Input, *, seed: int) -> Input:
 
     def count_rows() -> Iterator[None]:
         nonlocal num_rows
-        for _ in source.read():
-            num_rows += 1
-            yield None
+        with work(f"counting the rows of {source.settings.path}", unit="rows") as bar:
+            for _ in source.read():
+                num_rows += 1
+                bar.advance()
+                yield None
 
     drawn = draw(count_rows(), count=source.settings.rows, seed=seed)
     return Input(source.settings, source.files, source.heldout, drawn, num_rows)
@@ -202,3 +206,80 @@ def cut(inputs: Sequence[Input]) -> Iterator[Chunk]:
                 places, rows, size = [], [], 0
         if rows:
             yield Chunk(number, tuple(places), tuple(rows))
+
+
+_COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
+
+
+class RowsRead:
+    """Counts the rows or bytes of chunks on a bar."""
+
+    def __init__(self, bar: Bar, *, shares: dict[str, float]) -> None:
+        self._bar, self._shares = bar, shares
+        self._bytes = 0.0
+
+    def counted(self, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
+        """Yield the chunks; each counts when the next one is wanted, because it has been used then."""
+        for chunk in chunks:
+            yield chunk
+            if self._bar.unit == "rows":
+                self._bar.advance(len(chunk.rows))
+            else:
+                self._bytes += sum(map(self._size, chunk.places, chunk.rows))
+                self._bar.to(min(self._bytes, self._bar.total or self._bytes))
+
+    def _size(self, place: Place, row: Any) -> float:
+        if isinstance(row, bytes):
+            return len(row) + 1  # its line break
+        return self._shares.get(place.source) or len(str(row).encode("utf-8", "replace"))
+
+
+@contextmanager
+def rows_read(inputs: Sequence[Input], *, what: str) -> Iterator[RowsRead]:
+    """Show a bar for reading all rows of some sources: in rows where their number is known, else in bytes of the files.
+
+    Why: counting the rows of a file reads all of it. The size of a row is exact where rows are lines; rows of other files
+    are measured by their text, and those of a Parquet file share its size evenly.
+
+    Args:
+        inputs: The sources.
+        what: What is done with the rows, such as "encoding".
+    """
+    total, unit = _total(inputs)
+    shares = _parquet_shares(inputs) if unit == "bytes" else {}
+    with work(what, total=total, unit=unit) as bar:
+        yield RowsRead(bar, shares=shares)
+
+
+def _total(inputs: Sequence[Input]) -> tuple[float | None, str]:
+    """Return how much there is to read, and its unit: rows without a number where nothing is known beforehand."""
+    if inputs and all(source.drawn is not None for source in inputs):
+        return float(sum(len(source.drawn) for source in inputs if source.drawn is not None)), "rows"
+    files = [path for source in inputs for path, _ in source.files]
+    is_known = all(source.files and source.drawn is None for source in inputs)
+    if not is_known or any(path.suffix.lower() in _COMPRESSED or container_of(path) == "xlsx" for path in files):
+        return None, "rows"
+    return float(sum(path.stat().st_size for path in files)) or None, "bytes"
+
+
+def _parquet_shares(inputs: Sequence[Input]) -> dict[str, float]:
+    """Return the bytes of a row of each Parquet file, by the file's name in places."""
+    shares: dict[str, float] = {}
+    for source in inputs:
+        for path, name in source.files:
+            if num_rows := _num_parquet_rows(path):
+                shares[name] = path.stat().st_size / num_rows
+    return shares
+
+
+def _num_parquet_rows(path: Path) -> int:
+    """Return the number of rows that a Parquet file's footer says; 0 for any other file, and a damaged one."""
+    if container_of(path) != "parquet":
+        return 0
+    import pyarrow as pa  # Why: keeps `import instil` fast
+    import pyarrow.parquet as pq
+
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except (pa.ArrowInvalid, OSError):  # reading it reports what is wrong
+        return 0

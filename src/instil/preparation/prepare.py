@@ -20,7 +20,7 @@ from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.errors import DataError, RecipeError
 from instil.preparation.accounting import Account
 from instil.preparation.cache_key import cache_folder, check_folder, file_hashes, fingerprint_of
-from instil.preparation.chunks import Input, cut, draw_rows, find_input
+from instil.preparation.chunks import Input, cut, draw_rows, find_input, rows_read
 from instil.preparation.data_warnings import data_warnings
 from instil.preparation.encode_rows import TOO_LONG, EncodedChunk, SourceWork, Work
 from instil.preparation.ledger import Ledger
@@ -196,8 +196,9 @@ def _make(
         if on_progress is not None:
             on_progress(account.num_rows)
 
-    with writer:
-        map_team_chunks(cut(plan.inputs), chat, _work(data, plan.inputs), workers=workers, team=team, take=take)
+    with writer, rows_read(plan.inputs, what="encoding") as reading:
+        chunks = reading.counted(cut(plan.inputs))
+        map_team_chunks(chunks, chat, _work(data, plan.inputs), workers=workers, team=team, take=take)
         run_on_first(team, lambda: _settle(writer, account, plan.evidence, data))
 
 

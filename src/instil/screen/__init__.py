@@ -8,8 +8,20 @@ package only where there is a terminal, because a pipe needs none of it.
 """
 
 from instil.screen.bars import Bar, Figure, hide_work, show_work, work
-from instil.screen.screen import Screen
+from instil.screen.screen import Heading, Screen, under_heading
 from instil.screen.sparkline import sparkline
 from instil.screen.tables import Cell, Column
 
-__all__ = ["Bar", "Cell", "Column", "Figure", "Screen", "hide_work", "show_work", "sparkline", "work"]
+__all__ = [
+    "Bar",
+    "Cell",
+    "Column",
+    "Figure",
+    "Heading",
+    "Screen",
+    "hide_work",
+    "show_work",
+    "sparkline",
+    "under_heading",
+    "work",
+]

@@ -104,6 +104,8 @@ class Bar:
         if self.rate is not None and not has_rates:
             parts.append(Figure(_rate(self.rate, self.unit), 4))
         parts += self.figures
+        if any(figure.text.endswith(" left") for figure in self.figures):
+            return [part for part in parts if part.text]
         left = self.seconds_left
         parts.append(Figure(f"{duration(left)} left", 2) if left is not None else Figure(duration(self.seconds), 3))
         return [part for part in parts if part.text]
@@ -133,8 +135,10 @@ class _Drawing:
         self.lock = threading.RLock()
 
     def add(self, bar: Bar, console: Console | None) -> bool:
-        """Draw a bar below the others; return False where there is no terminal to draw on."""
+        """Draw a bar below the others; return False where there is no terminal, or one that counts the same already."""
         with self.lock:
+            if bar.unit and any(shown.unit == bar.unit for shown in self.bars):
+                return False  # "answering 12 of 64" within "answering 130 of 400"
             if self.live is None:
                 console = console or bar_console()
                 if console is None:
@@ -149,6 +153,8 @@ class _Drawing:
         with self.lock:
             if bar not in self.bars:
                 return
+            if self.live is not None:
+                self.live.refresh()  # its last state, for whoever records the terminal
             self.bars.remove(bar)
             if not self.bars and self.live is not None:
                 live, self.live = self.live, None
@@ -287,6 +293,8 @@ def drawn_on() -> Console | None:
 def _amount(done: float, total: float | None, unit: str) -> str:
     if unit == "bytes":
         return byte_size(done) if total is None else f"{byte_size(done)} of {byte_size(total)}"
+    if unit == "steps" and total is not None:
+        return f"{done:.0f}/{total:.0f}"
     text = f"{done:,.0f}" if total is None else f"{done:,.0f} of {total:,.0f}"
     return f"{text} {unit}".rstrip()
 

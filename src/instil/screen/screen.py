@@ -8,18 +8,36 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from instil.screen.bars import Bar, drawn_on, work
 from instil.screen.consoles import is_terminal, make_console
 from instil.screen.tables import Column, Row, plain_table, print_table
-from instil.screen.wrapping import print_wrapped, styled
+from instil.screen.wrapping import name_of, print_wrapped, styled
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 FACT_STYLES = {"warning": "yellow", "error": "bold red", "note": "dim"}
+
+
+class Heading(str):
+    """A line that is a section's title, for functions that print lines, such as `Screen.say`."""
+
+    __slots__ = ()
+
+
+def under_heading(title: str, say: Callable[[str], object]) -> Callable[[str], None]:
+    """Return a function that passes lines to `say`, with a title before the first of them."""
+    titles = [Heading(title)]
+
+    def say_under(line: str) -> None:
+        if titles:
+            say(titles.pop())
+        say(line)
+
+    return say_under
 
 
 class Screen:
@@ -106,10 +124,26 @@ class Screen:
         """
         self._print(text, style=style)
 
+    def say(self, text: str) -> None:
+        """Print a line of a run by its first word: a warning yellow, a note dim, a heading bold; nothing if quiet."""
+        if self.quiet:
+            return
+        if isinstance(text, Heading):
+            self.heading(text)
+            return
+        style = FACT_STYLES.get(text.lstrip().partition(" ")[0].rstrip(":"), "")
+        name = "" if style or not self.is_terminal else name_of(text)
+        self._print(text, style=style, name=name)
+
     def note(self, text: str) -> None:
         """Print what is not the result: dim, and nothing if quiet."""
         if not self.quiet:
             self._print(text, style="dim")
+
+    def hint(self, text: str) -> None:
+        """Print what to do next: dim, on a terminal only, and nothing if quiet."""
+        if self.is_terminal:
+            self.note(text)
 
     def done(self, text: str) -> None:
         """Print that something succeeded, and where it is: green, and nothing if quiet."""
@@ -142,7 +176,7 @@ class Screen:
         # A line must go above the bars, so it goes through the console that draws them.
         return self._own or drawn_on() or make_console(stderr=self._stderr)
 
-    def _print(self, text: str, *, style: str = "", prefix: str = "", prefix_style: str = "") -> None:
+    def _print(self, text: str, *, style: str = "", prefix: str = "", prefix_style: str = "", name: str = "") -> None:
         self._is_empty = False
         if not self.is_terminal:
             self._plain(prefix + text)
@@ -152,6 +186,7 @@ class Screen:
             shown = styled(line, style, figures=not style)
             if not number and prefix:
                 shown.stylize(prefix_style, 0, len(prefix))
+            shown.stylize("cyan", 0, len(name))
             print_wrapped(console, shown)
 
     def _plain(self, text: str) -> None:

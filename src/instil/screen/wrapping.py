@@ -27,6 +27,17 @@ def hanging_indent(line: str) -> int:
     return aligned.end() if aligned else len(line) - len(line.lstrip()) + 2
 
 
+def name_of(line: str) -> str:
+    """Return the name of an aligned line with the spaces before it, or an empty string.
+
+    Example:
+        >>> name_of("rows in          7,473"), name_of("a sentence")
+        ('rows in', '')
+    """
+    aligned = _ALIGNED.match(line)
+    return aligned.group().rstrip() if aligned else ""
+
+
 def styled(text: str, style: str = "", *, figures: bool = True) -> Text:
     """Return one line as rich text. What would move the cursor or recolour the terminal is made visible.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from instil.recipe import Recipe
-from instil.run_warning import PREFIX
 from instil.screen import Column, Screen
 from instil.sweeps.comparison import comparison_table, next_steps, value_notes
 from instil.sweeps.events import Planned, RunBegins, RunEnds, SweepEnds, SweepEvent
@@ -26,16 +25,7 @@ MOST_PLANNED = 30
 
 def show_sweep(recipe: Recipe, screen: Screen, *, resume: bool = False) -> Sweep:
     """Run a sweep, show it on a screen, and return it. Arguments as for `follow_sweep`."""
-
-    def say(line: str) -> None:
-        if screen.quiet:
-            return
-        if line.startswith(PREFIX):
-            screen.warn(line)
-        else:
-            screen.line(line)
-
-    events = follow_sweep(recipe, resume=resume, quiet=screen.quiet, say=say)
+    events = follow_sweep(recipe, resume=resume, quiet=screen.quiet, say=screen.say)
     return _shown(events, recipe, screen)
 
 

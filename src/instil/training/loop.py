@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from instil.preparation.store import ExampleStore
 from instil.recipe import Recipe
+from instil.screen import work
 from instil.training.checkpoints.checkpoint import Progress
 from instil.training.disk_space import EVALUATIONS_PER_RUN
 from instil.training.events import Evaluated, Event, StepTaken
@@ -197,7 +198,9 @@ def _evaluate(
 
 def _sample(learner: Learner, progress: Progress, recorder: Recorder, sample: Callable[[], Drawn]) -> Progress:
     """Answer the fixed prompts and run the tasks."""
-    recorder.samples(progress.step, sample())
+    with work("sample answers and tasks"):
+        drawn = sample()
+    recorder.samples(progress.step, drawn)
     # The first process's answers may take longer than a collective operation waits.
     learner.ranks.wait()
     return progress.with_(sampled=progress.step)

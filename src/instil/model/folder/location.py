@@ -19,6 +19,7 @@ from typing import Literal
 from instil.errors import ModelError, first_line_of
 from instil.files import home_path
 from instil.model.folder.file_checks import ADAPTER_CONFIG, has_tokenizer, read_json
+from instil.screen.library_bars import download_bars
 
 Kind = Literal["base", "run", "folder", "adapter", "hub"]
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -216,7 +217,9 @@ def _from_hub(name: str, revision: str | None, files: Sequence[str]) -> ModelLoc
     from huggingface_hub import snapshot_download
 
     try:
-        folder = Path(snapshot_download(name, revision=revision, allow_patterns=list(files)))
+        folder = Path(
+            snapshot_download(name, revision=revision, allow_patterns=list(files), tqdm_class=download_bars())
+        )
     except Exception as error:  # the Hub client raises many classes; each means that the model cannot be downloaded
         reason = first_line_of(error)
         raise ModelError(

@@ -98,6 +98,11 @@ class TokenLoss(nn.Module):
         self._noise = None if neftune_alpha is None else EmbeddingNoise(underlying(model), alpha=neftune_alpha)
 
     @property
+    def router_coefficient(self) -> float:
+        """Coefficient of the load-balancing loss; 0 for none."""
+        return float(self._router_coefficient)
+
+    @property
     def sees_every_token(self) -> bool:
         """Whether tokens that predict nothing trained count too: a router loss covers all tokens of an example."""
         return bool(self._router_coefficient)

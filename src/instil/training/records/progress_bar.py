@@ -1,22 +1,26 @@
 """How far a run is, on the screen: a bar that is redrawn on a terminal, one output with a curve in a notebook, a plain
-line every few seconds in a log.
+line every few seconds in a log. All three name the same figures.
 
 Why: no logging framework. A run prints one kind of line, and the rest is in `metrics.jsonl`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
+from instil.screen import Bar, Figure, Screen, sparkline, work
+from instil.screen.consoles import is_dumb, is_terminal
 from instil.training.records.live_view import LiveView, kernel_display
 from instil.units import byte_size, duration
 
 SECONDS_BETWEEN_LINES = 5.0
-BAR_WIDTH = 24
+SPARKLINE_WIDTH = 8
+_MOST_LOSSES = 1024
 
 
 class ProgressBar:
@@ -37,26 +41,30 @@ class ProgressBar:
         self._first = done
         self._start = time.monotonic()
         self._last_line = 0.0
-        self._heldout: float | None = None
+        self._heldout = ""
         self._quiet = quiet
-        self._bar: Any = None
+        self._losses = [line["loss"] for line in earlier if "loss" in line][-_MOST_LOSSES:]
+        self._stack = contextlib.ExitStack()
+        self._bar: Bar | None = None
         display = None if quiet else kernel_display()
         self._live = None if display is None else LiveView(display, num_steps=num_steps, earlier=earlier)
-        if not quiet and self._live is None and sys.stdout.isatty():
-            self._bar, self._task = _make_bar(num_steps, done)
+        for line in earlier:
+            if "heldout_loss" in line:
+                self._heldout = _with_step(line["heldout_loss"], line["step"])
 
     def __enter__(self) -> ProgressBar:
-        if self._bar is not None:
-            self._bar.start()
         if self._live is not None:
             self._live.show()
+        elif not self._quiet:
+            self._bar = self._stack.enter_context(work("train", total=self._num_steps, unit="steps", shown=True))
+            self._bar.start_at(self._first)
+            self._bar.show([Figure(self._heldout, 3)])
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        self._stack.close()
         if self._live is not None:
             self._live.end(error)
 
@@ -68,55 +76,50 @@ class ProgressBar:
         seconds_left = (now - self._start) / max(1, step - self._first) * (self._num_steps - step)
         left = f"{duration(seconds_left)} left"
         speed = f"{line['tokens'] / max(1e-9, line['seconds']['total']):,.0f} tokens/s"
-        losses = [f"loss {line['loss']:.4f}", *([f"held-out {self._heldout:.4f}"] if self._heldout is not None else [])]
-        rate, memory = f"lr {line['learning_rate']:.2e}", byte_size(line["memory_mb"] * 2**20)
-        if self._bar is not None:
-            parts = [f"{step}/{self._num_steps}", *losses, left, speed, rate, memory]
-            text = join_what_fits(parts, self._bar.console.width - BAR_WIDTH - 1)
-            self._bar.update(self._task, completed=step, text=text)
-        elif self._live is not None:
-            parts = [f"step {step:,} of {self._num_steps:,}", *losses, rate, speed, memory, left]
-            self._live.step(step, line["loss"], "  ".join(parts))
-        elif now - self._last_line >= SECONDS_BETWEEN_LINES or step in (self._num_steps, self._first + 1):
+        loss, memory = f"loss {line['loss']:.4f}", byte_size(line["memory_mb"] * 2**20)
+        rate = f"lr {line['learning_rate']:.2e}"
+        figures = [text for text in (loss, self._heldout, rate, speed, memory, left) if text]
+        if self._live is not None:
+            words = [f"step {step:,} of {self._num_steps:,}", *figures]
+            self._live.step(step, line["loss"], "  ".join(words))
+            return
+        assert self._bar is not None
+        self._bar.to(step)
+        self._bar.show(self._figures(line["loss"], loss, rate, speed, memory, left))
+        is_log = is_dumb() or not is_terminal(sys.stdout)
+        is_due = now - self._last_line >= SECONDS_BETWEEN_LINES or step in (self._num_steps, self._first + 1)
+        if is_log and is_due:
             self._last_line = now
-            print("  ".join([f"step {step}/{self._num_steps}", *losses, rate, speed, memory, left]), flush=True)
+            print("  ".join([f"step {step}/{self._num_steps}", *figures]), flush=True)
+
+    def _figures(self, loss: float, words: str, rate: str, speed: str, memory: str, left: str) -> list[Figure]:
+        """Return what stands behind the bar; a narrow terminal loses the memory first, then the speed, then the curve."""
+        self._losses.append(loss)
+        if len(self._losses) > _MOST_LOSSES:
+            self._losses = self._losses[::2]
+        curve = sparkline(self._losses, width=SPARKLINE_WIDTH)
+        texts = ((words, 2), (curve, 5), (self._heldout, 3), (rate, 4), (speed, 6), (memory, 7), (left, 2))
+        return [Figure(text, rank) for text, rank in texts if text]
 
     def heldout(self, step: int, loss: float) -> None:
-        """Show the held-out loss of a step from now on."""
-        self._heldout = loss
+        """Show the held-out loss of a step from now on, with its step."""
+        self._heldout = _with_step(loss, step)
         if self._live is not None:
             self._live.heldout(step, loss)
+        if self._bar is not None:
+            others = [figure for figure in self._bar.figures if not figure.text.startswith("held-out")]
+            self._bar.show([*others, Figure(self._heldout, 3)])
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""
-        if self._quiet:
-            return
-        if self._bar is not None:
-            self._bar.console.print(text, markup=False, highlight=False)
-        else:
-            print(text, flush=True)
+        Screen(quiet=self._quiet).say(text)
 
 
-def _make_bar(num_steps: int, done: int) -> tuple[Any, Any]:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn
-    from rich.table import Column
-
-    text = TextColumn("{task.fields[text]}", markup=False, table_column=Column(no_wrap=True))
-    bar = Progress(BarColumn(bar_width=BAR_WIDTH), text, console=Console())
-    return bar, bar.add_task("training", total=num_steps, completed=done, text=f"{done}/{num_steps}")
-
-
-def join_what_fits(parts: Sequence[str], width: int) -> str:
-    """Join parts in order of importance until the next one would exceed the width.
+def _with_step(loss: float, step: int) -> str:
+    """Return a held-out loss with the step that it was measured after.
 
     Example:
-        >>> join_what_fits(["12/400", "loss 0.8345", "3m10s left", "541 MB"], 32)
-        '12/400  loss 0.8345  3m10s left'
+        >>> _with_step(8.69764, 0)
+        'held-out 8.6976 @0'
     """
-    text = parts[0]
-    for part in parts[1:]:
-        if len(text) + 2 + len(part) > width:
-            break
-        text = f"{text}  {part}"
-    return text
+    return f"held-out {loss:.4f} @{step:,}"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from instil.recipe import CheckpointSettings, TrackingSettings
+from instil.screen import work
 from instil.training.checkpoints.capture import take_snapshot
 from instil.training.checkpoints.checkpoint import Progress, save_checkpoint
 from instil.training.checkpoints.retention import prune_checkpoints
@@ -109,13 +110,14 @@ class Recorder:
         if self._metrics is not None:
             self._metrics.sync()
         ranks = learner.ranks
-        folder = save_checkpoint(
-            self._paths.checkpoints,
-            take_snapshot(learner, progress, identity=self._identity),
-            rank=ranks.rank,
-            num_ranks=ranks.size,
-            barrier=ranks.wait,
-        )
+        with work(f"saving the checkpoint of step {progress.step}"):
+            folder = save_checkpoint(
+                self._paths.checkpoints,
+                take_snapshot(learner, progress, identity=self._identity),
+                rank=ranks.rank,
+                num_ranks=ranks.size,
+                barrier=ranks.wait,
+            )
         if ranks.is_first:
             best = progress.best_step if self._checkpoint.keep_best else None
             keep = self._checkpoint.keep_last

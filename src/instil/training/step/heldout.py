@@ -12,6 +12,7 @@ import torch
 
 from instil.model.device_memory import is_out_of_memory
 from instil.preparation.store import ExampleStore
+from instil.screen import work
 from instil.training.step.take_step import Cut, Learner, forward, lay_out, my_share, smaller_cut
 
 
@@ -48,10 +49,12 @@ def _try_to_add_up(learner: Learner, store: ExampleStore, mine: Sequence[tuple[i
     was_training = learner.loss.training
     learner.loss.eval()
     try:
-        with torch.no_grad():
+        # Processes share the examples; each counts its own, and the first one shows them.
+        with torch.no_grad(), work("held-out loss", total=sum(map(len, mine)), unit="examples") as bar:
             for indices in mine:
                 batch = lay_out(learner, store, indices)
                 total += forward(learner.loss, batch, seed=0, epoch=0)
+                bar.advance(len(indices))
         return float(total)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
