@@ -36,6 +36,7 @@ def inspect(
     html_rows: int = PAGE_ROWS,
     fix: Path | None = None,
     as_json: Annotated[bool, Parameter(name="json")] = False,
+    quiet: bool = False,
     settings: Annotated[DataSettings | None, Parameter(name="data")] = None,
 ) -> None:
     """Show data as the model will see it: format, ledger, lengths, template proof, findings, every token.
@@ -51,8 +52,10 @@ def inspect(
         html_rows: Largest number of rows on the page; rows with findings come first.
         fix: File (.jsonl) for a fixed copy of the rows; the changes are printed.
         as_json: Print JSON instead of text.
+        quiet: Show no bar.
         settings: Any setting of a recipe's `data`.
     """
+    del quiet  # bars are hidden before a verb is imported
     model_settings: dict[str, Any] = {"name": model, "template": template, "stop_token": stop_token}
     recipe = _recipe(
         data,
@@ -66,10 +69,13 @@ def inspect(
 
     from instil.inspection import report
     from instil.inspection.inspection import Inspection
+    from instil.screen import hide_work
 
     is_recipe = data is not None and recipe_file(data) is not None
     subject = data or ", ".join(source.path for source in recipe.data.sources)
     inspection = Inspection.of(subject, recipe, trains=is_recipe)
+    if fix is not None or row is not None:
+        hide_work()
     console = Console(highlight=False, soft_wrap=False)
     if fix is not None:
         changes = inspection.fix(fix)
@@ -90,9 +96,11 @@ def inspect(
 def _show_data(inspection: Inspection, console: Console, *, html: Path | None, html_rows: int, as_json: bool) -> None:
     """Print the report on all rows, and write the page if it has a file."""
     from instil.inspection import report
+    from instil.screen import hide_work
 
     survey = inspection.survey(keep_rows=html_rows if html else 0)
     proof = inspection.prove()
+    hide_work()
     if as_json:
         _print_json(report.to_json(inspection.subject, survey, proof))
     else:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Console
 from rich.text import Text
 
 from instil.encoding.proof import Proof
@@ -23,6 +23,7 @@ from instil.inspection.repair import Repair
 from instil.inspection.shown_rows import ShownRow
 from instil.inspection.survey import Survey
 from instil.run_warning import PREFIX, RunWarning
+from instil.screen.wrapping import print_wrapped
 from instil.units import counted
 from instil.views.visible import plain
 
@@ -60,12 +61,12 @@ class Subject:
 
 def print_report(console: Console, subject: Subject, survey: Survey, proof: Proof) -> None:
     """Print a survey without its rows."""
-    console.print(Text(plain(subject.data), style="bold"), soft_wrap=True)
+    _print(console, Text(plain(subject.data), style="bold"))
     console.print(Text("  " + " · ".join(subject.facts()), style="dim"), soft_wrap=True)
     for note in (*subject.notes, *survey.notes):
-        console.print(Text(f"  {plain(note)}"), soft_wrap=True)
+        _print(console, Text(f"  {plain(note)}"))
     for line in _warning_lines(subject, survey):
-        console.print(Text(f"  {plain(line)}", style=_STYLES["warning"]), soft_wrap=True)
+        _print(console, Text(f"  {plain(line)}", style=_STYLES["warning"]))
     _section(console, "Format", survey.ledger.evidence)
     _section(console, "Ledger", survey.ledger.lines())
     width = max(10, min(40, console.width - 34))
@@ -73,21 +74,22 @@ def print_report(console: Console, subject: Subject, survey: Survey, proof: Proo
         _section(console, f"{title}  ({summary})", bar_lines(bins, width=width, percent=percent))
     _section(console, "Template", proof.lines(), style="" if proof.passed else "red")
     console.print()
-    console.print(Group(*_finding_lines(survey.findings)), soft_wrap=True)
+    for line in _finding_lines(survey.findings):
+        _print(console, line)
 
 
 def print_row(console: Console, row: ShownRow, *, white_space: bool = True) -> None:
     """Print one row with its findings and every token coloured."""
-    console.print(Text(str(row.place), style="bold"), soft_wrap=True)
+    _print(console, Text(str(row.place), style="bold"))
     for finding in row.findings:
-        console.print(_finding_line(finding), soft_wrap=True)
-    console.print(Text(LEGEND, style="dim"), soft_wrap=True)
+        _print(console, _finding_line(finding))
+    _print(console, Text(LEGEND, style="dim"))
     if not row.examples:
         console.print(Text("this row has no example"))
     for number, example in enumerate(row.examples, start=1):
         heading = f"example {number} of {len(row.examples)}: " if len(row.examples) > 1 else ""
         console.print()
-        console.print(Text(f"{heading}{example.counts}", style="bold"), soft_wrap=True)
+        _print(console, Text(f"{heading}{example.counts}", style="bold"))
         shown = coloured_tokens(example.tokens, white_space=white_space, limit=example.limit)
         console.print(shown, soft_wrap=True)
 
@@ -227,7 +229,7 @@ def _section(console: Console, title: str, lines: Sequence[str], *, style: str =
     console.print()
     console.print(Text(title, style="bold"))
     for line in lines:
-        console.print(Text(f"  {plain(line)}", style=style), soft_wrap=True)
+        _print(console, Text(f"  {plain(line)}", style=style))
 
 
 def _finding_lines(findings: Findings) -> Iterator[Text]:
@@ -256,3 +258,11 @@ def _finding_line(finding: Finding) -> Text:
     line = Text(f"{kind.severity}: {kind.title}", style=_STYLES[kind.severity])
     remedy = "" if kind.reasoned else f" {kind.remedy[0].upper()}{kind.remedy[1:]}."
     return line.append(f": {plain(finding.explanation)}{remedy}", style="not bold")
+
+
+def _print(console: Console, line: Text) -> None:
+    """Print a line: on a terminal wrapped between words, in a pipe or a file as long as it is."""
+    if console.is_terminal:
+        print_wrapped(console, line)
+    else:
+        console.print(line, soft_wrap=True)
