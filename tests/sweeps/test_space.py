@@ -95,4 +95,4 @@ def test_a_task_is_best_when_it_is_high_and_a_loss_when_it_is_low():
     lists = {"optimizer.lr": [1, 2]}
     assert space_of(**lists).direction == "min"
     assert space_of(**lists, best_by="numeric").direction == "max"
-    assert space_of(**lists, best_by="behaviour.repeats", direction="min").direction == "min"
+    assert space_of(**lists, best_by="behaviour.no_repeats", direction="min").direction == "min"

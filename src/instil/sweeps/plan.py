@@ -129,7 +129,7 @@ def _figure_of(best_by: str) -> str:
         names = [*LOSSES, *TASKS]
         raise RecipeError(
             f"sweep.best_by: found {best_by!r}{nearest(best_by, names)}. Expected one of {', '.join(names)}, or a "
-            "figure of a task such as behaviour.repeats. Fix it."
+            "figure of a task such as behaviour.no_repeats. Fix it."
         ) from None
     return best_by if dot else f"{task}.{TASKS[task](TaskOptions()).main}"
 
