@@ -51,10 +51,10 @@ def continued(recipe: Recipe) -> Recipe:
     return recipe.override({"sweep": Recipe.load(SweepPaths(folder).recipe).sweep})
 
 
-def run_sweep(recipe: Recipe, *, resume: bool) -> int:
+def run_sweep(recipe: Recipe, *, resume: bool, quiet: bool = False) -> int:
     """Run a sweep on the screen. Return the exit status: 0, 1 if a run failed, 128 and the signal that stopped it."""
     from instil.screen import Screen
     from instil.sweeps.shown import show_sweep
 
-    sweep = show_sweep(recipe, Screen(), resume=resume)
+    sweep = show_sweep(recipe, Screen(quiet=quiet), resume=resume)
     return 128 + sweep.signal if sweep.signal is not None else int(bool(sweep.failed))

@@ -16,6 +16,7 @@ def train(
     *,
     resume: bool = False,
     save_recipe: str | None = None,
+    quiet: bool = False,
     sweeping: Sweeping = NO_SWEEP,
     settings: Overrides = None,
 ) -> None:
@@ -30,6 +31,7 @@ def train(
             (`instil recipe list`).
         resume: Continue the run in the output folder, or start it where there is none.
         save_recipe: Also write the settings of this command into this file, as a recipe with comments.
+        quiet: Print nothing but errors: no run card, no bar, no result.
         sweeping: How the runs of a sweep are chosen and compared.
         settings: Settings that replace the recipe's.
     """
@@ -42,8 +44,8 @@ def train(
         from instil.training.run import train as start
 
         if chosen.sweep:
-            sys.exit(run_sweep(chosen, resume=resume))
-        run = start(chosen, resume=resume)
+            sys.exit(run_sweep(chosen, resume=resume, quiet=quiet))
+        run = start(chosen, resume=resume, quiet=quiet)
     if run.signal is not None and not is_joined():
         sys.exit(128 + run.signal)
 

@@ -62,7 +62,7 @@ class Subject:
 def print_report(console: Console, subject: Subject, survey: Survey, proof: Proof) -> None:
     """Print a survey without its rows."""
     _print(console, Text(plain(subject.data), style="bold"))
-    console.print(Text("  " + " · ".join(subject.facts()), style="dim"), soft_wrap=True)
+    _print(console, Text("  " + " · ".join(subject.facts()), style="dim"))
     for note in (*subject.notes, *survey.notes):
         _print(console, Text(f"  {plain(note)}"))
     for line in _warning_lines(subject, survey):
