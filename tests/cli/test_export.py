@@ -100,7 +100,7 @@ def test_nothing_is_uploaded_without_push_and_fifty_rows_are_compared(uploads, t
     assert len(options["rows"]) == 50
     assert options["target"] == "adapter"
     output = capsys.readouterr().out
-    assert f"adapter in {tmp_path}\nfiles   model.safetensors (3 kB)\nchecked 1 prompts: ids equal" in output
+    assert f"adapter in {tmp_path}\nfiles   model.safetensors (3 kB)\nchecked 1 prompt: ids equal" in output
     assert export("model", "out", "--quiet") == 0
     assert capsys.readouterr().out == f"{tmp_path}\n"
 

@@ -25,6 +25,7 @@ from instil.exporting.parity import first_difference, logit_change, logits_on
 from instil.exporting.sentencepiece_merges import cut_with_control_tokens, piece_scores, refuse_other_rules
 from instil.generation.prompts import Prompt
 from instil.model.library_noise import quiet_transformers
+from instil.units import counted
 
 LOGIT_BOUND = 1e-3
 """Largest change of a logit by writing and reading, as a share of the largest logit."""
@@ -54,7 +55,7 @@ def check_target_ids(chat: ChatTokenizer, path: Path, prompts: Sequence[Prompt])
             for prompt in prompts:
                 text = chat.render(prompt.conversation, add_generation_prompt=True).text
                 first_difference(what, ids_of(text), chat.prompt(prompt.conversation), chat, prompt)
-            lines.append(f"{len(prompts)} prompts: ids equal in {what}")
+            lines.append(f"{counted(len(prompts), 'prompt')}: ids equal in {what}")
     return lines
 
 

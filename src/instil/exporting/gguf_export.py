@@ -57,6 +57,7 @@ def write_checked_gguf(
         write_gguf(model, chat, written, dtype=_PLAIN.get(dtype, torch.float32), name=name)
     notes = [read_back(model, written, prompt_ids)]
     if is_quantised:
+        notes[0] = f"not yet quantised, {notes[0]}"
         with work(f"quantising to {dtype}"):
             quantise(written, file, dtype)
         written.unlink()

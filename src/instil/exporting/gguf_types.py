@@ -91,8 +91,8 @@ def read_dtype(dtype: object, target: str) -> str:
         >>> read_dtype("BF16", "merged"), read_dtype("f16", "gguf")
         ('bf16', 'fp16')
     """
-    name = dtype.lower() if isinstance(dtype, str) else dtype
-    name = _OTHER_NAMES.get(str(name), name)
+    name = dtype.lower() if isinstance(dtype, str) else ""
+    name = _OTHER_NAMES.get(name, name)
     if name in _NEED_A_MATRIX:
         raise ExportError(
             f"dtype: {name} needs an importance matrix, which is not computed here. Expected a type without one, "
@@ -100,9 +100,8 @@ def read_dtype(dtype: object, target: str) -> str:
         )
     if name not in DTYPES:
         raise ExportError(
-            f"dtype: found {dtype!r:.40}{nearest(str(name), DTYPES)}. Expected {', '.join(DTYPES)}. Choose one."
+            f"dtype: found {dtype!r:.40}{nearest(name, DTYPES)}. Expected {', '.join(DTYPES)}. Choose one."
         )
-    assert isinstance(name, str)
     if name in QUANTISED_TYPES and target not in ("gguf", "ollama"):
         raise ExportError(
             f"dtype: {name} with --as {target}. Expected {', '.join(PLAIN_TYPES)} there: {name} is a type of GGUF "

@@ -25,6 +25,7 @@ from instil.generation.engine import Engine
 from instil.generation.prompts import Prompt, prompts_of
 from instil.generation.settings import SamplingSettings
 from instil.template.message_dicts import to_template_messages
+from instil.units import counted
 
 MERGE_BOUND = {torch.float32: 1e-4, torch.bfloat16: 0.05, torch.float16: 0.01}
 """Largest change of a logit by merging, as a share of the largest logit."""
@@ -64,13 +65,15 @@ class Parity:
     def lines(self) -> list[str]:
         """Return the result as lines for people."""
         lines = [
-            f"{self.prompts} prompts: ids equal in training, in plain transformers on the export, and in chat.prompt",
+            f"{counted(self.prompts, 'prompt')}: ids equal in training, in plain transformers on the export, and in chat.prompt",
             f"stop tokens equal in tokenizer, config and generation_config: {' '.join(self.stop_tokens)}",
         ]
         if self.typed_control_tokens:
-            lines.append(f"{self.typed_control_tokens} prompts with typed control tokens: equal to chat.prompt")
+            lines.append(
+                f"{counted(self.typed_control_tokens, 'prompt')} with typed control tokens: equal to chat.prompt"
+            )
         if self.refused:
-            lines.append(f"{self.refused} rows refused by the template or the encoder, not compared")
+            lines.append(f"{counted(self.refused, 'row')} refused by the template or the encoder, not compared")
         if self.answers:
             lines.append(f"{self.answers - self.answers_differ} of {self.answers} greedy answers equal")
         if self.logit_change is not None:

@@ -127,3 +127,11 @@ def test_what_the_text_would_lose_is_refused_by_name(name, conversation, what):
 def test_a_conversation_that_the_template_refuses_is_named_by_its_place():
     with pytest.raises(TemplateError, match=r"conversation: gemma.*Choose another template, or write --to messages"):
         PRINTERS["gemma"].print(Conversation((A, Q)))
+
+
+def test_text_of_another_template_is_printed_anew_and_that_is_said():
+    text = PRINTERS["chatml"].print(Conversation((Message("system", "S"), Q, A), extra={"id": 7})).row
+    printed = PRINTERS["llama-3"].print(text)
+    assert printed.row.messages[0].content == PRINTERS["llama-3"].template.render_text([Message("system", "S"), Q, A])
+    assert printed.row.extra == {"id": 7}
+    assert printed.changes == ("text rendered with chatml is read into messages",)

@@ -10,7 +10,7 @@ Why: a row is returned as plain text, so that the format ``text`` writes it, wit
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -24,6 +24,7 @@ from instil.encoding.turns.reasoning_block import TAG
 from instil.encoding.turns.rendered_rows import RenderedRows
 from instil.errors import FormatError, TemplateError
 from instil.template.chat_template import ChatTemplate
+from instil.template.tracing import Rendering
 
 SYSTEM_ROLES = frozenset({"system", "developer"})
 
@@ -65,8 +66,12 @@ class TextPrinter:
             FormatError: If the text would lose a part of the conversation, or is not read back into its messages.
             TemplateError: If the template refuses the conversation.
         """
-        if conversation.plain:
-            raise self._refusal(conversation, "plain text without turns", "Use --to text instead.")
+        read: tuple[str, ...] = ()
+        if conversation.plain:  # text that another template has printed holds the messages
+            found = self._rows.find(conversation)
+            if found is None or found.conversation is None:
+                raise self._refusal(conversation, "plain text without turns", "Use --to text instead.")
+            conversation, read = found.conversation, (f"text rendered with {found.how} is read into messages",)
         self._check_weights(conversation)
         prepared = self._prepared(conversation)
         try:
@@ -78,7 +83,7 @@ class TextPrinter:
             ) from None
         row = replace(conversation, messages=(Message("assistant", text),), tools=(), plain=True)
         changes = self._changes(prepared, self._read_back(conversation, row))
-        return PrintedRow(row, tuple(dict.fromkeys(changes)))
+        return PrintedRow(row, tuple(dict.fromkeys((*read, *changes))))
 
     @cached_property
     def _rows(self) -> RenderedRows:
@@ -87,7 +92,16 @@ class TextPrinter:
     @cached_property
     def _takes_reasoning(self) -> bool:
         tags = frozenset(tag for source in self.template.sources for tag in TAG.findall(source))
-        return takes_reasoning(self.template.render, tags=tags | self.added)
+        return takes_reasoning(self._render, tags=tags | self.added)
+
+    def _render(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Mapping[str, Any]] = (),
+        *,
+        add_generation_prompt: bool = False,
+    ) -> Rendering:
+        return self.template.render(messages, tools=tools, add_generation_prompt=add_generation_prompt)
 
     def _prepared(self, conversation: Conversation) -> Conversation:
         if self.prepare is not None:

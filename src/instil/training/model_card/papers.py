@@ -124,8 +124,8 @@ def _count(folder: Path) -> int | None:
 def _context(folder: Path) -> int | None:
     with suppress(ModelError):
         config = read_json(folder / "config.json")
-        text = config.get("text_config") if isinstance(config.get("text_config"), dict) else config
-        length = text.get("max_position_embeddings")
+        inner = config.get("text_config")
+        length = (inner if isinstance(inner, dict) else config).get("max_position_embeddings")
         return length if isinstance(length, int) and length > 0 else None
     return None
 
