@@ -82,7 +82,11 @@ def export(
             f"model: found {type(model).__name__}. Expected a run, a model folder or an adapter folder. Pass its path."
         )
     check_type("push", push, str, ExportError, expected="a repository such as owner/name")
+    check_type("public", public, bool, ExportError, expected="True or False")
+    check_type("every_checkpoint", every_checkpoint, bool, ExportError, expected="True or False")
     tags = [tags] if isinstance(tags, str) else tags
+    if not isinstance(tags, list | tuple):
+        raise ExportError(f"tags: found {tags!r:.80}. Expected a list of names such as v1. Correct the argument.")
     check_push(push, tags)
     rows = [] if data is None else list(islice(read(data), _COMPARED))
 
