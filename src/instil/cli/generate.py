@@ -22,6 +22,8 @@ def generate(
     too_long: Literal["drop", "keep_last_turns", "refuse"] = "drop",
     rendered_rows: Literal["read", "keep", "refuse"] = "read",
     quiet: bool = False,
+    schema: Path | None = None,
+    json_object: Annotated[bool, Parameter(negative="")] = False,
     sampling: Annotated[SamplingSettings, Parameter(name="*")] = GREEDY,
     loading: Annotated[LoadSettings, Parameter(name="*")] = LOADING,
 ) -> None:
@@ -42,15 +44,19 @@ def generate(
         rendered_rows: What to do with a prompt that a chat template has rendered already. read: read it back into
             messages, and stop where that is not exact. keep: give it to the model as text. refuse: stop.
         quiet: Print warnings only, and no bar.
+        schema: JSON file with a JSON schema: every answer's content is JSON of this schema.
+        json_object: Every answer's content is a JSON object.
         sampling: How the next token is chosen.
         loading: How the model is loaded.
     """
+    from instil.generation.constraints.schema_file import read_form
     from instil.generation.prompts import as_messages, read_prompts
     from instil.screen import Screen
     from instil.units import counted
 
     if sampling.seed is None:
         sampling = replace(sampling, seed=0)
+    form = read_form(schema, any_object=json_object)
     rows = read_prompts(prompts, turns=turns, limit=limit)
 
     from instil.generation.answers_file import answer_file
@@ -70,7 +76,7 @@ def generate(
             "answer. Use --too-long keep_last_turns, or shorter prompts."
         )
     total = len(fitted.prompts) * sampling.num_answers
-    kept = answer_file(engine, rows, out=out, settings=sampling, fitted=fitted)
+    kept = answer_file(engine, rows, out=out, settings=sampling, fitted=fitted, form=form)
     already = f" ({kept} were there already)" if kept else ""
     answered = counted(len(fitted.prompts), "prompt")
     screen.done(f"{counted(total, 'answer')} to {answered} in {out}{already}")

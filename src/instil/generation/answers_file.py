@@ -20,6 +20,7 @@ from typing import IO, Any
 from instil.data.messages import conversation_to_dict, message_to_dict
 from instil.errors import GenerationError
 from instil.files import atomic_file, new_folders
+from instil.generation.constraints.forms import JsonForm
 from instil.generation.engine import Answer, Engine
 from instil.generation.prompt_length import FittedPrompts, LongPrompt
 from instil.generation.prompts import Prompt
@@ -42,6 +43,7 @@ def answer_file(
     settings: SamplingSettings,
     fitted: FittedPrompts | None = None,
     on_answer: Callable[[int], None] | None = None,
+    form: JsonForm | None = None,
 ) -> int:
     """Answer prompts into a JSONL file.
 
@@ -69,7 +71,8 @@ def answer_file(
         for index, prompt in zip(fitted.indices, fitted.prompts, strict=True):
             prompts[index] = prompt
         left_out = {long.index: long for long in fitted.left_out}
-    keys = [key for prompt in prompts for key in answer_keys(prompt, model=_model_key(engine), settings=settings)]
+    model = _model_key(engine) if form is None else f"{_model_key(engine)} {json.dumps(form.schema, sort_keys=True)}"
+    keys = [key for prompt in prompts for key in answer_keys(prompt, model=model, settings=settings)]
     done = read_answers(out, set(keys))
     per = settings.num_answers
     open_prompts = [
@@ -107,7 +110,7 @@ def answer_file(
                     if on_answer is not None:
                         on_answer(len(done))
 
-                engine.answer([prompts[at].conversation for at in chunk], settings, on_answer=write)
+                engine.answer([prompts[at].conversation for at in chunk], settings, on_answer=write, form=form)
     finally:
         if not done and not rows_left_out:  # a call without answers leaves no file
             out.unlink(missing_ok=True)
@@ -127,9 +130,17 @@ def open_for_answers(out: Path) -> IO[str]:
         return out.open("a", encoding="utf-8")
 
 
+_LATER_SETTINGS = ("presence_penalty", "frequency_penalty")
+"""Settings that came later: at 0 they stay out of the keys, so that files from before are continued."""
+
+
 def answer_keys(prompt: Prompt, *, model: str, settings: SamplingSettings) -> list[str]:
     """Return the keys of a prompt's answers: equal keys mean equal prompt, place, model, settings and number."""
-    text = json.dumps([prompt.fingerprint(), str(prompt.place), model, asdict(settings)], sort_keys=True)
+    values = asdict(settings)
+    for name in _LATER_SETTINGS:
+        if not values[name]:
+            del values[name]
+    text = json.dumps([prompt.fingerprint(), str(prompt.place), model, values], sort_keys=True)
     stem = sha256(text.encode()).hexdigest()[:16]
     return [f"{stem}-{which}" for which in range(settings.num_answers)]
 

@@ -23,8 +23,10 @@ from instil.encoding.context import ConversationLike
 from instil.encoding.settings import EncodingSettings
 from instil.encoding.tokenizer_setup import set_up_loaded
 from instil.errors import DataError, GenerationError, ModelError
+from instil.generation.constraints.forms import ANY_OBJECT, JsonForm
 from instil.generation.decoding import context_limit
 from instil.generation.engine import Answer, AnswerStream, Engine
+from instil.generation.logprobs import MAX_TOP
 from instil.generation.prompt_length import fit_prompts
 from instil.generation.prompts import Prompt, prompts_of
 from instil.generation.settings import LoadSettings, sampling_settings
@@ -69,6 +71,9 @@ class ChatModel:
         tools: Any = None,
         variables: Mapping[str, Any] | None = None,
         continue_final_message: bool = False,
+        schema: Any = None,
+        json: bool = False,
+        top_logprobs: int | None = None,
         **sampling: Any,
     ) -> Answer:
         """Answer one message or conversation. Printing the answer prints its content.
@@ -79,6 +84,10 @@ class ChatModel:
             variables: Template variables, such as ``enable_thinking``.
             continue_final_message: Whether the last message is a begun answer, which the model continues. The answer's
                 `text` is what was generated, and its `message` is the whole turn.
+            schema: JSON schema of the answer's content. Tokens that leave it are masked.
+            json: Whether the content is any JSON object.
+            top_logprobs: Alternatives kept for each token beside its log-probability, in `Answer.generated.logprobs`;
+                0 keeps the token's own, None keeps neither.
             **sampling: Settings of `SamplingSettings`: temperature, top_p, max_new_tokens, seed, stop … By default
                 answers are greedy.
 
@@ -96,7 +105,13 @@ class ChatModel:
                 f"num_answers: found {settings.num_answers}. Expected 1 in a chat. Use answer for several."
             )
         conversation = _asked(messages, tools, variables, begun=continue_final_message)
-        return self.engine.answer([conversation], settings, continue_final_message=continue_final_message)[0]
+        return self.engine.answer(
+            [conversation],
+            settings,
+            continue_final_message=continue_final_message,
+            form=_form(schema, any_object=json),
+            top_logprobs=_checked_top(top_logprobs),
+        )[0]
 
     def stream(
         self,
@@ -105,6 +120,9 @@ class ChatModel:
         tools: Any = None,
         variables: Mapping[str, Any] | None = None,
         continue_final_message: bool = False,
+        schema: Any = None,
+        json: bool = False,
+        top_logprobs: int | None = None,
         **sampling: Any,
     ) -> AnswerStream:
         """Answer as `chat` does, piece by piece.
@@ -114,7 +132,13 @@ class ChatModel:
         """
         settings = sampling_settings(**sampling)
         conversation = _asked(messages, tools, variables, begun=continue_final_message)
-        return self.engine.stream(conversation, settings, continue_final_message=continue_final_message)
+        return self.engine.stream(
+            conversation,
+            settings,
+            continue_final_message=continue_final_message,
+            form=_form(schema, any_object=json),
+            top_logprobs=_checked_top(top_logprobs),
+        )
 
     def answer(
         self,
@@ -123,6 +147,9 @@ class ChatModel:
         too_long: Literal["refuse", "keep_last_turns"] = "refuse",
         continue_final_message: bool = False,
         on_answer: Callable[[int, Answer], None] | None = None,
+        schema: Any = None,
+        json: bool = False,
+        top_logprobs: int | None = None,
         **sampling: Any,
     ) -> list[Answer]:
         """Answer many prompts in batches, as `instil generate` does.
@@ -133,6 +160,9 @@ class ChatModel:
             too_long: Refuse a prompt that leaves no room for an answer, or drop its oldest exchanges.
             continue_final_message: Whether each ends with a begun answer; see `chat`.
             on_answer: Called with an answer and its index as soon as it ends.
+            schema: As in `chat`, also json and top_logprobs.
+            json: As in `chat`.
+            top_logprobs: As in `chat`.
             **sampling: As in `chat`; with ``num_answers``, the answers of a prompt follow each other.
 
         Raises:
@@ -164,7 +194,12 @@ class ChatModel:
                 )
             conversations = [prompt.conversation for prompt in fitted.prompts]
         return self.engine.answer(
-            conversations, settings, continue_final_message=continue_final_message, on_answer=on_answer
+            conversations,
+            settings,
+            continue_final_message=continue_final_message,
+            on_answer=on_answer,
+            form=_form(schema, any_object=json),
+            top_logprobs=_checked_top(top_logprobs),
         )
 
     def add_chat_template(
@@ -212,6 +247,20 @@ class ChatModel:
             self.module, setup.tokenizer, chat=chat, name=self.engine.name, location=self.engine.location
         )
         return change
+
+
+def _form(schema: Any, *, any_object: bool) -> JsonForm | None:
+    if schema is not None and any_object:
+        raise GenerationError("json: found beside schema. Expected one of them. Remove json.")
+    if schema is not None:
+        return JsonForm(schema=schema)
+    return JsonForm(schema=ANY_OBJECT, place="json") if any_object else None
+
+
+def _checked_top(top: Any) -> int | None:
+    if top is not None and (isinstance(top, bool) or not isinstance(top, int) or not 0 <= top <= MAX_TOP):
+        raise GenerationError(f"top_logprobs: found {top!r}. Expected 0 to {MAX_TOP}, or None. Correct it.")
+    return top
 
 
 def open_model(model: Any, tokenizer: Any, settings: LoadSettings) -> ChatModel:

@@ -64,6 +64,26 @@ def penalise_repeats(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
     return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
 
 
+def penalise_counts(logits: Tensor, counts: Tensor, *, presence: float, frequency: float) -> Tensor:
+    """Make tokens that the answer already contains less likely, as OpenAI does.
+
+    Args:
+        logits: [B, V].
+        counts: [B, V]: how often the token occurs in the answer so far; the prompt does not count.
+        presence: Subtracted once if the token occurs.
+        frequency: Subtracted for each time.
+
+    Source:
+        OpenAI's guide "Advanced usage", frequency and presence penalties:
+        ``mu[j] - c[j] * alpha_frequency - float(c[j] > 0) * alpha_presence``.
+
+    Example:
+        >>> penalise_counts(torch.zeros(1, 3), torch.tensor([[0, 1, 2]]), presence=0.5, frequency=1.0).tolist()
+        [[0.0, -1.5, -2.5]]
+    """
+    return logits - counts * frequency - (counts > 0) * presence
+
+
 def choose(logits: Tensor, settings: SamplingSettings, draws: Sequence[Draws]) -> Tensor:
     """Choose one token per row.
 

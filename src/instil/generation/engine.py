@@ -21,6 +21,9 @@ import torch
 from instil.conversation import Conversation, Message
 from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.errors import GenerationError, ModelError, TemplateError
+from instil.generation.constraints.answer_grammar import grammar_for, reasoning_of
+from instil.generation.constraints.constraint import Constraint, GrammarTokenizer
+from instil.generation.constraints.forms import CallForm, JsonForm
 from instil.generation.decoding import context_limit
 from instil.generation.parsing.answer_parser import MARKUP, AnswerParser, Delta
 from instil.generation.parsing.complete import opens_reasoning, parse_answer, tool_names
@@ -185,6 +188,27 @@ class Engine:
         return engine
 
     @cached_property
+    def grammars(self) -> GrammarTokenizer:
+        """The vocabulary as grammars need it; read from the tokenizer at the first form."""
+        rows = self.model.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
+        return GrammarTokenizer(self.tokenizer, num_rows=rows, stop_ids=self.stop_ids)
+
+    def constraint(self, form: JsonForm | CallForm, prompt_ids: Sequence[int], num_begun: int = 0) -> Constraint:
+        """Compile the form of the answer to a prompt; a model that reasons does so in front of it.
+
+        Args:
+            form: The form.
+            prompt_ids: Ids of the prompt.
+            num_begun: How many of its last ids begin the answer.
+
+        Raises:
+            GenerationError: If the form cannot be enforced. The message starts with its place.
+        """
+        turn = self.tokenizer.decode(list(prompt_ids[: len(prompt_ids) - num_begun][-_PROMPT_END:]))
+        reasoning = reasoning_of(self.chat, turn, added_ids=self.grammars.added_ids, place=form.place)
+        return self.grammars.compile(grammar_for(form, self.chat, self.grammars.added_ids, reasoning), form.place)
+
+    @cached_property
     def stop_ids(self) -> tuple[int, ...]:
         """Ids that end an answer."""
         if self.chat is not None:
@@ -251,6 +275,8 @@ class Engine:
         *,
         continue_final_message: bool = False,
         on_answer: Callable[[int, Answer], None] | None = None,
+        form: JsonForm | CallForm | None = None,
+        top_logprobs: int | None = None,
     ) -> list[Answer]:
         """Answer conversations as a batch.
 
@@ -259,6 +285,8 @@ class Engine:
             settings: Sampling settings. The default is greedy.
             continue_final_message: Whether each ends with a begun answer, which the model continues.
             on_answer: Called with an answer and its index in the result as soon as it ends.
+            form: The form that every answer has to have.
+            top_logprobs: Alternatives for each token beside its log-probability; None keeps neither.
 
         Returns:
             Answers in order, ``settings.num_answers`` for each conversation.
@@ -267,9 +295,7 @@ class Engine:
             GenerationError: If a conversation leaves no room for an answer. The message starts with its place.
             TemplateError: If the template rejects a conversation. The message starts with its place.
         """
-        settings = settings or SamplingSettings()
-        if self.chat is None:
-            settings = replace(settings, stop=(*settings.stop, "\n"))
+        settings = self._ended(settings or SamplingSettings(), form)
         begun = [self._placed_prompt(conversation, begun=continue_final_message) for conversation in conversations]
         prompts = [ids for ids, _ in begun]
         limit = context_limit(self.model)
@@ -279,8 +305,23 @@ class Engine:
                     f"{conversation.place or 'conversation'}: the prompt has {len(prompt)} tokens. The context of "
                     f"{self.name} is {limit}, answer included. Shorten the prompt."
                 )
-        tools = [_callable(conversation) for conversation in conversations]
-        return self._generate(prompts, settings, on_answer, tools=tools, num_begun=[count for _, count in begun])
+        return self._generate(
+            prompts,
+            settings,
+            on_answer,
+            tools=[_callable(conversation, form) for conversation in conversations],
+            num_begun=[count for _, count in begun],
+            form=form,
+            top_logprobs=top_logprobs,
+        )
+
+    def _ended(self, settings: SamplingSettings, form: JsonForm | CallForm | None) -> SamplingSettings:
+        """Return settings by which an answer ends: a form ends by itself, plain text at its first line break."""
+        if form is not None and settings.stop:
+            raise GenerationError("stop: found beside a form, which it could cut in the middle. Remove one of them.")
+        if self.chat is None and form is None:
+            return replace(settings, stop=(*settings.stop, "\n"))
+        return settings
 
     def continue_text(
         self,
@@ -300,18 +341,25 @@ class Engine:
         settings: SamplingSettings | None = None,
         *,
         continue_final_message: bool = False,
+        form: JsonForm | CallForm | None = None,
+        top_logprobs: int | None = None,
     ) -> AnswerStream:
         """Answer one conversation as a stream of text; see `answer` for a begun answer."""
-        settings = settings or SamplingSettings()
-        if self.chat is None:
-            settings = replace(settings, stop=(*settings.stop, "\n"))
+        settings = self._ended(settings or SamplingSettings(), form)
         prompt, num_begun = (
             self.begun_prompt(conversation) if continue_final_message else (self.prompt(conversation), 0)
         )
         pieces = stream(
-            self.model, prompt, settings=settings, stop_ids=self.stop_ids, decode=self.decode, num_begun=num_begun
+            self.model,
+            prompt,
+            settings=settings,
+            stop_ids=self.stop_ids,
+            decode=self.decode,
+            num_begun=num_begun,
+            constraint=None if form is None else self.constraint(form, prompt, num_begun),
+            top_logprobs=top_logprobs,
         )
-        return AnswerStream(self, prompt, pieces, tools=_callable(conversation), num_begun=num_begun)
+        return AnswerStream(self, prompt, pieces, tools=_callable(conversation, form), num_begun=num_begun)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ids, without control tokens except those that mark reasoning and tool calls."""
@@ -372,6 +420,8 @@ class Engine:
         *,
         tools: Sequence[frozenset[str] | None],
         num_begun: Sequence[int] = (),
+        form: JsonForm | CallForm | None = None,
+        top_logprobs: int | None = None,
     ) -> list[Answer]:
         def parsed(number: int, generated: Generated) -> Answer:
             prompt = number // settings.num_answers
@@ -392,8 +442,23 @@ class Engine:
                 decode=self.decode if settings.stop else None,
                 num_begun=num_begun,
                 on_answer=report,
+                constraints=[] if form is None else self._constraints(form, prompts, num_begun),
+                top_logprobs=top_logprobs,
             )
         return [parsed(number, generated) for number, generated in enumerate(results)]
+
+    def _constraints(
+        self, form: JsonForm | CallForm, prompts: Sequence[list[int]], num_begun: Sequence[int]
+    ) -> list[Constraint]:
+        """Return a form compiled for each prompt; prompts that end alike share one."""
+        compiled: dict[tuple[int, ...], Constraint] = {}
+        constraints = []
+        for prompt, count in zip(prompts, num_begun or [0] * len(prompts), strict=True):
+            end = tuple(prompt[: len(prompt) - count][-_PROMPT_END:])
+            if end not in compiled:
+                compiled[end] = self.constraint(form, prompt, count)
+            constraints.append(compiled[end])
+        return constraints
 
     def plain_prompt(self, text: str) -> list[int]:
         """Return the prompt ids of a plain text to continue, without a template."""
@@ -407,8 +472,10 @@ class Engine:
         return self._check_ids(ids)
 
 
-def _callable(conversation: Conversation) -> frozenset[str] | None:
+def _callable(conversation: Conversation, form: JsonForm | CallForm | None = None) -> frozenset[str] | None:
     """Return the names of a conversation's tools; None without tools, which its system text may define."""
+    if isinstance(form, JsonForm):
+        return frozenset()  # JSON is content, whatever stands in it
     return tool_names(conversation.tools) or None
 
 

@@ -17,8 +17,10 @@ import torch
 from torch import Tensor
 
 from instil.errors import GenerationError
-from instil.generation.choosing import Draws, choose, new_seed, penalise_repeats
+from instil.generation.choosing import Draws, choose, new_seed, penalise_counts, penalise_repeats
+from instil.generation.constraints.constraint import Constraint, Matcher
 from instil.generation.decoding import Decoder, answering, context_limit, rows_at_once
+from instil.generation.logprobs import TokenLogprob, logprobs_of
 from instil.generation.settings import SamplingSettings
 from instil.generation.text_stream import Decode, TextStream
 
@@ -47,6 +49,7 @@ class Generated:
         stop_id: The stop token that ended it, or None.
         seed: The seed that repeats it with the same settings.
         text: Its text up to the stop string; None if no `decode` was passed.
+        logprobs: The log-probability of each of `token_ids`; empty if none were requested.
     """
 
     token_ids: tuple[int, ...]
@@ -54,6 +57,7 @@ class Generated:
     stop_id: int | None
     seed: int
     text: str | None = None
+    logprobs: tuple[TokenLogprob, ...] = ()
 
     @property
     def num_tokens(self) -> int:
@@ -74,6 +78,8 @@ class _Row:
         self.stop_id: int | None = None
         self.finish_reason: FinishReason | None = None
         self.piece = ""
+        self.matcher: Matcher | None = None
+        self.logprobs: list[TokenLogprob] = []
 
     def take(self, token: int, stop_ids: Collection[int]) -> None:
         """Append a token, or end the answer at it."""
@@ -81,6 +87,8 @@ class _Row:
             self.stop_id, self.finish_reason = token, "stop"
         else:
             self.ids.append(token)
+            if self.matcher is not None:
+                self.matcher.take(token)
             self.piece = self.text.push(token) if self.text else ""
             if self.text and self.text.stopped:
                 self.finish_reason = "stop"
@@ -101,6 +109,7 @@ class _Row:
             stop_id=self.stop_id,
             seed=self.draws.seed,
             text=self.text.text if self.text else None,
+            logprobs=tuple(self.logprobs),
         )
 
 
@@ -115,6 +124,8 @@ def generate_batch(
     num_begun: Sequence[int] = (),
     batch_tokens: int = BATCH_TOKENS,
     on_answer: Callable[[int, Generated], None] | None = None,
+    constraints: Sequence[Constraint] = (),
+    top_logprobs: int | None = None,
 ) -> list[Generated]:
     """Answer prompts in batches.
 
@@ -131,6 +142,8 @@ def generate_batch(
         num_begun: How many ids at the end of each prompt begin its answer; see `stream`.
         batch_tokens: Maximum number of tokens in the cache, prompts and longest possible answers together.
         on_answer: Called with an answer and its index in the result as soon as it ends.
+        constraints: The form of each prompt's answers; none at all by default.
+        top_logprobs: How many alternatives are kept for each token beside its own log-probability; None keeps neither.
 
     Returns:
         Answers in the order of the prompts, ``settings.num_answers`` for each prompt.
@@ -138,12 +151,18 @@ def generate_batch(
     Raises:
         GenerationError: If a prompt is empty or fills the model's context, or if stop strings come without `decode`.
     """
-    rows = _rows(model, prompts, settings=settings, decode=decode, num_begun=num_begun)
+    rows = _rows(model, prompts, settings=settings, decode=decode, num_begun=num_begun, constraints=constraints)
     results: dict[int, Generated] = {}
     pad_id = next(iter(stop_ids), 0) if pad_id is None else pad_id
     with answering(model):
         for row in _finished_rows(
-            model, rows, settings=settings, stop_ids=stop_ids, pad_id=pad_id, batch_tokens=batch_tokens
+            model,
+            rows,
+            settings=settings,
+            stop_ids=stop_ids,
+            pad_id=pad_id,
+            batch_tokens=batch_tokens,
+            top_logprobs=top_logprobs,
         ):
             results[row.number] = row.result()
             if on_answer is not None:
@@ -176,6 +195,8 @@ def stream(
     stop_ids: Collection[int],
     decode: Decode,
     num_begun: int = 0,
+    constraint: Constraint | None = None,
+    top_logprobs: int | None = None,
 ) -> Stream:
     """Answer one prompt as a stream of text.
 
@@ -189,6 +210,8 @@ def stream(
         decode: Returns the text of ids.
         num_begun: How many ids at the end of the prompt begin the answer. They are decoded with it, because a token
             at the beginning of a text may lose its space.
+        constraint: The form of the answer.
+        top_logprobs: As in `generate_batch`.
 
     Returns:
         A `Stream` to iterate over.
@@ -196,11 +219,18 @@ def stream(
     Raises:
         GenerationError: If the prompt is empty or fills the model's context.
     """
-    (row,) = _rows(model, [prompt], settings=replace(settings, num_answers=1), decode=decode, num_begun=(num_begun,))
+    (row,) = _rows(
+        model,
+        [prompt],
+        settings=replace(settings, num_answers=1),
+        decode=decode,
+        num_begun=(num_begun,),
+        constraints=() if constraint is None else (constraint,),
+    )
 
     def pieces(answer: Stream) -> Iterator[str]:
         with answering(model):
-            for _ in _steps(model, [row], settings=settings, stop_ids=stop_ids, pad_id=0):
+            for _ in _steps(model, [row], settings=settings, stop_ids=stop_ids, pad_id=0, top_logprobs=top_logprobs):
                 if row.piece:
                     yield row.piece
         answer.result = row.result()
@@ -209,19 +239,39 @@ def stream(
 
 
 def stream_tokens(
-    model: torch.nn.Module, prompt: Sequence[int], *, settings: SamplingSettings, stop_ids: Collection[int]
-) -> Iterator[int]:
+    model: torch.nn.Module,
+    prompt: Sequence[int],
+    *,
+    settings: SamplingSettings,
+    stop_ids: Collection[int],
+    num_begun: int = 0,
+    constraint: Constraint | None = None,
+    top_logprobs: int | None = None,
+) -> Iterator[tuple[int, TokenLogprob | None]]:
     """Answer one prompt token by token, the stop token included. Finding stop strings is up to the caller.
+
+    Yields:
+        Each token, with its log-probability where `top_logprobs` asks for it; a stop token has none.
 
     Raises:
         GenerationError: If the prompt is empty or fills the model's context.
     """
-    (row,) = _rows(model, [prompt], settings=replace(settings, num_answers=1, stop=()), decode=None)
+    (row,) = _rows(
+        model,
+        [prompt],
+        settings=replace(settings, num_answers=1, stop=()),
+        decode=None,
+        num_begun=(num_begun,),
+        constraints=() if constraint is None else (constraint,),
+    )
 
-    def tokens() -> Iterator[int]:
+    def tokens() -> Iterator[tuple[int, TokenLogprob | None]]:
         with answering(model):
-            for _ in _steps(model, [row], settings=settings, stop_ids=stop_ids, pad_id=0):
-                yield row.ids[-1] if row.stop_id is None else row.stop_id
+            for _ in _steps(model, [row], settings=settings, stop_ids=stop_ids, pad_id=0, top_logprobs=top_logprobs):
+                if row.stop_id is not None:
+                    yield row.stop_id, None
+                else:
+                    yield row.ids[-1], row.logprobs[-1] if row.logprobs else None
 
     return tokens()
 
@@ -233,6 +283,7 @@ def _rows(
     settings: SamplingSettings,
     decode: Decode | None,
     num_begun: Sequence[int] = (),
+    constraints: Sequence[Constraint] = (),
 ) -> list[_Row]:
     if settings.stop and decode is None:
         raise GenerationError("stop: stop strings need decoded text. Pass decode.")
@@ -252,6 +303,8 @@ def _rows(
             seed = _first_seed(settings) + answer
             text = TextStream(decode, stop=settings.stop, before=begun) if decode is not None else None
             rows.append(_Row(len(rows), prompt, limit=room, seed=seed, text=text))
+            if constraints:
+                rows[-1].matcher = constraints[number].start(begun)
     return rows
 
 
@@ -269,11 +322,12 @@ def _finished_rows(
     stop_ids: Collection[int],
     pad_id: int,
     batch_tokens: int,
+    top_logprobs: int | None,
 ) -> Iterator[_Row]:
     """Answer all rows, batch by batch; yield each row when its answer has ended."""
     longest = max((len(row.prompt) + row.limit for row in rows), default=0)
     for batch in _batches(rows, batch_tokens, max_rows=rows_at_once(model, longest)):
-        for row in _steps(model, batch, settings=settings, stop_ids=stop_ids, pad_id=pad_id):
+        for row in _steps(model, batch, settings=settings, stop_ids=stop_ids, pad_id=pad_id, top_logprobs=top_logprobs):
             if row.finish_reason is not None:
                 yield row
 
@@ -299,6 +353,7 @@ def _steps(
     settings: SamplingSettings,
     stop_ids: Collection[int],
     pad_id: int,
+    top_logprobs: int | None = None,
 ) -> Iterator[_Row]:
     """Answer one batch; yield each row after each of its tokens. Its `finish_reason` is set at the last one."""
     rows, stops = list(rows), frozenset(stop_ids)
@@ -311,10 +366,11 @@ def _steps(
         seen = _seen(rows, logits) if settings.repetition_penalty != 1 else None
     while rows:
         with torch.no_grad():
-            if seen is not None:
-                logits = penalise_repeats(logits, seen, settings.repetition_penalty)
-            tokens = choose(logits, settings, [row.draws for row in rows])
-        for row, token in zip(rows, tokens.tolist(), strict=True):
+            tokens = choose(_limited(logits, rows, seen, settings), settings, [row.draws for row in rows])
+            logprobs = None if top_logprobs is None else logprobs_of(logits, tokens, num_top=top_logprobs)
+        for at, (row, token) in enumerate(zip(rows, tokens.tolist(), strict=True)):
+            if logprobs is not None and token not in stops:
+                row.logprobs.append(logprobs[at])
             row.take(token, stops)
             yield row
         unfinished = [at for at, row in enumerate(rows) if row.finish_reason is None]
@@ -330,6 +386,28 @@ def _steps(
             if seen is not None:
                 seen.scatter_(1, tokens[:, None], True)
             logits = decoder.step(tokens)
+
+
+def _limited(logits: Tensor, rows: Sequence[_Row], seen: Tensor | None, settings: SamplingSettings) -> Tensor:
+    """Return logits [B, V] after the penalties, and without the tokens that leave a row's form."""
+    if seen is not None:
+        logits = penalise_repeats(logits, seen, settings.repetition_penalty)
+    if settings.presence_penalty or settings.frequency_penalty:
+        counts = torch.zeros_like(logits)
+        for at, row in enumerate(rows):
+            ids = torch.tensor(row.ids, dtype=torch.long, device=logits.device)
+            counts[at].scatter_add_(0, ids, torch.ones_like(ids, dtype=counts.dtype))
+        logits = penalise_counts(
+            logits, counts, presence=settings.presence_penalty, frequency=settings.frequency_penalty
+        )
+    if any(row.matcher is not None for row in rows):
+        logits = torch.stack(
+            [
+                values if row.matcher is None else row.matcher.apply(values)
+                for row, values in zip(rows, logits, strict=True)
+            ]
+        )
+    return logits
 
 
 def _seen(rows: Sequence[_Row], logits: Tensor) -> Tensor:

@@ -29,6 +29,8 @@ class SamplingSettings:
         top_p: Draw only from the smallest set of tokens whose probabilities reach this sum.
         min_p: Drop tokens less probable than this share of the most probable one.
         repetition_penalty: Above 1, tokens of the prompt and the answer so far become less likely; 1 changes nothing.
+        presence_penalty: Subtracted from the logits of tokens that occur in the answer so far; below 0 it favours them.
+        frequency_penalty: Subtracted once for each time that a token occurs in the answer so far.
         max_new_tokens: Maximum length of an answer, the stop token included.
         seed: Seed of the draws. None draws a seed, which the answer reports. Answer k of a prompt uses seed + k.
         num_answers: Answers per prompt.
@@ -47,6 +49,8 @@ class SamplingSettings:
     top_p: float = 1.0
     min_p: float = 0.0
     repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
     max_new_tokens: int = 256
     seed: int | None = None
     num_answers: int = 1
@@ -60,6 +64,9 @@ class SamplingSettings:
         _require("min_p", self.min_p, _number(self.min_p) and 0 <= self.min_p < 1, "0 or more, below 1")
         penalty = self.repetition_penalty
         _require("repetition_penalty", penalty, _number(penalty) and penalty > 0, "above 0")
+        for name in ("presence_penalty", "frequency_penalty"):
+            value = getattr(self, name)
+            _require(name, value, _number(value) and -2 <= value <= 2, "-2 to 2")
         _require("max_new_tokens", self.max_new_tokens, _whole(self.max_new_tokens, at_least=1), "1 or more")
         seed_fits = self.seed is None or (_whole(self.seed, at_least=0) and self.seed < 2**63)
         _require("seed", self.seed, seed_fits, "0 to 2^63 - 1, or none")

@@ -29,6 +29,8 @@ from instil.generation.http_api.writing import (
     EVENT_STREAM,
     Writing,
     chat_deltas,
+    chat_logprobs,
+    completion_logprobs,
     delta_json,
     event,
     message_json,
@@ -114,15 +116,18 @@ async def _choices(service: Service, parsed: ParsedRequest, writings: list[Writi
             return {
                 "index": writing.number,
                 "text": writing.text,
-                "logprobs": None,
+                "logprobs": completion_logprobs(service.engine, writing),
                 "finish_reason": writing.finish_reason,
             }
         deltas = chat_deltas(service.engine, service.worker, writing, tools=parsed.tools)
         async with aclosing(deltas) as open_deltas:  # type: ignore[type-var]
             message = message_json(message_of([delta async for delta in open_deltas]))
         return {
-            "index": writing.number, "message": message, "logprobs": None, "finish_reason": writing.finish_reason,
-        }  # fmt: skip
+            "index": writing.number,
+            "message": message,
+            "logprobs": chat_logprobs(service.engine, writing),
+            "finish_reason": writing.finish_reason,
+        }
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -161,16 +166,16 @@ async def _events(
             if parsed.conversation is None:
                 async with aclosing(write(service.engine, service.worker, writing)) as pieces:  # type: ignore[type-var]
                     async for piece in pieces:
-                        await arrived.put(_choice(writing, text=piece))
-                await arrived.put(_choice(writing, text="", ends=True))
+                        await arrived.put(_choice(service.engine, writing, text=piece))
+                await arrived.put(_choice(service.engine, writing, text="", ends=True))
             else:
-                await arrived.put(_choice(writing, delta={"role": "assistant", "content": ""}))
+                await arrived.put(_choice(service.engine, writing, delta={"role": "assistant", "content": ""}))
                 deltas, num_calls = chat_deltas(service.engine, service.worker, writing, tools=parsed.tools), 0
                 async with aclosing(deltas) as open_deltas:  # type: ignore[type-var]
                     async for delta in open_deltas:
-                        await arrived.put(_choice(writing, delta=delta_json(delta, number=num_calls)))
+                        await arrived.put(_choice(service.engine, writing, delta=delta_json(delta, number=num_calls)))
                         num_calls += delta.call is not None
-                await arrived.put(_choice(writing, delta={}, ends=True))
+                await arrived.put(_choice(service.engine, writing, delta={}, ends=True))
         except InstilError as error:
             await arrived.put(error)
         finally:
@@ -197,6 +202,7 @@ async def _events(
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _choice(writing: Writing, *, ends: bool = False, **content: Any) -> dict[str, Any]:
+def _choice(engine: Engine, writing: Writing, *, ends: bool = False, **content: Any) -> dict[str, Any]:
+    fresh = completion_logprobs if "text" in content else chat_logprobs
     reason = writing.finish_reason if ends else None
-    return {"index": writing.number, **content, "logprobs": None, "finish_reason": reason}
+    return {"index": writing.number, **content, "logprobs": fresh(engine, writing), "finish_reason": reason}

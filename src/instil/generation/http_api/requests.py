@@ -12,6 +12,8 @@ from typing import Any
 
 from instil.conversation import Conversation
 from instil.errors import GenerationError, nearest
+from instil.generation.constraints.forms import CallForm, JsonForm
+from instil.generation.http_api.answer_forms import read_form, read_top_logprobs
 from instil.generation.http_api.begun_answers import continues_last_message
 from instil.generation.http_api.bodies import flag, shown
 from instil.generation.http_api.chat_messages import read_conversation
@@ -30,17 +32,10 @@ CHAT_KEYS = (
 )  # fmt: skip
 COMPLETION_KEYS = (*_COMMON, "prompt", "best_of", "echo", "suffix")
 _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
-    "presence_penalty": (0,),
-    "frequency_penalty": (0,),
-    "logprobs": (False, 0),
-    "top_logprobs": (0,),
     "logit_bias": ({},),
     "best_of": (1,),
     "suffix": ("",),
-    "response_format": ({"type": "text"}, {}),
     "stream_options": ({}, {"include_usage": True}, {"include_usage": False}),
-    "tool_choice": ("auto", "none"),
-    "parallel_tool_calls": (True,),
     "functions": ([],),
     "service_tier": ("auto", "default"),
     "modalities": (["text"],),
@@ -62,6 +57,9 @@ class ParsedRequest:
         tools: Names of the tools whose calls are parsed out of the answer.
         continues: Whether the last message is a begun answer, which the model continues.
         echo: Whether the answer to a begun message holds the message too.
+        form: The form that the answer has to have; None for free text.
+        top_logprobs: Alternatives for each token beside its log-probability; None if none are requested.
+        one_call: Whether the answer ends at its first tool call.
     """
 
     settings: SamplingSettings
@@ -72,6 +70,9 @@ class ParsedRequest:
     tools: frozenset[str] = frozenset()
     continues: bool = False
     echo: bool = False
+    form: JsonForm | CallForm | None = None
+    top_logprobs: int | None = None
+    one_call: bool = False
 
 
 def read_chat(body: Mapping[str, Any], *, most: int) -> ParsedRequest:
@@ -80,14 +81,18 @@ def read_chat(body: Mapping[str, Any], *, most: int) -> ParsedRequest:
     conversation = read_conversation(body)
     # OpenAI renamed max_tokens; clients of both ages are served.
     length_key = "max_completion_tokens" if "max_completion_tokens" in body else "max_tokens"
+    form = read_form(body, conversation.tools)
     return ParsedRequest(
         settings=_settings(body, most, length_key=length_key, length=most),
         stream=flag(body, "stream"),
         include_usage=_include_usage(body),
         conversation=conversation,
-        tools=tool_names(conversation.tools),
+        tools=frozenset() if isinstance(form, JsonForm) else tool_names(conversation.tools),
         continues=continues_last_message(body),
         echo=flag(body, "echo"),
+        form=form,
+        top_logprobs=read_top_logprobs(body, chat=True),
+        one_call=not flag(body, "parallel_tool_calls", default=True),
     )
 
 
@@ -101,6 +106,7 @@ def read_completion(body: Mapping[str, Any], *, most: int) -> ParsedRequest:
         stream=flag(body, "stream"),
         include_usage=_include_usage(body),
         prompts=_prompts(body.get("prompt")),
+        top_logprobs=read_top_logprobs(body, chat=False),
     )
 
 
@@ -141,6 +147,8 @@ def _settings(body: Mapping[str, Any], most: int, *, length_key: str, length: in
             top_k=_number(body, "top_k", int, None),
             min_p=_number(body, "min_p", float, 0.0),
             repetition_penalty=_number(body, "repetition_penalty", float, 1.0),
+            presence_penalty=_number(body, "presence_penalty", float, 0.0),
+            frequency_penalty=_number(body, "frequency_penalty", float, 0.0),
             seed=_number(body, "seed", int, None),
             max_new_tokens=max_tokens,
             num_answers=answers,

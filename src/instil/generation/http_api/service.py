@@ -12,13 +12,16 @@ from typing import Any
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
+from instil.errors import InstilError
+from instil.generation.constraints.constraint import Constraint
+from instil.generation.constraints.forms import CallForm, JsonForm
 from instil.generation.engine import Engine
 from instil.generation.http_api.bodies import read_body, shown
 from instil.generation.http_api.problems import Problem
-from instil.generation.http_api.prompts import encode_prompts
+from instil.generation.http_api.prompts import EncodedPrompt, encode_prompts
 from instil.generation.http_api.requests import ParsedRequest
 from instil.generation.http_api.settings import ServeSettings
-from instil.generation.http_api.worker import Worker
+from instil.generation.http_api.worker import Logprobs, Worker
 from instil.generation.http_api.writing import Writing
 
 
@@ -73,9 +76,11 @@ class Service:
                     param="messages" if request.conversation else "prompt",
                     code="context_length_exceeded",
                 )
-        refusal = self.worker.refusal(request.settings)
+        alone = request.form is not None or request.top_logprobs is not None
+        refusal = self.worker.refusal(request.settings, alone=alone)
         if refusal is not None:
             raise Problem(400, refusal, param="seed" if request.settings.seed is not None else None)
+        constraint = None if request.form is None else await self._constraint(request.form, prompts[0])
         num_answers = request.settings.num_answers  # of each prompt
         if self._num_in_progress + len(prompts) * num_answers > self.settings.max_requests:
             raise Problem(429, f"{self._num_in_progress} answers are in progress. Try again later.")
@@ -88,9 +93,25 @@ class Service:
                 settings=self._seeded(request, number % num_answers),
                 num_begun=prompt.num_begun,
                 echo=request.echo,
+                constraint=constraint,
+                logprobs=None if request.top_logprobs is None else Logprobs(request.top_logprobs),
+                one_call=request.one_call,
             )
             for number, prompt in enumerate(prompt for prompt in prompts for _ in range(num_answers))
         ]
+
+    async def _constraint(self, form: JsonForm | CallForm, prompt: EncodedPrompt) -> Constraint:
+        """Compile the form of a chat request. Other requests go on meanwhile: llguidance releases Python's lock."""
+
+        def compiled() -> Constraint:
+            constraint = self.engine.constraint(form, prompt.token_ids, prompt.num_begun)
+            constraint.start(prompt.token_ids[len(prompt.token_ids) - prompt.num_begun :])
+            return constraint
+
+        try:
+            return await asyncio.to_thread(compiled)
+        except InstilError as error:
+            raise Problem(400, str(error), param=str(error).partition(": ")[0]) from None
 
     @staticmethod
     def _seeded(request: ParsedRequest, answer: int) -> Any:

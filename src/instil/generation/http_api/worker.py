@@ -1,8 +1,8 @@
 """Generates for many requests at once, on transformers' continuous batching.
 
 A request is an asynchronous iterator of token ids; closing it frees its place in the batch. transformers' machinery
-has one seed and no penalties per request. So a request with ``seed``, ``min_p`` or ``repetition_penalty`` goes
-through this package's own loop, one at a time. So does every request to a model that the machinery cannot run
+has one seed and no penalties per request. So a request with ``seed``, ``min_p``, a penalty, log-probabilities or a form
+goes through this package's own loop, one at a time. So does every request to a model that the machinery cannot run
 (convolution and state-space layers).
 
 Why: greedy is ``top_k=1`` in the batch, because its do_sample applies to all requests.
@@ -15,11 +15,14 @@ import inspect
 import threading
 import uuid
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from instil.errors import GenerationError, first_line_of
+from instil.generation.constraints.constraint import Constraint
 from instil.generation.decoding import context_limit
 from instil.generation.engine import Engine
+from instil.generation.logprobs import TokenLogprob
 from instil.generation.sampling import stream_tokens
 from instil.generation.settings import SamplingSettings
 from instil.model.attention.switch import generation_attention
@@ -27,6 +30,19 @@ from instil.model.underlying import underlying
 
 PAGE = 64
 BATCH_TOKENS = 2_048
+
+
+@dataclass(slots=True)
+class Logprobs:
+    """The log-probabilities of one answer while it is generated.
+
+    Attributes:
+        num_top: How many alternatives each token has.
+        entries: One for each token so far; the stop token has none.
+    """
+
+    num_top: int
+    entries: list[TokenLogprob] = field(default_factory=list)
 
 
 class Worker:
@@ -95,20 +111,37 @@ class Worker:
             limits.append(self._cache_tokens - PAGE)
         return min(limit for limit in (*limits, 2**31) if limit is not None) - len(prompt)
 
-    def generate(self, prompt: Sequence[int], settings: SamplingSettings) -> AsyncIterator[int]:
-        """Return the tokens of one answer as they are generated; a stop token is the last one."""
-        if self.why_single is not None or _needs_own_loop(settings):
-            return self._generate_alone(prompt, settings)
+    def generate(
+        self,
+        prompt: Sequence[int],
+        settings: SamplingSettings,
+        *,
+        num_begun: int = 0,
+        constraint: Constraint | None = None,
+        logprobs: Logprobs | None = None,
+    ) -> AsyncIterator[int]:
+        """Return the tokens of one answer as they are generated; a stop token is the last one.
+
+        Args:
+            prompt: Ids of the prompt.
+            settings: Its sampling settings.
+            num_begun: How many of the prompt's last ids begin the answer.
+            constraint: The form of the answer.
+            logprobs: Filled with a log-probability for each token, before the token is returned.
+        """
+        alone = self.why_single is not None or constraint is not None or logprobs is not None
+        if alone or _needs_own_loop(settings):
+            return self._generate_alone(prompt, settings, num_begun, constraint, logprobs)
         return self._generate_together(prompt, settings)
 
-    def refusal(self, settings: SamplingSettings) -> str | None:
-        """Return why these settings cannot be served, or None.
+    def refusal(self, settings: SamplingSettings, *, alone: bool = False) -> str | None:
+        """Return why these settings cannot be served, or None; `alone` if the request needs the own loop anyway.
 
         transformers 5.17 allows no forward pass beside its batches.
         """
-        if self.why_single is None and self._holds_model and _needs_own_loop(settings):
+        if self.why_single is None and self._holds_model and (alone or _needs_own_loop(settings)):
             return (
-                "seed, min_p and repetition_penalty need a forward pass of their own, which this server's version of "
+                "seed, min_p, penalties, logprobs, response_format and tool_choice need a forward pass of their own, which this server's version of "
                 "transformers does not allow beside its batches. Leave them out."
             )
         return None
@@ -152,7 +185,14 @@ class Worker:
                     manager.output_router.result_handlers.pop(name, None)
                 manager.cancel_request(name)
 
-    async def _generate_alone(self, prompt: Sequence[int], settings: SamplingSettings) -> AsyncIterator[int]:
+    async def _generate_alone(
+        self,
+        prompt: Sequence[int],
+        settings: SamplingSettings,
+        num_begun: int,
+        constraint: Constraint | None,
+        logprobs: Logprobs | None,
+    ) -> AsyncIterator[int]:
         """Generate in a thread of this request, one request at a time."""
         loop, gone = asyncio.get_running_loop(), threading.Event()
         arrived: asyncio.Queue[int | Exception | None] = asyncio.Queue()
@@ -164,9 +204,17 @@ class Worker:
             try:
                 with self._single:
                     if not gone.is_set():
-                        for token in stream_tokens(
-                            self._model, prompt, settings=settings, stop_ids=self._engine.stop_ids
+                        for token, logprob in stream_tokens(
+                            self._model,
+                            prompt,
+                            settings=settings,
+                            stop_ids=self._engine.stop_ids,
+                            num_begun=num_begun,
+                            constraint=constraint,
+                            top_logprobs=None if logprobs is None else logprobs.num_top,
                         ):
+                            if logprobs is not None and logprob is not None:
+                                logprobs.entries.append(logprob)
                             send(token)
                             if gone.is_set():
                                 return
@@ -187,7 +235,8 @@ class Worker:
 def _needs_own_loop(settings: SamplingSettings) -> bool:
     """Return whether a request needs what the batches lack: a seed of its own, ``min_p``, a penalty."""
     samples = settings.seed is not None or settings.min_p > 0
-    return (samples and not settings.greedy) or settings.repetition_penalty != 1
+    penalised = settings.repetition_penalty != 1 or settings.presence_penalty or settings.frequency_penalty
+    return (samples and not settings.greedy) or bool(penalised)
 
 
 def _has_states(config: Any) -> bool:

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from instil.conversation import Message, ToolCall
+from instil.generation.constraints.constraint import Constraint
 from instil.generation.engine import Engine
-from instil.generation.http_api.worker import Worker
+from instil.generation.http_api.worker import Logprobs, Worker
+from instil.generation.logprobs import logprob_entries, token_bytes, token_text
 from instil.generation.parsing.answer_parser import AnswerParser, Delta
 from instil.generation.settings import SamplingSettings
 from instil.generation.text_stream import TextStream
@@ -31,6 +33,10 @@ class Writing:
         tokens: Tokens generated so far, the stop token included.
         text: Text so far.
         finish_reason: ``stop``, ``length`` or None.
+        constraint: The form of the answer.
+        logprobs: Its log-probabilities so far; None if none are requested.
+        sent_logprobs: How many of them have been sent in a stream.
+        one_call: Whether the answer ends at its first tool call.
     """
 
     number: int
@@ -42,6 +48,10 @@ class Writing:
     text: str = ""
     finish_reason: str | None = None
     pieces: list[str] = field(default_factory=list)
+    constraint: Constraint | None = None
+    logprobs: Logprobs | None = None
+    sent_logprobs: int = 0
+    one_call: bool = False
 
 
 async def write(engine: Engine, worker: Worker, writing: Writing) -> AsyncIterator[str]:
@@ -51,7 +61,14 @@ async def write(engine: Engine, worker: Worker, writing: Writing) -> AsyncIterat
     stream = TextStream(engine.decode, stop=writing.settings.stop, before=begun_ids)
     room = worker.room(writing.prompt)
     settings = replace(writing.settings, max_new_tokens=min(writing.settings.max_new_tokens, room), num_answers=1)
-    async with aclosing(worker.generate(writing.prompt, settings)) as tokens:  # type: ignore[type-var]
+    generated = worker.generate(
+        writing.prompt,
+        settings,
+        num_begun=writing.num_begun,
+        constraint=writing.constraint,
+        logprobs=writing.logprobs,
+    )
+    async with aclosing(generated) as tokens:  # type: ignore[type-var]
         async for token in tokens:
             writing.tokens += 1
             if token in stops:
@@ -90,12 +107,48 @@ async def chat_deltas(
             for delta in parser.push(piece):
                 has_calls |= delta.call is not None
                 yield delta
+                if has_calls and writing.one_call:
+                    writing.finish_reason = "tool_calls"
+                    return
     for delta in parser.finish():
         has_calls |= delta.call is not None
         yield delta
     # An answer that was cut may have been about to make a further call.
     if has_calls and writing.finish_reason == "stop":
         writing.finish_reason = "tool_calls"
+
+
+def chat_logprobs(engine: Engine, writing: Writing, *, end: int | None = None) -> dict[str, Any] | None:
+    """Return the log-probabilities since the last call; None if none are requested.
+
+    The list has an entry for every generated token but the stop token, those of reasoning and calls included.
+    """
+    if writing.logprobs is None:
+        return None
+    entries = writing.logprobs.entries[writing.sent_logprobs : end]
+    writing.sent_logprobs += len(entries)
+    return {"content": logprob_entries(engine.tokenizer, entries), "refusal": None}
+
+
+def completion_logprobs(engine: Engine, writing: Writing) -> dict[str, Any] | None:
+    """Return the log-probabilities since the last call in the form of ``/v1/completions``."""
+    if writing.logprobs is None:
+        return None
+    offset = sum(
+        len(token_text(token_bytes(engine.tokenizer, item.token_id)))
+        for item in writing.logprobs.entries[: writing.sent_logprobs]
+    )
+    content = (chat_logprobs(engine, writing) or {})["content"]
+    offsets = []
+    for entry in content:
+        offsets.append(offset)
+        offset += len(entry["token"])
+    return {
+        "tokens": [entry["token"] for entry in content],
+        "token_logprobs": [entry["logprob"] for entry in content],
+        "top_logprobs": [{top["token"]: top["logprob"] for top in entry["top_logprobs"]} for entry in content],
+        "text_offset": offsets,
+    }
 
 
 def delta_json(delta: Delta, *, number: int) -> dict[str, Any]:
