@@ -59,6 +59,7 @@ def answer_file(
         fitted: The prompts after the length policy. One that was left out gets a row without a prediction, with the
             finish_reason `prompt_too_long` and its own number of tokens as `prompt_tokens`.
         on_answer: Called with the number of answers done after each one.
+        form: The form that every answer has to have; it is part of the answers' keys.
 
     Returns:
         Number of answers that were already in the file.
