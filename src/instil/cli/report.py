@@ -12,18 +12,21 @@ def report(*runs: Path, out: Path | None = None) -> None:
     what is missing.
 
     Args:
-        runs: Run folders. Each gets its own page.
+        runs: Run folders, or folders of runs such as a sweep. Each run gets its own page.
         out: The file to write, for one run. Default: report.html in the run folder.
     """
     from instil.errors import RunError
     from instil.reporting.report import write_report
+    from instil.reporting.runs import find_runs
     from instil.screen import Screen
 
-    if not runs or (out is not None and len(runs) > 1):
+    # A folder without runs stays in the list, so that its error names it.
+    found = [path for run in runs for path in (find_runs(run) or [run])]
+    if not found or (out is not None and len(found) > 1):
         raise RunError(
-            f"report: found {len(runs)} runs{' and one --out' if out else ''}. Expected "
-            f"{'one run for --out' if runs else 'a run folder'}. {'Leave out --out' if runs else 'Name one'}."
+            f"report: found {len(found)} runs{' and one --out' if out else ''}. Expected "
+            f"{'one run for --out' if found else 'a run folder'}. {'Leave out --out' if found else 'Name one'}."
         )
     screen = Screen()
-    for run in runs:
+    for run in found:
         screen.done(f"wrote {write_report(run, out)}")

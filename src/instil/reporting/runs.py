@@ -139,10 +139,12 @@ def is_run(folder: Path) -> bool:
     A recipe of the user's own may be called recipe.yaml too; a run has other files beside it.
     """
     paths = RunPaths(folder)
-    others = [path.exists() for path in (paths.metrics, paths.ledger, paths.checkpoints)]
-    if paths.environment.exists():
-        return paths.recipe.exists() or any(others)
-    return paths.recipe.exists() and any(others)
+    # os.path.exists takes a folder that may not be read for one that is not there.
+    others = [os.path.exists(path) for path in (paths.metrics, paths.ledger, paths.checkpoints)]
+    has_recipe = os.path.exists(paths.recipe)
+    if os.path.exists(paths.environment):
+        return has_recipe or any(others)
+    return has_recipe and any(others)
 
 
 def _summary_or_problem(folder: Path, above: Path) -> RunSummary:
