@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from instil.errors import ExportError
+from instil.errors import ExportError, first_line_of
 
-_WARNING = 2
-"""Level of a message of llama.cpp from which on it is kept."""
+_WARNING, _ERROR = 3, 4
+"""Levels of llama.cpp's messages that are kept (ggml.h; the package's own table is one level lower)."""
 _NO_ROOM = 2**20
 
 
@@ -31,13 +31,29 @@ def has_llama_cpp() -> bool:
     return importlib.util.find_spec("llama_cpp") is not None
 
 
+def _library() -> Any:
+    """Import llama-cpp-python.
+
+    Raises:
+        ExportError: If it is installed and cannot be loaded, for instance because it was compiled for another machine.
+    """
+    try:
+        import llama_cpp
+    except (ImportError, OSError, RuntimeError) as error:
+        raise ExportError(
+            f"gguf: llama-cpp-python is installed, but cannot be loaded ({first_line_of(error)}). Expected one that was "
+            "compiled on this machine. Run: pip install --force-reinstall --no-cache-dir llama-cpp-python"
+        ) from error
+    return llama_cpp
+
+
 @contextlib.contextmanager
 def _kept_quiet(llama: Any) -> Iterator[list[str]]:
     """Keep llama.cpp's warnings and errors instead of printing every key that it reads."""
     messages: list[str] = []
 
     def keep(level: int, text: bytes, _: Any) -> None:
-        if _WARNING <= level <= 3 and (message := text.decode("utf-8", "replace").strip()):
+        if _WARNING <= level <= _ERROR and (message := text.decode("utf-8", "replace").strip()):
             messages.append(message)
 
     callback = llama.llama_log_callback(keep)
@@ -61,9 +77,7 @@ class LlamaFile:
         Raises:
             ExportError: If llama.cpp cannot read it.
         """
-        import llama_cpp
-
-        self._llama: Any = llama_cpp
+        self._llama = llama_cpp = _library()
         settings = llama_cpp.llama_model_default_params()
         settings.vocab_only, settings.n_gpu_layers = vocabulary_only, 0
         with _kept_quiet(llama_cpp) as messages:
@@ -150,8 +164,7 @@ def quantise(source: Path, target: Path, type_name: str) -> None:
         ExportError: If llama.cpp refuses.
         OSError: If the disk is full.
     """
-    import llama_cpp
-
+    llama_cpp = _library()
     settings = llama_cpp.llama_model_quantize_default_params()
     settings.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{type_name.upper()}")
     settings.nthread = torch.get_num_threads()
