@@ -25,9 +25,32 @@ def test_the_command_writes_the_report_and_compares(rows, tmp_path, capsys):
     out = tmp_path / "report"
     assert evaluate(folders()["tuned"], "--data", rows, "--against", folders()["base"], "--out", out) == 0
     captured = capsys.readouterr()
-    assert "| exact_match: exact_match | 100.0%" in captured.out
-    assert "4 wins, 0 losses" in captured.out
+    line, _ = [line for line in captured.out.splitlines() if line.startswith("exact_match  ")]
+    assert "100.0% [51.0%, 100.0%] n=4" in line
+    assert "4 / 0 / 0" in line
+    assert "all 4 prompts" in captured.out
+    assert "answers equal to the reference, ignoring case" in captured.out
+    assert "[]" not in captured.out
+    assert str(folders()["tuned"]) in captured.out
     assert json.loads((out / "evaluation.json").read_text(encoding="utf-8"))["settings"]["seed"] == 0
+
+
+def test_a_limit_is_named_on_every_output(rows, tmp_path, capsys):
+    out = tmp_path / "report"
+    assert evaluate(folders()["tuned"], "--data", rows, "--limit", 3, "--out", out) == 0
+    said = "the first 3 of 4 prompts"
+    assert said in capsys.readouterr().out
+    assert said in (out / "evaluation.html").read_text(encoding="utf-8")
+    assert said in (out / "evaluation.md").read_text(encoding="utf-8").lower()
+    saved = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))
+    assert (saved["selection"], saved["num_prompts"], saved["total_prompts"]) == (said, 3, 4)
+
+
+def test_json_on_standard_output_has_the_figures_without_the_answers(rows, tmp_path, capsys):
+    assert evaluate(folders()["tuned"], "--data", rows, "--json", "--out", tmp_path / "report") == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert "rows" not in shown
+    assert shown["model"]["figures"]["exact_match"]["exact_match"]["n"] == 4
 
 
 def test_a_runs_training_data_is_compared_with(rows, tmp_path, capsys):

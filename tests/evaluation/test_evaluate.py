@@ -7,6 +7,7 @@ from tests.tiny_chat import folders
 
 from instil.errors import EvaluationError
 from instil.evaluation.evaluate import evaluate
+from instil.evaluation.figure_table import figure_rows
 from instil.evaluation.report import to_markdown
 from instil.generation.engine import Engine
 from instil.generation.prompts import prompts_of
@@ -29,8 +30,24 @@ def test_figures_comparison_slices_and_loss(tuned, base, prompts):
 
 def test_a_forced_line_break_is_no_stop_of_the_models(base, prompts):
     found = evaluate(base, prompts, tasks=["exact_match"], settings=SamplingSettings(max_new_tokens=5))
-    ended = [case.answer.generated.stop_id is not None for case in found.model.answers]
-    assert found.model.figures["behaviour"]["stops"].value == pytest.approx(sum(ended) / len(ended))
+    assert "stops" not in found.model.figures["behaviour"]
+    assert found.model.not_measured == {"behaviour.stops": "no stop token (plain text, cut at a line break)"}
+
+
+def test_stops_of_a_base_and_of_a_tuned_model_are_not_compared(tuned, base, prompts):
+    found = evaluate(
+        tuned, prompts, tasks=["exact_match", "behaviour"], against=base, settings=SamplingSettings(max_new_tokens=5)
+    )
+    assert "behaviour" not in found.comparisons
+    assert "no stop token" in found.not_compared["behaviour.stops"]
+    row = next(row for row in figure_rows(found) if row.key == "behaviour.stops")
+    assert row.cells[1].value == "no stop token (plain text, cut at a line break)"
+    assert row.cells[0].value.endswith("%")
+    assert row.comparison is None
+    assert row.verdict.startswith("not compared: ")
+    assert found.verdicts.keys() == {"exact_match"}
+    line = next(line for line in to_markdown(found).splitlines() if line.startswith("| behaviour: stops"))
+    assert "p" not in line.split("|")[6]
 
 
 def test_losses_of_two_models_are_compared_pair_by_pair(tuned, prompts):
@@ -42,10 +59,11 @@ def test_losses_of_two_models_are_compared_pair_by_pair(tuned, prompts):
     assert (compared.wins, compared.losses, compared.ties) == (len(prompts), 0, 0)
     assert compared.difference.high < 0
     assert compared.difference.value == pytest.approx(found.model.heldout.loss.value - found.against.heldout.loss.value)
-    assert f"{len(prompts)} wins" in next(
-        line for line in to_markdown(found).splitlines() if "loss per trained" in line
-    )
-    assert "n=8" in next(line for line in to_markdown(found).splitlines() if "perplexity" in line)
+    lines = to_markdown(found).splitlines()
+    line = next(line for line in lines if line.startswith("| loss per trained"))
+    assert f"{len(prompts)} / 0 / 0" in line
+    assert "better: loss lower by" in line
+    assert "n=8" in next(line for line in lines if line.startswith("| perplexity"))
 
 
 @pytest.mark.parametrize("task", ["multi_turn", "system_prompt", "choice", "json"])

@@ -23,8 +23,15 @@ def test_the_report_is_whole_json_markdown_and_one_page(tuned, base, prompts, tm
     assert len(saved["rows"]) == 9
     assert saved["rows"][0]["answers"][0]["scores"]["exact_match"]["exact_match"] == 1
     markdown = to_markdown(found)
-    assert "exact_match: exact_match" in markdown
-    assert "wins" in markdown
+    assert "| exact_match | " in markdown
+    assert "wins / losses / ties" in markdown
+    assert tuned.chat.template.fingerprint not in markdown
+    assert "- exact_match: answers equal to the reference" in markdown
+    for name in ("verdict", "unit"):
+        assert name in saved["comparisons"]["exact_match"]
+    assert saved["selection"] == "all 9 prompts"
+    assert saved["total_prompts"] == 9
+    assert saved["meanings"]["exact_match"]["strict"].startswith("answers equal")
     html = files[2].read_text(encoding="utf-8")
     assert "<script>alert(1)" not in html
     assert html.count("<script>") == 1

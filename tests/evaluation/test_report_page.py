@@ -8,86 +8,130 @@ import re
 import pytest
 from tests.evaluation.browser import BROWSER, dom_of
 
+from instil.evaluation.comparison import compare
+from instil.evaluation.intervals import mean_interval
 from instil.evaluation.report_page import page
+from instil.evaluation.results import Evaluation, ModelResult, SliceFigure
+from instil.generation.settings import SamplingSettings
+
+EVIL = "</script><script>document.title='evil'</script><img src=x onerror=\"document.title='evil'\">"
+OURS, THEIRS = [1.0, 0.0, 1.0], [0.0, 1.0, 1.0]
 
 
-def figure(value):
-    return {"value": value, "low": value, "high": value, "n": 3}
+def model(name, scores):
+    return ModelResult(
+        name=name,
+        figures={
+            "exact_match": {"exact_match": mean_interval(scores)},
+            "behaviour": {"stops": mean_interval([1, 1, 1])},
+        },
+        details={"classification": {"labels": ["a", "(none)"], "confusion": [[1, 2]]}},
+        slices=[SliceFigure(kind="turn", name="<i>1</i>", task="exact_match", figure=mean_interval(scores))],
+        heldout=None,
+        answers=[],
+        scores={},
+        facts={"template": "f" * 64, "stop_tokens": ["<|im_end|>"]},
+    )
 
 
-def answer(text, score):
-    return {
-        "text": text,
-        "finish_reason": "stop",
-        "tokens": len(text),
-        "seed": 0,
-        "scores": {"exact_match": {"exact_match": score}},
-    }
+def evaluation(against=True):
+    return Evaluation(
+        data="rows.jsonl",
+        prompts=[],
+        tasks={"exact_match": "exact_match", "behaviour": "stops"},
+        settings=SamplingSettings(),
+        model=model("runs/<b>tuned</b>", OURS),
+        against=model("base", THEIRS) if against else None,
+        comparisons={"exact_match": compare(OURS, THEIRS)} if against else {},
+        contamination=None,
+        length_notes=["1 of 4 prompts is left out, because it is too long"],
+        versions={},
+        not_compared={"behaviour.stops": "base has no stop token"} if against else {},
+        selection="the first 3 of 4 prompts",
+        total_prompts=4,
+    )
 
 
-def model(name):
-    return {
-        "name": name,
-        "figures": {"exact_match": {"exact_match": figure(0.5)}},
-        "details": {"classification": {"labels": ["a", "(none)"], "confusion": [[1, 2]]}},
-        "slices": [{"kind": "turn", "name": "1", "task": "exact_match", "figure": figure(0.5)}],
-        "heldout": None,
-        "facts": {"template": None},
-    }
-
-
-def row(number, ours, theirs):
+def row(number, *texts):
+    scores = [{"exact_match": {"exact_match": side[number - 1]}} for side in (OURS, THEIRS)]
     return {
         "place": f"rows.jsonl:{number}",
         "turn": 1,
-        "prompt": [{"role": "user", "content": f"q{number}"}],
+        "prompt": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": f"q{number}"}],
         "reference": "r",
-        "answers": [answer(*ours), answer(*theirs)],
+        "answers": [
+            {"text": text, "finish_reason": "stop", "tokens": len(text), "seed": 0, "scores": found}
+            for text, found in zip(texts, scores, strict=False)
+        ],
     }
 
 
-EVIL = "</script><script>document.title='evil'</script><img src=x onerror=\"document.title='evil'\">"
-DATA = {
-    "data": "rows.jsonl",
-    "num_prompts": 3,
-    "tasks": {"exact_match": "exact_match"},
-    "settings": {},
-    "versions": {},
-    "model": model("tuned"),
-    "against": model("base"),
-    "comparisons": {"exact_match": {"wins": 1, "losses": 1, "ties": 1, "difference": figure(0.0), "p_value": 1.0}},
-    "contamination": None,
-    "length_notes": ["1 of 4 prompts is left out, because it is too long"],
-    "rows": [row(1, ("bb", 1.0), ("x", 0.0)), row(2, (EVIL, 0.0), ("y", 1.0)), row(3, ("same", 1.0), ("same", 1.0))],
-}
+ROWS = [row(1, "bb", "x"), row(2, EVIL, "y"), row(3, "same", "same")]
 
 
-def dom(tmp_path, script=""):
-    return dom_of(page(DATA).replace("</body>", f"<script>{script}</script></body>"), tmp_path)
+def html(against=True, script=""):
+    rows = ROWS if against else [{**each, "answers": each["answers"][:1]} for each in ROWS]
+    values = {"selection": "the first 3 of 4 prompts", "rows": rows}
+    made = page(evaluation(against), values, method=["p: exact sign test"])
+    # The policy allows the page's own script alone; a test's script needs a page without it.
+    made = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", made) if script else made
+    return made.replace("</body>", f"<script>{script}</script></body>") if script else made
+
+
+def test_the_page_says_what_was_measured_and_what_it_shows():
+    made = html()
+    before_script = made[: made.index('<script type="application/json"')]
+    assert "<title>runs/&lt;b&gt;tuned&lt;/b&gt; on rows.jsonl against base</title>" in made
+    assert "the first 3 of 4 prompts · rows.jsonl" in before_script
+    assert "no difference can be shown with 3 prompts" in before_script
+    assert "not compared: base has no stop token" in before_script
+    assert "answers equal to the reference" in before_script
+    assert "1 group with fewer than 20 prompts" in before_script
+    assert "1 of 4 prompts is left out" in before_script
+    assert "<i>1</i>" not in made
+    assert made.count("<td>1 / 1 / 1</td>") == 1
+    assert 'style="' not in made
+    for words in ("0%", "20%", "100%"):
+        assert f">{words}</text>" in before_script
+    assert "http" not in made.replace("http-equiv", "")
+
+
+def test_one_model_alone_has_no_comparison():
+    made = html(against=False)
+    assert "wins / losses / ties" not in made
+    assert "66.7% [0.0%, 100.0%]" in made
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium: 2 page checks left out")
 def test_the_page_shows_changed_answers_and_runs_nothing_of_them(tmp_path):
-    found = dom(tmp_path)
-    assert "<title>tuned on rows.jsonl</title>" in found
-    assert "2 of 3 answers" in found
-    assert "evil" not in re.sub(r"<script>.*?</script>", "", found, flags=re.DOTALL).split("&lt;/script&gt;")[0]
-    assert "Warning: 1 of 4 prompts is left out" in found
-    assert "<svg" in found
-    assert "wins / losses / ties" in found
+    found = dom_of(html(), tmp_path)
+    assert "2 of 3</span>" in found
+    assert "evil" not in re.search(r"<title>(.*?)</title>", found)[1]
+    assert found.count('class="one won"') == found.count('class="one lost"') == 1
+    assert "<img" not in found
+    assert "1 earlier message" in found
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium: 2 page checks left out")
-def test_the_page_filters_and_sorts(tmp_path):
+def test_the_page_filters_orders_and_moves_by_key(tmp_path):
     script = (
-        "document.getElementById('filter').value='all';"
-        "document.getElementById('filter').dispatchEvent(new Event('input'));"
-        "[...document.querySelectorAll('#rows th button')].find(b=>b.textContent==='tuned').click();"
-        "document.body.append(Object.assign(document.createElement('output'),"
-        "{textContent:JSON.stringify([...document.querySelectorAll('#rows tr td:first-child')].map(t=>t.textContent))}))"
+        "const set=(id,value)=>{document.getElementById(id).value=value;document.getElementById(id).dispatchEvent(new Event('input'));};"
+        "const places=()=>[...document.querySelectorAll('.one h3 span:first-child')].map(t=>t.textContent);"
+        "const seen={};"
+        "set('filter','tie');seen.tie=places();"
+        "set('filter','all');set('order','score');seen.score=places();"
+        "set('search','Y');seen.search=places();"
+        "set('search','');set('task','behaviour');seen.outcomes=document.querySelectorAll('.one.won').length;"
+        "document.dispatchEvent(new KeyboardEvent('keydown',{key:'j',bubbles:true}));"
+        "document.body.dispatchEvent(new KeyboardEvent('keydown',{key:'j',bubbles:true}));"
+        "seen.focus=document.activeElement.className;"
+        "document.body.append(Object.assign(document.createElement('output'),{textContent:JSON.stringify(seen)}))"
     )
-    found = dom(tmp_path, script)
-    order = json.loads(re.search(r"<output>(.*?)</output>", found)[1])
-    assert order == ["rows.jsonl:2", "rows.jsonl:1", "rows.jsonl:3"]
+    seen = json.loads(re.search(r"<output>(.*?)</output>", dom_of(html(script=script), tmp_path))[1])
+    assert seen["tie"] == ["rows.jsonl:3"]
+    assert seen["score"] == ["rows.jsonl:2", "rows.jsonl:1", "rows.jsonl:3"]
+    assert seen["search"] == ["rows.jsonl:2"]
+    assert seen["outcomes"] == 0
+    assert seen["focus"].startswith("one")

@@ -34,9 +34,18 @@ def test_the_table_has_the_figures_of_the_report(tuned, base, prompts):
     for figure in figures:
         assert figure in text
         assert figure in markdown
-    for words in ("loss per trained token", "<b>rows</b>", "9 prompts", str(result.comparisons["exact_match"])):
+    compared = result.comparisons["exact_match"]
+    for words in (
+        "loss per trained token",
+        "<b>rows</b>",
+        "9 prompts",
+        str(compared.verdict),
+        compared.change,
+        compared.p,
+    ):
         assert words in text, words
-    assert page.count("<table>") == 1 + bool(result.model.slices)
+    assert page.count("<table>") == 1  # every group is small
+    assert "groups with fewer than 20 prompts" in text
     assert repr(result).startswith(f"Evaluation({tuned.name} on <b>rows</b>, against {base.name}"[: LINE - 2])
     for record in (result, result.model, replace(result, against=None)):
         assert "\n" not in repr(record)

@@ -79,12 +79,12 @@ def evaluate(
     from instil.evaluation.report import write_report
     from instil.evaluation.schema import read_schema
     from instil.evaluation.tasks import TaskOptions
-    from instil.generation.prompts import read_prompts
+    from instil.generation.prompts import select_prompts
 
     wanted = schema if schema is None or isinstance(schema, Mapping) else read_schema(
         path_of("schema", schema, EvaluationError)
     )  # fmt: skip
-    prompts = read_prompts(data, turns=turns, limit=limit)
+    prompts, selection = select_prompts(data, turns=turns, limit=limit)
     evaluation = measure(
         _model(model, loading).engine,
         prompts,
@@ -94,6 +94,7 @@ def evaluate(
         settings=sampling,
         options=TaskOptions(schema=wanted, run_code=run_code),
         too_long=too_long,
+        selection=selection,
         on_answer=on_answer or (lambda: None),
     )
     if folder is not None:

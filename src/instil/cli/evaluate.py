@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import sys
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from instil.cli.evaluation_screen import print_evaluation
 from instil.errors import EvaluationError
 from instil.generation.settings import GREEDY, LOADING, LoadSettings, SamplingSettings
+from instil.screen import Screen, work
 
 if TYPE_CHECKING:
     from instil.evaluation.results import Evaluation
     from instil.generation.engine import Engine
     from instil.generation.prompt_length import TooLongPrompt
-    from instil.generation.prompts import Prompt
+    from instil.generation.prompts import Prompt, Selection
 
 
 def evaluate(
@@ -34,6 +36,8 @@ def evaluate(
     run_code: bool = False,
     harness: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
     harness_folder: Path | None = None,
+    as_json: Annotated[bool, Parameter(name="json")] = False,
+    quiet: bool = False,
     sampling: Annotated[SamplingSettings, Parameter(name="*")] = GREEDY,
     loading: Annotated[LoadSettings, Parameter(name="*")] = LOADING,
 ) -> None:
@@ -58,6 +62,8 @@ def evaluate(
         run_code: Let the code task run the answers with the tests of their rows, in a limited process.
         harness: Tasks of EleutherAI's lm-eval to run on the model with its chat template.
         harness_folder: Folder with lm-eval task files of your own.
+        as_json: Print figures and comparisons as JSON; evaluation.json has the answers too.
+        quiet: Print only the result, warnings and errors.
         sampling: How answers are sampled.
         loading: How the models are loaded.
     """
@@ -66,7 +72,7 @@ def evaluate(
     from instil.evaluation.schema import read_schema
 
     json_schema = None if schema is None else read_schema(schema)
-    prompts = _read_prompts(data, turns, limit)
+    prompts, selection = _read_prompts(data, turns, limit)
 
     from instil.generation.engine import Engine
     from instil.model.folder.location import run_folder
@@ -88,12 +94,17 @@ def evaluate(
             sampling,
             {"schema": json_schema, "run_code": run_code},
             too_long,
+            selection,
         )
-        from instil.evaluation.report import to_markdown, write_report
+        from instil.evaluation.report import to_json, write_report
 
         files = write_report(evaluation, folder)
-        print(to_markdown(evaluation))
-        print(f"wrote {', '.join(map(str, files))}", file=sys.stderr)
+        if as_json:
+            values = to_json(evaluation)
+            print(json.dumps({name: value for name, value in values.items() if name != "rows"}, indent=1))
+        else:
+            print_evaluation(Screen(quiet=quiet), evaluation)
+        Screen(stderr=True, quiet=quiet).done(f"wrote {', '.join(map(str, files))}")
     if harness:
         from instil.evaluation.harness import run_harness
 
@@ -101,13 +112,15 @@ def evaluate(
             print(line)
 
 
-def _read_prompts(data: str | None, turns: Literal["last", "every"], limit: int | None) -> list[Prompt]:
+def _read_prompts(
+    data: str | None, turns: Literal["last", "every"], limit: int | None
+) -> tuple[list[Prompt], Selection | None]:
     """Return the prompts of the data, or none where only the harness is to run."""
     if data is None:
-        return []
-    from instil.generation.prompts import read_prompts
+        return [], None
+    from instil.generation.prompts import select_prompts
 
-    return read_prompts(data, turns=turns, limit=limit)
+    return select_prompts(data, turns=turns, limit=limit)
 
 
 def _evaluate(
@@ -119,28 +132,23 @@ def _evaluate(
     sampling: SamplingSettings,
     options: dict[str, Any],
     too_long: TooLongPrompt,
+    selection: Selection | None,
 ) -> Evaluation:
-    """Measure the answers, and count them on standard error if that is a terminal."""
+    """Measure the answers, with a bar on a terminal."""
     from instil.evaluation.measure import measure
     from instil.evaluation.tasks import TaskOptions
 
-    total, done, on_terminal = len(prompts) * (2 if against else 1), 0, sys.stderr.isatty()
-
-    def show() -> None:
-        nonlocal done
-        done += 1
-        if on_terminal:
-            print(f"\r{done} of {total} answers", end="\n" if done == total else "", file=sys.stderr, flush=True)
-
-    return measure(
-        engine,
-        prompts,
-        tasks=tasks,
-        data=data,
-        against=against,
-        settings=sampling,
-        options=TaskOptions(**options),
-        too_long=too_long,
-        on_answer=show,
-        on_note=lambda line: print(line, file=sys.stderr),
-    )
+    with work("answering", total=len(prompts) * (2 if against else 1), unit="answers") as bar:
+        return measure(
+            engine,
+            prompts,
+            tasks=tasks,
+            data=data,
+            against=against,
+            settings=sampling,
+            options=TaskOptions(**options),
+            too_long=too_long,
+            selection=selection,
+            on_answer=bar.advance,
+            on_note=Screen(stderr=True).warn,
+        )

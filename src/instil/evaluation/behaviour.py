@@ -49,11 +49,13 @@ def looped_share(text: str) -> float:
 def judge_behaviour(case: Case) -> Scores:
     """Score whether the answer ends with a stop token, is not empty and has less than half of it repeated.
 
-    An answer cut at a stop string, such as the line break for a base model, did not stop by itself and scores 0.
+    An answer cut at a stop string, such as the line break for a base model, has no score for `stops`: whether the model
+    would have stopped is unknown.
     """
-    text = case.answer.text
-    return {
-        "stops": float(case.answer.generated.stop_id is not None),
+    text, generated = case.answer.text, case.answer.generated
+    scores = {
         "not_empty": float(bool(text.strip())),
         "no_repeats": float(max(repeated_share(text), looped_share(text)) < 0.5),
     }
+    is_cut = generated.finish_reason == "stop" and generated.stop_id is None
+    return scores if is_cut else {"stops": float(generated.stop_id is not None), **scores}

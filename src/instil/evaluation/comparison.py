@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from instil.evaluation.intervals import Interval, resampled_interval
+from instil.evaluation.verdict import Unit, Verdict, verdict_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,8 @@ class Comparison:
         ties: Prompts on which both scored the same.
         difference: Mean difference, first minus second, with its paired bootstrap interval.
         p_value: Probability of wins and losses at least this uneven if neither model is better; 1 if all are ties.
+        verdict: What this shows, in words.
+        unit: Unit of the difference: a share, which texts show in points, or nats per trained token.
     """
 
     wins: int
@@ -34,13 +37,33 @@ class Comparison:
     ties: int
     difference: Interval
     p_value: float
+    verdict: Verdict
+    unit: Unit = "share"
+
+    @property
+    def change(self) -> str:
+        """The difference with its interval, in the unit of the figures beside it."""
+        values = (self.difference.value, self.difference.low, self.difference.high)
+        if self.unit == "nats":
+            value, low, high = (f"{number:+.4f}" for number in values)
+            return f"{value} [{low}, {high}]"
+        value, low, high = (f"{100 * number:+.1f}" for number in values)
+        return f"{value} points [{low}, {high}]"
+
+    @property
+    def counts(self) -> str:
+        """Wins, losses and ties."""
+        return f"{self.wins:,} / {self.losses:,} / {self.ties:,}"
+
+    @property
+    def p(self) -> str:
+        """The p-value with two digits."""
+        return "< 0.0001" if self.p_value < 0.0001 else f"{self.p_value:.2g}"
 
     def __str__(self) -> str:
-        change = self.difference
-        return (
-            f"{change.value:+.3g} [{change.low:+.3g}, {change.high:+.3g}], {self.wins} wins, {self.losses} losses, "
-            f"{self.ties} ties, p = {self.p_value:.2g}"
-        )
+        """Return the verdict and what it rests on, on one line."""
+        p = self.p if self.p.startswith("<") else f"= {self.p}"
+        return f"{self.verdict}: {self.change}, {self.wins} wins, {self.losses} losses, {self.ties} ties, p {p}"
 
 
 def compare(ours: Sequence[float], theirs: Sequence[float]) -> Comparison:
@@ -59,7 +82,9 @@ def compare(ours: Sequence[float], theirs: Sequence[float]) -> Comparison:
     differences = np.asarray(ours, dtype=float) - np.asarray(theirs, dtype=float)
     wins, losses = int((differences > 0).sum()), int((differences < 0).sum())
     change = resampled_interval(len(differences), lambda rows: differences[rows].mean(axis=-1))
-    return Comparison(wins, losses, len(differences) - wins - losses, change, sign_test(wins, losses))
+    p_value = sign_test(wins, losses)
+    verdict = verdict_of(differences.tolist(), difference=change, p_value=p_value)
+    return Comparison(wins, losses, len(differences) - wins - losses, change, p_value, verdict)
 
 
 def compare_losses(ours: Sequence[tuple[float, float]], theirs: Sequence[tuple[float, float]]) -> Comparison | None:
@@ -93,7 +118,9 @@ def compare_losses(ours: Sequence[tuple[float, float]], theirs: Sequence[tuple[f
     differences = our_sums / our_weights - their_sums / their_weights
     wins, losses = int((differences < 0).sum()), int((differences > 0).sum())
     interval = resampled_interval(len(pairs), difference)
-    return Comparison(wins, losses, len(pairs) - wins - losses, interval, sign_test(wins, losses))
+    p_value = sign_test(wins, losses)
+    verdict = verdict_of((-differences).tolist(), difference=interval, p_value=p_value, unit="nats")
+    return Comparison(wins, losses, len(pairs) - wins - losses, interval, p_value, verdict, "nats")
 
 
 def sign_test(wins: int, losses: int) -> float:

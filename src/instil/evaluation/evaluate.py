@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata
 from typing import Any
@@ -16,18 +16,21 @@ from typing import Any
 from instil.conversation import Conversation, Message
 from instil.errors import EvaluationError
 from instil.evaluation.cases import Case, Task
+from instil.evaluation.comparability import not_comparable, not_measured
 from instil.evaluation.comparison import Comparison, compare, compare_losses
 from instil.evaluation.contamination import Contamination
 from instil.evaluation.dialogue import DIALOGUE_TASKS, NEEDS, fits, play
+from instil.evaluation.figure_table import HELDOUT
 from instil.evaluation.heldout import heldout_loss
 from instil.evaluation.intervals import Interval, mean_interval
-from instil.evaluation.results import HELDOUT, Evaluation, ModelResult, SliceFigure
+from instil.evaluation.meanings import LOSS
+from instil.evaluation.results import Evaluation, ModelResult, SliceFigure
 from instil.evaluation.slices import slices_of
 from instil.evaluation.tasks import TaskOptions, judged, make_tasks, options_for
 from instil.generation.decoding import context_limit
 from instil.generation.engine import Answer, Engine
 from instil.generation.prompt_length import TooLongPrompt, fit_prompts
-from instil.generation.prompts import Prompt
+from instil.generation.prompts import Prompt, Selection
 from instil.generation.sampling import Generated
 from instil.generation.settings import SamplingSettings
 from instil.units import counted
@@ -53,6 +56,7 @@ def evaluate(
     options: TaskOptions | None = None,
     contamination: Contamination | None = None,
     too_long: TooLongPrompt = "drop",
+    selection: Selection | None = None,
     on_answer: Callable[[], None] = lambda: None,
 ) -> Evaluation:
     """Evaluate a model on prompts.
@@ -67,12 +71,14 @@ def evaluate(
         options: Options of some tasks.
         contamination: Overlap with the training data, if it was measured.
         too_long: What to do with a prompt that is too long for one of the models; see `fit_prompts`.
+        selection: Which prompts of the data these are. Default: all of them.
         on_answer: Called after each answer, for example by a progress bar.
 
     Raises:
         EvaluationError: If a task is unknown or applies to no prompt, or every prompt is too long.
         GenerationError: If a prompt is too long and the policy is to refuse.
     """
+    selection = selection or Selection(num_taken=len(prompts), total=len(prompts))
     prompts, length_notes = _fitted(prompts, [engine, *([against] if against else [])], too_long, data=data)
     settings = replace(settings or SamplingSettings(), num_answers=1)
     if settings.seed is None:
@@ -88,6 +94,7 @@ def evaluate(
         theirs = _result(
             against, prompts, tasks=single_tasks, dialogues=dialogues, settings=settings, on_answer=on_answer
         )
+    differing = {} if theirs is None else not_comparable(ours, theirs)
     mains = {task.name: task.main for task in single_tasks} | {name: DIALOGUE_TASKS[name] for name in dialogues}
     return Evaluation(
         data=data,
@@ -96,7 +103,10 @@ def evaluate(
         settings=settings,
         model=ours,
         against=theirs,
-        comparisons={} if theirs is None else _comparisons(mains, ours, theirs),
+        comparisons={} if theirs is None else _comparisons(mains, ours, theirs, without=differing),
+        not_compared=differing,
+        selection=str(selection),
+        total_prompts=selection.total,
         contamination=contamination,
         length_notes=[*length_notes, *_unmeasured(ours, theirs)],
         versions=_versions(),
@@ -145,8 +155,9 @@ def _result(
     )
     seconds = time.perf_counter() - start
     cases = [Case(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)]
+    missing = not_measured(engine, settings)
     # By task: index of a case -> its scores. A case that a task does not apply to is missing there.
-    by_task = {task.name: dict(judged(task, cases)) for task in tasks}
+    by_task = {task.name: _measured(task.name, dict(judged(task, cases)), without=missing) for task in tasks}
     by_task |= {name: play(name, engine, cases, settings) for name in dialogues}
     scores = {name: [by_case.get(number) for number in range(len(cases))] for name, by_case in by_task.items()}
     figures = {name: _figures(list(by_case.values())) for name, by_case in by_task.items()}
@@ -167,7 +178,19 @@ def _result(
         answers=cases,
         scores=scores,
         facts=_facts(engine, cases, seconds),
+        has_template=engine.chat is not None,
+        not_measured={name: reason for name, reason in missing.items() if name.partition(".")[0] in figures},
     )
+
+
+def _measured(
+    task: str, by_case: Mapping[int, Mapping[str, float]], *, without: Collection[str]
+) -> dict[int, dict[str, float]]:
+    """Return the scores of a task without the figures that the model cannot have."""
+    return {
+        number: {name: score for name, score in scores.items() if f"{task}.{name}" not in without}
+        for number, scores in by_case.items()
+    }
 
 
 def _check_fit(tasks: Sequence[Task], dialogues: Sequence[str], prompts: Sequence[Prompt], *, data: str) -> None:
@@ -203,9 +226,14 @@ def _slices(
     return figures
 
 
-def _comparisons(tasks: Mapping[str, str], ours: ModelResult, theirs: ModelResult) -> dict[str, Comparison]:
+def _comparisons(
+    tasks: Mapping[str, str], ours: ModelResult, theirs: ModelResult, *, without: Collection[str]
+) -> dict[str, Comparison]:
+    """Compare the main figures, and the losses, except those that are not the same thing in both models."""
     comparisons = {}
     for task, main in tasks.items():
+        if f"{task}.{main}" in without:
+            continue
         # Only cases that both models have the main figure for make a pair.
         pairs = [
             (a[main], b[main])
@@ -214,7 +242,7 @@ def _comparisons(tasks: Mapping[str, str], ours: ModelResult, theirs: ModelResul
         ]
         if pairs:
             comparisons[task] = compare([a for a, _ in pairs], [b for _, b in pairs])
-    if ours.heldout and theirs.heldout:
+    if ours.heldout and theirs.heldout and LOSS not in without:
         losses = compare_losses(ours.heldout.per_conversation, theirs.heldout.per_conversation)
         comparisons |= {} if losses is None else {HELDOUT: losses}
     return comparisons

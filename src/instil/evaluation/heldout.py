@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,8 @@ class HeldoutLoss:
         too_long: Number of examples that are longer than the model's context and were not measured.
         per_conversation: Sum of weighted losses and trained weight of each conversation. The weight is 0 if the
             conversation has no trained token.
+        trained: For each conversation a hash of its trained tokens and their weights; None if it has none. Losses are
+            the same thing only where the hashes are equal.
     """
 
     loss: Interval
@@ -46,6 +49,7 @@ class HeldoutLoss:
     refused: int
     too_long: int
     per_conversation: tuple[tuple[float, float], ...]
+    trained: tuple[str | None, ...]
 
 
 def heldout_loss(engine: Engine, conversations: Sequence[Conversation]) -> HeldoutLoss | None:
@@ -80,7 +84,25 @@ def heldout_loss(engine: Engine, conversations: Sequence[Conversation]) -> Heldo
     losses, weights = losses[is_trained], weights[is_trained]
     mean = resampled_interval(len(losses), lambda rows: losses[rows].sum(-1) / weights[rows].sum(-1))
     perplexity = Interval(math.exp(mean.value), math.exp(mean.low), math.exp(mean.high), mean.n)
-    return HeldoutLoss(mean, perplexity, num_tokens, refused, too_long, per_conversation)
+    trained_tokens = _trained_tokens(chat.tokenizer, examples, len(conversations))
+    return HeldoutLoss(mean, perplexity, num_tokens, refused, too_long, per_conversation, trained_tokens)
+
+
+def _trained_tokens(
+    tokenizer: Any, examples: Sequence[tuple[int, Example]], num_conversations: int
+) -> tuple[str | None, ...]:
+    """Return a hash of the trained tokens of every conversation: their texts, since ids differ between tokenizers."""
+    hashes: dict[int, Any] = {}
+    for number, example in examples:
+        trained = [
+            (int(token_id), float(weight))
+            for token_id, weight in zip(example.token_ids, example.weights, strict=True)
+            if weight > 0
+        ]
+        texts = tokenizer.convert_ids_to_tokens([token_id for token_id, _ in trained])
+        content = repr([(text, round(weight, 6)) for text, (_, weight) in zip(texts, trained, strict=True)])
+        hashes.setdefault(number, sha256()).update(content.encode("utf-8", "surrogatepass"))
+    return tuple(hashes[number].hexdigest() if number in hashes else None for number in range(num_conversations))
 
 
 def _batches(model: Any, examples: Sequence[tuple[int, Example]]) -> Iterator[list[tuple[int, Example]]]:

@@ -14,7 +14,7 @@ from instil.evaluation.results import Evaluation
 from instil.evaluation.tasks import TaskOptions, suggest_tasks
 from instil.generation.engine import Engine
 from instil.generation.prompt_length import TooLongPrompt
-from instil.generation.prompts import Prompt
+from instil.generation.prompts import Prompt, Selection
 from instil.generation.settings import SamplingSettings
 from instil.model.folder.location import run_folder
 from instil.recipe import Recipe
@@ -30,6 +30,7 @@ def measure(
     settings: SamplingSettings | None = None,
     options: TaskOptions | None = None,
     too_long: TooLongPrompt = "drop",
+    selection: Selection | None = None,
     on_answer: Callable[[], None] = lambda: None,
     on_note: Callable[[str], object] = lambda _: None,
 ) -> Evaluation:
@@ -44,6 +45,7 @@ def measure(
         settings: How answers are sampled.
         options: Options of some tasks.
         too_long: What to do with a prompt that is too long for one of the models.
+        selection: Which prompts of the data these are. Default: all of them.
         on_answer: Called after each answer.
         on_note: Called with a line for each training source that could not be compared with the prompts.
     """
@@ -58,6 +60,7 @@ def measure(
         options=options,
         contamination=_contamination(prompts, run, on_note),
         too_long=too_long,
+        selection=selection,
         on_answer=on_answer,
     )
 

@@ -14,27 +14,41 @@ from typing import Any
 
 from instil.data.messages import conversation_to_dict
 from instil.errors import EvaluationError
+from instil.evaluation.figure_table import figure_rows, model_words, sampling_words, slice_table
 from instil.evaluation.heldout import HeldoutLoss
-from instil.evaluation.intervals import in_numbers, show
+from instil.evaluation.meanings import FIGURES, LOSSES
 from instil.evaluation.report_page import page
-from instil.evaluation.results import HELDOUT, Evaluation, ModelResult
+from instil.evaluation.results import Evaluation, ModelResult
 from instil.files import new_folders, write_texts_atomic
 from instil.refused_writes import refused_writes
+from instil.units import counted
+
+METHOD = (
+    "intervals: 95%, bootstrap with 2,000 resamples and seed 0; Wilson's interval for shares of 0% and 100%",
+    "p: exact sign test on wins and losses (McNemar's test for right and wrong); below 0.05 a difference is shown",
+    "prompts needed: for 80% power at 5% (Connor 1987), from the share of prompts on which the models differ here",
+)
+"""How intervals, p-values and numbers of prompts are computed."""
 
 
 def to_json(evaluation: Evaluation) -> dict[str, Any]:
     """Return an evaluation as JSON values; figures that are not finite become null."""
-    models = [evaluation.model] + ([evaluation.against] if evaluation.against else [])
+    models = evaluation.models
     overlap = evaluation.contamination
     values = {
         "data": evaluation.data,
         "num_prompts": len(evaluation.prompts),
+        "total_prompts": evaluation.total_prompts,
+        "selection": selection_of(evaluation),
         "tasks": dict(evaluation.tasks),
         "settings": asdict(evaluation.settings),
         "versions": dict(evaluation.versions),
         "model": _model(evaluation.model),
         "against": None if evaluation.against is None else _model(evaluation.against),
         "comparisons": {name: asdict(comparison) for name, comparison in evaluation.comparisons.items()},
+        "not_compared": dict(evaluation.not_compared),
+        "meanings": {task: dict(FIGURES.get(task, {})) for task in evaluation.model.figures} | {"losses": dict(LOSSES)},
+        "notes": evaluation.notes,
         "length_notes": list(evaluation.length_notes),
         "contamination": None if overlap is None else asdict(overlap) | {"said": overlap.summary},
         "rows": [_row(evaluation, models, number) for number in range(len(evaluation.prompts))],
@@ -52,12 +66,14 @@ def _model(result: ModelResult) -> dict[str, Any]:
         "details": {task: dict(details) for task, details in result.details.items()},
         "slices": [asdict(slice_figure) for slice_figure in result.slices],
         "heldout": None if result.heldout is None else _loss(result.heldout),
+        "has_template": result.has_template,
+        "not_measured": dict(result.not_measured),
         "facts": dict(result.facts),
     }
 
 
 def _loss(heldout: HeldoutLoss) -> dict[str, Any]:
-    return {name: value for name, value in asdict(heldout).items() if name != "per_conversation"}
+    return {name: value for name, value in asdict(heldout).items() if name not in ("per_conversation", "trained")}
 
 
 def _row(evaluation: Evaluation, models: list[ModelResult], number: int) -> dict[str, Any]:
@@ -96,35 +112,40 @@ def _without_nan(value: Any) -> Any:
 
 def to_markdown(evaluation: Evaluation) -> str:
     """Return an evaluation as Markdown: figures with intervals, comparison, slices and how it was measured."""
-    models = [evaluation.model] + ([evaluation.against] if evaluation.against else [])
-    lines = [f"# {evaluation.model.name} on {evaluation.data}", "", f"{len(evaluation.prompts)} prompts.", ""]
-    lines += [line for note in evaluation.length_notes for line in (f"**Warning:** {note}.", "")]
-    names = [result.name for result in models]
-    # With a second model the table has a last column for the comparison, which only main figures fill.
+    results = evaluation.models
+    against = f", against {evaluation.against.name}" if evaluation.against else ""
+    lines = [f"# {evaluation.model.name} on {evaluation.data}{against}", ""]
+    lines += [f"{_first_upper(selection_of(evaluation))}. Figures have 95% intervals.", ""]
+    lines += [line for note in evaluation.notes for line in (f"**Note:** {note}.", "")]
+    rows = figure_rows(evaluation)
+    # With a second model the table has columns for the comparison, which only main figures fill.
     is_compared = evaluation.against is not None
-    extra = ["difference, wins, losses, ties, p"] if is_compared else []
-    lines += _table_head(["figure", *names, *extra])
-    for task, figures in evaluation.model.figures.items():
-        for name in figures:
-            # The other model may lack a figure, for instance if no answer of it could be judged.
-            cells = [
-                show(name, result.figures[task][name]) if name in result.figures[task] else "" for result in models
-            ]
-            comparison = evaluation.comparisons.get(task) if name == evaluation.tasks.get(task) else None
-            compared = [str(comparison) if comparison else ""] if is_compared else []
-            lines.append(_table_row([f"{task}: {name}", *cells, *compared]))
-    lines += _loss_lines(evaluation, models)
+    extra = ["difference", "wins / losses / ties", "p", "verdict"] if is_compared else []
+    lines += _table_head(["figure", *(result.name for result in results), *extra])
+    for row in rows:
+        pairs = row.comparison
+        compared = [pairs.change, pairs.counts, pairs.p] if pairs else ["", "", ""]
+        lines.append(_table_row([row.label, *map(str, row.cells), *([*compared, row.verdict] if is_compared else [])]))
+    lines += ["", "## What the figures mean", ""]
+    lines += [f"- {row.label}: {row.meaning}" for row in rows if row.meaning]
     lines += ["", *_slice_lines(evaluation.model), *_contamination_lines(evaluation)]
-    lines += ["## How it was measured", ""]
-    # `num_answers` is always 1 here.
-    lines += [f"- {name}: {value}" for name, value in asdict(evaluation.settings).items() if name != "num_answers"]
-    for result in models:
-        lines.append(f"- {result.name}: " + ", ".join(f"{name} {value}" for name, value in result.facts.items()))
+    lines += ["## How it was measured", "", f"- answers: {sampling_words(evaluation.settings)}"]
+    for result in results:
+        lines.append(f"- {result.name}: {model_words(result)}")
         for task, details in result.details.items():
             lines += [f"- {task}, {kind}: {text}" for kind, text in details.get("signatures", {}).items()]
     lines.append("- versions: " + ", ".join(f"{name} {version}" for name, version in evaluation.versions.items()))
-    lines.append("- intervals: 95%, bootstrap (2,000 resamples, seed 0); Wilson's interval for shares of 0% and 100%")
+    lines += [f"- {line}" for line in METHOD]
     return "\n".join(lines) + "\n"
+
+
+def selection_of(evaluation: Evaluation) -> str:
+    """Return which prompts of the data were measured, in words."""
+    return evaluation.selection or counted(len(evaluation.prompts), "prompt")
+
+
+def _first_upper(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def write_report(evaluation: Evaluation, folder: Path) -> list[Path]:
@@ -137,40 +158,20 @@ def write_report(evaluation: Evaluation, folder: Path) -> list[Path]:
     texts = {
         "evaluation.json": json.dumps(values, ensure_ascii=False, indent=1) + "\n",
         "evaluation.md": to_markdown(evaluation),
-        "evaluation.html": page(values),
+        "evaluation.html": page(evaluation, values, method=METHOD),
     }
     with refused_writes(folder, raises=EvaluationError, otherwise="choose another --out"), new_folders(folder):
         write_texts_atomic({folder / name: text for name, text in texts.items()})
     return [folder / name for name in texts]
 
 
-def _loss_lines(evaluation: Evaluation, models: list[ModelResult]) -> list[str]:
-    """Return the table rows of loss and perplexity; they are missing if no model has a loss."""
-    if not any(result.heldout for result in models):
-        return []
-    loss, perplexity, compared = ["loss per trained token"], ["perplexity"], []
-    for result in models:
-        heldout = result.heldout
-        if heldout is None:
-            loss.append("no template")
-            perplexity.append("")
-            continue
-        loss.append(f"{in_numbers(heldout.loss)}, {heldout.num_tokens} tokens, n={heldout.loss.n}")
-        perplexity.append(f"{in_numbers(heldout.perplexity)}, n={heldout.perplexity.n}")
-    if evaluation.against:
-        pairs = evaluation.comparisons.get(HELDOUT)
-        compared = [str(pairs) if pairs else ""]
-    return [_table_row([*loss, *compared]), _table_row([*perplexity, *([""] if evaluation.against else [])])]
-
-
 def _slice_lines(result: ModelResult) -> list[str]:
+    shown = slice_table(result.slices)
     if not result.slices:
         return []
-    lines = ["## Slices", "", *_table_head(["group", "task", "figure"])]
-    lines += [
-        _table_row([f"{group.kind}: {group.name}", group.task, show("", group.figure)]) for group in result.slices
-    ]
-    return [*lines, ""]
+    lines = ["## Groups of prompts", ""]
+    lines += [*_table_head(shown.head), *(_table_row(list(row)) for row in shown.rows)] if shown.rows else []
+    return [*lines, "", *([f"In evaluation.html: {shown.folded_words}.", ""] if shown.folded else [])]
 
 
 def _contamination_lines(evaluation: Evaluation) -> list[str]:

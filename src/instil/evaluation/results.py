@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from instil.evaluation.cases import Case
+from instil.evaluation.comparability import plain_notes
 from instil.evaluation.comparison import Comparison
 from instil.evaluation.contamination import Contamination
+from instil.evaluation.figure_table import FigureRow, figure_rows, slice_table
 from instil.evaluation.heldout import HeldoutLoss
-from instil.evaluation.intervals import Interval, in_numbers, show
+from instil.evaluation.intervals import Interval, show
+from instil.evaluation.verdict import Verdict
 from instil.generation.prompts import Prompt
 from instil.generation.settings import SamplingSettings
 from instil.units import counted
-from instil.views.html import clipped, escaped, frame, table, warnings
+from instil.views.html import clipped, escaped, frame, left_out, table, warnings
 from instil.views.turns import one_line
-
-HELDOUT = "heldout_loss"
-"""Name of the paired comparison of losses; the lower loss wins."""
-_LOSS = "loss per trained token"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +43,8 @@ class ModelResult:
         heldout: Loss and perplexity on the reference answers; None without references or without a template.
         answers: The answers, in the order of the prompts.
         scores: Scores of every case, by task; None if the task does not apply to the case.
+        has_template: Whether the model was prompted with a chat template; False: it continues plain text.
+        not_measured: Figures that the model cannot have, as ``task.figure``, each with the reason.
         facts: Template hash, stop tokens, precision, device, seconds and number of tokens.
     """
 
@@ -55,6 +56,8 @@ class ModelResult:
     answers: Sequence[Case]
     scores: Mapping[str, Sequence[Mapping[str, float] | None]]
     facts: Mapping[str, Any]
+    has_template: bool = True
+    not_measured: Mapping[str, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         """Return name, figures and number of answers, on one line."""
@@ -62,7 +65,7 @@ class ModelResult:
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows: every figure with its interval, and the slices."""
-        body = _figure_table([self], {}) + _slice_table(self.slices)
+        body = _figure_table(figure_rows(_Alone(self)), [self.name]) + _slice_html(self.slices)
         return frame(self.name, facts=[counted(len(self.answers), "answer")], body=body)
 
 
@@ -77,7 +80,12 @@ class Evaluation:
         settings: How answers were sampled.
         model: Result of the model.
         against: Result of the other model, or None.
-        comparisons: Main figures of the two models by task, compared pair by pair. `HELDOUT` compares the losses.
+        comparisons: Main figures of the two models by task, compared pair by pair, each with its verdict. `HELDOUT`
+            compares the losses. What is not the same thing in both models is not in here.
+        not_compared: Figures of the two models that are not the same thing, as ``task.figure`` or `meanings.LOSS`, each
+            with the reason.
+        selection: Which prompts of the data were taken, in words.
+        total_prompts: How many prompts the data has; None if they were not counted.
         contamination: Overlap with the training data; None if that is unknown.
         length_notes: What the length policy did, one line each: prompts left out or shortened, references not measured.
         versions: Versions of Python and of the packages that influence figures.
@@ -93,6 +101,24 @@ class Evaluation:
     contamination: Contamination | None
     length_notes: Sequence[str]
     versions: Mapping[str, str]
+    not_compared: Mapping[str, str] = field(default_factory=dict)
+    selection: str = ""
+    total_prompts: int | None = None
+
+    @property
+    def models(self) -> list[ModelResult]:
+        """The results of one or two models."""
+        return [self.model, *([self.against] if self.against else [])]
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader has to know of the figures: who has no chat template, and what the length policy did."""
+        return [*plain_notes(*self.models), *self.length_notes]
+
+    @property
+    def verdicts(self) -> dict[str, Verdict]:
+        """What each comparison shows, by task; `HELDOUT` has the losses'."""
+        return {name: comparison.verdict for name, comparison in self.comparisons.items()}
 
     @property
     def figures(self) -> dict[str, Interval]:
@@ -109,22 +135,14 @@ class Evaluation:
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows: every figure with its interval, the comparison, the slices, the warnings."""
-        results = [self.model, *([self.against] if self.against else [])]
-        mains = {
-            f"{task}: {main}": str(self.comparisons[task])
-            for task, main in self.tasks.items()
-            if task in self.comparisons
-        }
-        if HELDOUT in self.comparisons:
-            mains[_LOSS] = str(self.comparisons[HELDOUT])
         overlap = [] if self.contamination is None else [self.contamination.summary]
         body = [
-            warnings(self.length_notes),
-            _figure_table(results, mains),
-            _slice_table(self.model.slices),
+            warnings(self.notes),
+            _figure_table(figure_rows(self), [result.name for result in self.models]),
+            _slice_html(self.model.slices),
             *(f'<div class="legend">{escaped(clipped(line))}</div>' for line in overlap),
         ]
-        facts = [f"{self.model.name} on {self.data}", counted(len(self.prompts), "prompt")]
+        facts = [f"{self.model.name} on {self.data}", self.selection or counted(len(self.prompts), "prompt")]
         return frame("Evaluation", facts=facts, body="".join(body))
 
 
@@ -134,30 +152,34 @@ def _words(figures: Mapping[str, Mapping[str, Interval]]) -> list[str]:
     ]
 
 
-def _figure_table(results: Sequence[ModelResult], compared: Mapping[str, str]) -> str:
-    """Return a row for each figure, and a column for each model; with two models, one for the comparison."""
-    names = dict.fromkeys(
-        (task, name) for result in results for task, figures in result.figures.items() for name in figures
-    )
-    rows = []
-    for task, name in names:
-        cells = [
-            show(name, result.figures[task][name]) if name in result.figures.get(task, {}) else "" for result in results
-        ]
-        rows.append([f"{task}: {name}", *cells, *([compared.get(f"{task}: {name}", "")] if len(results) > 1 else [])])
-    if any(result.heldout for result in results):
-        cells = [_loss(result.heldout) for result in results]
-        rows.append([_LOSS, *cells, *([compared.get(_LOSS, "")] if len(results) > 1 else [])])
-    head = ["figure", *(result.name for result in results)]
-    return table([*head, *(["difference, wins, losses, ties, p"] if len(results) > 1 else [])], rows)
+@dataclass(frozen=True, slots=True)
+class _Alone:
+    """One model's result, where an evaluation is asked for."""
+
+    model: ModelResult
+    against: None = None
+    tasks: Mapping[str, str] = field(default_factory=dict)
+    comparisons: Mapping[str, Comparison] = field(default_factory=dict)
+    not_compared: Mapping[str, str] = field(default_factory=dict)
 
 
-def _loss(heldout: HeldoutLoss | None) -> str:
-    if heldout is None:
-        return "no template"
-    return f"{in_numbers(heldout.loss)}, {counted(heldout.num_tokens, 'token')}, n={heldout.loss.n}"
+def _figure_table(rows: Sequence[FigureRow], names: Sequence[str]) -> str:
+    """Return a row for each figure, and a column for each model; with two models, the comparison too."""
+    is_compared = len(names) > 1
+    head = [
+        "figure",
+        *names,
+        *(["difference", "wins / losses / ties", "p", "verdict"] if is_compared else []),
+        "meaning",
+    ]
+    lines = []
+    for row in rows:
+        compared = row.comparison
+        pairs = [compared.change, compared.counts, compared.p] if compared else ["", "", ""]
+        lines.append([row.label, *map(str, row.cells), *([*pairs, row.verdict] if is_compared else []), row.meaning])
+    return table(head, lines)
 
 
-def _slice_table(slices: Sequence[SliceFigure]) -> str:
-    rows = [[f"{group.kind}: {group.name}", group.task, show("", group.figure)] for group in slices]
-    return table(["group", "task", "figure"], rows)
+def _slice_html(slices: Sequence[SliceFigure]) -> str:
+    shown = slice_table(slices)
+    return table(shown.head, shown.rows) + (left_out(shown.folded_words) if shown.folded else "")

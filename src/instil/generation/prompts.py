@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -23,14 +24,17 @@ from instil.data.formats.row_format import ReadOptions
 from instil.data.memory_rows import is_path, json_row, rows_of
 from instil.data.messages import conversation_to_dict
 from instil.data.sources.files import container_of
-from instil.data.sources.rows import parse_row, read_raw_rows, text_of
+from instil.data.sources.rows import is_hub_id, parse_row, read_raw_rows, text_of
 from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.encoding.settings import RenderedPolicy
 from instil.errors import DataError, GenerationError
 from instil.files import home_path
 from instil.generation.parsing.complete import parse_reasoning
+from instil.units import counted
 
 Turns: TypeAlias = Literal["last", "every"]
+MAX_COUNTED = 20_000
+"""Rows that are counted at most where a limit leaves some."""
 _QUESTION_KEYS = ("prompt", "question", "query", "instruction", "problem", "input", "text")
 
 
@@ -67,6 +71,60 @@ class Prompt:
         content = {**conversation_to_dict(replace(self.conversation, extra={})), "turn": self.turn}
         text = json.dumps(content, sort_keys=True, ensure_ascii=False, default=str)
         return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which prompts of the data were taken: the first ones, in the order of the data.
+
+    Attributes:
+        num_taken: How many.
+        total: How many the data has; None if that is unknown.
+        more_than: The data has more than this many; None unless counting ended early.
+
+    Example:
+        >>> print(Selection(40, 1319), Selection(8, 8), Selection(40), Selection(40, more_than=20_040), sep="; ")
+        the first 40 of 1,319 prompts; all 8 prompts; the first 40 prompts; the first 40 of more than 20,040 prompts
+    """
+
+    num_taken: int
+    total: int | None = None
+    more_than: int | None = None
+
+    def __str__(self) -> str:
+        if self.total == self.num_taken:
+            return f"all {counted(self.total, 'prompt')}" if self.total > 1 else "1 prompt"
+        taken = f"the first {self.num_taken:,}"
+        if self.total is not None:
+            return f"{taken} of {counted(self.total, 'prompt')}"
+        if self.more_than is not None:
+            return f"{taken} of more than {self.more_than:,} prompts"
+        return f"{taken} prompts" if self.num_taken > 1 else "the first prompt"
+
+
+def select_prompts(path: Any, *, turns: Turns = "last", limit: int | None = None) -> tuple[list[Prompt], Selection]:
+    """Read prompts as `read_prompts` does, and count those that the limit leaves.
+
+    Rows after the limit are counted up to `MAX_COUNTED`, and not at all where they come over the network or from
+    standard input. A row that cannot be read is not counted.
+    """
+    prompts = read_prompts(path, turns=turns, limit=limit)
+    if limit is None or len(prompts) < limit:
+        return prompts, Selection(len(prompts), len(prompts))
+    source = str(path)
+    if (is_path(path) and (source == "-" or is_hub_id(source))) or isinstance(path, Iterator):
+        return prompts, Selection(len(prompts))
+    total = rows = 0
+    try:
+        for place, raw in _rows(path):
+            if rows == MAX_COUNTED:
+                return prompts, Selection(len(prompts), more_than=total) if total > limit else Selection(len(prompts))
+            rows += 1
+            with suppress(DataError):
+                total += sum(len(prompts_of(talk, turns=turns)) for talk in _read(raw, place))
+    except DataError:  # a damaged file: what could be counted is not all
+        return prompts, Selection(len(prompts))
+    return prompts, Selection(len(prompts), max(total, len(prompts)))
 
 
 def read_prompts(path: Any, *, turns: Turns = "last", limit: int | None = None) -> list[Prompt]:
@@ -148,32 +206,36 @@ def as_messages(
 
 
 def _conversations(source: Any) -> Iterator[Conversation]:
+    for place, raw in _rows(source):
+        yield from _read(raw, place)
+
+
+def _rows(source: Any) -> Iterator[tuple[Place, Any]]:
+    """Yield the rows of a source, not yet read; a line of a text file is a conversation already."""
     if not is_path(source):
-        rows = rows_of(source)
-    elif container_of(source) == "txt":
-        yield from _lines(home_path(source))
-        return
-    else:
-        rows = read_raw_rows(str(source))
-    for place, raw in rows:
-        if isinstance(raw, Conversation):
-            yield replace(raw, place=place)
-            continue
-        row = json_row(raw, place) if place.source == ROWS else parse_row(raw, place)
-        question = _question_without_answer(row, place)
-        if question is not None:
-            yield question
-            continue
-        _, conversations = read_row(row, place, format_name="auto", options=ReadOptions({}, "chat"))
-        yield from conversations
+        return iter(rows_of(source))
+    if container_of(source) == "txt":
+        return _lines(home_path(source))
+    return iter(read_raw_rows(str(source)))
 
 
-def _lines(path: Path) -> Iterator[Conversation]:
+def _read(raw: Any, place: Place) -> Sequence[Conversation]:
+    """Return the conversations of a row, with or without an answer."""
+    if isinstance(raw, Conversation):
+        return [replace(raw, place=place)]
+    row = json_row(raw, place) if place.source == ROWS else parse_row(raw, place)
+    question = _question_without_answer(row, place)
+    if question is not None:
+        return [question]
+    return read_row(row, place, format_name="auto", options=ReadOptions({}, "chat"))[1]
+
+
+def _lines(path: Path) -> Iterator[tuple[Place, Conversation]]:
     if not path.exists():
         raise DataError(f"{path}: no such file. Expected prompts, one per line. Check the path.")
     for number, line in enumerate(text_of(path).splitlines(), start=1):
         if line.strip():
-            yield Conversation((Message("user", line),), place=Place(str(path), number))
+            yield Place(str(path), number), Conversation((Message("user", line),))
 
 
 def _question_without_answer(row: Any, place: Place) -> Conversation | None:

@@ -18,7 +18,6 @@ from instil.recipe import Recipe
 from instil.refused_writes import refused_writes
 from instil.reporting.report_answers import evaluation_part, sample_answers
 from instil.reporting.report_curves import curves
-from instil.reporting.report_html import beside, folded, mark, pairs, paragraph, section, table, text_box
 from instil.reporting.run_table import number
 from instil.reporting.runs import RunSummary, find_runs, is_run, summarise
 from instil.training.records.loss_figure import points_of
@@ -29,6 +28,7 @@ from instil.training.records.run_view import main_settings, result_rows, warning
 from instil.units import byte_size, counted, duration
 from instil.views.html import escaped
 from instil.views.page import html_page
+from instil.views.page_parts import beside, folded, mark, pairs, paragraph, section, table, text_box
 
 REPORT = "report.html"
 """Name of the report in a run folder."""

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from instil.errors import RunError
-from instil.reporting.report_html import folded, mark, pairs, paragraph, table, text_box
 from instil.reporting.run_table import figure_words
 from instil.training.records.run_figures import figures_from
 from instil.views.html import escaped
+from instil.views.page_parts import folded, mark, pairs, paragraph, table, text_box
 
 _MOST_PROMPTS, _MOST_STEPS, _MOST_EXAMPLES = 12, 10, 8
 
