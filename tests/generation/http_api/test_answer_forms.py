@@ -223,3 +223,47 @@ def test_a_frequency_penalty_changes_what_repeats(client):
     plain = ask(client, max_tokens=40).choices[0].message.content
     penalised = ask(client, max_tokens=40, frequency_penalty=2.0, presence_penalty=2.0).choices[0].message.content
     assert plain != penalised
+
+
+@pytest.fixture(scope="module")
+def calling():
+    from tests.generation.constraints.random_engine import small_engine
+
+    with Served(small_engine(), max_new_tokens=600) as running:
+        yield running.client()
+
+
+def test_forced_calls_are_calls_whole_and_streamed(calling):
+    tools = [TOOL, {"type": "function", "function": {"name": "now"}}]
+    named = {"type": "function", "function": {"name": "paint"}}
+    asked = {"tools": tools, "tool_choice": named, "temperature": 1.5, "seed": 1, "max_tokens": 600}
+    choice = ask(calling, **asked).choices[0]
+    (call,) = choice.message.tool_calls
+    assert (choice.finish_reason, choice.message.content, call.function.name) == ("tool_calls", None, "paint")
+    jsonschema.validate(json.loads(call.function.arguments), SCHEMA)
+    streamed = [
+        part.function
+        for chunk in ask(calling, **asked, stream=True)
+        for choice in chunk.choices
+        for part in choice.delta.tool_calls or []
+    ]
+    assert [(part.name, part.arguments) for part in streamed] == [("paint", call.function.arguments)]
+    single = ask(calling, **{**asked, "tool_choice": "required", "parallel_tool_calls": False}).choices[0]
+    assert [call.function.name in ("paint", "now") for call in single.message.tool_calls] == [True]
+
+
+def test_forms_and_free_answers_are_answered_at_the_same_time(client):
+    from concurrent.futures import ThreadPoolExecutor
+
+    alone = ask(client, max_tokens=12).choices[0].message.content
+    with ThreadPoolExecutor(6) as pool:
+        kinds = [
+            {"response_format": FORMAT, "seed": at, "temperature": 1.0} if at % 2 else {"max_tokens": 12}
+            for at in range(6)
+        ]
+        answers = list(pool.map(lambda settings: ask(client, **settings).choices[0].message.content, kinds))
+    for at, text in enumerate(answers):
+        if at % 2:
+            jsonschema.validate(json.loads(text), SCHEMA)
+        else:
+            assert text == alone

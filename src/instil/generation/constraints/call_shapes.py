@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn
 
 from instil.conversation import Conversation, Message, ToolCall
 from instil.encoding.chat_tokenizer import ChatTokenizer
@@ -58,8 +58,8 @@ def call_rules(form: CallForm, chat: ChatTokenizer | None, added_ids: Mapping[st
         ]
         names.append(f"call{number}")
     more = f"({_items(shape.between, added_ids)} call)*" if form.several and shape.between is not None else ""
-    parts = (_items(shape.before, added_ids), "call", more, _items(shape.after, added_ids))
-    return [f"calls: {' '.join(part for part in parts if part)}", f"call: {' | '.join(names)}", *rules]
+    turn = (_items(shape.before, added_ids), "call", more, _items(shape.after, added_ids))
+    return [f"calls: {' '.join(part for part in turn if part)}", f"call: {' | '.join(names)}", *rules]
 
 
 def _items(text: str, added_ids: Mapping[str, int]) -> str:
@@ -76,6 +76,8 @@ def read_shape(chat: ChatTokenizer | None, *, place: str) -> CallShape:
     """
     if chat is None:
         _refuse(place, "the model has no chat template")
+    # A template need not print everything of a sample tool.
+    chat = chat.with_settings(replace(chat.settings, dropped_text="accept"))
     try:
         one = _printed(chat, 1)
     except InstilError as error:
@@ -150,7 +152,7 @@ def _reads_back(text: str, count: int) -> bool:
     return [(call.name, call.arguments) for call in calls] == [(name, {_KEY: name[7:]}) for name in _NAMES[:count]]
 
 
-def _refuse(place: str, reason: str) -> Any:
+def _refuse(place: str, reason: str) -> NoReturn:
     raise GenerationError(
         f"{place}: {reason}. Expected a template whose calls carry their arguments as JSON. Use tool_choice auto."
     )
