@@ -134,7 +134,7 @@ def _plain(text: str, kinds: set[Any]) -> Any:
     """Return the value that a text spells for a setting of these kinds; the text itself if the recipe has to judge it."""
     if str in kinds:
         return text
-    words = {"true": True, "false": False} if bool in kinds else {}
+    words: dict[str, bool | None] = {"true": True, "false": False} if bool in kinds else {}
     words |= {"none": None, "null": None} if type(None) in kinds else {}
     if text.lower() in words:
         return words[text.lower()]

@@ -258,7 +258,8 @@ def slice_table(slices: Sequence[Group]) -> SliceTable:
     groups: dict[tuple[str, str], dict[str, Interval]] = {}
     for group in slices:
         groups.setdefault((group.kind, group.name), {})[group.task] = group.figure
-    large, small = [], []
+    large: list[tuple[str, ...]] = []
+    small: list[tuple[str, ...]] = []
     for (kind, name), figures in groups.items():
         n = max(figure.n for figure in figures.values())
         cells = [_without_n(figures[task]) if task in figures else "" for task in tasks]

@@ -165,5 +165,5 @@ def prompts_needed(net: float, *, differing: float) -> int:
 
 def _rounded(number: int) -> int:
     """Return a number with two digits that count: it is an estimate."""
-    step = 10 ** max(len(str(number)) - 2, 0)
+    step: int = 10 ** max(len(str(number)) - 2, 0)
     return round(number / step) * step

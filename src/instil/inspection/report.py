@@ -74,8 +74,8 @@ def print_report(console: Console, subject: Subject, survey: Survey, proof: Proo
         _section(console, f"{title}  ({summary})", bar_lines(bins, width=width, percent=percent))
     _section(console, "Template", proof.lines(), style="" if proof.passed else "red")
     console.print()
-    for line in _finding_lines(survey.findings):
-        _print(console, line)
+    for finding in _finding_lines(survey.findings):
+        _print(console, finding)
 
 
 def print_row(console: Console, row: ShownRow, *, white_space: bool = True) -> None:

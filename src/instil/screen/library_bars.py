@@ -6,7 +6,7 @@ Why: a tqdm of its own would be drawn into the region of the terminal that our b
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sized
 from typing import Any
 
 from instil.screen.bars import Bar, work
@@ -65,7 +65,7 @@ def loading_bar(factory: Callable[..., Any], args: tuple[Any, ...], options: dic
     """
     iterable = args[0] if args else options.get("iterable")
     total = options.get("total")
-    if total is None and hasattr(iterable, "__len__"):
+    if total is None and isinstance(iterable, Sized):
         total = len(iterable)
     what = str(options.get("desc") or "working")
     return LibraryBar(
@@ -75,7 +75,7 @@ def loading_bar(factory: Callable[..., Any], args: tuple[Any, ...], options: dic
 
 def download_bars() -> type[Any]:
     """Return a tqdm class for the Hub's client. Its bytes are drawn by `work`; its count of files is not."""
-    from tqdm.std import tqdm
+    from tqdm.std import tqdm  # type: ignore[import-untyped, unused-ignore]
 
     class DownloadBar(tqdm):  # type: ignore[misc, type-arg, unused-ignore]
         """A tqdm that prints nothing itself."""
