@@ -35,6 +35,10 @@ def deep(levels):
         ({"items": [{}]}, r"^s\.items: found \[\{\}\]\. Expected a schema"),
         ({"minProperties": 2}, r"^s\.minProperties: found 2\. Expected 0 or 1"),
         ({"maxLength": 10**9}, r"^s\.maxLength: found 1000000000"),
+        ({"multipleOf": 999_983}, r"^s\.multipleOf: found 999983"),
+        ({"multipleOf": 0.1234567}, r"^s\.multipleOf: "),
+        ({"multipleOf": 1e300}, r"^s\.multipleOf: "),
+        ({"multipleOf": 0}, r"^s\.multipleOf: "),
         ({"enum": []}, r"^s\.enum: "),
         ({"required": "a"}, r"^s\.required: "),
         ({"$ref": "#/$defs/none"}, r"^s\.\$ref: #/\$defs/none does not exist"),
@@ -59,6 +63,7 @@ def test_it_is_refused_by_place(schema, message):
     [
         True,
         {},
+        {"multipleOf": 0.01},
         {"title": "T", "description": "d", "default": 1, "examples": [1], "type": "integer"},
         {**ENDLESS, "anyOf": [{"$ref": "#/$defs/t"}, {"type": "null"}]},
         {"$defs": {"t": {"type": "object", "properties": {"k": {"$ref": "#/$defs/t"}}}}, "$ref": "#/$defs/t"},

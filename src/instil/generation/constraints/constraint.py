@@ -20,6 +20,8 @@ from torch import Tensor
 
 from instil.errors import GenerationError
 
+_PROBED = 4
+"""Tokens that are tried when a grammar is compiled."""
 INSTALL = "pip install 'instil[serve]'"
 
 
@@ -59,7 +61,13 @@ class GrammarTokenizer:
             raise GenerationError(f"{place}: {_reason(matcher.get_error())}. Change the schema.")
         if not any(matcher.compute_bitmask()):
             raise GenerationError(f"{place}: no text satisfies it. Change the schema.")
-        return Constraint(matcher, place)
+        constraint = Constraint(matcher, place)
+        # Most schemas that take too many steps do so in their first tokens. Here, the request can still be refused.
+        probe = constraint.start()
+        for _ in range(_PROBED):
+            allowed = probe.apply(torch.zeros(self._num_rows)).isfinite().nonzero()[:, 0]
+            probe.take(int(allowed[0]))
+        return constraint
 
     def _read(self, place: str) -> Any:
         from llguidance.hf import from_tokenizer
@@ -145,5 +153,5 @@ def _reason(error: str) -> str:
         'Unsatisfiable schema: a'
     """
     text = re.sub(r"^at \d+\(\d+\): |failed to compile JSON schema: ", "", error.split("\n   1 |")[0])
-    text = " ".join(text.split("<state>")[0].split())
+    text = " ".join(re.sub(r"<non-verbose/>|<state>.*", "", text, flags=re.DOTALL).split())
     return text[:200].rstrip(". ")

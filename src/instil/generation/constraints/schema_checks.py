@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from typing import Any, NoReturn
 from urllib.parse import unquote
 
@@ -122,6 +123,7 @@ def _expected(key: str, value: Any) -> str:
         "required": (texts, "a list of names"),
         "minProperties": (_is_count(value, 1), "0 or 1, because a repeated name would count twice"),
         "maxProperties": (_is_count(value, MAX_COUNT), f"a whole number from 0 to {MAX_COUNT:,}"),
+        "multipleOf": (_is_factor(value), f"a number above 0 with at most {MAX_COUNT:,} steps to its decimal places"),
         "pattern": (isinstance(value, str), "a regular expression"),
         "format": (value in FORMATS, f"one of {', '.join(FORMATS)}"),
         "$ref": (isinstance(value, str) and value.startswith("#"), "a reference inside the schema, such as #/$defs/name"),
@@ -131,6 +133,15 @@ def _expected(key: str, value: Any) -> str:
 
 def _is_count(value: Any, most: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most
+
+
+def _is_factor(value: Any) -> bool:
+    """Return whether ``multipleOf`` needs few states: one for each step, 7 for 7 and for 0.07."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0 or len(str(value)) > 30:
+        return False
+    _, digits, exponent = Decimal(str(value)).normalize().as_tuple()
+    steps = int("".join(map(str, digits)))
+    return isinstance(exponent, int) and exponent < 5 and steps * 10 ** max(exponent, 0) <= MAX_COUNT
 
 
 def _target(schema: Any, reference: str, where: str) -> Any:
