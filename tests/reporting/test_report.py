@@ -41,7 +41,15 @@ def evaluated(run: Path, *, text: str = "42") -> None:
         "tasks": {"numeric": "numeric"},
         "model": {"name": text, "figures": {"numeric": {"numeric": figure}}},
         "against": {"name": "demo", "figures": {"numeric": {"numeric": figure}}},
-        "comparisons": {"numeric": {"wins": 3, "losses": 1, "ties": 36, "p_value": 0.625}},
+        "comparisons": {
+            "numeric": {
+                "wins": 3,
+                "losses": 1,
+                "ties": 36,
+                "p_value": 0.625,
+                "verdict": {"words": "no difference can be shown"},
+            }
+        },
         "contamination": {"said": "Of 1 prompt 0.0% occur in the training conversations."},
         "rows": [{"place": text, "prompt": [{"role": "user", "content": text}], "reference": text, "answers": answers}],
     }
@@ -55,15 +63,18 @@ def test_the_report_of_a_finished_run_has_everything(run: Path, reference: Run, 
     assert exit_code("report", str(run)) == 0
     assert capsys.readouterr().out == f"wrote {run}/report.html\n"
     page = (run / "report.html").read_text(encoding="utf-8")
-    assert re.findall(r'<section id="(\w+)">', page)[-8:] == [
-        "result", "settings", "curves", "samples", "evaluation", "data", "environment", "files",
+    assert re.findall(r'<section id="(\w+)">', page)[-9:] == [
+        "result", "card", "settings", "curves", "samples", "evaluation", "data", "environment", "files",
     ]  # fmt: skip
     text = text_of(page)
     assert "<title>sweep/lr-1 – run</title>" in page
     assert f"{reference.results['heldout_loss']:.4f}" in text
     assert "50.0% [40.0%, 60.0%] n=40" in text
-    assert "3 wins, 1 losses, 36 ties" in text
+    assert "no difference can be shown: 3 wins, 1 losses, 36 ties" in text
     assert "rows in" in text
+    card = json.loads((run / "card.json").read_text(encoding="utf-8"))["groups"]
+    for name, value in (fact for group in card for fact in group["facts"] if group["title"] == "Model"):
+        assert f"{name} {value}".replace("<", "&lt;").replace(">", "&gt;") in text
     assert "transformers" in text
     assert 'href="evaluation/evaluation.html"' in page
     assert page.count("<svg") >= 5

@@ -77,6 +77,7 @@ def report_page(folder: Path, *, beside: Path) -> str:
     sections = [
         section("Warnings", lambda: _warnings(folder), name="warnings"),
         section("Result", lambda: _result(paths), name="result"),
+        section("Run card", lambda: _card(paths), name="card"),
         section("Settings", lambda: _settings(folder), name="settings"),
         section("Curves", lambda: _curves(paths), name="curves"),
         section("Samples", lambda: _samples(paths), name="samples"),
@@ -152,6 +153,18 @@ def _result(paths: RunPaths) -> str:
     return beside(
         [pairs(result_rows(results)), measured if few else folded(f"{len(rows):,} held-out losses", measured)]
     )
+
+
+def _card(paths: RunPaths) -> str:
+    """Return the run card as it was printed, without its warnings; nothing for a run of an earlier version."""
+    groups = read_run_json(paths.card).get("groups", [])
+    shown = [group for group in groups if group["facts"] and group["title"] != "Warnings"]
+    parts = [
+        (f"<h3>{escaped(group['title'])}</h3>" if group["title"] else "")
+        + pairs([(str(name), str(value)) for name, value in group["facts"]])
+        for group in shown
+    ]
+    return "".join(parts)
 
 
 def _settings(folder: Path) -> str:

@@ -100,11 +100,13 @@ def _figures(evaluation: Mapping[str, Any], model: Mapping[str, Any], against: M
     for name in dict.fromkeys((*ours, *theirs)):
         cells = [name.replace(".", ": ", 1), figure_words(ours.get(name), interval=True)]
         if against:
+            reason = (evaluation.get("not_compared") or {}).get(name)
             compared = (evaluation.get("comparisons") or {}).get(mains.get(name, ""))
-            cells += [figure_words(theirs.get(name), interval=True), _compared(compared)]
+            words = f"not compared: {reason}" if reason else _compared(compared)
+            cells += [figure_words(theirs.get(name), interval=True), words]
         rows.append(cells)
     head = ["figure, 95% interval", str(model.get("name", "the run"))]
-    return table([*head, *([str(against.get("name", "")), "difference"] if against else [])], rows)
+    return table([*head, *([str(against.get("name", "")), "what it shows"] if against else [])], rows)
 
 
 def _by_name(model: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,9 +122,11 @@ def _by_name(model: Mapping[str, Any]) -> dict[str, Any]:
 def _compared(comparison: Any) -> str:
     if not isinstance(comparison, Mapping):
         return ""
+    verdict = (comparison.get("verdict") or {}).get("words", "")  # an evaluation of an earlier version has none
     words = f"{comparison['wins']} wins, {comparison['losses']} losses, {comparison['ties']} ties"
     p_value = comparison.get("p_value")
-    return words if p_value is None else f"{words}, p = {p_value:.2g}"
+    counts = words if p_value is None else f"{words}, p = {p_value:.2g}"
+    return f"{verdict}: {counts}" if verdict else counts
 
 
 def _example(row: Mapping[str, Any], against: str) -> str:

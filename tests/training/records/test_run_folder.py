@@ -22,7 +22,7 @@ from instil.training.records.run_folder import Run, check_output
 def test_the_run_folder_holds_what_the_design_lists(reference: Run):
     names = {path.name for path in reference.folder.iterdir()}
     assert names == {
-        "recipe.yaml", "environment.json", "ledger.json", "metrics.jsonl", "loss.png", "samples.jsonl", "checkpoints",
+        "card.json", "recipe.yaml", "environment.json", "ledger.json", "metrics.jsonl", "loss.png", "samples.jsonl", "checkpoints",
         "model", "results.json", ".lock",
     }  # fmt: skip
     assert Recipe.load(reference.folder / "recipe.yaml").optimizer.lr == 5e-3

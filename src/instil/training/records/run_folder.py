@@ -50,6 +50,11 @@ class RunPaths:
         return self.folder / "environment.json"
 
     @property
+    def card(self) -> Path:
+        """The run card, as it was printed: its groups, each with names and values."""
+        return self.folder / "card.json"
+
+    @property
     def ledger(self) -> Path:
         """The ledger of the rows."""
         return self.folder / "ledger.json"
