@@ -26,7 +26,7 @@ class Served:
 
     @property
     def service(self):
-        return self.server.config.app.state.service
+        return self.server.app.state.service
 
     def client(self, **given):
         return openai.OpenAI(base_url=f"{self.url}/v1", max_retries=0, timeout=60, **({"api_key": "none"} | given))

@@ -19,8 +19,10 @@ from starlette.exceptions import HTTPException
 
 from instil.errors import InstilError
 from instil.generation.engine import Engine
+from instil.generation.http_api.ending import Ending
 from instil.generation.http_api.gate import Gate
 from instil.generation.http_api.problems import Problem
+from instil.generation.http_api.request_log import log_answers
 from instil.generation.http_api.requests import ParsedRequest, read_chat, read_completion
 from instil.generation.http_api.service import Service
 from instil.generation.http_api.settings import ServeSettings
@@ -52,7 +54,7 @@ def create_app(engine: Engine, settings: ServeSettings) -> FastAPI:
         await asyncio.to_thread(worker.stop)
 
     app = FastAPI(title="instil", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.service = service
+    app.state.service, app.state.ending = service, Ending()
 
     async def rejected(_: Request, problem: Problem) -> Response:
         return JSONResponse(problem.body(), status_code=problem.status)
@@ -89,12 +91,13 @@ def create_app(engine: Engine, settings: ServeSettings) -> FastAPI:
     app.add_api_route("/v1/models", models, methods=["GET"])
     app.add_api_route("/v1/chat/completions", chat, methods=["POST"])
     app.add_api_route("/v1/completions", complete, methods=["POST"])
-    app.add_middleware(Gate, settings=settings)
+    app.add_middleware(Gate, settings=settings, ending=app.state.ending)
     return app
 
 
 async def _respond(service: Service, request: Request, parsed: ParsedRequest, *, kind: str) -> Response:
     writings = await service.writings(parsed)
+    log_answers(request.scope, writings)
     head = {"id": f"{'chatcmpl' if parsed.conversation else 'cmpl'}-{uuid.uuid4().hex}", "created": int(time.time())}
     head["model"] = service.names[0]
     if parsed.stream:

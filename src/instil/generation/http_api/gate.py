@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+from collections.abc import Collection
 from typing import Any
 
 from fastapi.responses import JSONResponse
 
+from instil.generation.http_api.ending import Ending
 from instil.generation.http_api.problems import Problem
 from instil.generation.http_api.settings import ServeSettings
 from instil.generation.http_api.writing import EVENT_STREAM, event
@@ -19,17 +21,32 @@ LAST_WORDS_SECONDS = 1.0
 
 
 class Gate:
-    """Checks host and key before anything else, and ends requests whose time is over, even in a blocked write."""
+    """Checks host and key before anything else, and ends requests whose time is over, even in a blocked write.
 
-    def __init__(self, app: Any, *, settings: ServeSettings) -> None:
-        self._app, self._settings = app, settings
+    Args:
+        app: The application.
+        settings: Key and time limit.
+        ending: The limits of the requests in progress, which a server that ends shortens.
+        open_paths: What may be read without the key.
+    """
+
+    def __init__(
+        self,
+        app: Any,
+        *,
+        settings: ServeSettings,
+        ending: Ending | None = None,
+        open_paths: Collection[str] = (),
+    ) -> None:
+        self._app, self._settings, self._ending = app, settings, ending or Ending()
+        self._open_paths = open_paths
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Pass a request on, or reject it here."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        problem = self._rejection({name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]})
+        problem = self._rejection(scope)
         started = streams = False
 
         async def watched(message: Any) -> None:
@@ -41,19 +58,22 @@ class Gate:
 
         if problem is None:
             try:
-                async with asyncio.timeout(self._settings.max_seconds):
+                async with self._ending.limited(self._settings.max_seconds):
                     await self._app(scope, receive, watched)
                 return
             except TimeoutError:
-                problem = Problem(504, f"not answered within {self._settings.max_seconds:g} seconds.")
+                problem = self._ending.problem(self._settings.max_seconds)
                 if started:
                     await _end_stream(send, problem, still_open=streams)
                     return
         await JSONResponse(problem.body(), status_code=problem.status)(scope, receive, send)
 
-    def _rejection(self, headers: dict[str, str]) -> Problem | None:
+    def _rejection(self, scope: Any) -> Problem | None:
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         key = self._settings.api_key
         if key is not None:
+            if scope["method"] in ("GET", "HEAD") and scope["path"] in self._open_paths:
+                return None
             sent_key = headers.get("authorization", "").removeprefix("Bearer ").strip()
             if secrets.compare_digest(sent_key.encode(), key.encode()):
                 return None

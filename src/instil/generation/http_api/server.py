@@ -5,12 +5,15 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
+import sys
 from dataclasses import replace
 from typing import Any
 
 from instil.errors import MissingPackageError, ServeError
 from instil.generation.engine import Engine
 from instil.generation.http_api.connections import bounded_protocol
+from instil.generation.http_api.ending import GRACE_SECONDS
+from instil.generation.http_api.origins import ANY, checked_origins
 from instil.generation.http_api.settings import ServeSettings
 
 
@@ -18,17 +21,18 @@ def check_address(settings: ServeSettings) -> ServeSettings:
     """Check that only this machine can reach a server without an API key.
 
     Returns:
-        The settings, with the environment's key if they have none.
+        The settings, with the environment's key if they have none, and origins as browsers send them.
 
     Raises:
-        ServeError: If host or port cannot be used.
+        ServeError: If host, port or an origin cannot be used.
 
     Example:
         >>> check_address(ServeSettings(host="0.0.0.0"))
         Traceback (most recent call last):
         instil.errors.ServeError: host 0.0.0.0: others can reach it. ...
     """
-    settings = replace(settings, api_key=settings.api_key or os.environ.get("INSTIL_API_KEY") or None)
+    key = settings.api_key or os.environ.get("INSTIL_API_KEY") or None
+    settings = replace(settings, api_key=key, cors=checked_origins(settings.cors))
     if not 0 <= settings.port <= 65535:
         raise ServeError(f"port {settings.port}: no such port. Allowed is 0 to 65535. Choose another one.")
     for name in ("max_new_tokens", "max_body_mb", "max_seconds", "max_requests", "max_connections",
@@ -83,12 +87,18 @@ def make_server(engine: Engine, settings: ServeSettings) -> Any:
     try:
         import uvicorn
 
-        # Why: the app needs FastAPI, which is optional.
+        # Why: all of these need FastAPI or uvicorn, which are optional.
         from instil.generation.http_api.app import create_app
+        from instil.generation.http_api.ending_server import EndingServer
+        from instil.generation.http_api.page.cors import Cors
+        from instil.generation.http_api.request_log import RequestLog
     except ImportError as error:
         raise MissingPackageError(error.name or "fastapi", needed_for="serve", extra="serve") from None
+    app = create_app(engine, settings)
+    # Why around the application: these also see the answer to an internal error, which no inner layer does.
+    whole: Any = Cors(app, origins=settings.cors) if settings.cors else app
     config = uvicorn.Config(
-        create_app(engine, settings),
+        whole if settings.quiet else RequestLog(whole),
         http=bounded_protocol(
             max_connections=settings.max_connections, max_transfer_seconds=settings.max_transfer_seconds
         ),
@@ -97,22 +107,38 @@ def make_server(engine: Engine, settings: ServeSettings) -> Any:
         access_log=False,
         server_header=False,
         timeout_keep_alive=30,
-        timeout_graceful_shutdown=10,
+        timeout_graceful_shutdown=int(GRACE_SECONDS) + 3,
         h11_max_incomplete_event_size=64 * 1024,
     )
-    return uvicorn.Server(config)
+    return EndingServer(config, app=app)
 
 
 def serve(engine: Engine, settings: ServeSettings) -> None:
-    """Serve until interrupted; settings must have passed `check_address`."""
+    """Serve until Ctrl-C or SIGTERM; settings must have passed `check_address`.
+
+    Raises:
+        ServeError: If the server cannot start.
+    """
     listener = listen(settings)
     try:
         server = make_server(engine, settings)
-        host, port = listener.getsockname()[:2]
-        name = settings.served_name or engine.name
-        print(
-            f"serving {name} at http://{f'[{host}]' if ':' in host else host}:{port}/v1 (Ctrl-C stops it)", flush=True
-        )
+        print("\n".join(_banner(settings.served_name or engine.name, settings, listener)), flush=True)
         server.run(sockets=[listener])
+        if not server.started and not server.is_signalled:
+            raise ServeError("serve: the server could not start. Its log above has the reason. Fix it, and try again.")
+        print("the server has ended", file=sys.stderr)
     finally:
         listener.close()
+
+
+def _banner(name: str, settings: ServeSettings, listener: socket.socket) -> list[str]:
+    """Return the lines that a person sees when the server starts: its address, and who else may call it."""
+    host, port = listener.getsockname()[:2]
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    lines = [f"serving {name} at {url}/v1 (Ctrl-C stops it)"]
+    if settings.cors == (ANY,):
+        who = "any web page that this browser opens" if settings.api_key is None else "any web page that has the key"
+        lines.append(f"--cors *: {who} may call it")
+    elif settings.cors:
+        lines.append(f"web pages of {', '.join(settings.cors)} may call it")
+    return lines

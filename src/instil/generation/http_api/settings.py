@@ -22,6 +22,9 @@ class ServeSettings:
         max_connections: Open connections at a time; more get status 503.
         max_transfer_seconds: Longest time for a request to arrive, and for a reader of an answer to block.
         cache_tokens: Tokens in the key-value cache of continuous batching, over all requests.
+        cors: Origins whose web pages may call the server, such as http://localhost:3000; `*` is every page. Repeat the
+            option for more.
+        quiet: Print no line for each request.
     """
 
     host: str = "127.0.0.1"
@@ -35,6 +38,8 @@ class ServeSettings:
     max_connections: int = 512
     max_transfer_seconds: float = 30.0
     cache_tokens: int = 65_536
+    cors: tuple[str, ...] = ()
+    quiet: bool = False
 
 
 SERVING = ServeSettings()

@@ -1,0 +1,80 @@
+"""How a real server process ends: its status, its words, and what happens to a request in progress."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+pytest.importorskip("uvicorn")
+
+from tests.tiny_chat import folders
+
+pytestmark = pytest.mark.slow
+
+
+class Process:
+    """`instil serve` as a process of its own, with an untrained model, which generates until its limit."""
+
+    def __init__(self, *options):
+        model = str(folders()["base"])
+        command = [sys.executable, "-m", "instil", "serve", model, "--served-name", "base", "--port", "0", *options]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        line = self.process.stdout.readline()
+        found = re.search(r"http://(127\.0\.0\.1:\d+)/v1", line)
+        assert found, line + self.process.stderr.read()
+        self.connection = http.client.HTTPConnection(found[1], timeout=60)
+
+    def stream(self, tokens):
+        """Ask for a long answer, and return the response when its first piece is there."""
+        body = json.dumps({"model": "base", "prompt": "x", "stream": True, "max_tokens": tokens})
+        self.connection.request("POST", "/v1/completions", body, {"Content-Type": "application/json"})
+        answer = self.connection.getresponse()
+        assert answer.readline().startswith(b"data:")
+        return answer
+
+    def wait(self):
+        _, err = self.process.communicate(timeout=60)
+        return self.process.returncode, err
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.connection.close()
+        self.process.kill()
+        self.process.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_lets_the_answer_in_progress_end_and_exits_with_0(number):
+    with Process() as server:
+        answer = server.stream(200)
+        server.process.send_signal(number)
+        server.process.send_signal(number)  # as a program does that passes on what the terminal sent already
+        assert answer.read().rstrip().endswith(b"data: [DONE]")
+        status, err = server.wait()
+    assert status == 0, err
+    assert re.search(r"^ending: 1 request in progress, up to 10 seconds; Ctrl-C again ends at once$", err, re.MULTILINE)
+    assert re.search(r"^[\d:]{8} POST /v1/completions 200 1\+200 tokens \d+\.\d\d s$", err, re.MULTILINE)
+    assert err.splitlines()[-1] == "the server has ended"
+    assert "error" not in err
+
+
+def test_a_second_signal_ends_at_once():
+    with Process() as server:
+        server.stream(450)
+        server.process.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+        start = time.monotonic()
+        server.process.send_signal(signal.SIGINT)
+        status, err = server.wait()
+    assert (status, time.monotonic() - start < 3) == (130, True), err
+    assert err.splitlines()[-1] == "ended at once"
+    assert "Traceback" not in err
