@@ -8,6 +8,7 @@ import pytest
 from tests.tiny_chat import folders
 
 from instil.cli.main import main
+from instil.generation.terminal import OPENING
 
 
 @pytest.fixture
@@ -53,12 +54,24 @@ def test_tool_calls_are_shown_and_take_a_result(talk):
     assert "error" not in out
 
 
-def test_tokens_show_ids_and_what_would_be_trained(talk):
+def test_tokens_are_the_view_of_inspect(talk):
     lines = talk("Say hi", "/tokens").splitlines()[1:]
+    assert lines[0].startswith("⟦trained⟧ (blue, underlined)")
+    assert "⟦Hi·there!<|im_end|>⟧" in lines[-2]
+    assert lines[-1].startswith("(")
+    assert lines[-1].endswith(" trained)")
+    assert "expected nothing, or ids" in talk("Say hi", "/tokens all").lower()
+
+
+def test_characters_of_several_tokens_are_shown_once(talk):
+    assert "Chào·bạn·Việt·Nam" in talk("Chào bạn Việt Nam", "/tokens")
+
+
+def test_token_ids_are_listed_with_what_would_be_trained(talk):
+    lines = talk("Say hi", "/tokens ids").splitlines()[1:]
     trained = [line for line in lines if line.endswith("trained")]
     assert len(trained) == len("Hi there!") + 1
     assert "<|im_end|>" in trained[-1]
-    assert lines[-1].endswith(f"{len(trained)} trained)")
     assert lines[0].split()[0] == "257"
 
 
@@ -84,6 +97,19 @@ def test_a_mistake_is_reported_and_the_chat_continues(talk):
     assert "did you mean 'system'?" in out
     assert "The model's context is 512" in out
     assert out.splitlines()[-1] == "Hi there!"
+
+
+def test_a_person_is_told_on_one_line_what_can_be_typed(monkeypatch, capsys, talk):
+    assert "/help lists" not in talk("Say hi")
+    keyboard = io.StringIO("Say hi\n/exit\n")
+    keyboard.isatty = lambda: True
+    monkeypatch.setattr("sys.stdin", keyboard)
+    with contextlib.suppress(SystemExit):
+        main(["chat", str(folders()["tuned"])])
+    first, second, *_ = capsys.readouterr().out.splitlines()
+    assert first == OPENING
+    assert len(first) < 80
+    assert second.startswith("you  ")
 
 
 def test_a_backslash_continues_a_line(talk, tmp_path):

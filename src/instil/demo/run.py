@@ -31,7 +31,6 @@ from instil.errors import RunError, TemplateError
 from instil.files import home_path, write_json_atomic
 from instil.generation.engine import Engine
 from instil.generation.sampling import SamplingSettings
-from instil.inspection.colours import LEGEND, coloured_tokens
 from instil.model.folder.location import locate
 from instil.preparation.chat_setup import set_up_chat
 from instil.preparation.prepare import prepare
@@ -41,6 +40,7 @@ from instil.training.memory.usage import peak_rss_mb
 from instil.training.records.run_folder import check_output
 from instil.training.run import train
 from instil.units import byte_size, duration
+from instil.views.colours import LEGEND, coloured_tokens
 
 BASE_PROMPTS = (
     "What is the capital of Norway?",

@@ -16,6 +16,7 @@ from typing import Any
 
 from instil.conversation import Conversation, Message
 from instil.data.messages import conversation_to_dict
+from instil.encoding.token_origins import ExplainedExample
 from instil.errors import GenerationError, nearest
 from instil.files import new_folders
 from instil.generation.engine import Answer, AnswerStream, Engine
@@ -134,11 +135,11 @@ class Session:
                     path.unlink(missing_ok=True) if size is None else os.truncate(path, size)
                 raise
 
-    def tokens(self) -> list[tuple[int, str, float]]:
-        """Return the conversation's tokens as training sees them: id, text, weight.
+    def tokens(self) -> list[ExplainedExample]:
+        """Return the conversation as training sees it: its examples with the origin and the weight of every token.
 
         Raises:
-            GenerationError: If the model has no template.
+            GenerationError: If the model has no template, or there is no answer yet.
         """
         chat = self.engine.chat
         if chat is None:
@@ -146,12 +147,9 @@ class Session:
                 f"/tokens: {self.engine.name} has no chat template, so nothing would be trained. "
                 "Name one with --template."
             )
-        tokens: list[tuple[int, str, float]] = []
-        for example in chat.encode(self.conversation):
-            for token_id, weight in zip(example.token_ids, example.weights, strict=True):
-                text = self.engine.tokenizer.decode([int(token_id)], skip_special_tokens=False)
-                tokens.append((int(token_id), text, float(weight)))
-        return tokens
+        if not self.turns:
+            raise GenerationError("/tokens: there is no question yet. Type one.")
+        return list(chat.explain(self.conversation))
 
 
 def change_setting(settings: SamplingSettings, words: Sequence[str]) -> SamplingSettings:

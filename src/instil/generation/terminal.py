@@ -12,6 +12,7 @@ from typing import Any
 
 from instil.conversation import Message
 from instil.conversation.message_parts import read_tools
+from instil.encoding.token_origins import TokenOrigin
 from instil.errors import GenerationError, InstilError, nearest
 from instil.files import home_path
 from instil.generation.choosing import new_seed
@@ -29,10 +30,11 @@ HELP = """\
 /reasoning       show the reasoning before the last answer
 /save FILE       append this conversation to FILE as a training row (default: conversations.jsonl)
 /settings        show the sampling settings; /settings NAME VALUE changes one
-/tokens          show the conversation's token ids, and which ones training would use
+/tokens          show the conversation's tokens, coloured by what training would use; /tokens ids lists their ids
 /reset           start a new conversation
 /exit            leave (so does Ctrl-D); Ctrl-C stops an answer
 A line that ends with \\ continues in the next one."""
+OPENING = "Type a message. /help lists the commands, /tokens shows tokens, Ctrl-D leaves."
 DIM, BOLD, PLAIN = "\033[2m", "\033[1m", "\033[0m"
 
 
@@ -66,6 +68,8 @@ class Terminal:
 
     def run(self) -> None:
         """Read and answer until /exit or the end of the input."""
+        if self._keyboard:
+            self._note(OPENING)
         for session in self.sessions:
             if session.engine.chat is None:
                 print(f"{session.engine.name} has no chat template: it continues plain text up to the first line break")
@@ -266,13 +270,32 @@ class Terminal:
         for session in self.sessions:
             session.settings = change_setting(session.settings, text.split())
 
-    def _tokens(self, _: str) -> None:
-        tokens = self.sessions[0].tokens()
-        for token_id, token, weight in tokens:
-            mark = "trained" if weight else ""
-            line = f"{token_id:>7}  {token!r:<24} {mark}".rstrip()
-            print(line if weight or not self._coloured else f"{DIM}{line}{PLAIN}")
-        print(f"({len(tokens)} tokens, {sum(weight > 0 for *_, weight in tokens)} trained)")
+    def _tokens(self, text: str) -> None:
+        if text not in ("", "ids"):
+            raise GenerationError(f"/tokens: found {text!r}. Expected nothing, or ids. Type /tokens or /tokens ids.")
+        for session in self.sessions:
+            examples = session.tokens()
+            if len(self.sessions) > 1:
+                print(f"{BOLD}{session.engine.name}{PLAIN}" if self._coloured else f"[{session.engine.name}]")
+            for example in examples:
+                self._show_ids(example.tokens) if text else self._show_tokens(example.tokens)
+
+    def _show_tokens(self, tokens: Sequence[TokenOrigin]) -> None:
+        """Print tokens as `instil inspect --row` does."""
+        # Why: rich is needed for colours only, and takes time to import.
+        from rich.console import Console
+
+        from instil.views.colours import LEGEND, coloured_tokens
+
+        console = Console(highlight=False, force_terminal=self._coloured, no_color=not self._coloured)
+        console.print(LEGEND, style="dim", markup=False, soft_wrap=not self._coloured)
+        console.print(coloured_tokens(tokens), soft_wrap=not self._coloured)
+        self._note(f"({len(tokens)} tokens, {sum(token.weight > 0 for token in tokens)} trained)")
+
+    def _show_ids(self, tokens: Sequence[TokenOrigin]) -> None:
+        for token in tokens:
+            line = f"{token.id:>7}  {token.text!r:<24} {'trained' if token.weight else ''}".rstrip()
+            print(line if token.weight or not self._coloured else f"{DIM}{line}{PLAIN}")
 
     def _reset(self, _: str) -> None:
         for session in self.sessions:

@@ -14,7 +14,6 @@ from rich.console import Console
 from rich.text import Text
 
 from instil.encoding.proof import Proof
-from instil.inspection.colours import LEGEND, coloured_tokens
 from instil.inspection.findings import KINDS, Finding, Findings
 from instil.inspection.fixed_file import FixedFile, diff_lines
 from instil.inspection.histogram import Bin, LengthHistogram, bar_lines, bin_label
@@ -25,6 +24,7 @@ from instil.inspection.survey import Survey
 from instil.run_warning import PREFIX, RunWarning
 from instil.screen.wrapping import print_wrapped
 from instil.units import counted
+from instil.views.colours import LEGEND, coloured_tokens
 from instil.views.visible import plain
 
 PLACES_SHOWN = 3

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from instil.inspection.colours import coloured_tokens
+from instil.views.colours import coloured_tokens
 
 
 @dataclass(frozen=True)
