@@ -39,7 +39,7 @@ class Cors(CORSMiddleware):
     def __init__(self, app: Any, *, origins: Sequence[str]) -> None:
         # Why: a browser asks so before a public page reaches loopback; older versions of starlette do not know it.
         names = inspect.signature(CORSMiddleware).parameters
-        private = {"allow_private_network": True} if "allow_private_network" in names else {}
+        private: dict[str, Any] = {"allow_private_network": True} if "allow_private_network" in names else {}
         super().__init__(
             app,
             allow_origins=list(origins),
@@ -59,4 +59,5 @@ class Cors(CORSMiddleware):
         if not self.is_allowed_origin(origin):
             reason = f"pages of {origin} may not call this server. Start it with --cors {origin} to allow them"
         headers = {name: value for name, value in answer.headers.items() if name.startswith(("access-", "vary"))}
-        return JSONResponse(Problem(400, f"preflight: {reason}.").body(), status_code=400, headers=headers)
+        refused: Response = JSONResponse(Problem(400, f"preflight: {reason}.").body(), status_code=400, headers=headers)
+        return refused
