@@ -46,7 +46,8 @@ def test_unknown_option_is_one_line(capsys):
 def test_a_switch_takes_true_and_false(monkeypatch, tmp_path, words, keeps):
     calls = []
     monkeypatch.setattr(
-        "instil.training.run.train", lambda recipe, *, resume: calls.append((recipe, resume)) or Run(Path(), True, {})
+        "instil.training.run.train",
+        lambda recipe, *, resume, quiet: calls.append((recipe, resume)) or Run(Path(), True, {}),
     )
     (tmp_path / "recipe.yaml").write_text("data: rows.jsonl")
     with pytest.raises(SystemExit) as stop:

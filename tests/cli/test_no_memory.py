@@ -102,7 +102,7 @@ def test_plan_reports_that_it_does_not_fit(root, monkeypatch, capfd):
     [
         ("evaluate", "instil.evaluation.evaluate.heldout_loss"),
         ("export", "instil.exporting.export.write_model_files"),
-        ("export --as gguf", "instil.exporting.export.write_gguf"),
+        ("export --as gguf", "instil.exporting.gguf_export.write_gguf"),
         ("chat", "instil.model.loading.set_attention"),
     ],
 )

@@ -24,7 +24,7 @@ def trained(monkeypatch, tmp_path):
     """Replace the training; return the recipes that reached it."""
     recipes = []
     monkeypatch.setattr(
-        "instil.training.run.train", lambda recipe, *, resume: recipes.append(recipe) or Run(tmp_path, True, {})
+        "instil.training.run.train", lambda recipe, *, resume, quiet: recipes.append(recipe) or Run(tmp_path, True, {})
     )
     monkeypatch.delenv("RANK", raising=False)
     monkeypatch.chdir(tmp_path)

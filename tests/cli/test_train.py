@@ -16,7 +16,7 @@ def trainings(monkeypatch):
     """Replace the training; return the list of its calls, and a dict with the signal that stops it."""
     calls, stop = [], {"signal": None}
 
-    def train(recipe, *, resume):
+    def train(recipe, *, resume, quiet):
         calls.append((recipe, resume))
         return Run(Path(), stop["signal"] is None, {}, stop["signal"])
 

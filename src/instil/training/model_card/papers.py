@@ -24,6 +24,7 @@ from instil.model.folder.file_checks import read_json
 from instil.model.folder.location import HUB_ID, ModelLocation, locate, run_folder
 from instil.model.folder.memory_check import count_weights
 from instil.recipe import Recipe
+from instil.training.records.run_figures import figures_of
 from instil.training.records.run_folder import RunPaths, read_run_json
 
 LICENCE_KEYS = ("license", "license_name", "license_link")
@@ -98,6 +99,7 @@ def read_papers(location: ModelLocation) -> RunPapers:
             base_licence=_licence_of(folder), **shape,
         )  # fmt: skip
     recipe, paths = Recipe.load_saved(run), RunPaths(run)
+    figures_of(run)  # refuses a damaged evaluation
     if base is None:
         base = recipe.model.name
         with suppress(ModelError):  # the base may be gone by now
