@@ -16,7 +16,7 @@ def serve(
     serving: Annotated[ServeSettings, Parameter(name="*")] = SERVING,
     loading: Annotated[LoadSettings, Parameter(name="*")] = LOADING,
 ) -> None:
-    """Serve a model: /v1/chat/completions, /v1/completions, /v1/models, /health.
+    """Serve a model: a chat page at /, /v1/chat/completions, /v1/completions, /v1/models, /health.
 
     Args:
         model: Run, model folder, adapter folder, Hub id or `demo`.

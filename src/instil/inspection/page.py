@@ -13,7 +13,7 @@ from typing import Any
 
 from instil.inspection.findings import KINDS
 from instil.inspection.shown_rows import ShownExample, ShownRow
-from instil.views.html import style_sheet
+from instil.views.html import script, style_sheet
 from instil.views.page import html_page
 from instil.views.tokens import blocks_of
 
@@ -50,12 +50,12 @@ def build_page(rows: Iterable[ShownRow], text: PageText) -> str:
         rows: The rows to show. They are packed one by one and not kept.
         text: The text around them.
     """
-    style, script, body = (_part(name) for name in ("mask.css", "mask.js", "mask.html"))
+    style, own_script, body = (_part(name) for name in ("mask.css", "mask.js", "mask.html"))
     return html_page(
         f"{text.title} – what is trained",
         body=body,
         style=style_sheet("tokens.css") + style,
-        script=script,
+        script=script("tokens.js") + own_script,
         data=_data(rows, text),
     )
 

@@ -85,6 +85,15 @@ def style() -> str:
 
 def style_sheet(name: str) -> str:
     """Return a style sheet of this package."""
+    return _shared_file(name)
+
+
+def script(name: str) -> str:
+    """Return a script of this package, which pages put in front of their own."""
+    return _shared_file(name)
+
+
+def _shared_file(name: str) -> str:
     return resources.files("instil.views").joinpath(name).read_text(encoding="utf-8")
 
 

@@ -21,6 +21,8 @@ from instil.errors import InstilError
 from instil.generation.engine import Engine
 from instil.generation.http_api.ending import Ending
 from instil.generation.http_api.gate import Gate
+from instil.generation.http_api.page.files import OPEN_PATHS, add_page
+from instil.generation.http_api.page.tokens import explained
 from instil.generation.http_api.problems import Problem
 from instil.generation.http_api.request_log import log_answers
 from instil.generation.http_api.requests import ParsedRequest, read_chat, read_completion
@@ -35,6 +37,7 @@ from instil.generation.http_api.writing import (
     completion_logprobs,
     delta_json,
     event,
+    fresh_token_ids,
     message_json,
     usage,
     write,
@@ -84,6 +87,9 @@ def create_app(engine: Engine, settings: ServeSettings) -> FastAPI:
         parsed = read_completion(await service.read(request), most=settings.max_new_tokens)
         return await _respond(service, request, parsed, kind="text_completion")
 
+    async def tokens(request: Request) -> Response:
+        return JSONResponse(await explained(service, await service.read(request)))
+
     app.add_exception_handler(Problem, rejected)
     app.add_exception_handler(HTTPException, not_found)
     app.add_exception_handler(Exception, failed)
@@ -91,7 +97,9 @@ def create_app(engine: Engine, settings: ServeSettings) -> FastAPI:
     app.add_api_route("/v1/models", models, methods=["GET"])
     app.add_api_route("/v1/chat/completions", chat, methods=["POST"])
     app.add_api_route("/v1/completions", complete, methods=["POST"])
-    app.add_middleware(Gate, settings=settings, ending=app.state.ending)
+    app.add_api_route("/instil/tokens", tokens, methods=["POST"])
+    add_page(app)
+    app.add_middleware(Gate, settings=settings, ending=app.state.ending, open_paths=OPEN_PATHS)
     return app
 
 
@@ -121,6 +129,7 @@ async def _choices(service: Service, parsed: ParsedRequest, writings: list[Writi
                 "text": writing.text,
                 "logprobs": completion_logprobs(service.engine, writing),
                 "finish_reason": writing.finish_reason,
+                **fresh_token_ids(writing),
             }
         deltas = chat_deltas(service.engine, service.worker, writing, tools=parsed.tools)
         async with aclosing(deltas) as open_deltas:  # type: ignore[type-var]
@@ -130,6 +139,7 @@ async def _choices(service: Service, parsed: ParsedRequest, writings: list[Writi
             "message": message,
             "logprobs": chat_logprobs(service.engine, writing),
             "finish_reason": writing.finish_reason,
+            **fresh_token_ids(writing),
         }
 
     try:
@@ -208,4 +218,5 @@ async def _events(
 def _choice(engine: Engine, writing: Writing, *, ends: bool = False, **content: Any) -> dict[str, Any]:
     fresh = completion_logprobs if "text" in content else chat_logprobs
     reason = writing.finish_reason if ends else None
-    return {"index": writing.number, **content, "logprobs": fresh(engine, writing), "finish_reason": reason}
+    choice = {"index": writing.number, **content, "logprobs": fresh(engine, writing), "finish_reason": reason}
+    return choice | fresh_token_ids(writing)

@@ -24,6 +24,7 @@ from instil.generation.settings import SamplingSettings
 _COMMON = (
     "model", "stream", "stream_options", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed", "stop", "n",
     "max_tokens", "user", "metadata", "store", "presence_penalty", "frequency_penalty", "logprobs", "top_logprobs", "logit_bias",
+    "return_token_ids",
 )  # fmt: skip
 CHAT_KEYS = (
     *_COMMON, "messages", "tools", "tool_choice", "parallel_tool_calls", "max_completion_tokens", "chat_template_kwargs",
@@ -60,6 +61,7 @@ class ParsedRequest:
         form: The form that the answer has to have; None for free text.
         top_logprobs: Alternatives for each token beside its log-probability; None if none are requested.
         one_call: Whether the answer ends at its first tool call.
+        return_token_ids: Whether the answer holds the ids of its tokens.
     """
 
     settings: SamplingSettings
@@ -73,11 +75,12 @@ class ParsedRequest:
     form: JsonForm | CallForm | None = None
     top_logprobs: int | None = None
     one_call: bool = False
+    return_token_ids: bool = False
 
 
 def read_chat(body: Mapping[str, Any], *, most: int) -> ParsedRequest:
     """Read a body of ``/v1/chat/completions``; `most` is the longest answer allowed."""
-    _check_keys(body, CHAT_KEYS)
+    check_keys(body, CHAT_KEYS)
     conversation = read_conversation(body)
     # OpenAI renamed max_tokens; clients of both ages are served.
     length_key = "max_completion_tokens" if "max_completion_tokens" in body else "max_tokens"
@@ -93,12 +96,13 @@ def read_chat(body: Mapping[str, Any], *, most: int) -> ParsedRequest:
         form=form,
         top_logprobs=read_top_logprobs(body, chat=True),
         one_call=not flag(body, "parallel_tool_calls", default=True),
+        return_token_ids=flag(body, "return_token_ids"),
     )
 
 
 def read_completion(body: Mapping[str, Any], *, most: int) -> ParsedRequest:
     """Read a body of ``/v1/completions``."""
-    _check_keys(body, COMPLETION_KEYS)
+    check_keys(body, COMPLETION_KEYS)
     if flag(body, "echo"):
         raise Problem(400, "echo: True is not supported by this server. Remove it.", param="echo")
     return ParsedRequest(
@@ -107,10 +111,12 @@ def read_completion(body: Mapping[str, Any], *, most: int) -> ParsedRequest:
         include_usage=_include_usage(body),
         prompts=_prompts(body.get("prompt")),
         top_logprobs=read_top_logprobs(body, chat=False),
+        return_token_ids=flag(body, "return_token_ids"),
     )
 
 
-def _check_keys(body: Mapping[str, Any], allowed: Sequence[str]) -> None:
+def check_keys(body: Mapping[str, Any], allowed: Sequence[str]) -> None:
+    """Raise a `Problem` for a key that is not allowed, or whose value this server does not support."""
     for key, value in body.items():
         if key not in allowed:
             name = key if len(key) <= 80 else f"{key[:80]}…"

@@ -135,7 +135,7 @@ def _banner(name: str, settings: ServeSettings, listener: socket.socket) -> list
     """Return the lines that a person sees when the server starts: its address, and who else may call it."""
     host, port = listener.getsockname()[:2]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    lines = [f"serving {name} at {url}/v1 (Ctrl-C stops it)"]
+    lines = [f"serving {name} at {url}/v1 (Ctrl-C stops it)", f"chat page: {url}/"]
     if settings.cors == (ANY,):
         who = "any web page that this browser opens" if settings.api_key is None else "any web page that has the key"
         lines.append(f"--cors *: {who} may call it")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
@@ -23,6 +23,8 @@ from instil.generation.http_api.requests import ParsedRequest
 from instil.generation.http_api.settings import ServeSettings
 from instil.generation.http_api.worker import Logprobs, Worker
 from instil.generation.http_api.writing import Writing
+
+Result = TypeVar("Result")
 
 
 class Service:
@@ -63,10 +65,9 @@ class Service:
             raise Problem(404, f"no model {shown(model)}. {served}", param="model", code="model_not_found")
         return value
 
-    async def writings(self, request: ParsedRequest) -> list[Writing]:
-        """Encode a request's prompts; reject prompts that are too long, and requests that are too many."""
-        async with self._encoding:
-            prompts = await asyncio.to_thread(encode_prompts, self.engine, request)
+    async def prompts(self, request: ParsedRequest) -> list[EncodedPrompt]:
+        """Encode a request's prompts; reject those that are too long."""
+        prompts = await self.encoding(encode_prompts, self.engine, request)
         for prompt in prompts:
             if self.worker.room(prompt.token_ids) < 1:
                 raise Problem(
@@ -76,14 +77,28 @@ class Service:
                     param="messages" if request.conversation else "prompt",
                     code="context_length_exceeded",
                 )
+        return prompts
+
+    async def encoding(self, work: Callable[..., Result], *arguments: Any) -> Result:
+        """Do work that needs the tokenizer, in a thread, one at a time."""
+        async with self._encoding:
+            return await asyncio.to_thread(work, *arguments)
+
+    def check_load(self, count: int) -> None:
+        """Raise a `Problem` if so many further answers are too many."""
+        if self._num_in_progress + count > self.settings.max_requests:
+            raise Problem(429, f"{self._num_in_progress} answers are in progress. Try again later.")
+
+    async def writings(self, request: ParsedRequest) -> list[Writing]:
+        """Encode a request's prompts; reject prompts that are too long, and requests that are too many."""
+        prompts = await self.prompts(request)
         alone = request.form is not None or request.top_logprobs is not None
         refusal = self.worker.refusal(request.settings, alone=alone)
         if refusal is not None:
             raise Problem(400, refusal, param="seed" if request.settings.seed is not None else None)
         constraint = None if request.form is None else await self._constraint(request.form, prompts[0])
         num_answers = request.settings.num_answers  # of each prompt
-        if self._num_in_progress + len(prompts) * num_answers > self.settings.max_requests:
-            raise Problem(429, f"{self._num_in_progress} answers are in progress. Try again later.")
+        self.check_load(len(prompts) * num_answers)
         if not self.worker.alive:
             raise Problem(503, "the generation thread has ended. Start the server again.")
         return [
@@ -96,6 +111,7 @@ class Service:
                 constraint=constraint,
                 logprobs=None if request.top_logprobs is None else Logprobs(request.top_logprobs),
                 one_call=request.one_call,
+                token_ids=[] if request.return_token_ids else None,
             )
             for number, prompt in enumerate(prompt for prompt in prompts for _ in range(num_answers))
         ]

@@ -37,6 +37,8 @@ class Writing:
         logprobs: Its log-probabilities so far; None if none are requested.
         sent_logprobs: How many of them have been sent in a stream.
         one_call: Whether the answer ends at its first tool call.
+        token_ids: The tokens so far, the stop token included; None if they are not requested.
+        sent_token_ids: How many of them have been sent in a stream.
     """
 
     number: int
@@ -52,6 +54,8 @@ class Writing:
     logprobs: Logprobs | None = None
     sent_logprobs: int = 0
     one_call: bool = False
+    token_ids: list[int] | None = None
+    sent_token_ids: int = 0
 
 
 async def write(engine: Engine, worker: Worker, writing: Writing) -> AsyncIterator[str]:
@@ -71,6 +75,8 @@ async def write(engine: Engine, worker: Worker, writing: Writing) -> AsyncIterat
     async with aclosing(generated) as tokens:  # type: ignore[type-var]
         async for token in tokens:
             writing.tokens += 1
+            if writing.token_ids is not None:
+                writing.token_ids.append(token)
             if token in stops:
                 writing.finish_reason = "stop"
                 break
@@ -116,6 +122,15 @@ async def chat_deltas(
     # An answer that was cut may have been about to make a further call.
     if has_calls and writing.finish_reason == "stop":
         writing.finish_reason = "tool_calls"
+
+
+def fresh_token_ids(writing: Writing) -> dict[str, list[int]]:
+    """Return the ids since the last call as a part of a choice; nothing if they are not requested."""
+    if writing.token_ids is None:
+        return {}
+    fresh = writing.token_ids[writing.sent_token_ids :]
+    writing.sent_token_ids += len(fresh)
+    return {"token_ids": fresh}
 
 
 def chat_logprobs(engine: Engine, writing: Writing, *, end: int | None = None) -> dict[str, Any] | None:
