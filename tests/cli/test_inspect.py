@@ -55,7 +55,7 @@ def test_it_prints_format_ledger_lengths_proof_and_findings(rows, capsys):
         "rows.jsonl:7: message 1: role 'human' is probably 'user'",
         "warning: empty answer  1",
         "warning: exact duplicate  1",
-        "(--fix does this)",
+        "(--fix FILE does this)",
     ):
         assert text in out, text
 

@@ -56,7 +56,7 @@ def test_what_fix_repairs_is_marked_and_nothing_else():
     for name, kind in KINDS.items():
         lines = printed(print_report, SUBJECT, survey_of([(name, 1)]), PASSED)
         (line,) = [line for line in lines if kind.remedy in line]
-        assert line.endswith("(--fix does this)") == kind.repaired, name
+        assert line.endswith("(--fix FILE does this)") == kind.repaired, name
 
 
 def test_a_finding_about_all_rows_is_printed_without_a_place():

@@ -12,6 +12,7 @@ from instil.recipe import Recipe
     ("yaml", "message"),
     [
         ("- a\n- b\n", "found a list. Expected a mapping"),
+        ("hello\n", "found only 'hello'. Expected a mapping"),
         ("data: [unclosed\n", ":2: not valid YAML"),
         ("seed: 1\ndata:\n  date: a\n  date: b\n", ":4: not valid YAML (the key 'date' occurs twice)"),
         ("x: !!python/object:os.system {}\n", ":1: not valid YAML"),

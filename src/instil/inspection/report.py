@@ -244,7 +244,7 @@ def _finding_lines(findings: Findings) -> Iterator[Text]:
     for name, count in findings.counts.items():
         kind = KINDS[name]
         line = Text("  ").append(f"{kind.severity}: {kind.title}", style=_STYLES[kind.severity]).append(f"  {count:,}")
-        yield line.append(f"  → {kind.remedy}{' (--fix does this)' if kind.repaired else ''}", style="dim")
+        yield line.append(f"  → {kind.remedy}{' (--fix FILE does this)' if kind.repaired else ''}", style="dim")
         kept = findings.of_kind(name)
         for finding in kept[:PLACES_SHOWN]:
             place = f"{finding.place}: " if finding.place is not None else ""

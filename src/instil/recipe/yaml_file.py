@@ -69,7 +69,6 @@ def read_recipe_file(path: Path) -> dict[str, Any]:
     if values is None:
         return {}
     if not isinstance(values, dict):
-        raise RecipeError(
-            f"{path}: found a {type(values).__name__}. Expected a mapping of settings. See docs/settings.md."
-        )
+        found = "a list" if isinstance(values, list) else f"only {str(values)[:40]!r}"
+        raise RecipeError(f"{path}: found {found}. Expected a mapping of settings. See docs/settings.md.")
     return values
