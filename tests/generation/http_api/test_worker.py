@@ -42,6 +42,15 @@ def test_batches_start_with_no_warning_that_nothing_ends_an_answer(caplog, monke
         worker.stop()
 
 
+def test_an_end_without_a_request_is_no_warning(caplog, monkeypatch):
+    from transformers.generation.continuous_batching import continuous_api
+
+    monkeypatch.setattr(continuous_api.logger, "handlers", [caplog.handler])
+    monkeypatch.setattr(continuous_api.logger, "level", continuous_api.logger.level)
+    started("llama").stop()
+    assert "not initialized" not in caplog.text
+
+
 def test_a_seed_is_refused_only_where_the_batches_hold_the_model(monkeypatch):
     worker = started("llama")
     try:

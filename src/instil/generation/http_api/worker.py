@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import threading
 import uuid
 from collections.abc import AsyncIterator, Sequence
@@ -94,6 +95,8 @@ class Worker:
     def stop(self) -> None:
         """End the background thread; requests in progress are dropped."""
         if self._manager is not None:
+            # Why: transformers warns if no request came before the end, which is no fault.
+            logging.getLogger("ContinuousBatchingLogger").setLevel(logging.ERROR)
             self._manager.stop(block=True, timeout=5)
             self._manager = None
 
