@@ -173,6 +173,39 @@ def test_a_refusal_is_shown_in_the_servers_words_and_nothing_is_lost(page):
     assert len(said(page)) == 4
 
 
+def test_a_failed_question_stands_before_what_was_typed_meanwhile(page):
+    type_in(page, "top_p", "7")
+    type_in(page, "question", "Say hi")
+    page.run("find('composer').requestSubmit(); find('question').value = 'And then?'")
+    until(page, "!chat.answering")
+    assert page.run("find('question').value") == "Say hi\nAnd then?"
+
+
+def test_a_seed_that_the_browser_would_round_is_refused(page):
+    type_in(page, "seed", "9007199254740993")
+    ask(page, "Say hi")
+    assert page.text("#problem").startswith("seed: found 9007199254740993. Expected a number below 2**53.")
+
+
+def test_a_text_beyond_the_servers_limit_is_refused_in_words(page, served):
+    page.run(f"find('question').value = 'a'.repeat({int(served.settings.max_body_mb * 1_000_000) + 10}); send()")
+    until(page, "!chat.answering")
+    assert "larger than 4 MB" in page.text("#problem")
+
+
+def test_of_many_tokens_the_last_ones_are_drawn_first(page):
+    page.run(
+        "window.many = Array.from({ length: 7000 }, (_, id) => ({ id, text: 'a', origin: 'template', message: null, field: null }));"
+        "window.pane = drawTokens({ tokens: many, blocks: [[0, '1 user'], [900, '2 user']], roles: [], num_prompt: 7000 });"
+        "document.body.append(pane)"
+    )
+    count = "pane.querySelectorAll('.token[data-index]').length"
+    assert page.run(f"[{count}, pane.querySelector('.token[data-index]').dataset.index]") == [6000, "1000"]
+    assert page.run("pane.querySelector('button').textContent") == "Show the 1,000 tokens before these"
+    page.run("pane.querySelector('button').click()")
+    assert page.run(count) == 7000
+
+
 def test_too_long_a_chat_is_refused_in_words(page):
     ask(page, "a b " * 200)
     assert "The context has 512" in page.text("#problem")

@@ -7,7 +7,7 @@ const chat = { turns: [], model: "", answering: null, isEditing: false };
 /* ---- the request ---- */
 
 async function loadModel() {
-  const names = (await (await call("/v1/models")).json()).data.map((entry) => entry.id);
+  const names = (await (await call("v1/models")).json()).data.map((entry) => entry.id);
   chat.model = names[0];
   find("model").textContent = chat.model;
   document.title = `${chat.model} – chat`;
@@ -19,7 +19,10 @@ function settingsGiven() {
     const field = find(name);
     field.removeAttribute("aria-invalid");
     if (field.validity.badInput) throw new Refusal(`${name}: found no number. Expected a number, or nothing for the default.`, name);
-    if (field.value !== "") given[name] = Number(field.value);
+    if (field.value === "") continue;
+    given[name] = Number(field.value);
+    const isExact = !Number.isInteger(given[name]) || Number.isSafeInteger(given[name]);
+    if (!isExact) throw new Refusal(`${name}: found ${field.value}. Expected a number below 2**53. Choose a smaller one.`, name);
   }
   return given;
 }
@@ -61,14 +64,14 @@ async function ask(kept, question) {
   finish(answer);
   if (isLost) show(before);
   else leaveEditing();
-  if (isLost && question !== null && !find("question").value) find("question").value = question;
+  if (isLost && question !== null) find("question").value = [question, find("question").value].filter(Boolean).join("\n");
   showProblem(refusal);
   refresh();
 }
 
 async function receive(answer, settings, signal) {
   const start = performance.now();
-  const response = await call("/v1/chat/completions", {
+  const response = await call("v1/chat/completions", {
     model: chat.model, messages: answer.messages, stream: true, stream_options: { include_usage: true },
     return_token_ids: true, ...settings,
   }, signal);
@@ -137,7 +140,7 @@ function add(turn, delta) {
 function finish(answer) {
   answer.element.removeAttribute("aria-busy");
   answer.element.classList.remove("busy");
-  if (!answer.text && !answer.notes.includes("stopped")) answer.notes.unshift("the answer is empty");
+  if (!answer.text && !answer.notes.includes("stopped")) answer.notes.unshift(answer.reasoning ? "only reasoning" : "the answer is empty");
   answer.remarks.textContent = answer.notes.join(" · ");
   find("announcement").textContent = `Model: ${answer.text} (${answer.notes.join(", ")})`;
 }
@@ -241,7 +244,7 @@ async function toggleTokens(turn) {
   if (isOpen) return;
   try {
     const body = { model: chat.model, messages: turn.messages, token_ids: turn.ids };
-    const answer = await (await call("/instil/tokens", body)).json();
+    const answer = await (await call("instil/tokens", body)).json();
     if (turn.pane) turn.pane.remove();
     turn.pane = drawTokens(answer);
     turn.element.append(turn.pane);
@@ -255,7 +258,8 @@ async function toggleTokens(turn) {
 
 find("composer").addEventListener("submit", (event) => { event.preventDefault(); send(); });
 find("question").addEventListener("keydown", (event) => {
-  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  const isComposing = event.isComposing || event.keyCode === 229; // Enter that chooses a word of an input method
+  if (event.key !== "Enter" || event.shiftKey || isComposing) return;
   event.preventDefault();
   send();
 });

@@ -53,7 +53,9 @@ async def explained(service: Service, body: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _answer_ids(body: Mapping[str, Any], engine: Engine) -> Sequence[int]:
-    ids, size = body.get(_IDS, []), len(engine.tokenizer)
+    # A model may have more rows than its tokenizer has tokens, and generate one of them.
+    size = max(len(engine.tokenizer), engine.model.get_input_embeddings().weight.shape[0])  # type: ignore[operator]
+    ids = body.get(_IDS, [])
     if not isinstance(ids, list):
         raise Problem(400, f"{_IDS}: found {shown(ids)}. Expected a list of token ids.", param=_IDS)
     for number, token in enumerate(ids):
