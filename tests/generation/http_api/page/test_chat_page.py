@@ -206,6 +206,21 @@ def test_of_many_tokens_the_last_ones_are_drawn_first(page):
     assert page.run(count) == 7000
 
 
+@pytest.mark.parametrize(
+    ("sent", "reason"),
+    [
+        ('data: {"error": {"message": "the server is ending."}}\n\ndata: [DONE]\n\n', "the server is ending."),
+        ('data: {"choices": []}\n\ndata: {"cho', "The connection ended before the answer was complete."),
+        ("", "The connection ended before the answer was complete."),
+        ('data: {"choices": []}\n\ndata: [DONE]\n\n', "complete"),
+    ],
+)
+def test_a_stream_that_ends_early_is_told(page, sent, reason):
+    read = f"(async () => {{ for await (const _ of events(new Response({json.dumps(sent)}))); return 'complete'; }})()"
+    told = page.send("Runtime.evaluate", expression=f"{read}.catch(error => error.message)", awaitPromise=True)
+    assert told["result"]["value"] == reason
+
+
 def test_too_long_a_chat_is_refused_in_words(page):
     ask(page, "a b " * 200)
     assert "The context has 512" in page.text("#problem")
