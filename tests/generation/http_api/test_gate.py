@@ -39,7 +39,7 @@ def client(**given):
 @pytest.mark.parametrize(
     ("host", "status"),
     [
-        ("localhost", 200), ("localhost:8000", 200), ("127.0.0.1:1", 200), ("[::1]", 200), ("[::1]:8000", 200), ("evil.example", 403),
+        ("localhost", 200), ("localhost:8000", 200), ("127.0.0.1:1", 200), ("[::1]", 200), ("[::1]:8000", 200), ("127.0.0.9:8000", 200), ("evil.example", 403), ("10.0.0.1", 403),
         ("localhost.evil.example", 403), ("127.0.0.1.evil.example:80", 403), ("", 403), ("evil.example#localhost", 403),
     ],
 )  # fmt: skip

@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from instil.errors import ServeError
-from instil.generation.http_api.server import check_address, listen
+from instil.generation.http_api.server import _banner, check_address, listen
 from instil.generation.http_api.settings import ServeSettings
 
 
@@ -39,3 +39,10 @@ def test_a_port_in_use_is_one_line():
         taken.listen(1)
         with pytest.raises(ServeError, match=r"cannot listen there .*Choose another --port or --host\.$"):
             listen(ServeSettings(port=taken.getsockname()[1]))
+
+
+def test_the_first_lines_name_the_address_and_the_chat_page():
+    with listen(ServeSettings(host="127.0.0.1", port=0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        lines = _banner("tiny", ServeSettings(), listener)
+    assert lines == [f"serving tiny at {url}/v1 (Ctrl-C stops it)", f"chat page: {url}/"]

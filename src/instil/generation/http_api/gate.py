@@ -11,11 +11,11 @@ from typing import Any
 from fastapi.responses import JSONResponse
 
 from instil.generation.http_api.ending import Ending
+from instil.generation.http_api.origins import is_loopback
 from instil.generation.http_api.problems import Problem
 from instil.generation.http_api.settings import ServeSettings
 from instil.generation.http_api.writing import EVENT_STREAM, event
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LAST_WORDS_SECONDS = 1.0
 """How long the last event of a stream, which contains the reason for its end, may wait for its reader."""
 
@@ -80,7 +80,7 @@ class Gate:
             return Problem(401, "wrong or missing API key. Send Authorization: Bearer KEY.", code="invalid_api_key")
         host = headers.get("host", "")
         name = host.rsplit(":", 1)[0].strip("[]") if not host.endswith("]") else host.strip("[]")
-        if name not in LOOPBACK:  # a web page that reaches this machine by another name
+        if not is_loopback(name):  # a web page that reaches this machine by another name
             return Problem(403, f"host {host!r} is not this machine's loopback. Set an API key to serve others.")
         return None
 

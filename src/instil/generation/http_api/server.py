@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import socket
 import sys
@@ -13,7 +12,7 @@ from instil.errors import MissingPackageError, ServeError
 from instil.generation.engine import Engine
 from instil.generation.http_api.connections import bounded_protocol
 from instil.generation.http_api.ending import GRACE_SECONDS
-from instil.generation.http_api.origins import ANY, checked_origins
+from instil.generation.http_api.origins import ANY, checked_origins, is_loopback
 from instil.generation.http_api.settings import ServeSettings
 
 
@@ -40,21 +39,12 @@ def check_address(settings: ServeSettings) -> ServeSettings:
         if not getattr(settings, name) > 0:
             option = f"--{name.replace('_', '-')}"
             raise ServeError(f"{option} {getattr(settings, name)}: nothing could be served. Expected more than 0.")
-    if settings.api_key is None and not _is_loopback(settings.host):
+    if settings.api_key is None and not is_loopback(settings.host):
         raise ServeError(
             f"host {settings.host}: others can reach it. Without an API key only 127.0.0.1, localhost and ::1 are "
             "allowed. Set --api-key or INSTIL_API_KEY."
         )
     return settings
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def listen(settings: ServeSettings) -> socket.socket:
