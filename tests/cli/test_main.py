@@ -81,13 +81,13 @@ def test_a_missing_word_is_named_as_help_names_it(capsys, words, name):
 def test_an_option_of_another_tool_leads_to_our_setting(capsys):
     code, _, err = run(capsys, "train", "recipe.yaml", "--gradient-accumulation-steps", "4")
     assert code == 2
-    assert "(what other tools call 'gradient_accumulation_steps' is training.batch_size here). Run:" in err
+    assert "(what other tools call 'gradient_accumulation_steps' is --training.batch_size here). Run:" in err
 
 
 def test_an_option_under_another_group_leads_to_its_own(capsys):
     code, _, err = run(capsys, "train", "recipe.yaml", "--training.lr", "1e-4")
     assert code == 2
-    assert "unknown option --training.lr (did you mean 'optimizer.lr'?). Run:" in err
+    assert "unknown option --training.lr (did you mean '--optimizer.lr'?). Run:" in err
     _, _, err = run(capsys, "serve", "demo", "--lr", "1e-4")
     assert "optimizer.lr" not in err
 

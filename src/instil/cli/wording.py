@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, cast, get_args
 
 from cyclopts import (
@@ -88,10 +89,20 @@ def _unknown(error: UnknownOptionError) -> str:
         from instil.recipe import in_another_group  # imports pydantic, which only this error needs
 
         if meant := known_elsewhere(option) or in_another_group(last_name(option)):
-            return f"unknown option {option}{meant}."
+            return f"unknown option {option}{_as_options(meant)}."
     if option == "--adapter":
         return f"unknown option {option}. An adapter's folder is a model: name it with --model."
     return f"unknown option {option}{nearest(option, names)}."
+
+
+def _as_options(hint: str) -> str:
+    """Return a hint in which settings are written as one types them.
+
+    Example:
+        >>> _as_options(" (did you mean 'model.template'?)"), _as_options(" (… is optimizer.lr here)")
+        (" (did you mean '--model.template'?)", ' (… is --optimizer.lr here)')
+    """
+    return re.sub(r"(?<![\w.-])([a-z_]+\.[a-z_]+)", r"--\1", hint)
 
 
 def _expected(kind: Any, value: str) -> str:

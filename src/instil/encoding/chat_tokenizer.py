@@ -72,6 +72,10 @@ class ChatTokenizer:
         self.context, self.report = context, EncodingReport()
         self._one_at_a_time = one_at_a_time  # contexts of one tokenizer share its memory, so they share the lock too
 
+    def __repr__(self) -> str:
+        """Return template and stop tokens, on one line."""
+        return f"ChatTokenizer({self.template.name} {self.template.fingerprint[:12]}, stops on {', '.join(self.stop_tokens)})"
+
     def __getstate__(self) -> dict[str, Any]:
         """Return what another process needs; counts and caches stay behind."""
         return {

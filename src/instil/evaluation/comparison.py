@@ -42,7 +42,12 @@ class Comparison:
 
     @property
     def change(self) -> str:
-        """The difference with its interval, in the unit of the figures beside it."""
+        """The difference with its interval, in the unit of the figures beside it.
+
+        Where all pairs tie there is no interval: resampling finds no spread, which is not certainty.
+        """
+        if not self.wins + self.losses:
+            return "0.0000, all tied" if self.unit == "nats" else "0.0 points, all tied"
         values = (self.difference.value, self.difference.low, self.difference.high)
         if self.unit == "nats":
             value, low, high = (f"{number:+.4f}" for number in values)

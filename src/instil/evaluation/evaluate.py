@@ -35,7 +35,7 @@ from instil.generation.sampling import Generated
 from instil.generation.settings import SamplingSettings
 from instil.units import counted
 
-PACKAGES = ("instil", "torch", "transformers", "tokenizers", "sacrebleu", "rouge-score", "jsonschema")
+PACKAGES = ("instil", "torch", "transformers", "tokenizers", "sacrebleu", "rouge-score", "jsonschema", "py3langid")
 NO_ANSWER = Answer(
     text="",
     message=Message("assistant", ""),

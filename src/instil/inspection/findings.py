@@ -44,7 +44,14 @@ KINDS: Mapping[str, Kind] = {
     for kind in (
         Kind("misspelt_key", "misspelt key", "error", "rename the key", repaired=True),
         Kind("unknown_role", "unknown role", "error", "use system, user, assistant or tool", repaired=True),
-        Kind("unreadable", "row cannot be read", "error", "fix or remove the row", repaired=True, reasoned=True),
+        Kind(
+            "unreadable",
+            "row cannot be read",
+            "error",
+            "do what the reason says, or remove the row",
+            repaired=True,
+            reasoned=True,
+        ),
         # Why not reasoned: a template's own refusal has no remedy.
         Kind(
             "refused", "rejected by the template or the encoder", "error", "do what the reason says, or remove the row"

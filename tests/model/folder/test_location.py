@@ -69,7 +69,7 @@ def test_a_base_is_named_so_that_it_is_found_elsewhere(tmp_path: Path, monkeypat
     asked: list[tuple[str, str | None]] = []
     demo = locate("demo").folder
 
-    def snapshot(name: str, *, revision: str | None, allow_patterns: list[str]) -> str:
+    def snapshot(name: str, *, revision: str | None, allow_patterns: list[str], **_: object) -> str:
         asked.append((name, revision))
         return str(demo)
 
@@ -90,7 +90,7 @@ def test_a_hub_name_goes_to_the_hub_with_its_revision(tmp_path: Path, monkeypatc
 
     asked: dict[str, Any] = {}
 
-    def snapshot(name: str, *, revision: str | None, allow_patterns: list[str]) -> str:
+    def snapshot(name: str, *, revision: str | None, allow_patterns: list[str], **_: object) -> str:
         asked.update(name=name, revision=revision, patterns=allow_patterns)
         return str(tmp_path)
 

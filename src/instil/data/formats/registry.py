@@ -204,7 +204,17 @@ def _read_named(row: Any, place: Place, named: RowFormat, options: ReadOptions) 
     return named.read(row, place, options)  # no format fits: the named one says best what is missing
 
 
-_MAP_COLUMNS = 'map the columns to roles with data.columns, such as user: "{title}", assistant: "{summary}"'
+def _map_columns(row: Mapping[str, Any]) -> str:
+    """Return how to map columns to roles, with the first two texts of a row as the example.
+
+    Example:
+        >>> _map_columns({"问题": "2+2?", "答案": "4"})[-66:]
+        "such as --data.columns.user '{问题}' --data.columns.assistant '{答案}'"
+    """
+    texts = [str(key) for key, value in row.items() if isinstance(value, str) and not set("{}[]'") & set(str(key))]
+    question, answer = (*texts, "title", "summary")[:2] if len(texts) > 1 else ("title", "summary")
+    example = f"--data.columns.user '{{{question}}}' --data.columns.assistant '{{{answer}}}'"
+    return f"map the columns to roles with data.columns, such as {example}"
 
 
 def _unknown(row: Any, place: Place) -> str:
@@ -240,12 +250,13 @@ def _remedy(row: Mapping[str, Any], *, holds_odd_values: bool) -> str:
         )
     for key in map(str, row):
         if key not in _KNOWN_COLUMNS and (close := _nearest_column(key)):
-            return f"Did you mean {close!r} instead of {key!r}? Rename it, or {_MAP_COLUMNS}."
+            return f"Did you mean {close!r} instead of {key!r}? Rename it, or {_map_columns(row)}."
     if any(isinstance(row[key], bytes) for key in row if key in _KNOWN_COLUMNS):
         return "Write the column as text."
     if holds_odd_values:
         return "Fix or remove the row."
-    return f"{_MAP_COLUMNS[0].upper()}{_MAP_COLUMNS[1:]}."
+    words = _map_columns(row)
+    return f"{words[0].upper()}{words[1:]}."
 
 
 def _listed(names: Iterable[Any]) -> str:

@@ -48,8 +48,8 @@ def plot(evaluation: Compared, names: Sequence[str]) -> str:
         for _, main, figures in mains
     )
     return (
-        f'<svg class="plot" viewBox="0 0 {_LEFT + _WIDTH + _VALUE:g} {height:g}" role="img" aria-label="{escaped(words)}">'
-        f"{''.join(parts)}</svg>"
+        f'<div class="wide-plot"><svg class="plot" viewBox="0 0 {_LEFT + _WIDTH + _VALUE:g} {height:g}" role="img" aria-label="{escaped(words)}">'
+        f"{''.join(parts)}</svg></div>"
     )
 
 

@@ -109,8 +109,10 @@ def _locate(name: object, revision: str | None, *, trust_remote_code: bool, hub_
         raise ModelError(f"{text}: is a file. Expected a folder, a Hub id or `demo`. Name the folder that contains it.")
     if path.is_dir():
         return _in_folder(text, path)
-    # `runs/nothing` has the form of a Hub id, but is a mistyped path if `runs` is a folder here.
-    if not HUB_ID.fullmatch(text) or path.is_absolute() or ("/" in text and Path(text.split("/")[0]).exists()):
+    # `runs/nothing` has the form of a Hub id, but is a mistyped path; so is a name in a folder that is here.
+    owner = text.partition("/")[0]
+    is_local = owner != text and (owner == "runs" or Path(owner).exists())
+    if not HUB_ID.fullmatch(text) or path.is_absolute() or is_local:
         raise ModelError(
             f"{text}: no such model folder. Expected `demo`, a run, model or adapter folder, or a Hub id such as "
             "owner/name. Check the path."
