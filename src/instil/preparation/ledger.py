@@ -46,7 +46,7 @@ _NOTES = {
     "dropped": (
         "example is",
         "examples are",
-        "left out because of its length (data.max_tokens, data.too_long)",
+        "left out for length (data.max_tokens, data.too_long)",
     ),
 }
 """Words for each of the encoder's counts: after 1, after any other number, and the rest of the sentence."""
