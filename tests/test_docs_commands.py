@@ -35,6 +35,7 @@ NOT_RUN = {
     "pip install 'instil[excel]'": "needs a package index",
     "pip install 'instil[search]'": "needs a package index",
     "pip install 'instil[quantise]'": "needs a package index and a compiler",
+    "python docs/make_screens.py": "it writes blocks of README and trains for them; the commands in the blocks are run",
     "python docs/make_settings.py": "it writes a page of this repository; tests/recipe/test_recipe.py holds the page against what it writes",
     "make demo": "it makes an environment; `instil demo` itself is run by tests/demo/test_whole_path.py",
     "make test": "it is what runs this",

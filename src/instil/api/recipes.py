@@ -129,8 +129,9 @@ def _with_overrides(recipe: AnyRecipe, overrides: Mapping[str, Any], *, name: st
         return Recipe.from_mapping(overrides, source="settings", name=name)
     if isinstance(recipe, Mapping):
         return Recipe.from_mapping(recipe, name="run").override(overrides)
+    value = f" {recipe!r}" if isinstance(recipe, int | float) else ""  # rows would fill the screen
     raise RecipeError(
-        f"recipe: found {type(recipe).__name__} {recipe!r:.80}. Expected a Recipe, the path of a recipe file or a "
+        f"recipe: found {type(recipe).__name__}{value}. Expected a Recipe, the path of a recipe file or a "
         "mapping of settings. Pass rows as data=."
     )
 

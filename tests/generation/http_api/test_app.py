@@ -237,9 +237,9 @@ def test_a_slow_reader_does_not_stall_the_others(engine, monkeypatch):
     ended = []
     choice = app._choice
 
-    def counted(writing, **given):
+    def counted(model, writing, **given):
         ended.extend([writing] * given.get("ends", False))
-        return choice(writing, **given)
+        return choice(model, writing, **given)
 
     monkeypatch.setattr(app, "_choice", counted)
     name = "tiny" * 5000  # in every event, so that the answers are larger than any socket's buffers

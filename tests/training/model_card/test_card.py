@@ -128,7 +128,7 @@ def test_a_base_without_a_licence_leaves_the_field_out_and_says_so(run, tmp_path
     [
         ("adapter", "peft", {"lora"}, 'pipeline("text-generation", "tuned")'),
         ("4bit", "transformers", {"4-bit", "bitsandbytes"}, 'pipeline("text-generation", "tuned")'),
-        ("gguf", "transformers", {"gguf"}, 'Llama("tuned/model.gguf")'),
+        ("gguf", "transformers", {"gguf"}, 'Llama("tuned/model.gguf", n_ctx=0)'),
         ("ollama", "transformers", {"gguf", "ollama"}, "ollama create tuned -f tuned/Modelfile"),
     ],
 )
@@ -147,7 +147,7 @@ def test_a_model_of_the_hub_is_used_by_its_address(run, tmp_path):
     assert "vllm serve me/tuned" in text
     text, card = card_of(tmp_path / "run", target="gguf", repository="me/tuned", weights="q4_k_m")
     assert "llama-cli -hf me/tuned" in text
-    assert 'from_pretrained("me/tuned", filename="model.gguf")' in text
+    assert 'from_pretrained("me/tuned", filename="model.gguf", n_ctx=0)' in text
     assert "q4_k_m" in card.data.tags
 
 

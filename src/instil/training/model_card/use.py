@@ -44,10 +44,10 @@ def use_of(papers: RunPapers, subject: CardSubject) -> list[str]:
 
 
 def _gguf(subject: CardSubject) -> list[str]:
-    source = f'("{subject.name}/model.gguf")'
+    source = f'("{subject.name}/model.gguf", n_ctx=0)'
     on_hub = []
     if subject.repository and not subject.revision:  # neither command takes a branch
-        source = f'.from_pretrained("{subject.repository}", filename="model.gguf")'
+        source = f'.from_pretrained("{subject.repository}", filename="model.gguf", n_ctx=0)'
         on_hub = ["From the Hub:", "", *_block("sh", f"llama-cli -hf {subject.repository}")]
     lines = _block("python", _LLAMA_CPP.format(source=source)) + on_hub
     if subject.form == "ollama":
