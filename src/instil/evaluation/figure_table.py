@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from instil.evaluation.comparability import Measured
 from instil.evaluation.comparison import Comparison
-from instil.evaluation.intervals import IN_HUNDREDS, Interval
+from instil.evaluation.intervals import Interval, texts_of
 from instil.evaluation.meanings import LOSS, LOSSES, PERPLEXITY, meaning_of
 from instil.generation.settings import SamplingSettings
 from instil.units import counted
@@ -36,12 +36,8 @@ class Compared(Protocol):
     """What is asked of an evaluation here (`results.Evaluation`)."""
 
     @property
-    def model(self) -> Result:
-        """Result of the model."""
-
-    @property
-    def against(self) -> Result | None:
-        """Result of the other model, or None."""
+    def models(self) -> Sequence[Result]:
+        """Results of one or two models."""
 
     @property
     def tasks(self) -> Mapping[str, str]:
@@ -124,7 +120,7 @@ class FigureRow:
 
 def figure_rows(evaluation: Compared) -> list[FigureRow]:
     """Return a row for each figure that any of the models has, the losses last."""
-    results = models_of(evaluation)
+    results = evaluation.models
     names = dict.fromkeys(
         (task, name)
         for result in results
@@ -146,11 +142,6 @@ def figure_rows(evaluation: Compared) -> list[FigureRow]:
             )
         )
     return [*rows, *_loss_rows(evaluation, results)]
-
-
-def models_of(evaluation: Compared) -> list[Result]:
-    """Return the results of one or two models."""
-    return [evaluation.model, *([evaluation.against] if evaluation.against else [])]
 
 
 def short_names(names: Sequence[str]) -> list[str]:
@@ -185,9 +176,8 @@ def shown(name: str, figure: Interval) -> Figure:
     """
     if figure.n == 0:
         return Figure(value="none")
-    values = (figure.value, figure.low, figure.high)
-    value, low, high = (f"{number:.1f}" if name in IN_HUNDREDS else f"{number:.1%}" for number in values)
-    return Figure(value=value, interval=f"[{low}, {high}]", n=figure.n)
+    value, interval = texts_of(name, figure)
+    return Figure(value=value, interval=interval, n=figure.n)
 
 
 def _loss_rows(evaluation: Compared, results: Sequence[Result]) -> list[FigureRow]:
@@ -285,10 +275,12 @@ def sampling_words(settings: SamplingSettings) -> str:
         parts.append(f"seed {settings.seed}")
     if settings.stop:
         parts.append(f"cut at {', '.join(map(repr, settings.stop))}")
-    penalties = (("repetition_penalty", 1.0), ("presence_penalty", 0.0), ("frequency_penalty", 0.0))
-    parts += [
-        f"{name} {value:g}" for name, neutral in penalties if (value := getattr(settings, name, neutral)) != neutral
-    ]
+    penalties = (
+        ("repetition_penalty", settings.repetition_penalty, 1.0),
+        ("presence_penalty", settings.presence_penalty, 0.0),
+        ("frequency_penalty", settings.frequency_penalty, 0.0),
+    )
+    parts += [f"{name} {value:g}" for name, value, neutral in penalties if value != neutral]
     return ", ".join(parts)
 
 

@@ -107,18 +107,16 @@ def show(name: str, figure: Interval) -> str:
         >>> show("bleu", Interval(31.2, 29.0, 33.4, 200))
         '31.2 [29.0, 33.4] n=200'
     """
-    if figure.n == 0:
-        return "none"
-    if name in IN_HUNDREDS:
-        return f"{figure.value:.1f} [{figure.low:.1f}, {figure.high:.1f}] n={figure.n}"
-    return f"{figure} n={figure.n}"
+    return "none" if figure.n == 0 else f"{' '.join(texts_of(name, figure))} n={figure.n}"
 
 
-def in_numbers(figure: Interval) -> str:
-    """Return a figure that is not a share as text, with its interval.
+def texts_of(name: str, figure: Interval) -> tuple[str, str]:
+    """Return a figure and its interval as texts; shares in percent.
 
     Example:
-        >>> in_numbers(Interval(1.25, 1.0, 1.5, 10))
-        '1.2500 [1.0000, 1.5000]'
+        >>> texts_of("numeric", Interval(0.5, 0.25, 0.75, 8)), texts_of("bleu", Interval(31.2, 29.0, 33.4, 200))
+        (('50.0%', '[25.0%, 75.0%]'), ('31.2', '[29.0, 33.4]'))
     """
-    return f"{figure.value:.4f} [{figure.low:.4f}, {figure.high:.4f}]"
+    numbers = (figure.value, figure.low, figure.high)
+    value, low, high = (f"{number:.1f}" if name in IN_HUNDREDS else f"{number:.1%}" for number in numbers)
+    return value, f"[{low}, {high}]"

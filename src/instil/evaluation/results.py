@@ -65,7 +65,7 @@ class ModelResult:
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows: every figure with its interval, and the slices."""
-        body = _figure_table(figure_rows(_Alone(self)), [self.name]) + _slice_html(self.slices)
+        body = _figure_table(figure_rows(_Alone([self])), [self.name]) + _slice_html(self.slices)
         return frame(self.name, facts=[counted(len(self.answers), "answer")], body=body)
 
 
@@ -156,8 +156,7 @@ def _words(figures: Mapping[str, Mapping[str, Interval]]) -> list[str]:
 class _Alone:
     """One model's result, where an evaluation is asked for."""
 
-    model: ModelResult
-    against: None = None
+    models: Sequence[ModelResult]
     tasks: Mapping[str, str] = field(default_factory=dict)
     comparisons: Mapping[str, Comparison] = field(default_factory=dict)
     not_compared: Mapping[str, str] = field(default_factory=dict)

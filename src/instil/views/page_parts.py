@@ -25,6 +25,11 @@ def section(title: str, body: Callable[[], str], *, name: str) -> str:
         content = mark(str(error), "error")
     except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:  # valid JSON, but not a run's
         content = mark(f"damaged: not as a run writes it ({type(error).__name__}: {error})", "error")
+    return titled(title, content, name=name)
+
+
+def titled(title: str, content: str, *, name: str) -> str:
+    """Return a section with its content; nothing if that is empty."""
     return f'<section id="{name}"><h2>{escaped(title)}</h2>{content}</section>' if content else ""
 
 

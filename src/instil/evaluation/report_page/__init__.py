@@ -23,7 +23,7 @@ from instil.evaluation.report_page.plot import plot
 from instil.evaluation.results import Evaluation, ModelResult
 from instil.views.html import escaped
 from instil.views.page import html_page
-from instil.views.page_parts import folded, mark, pairs, table
+from instil.views.page_parts import folded, mark, pairs, table, titled
 
 
 def page(evaluation: Evaluation, values: Mapping[str, Any], *, method: Sequence[str]) -> str:
@@ -41,13 +41,13 @@ def page(evaluation: Evaluation, values: Mapping[str, Any], *, method: Sequence[
     against = f" against {evaluation.against.name}" if evaluation.against else ""
     notes = "".join(mark(note, "note") for note in evaluation.notes)
     parts = [
-        _section("verdicts", "What it shows", notes + _verdicts(rows, is_compared=len(results) > 1)),
-        _section("figures", "Figures", plot(evaluation, names) + _figures(rows, names)),
-        _section("groups", "Groups of prompts", _groups(results, names)),
-        _section("labels", "Labels", _matrices(results)),
-        _section("overlap", "Overlap with the training data", _overlap(evaluation)),
-        _section("answers", "Answers", _part("answers.html")),
-        _section("method", "How it was measured", _method(evaluation, results, method)),
+        titled("What it shows", name="verdicts", content=notes + _verdicts(rows, is_compared=len(results) > 1)),
+        titled("Figures", name="figures", content=plot(evaluation, names) + _figures(rows, names)),
+        titled("Groups of prompts", name="groups", content=_groups(results, names)),
+        titled("Labels", name="labels", content=_matrices(results)),
+        titled("Overlap with the training data", name="overlap", content=_overlap(evaluation)),
+        titled("Answers", name="answers", content=_part("answers.html")),
+        titled("How it was measured", name="method", content=_method(evaluation, results, method)),
     ]
     head = f"<h1>{escaped(title)}{escaped(against)}</h1>"
     facts = f'<p class="facts">{escaped(values["selection"])} · {escaped(evaluation.data)}</p>'
@@ -61,10 +61,6 @@ def page(evaluation: Evaluation, values: Mapping[str, Any], *, method: Sequence[
         "rows": values["rows"],
     }
     return html_page(f"{title}{against}", body=body, style=_part("page.css"), script=_part("page.js"), data=data)
-
-
-def _section(name: str, title: str, body: str) -> str:
-    return f'<section id="{name}"><h2>{escaped(title)}</h2>{body}</section>' if body else ""
 
 
 def _verdicts(rows: Sequence[FigureRow], *, is_compared: bool) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from instil.evaluation.figure_table import Compared, models_of, shown
+from instil.evaluation.figure_table import Compared, shown
 from instil.evaluation.intervals import IN_HUNDREDS, Interval
 from instil.views.html import escaped
 
@@ -22,7 +22,7 @@ def plot(evaluation: Compared, names: Sequence[str]) -> str:
         evaluation: The evaluation.
         names: What its models are called.
     """
-    results = models_of(evaluation)
+    results = evaluation.models
     mains = [
         (task, main, [result.figures.get(task, {}).get(main) for result in results])
         for task, main in evaluation.tasks.items()
