@@ -15,7 +15,7 @@ from instil.errors import DataError, DroppedTextError, InstilError
 from instil.inspection.doctor import Doctor
 from instil.inspection.findings import KINDS, Finding
 from instil.inspection.survey import KeptRow, find_sources, reading_of
-from instil.inspection.too_long import LEFT_OUT, longest_example, too_long_words, without_limit
+from instil.inspection.too_long import LEFT_OUT, too_long_words, without_limit
 from instil.preparation.chunks import Chunk, Input, cut
 from instil.recipe import Recipe, source_name
 from instil.units import counted
@@ -134,10 +134,11 @@ def show_row(chat: ChatTokenizer, row: KeptRow, findings: Sequence[Finding]) -> 
             kind = "dropped_text" if isinstance(error, DroppedTextError) else "refused"
             if not any(finding.kind in (kind, "rendered") for finding in all_findings):
                 all_findings.append(Finding(kind, row.place, str(error).removeprefix(f"{row.place}: ")))
-    if row.conversations and not examples and _LEAVE_OUT.isdisjoint(finding.kind for finding in all_findings):
-        all_findings.append(_why_no_example(chat, row))
-    if not examples and chat.settings.max_tokens is not None:
-        examples = _examples_over_limit(chat, row)
+    limit = chat.settings.max_tokens
+    if row.conversations and not examples:
+        examples = [] if limit is None else _examples_over_limit(chat, row, limit)
+        if _LEAVE_OUT.isdisjoint(finding.kind for finding in all_findings):
+            all_findings.append(_why_no_example(row.place, examples, limit))
     return ShownRow(row.place, tuple(examples), tuple(all_findings))
 
 
@@ -145,14 +146,15 @@ _LEAVE_OUT = frozenset({"over_limit", "no_answer", "refused", "dropped_text", "r
 """Kinds of findings that say why a row has no example."""
 
 
-def _why_no_example(chat: ChatTokenizer, row: KeptRow) -> Finding:
-    """Return the reason why a row without findings has no example: its length, or no trained token."""
-    if chat.settings.max_tokens is None or not longest_example(chat, row.conversations):
-        return Finding("no_answer", row.place, "no token in it is trained")
-    return Finding("over_limit", row.place, too_long_words(chat, row.conversations, LEFT_OUT))
+def _why_no_example(place: Place, over_limit: Sequence[ShownExample], limit: int | None) -> Finding:
+    """Return the reason why a row has no example: its length, or no trained token."""
+    if limit is None or not over_limit:
+        return Finding("no_answer", place, "no token in it is trained")
+    longest = max(len(example.tokens) for example in over_limit)
+    return Finding("over_limit", place, too_long_words(longest, limit=limit, how=LEFT_OUT))
 
 
-def _examples_over_limit(chat: ChatTokenizer, row: KeptRow) -> list[ShownExample]:
+def _examples_over_limit(chat: ChatTokenizer, row: KeptRow, limit: int) -> list[ShownExample]:
     """Return the examples of a row that was left out for its length, as they would be without the limit."""
     unlimited, shown = without_limit(chat), []
     for conversation in row.conversations:
@@ -161,7 +163,7 @@ def _examples_over_limit(chat: ChatTokenizer, row: KeptRow) -> list[ShownExample
             explained = unlimited.explain(conversation)
         except InstilError:  # refused for another reason, which is a finding
             continue
-        shown += [ShownExample(each.tokens, roles, limit=chat.settings.max_tokens) for each in explained]
+        shown += [ShownExample(each.tokens, roles, limit=limit) for each in explained]
     return shown
 
 

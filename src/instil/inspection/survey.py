@@ -22,7 +22,7 @@ from instil.errors import RecipeError
 from instil.inspection.doctor import Doctor
 from instil.inspection.findings import Finding, Findings
 from instil.inspection.histogram import LengthHistogram, ShareHistogram
-from instil.inspection.too_long import LEFT_OUT, SPLIT, too_long_words
+from instil.inspection.too_long import LEFT_OUT, SPLIT, longest_example, too_long_words
 from instil.preparation.accounting import Account
 from instil.preparation.arrow_columns import values_of
 from instil.preparation.cache_key import cache_folder, check_folder
@@ -231,7 +231,12 @@ class _Watch:
                 kind = "split_text" if how == SPLIT else "over_limit"
                 # What is not kept is only counted, and its length would be measured for nothing.
                 is_kept = self.doctor.findings.has_room(kind)
-                self._find(kind, row.place, too_long_words(self.chat, row.conversations, how) if is_kept else how)
+                self._find(kind, row.place, self._length_of(row, how) if is_kept else how)
+
+    def _length_of(self, row: KeptRow, how: str) -> str:
+        limit = self.chat.settings.max_tokens
+        assert limit is not None  # without one no row is too long
+        return too_long_words(longest_example(self.chat, row.conversations), limit=limit, how=how)
 
     def keep(self, row: KeptRow) -> None:
         """Keep a row for showing if it is among the first, or has a finding and there is room."""

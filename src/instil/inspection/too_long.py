@@ -33,15 +33,18 @@ def longest_example(chat: ChatTokenizer, conversations: Sequence[Conversation]) 
     return max((len(example.token_ids) for example in examples), default=0)
 
 
-def too_long_words(chat: ChatTokenizer, conversations: Sequence[Conversation], how: str) -> str:
+def too_long_words(longest: int, *, limit: int, how: str) -> str:
     """Return how long a row is, the limit, and what became of it.
 
     Args:
-        chat: Template, tokenizer and the encoder's settings, with a limit.
-        conversations: The conversations of the row.
+        longest: Tokens of its longest example without a limit.
+        limit: The limit.
         how: `LEFT_OUT`, or how the encoder shortened it.
+
+    Example:
+        >>> too_long_words(1302, limit=1024, how=LEFT_OUT)
+        '1,302 of 1,024 tokens: left out'
     """
-    longest, limit = longest_example(chat, conversations), chat.settings.max_tokens or 0
     if how == SPLIT:
-        return f"{longest:,} tokens, cut into {-(-longest // max(1, limit)):,} examples of at most {limit:,}"
+        return f"{longest:,} tokens, cut into {-(-longest // limit):,} examples of at most {limit:,}"
     return f"{longest:,} of {limit:,} tokens: {_WORDS[how]}"
