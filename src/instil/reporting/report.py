@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from instil.errors import InstilError, RunError
-from instil.files import home_path, write_text_atomic
+from instil.files import home_path, size_on_disk, write_text_atomic
 from instil.preparation.ledger import Ledger
 from instil.recipe import Recipe
 from instil.refused_writes import refused_writes
@@ -236,7 +236,5 @@ def _files(folder: Path) -> str:
     rows = []
     for path in sorted(folder.iterdir()):
         if not path.name.startswith(".") and path.name != REPORT:
-            inside = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
-            size = sum(file.stat().st_size for file in inside if file.exists())
-            rows.append((path.name + ("/" if path.is_dir() else ""), byte_size(size)))
+            rows.append((path.name + ("/" if path.is_dir() else ""), byte_size(size_on_disk(path))))
     return folded(f"{folder.resolve()}", table(["file", "size"], rows, numbers=(1,)))

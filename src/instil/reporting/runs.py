@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from instil.errors import RunError, nearest
-from instil.files import ASIDE, home_path, lock_holder
+from instil.files import ASIDE, home_path, lock_holder, size_on_disk
 from instil.training.records.run_figures import Figure, figures_from, figures_of
 from instil.training.records.run_folder import Run, RunPaths
 from instil.training.records.run_settings import chosen_differences, settings_of
@@ -152,7 +152,7 @@ def _summary_or_problem(folder: Path, above: Path) -> RunSummary:
     try:
         return summarise(folder, name=name)
     except RunError as error:
-        return RunSummary(folder, name, "damaged", size=_size(folder), date=_date(folder), problem=str(error))
+        return RunSummary(folder, name, "damaged", size=size_on_disk(folder), date=_date(folder), problem=str(error))
 
 
 def summarise(folder: Path, *, name: str = "") -> RunSummary:
@@ -198,7 +198,7 @@ def _summary(folder: Path, name: str) -> RunSummary:
         best_heldout_loss=best[1] if best else None,
         best_step=best[0] if best else None,
         seconds=sum(line["seconds"]["total"] for line in steps),
-        size=_size(folder),
+        size=size_on_disk(folder),
         date=_date(folder),
         figures=figures_of(folder) or (figures_from(own_figures[-1]) if own_figures else {}),
     )
@@ -215,15 +215,6 @@ def _state(run: Run) -> str:
     if run.finished:
         return "finished"
     return "not finished" if lock_holder(run.folder) is None else "running"
-
-
-def _size(folder: Path) -> int:
-    """Return the bytes of a folder; a run that goes on may remove a file meanwhile."""
-    total = 0
-    for path in folder.rglob("*"):
-        with contextlib.suppress(OSError):
-            total += path.stat().st_size if path.is_file() else 0
-    return total
 
 
 def _date(folder: Path) -> datetime | None:

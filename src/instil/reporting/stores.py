@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from instil.errors import InstilError
 from instil.file_use import unused
-from instil.files import ASIDE, GONE, OLD, cache_root, home_path, is_running, remove_folder, sweep_dead
+from instil.files import ASIDE, GONE, OLD, cache_root, home_path, is_running, remove_folder, size_on_disk, sweep_dead
 from instil.preparation.store import EXAMPLES, LEDGER, STORE, VERSION
 from instil.reporting.runs import find_runs
 from instil.training.records.run_folder import RunPaths, read_run_json
@@ -150,7 +150,7 @@ def _described(path: Path, key: str, needed: Mapping[str, str]) -> Stored:
         key,
         _data_words(ledger.get("evidence")),
         rows if isinstance(rows, int) else None,
-        sum(_size(file) for file in path.rglob("*")),
+        size_on_disk(path),
         _last_used(path),
     )
     with unused(path / EXAMPLES) as is_unused:
@@ -183,13 +183,6 @@ def _data_words(evidence: Any) -> str:
     lines = [str(line) for line in evidence] if isinstance(evidence, list) else []
     names = [os.path.basename(line.partition(": ")[0].rstrip("/")) for line in lines]
     return shortened(names[0], _LONGEST_NAME) + (f" +{len(names) - 1}" if len(names) > 1 else "") if names else ""
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size if path.is_file() else 0
-    except OSError:  # removed meanwhile
-        return 0
 
 
 def _last_used(path: Path) -> float:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from instil.files import size_on_disk
 from instil.recipe import CheckpointSettings
 from instil.run_warning import RunWarning
 from instil.training.memory.estimate import STATE_BYTES, Sizes
@@ -94,7 +95,7 @@ def disk_warnings(need: DiskNeed, output: Path) -> list[RunWarning]:
     """
     existing = next(path for path in (output.absolute(), *output.absolute().parents) if path.exists())
     free = shutil.disk_usage(existing).free
-    written = sum(path.stat().st_size for path in output.rglob("*") if path.is_file()) if output.is_dir() else 0
+    written = size_on_disk(output) if output.is_dir() else 0
     if need.total <= free + written:
         return []
     return [

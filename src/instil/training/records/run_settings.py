@@ -64,7 +64,10 @@ def default_settings() -> dict[str, Any]:
 
 def differences(folders: Sequence[Path]) -> list[dict[str, Any]]:
     """Return each run's values of the settings that differ between the runs, without `output`."""
-    all_settings = [settings_of(folder) for folder in folders]
+    return _differing([settings_of(folder) for folder in folders])
+
+
+def _differing(all_settings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     names = dict.fromkeys(name for settings in all_settings for name in settings if name != "output")
     differing = [
         name for name in names if any(settings.get(name) != all_settings[0].get(name) for settings in all_settings)
@@ -80,7 +83,7 @@ def chosen_differences(folders: Sequence[Path]) -> list[dict[str, Any]]:
     defaults = default_settings()
     all_settings = [settings_of(folder) for folder in folders]
     found = []
-    for settings, own in zip(all_settings, differences(folders), strict=True):
+    for settings, own in zip(all_settings, _differing(all_settings), strict=True):
         names = sorted(own, key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST))
         found.append({name: own[name] for name in names if name in settings and _matters(name, settings)})
     varied = {name for own in found for name, value in own.items() if value != defaults.get(name)}
@@ -95,12 +98,6 @@ def _matters(name: str, settings: Mapping[str, Any]) -> bool:
     if name == "training.epochs" and settings.get("training.max_steps") is not None:
         return False
     return not (name.startswith("adapter.") and name != "adapter.kind" and settings.get("adapter.kind") == "none")
-
-
-def differing_settings(first: Path, second: Path) -> list[tuple[str, Any, Any]]:
-    """Return the settings in which two runs differ: name, the first's value, the second's."""
-    one, other = differences([first, second])
-    return [(name, value, other[name]) for name, value in one.items()]
 
 
 def shorten_sources(value: Any) -> Any:
