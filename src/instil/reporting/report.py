@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -73,13 +74,13 @@ def report_page(folder: Path, *, beside: Path) -> str:
         folder: The run folder.
         beside: The folder that the page will lie in, for links to files of the run.
     """
-    paths = RunPaths(folder)
+    paths, read = RunPaths(folder), _Read(folder)
     sections = [
-        section("Warnings", lambda: _warnings(folder), name="warnings"),
-        section("Result", lambda: _result(paths), name="result"),
+        section("Warnings", lambda: _warnings(read), name="warnings"),
+        section("Result", lambda: _result(read), name="result"),
         section("Run card", lambda: _card(paths), name="card"),
         section("Settings", lambda: _settings(folder), name="settings"),
-        section("Curves", lambda: _curves(paths), name="curves"),
+        section("Curves", lambda: _curves(read), name="curves"),
         section("Samples", lambda: _samples(paths), name="samples"),
         section("Evaluation", lambda: _evaluation(folder, beside), name="evaluation"),
         section("Data", lambda: _data(paths), name="data"),
@@ -87,16 +88,43 @@ def report_page(folder: Path, *, beside: Path) -> str:
         section("Files", lambda: _files(folder), name="files"),
     ]
     name = run_name(folder)
-    head = f'<h1>{escaped(name)}</h1><p class="facts">{escaped(" · ".join(_facts(folder)))}</p>'
+    head = f'<h1>{escaped(name)}</h1><p class="facts">{escaped(" · ".join(_facts(read)))}</p>'
     return html_page(f"{name} – run", body=f'<main class="report">{head}{"".join(sections)}</main>')
 
 
-def _facts(folder: Path) -> list[str]:
+class _Read:
+    """What several sections show, read once; a part that is damaged raises its error wherever it is asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.paths = RunPaths(folder)
+
+    @cached_property
+    def metrics(self) -> list[dict[str, Any]]:
+        return read_metrics(self.paths.metrics)
+
+    @property
+    def metrics_or_none(self) -> list[dict[str, Any]]:
+        """The metrics; none if they are damaged, which the section of the curves names."""
+        try:
+            return self.metrics
+        except RunError:
+            return []
+
+    @cached_property
+    def summary(self) -> RunSummary | RunError:
+        """The summary, or why there is none."""
+        try:
+            return summarise(self.folder)
+        except RunError as error:
+            return error
+
+
+def _facts(read: _Read) -> list[str]:
     """Return state, steps, losses, size and date, as far as they can be read."""
-    try:
-        run = summarise(folder)
-    except RunError:
-        return ["damaged", str(folder.resolve())]
+    run = read.summary
+    if isinstance(run, RunError):
+        return ["damaged", str(read.folder.resolve())]
     facts = [run.state, run.model, counted(run.steps, "step")]
     if run.heldout_loss is not None:
         facts.append(f"held-out loss {number(run.heldout_loss)} after step {run.heldout_step:,}")
@@ -104,24 +132,22 @@ def _facts(folder: Path) -> list[str]:
     return facts + ([run.date.strftime("%Y-%m-%d %H:%M")] if run.date else [])
 
 
-def _warnings(folder: Path) -> str:
+def _warnings(read: _Read) -> str:
     """Return what is missing, what is damaged, and the warnings of the run."""
-    paths = RunPaths(folder)
-    marks = []
-    try:
-        run: RunSummary | None = summarise(folder)
-    except RunError as error:
-        run = None
-        marks.append(mark(str(error), "error"))
-    if run is not None and run.state == "running":
+    paths, run, marks = read.paths, read.summary, []
+    if isinstance(run, RunError):
+        marks.append(mark(str(run), "error"))
+    elif run.state == "running":
         marks.append(mark("The run goes on. This page shows it as it was when the page was written.", "note"))
-    elif run is not None and run.state == "not finished":
+    elif run.state == "not finished":
         marks.append(mark("The run is not finished: there is no results.json. --resume continues it.", "warning"))
     missing = [path.name for path in (paths.metrics, paths.ledger, paths.environment) if not path.exists()]
     if missing:
         marks.append(mark(f"Not in the folder: {', '.join(missing)}.", "warning"))
     texts = [text for path in (paths.results, paths.ledger) for text in warning_texts(_json_or_empty(path))]
-    failures = [f"step {line.get('step')}: {text}" for line in _metrics(paths) for text in line.get("failures") or []]
+    failures = [
+        f"step {line.get('step')}: {text}" for line in read.metrics_or_none for text in line.get("failures") or []
+    ]
     marks += [mark(text, "warning") for text in dict.fromkeys((*texts, *failures))]
     return "".join(marks)
 
@@ -133,16 +159,9 @@ def _json_or_empty(path: Path) -> dict[str, Any]:
         return {}
 
 
-def _metrics(paths: RunPaths) -> list[dict[str, Any]]:
-    try:
-        return read_metrics(paths.metrics)
-    except RunError:
-        return []
-
-
-def _result(paths: RunPaths) -> str:
-    results = read_run_json(paths.results)
-    heldout = points_of(_metrics(paths), "heldout_loss")
+def _result(read: _Read) -> str:
+    results = read_run_json(read.paths.results)
+    heldout = points_of(read.metrics_or_none, "heldout_loss")
     best = min((point for point in heldout if point[0] > 0), key=lambda point: point[1], default=None)
     rows = [
         (f"{step:,}" if step else "before training", f"{loss:.4f}", "lowest" if (step, loss) == best else "")
@@ -189,8 +208,8 @@ def _value(value: Any) -> str:
     return "none" if value is None or value == {} else str(value)
 
 
-def _curves(paths: RunPaths) -> str:
-    drawn = curves(read_metrics(paths.metrics))
+def _curves(read: _Read) -> str:
+    drawn = curves(read.metrics)
     return drawn or paragraph("No step has been recorded yet.", "soft")
 
 
