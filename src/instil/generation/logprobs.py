@@ -9,7 +9,7 @@ tokens" and no more.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -56,16 +56,26 @@ def logprobs_of(logits: Tensor, tokens: Tensor, *, num_top: int) -> list[TokenLo
 
 def token_bytes(tokenizer: Any, token_id: int) -> bytes:
     """Return the UTF-8 bytes that a token stands for; half a character is possible."""
-    added = tokenizer.added_tokens_decoder.get(token_id)
-    if added is not None:
-        return str(added.content).encode()
-    text = tokenizer.convert_ids_to_tokens(token_id) or ""
-    state = getattr(getattr(tokenizer, "backend_tokenizer", None), "decoder", None)
-    if state is not None and b"ByteLevel" in state.__getstate__():
-        table = _byte_of_character()
-        return b"".join(bytes([table[character]]) if character in table else character.encode() for character in text)
-    match = _BYTE_TOKEN.fullmatch(text)
-    return bytes([int(match[1], 16)]) if match else text.replace("▁", " ").encode()
+    return _bytes_reader(tokenizer)(token_id)
+
+
+def _bytes_reader(tokenizer: Any) -> Callable[[int], bytes]:
+    """Return `token_bytes` of a tokenizer. Its added tokens and its decoder are looked up once: both are slow."""
+    added_tokens = tokenizer.added_tokens_decoder
+    decoder = getattr(getattr(tokenizer, "backend_tokenizer", None), "decoder", None)
+    table = _byte_of_character() if decoder is not None and b"ByteLevel" in decoder.__getstate__() else None
+
+    def read(token_id: int) -> bytes:
+        added = added_tokens.get(token_id)
+        if added is not None:
+            return str(added.content).encode()
+        text = tokenizer.convert_ids_to_tokens(token_id) or ""
+        if table is not None:
+            return b"".join(bytes([table[sign]]) if sign in table else sign.encode() for sign in text)
+        match = _BYTE_TOKEN.fullmatch(text)
+        return bytes([int(match[1], 16)]) if match else text.replace("▁", " ").encode()
+
+    return read
 
 
 @cache
@@ -77,9 +87,10 @@ def _byte_of_character() -> Mapping[str, int]:
 
 def logprob_entries(tokenizer: Any, logprobs: Sequence[TokenLogprob]) -> list[dict[str, Any]]:
     """Return the entries of OpenAI's ``logprobs.content``."""
+    bytes_of = _bytes_reader(tokenizer)
 
     def entry(token_id: int, logprob: float) -> dict[str, Any]:
-        raw = token_bytes(tokenizer, token_id)
+        raw = bytes_of(token_id)
         return {"token": token_text(raw), "logprob": logprob, "bytes": list(raw)}
 
     return [

@@ -12,7 +12,7 @@ from instil.conversation import Message, ToolCall
 from instil.generation.constraints.constraint import Constraint
 from instil.generation.engine import Engine
 from instil.generation.http_api.worker import Logprobs, Worker
-from instil.generation.logprobs import logprob_entries, token_bytes, token_text
+from instil.generation.logprobs import logprob_entries
 from instil.generation.parsing.answer_parser import AnswerParser, Delta
 from instil.generation.settings import SamplingSettings
 from instil.generation.text_stream import TextStream
@@ -36,6 +36,7 @@ class Writing:
         constraint: The form of the answer.
         logprobs: Its log-probabilities so far; None if none are requested.
         sent_logprobs: How many of them have been sent in a stream.
+        sent_characters: How many characters their tokens have, for the offsets of ``/v1/completions``.
         one_call: Whether the answer ends at its first tool call.
         token_ids: The tokens so far, the stop token included; None if they are not requested.
         sent_token_ids: How many of them have been sent in a stream.
@@ -53,6 +54,7 @@ class Writing:
     constraint: Constraint | None = None
     logprobs: Logprobs | None = None
     sent_logprobs: int = 0
+    sent_characters: int = 0
     one_call: bool = False
     token_ids: list[int] | None = None
     sent_token_ids: int = 0
@@ -149,15 +151,11 @@ def completion_logprobs(engine: Engine, writing: Writing) -> dict[str, Any] | No
     """Return the log-probabilities since the last call in the form of ``/v1/completions``."""
     if writing.logprobs is None:
         return None
-    offset = sum(
-        len(token_text(token_bytes(engine.tokenizer, item.token_id)))
-        for item in writing.logprobs.entries[: writing.sent_logprobs]
-    )
     content = (chat_logprobs(engine, writing) or {})["content"]
     offsets = []
     for entry in content:
-        offsets.append(offset)
-        offset += len(entry["token"])
+        offsets.append(writing.sent_characters)
+        writing.sent_characters += len(entry["token"])
     return {
         "tokens": [entry["token"] for entry in content],
         "token_logprobs": [entry["logprob"] for entry in content],
