@@ -14,12 +14,9 @@ openai = pytest.importorskip("openai")
 
 from pydantic import BaseModel  # noqa: E402
 from tests.generation.http_api.served import Served  # noqa: E402
-from tests.tiny_chat import folders  # noqa: E402
 
-from instil.generation.engine import Engine  # noqa: E402
 from instil.generation.http_api.answer_forms import read_form, read_top_logprobs  # noqa: E402
 from instil.generation.http_api.problems import Problem  # noqa: E402
-from instil.generation.settings import LoadSettings  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 SCHEMA = {
@@ -30,17 +27,6 @@ SCHEMA = {
 }
 FORMAT = {"type": "json_schema", "json_schema": {"name": "thing", "schema": SCHEMA, "strict": True}}
 TOOL = {"type": "function", "function": {"name": "paint", "parameters": SCHEMA}}
-
-
-@pytest.fixture(scope="module")
-def engine():
-    return Engine.load(folders()["tuned"], LoadSettings(dropped_text="accept"))
-
-
-@pytest.fixture(scope="module")
-def client(engine):
-    with Served(engine, max_new_tokens=128) as running:
-        yield running.client()
 
 
 def ask(client, **settings):

@@ -23,15 +23,9 @@ from instil.generation.engine import Engine  # noqa: E402
 from instil.generation.http_api import app, service  # noqa: E402
 from instil.generation.http_api.server import check_address  # noqa: E402
 from instil.generation.http_api.settings import ServeSettings  # noqa: E402
-from instil.generation.settings import LoadSettings, SamplingSettings  # noqa: E402
+from instil.generation.settings import SamplingSettings  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-
-
-@pytest.fixture(scope="module")
-def engine():
-    # The tiny template prints no tools.
-    return Engine.load(folders()["tuned"], LoadSettings(dropped_text="accept"))
 
 
 @pytest.fixture(scope="module")

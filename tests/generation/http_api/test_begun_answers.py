@@ -20,18 +20,6 @@ USER = {"role": "user", "content": "Hi"}
 BEGUN = {"role": "assistant", "content": "So"}
 
 
-@pytest.fixture(scope="module")
-def engine():
-    # The tiny template prints no tools.
-    return Engine.load(folders()["tuned"], LoadSettings(dropped_text="accept"))
-
-
-@pytest.fixture(scope="module")
-def client(engine):
-    with Served(engine, max_new_tokens=128) as running:
-        yield running.client()
-
-
 def turns(question, begun, **keys):
     return [{"role": "user", "content": question}, {"role": "assistant", "content": begun, **keys}]
 

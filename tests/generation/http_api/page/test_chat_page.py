@@ -11,24 +11,9 @@ pytest.importorskip("fastapi")
 
 from tests.generation.http_api.served import Served
 from tests.inspection.browser import Browser, needs_chromium
-from tests.tiny_chat import folders
-
-from instil.generation.engine import Engine
-from instil.generation.settings import LoadSettings
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), needs_chromium]
 KEY = "a-key-of-the-test"
-
-
-@pytest.fixture(scope="module")
-def engine():
-    return Engine.load(folders()["tuned"], LoadSettings(dropped_text="accept"))
-
-
-@pytest.fixture(scope="module")
-def served(engine):
-    with Served(engine, max_new_tokens=64, quiet=True) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -10,26 +10,11 @@ import pytest
 
 pytest.importorskip("fastapi")
 
-from tests.generation.http_api.served import Served
-from tests.tiny_chat import folders
 
 from instil.conversation import Conversation, Message
-from instil.generation.engine import Engine
-from instil.generation.settings import LoadSettings
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 QUESTION = [{"role": "user", "content": "Think"}]
-
-
-@pytest.fixture(scope="module")
-def engine():
-    return Engine.load(folders()["tuned"], LoadSettings(dropped_text="accept"))
-
-
-@pytest.fixture(scope="module")
-def served(engine):
-    with Served(engine, max_new_tokens=64, quiet=True) as running:
-        yield running
 
 
 def post(served, path, body, **headers):
