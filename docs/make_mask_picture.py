@@ -1,4 +1,4 @@
-"""Draw docs/mask.png again: the mask page of one conversation, opened in headless Chromium.
+"""Draw docs/pictures/mask.png again: the mask page of one conversation, opened in headless Chromium.
 
 Run from the repository's root: ``python docs/make_mask_picture.py``.
 """
@@ -45,7 +45,7 @@ def main() -> None:
                 ".setAttribute('id', 'pointed')"
             )
             browser.point_at("#pointed")
-            browser.picture(ROOT / "docs" / "mask.png")
+            browser.picture(ROOT / "docs" / "pictures" / "mask.png")
         finally:
             browser.close()
 

@@ -1,4 +1,4 @@
-"""Write docs/settings.md from the recipe's own descriptions: ``python docs/make_settings.py``.
+"""Write docs/reference/settings.md from the recipe's own descriptions: ``python docs/make_settings.py``.
 
 A test checks that the page is up to date.
 """
@@ -79,4 +79,4 @@ def page() -> str:
 
 
 if __name__ == "__main__":
-    Path(__file__).with_name("settings.md").write_text(page(), encoding="utf-8")
+    (Path(__file__).parent / "reference" / "settings.md").write_text(page(), encoding="utf-8")

@@ -18,7 +18,7 @@ from tests.tiny_chat import FACTS, folders
 
 from instil.cli.main import main
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+DOCS = Path(__file__).resolve().parents[1] / "docs" / "how-to"
 
 
 def blocks(page, kind):

@@ -1,4 +1,4 @@
-"""Every row of the tables in docs/coming-from.md is checked: a setting that exists, or data that is read so."""
+"""Every row of the tables in docs/how-to/coming-from.md is checked: a setting that exists, or data that is read so."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from instil.errors import RecipeError
 from instil.recipe import Recipe, Settings, Source
 from instil.setting_aliases import NOT_NEEDED, OTHER_NAMES
 
-PAGE = (Path(__file__).parents[1] / "docs" / "coming-from.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[1] / "docs" / "how-to" / "coming-from.md").read_text(encoding="utf-8")
 ROWS = [
     tuple(cell.strip() for cell in line.strip("|").split("|"))
     for line in PAGE.splitlines()

@@ -23,10 +23,10 @@ from tests.training.command_line import forked
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAMS = ("instil", "python", "pip", "make", "torchrun", "vllm", "ollama")
 RUN_ELSEWHERE = {
-    "docs/evaluate.md": "tests/test_after_docs.py",
-    "docs/export.md": "tests/test_after_docs.py",
-    "docs/serve.md": "tests/test_after_docs.py",
-    "docs/templates.md": "tests/template/test_docs.py",
+    "docs/how-to/evaluate.md": "tests/test_after_docs.py",
+    "docs/how-to/export.md": "tests/test_after_docs.py",
+    "docs/how-to/serve.md": "tests/test_after_docs.py",
+    "docs/how-to/templates.md": "tests/template/test_docs.py",
 }
 NOT_RUN = {
     "instil clean --unusable --remove": "it removes prepared stores of whoever runs the tests; tests/cli/test_clean.py runs it",
@@ -96,10 +96,10 @@ def programs_of(page: str) -> list[str]:
     return [program for program in found if not program.startswith(">>>")]
 
 
-PAGES = {
-    str(page.relative_to(ROOT)): commands_of(page)
-    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-}
+# Notes are dated records of trials: what they ran, and the files that they name, are of their day.
+OF_THEIR_DAY = ROOT / "docs" / "how-it-works" / "notes"
+DOCS = sorted(page for page in (ROOT / "docs").rglob("*.md") if OF_THEIR_DAY not in page.parents)
+PAGES = {str(page.relative_to(ROOT)): commands_of(page) for page in [ROOT / "README.md", *DOCS]}
 
 
 LINK = re.compile(r"\]\((?!https?:)([^)\s#]*)#?([^)\s]*)\)")
@@ -116,17 +116,17 @@ def anchors_of(page: Path) -> set[str]:
 def test_links_and_files_of_the_pages_exist():
     num_links = num_files = 0
     wrong = []
-    for page in [ROOT / "README.md", ROOT / "ARCHITECTURE.md", *sorted((ROOT / "docs").glob("*.md"))]:
+    for page in [ROOT / "README.md", ROOT / "ARCHITECTURE.md", *DOCS]:
         text = page.read_text(encoding="utf-8")
         for name, anchor in LINK.findall(text):
             num_links += 1
             target = page.parent / name if name else page
             if not target.exists() or (anchor and anchor not in anchors_of(target)):
-                wrong.append(f"{page.name}: {name}#{anchor}")
+                wrong.append(f"{page.relative_to(ROOT)}: {name}#{anchor}")
         for name in FILE.findall(text):
             num_files += 1
             if not any((folder / name).exists() for folder in (ROOT, ROOT / "src" / "instil")):
-                wrong.append(f"{page.name}: {name}")
+                wrong.append(f"{page.relative_to(ROOT)}: {name}")
     assert num_links > 30
     assert num_files > 20
     assert wrong == []
@@ -134,7 +134,7 @@ def test_links_and_files_of_the_pages_exist():
 
 def test_the_pages_have_commands():
     assert sum(map(len, PAGES.values())) > 45
-    assert {"README.md", "docs/walkthrough.md", "docs/distributed.md"} <= {
+    assert {"README.md", "docs/start/walkthrough.md", "docs/how-to/several-gpus.md"} <= {
         page for page, found in PAGES.items() if found
     }
     for page, test in RUN_ELSEWHERE.items():

@@ -126,7 +126,7 @@ def examples_in(value: Any) -> str:
 def test_each_public_name_has_an_example_in_the_docs_that_is_run() -> None:
     # tests/test_docs_commands.py runs every Python block of these pages.
     blocks = "\n".join(
-        program for page in (ROOT / "docs").glob("*.md") for program in programs_of(page.relative_to(ROOT).as_posix())
+        program for page in (ROOT / "docs").rglob("*.md") for program in programs_of(page.relative_to(ROOT).as_posix())
     )
     names = set(instil.__all__) - {"__version__"}
     assert len(names) > 35

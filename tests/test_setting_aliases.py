@@ -1,4 +1,4 @@
-"""Claims about the names of other tools: each leads to a setting that exists, and stands in docs/coming-from.md."""
+"""Claims about the names of other tools: each leads to a setting that exists, and stands in docs/how-to/coming-from.md."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from instil.setting_aliases import NOT_NEEDED, OTHER_NAMES
 
 
 def test_names_of_other_tools_lead_to_settings_that_exist_and_stand_in_the_page():
-    page = (Path(__file__).parents[1] / "docs" / "coming-from.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[1] / "docs" / "how-to" / "coming-from.md").read_text(encoding="utf-8")
     known = {f"{group}.{name}" for group, field in Recipe.model_fields.items() for name in _names_in(field.annotation)}
     for theirs, ours in OTHER_NAMES.items():
         assert ours in known | {"output"}, theirs

@@ -117,7 +117,7 @@ def main() -> None:
     figures = Figures()
     for path in sorted((root / "src" / "instil").rglob("*.py")):
         figures.add(path.read_text(encoding="utf-8"), str(path.relative_to(root)))
-    pages = [path.read_text(encoding="utf-8") for path in sorted((root / "docs").glob("*.md"))]
+    pages = [path.read_text(encoding="utf-8") for path in sorted((root / "docs").rglob("*.md"))]
     page_words = [count for page in pages for text in page_paragraphs(page) for count in sentence_lengths(text)]
     for label, words in (("docstrings", figures.words), ("docs pages", page_words)):
         half, ninth_tenth = percentile(words, 0.5), percentile(words, 0.9)

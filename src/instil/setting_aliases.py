@@ -1,4 +1,4 @@
-"""Names of settings in other tools, for the error about an unknown key and for docs/coming-from.md.
+"""Names of settings in other tools, for the error about an unknown key and for docs/how-to/coming-from.md.
 
 The right side of the table names settings of `recipe`.
 

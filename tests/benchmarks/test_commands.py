@@ -20,7 +20,7 @@ def commands(text: str) -> list[tuple[str, str]]:
 
 
 RESULTS = commands((FOLDER / "RESULTS.md").read_text(encoding="utf-8"))
-PAGES = commands("\n".join(page.read_text(encoding="utf-8") for page in sorted((ROOT / "docs").glob("*.md"))))
+PAGES = commands("\n".join(page.read_text(encoding="utf-8") for page in sorted((ROOT / "docs").rglob("*.md"))))
 
 
 def test_there_are_commands():

@@ -1,4 +1,4 @@
-"""Write docs/refused-templates.md: what is refused over the corpus, by template and reason.
+"""Write docs/how-it-works/refused-templates.md: what is refused over the corpus, by template and reason.
 
 Run as ``python -m tests.conformance.refusals`` from the repository's root; ``--check`` only prints the counts.
 """
@@ -22,7 +22,7 @@ from tests.corpus import corpus_path
 from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.encoding.turns.reasoning_block import TAG
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "refused-templates.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "how-it-works" / "refused-templates.md"
 
 
 def corpus_entries() -> list[dict[str, Any]]:

@@ -57,4 +57,6 @@ def test_settings_page_is_what_the_recipe_says():
     from tests.corpus import ROOT
 
     page = run_path(str(ROOT / "docs" / "make_settings.py"))["page"]()
-    assert (ROOT / "docs" / "settings.md").read_text(encoding="utf-8") == page, "run: python docs/make_settings.py"
+    assert (ROOT / "docs" / "reference" / "settings.md").read_text(encoding="utf-8") == page, (
+        "run: python docs/make_settings.py"
+    )

@@ -1,6 +1,6 @@
 """Every architecture that was tried: tuned through the command line, loaded back by plain transformers and compared.
 
-``python -m tests.training.architectures [NAME ...]`` prints what becomes of each, which is what docs/architectures.md says; `test_architectures.py`
+``python -m tests.training.architectures [NAME ...]`` prints what becomes of each, which is what docs/how-it-works/architectures.md says; `test_architectures.py`
 runs those that people tune most.
 """
 

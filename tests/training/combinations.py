@@ -1,4 +1,4 @@
-"""What goes with what: every combination of the table in docs/training.md, trained for a few steps on one or two processes."""
+"""What goes with what: every combination of the table in docs/how-it-works/training.md, trained for a few steps on one or two processes."""
 
 from __future__ import annotations
 

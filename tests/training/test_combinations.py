@@ -1,4 +1,4 @@
-"""One process against two for every combination of the table in docs/training.md, replicated and sharded."""
+"""One process against two for every combination of the table in docs/how-it-works/training.md, replicated and sharded."""
 
 from __future__ import annotations
 

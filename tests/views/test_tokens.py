@@ -127,7 +127,7 @@ def test_blocks_of_no_token():
 
 
 def test_the_page_on_python_shows_what_is_shown():
-    page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "reference" / "python.md").read_text(encoding="utf-8")
     line, *shown = page.split("```text\nConversation(")[1].split("```")[0].splitlines()
     messages = (instil.Message("user", "What is 2 + 2?"), instil.Message("assistant", "4"))
     conversation = instil.Conversation(messages)

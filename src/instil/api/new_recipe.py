@@ -53,7 +53,7 @@ class NewRecipe:
         return commented_yaml(
             settings,
             self.comments,
-            head=[*self.head, f"Start it with: instil train {path}", "All settings: docs/settings.md"],
+            head=[*self.head, f"Start it with: instil train {path}", "All settings: docs/reference/settings.md"],
         )
 
 
@@ -199,7 +199,7 @@ def _choose_adapter(
         why = f"{what['none']} would need about {byte_size(needs['none'].peak)}. {why}"
     chosen.put("adapter.kind", kind, why)
     rate = default_rate(kind, parameters)
-    chosen.put("optimizer.lr", rate.value, f"The default for {rate.words}; see docs/training.md.")
+    chosen.put("optimizer.lr", rate.value, f"The default for {rate.words}; see docs/how-it-works/training.md.")
     return parameters
 
 

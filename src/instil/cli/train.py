@@ -56,6 +56,9 @@ def write_recipe(recipe: Recipe, path: str) -> None:
 
     if os.environ.get("RANK", "0") != "0":
         return
-    head = [f"Start it with: instil train {path}", "All other settings have their defaults; see docs/settings.md."]
+    head = [
+        f"Start it with: instil train {path}",
+        "All other settings have their defaults; see docs/reference/settings.md.",
+    ]
     write_recipe_file(path, commented_yaml(settings_that_were_set(recipe), descriptions(), head=head))
     print(f"recipe           {path}")

@@ -14,7 +14,7 @@ from typing import Any
 
 LEAST_CONFIDENCE = 0.3
 """Below this the language is `unknown`. At 0.3, all of 1,319 GSM8K questions are English and ten snippets of code and
-numbers are nothing (docs/dependencies.md)."""
+numbers are nothing (docs/how-it-works/dependencies.md)."""
 UNKNOWN = "unknown"
 _MOST_CHARACTERS = 4_000
 SPACELESS = (

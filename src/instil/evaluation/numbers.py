@@ -3,7 +3,7 @@
 A text is first rewritten into plain form (``_REWRITES``), then its numbers are read (``_NUMBER``), then one of them is
 chosen: where the answer is announced (``_CUES``), or else the last one. Units and percent signs are ignored.
 
-Why: math-verify reads formulas, but misses a third of the numbers that people write (docs/dependencies.md).
+Why: math-verify reads formulas, but misses a third of the numbers that people write (docs/how-it-works/dependencies.md).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Every setting of a run, in one file.
 
 A recipe is a YAML file; `Recipe` holds its checked values. Each field is described once, here: the same text is
-``--help``, the JSON schema and docs/settings.md.
+``--help``, the JSON schema and docs/reference/settings.md.
 
 Why: a recipe holds no per-device batch size. Only `training.micro_batch_tokens` and `parallel` decide how a step is
 divided over devices, and neither changes the result.

@@ -32,7 +32,9 @@ def nested_settings(values: Any) -> dict[str, Any]:
         {'optimizer': {'lr': 0.0001, 'clip': 1}, 'model': {'name': 'demo'}}
     """
     if not isinstance(values, Mapping):
-        raise RecipeError(f"settings: found {values!r}. Expected a mapping of settings. See docs/settings.md.")
+        raise RecipeError(
+            f"settings: found {values!r}. Expected a mapping of settings. See docs/reference/settings.md."
+        )
     nested: dict[str, Any] = {}
     for key, value in values.items():
         if not isinstance(key, str):

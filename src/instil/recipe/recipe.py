@@ -65,7 +65,7 @@ class Recipe(Settings):
         {},
         description=(
             "Settings that take several values, one run for each: `{optimizer.lr: [1e-4, 3e-4]}`, or a range to search. "
-            "See docs/sweeps.md."
+            "See docs/how-to/sweeps.md."
         ),
     )
 

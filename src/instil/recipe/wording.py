@@ -48,8 +48,8 @@ def explain(recipe: type[Settings], error: ValidationError) -> str:
         meant = known_elsewhere(name) or nearest(name, allowed) or group_hint(recipe, name)
         return f"unknown key {key!r}{meant}. Allowed here: {', '.join(allowed)}. Fix or remove it."
     if isinstance(first.get("input"), list) and not any(isinstance(part, int) for part in location):
-        return f"{in_plain_words(error)} For a run of each value, write sweep: {{{key}: …}}. See docs/sweeps.md."
-    return f"{in_plain_words(error)} See docs/settings.md."
+        return f"{in_plain_words(error)} For a run of each value, write sweep: {{{key}: …}}. See docs/how-to/sweeps.md."
+    return f"{in_plain_words(error)} See docs/reference/settings.md."
 
 
 def in_plain_words(error: ValidationError) -> str:

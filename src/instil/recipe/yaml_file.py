@@ -70,5 +70,5 @@ def read_recipe_file(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(values, dict):
         found = "a list" if isinstance(values, list) else f"only {str(values)[:40]!r}"
-        raise RecipeError(f"{path}: found {found}. Expected a mapping of settings. See docs/settings.md.")
+        raise RecipeError(f"{path}: found {found}. Expected a mapping of settings. See docs/reference/settings.md.")
     return values

@@ -195,7 +195,7 @@ def _check_name(name: str) -> None:
     meant = known_elsewhere(name) or nearest(name, all_names)
     raise RecipeError(
         f"sweep: unknown setting {name!r}{meant}. Expected the name of a setting such as optimizer.lr. "
-        "See docs/settings.md."
+        "See docs/reference/settings.md."
     )
 
 

@@ -53,7 +53,7 @@ def freed_memory_kept() -> Iterator[None]:
 
     By default malloc takes large blocks from the kernel one by one and returns them when they are freed. Every step's
     activations are then zeroed pages again. At the SmolLM2-135M shape in fp32 that was 660,000 page faults, up to a
-    tenth of a step's time (docs/notes/training.md).
+    tenth of a step's time (docs/how-it-works/notes/training.md).
 
     Both settings belong to the process. Afterwards they have the values at which glibc's own adjustment ends at most:
     blocks up to `LARGEST_KEPT` come from the heap, and the heap is trimmed when twice as much is free at its top.

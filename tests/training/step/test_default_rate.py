@@ -7,7 +7,7 @@ import pytest
 from instil.training.step.default_rate import default_rate
 
 PUBLISHED = {
-    # adapter, parameters: the lowest and the highest published rate (docs/training.md)
+    # adapter, parameters: the lowest and the highest published rate (docs/how-it-works/training.md)
     ("none", 135_000_000): (3e-4, 1e-3),
     ("none", 360_000_000): (3e-4, 1e-3),
     ("none", 1_700_000_000): (3e-5, 3e-4),

@@ -1,4 +1,4 @@
-"""What weight decay and Muon move, over every architecture of docs/architectures.md."""
+"""What weight decay and Muon move, over every architecture of docs/how-it-works/architectures.md."""
 
 from __future__ import annotations
 

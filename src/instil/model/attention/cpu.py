@@ -1,6 +1,6 @@
 """Causal attention of a flat micro-batch on a CPU, by batched matrix products.
 
-PyTorch's CPU FlashAttention takes several times as long in bf16 as its matrix products would (docs/notes/model.md), and
+PyTorch's CPU FlashAttention takes several times as long in bf16 as its matrix products would (docs/how-it-works/notes/model.md), and
 has no windows. Here the queries of each example are cut into blocks. The same block of several examples, with all their
 heads, is one batched product (see `cpu_plan`). Scores are computed and normalised in fp32, as PyTorch does; the other
 products run in the tensors' own type.

@@ -21,7 +21,7 @@ COPIES_OF_LOGITS = 4
 CHUNKS_IN_HALF = 8
 """Up to this number of chunks, the gradient of a half-precision head is summed in half precision.
 
-Measured (docs/notes/model.md): an error of 2.0e-3, against 1.7e-3 for a single product; a sum in fp32 takes as long as
+Measured (docs/how-it-works/notes/model.md): an error of 2.0e-3, against 1.7e-3 for a single product; a sum in fp32 takes as long as
 the products.
 """
 CPU_SOFTMAX_BYTES = 2 * 2**20

@@ -2,7 +2,7 @@
 
 transformers writes ``down(act(gate(x)) * up(x))`` as separate operations, and autograd keeps the gate, its activation,
 the other branch and their product. Here activation and product are one autograd function, which computes the activation
-again in the backward pass. The values are the same to the bit, and on a CPU the time is the same (docs/notes/model.md).
+again in the backward pass. The values are the same to the bit, and on a CPU the time is the same (docs/how-it-works/notes/model.md).
 
 Why: a module's `forward` is replaced, and values decide which modules, not names (as in `norms`). A layer is replaced
 only if its own code, with small linear layers in it, computes the same numbers as this module.

@@ -1,7 +1,7 @@
 """Root-mean-square norms that pass over memory few times, for CPUs.
 
 transformers writes this norm as eight operations, which autograd differentiates one by one. On a CPU the backward pass
-then takes several times as long as the arithmetic needs (docs/notes/model.md). Here it is one autograd function, which
+then takes several times as long as the arithmetic needs (docs/how-it-works/notes/model.md). Here it is one autograd function, which
 keeps its input and one number for each token.
 
 Why: a module's `forward` is replaced, and values decide which modules, not names. A norm is replaced only if one of the

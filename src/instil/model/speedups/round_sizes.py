@@ -1,7 +1,7 @@
 """Rounds sizes up, so that half-precision matrix products on a CPU have few different shapes.
 
 oneDNN, which computes bf16 products on a CPU, generates code for every new shape and keeps it until the process ends.
-A shape costs about 0.7 MB and 2 ms, whatever the capacity of its cache (docs/notes/model.md). A run over examples of
+A shape costs about 0.7 MB and 2 ms, whatever the capacity of its cache (docs/how-it-works/notes/model.md). A run over examples of
 all lengths would grow without limit. With sixteen sizes between one power of two and the next, it needs a few dozen
 shapes. The padding has weight 0 and changes results only by rounding.
 """

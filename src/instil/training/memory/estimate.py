@@ -32,7 +32,7 @@ STATE_BYTES = {"adamw": 8.0, "adamw_8bit": 2.1, "muon": 4.0, "adafactor": 0.1}
 STORED_BYTES = {"4bit": 0.56, "8bit": 1.02}
 """Bytes per quantised number, including its share of the scales."""
 LIBRARIES_CPU = 65 * 2**20
-"""What is loaded after the model: code, MKL's buffers, matplotlib. Measured, like the next (docs/notes/training.md)."""
+"""What is loaded after the model: code, MKL's buffers, matplotlib. Measured, like the next (docs/how-it-works/notes/training.md)."""
 PASSING_CPU = 1.25
 """Memory of activations and logits relative to their bytes: malloc's gaps, and results of the backward pass."""
 PASSING_CPU_ADAPTERS = {2: 1.5, 4: 1.85}

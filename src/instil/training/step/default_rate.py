@@ -1,6 +1,6 @@
 """The learning rate where a recipe sets none: by what trains and by the size of the model.
 
-*Source:* published runs and a measurement, listed in docs/training.md.
+*Source:* published runs and a measurement, listed in docs/how-it-works/training.md.
 
 Why: a small model needs a higher rate. One rate for all sizes, such as 2e-5, hardly moves a model of a few million
 parameters and is right for seven billion.

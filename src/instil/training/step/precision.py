@@ -4,7 +4,7 @@ Between the model and the optimizer. With `bf16` and `fp16` the model computes i
 moves fp32 master copies. Gradients are summed in fp32, micro-batch by micro-batch.
 
 Why: no autocast. The model's weights are stored in the dtype of the arithmetic and refreshed from the masters after
-each update. Nothing is cast twice, and the residual stream moves half the bytes (measured in docs/notes/training.md).
+each update. Nothing is cast twice, and the residual stream moves half the bytes (measured in docs/how-it-works/notes/training.md).
 """
 
 from __future__ import annotations
