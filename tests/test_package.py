@@ -26,6 +26,7 @@ ORDER = (
     ("files", "file_use"),
     ("views",),
     ("screen",),
+    ("environment",),
     ("conversation",),
     ("setting_aliases",),
     ("recipe",),

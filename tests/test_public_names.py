@@ -26,7 +26,7 @@ from instil.preparation.store import ExampleStore
 FUNCTIONS = {
     "read", "write", "Conversation", "Message", "ToolCall", "Example", "ChatTokenizer", "Recipe", "train", "Run",
     "load_model", "evaluate", "export", "write", "prepare", "plan", "sweep", "Sweep", "inspect", "collate_padded", "collate_flat",
-    "InstilError",
+    "InstilError", "env", "Environment",
 }  # fmt: skip
 
 

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from instil.data import read as read
     from instil.encoding.chat_tokenizer import ChatTokenizer as ChatTokenizer
     from instil.encoding.proof import Proof as Proof
+    from instil.environment.environment import Environment as Environment
+    from instil.environment.environment import env as env
     from instil.errors import CheckpointError as CheckpointError
     from instil.errors import DataError as DataError
     from instil.errors import DroppedTextError as DroppedTextError
@@ -86,6 +88,7 @@ _MODULES = {
     **dict.fromkeys(_ERRORS, "instil.errors"),
     "ChatTokenizer": "instil.encoding.chat_tokenizer",
     "Conversation": "instil.conversation",
+    "Environment": "instil.environment.environment",
     "Example": "instil.conversation",
     "Message": "instil.conversation",
     "Place": "instil.conversation",
@@ -97,6 +100,7 @@ _MODULES = {
     "ToolCall": "instil.conversation",
     "collate_flat": "instil.preparation.batches",
     "collate_padded": "instil.preparation.batches",
+    "env": "instil.environment.environment",
     "evaluate": "instil.api.evaluation",
     "export": "instil.api.exports",
     "load_model": "instil.api.models",

@@ -54,6 +54,7 @@ VERBS: tuple[tuple[str, str, str], ...] = (
     ("runs", "instil.cli.runs:app", "List and compare runs."),
     ("clean", "instil.cli.clean:clean", "List prepared data by age and size, and remove some."),
     ("report", "instil.cli.report:report", "Write one page of a run: settings, curves, samples, evaluation."),
+    ("env", "instil.cli.env:env", "Show versions, devices, memory and broken packages. Nothing private."),
 )
 
 ANSWER_AT_ONCE = frozenset({"runs", "report", "clean", "recipe"})

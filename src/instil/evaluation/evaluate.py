@@ -6,14 +6,13 @@ that could change a figure: settings, seed, template and versions.
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from importlib import metadata
 from typing import Any
 
 from instil.conversation import Conversation, Message
+from instil.environment.packages import installed_versions
 from instil.errors import EvaluationError
 from instil.evaluation.cases import Case, Task
 from instil.evaluation.comparability import not_comparable, not_measured
@@ -109,7 +108,7 @@ def evaluate(
         total_prompts=selection.total,
         contamination=contamination,
         length_notes=[*length_notes, *_unmeasured(ours, theirs)],
-        versions=_versions(),
+        versions=installed_versions(PACKAGES),
     )
 
 
@@ -278,13 +277,3 @@ def _facts(engine: Engine, cases: Sequence[Case], seconds: float) -> dict[str, A
         "seconds": round(seconds, 2),
         "generated_tokens": tokens,
     }
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions

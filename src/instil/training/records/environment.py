@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib import metadata
 from typing import Any
 
 import torch
 
+from instil.environment.packages import installed_versions
 from instil.units import counted
 
 PACKAGES = ("instil", "torch", "transformers", "tokenizers", "safetensors", "peft", "datasets", "numpy", "bitsandbytes")
@@ -26,7 +26,7 @@ def describe_environment(device: torch.device, **fingerprints: Any) -> dict[str,
         {'data': 'abc'}
     """
     return {
-        "versions": {"python": platform.python_version()} | {name: v for name in PACKAGES if (v := _version(name))},
+        "versions": installed_versions(PACKAGES),
         "platform": platform.platform(),
         "device": describe_device(device),
         "threads": torch.get_num_threads(),
@@ -46,10 +46,3 @@ def describe_device(device: torch.device) -> str:
         return f"{torch.cuda.get_device_name(device)} ({device})"
     threads = torch.get_num_threads()
     return f"CPU ({counted(threads, 'thread')})" if device.type == "cpu" else device.type
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
