@@ -1,6 +1,7 @@
 # make demo    train the demo's base model to answer; two minutes on two cores
 # make test    run all tests, in the same environment
 # make check   run format, lint, types and fast tests
+# make course  write the notebooks of the course to build/course; make course-run runs every lesson
 # make clean   remove the environment and build outputs
 PYTHON ?= python3
 VENV := .venv
@@ -11,7 +12,7 @@ WORKERS ?= --numprocesses logical --maxprocesses 4 --dist worksteal
 # Tests start Python hundreds of times: what one start compiles, the next loads, also where the environment says no.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test check clean
+.PHONY: demo test check course course-run clean
 
 demo: $(INSTALLED)
 	$(VENV)/bin/instil demo
@@ -21,6 +22,12 @@ test: $(INSTALLED)
 
 check: $(INSTALLED)
 	./check
+
+course: $(INSTALLED)
+	$(VENV)/bin/python course/make_notebooks.py
+
+course-run: $(INSTALLED)
+	$(VENV)/bin/python -m pytest -m slow tests/course
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is $$($(PYTHON) -V). instil needs Python 3.11 or newer. Run: make PYTHON=python3.12"; exit 1; }

@@ -1,0 +1,104 @@
+"""Every lesson runs from top to bottom with its solutions, in a real kernel without network; its form holds."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from make_notebooks import read_lesson
+from tests.course.lesson_runs import LESSONS, ROOT, code_cells, has_tag, run_lesson
+
+LEVELS = ("🐢", "🐕", "🦁")
+LINK = re.compile(r"\]\((?!https?:|#)([^)\s#]+)")
+by_lesson = pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.stem)
+
+
+@pytest.fixture(scope="module")
+def cpu_seconds(request):
+    """Collects the CPU time of the lessons and prints the sum; the course is meant to stay under 360 s."""
+    seconds: dict[str, float] = {}
+    yield seconds
+    terminal = request.config.pluginmanager.getplugin("terminalreporter")
+    if terminal is not None:
+        figures = ", ".join(f"{name} {value:.0f} s" for name, value in seconds.items())
+        terminal.write_line(f"\ncourse: {sum(seconds.values()):.0f} s of CPU time, meant to be 360 at most ({figures})")
+
+
+def files_of(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"}
+
+
+@pytest.mark.slow
+@by_lesson
+def test_a_lesson_runs_with_its_solutions(lesson, tmp_path, cpu_seconds):
+    before = files_of(ROOT / "src") | files_of(ROOT / "course")
+    run = run_lesson(lesson, tmp_path)
+    cpu_seconds[lesson.stem] = run.cpu_seconds
+    assert set(run.untouched.values()) == {"AssertionError"}, run.untouched  # an untouched exercise does not pass
+    assert "Warning" not in run.errors, run.errors
+    assert "Traceback" not in run.errors, run.errors
+    assert list((tmp_path / "cwd").iterdir()) == []  # all its files are in the folder that it made in tmp
+    assert [path for path in (tmp_path / "home").iterdir() if not path.name.startswith(".")] == [
+        tmp_path / "home" / "cache"
+    ]
+    assert files_of(ROOT / "src") | files_of(ROOT / "course") == before
+
+
+@by_lesson
+def test_names_of_cells_are_unique(lesson):
+    names = [cell.metadata.name for cell in code_cells(lesson) if "name" in cell.metadata]
+    assert names[0] == "setup"
+    assert len(names) == len(set(names)), names
+
+
+def test_the_setup_cell_is_the_same_in_each_lesson():
+    cells = {lesson.name: code_cells(lesson)[0].source for lesson in LESSONS}
+    assert len(set(cells.values())) == 1, cells.keys()
+
+
+@by_lesson
+def test_each_exercise_has_a_level_a_check_and_a_hidden_solution(lesson):
+    text = lesson.read_text(encoding="utf-8")
+    levels = re.findall(r"^### (\S+) Exercise (\d+): \S", text, re.MULTILINE)
+    assert [number for _, number in levels] == [str(number + 1) for number in range(len(levels))]
+    assert {level for level, _ in levels} <= set(LEVELS)
+    assert levels
+    cells = {cell.metadata.get("name"): cell for cell in code_cells(lesson)}
+    for _, number in levels:
+        assert set(cells[f"exercise-{number}"].metadata.tags) == {"exercise", "skip-execution"}
+        assert set(cells[f"check-{number}"].metadata.tags) == {"check", "skip-execution"}
+        assert set(cells[f"solution-{number}"].metadata.tags) == {"solution", "hide-cell"}
+        for line in re.findall(r"^\s*assert .*", cells[f"check-{number}"].source, re.MULTILINE):
+            assert re.search(r""", f?["'].+["']$|\($""", line), f"{line}: an assert without a hint"
+    kinds = ("exercise", "check", "solution")
+    assert sum(has_tag(cell, kind) for cell in cells.values() for kind in kinds) == 3 * len(levels)
+    order = [name for name in cells if name and name.startswith(kinds)]
+    half = 2 * len(levels)
+    assert all(name.startswith("solution") for name in order[half:])
+    assert order[:half:2] == [f"exercise-{number + 1}" for number in range(len(levels))]
+
+
+@by_lesson
+def test_links_of_a_lesson_exist(lesson):
+    links = LINK.findall(lesson.read_text(encoding="utf-8"))
+    assert links
+    assert [name for name in links if not (lesson.parent / name).exists()] == []
+
+
+@by_lesson
+def test_a_lesson_is_markdown_that_github_shows(lesson):
+    """The only directive is the code cell; figures stand in outputs, not in HTML or directives of the text."""
+    text = lesson.read_text(encoding="utf-8")
+    assert re.findall(r"^\s*(?:```|:::)+\{(?!code-cell\} ipython3$)", text, re.MULTILINE) == []
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    assert re.findall(r"<(?:div|img|details|table|br)\b", prose) == []
+    assert all(len(line) <= 120 for line in prose.splitlines() if not line.startswith("|"))
+    code = "\n".join(cell.source for cell in code_cells(lesson))
+    assert all(len(line) <= 120 for line in code.splitlines())
+
+
+@by_lesson
+def test_a_lesson_starts_with_its_number(lesson):
+    first = read_lesson(lesson).cells[0].source
+    assert first.startswith(f"# {lesson.name[0]}. ")
