@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,11 +10,9 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 
+from make_notebooks import lessons, read_lesson
+
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.append(str(ROOT / "course"))
-
-from make_notebooks import lessons, read_lesson  # noqa: E402
-
 LESSONS = lessons()
 CPU_SECONDS = """
 import resource
@@ -96,7 +93,7 @@ def error_of(client: NotebookClient, cell: NotebookNode, number: int) -> str | N
 def environment(folder: Path) -> dict[str, str]:
     """Return the environment of a kernel: no network, no corpus, one thread, and a home and temporary folder of its own."""
     own = {
-        name: str(folder / "home" / name.lower())
+        name: str(folder / "settings" / name.lower())
         for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "HF_HOME", "MPLCONFIGDIR")
     }
     kept = {name: value for name, value in os.environ.items() if name != "INSTIL_CORPUS"}
@@ -106,7 +103,7 @@ def environment(folder: Path) -> dict[str, str]:
         | {
             "HOME": str(folder / "home"),
             "TMPDIR": str(folder / "tmp"),
-            "INSTIL_CACHE": str(folder / "home" / "cache"),
+            "INSTIL_CACHE": str(folder / "cache"),
             "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT / "course")]),
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYDEVD_DISABLE_FILE_VALIDATION": "1",

@@ -7,6 +7,7 @@ import json
 import datasets
 import huggingface_hub
 import pytest
+
 from course_rows import MADE, rows_of
 
 COLUMNS = {

@@ -7,12 +7,13 @@ import os
 import subprocess
 import sys
 
-import make_notebooks
 import nbformat
 import polib
 import pytest
-from make_notebooks import messages_of, notebook_of, read_lesson, repository_address, translated, untranslated
 from tests.course.lesson_runs import LESSONS, ROOT
+
+import make_notebooks
+from make_notebooks import messages_of, notebook_of, read_lesson, repository_address, translated, untranslated
 
 UNTRANSLATED: dict[str, set[str]] = {
     "zh": {lesson.name for lesson in LESSONS},
