@@ -1,8 +1,25 @@
-"""Write the screens of README.md: two commands run on a terminal of 80 columns, what they leave on it put between marks.
+"""Write the screens of the pages: their commands run on a terminal of 80 columns, and what they leave on it.
 
-    python docs/make_screens.py
+    python docs/make_screens.py [PAGE …]
 
-The rows are made here, so that nobody's data is shown. Only the lines of the screen are kept, not its colours.
+A screen stands between two marks, after the block with its command:
+
+    ```sh
+    instil plan rows.jsonl
+    ```
+
+    <!-- screen -->
+    ```text
+    …
+    ```
+    <!-- end -->
+
+- `<!-- screen: only Machine, Notes -->` keeps the parts whose first line begins so, and `…` for what is left out.
+- `<!-- before: COMMAND -->` runs a command that is not shown.
+- `<!-- file: NAME -->` before a block makes its content a file, which the commands can read.
+
+The commands of a page run in order in one new folder. The rows are made here, so that nobody's data is shown. Only the
+lines of the screen are kept, not its colours.
 """
 
 from __future__ import annotations
@@ -19,20 +36,36 @@ import tempfile
 import termios
 from pathlib import Path
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).resolve().parents[1]
 COLUMNS, LINES = 80, 60
-COMMANDS = {
-    "inspect": "instil inspect rows.jsonl --model demo",
-    "train": "instil train rows.jsonl --model demo --training.max-steps 30 --evaluate.max-new-tokens 16 --data.max-tokens 128 "
-    "--data.on-bad-row skip",
-}
 _PART = re.compile(r"\x1b\[([0-9;?]*)([A-Za-z])|\r|\n|[^\x1b\r\n]+")
+_STEP = re.compile(
+    r"<!-- before: (?P<before>.+?) -->"
+    r"|```sh\n(?P<command>[^`]+)```\n\n<!-- screen(?:: only (?P<only>.+?))? -->\n(?P<screen>.*?)<!-- end -->",
+    re.DOTALL,
+)
+
+_FILE = re.compile(r"<!-- file: (\S+) -->\n```\w*\n(.*?)```", re.DOTALL)
 
 
-def rows() -> list[dict[str, str]]:
-    """Return questions and answers, one of which is empty."""
-    made = [{"question": f"What is {a} + {b}?", "answer": str(a + b)} for a in range(2, 32) for b in range(3, 23)]
-    return [*made, {"question": "What is 1 + 1?", "answer": ""}]
+def sums() -> list[dict[str, str]]:
+    """Return 600 questions with their answers, and one with an empty answer."""
+    rows = [{"question": f"What is {a} + {b}?", "answer": str(a + b)} for a in range(2, 32) for b in range(3, 23)]
+    return [*rows, {"question": "What is 1 + 1?", "answer": ""}]
+
+
+def write_rows(folder: Path, page_text: str) -> None:
+    """Write the rows that every page may name, and the files that the page shows."""
+    for name, rows in (("rows", sums()), ("test", sums()[:-1:7])):
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
+    for name, text in files_of(page_text).items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def files_of(page_text: str) -> dict[str, str]:
+    """Return the files that a page shows, by name."""
+    return dict(_FILE.findall(page_text))
 
 
 def shown(written: str) -> list[str]:
@@ -58,17 +91,13 @@ def shown(written: str) -> list[str]:
 
 
 def run(command: str, folder: Path) -> str:
-    """Run a command on a terminal of 80 columns, and return its screen."""
+    """Run a command line of the shell on a terminal of 80 columns, and return its screen."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
     environment = {**os.environ, "TERM": "xterm-256color"}
+    line = re.sub(r"(^|[;&|(]\s*)instil ", rf"\1{sys.executable} -m instil ", command)
     done = subprocess.Popen(
-        [sys.executable, "-m", *command.split()],
-        cwd=folder,
-        stdout=theirs,
-        stderr=theirs,
-        stdin=theirs,
-        env=environment,
+        ["bash", "-c", line], cwd=folder, stdout=theirs, stderr=theirs, stdin=theirs, env=environment
     )
     os.close(theirs)
     written = b""
@@ -80,25 +109,53 @@ def run(command: str, folder: Path) -> str:
         if not piece:
             break
         written += piece
-    if done.wait():
+    # A check that finds something ends with 1; that is part of a page about faults.
+    if done.wait() not in (0, 1):
         sys.exit(f"{command}: exit status {done.returncode}\n{written.decode('utf-8', 'replace')}")
     return "\n".join(shown(written.decode("utf-8"))).strip("\n")
 
 
-def main() -> None:
-    """Run the commands and replace what stands between their marks in README.md."""
-    text = README.read_text(encoding="utf-8")
+def parts_of(screen: str, only: str | None) -> str:
+    """Return the parts of a screen whose first line begins with one of the words; all of them without words."""
+    if not only:
+        return screen
+    starts = tuple(word.strip() for word in only.split(","))
+    kept: list[str] = []
+    parts = re.split(r"\n\n+", screen)
+    for part in parts:
+        if part.startswith(starts):
+            kept.append(part)
+        elif not kept or kept[-1] != "…":
+            kept.append("…")
+    assert len(kept) > 1 or kept[0] != "…", f"no part of the screen begins with {starts}:\n{screen}"
+    return "\n\n".join(kept)
+
+
+def rewrite(page: Path) -> None:
+    """Run the commands of a page, and replace its screens."""
+    page_text = page.read_text(encoding="utf-8")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows()), encoding="utf-8")
-        for verb, command in COMMANDS.items():
-            screen = run(command, folder)
-            block = f"<!-- screen: {verb} -->\n```text\n$ {command}\n{screen}\n```\n<!-- end -->"
-            text, count = re.subn(
-                rf"<!-- screen: {verb} -->.*?<!-- end -->", lambda _, block=block: block, text, flags=re.S
-            )
-            assert count == 1, f"README.md has no marks for {verb}"
-    README.write_text(text, encoding="utf-8")
+        write_rows(folder, page_text)
+
+        def replaced(step: re.Match[str]) -> str:
+            if step["before"]:
+                run(step["before"], folder)
+                return step.group()
+            screen = parts_of(run(step["command"].replace("\\\n", " ").strip(), folder), step["only"])
+            before = page_text[step.start() : step.start("screen")]
+            return f"{before}```text\n{screen}\n```\n<!-- end -->"
+
+        page.write_text(_STEP.sub(replaced, page_text), encoding="utf-8")
+
+
+def main() -> None:
+    """Write the screens of the pages that are named, or of all."""
+    pages = [Path(name) for name in sys.argv[1:]] or [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    for page in pages:
+        if "<!-- screen" in page.read_text(encoding="utf-8"):
+            rewrite(page)
+            print(page)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from tests.tiny_chat import FACTS, folders
 
 from instil.cli.main import main
 
-DOCS = Path(__file__).resolve().parents[1] / "docs" / "how-to"
+DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 
 def blocks(page, kind):
@@ -56,7 +56,7 @@ def run(line, monkeypatch):
 @pytest.mark.slow
 def test_talking_and_measuring(place, monkeypatch, capsys):
     pytest.importorskip("sacrebleu")
-    lines = commands("evaluate.md")
+    lines = commands("reference/evaluating.md")
     assert len(lines) == 6
     for line in lines:
         assert run(line, monkeypatch) == 0, line
@@ -69,7 +69,7 @@ def test_talking_and_measuring(place, monkeypatch, capsys):
 @pytest.mark.filterwarnings("ignore")
 def test_shipping(place, monkeypatch):
     pytest.importorskip("gguf")
-    lines = commands("export.md")
+    lines = commands("reference/exporting.md")
     assert len(lines) == 5
     quantised = [line for line in lines if "q4_k_m" in line]
     assert len(quantised) == 1
@@ -83,8 +83,10 @@ def test_shipping(place, monkeypatch):
 def test_serving(place):
     pytest.importorskip("fastapi")
     pytest.importorskip("openai")
-    (line,) = commands("serve.md")
-    program = "\n".join(blocks("serve.md", "python"))
+    (line,) = commands("reference/serving.md")
+    assert commands("how-to/serve.md") == [line.replace("runs/demo", "runs/rows")]
+    pages = ("how-to/serve.md", "reference/serving.md")
+    program = "\n".join(block for page in pages for block in blocks(page, "python")).replace("runs/rows", "runs/demo")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -109,6 +111,6 @@ def test_the_tables_name_every_task_and_constraint():
     from instil.evaluation.dialogue import DIALOGUE_TASKS
     from instil.evaluation.tasks import TASKS
 
-    text = (DOCS / "evaluate.md").read_text(encoding="utf-8")
+    text = (DOCS / "reference/evaluating.md").read_text(encoding="utf-8")
     for name in (*TASKS, *DIALOGUE_TASKS, *CHECKS):
         assert f"`{name}`" in text, name

@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
+from docs.make_screens import files_of
 from tests.forks import exit_code_of, in_fork
 from tests.tiny_chat import tiny_tokenizer
 from tests.training.command_line import forked
@@ -23,10 +24,11 @@ from tests.training.command_line import forked
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAMS = ("instil", "python", "pip", "make", "torchrun", "vllm", "ollama")
 RUN_ELSEWHERE = {
-    "docs/how-to/evaluate.md": "tests/test_after_docs.py",
-    "docs/how-to/export.md": "tests/test_after_docs.py",
     "docs/how-to/serve.md": "tests/test_after_docs.py",
-    "docs/how-to/templates.md": "tests/template/test_docs.py",
+    "docs/reference/evaluating.md": "tests/test_after_docs.py",
+    "docs/reference/exporting.md": "tests/test_after_docs.py",
+    "docs/reference/serving.md": "tests/test_after_docs.py",
+    "docs/reference/templates.md": "tests/template/test_docs.py",
 }
 NOT_RUN = {
     "instil clean --unusable --remove": "it removes prepared stores of whoever runs the tests; tests/cli/test_clean.py runs it",
@@ -35,7 +37,7 @@ NOT_RUN = {
     "pip install 'instil[excel]'": "needs a package index",
     "pip install 'instil[search]'": "needs a package index",
     "pip install 'instil[quantise]'": "needs a package index and a compiler",
-    "python docs/make_screens.py": "it writes blocks of README and trains for them; the commands in the blocks are run",
+    "python docs/make_screens.py": "it writes blocks of the pages and trains for them; their commands are run",
     "python docs/make_settings.py": "it writes a page of this repository; tests/recipe/test_recipe.py holds the page against what it writes",
     "make demo": "it makes an environment; `instil demo` itself is run by tests/demo/test_whole_path.py",
     "make test": "it is what runs this",
@@ -72,7 +74,7 @@ TYPED = "How many apples?\n/exit\n"
 INLINE = re.compile(r"`((?:instil|python|pip|make|torchrun|vllm|ollama) [^`]+)`")
 VERBS = re.compile(r"instil [a-z]+|instil --help|instil template (list|compare|show|prove)")
 """What names a verb in the middle of a sentence and asks for nothing to be typed."""
-NAMED = {"DATA": "rows.jsonl", "M": "demo", "MODEL": "demo"}
+NAMED = {"DATA": "rows.jsonl", "M": "demo", "MODEL": "demo", "Qwen/Qwen2.5-0.5B-Instruct": "demo"}
 """What stands for anything of a kind in the pages, and what it is in the test."""
 PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
@@ -188,6 +190,7 @@ def smaller(words: list[str]) -> list[str]:
 def run(command: str, place: Path, *, forks: bool) -> None:
     """Run a command in a process of its own, or in a fork of this one, which has torch and transformers imported already."""
     words = [NAMED.get(word, word) for word in shlex.split(command)]
+    words, into = (words[:-2], words[-1]) if ">" in words else (words, None)
     is_python = words[0] == "python"
     if is_python:
         words = [sys.executable, *words[1:], *(["--layers", "1"] if "shapes.py" in command else [])]
@@ -199,6 +202,8 @@ def run(command: str, place: Path, *, forks: bool) -> None:
         said = place / "said.txt"
         child = forked(*words[1:], said=said, typed=TYPED)
         assert exit_code_of(child) == 0, f"{command}\n{said.read_text()[-3000:]}"
+        if into:
+            shutil.copy(said, place / into)
     else:
         words = words if is_python else [sys.executable, "-m", *words]
         done = subprocess.run(words, cwd=place, input=TYPED, capture_output=True, text=True, timeout=300)
@@ -234,6 +239,8 @@ def serve(words: list[str]) -> None:
     "page", [page for page, found in PAGES.items() if (found or programs_of(page)) and page not in RUN_ELSEWHERE]
 )
 def test_every_command_runs(page, place):
+    for name, text in files_of((ROOT / page).read_text(encoding="utf-8")).items():
+        (place / name).write_text(text, encoding="utf-8")
     ran = [line for line in PAGES[page] if line not in NOT_RUN]
     for line in ran:
         run(line, place, forks=hasattr(os, "fork") and page not in IN_PROCESSES)
