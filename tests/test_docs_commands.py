@@ -39,6 +39,8 @@ NOT_RUN = {
     "pip install 'instil[quantise]'": "needs a package index and a compiler",
     "python docs/make_screens.py": "it writes blocks of the pages and trains for them; their commands are run",
     "python docs/make_settings.py": "it writes a page of this repository; tests/recipe/test_recipe.py holds the page against what it writes",
+    "instil demo": "two minutes; tests/demo/test_whole_path.py runs it",
+    "instil chat runs/demo": "it talks to the run of `instil demo`; tests/test_after_docs.py runs it",
     "make demo": "it makes an environment; `instil demo` itself is run by tests/demo/test_whole_path.py",
     "make test": "it is what runs this",
     "pip install .": "needs a package index",
