@@ -2,17 +2,21 @@
 # make test    run all tests, in the same environment
 # make check   run format, lint, types and fast tests
 # make course  write the notebooks of the course to build/course; make course-run runs every lesson
+# make docs    build the docs site in three languages; EXECUTE=1 runs the course's lessons for it
+# make serve-docs         build it, and serve it to this machine alone
+# make docs-translations  add new and changed sentences to the translators' catalogues
 # make clean   remove the environment and build outputs
 PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
+DOCS_PORT ?= 8080
 # One worker per core, up to four. `make test WORKERS=` runs all tests in one process.
 WORKERS ?= --numprocesses logical --maxprocesses 4 --dist worksteal
 
 # Tests start Python hundreds of times: what one start compiles, the next loads, also where the environment says no.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test check course course-run clean
+.PHONY: demo test check course course-run docs serve-docs docs-translations clean
 
 demo: $(INSTALLED)
 	$(VENV)/bin/instil demo
@@ -28,6 +32,15 @@ course: $(INSTALLED)
 
 course-run: $(INSTALLED)
 	$(VENV)/bin/python -m pytest -m slow tests/course
+
+docs: $(INSTALLED)
+	$(VENV)/bin/python docs/make_site.py $(if $(EXECUTE),--execute)
+
+serve-docs: docs
+	$(VENV)/bin/python -m http.server --bind 127.0.0.1 --directory build/site $(DOCS_PORT)
+
+docs-translations: $(INSTALLED)
+	$(VENV)/bin/python docs/make_translations.py
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is $$($(PYTHON) -V). instil needs Python 3.11 or newer. Run: make PYTHON=python3.12"; exit 1; }

@@ -17,8 +17,9 @@ from instil.recipe import Recipe, Settings
 HEAD = """# Settings
 
 Every setting of a recipe: the YAML file, the command line (`instil train recipe.yaml --optimizer.lr 1e-4`) and
-`instil.Recipe` share these names, defaults and checks. An unknown key is an error with the nearest name.
-`2e-5` is a number. `~` at the start of a path is the home folder.
+`instil.Recipe` share these names, defaults and checks.
+
+An unknown key is an error with the nearest name. `2e-5` is a number. `~` at the start of a path is the home folder.
 On the command line a list is typed with spaces (`--adapter.targets q_proj v_proj`), commas, the option repeated, or
 as a JSON list. This page is written by `python docs/make_settings.py` from `src/instil/recipe/`.
 """

@@ -1,0 +1,1 @@
+"""What only the docs site needs: navigation, languages, search, formulas."""

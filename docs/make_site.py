@@ -1,0 +1,77 @@
+"""Build the docs site in its three languages.
+
+    python docs/make_site.py [--execute] [--out build/site]
+
+Each language has a folder, and ``index.html`` leads to the reader's one. Any warning is an error: a link that leads
+nowhere, a translation that has lost a link. ``--execute`` runs the lessons of the course and shows what came out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from docs_site.languages import LANGUAGES
+
+DOCS = Path(__file__).resolve().parent
+ROOT = DOCS.parent
+START = "docs/index.html"
+
+
+def front_page() -> str:
+    """Return the page that leads to the reader's language: by the browser's list of languages, or by a click."""
+    links = "\n".join(f'<li><a lang="{code}" href="{code}/{START}">{name}</a></li>' for code, name in LANGUAGES.items())
+    return f"""<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>instil</title>
+<script>
+const folderOf = language => ({{ en: "en", zh: "zh_CN", vi: "vi" }})[language.toLowerCase().split("-")[0]];
+location.replace((navigator.languages.map(folderOf).find(folder => folder) || "en") + "/{START}");
+</script>
+<body style="font: 1.1rem/2 sans-serif; margin: 3rem">
+<h1>instil</h1>
+<ul>
+{links}
+</ul>
+"""
+
+
+def build(out: Path, languages: list[str]) -> int:
+    """Build the site; return how many languages failed."""
+    failed = 0
+    for language in languages:
+        strict = ["--quiet", "--fail-on-warning", "--keep-going", "--nitpicky"]
+        where = ["-c", str(DOCS), "-d", str(out.parent / "doctrees" / language), str(ROOT), str(out / language)]
+        # Why a process each: Sphinx keeps the words of its first language for the life of a process.
+        failed += (
+            subprocess.run([sys.executable, "-m", "sphinx", *strict, "-D", f"language={language}", *where]).returncode
+            != 0
+        )
+    (out / "index.html").write_text(front_page(), encoding="utf-8")
+    return failed
+
+
+def main() -> None:
+    """Build what the command line names."""
+    parser = argparse.ArgumentParser(description="Build the docs site.")
+    parser.add_argument("--out", type=Path, default=ROOT / "build" / "site", help="folder of the site")
+    parser.add_argument("--languages", nargs="+", choices=list(LANGUAGES), default=list(LANGUAGES))
+    parser.add_argument("--execute", action="store_true", help="run the lessons, and show their outputs")
+    options = parser.parse_args()
+    if options.execute:
+        os.environ["DOCS_EXECUTE"] = "1"
+    options.out.mkdir(parents=True, exist_ok=True)
+    failed = build(options.out, options.languages)
+    if failed:
+        sys.exit(f"{failed} of {len(options.languages)} languages have errors, above.")
+    print(f"The site is in {options.out}. Read it: make serve-docs")
+
+
+if __name__ == "__main__":
+    main()
