@@ -27,7 +27,7 @@ extensions = [
     "docs_site.formulas",
     "docs_site.languages",
 ]
-include_patterns = ["docs/**", "course/**", "ARCHITECTURE.md"]
+include_patterns = ["docs/**", "course/**", "ARCHITECTURE.md", "benchmarks/RESULTS.md"]
 exclude_patterns = ["docs/locale", "docs/docs_site", "**/.ipynb_checkpoints"]
 source_suffix = {".md": "myst-nb"}
 nitpicky = True

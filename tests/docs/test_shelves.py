@@ -7,15 +7,14 @@ import re
 from collections import Counter
 
 import pytest
-from tests.docs.pages import PAGES, ROOT, name_of
-
 from docs_site import shelves
+from tests.docs.pages import PAGES, ROOT, name_of
 from tools.prose import page_paragraphs, percentile, sentence_lengths
 
 SHELVES = {"Start": "docs/start", "How to": "docs/how-to", "When something is wrong": "docs/troubleshooting",
            "Reference": "docs/reference", "How it works": "docs/how-it-works", "Course": "course"}  # fmt: skip
 """Heading of docs/index.md → folder of its pages."""
-ELSEWHERE = {"ARCHITECTURE"}
+ELSEWHERE = {"ARCHITECTURE", "benchmarks/RESULTS"}
 """Pages that lie in no shelf's folder."""
 
 
