@@ -10,6 +10,7 @@ import pytest
 import instil
 from instil.api.recipes import recipe_of
 from instil.errors import DataError, RecipeError
+from instil.generation.prompts import select_prompts
 
 ROWS = [{"question": f"{n}+1?", "answer": str(n + 1)} for n in range(8)]
 HELD = ROWS[:2]
@@ -46,6 +47,32 @@ def test_rows_may_stand_wherever_a_source_is_expected() -> None:
     assert from_data == recipe_of(None, settings={"data.sources": ROWS, "data": {"heldout": HELD}})
     assert from_data == recipe_of({"data": {"sources": ROWS}, "data.heldout": HELD})
     assert from_data == recipe_of({"data.sources": HELD}, data=ROWS, settings={"data.heldout": HELD})
+
+
+def test_data_stands_first_in_a_call_whatever_it_is() -> None:
+    for name, rows in kinds().items():
+        expected = recipe_of(None, data=HELD if name == "generator" else rows)
+        assert recipe_of(rows) == expected, name
+    mixed = ["a.jsonl", Path("b.jsonl"), kinds()["frame"]]
+    assert recipe_of(mixed) == recipe_of(None, data=mixed)
+    assert recipe_of({"sources": ROWS}) == recipe_of(None, data={"sources": ROWS})
+    with pytest.raises(RecipeError, match=r"^rows: the data is named twice\. Expected it once"):
+        recipe_of(ROWS, data=HELD)
+
+
+def test_reading_takes_a_list_of_paths_and_tables_too(tmp_path: Path) -> None:
+    instil.write(HELD, tmp_path / "held.jsonl")
+    both = [tmp_path / "held.jsonl", kinds()["frame"]]
+    assert [str(row.place) for row in instil.read(both)][1:3] == [f"{tmp_path / 'held.jsonl'}:2", "rows[0]"]
+    prompts, selection = select_prompts(both)
+    assert len(prompts) == selection.total == 4
+    assert len(select_prompts([both[1]])[0]) == 2
+
+
+def test_a_recipe_where_only_data_can_stand_is_named() -> None:
+    for call in (lambda: recipe_of(None, data=instil.Recipe()), lambda: instil.read(instil.Recipe())):
+        with pytest.raises(DataError, match=r"found a Recipe\. Expected data\."):
+            call()
 
 
 def test_a_list_may_hold_paths_and_tables() -> None:

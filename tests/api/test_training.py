@@ -66,7 +66,7 @@ def losses(run: instil.Run) -> list[float]:
     ("call", "words"),
     [
         (lambda: instil.train(5), "found int 5"),
-        (lambda: instil.train([1]), "found list"),
+        (lambda: instil.train({1}, data=ROWS), "the data is named twice"),
         (lambda: instil.train("missing.yaml"), "no such recipe file"),
         (lambda: instil.train(data=ROWS, **{"optimizer.ltr": 1}), "did you mean 'lr'"),
         (lambda: instil.train(data=ROWS, **{"optimiser.lr": 1}), "did you mean 'optimizer'"),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
-from os import PathLike, fspath
+from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal
 
 from instil.api.arguments import check_choice, check_type, path_of
 from instil.api.models import load_model
+from instil.data.memory_rows import name_of_sources
 from instil.errors import EvaluationError
 from instil.generation.settings import LoadSettings, sampling_settings
 
@@ -38,7 +39,7 @@ def evaluate(
 
     Args:
         model: What `load_model` returned, or what it takes: a run, a model or adapter folder, a Hub id, ``demo``.
-        data: File, folder, glob or Hub id, or the rows themselves.
+        data: File, folder, glob or Hub id, the rows themselves, or a list of paths and tables.
         tasks: Names of tasks, such as ``numeric``. Default: the tasks that fit the data.
         against: A model to compare with, pair by pair.
         turns: Measure the last assistant turn of a conversation, or every one.
@@ -89,7 +90,7 @@ def evaluate(
         _model(model, loading).engine,
         prompts,
         tasks=names,
-        data=fspath(data) if isinstance(data, str | PathLike) else "rows",
+        data=name_of_sources(data),
         against=None if against is None else _model(against, loading).engine,
         settings=sampling,
         options=TaskOptions(schema=wanted, run_code=run_code),

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from instil.api.arguments import path_of
-from instil.api.recipes import recipe_of
+from instil.api.recipes import AnyRecipe, names_recipe, recipe_of
 from instil.data.memory_rows import is_path
 from instil.encoding.proof import Proof
 from instil.errors import DataError, RecipeError
@@ -20,7 +21,6 @@ from instil.inspection.shown_rows import ShownRow, show_row
 from instil.inspection.survey import Survey
 from instil.preparation.ledger import Ledger
 from instil.recipe import Recipe, source_name
-from instil.recipe.shipped import recipe_file
 from instil.units import counted
 from instil.views.html import frame, left_out, table, warnings
 
@@ -96,9 +96,9 @@ def _example_of(finding: Finding | None) -> str:
 
 
 def inspect(
-    data: Any,
+    data: AnyRecipe = None,
     *,
-    model: str | None = None,
+    model: str | PathLike[str] | None = None,
     template: str | None = None,
     keep_rows: int = 20,
     **settings: Any,
@@ -106,7 +106,7 @@ def inspect(
     """Look at data as the model will see it: ledger, lengths, findings, proof of the template, every token.
 
     Args:
-        data: A path, rows from memory, a `Recipe`, the path of a recipe (.yaml), or the name of one that ships.
+        data: As the first argument of `instil.train`: data from anywhere, or a recipe.
         model: Model whose tokenizer and template are used; `demo` by default.
         template: Chat template instead of the model's own.
         keep_rows: Number of rows to keep for `rows` and the page.
@@ -126,11 +126,10 @@ def inspect(
         raise RecipeError(f"keep_rows: found {keep_rows!r}. Expected a number of rows from 0. Set it.")
     chosen = {"model.name": model, "model.template": template}
     settings |= {key: value for key, value in chosen.items() if value is not None}
-    is_recipe = isinstance(data, Recipe) or (is_path(data) and recipe_file(data) is not None)
-    recipe = recipe_of(data, settings=settings) if is_recipe else recipe_of(None, data=data, settings=settings)
-    if not is_recipe and data is None:
+    if data is None and not settings.keys() & {"data", "data.sources"}:
         raise RecipeError("instil.inspect: found no data. Expected a path, rows or a recipe. Pass one of them.")
-    inspection = Inspection.of(_name_of(data, recipe), recipe, trains=is_recipe)
+    recipe = recipe_of(data, settings=settings)
+    inspection = Inspection.of(_name_of(data, recipe), recipe, trains=names_recipe(data))
     return Inspected(inspection, inspection.survey(keep_rows=keep_rows), inspection.prove())
 
 

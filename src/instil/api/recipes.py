@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from instil.api.subjects import run_name, subject_of
-from instil.data.memory_rows import check_source, is_path, is_table, save_rows
+from instil.data.memory_rows import is_path, is_rows, name_of_sources, save_rows, sources_in
 from instil.errors import RecipeError
 from instil.preparation.cache_key import cache_folder
 from instil.recipe import DataSettings, Recipe, nested_settings
 
-AnyRecipe: TypeAlias = Recipe | str | Path | Mapping[str, Any] | None
-"""A recipe, the path of its file, its settings, or None for the settings alone."""
+AnyRecipe: TypeAlias = Any
+"""What a public call takes first: a recipe, the path of its file, its settings, data from anywhere, or None."""
 _SOURCES = ("sources", "heldout")
 
 
@@ -28,8 +28,8 @@ def recipe_of(
     """Return the recipe of a public call.
 
     Args:
-        recipe: The recipe, the path of its file, the name of one that ships, a mapping of settings, or None. The path
-            or Hub id of data stands for a recipe with that data.
+        recipe: The recipe, the path of its file, the name of one that ships, a mapping of settings, or None. Data
+            stands for a recipe with that data: a path, a Hub id, rows, or a list of paths and tables.
         data: Replaces the recipe's `data.sources`: a path, rows from memory, or a list of paths and tables. A mapping
             with settings of `data` is taken as such.
         settings: Settings that replace the recipe's, nested or with dotted keys. `data.sources` and `data.heldout`
@@ -41,14 +41,13 @@ def recipe_of(
         DataError: If the data cannot be used, or the rows cannot be written beside the prepared stores.
     """
     overrides = nested_settings(settings or {})
-    if isinstance(recipe, (str, Path)):
-        subject = subject_of(recipe)
-        if subject.data is not None:
-            if data is not None or "sources" in _group(overrides, "data"):
-                raise RecipeError(f"{recipe}: the data is named twice. Expected it once. Leave one of them out.")
-            data = subject.data
-        recipe = subject.recipe
-    if isinstance(data, Mapping) and data.keys() <= DataSettings.model_fields.keys() and data:
+    recipe, first = _recipe_or_data(recipe)
+    if first is not None:
+        if data is not None or "sources" in _group(overrides, "data"):
+            name = "data" if isinstance(first, Mapping) else name_of_sources(first)
+            raise RecipeError(f"{name}: the data is named twice. Expected it once. Leave one of them out.")
+        data = first
+    if _is_data_settings(data):
         overrides = nested_settings({"data": dict(data), **_dotted(overrides)})
         data = None
     rows: dict[str, list[Any]] = {}
@@ -57,7 +56,7 @@ def recipe_of(
     overrides, replaced = _without_rows(overrides)
     rows |= replaced
     if data is not None:
-        rows["sources"] = _split(data, name="data")
+        rows["sources"] = sources_in(data, name="data")
     resolved = _with_overrides(recipe, overrides, name=_name_of(rows.get("sources"), overrides))
     if needs_data and not rows.get("sources") and not resolved.data.sources and "data.sources" not in resolved.sweep:
         raise RecipeError(
@@ -70,12 +69,38 @@ def recipe_of(
     return resolved.override({"data": {key: [_path_of(part, folder) for part in parts] for key, parts in rows.items()}})
 
 
+def _recipe_or_data(first: Any) -> tuple[Any, Any]:
+    """Return what stands first in a call as a recipe or as data; the other one is None."""
+    if isinstance(first, (str, os.PathLike)) and isinstance(os.fspath(first), str):
+        subject = subject_of(os.fspath(first))
+        return subject.recipe, subject.data
+    is_data = is_rows(first) or _is_data_settings(first)
+    return (None, first) if is_data else (first, None)
+
+
+def names_recipe(first: AnyRecipe) -> bool:
+    """Return whether what stands first in a call is a recipe rather than data.
+
+    Example:
+        >>> names_recipe("full"), names_recipe({"model": "demo"}), names_recipe([{"text": "x"}])
+        (True, True, False)
+    """
+    return first is not None and _recipe_or_data(first)[1] is None
+
+
+def _is_data_settings(value: Any) -> bool:
+    """Return whether a value is settings of the group `data`."""
+    return isinstance(value, Mapping) and bool(value) and value.keys() <= DataSettings.model_fields.keys()
+
+
 def _without_rows(settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, list[Any]]]:
     """Return settings without the sources that are rows, and these sources by their setting."""
     group = settings.get("data")
     if not isinstance(group, Mapping):
         return settings, {}
-    rows = {key: _split(group[key], name=f"data.{key}") for key in _SOURCES if key in group and _has_rows(group[key])}
+    rows = {
+        key: sources_in(group[key], name=f"data.{key}") for key in _SOURCES if key in group and _has_rows(group[key])
+    }
     kept = {key: value for key, value in group.items() if key not in rows}
     return {**settings, "data": kept}, rows
 
@@ -85,19 +110,6 @@ def _has_rows(value: Any) -> bool:
     if isinstance(value, (list, tuple)):
         return any(not is_path(part) and not (isinstance(part, Mapping) and "path" in part) for part in value)
     return not (value is None or is_path(value) or type(value) is dict)
-
-
-def _split(data: Any, *, name: str) -> list[Any]:
-    """Return the sources in data: paths, or rows. A list that holds a path or a table is a list of sources.
-
-    Raises:
-        DataError: If one is neither.
-    """
-    is_list = isinstance(data, (list, tuple)) and any(is_path(part) or is_table(part) for part in data)
-    parts = list(data) if is_list else [data]
-    for part in parts:
-        check_source(part, name=name)
-    return parts
 
 
 def _path_of(source: Any, folder: Path) -> str:
@@ -131,8 +143,8 @@ def _with_overrides(recipe: AnyRecipe, overrides: Mapping[str, Any], *, name: st
         return Recipe.from_mapping(recipe, name="run").override(overrides)
     value = f" {recipe!r}" if isinstance(recipe, int | float) else ""  # rows would fill the screen
     raise RecipeError(
-        f"recipe: found {type(recipe).__name__}{value}. Expected a Recipe, the path of a recipe file or a "
-        "mapping of settings. Pass rows as data=."
+        f"recipe: found {type(recipe).__name__}{value}. Expected a Recipe, the path of a recipe file, a "
+        "mapping of settings, or data. Pass one of them."
     )
 
 

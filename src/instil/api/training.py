@@ -53,10 +53,10 @@ def train(
     `Ended` with the run. Leaving the loop early stops the run as Ctrl-C does: it finishes its step and saves.
 
     Args:
-        recipe: A `Recipe`, the path of its file, the name of one that ships, a mapping of settings, or the path or Hub id
-            of data. None for the settings below alone.
-        data: Replaces the recipe's `data.sources`: a path, a list of paths, or rows: a list of dicts or
-            `Conversation`s, a `datasets.Dataset`, a generator, a pandas frame. ``data.heldout`` may be rows too.
+        recipe: Data or a recipe. Data is a path, a Hub id, a list of paths and tables, or rows: a list of dicts or
+            `Conversation`s, a `datasets.Dataset`, a generator, a pandas frame. A recipe is a `Recipe`, the path of its
+            file, the name of one that ships, or a mapping of settings. None for the settings below alone.
+        data: Replaces the recipe's `data.sources`: data as above. ``data.heldout`` may be rows too.
         resume: Continue the run in the recipe's output folder from its latest checkpoint, or start it.
         quiet: Print nothing.
         follow: Return an iterator over what happens, instead of the run at its end.

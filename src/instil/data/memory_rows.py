@@ -26,7 +26,7 @@ from instil.data.sources.tables import rows_of_batch, without_nulls
 from instil.data.writing import checked_line, write_conversations
 from instil.errors import DataError, InstilError, first_line_of
 from instil.files import aside_of, new_folders, sweep_dead, sync_path
-from instil.recipe import MEMORY_ROWS
+from instil.recipe import MEMORY_ROWS, Recipe
 from instil.refused_writes import refused_writes
 
 EXPECTED = (
@@ -48,6 +48,18 @@ def is_table(source: object) -> bool:
     return bool(_library_of(source))
 
 
+def is_rows(value: object) -> bool:
+    """Return whether a value is rows or a list of sources, rather than a path, settings or anything else.
+
+    Example:
+        >>> is_rows([{"text": "x"}]), is_rows({"model": "demo"}), is_rows("rows.jsonl"), is_rows(5)
+        (True, False, False, False)
+    """
+    if is_path(value) or isinstance(value, (bytes, bytearray, memoryview, Message, Recipe)):
+        return False
+    return is_table(value) or isinstance(value, Conversation) or (not isinstance(value, Mapping) and _has_rows(value))
+
+
 def check_source(source: object, *, name: str = "data") -> None:
     """Check that a source is a path or something that has rows.
 
@@ -63,9 +75,40 @@ def check_source(source: object, *, name: str = "data") -> None:
     elif isinstance(source, Mapping):
         remedy = "Pass list(rows.values())" if is_by_id(source) else "Put it in a list, or use Dataset.from_dict"
         raise DataError(f"{name}: found one dict. Expected a list of rows. {remedy}.")
+    elif isinstance(source, Recipe):
+        raise DataError(
+            f"{name}: found a Recipe. Expected data. Pass its data.sources, or the recipe as the first argument."
+        )
     elif not isinstance(source, (bytes, bytearray, memoryview, Conversation, Message)) and _has_rows(source):
         return
     raise DataError(f"{name}: found {kind_of(source)}. {EXPECTED} Pass one of them.")
+
+
+def sources_in(data: Any, *, name: str = "data") -> list[Any]:
+    """Return the sources in data: paths, or rows. A list that holds a path or a table is a list of sources.
+
+    Raises:
+        DataError: If one is neither.
+
+    Example:
+        >>> sources_in(["a.jsonl", "b.jsonl"]), sources_in([{"text": "x"}])
+        (['a.jsonl', 'b.jsonl'], [[{'text': 'x'}]])
+    """
+    is_list = isinstance(data, (list, tuple)) and any(is_path(part) or is_table(part) for part in data)
+    parts = list(data) if is_list else [data]
+    for part in parts:
+        check_source(part, name=name)
+    return parts
+
+
+def name_of_sources(data: Any) -> str:
+    """Return what data is called: its paths, and "rows" for rows from memory.
+
+    Example:
+        >>> name_of_sources(["a.jsonl", "b.jsonl"]), name_of_sources([{"text": "x"}])
+        ('a.jsonl, b.jsonl', 'rows')
+    """
+    return ", ".join(os.fspath(part) if is_path(part) else ROWS for part in sources_in(data))
 
 
 def _has_rows(source: object) -> bool:

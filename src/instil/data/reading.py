@@ -12,7 +12,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ from instil.data.formats.pattern import check_columns
 from instil.data.formats.preference import PROMPTS
 from instil.data.formats.registry import format_named, read_row, recognise
 from instil.data.formats.row_format import ReadOptions, RowFormat
-from instil.data.memory_rows import check_source, is_path, json_row, rows_of
+from instil.data.memory_rows import is_path, json_row, rows_of, sources_in
 from instil.data.side_columns import is_empty
 from instil.data.sources.files import find_files
 from instil.data.sources.rows import (
@@ -86,6 +86,7 @@ def read(
     Args:
         path: File, folder, glob, ``-`` for standard input, or Hub id. Or the rows themselves: a list of dicts or
             `Conversation`s, a `datasets.Dataset`, a generator, a pandas frame; their places are ``rows[0]``, ``rows[1]``.
+            Or a list of paths and tables.
         format: Name of a format, or ``auto`` to recognise the format of each row.
         columns: For ``pattern``: role to text with ``{column}`` in it.
         prompt_completion: Whether text of prompt/completion rows is a chat exchange or plain continuation.
@@ -111,7 +112,7 @@ def read(
         >>> [str(conversation.place) for conversation in read([{"question": "2+2?", "answer": "4"}])]
         ['rows[0]']
     """
-    check_source(path, name="instil.read")
+    sources = sources_in(path, name="instil.read")
     _check_choice("prompt_completion", prompt_completion, "chat", "plain")
     _check_choice("on_bad_row", on_bad_row, "stop", "skip")
     if on_error is not None and not callable(on_error):
@@ -125,12 +126,14 @@ def read(
     if columns or format == "pattern":
         check_columns(columns)
     options = ReadOptions(columns, prompt_completion)
-    if is_path(path):
-        files = FileOptions(encoding, None if delimiter is None else _character(delimiter), sheet)
-        rows = read_raw_rows(os.fspath(path), split=split, subset=subset, revision=revision, options=files)
-    else:
-        rows = rows_of(path)
-    return _read(rows, format, options, None if on_bad_row == "stop" else on_error or _ignore)
+    files = FileOptions(encoding, None if delimiter is None else _character(delimiter), sheet)
+    parts = [
+        read_raw_rows(os.fspath(source), split=split, subset=subset, revision=revision, options=files)
+        if is_path(source)
+        else rows_of(source)
+        for source in sources
+    ]
+    return _read(chain.from_iterable(parts), format, options, None if on_bad_row == "stop" else on_error or _ignore)
 
 
 def _read(

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -21,7 +22,7 @@ from instil.conversation import ROWS, Conversation, Message, Place
 from instil.conversation.message_reading import message_from_dict, read_messages
 from instil.data.formats.registry import read_row, recognise
 from instil.data.formats.row_format import ReadOptions
-from instil.data.memory_rows import is_path, json_row, rows_of
+from instil.data.memory_rows import is_path, json_row, name_of_sources, rows_of, sources_in
 from instil.data.messages import conversation_to_dict
 from instil.data.sources.files import container_of
 from instil.data.sources.rows import is_hub_id, parse_row, read_raw_rows, text_of
@@ -150,7 +151,7 @@ def read_prompts(path: Any, *, turns: Turns = "last", limit: int | None = None) 
             return prompts[:limit]
     if not prompts:
         raise DataError(
-            f"{path if is_path(path) else ROWS}: has no prompt. Expected conversations, questions or prompts. Check the file."
+            f"{name_of_sources(path)}: has no prompt. Expected conversations, questions or prompts. Check the file."
         )
     return prompts
 
@@ -213,7 +214,8 @@ def _conversations(source: Any) -> Iterator[Conversation]:
 def _rows(source: Any) -> Iterator[tuple[Place, Any]]:
     """Yield the rows of a source, not yet read; a line of a text file is a conversation already."""
     if not is_path(source):
-        return iter(rows_of(source))
+        sources = sources_in(source)
+        return iter(rows_of(source)) if sources[0] is source else chain.from_iterable(map(_rows, sources))
     if container_of(source) == "txt":
         return _lines(home_path(source))
     return iter(read_raw_rows(str(source)))
