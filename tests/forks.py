@@ -10,7 +10,8 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import IO
 
 import psutil
 
@@ -40,15 +41,61 @@ def in_fork(work: Callable[[], object], *, address_space: int | None = None, sec
         address_space: Bytes that it may map beyond what is mapped already.
         seconds: Time after which it is killed.
     """
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as file:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            child = os.fork()
-        if not child:
-            _work_and_exit(work, file.fileno(), address_space)
-        code = exit_code_of(child, seconds=seconds)
-        file.seek(0)
-        return Ended(code, file.read())
+    running = start_fork(work, address_space=address_space)
+    output, _ = running.communicate(timeout=seconds)
+    return Ended(running.returncode, output)
+
+
+@dataclass
+class Running:
+    """A fork that works, with the names of `subprocess.Popen`; it is a process of its own, as that is."""
+
+    pid: int
+    out: IO[str]
+    err: IO[str] | None
+    returncode: int = field(default=0, init=False)
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal."""
+        os.kill(self.pid, number)
+
+    def communicate(self, *, timeout: float) -> tuple[str, str]:
+        """Wait for its end and return what it, and what it started, printed and said of errors."""
+        self.returncode = exit_code_of(self.pid, seconds=timeout)
+        said = []
+        for file in (self.out, self.err):
+            if file is not None:
+                with file:
+                    file.seek(0)
+                    said.append(file.read())
+        return said[0], said[1] if self.err is not None else ""
+
+
+def start_fork(
+    work: Callable[[], object],
+    *,
+    separate_errors: bool = False,
+    address_space: int | None = None,
+    **environment: str,
+) -> Running:
+    """Start `work` in a fork; it ends with the status of SystemExit, or of any other exception with 1.
+
+    Args:
+        work: What the fork does.
+        separate_errors: Keep stderr apart from stdout.
+        address_space: Bytes that it may map beyond what is mapped already.
+        environment: Variables to set for it and what it starts.
+    """
+    out, err = (tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") for _ in range(2))  # noqa: SIM115
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        child = os.fork()
+    if not child:
+        os.environ.update(environment)
+        _work_and_exit(work, out.fileno(), err.fileno() if separate_errors else out.fileno(), address_space)
+    if not separate_errors:
+        err.close()
+    return Running(child, out, err if separate_errors else None)
 
 
 def settle_threads() -> None:
@@ -63,21 +110,26 @@ def settle_threads() -> None:
         torch.set_num_threads(torch.get_num_threads())
 
 
-def _work_and_exit(work: Callable[[], object], descriptor: int, address_space: int | None) -> None:
+def _work_and_exit(work: Callable[[], object], out: int, err: int, address_space: int | None) -> None:
     status = 1
     try:
-        os.dup2(descriptor, 1)
-        os.dup2(descriptor, 2)
-        sys.stdout = sys.stderr = open(descriptor, "w", buffering=1, closefd=False)  # noqa: SIM115 - to the fork's end
+        os.dup2(out, 1)
+        os.dup2(err, 2)
+        sys.stdout = sys.stderr = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115 - to the fork's end
+        if err != out:
+            sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
         settle_threads()
         if address_space is not None:
             limit_memory("RLIMIT_AS", address_space)
         work()
         status = 0
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:
         traceback.print_exc()
     finally:
         sys.stdout.flush()
+        sys.stderr.flush()
         os._exit(status)
 
 

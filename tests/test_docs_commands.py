@@ -71,8 +71,6 @@ SMALL = {
 """Options that make a command small enough for a test; they take the place of the page's."""
 
 
-IN_PROCESSES = ("README.md",)
-"""Pages with every verb, run in processes of their own as a person runs them; the others' commands run in forks, which saves the imports."""
 TYPED = "How many apples?\n/exit\n"
 INLINE = re.compile(r"`((?:instil|python|pip|make|torchrun|vllm|ollama) [^`]+)`")
 VERBS = re.compile(r"instil [a-z]+|instil --help|instil template (list|compare|show|prove)")
@@ -191,7 +189,10 @@ def smaller(words: list[str]) -> list[str]:
 
 
 def run(command: str, place: Path, *, forks: bool) -> None:
-    """Run a command in a process of its own, or in a fork of this one, which has torch and transformers imported already."""
+    """Run a command in a fork of this process, which has torch and transformers imported already.
+
+    A server, a program of Python, and everything where there is no fork, has a process of its own, as at a person's.
+    """
     words = [NAMED.get(word, word) for word in shlex.split(command)]
     words, into = (words[:-2], words[-1]) if ">" in words else (words, None)
     is_python = words[0] == "python"
@@ -246,9 +247,9 @@ def test_every_command_runs(page, place):
         (place / name).write_text(text, encoding="utf-8")
     ran = [line for line in PAGES[page] if line not in NOT_RUN]
     for line in ran:
-        run(line, place, forks=hasattr(os, "fork") and page not in IN_PROCESSES)
+        run(line, place, forks=hasattr(os, "fork"))
     for program in programs_of(page):
-        run_program(program, place, forks=hasattr(os, "fork") and page not in IN_PROCESSES)
+        run_program(program, place, forks=hasattr(os, "fork"))
 
 
 def run_program(program: str, place: Path, *, forks: bool) -> None:

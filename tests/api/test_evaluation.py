@@ -14,6 +14,7 @@ import instil
 ROWS: list[Any] = [{"question": question, "answer": answer} for question, answer in FACTS]
 
 
+@pytest.mark.slow
 def test_a_folder_a_loaded_model_and_rows_give_the_same_figures(tmp_path: Path) -> None:
     file = tmp_path / "rows.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in ROWS), encoding="utf-8")

@@ -26,6 +26,7 @@ def test_rows_are_prepared_once():
     assert not instil.prepare(data=ROWS[:-1], **{"data.heldout_share": 0.25}).reused
 
 
+@pytest.mark.slow
 def test_worker_processes_make_the_same_store():
     one = instil.prepare(data=ROWS, workers=1)
     two = instil.prepare(data=ROWS, workers=2, refresh=True)
@@ -46,6 +47,7 @@ def test_inspect_counts_what_training_counts_and_shows_rows_by_their_index():
     assert "rows" in repr(result)
 
 
+@pytest.mark.slow
 def test_inspect_names_the_data_of_a_recipe(tmp_path):
     """Only rows of a program are rows from memory; a recipe's data has the names of its sources."""
     paths = [str(tmp_path / name) for name in ("one.jsonl", "two.jsonl")]
@@ -69,6 +71,7 @@ def test_rows_of_a_program_are_named_as_such_in_errors(verb):
     assert "rows:" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_what_was_inspected_shows_itself_in_a_notebook():
     hostile = "<script>alert(1)</script>"
     result = instil.inspect([*ROWS, {"question": hostile, "answer": ""}, {"question": hostile, "answer": hostile}])
@@ -84,6 +87,7 @@ def test_what_was_inspected_shows_itself_in_a_notebook():
     assert "nothing was found" in instil.inspect(ROWS[:2])._repr_html_()
 
 
+@pytest.mark.slow
 def test_plan_has_the_steps_the_memory_and_the_disk():
     plan = instil.plan(data=ROWS, **{"training.max_steps": 5, "training.batch_size": 4})
     assert (plan.steps, plan.batch_size) == (5, 4)

@@ -32,6 +32,7 @@ def write_rows(file: Path, count: int, *, words: int = 3) -> str:
     return file.name
 
 
+@pytest.mark.slow
 def test_the_file_trains_as_it_stands(place, tiny):
     rows = write_rows(place / "rows.jsonl", 24)
     text = new_recipe(rows, model=str(tiny)).text("mine.yaml")
@@ -60,6 +61,7 @@ def test_every_choice_has_its_reason(place, tiny):
         assert lines[at - 1].strip().startswith("# "), name
 
 
+@pytest.mark.slow
 def test_lora_is_chosen_where_full_fine_tuning_does_not_fit(place, tiny, monkeypatch):
     rows = write_rows(place / "rows.jsonl", 40)
     needs = {}
@@ -100,6 +102,7 @@ def test_rows_that_cannot_be_used_are_left_out_and_named(place, tiny):
         new_recipe("bad.jsonl", model=str(tiny))
 
 
+@pytest.mark.slow
 def test_the_model_s_context_is_the_limit(place):
     rows = write_rows(place / "rows.jsonl", 20, words=10)
     with (place / rows).open("a") as file:
@@ -127,6 +130,7 @@ def test_wrong_words_are_named(place, words, reason):
         new_recipe(words.pop("data"), **words)
 
 
+@pytest.mark.slow
 def test_it_is_an_ordinary_recipe(place, tiny):
     text = new_recipe(write_rows(place / "rows.jsonl", 30), model=str(tiny), adapter="lora").text("x.yaml")
     (place / "x.yaml").write_text(text)

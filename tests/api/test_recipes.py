@@ -33,6 +33,7 @@ def kinds() -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 def test_held_out_rows_may_be_anything_that_rows_may_be() -> None:
     for name, rows in kinds().items():
         recipe = recipe_of(None, data=ROWS, settings={"data.heldout": rows})

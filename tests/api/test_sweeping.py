@@ -21,6 +21,7 @@ def test_a_list_where_one_value_is_expected_is_swept():
     assert _split({"threads": [1, 2]}) == ({}, {"threads": [1, 2]})
 
 
+@pytest.mark.slow
 def test_train_refuses_a_sweep_and_plan_sums_it(tmp_path):
     with pytest.raises(instil.RecipeError, match=r"Call instil\.sweep"):
         instil.train(SWEPT, data=ROWS)

@@ -24,6 +24,7 @@ def no_corpus(tmp_path, monkeypatch):
     monkeypatch.setenv("INSTIL_CORPUS", str(tmp_path / "nothing"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_corpus")
 def test_without_a_corpus_the_demo_serves_and_it_is_said(tmp_path, capsys):
     chosen = inputs([], tmp_path)

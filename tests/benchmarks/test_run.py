@@ -45,7 +45,7 @@ def run(clone, name: str, *words: str, **variables: str) -> subprocess.Completed
     return subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True, timeout=600, check=False)
 
 
-QUICKEST = ("prepare", "train_step")
+QUICKEST = ("plan",)
 """What runs with all other tests; the other forms are marked ``benchmark``."""
 
 

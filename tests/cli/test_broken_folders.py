@@ -317,6 +317,7 @@ def test_a_run_folder_that_cannot_be_made_is_one_line(place, words, whole, tmp_p
     assert "\n" not in error
 
 
+@pytest.mark.slow
 def test_a_plot_over_a_folder_leaves_nothing(whole, tmp_path, monkeypatch, capfd):
     shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)

@@ -24,10 +24,12 @@ def talk(monkeypatch, capsys):
     return run
 
 
+@pytest.mark.slow
 def test_answers_come_one_a_line(talk):
     assert talk("Capital of Peru?", "/reset", "Say hi", "/exit", "Time?").splitlines() == ["Lima", "Hi there!"]
 
 
+@pytest.mark.slow
 def test_the_model_gets_the_history_and_it_is_saved_as_a_training_row(talk, tmp_path):
     file = tmp_path / "saved.jsonl"
     talk("/system Be kind.", "Say hi", "Again", "/undo", f"/save {file}", f"/save {file}")

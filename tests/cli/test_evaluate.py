@@ -21,6 +21,7 @@ def rows(tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_report_and_compares(rows, tmp_path, capsys):
     out = tmp_path / "report"
     assert evaluate(folders()["tuned"], "--data", rows, "--against", folders()["base"], "--out", out) == 0

@@ -18,6 +18,7 @@ def export(*words: object) -> int:
     return exit_code("export", *map(str, words))
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_export_and_prints_what_was_compared(tmp_path, capsys):
     data = tmp_path / "rows.jsonl"
     data.write_text("".join(json.dumps({"question": q, "answer": a}) + "\n" for q, a in FACTS), encoding="utf-8")

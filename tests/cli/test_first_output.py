@@ -48,6 +48,7 @@ def test_the_verb_is_on_the_terminal_before_torch_is_imported(words: list[str], 
     assert f"instil {words[0]}" in shown_before_torch(words, tmp_path, terminal=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "terminal"), [(["train", "rows.jsonl"], False), (["train", "rows.jsonl", "--quiet"], True)]
 )

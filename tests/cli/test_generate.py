@@ -44,6 +44,7 @@ def test_answers_are_written_in_order_with_all_columns(prompts, tmp_path):
     assert rows[5]["tool_calls"][0]["function"]["name"] == "time"
 
 
+@pytest.mark.slow
 def test_a_killed_command_continues_and_ends_with_the_same_bytes(prompts, tmp_path, capsys):
     out, model = tmp_path / "answers.jsonl", folders()["tuned"]
     call = ("generate", model, "--prompts", prompts, "--out", out, "--temperature", "0.9", "--num-answers", "2")

@@ -90,6 +90,7 @@ def test_a_model_that_does_not_fit_is_refused_by_every_verb(verb, root, monkeypa
     assert "Load the model in 16 bits or quantised" in error
 
 
+@pytest.mark.slow
 def test_plan_reports_that_it_does_not_fit(root, monkeypatch, capfd):
     monkeypatch.setattr("instil.training.memory.usage.free_bytes", lambda _: 1000)
     assert exit_code("plan", "recipe.yaml") == 0
@@ -97,6 +98,7 @@ def test_plan_reports_that_it_does_not_fit(root, monkeypatch, capfd):
     assert "will probably not fit" in verdict
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("verb", "where"),
     [

@@ -21,6 +21,7 @@ def recipe(tmp_path, monkeypatch):
     return "mine.yaml"
 
 
+@pytest.mark.slow
 def test_it_prints_every_figure_and_trains_nothing(recipe, tmp_path, capsys):
     assert exit_code("plan", recipe) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -33,6 +34,7 @@ def test_it_prints_every_figure_and_trains_nothing(recipe, tmp_path, capsys):
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_an_option_replaces_the_setting_of_the_file(recipe, capsys):
     assert exit_code("plan", recipe, "--training.max-steps", "1", "--optimizer.lr", "3e-4") == 0
     printed = capsys.readouterr().out

@@ -72,6 +72,7 @@ def stores(recipe: Path) -> list[Path]:
     return [path for path in recipe.with_name("store").iterdir() if path.is_dir()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [changed_data, changed_setting, changed_tokenizer])
 def test_other_files_or_settings_make_another_store(
     recipe: Path, change: Callable[[Path], None], capsys: pytest.CaptureFixture[str]
@@ -95,6 +96,7 @@ def test_a_damaged_store_is_made_again(recipe: Path, capsys: pytest.CaptureFixtu
     assert len(stores(recipe)) == 1
 
 
+@pytest.mark.slow
 def test_a_store_of_another_day_is_not_used_where_the_template_prints_the_day(
     recipe: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

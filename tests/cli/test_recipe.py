@@ -34,6 +34,7 @@ def test_what_ships_is_listed_and_shown(capsys):
     assert "no recipe that ships has this name (did you mean 'lora'?)" in err
 
 
+@pytest.mark.slow
 def test_flags_write_a_file_that_is_never_overwritten(capsys, place):
     code, out, _ = run(capsys, "recipe", "new", "rows.jsonl", "--model", "demo", "--adapter", "lora")
     assert code == 0

@@ -40,6 +40,7 @@ def test_runs_are_listed_by_default_and_lines_in_a_pipe_are_not_wrapped(runs, ca
     assert [line.endswith(f"heldout_share {share}") for line, share in zip(lines, (0.1, 0.2), strict=True)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_twenty_runs_fit_a_terminal_one_line_each(width, tmp_path):
     many = [
@@ -78,6 +79,7 @@ def test_a_setting_that_most_runs_have_is_named_once(tmp_path, capsys):
     assert not any("rank" in line for line in others)  # no run has an adapter
 
 
+@pytest.mark.slow
 def test_any_number_of_runs_is_compared_and_the_plot_lies_beside_them(runs, capsys):
     assert exit_code("runs", "compare", "runs/a", "runs/b") == 0
     out = capsys.readouterr().out

@@ -67,6 +67,7 @@ def test_a_recipe_and_data_are_told_apart(trained, words, epochs, output):
     assert recipe.output == output
 
 
+@pytest.mark.slow
 def test_save_recipe_writes_what_was_set_and_trains_the_same(trained, tmp_path, capsys):
     saved = tmp_path / "saved.yaml"
     words = ["rows.jsonl", "--adapter", "lora", "--optimizer.lr", "3e-4", "--save-recipe", str(saved)]
@@ -152,6 +153,7 @@ def test_no_option_of_any_verb_answers_a_wrong_value_in_a_library_s_words(traine
     assert tried > 100
 
 
+@pytest.mark.slow
 def test_a_model_or_data_may_be_an_option_where_it_stands_first(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "rows.jsonl").write_text('{"question": "1+1?", "answer": "2"}\n' * 3)

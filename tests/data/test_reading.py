@@ -46,6 +46,7 @@ def test_public_names() -> None:
 REFUSED = ("bfcl_", "mt_bench_", "oasst_", "tau_bench_", "toolalpaca_", "toolbench_", "xtuner_qwen35_")
 
 
+@pytest.mark.slow
 @needs_corpus(36)
 def test_every_corpus_file_is_read_or_refused_by_name() -> None:
     corpus = corpus_path()

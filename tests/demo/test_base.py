@@ -58,6 +58,7 @@ def test_the_end_token_agrees_everywhere(model, tokenizer):
     assert end == tokenizer.eos_token_id == model.config.eos_token_id == model.generation_config.eos_token_id
 
 
+@pytest.mark.slow
 @given(text=st.text(max_size=60))
 @settings(max_examples=150, deadline=None)
 def test_any_text_comes_back_from_its_tokens(tokenizer, text):

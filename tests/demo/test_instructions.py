@@ -14,6 +14,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_the_same_seed_writes_the_same_bytes(folder, tmp_path):
     for path in write_instructions(tmp_path):
         assert path.read_bytes() == (folder / path.name).read_bytes()

@@ -7,13 +7,23 @@ import json
 import pytest
 
 from instil.cli.main import main
+from instil.demo import run
 from instil.demo.run import demo_recipe
 from instil.errors import RunError
 from instil.preparation.chat_setup import set_up_chat
 
 
 @pytest.mark.slow
-def test_the_demo_teaches_a_base_model_to_answer(tmp_path, capsys):
+@pytest.mark.parametrize(
+    "epochs", [pytest.param(0.6, id="half as long"), pytest.param(None, id="whole", marks=pytest.mark.exhaustive)]
+)
+def test_the_demo_teaches_a_base_model_to_answer(epochs, tmp_path, capsys, monkeypatch):
+    """Trained half as long as a person's demo it reaches the same bounds; the whole is run on request."""
+
+    def for_epochs(output, sources):
+        return demo_recipe(output, sources).override({"training": {"epochs": epochs}} if epochs else {})
+
+    monkeypatch.setattr(run, "demo_recipe", for_epochs)
     folder = tmp_path / "demo"
     with pytest.raises(SystemExit) as ended:
         main(["demo", "--output", str(folder)])

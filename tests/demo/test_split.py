@@ -14,6 +14,7 @@ def instruction_text(tmp_path_factory):
     return {path.name: path.read_text(encoding="utf-8").casefold() for path in paths}
 
 
+@pytest.mark.slow
 def test_no_held_out_name_is_a_substring_of_any_instruction_file(instruction_text):
     names = sorted(entity.name.casefold() for entity in held_out())
     assert len(names) > 180

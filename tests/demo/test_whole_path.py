@@ -79,6 +79,7 @@ def test_two_cuts_give_the_same_weights(tmp_path):
         torch.testing.assert_close(weight, theirs[name], rtol=0, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_flat_loss_equals_one_by_one(tmp_path):
     flat = train(recipe_of(tmp_path / "flat", max_steps=1), quiet=True)
     alone = train(recipe_of(tmp_path / "alone", max_steps=1, micro_batch_tokens=8), quiet=True)

@@ -35,6 +35,7 @@ def talk(number: int) -> list[dict[str, str]]:
     return [{"role": "user", "content": f"Say{text}  "}, {"role": "assistant", "content": f"Well,{text}"}]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("often_interrupted")
 def test_threads_get_what_one_thread_gets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokens, "_CACHE_CHARACTERS", 0)  # what is remembered is forgotten all the time

@@ -29,6 +29,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_proof_run_and_answers_load_the_same_tokenizer(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded: list[Any] = []
     own = load_tokenizer

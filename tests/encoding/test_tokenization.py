@@ -21,6 +21,7 @@ TOKENS = {family: PieceTokenizer(tokenizer.backend_tokenizer) for family, tokeni
 PARTS = st.lists(st.one_of(TEXTS, st.sampled_from([*SPECIAL, "<t>", "</t>", "</s>", " "])), max_size=6)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(st.sampled_from(FAMILIES), PARTS)
 def test_ids_are_those_of_the_tokenizer_itself(family: str, parts: list[str]) -> None:

@@ -8,6 +8,7 @@ from instil.evaluation.classification import confusion, label_in, macro_f1, make
 LABELS = ["negative", "neutral", "positive"]
 
 
+@pytest.mark.slow
 def test_macro_f1_equals_scikit_learn():
     sklearn = pytest.importorskip("sklearn.metrics")
     wanted = ["positive"] * 6 + ["negative"] * 3 + ["neutral"] * 2

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import resource
 
+import pytest
 from tests.evaluation.cases import case
 
 from instil.evaluation.code_running import code_in, compiles, passes
@@ -15,6 +16,7 @@ def test_code_compiles_or_not():
     assert code_in("Sure:\n```python\nx = 1\n```\nand\n```\ny = 2\n```") == "x = 1\n\ny = 2\n"
 
 
+@pytest.mark.slow
 def test_unit_tests_run_apart_with_limits(tmp_path, monkeypatch):
     monkeypatch.setenv("INSTIL_SECRET", "1")
     good = "def add(a, b):\n    return a + b"

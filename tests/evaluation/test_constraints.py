@@ -27,6 +27,7 @@ KEPT = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "value", "good", "bad"), KEPT)
 def test_constraints_are_checked(kind, value, good, bad):
     constraint = [{"kind": kind, "value": value}]

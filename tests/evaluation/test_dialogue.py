@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 from tests.evaluation.cases import talk
 
 from instil.evaluation.evaluate import evaluate
@@ -8,6 +9,7 @@ from instil.generation.prompts import prompts_of
 from instil.generation.settings import SamplingSettings
 
 
+@pytest.mark.slow
 def test_dialogue_tasks_play_the_models_own_history(tuned):
     prompts = prompts_of(talk(("Capital of Peru?", "Lima"), ("Say hi", "Hi there!")))
     prompts += prompts_of(talk(("Say hi", "Hi there!"), system="Be kind."))

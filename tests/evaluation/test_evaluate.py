@@ -50,6 +50,7 @@ def test_stops_of_a_base_and_of_a_tuned_model_are_not_compared(tuned, base, prom
     assert "p" not in line.split("|")[6]
 
 
+@pytest.mark.slow
 def test_losses_of_two_models_are_compared_pair_by_pair(tuned, prompts):
     other = Engine.load(folders()["tuned"])
     with torch.no_grad():

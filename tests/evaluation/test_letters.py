@@ -74,6 +74,7 @@ def test_a_mapping_that_is_not_in_order_keeps_its_letters():
     assert judge_choice(case("Rome", "A", options=options))["choice"] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", HOSTILE)
 def test_no_text_raises_or_takes_more_than_linear_time(unit):
     choices = {"A": "Rome", "B": "5", "C": "奥斯陆", "D": ""}

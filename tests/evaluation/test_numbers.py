@@ -63,6 +63,7 @@ def test_a_number_that_would_fill_the_memory_is_not_read(text, number):
     assert final_number(text) == number
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", HOSTILE)
 def test_no_text_raises_or_takes_more_than_linear_time(unit):
     assert seconds_for(final_number, unit) < 5

@@ -30,6 +30,7 @@ def test_a_trained_run_ships_its_adapter_and_its_merged_model(lora_run, tmp_path
         assert [name for name, text in texts.items() if any(at in text for at in here)] == ["adapter_config.json"]
 
 
+@pytest.mark.slow
 def test_a_merged_model_that_is_not_base_and_adapter_is_refused(lora_run, tmp_path):
     copied = tmp_path / "run"
     shutil.copytree(lora_run, copied)
@@ -46,6 +47,7 @@ def test_a_merged_model_that_is_not_base_and_adapter_is_refused(lora_run, tmp_pa
     assert answers(done.folder) == answers(lora_run)
 
 
+@pytest.mark.slow
 def test_an_adapter_is_merged_within_the_bound(adapter, tmp_path):
     done = export(adapter, tmp_path / "out", dtype="fp32", rows=ROWS)
     assert 0 < done.parity.logit_change <= 1e-4

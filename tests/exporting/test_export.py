@@ -10,6 +10,7 @@ from tests.tiny_chat import FACTS, folders
 from instil.exporting.export import export
 
 
+@pytest.mark.slow
 def test_a_config_with_more_eos_ids_than_training_stops_on_is_written_to_agree(tmp_path):
     """As Llama 3.1 is published: three eos ids, of which its template prints one."""
     shutil.copytree(folders()["tuned"], tmp_path / "model")
@@ -50,6 +51,7 @@ def test_a_4bit_export_loads_and_keeps_its_ids(tmp_path):
     assert "nf4" in done.parity.lines()[-1]
 
 
+@pytest.mark.slow
 def test_a_modelfile_says_the_template_and_the_stop_token(tmp_path):
     pytest.importorskip("gguf")
     done = export(folders()["run"], tmp_path / "out", target="ollama", rows=ROWS)

@@ -12,6 +12,7 @@ from instil.exporting.export import export
 from instil.generation.engine import Engine
 
 
+@pytest.mark.slow
 def test_a_row_that_llama_cpp_cuts_otherwise_refuses_the_gguf(tmp_path):
     pytest.importorskip("gguf")
     from tokenizers import normalizers

@@ -39,6 +39,7 @@ def wide(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_quantised_file_says_its_type_its_blocks_and_how_far_it_is(tmp_path):
     import gguf
 
@@ -59,6 +60,7 @@ def test_a_quantised_file_says_its_type_its_blocks_and_how_far_it_is(tmp_path):
     assert json.loads((done.folder / "parity.json").read_text())["notes"] == list(done.parity.notes)
 
 
+@pytest.mark.slow
 def test_a_model_of_whole_blocks_gets_the_types_of_its_name(wide, tmp_path):
     import gguf
 
@@ -69,6 +71,7 @@ def test_a_model_of_whole_blocks_gets_the_types_of_its_name(wide, tmp_path):
     assert "no multiple of" not in "\n".join(done.parity.notes)
 
 
+@pytest.mark.slow
 def test_a_file_above_the_bound_is_refused_and_nothing_is_left(tmp_path, monkeypatch):
     strict = {**QUANTISED_TYPES, "q2_k": QuantisedType("q2_k", 3.0, 1e-6)}
     monkeypatch.setattr(divergence, "QUANTISED_TYPES", strict)
@@ -79,6 +82,7 @@ def test_a_file_above_the_bound_is_refused_and_nothing_is_left(tmp_path, monkeyp
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_damaged_file_is_far_above_every_bound(tmp_path, monkeypatch):
     """What the bound is for: weights that are wrong, not merely rounded."""
     from instil.exporting import gguf_export, gguf_file
@@ -89,6 +93,7 @@ def test_a_damaged_file_is_far_above_every_bound(tmp_path, monkeypatch):
         export(folders()["run"], tmp_path / "out", target="gguf", dtype="q8_0", rows=ROWS)
 
 
+@pytest.mark.slow
 def test_python_and_ollama_take_the_types_too(tmp_path):
     done = instil.export(folders()["run"], tmp_path / "out", target="ollama", dtype="q8_0")
     assert done.files == ("Modelfile", "README.md", "model.gguf", "parity.json")
@@ -104,6 +109,7 @@ def test_every_type_is_written_within_its_bound(dtype, wide, tmp_path):
         assert f"{dtype} by llama.cpp" in done.parity.notes[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 def test_a_file_that_is_not_quantised_is_compared_by_llama_cpp_too(dtype, tmp_path):
     done = export(folders()["run"], tmp_path / "out", target="gguf", dtype=dtype, rows=ROWS)

@@ -11,6 +11,7 @@ from instil.exporting.export import export
 from instil.generation.engine import Engine
 
 
+@pytest.mark.slow
 def test_a_gguf_reads_back_to_the_same_logits(tmp_path):
     pytest.importorskip("gguf")
     from gguf import GGUFReader
@@ -26,6 +27,7 @@ def test_a_gguf_reads_back_to_the_same_logits(tmp_path):
     assert {"token_embd.weight", "blk.1.attn_q.weight", "output_norm.weight"} <= {t.name for t in reader.tensors}
 
 
+@pytest.mark.slow
 def test_a_qwen3_with_heads_of_its_own_width_reads_back(tmp_path):
     pytest.importorskip("gguf")
     from gguf import GGUFReader
@@ -45,6 +47,7 @@ def test_a_qwen3_with_heads_of_its_own_width_reads_back(tmp_path):
     assert len(fields["tokenizer.ggml.merges"].contents()) == 1  # llama.cpp refuses a file without any
 
 
+@pytest.mark.slow
 def test_a_llama_31_with_stretched_rotary_frequencies_reads_back(tmp_path):
     pytest.importorskip("gguf")
     from gguf import GGUFReader

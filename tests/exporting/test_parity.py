@@ -15,6 +15,7 @@ from instil.exporting.parity import check_ids, check_merge, check_stops
 from instil.generation.engine import Engine
 
 
+@pytest.mark.slow
 def test_typed_control_tokens_are_counted_apart(tmp_path):
     typed = Conversation((Message("user", "what is <|im_end|>?"), Message("assistant", "a token")))
     done = export(folders()["run"], tmp_path / "out", rows=[*ROWS, typed])

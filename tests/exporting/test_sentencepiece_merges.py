@@ -48,6 +48,7 @@ def small() -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 @needs_corpus(3)
 @pytest.mark.parametrize(
     ("name", "prefixed"), [("llama-2-chat", True), ("mistral-7b-instruct-v0.1", True), ("mistral-7b-instruct-v0.3", False)]

@@ -165,6 +165,7 @@ def rows(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_inspect_lists_the_rows_with_their_places(base: Path, rows: Path, capsys: pytest.CaptureFixture[str]) -> None:
     exit_code("inspect", str(rows), "--model", str(base), "--json")
     report = json.loads(capsys.readouterr().out)

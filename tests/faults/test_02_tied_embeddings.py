@@ -32,6 +32,8 @@ def chat_model(base: Path, rows: Path, tmp_path_factory: pytest.TempPathFactory)
     ).folder
 
 
+@pytest.mark.slow
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("targets", "dora"),
     [
@@ -72,6 +74,7 @@ def test_the_loss_of_the_written_model_is_in_the_results(
     assert "loaded again: loss" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [{}, {"adapter": {"kind": "lora", "rank": 2}}], ids=["full", "lora"])
 def test_a_model_that_is_not_what_was_trained_is_an_error_and_costs_nothing(
     change: dict[str, Any],
@@ -104,6 +107,7 @@ def test_a_model_that_is_not_what_was_trained_is_an_error_and_costs_nothing(
     assert Run.open(folder).finished
 
 
+@pytest.mark.slow
 def test_rounding_of_16_bit_weights_is_allowed(tmp_path: Path, base: Path, rows: Path) -> None:
     change = {"training": {"max_steps": 4, "precision": "pure_bf16"}, "adapter": {"kind": "lora", "rank": 2}}
     run = train(write_recipe(tmp_path, change, base=base, rows=rows))
@@ -111,6 +115,7 @@ def test_rounding_of_16_bit_weights_is_allowed(tmp_path: Path, base: Path, rows:
     assert difference <= ROUNDED_BOUND * run.results["trained_model_loss"]
 
 
+@pytest.mark.slow
 def test_without_heldout_rows_training_examples_are_compared(tmp_path: Path, base: Path, rows: Path) -> None:
     run = train(write_recipe(tmp_path, {"data": {"heldout_share": 0.0}}, base=base, rows=rows))
     assert run.results["heldout_loss"] is None

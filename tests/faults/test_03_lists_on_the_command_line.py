@@ -51,6 +51,7 @@ def test_every_list_setting_is_here() -> None:
     assert set(list_settings()) == set(ITEMS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", WITH_SETTINGS)
 @pytest.mark.parametrize("key", ITEMS)
 def test_all_ways_to_type_a_list_give_the_same(
@@ -88,6 +89,7 @@ def test_all_ways_to_type_a_list_give_the_same(
         assert value_of(typed(verb, "r.yaml", option, "[]"), key) == []
 
 
+@pytest.mark.slow
 def test_commas_in_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A path with a comma stays one path, and so do a glob and a missing file; prompts are never cut."""
     monkeypatch.chdir(tmp_path)

@@ -40,6 +40,7 @@ def trained(base: Path, root: Path, *options: str) -> Path:
     return root / "run"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "old"),
     [
@@ -62,6 +63,7 @@ def test_a_run_and_its_export_keep_the_rotary_settings_under_both_names(
         assert read_json(folder / "tokenizer_config.json") == TOKENIZER
 
 
+@pytest.mark.slow
 def test_an_adapters_tokenizer_is_readable_too(tmp_path: Path) -> None:
     base = write_published(tmp_path / "base", config={"rope_theta": 1e6}, generation=None)
     run = trained(base, tmp_path, "--adapter.kind", "lora", "--adapter.rank", "2")
@@ -132,6 +134,7 @@ def test_only_a_merged_model_can_be_checked(target: Any, tmp_path: Path) -> None
         export("demo", tmp_path / "out", target=target, check_with="4")
 
 
+@pytest.mark.slow
 def test_without_a_package_index_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INSTIL_CACHE", str(tmp_path))
     monkeypatch.setattr(check_with_4, "REQUIREMENT", "no-such-package-of-instil==1")

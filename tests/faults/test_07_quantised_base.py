@@ -32,6 +32,7 @@ def stored(
     return kind, folder / "model"
 
 
+@pytest.mark.slow
 def test_the_run_ends_with_a_model_of_ordinary_weights(
     stored: tuple[str, Path], tmp_path: Path, rows: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -65,6 +66,7 @@ def test_the_run_ends_with_a_model_of_ordinary_weights(
     assert Run.open(run.folder).finished
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("quantize", "adapter"), [("none", "lora"), ("none", "none"), ("other", "lora")])
 def test_a_setting_that_does_not_fit_names_the_cause_before_the_data_is_read(
     stored: tuple[str, Path],

@@ -196,6 +196,7 @@ NULLS = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_null_is_the_same_as_absent_for_every_key(client):
     plain = {"model": "tiny", **turns(user("Say hi")), "max_tokens": 3}
     asked = post(client, plain).json()
@@ -206,6 +207,7 @@ def test_null_is_the_same_as_absent_for_every_key(client):
         assert (answer.json()["choices"], answer.json()["usage"]) == (asked["choices"], asked["usage"])
 
 
+@pytest.mark.slow
 def test_null_is_absence_inside_messages_tools_and_options(client):
     message = user("Say hi") | dict.fromkeys(
         ("name", "tool_calls", "function_call", "tool_call_id", "refusal", "audio")

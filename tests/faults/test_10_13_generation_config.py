@@ -20,6 +20,7 @@ from instil.generation.settings import SamplingSettings
 SEVERAL = [258, 256]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["generation_config", "config"])
 @pytest.mark.parametrize("adapter", [False, True])
 def test_a_run_stops_on_every_id_of_its_base_and_keeps_them(adapter: bool, where: str, tmp_path: Path) -> None:
@@ -34,6 +35,7 @@ def test_a_run_stops_on_every_id_of_its_base_and_keeps_them(adapter: bool, where
         assert read_json(tmp_path / "out" / "generation_config.json")["eos_token_id"] == SEVERAL
 
 
+@pytest.mark.slow
 def test_an_answer_ends_at_a_further_id(tmp_path: Path) -> None:
     """A model that has learned to write on behind ``<|endoftext|>`` is stopped there, as in transformers."""
     model, tokenizer = tiny_llama(), tiny_tokenizer()
@@ -90,6 +92,7 @@ def test_ids_of_ordinary_text_and_tokens_within_a_turn_end_nothing(tmp_path: Pat
     assert chat.stop_ids == (258,), "the template prints <|endoftext|> within each answer"
 
 
+@pytest.mark.slow
 def test_an_explicit_do_sample_false_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     generation = {"do_sample": False, "temperature": 0.9, "top_p": 0.6, "eos_token_id": 258, "max_new_tokens": 77}
     base = write_published(tmp_path / "base", config={}, generation=generation)
@@ -103,6 +106,7 @@ def test_an_explicit_do_sample_false_stays(tmp_path: Path, capsys: pytest.Captur
         assert not {"temperature", "top_p"} & set(written)
 
 
+@pytest.mark.slow
 def test_sampling_that_was_meant_stays_sampling(tmp_path: Path) -> None:
     base = write_published(
         tmp_path / "base", config={}, generation={"do_sample": True, "temperature": 0.9, "eos_token_id": 258}

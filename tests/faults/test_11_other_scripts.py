@@ -17,6 +17,7 @@ PERFECT = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", PERFECT.values(), ids=PERFECT)
 def test_a_text_equals_itself(text: str) -> None:
     scores = judge_summary(case(text, text))

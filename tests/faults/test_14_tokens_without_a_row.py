@@ -30,6 +30,7 @@ def short(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["lora", "none"])
 def test_exactly_these_rows_train(kind: str, short: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = write_rows(tmp_path / "rows.jsonl")
@@ -56,6 +57,7 @@ def test_exactly_these_rows_train(kind: str, short: Path, tmp_path: Path, capsys
     assert exit_code("export", str(run.folder), str(tmp_path / "out"), "--dtype", "fp32") == 0
 
 
+@pytest.mark.slow
 def test_an_adapter_goes_on(short: Path, tmp_path: Path) -> None:
     rows = write_rows(tmp_path / "rows.jsonl")
     change = {"adapter": {"kind": "lora", "rank": 2}, "data": {"heldout_share": 0.0}, "training": {"max_steps": 2}}

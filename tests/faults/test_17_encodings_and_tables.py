@@ -103,6 +103,7 @@ def test_utf8_with_broken_bytes_stays_utf8(tmp_path: Path) -> None:
     assert len(pairs(path, on_bad_row="skip")) == 9
 
 
+@pytest.mark.slow
 def test_a_later_part_of_a_large_file_decides_too(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     last = json.dumps({"question": "где?", "answer": "здесь, в Казани"}, ensure_ascii=False).encode("cp1251")
@@ -138,6 +139,7 @@ def test_text_outside_the_named_columns_is_reported(tmp_path: Path) -> None:
         pairs(path)
 
 
+@pytest.mark.slow
 def test_settings_decide_and_make_another_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "rows.csv"
     path.write_bytes("question|answer\nwie groß?|für alle größer\n".encode("cp1252") * 1)
@@ -183,6 +185,7 @@ def workbook(path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_workbook_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = workbook(tmp_path / "book.xlsx")
     assert pairs(path) == [("Wann?", "2024-05-01"), ("Wie viele?", "3"), ("Was?", "eins"), ("Was?", "zwei")]

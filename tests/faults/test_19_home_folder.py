@@ -69,6 +69,7 @@ def test_every_path_of_a_recipe_is_expanded_and_saved_so(home: Path) -> None:
     assert described - {"tracking.name"} <= set(path_settings())
 
 
+@pytest.mark.slow
 def test_no_folder_named_tilde_is_made(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_base(home / "base")
     make_rows(home / "rows.jsonl", count=8)

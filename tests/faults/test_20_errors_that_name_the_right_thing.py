@@ -221,6 +221,7 @@ PATTERNS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pattern", PATTERNS)
 @pytest.mark.parametrize("verb", ["plan", "train"])
 def test_a_pattern_of_targets_is_called_one_and_what_it_matches_is_named(

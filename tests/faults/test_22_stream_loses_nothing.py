@@ -80,6 +80,7 @@ def cut(text, places):
     return [text[start:end] for start, end in zip([0, *ends], [*ends, len(text)], strict=True)]
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(TEXTS, st.lists(st.integers(0, 400), max_size=12), st.booleans(), st.sampled_from([None, (), TOOLS]))
 def test_pieces_joined_are_the_complete_answer(text, places, in_reasoning, tools):
@@ -95,6 +96,7 @@ def is_within(text, source):
     return all(character in characters for character in text)
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(
     TEXTS,
@@ -131,6 +133,7 @@ def test_without_tools_only_reasoning_tags_and_channels_leave_the_text(text):
     assert parse_answer(text, tools=()).content == text
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.one_of(st.sampled_from([piece.replace("find", "Bob") for piece in CALLS]), st.text(max_size=9)),
                 max_size=5).map("".join))  # fmt: skip

@@ -80,6 +80,7 @@ def test_the_space_between_a_begun_text_and_its_continuation_is_kept(engine: Eng
     assert not whole.text.startswith(" ")
 
 
+@pytest.mark.slow
 def test_the_server_keeps_the_space(engine: Engine) -> None:
     pytest.importorskip("fastapi")
     from fastapi.testclient import TestClient

@@ -30,6 +30,7 @@ def said(*words: str, **variables: str) -> str:
     return (result.stdout + result.stderr).strip()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["instil", "instil.recipe", "instil.cli.main", "instil.cli.process"])
 def test_waiting_threads_sleep_after_any_import_of_instil(order: str) -> None:
     assert said("-c", SHOW.format(order=order)) == "PASSIVE"
@@ -55,6 +56,7 @@ def test_started_processes_inherit_the_policy() -> None:
     assert said("-c", child.format(show="import os; print(os.environ['OMP_WAIT_POLICY'])")) == "PASSIVE"
 
 
+@pytest.mark.slow
 def test_the_openmp_library_of_torch_has_read_it() -> None:
     """GNU's library prints the settings that it uses: passive is a spin count of 0."""
     words = "import instil; from instil import train; import torch; torch.ones(2)"

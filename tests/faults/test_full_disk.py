@@ -76,6 +76,7 @@ def whole_lines(path: Path) -> int:
     return len([json.loads(line) for line in text.splitlines()])
 
 
+@pytest.mark.slow
 def test_generate_keeps_whole_answers_and_continues(small_disk: Path, tmp_path: Path) -> None:
     prompts = write_jsonl(tmp_path / "prompts.jsonl", QUESTIONS[:12])
     out = small_disk / "answers.jsonl"
@@ -124,6 +125,7 @@ def test_an_export_leaves_nothing_and_names_its_folder(target: str, trained: Pat
     assert list(small_disk.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_gguf_file_has_the_name_of_its_folder(trained: Path, tmp_path: Path) -> None:
     gguf = pytest.importorskip("gguf")
     assert exit_code("export", str(trained), str(tmp_path / "small-chat"), "--as", "gguf") == 0
@@ -177,6 +179,7 @@ def test_a_file_in_the_place_of_a_folder_is_one_line(
 PASTED = "What is the capital of France and of all the other countries? " * 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [
@@ -255,6 +258,7 @@ def test_chat_saves_a_whole_conversation_or_nothing(before: str | None, small_di
     assert (path.read_text() if path.exists() else None) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [("template", "list"), ("template", "show", "chatml")])
 def test_output_into_a_full_device_is_one_line(words: tuple[str, ...], tmp_path: Path) -> None:
     if not Path("/dev/full").exists():
@@ -270,6 +274,7 @@ def test_output_into_a_full_device_is_one_line(words: tuple[str, ...], tmp_path:
     ]
 
 
+@pytest.mark.slow
 def test_plan_and_the_run_card_foresee_a_full_disk(
     tmp_path: Path, base: Path, rows: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -64,12 +64,21 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("template", [None, TEMPLATE], ids=["chatml by default", "own template"])
-@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
-@pytest.mark.parametrize("adapter", [False, True], ids=["full", "lora"])
+@pytest.mark.parametrize(
+    ("adapter", "of", "template"),
+    [
+        pytest.param(False, "defaults", None, marks=pytest.mark.slow),
+        (False, "of its own", TEMPLATE),
+        pytest.param(True, "defaults", TEMPLATE, marks=pytest.mark.slow),
+        (True, "of its own", None),
+    ],
+    ids=["full-chatml by default", "full-own template", "lora-own template", "lora-chatml by default"],
+)
 def test_python_sees_what_a_run_trains_and_serves(
-    adapter: bool, settings: dict[str, Any], template: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    adapter: bool, of: str, template: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Every pair of adapter, settings and template occurs."""
+    settings = SETTINGS[of]
     base = str(make_base(tmp_path / "base"))
     run, recipe = train(tmp_path / "work", base, settings=settings, template=template, adapter=adapter)
     trained = trained_ids(tmp_path / "work")
@@ -93,6 +102,7 @@ def test_python_sees_what_a_run_trains_and_serves(
     assert "7" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_served_request_has_the_ids_of_python(tmp_path: Path) -> None:
 
     base = str(make_base(tmp_path / "base"))

@@ -30,6 +30,7 @@ def write_rows(path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["drop", "keep_last_turns", "truncate_answer"])
 def test_a_run_with_long_heldout_conversations_ends(
     policy: str, tmp_path: Path, base: Path, capsys: pytest.CaptureFixture[str]
@@ -51,6 +52,7 @@ def test_a_run_with_long_heldout_conversations_ends(
     assert [line["step"] for line in run.metrics() if "tasks" in line] == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_a_prompt_that_the_template_refuses_stops_no_other(
     tmp_path: Path, base: Path, rows: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -75,6 +77,7 @@ def test_a_prompt_that_the_template_refuses_stops_no_other(
     assert all("4" in prompt and "three" not in prompt for prompt in asked)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["engine", "tasks"])
 def test_a_failure_in_sampling_or_in_a_task_never_ends_a_run(
     part: str,
@@ -103,6 +106,7 @@ def test_a_failure_in_sampling_or_in_a_task_never_ends_a_run(
     assert any("tasks" in line for line in run.metrics()) == (part == "engine")
 
 
+@pytest.mark.slow
 def test_a_kill_while_answering_loses_no_step_and_resuming_answers(
     tmp_path: Path, base: Path, rows: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,6 +177,7 @@ def test_generate_can_refuse(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert not (tmp_path / "out.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_evaluate_measures_what_fits_and_lists_the_rest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data, out = prompts_file(tmp_path / "data.jsonl"), tmp_path / "report"
     command = ["evaluate", str(folders()["tuned"]), "--data", str(data), "--task", "exact_match", "--out", str(out)]

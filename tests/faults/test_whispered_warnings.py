@@ -56,6 +56,7 @@ def warned(recipe: Path, capsys: pytest.CaptureFixture[str], verb: str) -> dict[
     return {warning["kind"]: warning["figure"] for warning in warnings}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("same", ["path", "content", "most rows"])
 @pytest.mark.parametrize("verb", ["train", "prepare", "inspect"])
 def test_held_out_rows_that_are_trained(
@@ -71,6 +72,7 @@ def test_held_out_rows_that_are_trained(
     assert warned(recipe, capsys, verb)["heldout_is_trained"] == (0.75 if same == "most rows" else 1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["train", "prepare", "inspect"])
 def test_most_rows_too_long(verb: str, tmp_path: Path, base: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = write_jsonl(tmp_path / "rows.jsonl", rows_of(range(40)) + rows_of(range(60), words=30))
@@ -78,6 +80,7 @@ def test_most_rows_too_long(verb: str, tmp_path: Path, base: Path, capsys: pytes
     assert warned(recipe, capsys, verb)["rows_left_out"] == 0.6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("change", "rows", "kind", "figure"), [
     ({"data": {"max_tokens": 40, "too_long": "truncate_answer", "heldout_share": 0.0}},
      [*rows_of(range(5)), {"messages": [{"role": "user", "content": "Go"},
@@ -111,6 +114,7 @@ def test_each_has_its_figure_on_the_run_card(
         assert warnings[kind] == pytest.approx(figure)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["train", "prepare", "inspect"])
 def test_few_held_out_rows_of_a_share(
     verb: str, tmp_path: Path, base: Path, capsys: pytest.CaptureFixture[str]
@@ -133,6 +137,7 @@ def test_rows_without_a_recipe_need_no_held_out_rows(
     assert json.loads(capsys.readouterr().out)["warnings"] == []
 
 
+@pytest.mark.slow
 def test_python_returns_the_warnings(tmp_path: Path, base: Path) -> None:
     rows = rows_of(range(40))
     settings = {"model.name": str(base), "data.heldout_share": 0.2, "data.store": str(tmp_path / "store")}
@@ -144,6 +149,7 @@ def test_python_returns_the_warnings(tmp_path: Path, base: Path) -> None:
     assert [warning.kind for warning in inspected.survey.warnings] == ["few_heldout"]
 
 
+@pytest.mark.slow
 def test_a_run_that_ends_before_one_epoch(tmp_path: Path, base: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = write_jsonl(tmp_path / "rows.jsonl", rows_of(range(40)))
     change = {"data": {"heldout_share": 0.0}, "training": {"max_steps": 2, "batch_size": 5}}
@@ -153,6 +159,7 @@ def test_a_run_that_ends_before_one_epoch(tmp_path: Path, base: Path, capsys: py
     assert "part_of_an_epoch" not in warned(write_recipe(tmp_path / "b", whole, base=base, rows=file), capsys, "train")
 
 
+@pytest.mark.slow
 def test_plan_prints_the_warnings(tmp_path: Path, base: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = write_jsonl(tmp_path / "rows.jsonl", rows_of(range(30)))
     assert warned(write_recipe(tmp_path, HELD, base=base, rows=file), capsys, "plan")
@@ -183,6 +190,7 @@ def with_template(base: Path, folder: Path, template: str | None) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["train", "prepare", "inspect"])
 def test_another_template_than_the_models_own(
     verb: str, tmp_path: Path, base: Path, capsys: pytest.CaptureFixture[str]
@@ -196,6 +204,7 @@ def test_another_template_than_the_models_own(
     assert "other_template" not in warned(write_recipe(tmp_path / "b", HELD, same, base=model, rows=file), capsys, verb)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["train", "prepare", "inspect"])
 def test_a_chat_model_without_its_template(
     verb: str, tmp_path: Path, base: Path, capsys: pytest.CaptureFixture[str]

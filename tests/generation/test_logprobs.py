@@ -47,6 +47,7 @@ def test_penalties_are_those_of_openai(presence, frequency):
         assert ids == list(answer.token_ids)
 
 
+@pytest.mark.slow
 @needs_corpus()
 @pytest.mark.parametrize("name", ["qwen2.5-instruct", "mistral-7b-instruct-v0.3"])
 def test_the_bytes_of_tokens_add_up_to_the_text(name):

@@ -85,6 +85,7 @@ def test_a_mixture_whose_config_switches_its_router_loss_on_answers_as_without()
     assert generate_batch(model, prompts, settings=GREEDY, stop_ids=STOPS) == expected
 
 
+@pytest.mark.slow
 def test_answers_do_not_depend_on_how_the_batch_is_cut():
     model, prompts = tiny_model(), random_prompts(9, seed=3)
     whole = generate_batch(model, prompts, settings=GREEDY, stop_ids=STOPS)
@@ -125,6 +126,7 @@ def test_mode_and_gradients_of_the_model_are_as_before():
         model.eval()
 
 
+@pytest.mark.slow
 def test_stream_gives_the_same_answer_in_pieces():
     model = tiny_model()
     for prompt in random_prompts(5, seed=8):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +20,7 @@ def test_pieces_join_to_the_text_and_hold_only_whole_characters(text):
     assert "".join(pieces) + stream.finish() == text == stream.text
 
 
+@pytest.mark.slow
 @given(st.text(alphabet="abE", max_size=30), st.lists(st.text(alphabet="abE", min_size=1, max_size=4), max_size=3))
 @settings(max_examples=300, deadline=None)
 def test_text_is_cut_before_the_first_stop_string(text, stop):

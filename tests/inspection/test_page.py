@@ -96,6 +96,7 @@ def test_the_page_asks_for_nothing_and_nothing_in_the_data_can_end_its_script():
     assert "unsafe" not in page
 
 
+@pytest.mark.slow
 def test_distinct_tokens_are_written_once():
     many = [row(number, chat_tokens("Hello.")) for number in range(1, 1001)]
     data = data_of(build_page(many, TEXT))
@@ -215,6 +216,7 @@ class TestInChromium:
         ends = "getComputedStyle(document.querySelector('#tokens .more.run-end'), '::after').content"
         assert page.run(ends) == '"⟧" "×2"' or page.run(ends) == '"⟧×2"'
 
+    @pytest.mark.slow
     def test_the_help_opens_and_closes_by_key(self, page):
         page.open(page.url)
         page.press("?")

@@ -176,6 +176,7 @@ SETS = (
 )
 
 
+@pytest.mark.slow
 @needs_corpus(len(SETS))
 @pytest.mark.parametrize("name", SETS)
 def test_published_data_gets_no_key_renamed_and_a_second_fix_changes_nothing(name):

@@ -304,6 +304,7 @@ class OtherStop:
         return getattr(self._chat, name)
 
 
+@pytest.mark.slow
 def test_every_kind_is_found_in_data_that_has_it_and_only_there(recipe):
     assert set(PLANTED) == set(KINDS)
     assert survey(recipe(GOOD, max_tokens=600), other_template(ODD, max_tokens=600)).findings.counts == {}

@@ -54,6 +54,7 @@ def quantised(tmp_path: Path, kind: Any, precision: Any = "fp32") -> Any:
     return load_model(settings, precision=precision, frozen=True)
 
 
+@pytest.mark.slow
 @KINDS_AND_PRECISIONS
 def test_adapters_train_on_a_quantised_base(kind: str, precision: str, tmp_path: Path) -> None:
     model = quantised(tmp_path, kind, precision)
@@ -99,6 +100,7 @@ def with_moved_adapters(model: Any, settings: AdapterSettings = LORA) -> Any:
     return model
 
 
+@pytest.mark.slow
 @KINDS_AND_PRECISIONS
 def test_probe_and_samples_do_not_change_the_gradients_after_them(kind: str, precision: str, tmp_path: Path) -> None:
     model = with_moved_adapters(quantised(tmp_path, kind, precision))

@@ -47,6 +47,7 @@ def test_the_second_time_the_store_is_opened(tmp_path: Path) -> None:
     assert run(tmp_path, sources=path, on_bad_row="skip").folder != first.folder
 
 
+@pytest.mark.slow
 def test_a_killed_preparation_starts_clean(tmp_path: Path) -> None:
     path = save(tmp_path / "a.jsonl", rows(3000))
     recipe = Recipe.from_mapping({"data": {"sources": path, "store": str(tmp_path / "store")}})

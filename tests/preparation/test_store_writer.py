@@ -26,6 +26,7 @@ def test_a_failed_writer_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_killed_writer_is_swept_away(tmp_path: Path) -> None:
     code = (
         "import os, signal, sys; from instil.preparation.store import pack; from instil.preparation.store_writer import StoreWriter; from instil.conversation import Example\n"

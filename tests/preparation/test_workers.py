@@ -37,6 +37,7 @@ def bytes_of(prepared: Prepared) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in prepared.folder.iterdir()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
 def test_a_team_writes_the_bytes_that_one_process_writes(tmp_path: Path, size: int) -> None:
     source = save(tmp_path / "a.jsonl", rows(1600))  # four chunks
@@ -97,6 +98,7 @@ def room_for(num_bytes: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_bytes", [1 << 10, 40 << 10, 250 << 10])
 @pytest.mark.parametrize("size", [1, 2])
 def test_a_full_disk_is_told_to_all_and_leaves_nothing_half_written(tmp_path: Path, size: int, num_bytes: int) -> None:
@@ -140,6 +142,7 @@ def test_the_store_has_the_same_bytes_whatever_the_number_of_workers(tmp_path: P
     assert set(alone) == {"examples.arrow", "heldout.jsonl", "heldout.npy", "ledger.json", "store.json", "train.npy"}
 
 
+@pytest.mark.slow
 def test_an_error_in_a_worker_names_the_place(tmp_path: Path) -> None:
     path = save(tmp_path / "a.jsonl", [*rows(600), '{"foo": 1}', *rows(600)])
     with pytest.raises(DataError, match=f"{path}:601: found columns foo"):

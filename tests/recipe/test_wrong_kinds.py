@@ -53,6 +53,7 @@ def refusal(values: Any) -> str:
     return ""
 
 
+@pytest.mark.slow
 def test_no_error_about_a_wrong_kind_names_a_kind_of_python():
     refused = 0
     for name in every_setting():

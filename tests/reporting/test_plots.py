@@ -23,6 +23,7 @@ def figures(value: float) -> dict[str, Figure]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_runs", [1, 3, 14])
 def test_every_run_has_its_line_and_name(num_runs: int, tmp_path: Path):
     runs = {f"sweep/lr-{n}": metrics_of(20 + n, 1 + n / 10) for n in range(num_runs)}
@@ -37,6 +38,7 @@ def test_every_run_has_its_line_and_name(num_runs: int, tmp_path: Path):
     assert (tmp_path / "all.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_runs_without_a_step_or_an_evaluation_are_drawn_too(tmp_path: Path):
     draw_losses(
         {"new": [], "old": metrics_of(4)}, tmp_path / "all.png", title="客户 $服务", figures={"old": figures(0.5)}

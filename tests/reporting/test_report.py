@@ -58,6 +58,7 @@ def evaluated(run: Path, *, text: str = "42") -> None:
     (run / "evaluation" / "evaluation.html").write_text("", encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_report_of_a_finished_run_has_everything(run: Path, reference: Run, capsys: pytest.CaptureFixture[str]):
     evaluated(run)
     assert exit_code("report", str(run)) == 0
@@ -146,6 +147,7 @@ def test_a_folder_that_is_no_run_is_an_error_that_names_the_runs_in_it(run: Path
         instil.report(run, tmp_path / "no" / "such" / "page.html")
 
 
+@pytest.mark.slow
 @needs_chromium
 def test_the_page_opens_at_every_width_and_loads_nothing(run: Path, tmp_path: Path):
     evaluated(run, text=EVIL + "word" * 100)

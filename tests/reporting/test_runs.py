@@ -18,6 +18,7 @@ from instil.training.records.run_folder import Run
 from instil.training.records.run_settings import differences, settings_of
 
 
+@pytest.mark.slow
 def test_runs_are_listed_and_compared_from_their_folders(
     tmp_path: Path, base: Path, rows: Path, reference: Run, capsys: pytest.CaptureFixture[str]
 ):
@@ -72,6 +73,7 @@ def with_metrics(folder: Path, heldout: dict[int, float], *, final: str = "last"
     return folder
 
 
+@pytest.mark.slow
 def test_the_table_says_what_differs_and_what_the_evaluation_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     runs = [make_run(tmp_path / name, lr=lr, exact=exact) for name, lr, exact in (("a", 0.1, 0.5), ("b", 0.2, 0.75))]
     assert exit_code("runs", str(tmp_path)) == 0

@@ -82,6 +82,7 @@ def test_a_store_that_another_process_has_open_is_not_removed(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_store_that_is_being_written_is_in_use_and_left_over_once_its_process_is_dead(tmp_path: Path):
     with process(WRITE, tmp_path / KEYS[0]) as writer:
         aside = f".tmp-{KEYS[0]}-{writer.pid}"

@@ -39,6 +39,7 @@ def test_a_disk_that_holds_one_run_and_not_all_of_them_is_warned_of(tmp_path):
     assert planned(tmp_path, model_bytes=free // 100).warnings == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "found"),
     [
@@ -51,6 +52,7 @@ def test_a_setting_without_an_effect_is_refused(words, found, base, rows, tmp_pa
     assert not Path(tmp_path, "run").exists()
 
 
+@pytest.mark.slow
 def test_plan_shows_runs_and_sums_and_trains_nothing(base, rows, tmp_path, capsys):
     recipe = write_recipe(tmp_path, base=base, rows=rows)
     assert exit_code("plan", str(recipe), "--adapter", "none,lora", "--optimizer.lr", "1e-3,2e-3") == 0

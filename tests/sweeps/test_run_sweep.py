@@ -23,6 +23,7 @@ def lines_of(text):
     return [line.strip() for line in text.splitlines()]
 
 
+@pytest.mark.slow
 def test_a_run_of_a_sweep_gives_the_bits_that_it_gives_alone(swept, reference):
     """Also after a run that diverged in the same process."""
     names = [run.name for run in swept.sweep.runs]
@@ -68,6 +69,7 @@ def test_the_runs_share_the_prepared_data(swept, rows):
     assert len(stores) == 1
 
 
+@pytest.mark.slow
 def test_an_existing_sweep_is_not_overwritten_and_resuming_a_finished_one_trains_nothing(swept, capsys):
     error = train_fails(swept.recipe, "--optimizer.lr", RATES, capsys=capsys)
     assert "the sweep's folder exists" in error
@@ -78,6 +80,7 @@ def test_an_existing_sweep_is_not_overwritten_and_resuming_a_finished_one_trains
     assert "run 1 of 3" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_resumed_sweep_keeps_its_values_and_may_get_more(swept, tmp_path, capsys):
     folder = tmp_path / "copy" / "run"
     shutil.copytree(swept.sweep.folder, folder)
@@ -93,6 +96,7 @@ def test_a_resumed_sweep_keeps_its_values_and_may_get_more(swept, tmp_path, caps
     assert sweep.best.value == sweep.best.loss == min(run.loss for run in sweep.runs[1:])
 
 
+@pytest.mark.slow
 def test_a_run_whose_folder_was_removed_is_trained_again_and_a_damaged_one_is_named(swept, tmp_path, capsys):
     folder = tmp_path / "copy" / "run"
     shutil.copytree(swept.sweep.folder, folder)
@@ -144,6 +148,7 @@ def test_ctrl_c_ends_a_sweep_and_resume_continues_it(base, rows, tmp_path, swept
     assert same_bits(Run.open(sweep.runs[1].folder), Run.open(swept.sweep.runs[1].folder))
 
 
+@pytest.mark.slow
 def test_what_is_wrong_in_the_last_run_is_found_before_the_first_and_leaves_nothing(base, rows, tmp_path, capsys):
     recipe = write_recipe(tmp_path, base=base, rows=rows)
     for words, found in (
@@ -165,6 +170,7 @@ def test_a_run_and_a_sweep_do_not_take_each_others_folder(reference, swept, caps
         assert "exists" in error or "holds a run. Expected a sweep to resume" in error
 
 
+@pytest.mark.slow
 def test_runs_can_be_compared_by_a_task_which_is_then_measured(base, rows, tmp_path):
     path = write_recipe(tmp_path, {"training": {"max_steps": 2}}, base=base, rows=rows)
     sweep = instil.sweep(path, {"training.seed": [1, 2]}, best_by="exact_match", quiet=True)

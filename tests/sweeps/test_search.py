@@ -48,6 +48,7 @@ def searched(path, *, seed=0, opened_again=True):
     return proposals
 
 
+@pytest.mark.slow
 def test_a_search_that_is_opened_again_proposes_what_an_uninterrupted_one_does(tmp_path):
     alone = searched(tmp_path / "a.db", opened_again=False)
     assert len(alone) == 6
@@ -76,6 +77,7 @@ def test_a_file_that_is_no_search_is_named(tmp_path):
         Search(tmp_path / "s.db", SPACE, seed=0)
 
 
+@pytest.mark.slow
 def test_optunas_log_level_is_left_as_it_was(tmp_path):
     import optuna
 

@@ -72,6 +72,7 @@ def conversation(random: random.Random, takes: set[str]) -> list[Message]:
     return messages[: len(messages) - (random.random() < 0.3)]
 
 
+@pytest.mark.slow
 @needs_corpus(len(PUBLISHED) * 300)
 @pytest.mark.parametrize(
     ("name", "file", "takes"), PUBLISHED, ids=[f"{name}-{file[:40]}" for name, file, _ in PUBLISHED]

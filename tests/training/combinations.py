@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,15 @@ SHARDED = [
         for also in ("dora", "dora rows")
     ),
 ]
+FURTHER = frozenset(
+    given.name
+    for given in REPLICATED
+    if not given.also
+    and not (given.trains in ("4bit", "8bit") and given.precision == "pure_bf16")
+    and (given.trains in ("lora", "8bit"))
+    != (OPTIMIZERS.index(given.optimizer) + PRECISIONS.index(given.precision)) % 2
+)
+"""Half of a full product. The other half holds each optimizer with each precision, and what is trained with each."""
 COMPILED = [
     *(Combination(t, o, also="compile") for t in ("full", "lora") for o in OPTIMIZERS),
     *(Combination(t, precision=p, also="compile") for t in ("full", "lora") for p in PRECISIONS[1:]),
@@ -139,13 +148,13 @@ def train_combination(given: Combination, base: Path, ranks: Ranks) -> list[floa
     return losses
 
 
-def main(base: str, found: str) -> None:
-    """Train all combinations as one of two processes; the first writes their losses."""
+def main(base: str, found: str, names: Collection[str]) -> None:
+    """Train combinations as one of two processes; the first writes their losses."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
     ranks = Ranks(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), CPU)
     losses: dict[str, Any] = {}
-    for given in [*REPLICATED, *SHARDED]:
+    for given in (given for given in [*REPLICATED, *SHARDED] if given.name in names):
         try:
             losses[given.name] = train_combination(given, Path(base), ranks)
         except Exception as error:
@@ -153,7 +162,3 @@ def main(base: str, found: str) -> None:
     if ranks.is_first:
         Path(found).write_text(json.dumps(losses))
     dist.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -6,20 +6,23 @@ import json
 import os
 import shutil
 import socket
-import subprocess
-import sys
+from collections.abc import Collection
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from filelock import FileLock
+from tests.forks import start_fork
 from tests.training.combinations import (
     COMPILED,
+    FURTHER,
     REPLICATED,
     SHARDED,
     STEPS,
     Combination,
+    main,
     make_base,
     train_combination,
 )
@@ -38,33 +41,50 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def of_two(tmp_path_factory: pytest.TempPathFactory, base: Path) -> dict[str, Any]:
+def of_two(tmp_path_factory: pytest.TempPathFactory, base: Path, request: pytest.FixtureRequest) -> dict[str, Any]:
     # The workers of a run have one parent folder; the first that comes trains for all.
     folder = tmp_path_factory.getbasetemp()
     found = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "losses-of-two.json"
+    given = [item.callspec.params.get("given") for item in request.session.items if hasattr(item, "callspec")]
+    names = {one.name for one in given if isinstance(one, Combination)}
     with FileLock(f"{found}.lock"):
         if not found.exists():
-            _train_on_two(base, found)
+            _train_on_two(base, found, names)
     losses: dict[str, Any] = json.loads(found.read_text())
     return losses
 
 
-def _train_on_two(base: Path, found: Path) -> None:
+def _train_on_two(base: Path, found: Path, names: Collection[str]) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
-    words = [sys.executable, "-W", "ignore", "-m", "tests.training.combinations", str(base), str(found)]
-    started = [subprocess.Popen(words, env=os.environ | shared | {"RANK": str(rank)}) for rank in range(2)]
-    assert [process.wait(timeout=600) for process in started] == [0, 0]
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
+
+    forks = [start_fork(partial(main, str(base), str(found), names), **shared, RANK=str(rank)) for rank in range(2)]
+    said = [fork.communicate(timeout=600)[0][-3000:] for fork in forks]
+    assert [fork.returncode for fork in forks] == [0, 0], said
 
 
-@pytest.mark.parametrize("given", [*REPLICATED, *SHARDED], ids=lambda given: given.name)
+@pytest.mark.parametrize(
+    "given",
+    [
+        pytest.param(given, id=given.name, marks=[pytest.mark.exhaustive] if given.name in FURTHER else [])
+        for given in [*REPLICATED, *SHARDED]
+    ],
+)
 def test_two_processes_train_as_one_does(given: Combination, base: Path, of_two: dict[str, Any]):
     alone = train_combination(given, base, Ranks(0, 1, CPU))
     assert len(alone) == STEPS
     assert isinstance(of_two[given.name], list), of_two[given.name]
     assert of_two[given.name] == pytest.approx(alone, abs=TOLERANCE[given.precision])
+
+
+def test_what_runs_with_all_tests_holds_every_pair():
+    run = [given for given in REPLICATED if given.name not in FURTHER and not given.also]
+    every = [given for given in REPLICATED if not given.also]
+    for one, other in (("trains", "optimizer"), ("trains", "precision"), ("optimizer", "precision")):
+        pairs = [{(getattr(given, one), getattr(given, other)) for given in some} for some in (run, every)]
+        assert pairs[0] == pairs[1]
 
 
 @pytest.mark.compiled

@@ -25,10 +25,11 @@ def test_compiling_what_is_not_proved_is_refused(what: str):
 
 
 @pytest.mark.slow
+@pytest.mark.compiled
 @pytest.mark.filterwarnings("default")
 @pytest.mark.skipif(not shutil.which("c++"), reason="needs a C++ compiler: 1 case left out")
 def test_compiling_changes_nothing(make_learner: LearnerMaker, examples: list[Example]):
-    """LoRA in bf16; `test_demo_equivalences` compiles full fine-tuning in fp32, `test_combinations` (on request) the rest."""
+    """LoRA in bf16; `test_demo_equivalences` compiles full fine-tuning in fp32 in every run, `test_combinations` the rest."""
 
     def adapted(model: torch.nn.Module) -> torch.nn.Module:
         return prepare_adapters(model, AdapterSettings(kind="lora", rank=4))

@@ -37,6 +37,7 @@ def resumed_equals(recipe: Path, reference: Run) -> bool:
     return without_times(resumed) == without_times(reference) and same_bits(resumed, reference)
 
 
+@pytest.mark.slow
 def test_steps_and_evaluations_come_in_order_and_are_written_by_then(recipe: Path, tmp_path: Path, reference: Run):
     seen = []
     for event in follow(recipe):
@@ -85,6 +86,7 @@ def leave_by_error(events: Any) -> None:
     events.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "leave",
     [leave_by_break, pytest.param(leave_by_close, marks=SLOW), pytest.param(leave_by_error, marks=SLOW)],

@@ -70,6 +70,7 @@ def test_a_stop_waits_for_no_evaluation_that_has_not_begun_and_for_no_other_step
     assert same_bits(resumed, reference)
 
 
+@pytest.mark.slow
 def test_early_stopping_and_best_model(tmp_path: Path, base: Path, rows: Path):
     change = {
         "optimizer": {"lr": 3.0},

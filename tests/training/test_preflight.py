@@ -7,6 +7,7 @@ import torch
 from tests.training.command_line import exit_code, write_recipe
 
 
+@pytest.mark.slow
 def test_plan_says_what_would_happen_and_writes_nothing(
     tmp_path: Path, base: Path, rows: Path, capsys: pytest.CaptureFixture[str]
 ):

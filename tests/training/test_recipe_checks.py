@@ -182,6 +182,7 @@ def test_a_missing_package_is_said_before_the_data_is_prepared(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_shards_that_are_asked_for_and_not_built_are_one_line(tmp_path: Path, base: Path, rows: Path):
     sharded = {"parallel": {"processes": 2, "mode": "sharded"}, "optimizer": {"name": "muon"}}
     codes, said = run_on_two(write_recipe(tmp_path, sharded, base=base, rows=rows))

@@ -7,6 +7,7 @@ import pytest
 from tests.training.command_line import exit_code, write_recipe
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("free", "change", "said"),
     [

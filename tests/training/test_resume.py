@@ -155,6 +155,7 @@ def test_a_full_disk_is_one_clear_line_and_loses_nothing(
     assert same_bits(resumed, reference)
 
 
+@pytest.mark.slow
 def test_resuming_a_finished_run_says_so_and_resuming_nothing_starts(
     tmp_path: Path, base: Path, rows: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -196,6 +197,7 @@ def test_a_changed_setting_is_refused_on_resume_and_a_free_one_is_taken(
     assert len(list((tmp_path / "run" / "checkpoints").iterdir())) <= 2
 
 
+@pytest.mark.slow
 def test_a_resumed_run_replays_its_cut_unless_another_is_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: Path, rows: Path
 ):
@@ -212,6 +214,7 @@ def test_a_resumed_run_replays_its_cut_unless_another_is_asked_for(
     assert cuts() == [2048, 60, 30, 30]
 
 
+@pytest.mark.slow
 def test_changed_data_is_refused_on_resume(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: Path, rows: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -239,6 +242,7 @@ def test_a_run_without_a_checkpoint_starts_again_with_the_account_of_the_data_as
     assert "checkpoints: no intact checkpoint; starting again from the first step" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_resumed_run_writes_what_it_is_made_of_where_that_is_damaged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: Path, rows: Path
 ):

@@ -32,6 +32,7 @@ def test_the_model_learns(reference: Run):
     assert losses[-1] < losses[0] - 1
 
 
+@pytest.mark.slow
 def test_ctrl_c_says_where_it_saved_and_a_second_one_stops_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: Path, rows: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -67,6 +68,7 @@ def test_a_signal_before_the_first_step_stops_at_once_and_leaves_nothing(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_the_micro_batch_size_changes_nothing(tmp_path: Path, base: Path, rows: Path, reference: Run):
     """Other sizes: `test_demo_equivalences`."""
     run = train(write_recipe(tmp_path, {"training": {"micro_batch_tokens": 100}}, base=base, rows=rows))
@@ -89,6 +91,7 @@ def test_an_adapter_goes_on_in_another_run(tmp_path: Path, base: Path, rows: Pat
     assert not same_bits(first, second)
 
 
+@pytest.mark.slow
 def test_a_rate_that_blows_up_stops_and_names_rows(
     tmp_path: Path, base: Path, rows: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -119,6 +122,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_the_day_that_a_template_prints_is_pinned_for_preparing_again_and_for_serving(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

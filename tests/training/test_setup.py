@@ -29,6 +29,7 @@ def test_freezing_the_rows_of_new_tokens_is_said(
     assert "training.freeze keeps the new rows of these tokens in the embedding and head" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_dropout_that_a_model_brings_along_is_said(
     tmp_path: Path, base_with_dropout: Path, rows: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -36,6 +37,7 @@ def test_dropout_that_a_model_brings_along_is_said(
     assert "config.json sets dropout (attention_dropout 0.2), which is active in training" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_memory_that_the_model_does_not_get_is_one_line(
     tmp_path: Path, base: Path, rows: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -53,6 +55,7 @@ def with_room_for(copies: float, base: Path, patch: pytest.MonkeyPatch) -> None:
         patch.setattr(module, "free_bytes", lambda device: int(copies * numbers * 4))
 
 
+@pytest.mark.slow
 def test_the_memory_of_a_machine_is_shared_by_its_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: Path, rows: Path
 ):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.forks import Running, start_fork
 from tests.training.command_line import assert_equal_runs, train, write_recipe
 from tests.training.stops import wait_for_steps
 
@@ -22,14 +21,11 @@ pytestmark = pytest.mark.slow
 SHORT: dict[str, Any] = {"training": {"max_steps": 3}, "evaluate": {"every": 3, "max_new_tokens": 1}}
 
 
-def torchrun(recipe: Path, *words: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "torch.distributed.run", *words, "-m", "instil", "train", str(recipe)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
+def torchrun(recipe: Path, *words: str) -> Running:
+    """Call torchrun in a fork; the processes that it starts are fresh ones, as everywhere."""
+    from torch.distributed.run import main
+
+    return start_fork(partial(main, [*words, "-m", "instil", "train", str(recipe)]), OMP_NUM_THREADS="1")
 
 
 def free_port() -> int:

@@ -52,6 +52,7 @@ def adapter_of(folder: Path, *, new_rows: bool) -> Path:
     return folder / "adapter"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -97,6 +98,7 @@ def test_an_adapter_that_lacks_rows_of_new_tokens_is_said_before_the_data_is_pre
     assert "rows in" not in captured.out
 
 
+@pytest.mark.slow
 def test_a_plan_counts_the_layers_of_the_adapter_that_goes_on(
     tmp_path: Path, rows: Path, capsys: pytest.CaptureFixture[str]
 ):

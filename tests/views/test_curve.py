@@ -33,6 +33,7 @@ def test_the_lines_are_the_losses():
     assert "Loss: training 3.0000 to 1.0000, held-out 3.0000 to 1.0000" in svg
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_points", [1, 2, 51, 5_000, 200_000])
 def test_a_curve_is_small_and_inside_its_picture(num_points: int):
     trained = [(step, 10 / (step + 1) + (step % 7) / 10) for step in range(1, num_points + 1)]

@@ -79,6 +79,7 @@ def test_the_texts_stay_in_this_process(chat):
     assert next(chat.encode_many([TALK]))[0] == example
 
 
+@pytest.mark.slow
 def test_a_long_example_shows_both_ends_and_says_what_is_left_out(chat):
     long = [{"role": "user", "content": "word " * 20_000}, {"role": "assistant", "content": "é" * 300}]
     (explained,) = chat.with_settings(chat.settings).explain(long)

@@ -73,6 +73,7 @@ def test_faults_are_refused_with_their_place(tmp_path: Path, name: str, data: by
     check_refusal(tmp_path / name, data, error)
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.dictionaries(st.text(max_size=4), st.integers() | st.text(max_size=9) | st.none(), max_size=3), min_size=1
@@ -108,6 +109,7 @@ class Endless(io.RawIOBase):
         return len(piece)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("array", [True, False])
 def test_memory_does_not_grow_with_the_file(array: bool) -> None:
     row = json.dumps({"text": "x" * 500}).encode()
@@ -127,6 +129,7 @@ def test_memory_does_not_grow_with_the_file(array: bool) -> None:
     assert peak < 4_000_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("array", [True, False])
 def test_a_row_of_fifty_megabytes_is_read(tmp_path: Path, array: bool) -> None:
     text = "x" * 50_000_000

@@ -22,6 +22,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.dictionaries(st.text(max_size=5), VALUES, max_size=4), st.text(max_size=6), st.booleans())
 def test_json_is_read_to_its_end_and_not_further(value, rest, ascii_only):

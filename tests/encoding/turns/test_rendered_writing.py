@@ -54,6 +54,7 @@ def read_back(one: TextPrinter, row: Conversation) -> Conversation:
     return replace(found.conversation, messages=tuple(map(split_reasoning, found.conversation.messages)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMED_TEMPLATES)
 def test_a_text_is_what_the_template_prints_and_gives_the_messages_again_or_is_refused(name):
     one, written, exact = PRINTERS[name], 0, 0

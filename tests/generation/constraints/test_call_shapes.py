@@ -53,6 +53,7 @@ def check_calls(engine):
     assert [[call.name for call in calls] for calls in named] == [["time"]] * len(named)
 
 
+@pytest.mark.slow
 def test_calls_are_written_in_the_syntax_of_the_template():
     shape = read_shape(small_engine().chat, place="tool_choice")
     assert (shape.before, shape.middle) == ('<tool_call>{"name": "', '", "arguments": ')

@@ -86,6 +86,7 @@ schemas = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(schemas, st.integers(0, 1_000))
 def test_drawn_schemas_are_enforced(schema, seed):

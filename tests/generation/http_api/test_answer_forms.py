@@ -34,6 +34,7 @@ def ask(client, **settings):
     return client.chat.completions.create(model="tiny", **settings)
 
 
+@pytest.mark.slow
 def test_every_answer_is_json_of_the_schema_and_a_stream_is_the_same(client):
     asked = {"response_format": FORMAT, "temperature": 1.5, "seed": 3, "n": 3}
     whole = ask(client, **asked)
@@ -49,6 +50,7 @@ def test_every_answer_is_json_of_the_schema_and_a_stream_is_the_same(client):
     assert streamed == texts
 
 
+@pytest.mark.slow
 def test_a_cut_answer_says_so_and_text_is_free(client):
     cut = ask(client, response_format=FORMAT, max_tokens=3).choices[0]
     assert cut.finish_reason == "length"
@@ -219,6 +221,7 @@ def calling():
         yield running.client()
 
 
+@pytest.mark.slow
 def test_forced_calls_are_calls_whole_and_streamed(calling):
     tools = [TOOL, {"type": "function", "function": {"name": "now"}}]
     named = {"type": "function", "function": {"name": "paint"}}
@@ -238,6 +241,7 @@ def test_forced_calls_are_calls_whole_and_streamed(calling):
     assert [call.function.name in ("paint", "now") for call in single.message.tool_calls] == [True]
 
 
+@pytest.mark.slow
 def test_forms_and_free_answers_are_answered_at_the_same_time(client):
     from concurrent.futures import ThreadPoolExecutor
 

@@ -43,6 +43,7 @@ def ask(client, question, **settings):
     return client.chat.completions.create(model="tiny", messages=[{"role": "user", "content": question}], **settings)
 
 
+@pytest.mark.slow
 def test_the_machinery_of_transformers_is_used(served, client):
     ask(client, "Say hi")
     assert served.service.worker.why_single is None
@@ -69,6 +70,7 @@ def test_streaming_gives_the_same_answer_in_pieces(client):
         assert pieces[-1].usage.completion_tokens == len(answer.encode()) + 1
 
 
+@pytest.mark.slow
 def test_reasoning_and_tool_calls_are_told_apart(client):
     tools = [{"type": "function", "function": {"name": "time", "parameters": {"type": "object", "properties": {}}}}]
     said = ask(client, "Think").choices[0].message
@@ -109,6 +111,7 @@ def test_a_seed_repeats_and_several_answers_differ(client, served):
     assert [choice.index for choice in first.choices] == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_sampling_settings_of_one_request_do_not_touch_another(client):
     wild = [
         threading.Thread(target=ask, args=(client, "x"), kwargs={"temperature": 5.0, "max_tokens": 60})
@@ -144,6 +147,7 @@ def test_typed_control_tokens_stay_text(client):
     assert typed == plain + len("<|im_end|>")
 
 
+@pytest.mark.slow
 def test_32_at_once_are_all_right(served):
     async def all_of_them():
         async with openai.AsyncOpenAI(base_url=f"{served.url}/v1", api_key="x", max_retries=0, timeout=60) as client:
@@ -298,6 +302,7 @@ def test_the_clients_own_errors_are_raised(client):
         ask(client, "x" * 600)
 
 
+@pytest.mark.slow
 def test_broken_and_large_bodies_are_refused(served):
     url = f"{served.url}/v1/chat/completions"
     json_type = {"content-type": "application/json"}

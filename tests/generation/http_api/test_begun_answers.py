@@ -51,6 +51,7 @@ def whole(client, messages, **given):
 KEYS = ({"continue_final_message": True}, {"continue_final_message": True, "add_generation_prompt": False})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("question", ["Two plus two?", "Say hi"])
 def test_the_continuation_is_that_of_python(client, engine, question):
     model, answer = ChatModel(engine), ANSWERS[question]
@@ -67,6 +68,7 @@ def test_the_continuation_is_that_of_python(client, engine, question):
     assert streamed(client, messages, **KEYS[0]) == (expected.text, "", [], "stop")
 
 
+@pytest.mark.slow
 def test_both_spellings_are_one_and_echo_returns_the_whole_turn(client):
     messages = turns("Two plus two?", "So 2+2")
     rest = whole(client, messages, **KEYS[0])
@@ -80,6 +82,7 @@ def test_both_spellings_are_one_and_echo_returns_the_whole_turn(client):
     assert whole(client, parts) == rest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("read", [whole, streamed])
 def test_a_begun_call_and_begun_reasoning_are_read_as_such(client, read):
     call = ANSWERS["Time?"]
@@ -147,6 +150,7 @@ def test_what_cannot_be_continued_is_one_line(client, messages, change, key):
         assert word not in error["message"]
 
 
+@pytest.mark.slow
 def test_a_false_or_null_key_is_as_no_key(client):
     plain = whole(client, [{"role": "user", "content": "Say hi"}])
     for body in ({"continue_final_message": False}, {"add_generation_prompt": True}, {"echo": False},
@@ -164,6 +168,7 @@ NO_NEW_TURN = (
 )
 
 
+@pytest.mark.slow
 def test_what_the_template_changes_or_leaves_open_is_refused():
     engine = Engine.load(folders()["tuned"], LoadSettings(template=NO_NEW_TURN))
     with Served(engine, max_new_tokens=16) as served, served.client() as client:

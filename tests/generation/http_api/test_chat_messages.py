@@ -65,6 +65,7 @@ MESSAGES = st.dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.one_of(ODD, st.lists(st.one_of(ODD, MESSAGES), max_size=3)), ODD)
 def test_any_messages_and_tools_are_read_or_refused_by_name(messages, tools):

@@ -48,6 +48,7 @@ def wait_for(lines, count, served):
     raise AssertionError(lines)
 
 
+@pytest.mark.slow
 def test_each_request_is_one_line_without_its_text_or_its_key(engine, lines):
     with Served(engine, api_key="geheim") as served:
         ask(served)
@@ -71,6 +72,7 @@ def test_each_request_is_one_line_without_its_text_or_its_key(engine, lines):
     assert not re.search(r"geheim|wrong|Peru|Lima", " ".join(lines))
 
 
+@pytest.mark.slow
 def test_a_client_that_leaves_is_marked(lines):
     # An untrained model generates until its limit.
     with Served(Engine.load(folders()["base"]), max_new_tokens=450) as served:
@@ -83,6 +85,7 @@ def test_a_client_that_leaves_is_marked(lines):
     assert int(found[1]) < 450
 
 
+@pytest.mark.slow
 def test_quiet_prints_no_line(engine, lines):
     with Served(engine, quiet=True) as served:
         ask(served)
@@ -90,6 +93,7 @@ def test_quiet_prints_no_line(engine, lines):
     assert lines == []
 
 
+@pytest.mark.slow
 def test_a_closed_standard_error_fails_no_request(engine, monkeypatch):
     closed = open("/dev/null", "w")  # noqa: SIM115
     closed.close()
@@ -99,6 +103,7 @@ def test_a_closed_standard_error_fails_no_request(engine, monkeypatch):
         assert ask(served).choices[0].message.content == "Lima"
 
 
+@pytest.mark.slow
 def test_a_request_that_is_not_http_prints_no_line_of_its_own(engine, lines):
     with Served(engine) as served:
         with socket.create_connection(served.socket.getsockname()) as raw:

@@ -24,6 +24,7 @@ def test_exactly_the_new_rows_of_embedding_and_head_train(tied: bool) -> None:
     assert torch.equal(embedding.weight, head.weight) == tied
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tied", [True, False])
 def test_a_tuned_model_emits_the_new_stop_token(tied: bool) -> None:
     model, _ = adapted(tied=tied)

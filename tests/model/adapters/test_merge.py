@@ -70,6 +70,7 @@ def assert_merged_whole(name: str, folder: Path, *uses: str) -> None:
     assert (uncached_logits(again, ids) - expected).abs().max() <= 1e-5 * expected.abs().max(), uses
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TIED)
 def test_an_adapter_on_one_use_of_a_tied_weight_is_merged_into_that_use(name: str, tmp_path: Path) -> None:
     assert_merged_whole(name, tmp_path / "embedding", "embedding")

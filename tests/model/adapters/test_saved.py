@@ -27,6 +27,7 @@ def test_whether_an_adapter_fits_is_found_out_without_weights(tied: bool, tmp_pa
         open_adapter(tiny_model("llama", num_hidden_layers=1).to("meta"), tmp_path, trains=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tied", [True, False])
 def test_plain_peft_loads_what_is_saved(tied: bool, tmp_path: Path) -> None:
     from peft import PeftModel

@@ -39,6 +39,7 @@ def moved(model: Any) -> set[str]:
     return {name.split(".", 3)[3] for name in before if not torch.equal(before[name], after[name])}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "stay"),
     [
@@ -56,6 +57,7 @@ def test_what_all_linear_leaves_untouched_is_said(name: str, stay: str | None) -
     assert [stay in note for note in notes] == ([] if stay is None else [True])
 
 
+@pytest.mark.slow
 def test_all_linear_leaves_out_layers_whose_result_is_no_product_alone() -> None:
     """Llama 4's router is a linear layer that gives scores and logits; peft added to the pair, and failed in the first step."""
     names = moved(adapted("llama4_text"))
@@ -96,6 +98,7 @@ def test_experts_take_neither_dropout_nor_dora(settings: dict[str, Any]) -> None
     assert left_out(adapted("gpt_oss", ["q_proj"], **settings), ["q_proj"]) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "left_out"), [("llama4_text", {"router"}), ("mamba", {"dt_proj", "out_proj", "x_proj"}), ("llama", set())]
 )

@@ -8,6 +8,7 @@ from tests.model.flat_batches import loss_of
 from instil.model.loss.token_loss import TokenLoss
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tied", [True, False])
 def test_row_arithmetic_equals_pefts_own(tied: bool) -> None:
     from peft.tuners.trainable_tokens.layer import TrainableTokensLayer

@@ -83,6 +83,7 @@ def test_weights_can_be_written_in_another_type(tmp_path: Path) -> None:
     assert torch.equal(again.lm_head.weight, model.lm_head.weight.bfloat16().float())
 
 
+@pytest.mark.slow
 def test_an_adapter_is_saved_with_its_tokenizer_and_without_network(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,6 +21,7 @@ def test_a_replicated_tensor_is_one_piece():
     assert torch.equal(piece.tensor, weight)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_a_learner_restored_from_its_snapshot_trains_to_the_same_bits(
     make_learner: LearnerMaker, examples: list[Example], tmp_path: Path, optimizer: str

@@ -39,6 +39,7 @@ def test_activations_are_those_that_a_real_pass_saves():
     assert measure_sizes(model, FP32).saved_per_token * 100 == pytest.approx(saved_for_real(model, 100), rel=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["qwen3_moe", "mixtral", "gpt_oss"])
 def test_a_mixture_is_measured_in_every_precision(name: str):
     """torch knows the shape of a grouped product without bytes in bf16 alone; no mixture could be trained in fp32."""
@@ -55,6 +56,7 @@ def test_a_model_without_bytes_has_the_same_sizes():
     assert measure_sizes(fake, FP32) == real
 
 
+@pytest.mark.slow
 def test_counts_of_full_and_lora():
     full = measure_sizes(tiny_llama().train(), FP32)
     lora = measure_sizes(prepare_adapters(tiny_llama(), AdapterSettings(kind="lora", rank=2)).train(), FP32)
@@ -70,6 +72,7 @@ def estimate(**changes: object) -> Memory:
     return estimate_memory(measure_sizes(tiny_llama().train(), FP32), FP32, **(settings | changes))
 
 
+@pytest.mark.slow
 def test_memory_grows_with_what_it_should_grow_with():
     plain = estimate()
     assert estimate(tokens=2000).activations == 2 * plain.activations

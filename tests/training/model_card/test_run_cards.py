@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from huggingface_hub import ModelCard
 from tests.tiny_chat import folders
 
@@ -10,6 +11,7 @@ from instil.training.model_card.run_cards import write_cards
 from instil.training.records.run_folder import RunPaths
 
 
+@pytest.mark.slow
 def test_both_folders_of_a_run_get_a_card_and_no_path_stays(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     paths = RunPaths(run(base=tmp_path / "home" / "base"))

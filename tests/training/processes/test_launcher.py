@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import psutil
 import pytest
+from tests.forks import Running, start_fork
 from tests.training.command_line import (
     assert_equal_runs,
     train_fails,
@@ -19,6 +21,7 @@ from tests.training.command_line import (
 )
 from tests.training.stops import wait_for_steps
 
+from instil.cli.main import main
 from instil.errors import TrainingError
 from instil.recipe import Recipe
 from instil.training.processes.join import LEFT_ALONE
@@ -40,14 +43,10 @@ def test_two_processes_that_are_started_here_equal_one_and_are_quiet_where_asked
     assert capfd.readouterr() == ("", "")
 
 
-def start(recipe: Path, *words: str, **environment: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "instil", "train", str(recipe), *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
-    )
+def start(recipe: Path, *words: str, **environment: str) -> Running:
+    """Call `instil train` in a fork; the processes that it starts are fresh ones, as everywhere."""
+    work = partial(main, ("train", str(recipe), *words))
+    return start_fork(work, separate_errors=True, OMP_NUM_THREADS="1", **environment)
 
 
 @pytest.mark.slow
@@ -145,6 +144,7 @@ def test_what_is_handed_over_says_which_settings_were_set():
     assert handed.recipe.model_dump(exclude_unset=True) == recipe.model_dump(exclude_unset=True)
 
 
+@pytest.mark.slow
 def test_a_process_ends_with_its_launcher():
     """The launcher that it is told of is not its parent, so that one is gone: it must not wait for it."""
     assert _environments(2, 1)[1][LAUNCHER] == str(os.getpid())

@@ -13,6 +13,7 @@ from instil.training.processes import same_inputs as shared
 SHORT: dict[str, Any] = {"training": {"max_steps": 2}, "evaluate": {"every": 2, "max_new_tokens": 1}}
 
 
+@pytest.mark.slow
 def test_different_recipes_are_refused_by_every_process(tmp_path: Path, base: Path, rows: Path):
     recipe = write_recipe(tmp_path / "a", SHORT, base=base, rows=rows)
     other = write_recipe(tmp_path / "b", SHORT, {"optimizer": {"lr": 1e-3}}, base=base, rows=rows)

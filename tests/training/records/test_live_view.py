@@ -86,6 +86,7 @@ def test_an_error_and_an_early_end_are_named(clock: list[float]):
     assert "ended after 7 of 100 steps" in text_of(screen.page)
 
 
+@pytest.mark.slow
 def test_without_a_kernel_there_is_no_display():
     assert kernel_display() is None
     # IPython in a terminal has no kernel: the bar of the terminal stays.

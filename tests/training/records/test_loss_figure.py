@@ -21,6 +21,7 @@ def curves(figure) -> dict[str, list[float]]:
     return {line.get_label(): list(line.get_xdata()) for line in axes.lines if line.get_label() in names}
 
 
+@pytest.mark.slow
 def test_the_plot_has_both_losses(reference: Run, tmp_path: Path):
     from matplotlib.figure import Figure
 

@@ -31,6 +31,7 @@ def test_the_model_loads_in_plain_transformers_with_template_and_stop_token(refe
     assert model.get_input_embeddings().weight is model.get_output_embeddings().weight
 
 
+@pytest.mark.slow
 def test_the_last_line_on_heldout_rows_is_what_results_say(
     tmp_path: Path, base: Path, rows: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -44,6 +45,7 @@ def test_the_last_line_on_heldout_rows_is_what_results_say(
 LORA = {"adapter": {"kind": "lora", "rank": 4, "dropout": 0.2}}
 
 
+@pytest.mark.slow
 def test_lora_writes_adapter_and_merged_model(tmp_path: Path, base: Path, rows: Path):
     run = train(write_recipe(tmp_path, LORA, {"training": {"max_steps": 6}}, base=base, rows=rows))
     assert (run.folder / "adapter" / "adapter_model.safetensors").exists()

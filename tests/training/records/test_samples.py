@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from tests.training.command_line import (
     train,
     write_recipe,
@@ -18,6 +19,7 @@ def test_samples_are_drawn_at_each_evaluation(reference: Run):
     assert all({"prompt", "answer", "finish_reason"} <= line.keys() for line in lines)
 
 
+@pytest.mark.slow
 def test_tasks_are_measured_at_each_evaluation(tmp_path: Path, base: Path, rows: Path):
     change = {"evaluate": {"tasks": ["exact_match"], "every": 2}, "training": {"max_steps": 2}}
     run = train(write_recipe(tmp_path, change, base=base, rows=rows))

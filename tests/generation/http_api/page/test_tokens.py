@@ -31,6 +31,7 @@ def tokens(served, **body):
     return post(served, "/instil/tokens", {"messages": QUESTION} | body)
 
 
+@pytest.mark.slow
 def test_the_ids_are_those_of_the_prompt_and_the_answer(served, engine):
     _, answer = post(served, "/v1/chat/completions", {"messages": QUESTION, "return_token_ids": True})
     ids = answer["choices"][0]["token_ids"]
