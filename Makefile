@@ -1,5 +1,6 @@
 # make demo    train the demo's base model to answer; two minutes on two cores
 # make test    run all tests, in the same environment
+# make slow    list the 30 longest tests of the last run of make test
 # make check   run format, lint, types and fast tests
 # make course  write the notebooks of the course to build/course; make course-run runs every lesson
 # make docs    build the docs site in three languages; EXECUTE=1 runs the course's lessons for it
@@ -16,13 +17,16 @@ WORKERS ?= --numprocesses logical --maxprocesses 4 --dist worksteal
 # Tests start Python hundreds of times: what one start compiles, the next loads, also where the environment says no.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test check course course-run docs serve-docs docs-translations clean
+.PHONY: demo test check course course-run docs serve-docs docs-translations clean slow
 
 demo: $(INSTALLED)
 	$(VENV)/bin/instil demo
 
 test: $(INSTALLED)
-	$(VENV)/bin/python -m pytest $(WORKERS)
+	$(VENV)/bin/python -m pytest $(WORKERS) --junit-xml build/tests.xml
+
+slow:
+	@$(PYTHON) tools/slow_tests.py
 
 check: $(INSTALLED)
 	./check
