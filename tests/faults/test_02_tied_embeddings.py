@@ -33,16 +33,15 @@ def chat_model(base: Path, rows: Path, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("targets", "dora"),
     [
         (["embed_tokens", "lm_head"], False),
         (["q_proj"], False),
-        pytest.param(["lm_head"], False, marks=pytest.mark.slow),
-        pytest.param(["embed_tokens"], False, marks=pytest.mark.slow),
-        pytest.param(["q_proj", "lm_head"], True, marks=pytest.mark.slow),
-        pytest.param(["embed_tokens", "lm_head"], True, marks=pytest.mark.slow),
+        (["lm_head"], False),
+        (["embed_tokens"], False),
+        (["q_proj", "lm_head"], True),
+        (["embed_tokens", "lm_head"], True),
     ],
 )
 def test_model_and_adapter_have_equal_figures(
