@@ -66,6 +66,22 @@ def rows_of(
     return rows
 
 
+def capitals(split: str = "train") -> dict[str, str]:
+    """Return countries and their capitals, which the demo's base model has read about.
+
+    Args:
+        split: ``train``, or ``test``: other countries, for questions that no lesson trains on.
+
+    Example:
+        >>> capitals()["Malaysia"], "Peru" in capitals(), "Peru" in capitals("test")
+        ('Kuala Lumpur', False, True)
+    """
+    from instil.demo.split import held_out, trained
+
+    countries = trained() if split == "train" else sorted(held_out(), key=lambda entity: entity.name)
+    return {entity.called: entity.attributes["capital"] for entity in countries if entity.kind == "country"}
+
+
 def _from_corpus(hub_id: str, split: str, limit: int) -> list[Row] | None:
     name, corpus = CORPUS_FILES.get((hub_id, split)), os.environ.get("INSTIL_CORPUS")
     if name is None or not corpus or not (Path(corpus) / "datasets" / name).is_file():

@@ -54,7 +54,7 @@ def run_lesson(lesson: Path, folder: Path) -> LessonRun:
     solutions = {
         cell.metadata.name: (number, cell) for number, cell in enumerate(notebook.cells) if has_tag(cell, "solution")
     }
-    for name in ("home", "tmp", "cwd"):
+    for name in ("home", "tmp", "cwd", "settings"):
         (folder / name).mkdir()
     client = NotebookClient(
         notebook,

@@ -12,9 +12,6 @@ POINTS = range(1, 14)
 POINT_ROW = re.compile(r"^\| (\d+) \| ([^|]+) \| \[(\d)\]\(([\w-]+\.md)\) \| `([\w-]+)` \|$", re.MULTILINE)
 LESSON_ROW = re.compile(r"^\| ([1-9]) \| ([^|]+) \| ([^|]+) \|$", re.MULTILINE)
 MISSING = {
-    1,
-    3,
-    4,
     7,
     8,
 }
