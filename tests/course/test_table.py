@@ -12,7 +12,6 @@ POINTS = range(1, 14)
 POINT_ROW = re.compile(r"^\| (\d+) \| ([^|]+) \| \[(\d)\]\(([\w-]+\.md)\) \| `([\w-]+)` \|$", re.MULTILINE)
 LESSON_ROW = re.compile(r"^\| ([1-9]) \| ([^|]+) \| ([^|]+) \|$", re.MULTILINE)
 MISSING = {
-    7,
     8,
 }
 """Points that no lesson has yet. It must be empty when the course is complete."""
