@@ -44,11 +44,17 @@ gettext_compact = False
 gettext_uuid = False
 gettext_location = False
 
-# The lessons' outputs: `python docs/make_site.py --execute` runs them once, for all languages. Without it the pages show the code.
+# The lessons' outputs: `make docs EXECUTE=1` runs each lesson once, for all languages, on the embedded model and without
+# the network. Without it the pages show the code. Exercises and checks are not run; solutions are, at the end.
 nb_execution_mode = "cache" if os.environ.get("DOCS_EXECUTE") else "off"
 nb_execution_cache_path = str(ROOT / "build" / "jupyter-cache")
+nb_execution_in_temp = True
 nb_execution_timeout = 300
 nb_execution_raise_on_error = True
+if nb_execution_mode != "off":
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), str(ROOT / "course")])
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ.pop("INSTIL_CORPUS", None)
 # Why: by default a page with a widget loads two scripts from other hosts; no page may.
 nb_ipywidgets_js: dict[str, dict[str, str]] = {}
 

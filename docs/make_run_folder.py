@@ -26,7 +26,7 @@ WRITTEN = {
     "metrics": "at each step",
     "samples": "at each evaluation",
     "picture": "during the run, and at the end",
-    "checkpoints": "every `training.checkpoint_every` steps, and when stopped",
+    "checkpoints": "at each evaluation or every `checkpoint.every` steps, and when stopped",
     "model": "at the end",
     "adapter": "at the end, with `adapter.kind: lora`",
     "trackers": "at the start, with a tracker that has ids",
