@@ -21,7 +21,9 @@ FLOOR = {
 
 def catalogue(language: str, page: str) -> Path:
     """Return the file of a page's translation."""
-    return ROOT / "docs" / "locale" / language / "LC_MESSAGES" / f"{page}.po"
+    path = ROOT / "docs" / "locale" / language / "LC_MESSAGES" / f"{page}.po"
+    assert path.exists(), f"{page} has no catalogue: run: make docs-translations"
+    return path
 
 
 def part_of(page: str) -> str:
@@ -36,7 +38,6 @@ def test_every_part_keeps_its_translations(language):
     translated: dict[str, int] = defaultdict(int)
     messages: dict[str, int] = defaultdict(int)
     for page in map(name_of, PAGES):
-        assert catalogue(language, page).exists(), f"{page}: run: make docs-translations"
         for entry in polib.pofile(str(catalogue(language, page))):
             if not entry.obsolete:
                 messages[part_of(page)] += 1
