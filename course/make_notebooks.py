@@ -32,6 +32,8 @@ COURSE = Path(__file__).resolve().parent
 ROOT = COURSE.parent
 LOCALES = {"en": None, "zh": "zh_CN", "vi": "vi"}
 """Language of a notebook to the folder of its catalogues in ``docs/locale``; English is the source."""
+MARKDOWN_EXTENSIONS = {"dollarmath"}
+"""MyST extensions of the docs site, which decide what a paragraph is."""
 LINK = re.compile(r"(?<=\]\()(?!https?:|#)([^)\s#]+)")
 
 
@@ -151,7 +153,7 @@ def make_notebooks(folder: Path, repository: str) -> list[str]:
 
 def _inline_tokens(markdown: str) -> Iterator[Token]:
     """Yield the tokens with text that Sphinx translates, each with its lines."""
-    parser = create_md_parser(MdParserConfig(), RendererHTML)
+    parser = create_md_parser(MdParserConfig(enable_extensions=MARKDOWN_EXTENSIONS), RendererHTML)
     row = None
     for token in parser.parse(markdown):
         if token.type == "tr_open":

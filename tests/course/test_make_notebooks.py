@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import os
+import runpy
 import subprocess
 import sys
 
@@ -27,6 +28,7 @@ gettext_compact = False
 include_patterns = ["course/[0-9]-*.md"]
 exclude_patterns = ["build"]
 root_doc = "course/1-chat-templates"
+myst_enable_extensions = EXTENSIONS
 """
 
 
@@ -48,7 +50,9 @@ def test_no_language_lacks_a_paragraph(language):
 
 @pytest.mark.filterwarnings("default")
 def test_message_ids_are_those_that_sphinx_extracts(tmp_path):
-    (tmp_path / "conf.py").write_text(CONF, encoding="utf-8")
+    extensions = runpy.run_path(str(ROOT / "docs" / "conf.py"))["myst_enable_extensions"]
+    assert set(extensions) == make_notebooks.MARKDOWN_EXTENSIONS
+    (tmp_path / "conf.py").write_text(CONF.replace("EXTENSIONS", repr(extensions)), encoding="utf-8")
     command = [
         sys.executable,
         "-m",
