@@ -33,10 +33,11 @@ def test_large_numbers_have_one_decimal_and_a_letter(number: int, text: str):
 @pytest.mark.parametrize(
     ("number", "text"),
     [
-        (0, "0 kB"),
-        (1, "1 kB"),
+        (0, "0 bytes"),
+        (1, "1 byte"),
+        (5_500, "5.4 kB"),
         (300_000, "293 kB"),
-        (2**20 - 1, "1024 kB"),
+        (2**20 - 1, "1 MB"),
         (2**20, "1 MB"),
         (565.4 * 2**20, "565 MB"),
         (2**30 - 2**20, "1023 MB"),

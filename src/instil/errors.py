@@ -137,5 +137,10 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
         >>> nearest("zzz", ["optimizer"])
         ''
     """
-    close = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.6)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    close = closest(name, allowed)
+    return "" if close is None else f" (did you mean {close!r}?)"
+
+
+def closest(name: str, allowed: Iterable[str]) -> str | None:
+    """Return the closest allowed name, or None if none is close."""
+    return next(iter(difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.6)), None)

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from instil.errors import RunError
+from instil.errors import RunError, closest
 from instil.refused_writes import REFUSED
 
 ASIDE = ".tmp-"
@@ -78,6 +78,17 @@ def home_path(path: str | os.PathLike[str]) -> Path:
         f"{text}: no home folder of a user {text[1:].split('/')[0]!r}. Expected ~/ or ~name/ of a user. "
         "Fix the path, or write ./ in front of it if it is meant literally."
     )
+
+
+def nearest_beside(path: Path) -> str:
+    """Return `` (did you mean 'runs/a'?)`` for what lies in a path's folder under the closest name, or an empty string."""
+    if path.exists():
+        return ""
+    try:
+        close = closest(path.name, (entry.name for entry in path.parent.iterdir()))
+    except OSError:
+        return ""
+    return "" if close is None else f" (did you mean {str(path.with_name(close))!r}?)"
 
 
 def _check_names(path: str) -> None:

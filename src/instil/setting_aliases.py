@@ -49,6 +49,7 @@ OTHER_NAMES: Mapping[str, str] = {
     "per_device_train_batch_size": "training.batch_size",
     "report_to": "tracking.to",
     "roles_to_train": "data.train_on",
+    "run_name": "tracking.name",
     "save_steps": "checkpoint.every",
     "sequence_len": "data.max_tokens",
     "target_modules": "adapter.targets",
@@ -59,6 +60,7 @@ OTHER_NAMES: Mapping[str, str] = {
     "use_rslora": "adapter.rank_stabilized",
     "val_set_size": "data.heldout_share",
     "val_size": "data.heldout_share",
+    "wandb_project": "tracking.project",
     "warmup_ratio": "optimizer.warmup",
     "warmup_steps": "optimizer.warmup",
 }

@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 import re
 
+_FOUR_DECIMALS = 0.001
+"""Below this, four decimals show fewer than two significant digits."""
 _LETTERS = ((10**9, "B"), (10**6, "M"), (10**3, "k"))
 
 
@@ -41,15 +43,29 @@ def short_count(number: int) -> str:
     return str(number)
 
 
-def byte_size(number: float) -> str:
-    """Return a number of bytes in kB (2**10 bytes), MB (2**20 bytes) or GB (2**30 bytes); a part of a kB counts as one.
+def loss_words(loss: float) -> str:
+    """Return a loss with four decimals; a smaller one with three significant digits; nan and inf as words.
 
     Example:
-        >>> byte_size(3 * 2**30), byte_size(5_500_000), byte_size(5_500)
-        ('3.0 GB', '5 MB', '6 kB')
+        >>> loss_words(3.16457), loss_words(0.0), loss_words(0.0000412), loss_words(float("nan"))
+        ('3.1646', '0.0000', '4.12e-05', 'nan')
     """
-    if number < 2**20:
-        return f"{math.ceil(number / 2**10)} kB"
+    if not math.isfinite(loss):
+        return str(loss)
+    return f"{loss:.2e}" if 0 < abs(loss) < _FOUR_DECIMALS else f"{loss:.4f}"
+
+
+def byte_size(number: float) -> str:
+    """Return a number of bytes, in kB (2**10 bytes), MB (2**20 bytes) or GB (2**30 bytes) where it is that large.
+
+    Example:
+        >>> byte_size(3 * 2**30), byte_size(5_500_000), byte_size(55_000), byte_size(5_500), byte_size(42)
+        ('3.0 GB', '5 MB', '54 kB', '5.4 kB', '42 bytes')
+    """
+    if number < 2**10:
+        return counted(round(number), "byte")
+    if round(number / 2**10) < 2**10:
+        return f"{number / 2**10:.{1 if number < 10 * 2**10 else 0}f} kB"
     return f"{number / 2**30:.1f} GB" if number >= 2**30 else f"{number / 2**20:.0f} MB"
 
 

@@ -31,7 +31,7 @@ def test_nothing_is_removed_without_remove(cache, capsys):
     assert exit_code("clean", "--remove") == 2
     assert "--remove without a choice" in capsys.readouterr().err
     assert exit_code("clean", "--older-than", "30d", "--remove") == 0
-    assert "freed 0 kB: 0 stores removed" in capsys.readouterr().out
+    assert "freed 0 bytes: 0 stores removed" in capsys.readouterr().out
     assert len(list(cache.iterdir())) == 2
 
 

@@ -26,6 +26,9 @@ def test_the_command_writes_the_export_and_prints_what_was_compared(tmp_path, ca
     assert export(folders()["run"], out, "--data", data, "--licence", "apache-2.0") == 0
     output = capsys.readouterr().out
     assert "8 prompts: ids equal" in output
+    assert "weights bf16; the model's own are fp32, which --dtype fp32 keeps" in output
+    assert "Next" in output.splitlines()
+    assert f"vllm serve {out}" in output
     card = (out / "README.md").read_text(encoding="utf-8")
     assert ModelCard(card).data.license == "apache-2.0"
     assert "Tuned from `demo`" in card
@@ -101,7 +104,7 @@ def test_nothing_is_uploaded_without_push_and_fifty_rows_are_compared(uploads, t
     assert len(options["rows"]) == 50
     assert options["target"] == "adapter"
     output = capsys.readouterr().out
-    assert f"adapter in {tmp_path}\nfiles   model.safetensors (3 kB)\nchecked 1 prompt: ids equal" in output
+    assert f"adapter in {tmp_path}\nfiles   model.safetensors (2.9 kB)\nchecked 1 prompt: ids equal" in output
     assert export("model", "out", "--quiet") == 0
     assert capsys.readouterr().out == f"{tmp_path}\n"
 

@@ -103,7 +103,7 @@ def test_an_instil_error_is_one_line_and_traceback_shows_the_rest(capsys, monkey
     def refuse(words: list[str]) -> None:
         raise InstilError("rows.jsonl:3: found\nnothing; expected a row; add one")
 
-    monkeypatch.setattr(entry, "build_app", lambda typed_verb: refuse)
+    monkeypatch.setattr(entry, "build_app", lambda typed_verb, **_: refuse)
     code, _, err = run(capsys, "train")
     assert (code, err) == (2, "error: rows.jsonl:3: found nothing; expected a row; add one\n")
     with pytest.raises(InstilError, match="found\nnothing"):

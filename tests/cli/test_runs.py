@@ -35,7 +35,7 @@ def runs(tmp_path, monkeypatch):
 def test_runs_are_listed_by_default_and_lines_in_a_pipe_are_not_wrapped(runs, capsys):
     assert exit_code("runs", "--sort", "name") == 0
     header, *lines = capsys.readouterr().out.splitlines()
-    assert header.split()[:4] == ["run", "state", "steps", "time"]
+    assert header.split()[:4] == ["run", "state", "steps", "in"]
     assert [line.split()[0] for line in lines] == ["a", "b"]
     assert [line.endswith(f"heldout_share {share}") for line, share in zip(lines, (0.1, 0.2), strict=True)]
 
@@ -63,6 +63,8 @@ def test_twenty_runs_fit_a_terminal_one_line_each(width, tmp_path):
     at = next(number for number, line in enumerate(lines) if line.startswith("most runs"))
     assert at == 1 + 20 + 1  # the head, the runs, the name of the sweep
     assert "  lr-1" in text.getvalue()
+    assert ("…" in "".join(lines[:at])) == ("instil runs compare A B" in text.getvalue())
+    assert "…" in lines[1] or width == 120
     assert all(cell_len(line) <= width for line in lines)
 
 

@@ -59,6 +59,11 @@ def test_the_comparison_is_on_the_screen_and_in_files(swept):
     assert ranked == ["lr-5e-3", "lr-1e-4", "lr-1e30"]
     assert f"try it         instil chat {sweep.best.folder}".split() in [line.split() for line in screen]
     assert "run 2 of 3: lr-5e-3" in screen
+    third = screen[screen.index("run 3 of 3: lr-1e-4") :]
+    assert "Rows" not in third  # lines of a card that an earlier run had are left out, and so are their headings
+    talk = third.index(f"talk       instil chat {folder / 'lr-1e-4'}")
+    assert third[talk - 2 : talk] == ["", "Next"]
+    assert screen.count("Next") == 2
     assert [record["run"] for record in sweep.table] == ["lr-1e30", "lr-5e-3", "lr-1e-4"]
     assert "lr-5e-3 (best)" in sweep._repr_html_()
     assert "best lr-5e-3" in repr(sweep)

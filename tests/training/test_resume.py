@@ -163,7 +163,9 @@ def test_resuming_a_finished_run_says_so_and_resuming_nothing_starts(
     train(recipe, "--resume")
     assert "no run to resume; starting one" in capsys.readouterr().out
     train(recipe, "--resume")
-    assert "this run is finished" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "this run is finished" in out
+    assert f"talk       instil chat {tmp_path / 'run'}" in out.splitlines()
 
 
 def test_other_sources_are_refused_on_resume_by_what_was_set_of_them():

@@ -42,14 +42,31 @@ def test_ctrl_c_says_where_it_saved_and_a_second_one_stops_at_once(
     assert "SIGINT: finishing this step and saving" in said
     assert "saved in" in said
     assert "step-000003" in said
+    words = next(line for line in said.splitlines() if line.startswith("continue ")).split()[1:]
+    assert words == ["instil", "train", str(tmp_path / "run" / "recipe.yaml"), "--resume"]
+    resumed_by_its_own_command(words[1:], tmp_path, capsys)
 
     def twice(learner: Any, members: Any, **settings: Any) -> Any:
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
 
+    again = write_recipe(tmp_path / "again", base=base, rows=rows)
     monkeypatch.setattr("instil.training.loop.take_step", twice)
-    assert exit_code("train", str(recipe), "--resume") == 130
+    assert exit_code("train", str(again)) == 130
     assert capsys.readouterr().err.splitlines()[-1] == "error: stopped by Ctrl-C"
+
+
+def resumed_by_its_own_command(words: list[str], folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Check that the command that a stopped run names finishes it, and that its time is that of the whole run."""
+    assert exit_code(*words) == 0
+    out = capsys.readouterr().out
+    run = Run.open(folder / "run")
+    assert run.finished
+    steps = [line["seconds"]["total"] for line in run.metrics() if "loss" in line]
+    assert len(steps) == 12
+    assert run.results["training_seconds"] == pytest.approx(sum(steps), abs=0.01)
+    time = next(line for line in out.splitlines() if line.startswith("time "))
+    assert "in steps of the whole run; since it was resumed" in time
 
 
 @pytest.mark.parametrize(("number", "said"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")])

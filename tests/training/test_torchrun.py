@@ -70,7 +70,7 @@ def test_ctrl_c_under_torchrun_saves_and_says_where(tmp_path: Path, base: Path, 
     started.send_signal(signal.SIGINT)
     said, _ = started.communicate(timeout=120)
     assert said.count("finishing this step and saving") == 1, said
-    assert said.count("; continue with --resume") == 1, said
+    assert said.count("recipe.yaml --resume") == 1, said
     newest = max(int(path.name.removeprefix("step-")) for path in (tmp_path / "run" / "checkpoints").iterdir())
     assert newest >= steps
     assert f"stopped after step {newest}; saved in " in said

@@ -90,7 +90,8 @@ def test_out_of_memory_in_an_evaluation_of_two_loses_nothing_that_was_saved(
         codes, said = run_on_two(recipe)
     assert codes == [2, 2], said
     found = re.search(
-        r"held-out loss: .* Set training.micro_batch_tokens to (\d+), then continue with --resume", said[1]
+        r"held-out loss: .* Set training.micro_batch_tokens to (\d+), then continue with instil train \S+/recipe.yaml --resume",
+        said[1],
     )
     assert found, said
     assert (tmp_path / "run" / "checkpoints" / "step-000004").is_dir()

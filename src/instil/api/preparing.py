@@ -13,6 +13,7 @@ from instil.preparation.prepare import Prepared
 from instil.preparation.prepare import prepare as make_store
 from instil.recipe import Recipe
 from instil.run_warning import RunWarning
+from instil.screen import work
 
 
 def prepare(
@@ -55,9 +56,10 @@ def prepare_recipe(recipe: Recipe, *, workers: int | None, refresh: bool) -> tup
     """Load the tokenizer, and make the store or open the existing one; return the warnings too."""
     location = locate(recipe.model.name, recipe.model.revision, trust_remote_code=recipe.model.trust_remote_code)
     sweep = _sweep_warnings(recipe)  # what is resolved below would count as set instead
-    recipe = with_max_tokens(recipe, location)
-    setup = set_up_chat(recipe, location)
-    recipe = with_date(recipe, setup.chat)
+    with work("reading configuration and tokenizer"):
+        recipe = with_max_tokens(recipe, location)
+        setup = set_up_chat(recipe, location)
+        recipe = with_date(recipe, setup.chat)
     prepared = make_store(recipe, setup.chat, workers=workers, refresh=refresh)
     return prepared, [*setup.warnings, *prepared.warnings(recipe.data), *sweep]
 

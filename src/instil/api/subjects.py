@@ -14,7 +14,7 @@ from pathlib import Path
 from instil.data.sources.files import container_of
 from instil.data.sources.rows import is_hub_id
 from instil.errors import RecipeError, nearest
-from instil.files import home_path
+from instil.files import home_path, nearest_beside
 from instil.recipe.shipped import recipe_file, shipped_names
 
 _MODEL_FILES = ("config.json", "adapter_config.json")
@@ -56,7 +56,7 @@ def subject_of(word: str | Path) -> Subject:
     if name == "-" or path.exists() or glob.has_magic(name) or container_of(name) or is_hub_id(name):
         return Subject(data=name)
     raise RecipeError(
-        f"{name}: neither a recipe nor data{nearest(name, [*shipped_names(), *_files_beside(path)])}. Tried: a file or "
+        f"{name}: neither a recipe nor data{nearest(name, shipped_names()) or nearest_beside(path)}. Tried: a file or "
         f"folder, a recipe that ships ({', '.join(shipped_names())}), and a Hub id (owner/name). "
         "Expected data such as rows.jsonl, or a recipe. Check the name."
     )
@@ -88,13 +88,3 @@ def _refuse_run_or_model(name: str, folder: Path) -> None:
         )
     if any((folder / file).is_file() for file in _MODEL_FILES):
         raise RecipeError(f"{name}: is a model. Expected data or a recipe. Write --model {name} --data rows.jsonl.")
-
-
-def _files_beside(path: Path) -> list[str]:
-    """Return the paths of the files in the folder of a path, as the user would write them."""
-    try:
-        return [
-            str(path.parent / entry.name) if path.parent != Path() else entry.name for entry in path.parent.iterdir()
-        ]
-    except OSError:
-        return []

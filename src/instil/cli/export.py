@@ -50,6 +50,7 @@ def export(
         quiet: Print only where the export is, and warnings.
     """
     from instil.api.exports import export as write
+    from instil.exporting.next_steps import next_steps
     from instil.screen import Screen
 
     exported = write(
@@ -77,6 +78,9 @@ def export(
         screen.warn("no licence in the model card: the base names none. Set --licence before you share the model.")
     for line in exported.uploaded:
         screen.done(f"uploaded {line}")
+    if not quiet:
+        screen.heading("Next")
+        screen.facts(next_steps(exported.folder, target))
 
 
 def _facts(exported: Exported) -> list[tuple[str, str]]:
@@ -85,4 +89,5 @@ def _facts(exported: Exported) -> list[tuple[str, str]]:
 
     files = [f"{name} ({byte_size((exported.folder / name).stat().st_size)})" for name in exported.files]
     first, *others = exported.parity.lines()
-    return [("files", ", ".join(files)), ("checked", first), *(("", line) for line in others)]
+    weights = [("weights", exported.weights)] if exported.weights else []
+    return [("files", "\n".join(files)), *weights, ("checked", first), *(("", line) for line in others)]

@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cyclopts import App, CycloptsError
 
@@ -27,6 +28,9 @@ from instil.files import home_path
 from instil.refused_writes import FULL, refusal_of
 from instil.screen import Screen, show_work
 from instil.training.processes.signals import stopped_by
+
+if TYPE_CHECKING:
+    from instil.cli.flowing_help import FlowingHelp
 
 _IN_HOME = re.compile(r"~[\w.-]*(/\S.*)?")
 VERBS: tuple[tuple[str, str, str], ...] = (
@@ -59,6 +63,7 @@ VERBS: tuple[tuple[str, str, str], ...] = (
 
 ANSWER_AT_ONCE = frozenset({"runs", "report", "clean", "recipe"})
 """Verbs that import no torch, or ask their user."""
+HELP = frozenset({"--help", "-h"})
 HIDING = frozenset({"--quiet", "--quiet=true", "--help", "-h", "--version"})
 
 ABOUT = (
@@ -70,17 +75,19 @@ ABOUT = (
 )
 
 
-def build_app(typed_verb: str | None = None) -> App:
+def build_app(typed_verb: str | None = None, *, help_formatter: FlowingHelp | None = None) -> App:
     """Return the command-line application. It imports a verb only when the verb runs.
 
     Args:
         typed_verb: The verb on the command line. It shows its own help instead of the line in the list of verbs.
+        help_formatter: What prints the help, instead of cyclopts' own.
     """
     app = App(
         name="instil",
         help=ABOUT,
         version=__version__,
         help_format="plaintext",
+        help_formatter=help_formatter,
         print_error=False,
         exit_on_error=False,
         suppress_keyboard_interrupt=False,
@@ -88,6 +95,15 @@ def build_app(typed_verb: str | None = None) -> App:
     for name, where, summary in VERBS:
         app.command(where, name=name, help=None if name == typed_verb else summary)
     return app
+
+
+def _help_formatter(words: Sequence[str]) -> FlowingHelp | None:
+    """Return what prints the help, if the words ask for some or are a group of commands."""
+    if len(words) > 2 and HELP.isdisjoint(words):
+        return None
+    from instil.cli.flowing_help import FlowingHelp  # Why: rich's tables would slow every verb
+
+    return FlowingHelp()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -103,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _check_verb(words)
     with report_errors(words[0] if words else "", words, traceback=traceback), _work_shown(words):
         words = with_lists(with_sweeps(with_short_options([_in_home(word) for word in words])))
-        app = build_app(words[0] if words else None)
+        app = build_app(words[0] if words else None, help_formatter=_help_formatter(words))
         check_whole_numbers(app, words)
         app(words)
 
@@ -115,7 +131,7 @@ def _work_shown(words: Sequence[str]) -> contextlib.AbstractContextManager[None]
     """
     if not words or words[0].startswith("-") or not HIDING.isdisjoint(words):
         return contextlib.nullcontext()
-    return show_work("" if words[0] in ANSWER_AT_ONCE else f"instil {words[0]}")
+    return show_work("" if words[0] in ANSWER_AT_ONCE else f"instil {words[0]}", loading="loading the libraries")
 
 
 @contextlib.contextmanager

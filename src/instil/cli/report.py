@@ -18,7 +18,7 @@ def report(*runs: Path, out: Path | None = None) -> None:
     from instil.errors import RunError
     from instil.reporting.report import write_report
     from instil.reporting.runs import find_runs
-    from instil.screen import Screen
+    from instil.screen import Screen, work
 
     # A folder without runs stays in the list, so that its error names it.
     found = [path for run in runs for path in (find_runs(run) or [run])]
@@ -29,4 +29,6 @@ def report(*runs: Path, out: Path | None = None) -> None:
         )
     screen = Screen()
     for run in found:
-        screen.done(f"wrote {write_report(run, out)}")
+        with work("writing the report"):
+            page = write_report(run, out)
+        screen.done(f"wrote {page}")

@@ -58,7 +58,7 @@ def compare(*runs: Path, plot: Path | None = None, as_json: AsJson = False) -> N
     from instil.errors import RunError
     from instil.reporting.plots import draw_losses
     from instil.reporting.runs import summarise
-    from instil.screen import Screen
+    from instil.screen import Screen, work
     from instil.training.records.run_folder import Run
     from instil.training.records.run_settings import differences
 
@@ -78,8 +78,9 @@ def compare(*runs: Path, plot: Path | None = None, as_json: AsJson = False) -> N
         return
     path = plot or default_plot(runs)
     path.parent.mkdir(parents=True, exist_ok=True) if plot is None else None
-    metrics = {run.name: Run.open(run.folder).metrics() for run in found}
-    draw_losses(metrics, path, title=" · ".join(names[:4]), figures={run.name: run.figures for run in found})
+    with work("drawing the losses"):
+        metrics = {run.name: Run.open(run.folder).metrics() for run in found}
+        draw_losses(metrics, path, title=" · ".join(names[:4]), figures={run.name: run.figures for run in found})
     if not as_json:
         screen.line()
         screen.done(f"wrote {path}")
@@ -143,6 +144,8 @@ def _explain(screen: Screen, table: RunTable) -> None:
     if table.left_out:
         few, more = table.left_out[:4], len(table.left_out) - 4
         screen.note(f"not shown at this width: {', '.join(few)}{f', {more} more' if more > 0 else ''}; --json has all")
+    if table.is_cut:
+        screen.note("… is cut at this width: --json has everything, instil runs compare A B shows settings whole")
 
 
 def _print_table(screen: Screen, table: RunTable) -> None:

@@ -33,6 +33,7 @@ from instil.encoding.tokenizer_setup import TokenizerSetup, run_settings, set_up
 from instil.encoding.turns.rendered_rows import RenderedRow
 from instil.errors import EncodingError, InstilError
 from instil.model.folder.location import locate_tokenizer
+from instil.screen import work
 from instil.template.chat_template import ChatTemplate
 from instil.template.resolve import ResolvedTemplate
 from instil.template.tracing import Rendering
@@ -346,6 +347,7 @@ class ChatTokenizer:
         _check(whole, "ids", ids, "a list of token ids")
         return self.context.decode([int(token) for token in ids])
 
+    @work("proving the template")
     def prove(self) -> Proof:
         """Check that this template and tokenizer train what is served; see `instil.encoding.proof`."""
         return prove(self)

@@ -16,6 +16,7 @@ import numpy as np
 
 from instil.evaluation.intervals import Interval, resampled_interval
 from instil.evaluation.verdict import Unit, Verdict, verdict_of
+from instil.units import loss_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class Comparison:
             return "0.0000, all tied" if self.unit == "nats" else "0.0 points, all tied"
         values = (self.difference.value, self.difference.low, self.difference.high)
         if self.unit == "nats":
-            value, low, high = (f"{number:+.4f}" for number in values)
+            value, low, high = (f"{'-' if number < 0 else '+'}{loss_words(abs(number))}" for number in values)
             return f"{value} [{low}, {high}]"
         value, low, high = (f"{100 * number:+.1f}" for number in values)
         return f"{value} points [{low}, {high}]"

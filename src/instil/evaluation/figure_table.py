@@ -12,7 +12,7 @@ from instil.evaluation.comparison import Comparison
 from instil.evaluation.intervals import Interval, texts_of
 from instil.evaluation.meanings import LOSS, LOSSES, PERPLEXITY, meaning_of
 from instil.generation.settings import SamplingSettings
-from instil.units import counted
+from instil.units import counted, loss_words
 
 HELDOUT = "heldout_loss"
 """Name of the paired comparison of losses; the lower loss wins."""
@@ -210,7 +210,7 @@ def _loss_rows(evaluation: Compared, results: Sequence[Result]) -> list[FigureRo
 
 def _number(figure: Interval) -> Figure:
     value, low, high = (
-        f"{number:.4f}" if number < 1_000 else f"{number:,.0f}" for number in (figure.value, figure.low, figure.high)
+        loss_words(number) if number < 1_000 else f"{number:,.0f}" for number in (figure.value, figure.low, figure.high)
     )
     return Figure(value=value, interval=f"[{low}, {high}]", n=figure.n)
 

@@ -16,6 +16,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from instil.evaluation.intervals import Z_95, Interval
+from instil.units import loss_words
 
 Kind: TypeAlias = Literal["better", "worse", "mixed", "undecided"]
 Unit: TypeAlias = Literal["share", "nats"]
@@ -58,7 +59,7 @@ def amount(difference: float, unit: Unit) -> str:
         ('12 points', '4.2 points', '0.2113', '1 point')
     """
     if unit == "nats":
-        return f"{abs(difference):.4f}"
+        return loss_words(abs(difference))
     points = abs(difference) * 100
     text = f"{points:.0f}" if points >= 10 else f"{points:.1f}".removesuffix(".0")
     return f"{text} point" if text == "1" else f"{text} points"

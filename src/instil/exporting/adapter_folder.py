@@ -23,6 +23,7 @@ from instil.generation.settings import LoadSettings, Precision
 from instil.model.folder.generation_config import set_stop_ids
 from instil.model.folder.location import locate, run_folder
 from instil.model.folder.saving import save_tokenizer
+from instil.screen import work
 from instil.training.model_card.papers import published_name
 
 
@@ -34,6 +35,7 @@ def adapter_of(name: str | Path) -> Path | None:
     return adapter if adapter is not None and (adapter / "adapter_config.json").exists() else None
 
 
+@work("comparing the merged model with base and adapter")
 def check_run_merge(adapter: Path, engine: Engine, prompts: Sequence[Sequence[int]], *, device: str) -> float:
     """Compare a run's merged model with base plus adapter, and return the largest change of a logit.
 

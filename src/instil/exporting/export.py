@@ -20,7 +20,7 @@ import torch
 
 from instil.conversation import Conversation
 from instil.errors import ExportError, InstilError, MissingPackageError
-from instil.exporting.adapter_folder import adapter_of, check_run_merge, write_adapter
+from instil.exporting.adapter_folder import adapter_of, check_run_merge, stored_type, write_adapter
 from instil.exporting.check_with_4 import check_with_4
 from instil.exporting.gguf_export import write_checked_gguf
 from instil.exporting.gguf_file import check_gguf
@@ -65,6 +65,7 @@ class Exported:
         parity: The result of the comparison with training.
         files: Names of the files.
         licence: The licence in the model card, or None.
+        weights: The type of the weights, and that of the model's own where it is another one; empty if it kept them.
         uploaded: What was put on the Hub, one line each.
         checkpoints: The exports of the run's checkpoints, if they were requested; this is that of its last model.
     """
@@ -73,6 +74,7 @@ class Exported:
     parity: Parity
     files: tuple[str, ...]
     licence: str | None
+    weights: str = ""
     uploaded: tuple[str, ...] = ()
     checkpoints: tuple[Exported, ...] = ()
 
@@ -154,7 +156,22 @@ def export(
         )
         (aside / "README.md").write_text(model_card(papers, subject), encoding="utf-8")
     files = tuple(sorted(path.name for path in out.iterdir()))
-    return Exported(folder=out, parity=parity, files=files, licence=licence or papers.base_licence.get("license"))
+    return Exported(
+        folder=out,
+        parity=parity,
+        files=files,
+        licence=licence or papers.base_licence.get("license"),
+        weights=_weights(location, target, dtype),
+    )
+
+
+def _weights(location: ModelLocation, target: Target, dtype: str) -> str:
+    """Return the type of an export's weights in words, and that of the model's own where another one was chosen."""
+    if target == "adapter":
+        return ""
+    own = next((name for name, kind in _DTYPES.items() if kind == stored_type(location.folder)), None)
+    kept = f"; the model's own are {own}, which --dtype {own} keeps" if own not in (None, dtype) else ""
+    return "nf4, 4 bits" if target == "4bit" else f"{dtype}{kept}"
 
 
 def _check_target(location: ModelLocation, target: Target, *, adapter: Path | None) -> None:

@@ -24,6 +24,7 @@ from instil.generation.decoding import answering
 from instil.generation.engine import Engine
 from instil.generation.prompts import Prompt, prompts_of
 from instil.generation.settings import SamplingSettings
+from instil.screen import work
 from instil.template.message_dicts import to_template_messages
 from instil.units import counted
 
@@ -89,6 +90,7 @@ def probe_conversations() -> list[Conversation]:
     ]
 
 
+@work("comparing ids with those of training")
 def check_ids(chat: ChatTokenizer, folder: Path, conversations: Iterable[Conversation]) -> tuple[Parity, list[Prompt]]:
     """Compare the prompts' ids three ways.
 
@@ -224,7 +226,14 @@ def check_answers(parity: Parity, ours: Engine, exported: Engine, prompts: Seque
     settings = SamplingSettings(max_new_tokens=ANSWER_TOKENS)
     conversations = [prompt.conversation for prompt in prompts[:NUM_ANSWERS]]
     # One by one, so that both sides do the same arithmetic.
-    pairs = [(ours.answer([one], settings)[0], exported.answer([one], settings)[0]) for one in conversations]
+    pairs = []
+    with work("comparing answers", total=2 * len(conversations), unit="answers") as bar:
+        for one in conversations:
+            answers = []
+            for engine in (ours, exported):
+                answers += engine.answer([one], settings)
+                bar.advance()
+            pairs.append(tuple(answers))
     differ = [
         (prompt, a.text, b.text)
         for prompt, (a, b) in zip(prompts, pairs, strict=False)

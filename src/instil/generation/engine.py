@@ -148,6 +148,7 @@ class Engine:
         self._hidden_ids = frozenset(token_id for token_id, text in texts.items() if text not in MARKUP)
 
     @classmethod
+    @work("loading the model")
     def load(cls, name: str | Path, settings: LoadSettings | None = None) -> Engine:
         """Load a model to generate with.
 

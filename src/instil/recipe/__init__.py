@@ -11,11 +11,12 @@ from instil.recipe.data import MEMORY_ROWS, DataSettings, Format, Source, delimi
 from instil.recipe.machine import ParallelSettings, TrackingSettings
 from instil.recipe.merging import nested_settings
 from instil.recipe.model import AdapterSettings, ModelSettings
-from instil.recipe.recipe import Recipe, in_another_group
+from instil.recipe.recipe import FROM_PYTHON, Recipe, in_another_group
 from instil.recipe.settings import LARGEST_SEED, LONGEST_WAIT, MOST_THREADS, Decay, Number, PathText, Settings
 from instil.recipe.training import CheckpointSettings, EvaluateSettings, OptimizerSettings, TrainingSettings
 
 __all__ = [
+    "FROM_PYTHON",
     "LARGEST_SEED",
     "LONGEST_WAIT",
     "MEMORY_ROWS",

@@ -21,9 +21,10 @@ from instil.recipe.training import CheckpointSettings, EvaluateSettings, Optimiz
 from instil.recipe.wording import explain, group_hint, sections_of
 from instil.refused_writes import refused_writes
 
-_FROM_PYTHON = """# The rows came from a Python program. The command line cannot start this recipe:
+FROM_PYTHON = """# The rows came from a Python program. The command line cannot start this recipe:
 # call instil.train(recipe, data=rows).
 """
+"""The head of a written recipe whose rows are in no file."""
 
 
 class Recipe(Settings):
@@ -182,7 +183,7 @@ class Recipe(Settings):
 
         settings = self.model_dump(mode="json", exclude=None if self.sweep else {"sweep"})
         text: str = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, width=120)
-        return (_FROM_PYTHON if self.has_memory_rows else "") + text
+        return (FROM_PYTHON if self.has_memory_rows else "") + text
 
     def save(self, path: str | Path) -> None:
         """Write `to_yaml` into a file, which is complete or stays as it was.

@@ -23,10 +23,10 @@ from instil.reporting.run_table import number
 from instil.reporting.runs import RunSummary, find_runs, is_run, summarise
 from instil.training.records.loss_figure import points_of
 from instil.training.records.metrics import read_metrics
-from instil.training.records.run_folder import RunPaths, read_run_json, run_name
+from instil.training.records.run_folder import RunPaths, read_run_json, resume_command, run_name
 from instil.training.records.run_settings import default_settings, settings_of, shorten_sources
 from instil.training.records.run_view import main_settings, result_rows, warning_texts
-from instil.units import byte_size, counted, duration
+from instil.units import byte_size, counted, duration, loss_words
 from instil.views.html import escaped
 from instil.views.page import html_page
 from instil.views.page_parts import beside, folded, mark, pairs, paragraph, section, table, text_box
@@ -140,7 +140,8 @@ def _warnings(read: _Read) -> str:
     elif run.state == "running":
         marks.append(mark("The run goes on. This page shows it as it was when the page was written.", "note"))
     elif run.state == "not finished":
-        marks.append(mark("The run is not finished: there is no results.json. --resume continues it.", "warning"))
+        going_on = f"Continue it: {resume_command(run.folder)}"
+        marks.append(mark(f"The run is not finished: there is no results.json. {going_on}", "warning"))
     missing = [path.name for path in (paths.metrics, paths.ledger, paths.environment) if not path.exists()]
     if missing:
         marks.append(mark(f"Not in the folder: {', '.join(missing)}.", "warning"))
@@ -164,7 +165,7 @@ def _result(read: _Read) -> str:
     heldout = points_of(read.metrics_or_none, "heldout_loss")
     best = min((point for point in heldout if point[0] > 0), key=lambda point: point[1], default=None)
     rows = [
-        (f"{step:,}" if step else "before training", f"{loss:.4f}", "lowest" if (step, loss) == best else "")
+        (f"{step:,}" if step else "before training", loss_words(loss), "lowest" if (step, loss) == best else "")
         for step, loss in heldout
     ]
     measured = table(["after step", "held-out loss", ""], rows, numbers=(0, 1))

@@ -5,7 +5,6 @@ Why: one run is one line, so that twenty runs fit a screen. Columns are left out
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,7 +16,7 @@ from rich.cells import cell_len, set_cell_size
 from instil.reporting.runs import RunSummary, figure_named, short_figure
 from instil.training.records.run_figures import Figure
 from instil.training.records.run_settings import in_words
-from instil.units import byte_size, duration
+from instil.units import byte_size, duration, loss_words
 from instil.views.visible import plain
 
 GAP = 2
@@ -54,12 +53,14 @@ class RunTable:
         rows: The run of each row; None where a row is the name of a folder alone.
         left_out: Names of the columns that do not fit.
         shared: The settings that most runs have, and that their rows leave out, in words.
+        is_cut: Whether a name or a setting is shown in part.
     """
 
     columns: Sequence[RunColumn]
     rows: Sequence[RunSummary | None]
     left_out: Sequence[str]
     shared: str
+    is_cut: bool
 
 
 def run_table(runs: Sequence[RunSummary], *, width: int | None, grouped: bool = False) -> RunTable:
@@ -71,8 +72,10 @@ def run_table(runs: Sequence[RunSummary], *, width: int | None, grouped: bool = 
         grouped: Whether runs in one folder stand together, with its name above them.
     """
     rows, names = _grouped(runs) if grouped else (list(runs), [plain(run.name) for run in runs])
+    is_cut = False
     if width is not None:
         longest = min(_LONGEST_NAME, int(_SHARE_OF_NAME * width))
+        is_cut = any(cell_len(name) > longest for name in names)
         names = [f"{_cut(name, longest)}{_mark(run)}" for name, run in zip(names, rows, strict=True)]
     ranked = [column for column in _ranked(rows, with_state=width is None) if any(column.cells)]
     shared = shared_settings(runs)
@@ -87,8 +90,10 @@ def run_table(runs: Sequence[RunSummary], *, width: int | None, grouped: bool = 
             shown.append(column)
     if wanted:
         room = None if width is None else max(8, width - sum(column.width + GAP for column in shown))
-        shown.append(RunColumn(own.name, [_cut_settings(text, room) for text in own.cells]))
-    return RunTable(_in_order(shown), rows, left_out, in_words(shared))
+        cells = [_cut_settings(text, room) for text in own.cells]
+        is_cut = is_cut or cells != [plain(text) for text in own.cells]
+        shown.append(RunColumn(own.name, cells))
+    return RunTable(_in_order(shown), rows, left_out, in_words(shared), is_cut)
 
 
 def shared_settings(runs: Sequence[RunSummary]) -> dict[str, Any]:
@@ -147,7 +152,7 @@ def _ranked(rows: Sequence[RunSummary | None], *, with_state: bool) -> list[RunC
         RunColumn("steps", [f"{run.steps:,}" for run in runs], number=True),
         RunColumn("loss", [number(run.loss) for run in runs], number=True),
         *(_task_column(runs, name, tasks) for name in tasks[1:]),
-        RunColumn("time", [duration(run.seconds) for run in runs], number=True),
+        RunColumn("in steps", [duration(run.seconds) for run in runs], number=True),
         RunColumn("model", [PurePosixPath(run.model).name for run in runs]),
     ]
     return [RunColumn(c.name, _spread(c.cells, rows), c.number) for c in columns]
@@ -160,7 +165,7 @@ def _spread(cells: Sequence[str], rows: Sequence[RunSummary | None]) -> list[str
 
 
 _ORDER = ("run", "state", "held-out", "best", "loss", "steps")
-_LAST = ("time", "size", "date", "model", "differs in")
+_LAST = ("in steps", "size", "date", "model", "differs in")
 
 
 def _in_order(columns: Sequence[RunColumn]) -> list[RunColumn]:
@@ -198,8 +203,8 @@ def _loss_at(loss: float | None, step: int | None) -> str:
 
 
 def number(value: float | None) -> str:
-    """Return a loss with four decimals; nan and inf as words."""
-    return "" if value is None else f"{value:.4f}" if math.isfinite(value) else str(value)
+    """Return a loss in words, nothing where there is none."""
+    return "" if value is None else loss_words(value)
 
 
 def short_date(date: datetime | None, *, now: datetime | None = None) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from instil.errors import RunError, nearest
-from instil.files import ASIDE, home_path, lock_holder, size_on_disk
+from instil.files import ASIDE, home_path, lock_holder, nearest_beside, size_on_disk
 from instil.training.records.run_figures import Figure, figures_from, figures_of
 from instil.training.records.run_folder import Run, RunPaths
 from instil.training.records.run_settings import chosen_differences, settings_of
@@ -119,7 +119,10 @@ def find_runs(folder: Path) -> list[Path]:
         RunError: If there is no such folder.
     """
     if not folder.is_dir():
-        raise RunError(f"{folder}: no such folder. Expected one that holds run folders. Name it, or train a run first.")
+        raise RunError(
+            f"{folder}: no such folder{nearest_beside(folder)}. Expected a run folder, or a folder that holds some. "
+            "Name it, or train a run first."
+        )
     return sorted(_runs_below(folder, depth=_DEPTH))
 
 

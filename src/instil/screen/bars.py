@@ -139,6 +139,8 @@ class _Drawing:
         with self.lock:
             if bar.unit and any(shown.unit == bar.unit for shown in self.bars):
                 return False  # "answering 12 of 64" within "answering 130 of 400"
+            if _STARTING.bar is not None and bar is not _STARTING.bar:
+                _STARTING.bar.what = _STARTING.then  # the first work has begun, so everything is loaded
             if self.live is None:
                 console = console or bar_console()
                 if console is None:
@@ -212,9 +214,10 @@ def line_of(bar: Bar, width: int, *, ascii_only: bool = False) -> Text:
 
 @dataclass(slots=True)
 class _Starting:
-    """The bar that stands while a verb starts."""
+    """The bar that stands while a verb starts, and its text from the first work on."""
 
     bar: Bar | None = None
+    then: str = ""
 
 
 _DRAWING = _Drawing()
@@ -252,17 +255,19 @@ def work(
 
 
 @contextlib.contextmanager
-def show_work(starting: str = "") -> Iterator[None]:
+def show_work(starting: str = "", *, loading: str = "") -> Iterator[None]:
     """Show the bars of `work` while the context is open.
 
     Args:
         starting: A text to show at once, until `hide_starting` or the end; it steps back behind every other bar.
+        loading: What stands behind it until the first work begins.
     """
     before = _shown.is_set()
     _shown.set()
     try:
         if starting:
-            _STARTING.bar = Bar(starting, total=None, unit="")
+            _STARTING.then = starting
+            _STARTING.bar = Bar(f"{starting}: {loading}" if loading else starting, total=None, unit="")
             _DRAWING.add(_STARTING.bar, None)
         yield
     finally:

@@ -29,7 +29,7 @@ def comparison_table(sweep: Sweep) -> tuple[list[Column], list[list[str | Cell]]
         Column("held-out loss", number=True),
         Column("loss", number=True),
         Column("steps", number=True),
-        Column("time", number=True),
+        Column("in steps", number=True),
         Column("state"),
     ]
     return columns, [_row(run, sweep, has_figure=bool(by)) for run in (*ranked, *others)]

@@ -19,7 +19,7 @@ from instil.sweeps.names import setting_names, shown_value
 from instil.sweeps.space import HELDOUT, LOSSES, Direction
 from instil.training.records.metrics import read_metrics
 from instil.training.records.run_folder import Run, RunPaths
-from instil.units import counted, duration
+from instil.units import counted, duration, loss_words
 from instil.views.html import frame, table, warnings
 
 State = Literal["waiting", "running", "stopped", "failed", "finished"]
@@ -186,7 +186,7 @@ class Sweep:
     def _repr_html_(self) -> str:
         """Return what a notebook shows: the comparison, the best run marked."""
         short = setting_names(dict.fromkeys(name for run in self.runs for name in run.settings))
-        head = ["run", *short.values(), self.best_by, "steps", "time", "state"]
+        head = ["run", *short.values(), self.best_by, "steps", "in steps", "state"]
         rows = [
             [
                 f"{run.name} (best)" if run == self.best else run.name,
@@ -211,7 +211,7 @@ def states_of(sweep: Sweep) -> str:
 
 def shown_figure(value: float | None) -> str:
     """Return a loss or a figure for a table."""
-    return "" if value is None else f"{value:.4f}"
+    return "" if value is None else loss_words(value)
 
 
 def is_sweep(folder: Path) -> bool:
@@ -283,7 +283,7 @@ def with_results(run: SweepRun, *, best_by: str, final: str) -> SweepRun:
         loss=losses["loss"],
         heldout_loss=losses[HELDOUT],
         tasks=tasks,
-        seconds=results["seconds"],
+        seconds=results["training_seconds"],
         value=losses[best_by] if best_by in LOSSES else tasks.get(best_by),
     )
 

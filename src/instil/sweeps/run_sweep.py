@@ -22,6 +22,7 @@ import torch
 from instil.errors import InstilError, NonFiniteError, RecipeError, RunError, first_line_of
 from instil.files import LOCK, disk_errors, locked, write_text_atomic
 from instil.recipe import Recipe
+from instil.screen import Heading
 from instil.sweeps.comparison import draw_curves, write_table
 from instil.sweeps.events import Planned, RunBegins, RunEnds, SweepEnds, SweepEvent
 from instil.sweeps.names import run_name, run_names, shown_value
@@ -30,9 +31,10 @@ from instil.sweeps.record import Sweep, SweepPaths, SweepRun, is_sweep, read_swe
 from instil.sweeps.search import Search, Trial, check_installed
 from instil.sweeps.space import LOSSES, Space, with_settings
 from instil.training.processes.join import is_joined
-from instil.training.records.run_folder import RunPaths, check_output
+from instil.training.records.closing import CardLine
+from instil.training.records.run_folder import RunPaths, check_output, resume_command
 from instil.training.resume import resumed_recipe
-from instil.training.run import Say, train
+from instil.training.run import Say, as_card, train
 
 DIVERGES_AGAIN = NonFiniteError.__name__
 """Class of the error that comes again at the same step, because a run's bits do not depend on when it runs."""
@@ -55,7 +57,7 @@ def follow_sweep(recipe: Recipe, *, resume: bool = False, quiet: bool = False, s
         resume: Continue the sweep in that folder. Runs that failed are tried again, unless they diverged. New values
             and more trials are run too.
         quiet: Whether the runs print nothing.
-        say: Prints a line for the user. A line that several runs have is printed once, with the first of them.
+        say: Prints a line for the user. Lines of run cards that several runs have are printed with the first of them.
 
     Raises:
         RunError: If the folder exists and `resume` is false, holds no sweep, or is another sweep's.
@@ -64,11 +66,11 @@ def follow_sweep(recipe: Recipe, *, resume: bool = False, quiet: bool = False, s
         Stopped: A KeyboardInterrupt, if a signal came before a run's first step, or a second one after it.
     """
     space, folder = resolved_space(recipe), sweep_folder(recipe)
-    say = _once(say)
+    say = _card_once(say)
     _check_start(space)
     is_resumed = _check_folder(folder, resume=resume)
     if not is_resumed:
-        yield Planned(plan_sweep(recipe, say=say))
+        yield Planned(plan_sweep(recipe, say=as_card(say)))
         with disk_errors(folder.parent):
             folder.mkdir(parents=True, exist_ok=True)
     with locked(folder), disk_errors(folder):
@@ -89,14 +91,25 @@ def _silent(line: str) -> None:
     """Print nothing."""
 
 
-def _once(say: Say) -> Say:
-    """Return a function that prints a line unless it has printed it before."""
+def _card_once(say: Say) -> Say:
+    """Return a function that prints a line of a run's card unless an earlier card had it; it prints all other lines.
+
+    A heading waits for the first line below it that is printed, so that none stands alone.
+    """
     printed: set[str] = set()
+    headings: list[Heading] = []
 
     def say_once(line: str) -> None:
-        if line not in printed:
+        if isinstance(line, Heading):
+            headings[:] = [line]
+            return
+        if isinstance(line, CardLine):
+            if line in printed:
+                return
             printed.add(line)
-            say(line)
+        while headings:
+            say(headings.pop())
+        say(line)
 
     return say_once
 
@@ -122,8 +135,8 @@ def _check_folder(folder: Path, *, resume: bool) -> bool:
         if resume:
             return True
         raise RunError(
-            f"{folder}: the sweep's folder exists. Expected a new one. Continue it with --resume, set output, or "
-            "remove it."
+            f"{folder}: the sweep's folder exists. Expected a new one. Continue it with {resume_command(folder)}, set "
+            "output, or remove it."
         )
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if resume and names and names <= {LOCK, SweepPaths(folder).recipe.name}:
@@ -346,7 +359,7 @@ def _check_figure(run: SweepRun, best_by: str) -> None:
         there = ", ".join(run.tasks) or "none, as no held-out row can be answered"
         raise RecipeError(
             f"sweep.best_by: {run.name} has no figure {best_by}. Its figures: {there}. Continue with one of them, or "
-            "with heldout_loss: --resume --best-by heldout_loss."
+            f"with heldout_loss: {resume_command(run.folder.parent)} --best-by heldout_loss."
         )
 
 

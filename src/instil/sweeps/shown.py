@@ -9,8 +9,9 @@ from instil.screen import Column, Screen
 from instil.sweeps.comparison import comparison_table, next_steps, value_notes
 from instil.sweeps.events import Planned, RunBegins, RunEnds, SweepEnds, SweepEvent
 from instil.sweeps.plan import SweepPlan
-from instil.sweeps.record import Sweep, SweepPaths, states_of
+from instil.sweeps.record import Sweep, SweepPaths, shown_figure, states_of
 from instil.sweeps.run_sweep import follow_sweep
+from instil.training.records.run_folder import resume_command
 
 PLAN_COLUMNS = (
     Column("run"),
@@ -79,9 +80,9 @@ def _show_end(event: SweepEnds, recipe: Recipe, screen: Screen) -> None:
     if not screen.quiet:
         screen.facts([*files, *next_steps(sweep, recipe)])
     if not sweep.finished:
-        screen.warn(f"the sweep was stopped; continue it with --resume. {states_of(sweep)}")
+        screen.warn(f"the sweep was stopped: {states_of(sweep)}. Continue it with {resume_command(sweep.folder)}")
     elif sweep.best is None:
         screen.warn("no run has a result that can be compared")
     else:
         lowest = "lowest" if sweep.direction == "min" else "highest"
-        screen.done(f"best: {sweep.best.folder}, with the {lowest} {sweep.best_by}: {sweep.best.value:.4f}")
+        screen.done(f"best: {sweep.best.folder}, with the {lowest} {sweep.best_by}: {shown_figure(sweep.best.value)}")

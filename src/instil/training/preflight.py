@@ -32,6 +32,7 @@ from instil.preparation.chat_setup import ChatSetup, set_up_chat, with_date, wit
 from instil.preparation.prepare import Prepared, prepare
 from instil.recipe import Recipe
 from instil.run_warning import RunWarning
+from instil.screen import work
 from instil.training.disk_space import EVALUATIONS_PER_RUN, DiskNeed, disk_need, num_saves
 from instil.training.memory.estimate import Sizes, measure_sizes
 from instil.training.memory.fit import Workload
@@ -149,26 +150,28 @@ def run_preflight(recipe: Recipe, ranks: Ranks, *, say: Callable[[str], None], l
     # A run that is there already may be planned again, or resumed; `train` has its own rule for it.
     check_output(Path(recipe.output), resume=True)
     # Small files of the model: configuration, tokenizer, template.
-    location = locate(recipe.model.name, recipe.model.revision, trust_remote_code=recipe.model.trust_remote_code)
-    check_tokenizer(location.tokenizer_folder)
-    recipe, setup = resolve(recipe, location, precision)
+    with work("reading configuration and tokenizer"):
+        location = locate(recipe.model.name, recipe.model.revision, trust_remote_code=recipe.model.trust_remote_code)
+        check_tokenizer(location.tokenizer_folder)
+        recipe, setup = resolve(recipe, location, precision)
     prove_template(setup.chat)
-    config = load_config(location, trust_remote_code=recipe.model.trust_remote_code)
-    stored_notes = check_stored_quantization(recipe, config, name=location.name)
-    # The model without weights. Adapter targets and frozen names are checked on it.
-    model = _empty_model(recipe, location, config, precision, ranks, loads=loads)
-    num_parameters = sum(parameter.numel() for parameter in model.parameters())
-    recipe, rate_words = _with_rate(recipe, num_parameters)
-    beyond = check_positions(recipe.data.max_tokens, model, name=recipe.model.name)
-    model = make_empty_trainable(
-        model,
-        location,
-        adapter=recipe.adapter,
-        training=recipe.training,
-        tokenizer=setup.chat.tokenizer,
-        change=setup.change,
-        device=ranks.device,
-    )
+    with work("checking the model"):
+        config = load_config(location, trust_remote_code=recipe.model.trust_remote_code)
+        stored_notes = check_stored_quantization(recipe, config, name=location.name)
+        # The model without weights. Adapter targets and frozen names are checked on it.
+        model = _empty_model(recipe, location, config, precision, ranks, loads=loads)
+        num_parameters = sum(parameter.numel() for parameter in model.parameters())
+        recipe, rate_words = _with_rate(recipe, num_parameters)
+        beyond = check_positions(recipe.data.max_tokens, model, name=recipe.model.name)
+        model = make_empty_trainable(
+            model,
+            location,
+            adapter=recipe.adapter,
+            training=recipe.training,
+            tokenizer=setup.chat.tokenizer,
+            change=setup.change,
+            device=ranks.device,
+        )
     model_notes = list(stored_notes)
     if recipe.adapter.kind == "lora" and not (location.adapter_folder or recipe.adapter.resume_from):
         model_notes += left_out(model, recipe.adapter.targets)

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from instil.errors import InstilError
 from instil.files import disk_errors, locked, sweep_aside, write_json_atomic, write_text_atomic
 from instil.model.device_memory import memory_errors
 from instil.recipe import Recipe
@@ -35,12 +36,12 @@ from instil.training.processes.launcher import launch
 from instil.training.processes.ranks import Ranks
 from instil.training.processes.same_inputs import check_folder_is_shared, check_same_settings
 from instil.training.processes.signals import StopRequest, stop_on_signals
-from instil.training.records.closing import CardGroup, closing_block
+from instil.training.records.closing import CardGroup, CardLine, RunTime, closing_block, next_commands
 from instil.training.records.environment import describe_environment
 from instil.training.records.metrics import rewind_lines
 from instil.training.records.model_output import save_trained, write_results
 from instil.training.records.recorder import Recorder, open_recorder
-from instil.training.records.run_folder import Run, RunPaths, check_output, is_intact, new_folder
+from instil.training.records.run_folder import Run, RunPaths, check_output, is_intact, new_folder, resume_command
 from instil.training.records.samples import Sampler, draw_nothing
 from instil.training.records.written_model import examples_to_check
 from instil.training.replicate_or_shard import wants_shards
@@ -115,10 +116,12 @@ def _events(recipe: Recipe, *, stop: StopRequest, resume: bool, quiet: bool, say
         # This process only launches the others; each of them calls `train` again. They write what is yielded here.
         hide_work()
         written = WrittenEvents(paths.metrics)
-        signal = yield from launch(recipe, resume=resume, quiet=quiet, events=written.new, stop=stop)
+        with _resuming_named(paths.folder):
+            signal = yield from launch(recipe, resume=resume, quiet=quiet, events=written.new, stop=stop)
         yield Ended(replace(Run.open(paths.folder), signal=signal))
         return
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_resuming_named(paths.folder))
         stack.enter_context(torch_settings(threads=recipe.threads, deterministic=recipe.training.deterministic))
         ranks = stack.enter_context(join_ranks(recipe.parallel, device_name=recipe.device))
         if ranks.device.type == "cpu":
@@ -136,6 +139,21 @@ def _events(recipe: Recipe, *, stop: StopRequest, resume: bool, quiet: bool, say
     yield Ended(run)
 
 
+@contextlib.contextmanager
+def _resuming_named(folder: Path) -> Iterator[None]:
+    """Name the whole command in the errors of a run that say to continue with ``--resume``.
+
+    Why: checkpoints and steps know that a run can go on, but not its folder.
+    """
+    try:
+        yield
+    except InstilError as error:
+        if error.args and isinstance(error.args[0], str):
+            whole = error.args[0].replace(" with --resume", f" with {resume_command(folder)}")
+            error.args = (whole, *error.args[1:])
+        raise
+
+
 def _train_joined(
     recipe: Recipe, paths: RunPaths, ranks: Ranks, *, is_resumed: bool, stop: StopRequest, say: Say, quiet: bool
 ) -> Generator[Event, None, Run]:
@@ -149,8 +167,9 @@ def _train_joined(
             recipe = resumed_recipe(recipe, Recipe.load_saved(paths.folder), folder=paths.folder)
             if paths.results.exists():
                 say(f"{paths.folder}: this run is finished")
+                _say_groups([next_commands(paths.folder, recipe)], say)
                 return Run.open(paths.folder)
-        preflight = run_preflight(recipe, ranks, say=under_heading("Rows", say))
+        preflight = run_preflight(recipe, ranks, say=under_heading("Rows", as_card(say)))
         rss_before_model = rss_mb()
         with (
             work("loading the model"),
@@ -194,15 +213,16 @@ def _train_steps(
     """Train from the latest checkpoint, or from the start, to the end of the run or a stop."""
     recipe, learner, ranks = preflight.recipe, assembled.learner, assembled.learner.ranks
     identity = identity_of(preflight, num_trained=assembled.num_trained)
-    checkpoint = latest_checkpoint(paths.checkpoints, say=say)
-    progress = _starting_progress(paths, recipe, assembled, checkpoint, identity, say=say)
+    with work("reading the checkpoint") if any(paths.checkpoints.glob("step-*")) else contextlib.nullcontext():
+        checkpoint = latest_checkpoint(paths.checkpoints, say=say)
+        progress = _starting_progress(paths, recipe, assembled, checkpoint, identity, say=say)
     # All processes have read the checkpoint before the first one removes anything.
     ranks.wait()
     card = run_card(preflight, assembled, paths.folder)
     if ranks.is_first:
         _tidy_folder(paths, preflight, assembled, progress, is_new=checkpoint is None, say=say)
         write_json_atomic(paths.card, {"groups": [asdict(group) for group in card]})
-    _say_groups(card, say)
+    _say_groups(card, as_card(say))
     if checkpoint is not None:
         say(f"resuming from {checkpoint.folder}")
     # Answers are generated by the first process alone, which needs the whole model.
@@ -226,7 +246,8 @@ def _train_steps(
         recorder.picture()
     if progress.step < preflight.order.num_steps and not should_stop_early(progress, recipe.evaluate.patience):
         folder = step_folder(paths.checkpoints, progress.step)
-        say(f"stopped after step {progress.step}; saved in {folder}; continue with --resume")
+        say(f"stopped after step {progress.step}; saved in {folder}")
+        _say_groups([CardGroup("Next", (("continue", resume_command(paths.folder)),))], say)
         return Run(paths.folder, False, {}, stop.signal)
     if ranks.is_first:
         memory = {
@@ -235,7 +256,8 @@ def _train_steps(
             "peak_rss_mb": round(peak_rss_mb(), 1),
         }
         seconds = time.perf_counter() - started
-        _finish(paths, preflight, assembled, progress, seconds=seconds, memory=memory, say=say)
+        time_taken = RunTime(progress.seconds, seconds, resumed=checkpoint is not None)
+        _finish(paths, preflight, assembled, progress, taken=time_taken, memory=memory, say=say)
     ranks.wait()
     return Run.open(paths.folder)
 
@@ -336,7 +358,7 @@ def _finish(
     assembled: Assembled,
     progress: Progress,
     *,
-    seconds: float,
+    taken: RunTime,
     memory: Mapping[str, float],
     say: Say,
 ) -> None:
@@ -350,7 +372,8 @@ def _finish(
         weights = Weights(model, preflight.precision)
     if step != progress.step:
         say(f"the model is that of step {step}, the best on held-out data")
-    restore_weights(weights, open_checkpoint(step_folder(paths.checkpoints, step)))
+    with work(f"reading the checkpoint of step {step}"):
+        restore_weights(weights, open_checkpoint(step_folder(paths.checkpoints, step)))
     for optimizer in assembled.learner.optimizers:
         optimizer.state.clear()  # its memory is needed to load the written model again
     prepared = preflight.prepared
@@ -369,13 +392,22 @@ def _finish(
         progress,
         num_examples=len(prepared.train),
         num_seen=preflight.order.seen_until(progress.step),
-        seconds=seconds,
+        seconds=taken.here,
         memory=memory,
         written=written,
         warnings=preflight.warnings,
     )
     write_cards(paths, preflight.chat)
-    _say_groups(closing_block(paths, recipe, written=written.words, heldout=heldout, seconds=seconds), say)
+    _say_groups(closing_block(paths, recipe, written=written.words, heldout=heldout, time=taken), say)
+
+
+def as_card(say: Say) -> Say:
+    """Return a function that prints lines as those of a run's card (see `CardLine`), and headings as they are."""
+
+    def say_card(line: str) -> None:
+        say(line if isinstance(line, Heading) else CardLine(line))
+
+    return say_card
 
 
 def _say_groups(groups: Sequence[CardGroup], say: Say) -> None:

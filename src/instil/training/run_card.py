@@ -33,7 +33,7 @@ def run_card(preflight: Preflight, assembled: Assembled, folder: Path) -> list[C
     disk = disk_warnings(preflight.disk(assembled.sizes), folder)
     warnings = [(PREFIX, warning.text) for warning in (*preflight.warnings, *disk)]
     groups = (
-        ("", [("run", str(folder))]),
+        ("Run", [("run", str(folder))]),
         ("Model", _model(preflight, assembled)),
         ("Data", _data(preflight)),
         ("Training", _training(preflight, router=assembled.learner.loss.router_coefficient)),
@@ -48,10 +48,11 @@ def _model(preflight: Preflight, assembled: Assembled) -> Facts:
     recipe = preflight.recipe
     share = assembled.num_trained / max(1, assembled.num_parameters)
     what = "every weight" if recipe.adapter.kind == "none" else _adapter(recipe.adapter)
+    of_what = "" if recipe.adapter.kind == "none" else " of the model's"
     start = ", random weights" if recipe.model.initialise == "random" else ""
     facts = [
         ("model", f"{recipe.model.name} ({short_count(assembled.num_parameters)} parameters{start})"),
-        ("trains", f"{what}: {short_count(assembled.num_trained)} parameters ({share:.1%})"),
+        ("trains", f"{what}: {short_count(assembled.num_trained)} parameters ({share:.1%}{of_what})"),
     ]
     if recipe.training.freeze:
         facts.append(("frozen", ", ".join(recipe.training.freeze)))

@@ -69,7 +69,7 @@ class RunPlan:
     def lines(self) -> list[str]:
         """Return the plan as lines for people; the data's ledger has lines of its own."""
         facts = [
-            ("parameters", f"{short_count(self.sizes.parameters)}, of which {short_count(self.sizes.trained)} train"),
+            ("parameters", f"{_parameters(self.sizes)}, of which {short_count(self.sizes.trained)} train"),
             ("rate", self.rate),
             ("precision", self.precision),
             ("template", self.template),
@@ -89,6 +89,11 @@ class RunPlan:
 
     def __repr__(self) -> str:
         return "\n".join(self.lines())
+
+
+def _parameters(sizes: Sizes) -> str:
+    adapter = f" and {short_count(sizes.adapter)} of the adapter" if sizes.adapter else ""
+    return short_count(sizes.parameters - sizes.adapter) + adapter
 
 
 def plan_run(recipe: Recipe, *, say: Callable[[str], None]) -> RunPlan:

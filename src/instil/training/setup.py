@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch.distributed.tensor import DTensor
 
+from instil.model.adapters.saved import is_adapter_weight
 from instil.model.attention.flat import describe_attention
 from instil.model.folder.config import dropout_of
 from instil.model.gradient_checkpointing import set_gradient_checkpointing
@@ -51,7 +52,7 @@ class Assembled:
         learner: Model, weights, optimizers, examples and processes, as a step needs them.
         model: The model inside the learner's loss, with adapters.
         num_trained: Numbers that train.
-        num_parameters: Numbers in the model.
+        num_parameters: Numbers in the model, without its adapters.
         sizes: What memory and disk depend on in the model.
         kernel: The attention kernel, in words.
         fit: How steps are cut, and the memory that needs.
@@ -180,7 +181,9 @@ def _load(preflight: Preflight, run_device: torch.device, device: torch.device) 
         probed,
         sizes,
         num_trained=sum(value.numel() for value in model.parameters() if value.requires_grad),
-        num_parameters=sum(num_weights(value) for value in model.parameters()),
+        num_parameters=sum(
+            num_weights(value) for name, value in model.named_parameters() if not is_adapter_weight(name)
+        ),
         notes=_model_notes(preflight, rows, model),
     )
 

@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
+from instil.units import loss_words
 from instil.views.chart import COLOURS, Line, Point, chart_svg
 
 MOST_POINTS = 500
@@ -137,5 +138,7 @@ def describe(trained: Sequence[Point], heldout: Sequence[Point]) -> str:
     for name, points in (("training", trained), ("held-out", heldout)):
         if points:
             start, end = points[0][1], points[-1][1]
-            lines.append(f"{name} {start:.4f} to {end:.4f}" if len(points) > 1 else f"{name} {end:.4f}")
+            lines.append(
+                f"{name} {loss_words(start)} to {loss_words(end)}" if len(points) > 1 else f"{name} {loss_words(end)}"
+            )
     return f"Loss: {', '.join(lines)}"

@@ -12,6 +12,7 @@ from tests.training.command_line import (
 )
 
 from instil.training.records.run_folder import Run
+from instil.units import short_count
 
 
 def test_the_model_loads_in_plain_transformers_with_template_and_stop_token(reference: Run):
@@ -46,9 +47,13 @@ LORA = {"adapter": {"kind": "lora", "rank": 4, "dropout": 0.2}}
 
 
 @pytest.mark.slow
-def test_lora_writes_adapter_and_merged_model(tmp_path: Path, base: Path, rows: Path):
+def test_lora_writes_adapter_and_merged_model(
+    tmp_path: Path, base: Path, rows: Path, capsys: pytest.CaptureFixture[str]
+):
     run = train(write_recipe(tmp_path, LORA, {"training": {"max_steps": 6}}, base=base, rows=rows))
     assert (run.folder / "adapter" / "adapter_model.safetensors").exists()
+    own = sum(weight.numel() for weight in weights_of(run).values())  # an adapter has none left once it is merged
+    assert f"model      {base} ({short_count(own)} parameters)" in capsys.readouterr().out
     config = json.loads((run.folder / "adapter" / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == str(base.resolve())
     merged = weights_of(run)

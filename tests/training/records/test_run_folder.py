@@ -38,7 +38,9 @@ def test_an_existing_run_folder_is_refused(tmp_path: Path, base: Path, rows: Pat
     recipe = write_recipe(tmp_path, base=base, rows=rows)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "notes.txt").write_text("mine")
-    assert "the run folder exists. Expected a new one. Continue it with --resume" in train_fails(recipe, capsys=capsys)
+    assert f"Continue it with instil train {tmp_path / 'run' / 'recipe.yaml'} --resume, name" in train_fails(
+        recipe, capsys=capsys
+    )
     assert "not a run folder" in train_fails(recipe, "--resume", capsys=capsys)
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["notes.txt"]
 

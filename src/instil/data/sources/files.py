@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import IO, Any, Literal, TypeAlias, cast
 
 from instil.data.sources.splits import files_of_split, not_read, splits_of
-from instil.errors import DataError, nearest
-from instil.files import home_path
+from instil.errors import DataError
+from instil.files import home_path, nearest_beside
 
 Container: TypeAlias = Literal["json", "csv", "tsv", "parquet", "arrow", "txt", "xlsx"]
 
@@ -74,7 +74,7 @@ def find_files(pattern: str, *, split: str = "train", subset: str | None = None)
             return files
         raise DataError(f"{pattern}: no file matches. Expected at least one. Check the pattern.")
     raise DataError(
-        f"{pattern}: no such file{_nearest_file(path)}. Expected a file, folder, glob or -. Check the path."
+        f"{pattern}: no such file{nearest_beside(path)}. Expected a file, folder, glob or -. Check the path."
     )
 
 
@@ -108,14 +108,6 @@ def _files_in(folder: Path, split: str, subset: str | None) -> tuple[list[Path],
     by_split = splits_of(folder, files, subset=subset)
     chosen = files_of_split(folder, by_split, files, split)
     return chosen, not_read(by_split, files, chosen)
-
-
-def _nearest_file(path: Path) -> str:
-    try:
-        names = [entry.name for entry in path.parent.iterdir()]
-    except OSError:
-        return ""
-    return nearest(path.name, names)
 
 
 def open_bytes(path: Path) -> IO[bytes]:

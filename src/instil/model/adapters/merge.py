@@ -13,8 +13,10 @@ import torch
 from instil.errors import ModelError
 from instil.model.library_noise import quiet_peft
 from instil.model.quantization import is_quantized
+from instil.screen import work
 
 
+@work("merging the adapter")
 def merge_in_place(model: Any) -> Any:
     """Add a peft model's adapter into the weights of its base, and return the base.
 

@@ -101,3 +101,13 @@ def _does_not_fit(folder: Path, why: str) -> ModelError:
     return ModelError(
         f"{folder}: the adapter does not fit its base ({why}). Check its base model and {ADAPTER_CONFIG}."
     )
+
+
+def is_adapter_weight(name: str) -> bool:
+    """Return True if a parameter belongs to a peft adapter and not to the model below it, by its name.
+
+    Example:
+        >>> is_adapter_weight("layers.0.q_proj.lora_A.default.weight"), is_adapter_weight("layers.0.q_proj.weight")
+        (True, False)
+    """
+    return any(part.startswith(("lora_", "trainable_tokens_")) for part in name.split("."))

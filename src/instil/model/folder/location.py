@@ -16,8 +16,8 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Literal
 
-from instil.errors import ModelError, first_line_of
-from instil.files import home_path
+from instil.errors import ModelError, first_line_of, nearest
+from instil.files import home_path, nearest_beside
 from instil.model.folder.file_checks import ADAPTER_CONFIG, has_tokenizer, read_json
 from instil.screen.library_bars import download_bars
 
@@ -114,7 +114,7 @@ def _locate(name: object, revision: str | None, *, trust_remote_code: bool, hub_
     is_local = owner != text and (owner == "runs" or Path(owner).exists())
     if not HUB_ID.fullmatch(text) or path.is_absolute() or is_local:
         raise ModelError(
-            f"{text}: no such model folder. Expected `demo`, a run, model or adapter folder, or a Hub id such as "
+            f"{text}: no such model folder{nearest_beside(path)}. Expected `demo`, a run, model or adapter folder, or a Hub id such as "
             "owner/name. Check the path."
         )
     return _from_hub(text, revision, [*hub_files, "*.py"] if trust_remote_code else hub_files)
@@ -225,7 +225,7 @@ def _from_hub(name: str, revision: str | None, files: Sequence[str]) -> ModelLoc
     except Exception as error:  # the Hub client raises many classes; each means that the model cannot be downloaded
         reason = first_line_of(error)
         raise ModelError(
-            f"{name}: no such folder, and it cannot be downloaded from the Hub ({reason}). "
+            f"{name}: no such folder{nearest(name, ['demo']) or nearest_beside(home_path(name))}, and it cannot be downloaded from the Hub ({reason}). "
             "Check the spelling, the revision, the network and, for a gated model, the login."
         ) from None
     if (folder / ADAPTER_CONFIG).exists():

@@ -20,6 +20,7 @@ from instil.model.folder.generation_config import set_stop_ids
 from instil.model.library_noise import quiet_peft, quiet_transformers
 from instil.model.underlying import underlying
 from instil.refused_writes import refused_writes
+from instil.screen import work
 
 READERS = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json")
 """Files beside the tokenizer of a model that also reads images: they say how images and videos are prepared."""
@@ -79,6 +80,7 @@ def save_model_folder(
     return folder
 
 
+@work("writing the model")
 def write_model_files(
     model: Any,
     chat: ChatTokens,

@@ -16,6 +16,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from instil.errors import ModelError
+from instil.model.adapters.saved import is_adapter_weight
 from instil.model.attention.flat import LAYOUT_KEYWORD
 from instil.model.attention.layout import FlatLayout, positions_of, set_active_layout
 from instil.model.loss.chunked import COPIES_OF_LOGITS, default_chunk_bytes, is_plain
@@ -52,7 +53,7 @@ class Sizes:
     """What memory depends on in a model.
 
     Attributes:
-        parameters: Numbers in the model.
+        parameters: Numbers in the model, with its adapters.
         trained: Numbers that train.
         vocabulary: V, rows of the head.
         width: D, the width of the states.
@@ -62,6 +63,7 @@ class Sizes:
             it is recomputed.
         plain_head: Whether the head is only a linear layer. Otherwise its logits exist several times.
         products: Number of shapes of matrix products in a forward and backward pass.
+        adapter: Numbers of the adapters alone.
     """
 
     parameters: int
@@ -73,6 +75,7 @@ class Sizes:
     saved_with_recomputing: float
     plain_head: bool = True
     products: int = 0
+    adapter: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +205,7 @@ def measure_sizes(model: Any, precision: Precision) -> Sizes:
         saved_with_recomputing=saved.largest_block / PROBE_TOKENS + block_inputs,
         plain_head=is_plain(parts),
         products=_count_products(model),
+        adapter=sum(value.numel() for name, value in model.named_parameters() if is_adapter_weight(name)),
     )
 
 

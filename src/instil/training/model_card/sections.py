@@ -10,7 +10,7 @@ from instil.recipe import Recipe
 from instil.training.model_card.head import languages_of
 from instil.training.model_card.papers import RunPapers, published_name
 from instil.training.model_card.subject import CardSubject
-from instil.units import counted, duration
+from instil.units import counted, duration, loss_words
 
 _REASONS = {"held out": "held out for the evaluation"}
 
@@ -103,10 +103,12 @@ def _method(recipe: Recipe) -> str:
 def _losses(results: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     heldout, best = results.get("heldout_loss"), results.get("best_heldout_loss")
     if isinstance(results.get("loss"), int | float):
-        yield "training loss", f"{results['loss']:.4f} at the last step"
+        yield "training loss", f"{loss_words(results['loss'])} at the last step"
     if isinstance(heldout, int | float):
-        lowest = f"; lowest {best:.4f} at step {results.get('best_step')}" if best not in (None, heldout) else ""
-        yield "held-out loss", f"{heldout:.4f} at the end{lowest}"
+        lowest = (
+            f"; lowest {loss_words(best)} at step {results.get('best_step')}" if best not in (None, heldout) else ""
+        )
+        yield "held-out loss", f"{loss_words(heldout)} at the end{lowest}"
 
 
 def evaluation_of(papers: RunPapers) -> list[str]:

@@ -32,6 +32,7 @@ from instil.training.checkpoints.checkpoint import Progress
 from instil.training.records.metrics import read_metrics
 from instil.training.records.run_folder import RunPaths
 from instil.training.records.written_model import check_written, measure_trained
+from instil.units import loss_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +152,7 @@ def write_results(
 
 def _course(losses: Sequence[float], progress: Progress) -> str:
     """Return first, last and lowest held-out loss in words."""
-    first = f"{losses[0]:.4f} when first measured, " if len(losses) > 1 else ""
+    first = f"{loss_words(losses[0])} when first measured, " if len(losses) > 1 else ""
     is_lowest = progress.best_loss in (None, losses[-1])
-    lowest = "" if is_lowest else f"; lowest {progress.best_loss:.4f} at step {progress.best_step}"
-    return f"loss {first}{losses[-1]:.4f} at the end{lowest}"
+    lowest = "" if is_lowest else f"; lowest {loss_words(progress.best_loss)} at step {progress.best_step}"
+    return f"loss {first}{loss_words(losses[-1])} at the end{lowest}"

@@ -16,7 +16,7 @@ from typing import Any
 from instil.screen import Bar, Figure, Screen, sparkline, work
 from instil.screen.consoles import is_dumb, is_terminal
 from instil.training.records.live_view import LiveView, kernel_display
-from instil.units import byte_size, duration
+from instil.units import byte_size, duration, loss_words
 
 SECONDS_BETWEEN_LINES = 5.0
 SPARKLINE_WIDTH = 8
@@ -46,6 +46,7 @@ class ProgressBar:
         self._losses = [line["loss"] for line in earlier if "loss" in line][-_MOST_LOSSES:]
         self._stack = contextlib.ExitStack()
         self._bar: Bar | None = None
+        self._texts = ("", "", "", "", "")  # loss, learning rate, speed, memory, time left of the latest step
         display = None if quiet else kernel_display()
         self._live = None if display is None else LiveView(display, num_steps=num_steps, earlier=earlier)
         for line in earlier:
@@ -58,7 +59,7 @@ class ProgressBar:
         elif not self._quiet:
             self._bar = self._stack.enter_context(work("train", total=self._num_steps, unit="steps", shown=True))
             self._bar.start_at(self._first)
-            self._bar.show([Figure(self._heldout, 3)])
+            self._bar.show(self._figures())
         return self
 
     def __exit__(
@@ -76,7 +77,7 @@ class ProgressBar:
         seconds_left = (now - self._start) / max(1, step - self._first) * (self._num_steps - step)
         left = f"{duration(seconds_left)} left"
         speed = f"{line['tokens'] / max(1e-9, line['seconds']['total']):,.0f} tokens/s"
-        loss, memory = f"loss {line['loss']:.4f}", byte_size(line["memory_mb"] * 2**20)
+        loss, memory = f"loss {loss_words(line['loss'])}", byte_size(line["memory_mb"] * 2**20)
         rate = f"lr {line['learning_rate']:.2e}"
         figures = [text for text in (loss, self._heldout, rate, speed, memory, left) if text]
         if self._live is not None:
@@ -85,20 +86,21 @@ class ProgressBar:
             return
         assert self._bar is not None
         self._bar.to(step)
-        self._bar.show(self._figures(line["loss"], loss, rate, speed, memory, left))
-        is_log = is_dumb() or not is_terminal(sys.stdout)
+        self._losses.append(line["loss"])
+        if len(self._losses) > _MOST_LOSSES:
+            self._losses = self._losses[::2]
+        self._texts = (loss, rate, speed, memory, left)
+        self._bar.show(self._figures())
         is_due = now - self._last_line >= SECONDS_BETWEEN_LINES or step in (self._num_steps, self._first + 1)
-        if is_log and is_due:
+        if _is_log() and is_due:
             self._last_line = now
             print("  ".join([f"step {step}/{self._num_steps}", *figures]), flush=True)
 
-    def _figures(self, loss: float, words: str, rate: str, speed: str, memory: str, left: str) -> list[Figure]:
+    def _figures(self) -> list[Figure]:
         """Return what stands behind the bar; a narrow terminal loses the memory first, then the speed, then the curve."""
-        self._losses.append(loss)
-        if len(self._losses) > _MOST_LOSSES:
-            self._losses = self._losses[::2]
+        loss, rate, speed, memory, left = self._texts
         curve = sparkline(self._losses, width=SPARKLINE_WIDTH)
-        texts = ((words, 2), (curve, 5), (self._heldout, 3), (rate, 4), (speed, 6), (memory, 7), (left, 2))
+        texts = ((loss, 2), (curve, 5), (self._heldout, 3), (rate, 4), (speed, 6), (memory, 7), (left, 2))
         return [Figure(text, rank) for text, rank in texts if text]
 
     def heldout(self, step: int, loss: float) -> None:
@@ -106,13 +108,19 @@ class ProgressBar:
         self._heldout = _with_step(loss, step)
         if self._live is not None:
             self._live.heldout(step, loss)
-        if self._bar is not None:
-            others = [figure for figure in self._bar.figures if not figure.text.startswith("held-out")]
-            self._bar.show([*others, Figure(self._heldout, 3)])
+        elif self._bar is not None:
+            self._bar.show(self._figures())
+            if _is_log():
+                print(f"step {step}/{self._num_steps}  held-out {loss_words(loss)}", flush=True)
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""
         Screen(quiet=self._quiet).say(text)
+
+
+def _is_log() -> bool:
+    """Return True if standard output cannot be redrawn, so that it gets lines."""
+    return is_dumb() or not is_terminal(sys.stdout)
 
 
 def _with_step(loss: float, step: int) -> str:
@@ -122,4 +130,4 @@ def _with_step(loss: float, step: int) -> str:
         >>> _with_step(8.69764, 0)
         'held-out 8.6976 @0'
     """
-    return f"held-out {loss:.4f} @{step:,}"
+    return f"held-out {loss_words(loss)} @{step:,}"

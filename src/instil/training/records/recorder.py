@@ -101,7 +101,8 @@ class Recorder:
     def picture(self) -> None:
         """Draw the losses so far."""
         if self._metrics is not None:
-            draw_loss(read_metrics(self._paths.metrics), self._paths.picture, title=run_name(self._paths.folder))
+            with work("drawing the losses"):
+                draw_loss(read_metrics(self._paths.metrics), self._paths.picture, title=run_name(self._paths.folder))
             self._drawn = time.monotonic()
 
     def save(self, learner: Learner, progress: Progress) -> Path:

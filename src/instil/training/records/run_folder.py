@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import signal
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -19,7 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from instil.errors import RunError, first_line_of
-from instil.files import ASIDE, OLD, home_path, locked
+from instil.files import ASIDE, OLD, home_path, locked, nearest_beside
+from instil.recipe import FROM_PYTHON
 from instil.refused_writes import refused_writes
 from instil.training.records.loss_figure import draw_loss, loss_figure
 from instil.training.records.metrics import Metric, read_metrics
@@ -201,8 +203,8 @@ class Run:
         paths = RunPaths(home_path(folder))
         if not paths.recipe.exists():
             raise RunError(
-                f"{folder}: not a run folder (no recipe.yaml in it). Expected one that `instil train` wrote. "
-                "Name another folder."
+                f"{folder}: not a run folder (no recipe.yaml in it){nearest_beside(paths.folder)}. Expected one "
+                "that `instil train` wrote. Name another folder."
             )
         results = read_run_json(paths.results)
         return cls(paths.folder, bool(results), results)
@@ -243,6 +245,22 @@ def is_intact(path: Path) -> bool:
         return False
 
 
+def resume_command(folder: Path) -> str:
+    """Return what continues a run or a sweep: a command, because the recipe in its folder names everything else.
+
+    Rows that a Python program passed are not in the folder, so that program has to pass them again.
+
+    Example:
+        >>> resume_command(Path("runs/a"))
+        'instil train runs/a/recipe.yaml --resume'
+    """
+    recipe = RunPaths(folder).recipe
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        if recipe.read_text(encoding="utf-8").startswith(FROM_PYTHON):
+            return "instil.train(recipe, data=rows, resume=True) in Python"
+    return f"instil train {shlex.quote(str(recipe))} --resume"
+
+
 WRITTEN_FIRST = {"checkpoints"}
 """What a run makes before its recipe. A folder with nothing else belongs to a run that was killed while it started."""
 
@@ -272,7 +290,8 @@ def check_output(folder: Path, *, resume: bool) -> bool:
         return False
     if not resume:
         raise RunError(
-            f"{folder}: the run folder exists. Expected a new one. Continue it with --resume, name another with --output, or remove it."
+            f"{folder}: the run folder exists. Expected a new one. "
+            f"Continue it with {resume_command(folder)}, name another with --output, or remove it."
         )
     if "recipe.yaml" in names:
         return True

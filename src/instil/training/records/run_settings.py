@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from instil.errors import RunError
+from instil.files import nearest_beside
 from instil.recipe import Recipe, Source
 from instil.training.records.run_folder import RunPaths
 
@@ -36,8 +37,8 @@ def settings_of(folder: Path) -> dict[str, Any]:
     path = RunPaths(folder).recipe
     if not path.exists():
         raise RunError(
-            f"{folder}: not a run folder (no recipe.yaml in it). Expected one that `instil train` wrote. "
-            "Name another folder."
+            f"{folder}: not a run folder (no recipe.yaml in it){nearest_beside(folder)}. Expected one that `instil train` "
+            "wrote. Name another folder."
         )
     try:
         settings = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -13,7 +13,7 @@ from instil.errors import InstilError
 from instil.recipe import Recipe, source_name
 from instil.training.records.loss_figure import points_of
 from instil.training.records.metrics import read_metrics
-from instil.units import byte_size, counted, duration
+from instil.units import byte_size, counted, duration, loss_words
 from instil.views.curve import loss_svg
 from instil.views.html import frame, left_out, table, warnings
 from instil.views.turns import one_line
@@ -74,8 +74,8 @@ def _figures(lines: Sequence[Mapping[str, Any]]) -> list[str]:
     )
     return [
         counted(steps, "step"),
-        f"loss {losses[-1][1]:.4f}" if losses else "",
-        f"held-out {heldout[-1][1]:.4f}" if heldout else "",
+        f"loss {loss_words(losses[-1][1])}" if losses else "",
+        f"held-out {loss_words(heldout[-1][1])}" if heldout else "",
     ]
 
 
@@ -98,7 +98,8 @@ def _heldout(points: Sequence[tuple[float, float]]) -> list[tuple[str, str]]:
     trained = [point for point in points if point[0] > 0]
     best = min(trained, key=lambda point: point[1], default=None)
     latest = [
-        (f"{step:,}", f"{loss:.4f}" + (" (lowest)" if (step, loss) == best else "")) for step, loss in points[-_LATEST:]
+        (f"{step:,}", loss_words(loss) + (" (lowest)" if (step, loss) == best else ""))
+        for step, loss in points[-_LATEST:]
     ]
     earlier = f"{len(points) - _LATEST:,} earlier ones"
     return [(earlier, "on the curve"), *latest] if len(points) > _LATEST else latest
@@ -115,7 +116,7 @@ def result_rows(results: Mapping[str, Any]) -> list[tuple[str, str]]:
             return duration(value)
         if name.endswith("_mb"):
             return byte_size(value * 2**20)
-        return f"{value:,}" if isinstance(value, int) else f"{value:,.4f}" if "loss" in name else f"{value:,.1f}"
+        return f"{value:,}" if isinstance(value, int) else loss_words(value) if "loss" in name else f"{value:,.1f}"
 
     names = {
         "loss": "last training loss",

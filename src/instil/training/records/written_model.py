@@ -25,7 +25,8 @@ from instil.model.folder.memory_check import count_weights
 from instil.model.loading import Precision, load_model
 from instil.preparation.store import ExampleStore
 from instil.recipe import ModelSettings
-from instil.units import counted
+from instil.screen import work
+from instil.units import counted, loss_words
 
 MAX_EXAMPLES, MAX_TOKENS = 64, 4096
 """How much is measured: a fraction of an evaluation."""
@@ -90,6 +91,7 @@ def measure_trained(model: Any, examples: Sequence[Example]) -> TrainedLoss:
     return TrainedLoss(loss, examples, bound, _PRECISION.get(dtype, "fp32"), parameter.device)
 
 
+@work("loading the written model to compare it")
 def check_written(folder: Path, trained: TrainedLoss, *, trust_remote_code: bool) -> tuple[float | None, str]:
     """Load a written model folder and compare its loss with the trained model's.
 
@@ -114,11 +116,11 @@ def check_written(folder: Path, trained: TrainedLoss, *, trust_remote_code: bool
     if not abs(loss - trained.loss) <= trained.bound:
         shutil.rmtree(folder)
         raise TrainingError(
-            f"{folder}: the written model is not what was trained: its loss on {what} is {loss:.4f}, the trained "
-            f"model's {trained.loss:.4f} (a difference of {trained.bound:.2g} is allowed). It was removed. Checkpoints "
+            f"{folder}: the written model is not what was trained: its loss on {what} is {loss_words(loss)}, the trained "
+            f"model's {loss_words(trained.loss)} (a difference of {trained.bound:.2g} is allowed). It was removed. Checkpoints "
             "and adapter are intact; use the adapter, and please report this."
         )
-    return loss, f"written and loaded again: loss {loss:.4f} on {what}, {trained.loss:.4f} when trained"
+    return loss, f"written and loaded again: loss {loss_words(loss)} on {what}, {loss_words(trained.loss)} when trained"
 
 
 def _device_with_room(folder: Path, trained: TrainedLoss) -> torch.device | None:
