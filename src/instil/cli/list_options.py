@@ -16,7 +16,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias, get_args, get_origin
 
 from instil.errors import RecipeError
-from instil.recipe.shipped import recipe_file
 
 Items: TypeAlias = Literal["names", "joined", "numbers", "paths", "texts"]
 """What a list holds: it decides whether a comma separates two items. Names are `joined` where one text is allowed too."""
@@ -109,6 +108,8 @@ def _positional(words: Sequence[str], options: Mapping[str, Items]) -> int | Non
         for number in range(2, len(words))
         if is_value(words[number]) and not (words[number - 1].startswith("--") and words[number - 1] not in options)
     ]
+    from instil.recipe.shipped import recipe_file  # Why: pydantic would slow the first line of every verb
+
     recipes = [number for number in bare if recipe_file(words[number]) is not None]
     if recipes:
         return recipes[0]

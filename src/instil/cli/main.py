@@ -14,15 +14,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cyclopts import App, CycloptsError
-
 from instil import __version__
 from instil.cli.any_terminal import print_on_any_terminal
 from instil.cli.list_options import with_lists
 from instil.cli.short_options import with_short_options
 from instil.cli.swept_options import with_sweeps
-from instil.cli.whole_numbers import check_whole_numbers
-from instil.cli.wording import describe
 from instil.errors import SMALLER_WEIGHTS, InstilError, nearest
 from instil.files import home_path
 from instil.refused_writes import FULL, refusal_of
@@ -30,6 +26,8 @@ from instil.screen import Screen, show_work
 from instil.training.processes.signals import stopped_by
 
 if TYPE_CHECKING:
+    from cyclopts import App
+
     from instil.cli.flowing_help import FlowingHelp
 
 _IN_HOME = re.compile(r"~[\w.-]*(/\S.*)?")
@@ -82,6 +80,8 @@ def build_app(typed_verb: str | None = None, *, help_formatter: FlowingHelp | No
         typed_verb: The verb on the command line. It shows its own help instead of the line in the list of verbs.
         help_formatter: What prints the help, instead of cyclopts' own.
     """
+    from cyclopts import App  # Why: as `_cyclopts_error`
+
     app = App(
         name="instil",
         help=ABOUT,
@@ -119,6 +119,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _check_verb(words)
     with report_errors(words[0] if words else "", words, traceback=traceback), _work_shown(words):
         words = with_lists(with_sweeps(with_short_options([_in_home(word) for word in words])))
+        from instil.cli.whole_numbers import check_whole_numbers  # Why: as `_cyclopts_error`
+
         app = build_app(words[0] if words else None, help_formatter=_help_formatter(words))
         check_whole_numbers(app, words)
         app(words)
@@ -146,7 +148,9 @@ def report_errors(verb: str, words: Sequence[str] = (), *, traceback: bool = Fal
     try:
         yield
         sys.stdout.flush()  # at exit it is too late to report a full disk
-    except CycloptsError as error:
+    except _cyclopts_error() as error:
+        from instil.cli.wording import describe  # Why: as `_cyclopts_error`
+
         _fail(f"instil {verb}: {_sentence(describe(error, verb, list(words)))} Run: instil {verb} --help")
     except InstilError as error:
         if traceback:
@@ -177,6 +181,16 @@ def report_errors(verb: str, words: Sequence[str] = (), *, traceback: bool = Fal
         found = "cannot be written" if error.errno in FULL else "cannot be read or written"
         place = f"{error.filename}: " if error.filename else ""
         _fail(f"instil {verb}: {place}{found} ({refusal.reason}). {refusal.remedy}, and run it again.")
+
+
+def _cyclopts_error() -> type[Exception]:
+    """Return the base class of cyclopts' errors.
+
+    Why: cyclopts is imported once the terminal has its first line; an import here and in `build_app` waits for that.
+    """
+    from cyclopts import CycloptsError
+
+    return CycloptsError
 
 
 def _join_switch_values(words: list[str]) -> list[str]:
