@@ -144,7 +144,7 @@ def test_ctrl_c_ends_a_sweep_and_resume_continues_it(base, rows, tmp_path, swept
     first, second = Sweep.open(tmp_path / "run").runs
     said = (tmp_path / "said.txt").read_text()
     assert (first.state, second.state) == ("finished", "stopped"), said
-    assert "the sweep was stopped; continue it with --resume" in said
+    assert f"Continue it with instil train {tmp_path / 'run' / 'recipe.yaml'} --resume" in said
     written = (first.folder / "results.json").stat().st_mtime_ns
     assert exit_code("train", str(recipe), "--resume") == 0
     sweep = Sweep.open(tmp_path / "run")
