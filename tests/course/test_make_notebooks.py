@@ -19,7 +19,6 @@ from make_notebooks import messages_of, notebook_of, read_lesson, repository_add
 UNTRANSLATED: dict[str, set[str]] = {
     "zh": {
         "1-chat-templates.md",
-        "3-what-is-trained.md",
         "4-plain-loop.md",
         "5-supervised-fine-tuning.md",
         "6-lora.md",
