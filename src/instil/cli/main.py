@@ -26,7 +26,7 @@ from instil.screen import Screen, show_work
 from instil.training.processes.signals import stopped_by
 
 if TYPE_CHECKING:
-    from cyclopts import App
+    from cyclopts import App, CycloptsError
 
     from instil.cli.flowing_help import FlowingHelp
 
@@ -183,7 +183,7 @@ def report_errors(verb: str, words: Sequence[str] = (), *, traceback: bool = Fal
         _fail(f"instil {verb}: {place}{found} ({refusal.reason}). {refusal.remedy}, and run it again.")
 
 
-def _cyclopts_error() -> type[Exception]:
+def _cyclopts_error() -> type[CycloptsError]:
     """Return the base class of cyclopts' errors.
 
     Why: cyclopts is imported once the terminal has its first line; an import here and in `build_app` waits for that.

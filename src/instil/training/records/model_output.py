@@ -153,6 +153,6 @@ def write_results(
 def _course(losses: Sequence[float], progress: Progress) -> str:
     """Return first, last and lowest held-out loss in words."""
     first = f"{loss_words(losses[0])} when first measured, " if len(losses) > 1 else ""
-    is_lowest = progress.best_loss in (None, losses[-1])
-    lowest = "" if is_lowest else f"; lowest {loss_words(progress.best_loss)} at step {progress.best_step}"
+    best = progress.best_loss
+    lowest = "" if best is None or best == losses[-1] else f"; lowest {loss_words(best)} at step {progress.best_step}"
     return f"loss {first}{loss_words(losses[-1])} at the end{lowest}"
