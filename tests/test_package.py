@@ -18,6 +18,7 @@ import instil
 
 SOURCE = Path(instil.__file__).parent
 ORDER = (
+    ("way_in",),
     ("errors",),
     ("waiting_threads",),
     ("units",),

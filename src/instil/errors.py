@@ -28,9 +28,17 @@ import difflib
 import functools
 from collections.abc import Callable, Iterable
 
+from instil.way_in import worded
+
 
 class InstilError(Exception):
-    """Anything a user can fix. The CLI prints its message on one line and exits 2."""
+    """Anything a user can fix. The CLI prints its message on one line and exits 2.
+
+    The message is written with options of the command line. In Python it names arguments instead (`way_in`).
+    """
+
+    def __str__(self) -> str:
+        return worded(super().__str__())
 
 
 class RecipeError(InstilError):

@@ -32,7 +32,7 @@ def test_data_needs_no_recipe_and_names_the_run(rows):
 
 def test_a_shipped_recipe_is_found_by_its_name_and_needs_data(rows):
     assert recipe_of("lora", data=rows, needs_data=True).output == "runs/lora"
-    with pytest.raises(RecipeError, match=r"Name it: instil train rows\.jsonl, --data rows\.jsonl"):
+    with pytest.raises(RecipeError, match=r"Name it: instil train rows\.jsonl, data=.rows\.jsonl"):
         recipe_of("lora", needs_data=True)
     Path("full").mkdir()
     assert subject_of("full").recipe is not None
@@ -62,7 +62,7 @@ def test_all_that_is_no_recipe_is_data(rows, word, told):
         ),
         ("rows.jsnl", "neither a recipe nor data (did you mean 'rows.jsonl'?)"),
         ("a/b/c", "neither a recipe nor data"),
-        ("demo", "demo: is a model. Expected data or a recipe. Write --model demo --data rows.jsonl"),
+        ("demo", 'demo: is a model. Expected data or a recipe. Write model="demo" data="rows.jsonl"'),
     ],
 )
 def test_what_is_neither_names_what_was_tried(rows, word, reason):
@@ -81,11 +81,11 @@ def test_a_run_or_a_model_in_the_place_of_data_is_named(tmp_path):
     run, model = tmp_path / "run", tmp_path / "model"
     (run / "checkpoints").mkdir(parents=True)
     (run / "recipe.yaml").write_text("model: demo\n")
-    with pytest.raises(RecipeError, match=r"is a run folder.*--resume. To train its model on: --model"):
+    with pytest.raises(RecipeError, match=r"is a run folder.*--resume. To train its model on: model="):
         subject_of(str(run))
     model.mkdir()
     (model / "config.json").write_text("{}")
-    with pytest.raises(RecipeError, match=r"is a model. Expected data or a recipe. Write --model .* --data rows.jsonl"):
+    with pytest.raises(RecipeError, match=r"is a model. Expected data or a recipe. Write model=.* data=.rows.jsonl"):
         subject_of(str(model))
 
 

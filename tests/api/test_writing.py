@@ -49,12 +49,12 @@ def test_what_changes_its_form_is_told(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [
-        ({"format": "chatml"}, RecipeError, "--to chatml-text"),
+        ({"format": "chatml"}, RecipeError, 'format="chatml-text"'),
         ({"format": "openai"}, RecipeError, "Choose messages"),
         ({"format": "jsonl"}, RecipeError, "The file's name decides that"),
         ({"format": "chatmal-text"}, FormatError, "did you mean 'chatml-text'"),
         ({"format": "template-text"}, FormatError, "neither a template nor a model"),
-        ({"format": "chatml-text", "template": "gemma"}, FormatError, "Write --to template-text"),
+        ({"format": "chatml-text", "template": "gemma"}, FormatError, 'Write format="template-text"'),
         ({"format": "alpaca", "template": "gemma"}, FormatError, "template: belongs to rendered text"),
         ({"format": "alpaca", "model": "demo"}, FormatError, "model: belongs to rendered text"),
         ({"format": "template-text", "template": 5}, FormatError, "template: found 5"),

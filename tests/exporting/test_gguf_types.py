@@ -45,7 +45,7 @@ def test_old_spellings_stay_valid_for_every_form(with_llama):
 @pytest.mark.parametrize(
     ("dtype", "target", "words"),
     [
-        ("q4_k_m", "merged", "Add --as gguf or --as ollama."),
+        ("q4_k_m", "merged", 'Add target="gguf" or target="ollama".'),
         ("q4_k_m", "adapter", "is a type of GGUF files"),
         ("q4_k_n", "gguf", "did you mean 'q4_k_"),
         ("fp8", "gguf", "Expected fp32, bf16, fp16, q8_0"),

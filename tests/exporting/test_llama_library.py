@@ -28,6 +28,6 @@ def test_what_is_no_gguf_file_is_refused_with_llama_cpps_reason(tmp_path, capfd)
     path.write_bytes(b"no such thing")
     with pytest.raises(ExportError, match=r"model\.gguf: llama\.cpp cannot read it \(.+\)"):
         LlamaFile(path)
-    with pytest.raises(ExportError, match=r"llama\.cpp cannot write q8_0 \(.+\)\. .*Choose another --dtype"):
+    with pytest.raises(ExportError, match=r"llama\.cpp cannot write q8_0 \(.+\)\. .*Choose another dtype"):
         quantise(path, tmp_path / "out.gguf", "q8_0")
     assert capfd.readouterr().err == ""  # its own messages are in the error, not on the screen

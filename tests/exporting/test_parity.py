@@ -51,9 +51,9 @@ def test_a_merge_that_changes_logits_is_refused():
     assert check_merge(before, [before[0] + 1e-6], torch.float32) < 1e-4
     with pytest.raises(ExportError, match="merging the adapter changed a logit"):
         check_merge(before, [before[0] + 1], torch.float32)
-    with pytest.raises(ExportError, match=r"fp32 already\. Export the adapter without merging it: --as adapter"):
+    with pytest.raises(ExportError, match=r"fp32 already\. Export the adapter without merging it: target=.adapter"):
         check_merge(before, [before[0] + 1], torch.float32)
-    with pytest.raises(ExportError, match=r"bfloat16.*Export with --dtype fp32"):
+    with pytest.raises(ExportError, match=r"bfloat16.*Export with dtype=.fp32"):
         check_merge(before, [before[0] + 1], torch.bfloat16)
     with pytest.raises(ExportError, match="merging"):
         check_merge(before, [before[0] * float("nan")], torch.float32)

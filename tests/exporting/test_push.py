@@ -93,7 +93,7 @@ def test_no_hub_is_one_line(folder, hub):
 @pytest.mark.parametrize(
     ("repository", "tags", "words"),
     [
-        (None, ["v1"], "without --push"),
+        (None, ["v1"], "without push"),
         ("model", [], "Expected owner/name"),
         ("a/b/c", [], "Expected owner/name"),
         ("me/" + "x" * 200, [], "Expected owner/name"),

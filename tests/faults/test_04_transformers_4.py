@@ -130,7 +130,7 @@ def test_the_other_version_is_really_asked(tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("target", ["adapter", "gguf"])
 def test_only_a_merged_model_can_be_checked(target: Any, tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match=f"--check-with: found 4 with --as {target}"):
+    with pytest.raises(ExportError, match=f'check_with: found 4 with target="{target}"'):
         export("demo", tmp_path / "out", target=target, check_with="4")
 
 

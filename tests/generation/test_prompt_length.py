@@ -55,7 +55,7 @@ def test_the_system_message_stays_and_a_last_turn_that_is_too_long_is_left_out()
 
 
 def test_refuse_names_the_place_and_the_setting():
-    with pytest.raises(GenerationError, match=r"rows\.jsonl:7: the prompt has 7 tokens.* --too-long drop or keep"):
+    with pytest.raises(GenerationError, match=r"rows\.jsonl:7: the prompt has 7 tokens.* too_long=.drop. or keep"):
         fit_prompts([SHORT, LONG], count_words, limit=5, too_long="refuse")
 
 

@@ -97,8 +97,8 @@ def test_a_number_finds_the_row_of_the_first_source_and_a_place_that_of_its_own(
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("0", r"^--row 0: is not a row\. Expected a row's number from 1, or a place\."),
-        ("first", r"^--row first: is not a row\."),
+        ("0", r"^row=0: is not a row\. Expected a row's number from 1, or a place\."),
+        ("first", r"^row first: is not a row\."),
         ("b.jsonl:9", r"^b\.jsonl: has no row 9\."),
         ("l:1", r"^l: has no row 1\."),  # the end of a file's name is not its name
         ("9", r"a\.jsonl, \S+b\.jsonl: has no row 9\."),

@@ -56,5 +56,5 @@ def test_only_figures_that_all_have_and_that_are_shares_are_drawn():
 
 
 def test_a_picture_that_cannot_be_written_is_an_error_in_plain_words(tmp_path: Path):
-    with pytest.raises(RunError, match=r"no/such.*choose another --plot"):
+    with pytest.raises(RunError, match=r"no/such.*choose another plot"):
         draw_losses({"a": metrics_of(3)}, tmp_path / "no/such/all.png")

@@ -24,6 +24,7 @@ from instil.files import home_path
 from instil.refused_writes import FULL, refusal_of
 from instil.screen import Screen, show_work
 from instil.training.processes.signals import stopped_by
+from instil.way_in import on_the_command_line
 
 if TYPE_CHECKING:
     from cyclopts import App, CycloptsError
@@ -112,6 +113,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     The exit status is 0 on success and 2 on an error that the user can fix. It is 130 on Ctrl-C, and 143 if SIGTERM
     stopped a run.
     """
+    with on_the_command_line():
+        _run(arguments)
+
+
+def _run(arguments: Sequence[str] | None) -> None:
+    """Run the verb that the words name."""
     print_on_any_terminal()
     words = list(sys.argv[1:] if arguments is None else arguments)
     traceback = "--traceback" in words

@@ -126,7 +126,7 @@ def test_what_the_text_would_lose_is_refused_by_name(name, conversation, what):
 
 
 def test_a_conversation_that_the_template_refuses_is_named_by_its_place():
-    with pytest.raises(TemplateError, match=r"conversation: gemma.*Choose another template, or write --to messages"):
+    with pytest.raises(TemplateError, match=r"conversation: gemma.*Choose another template, or write format=.messages"):
         PRINTERS["gemma"].print(Conversation((A, Q)))
 
 

@@ -14,7 +14,7 @@ def test_a_schema_is_read_and_refused_with_its_file(tmp_path):
     assert read_form(path).schema == {"type": "integer"}
     assert read_form(None) is None
     assert read_form(None, any_object=True).schema == {"type": "object"}
-    with pytest.raises(GenerationError, match="--json-object: found beside --schema"):
+    with pytest.raises(GenerationError, match="json=True: found beside schema"):
         read_form(path, any_object=True)
     path.write_text("{")
     with pytest.raises(GenerationError, match=r"schema\.json: it is no JSON"):

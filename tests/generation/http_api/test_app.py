@@ -372,7 +372,7 @@ def test_a_base_model_takes_completions_only():
 def test_open_addresses_need_a_key(monkeypatch):
     monkeypatch.delenv("INSTIL_API_KEY", raising=False)
     for host in ("0.0.0.0", "192.168.1.2", "::", "example.org"):
-        with pytest.raises(ServeError, match="--api-key"):
+        with pytest.raises(ServeError, match="api_key"):
             check_address(ServeSettings(host=host))
         assert check_address(ServeSettings(host=host, api_key="k")).api_key == "k"
     for host in ("127.0.0.1", "localhost", "::1"):

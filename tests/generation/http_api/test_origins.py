@@ -31,10 +31,10 @@ def test_an_origin_is_spelled_as_browsers_send_it(typed, origin):
      "http://a b", "http://a:port", "http://[::1", "http://münchen.de", "**", "http://a,http://b"],
 )  # fmt: skip
 def test_what_is_no_origin_is_refused_with_an_example(typed):
-    with pytest.raises(ServeError, match=r"^--cors .*: is no origin\. Expected .*http://localhost:3000, or \*\. Copy"):
+    with pytest.raises(ServeError, match=r"^cors.*: is no origin\. Expected .*http://localhost:3000, or \*\. Copy"):
         checked_origins([typed])
 
 
 def test_every_page_beside_one_page_is_refused():
-    with pytest.raises(ServeError, match=r"^--cors \*: found beside other origins\."):
+    with pytest.raises(ServeError, match=r"^cors=.\*.: found beside other origins\."):
         checked_origins(["*", "http://localhost:3000"])

@@ -20,7 +20,7 @@ def test_loopback_needs_no_key(host, monkeypatch):
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::", "example.org"])
 def test_another_address_needs_a_key_which_the_environment_may_hold(host, monkeypatch):
     monkeypatch.delenv("INSTIL_API_KEY", raising=False)
-    with pytest.raises(ServeError, match=r"others can reach it\. .* Set --api-key or INSTIL_API_KEY\.$"):
+    with pytest.raises(ServeError, match=r"others can reach it\. .* Set api_key or INSTIL_API_KEY\.$"):
         check_address(ServeSettings(host=host))
     assert check_address(ServeSettings(host=host, api_key="k")).api_key == "k"
     monkeypatch.setenv("INSTIL_API_KEY", "secret")
@@ -37,7 +37,7 @@ def test_a_port_in_use_is_one_line():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen(1)
-        with pytest.raises(ServeError, match=r"cannot listen there .*Choose another --port or --host\.$"):
+        with pytest.raises(ServeError, match=r"cannot listen there .*Choose another port or host\.$"):
             listen(ServeSettings(port=taken.getsockname()[1]))
 
 

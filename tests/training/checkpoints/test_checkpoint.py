@@ -83,7 +83,7 @@ def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pyte
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("instil.training.checkpoints.checkpoint.sync_path", full)
-    with pytest.raises(CheckpointError, match=r"No space left on device.*untouched.*--resume"):
+    with pytest.raises(CheckpointError, match=r"No space left on device.*untouched.*resume=True"):
         save(tmp_path, 2)
     found = latest_checkpoint(tmp_path, say=print)
     assert found is not None
@@ -96,7 +96,7 @@ def test_a_full_disk_before_the_first_checkpoint_promises_none(tmp_path: Path, m
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("instil.training.checkpoints.checkpoint.sync_path", full)
-    with pytest.raises(CheckpointError, match=r"no earlier checkpoint.*start again with --resume") as caught:
+    with pytest.raises(CheckpointError, match=r"no earlier checkpoint.*start again with resume=True") as caught:
         save(tmp_path, 1)
     assert "untouched" not in str(caught.value)
     assert not list(tmp_path.iterdir())

@@ -205,7 +205,7 @@ def test_out_of_memory_on_one_example_says_what_to_set(make_learner: LearnerMake
     learner = make_learner(examples)
     FailsOnce(learner, limit=2)
     with pytest.raises(
-        OutOfMemoryError, match=r"moved\. Continue with --resume .*, or start another run with data\.max_tokens"
+        OutOfMemoryError, match=r"moved\. Continue with resume=True .*, or start another run with data\.max_tokens"
     ):
         train(learner, say=lambda text: None)
 
