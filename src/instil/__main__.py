@@ -13,16 +13,18 @@ import sys
 def main() -> None:
     """Run the command line, or say why it cannot run."""
     try:
-        # Why: this import is what may fail.
+        # Why: this import, and those of the verbs, are what may fail.
         from instil.cli.main import main as run
-    except ImportError as error:
-        _report(error)
-    else:
+
         run()
+    except ImportError as error:
+        if "--traceback" in sys.argv or (error.name or "").startswith("instil"):
+            raise
+        _report(error)
 
 
 def _report(error: ImportError) -> None:
-    """Print what keeps the command line from starting, with the environment if that was the command; exit."""
+    """Print which package keeps a command from running, or the environment if that was the command; exit."""
     # Why: these need the standard library only.
     from instil import env
     from instil.environment.privacy import without_private
@@ -32,7 +34,7 @@ def _report(error: ImportError) -> None:
         sys.exit(0)
     print(
         f"error: instil: a package cannot be imported ({without_private(str(error))}). "
-        "Expected a whole installation. Run: instil env",
+        "Expected a whole installation. Run: instil env; --traceback shows where.",
         file=sys.stderr,
     )
     sys.exit(2)

@@ -66,7 +66,7 @@ def test_another_command_of_a_broken_installation_is_one_line(tmp_path):
     assert done.returncode == 2
     assert done.stderr == (
         "error: instil: a package cannot be imported (No module named 'cyclopts'). "
-        "Expected a whole installation. Run: instil env\n"
+        "Expected a whole installation. Run: instil env; --traceback shows where.\n"
     )
 
 
