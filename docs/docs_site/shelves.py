@@ -36,7 +36,7 @@ def contents_directives(markdown: str) -> str:
     directives = []
     for name, entries in shelves_of(markdown).items():
         caption = [f":caption: {name}"] if name else []
-        directives.append("\n".join(["```{toctree}", ":hidden:", *caption, *entries, "```"]))
+        directives.append("\n".join(["```{toctree}", ":hidden:", ":titlesonly:", *caption, *entries, "```"]))
     return "\n\n".join(directives)
 
 

@@ -29,7 +29,7 @@ def site(tmp_path_factory) -> Path:
     """The whole site, built as `make docs` builds it, without running the lessons."""
     out = tmp_path_factory.mktemp("build") / "site"
     command = [sys.executable, "docs/make_site.py", "--out", str(out)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     return out
 
