@@ -57,6 +57,8 @@ class ChineseByWordsAndPairs(SearchChinese):
     pieces that the index has. Thanks to the pairs, whatever stands in a page is found, however jieba cut it.
     """
 
+    # Why: English words in a query are stemmed by "EnglishStemmer". Sphinx 9.0 looks for it under this name.
+    language_name = "English"
     js_splitter_code = """
 var splitQuery = (query) => {
   const isKnown = (piece) =>

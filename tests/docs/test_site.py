@@ -78,7 +78,7 @@ def test_no_link_is_broken(site, pages):
             if ":" in link.split("/")[0] or link.startswith("//"):
                 continue  # another host: nobody asks it here
             target, anchor = urldefrag(urljoin(path, link))
-            target = unquote(target)
+            target = unquote(target.split("?")[0])
             num_links += 1
             there = target in pages or (site / target).is_file()
             if not there or (anchor and target in pages and unquote(anchor) not in pages[target].ids):
