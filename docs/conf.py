@@ -35,6 +35,8 @@ nitpicky = True
 # Pages link to headings as on GitHub, where h1 to h6 have an anchor.
 myst_heading_anchors = 6
 myst_enable_extensions = ["dollarmath"]
+# Why: two hyphens would become a dash, and an option that is copied from the text would be wrong.
+smartquotes = False
 # A shell session or an error as a whole is no program: Pygments colours what it can.
 suppress_warnings = ["misc.highlighting_failure"]
 

@@ -107,6 +107,11 @@ def test_every_translated_sentence_is_shown(site):
     assert english == []
 
 
+def test_an_option_in_the_text_can_be_copied(site):
+    text = (site / "en" / "docs" / "reference" / "commands.html").read_text(encoding="utf-8")
+    assert ": --optimizer.lr 1e-4" in text
+
+
 def test_no_page_loads_from_another_host(pages):
     outside = [f"{path}: {name}" for path, page in pages.items() for name in page.loads if "//" in name]
     assert outside == []
