@@ -21,9 +21,6 @@ UNTRANSLATED: dict[str, set[str]] = {
         "1-chat-templates.md",
         "4-plain-loop.md",
         "5-supervised-fine-tuning.md",
-        "6-lora.md",
-        "7-evaluate.md",
-        "9-ship.md",
     },
     "vi": {
         "1-chat-templates.md",
