@@ -17,11 +17,7 @@ import make_notebooks
 from make_notebooks import messages_of, notebook_of, read_lesson, repository_address, translated, untranslated
 
 UNTRANSLATED: dict[str, set[str]] = {
-    "zh": {
-        "1-chat-templates.md",
-        "4-plain-loop.md",
-        "5-supervised-fine-tuning.md",
-    },
+    "zh": set(),
     "vi": {
         "1-chat-templates.md",
         "2-data.md",
