@@ -19,10 +19,6 @@ from make_notebooks import messages_of, notebook_of, read_lesson, repository_add
 UNTRANSLATED: dict[str, set[str]] = {
     "zh": set(),
     "vi": {
-        "1-chat-templates.md",
-        "2-data.md",
-        "3-what-is-trained.md",
-        "4-plain-loop.md",
         "5-supervised-fine-tuning.md",
         "6-lora.md",
         "7-evaluate.md",
