@@ -19,8 +19,6 @@ from make_notebooks import messages_of, notebook_of, read_lesson, repository_add
 UNTRANSLATED: dict[str, set[str]] = {
     "zh": set(),
     "vi": {
-        "6-lora.md",
-        "7-evaluate.md",
         "9-ship.md",
     },
 }
