@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from pathlib import Path
 
@@ -46,6 +47,15 @@ def test_every_part_keeps_its_translations(language):
     shares = {part: 100 * translated[part] // count for part, count in messages.items()}
     below = {part: share for part, share in shares.items() if share < FLOOR[language][part]}
     assert below == {}, "translate what is empty or fuzzy in docs/locale/"
+
+
+@pytest.mark.parametrize("language", FLOOR)
+def test_no_translation_begins_as_a_list(language):
+    r"""Sphinx shows the English of such a message: `2. Data` is a list, `2\. Data` is not."""
+    begins = re.compile(r"(\d+[.)]|[-+*]|#+) ")
+    entries = [entry for page in map(name_of, PAGES) for entry in polib.pofile(str(catalogue(language, page)))]
+    assert sum(entry.translated() for entry in entries) > 100
+    assert [entry.msgstr for entry in entries if not entry.obsolete and begins.match(entry.msgstr)] == []
 
 
 @pytest.mark.parametrize("language", FLOOR)
