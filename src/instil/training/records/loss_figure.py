@@ -101,7 +101,8 @@ def finish_axes(
     axes.set_ylabel(f"{name} (logarithmic)" if is_log else name)
     axes.grid(alpha=0.25)
     if axes.lines:
-        for text in axes.legend(fontsize="small", framealpha=0.85).get_texts():
+        # Why: losses fall away from this corner. Looking for the best place warns on the terminal when it takes a second.
+        for text in axes.legend(fontsize="small", framealpha=0.85, loc="upper right").get_texts():
             text.set_family(fonts())
 
 
