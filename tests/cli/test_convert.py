@@ -60,7 +60,7 @@ def test_convert_skips_bad_rows_and_reports_them(tmp_path: Path, capsys: pytest.
 def test_a_missing_file_offers_the_nearest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "train.jsonl").write_text(json.dumps(ROW))
     assert run("convert", str(tmp_path / "trian.jsonl"), "-") == 2
-    assert "no such file (did you mean 'train.jsonl'?)" in capsys.readouterr().err
+    assert f"no such file (did you mean '{tmp_path / 'train.jsonl'}'?)" in capsys.readouterr().err
 
 
 def test_convert_does_not_write_over_what_it_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -41,13 +41,13 @@ def test_an_unknown_kind_is_a_fault():
 
 
 def test_every_kind_stands_in_the_docs_with_its_severity():
-    page = (Path(__file__).resolve().parents[2] / "docs" / "how-to" / "inspect.md").read_text(encoding="utf-8")
+    page = (Path(__file__).resolve().parents[2] / "docs" / "reference" / "inspecting.md").read_text(encoding="utf-8")
     for kind in KINDS.values():
         assert f"| `{kind.name}` | {kind.severity} | {kind.title} |" in page
 
 
 def test_the_page_names_every_kind_with_its_severity_and_a_remedy():
-    page = (Path(__file__).parents[2] / "docs" / "how-to" / "inspect.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "inspecting.md").read_text(encoding="utf-8")
     assert len(KINDS) > 10
     for kind in KINDS.values():
         row = next(line for line in page.splitlines() if line.startswith(f"| `{kind.name}` | {kind.severity} |"))

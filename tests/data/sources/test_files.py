@@ -21,7 +21,7 @@ def test_a_folder_is_searched_and_a_saved_data_set_asks_for_its_split(tmp_path: 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").write_bytes(LINES)
-    assert "no such file (did you mean 'train.jsonl'?)" in error_of(tmp_path / "trian.jsonl")
+    assert f"no such file (did you mean '{tmp_path / 'train.jsonl'}'?)" in error_of(tmp_path / "trian.jsonl")
     assert "no file matches" in error_of(tmp_path / "*.csv")
     (tmp_path / "empty").mkdir()
     assert "no data file in this folder" in error_of(tmp_path / "empty")
