@@ -49,6 +49,7 @@ NOT_RUN = {
     "instil chat runs/demo": "it talks to the run of `instil demo`; tests/test_after_docs.py runs it",
     "make demo": "it makes an environment; `instil demo` itself is run by tests/demo/test_whole_path.py",
     "make demo PYTHON=python3.12": "it makes an environment, with a Python that may be missing",
+    "make serve-docs": "it serves until it is stopped; tests/docs/test_site.py builds the site and opens its pages",
     "make test": "it is what runs this",
     "pip install .": "needs a package index",
     "pip install '.[qlora,serve]'": "needs a package index",
