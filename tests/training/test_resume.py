@@ -176,7 +176,8 @@ def test_other_sources_are_refused_on_resume_by_what_was_set_of_them():
         resumed_recipe(Recipe.from_mapping({"data": {"sources": "c.jsonl"}}), saved, folder=folder)
     assert str(refused.value) == (
         "runs/mine: data.sources is ['c.jsonl'], but the run was started with ['a.jsonl', {'path': 'b.jsonl', 'repeat': 2}], and a resumed "
-        "run must keep it. Undo the change, or start another run from this one's model: --model.name runs/mine --output OTHER."
+        "run must keep it. Undo the change, or start another run from this one's "
+        'model: **{"model.name": "runs/mine"} output=OTHER.'
     )
 
 
