@@ -9,13 +9,14 @@ nowhere, a translation that has lost a link. ``--execute`` runs the lessons of t
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from docs_site.languages import LANGUAGES
+from docs_site.languages import LANGUAGES, tag_of
 
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
@@ -24,7 +25,10 @@ START = "docs/index.html"
 
 def front_page() -> str:
     """Return the page that leads to the reader's language: by the browser's list of languages, or by a click."""
-    links = "\n".join(f'<li><a lang="{code}" href="{code}/{START}">{name}</a></li>' for code, name in LANGUAGES.items())
+    links = "\n".join(
+        f'<li><a lang="{tag_of(code)}" href="{code}/{START}">{name}</a></li>' for code, name in LANGUAGES.items()
+    )
+    folders = json.dumps({code.split("_")[0]: code for code in LANGUAGES})
     return f"""<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -32,7 +36,7 @@ def front_page() -> str:
 <meta name="color-scheme" content="light dark">
 <title>instil</title>
 <script>
-const folderOf = language => ({{ en: "en", zh: "zh_CN", vi: "vi" }})[language.toLowerCase().split("-")[0]];
+const folderOf = language => ({folders})[language.toLowerCase().split("-")[0]];
 location.replace((navigator.languages.map(folderOf).find(folder => folder) || "en") + "/{START}");
 </script>
 <body style="font: 1.1rem/2 sans-serif; margin: 3rem">

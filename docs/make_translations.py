@@ -12,14 +12,13 @@ import sys
 from pathlib import Path
 
 import polib
-from docs_site.languages import is_fully_translated
+from docs_site.languages import TRANSLATIONS, is_fully_translated
 from sphinx.cmd.build import build_main
 from sphinx_intl.basic import update
 
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
 LOCALE = DOCS / "locale"
-LANGUAGES = ("zh_CN", "vi")
 TITLE_AND_SUMMARY = 2
 """The messages of a page whose text stays English: its title, and its first paragraph."""
 
@@ -57,8 +56,8 @@ def main() -> None:
     """Update every catalogue, and remove those of pages that are gone."""
     templates = ROOT / "build" / "gettext"
     write_templates(templates)
-    update(str(LOCALE), str(templates), LANGUAGES, jobs=1)
-    for language in LANGUAGES:
+    update(str(LOCALE), str(templates), TRANSLATIONS, jobs=1)
+    for language in TRANSLATIONS:
         for path in catalogues(language):
             page = path.relative_to(LOCALE / language / "LC_MESSAGES")
             if not (templates / page).with_suffix(".pot").exists():

@@ -12,9 +12,21 @@ if TYPE_CHECKING:
 
 LANGUAGES = {"en": "English", "zh_CN": "简体中文", "vi": "Tiếng Việt"}
 """Folder of the site → how its readers call the language."""
+TRANSLATIONS = tuple(code for code in LANGUAGES if code != "en")
+"""The languages that have catalogues; English is the source."""
 FULLY_TRANSLATED = ("docs/index", "docs/start/", "docs/how-to/", "course/")
 """Pages, or shelves, with every paragraph in every language. Others have their title and summary translated."""
 _ = get_translation("sphinx")
+
+
+def tag_of(code: str) -> str:
+    """Return the tag that HTML has for a language.
+
+    Example:
+        >>> tag_of("zh_CN")
+        'zh-CN'
+    """
+    return code.replace("_", "-")
 
 
 def is_fully_translated(page: str) -> bool:
@@ -34,7 +46,7 @@ def _translate_prompts(app: Sphinx, config: Config) -> None:
 
 def _add_languages(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: object) -> None:
     context["languages"] = [
-        {"name": name, "code": code.replace("_", "-"), "is_current": code == app.config.language, "folder": code}
+        {"name": name, "code": tag_of(code), "is_current": code == app.config.language, "folder": code}
         for code, name in LANGUAGES.items()
     ]
     is_page = doctree is not None

@@ -213,23 +213,15 @@ def _memory_of(
     from instil.model.folder.from_config import model_of_config
     from instil.preparation.chat_setup import set_up_chat
     from instil.training.memory.estimate import estimate_memory, measure_sizes
+    from instil.training.preflight import empty_trainable
     from instil.training.step.precision import choose_precision
-    from instil.training.trainable import make_empty_trainable
 
     recipe = recipe.override({"adapter": adapter})
     with torch.device("meta"):
         model = model_of_config(location, load_config(location), trust=False)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     setup = set_up_chat(recipe, location)
-    model = make_empty_trainable(
-        model,
-        location,
-        adapter=recipe.adapter,
-        training=recipe.training,
-        tokenizer=setup.chat.tokenizer,
-        change=setup.change,
-        device=device,
-    )
+    model = empty_trainable(model, location, recipe, setup, device=device)
     precision = choose_precision(recipe.training.precision, device)
     memory = estimate_memory(
         measure_sizes(model, precision),

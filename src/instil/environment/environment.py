@@ -6,21 +6,18 @@ environment and no token.
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
+from instil.environment.machine import memory_limit, usable_cores
 from instil.environment.packages import CORE, EXTRAS, fits, module_of, required_version, version_of
 from instil.environment.privacy import without_private
 from instil.environment.probe import MACHINE
 from instil.environment.probing import Answer, ask
 from instil.units import byte_size, counted
 from instil.views.html import frame, table, warnings
-
-_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +141,11 @@ def env() -> Environment:
         system=without_private(_system()),
         packages=packages,
         extras=extras,
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        cores=usable_cores(),
         threads=machine.get("threads"),
         memory=machine.get("memory"),
         free_memory=machine.get("free_memory"),
-        memory_limit=_memory_limit(),
+        memory_limit=memory_limit(),
         built_for=machine.get("built_for"),
         gpus=tuple(Gpu(**gpu) for gpu in machine.get("gpus", ())),
         problems=tuple(map(without_private, problems)),
@@ -201,10 +198,3 @@ def _system() -> str:
         name = f"macOS {platform.mac_ver()[0]}" if platform.system() == "Darwin" else ""
     kernel = f"{platform.system()} {platform.release()}"
     return ", ".join(part for part in (name, kernel, platform.machine()) if part)
-
-
-def _memory_limit() -> int | None:
-    try:
-        return int(_LIMIT.read_text())
-    except (OSError, ValueError):  # no control group, or one without a limit ("max")
-        return None

@@ -9,14 +9,13 @@ import contextlib
 import os
 import resource
 from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
 import torch
 
+from instil.environment.machine import CONTROL_GROUP as _GROUP
+from instil.environment.machine import memory_limit
 from instil.errors import OutOfMemoryError
-
-_GROUP = Path("/sys/fs/cgroup")
 
 
 def free_bytes(device: torch.device) -> int:
@@ -34,12 +33,14 @@ def free_bytes(device: torch.device) -> int:
         limit, _ = resource.getrlimit(kind)
         if limit != resource.RLIM_INFINITY:
             free.append(limit - used)
-    with contextlib.suppress(OSError, ValueError):  # no control group, or one without a limit ("max")
+    group_limit = memory_limit(_GROUP)
+    with contextlib.suppress(OSError, ValueError):  # no control group
         statistics = dict(line.split() for line in (_GROUP / "memory.stat").read_text().splitlines())
         # Cached files count as used by the group; this model's own files may be among them.
         files = int(statistics.get("inactive_file", 0)) + int(statistics.get("active_file", 0))
         used = int((_GROUP / "memory.current").read_text()) - files
-        free.append(int((_GROUP / "memory.max").read_text()) - used)
+        if group_limit is not None:
+            free.append(group_limit - used)
     return max(0, min(free))
 
 

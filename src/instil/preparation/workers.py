@@ -23,6 +23,7 @@ from functools import partial
 from itertools import islice
 from typing import Any, Protocol, TypeVar
 
+from instil.environment.machine import usable_cores
 from instil.errors import DataError, InstilError
 from instil.preparation.chunks import Chunk
 from instil.preparation.encode_rows import EncodedChunk, Encoder, Work, encode_chunk, encode_rows, read_rows
@@ -225,8 +226,7 @@ def tokenizer_has_threads() -> bool:
     """
     if os.environ.get("TOKENIZERS_PARALLELISM", "").lower() in _OFF or os.environ.get("RAYON_NUM_THREADS") == "1":
         return False
-    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-    return len(cores) > 1
+    return usable_cores() > 1
 
 
 def _start_worker(encoder: bytes, work: Work) -> None:

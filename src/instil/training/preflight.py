@@ -163,15 +163,7 @@ def run_preflight(recipe: Recipe, ranks: Ranks, *, say: Callable[[str], None], l
         num_parameters = sum(parameter.numel() for parameter in model.parameters())
         recipe, rate_words = _with_rate(recipe, num_parameters)
         beyond = check_positions(recipe.data.max_tokens, model, name=recipe.model.name)
-        model = make_empty_trainable(
-            model,
-            location,
-            adapter=recipe.adapter,
-            training=recipe.training,
-            tokenizer=setup.chat.tokenizer,
-            change=setup.change,
-            device=ranks.device,
-        )
+        model = empty_trainable(model, location, recipe, setup, device=ranks.device)
     model_notes = list(stored_notes)
     if recipe.adapter.kind == "lora" and not (location.adapter_folder or recipe.adapter.resume_from):
         model_notes += left_out(model, recipe.adapter.targets)
@@ -244,6 +236,21 @@ def _with_rate(recipe: Recipe, num_parameters: int) -> tuple[Recipe, str]:
     if recipe.optimizer.lr is not None:
         return recipe, f"as set; the default for {default.words} is {default.value:g}"
     return recipe.override({"optimizer": {"lr": default.value}}), f"the default for {default.words}"
+
+
+def empty_trainable(
+    model: Any, location: ModelLocation, recipe: Recipe, setup: ChatSetup, *, device: torch.device
+) -> Any:
+    """Turn a model on `meta` into what a recipe trains; see `make_empty_trainable`."""
+    return make_empty_trainable(
+        model,
+        location,
+        adapter=recipe.adapter,
+        training=recipe.training,
+        tokenizer=setup.chat.tokenizer,
+        change=setup.change,
+        device=device,
+    )
 
 
 def _empty_model(

@@ -200,12 +200,7 @@ class Run:
         """
         if not isinstance(folder, str | PathLike) or not isinstance(fspath(folder), str):
             raise RunError(f"run: found {folder!r:.80}. Expected the path of a run folder. Pass its name as text.")
-        paths = RunPaths(home_path(folder))
-        if not paths.recipe.exists():
-            raise RunError(
-                f"{folder}: not a run folder (no recipe.yaml in it){nearest_beside(paths.folder)}. Expected one "
-                "that `instil train` wrote. Name another folder."
-            )
+        paths = existing_run(folder)
         results = read_run_json(paths.results)
         return cls(paths.folder, bool(results), results)
 
@@ -243,6 +238,21 @@ def is_intact(path: Path) -> bool:
         return bool(read_run_json(path))
     except RunError:
         return False
+
+
+def existing_run(folder: str | PathLike[str]) -> RunPaths:
+    """Return the paths of a run that is there.
+
+    Raises:
+        RunError: If the folder has no recipe; the closest name beside it is offered.
+    """
+    paths = RunPaths(home_path(folder))
+    if not paths.recipe.exists():
+        raise RunError(
+            f"{folder}: not a run folder (no recipe.yaml in it){nearest_beside(paths.folder)}. Expected one "
+            "that `instil train` wrote. Name another folder."
+        )
+    return paths
 
 
 def resume_command(folder: Path) -> str:

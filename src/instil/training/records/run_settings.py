@@ -9,9 +9,8 @@ from typing import Any
 import yaml
 
 from instil.errors import RunError
-from instil.files import nearest_beside
 from instil.recipe import Recipe, Source
-from instil.training.records.run_folder import RunPaths
+from instil.training.records.run_folder import existing_run
 
 _CHANGE_NO_RESULT = (
     "output", "threads", "device", "data.workers", "data.store", "checkpoint.every", "checkpoint.keep_last",
@@ -34,12 +33,7 @@ def settings_of(folder: Path) -> dict[str, Any]:
     Raises:
         RunError: If there is no recipe, or it is damaged.
     """
-    path = RunPaths(folder).recipe
-    if not path.exists():
-        raise RunError(
-            f"{folder}: not a run folder (no recipe.yaml in it){nearest_beside(folder)}. Expected one that `instil train` "
-            "wrote. Name another folder."
-        )
+    path = existing_run(folder).recipe
     try:
         settings = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
