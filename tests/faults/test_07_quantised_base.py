@@ -44,7 +44,10 @@ def test_the_run_ends_with_a_model_of_ordinary_weights(
     run = train(recipe)
     # Packed numbers are no parameters: the card counts what the plan counts.
     card = "".join(capsys.readouterr())
-    assert re.search(r"\((\S+) parameters\)", card)[1] == re.search(r"parameters +(\S+),", planned)[1]
+    assert (
+        re.search(r"\((\S+) parameters\)", card)[1]
+        == re.search(r"parameters +(\S+) and \S+ of the adapter,", planned)[1]
+    )
     assert "quantization_config" not in json.loads((run.folder / "model" / "config.json").read_text())
     assert abs(run.results["written_model_loss"] - run.results["trained_model_loss"]) < 0.1
     assert (
