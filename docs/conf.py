@@ -53,6 +53,8 @@ nb_execution_cache_path = str(ROOT / "build" / "jupyter-cache")
 nb_execution_in_temp = True
 nb_execution_timeout = 300
 nb_execution_raise_on_error = True
+# What a cell prints line by line is one block, not a box for each line.
+nb_merge_streams = True
 if nb_execution_mode != "off":
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), str(ROOT / "course")])
     os.environ["HF_HUB_OFFLINE"] = "1"
