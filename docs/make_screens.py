@@ -109,10 +109,11 @@ def run(command: str, folder: Path) -> str:
         if not piece:
             break
         written += piece
-    # A check that finds something ends with 1; that is part of a page about faults.
-    if done.wait() not in (0, 1):
-        sys.exit(f"{command}: exit status {done.returncode}\n{written.decode('utf-8', 'replace')}")
-    return "\n".join(shown(written.decode("utf-8"))).strip("\n")
+    # A check that finds something ends with 1; that is part of a page about faults. So does a program that fails.
+    screen = "\n".join(shown(written.decode("utf-8", "replace"))).strip("\n")
+    if done.wait() not in (0, 1) or "Traceback (most recent call last)" in screen:
+        sys.exit(f"{command}: exit status {done.returncode}\n{screen}")
+    return screen
 
 
 def parts_of(screen: str, only: str | None) -> str:
