@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from instil.conversation.field_checks import check_keys, template_input_in, wrong
 from instil.conversation.message import EMPTY, Message
@@ -34,6 +34,8 @@ class Conversation:
             trained, and the end-of-text token follows the last one. Text, code and raw prompt/completion rows are
             plain.
         extra: Columns of the row that no other field holds. They are kept so that conversion loses nothing.
+        side: In preference data, whether this conversation ends with the better or the worse answer. Two conversations
+            in a row, the chosen one first, are a pair; their common messages have weight 0.
 
     Raises:
         DataError: If a message cannot be read, or a value has the wrong type.
@@ -49,6 +51,7 @@ class Conversation:
     place: Place | None = None
     plain: bool = False
     extra: Mapping[str, Any] = field(default=EMPTY)
+    side: Literal["chosen", "rejected"] | None = None
 
     def __post_init__(self) -> None:
         """Check the values; dicts among the messages are read."""
@@ -66,6 +69,8 @@ class Conversation:
             check_keys("Conversation.extra", self.extra)
         if type(self.plain) is not bool:
             raise wrong("Conversation.plain", self.plain, "True or False")
+        if self.side is not None and self.side not in ("chosen", "rejected"):
+            raise wrong("Conversation.side", self.side, "chosen, rejected or None")
 
     def _check_variables(self) -> None:
         name = template_input_in(self.variables)
@@ -90,7 +95,7 @@ class Conversation:
     def _facts(self) -> list[str]:
         tools = counted(len(self.tools), "tool") if self.tools else ""
         plain = "plain text, no template" if self.plain else ""
-        return [str(self.place or ""), counted(len(self.messages), "message"), tools, plain]
+        return [str(self.place or ""), self.side or "", counted(len(self.messages), "message"), tools, plain]
 
 
 def _are_tools(tools: object) -> bool:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from operator import index
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from instil.conversation.field_checks import check_number, shown, wrong
 from instil.conversation.place import Place
@@ -52,6 +52,7 @@ class Example:
         escaped: Number of control tokens typed in the data that were encoded as ordinary text.
         dropped: What the template did not print of the conversation, where `data.dropped_text` accepts that. A store
             does not keep it.
+        side: In preference data, whether the example ends with the better or the worse answer (see `Conversation`).
         token_texts: Where a notebook finds the texts of the ids: `ChatTokenizer.encode` sets it. None: ids are shown.
             It is no part of the data: not compared, stored or pickled.
 
@@ -66,6 +67,7 @@ class Example:
     shortened: str | None = None
     escaped: int = 0
     dropped: tuple[str, ...] = ()
+    side: Literal["chosen", "rejected"] | None = None
     token_texts: TokenTexts | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:

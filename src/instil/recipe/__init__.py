@@ -11,11 +11,13 @@ from instil.recipe.data import MEMORY_ROWS, DataSettings, Format, Source, delimi
 from instil.recipe.machine import ParallelSettings, TrackingSettings
 from instil.recipe.merging import nested_settings
 from instil.recipe.model import AdapterSettings, ModelSettings
+from instil.recipe.preference import BETAS, Objective, PreferenceSettings, Reading, reading_of
 from instil.recipe.recipe import FROM_PYTHON, Recipe, in_another_group
 from instil.recipe.settings import LARGEST_SEED, LONGEST_WAIT, MOST_THREADS, Decay, Number, PathText, Settings
 from instil.recipe.training import CheckpointSettings, EvaluateSettings, OptimizerSettings, TrainingSettings
 
 __all__ = [
+    "BETAS",
     "FROM_PYTHON",
     "LARGEST_SEED",
     "LONGEST_WAIT",
@@ -29,9 +31,12 @@ __all__ = [
     "Format",
     "ModelSettings",
     "Number",
+    "Objective",
     "OptimizerSettings",
     "ParallelSettings",
     "PathText",
+    "PreferenceSettings",
+    "Reading",
     "Recipe",
     "Settings",
     "Source",
@@ -40,5 +45,6 @@ __all__ = [
     "delimiter_named",
     "in_another_group",
     "nested_settings",
+    "reading_of",
     "source_name",
 ]

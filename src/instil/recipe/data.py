@@ -143,6 +143,13 @@ class DataSettings(Settings):
     on_bad_row: Literal["stop", "skip"] = Field(
         "stop", description="When a row cannot be used: stop and report its place, or leave it out and count it."
     )
+    rejected: Literal["all", "worst"] = Field(
+        "all",
+        description=(
+            "When a row has several rejected answers: a pair with each of them, or one pair with the worst: the lowest "
+            "score, or the last of a list without scores."
+        ),
+    )
     train_on: Literal["assistant", "last", "all"] = Field(
         "assistant",
         description="Which tokens are trained: those of every assistant turn, of the last one only, or all tokens but "

@@ -14,6 +14,7 @@ from instil.recipe.data import MEMORY_ROWS, DataSettings
 from instil.recipe.machine import ParallelSettings, TrackingSettings
 from instil.recipe.merging import merge, nested_settings, with_short_forms
 from instil.recipe.model import AdapterSettings, ModelSettings
+from instil.recipe.preference import PreferenceSettings
 from instil.recipe.settings import MOST_THREADS, PathText, Settings
 from instil.recipe.shipped import recipe_file, shipped_names
 from instil.recipe.sweeping import flat_sweep, with_sweep
@@ -48,6 +49,9 @@ class Recipe(Settings):
     data: DataSettings = Field(default_factory=DataSettings, description="The data and how it becomes examples.")
     training: TrainingSettings = Field(
         default_factory=TrainingSettings, description="The optimizer step and the length of the run."
+    )
+    preference: PreferenceSettings = Field(
+        default_factory=PreferenceSettings, description="How a run learns from preferences."
     )
     optimizer: OptimizerSettings = Field(
         default_factory=OptimizerSettings, description="The optimizer and the learning rate."

@@ -6,19 +6,32 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from instil.recipe.preference import Objective
 from instil.recipe.settings import LARGEST_SEED, Decay, Number, Settings
 
 
 class TrainingSettings(Settings):
     """The optimizer step and the length of the run."""
 
+    objective: Objective = Field(
+        "sft",
+        description=(
+            "What is learned: `sft` imitates the answers; `dpo`, `ipo`, `simpo` and `orpo` learn from pairs of a chosen "
+            "and a rejected answer; `kto` from answers judged good or bad."
+        ),
+    )
     epochs: Number = Field(
-        3.0, gt=0, description="Passes over the data; usually 1 to 3. Ignored where max_steps is set."
+        3.0,
+        gt=0,
+        description=(
+            "Passes over the data; usually 1 to 3. Left out of a recipe for preferences it is 1. Ignored where max_steps "
+            "is set."
+        ),
     )
     max_steps: int | None = Field(
         None, ge=1, description="Stop after this many optimizer steps. Empty: `epochs` decides."
     )
-    batch_size: int = Field(32, ge=1, description="Examples in an optimizer step, over all devices; usually 16 to 128.")
+    batch_size: int = Field(32, ge=1, description="Examples, or pairs of preferences, in an optimizer step, over all devices; usually 16 to 128.")
     micro_batch_tokens: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         "auto",
         description=(

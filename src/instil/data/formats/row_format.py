@@ -26,10 +26,15 @@ class ReadOptions:
     Attributes:
         columns: For pattern rows: role to text with ``{column}`` in it.
         prompt_completion: Whether prompt/completion rows of text are a chat exchange or plain continuation.
+        reading: ``sft``: the answer to imitate; ``pairs``: two conversations a pair, chosen and rejected in turns;
+            ``judged``: conversations that each end with a good or a bad answer.
+        rejected: Of several rejected answers, whether each makes a pair or only the worst.
     """
 
     columns: Mapping[str, str] = field(default=EMPTY)
     prompt_completion: Literal["chat", "plain"] = "chat"
+    reading: Literal["sft", "pairs", "judged"] = "sft"
+    rejected: Literal["all", "worst"] = "all"
 
 
 @dataclass(frozen=True, slots=True)
