@@ -15,7 +15,7 @@ EXAMPLES = [
     Example([5, 6, 7, 8], [0, 0, 1, 0.5], Place("a.jsonl", 1), (1,), None, 2),
     Example([], [], None),
     Example([9], [0.0], Place("a.jsonl", 2, 1), (1, 3), "kept_last_turns"),
-    Example([1, 2, 3], [0.0, 1.0, 1.0], Place("b.json", 7, None, 42), (0,)),
+    Example([1, 2, 3], [0.0, 1.0, 1.0], Place("b.json", 7, None, 42), (0,), side="rejected"),
 ]
 
 

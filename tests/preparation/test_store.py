@@ -20,11 +20,12 @@ from instil.preparation.store import ExampleStore, pack
 def assert_equal(read: Example, made: Example) -> None:
     assert list(read.token_ids) == list(made.token_ids)
     assert list(read.weights) == list(made.weights)
-    assert (read.place, read.turns, read.shortened, read.escaped) == (
+    assert (read.place, read.turns, read.shortened, read.escaped, read.side) == (
         made.place,
         made.turns,
         made.shortened,
         made.escaped,
+        made.side,
     )
 
 
@@ -50,6 +51,20 @@ def test_slices_and_selections_are_views() -> None:
     assert [len(example.token_ids) for example in store[1:]] == [0, 1, 3]
     assert store.select([3, 3]).num_tokens.tolist() == [3, 3]
     assert len(ExampleStore.from_examples([])) == 0
+
+
+def test_the_sides_of_pairs_come_back() -> None:
+    pairs = [
+        Example([1, 2, 3], [0.0, 1.0, 1.0], side="chosen"),
+        Example([1, 4], [0.0, 1.0], side="rejected"),
+        Example([7, 8], [0.0, 1.0]),
+    ]
+    store = ExampleStore.from_examples(pairs)
+    assert [example.side for example in store] == ["chosen", "rejected", None]
+    assert store.sides.tolist() == [1, -1, 0]
+    assert store.sides.dtype == np.int8
+    assert store.select([1, 2]).sides.tolist() == [-1, 0]
+    assert ExampleStore.from_examples([]).sides.tolist() == []
 
 
 @given(st.lists(st.lists(st.sampled_from([0.0, 0.0, 1.0, 0.25]), max_size=9), max_size=6))

@@ -12,7 +12,7 @@ import contextlib
 import json
 import os
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import index as whole_number
 from pathlib import Path
@@ -31,7 +31,7 @@ from instil.preparation.ledger import Ledger
 if TYPE_CHECKING:
     from instil.preparation.torch_examples import TorchExamples
 
-VERSION = 4
+VERSION = 5
 Split: TypeAlias = Literal["train", "heldout"]
 SPLITS: tuple[Split, ...] = ("train", "heldout")
 SCHEMA = pa.schema(
@@ -47,8 +47,12 @@ SCHEMA = pa.schema(
         ("line", pa.int64()),
         ("shortened", pa.string()),
         ("escaped", pa.int32()),
+        ("side", pa.int8()),
     ]
 )
+SIDES: Mapping[str | None, int] = {None: 0, "chosen": 1, "rejected": -1}
+"""The number of each side in the column ``side``. A pair is two adjacent examples, the chosen one first."""
+_SIDE_NAMES: Mapping[int, Literal["chosen", "rejected"] | None] = {0: None, 1: "chosen", -1: "rejected"}
 EXAMPLES, STORE, LEDGER = "examples.arrow", "store.json", "ledger.json"
 
 
@@ -92,6 +96,7 @@ def pack(examples: Sequence[Example]) -> pa.RecordBatch:
             numbers_or_none([None if place is None else place.line for place in places], np.int64),
             texts([example.shortened for example in examples]),
             numbers_or_none([example.escaped for example in examples], np.int32),
+            numbers(np.array([SIDES[example.side] for example in examples], dtype=np.int8)),
         ],
         schema=SCHEMA,
     )
@@ -141,11 +146,18 @@ class _Batch:
             turns=tuple(self.rest.column("turns")[row].as_py()),
             shortened=self.rest.column("shortened")[row].as_py(),
             escaped=self.rest.column("escaped")[row].as_py(),
+            side=_SIDE_NAMES[self.rest.column("side")[row].as_py()],
         )
 
 
 class ExampleStore(Sequence[Example]):
     """A sequence of examples, each read from the file when it is indexed.
+
+    Attributes:
+        num_tokens: Length of each example.
+        trained_weight: Sum of each example's weights.
+        sides: 1 for a chosen example, -1 for a rejected one, 0 where there is no preference. With a reading of pairs,
+            examples 2i and 2i + 1 are a pair, the chosen one first.
 
     Example:
         >>> store = ExampleStore.from_examples([Example([5, 6, 7], [0.0, 1.0, 1.0])])
@@ -181,6 +193,8 @@ class ExampleStore(Sequence[Example]):
         weights = [values_of(batch.rest.column("trained_weight")) for batch in self._batches]
         self.num_tokens: npt.NDArray[np.int32] = _joined(lengths, np.int32)[self._index]
         self.trained_weight: npt.NDArray[np.float32] = _joined(weights, np.float32)[self._index]
+        sides = [values_of(batch.rest.column("side")) for batch in self._batches]
+        self.sides: npt.NDArray[np.int8] = _joined(sides, np.int8)[self._index]
 
     @classmethod
     def open(cls, folder: str | Path, *, split: Split = "train") -> ExampleStore:

@@ -31,7 +31,11 @@ class TrainingSettings(Settings):
     max_steps: int | None = Field(
         None, ge=1, description="Stop after this many optimizer steps. Empty: `epochs` decides."
     )
-    batch_size: int = Field(32, ge=1, description="Examples, or pairs of preferences, in an optimizer step, over all devices; usually 16 to 128.")
+    batch_size: int = Field(
+        32,
+        ge=1,
+        description="Examples, or pairs of preferences, in an optimizer step, over all devices; usually 16 to 128.",
+    )
     micro_batch_tokens: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         "auto",
         description=(
