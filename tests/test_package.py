@@ -193,6 +193,7 @@ def test_one_module_decides_the_weight_of_a_token():
         "encoding.plain_text",
         "encoding.plans.batch_encoder",
         "encoding.truncation",
+        "preparation.encode_pairs",
         "preparation.encode_rows",
     }
     makes_examples = {

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from types import SimpleNamespace
 
 from instil.conversation import Conversation, Example
+from instil.encoding.settings import EncodingSettings
 from instil.errors import EncodingError
 
 
@@ -13,6 +14,7 @@ class EncoderOfBytes:
     """Encodes every conversation as its bytes; assistant text is trained. Told what to refuse by the text itself."""
 
     fingerprint = "bytes"
+    settings = EncodingSettings()
     template = SimpleNamespace(prints_day=False)
 
     def read_rendered(self, conversation: Conversation) -> tuple[Conversation, None]:

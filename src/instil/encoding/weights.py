@@ -17,7 +17,7 @@ The weight of a token is the factor of the loss of *predicting that token*; 0 ma
 5. `scale_weights` multiplies by the weight of the data source (`data.sources[].weight`).
 
 Flow: `encoder` calls 1 to 3, `truncation` 4, `preparation.encode_rows` 5. `plans.batch_encoder` calls 2: a plan has
-chosen its turns by 1, and exists only for ``train_on: assistant`` and messages without weights. Which
+chosen its turns by 1, and exists only for ``train_on: assistant`` and answers that are trained whole or not at all. Which
 characters a turn must contain is decided in `turns.completion`. Nothing is shifted
 here: the loss shifts once (`model.loss.token_loss`), and the step divides once by the sum of all weights
 (`training.step.take_step`).
@@ -215,6 +215,17 @@ def scale_weights(example: Example, factor: float) -> Example:
         return example
     weights: Any = np.asarray(example.weights, dtype=np.float32) * factor
     return replace(example, weights=weights)
+
+
+def is_trained(example: Example) -> bool:
+    """Return whether any token of an example is trained.
+
+    Example:
+        >>> is_trained(Example([5, 6], [0.0, 1.0])), is_trained(Example([5, 6], [0.0, 0.0]))
+        (True, False)
+    """
+    weights = example.weights
+    return bool(weights.any() if isinstance(weights, np.ndarray) else any(weights))
 
 
 def _first_token_is_context(weights: list[float]) -> None:

@@ -26,7 +26,7 @@ from instil.generation.prompts import Prompt
 from instil.preparation.cache_key import cache_folder
 from instil.preparation.chunks import Input, draw_rows, input_of
 from instil.preparation.split import content_hash, held_out
-from instil.recipe import Recipe, Source
+from instil.recipe import Recipe, Source, reading_of
 
 GRAM = 8
 SHARE = 0.7
@@ -130,7 +130,8 @@ def trained_conversations(
         on_missing: Called with the reason for each source that cannot be read.
     """
     data = recipe.data
-    options = ReadOptions({}, data.prompt_completion)
+    reading = reading_of(recipe.training.objective)
+    options = ReadOptions({}, data.prompt_completion, reading, data.rejected)
     inputs: list[Input] = []
     hashes: list[int] = []
     for number, source in enumerate(data.sources):

@@ -28,7 +28,7 @@ from instil.inspection.conversation_checks import check_conversation
 from instil.inspection.doctor import ReadRendered
 from instil.inspection.findings import KINDS
 from instil.inspection.raw_rows import ANSWER_COLUMNS, Turn, turns_of
-from instil.inspection.survey import find_sources, reading_of
+from instil.inspection.survey import find_sources, source_work
 from instil.inspection.text_checks import without_mojibake
 from instil.preparation.encode_rows import SourceWork
 from instil.preparation.split import content_hash
@@ -66,7 +66,7 @@ def repair_all(
     """
     seen: dict[int, Place] = {}
     for source in find_sources(recipe):
-        work = reading_of(recipe, source)
+        work = source_work(recipe, source)
 
         def read(row: Any, place: Place, work: SourceWork = work) -> Sequence[Conversation]:
             return read_row(row, place, format_name=work.format, options=work.options)[1]

@@ -14,7 +14,7 @@ from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.errors import DataError, DroppedTextError, InstilError
 from instil.inspection.doctor import Doctor
 from instil.inspection.findings import KINDS, Finding
-from instil.inspection.survey import KeptRow, find_sources, reading_of
+from instil.inspection.survey import KeptRow, find_sources, source_work
 from instil.inspection.too_long import LEFT_OUT, too_long_words, without_limit
 from instil.preparation.chunks import Chunk, Input, cut
 from instil.recipe import Recipe, source_name
@@ -204,7 +204,7 @@ def find_row(recipe: Recipe, chat: ChatTokenizer, row_or_place: str) -> ShownRow
             f"{where}: has no row {number}. Expected the number of a row (lines count from 1{first}). "
             "Choose another --row."
         )
-    for place, conversations in doctor.examine(chunk, reading_of(recipe, inputs[chunk.source])):
+    for place, conversations in doctor.examine(chunk, source_work(recipe, inputs[chunk.source])):
         row = KeptRow(place, conversations)
     return show_row(chat, row, list(doctor.findings))
 

@@ -28,19 +28,18 @@ from instil.preparation.arrow_columns import values_of
 from instil.preparation.cache_key import cache_folder, check_folder
 from instil.preparation.chunks import Input, cut, draw_rows, find_input, rows_read
 from instil.preparation.data_warnings import data_warnings
+from instil.preparation.encode_pairs import NOTHING_TRAINED, TOO_LONG
 from instil.preparation.encode_rows import (
     ENCODER_REFUSED,
-    NOTHING_TRAINED,
     TEMPLATE_REFUSED,
     TEXT_DROPPED,
-    TOO_LONG,
     EncodedChunk,
     SourceWork,
     Work,
     encode_chunk,
 )
 from instil.preparation.ledger import Ledger
-from instil.recipe import Recipe
+from instil.recipe import Recipe, reading_of
 from instil.run_warning import RunWarning
 
 FACTOR_LIMIT = 3.0
@@ -107,9 +106,10 @@ def find_sources(recipe: Recipe) -> list[Input]:
     return [draw_rows(source, seed=recipe.training.seed + number) for number, source in enumerate(inputs)]
 
 
-def reading_of(recipe: Recipe, source: Input) -> SourceWork:
+def source_work(recipe: Recipe, source: Input) -> SourceWork:
     """Return the settings for reading the rows of a source."""
-    options = ReadOptions(source.settings.columns, recipe.data.prompt_completion)
+    data, reading = recipe.data, reading_of(recipe.training.objective)
+    options = ReadOptions(source.settings.columns, data.prompt_completion, reading, data.rejected)
     share = 1.0 if source.heldout else 0.0  # all rows of a held-out file may be held out
     return SourceWork(source.settings.format, options, float(source.settings.weight), share)
 
@@ -124,7 +124,7 @@ def survey(
     """Read, encode and examine every row of a recipe's sources.
 
     Args:
-        recipe: Only its `data` settings count.
+        recipe: Only its `data` settings and its objective count.
         chat: Template, tokenizer and the encoder's settings.
         keep_rows: Number of rows to keep for showing: those with findings first, then the first of the data.
         trains: Whether the recipe is one to train with, whose share of held-out rows counts too.
@@ -139,9 +139,9 @@ def survey(
     heldout = [draw_rows(source, seed=recipe.training.seed + at) for at, source in enumerate(heldout, len(inputs))]
     everything = [*inputs, *heldout]
     data = recipe.data.model_copy(update={"heldout_share": 0.0, "on_bad_row": "skip"})
-    sources = tuple(reading_of(recipe, source) for source in everything)
+    sources = tuple(source_work(recipe, source) for source in everything)
     work = Work(sources, "skip", data.train_on != "all", data.inline_reasoning == "split")
-    account = Account(everything, data)
+    account = Account(everything, data, reading=reading_of(recipe.training.objective))
     watch = _Watch(chat, keep_rows=keep_rows)
     with rows_read(everything, what="inspecting") as reading:
         for chunk in reading.counted(cut(everything)):

@@ -19,9 +19,19 @@ from instil.conversation import Place
 from instil.preparation.arrow_columns import values_of
 from instil.preparation.chunks import Input
 from instil.preparation.encode_rows import EncodedChunk, Failure
-from instil.preparation.ledger import DUPLICATE, HELD_OUT, MAX_PLACES, NOT_DRAWN, Ledger, Tally, encoder_notes
+from instil.preparation.ledger import (
+    DUPLICATE,
+    HELD_OUT,
+    MAX_PLACES,
+    NOT_DRAWN,
+    Answers,
+    Ledger,
+    Tally,
+    encoder_notes,
+    rejected_notes,
+)
 from instil.preparation.split import Mask, held_out, repeated
-from instil.recipe import DataSettings
+from instil.recipe import DataSettings, Reading
 from instil.units import counted
 
 OVER_MAXIMUM = "over heldout_max"
@@ -49,8 +59,8 @@ class Settled:
 class Account:
     """Adds up results chunk by chunk; memory grows by some tens of bytes per row."""
 
-    def __init__(self, inputs: Sequence[Input], data: DataSettings) -> None:
-        self._inputs, self._data = inputs, data
+    def __init__(self, inputs: Sequence[Input], data: DataSettings, *, reading: Reading = "sft") -> None:
+        self._inputs, self._data, self._reading = inputs, data, reading
         self._files: dict[str, int] = {}
         self._rows: dict[str, list[npt.NDArray[Any]]] = {}
         self._examples: dict[str, list[npt.NDArray[Any]]] = {}
@@ -111,6 +121,7 @@ class Account:
             "trained": encoded.trained_tokens,
             "weight": values_of(batch.column("trained_weight")),
             "escaped": values_of(batch.column("escaped")),
+            "side": values_of(batch.column("side")),
         }
         for name, values in columns.items():
             self._examples.setdefault(name, []).append(values)
@@ -149,7 +160,7 @@ class Account:
             heldout_ledger.overlap, table, np.isin(table.rows["hash"], table.rows["hash"][sides.trained]) & sides.held
         )
         self._count_undrawn(ledger, heldout_ledger)
-        ledger.notes += encoder_notes(self._report)
+        ledger.notes += [*rejected_notes(ledger), *encoder_notes(self._report)]
         train = self._one_epoch(table, sides.trained)
         heldout = np.flatnonzero(sides.held[table.examples["row"]])
         ledger.examples_an_epoch, heldout_ledger.examples_an_epoch = len(train), len(heldout)
@@ -178,6 +189,7 @@ class Account:
 
     def _fill(self, ledger: Ledger, table: _Table, *, of: Mask, used: Mask, again: Mask) -> None:
         """Account for the rows `of` a set, of which `used` become examples."""
+        ledger.reading = self._reading
         ledger.rows_in = int(of.sum())
         ledger.rows_trained = int(used.sum())
         self._fill_failures(ledger, table, of)
@@ -217,6 +229,9 @@ class Account:
         ledger.examples = int(used.sum())
         ledger.tokens = int(examples["tokens"][used].sum(dtype=np.int64))
         ledger.trained_tokens = int(examples["trained"][used].sum(dtype=np.int64))
+        for name, side in (("chosen", 1), ("rejected", -1)):
+            of_side = used & (examples["side"] == side)
+            setattr(ledger, name, Answers(int(of_side.sum()), int(examples["trained"][of_side].sum(dtype=np.int64))))
         ledger.trained_weight = round(float(examples["weight"][used].sum(dtype=np.float64)), 4)
         escaped = examples["escaped"]
         rows = np.unique(examples["row"][used & (escaped > 0)])
@@ -315,7 +330,7 @@ class _Table:
     def empty(cls) -> _Table:
         zero_rows = np.zeros(0, dtype=np.int64)
         rows = ("source", "file", "number", "line", "hash", "format", "num_conversations", "conversation_tokens")
-        examples = ("row", "tokens", "trained", "weight", "escaped")
+        examples = ("row", "tokens", "trained", "weight", "escaped", "side")
         return cls(
             {name: zero_rows.astype(np.uint64) if name == "hash" else zero_rows for name in rows},
             dict.fromkeys(examples, zero_rows),

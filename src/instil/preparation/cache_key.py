@@ -20,7 +20,7 @@ from instil.errors import DataError
 from instil.files import cache_root, home_path, write_text_atomic
 from instil.preparation.chunks import Input
 from instil.preparation.store import VERSION
-from instil.recipe import Recipe
+from instil.recipe import Recipe, reading_of
 from instil.refused_writes import refused_writes
 from instil.screen import work
 
@@ -67,7 +67,8 @@ def fingerprint_of(recipe: Recipe, inputs: Sequence[Input], *, encoder: str) -> 
         for source in inputs
     ]
     drawn = recipe.training.seed if any(source.settings.rows for source in inputs) else None
-    return fingerprint({"version": VERSION, "data": data, "sources": sources, "encoder": encoder, "seed": drawn})
+    key = {"version": VERSION, "data": data, "sources": sources, "encoder": encoder, "seed": drawn}
+    return fingerprint(key | {"reading": reading_of(recipe.training.objective)})
 
 
 def fingerprint(value: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from instil.encoding.tokenizer_setup import set_up_tokenizer
 from instil.model.chat_tokens import TokenChange
 from instil.model.folder.config import context_length, load_config
 from instil.model.folder.location import ModelLocation
+from instil.preparation.encode_pairs import check_preference_settings
 from instil.recipe import Recipe
 from instil.run_warning import RunWarning
 
@@ -42,13 +43,15 @@ def set_up_chat(recipe: Recipe, location: ModelLocation) -> ChatSetup:
     If the template prints the date and the recipe sets none, it is today's from here on (see `with_date`).
 
     Args:
-        recipe: The recipe. Only `model` and `data` count.
+        recipe: The recipe. Only `model`, `data` and the objective count.
         location: The model's location.
 
     Raises:
         ModelError: If there is no tokenizer.
         TemplateError: If the template does not compile.
+        RecipeError: If the objective compares answers, and a setting would cut them or train anything else.
     """
+    check_preference_settings(recipe)
     setup = set_up_tokenizer(
         location,
         recipe.model.template,

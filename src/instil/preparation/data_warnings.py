@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from instil.preparation.encode_rows import TOO_LONG
+from instil.preparation.encode_pairs import TOO_LONG
 from instil.preparation.ledger import DUPLICATE, HELD_OUT, NOT_DRAWN, Ledger
 from instil.run_warning import RunWarning
 from instil.units import counted

@@ -10,7 +10,7 @@ with ``on_bad_row: stop``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
@@ -26,14 +26,23 @@ from instil.data.messages import conversation_to_dict
 from instil.data.sources.rows import parse_row
 from instil.encoding.turns.inline_reasoning import carries_reasoning
 from instil.encoding.turns.rendered_rows import RenderedRow, shows_headers
-from instil.encoding.weights import has_trained_text, scale_weights
+from instil.encoding.weights import is_trained, scale_weights
 from instil.errors import DataError, DroppedTextError, FormatError, InstilError, TemplateError
 from instil.preparation.chunks import Chunk
+from instil.preparation.encode_pairs import (
+    NOTHING_TRAINED,
+    LeftOut,
+    PairEncoder,
+    Unit,
+    encode_units,
+    no_example,
+    only_last_turn,
+    units_of,
+)
 from instil.preparation.split import content_hash, is_candidate
 from instil.preparation.store import pack, trained_tokens
+from instil.recipe import Reading
 
-NOTHING_TRAINED = "no trained token"
-TOO_LONG = "too long"
 NO_ASSISTANT = "no assistant turn"
 TEMPLATE_REFUSED = "template refuses it"
 ENCODER_REFUSED = "refused by encoder"
@@ -41,12 +50,8 @@ RENDERED = "already rendered"
 TEXT_DROPPED = "template drops text"
 
 
-class Encoder(Protocol):
+class Encoder(PairEncoder, Protocol):
     """The part of `ChatTokenizer` that preparation needs."""
-
-    def encode_many(self, conversations: Iterable[Conversation]) -> Iterator[list[Example] | Exception]:
-        """Yield each conversation's examples, or the error that it raised."""
-        ...
 
     def read_rendered(self, conversation: Conversation, /) -> tuple[Conversation, RenderedRow | None]:
         """Return a conversation, read back into messages if its text is rendered already, and how it was."""
@@ -151,14 +156,14 @@ class ReadRows:
         chunk: The chunk.
         source: Settings of its source.
         work: Settings for every chunk.
-        conversations: Usable conversations, each with the position of its row in the chunk.
+        units: Usable conversations, each with the position of its row in the chunk; both sides of a pair together.
         hashes: As in `EncodedChunk`; so are the fields below.
     """
 
     chunk: Chunk
     source: SourceWork
     work: Work
-    conversations: list[tuple[int, Conversation]] = field(default_factory=list)
+    units: list[tuple[int, Unit]] = field(default_factory=list)
     hashes: list[int] = field(default_factory=list)
     formats: list[str] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
@@ -168,21 +173,31 @@ class ReadRows:
     misspelt: list[tuple[int, str, str]] = field(default_factory=list)
     candidates: list[tuple[int, list[dict[str, Any]]]] = field(default_factory=list)
 
+    @property
+    def reading(self) -> Reading:
+        """How rows are read: answers to imitate, pairs or judged answers."""
+        return self.source.options.reading
+
     def take(self, row: int, format_name: str, conversations: Sequence[Conversation]) -> None:
         """Add a row that was read; conversations without an assistant turn become failures where one is needed."""
         # Rendered text may hold answers that are not seen yet; see `_read_rendered`.
-        usable = [one for one in conversations if shows_headers(one) or self.has_answer(row, one)]
+        units = [
+            unit
+            for unit in units_of(conversations, self.reading)
+            if all(shows_headers(one) or self.has_answer(row, one) for one in unit)
+        ]
+        usable = [conversation for unit in units for conversation in unit]
         row_hash = content_hash(conversations)
         self.hashes.append(row_hash)
         self.formats.append(format_name)
-        self.conversations += [(row, conversation) for conversation in usable]
+        self.units += [(row, unit) for unit in units]
         if self.work.split_reasoning and any(map(_has_inline_reasoning, usable)):
             self.inline_reasoning.append(row)
         if any(message.part_weights for conversation in usable for message in conversation.messages):
             self.part_weights.append(row)
         self.misspelt += [(row, key, meant) for key, meant in sorted(misspelt_in(usable))]
         if is_candidate(row_hash, self.source.candidate_share):
-            self.candidates.append((row, [_with_place(conversation) for conversation in usable]))
+            self.candidates.append((row, _to_answer(usable)))
 
     def take_unreadable(self, row: int, error: DataError) -> None:
         """Add a row that cannot be read.
@@ -199,6 +214,13 @@ class ReadRows:
         if self.work.on_bad_row == "stop":
             raise error
         self.failures.append(Failure(row, reason, str(error)))
+
+    def leave_out(self, row: int, left_out: LeftOut) -> None:
+        """Add why a row's conversations are not used, or raise it where that is an error with ``on_bad_row: stop``."""
+        if left_out.stops:
+            self.fail(row, DataError(left_out.message), reason=left_out.reason)
+        else:
+            self.failures.append(Failure(row, left_out.reason, left_out.message))
 
     def has_answer(self, row: int, conversation: Conversation) -> bool:
         """Return whether a conversation has the assistant turn that it needs; if not, it becomes a failure."""
@@ -253,26 +275,29 @@ def encode_rows(rows: ReadRows, encoder: Encoder) -> EncodedChunk:
     examples: list[Example] = []
     example_rows: list[int] = []
     dropped_text: list[tuple[int, tuple[str, ...]]] = []
-    outcomes = encoder.encode_many([conversation for _, conversation in rows.conversations])
-    for (row, conversation), outcome in zip(rows.conversations, outcomes, strict=True):
+    outcomes = encode_units([unit for _, unit in rows.units], encoder, rows.reading)
+    for (row, unit), (conversation, outcome) in zip(rows.units, outcomes, strict=True):
         if isinstance(outcome, Exception):
             _refuse(rows, row, outcome, conversation)
             continue
+        if isinstance(outcome, LeftOut):
+            rows.leave_out(row, outcome)
+            continue
         weighted = [scale_weights(example, rows.source.weight) for example in outcome]
-        trained = [example for example in weighted if _is_trained(example)]
+        trained = [example for example in weighted if is_trained(example)]
         if not trained:
-            # The encoder returns no example where the conversation is too long, or where nothing in it is trained.
-            too_long = not outcome and _requests_training(conversation)
-            rows.failures.append(Failure(row, TOO_LONG if too_long else NOTHING_TRAINED))
+            rows.leave_out(row, LeftOut(NOTHING_TRAINED) if outcome else no_example(conversation))
             continue
         if trained[0].dropped:
             dropped_text.append((row, trained[0].dropped))
         examples += trained
         example_rows += [row] * len(trained)
-        num_conversations[row] += 1
-        # Pieces of one text add up. Examples of one conversation repeat its beginning, so the longest counts.
+        num_conversations[row] += len(unit)
+        # Pieces of one text add up, and so do both sides of a pair. Examples of one conversation repeat its beginning,
+        # so the longest counts.
         lengths = [len(example.token_ids) for example in trained]
-        conversation_tokens[row] += sum(lengths) if trained[0].shortened == "split" else max(lengths)
+        adds_up = trained[0].shortened == "split" or len(unit) > 1
+        conversation_tokens[row] += sum(lengths) if adds_up else max(lengths)
     batch = pack(examples)
     return EncodedChunk(
         chunk=replace(rows.chunk, rows=()),
@@ -300,30 +325,34 @@ def _read_rendered(rows: ReadRows, encoder: Encoder) -> None:
     Raises:
         InstilError: With ``on_bad_row: stop``, the first that cannot be read back exactly.
     """
-    kept: list[tuple[int, Conversation]] = []
+    kept: list[tuple[int, Unit]] = []
     read: dict[int, list[Conversation]] = {}
-    for row, conversation in rows.conversations:
+    for row, unit in rows.units:
         try:
-            messages, how = encoder.read_rendered(conversation)
+            outcomes = [encoder.read_rendered(conversation) for conversation in unit]
         except InstilError as error:
             rows.fail(row, error, reason=RENDERED)
             read.setdefault(row, [])
             continue
+        how = next((how.how for _, how in outcomes if how is not None), None)
         if how is not None:
-            rows.rendered.append((row, how.how))
+            rows.rendered.append((row, how))
             read.setdefault(row, [])
-        if shows_headers(conversation) and not rows.has_answer(row, messages):
+        messages = tuple(
+            only_last_turn(replace(one, side=before.side)) if how is not None and before.side else one
+            for before, (one, how) in zip(unit, outcomes, strict=True)
+        )
+        answers = zip(unit, messages, strict=True)
+        if not all(rows.has_answer(row, one) for before, one in answers if shows_headers(before)):
             read.setdefault(row, [])
             continue
         if row in read:
-            read[row].append(messages)
+            read[row] += messages
         kept.append((row, messages))
     if read:
-        rows.conversations = kept
+        rows.units = kept
         # Held-out conversations are answered by the model, so they are messages too.
-        rows.candidates = [
-            (row, [_with_place(one) for one in read[row]] if row in read else saved) for row, saved in rows.candidates
-        ]
+        rows.candidates = [(row, _to_answer(read[row]) if row in read else saved) for row, saved in rows.candidates]
 
 
 def _refuse(rows: ReadRows, row: int, error: Exception, conversation: Conversation) -> None:
@@ -332,6 +361,8 @@ def _refuse(rows: ReadRows, row: int, error: Exception, conversation: Conversati
         raise error
     place = str(conversation.place)
     message = str(error).removeprefix(f"{place}: ")
+    if conversation.side is not None:
+        message = f"the {conversation.side} answer: {message}"
     reason = TEXT_DROPPED if isinstance(error, DroppedTextError) else ENCODER_REFUSED
     if isinstance(error, TemplateError):
         reason = TEMPLATE_REFUSED
@@ -342,21 +373,21 @@ def _refuse(rows: ReadRows, row: int, error: Exception, conversation: Conversati
     rows.fail(row, type(error)(f"{place}: {message}"), reason=reason)
 
 
-def _is_trained(example: Example) -> bool:
-    return bool(example.weights.any() if isinstance(example.weights, np.ndarray) else any(example.weights))
-
-
-def _requests_training(conversation: Conversation) -> bool:
-    """Return True if a conversation has a turn to train: without examples, it can only be too long."""
-    first = 0 if conversation.plain else 1
-    return any(map(has_trained_text, conversation.messages[first:]))
-
-
 def _has_inline_reasoning(conversation: Conversation) -> bool:
     return not conversation.plain and any(
         message.role == "assistant" and isinstance(message.content, str) and carries_reasoning(message.content)
         for message in conversation.messages
     )
+
+
+def _to_answer(conversations: Sequence[Conversation]) -> list[dict[str, Any]]:
+    """Return the conversations that the model is to answer, as JSON values: of preferences the good answers, once each.
+
+    A row with several rejected answers has the chosen one several times.
+    """
+    good = [conversation for conversation in conversations if conversation.side != "rejected"]
+    rows = [_with_place(conversation) for conversation in good]
+    return [row for at, row in enumerate(rows) if good[at].side is None or row not in rows[:at]]
 
 
 def _with_place(conversation: Conversation) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from instil.errors import DataError
+from instil.recipe import Reading
 from instil.units import counted
 
 HELD_OUT = "held out"
@@ -74,6 +75,24 @@ class Tally:
         self.example = self.example or example
 
 
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """The answers of one side of preference data.
+
+    Attributes:
+        count: Their number.
+        tokens: Their trained tokens.
+    """
+
+    count: int = 0
+    tokens: int = 0
+
+    @property
+    def mean(self) -> float:
+        """Trained tokens of an answer, on average."""
+        return self.tokens / self.count if self.count else 0.0
+
+
 @dataclass(slots=True)
 class Ledger:
     """The account of one set of rows.
@@ -101,6 +120,9 @@ class Ledger:
         formats: Number of rows by format.
         evidence: The format of each file and the reason for it.
         notes: Other notes for people.
+        reading: How the rows were read: answers to imitate, pairs, or judged answers.
+        chosen: Of preferences, the better answers, or those judged good.
+        rejected: Of preferences, the worse answers, or those judged bad.
     """
 
     rows_in: int = 0
@@ -124,6 +146,9 @@ class Ledger:
     formats: dict[str, int] = field(default_factory=dict)
     evidence: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    reading: Reading = "sft"
+    chosen: Answers = Answers()
+    rejected: Answers = Answers()
 
     @property
     def rows_left_out(self) -> int:
@@ -148,7 +173,8 @@ class Ledger:
         """Check that every row is accounted for.
 
         Raises:
-            DataError: If rows in differ from rows trained plus rows left out, or there are too few examples.
+            DataError: If rows in differ from rows trained plus rows left out, there are too few examples, or an answer
+                of a pair is missing.
 
         Example:
             >>> Ledger(rows_in=2, rows_trained=1).assert_balanced()
@@ -165,6 +191,11 @@ class Ledger:
             raise DataError(
                 f"ledger: {self.examples} examples for {self.rows_trained} rows trained. Expected at least as many. "
                 "A bug in instil: report it."
+            )
+        if self.reading == "pairs" and not self.chosen.count == self.rejected.count == self.examples / 2:
+            raise DataError(
+                f"ledger: {self.chosen.count} chosen and {self.rejected.count} rejected answers in {self.examples} "
+                "examples. Expected as many of both. A bug in instil: report it."
             )
 
     def to_json(self) -> dict[str, Any]:
@@ -190,6 +221,8 @@ class Ledger:
             values[name] = {reason: Tally(**tally) for reason, tally in values.get(name, {}).items()}
         for name in ("escaped", "inline_reasoning", "part_weights", "duplicates", "overlap"):
             values[name] = Tally(**values.get(name, {}))
+        for name in ("chosen", "rejected"):
+            values[name] = Answers(**values.get(name, {}))
         return cls(**values)
 
     def lines(self, *, used: str = "trained") -> list[str]:
@@ -208,8 +241,7 @@ class Ledger:
         lines = [f"rows in          {self.rows_in:,} = {self.rows_trained:,} {used} + {self.rows_left_out:,} left out"]
         lines += [_line("left out", reason, tally) for reason, tally in sorted(self.left_out.items())]
         lines += [_line("parts left out", reason, tally) for reason, tally in sorted(self.parts_left_out.items())]
-        repeated = f"; {self.examples_an_epoch:,} an epoch" if self.examples_an_epoch != self.examples else ""
-        lines.append(f"examples         {self.examples:,} of {counted(self.conversations, 'conversation')}{repeated}")
+        lines += self._examples()
         share = self.trained_tokens / self.tokens if self.tokens else 0.0
         lines.append(f"tokens           {self.tokens:,}, of which {self.trained_tokens:,} trained ({share:.1%})")
         # What follows is listed only where it occurs, so that an ordinary ledger stays short.
@@ -230,6 +262,22 @@ class Ledger:
             lines.append(f"formats          {formats}")
         return lines + [f"note             {note}" for note in self.notes]
 
+    def _examples(self) -> list[str]:
+        """Return the lines on the number of examples: of conversations, pairs or judged answers."""
+        size = 2 if self.reading == "pairs" else 1
+        count, an_epoch = self.examples // size, self.examples_an_epoch // size
+        repeated = f"; {an_epoch:,} an epoch" if an_epoch != count else ""
+        if self.reading == "sft":
+            return [f"examples         {count:,} of {counted(self.conversations, 'conversation')}{repeated}"]
+        chosen, rejected = self.chosen, self.rejected
+        if self.reading == "pairs":
+            lines, names = [f"pairs            {count:,}{repeated}"], ("chosen", "rejected")
+        else:
+            lines = [f"judged answers   {count:,}: {chosen.count:,} good, {rejected.count:,} bad{repeated}"]
+            names = ("good", "bad")
+        means = f"{chosen.mean:.1f} tokens {names[0]}, {rejected.mean:.1f} {names[1]}"
+        return [*lines, f"mean answer      {means}"]
+
     def _counts(self, used: str) -> Iterator[tuple[str, str, str, Tally]]:
         """Yield label, words for one, words for more, and tally of what was counted at least once."""
         typed = "made ordinary text"
@@ -242,6 +290,23 @@ class Ledger:
             ("overlap", f"{used} row also {other}", f"{used} rows also {other}", self.overlap),
         )
         return (row for row in rows if row[-1].count)
+
+
+def rejected_notes(ledger: Ledger) -> list[str]:
+    """Return a note where rows have a rejected answer and only the chosen one is trained.
+
+    Example:
+        >>> rejected_notes(Ledger(formats={"preference": 2}))[0]
+        '2 rows have a chosen and a rejected answer: the chosen one is trained, the rejected one is not (training.objective: dpo learns from both)'
+    """
+    count = ledger.formats.get("preference", 0)
+    if ledger.reading != "sft" or not count:
+        return []
+    have = counted(count, "row has", "rows have")
+    return [
+        f"{have} a chosen and a rejected answer: the chosen one is trained, the rejected one is not "
+        "(training.objective: dpo learns from both)"
+    ]
 
 
 def encoder_notes(report: Mapping[str, int]) -> list[str]:

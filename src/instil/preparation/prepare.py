@@ -22,12 +22,13 @@ from instil.preparation.accounting import Account
 from instil.preparation.cache_key import cache_folder, check_folder, file_hashes, fingerprint_of
 from instil.preparation.chunks import Input, cut, draw_rows, find_input, rows_read
 from instil.preparation.data_warnings import data_warnings
-from instil.preparation.encode_rows import TOO_LONG, EncodedChunk, SourceWork, Work
+from instil.preparation.encode_pairs import TOO_LONG
+from instil.preparation.encode_rows import EncodedChunk, SourceWork, Work
 from instil.preparation.ledger import Ledger
 from instil.preparation.store import ExampleStore
 from instil.preparation.store_writer import StoreWriter
 from instil.preparation.workers import Alone, Team, map_team_chunks, run_on_first
-from instil.recipe import DataSettings, Recipe, source_name
+from instil.recipe import DataSettings, Reading, Recipe, reading_of, source_name
 from instil.run_warning import RunWarning
 
 
@@ -106,7 +107,7 @@ def prepare(
     """Make the store of a recipe's data, or open it if it exists.
 
     Args:
-        recipe: The recipe. Its `data` settings count, and the seed where rows are drawn.
+        recipe: The recipe. Its `data` settings and its objective count, and the seed where rows are drawn.
         chat: Template, tokenizer and the encoder's settings.
         workers: Number of processes, instead of the recipe's. 1 is this process alone, 0 is one per core.
         refresh: Make the store again even if it exists.
@@ -129,7 +130,8 @@ def prepare(
         workers = recipe.data.workers if workers is None else workers
         # A folder without a complete store is a damaged one, and is replaced.
         writer = StoreWriter(target, fingerprint=plan.key, replace=refresh or target.is_dir())
-        _make(recipe.data, chat, plan, writer, workers=workers, team=team, on_progress=on_progress)
+        reading = reading_of(recipe.training.objective)
+        _make(recipe.data, chat, plan, writer, reading=reading, workers=workers, team=team, on_progress=on_progress)
     prepared = open_store(target)
     if prepared is None:
         raise DataError(
@@ -182,12 +184,13 @@ def _make(
     plan: _Plan,
     writer: StoreWriter,
     *,
+    reading: Reading,
     workers: int,
     team: Team,
     on_progress: Callable[[int], None] | None,
 ) -> None:
     """Encode every row, each process its share. The first process writes the store and puts it in place."""
-    account = Account(plan.inputs, data)
+    account = Account(plan.inputs, data, reading=reading)
 
     def take(results: Sequence[EncodedChunk]) -> None:
         for encoded in results:
@@ -196,9 +199,9 @@ def _make(
         if on_progress is not None:
             on_progress(account.num_rows)
 
-    with writer, rows_read(plan.inputs, what="encoding") as reading:
-        chunks = reading.counted(cut(plan.inputs))
-        map_team_chunks(chunks, chat, _work(data, plan.inputs), workers=workers, team=team, take=take)
+    with writer, rows_read(plan.inputs, what="encoding") as rows:
+        chunks = rows.counted(cut(plan.inputs))
+        map_team_chunks(chunks, chat, _work(data, plan.inputs, reading), workers=workers, team=team, take=take)
         run_on_first(team, lambda: _settle(writer, account, plan.evidence, data))
 
 
@@ -232,14 +235,14 @@ def open_store(folder: Path) -> Prepared | None:
     return Prepared(folder, train, heldout, reused=True)
 
 
-def _work(data: DataSettings, inputs: Sequence[Input]) -> Work:
+def _work(data: DataSettings, inputs: Sequence[Input], reading: Reading) -> Work:
     """Return the workers' settings."""
     has_heldout = any(source.heldout for source in inputs)
     share = 1.0 if has_heldout else float(data.heldout_share)
     sources = tuple(
         SourceWork(
             source.settings.format,
-            ReadOptions(source.settings.columns, data.prompt_completion),
+            ReadOptions(source.settings.columns, data.prompt_completion, reading, data.rejected),
             float(source.settings.weight),
             share if source.heldout == has_heldout and data.heldout_max else 0.0,
         )

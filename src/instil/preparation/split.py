@@ -27,7 +27,7 @@ _JSON = json.JSONEncoder(ensure_ascii=False, sort_keys=True, default=str)
 
 
 def content_hash(conversations: Iterable[Conversation]) -> int:
-    """Return a 64-bit hash of the conversations of one row: messages, tools and variables, not place or other columns.
+    """Return a 64-bit hash of the conversations of one row: messages, tools, variables and sides, not place or columns.
 
     Example:
         >>> first = Conversation((Message("user", "Hi"),), extra={"id": 1})
@@ -48,6 +48,8 @@ def _content(conversation: Conversation) -> str:
             pieces.append(f"{message.role}{len(content)}:{content}")
         else:
             pieces.append("+" + _JSON.encode(message_to_dict(message)))
+    if conversation.side is not None:
+        pieces.append(f"@{conversation.side}")
     if conversation.tools or conversation.variables or conversation.plain:
         pieces.append("=" + _JSON.encode([list(conversation.tools), dict(conversation.variables), conversation.plain]))
     return "".join(pieces) + "\n"

@@ -23,6 +23,18 @@ def test_batches_give_what_one_by_one_gives(family: str) -> None:
     assert in_batches(chat, given * 2) == one_by_one(chat, given * 2)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_batches_that_train_the_last_answer_give_what_one_by_one_gives(family: str) -> None:
+    chat = chat_of(family)
+    last = [_only_the_last(talk) for talk in TALKS.values()]
+    assert in_batches(chat, last * 2) == one_by_one(chat, last * 2)
+
+
+def _only_the_last(talk: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    earlier = [turn | ({"weight": 0.0} if turn["role"] == "assistant" else {}) for turn in talk[:-1]]
+    return [*earlier, talk[-1]]
+
+
 @pytest.mark.slow
 @settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(st.data(), st.lists(conversations(), min_size=1, max_size=4), TEXTS)
@@ -35,7 +47,7 @@ def test_random_batches_give_what_one_by_one_gives(data: st.DataObject, given: l
 
 def test_counts_are_the_same_either_way() -> None:
     chat = chat_of("chatml")
-    given = [TALKS["two turns"], TALKS["ends with the user"], TALKS["single turn"]]
+    given = [TALKS["two turns"], TALKS["ends with the user"], TALKS["single turn"], _only_the_last(TALKS["two turns"])]
     slow, fast = chat.with_settings(chat.settings), chat.with_settings(chat.settings)
     one_by_one(slow, given)
     in_batches(fast, given)

@@ -5,7 +5,7 @@ from tests.conformance.chats import chat_of
 from tests.encoding.chats import CHATML, chat, chat_with
 
 from instil.conversation import Conversation, Message
-from instil.encoding.plans.shape_plan import Fixed, fill, make_plan, parts_of, shape_of
+from instil.encoding.plans.shape_plan import CONTEXT, Fixed, fill, make_plan, parts_of, shape_of
 from instil.template.tracing import Rendering
 
 PLANNED = ("chatml", "llama-3", "phi-3", "zephyr", "mistral", "next header is the stop token")
@@ -14,9 +14,11 @@ PLANNED = ("chatml", "llama-3", "phi-3", "zephyr", "mistral", "next header is th
 @pytest.mark.parametrize("family", PLANNED)
 def test_plain_conversations_are_planned(family: str) -> None:
     assert make_plan(chat_of(family).context, ("user", "assistant", "user", "assistant")) is not None
+    assert make_plan(chat_of(family).context, ("user", CONTEXT, "user", "assistant")) is not None
 
 
 USER, ANSWER = Message("user", "Hi"), Message("assistant", "Hello")
+SHOWN = Message("assistant", "Hello", weight=0.0)
 
 
 @pytest.mark.parametrize(
@@ -31,6 +33,9 @@ USER, ANSWER = Message("user", "Hi"), Message("assistant", "Hello")
         (Conversation((Message("user", "Hi\n"), ANSWER)),                             None),
         (Conversation((USER, Message("assistant", "Hello", reasoning="Hm"))),         None),
         (Conversation((USER, Message("assistant", "Hello", weight=0.5))),             None),
+        (Conversation((USER, SHOWN, USER, ANSWER)),                                   ("user", CONTEXT, "user", "assistant")),
+        (Conversation((USER, SHOWN, USER, ANSWER, USER, ANSWER)),                     None),
+        (Conversation((USER, SHOWN)),                                                 None),
         (Conversation((Message("user", "Hi", name="ann"), ANSWER)),                   None),
         (Conversation((USER, Message("assistant", "Hello", extra={"prefix": True}))), None),
     ],

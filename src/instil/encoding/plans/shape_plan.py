@@ -1,6 +1,7 @@
 """One proof for every conversation of a shape: how its examples are put together, without rendering it.
 
-The *shape* of a conversation is its roles, as long as every message is plain text without white space at its ends.
+The *shape* of a conversation is its roles, and which answers are not trained, as long as every message is plain text
+without white space at its ends.
 For each shape, the certain way (`encoder`) runs once on marked contents that record what the template asks about them
 (`watched_string`). If the template only asked questions that are understood, its renderings are literal texts and
 complete contents in turn, and any conversation that gives the same answers is rendered the same way.
@@ -29,7 +30,8 @@ from instil.errors import InstilError
 from instil.template.tracing import Rendering
 
 Shape: TypeAlias = tuple[str, ...]
-"""The roles of a conversation's messages."""
+"""The roles of a conversation's messages; `CONTEXT` is an assistant's message of weight 0."""
+CONTEXT = "assistant, not trained"
 Part: TypeAlias = str | int
 """A literal text, or the index of the message whose content stands there."""
 _RARE = "ꙮ 𓀀 🈳 ½ \U0010fffd"
@@ -103,8 +105,8 @@ def shape_of(conversation: Conversation) -> Shape | None:
         return None
     for message in conversation.messages:
         content = message.content
-        # Anything but plain text needs the certain way: white space at the ends may be trimmed, a weight changes the
-        # mask.
+        # Anything but plain text needs the certain way: white space at the ends may be trimmed, a weight other than 0
+        # changes the mask.
         if (
             not isinstance(content, str)
             or not content
@@ -114,12 +116,22 @@ def shape_of(conversation: Conversation) -> Shape | None:
             or message.tool_calls
             or message.tool_call_id is not None
             or message.name is not None
-            or message.weight is not None
+            or not (message.weight is None or _is_context(message))
             or message.part_weights
             or message.extra
         ):
             return None
-    return tuple(message.role for message in conversation.messages)
+    shape = tuple([CONTEXT if message.weight is not None else message.role for message in conversation.messages])
+    # Of conversations with weights, those that train one answer have a shape: of others there are too many kinds.
+    return None if CONTEXT in shape and shape.count("assistant") != 1 else shape
+
+
+def _is_context(message: Message) -> bool:
+    return message.role == "assistant" and message.weight == 0
+
+
+def _message(role: str, text: str) -> Message:
+    return Message("assistant", text, weight=0.0) if role == CONTEXT else Message(role, text)  # type: ignore[arg-type]
 
 
 def plan_allowed(context: EncodingContext, tree: nodes.Template) -> bool:
@@ -146,7 +158,7 @@ def make_plan_with_texts(
     """Return the plan of a shape, and the parts of its whole rendering and last prompt; None if it is not certain."""
     marked = [_MARKS.format(number) for number in range(len(shape))]
     variables = context.settings.template_variables or EMPTY
-    messages = tuple(Message(role, text) for role, text in zip(shape, marked, strict=True))  # type: ignore[arg-type]
+    messages = tuple(map(_message, shape, marked))
     conversation = Conversation(messages, variables=variables)
     log = Log()
     watched = tuple(
@@ -157,7 +169,7 @@ def make_plan_with_texts(
     try:
         texts = find_turns(context, conversation, report, train_on="assistant")
         # A conversation that the assistant begins has a turn that is not trained; it is left to the certain way.
-        if shape[0] == "assistant" or not texts:
+        if shape[0] in ("assistant", CONTEXT) or not texts:
             return None
         if report.dropped_text or report.reasoning_ignored:  # what is lost must be listed for every conversation
             return None
