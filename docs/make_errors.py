@@ -20,6 +20,7 @@ CAUSES = {
     "RecipeError": "A key that is misspelled or comes from another tool: the message names the setting that decides the same.",
     "DataError": "A path that is not there, a file that is damaged, or a row without an answer.",
     "FormatError": "Columns that no format has, or several formats at once. Set `data.format` or `data.columns`.",
+    "NoPairError": "Answers that all have the same score. Set `data.on_bad_row: skip` to leave such rows out.",
     "TemplateError": "A base model without a chat template, or a template that refuses the order of the roles.",
     "EncodingError": "A template that prints an answer differently in the middle of a conversation than at its end.",
     "DroppedTextError": "A system message or a thought that the template leaves out. `data.dropped_text` decides.",

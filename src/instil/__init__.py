@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from instil.errors import MissingPackageError as MissingPackageError
     from instil.errors import ModelError as ModelError
     from instil.errors import NonFiniteError as NonFiniteError
+    from instil.errors import NoPairError as NoPairError
     from instil.errors import OutOfMemoryError as OutOfMemoryError
     from instil.errors import RecipeError as RecipeError
     from instil.errors import RunError as RunError
@@ -76,6 +77,7 @@ _ERRORS = (
     "InstilError",
     "MissingPackageError",
     "ModelError",
+    "NoPairError",
     "NonFiniteError",
     "OutOfMemoryError",
     "RecipeError",

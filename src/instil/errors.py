@@ -3,7 +3,8 @@
     InstilError                      anything a user can fix; the CLI prints one line and exits 2
     ├── RecipeError                  a setting: unknown key, wrong value, settings that contradict each other
     ├── DataError                    a file or a row: the message starts with its place
-    │   └── FormatError              a row in no known format, or one that the target format cannot hold
+    │   ├── FormatError              a row in no known format, or one that the target format cannot hold
+    │   └── NoPairError              a row of scored answers in which none is better than another
     ├── TemplateError                a chat template: missing, does not compile, or refuses a conversation
     ├── EncodingError                a conversation whose loss mask cannot be decided with certainty
     │   └── DroppedTextError         text of a conversation that the template does not print
@@ -51,6 +52,10 @@ class DataError(InstilError):
 
 class FormatError(DataError):
     """A row is in no known format, or the target format cannot hold it."""
+
+
+class NoPairError(DataError):
+    """A row of scored answers has no better and worse one. Preparation leaves it out and counts it."""
 
 
 class TemplateError(InstilError):

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 RENDERED = (*(f"{name}-text" for name in NAMED_TEMPLATES), "template-text")
 """Targets that write rendered text."""
-TARGETS = (*(one.name for one in FORMATS if one.name != "pattern"), *RENDERED)
+TARGETS = (*(one.name for one in FORMATS if one.name not in ("pattern", "scored")), *RENDERED)
 _USUAL_END = "</s>"
 """End-of-text token of the templates that name none, where no model is given."""
 

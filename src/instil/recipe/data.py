@@ -12,7 +12,17 @@ from instil.conversation.field_checks import template_input_in
 from instil.recipe.settings import Number, PathText, Settings, unless_empty
 
 Format = Literal[
-    "auto", "messages", "sharegpt", "alpaca", "prompt_completion", "question_answer", "preference", "text", "pattern"
+    "auto",
+    "messages",
+    "sharegpt",
+    "alpaca",
+    "prompt_completion",
+    "question_answer",
+    "preference",
+    "scored",
+    "kto",
+    "text",
+    "pattern",
 ]
 MEMORY_ROWS = "rows:"
 """What the path of a source begins with that is rows from memory; the fingerprint of the rows follows."""

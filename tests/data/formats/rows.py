@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from instil.conversation import Conversation, Message, Place
 from instil.data import read, write
@@ -31,6 +31,16 @@ def one(row: Any, format: str = "auto", **options: Any) -> Conversation:
     conversations = read_row(row, PLACE, format_name=format, options=ReadOptions(**options))[1]
     assert len(conversations) == 1
     return conversations[0]
+
+
+def sides(row: Any, reading: Literal["pairs", "judged"] = "pairs", **options: Any) -> list[Conversation]:
+    """Return the conversations of a row, each with its side."""
+    return list(read_row(row, PLACE, format_name="auto", options=ReadOptions(reading=reading, **options))[1])
+
+
+def silent(*messages: Message) -> tuple[Message, ...]:
+    """Return messages as they are in a prompt: with weight 0."""
+    return tuple(replace(message, weight=0.0) for message in messages)
 
 
 def check_reading(row: Any, messages: tuple[Message, ...], *, format: str) -> None:

@@ -55,7 +55,7 @@ def test_prompt_and_completion_can_be_plain() -> None:
 @pytest.mark.parametrize("prompt", ["p", [{"role": "user", "content": "p"}]])
 def test_an_answer_judged_bad_is_no_answer_to_learn(label: Any, prompt: Any) -> None:
     completion = "c" if prompt == "p" else [{"role": "assistant", "content": "c"}]
-    with pytest.raises(DataError, match=f"{PLACE}: has label false.*Expected label true.*Remove the row"):
+    with pytest.raises(DataError, match=f"{PLACE}: has label false.*Expected label true.*Set training.objective: kto"):
         one({"prompt": prompt, "completion": completion, "label": label})
     assert one({"prompt": prompt, "completion": completion, "label": True}).messages == (U("p"), A("c"))
 

@@ -49,7 +49,7 @@ def _read(row: Any, place: Place, options: ReadOptions) -> Sequence[Conversation
     if _is_judged_bad(row):
         raise DataError(
             f"{place}: has label false: the completion was judged bad. Expected label true, or no label. "
-            "Remove the row, or leave such rows out with data.on_bad_row: skip."
+            "Set training.objective: kto, or leave such rows out with data.on_bad_row: skip."
         )
     column = filled_column(row, COMPLETIONS)
     messages, system_names = system_in(row, place)

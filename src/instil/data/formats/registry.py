@@ -9,12 +9,15 @@ from typing import Any
 from instil.conversation import Conversation, Place
 from instil.conversation.message_parts import kind_of
 from instil.data.formats.alpaca import ALPACA
+from instil.data.formats.comparisons import COMPARING, comparing_format, nothing_to_compare, other_format
+from instil.data.formats.kto import KTO
 from instil.data.formats.messages import MESSAGES
 from instil.data.formats.pattern import PATTERN
 from instil.data.formats.preference import PREFERENCE
 from instil.data.formats.prompt_completion import PROMPT_COMPLETION
 from instil.data.formats.question_answer import PAIRS, QUESTION_ANSWER
 from instil.data.formats.row_format import ReadOptions, RowFormat
+from instil.data.formats.scored import SCORED
 from instil.data.formats.sharegpt import SHAREGPT
 from instil.data.formats.text import TEXT
 from instil.data.side_columns import is_empty
@@ -28,6 +31,8 @@ FORMATS: tuple[RowFormat, ...] = (
     PROMPT_COMPLETION,
     QUESTION_ANSWER,
     TEXT,
+    SCORED,
+    KTO,
     PATTERN,
 )
 _BY_NAME: Mapping[str, RowFormat] = {row_format.name: row_format for row_format in FORMATS}
@@ -171,6 +176,8 @@ def read_row(row: Any, place: Place, *, format_name: str, options: ReadOptions) 
                 f"{place}: column {media[0]!r} holds {media[0].rstrip('s')} data. Only text can be trained on. "
                 "Remove such rows, or leave them out with data.on_bad_row: skip."
             )
+    if options.reading != "sft":
+        return _read_compared(row, place, format_name, options)
     if format_name != "auto":
         return format_name, _read_named(row, place, format_named(format_name), options)
     if options.columns:
@@ -180,6 +187,26 @@ def read_row(row: Any, place: Place, *, format_name: str, options: ReadOptions) 
         raise FormatError(_unknown(row, place))
     row_format, _ = recognised
     return row_format.name, row_format.read(_decisive(row, row_format), place, options)
+
+
+def _read_compared(
+    row: Any, place: Place, format_name: str, options: ReadOptions
+) -> tuple[str, Sequence[Conversation]]:
+    """Read a row for an objective that compares answers; the arguments are those of `read_row`."""
+    if options.columns:
+        raise RecipeError(
+            "data.columns: maps columns to one conversation. The objective compares answers: expected rows with chosen "
+            "and rejected. Rename the columns in the file."
+        )
+    if format_name != "auto":
+        named = format_named(format_name)
+        if named not in COMPARING:
+            raise RecipeError(other_format(format_name))
+        return format_name, _read_named(row, place, named, options)
+    found = comparing_format(row)
+    if found is None:
+        raise FormatError(nothing_to_compare(row, place, options, recognise(row)))
+    return found.name, found.read(row, place, options)
 
 
 def _decisive(row: Any, row_format: RowFormat) -> Any:

@@ -135,7 +135,7 @@ def _read_exchange(turn: Any, number: int, place: Place) -> list[Message]:
     return [*messages[:-1], message_from_dict(answer, number=number, place=place)]
 
 
-def read_turn(turn: Any, number: int, place: Place) -> Message:
+def read_turn(turn: Any, number: int, place: Place | str) -> Message:
     """Read one turn of ``from``/``value`` or ``role``/``content``.
 
     Args:
