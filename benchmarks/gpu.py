@@ -122,10 +122,11 @@ def run_ours(shape: str, adapter: str, device: str, steps: int) -> dict[str, Any
     from instil.preparation.store import ExampleStore
     from instil.recipe import AdapterSettings, OptimizerSettings
     from instil.training.processes.ranks import Ranks
+    from instil.training.step.learner import Cut, Learner
     from instil.training.step.optimizer import build_optimizers
     from instil.training.step.order import Members
     from instil.training.step.precision import Weights, choose_precision
-    from instil.training.step.take_step import Cut, Learner, take_step
+    from instil.training.step.take_step import take_step
     from instil.training.step.tensor_kinds import tensor_kinds
 
     config, target = config_of(shape), torch.device(device)

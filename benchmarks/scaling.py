@@ -45,9 +45,9 @@ def make_learner(shape: str, tokens: int, **settings: Any) -> Any:
     from instil.model.loss.token_loss import TokenLoss
     from instil.preparation.store import ExampleStore
     from instil.training.processes.ranks import Ranks
+    from instil.training.step.learner import Learner
     from instil.training.step.optimizer import build_optimizers
     from instil.training.step.precision import Weights, choose_precision
-    from instil.training.step.take_step import Learner
     from instil.training.step.tensor_kinds import tensor_kinds
 
     settings = dict(SHAPES[shape]) | settings
@@ -66,8 +66,9 @@ def make_learner(shape: str, tokens: int, **settings: Any) -> Any:
 
 def seconds_of_step(learner: Any, tokens: int) -> float:
     """Take one step over the first `tokens` tokens of the store, and return its seconds."""
+    from instil.training.step.learner import Cut
     from instil.training.step.order import Members
-    from instil.training.step.take_step import Cut, take_step
+    from instil.training.step.take_step import take_step
 
     members = Members(1, 0, tuple(range(tokens // LENGTH)))
     start = time.perf_counter()

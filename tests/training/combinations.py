@@ -21,11 +21,12 @@ from instil.preparation.store import ExampleStore
 from instil.recipe import AdapterSettings, ModelSettings
 from instil.training.compiling import compile_blocks
 from instil.training.processes.ranks import Ranks
+from instil.training.step.learner import Cut, Learner
 from instil.training.step.optimizer import build_optimizers
 from instil.training.step.order import plan_order
 from instil.training.step.precision import Precision, Weights, choose_precision
 from instil.training.step.sharding import shard
-from instil.training.step.take_step import Cut, Learner, take_step
+from instil.training.step.take_step import take_step
 from instil.training.step.tensor_kinds import tensor_kinds
 
 STEPS = 3

@@ -15,9 +15,9 @@ from instil.conversation import Example
 from instil.model.loss.token_loss import TokenLoss
 from instil.preparation.store import ExampleStore
 from instil.training.processes.ranks import Ranks
+from instil.training.step.learner import Learner
 from instil.training.step.optimizer import build_optimizers
 from instil.training.step.precision import Weights, choose_precision
-from instil.training.step.take_step import Learner
 from instil.training.step.tensor_kinds import tensor_kinds
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from instil.training.step.learner import Cut, Learner
 from instil.training.step.order import Order, plan_order
-from instil.training.step.take_step import Cut, Learner, take_step
+from instil.training.step.take_step import take_step
 
 BIG = 10_000
 

@@ -9,7 +9,7 @@ import torch
 
 from instil.conversation import Example, Place
 from instil.model.attention.flat import register_attention
-from instil.training.step.take_step import Learner
+from instil.training.step.learner import Learner
 
 LearnerMaker = Callable[..., Learner]
 CPU = torch.device("cpu")

@@ -21,13 +21,15 @@ class StepTaken:
     Attributes:
         step: Its number, from 1.
         epoch: Pass over the data that it belongs to, from 0.
-        loss: Weighted mean loss of its trained tokens before the update, in nats a token.
+        loss: Weighted mean loss of its trained tokens before the update, in nats a token; of preferences, the
+            objective's mean over pairs.
         learning_rate: Learning rate of the step.
         gradient_norm: Global norm before clipping.
         tokens: Tokens of the step, context included.
         trained_tokens: Tokens with a weight above 0.
         moved: Whether the weights moved; False if the step was skipped.
         seconds: How long the step took.
+        accuracy: Share of pairs whose chosen answer has the higher reward; None where a run imitates answers.
     """
 
     step: int
@@ -39,6 +41,7 @@ class StepTaken:
     trained_tokens: int
     moved: bool
     seconds: float
+    accuracy: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +52,13 @@ class Evaluated:
         step: The step before it; 0 before training.
         heldout_loss: Loss on the held-out examples, in nats a token.
         is_best: Whether it is the lowest so far.
+        accuracy: As in `StepTaken`, on the held-out pairs.
     """
 
     step: int
     heldout_loss: float
     is_best: bool
+    accuracy: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +111,10 @@ class WrittenEvents:
 
 def _event_of(line: dict[str, Any]) -> Event | None:
     if "heldout_loss" in line:
-        return Evaluated(line["step"], line["heldout_loss"], line["best"])
+        return Evaluated(line["step"], line["heldout_loss"], line["best"], line.get("heldout_accuracy"))
     if "loss" not in line:
         return None
     names = ("step", "epoch", "loss", "learning_rate", "gradient_norm", "tokens", "trained_tokens", "moved")
-    return StepTaken(**{name: line[name] for name in names}, seconds=line["seconds"]["total"])
+    return StepTaken(
+        **{name: line[name] for name in names}, seconds=line["seconds"]["total"], accuracy=line.get("accuracy")
+    )

@@ -22,9 +22,11 @@ from instil.training.processes.signals import StopRequest
 from instil.training.records.recorder import Recorder
 from instil.training.records.samples import Drawn
 from instil.training.step.heldout import heldout_loss
+from instil.training.step.learner import Cut, Learner
 from instil.training.step.order import Order
+from instil.training.step.preference_step import heldout_comparison
 from instil.training.step.schedule import learning_rate
-from instil.training.step.take_step import Cut, Learner, StepResult, take_step
+from instil.training.step.take_step import StepResult, take_step
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +136,7 @@ def run_steps(
             result.trained_tokens,
             result.moved,
             result.seconds["total"],
+            None if result.compared is None else result.compared.accuracy,
         )
         # One process may receive the signal alone, so all of them decide together.
         stopping = learner.ranks.any(bool(stop))
@@ -182,7 +185,12 @@ def _evaluate(
 ) -> Generator[Event, None, Progress]:
     """Measure the held-out loss and update the best step; yield the loss."""
     start = time.perf_counter()
-    loss = heldout_loss(learner, heldout, cut=Cut(progress.micro_batch_tokens))
+    cut, compared = Cut(progress.micro_batch_tokens), None
+    if learner.preference is None:
+        loss = heldout_loss(learner, heldout, cut=cut)
+    else:
+        compared = heldout_comparison(learner, learner.preference, heldout, cut=cut)
+        loss = None if compared is None else compared.loss
     if loss is not None:
         better = progress.best_loss is None or loss < progress.best_loss
         # The untrained model is no candidate: step 0 is measured and does not count.
@@ -191,8 +199,9 @@ def _evaluate(
         elif progress.step > 0:
             progress = progress.with_(worse=progress.worse + 1)
         is_best = progress.best_step == progress.step
-        recorder.evaluation(progress.step, loss=loss, seconds=time.perf_counter() - start, is_best=is_best)
-        yield Evaluated(progress.step, loss, is_best)
+        seconds = time.perf_counter() - start
+        recorder.evaluation(progress.step, loss=loss, seconds=seconds, is_best=is_best, compared=compared)
+        yield Evaluated(progress.step, loss, is_best, None if compared is None else compared.accuracy)
     return progress.with_(evaluated=progress.step)
 
 

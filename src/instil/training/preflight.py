@@ -30,12 +30,13 @@ from instil.model.folder.weight_checks import check_shapes
 from instil.model.loading import check_loadable, weight_type
 from instil.preparation.chat_setup import ChatSetup, set_up_chat, with_date, with_max_tokens
 from instil.preparation.prepare import Prepared, prepare
-from instil.recipe import Recipe
+from instil.recipe import BETAS, Recipe, reading_of
 from instil.run_warning import RunWarning
 from instil.screen import work
 from instil.training.disk_space import EVALUATIONS_PER_RUN, DiskNeed, disk_need, num_saves
 from instil.training.memory.estimate import Sizes, measure_sizes
 from instil.training.memory.fit import Workload
+from instil.training.preference_checks import check_preference, check_start
 from instil.training.processes.ranks import Ranks
 from instil.training.recipe_checks import (
     check_heldout,
@@ -143,6 +144,7 @@ def run_preflight(recipe: Recipe, ranks: Ranks, *, say: Callable[[str], None], l
     precision = choose_precision(recipe.training.precision, ranks.device)
     # Settings alone: nothing is read yet.
     check_settings(recipe, precision, device=ranks.device, num_ranks=max(ranks.size, recipe.parallel.processes))
+    check_preference(recipe)
     check_tasks(recipe.evaluate.tasks)
     if loads:
         check_packages(quantize=recipe.model.quantize, optimizer=recipe.optimizer.name)
@@ -153,6 +155,7 @@ def run_preflight(recipe: Recipe, ranks: Ranks, *, say: Callable[[str], None], l
     with work("reading configuration and tokenizer"):
         location = locate(recipe.model.name, recipe.model.revision, trust_remote_code=recipe.model.trust_remote_code)
         check_tokenizer(location.tokenizer_folder)
+        check_start(recipe, location)
         recipe, setup = resolve(recipe, location, precision)
     prove_template(setup.chat)
     with work("checking the model"):
@@ -172,13 +175,15 @@ def run_preflight(recipe: Recipe, ranks: Ranks, *, say: Callable[[str], None], l
     for line in prepared.lines():
         say(line)
     check_heldout(recipe, len(prepared.heldout))
+    together = 2 if reading_of(recipe.training.objective) == "pairs" else 1
     order = plan_order(
-        len(prepared.train),
+        len(prepared.train) // together,
         batch_size=recipe.training.batch_size,
         epochs=recipe.training.epochs,
         max_steps=recipe.training.max_steps,
         seed=recipe.training.seed,
         shuffle=recipe.training.shuffle,
+        together=together,
     )
     return Preflight(
         recipe=recipe,
@@ -218,11 +223,28 @@ def resolve(recipe: Recipe, location: ModelLocation, precision: Precision) -> tu
         The resolved recipe, which the run folder stores, and the chat setup that two of its settings depend on.
     """
     recipe = with_max_tokens(recipe, location)
-    recipe = recipe.override({"adapter": saved_adapter(recipe.adapter, location)})
+    if recipe.training.objective == "sft":  # preferences train a new adapter on the model that they start from
+        recipe = recipe.override({"adapter": saved_adapter(recipe.adapter, location)})
     # The longest example is an encoding setting, so it has to be decided before the tokenizer is set up.
     setup = set_up_chat(recipe, location)
-    recipe = with_date(recipe, setup.chat)
+    recipe = with_preference_defaults(with_date(recipe, setup.chat))
     return recipe.override({"training": {"precision": precision.name}}), setup
+
+
+def with_preference_defaults(recipe: Recipe) -> Recipe:
+    """Return a recipe with beta and the length of a run that learns from preferences, where it leaves them open.
+
+    Why: published runs take one pass over the pairs. More passes fit them without learning the preference.
+    """
+    objective = recipe.training.objective
+    if objective == "sft":
+        return recipe
+    changes: dict[str, Any] = {}
+    if "epochs" not in recipe.training.model_fields_set:
+        changes["training"] = {"epochs": 1.0}
+    if recipe.preference.beta is None:
+        changes["preference"] = {"beta": BETAS[objective]}
+    return recipe.override(changes) if changes else recipe
 
 
 def _with_rate(recipe: Recipe, num_parameters: int) -> tuple[Recipe, str]:
@@ -232,7 +254,9 @@ def _with_rate(recipe: Recipe, num_parameters: int) -> tuple[Recipe, str]:
         recipe: The resolved recipe.
         num_parameters: Numbers in the model, without adapters.
     """
-    default = default_rate(recipe.adapter.kind, num_parameters, optimizer=recipe.optimizer.name)
+    default = default_rate(
+        recipe.adapter.kind, num_parameters, optimizer=recipe.optimizer.name, objective=recipe.training.objective
+    )
     if recipe.optimizer.lr is not None:
         return recipe, f"as set; the default for {default.words} is {default.value:g}"
     return recipe.override({"optimizer": {"lr": default.value}}), f"the default for {default.words}"

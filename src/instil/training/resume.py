@@ -16,7 +16,7 @@ from instil.training.checkpoints.capture import restore_optimizers, restore_weig
 from instil.training.checkpoints.checkpoint import Checkpoint, Progress
 from instil.training.preflight import Preflight
 from instil.training.records.run_settings import shorten_sources
-from instil.training.step.take_step import Learner
+from instil.training.step.learner import Learner
 
 FREE = ("parallel", "checkpoint", "tracking", "threads", "evaluate", "output", "device")
 """Groups and settings that a resumed run may change: they do not decide what the steps so far would have computed.
@@ -85,7 +85,7 @@ def identity_of(preflight: Preflight, *, num_trained: int) -> dict[str, Any]:
         preflight: What is known of the run.
         num_trained: Numbers that train.
     """
-    order = preflight.order
+    order, objective = preflight.order, preflight.recipe.training.objective
     return {
         "data": preflight.prepared.fingerprint,
         "examples": order.num_examples,
@@ -95,6 +95,7 @@ def identity_of(preflight: Preflight, *, num_trained: int) -> dict[str, Any]:
         "precision": preflight.precision.name,
         "optimizer": preflight.recipe.optimizer.name,
         "trained": num_trained,
+        **({} if objective == "sft" else {"objective": objective}),
     }
 
 

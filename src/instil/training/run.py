@@ -29,6 +29,7 @@ from instil.training.events import Ended, Event, WrittenEvents
 from instil.training.loop import run_steps, should_stop_early
 from instil.training.memory.usage import peak_rss_mb, rss_mb
 from instil.training.model_card.run_cards import write_cards
+from instil.training.preference_start import start_preference
 from instil.training.preflight import Preflight, run_preflight
 from instil.training.process_settings import freed_memory_kept, torch_settings
 from instil.training.processes.join import is_joined, join_ranks
@@ -213,12 +214,17 @@ def _train_steps(
     """Train from the latest checkpoint, or from the start, to the end of the run or a stop."""
     recipe, learner, ranks = preflight.recipe, assembled.learner, assembled.learner.ranks
     identity = identity_of(preflight, num_trained=assembled.num_trained)
+    start = None
+    if recipe.training.objective != "sft":  # the reference needs the weights from before any checkpoint
+        start = start_preference(preflight, assembled, paths.folder, tokens=assembled.fit.micro_batch_tokens)
+        assembled = start.assembled
+        learner = assembled.learner
     with work("reading the checkpoint") if any(paths.checkpoints.glob("step-*")) else contextlib.nullcontext():
         checkpoint = latest_checkpoint(paths.checkpoints, say=say)
         progress = _starting_progress(paths, recipe, assembled, checkpoint, identity, say=say)
     # All processes have read the checkpoint before the first one removes anything.
     ranks.wait()
-    card = run_card(preflight, assembled, paths.folder)
+    card = run_card(preflight, assembled, paths.folder, start=start)
     if ranks.is_first:
         _tidy_folder(paths, preflight, assembled, progress, is_new=checkpoint is None, say=say)
         write_json_atomic(paths.card, {"groups": [asdict(group) for group in card]})
@@ -390,7 +396,7 @@ def _finish(
     heldout = write_results(
         paths,
         progress,
-        num_examples=len(prepared.train),
+        num_examples=preflight.order.num_examples,
         num_seen=preflight.order.seen_until(progress.step),
         seconds=taken.here,
         memory=memory,

@@ -12,6 +12,7 @@ from pathlib import Path
 from instil.recipe import AdapterSettings, DataSettings, Recipe, TrainingSettings, source_name
 from instil.run_warning import PREFIX
 from instil.training.disk_space import disk_warnings
+from instil.training.preference_start import PreferenceStart
 from instil.training.preflight import Preflight
 from instil.training.records.closing import CardGroup
 from instil.training.records.environment import describe_device
@@ -21,13 +22,16 @@ from instil.units import counted, short_count
 Facts = list[tuple[str, str]]
 
 
-def run_card(preflight: Preflight, assembled: Assembled, folder: Path) -> list[CardGroup]:
+def run_card(
+    preflight: Preflight, assembled: Assembled, folder: Path, *, start: PreferenceStart | None = None
+) -> list[CardGroup]:
     """Return the run card.
 
     Args:
         preflight: What is known of the run.
         assembled: The model, ready to train.
         folder: The run folder.
+        start: How a run starts that learns from preferences.
     """
     notes = [("note", note) for note in (*preflight.notes, *assembled.notes)]
     disk = disk_warnings(preflight.disk(assembled.sizes), folder)
@@ -36,6 +40,7 @@ def run_card(preflight: Preflight, assembled: Assembled, folder: Path) -> list[C
         ("Run", [("run", str(folder))]),
         ("Model", _model(preflight, assembled)),
         ("Data", _data(preflight)),
+        ("Preference", [] if start is None else _preference(preflight.recipe, start)),
         ("Training", _training(preflight, router=assembled.learner.loss.router_coefficient)),
         ("Machine", _machine(preflight.recipe, preflight, assembled)),
         ("Notes", notes),
@@ -107,11 +112,31 @@ def _training(preflight: Preflight, *, router: float) -> Facts:
     decay = f", weight decay {optimizer.weight_decay:g}" if optimizer.weight_decay else ""
     clip = "" if optimizer.clip is not None else ", no clipping"
     return [
-        ("steps", f"{order.num_steps:,} of {counted(order.batch_size, 'example')}, {order.steps_per_epoch:,} an epoch"),
+        (
+            "steps",
+            f"{order.num_steps:,} of {counted(order.batch_size, order.unit)}, {order.steps_per_epoch:,} an epoch",
+        ),
         *_loss(recipe.training, router=router),
         ("optimizer", f"{rate}{decay}{clip}"),
         ("rate", f"{float(optimizer.lr or 0):g}, {preflight.rate_words}"),
         *_course(recipe),
+    ]
+
+
+def _preference(recipe: Recipe, start: PreferenceStart) -> Facts:
+    """Return what a run learns from preferences, what it compares with, and the proof of its start."""
+    objective, settings = recipe.training.objective, recipe.preference
+    numbers = [f"beta {settings.beta:g}"]
+    numbers += [f"margin {settings.margin:g}"] if objective == "simpo" else []
+    numbers += ["divided by length"] if settings.length_normalized else []
+    numbers += [f"cross-entropy of the chosen answer times {settings.sft_weight:g}"] if settings.sft_weight else []
+    if objective == "kto":
+        numbers.append(f"good answers times {settings.desirable_weight:g}, bad times {settings.undesirable_weight:g}")
+    reference = f"the model as it starts; log-probabilities {start.reference}"
+    return [
+        ("objective", f"{objective}, {', '.join(numbers)}; not comparable with cross-entropy"),
+        ("reference", reference if start.reference else "none: this objective compares with no reference"),
+        ("start", start.proof.words),
     ]
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from instil.model.loading import choose_device
+from instil.model.loss.preference import REFERENCE_FREE
 from instil.preparation.prepare import Prepared
 from instil.recipe import Recipe
 from instil.run_warning import RunWarning
@@ -36,7 +37,8 @@ class RunPlan:
         precision: How the run computes, in words.
         template: The chat template, in words.
         steps: Steps of the optimizer.
-        batch_size: Examples of a step.
+        batch_size: Examples or pairs of a step.
+        unit: Which of them: ``example`` or ``pair``.
         epochs: Passes over the data.
         tokens: Tokens of all steps.
         trained_tokens: Tokens with a weight above 0.
@@ -56,6 +58,7 @@ class RunPlan:
     template: str
     steps: int
     batch_size: int
+    unit: str
     epochs: float
     tokens: int
     trained_tokens: int
@@ -73,7 +76,7 @@ class RunPlan:
             ("rate", self.rate),
             ("precision", self.precision),
             ("template", self.template),
-            ("steps", f"{self.steps:,} of {counted(self.batch_size, 'example')} ({self.epochs:.2f} passes)"),
+            ("steps", f"{self.steps:,} of {counted(self.batch_size, self.unit)} ({self.epochs:.2f} passes)"),
             ("tokens", f"{self.tokens:,}, of which {self.trained_tokens:,} are trained"),
             ("processes", self.processes),
             ("disk", self.disk.words),
@@ -115,6 +118,9 @@ def plan_run(recipe: Recipe, *, say: Callable[[str], None]) -> RunPlan:
     passes = order.num_seen / order.num_examples
     tokens, trained = round(ledger.tokens * passes), round(ledger.trained_tokens * passes)
     seconds = estimate_seconds(sizes, preflight.precision, tokens=tokens, trained=trained, device=device)
+    if preflight.recipe.training.objective not in ("sft", *REFERENCE_FREE):
+        # The reference is a third of a step: a forward pass over what is seen once.
+        seconds += seconds / 3 / max(1.0, passes)
     if device.type == "cuda":  # on a CPU the processes share its cores, so more of them save no time
         seconds /= processes
     disk = preflight.disk(sizes)
@@ -127,6 +133,7 @@ def plan_run(recipe: Recipe, *, say: Callable[[str], None]) -> RunPlan:
         template=preflight.template,
         steps=order.num_steps,
         batch_size=order.batch_size,
+        unit=order.unit,
         epochs=passes,
         tokens=tokens,
         trained_tokens=trained,

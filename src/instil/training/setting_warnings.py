@@ -41,8 +41,20 @@ def _learning_rate(recipe: Recipe, num_parameters: int) -> Iterator[RunWarning]:
     # Other optimizers have other scales, and random weights are trained with higher rates.
     if not recipe.optimizer.name.startswith("adamw") or recipe.model.initialise == "random":
         return
-    rate, default = float(recipe.optimizer.lr or 0), default_rate(recipe.adapter.kind, num_parameters)
+    objective = recipe.training.objective
+    rate = float(recipe.optimizer.lr or 0)
+    default = default_rate(recipe.adapter.kind, num_parameters, objective=objective)
     times = rate / default.value
+    imitation = default_rate(recipe.adapter.kind, num_parameters)
+    if objective != "sft" and rate * 2 >= imitation.value and times > 2:
+        yield RunWarning(
+            "learning_rate",
+            f"optimizer.lr: {rate:g} is a rate for imitating answers ({imitation.value:g} by default); {objective} needs "
+            f"less, {default.value:g} by default. At a higher rate the model leaves its reference and forgets. Leave it "
+            "out to use the default",
+            rate,
+        )
+        return
     if LOWEST_LR <= times <= HIGHEST_LR:
         return
     likely = "the run will probably diverge" if times > 1 else "the model will hardly change"

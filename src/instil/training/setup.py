@@ -32,10 +32,10 @@ from instil.training.memory.fit import USABLE, Fit, find_fit
 from instil.training.memory.usage import free_memory
 from instil.training.preflight import Preflight, loading_precision
 from instil.training.processes.ranks import Ranks
+from instil.training.step.learner import Learner
 from instil.training.step.optimizer import build_optimizers, left_to_adamw
 from instil.training.step.precision import Weights
 from instil.training.step.sharding import shard
-from instil.training.step.take_step import Learner
 from instil.training.step.tensor_kinds import TensorKind, tensor_kinds
 from instil.training.trainable import make_trainable
 from instil.units import counted
@@ -154,7 +154,12 @@ def load_trainable(preflight: Preflight, device: torch.device) -> tuple[Any, Row
     chat = preflight.chat
     rows = fit_embeddings(model, chat.tokenizer, preflight.change, stop_ids=chat.stop_ids, seed=seed)
     model = make_trainable(
-        model, adapter=recipe.adapter, frozen=recipe.training.freeze, trained_ids=rows.trained_ids, seed=seed
+        model,
+        adapter=recipe.adapter,
+        frozen=recipe.training.freeze,
+        trained_ids=rows.trained_ids,
+        seed=seed,
+        merges=recipe.training.objective != "sft",
     )
     return model, rows
 
@@ -171,7 +176,8 @@ def _load(preflight: Preflight, run_device: torch.device, device: torch.device) 
     loss = TokenLoss(
         model,
         loss=training.loss,
-        router_coefficient=training.router_loss,
+        # Objectives of whole answers take no part of the router's loss.
+        router_coefficient=training.router_loss if training.objective == "sft" else 0.0,
         neftune_alpha=training.neftune_alpha,
         few_shapes=run_device.type == "cpu" and precision.compute != torch.float32,
     )

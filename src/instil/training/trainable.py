@@ -25,7 +25,13 @@ from instil.recipe import AdapterSettings, TrainingSettings
 
 
 def make_trainable(
-    model: Any, *, adapter: AdapterSettings, frozen: Sequence[str], trained_ids: Sequence[int], seed: int
+    model: Any,
+    *,
+    adapter: AdapterSettings,
+    frozen: Sequence[str],
+    trained_ids: Sequence[int],
+    seed: int,
+    merges: bool = False,
 ) -> Any:
     """Put adapters on a model whose embedding has its final size, and freeze what the recipe names.
 
@@ -35,11 +41,12 @@ def make_trainable(
         frozen: Patterns of parameter names to freeze.
         trained_ids: Tokens whose rows train even if the rest is frozen.
         seed: Seed of the adapters' first weights.
+        merges: Whether an adapter that is on the model is merged, and a new one trained on the result.
 
     Raises:
         ModelError: If adapter targets, frozen names and model do not fit together.
     """
-    model = prepare_adapters(model, adapter, trained_ids=trained_ids, seed=seed)
+    model = prepare_adapters(model, adapter, trained_ids=trained_ids, seed=seed, merges=merges)
     if frozen:
         freeze(model, frozen)
     return model
@@ -80,5 +87,12 @@ def make_empty_trainable(
         if location.adapter_folder is not None:
             model = open_adapter(model, location.adapter_folder, trains=True)
         add_rows(underlying(model), len(tokenizer))
-        model = make_trainable(model, adapter=adapter, frozen=frozen, trained_ids=new_ids, seed=training.seed)
+        model = make_trainable(
+            model,
+            adapter=adapter,
+            frozen=frozen,
+            trained_ids=new_ids,
+            seed=training.seed,
+            merges=training.objective != "sft",
+        )
         return model.train()

@@ -7,7 +7,7 @@ from tests.training.tiny import LearnerMaker
 from instil.conversation import Example
 from instil.errors import OutOfMemoryError
 from instil.training.step.heldout import heldout_loss
-from instil.training.step.take_step import Cut
+from instil.training.step.learner import Cut
 
 
 @pytest.mark.parametrize("cut", [1, 30, BIG])

@@ -9,7 +9,7 @@ from tests.model.tiny import tiny_model
 from instil.conversation import Example
 from instil.model.loss.token_loss import TokenLoss
 from instil.training.step.micro_batch import cut_step, lay_flat
-from instil.training.step.take_step import forward
+from instil.training.step.passes import forward
 
 
 @given(

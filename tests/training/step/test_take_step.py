@@ -12,8 +12,9 @@ from tests.training.tiny import LearnerMaker, invented_examples
 from instil.conversation import Example
 from instil.errors import NonFiniteError, OutOfMemoryError, TrainingError
 from instil.model.gradient_checkpointing import set_gradient_checkpointing
+from instil.training.step.learner import Cut, Learner
 from instil.training.step.order import plan_order
-from instil.training.step.take_step import Cut, Learner, take_step
+from instil.training.step.take_step import take_step
 
 
 def test_gradient_checkpointing_changes_nothing(make_learner: LearnerMaker, examples: list[Example]):

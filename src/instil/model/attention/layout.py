@@ -39,6 +39,18 @@ class FlatLayout:
         lengths = tuple(int(length) for length in lengths)
         return cls(lengths, torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device))
 
+    def owners(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Return the number of the example that each token belongs to.
+
+        Args:
+            tokens: Indices of tokens, on the layout's device.
+
+        Example:
+            >>> FlatLayout.of([2, 3]).owners(torch.tensor([0, 1, 2, 4])).tolist()
+            [0, 0, 1, 1]
+        """
+        return torch.bucketize(tokens, self.boundaries[1:].to(tokens.dtype), right=True)
+
     @property
     def num_tokens(self) -> int:
         """T, the number of tokens of all examples."""

@@ -60,6 +60,47 @@ def head_loss_sum(
     return _evaluate(states, job)
 
 
+def head_log_probabilities(
+    states: torch.Tensor, targets: torch.Tensor, *, parts: HeadParts, chunk_bytes: int | None = None
+) -> torch.Tensor:
+    """Return the log-probability of each row's target, fp32 [N], without a gradient.
+
+    Args:
+        states: [N, D] decoder states; N may be 0.
+        targets: N ids.
+        parts: The model taken apart.
+        chunk_bytes: As for `head_loss_sum`.
+    """
+    states = parts.to_head(states.detach())
+    chunk_bytes = chunk_bytes or default_chunk_bytes(states.device, plain=is_plain(parts))
+    rows = rows_at_once(chunk_bytes, parts.vocabulary)
+    found = torch.empty(states.shape[0], dtype=torch.float32, device=states.device)
+    with torch.no_grad():
+        for start in range(0, states.shape[0], rows):
+            chunk = slice(start, start + rows)
+            logits = parts.adjust(parts.head(states[chunk]))
+            found[chunk] = _log_probabilities(logits, targets[chunk])
+    return found
+
+
+def _log_probabilities(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return the log-probability of each target of a chunk [C]."""
+    rows = logits.shape[0]
+    if logits.device.type == "cpu":
+        rows = max(1, CPU_SOFTMAX_BYTES // (4 * logits.shape[1]))
+    found = [
+        torch.log_softmax(block, dim=-1, dtype=torch.float32).gather(1, target[:, None]).squeeze(1)
+        for block, target in zip(logits.split(rows), targets.split(rows), strict=True)
+    ]
+    return torch.cat(found)
+
+
+def rows_at_once(chunk_bytes: int, vocabulary: int) -> int:
+    """Return how many rows of fp32 logits a chunk has."""
+    rows = max(1, chunk_bytes // (4 * vocabulary))
+    return rows - rows % SMALLEST_GRAIN or rows
+
+
 @dataclass(frozen=True)
 class _Job:
     targets: torch.Tensor
@@ -71,8 +112,7 @@ class _Job:
 
     @property
     def rows_at_once(self) -> int:
-        rows = max(1, self.chunk_bytes // (4 * self.parts.vocabulary))
-        return rows - rows % SMALLEST_GRAIN or rows
+        return rows_at_once(self.chunk_bytes, self.parts.vocabulary)
 
 
 def default_chunk_bytes(device: torch.device, *, plain: bool) -> int:

@@ -12,8 +12,8 @@ Shapes: T tokens of a micro-batch, N of them trained, D width, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -22,13 +22,16 @@ from torch import nn
 from instil.errors import ModelError
 from instil.model.attention.flat import LAYOUT_KEYWORD
 from instil.model.attention.layout import FlatLayout, positions_of, set_active_layout
-from instil.model.loss.chunked import head_loss_sum
+from instil.model.loss.chunked import head_log_probabilities, head_loss_sum
 from instil.model.loss.neftune import EmbeddingNoise, NoiseKey
 from instil.model.loss.objectives import TOKEN_LOSSES
 from instil.model.loss.router import passes_keywords, router_coefficient_of, router_loss
 from instil.model.parts import take_apart
 from instil.model.speedups.round_sizes import round_up
 from instil.model.underlying import underlying
+
+Reweigh: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
+"""From the log-probability of each example [E] to a factor for the weights of its tokens [E]."""
 
 
 def targets_of(
@@ -115,6 +118,7 @@ class TokenLoss(nn.Module):
         targets: torch.Tensor,
         weights: torch.Tensor,
         noise_keys: Sequence[NoiseKey] | None = None,
+        reweigh: Reweigh | None = None,
     ) -> torch.Tensor:
         """Return the loss sum: each trained position's loss times its weight, plus the router loss.
 
@@ -130,6 +134,9 @@ class TokenLoss(nn.Module):
             weights: T fp32 weights of those predictions. If all are 0, the loss is 0 and every parameter gets a
                 gradient of 0.
             noise_keys: One key for each example's embedding noise (see `NoiseKey`). No noise for None or in eval mode.
+            reweigh: For objectives of whole answers: receives the log-probability of each example, fp64 [E], a weighted
+                sum over its trained tokens, and returns the factors [E] that the weights of its tokens get. They may be
+                negative.
 
         Returns:
             The loss sum, an fp32 scalar.
@@ -142,15 +149,25 @@ class TokenLoss(nn.Module):
                 f"TokenLoss: lengths add up to {sum(lengths)}, but there are {input_ids.shape[0]} tokens. "
                 "Expected the length of every example."
             )
+        num_examples = len(lengths)
         if self._few_shapes:
             tokens = (input_ids, position_ids, targets, weights)
             (input_ids, position_ids, targets, weights), lengths, noise_keys = _fill_up(tokens, lengths, noise_keys)
         layout = FlatLayout.of(lengths, device=input_ids.device)
         outputs = self._decode(input_ids, position_ids, layout, noise_keys)
         rows, row_weights = self._trained_rows(weights)
+        states, row_targets = outputs.last_hidden_state[0].index_select(0, rows), targets.index_select(0, rows)
+        if reweigh is not None:
+            found = head_log_probabilities(
+                states, row_targets, parts=take_apart(self.model), chunk_bytes=self._chunk_bytes
+            )
+            sums, factors = _reweigh(found * row_weights, rows, layout, reweigh, num_examples=num_examples)
+            if not torch.is_grad_enabled():
+                return -(sums * factors).sum().float()
+            row_weights = row_weights * factors.float().index_select(0, layout.owners(rows))
         total = head_loss_sum(
-            outputs.last_hidden_state[0].index_select(0, rows),
-            targets.index_select(0, rows),
+            states,
+            row_targets,
             row_weights,
             parts=take_apart(self.model),
             token_loss=self._token_loss,
@@ -186,6 +203,23 @@ class TokenLoss(nn.Module):
             return decoder(input_ids=input_ids[None], position_ids=position_ids[None], use_cache=False, **keywords)
         with self._noise.keyed(noise_keys if self.training else None, layout):
             return decoder(input_ids=input_ids[None], position_ids=position_ids[None], use_cache=False, **keywords)
+
+
+def _reweigh(
+    weighted: torch.Tensor, rows: torch.Tensor, layout: FlatLayout, reweigh: Reweigh, *, num_examples: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the log-probability of each example, and its factor; both fp64, and 0 for examples that fill up.
+
+    Args:
+        weighted: Log-probability times weight of each trained row [N].
+        rows: Indices of those rows [N].
+        layout: The examples, those that fill up included.
+        reweigh: Gives the factors of the first `num_examples`.
+        num_examples: Examples that do not fill up.
+    """
+    sums = torch.zeros(len(layout.lengths), dtype=torch.float64, device=weighted.device)
+    sums.index_add_(0, layout.owners(rows), weighted.double())
+    return sums, F.pad(reweigh(sums[:num_examples]), (0, len(layout.lengths) - num_examples))
 
 
 def _fill_up(

@@ -14,9 +14,9 @@ from torch.distributed.tensor import DTensor, Shard
 
 from instil.errors import CheckpointError
 from instil.training.checkpoints.checkpoint import Checkpoint, Piece, Progress, Snapshot
+from instil.training.step.learner import Learner
 from instil.training.step.optimizer import read_state, write_state
 from instil.training.step.precision import Weights
-from instil.training.step.take_step import Learner
 
 
 def take_snapshot(learner: Learner, progress: Progress, *, identity: Mapping[str, Any]) -> Snapshot:

@@ -37,6 +37,14 @@ class Metric(TypedDict, total=False):
         heldout_loss: Loss on the held-out examples, in nats a token.
         best: Whether it is the lowest so far.
         tasks: Figures of the recipe's tasks: value, low, high (their 95% interval) and n.
+        accuracy: Of preferences: share of pairs whose chosen answer has the higher reward, ties counted half.
+        margin: Of preferences: mean of chosen minus rejected reward.
+        chosen_reward: Of preferences: mean reward of the chosen answers.
+        rejected_reward: Of preferences: mean reward of the rejected answers.
+        chosen_tokens: Of preferences: mean length of the chosen answers.
+        rejected_tokens: Of preferences: mean length of the rejected answers.
+        drift: Of preferences: mean log-probability ratio to the reference, in nats a token.
+        heldout_accuracy: The same on held-out pairs, as are the other figures with this beginning.
         failures: What failed when answers were drawn, one line each.
     """
 
@@ -54,6 +62,20 @@ class Metric(TypedDict, total=False):
     seconds: dict[str, float]
     heldout_loss: float
     best: bool
+    accuracy: float
+    margin: float
+    chosen_reward: float
+    rejected_reward: float
+    chosen_tokens: float
+    rejected_tokens: float
+    drift: float
+    heldout_accuracy: float
+    heldout_margin: float
+    heldout_chosen_reward: float
+    heldout_rejected_reward: float
+    heldout_chosen_tokens: float
+    heldout_rejected_tokens: float
+    heldout_drift: float
     tasks: dict[str, Any]
     failures: list[str]
 

@@ -25,8 +25,10 @@ from instil.training.records.progress_bar import ProgressBar
 from instil.training.records.run_folder import RunPaths, run_name
 from instil.training.records.samples import Drawn
 from instil.training.records.trackers import Tracker, open_trackers
+from instil.training.step.learner import Learner
 from instil.training.step.order import Members
-from instil.training.step.take_step import Learner, StepResult
+from instil.training.step.preference_step import Compared
+from instil.training.step.take_step import StepResult
 
 PICTURE_EVERY = 10.0
 """Seconds until an evaluation draws the picture again. Drawing takes longer than the steps of a small model."""
@@ -73,13 +75,25 @@ class Recorder:
             "moved": result.moved,
             "memory_mb": round(memory_mb(), 1),
             "seconds": result.seconds,
+            **({} if result.compared is None else result.compared.to_json()),
         }
         self._add(line)
         self._bar.step(line)
 
-    def evaluation(self, step: int, *, loss: float, seconds: float, is_best: bool) -> None:
-        """Record a held-out loss, and draw the picture again unless it is recent."""
-        self._add({"step": step, "heldout_loss": loss, "best": is_best, "seconds": {"evaluation": round(seconds, 6)}})
+    def evaluation(
+        self, step: int, *, loss: float, seconds: float, is_best: bool, compared: Compared | None = None
+    ) -> None:
+        """Record a held-out loss and what was found about held-out answers; draw the picture again unless it is recent."""
+        figures = {} if compared is None else compared.to_json()
+        self._add(
+            {
+                "step": step,
+                "heldout_loss": loss,
+                "best": is_best,
+                "seconds": {"evaluation": round(seconds, 6)},
+                **{f"heldout_{name}": value for name, value in figures.items()},
+            }
+        )
         self._bar.heldout(step, loss)
         if time.monotonic() - self._drawn >= PICTURE_EVERY:
             self.picture()

@@ -13,7 +13,8 @@ import torch
 from instil.model.device_memory import is_out_of_memory
 from instil.preparation.store import ExampleStore
 from instil.screen import work
-from instil.training.step.take_step import Cut, Learner, forward, lay_out, my_share, smaller_cut
+from instil.training.step.learner import Cut, Learner
+from instil.training.step.passes import forward, lay_out, my_share, smaller_cut
 
 
 def heldout_loss(learner: Learner, store: ExampleStore, *, cut: Cut) -> float | None:

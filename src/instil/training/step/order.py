@@ -36,15 +36,16 @@ class Members:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """The order of the examples of a run.
+    """The order of the examples of a run, or of its pairs.
 
     Attributes:
-        num_examples: Examples in the store.
-        batch_size: Examples of a step, over all devices.
+        num_examples: Examples in the store; where pairs are compared, pairs.
+        batch_size: Examples or pairs of a step, over all devices.
         num_steps: Optimizer steps of the run.
-        last_epoch: Examples of the last epoch if the number of epochs is a fraction; else `num_examples`.
+        last_epoch: Examples or pairs of the last epoch if the number of epochs is a fraction; else `num_examples`.
         seed: Seed of the permutations.
         shuffle: Whether each epoch draws its own permutation.
+        together: Examples of the store that are drawn together: 2 where pairs are compared, else 1.
     """
 
     num_examples: int
@@ -53,11 +54,17 @@ class Order:
     last_epoch: int
     seed: int
     shuffle: bool
+    together: int = 1
 
     @property
     def steps_per_epoch(self) -> int:
         """Steps of one full pass over the data."""
         return math.ceil(self.num_examples / self.batch_size)
+
+    @property
+    def unit(self) -> str:
+        """What is counted: ``example`` or ``pair``."""
+        return "pair" if self.together == 2 else "example"
 
     @property
     def num_seen(self) -> int:
@@ -85,11 +92,14 @@ class Order:
             >>> order = plan_order(5, batch_size=2, epochs=2, shuffle=False)
             >>> [order.members(step).indices for step in range(1, 7)]
             [(0, 1), (2, 3), (4,), (0, 1), (2, 3), (4,)]
+            >>> plan_order(3, batch_size=2, shuffle=False, together=2).members(1).indices
+            (0, 1, 2, 3)
         """
         epoch = (step - 1) // self.steps_per_epoch
         permutation = epoch_permutation(self.num_examples, seed=self.seed, epoch=epoch, shuffle=self.shuffle)
         start, stop = self._range(step)
-        return Members(step, epoch, tuple(int(index) for index in permutation[start:stop]))
+        drawn = permutation[start:stop, None] * self.together + np.arange(self.together)
+        return Members(step, epoch, tuple(drawn.ravel().tolist()))
 
     def _range(self, step: int) -> tuple[int, int]:
         epoch, within = divmod(step - 1, self.steps_per_epoch)
@@ -107,6 +117,7 @@ def plan_order(
     max_steps: int | None = None,
     seed: int = 0,
     shuffle: bool = True,
+    together: int = 1,
 ) -> Order:
     """Plan the steps of a run.
 
@@ -120,6 +131,7 @@ def plan_order(
         max_steps: Exact number of steps.
         seed: Seed of the permutations.
         shuffle: Whether to draw a new order each epoch; false keeps the order of the store.
+        together: Examples of the store that are drawn together (see `Order`).
 
     Returns:
         The order.
@@ -135,7 +147,7 @@ def plan_order(
         raise TrainingError("training data: no example is left to train on. Expected at least one. See the ledger.")
     per_epoch = math.ceil(num_examples / batch_size)
     if max_steps is not None:
-        return Order(num_examples, batch_size, max_steps, num_examples, seed, shuffle)
+        return Order(num_examples, batch_size, max_steps, num_examples, seed, shuffle, together)
     whole = int(epochs)
     rest = math.ceil(round((epochs - whole) * num_examples, 6))
     num_steps = whole * per_epoch + math.ceil(rest / batch_size)
@@ -144,7 +156,7 @@ def plan_order(
             f"training.epochs: {epochs:g} of {num_examples} examples is no example. "
             "Expected at least one step. Set it higher."
         )
-    return Order(num_examples, batch_size, num_steps, rest or num_examples, seed, shuffle)
+    return Order(num_examples, batch_size, num_steps, rest or num_examples, seed, shuffle, together)
 
 
 @lru_cache(maxsize=2)

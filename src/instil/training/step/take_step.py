@@ -10,68 +10,24 @@ half the loss scale. Every attempt seeds the generators again, so it draws the s
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 
 from instil.errors import NonFiniteError, OutOfMemoryError, TrainingError
 from instil.model.device_memory import is_out_of_memory
-from instil.model.loss.neftune import NoiseKey
-from instil.model.loss.token_loss import TokenLoss
 from instil.preparation.store import ExampleStore
-from instil.training.processes.ranks import Ranks
 from instil.training.step.clock import Clock
-from instil.training.step.micro_batch import MicroBatch, cut_step, lay_flat
+from instil.training.step.learner import Cut, Learner
 from instil.training.step.optimizer import set_learning_rate
 from instil.training.step.order import Members, step_seed
-from instil.training.step.precision import FIRST_LOSS_SCALE, Weights
-from instil.units import counted
+from instil.training.step.passes import forward, lay_out, my_share, name_rows, smaller_cut
+from instil.training.step.precision import FIRST_LOSS_SCALE
+from instil.training.step.preference_step import Compared, add_up_preferences, share_of_answers
 
-NAMED_ROWS = 20
-"""At most this many rows are named in a message."""
 SCALE_GROWS_AFTER = 1000
 """Steps after which fp16's loss scale is doubled again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Learner:
-    """The objects that every step works with.
-
-    Attributes:
-        loss: The model inside its loss.
-        weights: The trained tensors.
-        optimizers: The optimizers that move them.
-        store: The training examples.
-        ranks: The processes.
-        sharded: Whether the weights lie in shards over the processes. The backward pass then sums the gradients.
-        scaled: Whether the loss is scaled (fp16).
-        one_by_one: Whether a forward pass takes one example only, for models that mix examples laid end to end.
-    """
-
-    loss: TokenLoss
-    weights: Weights
-    optimizers: Sequence[torch.optim.Optimizer]
-    store: ExampleStore
-    ranks: Ranks
-    sharded: bool = False
-    scaled: bool = False
-    one_by_one: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """How a step is computed. It never changes the result beyond rounding.
-
-    Attributes:
-        micro_batch_tokens: Tokens of one forward pass.
-        loss_scale: Factor on the loss in fp16, else 1.
-        scale_age: Steps since the factor last changed.
-    """
-
-    micro_batch_tokens: int
-    loss_scale: float = 1.0
-    scale_age: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +35,14 @@ class StepResult:
     """The outcome of a step.
 
     Attributes:
-        loss: Weighted mean loss of the step's trained tokens, before the update.
+        loss: Weighted mean loss of the step's trained tokens, before the update; of preferences, the mean over pairs.
         gradient_norm: Global norm before clipping.
         tokens: Tokens of the step, context included.
         trained_tokens: Tokens with a weight above 0.
         moved: Whether the weights moved; False if the step was skipped.
         cut: The cut that worked, for the next step.
         seconds: Seconds by phase.
+        compared: What was found about the step's answers, where a run learns from preferences.
     """
 
     loss: float
@@ -95,6 +52,7 @@ class StepResult:
     moved: bool
     cut: Cut
     seconds: dict[str, float]
+    compared: Compared | None = None
 
 
 def take_step(
@@ -137,7 +95,7 @@ def take_step(
             cut = smaller_cut(
                 learner,
                 learner.store,
-                my_share(learner, learner.store, members.indices, cut),
+                share_of_answers(learner, learner.store, members.indices, cut).mine,
                 cut,
                 place=f"step {members.step}",
                 remedy=(
@@ -151,7 +109,7 @@ def take_step(
                 "(the result is the same)"
             )
             continue
-        loss, tokens, trained = sums
+        loss, tokens, trained = sums.loss, sums.tokens, sums.trained
         clock.enter("update")
         norm = _reduce(learner, scale=cut.loss_scale, clip=clip)
         finite = math.isfinite(loss) and math.isfinite(norm)
@@ -166,12 +124,20 @@ def take_step(
     learner.weights.clear_gradients()
     if not finite:
         _report_nonfinite(learner, members, loss, norm, skip=skip_nonfinite, say=say)
-    return StepResult(loss, norm, tokens, trained, finite, _after_success(learner, cut), clock.seconds())
+    return StepResult(loss, norm, tokens, trained, finite, _after_success(learner, cut), clock.seconds(), sums.compared)
 
 
-def _try_to_add_up(
-    learner: Learner, members: Members, cut: Cut, seed: int, clock: Clock
-) -> tuple[float, int, int] | None:
+@dataclass(frozen=True, slots=True)
+class _Sums:
+    """Over all processes: the mean loss, the tokens, the trained tokens, and what was found about answers."""
+
+    loss: float
+    tokens: int
+    trained: int
+    compared: Compared | None = None
+
+
+def _try_to_add_up(learner: Learner, members: Members, cut: Cut, seed: int, clock: Clock) -> _Sums | None:
     """Sum the gradients of a step; return None if memory ran out.
 
     The error is dropped here, because its traceback holds every tensor of the failed attempt.
@@ -184,10 +150,15 @@ def _try_to_add_up(
         return None
 
 
-def _add_up_gradients(learner: Learner, members: Members, cut: Cut, seed: int, clock: Clock) -> tuple[float, int, int]:
-    """Run the step's forward and backward passes; return mean loss, tokens and trained tokens over all processes."""
+def _add_up_gradients(learner: Learner, members: Members, cut: Cut, seed: int, clock: Clock) -> _Sums:
+    """Run the step's forward and backward passes."""
     clock.enter("data")
     learner.weights.clear_gradients()
+    if learner.preference is not None:
+        compared, tokens, trained = add_up_preferences(
+            learner, learner.preference, members, cut, seed=seed, clock=clock
+        )
+        return _Sums(compared.loss, tokens, trained, compared)
     weight = step_weight(learner.store, members)
     ranks = learner.ranks
     torch.manual_seed(step_seed(seed, step=members.step, rank=ranks.rank))
@@ -205,7 +176,7 @@ def _add_up_gradients(learner: Learner, members: Members, cut: Cut, seed: int, c
         total += loss_sum.detach()
         tokens, trained = tokens + batch.num_tokens, trained + batch.num_trained
     loss_sums, all_tokens, all_trained = ranks.sum_numbers(float(total), tokens, trained)
-    return loss_sums / weight, int(all_tokens), int(all_trained)
+    return _Sums(loss_sums / weight, int(all_tokens), int(all_trained))
 
 
 def step_weight(store: ExampleStore, members: Members) -> float:
@@ -222,36 +193,6 @@ def step_weight(store: ExampleStore, members: Members) -> float:
             "Fix the weights of these rows, or set a larger training.batch_size."
         )
     return weight
-
-
-def lay_out(learner: Learner, store: ExampleStore, indices: Sequence[int]) -> MicroBatch:
-    """Lay examples of a store end to end, on the learner's device."""
-    return lay_flat(
-        [store[index] for index in indices],
-        numbers=indices,
-        device=learner.ranks.device,
-        whole=learner.loss.sees_every_token,
-    )
-
-
-def forward(loss: TokenLoss, batch: MicroBatch, *, seed: int, epoch: int) -> torch.Tensor:
-    """Return the loss sum of a micro-batch. NEFTune noise is keyed by seed, epoch and example, so no cut changes it."""
-    named = zip(batch.examples, batch.example_lengths, strict=True)
-    keys = [NoiseKey.of(seed, epoch, number, length=length) for number, length in named] or [NoiseKey(0, 1)]
-    result = loss(batch.input_ids, batch.position_ids, batch.lengths, batch.targets, batch.weights, keys)
-    assert isinstance(result, torch.Tensor)
-    return result
-
-
-def my_share(learner: Learner, store: ExampleStore, indices: Sequence[int], cut: Cut) -> list[tuple[int, ...]]:
-    """Cut examples of a store into micro-batches, and return those of this process."""
-    return cut_step(
-        indices,
-        store.num_tokens[list(indices)].tolist(),
-        micro_batch_tokens=cut.micro_batch_tokens,
-        num_ranks=learner.ranks.size,
-        one_by_one=learner.one_by_one,
-    )[learner.ranks.rank]
 
 
 @torch.no_grad()
@@ -288,44 +229,6 @@ def _move(learner: Learner, members: Members) -> None:
     learner.weights.refresh_model()
 
 
-def smaller_cut(
-    learner: Learner,
-    store: ExampleStore,
-    mine: Sequence[tuple[int, ...]],
-    cut: Cut,
-    *,
-    place: str,
-    remedy: str,
-    so_far: str = "",
-) -> Cut:
-    """Return a cut with half of the largest micro-batch, after memory ran out.
-
-    Args:
-        learner: What trains.
-        store: The examples.
-        mine: This process's micro-batches.
-        cut: The cut that did not fit.
-        place: What was computed, for the message.
-        remedy: What to do if a single example does not fit.
-        so_far: A sentence for the message on what is unchanged, with a leading space.
-
-    Raises:
-        OutOfMemoryError: If it cannot be halved: a single example, or any micro-batch with several processes.
-    """
-    largest = max(mine, key=lambda numbers: int(store.num_tokens[list(numbers)].sum()))
-    tokens = int(store.num_tokens[list(largest)].sum())
-    if learner.ranks.size > 1 or len(largest) < 2:
-        if len(largest) > 1:
-            remedy = f"Set training.micro_batch_tokens to {max(1, tokens // 2)}, then continue with --resume."
-        raise OutOfMemoryError(
-            f"{place}: a forward pass over {tokens} tokens ({counted(len(largest), 'example')}) does not fit into "
-            f"memory.{so_far} {remedy}"
-        )
-    if learner.ranks.device.type == "cuda":
-        torch.cuda.empty_cache()
-    return replace(cut, micro_batch_tokens=max(tokens // 2, 1))
-
-
 def _report_nonfinite(
     learner: Learner, members: Members, loss: float, norm: float, *, skip: bool, say: Callable[[str], None]
 ) -> None:
@@ -337,13 +240,6 @@ def _report_nonfinite(
             "training.on_nonfinite: skip_step."
         )
     say(f"{where}; the step is skipped")
-
-
-def name_rows(store: ExampleStore, indices: Sequence[int]) -> str:
-    """Return the places of examples in words; the first 20 are named."""
-    places = [str(store[index].place or f"example {index}") for index in indices[:NAMED_ROWS]]
-    more = len(indices) - len(places)
-    return ", ".join(places) + (f" and {more} more" if more > 0 else "")
 
 
 def _after_success(learner: Learner, cut: Cut) -> Cut:
