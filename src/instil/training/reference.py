@@ -174,7 +174,7 @@ def _hash_of_weights(model: torch.nn.Module) -> str:
         local = tensor.to_local() if isinstance(tensor, DTensor) else tensor
         found.update(f"{name} {tuple(local.shape)} {local.dtype}".encode())
         if local.numel():
-            found.update(local.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+            found.update(local.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return found.hexdigest()
 
 

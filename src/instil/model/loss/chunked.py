@@ -90,7 +90,7 @@ def _log_probabilities(logits: torch.Tensor, targets: torch.Tensor) -> torch.Ten
         rows = max(1, CPU_SOFTMAX_BYTES // (4 * logits.shape[1]))
     found = [
         torch.log_softmax(block, dim=-1, dtype=torch.float32).gather(1, target[:, None]).squeeze(1)
-        for block, target in zip(logits.split(rows), targets.split(rows), strict=True)
+        for block, target in zip(torch.split(logits, rows), torch.split(targets, rows), strict=True)
     ]
     return torch.cat(found)
 
