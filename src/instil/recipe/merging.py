@@ -12,6 +12,7 @@ SHORT_FORMS: Mapping[str, str] = {
     "model": "name",
     "adapter": "kind",
     "data": "sources",
+    "preference": "beta",
     "optimizer": "name",
     "evaluate": "every",
     "checkpoint": "every",

@@ -36,7 +36,7 @@ from instil.screen import work
 from instil.training.disk_space import EVALUATIONS_PER_RUN, DiskNeed, disk_need, num_saves
 from instil.training.memory.estimate import Sizes, measure_sizes
 from instil.training.memory.fit import Workload
-from instil.training.preference_checks import check_preference, check_start
+from instil.training.preference.checks import check_preference, check_start
 from instil.training.processes.ranks import Ranks
 from instil.training.recipe_checks import (
     check_heldout,

@@ -29,7 +29,7 @@ from instil.training.events import Ended, Event, WrittenEvents
 from instil.training.loop import run_steps, should_stop_early
 from instil.training.memory.usage import peak_rss_mb, rss_mb
 from instil.training.model_card.run_cards import write_cards
-from instil.training.preference_start import start_preference
+from instil.training.preference.start import start_preference
 from instil.training.preflight import Preflight, run_preflight
 from instil.training.process_settings import freed_memory_kept, torch_settings
 from instil.training.processes.join import is_joined, join_ranks
@@ -49,6 +49,7 @@ from instil.training.replicate_or_shard import wants_shards
 from instil.training.resume import identity_of, restore, resumed_recipe, with_micro_batches
 from instil.training.run_card import run_card
 from instil.training.setup import Assembled, assemble, load_trainable
+from instil.training.step.learner import Cut
 from instil.training.step.precision import FIRST_LOSS_SCALE, Weights
 
 Say = Callable[[str], None]
@@ -216,9 +217,17 @@ def _train_steps(
     identity = identity_of(preflight, num_trained=assembled.num_trained)
     start = None
     if recipe.training.objective != "sft":  # the reference needs the weights from before any checkpoint
-        start = start_preference(preflight, assembled, paths.folder, tokens=assembled.fit.micro_batch_tokens)
-        assembled = start.assembled
-        learner = assembled.learner
+        start = start_preference(
+            learner,
+            recipe,
+            order=preflight.order,
+            heldout=preflight.prepared.heldout,
+            cut=Cut(assembled.fit.micro_batch_tokens),
+            exact=preflight.precision.compute == torch.float32,
+            folders=(paths.folder, preflight.prepared.folder),
+        )
+        learner = start.learner
+        assembled = replace(assembled, learner=learner)
     with work("reading the checkpoint") if any(paths.checkpoints.glob("step-*")) else contextlib.nullcontext():
         checkpoint = latest_checkpoint(paths.checkpoints, say=say)
         progress = _starting_progress(paths, recipe, assembled, checkpoint, identity, say=say)

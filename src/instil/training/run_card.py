@@ -12,7 +12,7 @@ from pathlib import Path
 from instil.recipe import AdapterSettings, DataSettings, Recipe, TrainingSettings, source_name
 from instil.run_warning import PREFIX
 from instil.training.disk_space import disk_warnings
-from instil.training.preference_start import PreferenceStart
+from instil.training.preference.start import PreferenceStart
 from instil.training.preflight import Preflight
 from instil.training.records.closing import CardGroup
 from instil.training.records.environment import describe_device

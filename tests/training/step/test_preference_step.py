@@ -17,7 +17,7 @@ from tests.training.tiny import VOCABULARY, LearnerMaker
 from instil.conversation import Example, Place
 from instil.model.loss.preference import PreferenceLoss
 from instil.preparation.store import ExampleStore
-from instil.training.reference import ReferencePlan, _compute, prove_start
+from instil.training.preference.reference import ReferencePlan, _compute, prove_start
 from instil.training.step.clock import Clock
 from instil.training.step.learner import Cut, Learner, Preference
 from instil.training.step.mismatched import first_trained, mismatched
@@ -118,7 +118,8 @@ def test_loss_and_gradient_are_those_of_plain_pytorch(
     expected.backward()
     assert found == pytest.approx(float(expected.detach()), abs=1e-5, rel=1e-5)
     named = {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
-    assert found_gradients.keys() == named.keys() and far(found_gradients, named) < 1e-5
+    assert found_gradients.keys() == named.keys()
+    assert far(found_gradients, named) < 1e-5
 
 
 def test_kto_is_that_of_plain_pytorch_with_the_drift_of_mismatched_answers(make_learner: LearnerMaker) -> None:
@@ -170,7 +171,8 @@ def test_the_first_loss_is_its_closed_form_to_the_last_bits(
     loss = PreferenceLoss(objective, beta=BETA[objective])  # type: ignore[arg-type]
     learner, order = start(make_learner(invented_pairs(6)), loss)
     proof = prove_start(learner, order, cut=Cut(BIG), exact=True)
-    assert proof.found.loss == pytest.approx(expected, abs=1e-6) and abs(proof.found.margin) < 1e-6
+    assert proof.found.loss == pytest.approx(expected, abs=1e-6)
+    assert abs(proof.found.margin) < 1e-6
     result = take_step(learner, order.members(1), cut=Cut(BIG), seed=3, learning_rate=1e-2)
     assert result.loss == pytest.approx(expected, abs=1e-5)
 
@@ -182,8 +184,10 @@ def test_training_raises_the_margin_of_its_pairs(make_learner: LearnerMaker) -> 
         result = take_step(learner, order.members(step), cut=Cut(BIG), seed=3, learning_rate=3e-3)
         assert result.compared is not None
         found.append(result.compared)
-    assert found[0].margin == pytest.approx(0, abs=1e-5) and found[-1].margin > 0.2
-    assert found[-1].accuracy == 1.0 and found[-1].loss < found[0].loss
+    assert found[0].margin == pytest.approx(0, abs=1e-5)
+    assert found[-1].margin > 0.2
+    assert found[-1].accuracy == 1.0
+    assert found[-1].loss < found[0].loss
     assert found[-1].chosen_reward - found[-1].rejected_reward == pytest.approx(found[-1].margin)
 
 
@@ -196,7 +200,8 @@ def test_memory_that_runs_out_changes_nothing(make_learner: LearnerMaker) -> Non
         said: list[str] = []
         result = take_step(learner, order.members(1), cut=Cut(BIG), seed=3, learning_rate=1e-2, say=said.append)
         results.append((result.loss, weights_of(learner), said))
-    assert results[0][0] == pytest.approx(results[1][0], abs=1e-6) and "out of memory" in results[1][2][0]
+    assert results[0][0] == pytest.approx(results[1][0], abs=1e-6)
+    assert "out of memory" in results[1][2][0]
     for name, weight in results[0][1].items():
         assert torch.allclose(weight, results[1][1][name], atol=1e-4)
 
@@ -204,7 +209,8 @@ def test_memory_that_runs_out_changes_nothing(make_learner: LearnerMaker) -> Non
 def test_reference_log_probabilities_are_without_dropout(make_learner: LearnerMaker) -> None:
     # Elsewhere dropout was on while the reference answered (TRL PR 5542, ms-swift PR 10196).
     learner, order = start(make_learner(invented_pairs(6), dropout=0.5), PreferenceLoss("dpo", beta=0.1))
-    assert learner.preference is not None and learner.preference.reference is not None
+    assert learner.preference is not None
+    assert learner.preference.reference is not None
     with torch.no_grad():
         expected = padded_log_probabilities(plain_model(learner), list(learner.store))
     assert np.allclose(learner.preference.reference.own, expected.numpy(), atol=1e-4)
@@ -220,7 +226,8 @@ def test_noise_of_the_first_pass_is_that_of_the_second(make_learner: LearnerMake
         learner, order = start(make_learner(invented_pairs(6), neftune_alpha=5.0), loss)
         found.append(gradients(learner, order, cut=cut))
     assert found[0][0] != pytest.approx(math.log(2), abs=1e-4)  # the noise is on
-    assert found[1][0] == pytest.approx(found[0][0], abs=1e-6) and far(found[1][1], found[0][1]) < 2e-6
+    assert found[1][0] == pytest.approx(found[0][0], abs=1e-6)
+    assert far(found[1][1], found[0][1]) < 2e-6
 
 
 def test_padding_free_does_not_change_the_result(make_learner: LearnerMaker) -> None:
@@ -256,7 +263,8 @@ class TestMismatched:
         learner, order = start(make_learner(invented_pairs(6)[:5]), loss, batch_size=4, max_steps=2)
         assert len(order.members(2).indices) == 1
         result = take_step(learner, order.members(2), cut=Cut(BIG), seed=3, learning_rate=1e-3)
-        assert math.isfinite(result.loss) and result.moved
+        assert math.isfinite(result.loss)
+        assert result.moved
 
     def test_the_drift_is_over_the_step_whatever_the_micro_batches(self, make_learner: LearnerMaker) -> None:
         found = []
@@ -294,9 +302,11 @@ def test_heldout_pairs_are_compared_with_their_own_reference(make_learner: Learn
     heldout = ExampleStore.from_examples(invented_pairs(3, seed=9))
     assert learner.preference is not None
     found = [heldout_comparison(learner, learner.preference, heldout, cut=Cut(cut)) for cut in (BIG, 12)]
-    assert found[0] is not None and found[1] is not None
+    assert found[0] is not None
+    assert found[1] is not None
     assert found[0].loss == pytest.approx(math.log(2), abs=1e-6) == found[1].loss
-    assert found[0].accuracy == pytest.approx(0.5, abs=0.51) and found[0].drift == pytest.approx(0, abs=1e-6)
+    assert found[0].accuracy == pytest.approx(0.5, abs=0.51)
+    assert found[0].drift == pytest.approx(0, abs=1e-6)
     assert heldout_comparison(learner, learner.preference, ExampleStore.from_examples([]), cut=Cut(BIG)) is None
 
 

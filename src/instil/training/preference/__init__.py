@@ -1,0 +1,1 @@
+"""Preference tuning: its checks, the reference, and how such a run starts. The step is in `training.step`."""
