@@ -206,6 +206,27 @@ def test_a_workbook_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert exit_code("convert", str(path), str(tmp_path / "out.jsonl"), "--sheet", "Fragen") == 0
 
 
+def test_a_workbook_whose_first_sheet_has_no_row_names_the_others(tmp_path: Path) -> None:
+    openpyxl = pytest.importorskip("openpyxl")
+    for cells in ([], [["question", "answer"]]):
+        book = openpyxl.Workbook()
+        book.active.title = "Deckblatt"
+        for row in cells:
+            book.active.append(row)
+        alone = tmp_path / "alone.xlsx"
+        book.save(alone)
+        with pytest.raises(DataError, match=r"alone.xlsx:Deckblatt: the sheet holds no row. .* Check it."):
+            pairs(alone)
+        for title in ("Daten", "Mehr"):
+            sheet = book.create_sheet(title)
+            for row in (["question", "answer"], ["q", "a"]):
+                sheet.append(row)
+        book.save(tmp_path / "book.xlsx")
+        with pytest.raises(DataError, match=r"book.xlsx:Deckblatt: .*Other sheets: Daten, Mehr. Set data.sheet"):
+            pairs(tmp_path / "book.xlsx")
+        assert pairs(tmp_path / "book.xlsx", sheet="Daten") == [("q", "a")]
+
+
 def test_a_workbook_without_openpyxl_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = workbook(tmp_path / "book.xlsx")
     monkeypatch.setitem(sys.modules, "openpyxl", None)

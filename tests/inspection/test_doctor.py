@@ -35,7 +35,7 @@ ROWS = [
     (json.dumps(talk("Hi", "Hello.")).encode(), None, 1),
     (b'{"messages": [', "unreadable", 0),
     (DataError("a.jsonl:1: has 2 fields. Expected 3."), "unreadable", 0),
-    ({"weird": 1}, "unreadable", 0),
+    ({"weird": 1}, "unknown_format", 0),
     ({"instruction": "Name a lake.", "ouput": "Titicaca."}, "misspelt_key", 0),
     ({"mesages": talk("Hi", "Hello.")["messages"]}, "misspelt_key", 1),  # read by the kind of its values
     ({"messages": [{"role": "human", "content": "Hi"}]}, "unknown_role", 0),

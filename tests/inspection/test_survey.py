@@ -246,7 +246,8 @@ LONG = " ".join(
 PLANTED = {
     "misspelt_key": [{"instruction": "Name a lake.", "ouput": "Lake Titicaca."}],
     "unknown_role": [chat_row(("human", "Hi"), ("gpt", "Hello."))],
-    "unreadable": [b'{"messages": [', {"weird": 1}],
+    "unreadable": [b'{"messages": ['],
+    "unknown_format": [{"weird": 1}],
     "refused": [chat_row(("user", "refuse me"), ("assistant", "Never."))],
     "dropped_text": [chat_row(("user", "drop the answer's end"), ("assistant", "Kept. Lost."))],
     "no_answer": [chat_row(("user", "Nobody answers me."))],

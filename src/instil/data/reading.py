@@ -20,8 +20,8 @@ from instil.conversation import EMPTY, ROWS, Conversation, Place
 from instil.conversation.message_parts import kind_of
 from instil.data.formats.chosen_rejected import PROMPTS
 from instil.data.formats.pattern import check_columns
-from instil.data.formats.registry import format_named, read_row, recognise
-from instil.data.formats.row_format import ReadOptions, RowFormat
+from instil.data.formats.registry import format_named, other_names, read_row, recognise
+from instil.data.formats.row_format import ReadOptions
 from instil.data.memory_rows import is_path, json_row, rows_of, sources_in
 from instil.data.side_columns import is_empty
 from instil.data.sources.files import find_files
@@ -200,6 +200,21 @@ def detect(
     ]
 
 
+def other_names_in(path: Path, format: str, *, options: FileOptions = AS_THE_FILE_SAYS) -> list[str]:
+    """Return which columns of a file a format reads under another name, by its first rows.
+
+    Raises:
+        DataError: If the file cannot be read at all.
+    """
+    found: dict[str, None] = {}  # used as an ordered set
+    for place, raw in islice(read_file(path, options=options), SAMPLE_ROWS):
+        try:
+            found |= dict.fromkeys(other_names(parse_row(raw, place), format_named(format)))
+        except DataError:
+            continue  # reading reports it
+    return [", ".join(found)] if found else []
+
+
 def _detect(source: str, rows: Iterator[tuple[Place, Any]], *, seen: Sequence[str] = ()) -> Detection:
     counts: Counter[str] = Counter()
     reasons: Counter[tuple[str, str]] = Counter()
@@ -218,7 +233,7 @@ def _detect(source: str, rows: Iterator[tuple[Place, Any]], *, seen: Sequence[st
         row_format, evidence = recognised
         counts[row_format.name] += 1
         reasons[row_format.name, evidence] += 1
-        unread |= dict.fromkeys(_unread_columns(row_format, row, place))
+        unread |= dict.fromkeys(_unread_columns(row_format.name, row, place))
     best = max(counts, key=lambda name: (name not in ("broken", "unknown"), counts[name]), default="unknown")
     evidence = "; ".join([_evidence(best, counts, reasons, list(unread)), *seen])
     return Detection(source, best, evidence, dict(counts))
@@ -234,14 +249,14 @@ def _evidence(best: str, counts: Counter[str], reasons: Counter[tuple[str, str]]
     return "; ".join(clauses) or "no row could be read"
 
 
-def _unread_columns(row_format: RowFormat, row: Any, place: Place) -> list[str]:
+def _unread_columns(format_name: str, row: Any, place: Place) -> list[str]:
     """Return the columns of a row that the model never sees: they are kept, but are in no message."""
     try:
-        conversations = row_format.read(row, place, ReadOptions())
+        _, conversations = read_row(row, place, format_name="auto", options=ReadOptions())
     except DataError:
         return []
     extra = conversations[0].extra if conversations else EMPTY
-    return [key for key in extra if key not in _KEPT.get(row_format.name, ()) and not is_empty(extra[key])]
+    return [key for key in extra if key not in _KEPT.get(format_name, ()) and not is_empty(extra[key])]
 
 
 def _columns_of(row: Any) -> str:

@@ -16,7 +16,7 @@ from instil.data.formats.registry import read_row
 from instil.data.side_columns import unread_columns
 from instil.data.sources.rows import parse_row
 from instil.encoding.turns.rendered_rows import RenderedRow
-from instil.errors import DataError, InstilError
+from instil.errors import DataError, FormatError, InstilError
 from instil.inspection.conversation_checks import answer_text, check_conversation
 from instil.inspection.duplicates import NearDuplicates
 from instil.inspection.findings import Finding, Findings
@@ -109,7 +109,8 @@ class Doctor:
         if roles:
             self._add("unknown_role", place, "; ".join(f"{where}: {seen}" for where, seen in roles))
         elif not misspelt:
-            self._add("unreadable", place, _bare(error, place))
+            kind = "unknown_format" if isinstance(error, FormatError) else "unreadable"
+            self._add(kind, place, _bare(error, place))
 
     def _examine_conversation(self, conversation: Conversation, place: Place) -> None:
         for kind, seen in check_conversation(conversation, stop_tokens=self._stop_tokens):

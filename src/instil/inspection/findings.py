@@ -52,6 +52,13 @@ KINDS: Mapping[str, Kind] = {
             repaired=True,
             reasoned=True,
         ),
+        Kind(
+            "unknown_format",
+            "columns in no known format",
+            "error",
+            "do what the reason says: name the columns with data.columns, or the format with data.format",
+            reasoned=True,
+        ),
         # Why not reasoned: a template's own refusal has no remedy.
         Kind(
             "refused", "rejected by the template or the encoder", "error", "do what the reason says, or remove the row"

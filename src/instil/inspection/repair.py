@@ -18,6 +18,7 @@ from typing import Any
 
 from instil.conversation import Conversation, Message, Place
 from instil.conversation.message_weights import WEIGHT_KEYS
+from instil.data.formats.column_names import standard_name
 from instil.data.formats.misspelt_keys import ROW_KEYS, meant_role, misspelt_keys
 from instil.data.formats.registry import read_row
 from instil.data.messages import conversation_to_dict
@@ -257,7 +258,8 @@ class _RowFix:
             return "all of its answers are empty"
         # A row of plain columns has no turns: its answer is a column.
         if not turns and isinstance(self.row, dict):
-            present = [column for column in ANSWER_COLUMNS if isinstance(self.row.get(column), str)]
+            names = [name for name in self.row if (standard_name(name) or name) in ANSWER_COLUMNS]
+            present = [name for name in names if isinstance(self.row[name], str)]
             if present and all(not self.row[column].strip() for column in present):
                 return f"column {present[0]} is empty"
         return ""

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from instil.conversation import ROWS, Place
 from instil.data.memory_rows import find_saved_rows, is_saved_rows
-from instil.data.reading import detect
+from instil.data.reading import detect, other_names_in
 from instil.data.sources.files import container_of, find_files, left_in, standard_input
 from instil.data.sources.rows import STDIN, FileOptions, is_hub_id, read_file, read_raw_rows, seen_in
 from instil.files import aside_of, sha256_of, sweep_dead, sync_path
@@ -94,7 +94,9 @@ class Input:
         if settings.columns or settings.format != "auto":
             name = "pattern" if settings.columns else settings.format
             seen = {
-                "; ".join(["as the recipe says", *seen_in(path, source=shown, options=self.options)])
+                "; ".join(
+                    ["as the recipe says", *self._other_names(path), *seen_in(path, source=shown, options=self.options)]
+                )
                 for path, shown in self.files
             }
             return [f"{settings.path}: {name} ({words})" for words in sorted(seen) or ["as the recipe says"]]
@@ -106,6 +108,9 @@ class Input:
             for path, name in self.files
             for detected in detect(path, options=self.options)
         ]
+
+    def _other_names(self, path: Path) -> list[str]:
+        return [] if self.settings.columns else other_names_in(path, self.settings.format, options=self.options)
 
     def taken(self) -> Iterator[tuple[Place, Any]]:
         """Yield the drawn rows, or every row where none were drawn."""

@@ -15,10 +15,7 @@ from instil.errors import DataError, FormatError, RecipeError
     ("row", "error"),
     [
         ({"instuction": "i", "output": "o"}, "Did you mean 'instruction' instead of 'instuction'"),
-        (
-            {"Question": "q", "Answer": "a"},
-            "Did you mean 'question' instead of 'Question'. Rename it, or .*data.columns",
-        ),
+        ({"Question": "q", "Reply": "a"}, "Map the columns to roles with data.columns, such as .*{Question}.*{Reply}"),
         ({"title": "t", "summary": "s"}, "found columns title, summary. Expected one of: .*data.columns"),
         ({"role": "user", "text": "t", "message_id": "1", "replies": []}, "found columns role"),
         ({"messages": [{"role": "user", "content": "q"}], "images": ["a.png"]}, "'images' holds image data. Only text"),

@@ -25,6 +25,7 @@ from instil.data.formats.row_format import (
     system_in,
     text_in,
 )
+from instil.data.side_columns import SYSTEM_COLUMNS
 from instil.errors import DataError, FormatError
 
 _INPUTS = ("input", "context")
@@ -139,4 +140,9 @@ def _instruction_and_input(text: str, task_input: Any) -> tuple[str, str]:
     return (text[: -len(task_input) - 1], task_input) if text.endswith("\n" + task_input) else (text, "")
 
 
-ALPACA = RowFormat("alpaca", "instruction, input, output", _recognise, _read, _write)
+def _reads(row: Mapping[str, Any]) -> Sequence[str]:
+    columns = filled_column(row, _INPUTS), filled_column(row, _OUTPUTS)
+    return ("instruction", *columns, "history", *SYSTEM_COLUMNS)
+
+
+ALPACA = RowFormat("alpaca", "instruction, input, output", _recognise, _read, _write, _reads)

@@ -33,6 +33,21 @@ _OPENAI = ("input", "preferred_output", "non_preferred_output")
 _SYSTEM = frozenset({"system", "developer"})
 
 
+def prompt_names(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the columns that may hold the prompt of a row: the one that is there, else all of them.
+
+    Example:
+        >>> prompt_names({"question": "2+2?", "chosen": "4"}), prompt_names({"chosen": "4"}) == (*PROMPTS, "history")
+        (('question',), True)
+    """
+    present = tuple(name for name in PROMPTS if not is_empty(row.get(name)))[:1] or PROMPTS
+    return (
+        *present,
+        *(("input",) if present == ("instruction",) else ()),
+        *(("history",) if "instruction" in present else ()),
+    )
+
+
 def is_openai(row: Mapping[str, Any]) -> bool:
     """Return whether a row is OpenAI's shape: ``input`` with messages, ``preferred_output``, ``non_preferred_output``."""
     return isinstance(row.get("input"), Mapping) and row.keys() >= set(_OPENAI)

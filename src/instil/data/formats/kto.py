@@ -147,4 +147,9 @@ def _bare(message: Message) -> Message:
     return replace(message, weight=None)
 
 
-KTO = RowFormat("kto", "a prompt, an answer and a label of true or false", _recognise, _read, _write)
+def _reads(row: Mapping[str, Any]) -> Sequence[str]:
+    column, rest, base = _parts(row)
+    return (column or LABELS[0], *(base.reads(rest) if base is not None else ()))
+
+
+KTO = RowFormat("kto", "a prompt, an answer and a label of true or false", _recognise, _read, _write, _reads)

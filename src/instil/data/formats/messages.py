@@ -12,6 +12,7 @@ from typing import Any
 from instil.conversation import Conversation, Place
 from instil.conversation.message_parts import kind_of, parse_json
 from instil.conversation.message_reading import read_messages
+from instil.data.formats.column_names import standard_name
 from instil.data.formats.prompt_completion import COMPLETIONS
 from instil.data.formats.question_answer import PAIRS
 from instil.data.formats.row_format import ReadOptions, RowFormat, cannot_hold, is_list_of
@@ -46,7 +47,8 @@ def _column(row: Mapping[str, Any]) -> str:
 
 def _is_half(column: str, row: Mapping[str, Any]) -> bool:
     """Return whether a column is one side of a pair. Read alone, the other side would be lost."""
-    return any(column in pair and row.keys() >= set(pair) for pair in _PAIRS)
+    names = {standard_name(name) or name for name in row}
+    return any(column in pair and names >= set(pair) for pair in _PAIRS)
 
 
 def _read(row: Any, place: Place, options: ReadOptions) -> Sequence[Conversation]:

@@ -15,6 +15,7 @@ from typing import Any
 from instil.conversation import Conversation, Role
 from instil.conversation.message_reading import ROLE_NAMES
 from instil.conversation.message_weights import DETAIL_KEYS, WEIGHT_KEYS
+from instil.data.formats.column_names import standard_name
 from instil.data.formats.sharegpt import ROLES as SHAREGPT_ROLES
 
 ROW_KEYS = (
@@ -77,6 +78,7 @@ _OFTEN_MEANT = {
 """Valid words, which count as misspelt only if the key that they stand for is needed and missing."""
 _LISTS = frozenset({"messages", "conversations", "tools", "history", "tool_calls"})
 """Keys that hold a list."""
+_TURNS = frozenset({"messages", "conversations", "conversation"})
 _NEEDED_WITH = {
     "output": ("instruction",),
     "instruction": ("output",),
@@ -163,10 +165,13 @@ def _correction(key: Any, missing: list[str], mapping: Mapping[str, Any]) -> str
     # 2. A valid word that stands for itself.
     if key in _CORRECT:
         return None
-    # 3. A missing key in other letters of upper or lower case.
+    # 3. Another name of a plain column, which is read. Rows of turns read only their own names.
+    if standard_name(key) in missing and _TURNS.isdisjoint(mapping):
+        return None
+    # 4. A missing key in other letters of upper or lower case.
     if word in missing:
         return word if _fits(mapping[key], word) else None
-    # 4. A typing error: similar, of about the same length and with the same first letter.
+    # 5. A typing error: similar, of about the same length and with the same first letter.
     for close in difflib.get_close_matches(word, missing, n=2, cutoff=0.75):
         is_alike = abs(len(close) - len(word)) <= 2 and word[:1] == close[:1] and ("_" in word) == ("_" in close)
         if is_alike and _fits(mapping[key], close):

@@ -21,7 +21,14 @@ from instil.conversation import Conversation, Message, Place
 from instil.conversation.message_parts import kind_of
 from instil.conversation.message_reading import read_messages
 from instil.data.formats.alpaca import joined, opening
-from instil.data.formats.chosen_rejected import PROMPTS, is_openai, read_sides, transcript, without_openai_names
+from instil.data.formats.chosen_rejected import (
+    PROMPTS,
+    is_openai,
+    prompt_names,
+    read_sides,
+    transcript,
+    without_openai_names,
+)
 from instil.data.formats.pairs import compared, has_common_prompt, num_common
 from instil.data.formats.row_format import (
     ReadOptions,
@@ -35,7 +42,7 @@ from instil.data.formats.row_format import (
 )
 from instil.data.formats.sharegpt import read_turn
 from instil.data.messages import message_to_dict
-from instil.data.side_columns import is_empty, with_system
+from instil.data.side_columns import SYSTEM_COLUMNS, is_empty, with_system
 from instil.errors import DataError, FormatError
 
 
@@ -157,4 +164,8 @@ def _unweighted(message: Message, conversation: Conversation) -> dict[str, Any]:
     return message_to_dict(replace(message, weight=None))
 
 
-PREFERENCE = RowFormat("preference", "chosen, rejected", _recognise, _read, _write)
+def _reads(row: Mapping[str, Any]) -> Sequence[str]:
+    return ("chosen", "rejected", *prompt_names(row), *SYSTEM_COLUMNS)
+
+
+PREFERENCE = RowFormat("preference", "chosen, rejected", _recognise, _read, _write, _reads)

@@ -28,6 +28,7 @@ from instil.data.formats.row_format import (
     text_in,
 )
 from instil.data.messages import message_to_dict
+from instil.data.side_columns import SYSTEM_COLUMNS
 from instil.errors import DataError, FormatError
 
 COMPLETIONS = ("completion", "response", "output", "answer")
@@ -120,4 +121,8 @@ def _without_context_weight(message: Message) -> Message:
     return replace(message, weight=None) if message.role == "assistant" else message
 
 
-PROMPT_COMPLETION = RowFormat("prompt_completion", "prompt, completion", _recognise, _read, _write)
+def _reads(row: Mapping[str, Any]) -> Sequence[str]:
+    return ("prompt", filled_column(row, COMPLETIONS), "label", *SYSTEM_COLUMNS)
+
+
+PROMPT_COMPLETION = RowFormat("prompt_completion", "prompt, completion", _recognise, _read, _write, _reads)

@@ -17,7 +17,7 @@ from instil.data.formats.row_format import (
     system_in,
     text_in,
 )
-from instil.data.side_columns import is_empty
+from instil.data.side_columns import SYSTEM_COLUMNS, is_empty
 from instil.errors import DataError, FormatError, nearest
 
 PAIRS: tuple[tuple[str, str], ...] = (
@@ -72,4 +72,8 @@ def _write(conversation: Conversation) -> dict[str, Any]:
     return row_of(conversation, columns, target="question_answer", tools_as_text=False)
 
 
-QUESTION_ANSWER = RowFormat("question_answer", "question, answer", _recognise, _read, _write)
+def _reads(row: Mapping[str, Any]) -> Sequence[str]:
+    return (*(_pair(row) or PAIRS[0]), *SYSTEM_COLUMNS)
+
+
+QUESTION_ANSWER = RowFormat("question_answer", "question, answer", _recognise, _read, _write, _reads)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from instil.conversation import Conversation, Place
 from instil.conversation.message_parts import kind_of
 from instil.data.formats.alpaca import ALPACA
+from instil.data.formats.column_names import NO_NAMING, Naming, check_clashes, naming_of, standard_name
 from instil.data.formats.comparisons import COMPARING, comparing_format, nothing_to_compare, other_format
 from instil.data.formats.kto import KTO
 from instil.data.formats.messages import MESSAGES
@@ -21,7 +23,7 @@ from instil.data.formats.scored import SCORED
 from instil.data.formats.sharegpt import SHAREGPT
 from instil.data.formats.text import TEXT
 from instil.data.side_columns import is_empty
-from instil.errors import FormatError, RecipeError, nearest
+from instil.errors import DataError, FormatError, RecipeError, nearest
 
 FORMATS: tuple[RowFormat, ...] = (
     PREFERENCE,
@@ -47,6 +49,17 @@ _ONE_OBJECT_PER_ROW = (
     "Write one object per row instead, for example with pandas: to_json(…, orient='records', lines=True)"
 )
 _FLAT = frozenset({str, int, float, bool, type(None)})
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """The format of a row, the evidence for it, and which of the columns that it reads have other names."""
+
+    format: RowFormat
+    evidence: str
+    naming: Naming
+
+
 _known_shapes: dict[tuple[tuple[str, ...], tuple[Any, ...]], tuple[RowFormat, str] | None] = {}
 """Formats of rows, by the names of their columns and the kinds of their values.
 
@@ -99,9 +112,50 @@ def recognise(row: Any) -> tuple[RowFormat, str] | None:
         >>> found[0].name, found[1]
         ('question_answer', 'columns question, answer')
     """
+    found = _find(row)
+    return None if found is None else (found.format, found.evidence)
+
+
+def _find(row: Any) -> _Found | None:
+    fits = _fits(row)
+    naming = naming_of(row) if isinstance(row, Mapping) else NO_NAMING
+    if not naming:
+        return None if fits is None else _Found(*fits, NO_NAMING)
+    # Why: a row that fits under its own names keeps its format, except for one that a column of text alone makes.
+    if fits is None or fits[0] is TEXT:
+        fits = _fits(naming.applied(row)) or fits
+    if fits is None:
+        return None
+    row_format, evidence = fits
+    read = _naming_for(row_format, row)
+    return _Found(row_format, f"{evidence}: {read}" if read.own_names else evidence, read)
+
+
+def _naming_for(row_format: RowFormat, row: Any) -> Naming:
+    """Return the naming of the columns that a format reads; other columns keep their names."""
+    naming = naming_of(row) if isinstance(row, Mapping) else NO_NAMING
+    if not naming:
+        return NO_NAMING
+    # A row that fits under its own names keeps the columns that decided it.
+    known = row if row_format.recognise(row) else naming.applied(row)
+    return naming.only(frozenset(row_format.reads(known)))
+
+
+def other_names(row: Any, row_format: RowFormat) -> list[str]:
+    """Return which columns of a row a format reads under another name, for people.
+
+    Example:
+        >>> other_names({"问": "2+2?", "Answer": "4", "id": 1}, format_named("question_answer"))
+        ["'问' read as question", "'Answer' read as answer"]
+    """
+    return _naming_for(row_format, row).words()
+
+
+def _fits(row: Any) -> tuple[RowFormat, str] | None:
+    """Return the format that fits a row under these names. Rows of one shape are looked at once."""
     filled = _filled(row) if isinstance(row, Mapping) else row
     if filled is not row:
-        found = recognise(filled)
+        found = _fits(filled)
         return found if found is not None else _first_that_fits(row)
     if not isinstance(row, dict) or any(isinstance(row.get(column), str) for column in _BY_CONTENT):
         return _recognise(row)
@@ -182,11 +236,25 @@ def read_row(row: Any, place: Place, *, format_name: str, options: ReadOptions) 
         return format_name, _read_named(row, place, format_named(format_name), options)
     if options.columns:
         return "pattern", PATTERN.read(row, place, options)
-    recognised = recognise(row)
-    if recognised is None:
+    found = _find(row)
+    if found is None:
         raise FormatError(_unknown(row, place))
-    row_format, _ = recognised
-    return row_format.name, row_format.read(_decisive(row, row_format), place, options)
+    named = found.naming.applied(row) if found.naming else row
+    decisive = _decisive(named, found.format)
+    return found.format.name, _read_under(found.naming, found.format, decisive, place=place, options=options)
+
+
+def _read_under(
+    naming: Naming, row_format: RowFormat, row: Any, *, place: Place, options: ReadOptions
+) -> Sequence[Conversation]:
+    """Read a row that has standard names already. Its errors name the columns as they are in the file."""
+    check_clashes(naming, place)
+    try:
+        return row_format.read(row, place, options)
+    except DataError as error:
+        if not naming.own_names:
+            raise
+        raise type(error)(f"{error} Columns of the file: {naming}.") from None
 
 
 def _read_compared(
@@ -203,10 +271,12 @@ def _read_compared(
         if named not in COMPARING:
             raise RecipeError(other_format(format_name))
         return format_name, _read_named(row, place, named, options)
-    found = comparing_format(row)
+    naming = naming_of(row) if isinstance(row, Mapping) else NO_NAMING
+    found = comparing_format(row) or (comparing_format(naming.applied(row)) if naming else None)
     if found is None:
         raise FormatError(nothing_to_compare(row, place, options, recognise(row)))
-    return found.name, found.read(row, place, options)
+    naming = _naming_for(found, row)
+    return found.name, _read_under(naming, found, naming.applied(row) if naming else row, place=place, options=options)
 
 
 def _decisive(row: Any, row_format: RowFormat) -> Any:
@@ -219,8 +289,12 @@ def _decisive(row: Any, row_format: RowFormat) -> Any:
 
 
 def _read_named(row: Any, place: Place, named: RowFormat, options: ReadOptions) -> Sequence[Conversation]:
-    if named is PATTERN or (isinstance(row, Mapping | list) and named.recognise(row)):
+    if named is PATTERN:
         return named.read(row, place, options)
+    naming = _naming_for(named, row)
+    standard = naming.applied(row) if naming else row
+    if isinstance(row, Mapping | list) and named.recognise(standard):
+        return _read_under(naming, named, standard, place=place, options=options)
     recognised = recognise(row)
     if recognised is not None:
         other, evidence = recognised
@@ -228,7 +302,8 @@ def _read_named(row: Any, place: Place, named: RowFormat, options: ReadOptions) 
             f"{place}: looks like {other.name} ({evidence}), not {named.name}. Expected {named.columns}. "
             "Set data.format: auto to recognise the format of each row."
         )
-    return named.read(row, place, options)  # no format fits: the named one says best what is missing
+    # No format fits: the named one says best what is missing.
+    return _read_under(naming, named, standard, place=place, options=options)
 
 
 def _map_columns(row: Mapping[str, Any]) -> str:
@@ -276,7 +351,7 @@ def _remedy(row: Mapping[str, Any], *, holds_odd_values: bool) -> str:
             "jq -c 'to_entries[] | {question: .key, answer: .value}'"
         )
     for key in map(str, row):
-        if key not in _KNOWN_COLUMNS and (close := _nearest_column(key)):
+        if standard_name(key) is None and key not in _KNOWN_COLUMNS and (close := _nearest_column(key)):
             return f"Did you mean {close!r} instead of {key!r}? Rename it, or {_map_columns(row)}."
     if any(isinstance(row[key], bytes) for key in row if key in _KNOWN_COLUMNS):
         return "Write the column as text."
@@ -306,13 +381,13 @@ def is_by_id(row: Mapping[Any, Any]) -> bool:
         True
     """
     values = list(row.values())
-    return bool(values) and all(isinstance(value, Mapping) for value in values) and _recognise(values[0]) is not None
+    return bool(values) and all(isinstance(value, Mapping) for value in values) and recognise(values[0]) is not None
 
 
 def _wrapped(row: Mapping[str, Any], depth: int = 0) -> tuple[str, ...]:
     """Return the path to the rows, where one object is a complete data set; empty where it is none."""
     lists = [key for key, value in row.items() if isinstance(value, list) and value and isinstance(value[0], Mapping)]
-    if len(lists) == 1 and _recognise(row[lists[0]][0]):
+    if len(lists) == 1 and recognise(row[lists[0]][0]):
         # A list of turns is a conversation, and no list of rows.
         return (str(lists[0]),) if _TURN_KEYS.isdisjoint(row[lists[0]][0]) else ()
     objects = [str(key) for key, value in row.items() if isinstance(value, Mapping)]
@@ -340,7 +415,7 @@ def _is_text_by_text(row: Mapping[str, Any]) -> bool:
     """Return whether one object is a complete data set of two texts a row: no names of columns are that long."""
     return (
         all(isinstance(value, str) for value in row.values())
-        and not any(key in _KNOWN_COLUMNS for key in row)
+        and not any(key in _KNOWN_COLUMNS or standard_name(key) for key in row)
         and (len(row) > _MOST_COLUMNS or any(len(str(key)) > LONGEST_NAME for key in row))
     )
 

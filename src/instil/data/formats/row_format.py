@@ -47,6 +47,7 @@ class RowFormat:
         recognise: Returns the evidence (which columns were found), or an empty string if a row is not of this shape.
         read: Returns the conversations of a row, nearly always one.
         write: Returns a conversation as a row, or raises `FormatError` if the row would lose something.
+        reads: Returns the columns of a row of this shape that are read by name, for `column_names`.
     """
 
     name: str
@@ -54,6 +55,7 @@ class RowFormat:
     recognise: Callable[[Any], str]
     read: Callable[[Any, Place, ReadOptions], Sequence[Conversation]]
     write: Callable[[Conversation], dict[str, Any]]
+    reads: Callable[[Mapping[str, Any]], Sequence[str]] = lambda row: ()
 
 
 def conversation_of(

@@ -14,10 +14,10 @@ from typing import Any
 
 from instil.conversation import Conversation, Place
 from instil.conversation.message_parts import kind_of
-from instil.data.formats.chosen_rejected import PROMPTS, complete, read_prompt
+from instil.data.formats.chosen_rejected import PROMPTS, complete, prompt_names, read_prompt
 from instil.data.formats.pairs import compared
 from instil.data.formats.row_format import ReadOptions, RowFormat, cannot_hold, conversation_of, system_in
-from instil.data.side_columns import with_system
+from instil.data.side_columns import SYSTEM_COLUMNS, with_system
 from instil.errors import DataError, FormatError, NoPairError
 
 ANSWERS = ("responses", "completions", "answers")
@@ -173,5 +173,11 @@ def _write(conversation: Conversation) -> dict[str, Any]:
     raise FormatError(cannot_hold(conversation, "scored", "one answer or a pair", "Use --to preference instead."))
 
 
-SCORED = RowFormat("scored", f"a prompt, {' or '.join(ANSWERS)}, and {' or '.join(SCORES)}", _recognise, _read, _write)
+def _reads(row: Mapping[str, Any]) -> Sequence[str]:
+    return (*prompt_names(row), *SYSTEM_COLUMNS)
+
+
+SCORED = RowFormat(
+    "scored", f"a prompt, {' or '.join(ANSWERS)}, and {' or '.join(SCORES)}", _recognise, _read, _write, _reads
+)
 """Only for objectives that compare answers."""

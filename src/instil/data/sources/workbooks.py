@@ -37,16 +37,18 @@ def read_workbook(path: Path, source: str, *, sheet: str | None = None) -> Itera
     A row that cannot be read is yielded as a `DataError` with its cell, so that the caller can skip it.
 
     Raises:
-        DataError: If it is no workbook, has no such sheet, or the header has a name twice.
+        DataError: If it is no workbook, has no such sheet, the sheet holds no row, or the header has a name twice.
         MissingPackageError: If openpyxl is not installed.
     """
     book = _opened(path, source)
     name = _sheet_name(book, source, sheet)
     values = book[name]
     formulas = _opened(path, source, data_only=False)[name]
+    others = [sheet.title for sheet in book.worksheets if sheet.title != name]
     source = f"{source}:{name}"
     wide = _fill_down(values)
     header: list[str] = []
+    has_row = False
     for number, cells in enumerate(values.iter_rows(), start=1):
         texts = [_text(cell.value) for cell in cells]
         place = Place(source, number)
@@ -55,8 +57,14 @@ def read_workbook(path: Path, source: str, *, sheet: str | None = None) -> Itera
         if not header:
             header = named_columns(texts, place)
             continue
+        has_row = True
         fault = _fault(cells, formulas, wide)
         yield place, DataError(f"{place}: {fault}") if fault else _row(header, texts, place)
+    if not has_row:
+        remedy = (
+            f"Other sheets: {', '.join(others)}. Set data.sheet to the one with the rows." if others else "Check it."
+        )
+        raise DataError(f"{source}: the sheet holds no row. Expected a header and at least one row. {remedy}")
 
 
 def _opened(path: Path, source: str, *, data_only: bool = True, read_only: bool = False) -> Any:
