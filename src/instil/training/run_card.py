@@ -89,7 +89,8 @@ def _data(preflight: Preflight) -> Facts:
         f"{ledger.rows_trained:,} of {ledger.rows_in:,} rows, {ledger.trained_tokens:,} trained tokens of "
         f"{ledger.tokens:,} an epoch"
     )
-    heldout = counted(len(preflight.prepared.heldout), "example")
+    order = preflight.order
+    heldout = counted(len(preflight.prepared.heldout) // order.together, order.unit)
     return [("data", rows), *_weighting(data), ("held out", heldout)]
 
 

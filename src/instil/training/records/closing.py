@@ -84,12 +84,15 @@ def closing_block(
         heldout: The course of the held-out loss in words, or None.
         time: How long the run took.
     """
-    losses = [line["loss"] for line in read_metrics(paths.metrics) if "loss" in line]
+    lines = read_metrics(paths.metrics)
+    losses = [line["loss"] for line in lines if "loss" in line]
+    won = [line["heldout_accuracy"] for line in lines if "heldout_accuracy" in line]
     done = [
         ("written", written.removeprefix("written and ")),
         *([("adapter", str(paths.adapter))] if paths.adapter.is_dir() else []),
         *([("loss", _course(losses))] if losses else []),
         *([("held-out", heldout)] if heldout else []),
+        *([("won", f"{won[-1]:.0%} of held-out pairs, {won[0]:.0%} when first measured")] if won else []),
         ("plot", str(paths.picture)),
         ("time", time.words),
     ]

@@ -51,7 +51,7 @@ class ProgressBar:
         self._live = None if display is None else LiveView(display, num_steps=num_steps, earlier=earlier)
         for line in earlier:
             if "heldout_loss" in line:
-                self._heldout = _with_step(line["heldout_loss"], line["step"])
+                self._heldout = _with_step(line["heldout_loss"], line["step"], won=line.get("heldout_accuracy"))
 
     def __enter__(self) -> ProgressBar:
         if self._live is not None:
@@ -77,7 +77,8 @@ class ProgressBar:
         seconds_left = (now - self._start) / max(1, step - self._first) * (self._num_steps - step)
         left = f"{duration(seconds_left)} left"
         speed = f"{line['tokens'] / max(1e-9, line['seconds']['total']):,.0f} tokens/s"
-        loss, memory = f"loss {loss_words(line['loss'])}", byte_size(line["memory_mb"] * 2**20)
+        loss = f"loss {loss_words(line['loss'])}{_won(line.get('accuracy'))}"
+        memory = byte_size(line["memory_mb"] * 2**20)
         rate = f"lr {line['learning_rate']:.2e}"
         figures = [text for text in (loss, self._heldout, rate, speed, memory, left) if text]
         if self._live is not None:
@@ -103,15 +104,15 @@ class ProgressBar:
         texts = ((loss, 2), (curve, 5), (self._heldout, 3), (rate, 4), (speed, 6), (memory, 7), (left, 2))
         return [Figure(text, rank) for text, rank in texts if text]
 
-    def heldout(self, step: int, loss: float) -> None:
-        """Show the held-out loss of a step from now on, with its step."""
-        self._heldout = _with_step(loss, step)
+    def heldout(self, step: int, loss: float, *, won: float | None = None) -> None:
+        """Show the held-out loss of a step from now on, with its step, and the share of pairs that are won."""
+        self._heldout = _with_step(loss, step, won=won)
         if self._live is not None:
             self._live.heldout(step, loss)
         elif self._bar is not None:
             self._bar.show(self._figures())
             if _is_log():
-                print(f"step {step}/{self._num_steps}  held-out {loss_words(loss)}", flush=True)
+                print(f"step {step}/{self._num_steps}  held-out {loss_words(loss)}{_won(won)}", flush=True)
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""
@@ -123,11 +124,16 @@ def _is_log() -> bool:
     return is_dumb() or not is_terminal(sys.stdout)
 
 
-def _with_step(loss: float, step: int) -> str:
+def _with_step(loss: float, step: int, *, won: float | None = None) -> str:
     """Return a held-out loss with the step that it was measured after.
 
     Example:
-        >>> _with_step(8.69764, 0)
-        'held-out 8.6976 @0'
+        >>> _with_step(8.69764, 0), _with_step(0.5, 20, won=0.9)
+        ('held-out 8.6976 @0', 'held-out 0.5000 (90% won) @20')
     """
-    return f"held-out {loss_words(loss)} @{step:,}"
+    return f"held-out {loss_words(loss)}{_won(won)} @{step:,}"
+
+
+def _won(share: float | None) -> str:
+    """Return which share of pairs has the chosen answer ahead; empty for a run without pairs."""
+    return "" if share is None else f" ({share:.0%} won)"

@@ -94,7 +94,7 @@ class Recorder:
                 **{f"heldout_{name}": value for name, value in figures.items()},
             }
         )
-        self._bar.heldout(step, loss)
+        self._bar.heldout(step, loss, won=None if compared is None else compared.accuracy)
         if time.monotonic() - self._drawn >= PICTURE_EVERY:
             self.picture()
 
