@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeAlias
 
 from instil.conversation import ROWS, Conversation, Message, Place
 from instil.conversation.message_reading import message_from_dict, read_messages
-from instil.data.formats.column_names import row_with_standard_names
+from instil.data.column_names import row_with_standard_names
 from instil.data.formats.registry import read_row, recognise
 from instil.data.formats.row_format import ReadOptions
 from instil.data.memory_rows import is_path, json_row, name_of_sources, rows_of, sources_in

@@ -18,7 +18,7 @@ from typing import Any
 
 from instil.conversation import Conversation, Message, Place
 from instil.conversation.message_weights import WEIGHT_KEYS
-from instil.data.formats.column_names import standard_name
+from instil.data.column_names import standard_name
 from instil.data.formats.misspelt_keys import ROW_KEYS, meant_role, misspelt_keys
 from instil.data.formats.registry import read_row
 from instil.data.messages import conversation_to_dict

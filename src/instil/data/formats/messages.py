@@ -12,7 +12,7 @@ from typing import Any
 from instil.conversation import Conversation, Place
 from instil.conversation.message_parts import kind_of, parse_json
 from instil.conversation.message_reading import read_messages
-from instil.data.formats.column_names import standard_name
+from instil.data.column_names import standard_name
 from instil.data.formats.prompt_completion import COMPLETIONS
 from instil.data.formats.question_answer import PAIRS
 from instil.data.formats.row_format import ReadOptions, RowFormat, cannot_hold, is_list_of

@@ -15,7 +15,7 @@ from typing import Any
 from instil.conversation import Conversation, Role
 from instil.conversation.message_reading import ROLE_NAMES
 from instil.conversation.message_weights import DETAIL_KEYS, WEIGHT_KEYS
-from instil.data.formats.column_names import standard_name
+from instil.data.column_names import standard_name
 from instil.data.formats.sharegpt import ROLES as SHAREGPT_ROLES
 
 ROW_KEYS = (

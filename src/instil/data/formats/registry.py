@@ -9,8 +9,8 @@ from typing import Any
 
 from instil.conversation import Conversation, Place
 from instil.conversation.message_parts import kind_of
+from instil.data.column_names import NO_NAMING, Naming, check_clashes, naming_of, standard_name
 from instil.data.formats.alpaca import ALPACA
-from instil.data.formats.column_names import NO_NAMING, Naming, check_clashes, naming_of, standard_name
 from instil.data.formats.comparisons import COMPARING, comparing_format, nothing_to_compare, other_format
 from instil.data.formats.kto import KTO
 from instil.data.formats.messages import MESSAGES

@@ -12,8 +12,8 @@ import pytest
 from tests.data.formats.rows import PLACE, A, S, U, one
 
 import instil
+from instil.data.column_names import STANDARD_NAMES, naming_of, standard_name
 from instil.data.formats import ReadOptions, read_row
-from instil.data.formats.column_names import STANDARD_NAMES, naming_of, standard_name
 from instil.data.reading import detect
 from instil.errors import DataError, FormatError
 from instil.generation.prompts import read_prompts
@@ -89,7 +89,7 @@ def test_instruction_input_and_output_are_read_under_every_listed_name(names: tu
 
 
 def test_the_page_lists_every_name() -> None:
-    page = (Path(__file__).parents[3] / "docs/reference/data.md").read_text("utf-8")
+    page = (Path(__file__).parents[2] / "docs/reference/data.md").read_text("utf-8")
     section = page.partition("### Other names of columns")[2].partition("###")[0]
     rows = [re.findall(r"`([^`]+)`", line) for line in section.splitlines() if line.startswith("| `")]
     listed = {name: standard for standard, *names in rows for name in names}
