@@ -18,8 +18,8 @@ from typing import Any, Literal
 
 from instil.conversation import EMPTY, ROWS, Conversation, Place
 from instil.conversation.message_parts import kind_of
-from instil.data.formats.chosen_rejected import PROMPTS
 from instil.data.formats.pattern import check_columns
+from instil.data.formats.preferences.chosen_rejected import PROMPTS
 from instil.data.formats.registry import format_named, other_names, read_row, recognise
 from instil.data.formats.row_format import ReadOptions
 from instil.data.memory_rows import is_path, json_row, rows_of, sources_in

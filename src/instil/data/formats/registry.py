@@ -11,15 +11,15 @@ from instil.conversation import Conversation, Place
 from instil.conversation.message_parts import kind_of
 from instil.data.column_names import NO_NAMING, Naming, check_clashes, naming_of, standard_name
 from instil.data.formats.alpaca import ALPACA
-from instil.data.formats.comparisons import COMPARING, comparing_format, nothing_to_compare, other_format
-from instil.data.formats.kto import KTO
 from instil.data.formats.messages import MESSAGES
 from instil.data.formats.pattern import PATTERN
-from instil.data.formats.preference import PREFERENCE
+from instil.data.formats.preferences.comparisons import COMPARING, comparing_format, nothing_to_compare, other_format
+from instil.data.formats.preferences.kto import KTO
+from instil.data.formats.preferences.preference import PREFERENCE
+from instil.data.formats.preferences.scored import SCORED
 from instil.data.formats.prompt_completion import PROMPT_COMPLETION
 from instil.data.formats.question_answer import PAIRS, QUESTION_ANSWER
 from instil.data.formats.row_format import ReadOptions, RowFormat
-from instil.data.formats.scored import SCORED
 from instil.data.formats.sharegpt import SHAREGPT
 from instil.data.formats.text import TEXT
 from instil.data.side_columns import is_empty

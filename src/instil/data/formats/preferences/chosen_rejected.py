@@ -18,7 +18,7 @@ from instil.conversation import Conversation, Message, Place
 from instil.conversation.message_parts import kind_of
 from instil.conversation.message_reading import message_from_dict
 from instil.data.formats.alpaca import joined, opening
-from instil.data.formats.pairs import starts_with
+from instil.data.formats.preferences.pairs import starts_with
 from instil.data.formats.row_format import conversation_of, is_list_of, system_in, text_in
 from instil.data.formats.sharegpt import read_turn
 from instil.data.side_columns import is_empty, with_system

@@ -14,8 +14,8 @@ from typing import Any
 
 from instil.conversation import Conversation, Place
 from instil.conversation.message_parts import kind_of
-from instil.data.formats.chosen_rejected import PROMPTS, complete, prompt_names, read_prompt
-from instil.data.formats.pairs import compared
+from instil.data.formats.preferences.chosen_rejected import PROMPTS, complete, prompt_names, read_prompt
+from instil.data.formats.preferences.pairs import compared
 from instil.data.formats.row_format import ReadOptions, RowFormat, cannot_hold, conversation_of, system_in
 from instil.data.side_columns import SYSTEM_COLUMNS, with_system
 from instil.errors import DataError, FormatError, NoPairError

@@ -17,7 +17,7 @@ from instil.conversation import Conversation, Message, Place
 from instil.conversation.message_parts import kind_of
 from instil.data.formats.alpaca import ALPACA
 from instil.data.formats.messages import MESSAGES
-from instil.data.formats.pairs import as_judged, first_trained, with_side
+from instil.data.formats.preferences.pairs import as_judged, first_trained, with_side
 from instil.data.formats.prompt_completion import PROMPT_COMPLETION
 from instil.data.formats.question_answer import QUESTION_ANSWER
 from instil.data.formats.row_format import ReadOptions, RowFormat, cannot_hold, row_of

@@ -11,10 +11,10 @@ from typing import Any
 
 from instil.conversation import Place
 from instil.conversation.message_parts import kind_of
-from instil.data.formats.kto import KTO
-from instil.data.formats.preference import PREFERENCE
+from instil.data.formats.preferences.kto import KTO
+from instil.data.formats.preferences.preference import PREFERENCE
+from instil.data.formats.preferences.scored import SCORED
 from instil.data.formats.row_format import ReadOptions, RowFormat
-from instil.data.formats.scored import SCORED
 from instil.data.side_columns import is_empty
 from instil.errors import nearest
 

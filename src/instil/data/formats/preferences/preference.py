@@ -21,7 +21,7 @@ from instil.conversation import Conversation, Message, Place
 from instil.conversation.message_parts import kind_of
 from instil.conversation.message_reading import read_messages
 from instil.data.formats.alpaca import joined, opening
-from instil.data.formats.chosen_rejected import (
+from instil.data.formats.preferences.chosen_rejected import (
     PROMPTS,
     is_openai,
     prompt_names,
@@ -29,7 +29,7 @@ from instil.data.formats.chosen_rejected import (
     transcript,
     without_openai_names,
 )
-from instil.data.formats.pairs import compared, has_common_prompt, num_common
+from instil.data.formats.preferences.pairs import compared, has_common_prompt, num_common
 from instil.data.formats.row_format import (
     ReadOptions,
     RowFormat,

@@ -3,7 +3,7 @@ from __future__ import annotations
 from tests.data.formats.rows import A, U
 
 from instil.conversation import Conversation, Message
-from instil.data.formats.pairs import as_judged, as_pair, num_common
+from instil.data.formats.preferences.pairs import as_judged, as_pair, num_common
 
 
 def test_the_common_prompt_ends_before_the_last_answer_of_either_side() -> None:
