@@ -57,7 +57,7 @@ def judge(
                 return Verdict("wrong", f"turn {turn}: the ids before it are not serving's prompt")
             if ids[end - 1] not in chat.stop_ids:
                 return Verdict("wrong", f"turn {turn}: ends with {chat.decode(ids[end - 1 : end])!r}, no stop token")
-            if problem := _wrong_text(chat, served, messages, turn, chat.decode(ids[start:end])):
+            if problem := wrong_text(chat, served, messages, turn, chat.decode(ids[start:end])):
                 return Verdict("wrong", f"turn {turn}: {problem}")
     wanted = [index for index, message in enumerate(messages) if message["role"] == "assistant" and index]
     if sorted(turns) != wanted:
@@ -75,7 +75,7 @@ def trained_spans(weights: Sequence[float]) -> Iterator[tuple[int, int]]:
             start = None
 
 
-def _wrong_text(chat: ChatTokenizer, served: Any, messages: Sequence[dict[str, Any]], turn: int, trained: str) -> str:
+def wrong_text(chat: ChatTokenizer, served: Any, messages: Sequence[dict[str, Any]], turn: int, trained: str) -> str:
     message, got = messages[turn], squeezed(trained)
     said = message.get("content") or ""
     if not any(

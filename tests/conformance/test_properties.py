@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from functools import cache
 from typing import Any
 
 import pytest
@@ -12,11 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.conformance.cases import CALLING, REASONING, TALKS, TOOL
 from tests.conformance.chats import all_chats
+from tests.conformance.corpus_chats import corpus_chats
 from tests.conformance.grammar import Written, templates
 from tests.conformance.oracle import judge, squeezed, trained_spans
 from tests.conformance.properties import check_properties, conversations
-from tests.conformance.tokenizers_made import make_tokenizer
-from tests.corpus import corpus_path, needs_corpus
+from tests.corpus import needs_corpus
 
 from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.encoding.settings import EncodingSettings
@@ -79,40 +77,13 @@ def _histories(messages: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     ]
 
 
-@cache
-def corpus_chats() -> list[tuple[str, ChatTokenizer]]:
-    folder = corpus_path()
-    assert folder is not None
-    entries = json.loads((folder / "templates" / "index.json").read_text())
-    chosen = [entry for entry in entries if entry["kind"] == "published" and entry["renders"].get("basic") == "ok"][::6]
-    made = []
-    for number, entry in enumerate(chosen):
-        source = (folder / "templates" / entry["file"]).read_text(encoding="utf-8")
-        family = ("byte_level", "byte_level_nfc", "metaspace", "prepend")[number % 4]
-        family = (
-            "byte_level" if "▁" in source + str(entry["eos_token"]) else family
-        )  # SentencePiece's decoders write it as a space
-        marks = tuple(sorted(_marks(source)))
-        tokenizer = make_tokenizer(
-            family, template=source, special=marks, bos=entry["bos_token"] or "", eos=entry["eos_token"] or "</s>"
-        )
-        made.append((entry["file"], ChatTokenizer.from_tokenizer(tokenizer)))
-    return made
-
-
-def _marks(source: str) -> set[str]:
-    from instil.encoding.turns.reasoning_block import TAG
-
-    return {tag for tag in TAG.findall(source) if "|" in tag or "｜" in tag or "_of_" in tag}
-
-
 @pytest.mark.slow
 @needs_corpus(200)
 def test_random_conversations_with_published_templates() -> None:
     outcomes = Counter[str]()
 
     @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
-    @given(st.sampled_from(corpus_chats()), conversations())
+    @given(st.sampled_from(corpus_chats(every=6)), conversations())
     def check(named: tuple[str, ChatTokenizer], messages: list[dict[str, Any]]) -> None:
         name, chat = named
         try:
@@ -127,7 +98,7 @@ def test_random_conversations_with_published_templates() -> None:
 @needs_corpus(1)
 @pytest.mark.slow
 def test_published_templates_are_exact_or_refused() -> None:
-    kinds = [judge(chat, messages).kind for _, chat in corpus_chats() for messages in TALKS.values()]
+    kinds = [judge(chat, messages).kind for _, chat in corpus_chats(every=6) for messages in TALKS.values()]
     assert kinds.count("wrong") == 0
     assert kinds.count("refused") <= 0.08 * len(kinds)
     assert squeezed(" a b ") == "ab"
