@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from typing import Protocol, TypeAlias
 
 from instil.conversation import Conversation, Example, Message
+from instil.data.formats.kto import answer_start
+from instil.data.formats.pairs import num_common
 from instil.encoding.settings import EncodingSettings
 from instil.encoding.truncation import without_oldest
 from instil.encoding.weights import has_trained_text, is_trained
@@ -23,6 +25,7 @@ from instil.recipe import Reading, Recipe, reading_of
 
 NOTHING_TRAINED = "no trained token"
 TOO_LONG = "too long"
+NO_PAIR = "no answer is better than another"
 EQUAL = "both answers are equal"
 PREFIX = "one answer is the beginning of the other"
 PROMPTS_DIFFER = "prompts differ"
@@ -70,12 +73,12 @@ class Pair:
     Attributes:
         chosen: Ends with the better answer.
         rejected: Ends with the worse answer.
-        num_common: Number of messages at the start that both have. None of them is trained.
+        num_prompt: Number of messages at the start that both have. None of them is trained.
     """
 
     chosen: Conversation
     rejected: Conversation
-    num_common: int
+    num_prompt: int
 
 
 Unit: TypeAlias = tuple[Conversation, ...]
@@ -166,14 +169,14 @@ def read_pair(chosen: Conversation, rejected: Conversation) -> Pair | LeftOut:
     Example:
         >>> question = Message("user", "2+2?")
         >>> good, bad = (Conversation((question, Message("assistant", text))) for text in ("4", "5"))
-        >>> read_pair(good, bad).num_common
+        >>> read_pair(good, bad).num_prompt
         1
         >>> read_pair(good, good).reason
         'both answers are equal'
     """
     place = chosen.place or "conversation"
-    num_common = _num_common(chosen.messages, rejected.messages)
-    endings = chosen.messages[num_common:], rejected.messages[num_common:]
+    num_prompt = num_common(chosen.messages, rejected.messages)
+    endings = chosen.messages[num_prompt:], rejected.messages[num_prompt:]
     first, second = map(_trimmed, endings)
     inputs = [(one.tools, one.variables, one.plain) for one in (chosen, rejected)]
     if inputs[0] != inputs[1]:
@@ -184,60 +187,42 @@ def read_pair(chosen: Conversation, rejected: Conversation) -> Pair | LeftOut:
     if _begins(first, second) or _begins(second, first):
         found = "one answer is the beginning of the other"
         return LeftOut(PREFIX, f"{place}: {found}. Expected two that differ. Remove the row.")
-    if not num_common:
+    if not num_prompt:
         return _prompts_differ(f"{place}: both answers have no message in common. Expected the same prompt. {_SKIP}")
     for side, ending in zip(("chosen", "rejected"), endings, strict=True):
         if ending[0].role != "assistant":
             return _prompts_differ(
-                f"{place}: message {num_common + 1} of the {side} side is from {ending[0].role} and differs from the "
+                f"{place}: message {num_prompt + 1} of the {side} side is from {ending[0].role} and differs from the "
                 f"other side's. Expected both to differ in the assistant's answer. {_SKIP}"
             )
-    return Pair(_with_context(chosen, num_common), _with_context(rejected, num_common), num_common)
+    return Pair(_with_context(chosen, num_prompt), _with_context(rejected, num_prompt), num_prompt)
 
 
-def _with_context(conversation: Conversation, num_common: int) -> Conversation:
-    """Return a conversation whose first messages are context only."""
-    context = [_untrained(message) for message in conversation.messages[:num_common]]
-    return replace(conversation, messages=(*context, *conversation.messages[num_common:]))
+def _with_context(conversation: Conversation, num_prompt: int) -> Conversation:
+    """Return a conversation whose first messages are not trained. Rows that were rendered text come without weights."""
+    if not any(map(has_trained_text, conversation.messages[:num_prompt])):
+        return conversation
+    prompt = [replace(message, weight=0.0, part_weights=()) for message in conversation.messages[:num_prompt]]
+    return replace(conversation, messages=(*prompt, *conversation.messages[num_prompt:]))
 
 
-def _untrained(message: Message) -> Message:
-    # A weight on another's message has no effect, and would keep the conversation from the fast way.
-    weight = 0.0 if message.role == "assistant" else None
-    if message.weight == weight and not message.part_weights:
-        return message
-    return replace(message, weight=weight, part_weights=())
-
-
-def only_last_turn(conversation: Conversation) -> Conversation:
-    """Return a conversation that trains its last message alone: a judged row that was read back from rendered text."""
-    return _with_context(conversation, len(conversation.messages) - 1)
-
-
-def _num_common(chosen: Sequence[Message], rejected: Sequence[Message]) -> int:
-    """Return the length of the longest common run of messages, weights aside."""
-    pairs = enumerate(zip(chosen, rejected, strict=False))
-    differ = (at for at, (one, other) in pairs if one is not other and _bare(one) != _bare(other))
-    return next(differ, min(len(chosen), len(rejected)))
-
-
-def _bare(message: Message) -> Message:
-    return replace(message, weight=None, part_weights=())
+def only_answer(conversation: Conversation) -> Conversation:
+    """Return a judged conversation that trains what follows the last question, for one read back from rendered text."""
+    return _with_context(conversation, answer_start(conversation.messages))
 
 
 def _trimmed(ending: Sequence[Message]) -> list[Message]:
     """Return messages without weights and without white space at the ends of their texts."""
     trimmed = []
-    for message in map(_bare, ending):
+    for message in ending:
         content = message.content.strip() if isinstance(message.content, str) else message.content
-        trimmed.append(replace(message, content=content, reasoning=(message.reasoning or "").strip() or None))
+        reasoning = (message.reasoning or "").strip() or None
+        trimmed.append(replace(message, content=content, reasoning=reasoning, weight=None, part_weights=()))
     return trimmed
 
 
 def _begins(ending: Sequence[Message], longer: Sequence[Message]) -> bool:
     """Return whether one trimmed ending is the beginning of another: fewer messages, or less of the last one's text."""
-    if not ending:
-        return True
     before = len(ending) - 1
     if len(ending) > len(longer) or ending[:before] != longer[:before]:
         return False
@@ -338,10 +323,10 @@ def _keep_last_turns(pair: Pair, encoder: PairEncoder) -> list[list[Example]]:
         One example for each side, or nothing for both.
     """
     alone = encoder.with_settings(replace(encoder.settings, too_long="drop"))
-    prompt = pair.chosen.messages[: pair.num_common]
+    prompt = pair.chosen.messages[: pair.num_prompt]
     for kept in without_oldest(prompt):
         sides = (
-            replace(side, messages=(*(message for _, message in kept), *side.messages[pair.num_common :]))
+            replace(side, messages=(*(message for _, message in kept), *side.messages[pair.num_prompt :]))
             for side in (pair.chosen, pair.rejected)
         )
         outcomes = list(alone.encode_many(sides))

@@ -27,16 +27,17 @@ from instil.data.sources.rows import parse_row
 from instil.encoding.turns.inline_reasoning import carries_reasoning
 from instil.encoding.turns.rendered_rows import RenderedRow, shows_headers
 from instil.encoding.weights import is_trained, scale_weights
-from instil.errors import DataError, DroppedTextError, FormatError, InstilError, TemplateError
+from instil.errors import DataError, DroppedTextError, FormatError, InstilError, NoPairError, TemplateError
 from instil.preparation.chunks import Chunk
 from instil.preparation.encode_pairs import (
+    NO_PAIR,
     NOTHING_TRAINED,
     LeftOut,
     PairEncoder,
     Unit,
     encode_units,
     no_example,
-    only_last_turn,
+    only_answer,
     units_of,
 )
 from instil.preparation.split import content_hash, is_candidate
@@ -199,13 +200,16 @@ class ReadRows:
         if is_candidate(row_hash, self.source.candidate_share):
             self.candidates.append((row, _to_answer(usable)))
 
-    def take_unreadable(self, row: int, error: DataError) -> None:
-        """Add a row that cannot be read.
+    def take_unreadable(self, row: int, error: DataError, *, reason: str) -> None:
+        """Add a row that cannot be read. One without a better answer is no fault of the row, so it is only counted.
 
         Raises:
             DataError: The error itself, with ``on_bad_row: stop``.
         """
-        self.fail(row, error, reason="unknown format" if isinstance(error, FormatError) else "unreadable")
+        if reason == NO_PAIR:
+            self.leave_out(row, LeftOut(NO_PAIR, str(error)))
+        else:
+            self.fail(row, error, reason=reason)
         self.hashes.append(0)
         self.formats.append("")
 
@@ -255,8 +259,12 @@ def read_rows(chunk: Chunk, work: Work) -> ReadRows:
         try:
             parsed = parse_row(raw, place)
             format_name, conversations = read_row(parsed, place, format_name=source.format, options=source.options)
+        except NoPairError as error:
+            rows.take_unreadable(row, error, reason=NO_PAIR)
         except DataError as error:
-            rows.take_unreadable(row, error)
+            rows.take_unreadable(
+                row, error, reason="unknown format" if isinstance(error, FormatError) else "unreadable"
+            )
         else:
             rows.take(row, format_name, conversations)
     return rows
@@ -339,7 +347,7 @@ def _read_rendered(rows: ReadRows, encoder: Encoder) -> None:
             rows.rendered.append((row, how))
             read.setdefault(row, [])
         messages = tuple(
-            only_last_turn(replace(one, side=before.side)) if how is not None and before.side else one
+            only_answer(replace(one, side=before.side)) if how is not None and before.side else one
             for before, (one, how) in zip(unit, outcomes, strict=True)
         )
         answers = zip(unit, messages, strict=True)

@@ -116,12 +116,12 @@ def shape_of(conversation: Conversation) -> Shape | None:
             or message.tool_calls
             or message.tool_call_id is not None
             or message.name is not None
-            or not (message.weight is None or _is_context(message))
+            or (message.role == "assistant" and message.weight not in (None, 0.0))
             or message.part_weights
             or message.extra
         ):
             return None
-    shape = tuple([CONTEXT if message.weight is not None else message.role for message in conversation.messages])
+    shape = tuple([CONTEXT if _is_context(message) else message.role for message in conversation.messages])
     # Of conversations with weights, those that train one answer have a shape: of others there are too many kinds.
     return None if CONTEXT in shape and shape.count("assistant") != 1 else shape
 

@@ -108,7 +108,7 @@ def _judged(conversation: Conversation, side: Literal["chosen", "rejected"], bas
     """
     messages = conversation.messages
     # Prompt and completion are two columns, and reading has set the answers of the prompt to 0.
-    start = first_trained(messages) if base is PROMPT_COMPLETION else _answer_start(messages)
+    start = first_trained(messages) if base is PROMPT_COMPLETION else answer_start(messages)
     last = messages[-1]
     if last.role != "assistant" or not 0 < start < len(messages):
         found = f"ends with a message of the {last.role}" if last.role != "assistant" else "has no question"
@@ -121,7 +121,7 @@ def _judged(conversation: Conversation, side: Literal["chosen", "rejected"], bas
     return with_side(conversation, side, num_prompt=start)
 
 
-def _answer_start(messages: Sequence[Message]) -> int:
+def answer_start(messages: Sequence[Message]) -> int:
     """Return the index behind the last question; calls and results of tools belong to the answer."""
     return max((n + 1 for n, message in enumerate(messages) if message.role in _QUESTIONS), default=0)
 
