@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from typing import Protocol, TypeAlias
 
 from instil.conversation import Conversation, Example, Message
-from instil.data.formats.kto import answer_start
-from instil.data.formats.pairs import num_common
+from instil.data.formats.preferences.kto import answer_start
+from instil.data.formats.preferences.pairs import num_common
 from instil.encoding.settings import EncodingSettings
 from instil.encoding.truncation import without_oldest
 from instil.encoding.weights import has_trained_text, is_trained
