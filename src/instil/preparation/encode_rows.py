@@ -393,9 +393,13 @@ def _to_answer(conversations: Sequence[Conversation]) -> list[dict[str, Any]]:
 
     A row with several rejected answers has the chosen one several times.
     """
-    good = [conversation for conversation in conversations if conversation.side != "rejected"]
-    rows = [_with_place(conversation) for conversation in good]
-    return [row for at, row in enumerate(rows) if good[at].side is None or row not in rows[:at]]
+    rows: list[dict[str, Any]] = []
+    for conversation in conversations:
+        row = _with_place(conversation)
+        is_again = conversation.side is not None and any(row["conversation"] == one["conversation"] for one in rows)
+        if conversation.side != "rejected" and not is_again:
+            rows.append(row)
+    return rows
 
 
 def _with_place(conversation: Conversation) -> dict[str, Any]:
