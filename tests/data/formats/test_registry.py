@@ -15,7 +15,10 @@ from instil.errors import DataError, FormatError, RecipeError
     ("row", "error"),
     [
         ({"instuction": "i", "output": "o"}, "Did you mean 'instruction' instead of 'instuction'"),
-        ({"Question": "q", "Reply": "a"}, "Map the columns to roles with data.columns, such as .*{Question}.*{Reply}"),
+        (
+            {"Question": "q", "Reply": "a"},
+            "Map the columns to roles with data.columns, such as .*{Question}.*{Reply}.*, or rename them",
+        ),
         ({"title": "t", "summary": "s"}, "found columns title, summary. Expected one of: .*data.columns"),
         ({"role": "user", "text": "t", "message_id": "1", "replies": []}, "found columns role"),
         ({"messages": [{"role": "user", "content": "q"}], "images": ["a.png"]}, "'images' holds image data. Only text"),

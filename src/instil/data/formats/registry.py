@@ -357,8 +357,9 @@ def _remedy(row: Mapping[str, Any], *, holds_odd_values: bool) -> str:
         return "Write the column as text."
     if holds_odd_values:
         return "Fix or remove the row."
+    # Why both: `evaluate` and `generate` have no option for columns.
     words = _map_columns(row)
-    return f"{words[0].upper()}{words[1:]}."
+    return f"{words[0].upper()}{words[1:]}, or rename them in the file, for example to question and answer."
 
 
 def _listed(names: Iterable[Any]) -> str:
