@@ -134,9 +134,14 @@ def test_the_report_says_how_much_of_the_prompts_was_trained_on(root, tmp_path, 
     assert found["overlapping"]["value"] == pytest.approx(5 / 6)
     assert found["trained_conversations"] == 11
     assert found["places"] == [f"asked.jsonl:{n}" for n in range(1, 6)]
+    warning = "5 of 6 prompts are in the training data, 4 of them word for word (asked.jsonl:1, asked.jsonl:2, asked.jsonl:3 …)."
+    printed = capsys.readouterr()
+    assert printed.out.index(f"warning: {warning}") < printed.out.index("Figures")
+    markdown = (tmp_path / "evaluation.md").read_text(encoding="utf-8")
+    assert markdown.index(f"**Warning:** {warning}") < markdown.index("| figure")
     said = "Of 6 prompts 66.7% occur word for word in the 11 training conversations, 83.3% share most"
-    assert said in capsys.readouterr().out
-    assert said in (tmp_path / "evaluation.md").read_text(encoding="utf-8")
+    assert said in printed.out
+    assert said in markdown
     html = (tmp_path / "evaluation.html").read_text(encoding="utf-8")
     if BROWSER is None:
         assert said in html

@@ -22,6 +22,14 @@ def test_figures_comparison_slices_and_loss(tuned, base, prompts):
     compared = found.comparisons["exact_match"]
     assert (compared.wins, compared.losses, compared.ties) == (8, 0, 0)
     assert {(each.kind, each.name) for each in found.model.slices} >= {("task", "math"), ("task", "other")}
+    strict = found.secondary["exact_match.strict"]
+    assert (strict.wins, strict.losses, strict.ties) == (8, 0, 0)
+    row = next(row for row in figure_rows(found) if row.key == "exact_match.strict")
+    assert row.pair_cells == [strict.change, "8 / 0 / 0", "0.0078"]
+    assert (row.verdict, row.kind) == ("", None)
+    line = next(line for line in to_markdown(found).splitlines() if line.startswith("| exact_match: strict"))
+    assert "+100.0 points" in line
+    assert "## Groups of prompts: exact_match" in to_markdown(found) or not found.model.slices
     assert found.model.heldout.loss.value < 0.05
     assert found.against.heldout is None
     assert "heldout_loss" not in found.comparisons
@@ -64,7 +72,13 @@ def test_losses_of_two_models_are_compared_pair_by_pair(tuned, prompts):
     line = next(line for line in lines if line.startswith("| loss per trained"))
     assert f"{len(prompts)} / 0 / 0" in line
     assert "better: loss lower by" in line
-    assert "n=8" in next(line for line in lines if line.startswith("| perplexity"))
+    perplexity = found.secondary["perplexity"]
+    assert (perplexity.wins, perplexity.losses, perplexity.unit) == (len(prompts), 0, "perplexity")
+    change = found.model.heldout.perplexity.value - found.against.heldout.perplexity.value
+    assert perplexity.difference.value == pytest.approx(change)
+    line = next(line for line in lines if line.startswith("| perplexity"))
+    assert "n=8" in line
+    assert perplexity.change in line
 
 
 @pytest.mark.parametrize("task", ["multi_turn", "system_prompt", "choice", "json"])

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from tests.evaluation.browser import BROWSER, dom_of
 
 from instil.evaluation.comparison import compare
-from instil.evaluation.intervals import mean_interval
+from instil.evaluation.contamination import Contamination
+from instil.evaluation.intervals import mean_interval, share_interval
 from instil.evaluation.report_page import page
 from instil.evaluation.results import Evaluation, ModelResult, SliceFigure
 from instil.generation.settings import SamplingSettings
@@ -22,7 +24,7 @@ def model(name, scores):
     return ModelResult(
         name=name,
         figures={
-            "exact_match": {"exact_match": mean_interval(scores)},
+            "exact_match": {"exact_match": mean_interval(scores), "strict": mean_interval(scores)},
             "behaviour": {"stops": mean_interval([1, 1, 1])},
         },
         details={"classification": {"labels": ["a", "(none)"], "confusion": [[1, 2]]}},
@@ -46,6 +48,7 @@ def evaluation(against=True):
         contamination=None,
         length_notes=["1 of 4 prompts is left out, because it is too long"],
         versions={},
+        secondary={"exact_match.strict": compare(OURS, THEIRS)} if against else {},
         not_compared={"behaviour.stops": "base has no stop token"} if against else {},
         selection="the first 3 of 4 prompts",
         total_prompts=4,
@@ -89,11 +92,22 @@ def test_the_page_says_what_was_measured_and_what_it_shows():
     assert "1 group with fewer than 20 prompts" in before_script
     assert "1 of 4 prompts is left out" in before_script
     assert "<i>1</i>" not in made
-    assert made.count("<td>1 / 1 / 1</td>") == 1
+    assert made.count("<td>1 / 1 / 1</td>") == 2  # the main figure and the secondary one
+    assert before_script.count("answers equal to the reference, character by character") == 1
+    assert "Groups of prompts: exact_match" in before_script
+    assert "in the training data" not in before_script
     assert 'style="' not in made
     for words in ("0%", "20%", "100%"):
         assert f">{words}</text>" in before_script
     assert "http" not in made.replace("http-equiv", "")
+
+
+def test_prompts_that_were_trained_on_are_the_first_thing_that_the_page_says():
+    overlap = Contamination(share_interval(1, 3), share_interval(2, 3), 9, ("rows.jsonl:1", "rows.jsonl:2"))
+    made = page(replace(evaluation(), contamination=overlap), {"selection": "all", "rows": ROWS}, method=[])
+    warning = "2 of 3 prompts are in the training data, 1 of them word for word (rows.jsonl:1, rows.jsonl:2)"
+    assert 0 < made.index(warning) < made.index("no difference can be shown")
+    assert made.index(warning) < made.index("1 of 4 prompts is left out")
 
 
 def test_one_model_alone_has_no_comparison():

@@ -14,6 +14,7 @@ from tests.training.command_line import exit_code
 import instil
 from instil.errors import RunError
 from instil.reporting.report import report_page
+from instil.reporting.report_curves import curves
 from instil.training.records.run_folder import Run
 
 EVIL = '</script><script>window.evil=1</script><img src=x onerror="window.evil=2"><style>*{display:none}</style>\x1b[31m\u2028'
@@ -171,3 +172,10 @@ def test_the_page_opens_at_every_width_and_loads_nothing(run: Path, tmp_path: Pa
         assert browser.problems == []
     finally:
         browser.close()
+
+
+def test_the_curves_of_tasks_say_what_each_figure_means():
+    lines = [{"step": step, "tasks": {"numeric.numeric": {"value": step / 10}, "x.y": {"value": 1}}} for step in (1, 2)]
+    html = curves(lines)
+    assert html.count("answers whose final number is the reference&#x27;s") == 1
+    assert "<dt>x.y</dt>" not in html

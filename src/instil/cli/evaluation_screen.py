@@ -23,6 +23,8 @@ def print_evaluation(screen: Screen, evaluation: Evaluation) -> None:
     against = f" against {evaluation.against.name}" if evaluation.against else ""
     screen.heading(f"{evaluation.model.name}{against} on {evaluation.data}")
     screen.line(f"{selection_of(evaluation)}; in brackets: 95% intervals")
+    for warning in evaluation.warnings:
+        screen.warn(warning)
     for note in evaluation.notes:
         screen.warn(note)
     rows = figure_rows(evaluation)
@@ -42,19 +44,18 @@ def print_evaluation(screen: Screen, evaluation: Evaluation) -> None:
 
 
 def _print_figures(screen: Screen, rows: Sequence[FigureRow], names: Sequence[str]) -> None:
+    from instil.evaluation.figure_table import PAIR_HEAD
+
     is_compared = len(names) > 1
     columns = [Column("figure"), *(Column(name) for name in names)]
-    columns += [Column("difference"), Column("wins / losses / ties"), Column("p")] if is_compared else []
+    columns += [Column(name) for name in PAIR_HEAD] if is_compared else []
     lines: list[list[str | Cell]] = []
     for row in rows:
         line: list[str | Cell] = [row.label, *(Cell(_cell(screen, cell), "figure") for cell in row.cells)]
-        if is_compared and row.comparison is not None:
-            compared = row.comparison
-            change = compared.change.replace(" [", "\n[") if screen.is_terminal else compared.change
-            meaning = MEANINGS.get(compared.verdict.kind, "")
-            line += [Cell(change, meaning), compared.counts, compared.p]  # type: ignore[arg-type]
-        elif is_compared:
-            line += [Cell("not compared" if row.not_compared else "", "quiet"), "", ""]
+        if is_compared:
+            change, *others = row.pair_cells
+            meaning = MEANINGS.get(row.kind or "", "" if row.comparison else "quiet")
+            line += [Cell(change.replace(" [", "\n[") if screen.is_terminal else change, meaning), *others]  # type: ignore[arg-type]
         lines.append(line)
     screen.table(columns, lines)
 
@@ -72,7 +73,7 @@ def _print_groups(screen: Screen, evaluation: Evaluation) -> None:
     shown = slice_table(evaluation.model.slices)
     if not evaluation.model.slices:
         return
-    screen.heading("Groups of prompts")
+    screen.heading(shown.title)
     if shown.rows:
         columns = [Column("group"), Column("prompts", number=True), *(Column(task) for task in shown.tasks)]
         screen.table(columns, shown.rows)

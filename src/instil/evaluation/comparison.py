@@ -9,8 +9,9 @@ Why: pairs reveal smaller differences than two averages can, since a hard prompt
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -30,7 +31,7 @@ class Comparison:
         difference: Mean difference, first minus second, with its paired bootstrap interval.
         p_value: Probability of wins and losses at least this uneven if neither model is better; 1 if all are ties.
         verdict: What this shows, in words.
-        unit: Unit of the difference: a share, which texts show in points, or nats per trained token.
+        unit: Unit of the difference: a share, which texts show in points, nats per trained token, or a perplexity.
     """
 
     wins: int
@@ -48,9 +49,9 @@ class Comparison:
         Where all pairs tie there is no interval: resampling finds no spread, which is not certainty.
         """
         if not self.wins + self.losses:
-            return "0.0000, all tied" if self.unit == "nats" else "0.0 points, all tied"
+            return "0.0 points, all tied" if self.unit == "share" else "0.0000, all tied"
         values = (self.difference.value, self.difference.low, self.difference.high)
-        if self.unit == "nats":
+        if self.unit != "share":
             value, low, high = (f"{'-' if number < 0 else '+'}{loss_words(abs(number))}" for number in values)
             return f"{value} [{low}, {high}]"
         value, low, high = (f"{100 * number:+.1f}" for number in values)
@@ -93,7 +94,12 @@ def compare(ours: Sequence[float], theirs: Sequence[float]) -> Comparison:
     return Comparison(wins, losses, len(differences) - wins - losses, change, p_value, verdict)
 
 
-def compare_losses(ours: Sequence[tuple[float, float]], theirs: Sequence[tuple[float, float]]) -> Comparison | None:
+def compare_losses(
+    ours: Sequence[tuple[float, float]],
+    theirs: Sequence[tuple[float, float]],
+    *,
+    unit: Literal["nats", "perplexity"] = "nats",
+) -> Comparison | None:
     """Compare the losses of two models on the same conversations; the lower loss per trained token wins.
 
     A conversation without trained weight in one of the models is left out.
@@ -101,9 +107,10 @@ def compare_losses(ours: Sequence[tuple[float, float]], theirs: Sequence[tuple[f
     Args:
         ours: For each conversation its sum of weighted losses and its trained weight.
         theirs: The same of the other model, in the same order.
+        unit: Whether the difference is that of the losses or that of the perplexities. The verdict is the losses'.
 
     Returns:
-        Wins, losses and ties by conversation, with the difference of the losses per trained token. None without a pair.
+        Wins, losses and ties by conversation, with the difference per trained token. None without a pair.
 
     Example:
         >>> result = compare_losses([(10.0, 10.0), (4.0, 2.0), (0.0, 0.0)], [(15.0, 10.0), (5.0, 2.0), (3.0, 1.0)])
@@ -115,10 +122,10 @@ def compare_losses(ours: Sequence[tuple[float, float]], theirs: Sequence[tuple[f
         return None
     our_sums, our_weights, their_sums, their_weights = pairs.T
 
-    def difference(rows: np.ndarray) -> np.ndarray:
+    def difference(rows: np.ndarray, of: Callable[[np.ndarray], np.ndarray] = lambda loss: loss) -> np.ndarray:
         our_loss = our_sums[rows].sum(-1) / our_weights[rows].sum(-1)
         their_loss = their_sums[rows].sum(-1) / their_weights[rows].sum(-1)
-        change: np.ndarray = our_loss - their_loss
+        change: np.ndarray = of(our_loss) - of(their_loss)
         return change
 
     differences = our_sums / our_weights - their_sums / their_weights
@@ -126,7 +133,9 @@ def compare_losses(ours: Sequence[tuple[float, float]], theirs: Sequence[tuple[f
     interval = resampled_interval(len(pairs), difference)
     p_value = sign_test(wins, losses)
     verdict = verdict_of((-differences).tolist(), difference=interval, p_value=p_value, unit="nats")
-    return Comparison(wins, losses, len(pairs) - wins - losses, interval, p_value, verdict, "nats")
+    if unit == "perplexity":
+        interval = resampled_interval(len(pairs), lambda rows: difference(rows, np.exp))
+    return Comparison(wins, losses, len(pairs) - wins - losses, interval, p_value, verdict, unit)
 
 
 def sign_test(wins: int, losses: int) -> float:

@@ -27,10 +27,13 @@ from instil.preparation.cache_key import cache_folder
 from instil.preparation.chunks import Input, draw_rows, input_of
 from instil.preparation.split import content_hash, held_out
 from instil.recipe import Recipe, Source, reading_of
+from instil.units import counted
 
 GRAM = 8
 SHARE = 0.7
 MAX_SHOWN = 10
+_WARNED = 3
+"""Number of places in the warning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,29 @@ class Contamination:
         return (
             f"Of {self.same.n} prompts {self.same.value:.1%} occur word for word in the {self.trained_conversations:,} "
             f"training conversations, {self.overlapping.value:.1%} share most of their word 8-grams with them."
+        )
+
+    @property
+    def warning(self) -> str:
+        r"""What is wrong with the figures if prompts were trained on; empty if none was.
+
+        Example:
+            >>> half = share_interval(2, 4)
+            >>> print(Contamination(half, half, 7, ("a.jsonl:1",)).warning.replace(". ", ".\n"))
+            2 of 4 prompts are in the training data, 2 of them word for word (a.jsonl:1 …).
+            The figures are no measure of new prompts.
+            Evaluate on rows that were not trained.
+        """
+        if not self.same.n or not self.overlapping.value:
+            return ""
+        num_same, num_overlapping = (round(share.value * share.n) for share in (self.same, self.overlapping))
+        shown = self.places[:_WARNED]
+        rest = " …" if num_overlapping > len(shown) else ""
+        verb = "is" if num_overlapping == 1 else "are"
+        return (
+            f"{num_overlapping:,} of {counted(self.same.n, 'prompt')} {verb} in the training data, {num_same:,} of them "
+            f"word for word ({', '.join(shown)}{rest}). The figures are no measure of new prompts. "
+            "Evaluate on rows that were not trained."
         )
 
 

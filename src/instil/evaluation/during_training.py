@@ -12,6 +12,7 @@ from instil.errors import DataError, EvaluationError
 from instil.evaluation.cases import Case
 from instil.evaluation.dialogue import DIALOGUE_TASKS
 from instil.evaluation.intervals import Interval, mean_interval
+from instil.evaluation.meanings import meaning_of
 from instil.evaluation.tasks import TASKS, TaskOptions, judged, make_tasks, options_for
 from instil.generation.engine import Engine
 from instil.generation.prompts import Prompt, prompts_of
@@ -37,6 +38,17 @@ def check_tasks(names: Sequence[str]) -> None:
                 f"{', '.join(TASKS)}. Run `instil evaluate` with {name} after training."
             )
     make_tasks(names, TaskOptions())
+
+
+def task_meanings(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the main figure of each task, as ``task.figure``, with what it means.
+
+    Example:
+        >>> task_meanings(["classification"])
+        [('classification.accuracy', "answers that name the reference's label and no other")]
+    """
+    tasks = [task for task in make_tasks(names, TaskOptions()) if task.name in names]
+    return [(f"{task.name}.{task.main}", meaning_of(task.name, task.main)) for task in tasks]
 
 
 def heldout_prompts(conversations: Sequence[Conversation], *, most: int) -> list[Prompt]:

@@ -22,7 +22,7 @@ from instil.evaluation.dialogue import DIALOGUE_TASKS, NEEDS, fits, play
 from instil.evaluation.figure_table import HELDOUT
 from instil.evaluation.heldout import heldout_loss
 from instil.evaluation.intervals import Interval, mean_interval
-from instil.evaluation.meanings import LOSS
+from instil.evaluation.meanings import LOSS, PERPLEXITY
 from instil.evaluation.results import Evaluation, ModelResult, SliceFigure
 from instil.evaluation.slices import slices_of
 from instil.evaluation.tasks import TaskOptions, judged, make_tasks, options_for
@@ -103,6 +103,7 @@ def evaluate(
         model=ours,
         against=theirs,
         comparisons={} if theirs is None else _comparisons(mains, ours, theirs, without=differing),
+        secondary={} if theirs is None else _secondary(mains, ours, theirs, without=differing),
         not_compared=differing,
         selection=str(selection),
         total_prompts=selection.total,
@@ -233,18 +234,41 @@ def _comparisons(
     for task, main in tasks.items():
         if f"{task}.{main}" in without:
             continue
-        # Only cases that both models have the main figure for make a pair.
-        pairs = [
-            (a[main], b[main])
-            for a, b in zip(ours.scores[task], theirs.scores[task], strict=True)
-            if a is not None and b is not None and main in a and main in b
-        ]
-        if pairs:
-            comparisons[task] = compare([a for a, _ in pairs], [b for _, b in pairs])
+        compared = _compared(task, main, ours, theirs)
+        comparisons |= {} if compared is None else {task: compared}
     if ours.heldout and theirs.heldout and LOSS not in without:
         losses = compare_losses(ours.heldout.per_conversation, theirs.heldout.per_conversation)
         comparisons |= {} if losses is None else {HELDOUT: losses}
     return comparisons
+
+
+def _secondary(
+    tasks: Mapping[str, str], ours: ModelResult, theirs: ModelResult, *, without: Collection[str]
+) -> dict[str, Comparison]:
+    """Compare the other figures, as ``task.figure``, and the perplexities.
+
+    Figures of all answers together, such as BLEU, have no scores of single answers to compare.
+    """
+    comparisons: dict[str, Comparison] = {}
+    for task, main in tasks.items():
+        for name in ours.figures[task]:
+            compared = _compared(task, name, ours, theirs) if name != main else None
+            if compared is not None and f"{task}.{name}" not in without:
+                comparisons[f"{task}.{name}"] = compared
+    if ours.heldout and theirs.heldout and LOSS not in without:
+        perplexities = compare_losses(ours.heldout.per_conversation, theirs.heldout.per_conversation, unit="perplexity")
+        comparisons |= {} if perplexities is None else {PERPLEXITY: perplexities}
+    return comparisons
+
+
+def _compared(task: str, name: str, ours: ModelResult, theirs: ModelResult) -> Comparison | None:
+    """Compare a figure on the cases that both models have it for; None without such a case."""
+    pairs = [
+        (a[name], b[name])
+        for a, b in zip(ours.scores[task], theirs.scores[task], strict=True)
+        if a is not None and b is not None and name in a and name in b
+    ]
+    return compare([a for a, _ in pairs], [b for _, b in pairs]) if pairs else None
 
 
 def _referenced(prompts: Sequence[Prompt]) -> list[Conversation]:

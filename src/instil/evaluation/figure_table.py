@@ -11,6 +11,7 @@ from instil.evaluation.comparability import Measured
 from instil.evaluation.comparison import Comparison
 from instil.evaluation.intervals import Interval, texts_of
 from instil.evaluation.meanings import LOSS, LOSSES, PERPLEXITY, meaning_of
+from instil.evaluation.verdict import Kind
 from instil.generation.settings import SamplingSettings
 from instil.units import counted, loss_words
 
@@ -46,6 +47,10 @@ class Compared(Protocol):
     @property
     def comparisons(self) -> Mapping[str, Comparison]:
         """Main figures compared pair by pair, by task."""
+
+    @property
+    def secondary(self) -> Mapping[str, Comparison]:
+        """The other figures compared pair by pair, as `task.figure` or `meanings.PERPLEXITY`."""
 
     @property
     def not_compared(self) -> Mapping[str, str]:
@@ -100,6 +105,7 @@ class FigureRow:
         meaning: What it means, in one line.
         cells: The figure of each model.
         comparison: The two models compared pair by pair; None if this figure is not compared.
+        is_main: Whether the figure represents its task. Only such a figure has a verdict.
         not_compared: Why two models are not compared, if this figure is not the same thing in both.
     """
 
@@ -108,14 +114,31 @@ class FigureRow:
     meaning: str
     cells: tuple[Figure, ...]
     comparison: Comparison | None = None
+    is_main: bool = True
     not_compared: str = ""
 
     @property
     def verdict(self) -> str:
         """What the comparison shows, or why there is none; empty for one model and for secondary figures."""
         if self.comparison is not None:
-            return str(self.comparison.verdict)
+            return str(self.comparison.verdict) if self.is_main else ""
         return f"not compared: {self.not_compared}" if self.not_compared else ""
+
+    @property
+    def kind(self) -> Kind | None:
+        """Kind of the verdict; None without one."""
+        return self.comparison.verdict.kind if self.comparison is not None and self.is_main else None
+
+    @property
+    def pair_cells(self) -> list[str]:
+        """Difference, counts and p-value of the two models, as texts; why there are none in the first."""
+        if self.comparison is not None:
+            return [self.comparison.change, self.comparison.counts, self.comparison.p]
+        return ["not compared" if self.not_compared else "", "", ""]
+
+
+PAIR_HEAD = ("difference", "wins / losses / ties", "p")
+"""The heads of `FigureRow.pair_cells`."""
 
 
 def figure_rows(evaluation: Compared) -> list[FigureRow]:
@@ -131,13 +154,15 @@ def figure_rows(evaluation: Compared) -> list[FigureRow]:
     for task, name in names:
         key = f"{task}.{name}"
         is_main = evaluation.tasks.get(task) == name
+        compared = evaluation.comparisons.get(task) if is_main else evaluation.secondary.get(key)
         rows.append(
             FigureRow(
                 key=key,
                 label=name if name == task else f"{task}: {name}",
                 meaning=meaning_of(task, name),
                 cells=tuple(_figure(result, task, name) for result in results),
-                comparison=evaluation.comparisons.get(task) if is_main and key not in evaluation.not_compared else None,
+                comparison=None if key in evaluation.not_compared else compared,
+                is_main=is_main,
                 not_compared=evaluation.not_compared.get(key, "") if len(results) > 1 else "",
             )
         )
@@ -204,7 +229,15 @@ def _loss_rows(evaluation: Compared, results: Sequence[Result]) -> list[FigureRo
             comparison=compared if not reason else None,
             not_compared=reason,
         ),
-        FigureRow(key=PERPLEXITY, label=PERPLEXITY, meaning=LOSSES[PERPLEXITY], cells=tuple(perplexities)),
+        FigureRow(
+            key=PERPLEXITY,
+            label=PERPLEXITY,
+            meaning=LOSSES[PERPLEXITY],
+            cells=tuple(perplexities),
+            comparison=evaluation.secondary.get(PERPLEXITY) if not reason else None,
+            is_main=False,
+            not_compared=reason,
+        ),
     ]
 
 
@@ -228,6 +261,11 @@ class SliceTable:
     tasks: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     folded: tuple[tuple[str, ...], ...]
+
+    @property
+    def title(self) -> str:
+        """The heading of the table, with the tasks that are measured in it."""
+        return f"Groups of prompts: {', '.join(self.tasks)}" if self.tasks else "Groups of prompts"
 
     @property
     def head(self) -> list[str]:

@@ -14,7 +14,8 @@ from typing import Any
 
 from instil.data.messages import conversation_to_dict
 from instil.errors import EvaluationError
-from instil.evaluation.figure_table import figure_rows, model_words, sampling_words, slice_table
+from instil.evaluation.comparison import Comparison
+from instil.evaluation.figure_table import PAIR_HEAD, figure_rows, model_words, sampling_words, slice_table
 from instil.evaluation.heldout import HeldoutLoss
 from instil.evaluation.meanings import FIGURES, LOSSES
 from instil.evaluation.report_page import page
@@ -46,8 +47,10 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
         "model": _model(evaluation.model),
         "against": None if evaluation.against is None else _model(evaluation.against),
         "comparisons": {name: asdict(comparison) for name, comparison in evaluation.comparisons.items()},
+        "secondary": {name: _without_verdict(comparison) for name, comparison in evaluation.secondary.items()},
         "not_compared": dict(evaluation.not_compared),
         "meanings": {task: dict(FIGURES.get(task, {})) for task in evaluation.model.figures} | {"losses": dict(LOSSES)},
+        "warnings": evaluation.warnings,
         "notes": evaluation.notes,
         "length_notes": list(evaluation.length_notes),
         "contamination": None if overlap is None else asdict(overlap) | {"said": overlap.summary},
@@ -55,6 +58,10 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
     }
     cleaned: dict[str, Any] = _without_nan(values)
     return cleaned
+
+
+def _without_verdict(comparison: Comparison) -> dict[str, Any]:
+    return {name: value for name, value in asdict(comparison).items() if name != "verdict"}
 
 
 def _model(result: ModelResult) -> dict[str, Any]:
@@ -116,16 +123,16 @@ def to_markdown(evaluation: Evaluation) -> str:
     against = f", against {evaluation.against.name}" if evaluation.against else ""
     lines = [f"# {evaluation.model.name} on {evaluation.data}{against}", ""]
     lines += [f"{_first_upper(selection_of(evaluation))}. Figures have 95% intervals.", ""]
+    lines += [line for warning in evaluation.warnings for line in (f"**Warning:** {warning}", "")]
     lines += [line for note in evaluation.notes for line in (f"**Note:** {note}.", "")]
     rows = figure_rows(evaluation)
-    # With a second model the table has columns for the comparison, which only main figures fill.
+    # With a second model the table has columns for the comparison; only main figures have a verdict.
     is_compared = evaluation.against is not None
-    extra = ["difference", "wins / losses / ties", "p", "verdict"] if is_compared else []
+    extra = [*PAIR_HEAD, "verdict"] if is_compared else []
     lines += _table_head(["figure", *(result.name for result in results), *extra])
     for row in rows:
-        pairs = row.comparison
-        compared = [pairs.change, pairs.counts, pairs.p] if pairs else ["", "", ""]
-        lines.append(_table_row([row.label, *map(str, row.cells), *([*compared, row.verdict] if is_compared else [])]))
+        compared = [*row.pair_cells, row.verdict] if is_compared else []
+        lines.append(_table_row([row.label, *map(str, row.cells), *compared]))
     lines += ["", "## What the figures mean", ""]
     lines += [f"- {row.label}: {row.meaning}" for row in rows if row.meaning]
     lines += ["", *_slice_lines(evaluation.model), *_contamination_lines(evaluation)]
@@ -169,7 +176,7 @@ def _slice_lines(result: ModelResult) -> list[str]:
     shown = slice_table(result.slices)
     if not result.slices:
         return []
-    lines = ["## Groups of prompts", ""]
+    lines = [f"## {shown.title}", ""]
     lines += [*_table_head(shown.head), *(_table_row(list(row)) for row in shown.rows)] if shown.rows else []
     return [*lines, "", *([f"In evaluation.html: {shown.folded_words}.", ""] if shown.folded else [])]
 

@@ -10,7 +10,7 @@ from instil.evaluation.cases import Case
 from instil.evaluation.comparability import plain_notes
 from instil.evaluation.comparison import Comparison
 from instil.evaluation.contamination import Contamination
-from instil.evaluation.figure_table import FigureRow, figure_rows, slice_table
+from instil.evaluation.figure_table import PAIR_HEAD, FigureRow, figure_rows, slice_table
 from instil.evaluation.heldout import HeldoutLoss
 from instil.evaluation.intervals import Interval, show
 from instil.evaluation.verdict import Verdict
@@ -82,6 +82,8 @@ class Evaluation:
         against: Result of the other model, or None.
         comparisons: Main figures of the two models by task, compared pair by pair, each with its verdict. `HELDOUT`
             compares the losses. What is not the same thing in both models is not in here.
+        secondary: The other figures of the two models compared pair by pair, as ``task.figure`` or
+            `meanings.PERPLEXITY`. Their verdicts are not shown.
         not_compared: Figures of the two models that are not the same thing, as ``task.figure`` or `meanings.LOSS`, each
             with the reason.
         selection: Which prompts of the data were taken, in words.
@@ -102,6 +104,7 @@ class Evaluation:
     length_notes: Sequence[str]
     versions: Mapping[str, str]
     not_compared: Mapping[str, str] = field(default_factory=dict)
+    secondary: Mapping[str, Comparison] = field(default_factory=dict)
     selection: str = ""
     total_prompts: int | None = None
 
@@ -109,6 +112,11 @@ class Evaluation:
     def models(self) -> list[ModelResult]:
         """The results of one or two models."""
         return [self.model, *([self.against] if self.against else [])]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is wrong with the figures as a whole: prompts that were trained on."""
+        return [text for text in [self.contamination.warning if self.contamination else ""] if text]
 
     @property
     def notes(self) -> list[str]:
@@ -137,7 +145,7 @@ class Evaluation:
         """Return what a notebook shows: every figure with its interval, the comparison, the slices, the warnings."""
         overlap = [] if self.contamination is None else [self.contamination.summary]
         body = [
-            warnings(self.notes),
+            warnings([*self.warnings, *self.notes]),
             _figure_table(figure_rows(self), [result.name for result in self.models]),
             _slice_html(self.model.slices),
             *(f'<div class="legend">{escaped(clipped(line))}</div>' for line in overlap),
@@ -159,6 +167,7 @@ class _Alone:
     models: Sequence[ModelResult]
     tasks: Mapping[str, str] = field(default_factory=dict)
     comparisons: Mapping[str, Comparison] = field(default_factory=dict)
+    secondary: Mapping[str, Comparison] = field(default_factory=dict)
     not_compared: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -168,17 +177,17 @@ def _figure_table(rows: Sequence[FigureRow], names: Sequence[str]) -> str:
     head = [
         "figure",
         *names,
-        *(["difference", "wins / losses / ties", "p", "verdict"] if is_compared else []),
+        *([*PAIR_HEAD, "verdict"] if is_compared else []),
         "meaning",
     ]
     lines = []
     for row in rows:
-        compared = row.comparison
-        pairs = [compared.change, compared.counts, compared.p] if compared else ["", "", ""]
-        lines.append([row.label, *map(str, row.cells), *([*pairs, row.verdict] if is_compared else []), row.meaning])
+        compared = [*row.pair_cells, row.verdict] if is_compared else []
+        lines.append([row.label, *map(str, row.cells), *compared, row.meaning])
     return table(head, lines)
 
 
 def _slice_html(slices: Sequence[SliceFigure]) -> str:
     shown = slice_table(slices)
-    return table(shown.head, shown.rows) + (left_out(shown.folded_words) if shown.folded else "")
+    title = f"<b>{escaped(shown.title)}</b>" if slices else ""
+    return title + table(shown.head, shown.rows) + (left_out(shown.folded_words) if shown.folded else "")

@@ -19,8 +19,8 @@ from instil.evaluation.intervals import Z_95, Interval
 from instil.units import loss_words
 
 Kind: TypeAlias = Literal["better", "worse", "mixed", "undecided"]
-Unit: TypeAlias = Literal["share", "nats"]
-"""What a difference is measured in: a share, shown in points of 100, or a loss in nats per trained token."""
+Unit: TypeAlias = Literal["share", "nats", "perplexity"]
+"""What a difference is measured in: a share, shown in points of 100, a loss in nats per trained token, or a perplexity."""
 LEVEL = 0.05
 POWER = 0.8
 Z_POWER = 0.8416212335729143

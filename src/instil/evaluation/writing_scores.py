@@ -20,7 +20,7 @@ from typing import Any
 from instil.errors import MissingPackageError
 from instil.evaluation.cases import Case, Scores
 from instil.evaluation.intervals import RESAMPLES, Interval
-from instil.evaluation.language import SPACELESS, language_of
+from instil.evaluation.language import CODE, SPACELESS, UNKNOWN, language_of
 
 ROUGE_KINDS = ("rouge1", "rouge2", "rougeLsum")
 # Scripts that put no space between words: each character is a token.
@@ -131,7 +131,8 @@ def _bleu_tokenizer(cases: Sequence[Case]) -> str:
     Why: ``13a`` takes a sentence without spaces as one word, so a perfect answer scores 0.
     """
     languages = Counter(language_of(case.reference) for case in cases if case.reference)
-    languages.pop("unknown", None)
+    for name in (CODE, UNKNOWN):
+        languages.pop(name, None)
     if not languages:
         return "13a"
     language = languages.most_common(1)[0][0]

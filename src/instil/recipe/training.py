@@ -146,7 +146,8 @@ class EvaluateSettings(Settings):
     tasks: list[str] = Field(
         default_factory=list,
         description=(
-            "Generation tasks to run on the held-out rows, in addition to their loss: exact_match, numeric and others."
+            "Generation tasks to run on the held-out rows, in addition to their loss: exact_match (equal to the "
+            "reference), numeric (same final number) and others. The run card says what each measures."
         ),
     )
     max_prompts: int = Field(100, ge=1, description="Largest number of prompts for the generation tasks.")

@@ -83,7 +83,8 @@ def evaluation_part(evaluation: Mapping[str, Any], *, page: str | None) -> str:
         ("against", str(against.get("name", ""))),
     ]
     overlap = evaluation.get("contamination") or {}
-    parts = [pairs([(name, value) for name, value in facts if value]), _figures(evaluation, model, against)]
+    parts = [mark(str(warning), "warning") for warning in evaluation.get("warnings") or []]
+    parts += [pairs([(name, value) for name, value in facts if value]), _figures(evaluation, model, against)]
     parts += [mark(str(note), "note") for note in evaluation.get("length_notes") or []]
     parts.append(paragraph(str(overlap.get("said") or ""), "soft"))
     if page:
@@ -102,6 +103,7 @@ def _figures(evaluation: Mapping[str, Any], model: Mapping[str, Any], against: M
         if against:
             reason = (evaluation.get("not_compared") or {}).get(name)
             compared = (evaluation.get("comparisons") or {}).get(mains.get(name, ""))
+            compared = compared or (evaluation.get("secondary") or {}).get(name)
             words = f"not compared: {reason}" if reason else _compared(compared)
             cells += [figure_words(theirs.get(name), interval=True), words]
         rows.append(cells)

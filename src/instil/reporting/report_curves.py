@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from instil.evaluation.meanings import meaning_of
 from instil.training.records.loss_figure import points_of
 from instil.views.chart import COLOURS, Line, Point, chart_svg
 from instil.views.curve import JOINED, finite, loss_svg, smooth, thinned, window
 from instil.views.html import escaped
+from instil.views.page_parts import pairs
 
 Metrics = Sequence[Mapping[str, Any]]
 _MOST_TASKS = 8
@@ -28,6 +30,9 @@ def curves(metrics: Metrics) -> str:
         parts += [_figure(title, drawn)] if drawn else []
     tasks = task_svg(metrics)
     parts += [_figure("Tasks during training", tasks, wide=True)] if tasks else []
+    meanings = pairs([(name, meaning) for name in task_names(metrics) if (meaning := meaning_of(*name.split(".", 1)))])
+    if tasks and meanings:
+        parts.append(f'<div class="wide">{meanings}</div>')
     return f'<div class="charts">{"".join(parts)}</div>' if parts else ""
 
 
@@ -46,6 +51,18 @@ def speeds(metrics: Metrics) -> list[Point]:
         if isinstance(total, int | float) and isinstance(tokens, int) and isinstance(step, int) and total > 0:
             found.append((step, tokens / total))
     return finite(found)
+
+
+def task_names(metrics: Metrics) -> list[str]:
+    """Return the figures that were measured during training, as ``task.figure``; behaviour comes last.
+
+    Example:
+        >>> task_names([{"step": 1, "tasks": {"behaviour.stops": {"value": 1.0}, "numeric.numeric": {"value": 0.5}}}])
+        ['numeric.numeric', 'behaviour.stops']
+    """
+    found = [line["tasks"] for line in metrics if isinstance(line.get("tasks"), Mapping)]
+    names = dict.fromkeys(str(name) for figures in found for name in figures if "." in str(name))
+    return sorted(names, key=lambda name: name.startswith("behaviour."))
 
 
 def task_svg(metrics: Metrics) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from instil.evaluation.during_training import task_meanings
 from instil.recipe import AdapterSettings, DataSettings, Recipe, TrainingSettings, source_name
 from instil.run_warning import PREFIX
 from instil.training.disk_space import disk_warnings
@@ -164,7 +165,15 @@ def _loss(training: TrainingSettings, *, router: float = 0.0) -> Iterator[tuple[
 
 
 def _course(recipe: Recipe) -> Iterator[tuple[str, str]]:
-    """Yield what ends a run early, and which step's model it writes."""
+    """Yield what the tasks of the evaluations mean, what ends a run early, and which step's model it writes.
+
+    Example:
+        >>> list(_course(Recipe.from_mapping({"evaluate": {"tasks": ["numeric"]}})))
+        [('task', "numeric.numeric: answers whose final number is the reference's; on at most 100 held-out prompts")]
+    """
+    most = counted(recipe.evaluate.max_prompts, "held-out prompt")
+    for figure, meaning in task_meanings(recipe.evaluate.tasks):
+        yield "task", f"{figure}: {meaning}; on at most {most}"
     if recipe.evaluate.patience is not None:
         evaluations = counted(recipe.evaluate.patience, "evaluation")
         yield "stops", f"after {evaluations} without a better held-out loss"

@@ -12,6 +12,7 @@ from pathlib import PurePath
 from typing import Any
 
 from instil.evaluation.figure_table import (
+    PAIR_HEAD,
     FigureRow,
     figure_rows,
     model_words,
@@ -39,11 +40,12 @@ def page(evaluation: Evaluation, values: Mapping[str, Any], *, method: Sequence[
     rows = figure_rows(evaluation)
     title = f"{evaluation.model.name} on {PurePath(evaluation.data).name or evaluation.data}"
     against = f" against {evaluation.against.name}" if evaluation.against else ""
-    notes = "".join(mark(note, "note") for note in evaluation.notes)
+    warnings = "".join(mark(warning, "warning") for warning in evaluation.warnings)
+    notes = warnings + "".join(mark(note, "note") for note in evaluation.notes)
     parts = [
         titled("What it shows", name="verdicts", content=notes + _verdicts(rows, is_compared=len(results) > 1)),
         titled("Figures", name="figures", content=plot(evaluation, names) + _figures(rows, names)),
-        titled("Groups of prompts", name="groups", content=_groups(results, names)),
+        titled(slice_table(evaluation.model.slices).title, name="groups", content=_groups(results, names)),
         titled("Labels", name="labels", content=_matrices(results)),
         titled("Overlap with the training data", name="overlap", content=_overlap(evaluation)),
         titled("Answers", name="answers", content=_part("answers.html")),
@@ -68,8 +70,7 @@ def _verdicts(rows: Sequence[FigureRow], *, is_compared: bool) -> str:
     lines = []
     for row in rows:
         text = row.verdict if is_compared else " ".join([row.cells[0].value, row.cells[0].interval]).strip()
-        kind = row.comparison.verdict.kind if row.comparison else "undecided"
-        style = {"better": "good", "worse": "error"}.get(kind, "")
+        style = {"better": "good", "worse": "error"}.get(row.kind or "", "")
         lines.append(
             f'<dt>{escaped(row.label)}</dt><dd>{f"""<b class="{style}">{escaped(text)}</b>""" if text else ""}'
             f'<span class="soft">{escaped(row.meaning)}</span></dd>'
@@ -79,17 +80,8 @@ def _verdicts(rows: Sequence[FigureRow], *, is_compared: bool) -> str:
 
 def _figures(rows: Sequence[FigureRow], names: Sequence[str]) -> str:
     is_compared = len(names) > 1
-    extra = ["difference", "wins / losses / ties", "p"] if is_compared else []
-    lines = []
-    for row in rows:
-        compared = row.comparison
-        compared_cells = (
-            [compared.change, compared.counts, compared.p]
-            if compared
-            else ["not compared" * bool(row.not_compared), "", ""]
-        )
-        lines.append([row.label, *map(str, row.cells), *(compared_cells if is_compared else []), row.meaning])
-    return table(["figure", *names, *extra, "meaning"], lines)
+    lines = [[row.label, *map(str, row.cells), *(row.pair_cells if is_compared else [])] for row in rows]
+    return table(["figure", *names, *(PAIR_HEAD if is_compared else [])], lines)
 
 
 def _groups(results: Sequence[ModelResult], names: Sequence[str]) -> str:
