@@ -307,7 +307,7 @@ class OtherStop:
 
 @pytest.mark.slow
 def test_every_kind_is_found_in_data_that_has_it_and_only_there(recipe):
-    assert set(PLANTED) == set(KINDS)
+    assert set(PLANTED) == set(KINDS) - set(PLANTED_PAIRS)
     assert survey(recipe(GOOD, max_tokens=600), other_template(ODD, max_tokens=600)).findings.counts == {}
     for kind, rows in PLANTED.items():
         good = [] if kind in ("token_factor", "missing_stop") else GOOD
@@ -317,6 +317,60 @@ def test_every_kind_is_found_in_data_that_has_it_and_only_there(recipe):
         places = [finding.place for finding in made.findings.of_kind(kind)]
         assert places, kind
         assert all(place is None or place.row > len(good) for place in places), kind
+
+
+def compared(number, **other):
+    return {
+        "prompt": f"What is {number}?",
+        "chosen": f"It is the {number}th.",
+        "rejected": f"Number {number}, no?",
+    } | other
+
+
+PAIRS = [compared(number) for number in range(20)]
+PLANTED_PAIRS = {
+    "no_pair": [
+        compared(30, rejected="It is the 30th.\n"),
+        compared(31, rejected="It is the 31th. Or not."),
+        {"prompt": "What is 32?", "responses": ["a lot", "little"], "scores": [1, 1]},
+        {"chosen": [{"role": "user", "content": "A?"}, {"role": "assistant", "content": "It is so."}],
+         "rejected": [{"role": "user", "content": "B?"}, {"role": "assistant", "content": "It is not."}]},
+    ],
+    "short_chosen": [compared(33, chosen="4")],
+    "contradiction": [compared(3, chosen=PAIRS[3]["rejected"], rejected=PAIRS[3]["chosen"])],
+}  # fmt: skip
+
+
+def test_every_kind_is_found_in_pairs_that_have_it_and_only_there(recipe):
+    dpo = {"training": {"objective": "dpo"}}
+    assert survey(recipe(PAIRS).override(dpo), small_chat()).findings.counts == {}
+    for kind, rows in PLANTED_PAIRS.items():
+        made = survey(recipe(PAIRS + rows).override(dpo), small_chat())
+        assert made.findings.counts == {kind: len(rows)}
+        assert sorted(each.place.row for each in made.findings) == list(
+            range(len(PAIRS) + 1, len(PAIRS) + len(rows) + 1)
+        )
+
+
+def test_a_rejected_answer_may_be_a_bad_one(recipe):
+    bad = [compared(42, rejected="so and so " * 60), compared(43, rejected="N/A")]
+    dpo = {"training": {"objective": "dpo"}}
+    assert survey(recipe(PAIRS + bad).override(dpo), small_chat()).findings.counts == {}
+    good = [compared(42, chosen="so and so " * 60), compared(43, chosen="N/A")]
+    found = survey(recipe(PAIRS + good).override(dpo), small_chat()).findings.counts
+    assert found.keys() == {"loop", "cut_answer", "says_nothing"}
+
+
+def test_a_fault_of_the_prompt_of_a_pair_is_found_once(recipe):
+    rows = [{"prompt": "Fill in {{name}}, please.", "responses": ["a one", "b two", "c three"], "scores": [3, 2, 1]}]
+    found = survey(recipe(rows).override({"training": {"objective": "dpo"}}), small_chat()).findings.counts
+    assert found == {"placeholder": 1}
+
+
+def test_answers_that_are_judged_both_ways_are_found(recipe):
+    rows = [{"prompt": "A?", "completion": "One, two.", "label": label} for label in (True, False)]
+    found = survey(recipe(rows).override({"training": {"objective": "kto"}}), small_chat()).findings.counts
+    assert found["contradiction"] == 1
 
 
 def test_fixed_rows_have_no_finding_that_fix_repairs(recipe, tmp_path):
@@ -331,5 +385,5 @@ def test_fixed_rows_have_no_finding_that_fix_repairs(recipe, tmp_path):
     fixed = Recipe.from_mapping({"data": {"sources": [str(tmp_path / "fixed.jsonl")], "max_tokens": 600}})
     after = survey(fixed, chat).findings.counts
     repaired = {name for name, kind in KINDS.items() if kind.repaired}
-    assert set(KINDS) - {"missing_stop", "token_factor", "accepted_loss"} <= before.keys()
+    assert set(KINDS) - {"missing_stop", "token_factor", "accepted_loss", *PLANTED_PAIRS} <= before.keys()
     assert repaired.isdisjoint(after)

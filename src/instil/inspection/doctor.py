@@ -16,17 +16,22 @@ from instil.data.formats.registry import read_row
 from instil.data.side_columns import unread_columns
 from instil.data.sources.rows import parse_row
 from instil.encoding.turns.rendered_rows import RenderedRow
-from instil.errors import DataError, FormatError, InstilError
+from instil.errors import DataError, FormatError, InstilError, NoPairError
+from instil.inspection.contradictions import Contradictions
 from instil.inspection.conversation_checks import answer_text, check_conversation
 from instil.inspection.duplicates import NearDuplicates
 from instil.inspection.findings import Finding, Findings
 from instil.inspection.raw_rows import misspelt_in, unknown_roles_in
 from instil.inspection.repeats import Repeats
 from instil.preparation.chunks import Chunk
+from instil.preparation.encode_pairs import units_of
 from instil.preparation.encode_rows import SourceWork
 from instil.preparation.split import content_hash
+from instil.recipe import Reading
 from instil.units import counted
 
+_BAD_ANSWERS = frozenset({"empty_answer", "says_nothing", "placeholder", "cut_answer", "loop"})
+"""What is a fault of an answer to imitate, and may be the reason why an answer is rejected."""
 ReadRendered: TypeAlias = Callable[[Conversation], tuple[Conversation, RenderedRow | None]]
 
 
@@ -54,6 +59,7 @@ class Doctor:
         self._read_rendered = read_rendered
         self._near = NearDuplicates()
         self._repeats = Repeats()
+        self._contradictions = Contradictions()
 
     def examine(self, chunk: Chunk, source: SourceWork) -> Iterator[tuple[Place, tuple[Conversation, ...]]]:
         """Examine the rows of a chunk, and yield the conversations of each. A row that cannot be read has none."""
@@ -82,13 +88,20 @@ class Doctor:
             self._add("misspelt_key", place, "; ".join(f"{where}: {seen}" for where, seen in misspelt))
         try:
             _, conversations = read_row(row, place, format_name=source.format, options=source.options)
+        except NoPairError as error:
+            self._add("no_pair", place, _bare(error, place))
+            return ()
         except DataError as error:
             self._add_unreadable(row, place, error, misspelt=bool(misspelt))
             return ()
         self._compare(conversations, place)
+        if source.options.reading != "sft":
+            self._find_opposites(conversations, source.options.reading, place)
         conversations = [self._read_back(conversation, place) for conversation in conversations]
-        for conversation in conversations:
-            self._examine_conversation(conversation, place)
+        # Both sides of a pair have the same prompt, so what is found in it would be found twice.
+        found = dict.fromkeys(item for conversation in conversations for item in self._examined(conversation))
+        for kind, seen in found:
+            self._add(kind, place, seen)
         return conversations
 
     def _read_back(self, conversation: Conversation, place: Place) -> Conversation:
@@ -112,16 +125,24 @@ class Doctor:
             kind = "unknown_format" if isinstance(error, FormatError) else "unreadable"
             self._add(kind, place, _bare(error, place))
 
-    def _examine_conversation(self, conversation: Conversation, place: Place) -> None:
+    def _examined(self, conversation: Conversation) -> Iterator[tuple[str, str]]:
+        """Yield kind and description of every fault of a conversation. A rejected answer may be a bad one."""
         for kind, seen in check_conversation(conversation, stop_tokens=self._stop_tokens):
-            self._add(kind, place, seen)
+            if conversation.side != "rejected" or kind not in _BAD_ANSWERS:
+                yield kind, seen
         for column, meaning in unread_columns(conversation):
-            self._add("unread_column", place, f"column {column!r} looks like {meaning}, and nothing reads it")
+            yield "unread_column", f"column {column!r} looks like {meaning}, and nothing reads it"
         if not self._prints_reasoning and not conversation.plain:
             thinking = [n for n, message in enumerate(conversation.messages, start=1) if message.reasoning]
             if thinking:
                 messages = "message" if len(thinking) == 1 else "messages"
-                self._add("unused_reasoning", place, f"reasoning in {messages} {', '.join(map(str, thinking))}")
+                yield "unused_reasoning", f"reasoning in {messages} {', '.join(map(str, thinking))}"
+
+    def _find_opposites(self, conversations: Sequence[Conversation], reading: Reading, place: Place) -> None:
+        for unit in units_of(conversations, reading):
+            earlier = self._contradictions.add(unit, place)
+            if earlier is not None:
+                self._add("contradiction", place, f"{earlier} says the opposite of the same answers")
 
     def _compare(self, conversations: Sequence[Conversation], place: Place) -> None:
         earlier = self._repeats.add(conversations, place, row_hash=content_hash(conversations))

@@ -87,6 +87,25 @@ KINDS: Mapping[str, Kind] = {
             "warning",
             "raise data.max_tokens, or set data.too_long: keep_last_turns",
         ),
+        Kind(
+            "no_pair",
+            "answers that are no pair",
+            "error",
+            "do what the reason says, or remove the row",
+            reasoned=True,
+        ),
+        Kind(
+            "short_chosen",
+            "chosen answer of hardly any text",
+            "warning",
+            "check that the answer is whole, and not a label or a cell that was cut",
+        ),
+        Kind(
+            "contradiction",
+            "same answers with the opposite judgement",
+            "warning",
+            "remove one of the two rows, or both: together they teach nothing",
+        ),
         Kind("split_text", "text cut into several examples", "note", "nothing to do: every piece is trained"),
         Kind(
             "cut_answer", "answer looks cut off", "warning", "generate it again with a higher limit, or remove the row"

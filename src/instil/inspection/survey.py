@@ -28,7 +28,7 @@ from instil.preparation.arrow_columns import values_of
 from instil.preparation.cache_key import cache_folder, check_folder
 from instil.preparation.chunks import Input, cut, draw_rows, find_input, rows_read
 from instil.preparation.data_warnings import data_warnings
-from instil.preparation.encode_pairs import NOTHING_TRAINED, TOO_LONG
+from instil.preparation.encode_pairs import NO_PAIRS, NOTHING_TRAINED, TOO_LONG
 from instil.preparation.encode_rows import (
     ENCODER_REFUSED,
     TEMPLATE_REFUSED,
@@ -41,9 +41,12 @@ from instil.preparation.encode_rows import (
 from instil.preparation.ledger import Ledger
 from instil.recipe import Recipe, reading_of
 from instil.run_warning import RunWarning
+from instil.units import counted
 
 FACTOR_LIMIT = 3.0
 """A larger token factor is a finding."""
+FEWEST_TOKENS = 3
+"""A chosen answer with fewer, its stop token included, is a finding."""
 _REFUSED = (TEMPLATE_REFUSED, ENCODER_REFUSED)
 
 
@@ -191,7 +194,7 @@ class _Watch:
     def examples(self, encoded: EncodedChunk) -> None:
         """Count the examples of a chunk, and check that their trained runs end with a stop token."""
         shortened, escaped = (encoded.batch.column(name).to_pylist() for name in ("shortened", "escaped"))
-        rows = encoded.example_rows.tolist()
+        rows, sides = encoded.example_rows.tolist(), encoded.batch.column("side").to_pylist()
         trained = _Trained(encoded.batch, self.chat.stop_ids)
         # Inside a turn with weights of parts, training stops where a part says so.
         stops_anywhere = {encoded.chunk.places[position] for position in encoded.part_weights}
@@ -201,6 +204,10 @@ class _Watch:
             self.answer_lengths.add(num_trained)
             self.shares.add(num_trained / num_tokens)
             place = encoded.chunk.places[rows[index]]
+            if sides[index] > 0 and num_trained < FEWEST_TOKENS:
+                self._find(
+                    "short_chosen", place, f"the chosen answer has {counted(num_trained, 'token')}, stop token included"
+                )
             if escaped[index]:
                 self._find("control_tokens", place, f"{escaped[index]} typed")
             if shortened[index]:
@@ -220,6 +227,8 @@ class _Watch:
                 self._find("dropped_text", place, failure.message.removeprefix(f"{place}: "))
             elif failure.reason == TOO_LONG:
                 self._too_long.setdefault((place.source, place.row), LEFT_OUT)
+            elif failure.reason in NO_PAIRS:
+                self._find("no_pair", place, failure.message.removeprefix(f"{place}: "))
             elif failure.reason == NOTHING_TRAINED:
                 self._find("no_answer", place, "no token in it is trained")
 

@@ -21,6 +21,8 @@ LARGEST_LOSS = 0.1
 are the long answers."""
 LARGEST_REPETITION = 0.2
 """Share of rows equal to earlier ones. Collected data has some; more comes from a file that is named twice."""
+LARGEST_BIAS = 1.5
+"""Mean length of the better answers, divided by that of the worse ones. Above it, length predicts preference well."""
 MEANT = (HELD_OUT, NOT_DRAWN, DUPLICATE)
 """Reasons that the recipe chose itself."""
 
@@ -45,6 +47,8 @@ def data_warnings(ledger: Ledger, heldout: Ledger, *, wants_heldout: bool) -> li
         *_left_out(heldout, "held out"),
         *_shortened(ledger),
         *_repeated(ledger),
+        *_length_bias(ledger),
+        *_one_sided(ledger),
         *(_few_heldout(heldout) if wants_heldout else ()),
     ]
 
@@ -103,14 +107,42 @@ def _repeated(ledger: Ledger) -> Iterator[RunWarning]:
         )
 
 
-def _few_heldout(heldout: Ledger) -> Iterator[RunWarning]:
-    if heldout.examples >= FEWEST_HELD_OUT:
+def _length_bias(ledger: Ledger) -> Iterator[RunWarning]:
+    good, bad = ledger.chosen.mean, ledger.rejected.mean
+    if ledger.reading == "sft" or not (good and bad) or 1 / LARGEST_BIAS <= good / bad <= LARGEST_BIAS:
         return
-    found = counted(heldout.examples, "example is", "examples are") if heldout.examples else "nothing is"
-    then = "its loss moves by chance" if heldout.examples else "nothing shows when the model begins to memorise"
+    names = ("chosen", "rejected") if ledger.reading == "pairs" else ("good", "bad")
+    how = "longer" if good > bad else "shorter"
+    yield RunWarning(
+        "length_bias",
+        f"{names[0]} answers are {how} than {names[1]} ones: {good:,.0f} against {bad:,.0f} tokens on average "
+        f"({good / bad:.1f} times). The model then learns to write {how} answers too. Choose answers of like lengths, or "
+        "an objective that divides by the length: simpo, or dpo with preference.length_normalized: true",
+        good / bad,
+    )
+
+
+def _one_sided(ledger: Ledger) -> Iterator[RunWarning]:
+    sides = {"good": ledger.chosen.count, "bad": ledger.rejected.count}
+    if ledger.reading == "judged" and ledger.examples and 0 in sides.values():
+        only, other = ("good", "bad") if sides["good"] else ("bad", "good")
+        yield RunWarning(
+            "one_sided",
+            f"every answer is judged {only}, so nothing tells good from bad. Expected both. "
+            f"Add answers that are judged {other}",
+            ledger.examples,
+        )
+
+
+def _few_heldout(heldout: Ledger) -> Iterator[RunWarning]:
+    count, name = (heldout.chosen.count, "pair") if heldout.reading == "pairs" else (heldout.examples, "example")
+    if count >= FEWEST_HELD_OUT:
+        return
+    found = counted(count, f"{name} is", f"{name}s are") if count else "nothing is"
+    then = "its loss moves by chance" if count else "nothing shows when the model begins to memorise"
     yield RunWarning(
         "few_heldout",
         f"{found} held out: {then}. Expected at least {FEWEST_HELD_OUT}. "
         "Name rows in data.heldout, or raise data.heldout_share",
-        heldout.examples,
+        count,
     )

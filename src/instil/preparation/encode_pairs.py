@@ -30,6 +30,8 @@ EQUAL = "both answers are equal"
 PREFIX = "one answer is the beginning of the other"
 PROMPTS_DIFFER = "prompts differ"
 SEVERAL_EXAMPLES = "answer needs several examples"
+NO_PAIRS = (EQUAL, PREFIX, PROMPTS_DIFFER, SEVERAL_EXAMPLES)
+"""Reasons for which two answers that were read are not used as a pair."""
 KEPT_LAST_TURNS = "kept_last_turns"
 _SKIP = "Fix the row, or leave such rows out with data.on_bad_row: skip."
 
