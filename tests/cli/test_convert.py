@@ -107,3 +107,19 @@ def test_a_wrong_format_is_explained_before_the_data_are_read(
     assert "Rows of role and content are called messages here." in capsys.readouterr().err
     assert run("convert", str(tmp_path / "none.jsonl"), "-", "--to", "text") == 2
     assert "no such file" in capsys.readouterr().err
+
+
+def test_convert_reads_pairs_and_judged_answers_for_an_objective(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, pairs, judged = (tmp_path / f"{name}.jsonl" for name in ("ultra", "pairs", "judged"))
+    source.write_text(json.dumps({"prompt": "q", "responses": ["bad", "good"], "scores": [1, 2]}) + "\n")
+    assert run("convert", str(source), str(pairs), "--to", "preference") == 2
+    assert "Set training.objective: dpo" in capsys.readouterr().err
+    assert run("convert", str(source), str(pairs), "--to", "preference", "--objective", "dpo") == 0
+    row = json.loads(pairs.read_text())
+    assert [row[key][0]["content"] for key in ("prompt", "chosen", "rejected")] == ["q", "good", "bad"]
+    assert run("convert", str(pairs), str(judged), "--to", "kto", "--objective", "kto") == 0
+    assert [json.loads(line)["label"] for line in judged.read_text().splitlines()] == [True, False]
+    assert run("convert", str(pairs), str(tmp_path / "text.jsonl"), "--to", "chatml-text", "--objective", "dpo") == 2
+    assert "side chosen, which text cannot hold" in capsys.readouterr().err

@@ -111,6 +111,47 @@ def test_any_row_is_read_or_refused_with_its_place() -> None:
     assert min(outcomes["refused"], outcomes["read"]) >= 25, outcomes
 
 
+ANSWERS = st.one_of(TEXT, st.lists(TEXT, max_size=3), TURNS, TURN, st.lists(TURNS, max_size=2), ANYTHING)
+COMPARED = st.fixed_dictionaries(
+    {},
+    optional={
+        "prompt": TEXT | TURNS | ANYTHING,
+        "chosen": ANSWERS,
+        "rejected": ANSWERS,
+        "responses": st.lists(ANSWERS, max_size=3),
+        "scores": st.lists(st.integers(0, 3) | ANYTHING, max_size=3),
+        "completion": TEXT | TURNS,
+        "label": st.booleans() | ANYTHING,
+    },
+)
+
+
+def test_any_row_to_compare_is_read_or_refused_with_its_place() -> None:
+    outcomes = Counter[str]()
+
+    @settings(max_examples=300, deadline=None)
+    @given(COMPARED | SOUND, st.sampled_from(["pairs", "judged"]), st.sampled_from(["all", "worst"]))
+    def check(row: Any, reading: Any, rejected: Any) -> None:
+        row = parse_line(json.dumps(row).encode(), PLACE)
+        options = ReadOptions(reading=reading, rejected=rejected)
+        try:
+            _, conversations = read_row(row, PLACE, format_name="auto", options=options)
+        except DataError as error:
+            assert str(error).startswith("a.jsonl:1")  # noqa: PT017 - both outcomes are right
+            outcomes["refused"] += 1
+            return
+        assert conversations
+        assert all(one.messages[-1].role == "assistant" for one in conversations)
+        if reading == "pairs":
+            assert [one.side for one in conversations] == ["chosen", "rejected"] * (len(conversations) // 2)
+        else:
+            assert {one.side for one in conversations} <= {"chosen", "rejected"}
+        outcomes["read"] += 1
+
+    check()
+    assert min(outcomes["refused"], outcomes["read"]) >= 25, outcomes
+
+
 def test_any_conversation_is_written_without_a_loss_or_not_at_all(tmp_path: Path) -> None:
     outcomes, path = Counter[str](), tmp_path / "out.jsonl"
 

@@ -24,6 +24,7 @@ from instil.units import counted
 
 if TYPE_CHECKING:
     from instil.encoding.chat_tokenizer import ChatTokenizer
+    from instil.recipe import Objective
 
 RENDERED = (*(f"{name}-text" for name in NAMED_TEMPLATES), "template-text")
 """Targets that write rendered text."""
@@ -40,6 +41,7 @@ def write(
     model: Any = None,
     template: str | None = None,
     on_change: Callable[[str], None] | None = None,
+    objective: Objective = "sft",
 ) -> int:
     """Write conversations or rows to a file in any format. The file appears complete, or not at all.
 
@@ -51,6 +53,8 @@ def write(
         model: Model whose tokenizer gives the begin and end tokens of such a text; only its tokenizer is read.
         template: For ``template-text``: a .jinja file, Jinja source, a format string, a name or a model folder.
         on_change: Called with what such a text holds in another form, and in how many rows; by default a warning.
+        objective: What rows are read for, as in `read`. Conversations with a side are written as ``preference``, two in
+            a row as one pair, or as ``kto``.
 
     Returns:
         The number of rows written.
@@ -70,7 +74,9 @@ def write(
     if isinstance(format, str) and format.endswith("-text"):
         printer = _printer(format, model, template)
         changes: Counter[str] = Counter()
-        count = write_conversations(_printed(conversations_of(rows), printer, changes), Path(path), format="text")
+        count = write_conversations(
+            _printed(conversations_of(rows, objective), printer, changes), Path(path), format="text"
+        )
         for change, num_rows in changes.items():
             (on_change or _warn)(f"{change}: {counted(num_rows, 'row')}")
         return count
@@ -80,7 +86,7 @@ def write(
             f"{name}: belongs to rendered text, not to {format!r:.40}. Expected template-text. "
             f"Write --to template-text, or leave {name} out."
         )
-    return write_conversations(conversations_of(rows), Path(path), format=format)
+    return write_conversations(conversations_of(rows, objective), Path(path), format=format)
 
 
 def _warn(change: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from instil.files import home_path
-from instil.recipe import Format, Recipe
+from instil.recipe import Format, Objective, Recipe
 
 if TYPE_CHECKING:
     from instil.conversation import Conversation
@@ -35,6 +35,8 @@ def convert(
     sheet: str | None = None,
     model: str | None = None,
     template: str | None = None,
+    objective: Objective = "sft",
+    rejected: Literal["all", "worst"] = "all",
     quiet: bool = False,
 ) -> None:
     """Rewrite conversations in another format. Stops where the format cannot hold everything.
@@ -42,8 +44,8 @@ def convert(
     Args:
         data: File, folder, glob, `-` for standard input, or Hub id.
         out: File to write: .jsonl, .json, .csv or .tsv, each also .gz or .zst; `-` is standard output.
-        to: Format to write: messages, sharegpt, alpaca, prompt_completion, question_answer, preference or text. Or the
-            text that a chat template prints for training: chatml-text, llama-3-text, gemma-text … (the names of
+        to: Format to write: messages, sharegpt, alpaca, prompt_completion, question_answer, preference, kto or text. Or
+            the text that a chat template prints for training: chatml-text, llama-3-text, gemma-text … (the names of
             `instil template list`), or template-text for --template or the model's own.
         format: Format of the data; `auto` detects it row by row.
         columns: A text with {column} for each role, such as --columns.user "{title}" --columns.assistant "{summary}".
@@ -57,6 +59,9 @@ def convert(
         sheet: Sheet of a workbook; the first by default.
         model: Model whose template and begin and end tokens rendered text has; only its tokenizer is read.
         template: Template of template-text: a .jinja file, Jinja source, a format string or a model folder.
+        objective: What the rows are read for: dpo, ipo, simpo and orpo read pairs, kto reads judged answers. They are
+            written as preference or kto.
+        rejected: Of several rejected answers, make a pair with each, or with the worst.
         quiet: Print warnings only, and no bar.
     """
     from instil.api.writing import TARGETS, write
@@ -89,6 +94,8 @@ def convert(
         delimiter=files.delimiter,
         sheet=files.sheet,
         on_error=bad_rows.append,
+        objective=objective,
+        rejected=rejected,
     )
     changes: list[str] = []
     if out == "-":

@@ -22,11 +22,12 @@ from instil.data.formats.registry import is_by_id, read_row
 from instil.data.formats.row_format import ReadOptions
 from instil.data.json_values import json_list_of, json_of
 from instil.data.messages import as_conversation
+from instil.data.sides import are_pair, reading_for, with_other_side
 from instil.data.sources.tables import rows_of_batch, without_nulls
 from instil.data.writing import checked_line, write_conversations
 from instil.errors import DataError, InstilError, first_line_of
 from instil.files import aside_of, new_folders, sweep_dead, sync_path
-from instil.recipe import MEMORY_ROWS, Recipe
+from instil.recipe import MEMORY_ROWS, Objective, Recipe
 from instil.refused_writes import refused_writes
 
 EXPECTED = (
@@ -211,17 +212,22 @@ def line_of(row: Any, place: Place) -> str:
     return json_list_of(list(row), place=place)
 
 
-def conversations_of(source: Any) -> Iterator[Conversation]:
+def conversations_of(source: Any, objective: Objective = "sft") -> Iterator[Conversation]:
     """Yield the conversations of rows in any format that `read` recognises; a `Conversation` stays as it is.
+
+    Args:
+        source: The rows.
+        objective: What the rows are read for.
 
     Raises:
         DataError: As `rows_of`, or if a row cannot be read.
     """
+    options = ReadOptions(reading=reading_for(objective))
     for place, row in rows_of(source, may_be_empty=True):
         if isinstance(row, Conversation):
             yield row if row.place else replace(row, place=place)
         else:
-            yield from read_row(json_row(row, place), place, format_name="auto", options=ReadOptions())[1]
+            yield from read_row(json_row(row, place), place, format_name="auto", options=options)[1]
 
 
 def save_rows(source: Any, folder: Path) -> str:
@@ -243,8 +249,7 @@ def save_rows(source: Any, folder: Path) -> str:
         aside = aside_of(folder / "rows.jsonl")
         try:
             with aside.open("wb") as file:
-                for place, row in rows_of(source):
-                    line = line_of(row, place).encode() + b"\n"
+                for line in _lines_of(source):
                     digest.update(line)
                     file.write(line)
             sync_path(aside)
@@ -252,6 +257,17 @@ def save_rows(source: Any, folder: Path) -> str:
         finally:
             aside.unlink(missing_ok=True)
     return MEMORY_ROWS + digest.hexdigest()
+
+
+def _lines_of(source: Any) -> Iterator[bytes]:
+    """Yield the lines of a file of saved rows. A row's line has the row's number, as its place has it later."""
+    for place, row, rejected in with_other_side(rows_of(source), are_pair):
+        assert place is not None
+        if rejected is None:
+            yield line_of(row, place).encode() + b"\n"
+        else:
+            # The empty line is the other side's, so that later rows keep their numbers.
+            yield checked_line(row, place, rejected=rejected).encode() + b"\n\n"
 
 
 def is_saved_rows(path: str) -> bool:
@@ -284,13 +300,14 @@ def _file_of(digest: str, folder: Path) -> Path:
     return folder / f"rows-{Path(digest).name}.jsonl"
 
 
-def write(rows: Any, path: str | Path, *, format: str = "messages") -> int:
+def write(rows: Any, path: str | Path, *, format: str = "messages", objective: Objective = "sft") -> int:
     """Write conversations or rows to a file in any format. The file appears complete, or not at all.
 
     Args:
         rows: What `read` takes except paths: `Conversation`s, dicts in any format, lists of messages, a table.
         path: A .jsonl, .json, .csv or .tsv file, each also as .gz or .zst. ``-`` writes lines to standard output.
         format: Name of the format to write.
+        objective: What rows are read for: with ``dpo`` a row of chosen and rejected is a pair.
 
     Returns:
         The number of rows written.
@@ -305,7 +322,7 @@ def write(rows: Any, path: str | Path, *, format: str = "messages") -> int:
         1
     """
     check_destination(rows, path)
-    return write_conversations(conversations_of(rows), path, format=format)
+    return write_conversations(conversations_of(rows, objective), path, format=format)
 
 
 def check_destination(rows: object, path: object) -> None:

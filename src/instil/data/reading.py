@@ -24,6 +24,7 @@ from instil.data.formats.registry import format_named, other_names, read_row, re
 from instil.data.formats.row_format import ReadOptions
 from instil.data.memory_rows import is_path, json_row, rows_of, sources_in
 from instil.data.side_columns import is_empty
+from instil.data.sides import Group, checked_group, follow_each_other, reading_for, with_other_side
 from instil.data.sources.files import find_files
 from instil.data.sources.rows import (
     AS_THE_FILE_SAYS,
@@ -35,7 +36,7 @@ from instil.data.sources.rows import (
     seen_in,
 )
 from instil.errors import DataError
-from instil.recipe import delimiter_named
+from instil.recipe import Objective, delimiter_named
 
 SAMPLE_ROWS = 100
 """Number of rows of each file that `detect` looks at."""
@@ -80,6 +81,8 @@ def read(
     delimiter: str | None = None,
     sheet: str | None = None,
     on_error: Callable[[DataError], object] | None = None,
+    objective: Objective = "sft",
+    rejected: Literal["all", "worst"] = "all",
 ) -> Iterator[Conversation]:
     """Read conversations, one at a time, in the order of the data.
 
@@ -98,6 +101,9 @@ def read(
         delimiter: Character between the fields of a CSV file; found by default.
         sheet: Sheet of a workbook; the first by default.
         on_error: With ``skip``, called with the error of each row that is left out.
+        objective: What the rows are for. ``dpo``, ``ipo``, ``simpo`` and ``orpo`` read pairs: two conversations in a
+            row, with ``side`` chosen and rejected. ``kto`` reads single answers, each with its side.
+        rejected: Of several rejected answers, whether each makes a pair or only the worst.
 
     Raises:
         DataError: If the source does not exist, or, with ``stop``, a row cannot be read.
@@ -109,6 +115,9 @@ def read(
         ...     file.flush()
         ...     [message.content for message in next(read(file.name)).messages]
         ['2+2?', '4']
+        >>> pair = read([{"prompt": "2+2?", "chosen": "4", "rejected": "5"}], objective="dpo")
+        >>> [(conversation.side, conversation.messages[-1].content) for conversation in pair]
+        [('chosen', '4'), ('rejected', '5')]
         >>> [str(conversation.place) for conversation in read([{"question": "2+2?", "answer": "4"}])]
         ['rows[0]']
     """
@@ -125,7 +134,8 @@ def read(
         format_named(format)
     if columns or format == "pattern":
         check_columns(columns)
-    options = ReadOptions(columns, prompt_completion)
+    _check_choice("rejected", rejected, "all", "worst")
+    options = ReadOptions(columns, prompt_completion, reading_for(objective), rejected)
     files = FileOptions(encoding, None if delimiter is None else _character(delimiter), sheet)
     parts = [
         read_raw_rows(os.fspath(source), split=split, subset=subset, revision=revision, options=files)
@@ -140,19 +150,27 @@ def _read(
     rows: Iterator[tuple[Place, Any]], format: str, options: ReadOptions, on_error: Callable[[DataError], object] | None
 ) -> Iterator[Conversation]:
     """Yield the conversations of rows. Without `on_error`, the first row that cannot be read raises."""
-    for place, raw in rows:
+    has_pairs = options.reading == "pairs"
+    for place, raw, other in with_other_side(rows, follow_each_other if has_pairs else _never):
+        assert place is not None
         try:
             if isinstance(raw, Conversation):
-                yield replace(raw, place=place)
-                continue
-            row = json_row(raw, place) if place.source == ROWS else parse_row(raw, place)
-            _, conversations = read_row(row, place, format_name=format, options=options)
+                first = replace(raw, place=place)
+                group: Group = (first,) if other is None else (first, replace(other, place=place))
+                conversations: Sequence[Conversation] = checked_group(group, options)
+            else:
+                row = json_row(raw, place) if place.source == ROWS else parse_row(raw, place)
+                _, conversations = read_row(row, place, format_name=format, options=options)
         except DataError as error:
             if on_error is None:
                 raise
             on_error(error)
             continue
         yield from conversations
+
+
+def _never(first: Conversation, second: Conversation) -> bool:
+    return False
 
 
 def _check_choice(name: str, value: object, first: str, second: str) -> None:

@@ -19,11 +19,14 @@ from typing import IO, Any, cast
 
 from instil.conversation import EMPTY, Conversation, Place
 from instil.conversation.strict_json import RefusedJson, parse_text
+from instil.data.formats.preferences.kto import KTO
+from instil.data.formats.preferences.preference import PREFERENCE
 from instil.data.formats.registry import format_named
 from instil.data.formats.row_format import ReadOptions, RowFormat, cannot_hold
 from instil.data.json_values import as_json, json_of
 from instil.data.messages import conversation_to_dict
 from instil.data.side_columns import is_empty
+from instil.data.sides import Group, checked_group, follow_each_other, with_other_side
 from instil.data.sources.files import container_of
 from instil.errors import DataError, FormatError
 from instil.files import atomic_file, home_path, new_folders
@@ -34,7 +37,8 @@ def write_conversations(conversations: Iterable[Conversation], path: str | Path,
     """Write conversations. The file appears complete, or not at all.
 
     Args:
-        conversations: The conversations to write.
+        conversations: The conversations to write. Two in a row with the sides chosen and rejected are one row of the
+            format ``preference``, and two rows of ``kto``.
         path: A .jsonl, .json, .csv or .tsv file, each also as .gz or .zst. ``-`` writes lines to standard output.
         format: Name of the format to write.
 
@@ -48,7 +52,7 @@ def write_conversations(conversations: Iterable[Conversation], path: str | Path,
     target = format_named(format)
     if format == "pattern":
         raise FormatError(f"{path}: pattern can only be read. Expected another format. Use --to messages.")
-    rows = (_checked(conversation, target) for conversation in conversations)
+    rows = (_checked(group, target) for group in _groups(conversations, target))
     if str(path) == "-":
         return _write_to_stdout(rows)
     path = home_path(path)
@@ -66,6 +70,16 @@ def write_conversations(conversations: Iterable[Conversation], path: str | Path,
         return _write_lines(rows, stream)
 
 
+def _groups(conversations: Iterable[Conversation], target: RowFormat) -> Iterator[Group]:
+    """Yield what becomes one row each: a conversation, or a pair where the target has rows of pairs."""
+    if target.write_pair is None:
+        yield from ((conversation,) for conversation in conversations)
+        return
+    rows = ((None, conversation) for conversation in conversations)
+    for _, conversation, other in with_other_side(rows, follow_each_other):
+        yield (conversation,) if other is None else (conversation, other)
+
+
 @dataclass(frozen=True, slots=True)
 class _Written:
     """One checked row, ready to be written.
@@ -81,24 +95,25 @@ class _Written:
     line: str
 
 
-def _checked(conversation: Conversation, target: RowFormat) -> _Written:
-    """Build a row, and check by reading it back that it holds the complete conversation.
+def _checked(group: Group, target: RowFormat) -> _Written:
+    """Build a row, and check by reading it back that it holds the complete conversation, or both sides of a pair.
 
     Raises:
         FormatError: If something would be lost or read with another meaning.
     """
+    conversation = group[0]
     place = conversation.place or Place("conversation", 1)
-    row = target.write(conversation)
+    row, options = _row_of(group, target)
     line = json_of(row, place=conversation.place or "conversation")
     try:
-        read_back = target.read(parse_text(line), place, ReadOptions())
+        read_back = target.read(parse_text(line), place, options)
     except (ValueError, RecursionError, RefusedJson) as error:
         reason = str(error).removesuffix(".")
         raise FormatError(cannot_hold(conversation, "JSON", f"a value ({reason})", "Drop or fix that value.")) from None
     except DataError as error:
         reason = str(error).removeprefix(f"{place}: ").removesuffix(".")
         raise FormatError(cannot_hold(conversation, target.name, f"a row that does not read back ({reason})")) from None
-    difference = _difference(conversation, read_back)
+    difference = _difference(checked_group(group, options), read_back)
     if difference:
         raise FormatError(
             f"{conversation.place or 'conversation'}: has {difference}, which {target.name} would read with another "
@@ -107,20 +122,46 @@ def _checked(conversation: Conversation, target: RowFormat) -> _Written:
     return _Written(conversation, row, line)
 
 
-def checked_line(conversation: Conversation, place: Place) -> str:
-    """Return a conversation as a line of the messages format.
+def _row_of(group: Group, target: RowFormat) -> tuple[dict[str, Any], ReadOptions]:
+    """Return a row of the target format, and how it is read back."""
+    first = group[0]
+    if len(group) == 2 and target.write_pair is not None:
+        return target.write_pair(*group), ReadOptions(reading="pairs")
+    if first.side is None or target.holds_side:
+        return target.write(first), ReadOptions(reading="sft" if first.side is None else "judged")
+    other = "chosen" if first.side == "rejected" else "rejected"
+    what = f"the side {first.side}" + (f" and no {other} one beside it" if target.write_pair is not None else "")
+    remedy = "Use --to kto instead." if target.write_pair is not None else "Use --to preference or --to kto instead."
+    raise FormatError(cannot_hold(first, target.name, what, remedy))
+
+
+def checked_line(conversation: Conversation, place: Place, *, rejected: Conversation | None = None) -> str:
+    """Return a conversation as a line of the messages format; with a side as a line of ``kto``.
+
+    Args:
+        conversation: The conversation.
+        place: Its place, for errors.
+        rejected: The other side of a pair. Both are then one line of the format ``preference``.
 
     Raises:
         FormatError: If something would be lost or read with another meaning. It names the place.
     """
-    return _checked(replace(conversation, place=place), format_named("messages")).line
+    conversation = replace(conversation, place=place)
+    if rejected is not None:
+        return _checked((conversation, replace(rejected, place=place)), PREFERENCE).line
+    return _checked((conversation,), format_named("messages") if conversation.side is None else KTO).line
 
 
-def _difference(conversation: Conversation, read_back: Sequence[Conversation]) -> str:
-    """Name what a conversation lost by being written and read back; an empty string if it lost nothing."""
-    if len(read_back) != 1:
+def _difference(written: Sequence[Conversation], read_back: Sequence[Conversation]) -> str:
+    """Name what was lost by being written and read back; an empty string if nothing was."""
+    if len(read_back) != len(written):
         return "a column that splits it into several conversations"
-    before, after = _values(conversation), _values(read_back[0])
+    differences = (_difference_of(before, after) for before, after in zip(written, read_back, strict=True))
+    return next(filter(None, differences), "")
+
+
+def _difference_of(conversation: Conversation, read_back: Conversation) -> str:
+    before, after = _values(conversation), _values(read_back)
     for key in [key for key, value in before["extra"].items() if is_empty(value) and key not in after["extra"]]:
         del before["extra"][key]  # an empty column gives way to the format's own column of that name
     if before == after:
@@ -134,6 +175,7 @@ def _difference(conversation: Conversation, read_back: Sequence[Conversation]) -
 def _values(conversation: Conversation) -> dict[str, Any]:
     """Return everything that a conversation holds except its place, as JSON values."""
     row = conversation_to_dict(replace(conversation, extra=EMPTY)) | {"extra": dict(conversation.extra)}
+    row["side"] = conversation.side
     return cast("dict[str, Any]", json.loads(json.dumps(row, default=as_json)))
 
 

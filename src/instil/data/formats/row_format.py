@@ -48,6 +48,8 @@ class RowFormat:
         read: Returns the conversations of a row, nearly always one.
         write: Returns a conversation as a row, or raises `FormatError` if the row would lose something.
         reads: Returns the columns of a row of this shape that are read by name, for `column_names`.
+        write_pair: Returns the chosen and the rejected side of a pair as one row, as `write` does; None if rows hold no pairs.
+        holds_side: Whether `write` writes a conversation's side.
     """
 
     name: str
@@ -56,6 +58,8 @@ class RowFormat:
     read: Callable[[Any, Place, ReadOptions], Sequence[Conversation]]
     write: Callable[[Conversation], dict[str, Any]]
     reads: Callable[[Mapping[str, Any]], Sequence[str]] = lambda row: ()
+    write_pair: Callable[[Conversation, Conversation], dict[str, Any]] | None = None
+    holds_side: bool = False
 
 
 def conversation_of(

@@ -152,4 +152,6 @@ def _reads(row: Mapping[str, Any]) -> Sequence[str]:
     return (column or LABELS[0], *(base.reads(rest) if base is not None else ()))
 
 
-KTO = RowFormat("kto", "a prompt, an answer and a label of true or false", _recognise, _read, _write, _reads)
+KTO = RowFormat(
+    "kto", "a prompt, an answer and a label of true or false", _recognise, _read, _write, _reads, holds_side=True
+)

@@ -126,7 +126,7 @@ def _write(conversation: Conversation) -> dict[str, Any]:
     return row_of(conversation, {"chosen": chosen}, target="preference", tools_as_text=False)
 
 
-def write_pair(chosen: Conversation, rejected: Conversation) -> dict[str, Any]:
+def _write_pair(chosen: Conversation, rejected: Conversation) -> dict[str, Any]:
     """Return a pair as one row; `PREFERENCE` reads it back.
 
     The row has the common prompt, and what follows it on both sides. If there is none, or a column of its own is named
@@ -168,4 +168,4 @@ def _reads(row: Mapping[str, Any]) -> Sequence[str]:
     return ("chosen", "rejected", *prompt_names(row), *SYSTEM_COLUMNS)
 
 
-PREFERENCE = RowFormat("preference", "chosen, rejected", _recognise, _read, _write, _reads)
+PREFERENCE = RowFormat("preference", "chosen, rejected", _recognise, _read, _write, _reads, _write_pair)
