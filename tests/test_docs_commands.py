@@ -169,6 +169,7 @@ def place(tmp_path, monkeypatch):
         (tmp_path / f"{name}.jsonl").write_text(text, encoding="utf-8")
     alpaca = [{"instruction": row["question"], "input": "", "output": row["answer"]} for row in rows]
     (tmp_path / "alpaca.json").write_text(json.dumps(alpaca), encoding="utf-8")
+    (tmp_path / "books.csv").write_text("title,summary\nEmma,A matchmaker errs.\n", encoding="utf-8")
     (tmp_path / "recipe.yaml").write_text(
         "model: {name: demo}\ndata: {sources: [rows.jsonl]}\noutput: runs/recipe\n", encoding="utf-8"
     )
