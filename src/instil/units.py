@@ -8,7 +8,7 @@ Why: a GB is 2**30 bytes here, as in nvidia-smi's and torch's figures, so that o
 from __future__ import annotations
 
 import math
-import re
+from typing import Any
 
 _FOUR_DECIMALS = 0.001
 """Below this, four decimals show fewer than two significant digits."""
@@ -84,37 +84,11 @@ def duration(seconds: float) -> str:
     return f"{seconds // 3600}h{seconds % 3600 // 60:02d}m"
 
 
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
-_BYTES = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
-
-
-def seconds_of(text: str) -> float:
-    """Return the seconds of a duration such as ``30d``, ``12h``, ``90m`` or ``2w``.
-
-    Raises:
-        ValueError: If it is none.
+def comparable(value: Any) -> float | None:
+    """Return a value as a number that can be compared and written as JSON, or None.
 
     Example:
-        >>> seconds_of("12h"), seconds_of("1.5d")
-        (43200.0, 129600.0)
+        >>> comparable(3), comparable(float("nan")), comparable(None)
+        (3, None, None)
     """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhdw])\s*", text.lower())
-    if match is None:
-        raise ValueError("Expected a number and a unit: s, m, h, d or w, such as 30d")
-    return float(match[1]) * _SECONDS[match[2]]
-
-
-def bytes_of(text: str) -> int:
-    """Return the bytes of a size such as ``500MB``, ``2 GB`` or ``100k``, with units as `byte_size` has them.
-
-    Raises:
-        ValueError: If it is none.
-
-    Example:
-        >>> bytes_of("2 GB"), bytes_of("1.5k")
-        (2147483648, 1536)
-    """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", text.lower())
-    if match is None:
-        raise ValueError("Expected a number and a unit: kB, MB, GB or TB, such as 500MB")
-    return round(float(match[1]) * _BYTES[match[2]])
+    return value if isinstance(value, int | float) and math.isfinite(value) else None

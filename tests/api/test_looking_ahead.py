@@ -81,7 +81,9 @@ def test_what_was_inspected_shows_itself_in_a_notebook():
     row = result.row("rows[41]")
     assert text_of(row._repr_html_()).count(hostile) == 2
     assert "⟦<script>" in text_of(row._repr_html_())
-    assert repr(row).startswith("ShownRow(rows[41], ")
+    assert repr(row).startswith("ShownRow(rows[41], row 42, ")
+    assert result.row(42) == row
+    assert "rows[41], row 42" in text_of(row._repr_html_())
     assert text_of(row.examples[0]._repr_html_()).count(hostile) == 2
     assert len(repr(result.row("rows[40]"))) <= 120
     assert "nothing was found" in instil.inspect(ROWS[:2])._repr_html_()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import tomllib
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
+import instil
 from instil.environment.packages import CORE, EXTRAS, fits, installed_versions, module_of, required_version, version_of
 
 PROJECT = tomllib.loads((Path(__file__).resolve().parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -31,6 +33,15 @@ def test_each_installed_package_can_be_imported_by_the_name_that_is_known():
     installed = [name for name in {*CORE, *(name for names in EXTRAS.values() for name in names)} if version_of(name)]
     assert len(installed) >= len(CORE)
     assert [name for name in installed if find_spec(module_of(name)) is None] == []
+
+
+def test_the_version_of_instil_needs_no_installation(monkeypatch):
+    def not_there(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", not_there)
+    assert version_of("instil") == instil.__version__
+    assert installed_versions(["instil", "torch"]).keys() == {"python", "instil"}
 
 
 def test_required_versions_are_read_from_the_metadata():

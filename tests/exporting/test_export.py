@@ -6,6 +6,7 @@ import shutil
 import pytest
 from tests.exporting.exported import ROWS, answers
 from tests.tiny_chat import FACTS, folders
+from tests.views.parsed import assert_harmless, text_of
 
 from instil.exporting.export import export
 
@@ -27,6 +28,12 @@ def test_a_merged_model_is_a_plain_folder_that_answers_the_same(tmp_path, dtype)
     assert done.parity.prompts == len(ROWS)
     assert done.parity.answers_differ == 0
     assert done.parity.stop_tokens == ("<|im_end|>",)
+    shown = done._repr_html_()
+    assert_harmless(shown)
+    for words in (str(done.folder), "model.safetensors", "kB", "ids equal in training", "greedy answers equal"):
+        assert words in text_of(shown), words
+    assert repr(done).startswith("Exported(")
+    assert "\n" not in repr(done)
     if dtype == "fp32":
         assert answers(done.folder) == [answer for _, answer in FACTS]
 

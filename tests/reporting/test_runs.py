@@ -4,16 +4,18 @@ import json
 import math
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.training.command_line import exit_code, losses_of, train, write_recipe
+from tests.views.parsed import assert_harmless, text_of
 
 from instil.errors import RunError
 from instil.recipe import Recipe
 from instil.reporting.plots import shared_figures
-from instil.reporting.runs import find_runs, runs, summarise
+from instil.reporting.runs import RunSummary, find_runs, runs, summarise
 from instil.training.records.run_folder import Run
 from instil.training.records.run_settings import differences, settings_of
 
@@ -87,6 +89,25 @@ def test_the_table_says_what_differs_and_what_the_evaluation_found(tmp_path: Pat
     assert exit_code("runs", "compare", *map(str, runs), "--plot", str(tmp_path / "both.png")) == 0
     assert "75.0% [65.0%, 85.0%] n=50" in capsys.readouterr().out
     assert (tmp_path / "both.png").exists()
+
+
+def test_a_notebook_shows_runs_as_a_table(tmp_path: Path):
+    for name, lr, exact in (("a", 0.1, 0.5), ("b<script>", 0.2, 0.75)):
+        with_metrics(make_run(tmp_path / name, lr=lr, exact=exact), {0: 2.5, 10: 2.0})
+    broken = make_run(tmp_path / "c", lr=1, exact=0.5)
+    (broken / "evaluation" / "evaluation.json").write_text("{", encoding="utf-8")
+    found = runs(tmp_path, sort="name")
+    html = found._repr_html_()
+    assert_harmless(html)
+    text = text_of(html)
+    for words in ("3 runs", "b<script>", "finished", "damaged", "75.0%", "lr 0.2", "2.0000 (step 10)", "exact_match"):
+        assert words in text, words
+    assert [run.name for run in found] == ["a", "b<script>", "c"]
+    assert found[0] == summarise_named(tmp_path / "a", found[0])
+
+
+def summarise_named(folder: Path, like: RunSummary) -> RunSummary:
+    return replace(summarise(folder, name=like.name), settings=like.settings)
 
 
 def test_the_heldout_loss_is_that_of_the_written_model(tmp_path: Path):

@@ -61,7 +61,14 @@ class Inspected:
             yield show_row(self.inspection.chat, row, [each for each in self.findings if each.place == row.place])
 
     def row(self, row: str | int) -> ShownRow:
-        """Return one row with every token, by its number (from 1) or place: ``train.jsonl:412``, ``rows[12]``."""
+        """Return one row with every token.
+
+        Args:
+            row: Its number, from 1, or its place: ``train.jsonl:412``, ``rows[12]``.
+
+        Why: numbers count from 1 for every source, as in the findings of files. Places of rows from Python are indices,
+        which count from 0. So ``row(3)`` is ``rows[2]``, and the result names both.
+        """
         return self.inspection.row(str(row))
 
     def to_json(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -48,12 +49,11 @@ def clean(
     """
     from instil.errors import DataError
     from instil.reporting import stores
-    from instil.units import bytes_of, seconds_of
 
     choice = stores.Choice(
-        older=_parsed("--older-than", older_than, seconds_of),
-        larger=_parsed("--larger-than", larger_than, bytes_of),
-        keep=_parsed("--keep", keep, bytes_of),
+        older=_parsed("--older-than", older_than, _seconds_of),
+        larger=_parsed("--larger-than", larger_than, _bytes_of),
+        keep=_parsed("--keep", keep, _bytes_of),
         unusable=unusable,
         needed=needed,
     )
@@ -180,3 +180,39 @@ def age(seconds: float) -> str:
         if seconds >= size:
             return f"{int(seconds // size)}{unit} ago"
     return "now"
+
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
+_BYTES = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+
+
+def _seconds_of(text: str) -> float:
+    """Return the seconds of a duration such as ``30d``, ``12h``, ``90m`` or ``2w``.
+
+    Raises:
+        ValueError: If it is none.
+
+    Example:
+        >>> _seconds_of("12h"), _seconds_of("1.5d")
+        (43200.0, 129600.0)
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhdw])\s*", text.lower())
+    if match is None:
+        raise ValueError("Expected a number and a unit: s, m, h, d or w, such as 30d")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def _bytes_of(text: str) -> int:
+    """Return the bytes of a size such as ``500MB``, ``2 GB`` or ``100k``, with units as `units.byte_size` has them.
+
+    Raises:
+        ValueError: If it is none.
+
+    Example:
+        >>> _bytes_of("2 GB"), _bytes_of("1.5k")
+        (2147483648, 1536)
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", text.lower())
+    if match is None:
+        raise ValueError("Expected a number and a unit: kB, MB, GB or TB, such as 500MB")
+    return round(float(match[1]) * _BYTES[match[2]])

@@ -177,8 +177,9 @@ def _lowest(runs: Sequence[RunSummary]) -> set[Path]:
 
 def _show_beside(screen: Screen, runs: Sequence[RunSummary]) -> None:
     """Print the results of few runs, a run a column."""
-    from instil.reporting.run_table import figure_words, number, short_date
+    from instil.reporting.run_table import number, short_date
     from instil.screen import Cell, Column
+    from instil.training.records.run_figures import figure_words
     from instil.units import byte_size, duration
 
     lowest = _lowest(runs)

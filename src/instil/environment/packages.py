@@ -6,6 +6,8 @@ import platform
 from collections.abc import Iterable
 from importlib import metadata
 
+from instil import __version__
+
 CORE = (
     "torch", "transformers", "tokenizers", "safetensors", "jinja2", "numpy", "pyarrow", "pydantic", "pyyaml", "rich",
     "cyclopts", "datasets", "peft", "matplotlib", "psutil", "zstandard", "charset-normalizer", "py3langid",
@@ -39,7 +41,12 @@ def installed_versions(names: Iterable[str]) -> dict[str, str]:
 
 
 def version_of(name: str) -> str | None:
-    """Return the version of an installed package; None if it is not installed or its metadata is damaged."""
+    """Return the version of an installed package; None if it is not installed or its metadata is damaged.
+
+    Why: instil itself also runs from a source tree that is not installed, so its own version is not looked up.
+    """
+    if name == "instil":
+        return __version__
     try:
         return metadata.version(name) or None
     except metadata.PackageNotFoundError:

@@ -230,7 +230,7 @@ def _comparisons(
     tasks: Mapping[str, str], ours: ModelResult, theirs: ModelResult, *, without: Collection[str]
 ) -> dict[str, Comparison]:
     """Compare the main figures, and the losses, except those that are not the same thing in both models."""
-    comparisons = {}
+    comparisons: dict[str, Comparison] = {}
     for task, main in tasks.items():
         if f"{task}.{main}" in without:
             continue

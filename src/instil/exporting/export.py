@@ -49,6 +49,9 @@ from instil.training.model_card.card import model_card
 from instil.training.model_card.head import check_licence
 from instil.training.model_card.papers import read_papers
 from instil.training.model_card.subject import CardSubject
+from instil.units import byte_size, counted
+from instil.views.html import frame, table
+from instil.views.turns import one_line
 
 Target: TypeAlias = Literal["merged", "adapter", "4bit", "gguf", "ollama"]
 Precision: TypeAlias = Literal["fp32", "bf16", "fp16"]
@@ -56,7 +59,7 @@ _DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bf
 NUM_ROWS = 50
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Exported:
     """An export.
 
@@ -77,6 +80,24 @@ class Exported:
     weights: str = ""
     uploaded: tuple[str, ...] = ()
     checkpoints: tuple[Exported, ...] = ()
+
+    def __repr__(self) -> str:
+        """Return folder, number of files and the first line of the check, on one line."""
+        return one_line("Exported", [str(self.folder), counted(len(self.files), "file"), *self.parity.lines()[:1]])
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: what was checked, the files with their sizes, and what was uploaded."""
+        facts = [self.weights, f"licence {self.licence}" if self.licence else "no licence"]
+        sizes = [[name, _size_of(self.folder / name)] for name in self.files]
+        others = [[str(one.folder), counted(len(one.files), "file")] for one in self.checkpoints]
+        body = table(["checked"], [[line] for line in self.parity.lines()]) + table(["file", "size"], sizes)
+        body += table(["checkpoint", ""], others) + table(["uploaded"], [[line] for line in self.uploaded])
+        return frame(f"Export {self.folder}", facts=facts, body=body)
+
+
+def _size_of(file: Path) -> str:
+    """Return the size of a file, or that it is gone: an export may have been moved since."""
+    return byte_size(file.stat().st_size) if file.is_file() else "not there any more"
 
 
 def export(

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from instil.conversation import Place
+from instil.conversation import ROWS, Place
 from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.errors import DataError, DroppedTextError, InstilError
 from instil.inspection.doctor import Doctor
@@ -88,10 +88,15 @@ class ShownRow:
     examples: tuple[ShownExample, ...] = ()
     findings: tuple[Finding, ...] = ()
 
+    @property
+    def name(self) -> str:
+        """Its place; for a row from Python also its number, which counts from 1."""
+        return f"{self.place}, row {self.place.row}" if self.place.source == ROWS else str(self.place)
+
     def __repr__(self) -> str:
         """Return place, examples and findings, on one line."""
         kinds = [finding.kind for finding in self.findings]
-        return one_line("ShownRow", [str(self.place), *(example.counts for example in self.examples), *kinds])
+        return one_line("ShownRow", [self.name, *(example.counts for example in self.examples), *kinds])
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows: the findings, and the masks of the first examples."""
@@ -99,7 +104,7 @@ class ShownRow:
         masks = "".join(example._repr_html_() for example in self.examples[:_MOST_EXAMPLES])
         more = len(self.examples) - _MOST_EXAMPLES
         body = warnings(found) + masks + (left_out(f"{more:,} further examples not shown") if more > 0 else "")
-        return frame("Row", facts=[str(self.place), counted(len(self.examples), "example")], body=body)
+        return frame("Row", facts=[self.name, counted(len(self.examples), "example")], body=body)
 
 
 def _in_words(finding: Finding) -> str:

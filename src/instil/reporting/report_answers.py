@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from instil.errors import RunError
-from instil.reporting.run_table import figure_words
-from instil.training.records.run_figures import figures_from
+from instil.training.records.run_figures import figure_words, figures_from
 from instil.views.html import escaped
 from instil.views.page_parts import folded, mark, pairs, paragraph, table, text_box
 

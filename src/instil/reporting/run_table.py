@@ -14,7 +14,7 @@ from typing import Any
 from rich.cells import cell_len, set_cell_size
 
 from instil.reporting.runs import RunSummary, figure_named, short_figure
-from instil.training.records.run_figures import Figure
+from instil.training.records.run_figures import figure_words
 from instil.training.records.run_settings import in_words
 from instil.units import byte_size, duration, loss_words
 from instil.views.visible import plain
@@ -182,20 +182,6 @@ def _task_column(runs: Sequence[RunSummary], name: str, names: Sequence[str]) ->
     is_unique = [short_figure(other) for other in names].count(short) == 1
     cells = [figure_words(figure_named(run.figures, name)) for run in runs]
     return RunColumn(short if is_unique and short not in (*_ORDER, *_LAST) else name, cells, number=True)
-
-
-def figure_words(figure: Figure | None, *, interval: bool = False) -> str:
-    """Return a figure in words: a share in percent; with its interval and number of cases where there is room.
-
-    Example:
-        >>> figure_words(Figure(0.625, 0.47, 0.76, 40)), figure_words(Figure(31.5, 20, 40, 12), interval=True)
-        ('62.5%', '31.5 [20, 40] n=12')
-    """
-    if figure is None:
-        return ""
-    is_share = all(0 <= value <= 1 for value in (figure.value, figure.low, figure.high))
-    value, low, high = (f"{100 * v:.1f}%" if is_share else f"{v:.3g}" for v in (figure.value, figure.low, figure.high))
-    return f"{value} [{low}, {high}] n={figure.n}" if interval else value
 
 
 def _loss_at(loss: float | None, step: int | None) -> str:

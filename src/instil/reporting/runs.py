@@ -13,9 +13,11 @@ from typing import Any
 
 from instil.errors import RunError, nearest
 from instil.files import ASIDE, home_path, lock_holder, nearest_beside, size_on_disk
-from instil.training.records.run_figures import Figure, figures_from, figures_of
+from instil.training.records.run_figures import Figure, figure_words, figures_from, figures_of
 from instil.training.records.run_folder import Run, RunPaths
-from instil.training.records.run_settings import chosen_differences, settings_of
+from instil.training.records.run_settings import chosen_differences, in_words, settings_of
+from instil.units import byte_size, comparable, counted, loss_words
+from instil.views.html import frame, table, warnings
 
 SORTS = ("date", "heldout", "loss", "size", "name")
 """What runs are sorted by; the name of a figure of an evaluation is possible too."""
@@ -67,20 +69,60 @@ class RunSummary:
         """Return the run as JSON values; a loss that is not finite is None."""
         values = {name: getattr(self, name) for name in self.__slots__ if name not in ("folder", "date", "figures")}
         figures = {
-            name: {key: _finite(getattr(figure, key)) for key in ("value", "low", "high", "n")}
+            name: {key: comparable(getattr(figure, key)) for key in ("value", "low", "high", "n")}
             for name, figure in self.figures.items()
         }
-        losses = {name: _finite(values[name]) for name in ("loss", "heldout_loss", "best_heldout_loss")}
+        losses = {name: comparable(values[name]) for name in ("loss", "heldout_loss", "best_heldout_loss")}
         date = None if self.date is None else self.date.isoformat(timespec="seconds")
         settings = dict(self.settings)
         return {"folder": str(self.folder), **values, **losses, "date": date, "figures": figures, "settings": settings}
 
 
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
+class Runs(list[RunSummary]):
+    """Runs, in order; a notebook shows them as a table."""
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: state, losses, figures and differing settings of every run."""
+        damaged = [run for run in self if run.problem]
+        figures = list(dict.fromkeys(name for run in self for name in run.figures))
+        head = [
+            "run",
+            "state",
+            "model",
+            "steps",
+            "held-out loss",
+            "loss",
+            *map(short_figure, figures),
+            "differs in",
+            "size",
+            "date",
+        ]
+        return frame(
+            "Runs",
+            facts=[counted(len(self), "run")],
+            body=warnings([run.problem for run in damaged]) + table(head, [_cells(run, figures) for run in self]),
+        )
 
 
-def runs(folder: str | os.PathLike[str] = "runs", *, sort: str = "date", last: int | None = None) -> list[RunSummary]:
+def _cells(run: RunSummary, figures: Sequence[str]) -> list[str]:
+    """Return a run as a row of the notebook's table."""
+    heldout = "" if run.heldout_loss is None else f"{loss_words(run.heldout_loss)} (step {run.heldout_step:,})"
+    found = [run.figures.get(name) for name in figures]
+    return [
+        run.name,
+        run.state,
+        run.model,
+        f"{run.steps:,}",
+        heldout,
+        "" if run.loss is None else loss_words(run.loss),
+        *("" if figure is None else figure_words(figure) for figure in found),
+        in_words(run.settings),
+        byte_size(run.size),
+        "" if run.date is None else f"{run.date:%Y-%m-%d %H:%M}",
+    ]
+
+
+def runs(folder: str | os.PathLike[str] = "runs", *, sort: str = "date", last: int | None = None) -> Runs:
     """List the runs in a folder and in the folders below it, such as those of a sweep.
 
     A damaged run is in the list too: its `state` is ``damaged``, and `problem` names what is wrong.
@@ -92,7 +134,7 @@ def runs(folder: str | os.PathLike[str] = "runs", *, sort: str = "date", last: i
         last: Only this many runs, the newest.
 
     Returns:
-        A record for each run.
+        A record for each run, in a list that a notebook shows as a table.
 
     Raises:
         RunError: If there is no such folder or no run in it, or nothing can be sorted by `sort`.
@@ -109,7 +151,7 @@ def runs(folder: str | os.PathLike[str] = "runs", *, sort: str = "date", last: i
     if last is not None and (isinstance(last, bool) or not isinstance(last, int) or last < 1):
         raise RunError(f"last: found {last!r}. Expected a number of runs from 1. Correct it.")
     summaries = sorted_runs([_summary_or_problem(run, path) for run in found], by="date")[:last]
-    return sorted_runs(with_differences(summaries), by=sort)
+    return Runs(sorted_runs(with_differences(summaries), by=sort))
 
 
 def find_runs(folder: Path) -> list[Path]:
@@ -252,7 +294,7 @@ def sorted_runs(summaries: Sequence[RunSummary], *, by: str) -> list[RunSummary]
             return run.name
         if by in ("heldout", "loss", "size"):
             value = {"heldout": run.heldout_loss, "loss": run.loss, "size": -run.size}[by]
-            return _finite(value)
+            return comparable(value)
         figure = figure_named(run.figures, by)
         return None if figure is None else -figure.value
 

@@ -7,7 +7,6 @@ A sweep's folder holds one run folder for each run, ``sweep.yaml`` (the recipe w
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from instil.sweeps.names import setting_names, shown_value
 from instil.sweeps.space import HELDOUT, LOSSES, Direction
 from instil.training.records.metrics import read_metrics
 from instil.training.records.run_folder import Run, RunPaths
-from instil.units import counted, duration, loss_words
+from instil.units import comparable, counted, duration, loss_words
 from instil.views.html import frame, table, warnings
 
 State = Literal["waiting", "running", "stopped", "failed", "finished"]
@@ -272,8 +271,8 @@ def with_results(run: SweepRun, *, best_by: str, final: str) -> SweepRun:
     figures: dict[str, Any] = next(
         (line["tasks"] for line in reversed(metrics) if line.get("tasks") and line["step"] <= step), {}
     )
-    tasks = {name: figure["value"] for name, figure in figures.items() if _finite(figure["value"]) is not None}
-    losses = {HELDOUT: _finite(heldout[-1]) if heldout else None, "loss": _finite(results["loss"])}
+    tasks = {name: figure["value"] for name, figure in figures.items() if comparable(figure["value"]) is not None}
+    losses = {HELDOUT: comparable(heldout[-1]) if heldout else None, "loss": comparable(results["loss"])}
     return replace(
         run,
         state="finished",
@@ -286,8 +285,3 @@ def with_results(run: SweepRun, *, best_by: str, final: str) -> SweepRun:
         seconds=results["training_seconds"],
         value=losses[best_by] if best_by in LOSSES else tasks.get(best_by),
     )
-
-
-def _finite(value: Any) -> float | None:
-    """Return a number that can be compared, or None."""
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None

@@ -9,6 +9,7 @@ from importlib.metadata import version
 
 import yaml
 
+from instil import __version__
 from instil.recipe import Recipe
 from instil.training.model_card.head import head_of
 from instil.training.model_card.papers import RunPapers, published_name, published_recipe, without_machine_paths
@@ -61,7 +62,7 @@ def _what_it_is(papers: RunPapers, subject: CardSubject) -> list[str]:
     data = f" on {counted(rows, 'row')} of data" if isinstance(rows, int) else ""
     weights = f", in {subject.weights}" if subject.weights and subject.form != "adapter" else ""
     return [
-        f"Tuned from {base} with instil {version('instil')}{data}{size}.",
+        f"Tuned from {base} with instil {__version__}{data}{size}.",
         f"These files are {_FORMS[subject.form]}{weights}.",
     ]
 

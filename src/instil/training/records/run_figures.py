@@ -45,3 +45,17 @@ def figures_from(values: Mapping[str, Mapping[str, Any]]) -> dict[str, Figure]:
         for name, figure in values.items()
         if figure["value"] is not None
     }
+
+
+def figure_words(figure: Figure | None, *, interval: bool = False) -> str:
+    """Return a figure in words: a share in percent; with its interval and number of cases where there is room.
+
+    Example:
+        >>> figure_words(Figure(0.625, 0.47, 0.76, 40)), figure_words(Figure(31.5, 20, 40, 12), interval=True)
+        ('62.5%', '31.5 [20, 40] n=12')
+    """
+    if figure is None:
+        return ""
+    is_share = all(0 <= value <= 1 for value in (figure.value, figure.low, figure.high))
+    value, low, high = (f"{100 * v:.1f}%" if is_share else f"{v:.3g}" for v in (figure.value, figure.low, figure.high))
+    return f"{value} [{low}, {high}] n={figure.n}" if interval else value
