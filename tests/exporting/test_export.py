@@ -64,6 +64,7 @@ def test_a_modelfile_says_the_template_and_the_stop_token(tmp_path):
     done = export(folders()["run"], tmp_path / "out", target="ollama", rows=ROWS)
     text = (done.folder / "Modelfile").read_text(encoding="utf-8")
     assert 'PARAMETER stop "<|im_end|>"' in text
+    assert text.endswith("PARAMETER temperature 0\nPARAMETER repeat_penalty 1\n")
     assert '{{ if eq .Role "system" }}<|im_start|>system\n{{ .Content }}<|im_end|>\n' in text
     assert text.startswith("FROM ./model.gguf\n")
     assert any("expanded" in line for line in done.parity.lines())

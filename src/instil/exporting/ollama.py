@@ -17,6 +17,11 @@ from instil.errors import ExportError, TemplateError
 from instil.generation.engine import text_of
 
 _ROLES = ("system", "user", "assistant")
+GREEDY = "PARAMETER temperature 0\nPARAMETER repeat_penalty 1\n"
+"""Answers as this package gives them by default.
+
+Why: Ollama's own repeat_penalty is 1.1, and it also changes answers of temperature 0.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,4 +163,4 @@ def make_modelfile(chat: ChatTokenizer, weights: str, conversations: Sequence[Co
             )
         compared += 1
     stops = "".join(f"PARAMETER stop {json.dumps(token, ensure_ascii=False)}\n" for token in chat.stop_tokens)
-    return f'FROM {weights}\nTEMPLATE """{parts.source()}"""\n{stops}PARAMETER temperature 0\n', compared
+    return f'FROM {weights}\nTEMPLATE """{parts.source()}"""\n{stops}{GREEDY}', compared

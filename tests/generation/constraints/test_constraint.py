@@ -16,11 +16,14 @@ pytest.importorskip("llguidance")
 jsonschema = pytest.importorskip("jsonschema")
 
 from tests.corpus import corpus_path, needs_corpus  # noqa: E402
-from tests.generation.constraints.random_engine import engine_of, small_engine  # noqa: E402
+from tests.generation.constraints.random_engine import HERMES, engine_of, small_engine  # noqa: E402
+from tests.tiny_chat import folders  # noqa: E402
 
 from instil.conversation import Conversation, Message  # noqa: E402
+from instil.encoding.chat_tokenizer import ChatTokenizer  # noqa: E402
 from instil.errors import GenerationError  # noqa: E402
 from instil.generation.constraints.forms import JsonForm  # noqa: E402
+from instil.generation.engine import Engine  # noqa: E402
 from instil.generation.settings import SamplingSettings  # noqa: E402
 
 ASKED = Conversation((Message("user", "hi"),))
@@ -117,6 +120,25 @@ def test_a_reasoning_block_that_the_prompt_opens_is_closed_first():
     begun.start(engine.tokenizer('so\n</think>\n\n{"n": 1', add_special_tokens=False)["input_ids"])
     with pytest.raises(GenerationError, match="is not the beginning"):
         begun.start(engine.tokenizer('</think>{"m": 1', add_special_tokens=False)["input_ids"])
+
+
+@pytest.mark.parametrize(("special", "may_reason"), [(True, True), (False, False)])
+def test_a_model_opens_reasoning_itself_only_with_an_added_token(special, may_reason):
+    """Written as ordinary tokens, the tag is text that a weak model begins by chance and then never closes."""
+    source = HERMES.replace("{% if thinking %}<think>\n{% endif %}", "{# <think> </think> #}")
+    engine = engine_of(folders()["tuned"], source)
+    if special:
+        engine.tokenizer.add_tokens(["<think>", "</think>"])
+        engine = Engine(engine.model, engine.tokenizer, chat=ChatTokenizer.from_tokenizer(engine.tokenizer))
+        engine.model.resize_token_embeddings(len(engine.tokenizer) + 3)
+    begun = engine.constraint(JsonForm(schema=SCHEMAS["range"]), engine.prompt(ASKED))
+    ids = engine.tokenizer('<think>so</think>{"n": 1', add_special_tokens=False)["input_ids"]
+    if may_reason:
+        begun.start(ids)
+    else:
+        with pytest.raises(GenerationError, match="is not the beginning"):
+            begun.start(ids)
+    begun.start(engine.tokenizer('{"n": 1', add_special_tokens=False)["input_ids"])
 
 
 def test_a_schema_that_takes_too_many_steps_is_refused():

@@ -15,6 +15,7 @@ openai = pytest.importorskip("openai")
 from pydantic import BaseModel  # noqa: E402
 from tests.generation.http_api.served import Served  # noqa: E402
 
+from instil.generation.constraints.constraint import Matcher  # noqa: E402
 from instil.generation.http_api.answer_forms import read_form, read_top_logprobs  # noqa: E402
 from instil.generation.http_api.problems import Problem  # noqa: E402
 
@@ -58,6 +59,28 @@ def test_a_cut_answer_says_so_and_text_is_free(client):
         ask(client, response_format={"type": "text"}).choices[0].message.content
         == ask(client).choices[0].message.content
     )
+
+
+def test_a_form_that_cannot_be_followed_to_its_end_is_the_requests_fault(client, monkeypatch):
+    """llguidance's limits end some forms in the middle of an answer; here they end every form at its third token."""
+    apply, calls = Matcher.apply, []
+
+    def limited(self, logits):
+        calls.append(self)
+        if len(calls) > 2:
+            self._matcher.consume_token(len(logits) + 10_000)  # no such token: the matcher has an error from here on
+        return apply(self, logits)
+
+    monkeypatch.setattr(Matcher, "apply", limited)
+    reason = "response_format.json_schema.schema: the answer cannot go on .*Use a simpler schema"
+    with pytest.raises(openai.BadRequestError, match=reason) as error:
+        ask(client, response_format=FORMAT)
+    assert error.value.status_code == 400
+    assert error.value.param == "response_format.json_schema.schema"
+    calls.clear()
+    with pytest.raises(openai.APIError, match="the answer cannot go on") as error:
+        list(ask(client, response_format=FORMAT, stream=True))
+    assert error.value.type == "invalid_request_error"
 
 
 def test_json_objects_are_objects(client):

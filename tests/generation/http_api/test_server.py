@@ -46,3 +46,12 @@ def test_the_first_lines_name_the_address_and_the_chat_page():
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         lines = _banner("tiny", ServeSettings(), listener)
     assert lines == [f"serving tiny at {url}/v1 (Ctrl-C stops it)", f"chat page: {url}/"]
+
+
+def test_the_address_of_all_addresses_is_printed_as_one_that_a_browser_opens():
+    with listen(ServeSettings(host="0.0.0.0", port=0)) as listener:
+        port = listener.getsockname()[1]
+        first, page, more = _banner("tiny", ServeSettings(host="0.0.0.0", api_key="k"), listener)
+    assert first == f"serving tiny at http://127.0.0.1:{port}/v1 (Ctrl-C stops it)"
+    assert page == f"chat page: http://127.0.0.1:{port}/"
+    assert more == f"0.0.0.0: every address of this machine. Others use its name: http://{socket.gethostname()}:{port}/"

@@ -82,5 +82,14 @@ def test_without_do_sample_the_settings_show_that_sampling_was_meant(tmp_path: P
     assert (written["do_sample"], written["temperature"], written["eos_token_id"]) == (True, 0.9, [4, 6])
 
 
+def test_a_penalty_stays_and_is_mentioned(tmp_path: Path) -> None:
+    model = model_with(do_sample=True, repetition_penalty=1.05, eos_token_id=4)
+    (line,) = set_stop_ids(model, (4,), pad_id=None)
+    assert "it has repetition_penalty 1.05, which transformers and vLLM apply to every answer" in line
+    model.generation_config.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "generation_config.json").read_text())["repetition_penalty"] == 1.05
+    assert set_stop_ids(model_with(repetition_penalty=1.0, eos_token_id=4), (4,), pad_id=None) == ()
+
+
 def test_a_config_that_stays_is_not_mentioned() -> None:
     assert set_stop_ids(model_with(do_sample=True, temperature=0.7, eos_token_id=[4, 6]), (4, 6), pad_id=2) == ()

@@ -22,6 +22,9 @@ def reasoning_of(
     A block that the prompt opened has to be closed. If the template knows reasoning and the prompt has no block, the
     model may write one. A block that the prompt closed allows none.
 
+    Why: the model may open a block only with an added token. An opening tag of ordinary tokens is a text that a weak
+    model begins by chance, and then never closes.
+
     Args:
         chat: Template and tokenizer; None for a base model.
         prompt_end: The text at the prompt's end.
@@ -41,7 +44,7 @@ def reasoning_of(
     opened = [pair for pair in REASONING_TAGS if end.endswith(pair[0])]
     if opened:
         return reasoning_rules(opened=True, pairs=opened, added_ids=added_ids)
-    known = [pair for pair in REASONING_TAGS if pair[0] in source and pair[1] in source]
+    known = [pair for pair in REASONING_TAGS if pair[0] in source and pair[1] in source and pair[0] in added_ids]
     if end.endswith(CLOSING_TAGS):
         known = []
     return reasoning_rules(opened=False, pairs=known, added_ids=added_ids)

@@ -25,6 +25,10 @@ _PROBED = 4
 INSTALL = "pip install 'instil[serve]'"
 
 
+class UnfinishedFormError(GenerationError):
+    """An answer cannot go on, because its form takes more steps than allowed. Another form could."""
+
+
 class GrammarTokenizer:
     """A tokenizer's vocabulary as llguidance reads it; made once for a model, because it takes about a second.
 
@@ -129,13 +133,16 @@ class Matcher:
         """Return logits [V] with -inf for every token that would leave the form.
 
         Raises:
-            GenerationError: If the grammar takes more steps than allowed at this place.
+            UnfinishedFormError: If the grammar takes more steps than allowed at this place.
         """
         bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
         allowed = torch.from_numpy(np.unpackbits(bits, bitorder="little")[: logits.shape[-1]]).bool()
         if self._matcher.is_error() or not bool(allowed.any()):
             reason = _reason(self._matcher.get_error()) or "no token can follow"
-            raise GenerationError(f"{self._place}: the answer cannot go on ({reason}). Use a simpler schema.")
+            raise UnfinishedFormError(
+                f"{self._place}: the answer cannot go on ({reason}). Expected a form that can be followed to its end. "
+                "Use a simpler schema."
+            )
         if allowed.shape[-1] < logits.shape[-1]:
             allowed = torch.nn.functional.pad(allowed, (0, logits.shape[-1] - allowed.shape[-1]))
         return logits.masked_fill(~allowed.to(logits.device), float("-inf"))

@@ -18,6 +18,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.exceptions import HTTPException
 
 from instil.errors import InstilError
+from instil.generation.constraints.constraint import UnfinishedFormError
 from instil.generation.engine import Engine
 from instil.generation.http_api.ending import Ending
 from instil.generation.http_api.gate import Gate
@@ -146,8 +147,15 @@ async def _choices(service: Service, parsed: ParsedRequest, writings: list[Writi
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(one(writing)) for writing in writings]
     except* InstilError as errors:
-        raise Problem(500, str(errors.exceptions[0])) from None
+        raise _problem_of(errors.exceptions[0]) from None
     return [task.result() for task in tasks]
+
+
+def _problem_of(error: BaseException) -> Problem:
+    """Return how a failed answer is reported: a form that cannot be followed is the request's fault."""
+    if isinstance(error, UnfinishedFormError):
+        return Problem(400, str(error), param=str(error).partition(": ")[0])
+    return Problem(500, str(error))
 
 
 async def _unless_gone(request: Request, work: Callable[[], Awaitable[Any]]) -> Any:
@@ -201,7 +209,7 @@ async def _events(
             while open_answers:
                 item = await arrived.get()
                 if isinstance(item, Exception):
-                    yield event(Problem(500, str(item)).body())
+                    yield event(_problem_of(item).body())
                 elif item is None:
                     open_answers -= 1
                 else:

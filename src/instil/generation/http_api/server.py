@@ -15,6 +15,9 @@ from instil.generation.http_api.ending import GRACE_SECONDS
 from instil.generation.http_api.origins import ANY, checked_origins, is_loopback
 from instil.generation.http_api.settings import ServeSettings
 
+_HERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+"""The addresses that stand for every address of a machine, each with the one by which it calls itself."""
+
 
 def check_address(settings: ServeSettings) -> ServeSettings:
     """Check that only this machine can reach a server without an API key.
@@ -124,8 +127,13 @@ def serve(engine: Engine, settings: ServeSettings) -> None:
 def _banner(name: str, settings: ServeSettings, listener: socket.socket) -> list[str]:
     """Return the lines that a person sees when the server starts: its address, and who else may call it."""
     host, port = listener.getsockname()[:2]
-    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    shown = _HERE.get(host, host)  # no browser opens the address that stands for all of them
+    url = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
     lines = [f"serving {name} at {url}/v1 (Ctrl-C stops it)", f"chat page: {url}/"]
+    if host in _HERE:
+        lines.append(
+            f"{host}: every address of this machine. Others use its name: http://{socket.gethostname()}:{port}/"
+        )
     if settings.cors == (ANY,):
         who = "any web page that this browser opens" if settings.api_key is None else "any web page that has the key"
         lines.append(f"--cors *: {who} may call it")

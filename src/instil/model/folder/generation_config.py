@@ -21,6 +21,13 @@ from instil.model.underlying import underlying
 GENERATION_CONFIG = "generation_config.json"
 SAMPLING = ("temperature", "top_p", "top_k", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff")
 """Settings that count only if answers are sampled."""
+PENALTIES = {
+    "repetition_penalty": 1.0,
+    "encoder_repetition_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
+    "encoder_no_repeat_ngram_size": 0,
+}
+"""Settings that also change answers of the likeliest tokens, each with the value that changes nothing."""
 
 
 def published_stop_ids(location: ModelLocation) -> tuple[int, ...]:
@@ -76,7 +83,22 @@ def set_stop_ids(model: Any, stop_ids: Sequence[int], *, pad_id: int | None) -> 
         settings.validate(strict=True)
     except ValueError:
         changes += _make_consistent(settings)
-    return changes
+    return (*changes, *_penalties(settings))
+
+
+def _penalties(settings: Any) -> tuple[str, ...]:
+    """Return a line about penalties, which stay: the base's authors chose them, and this package has none by default."""
+    kept = [
+        f"{name} {value:g}"
+        for name, neutral in PENALTIES.items()
+        if (value := getattr(settings, name, None)) not in (None, neutral)
+    ]
+    if not kept:
+        return ()
+    return (
+        f"{GENERATION_CONFIG}: it has {', '.join(kept)}, which transformers and vLLM apply to every answer. Here answers "
+        "have no penalty unless one is set",
+    )
 
 
 def _make_consistent(settings: Any) -> tuple[str, ...]:
