@@ -14,6 +14,7 @@ from instil.errors import EvaluationError
 from instil.generation.settings import LoadSettings, sampling_settings
 
 if TYPE_CHECKING:
+    from instil.evaluation.judge import Judge
     from instil.evaluation.results import Evaluation
     from instil.generation.chat_model import ChatModel
 
@@ -31,6 +32,8 @@ def evaluate(
     too_long: Literal["drop", "keep_last_turns", "refuse"] = "drop",
     schema: Mapping[str, Any] | str | PathLike[str] | None = None,
     run_code: bool = False,
+    judge: str | Judge | None = None,
+    judge_model: str = "",
     out: str | PathLike[str] | None = None,
     on_answer: Callable[[], None] | None = None,
     **settings: Any,
@@ -48,6 +51,10 @@ def evaluate(
             or refuse it. The result's `length_notes` name what was left out.
         schema: JSON schema, or the path of its file, that the json task checks answers against.
         run_code: Let the code task run the answers with the tests of their rows, in a limited process.
+        judge: Says which of two answers is better: a function of the prompt's messages and two answers that returns
+            ``first``, ``second`` or ``tie``; or as text an OpenAI-compatible address, or ``module:function``. Needs
+            `against`. Nothing is sent anywhere without it.
+        judge_model: Name of the judging model at an address.
         out: Folder for the report. None writes nothing.
         on_answer: Called after each answer.
         **settings: How answers are sampled (`SamplingSettings`) and models are loaded (`LoadSettings`).
@@ -73,9 +80,14 @@ def evaluate(
     check_type("run_code", run_code, bool, EvaluationError, expected="True or False")
     if on_answer is not None and not callable(on_answer):
         raise EvaluationError(f"on_answer: found {on_answer!r:.80}. Expected a function. Correct the argument.")
+    if judge is not None and against is None:
+        raise EvaluationError("judge: one model alone. Expected two to compare. Pass against as well.")
+    if judge is not None and not isinstance(judge, str) and not callable(judge):
+        raise EvaluationError(f"judge: found {judge!r:.80}. Expected a function or a text. Correct the argument.")
     folder = None if out is None else path_of("out", out, EvaluationError)
 
     # Why: torch takes seconds to import, and a wrong argument is reported before that.
+    from instil.evaluation.judge import load_judge
     from instil.evaluation.measure import measure
     from instil.evaluation.report import write_report
     from instil.evaluation.schema import read_schema
@@ -96,6 +108,8 @@ def evaluate(
         options=TaskOptions(schema=wanted, run_code=run_code),
         too_long=too_long,
         selection=selection,
+        source=data,
+        judge=load_judge(judge, model=judge_model) if isinstance(judge, str) else judge,
         on_answer=on_answer or (lambda: None),
     )
     if folder is not None:

@@ -34,6 +34,8 @@ def evaluate(
     out: Path | None = None,
     schema: Path | None = None,
     run_code: bool = False,
+    judge: str | None = None,
+    judge_model: str = "",
     harness: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
     harness_folder: Path | None = None,
     as_json: Annotated[bool, Parameter(name="json")] = False,
@@ -50,7 +52,7 @@ def evaluate(
         data: Rows with prompts and reference answers, in any format that training reads.
         against: Model to compare with, usually the base.
         task: Tasks: exact_match, numeric, choice, classification, json, translation, summary, code, constraints,
-            behaviour, multi_turn, system_prompt. Default: the tasks that fit the data.
+            behaviour, multi_turn, system_prompt, preference. Default: the tasks that fit the data.
         turns: Measure the last assistant turn of a conversation, or every one.
         limit: Largest number of prompts.
         too_long: What to do with a prompt that leaves no room for an answer in a model's context. drop: leave it out.
@@ -60,6 +62,9 @@ def evaluate(
         out: Folder for the report. Default: `evaluation` in the run folder, or in the current folder.
         schema: JSON schema that the json task checks answers against.
         run_code: Let the code task run the answers with the tests of their rows, in a limited process.
+        judge: Let a judge say which model's answer is better: an OpenAI-compatible address such as
+            http://localhost:8000/v1, or module:function. Needs --against. Nothing is sent anywhere without it.
+        judge_model: Name of the judging model at that address. Default: the first that it lists.
         harness: Tasks of EleutherAI's lm-eval to run on the model with its chat template.
         harness_folder: Folder with lm-eval task files of your own.
         as_json: Print figures and comparisons as JSON; evaluation.json has the answers too.
@@ -71,6 +76,8 @@ def evaluate(
         raise EvaluationError("evaluate: no data to measure on. Expected --data FILE or --harness TASKS. Add one.")
     from instil.evaluation.schema import read_schema
 
+    if judge is not None and against is None:
+        raise EvaluationError("--judge: one model alone. Expected two to compare. Add --against MODEL.")
     json_schema = None if schema is None else read_schema(schema)
     prompts, selection = _read_prompts(data, turns, limit)
 
@@ -95,6 +102,7 @@ def evaluate(
             {"schema": json_schema, "run_code": run_code},
             too_long,
             selection,
+            judge=(judge, judge_model),
         )
         from instil.evaluation.report import to_json, write_report
 
@@ -133,11 +141,15 @@ def _evaluate(
     options: dict[str, Any],
     too_long: TooLongPrompt,
     selection: Selection | None,
+    *,
+    judge: tuple[str | None, str],
 ) -> Evaluation:
     """Measure the answers, with a bar on a terminal."""
+    from instil.evaluation.judge import load_judge
     from instil.evaluation.measure import measure
     from instil.evaluation.tasks import TaskOptions
 
+    judging = None if judge[0] is None else load_judge(judge[0], model=judge[1])
     with work("answering", total=len(prompts) * (2 if against else 1), unit="answers") as bar:
         return measure(
             engine,
@@ -149,6 +161,8 @@ def _evaluate(
             options=TaskOptions(**options),
             too_long=too_long,
             selection=selection,
+            source=data,
+            judge=judging,
             on_answer=bar.advance,
             on_note=Screen(stderr=True).warn,
         )

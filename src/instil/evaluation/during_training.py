@@ -13,6 +13,7 @@ from instil.evaluation.cases import Case
 from instil.evaluation.dialogue import DIALOGUE_TASKS
 from instil.evaluation.intervals import Interval, mean_interval
 from instil.evaluation.meanings import meaning_of
+from instil.evaluation.preference import PREFERENCE
 from instil.evaluation.tasks import TASKS, TaskOptions, judged, make_tasks, options_for
 from instil.generation.engine import Engine
 from instil.generation.prompts import Prompt, prompts_of
@@ -32,6 +33,11 @@ def check_tasks(names: Sequence[str]) -> None:
         instil.errors.EvaluationError: evaluate.tasks: multi_turn needs more than one answer per prompt. ...
     """
     for name in names:
+        if name == PREFERENCE:
+            raise EvaluationError(
+                f"evaluate.tasks: {name} is measured in every run of an objective that compares answers, as "
+                "heldout_accuracy. Leave it out here."
+            )
         if name in DIALOGUE_TASKS:
             raise EvaluationError(
                 f"evaluate.tasks: {name} needs more than one answer per prompt. Expected during training one of "

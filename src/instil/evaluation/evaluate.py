@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from instil.conversation import Conversation, Message
@@ -23,6 +23,8 @@ from instil.evaluation.figure_table import HELDOUT
 from instil.evaluation.heldout import heldout_loss
 from instil.evaluation.intervals import Interval, mean_interval
 from instil.evaluation.meanings import LOSS, PERPLEXITY
+from instil.evaluation.judge import JUDGE, WIN_RATE, Judge, judged_results
+from instil.evaluation.preference import MAIN, PREFERENCE, Pairs, score_pairs
 from instil.evaluation.results import Evaluation, ModelResult, SliceFigure
 from instil.evaluation.slices import slices_of
 from instil.evaluation.tasks import TaskOptions, judged, make_tasks, options_for
@@ -56,6 +58,8 @@ def evaluate(
     contamination: Contamination | None = None,
     too_long: TooLongPrompt = "drop",
     selection: Selection | None = None,
+    pairs: Pairs | None = None,
+    judge: Judge | None = None,
     on_answer: Callable[[], None] = lambda: None,
 ) -> Evaluation:
     """Evaluate a model on prompts.
@@ -71,6 +75,8 @@ def evaluate(
         contamination: Overlap with the training data, if it was measured.
         too_long: What to do with a prompt that is too long for one of the models; see `fit_prompts`.
         selection: Which prompts of the data these are. Default: all of them.
+        pairs: The two answers of rows, for the task ``preference``.
+        judge: Says which of two answers is better, for the task ``judge``; needs `against`.
         on_answer: Called after each answer, for example by a progress bar.
 
     Raises:
@@ -83,18 +89,27 @@ def evaluate(
     if settings.seed is None:
         settings = replace(settings, seed=0)
     dialogues = [name for name in tasks if name in DIALOGUE_TASKS]
+    if PREFERENCE in tasks and not pairs:
+        raise EvaluationError(
+            f"{data}: task {PREFERENCE} fits no prompt. Expected rows with a chosen and a rejected answer. Choose tasks "
+            "that fit the data."
+        )
+    pairs = pairs if PREFERENCE in tasks else None
     single_tasks = make_tasks(
-        [name for name in tasks if name not in DIALOGUE_TASKS], options_for(prompts, options or TaskOptions())
+        [name for name in tasks if name not in DIALOGUE_TASKS and name != PREFERENCE],
+        options_for(prompts, options or TaskOptions()),
     )
     _check_fit(single_tasks, dialogues, prompts, data=data)
-    ours = _result(engine, prompts, tasks=single_tasks, dialogues=dialogues, settings=settings, on_answer=on_answer)
-    theirs = None
-    if against is not None:
-        theirs = _result(
-            against, prompts, tasks=single_tasks, dialogues=dialogues, settings=settings, on_answer=on_answer
-        )
+    plan = _Plan(single_tasks, dialogues, settings, pairs)
+    ours = _result(engine, prompts, plan, on_answer=on_answer)
+    theirs = None if against is None else _result(against, prompts, plan, on_answer=on_answer)
+    if judge is not None:
+        if theirs is None:
+            raise EvaluationError("judge: one model alone. Expected two to compare. Add --against MODEL.")
+        ours, theirs = judged_results(ours, theirs, judge)
     differing = {} if theirs is None else not_comparable(ours, theirs)
     mains = {task.name: task.main for task in single_tasks} | {name: DIALOGUE_TASKS[name] for name in dialogues}
+    mains |= ({} if pairs is None else {PREFERENCE: MAIN}) | ({} if judge is None else {JUDGE: WIN_RATE})
     return Evaluation(
         data=data,
         prompts=prompts,
@@ -139,16 +154,26 @@ def _unmeasured(*results: ModelResult | None) -> list[str]:
     ]
 
 
-def _result(
-    engine: Engine,
-    prompts: Sequence[Prompt],
-    *,
-    tasks: Sequence[Task],
-    dialogues: Sequence[str],
-    settings: SamplingSettings,
-    on_answer: Callable[[], None],
-) -> ModelResult:
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What is measured of each model.
+
+    Attributes:
+        tasks: Tasks that judge one answer.
+        dialogues: Names of the tasks that need more answers.
+        settings: How answers are sampled.
+        pairs: The two answers of rows, for the task ``preference``.
+    """
+
+    tasks: Sequence[Task]
+    dialogues: Sequence[str]
+    settings: SamplingSettings
+    pairs: Pairs | None
+
+
+def _result(engine: Engine, prompts: Sequence[Prompt], plan: _Plan, *, on_answer: Callable[[], None]) -> ModelResult:
     """Answer the prompts once and judge the answers in every task."""
+    tasks, settings = plan.tasks, plan.settings
     start = time.perf_counter()
     answers = engine.answer(
         [prompt.conversation for prompt in prompts], settings, on_answer=lambda _number, _answer: on_answer()
@@ -158,9 +183,14 @@ def _result(
     missing = not_measured(engine, settings)
     # By task: index of a case -> its scores. A case that a task does not apply to is missing there.
     by_task = {task.name: _measured(task.name, dict(judged(task, cases)), without=missing) for task in tasks}
-    by_task |= {name: play(name, engine, cases, settings) for name in dialogues}
+    by_task |= {name: play(name, engine, cases, settings) for name in plan.dialogues}
+    of_pairs: dict[str, Interval] = {}
+    if plan.pairs is not None:
+        by_task[PREFERENCE], of_pairs = score_pairs(engine, cases, plan.pairs)
     scores = {name: [by_case.get(number) for number in range(len(cases))] for name, by_case in by_task.items()}
     figures = {name: _figures(list(by_case.values())) for name, by_case in by_task.items()}
+    if plan.pairs is not None:
+        figures[PREFERENCE] |= of_pairs
     details: dict[str, Mapping[str, Any]] = {}
     for task in tasks:
         # Figures of the corpus come from the same cases as the means, so that every n of a task agrees.

@@ -73,7 +73,7 @@ def heldout_loss(engine: Engine, conversations: Sequence[Conversation]) -> Heldo
     losses, weights = np.zeros(len(conversations)), np.zeros(len(conversations))
     num_tokens = 0
     with work("held-out loss", total=len(examples), unit="examples") as bar:
-        for batch in _batches(engine.model, examples):
+        for batch in batches_of(engine.model, examples):
             for (number, example), loss in zip(batch, loss_sums(engine.model, [e for _, e in batch]), strict=True):
                 losses[number] += loss
                 weights[number] += sum(example.weights)
@@ -105,7 +105,7 @@ def _trained_tokens(
     return tuple(hashes[number].hexdigest() if number in hashes else None for number in range(num_conversations))
 
 
-def _batches(model: Any, examples: Sequence[tuple[int, Example]]) -> Iterator[list[tuple[int, Example]]]:
+def batches_of(model: Any, examples: Sequence[tuple[int, Example]]) -> Iterator[list[tuple[int, Example]]]:
     """Yield batches of examples of similar length; the fp32 logits of a batch stay within `LOGIT_BYTES`."""
     vocabulary = model.config.get_text_config(decoder=True).vocab_size
     max_tokens = max(1, LOGIT_BYTES // (4 * vocabulary))

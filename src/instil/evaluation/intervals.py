@@ -17,7 +17,8 @@ import numpy as np
 Z_95 = 1.959963984540054
 RESAMPLES = 2_000
 IN_HUNDREDS = ("bleu", "chrf")
-"""Figures of tasks between 0 and 100; the others are between 0 and 1."""
+"""Figures of tasks between 0 and 100; the others are between 0 and 1, but for those in nats."""
+IN_NATS = ("margin",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,5 +119,6 @@ def texts_of(name: str, figure: Interval) -> tuple[str, str]:
         (('50.0%', '[25.0%, 75.0%]'), ('31.2', '[29.0, 33.4]'))
     """
     numbers = (figure.value, figure.low, figure.high)
-    value, low, high = (f"{number:.1f}" if name in IN_HUNDREDS else f"{number:.1%}" for number in numbers)
+    form = ".1f" if name in IN_HUNDREDS else ".2f" if name in IN_NATS else ".1%"
+    value, low, high = (format(number, form) for number in numbers)
     return value, f"[{low}, {high}]"

@@ -51,6 +51,15 @@ FIGURES: Mapping[str, Mapping[str, str]] = {
         "not_empty": "answers with any text",
         "no_repeats": "answers of which less than half repeats earlier words or is a loop",
     },
+    "preference": {
+        "accuracy": "pairs whose chosen answer is the more likely one, ties counted half",
+        "per_token": "the same per token, so that a longer answer is not less likely for its length",
+        "margin": "log-probability of the chosen answer minus that of the rejected one, in nats, the mean of all pairs",
+        "length_controlled": "accuracy with pairs of a longer and of a shorter chosen answer counted half each",
+    },
+    "judge": {
+        "win_rate": "prompts on which the judge finds this model's answer better, in both orders; ties counted half",
+    },
     "multi_turn": {
         "consistent": "last answers that stay the same after the model's own earlier answers instead of the data's",
         "right_after_own": "last answers equal to the reference after the model's own earlier answers",

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from instil.evaluation.contamination import Contamination, overlap_with_training
 from instil.evaluation.evaluate import evaluate
+from instil.evaluation.judge import Judge
+from instil.evaluation.preference import PREFERENCE, has_pairs, read_pairs
 from instil.evaluation.results import Evaluation
 from instil.evaluation.tasks import TaskOptions, suggest_tasks
 from instil.generation.engine import Engine
@@ -31,6 +34,8 @@ def measure(
     options: TaskOptions | None = None,
     too_long: TooLongPrompt = "drop",
     selection: Selection | None = None,
+    source: Any = None,
+    judge: Judge | None = None,
     on_answer: Callable[[], None] = lambda: None,
     on_note: Callable[[str], object] = lambda _: None,
 ) -> Evaluation:
@@ -46,14 +51,20 @@ def measure(
         options: Options of some tasks.
         too_long: What to do with a prompt that is too long for one of the models.
         selection: Which prompts of the data these are. Default: all of them.
+        source: What the prompts were read from, for the task ``preference``; None for prompts without pairs.
+        judge: Says which of two answers is better; needs `against`.
         on_answer: Called after each answer.
         on_note: Called with a line for each training source that could not be compared with the prompts.
     """
     run = None if engine.location is None else run_folder(engine.location)
+    compares = source is not None and (PREFERENCE in (tasks or ()) or (not tasks and has_pairs(prompts)))
+    chosen = [*(tasks or suggest_tasks(prompts)), *([PREFERENCE] if compares and not tasks else [])]
     return evaluate(
         engine,
         prompts,
-        tasks=tasks or suggest_tasks(prompts),
+        tasks=chosen,
+        pairs=read_pairs(source, prompts) if compares else None,
+        judge=judge,
         data=data,
         against=against,
         settings=settings,
