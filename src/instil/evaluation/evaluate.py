@@ -24,7 +24,7 @@ from instil.evaluation.heldout import heldout_loss
 from instil.evaluation.intervals import Interval, mean_interval
 from instil.evaluation.meanings import LOSS, PERPLEXITY
 from instil.evaluation.judge import JUDGE, WIN_RATE, Judge, judged_results
-from instil.evaluation.preference import MAIN, PREFERENCE, Pairs, score_pairs
+from instil.evaluation.preference import MAIN, NO_TEMPLATE, PREFERENCE, Pairs, score_pairs
 from instil.evaluation.results import Evaluation, ModelResult, SliceFigure
 from instil.evaluation.slices import slices_of
 from instil.evaluation.tasks import TaskOptions, judged, make_tasks, options_for
@@ -187,6 +187,7 @@ def _result(engine: Engine, prompts: Sequence[Prompt], plan: _Plan, *, on_answer
     of_pairs: dict[str, Interval] = {}
     if plan.pairs is not None:
         by_task[PREFERENCE], of_pairs = score_pairs(engine, cases, plan.pairs)
+        missing |= {} if engine.chat is not None else {f"{PREFERENCE}.{MAIN}": NO_TEMPLATE}
     scores = {name: [by_case.get(number) for number in range(len(cases))] for name, by_case in by_task.items()}
     figures = {name: _figures(list(by_case.values())) for name, by_case in by_task.items()}
     if plan.pairs is not None:

@@ -28,6 +28,7 @@ from instil.preparation.encode_pairs import Unit, encode_units
 from instil.screen import work
 
 PREFERENCE, MAIN = "preference", "accuracy"
+NO_TEMPLATE = "no chat template, so its answers have no certain tokens"
 Key: TypeAlias = tuple[str, int | None]
 Pairs: TypeAlias = Mapping[Key, Sequence[Unit]]
 """The chosen and the rejected conversation of each pair of a row, by the row's source and number."""
@@ -89,7 +90,7 @@ def _won(chosen: float, rejected: float) -> float:
 def score_pairs(
     engine: Engine, cases: Sequence[Case], pairs: Pairs
 ) -> tuple[dict[int, dict[str, float]], dict[str, Interval]]:
-    """Score the pairs of the rows that cases come from.
+    """Score the pairs of the rows that cases come from; none of a model without a chat template.
 
     Args:
         engine: The model.
@@ -100,13 +101,10 @@ def score_pairs(
         The scores by the number of the case, the mean of its pairs; and the figures of all pairs together.
 
     Raises:
-        EvaluationError: If the model has no template, or no pair can be compared.
+        EvaluationError: If no pair can be compared.
     """
     if engine.chat is None:
-        raise EvaluationError(
-            f"task {PREFERENCE}: {engine.name} has no chat template, so its answers have no certain tokens. Expected a "
-            "chat model. Leave the task out."
-        )
+        return {}, {}
     units = [(number, unit) for number, case in enumerate(cases) for unit in pairs.get(key_of(case.prompt.place), ())]
     limit = context_limit(engine.model)
     examples: list[tuple[int, Example]] = []
