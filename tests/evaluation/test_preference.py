@@ -60,8 +60,8 @@ def test_rows_with_a_rejected_answer_are_compared_without_a_word(tuned):
 
 
 def test_rows_without_one_are_refused(tuned):
+    prompts, _ = select_prompts(PAIRS)
     with pytest.raises(EvaluationError, match=r"task preference fits no prompt.*chosen and a rejected"):
-        prompts, _ = select_prompts(PAIRS)
         measure(tuned, prompts, tasks=[PREFERENCE], data="rows", settings=SamplingSettings(max_new_tokens=4))
 
 
