@@ -22,8 +22,8 @@ from instil.evaluation.dialogue import DIALOGUE_TASKS, NEEDS, fits, play
 from instil.evaluation.figure_table import HELDOUT
 from instil.evaluation.heldout import heldout_loss
 from instil.evaluation.intervals import Interval, mean_interval
-from instil.evaluation.meanings import LOSS, PERPLEXITY
 from instil.evaluation.judge import JUDGE, WIN_RATE, Judge, judged_results
+from instil.evaluation.meanings import LOSS, PERPLEXITY
 from instil.evaluation.preference import MAIN, NO_TEMPLATE, PREFERENCE, Pairs, score_pairs
 from instil.evaluation.results import Evaluation, ModelResult, SliceFigure
 from instil.evaluation.slices import slices_of
