@@ -70,7 +70,7 @@ def _batch_size(order: Order) -> Iterator[RunWarning]:
     if order.batch_size > order.num_examples:
         yield RunWarning(
             "batch_beyond_data",
-            f"training.batch_size: {order.batch_size:,}, but the data has {counted(order.num_examples, 'example')}; "
+            f"training.batch_size: {order.batch_size:,}, but the data has {counted(order.num_examples, order.unit)}; "
             "every step takes all of them. Set a smaller batch size",
             order.num_examples,
         )
@@ -94,7 +94,7 @@ def _part_of_an_epoch(recipe: Recipe, order: Order) -> Iterator[RunWarning]:
     yield RunWarning(
         "part_of_an_epoch",
         f"training.max_steps: {order.num_steps:,} ends the run before one epoch: {order.num_seen:,} of "
-        f"{order.num_examples:,} examples ({share:.1%}) are trained on. One epoch has {order.steps_per_epoch:,} steps. "
+        f"{counted(order.num_examples, order.unit)} ({share:.1%}) are trained on. One epoch has {order.steps_per_epoch:,} steps. "
         "Raise max_steps, or set training.epochs instead",
         share,
     )

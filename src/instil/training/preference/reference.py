@@ -60,7 +60,22 @@ class ReferencePlan:
     precision: str
 
 
-def reference_of(learner: Learner, plan: ReferencePlan, *, cut: Cut, files: Sequence[Path]) -> tuple[Reference, str]:
+@dataclass(frozen=True, slots=True)
+class KeptReference:
+    """The reference of a run.
+
+    Attributes:
+        reference: Its numbers.
+        words: Where they come from.
+        paths: The files that keep them.
+    """
+
+    reference: Reference
+    words: str
+    paths: tuple[Path, ...]
+
+
+def reference_of(learner: Learner, plan: ReferencePlan, *, cut: Cut, folders: Sequence[Path]) -> KeptReference:
     """Return the reference of a run, from the first of its files that holds it, or computed.
 
     Every process calls this, before the first step, with the weights that the run starts from.
@@ -69,17 +84,14 @@ def reference_of(learner: Learner, plan: ReferencePlan, *, cut: Cut, files: Sequ
         learner: The model and its processes.
         plan: What is needed.
         cut: How the passes are cut.
-        files: Folders that keep it, the run's own first. The others are written to where they can be.
-
-    Returns:
-        The reference, and in words where it comes from.
+        folders: Folders that keep it, the run's own first. The others are written to where they can be.
 
     Raises:
         OutOfMemoryError: If a single example does not fit, or, with several processes, any micro-batch.
     """
     ranks = learner.ranks
     key = _key(learner, plan)
-    paths = [folder / f"reference-{key}.npz" for folder in files]
+    paths = tuple(folder / f"reference-{key}.npz" for folder in folders)
     kept = ranks.tell(_first_intact(paths) if ranks.is_first else None)
     if kept is not None:
         words = "read from an earlier pass over the same data and weights"
@@ -90,11 +102,11 @@ def reference_of(learner: Learner, plan: ReferencePlan, *, cut: Cut, files: Sequ
         for number, path in enumerate(paths):
             # A folder of prepared data may be shared and read-only.
             with contextlib.suppress(OSError) if number else contextlib.nullcontext():
-                if not path.exists():
+                if _first_intact([path]) is None:
                     with atomic_file(path) as file:
                         file.write(kept)
     ranks.wait()
-    return _parse(kept), words
+    return KeptReference(_parse(kept), words, paths)
 
 
 def _compute(learner: Learner, plan: ReferencePlan, cut: Cut) -> Reference:
@@ -242,7 +254,7 @@ class StartProof:
         return f"proved: loss {self.found.loss:.6f} = {name}, margin {self.found.margin:.1e}"
 
 
-def prove_start(learner: Learner, order: Order, *, cut: Cut, exact: bool) -> StartProof:
+def prove_start(learner: Learner, order: Order, *, cut: Cut, exact: bool, paths: Sequence[Path] = ()) -> StartProof:
     """Compare the first answers before the first step: every margin is 0, and the loss is its closed form.
 
     Args:
@@ -250,6 +262,7 @@ def prove_start(learner: Learner, order: Order, *, cut: Cut, exact: bool) -> Sta
         order: The steps of the run.
         cut: How the passes are cut.
         exact: Whether the run computes in fp32.
+        paths: The files of the reference, for the error.
 
     Raises:
         TrainingError: If model and reference differ.
@@ -269,7 +282,13 @@ def prove_start(learner: Learner, order: Order, *, cut: Cut, exact: bool) -> Sta
             f"reference: before the first step the loss of {len(indices)} answers is {found.loss:.6g}"
             + (f", expected {expected:.6g}" if expected is not None else "")
             + f", and a reward is {worst:.3g} from 0. Model and reference should be equal there. "
-            "Remove the reference files of the run folder and the store, and start again; if that does not help, "
-            "report it."
+            f"{_advice(paths)}"
         )
     return StartProof(found, expected, len(indices))
+
+
+def _advice(paths: Sequence[Path]) -> str:
+    there = [str(path) for path in paths if path.exists()]
+    if not there:
+        return "Please report it."
+    return f"Remove {' and '.join(there)}, then continue with --resume; if that does not help, report it."

@@ -55,13 +55,14 @@ def start_preference(
         OutOfMemoryError: If a single example does not fit.
     """
     loss, longest = loss_of(recipe), recipe.data.max_tokens
-    reference, words = None, ""
+    kept = None
     if loss.needs_reference:
         precision = f"{recipe.training.precision}, {recipe.model.quantize}"
         plan = ReferencePlan(order, heldout, loss, longest, precision)
-        reference, words = reference_of(learner, plan, cut=cut, files=folders)
+        kept = reference_of(learner, plan, cut=cut, folders=folders)
+    reference, words, paths = (None, "", ()) if kept is None else (kept.reference, kept.words, kept.paths)
     learner = replace(learner, preference=Preference(loss, reference, longest))
-    return PreferenceStart(learner, words, prove_start(learner, order, cut=cut, exact=exact))
+    return PreferenceStart(learner, words, prove_start(learner, order, cut=cut, exact=exact, paths=paths))
 
 
 def loss_of(recipe: Recipe) -> PreferenceLoss:

@@ -143,8 +143,9 @@ def plan_order(
         >>> plan_order(10, batch_size=4, epochs=1.5).num_steps
         5
     """
+    what = "pair" if together == 2 else "example"
     if num_examples < 1:
-        raise TrainingError("training data: no example is left to train on. Expected at least one. See the ledger.")
+        raise TrainingError(f"training data: no {what} is left to train on. Expected at least one. See the ledger.")
     per_epoch = math.ceil(num_examples / batch_size)
     if max_steps is not None:
         return Order(num_examples, batch_size, max_steps, num_examples, seed, shuffle, together)
@@ -153,7 +154,7 @@ def plan_order(
     num_steps = whole * per_epoch + math.ceil(rest / batch_size)
     if num_steps < 1:
         raise TrainingError(
-            f"training.epochs: {epochs:g} of {num_examples} examples is no example. "
+            f"training.epochs: {epochs:g} of {num_examples} {what}s is no {what}. "
             "Expected at least one step. Set it higher."
         )
     return Order(num_examples, batch_size, num_steps, rest or num_examples, seed, shuffle, together)
