@@ -36,7 +36,7 @@ from instil.screen import work
 from instil.training.disk_space import EVALUATIONS_PER_RUN, DiskNeed, disk_need, num_saves
 from instil.training.memory.estimate import Sizes, measure_sizes
 from instil.training.memory.fit import Workload
-from instil.training.preference.checks import check_preference, check_start
+from instil.training.preference.checks import check_preference, start_of
 from instil.training.processes.ranks import Ranks
 from instil.training.recipe_checks import (
     check_heldout,
@@ -155,7 +155,7 @@ def run_preflight(recipe: Recipe, ranks: Ranks, *, say: Callable[[str], None], l
     with work("reading configuration and tokenizer"):
         location = locate(recipe.model.name, recipe.model.revision, trust_remote_code=recipe.model.trust_remote_code)
         check_tokenizer(location.tokenizer_folder)
-        check_start(recipe, location)
+        location = start_of(recipe, location)
         recipe, setup = resolve(recipe, location, precision)
     prove_template(setup.chat)
     with work("checking the model"):
@@ -223,8 +223,7 @@ def resolve(recipe: Recipe, location: ModelLocation, precision: Precision) -> tu
         The resolved recipe, which the run folder stores, and the chat setup that two of its settings depend on.
     """
     recipe = with_max_tokens(recipe, location)
-    if recipe.training.objective == "sft":  # preferences train a new adapter on the model that they start from
-        recipe = recipe.override({"adapter": saved_adapter(recipe.adapter, location)})
+    recipe = recipe.override({"adapter": saved_adapter(recipe.adapter, location)})
     # The longest example is an encoding setting, so it has to be decided before the tokenizer is set up.
     setup = set_up_chat(recipe, location)
     recipe = with_preference_defaults(with_date(recipe, setup.chat))

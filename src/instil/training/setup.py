@@ -159,7 +159,6 @@ def load_trainable(preflight: Preflight, device: torch.device) -> tuple[Any, Row
         frozen=recipe.training.freeze,
         trained_ids=rows.trained_ids,
         seed=seed,
-        merges=recipe.training.objective != "sft",
     )
     return model, rows
 

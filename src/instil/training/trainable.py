@@ -31,7 +31,6 @@ def make_trainable(
     frozen: Sequence[str],
     trained_ids: Sequence[int],
     seed: int,
-    merges: bool = False,
 ) -> Any:
     """Put adapters on a model whose embedding has its final size, and freeze what the recipe names.
 
@@ -41,12 +40,11 @@ def make_trainable(
         frozen: Patterns of parameter names to freeze.
         trained_ids: Tokens whose rows train even if the rest is frozen.
         seed: Seed of the adapters' first weights.
-        merges: Whether an adapter that is on the model is merged, and a new one trained on the result.
 
     Raises:
         ModelError: If adapter targets, frozen names and model do not fit together.
     """
-    model = prepare_adapters(model, adapter, trained_ids=trained_ids, seed=seed, merges=merges)
+    model = prepare_adapters(model, adapter, trained_ids=trained_ids, seed=seed)
     if frozen:
         freeze(model, frozen)
     return model
@@ -93,6 +91,5 @@ def make_empty_trainable(
             frozen=frozen,
             trained_ids=new_ids,
             seed=training.seed,
-            merges=training.objective != "sft",
         )
         return model.train()

@@ -26,9 +26,7 @@ from instil.model.quantization import import_bitsandbytes, is_quantized
 from instil.recipe import AdapterSettings
 
 
-def prepare_adapters(
-    model: Any, settings: AdapterSettings, *, trained_ids: Sequence[int] = (), seed: int = 0, merges: bool = False
-) -> Any:
+def prepare_adapters(model: Any, settings: AdapterSettings, *, trained_ids: Sequence[int] = (), seed: int = 0) -> Any:
     """Prepare a model for full fine-tuning or for adapters, as the recipe says.
 
     Args:
@@ -36,7 +34,6 @@ def prepare_adapters(
         settings: The recipe's `adapter`; `resume_from` counts only if the model is not an adapter itself.
         trained_ids: Ids of tokens whose rows of embedding and head must train too (`RowChange.trained_ids`).
         seed: Seed of a new adapter's first weights.
-        merges: Whether an adapter that is on the model is merged, and a new one trained on the result.
 
     Returns:
         For full fine-tuning the model itself, after merging an adapter that is on it. Otherwise a peft model of which
@@ -53,9 +50,7 @@ def prepare_adapters(
                 "model.quantize: quantised weights cannot train. Set adapter.kind: lora, or model.quantize: none."
             )
         return freeze_beyond_text(merge_in_place(model).requires_grad_(True) if is_adapter else model)
-    if is_adapter and merges:
-        model = merge_in_place(model).requires_grad_(False)
-    elif is_adapter:
+    if is_adapter:
         return _continue(model, trained_ids)
     if settings.resume_from:
         return _continue(open_adapter(model, Path(settings.resume_from), trains=True), trained_ids)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from instil.errors import RecipeError
-from instil.model.folder.location import ModelLocation
+from instil.model.folder.location import ModelLocation, locate, run_folder
 from instil.recipe import PreferenceSettings, Recipe, reading_of, source_name
 
 OBJECTIVES_OF: dict[str, tuple[str, ...]] = {
@@ -66,28 +68,38 @@ def _check_unused(recipe: Recipe) -> None:
             )
 
 
-def check_start(recipe: Recipe, location: ModelLocation) -> None:
-    """Ask which model is the reference where that is not clear, and refuse a start that cannot be merged.
+def start_of(recipe: Recipe, location: ModelLocation) -> ModelLocation:
+    """Return the model that a run starts from, which for an objective with a reference is the reference.
+
+    For ``model.name: runs/sft/adapter`` that is the run's merged model.
+
+    Why: a new adapter is saved with the name of its base. An adapter's own base lacks what the adapter learned, so a new
+    one on both needs a folder that holds both.
 
     Args:
         recipe: The recipe.
-        location: Where the model is.
+        location: Where `model.name` is.
 
     Raises:
-        RecipeError: If training would continue an adapter, or merge one into quantised weights.
+        RecipeError: If training would continue an adapter, or put a new one on an adapter without a merged model.
     """
     objective = recipe.training.objective
     if objective == "sft":
-        return
+        return location
     if recipe.adapter.resume_from:
         raise RecipeError(
             f"adapter.resume_from: found {recipe.adapter.resume_from!r} with training.objective: {objective}. Which model "
             "is the reference is not clear: the base, or the base with this adapter. For the latter name the run or the "
             "adapter in model.name; a new adapter is then trained on it. Leave adapter.resume_from out."
         )
-    if location.adapter_folder is not None and recipe.model.quantize != "none":
+    if location.adapter_folder is None:
+        return location
+    run = run_folder(location)
+    if run is not None and (run / "model" / "config.json").exists():
+        return replace(locate(run), name=location.name)
+    if recipe.adapter.kind != "none" or recipe.model.quantize != "none":
         raise RecipeError(
-            f"model.name: {location.name} is an adapter, which has to be merged before a new one is trained on it, and "
-            f"model.quantize: {recipe.model.quantize} would round the merged weights. Merge it first (instil export "
-            f"{location.name} --format merged), and name that folder."
+            f"model.name: {location.name} is an adapter, and a new adapter needs a base that holds what this one learned. "
+            f"Expected a whole model. Merge it first: instil export {location.name} FOLDER, and name that folder."
         )
+    return location
