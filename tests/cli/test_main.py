@@ -69,6 +69,39 @@ def test_a_word_that_belongs_to_no_option_is_one_line(capsys, words):
 
 
 @pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("training.num_train_epochs=1", "--training.epochs 1"),
+        ("training.epochs=2", "--training.epochs 2"),
+        ("++data.max-tokens=64", "--data.max-tokens 64"),
+        ("learning_rate=1e-4", "--optimizer.lr 1e-4"),
+        ("lr=1e-4", "--optimizer.lr 1e-4"),
+        ("output=runs/x", "--output runs/x"),
+        ("output_dir=runs/x", "--output runs/x"),
+    ],
+)
+def test_a_setting_as_hydra_has_it_is_written_as_an_option(capsys, typed, meant):
+    code, _, err = run(capsys, "train", "recipe.yaml", typed)
+    assert code == 2
+    assert err.count("\n") == 1
+    assert f"is no option. An option begins with --. Write {meant}." in err
+
+
+def test_a_setting_that_is_not_needed_here_is_said_to_be_none(capsys):
+    _, _, err = run(capsys, "train", "recipe.yaml", "training.packing=true")
+    assert "'training.packing=true' is no option (not needed: examples are always laid end to end" in err
+
+
+@pytest.mark.parametrize("word", ["--optimizer.lr=fast", "--training.batch-size=x"])
+def test_a_wrong_value_is_named_by_the_option_that_was_typed(capsys, word):
+    code, _, err = run(capsys, "train", "recipe.yaml", word)
+    option, _, value = word.partition("=")
+    assert code == 2
+    assert f"error: {option}: found {value!r}. Input should be a" in err
+    assert "recipe:" not in err
+
+
+@pytest.mark.parametrize(
     ("words", "name"), [(["chat"], "MODEL"), (["convert"], "DATA"), (["export"], "MODEL"), (["export", "m"], "OUT")]
 )
 def test_a_missing_word_is_named_as_help_names_it(capsys, words, name):

@@ -19,7 +19,7 @@ from instil.cli.any_terminal import print_on_any_terminal
 from instil.cli.list_options import with_lists
 from instil.cli.short_options import with_short_options
 from instil.cli.swept_options import with_sweeps
-from instil.errors import SMALLER_WEIGHTS, InstilError, nearest
+from instil.errors import SMALLER_WEIGHTS, InstilError, RecipeError, nearest
 from instil.files import home_path
 from instil.refused_writes import FULL, refusal_of
 from instil.screen import Screen, show_work
@@ -162,6 +162,10 @@ def report_errors(verb: str, words: Sequence[str] = (), *, traceback: bool = Fal
     except InstilError as error:
         if traceback:
             raise
+        if isinstance(error, RecipeError):
+            from instil.cli.wording import typed_setting  # Why: as `_cyclopts_error`
+
+            _fail(typed_setting(error, words))
         _fail(str(error))
     except (MemoryError, RuntimeError) as error:
         if traceback or not _is_out_of_memory(error):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any, cast, get_args
 
 from cyclopts import (
@@ -14,10 +15,13 @@ from cyclopts import (
     UnusedCliTokensError,
 )
 
+from instil.cli.list_options import WITH_SETTINGS
 from instil.cli.short_options import FIRST
-from instil.errors import nearest
+from instil.errors import RecipeError, nearest
 from instil.setting_aliases import known_elsewhere, last_name
 
+_KEY_VALUE = re.compile(r"\+{0,2}(?P<key>[A-Za-z_][A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]+)*)=(?P<value>.*)", re.DOTALL)
+"""A setting as Hydra has it."""
 _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "Path": "a path"}
 
 
@@ -58,12 +62,50 @@ def _unused(error: CycloptsError, verb: str, words: list[str]) -> str:
             f"found {unused!r} besides {option}. Expected the {option.lstrip('-')} once, "
             f"as {option} or first after the command. Leave one of them out."
         )
+    if hint := _as_option(error.unused_tokens or (), verb):
+        return hint
     # A number after `--optimizer.lr 1e-4` is meant as a second value.
     values = "; several values of a setting have commas between them" if unused[:1].isdigit() else ""
     return (
         f"{unused!r} belongs to no option (a switch takes true or false{values}). "
         "Leave it out, or put its option before it."
     )
+
+
+def _as_option(unused: Sequence[str], verb: str) -> str:
+    """Return how a setting that is typed as in Hydra, ``KEY=VALUE``, is written here; empty if the word is none."""
+    typed = next((match for word in unused if (match := _KEY_VALUE.fullmatch(word))), None)
+    if typed is None:
+        return ""
+    key, value = typed["key"], typed["value"]
+    option = f"--{key.replace('_', '-')}"
+    if verb in WITH_SETTINGS:
+        from instil.recipe import in_another_group, is_setting  # imports pydantic, which only this error needs
+
+        hint = known_elsewhere(key) or ("" if is_setting(key) else in_another_group(last_name(key)))
+        meant = re.search(r"\b([a-z]+\.[a-z_]+|output)\b", hint)
+        if hint and meant is None:  # not needed here, with the reason
+            return f"{typed[0]!r} is no option{hint}. Leave it out."
+        option = f"--{(meant[0] if meant else key).replace('_', '-')}"
+    return f"{typed[0]!r} is no option. An option begins with --. Write {option} {value}."
+
+
+def typed_setting(error: RecipeError, words: Sequence[str]) -> str:
+    """Return the text of an error about a setting; one that was typed is named as the option that it is.
+
+    Example:
+        >>> error = RecipeError("recipe: optimizer.lr: found 'fast'. Input should be a number.")
+        >>> typed_setting(error, ["train", "--optimizer.lr=fast"])
+        "--optimizer.lr: found 'fast'. Input should be a number."
+        >>> typed_setting(error, ["train", "recipe.yaml"])
+        "recipe: optimizer.lr: found 'fast'. Input should be a number."
+    """
+    text = str(error)
+    match = re.match(r"recipe: ([a-z_]+(?:\.[a-z_]+)*): ", text)
+    options = {word.partition("=")[0].replace("_", "-") for word in words if word.startswith("--")}
+    if match is None or (option := f"--{match[1].replace('_', '-')}") not in options:
+        return text
+    return f"{option}: {text[match.end() :]}"
 
 
 def _missing(error: MissingArgumentError) -> str:

@@ -12,7 +12,7 @@ from instil.recipe.machine import ParallelSettings, TrackingSettings
 from instil.recipe.merging import nested_settings
 from instil.recipe.model import AdapterSettings, ModelSettings
 from instil.recipe.preference import BETAS, Objective, PreferenceSettings, Reading, reading_of
-from instil.recipe.recipe import FROM_PYTHON, Recipe, in_another_group
+from instil.recipe.recipe import FROM_PYTHON, Recipe, in_another_group, is_setting
 from instil.recipe.settings import LARGEST_SEED, LONGEST_WAIT, MOST_THREADS, Decay, Number, PathText, Settings
 from instil.recipe.training import CheckpointSettings, EvaluateSettings, OptimizerSettings, TrainingSettings
 
@@ -44,6 +44,7 @@ __all__ = [
     "TrainingSettings",
     "delimiter_named",
     "in_another_group",
+    "is_setting",
     "nested_settings",
     "reading_of",
     "source_name",

@@ -209,3 +209,17 @@ class Recipe(Settings):
 def in_another_group(name: str) -> str:
     """Return a hint with the group of a setting, or nothing where no group or several have the name."""
     return group_hint(Recipe, name)
+
+
+def is_setting(key: str) -> bool:
+    """Return whether a dotted key, or a key without a group, is a setting of the recipe.
+
+    Example:
+        >>> is_setting("training.epochs"), is_setting("output"), is_setting("training.num_epochs")
+        (True, True, False)
+    """
+    group, dot, name = key.replace("-", "_").partition(".")
+    field = Recipe.model_fields.get(group)
+    if field is None or not dot:
+        return field is not None
+    return isinstance(field.annotation, type) and name in getattr(field.annotation, "model_fields", {})

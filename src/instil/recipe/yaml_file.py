@@ -60,9 +60,7 @@ def read_recipe_file(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: cannot be read ({error}). Expected a YAML file in UTF-8. Check the path.") from None
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or " ".join(str(error).split())
+        line, problem = _place_of(error)
         raise RecipeError(f"{path}{line}: not valid YAML ({problem}). Expected settings. Fix that line.") from None
     except RecursionError:
         raise RecipeError(f"{path}: nested too deeply. Expected settings two or three levels deep. Fix it.") from None
@@ -72,3 +70,27 @@ def read_recipe_file(path: Path) -> dict[str, Any]:
         found = "a list" if isinstance(values, list) else f"only {str(values)[:40]!r}"
         raise RecipeError(f"{path}: found {found}. Expected a mapping of settings. See docs/reference/settings.md.")
     return values
+
+
+def _place_of(error: yaml.YAMLError) -> tuple[str, str]:
+    """Return the line of an error, with a colon in front, and what is wrong there.
+
+    Why: the parser notices a bracket or a quote without an end lines later, at what follows. The line to fix is the one
+    that opens it.
+    """
+    mark, context = getattr(error, "problem_mark", None), str(getattr(error, "context", None) or "")
+    problem = getattr(error, "problem", None) or " ".join(str(error).split())
+    opened = next((what for begin, what in _OPENED if context.startswith(begin)), "")
+    context_mark = getattr(error, "context_mark", None)
+    if opened and context_mark is not None and mark is not None and context_mark.line < mark.line:
+        mark, problem = context_mark, problem if context.endswith("simple key") else f"{opened} has no end"
+    return f":{mark.line + 1}" if mark else "", problem
+
+
+_OPENED = (
+    ("while parsing a flow sequence", "the list that begins with ["),
+    ("while parsing a flow mapping", "the mapping that begins with {"),
+    ("while scanning a quoted scalar", "the text that begins with a quote"),
+    ("while scanning a simple key", "the key"),
+)
+"""Beginnings of the parser's words for what it was reading, with what that is in plain words."""

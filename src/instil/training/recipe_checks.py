@@ -14,24 +14,51 @@ from typing import Any
 
 import torch
 
+from instil.data.sources.rows import is_hub_id
 from instil.errors import MissingPackageError, RecipeError
+from instil.evaluation.during_training import check_tasks
 from instil.files import home_path
 from instil.model.adapters.saved import saved_settings
 from instil.model.folder.config import context_length
 from instil.model.folder.file_checks import ADAPTER_CONFIG
-from instil.model.folder.location import ModelLocation
+from instil.model.folder.location import ModelLocation, is_on_hub, locate
+from instil.model.loading import choose_device
 from instil.model.quantization import stored_quantization
 from instil.model.underlying import underlying
+from instil.preparation.cache_key import cache_folder
+from instil.preparation.chunks import input_of
 from instil.recipe import AdapterSettings, Recipe
 from instil.training.compiling import wants_compiling
+from instil.training.preference.checks import check_preference
+from instil.training.records.trackers import check_trackers
 from instil.training.step.order import Order
-from instil.training.step.precision import Precision
+from instil.training.step.precision import Precision, choose_precision
 from instil.training.step.sharding import why_no_shards
 
 DEQUANTISED = ("mxfp4",)
 """Methods whose weights transformers unpacks when it loads them for training (gpt-oss)."""
 EXTRA_POSITIONS = 8
 """Rows that a table of positions may have besides the positions themselves (OPT has two)."""
+
+
+def check_early(recipe: Recipe) -> None:
+    """Check what needs neither the network nor a row: settings, and whether model and data are on the disk.
+
+    Raises:
+        InstilError: As `run_preflight`, for what is wrong there.
+    """
+    device = choose_device(recipe.device)
+    precision = choose_precision(recipe.training.precision, device)
+    check_settings(recipe, precision, device=device, num_ranks=recipe.parallel.processes)
+    check_preference(recipe)
+    check_tasks(recipe.evaluate.tasks)
+    check_packages(quantize=recipe.model.quantize, optimizer=recipe.optimizer.name)
+    check_trackers(recipe.tracking.to)
+    if not is_on_hub(recipe.model.name):
+        locate(recipe.model.name, recipe.model.revision)
+    for source in (*recipe.data.sources, *recipe.data.heldout):
+        if not (source.path == "-" or is_hub_id(source.path)):
+            input_of(source, spool=cache_folder(recipe))
 
 
 def check_settings(recipe: Recipe, precision: Precision, *, device: torch.device, num_ranks: int) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from instil.errors import InstilError
+from instil.errors import InstilError, RunError
 from instil.files import disk_errors, locked, sweep_aside, write_json_atomic, write_text_atomic
 from instil.model.device_memory import memory_errors
 from instil.recipe import Recipe
@@ -37,6 +37,7 @@ from instil.training.processes.launcher import launch
 from instil.training.processes.ranks import Ranks
 from instil.training.processes.same_inputs import check_folder_is_shared, check_same_settings
 from instil.training.processes.signals import StopRequest, stop_on_signals
+from instil.training.recipe_checks import check_early
 from instil.training.records.closing import CardGroup, CardLine, RunTime, closing_block, next_commands
 from instil.training.records.environment import describe_environment
 from instil.training.records.metrics import rewind_lines
@@ -113,7 +114,12 @@ def _events(recipe: Recipe, *, stop: StopRequest, resume: bool, quiet: bool, say
     """Start or join the processes, and yield what happens in the run, its end included."""
     recipe = recipe.override({"output": recipe.output.replace("{name}", "run")})
     paths = RunPaths(Path(recipe.output))
-    is_resumed = check_output(paths.folder, resume=resume)
+    try:
+        is_resumed = check_output(paths.folder, resume=resume)
+    except RunError:
+        if not resume:
+            check_early(recipe)  # with another folder, a mistake in the settings would come next
+        raise
     if recipe.parallel.processes > 1 and not is_joined():
         # This process only launches the others; each of them calls `train` again. They write what is yielded here.
         hide_work()

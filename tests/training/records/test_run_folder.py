@@ -42,6 +42,16 @@ def test_an_existing_run_folder_is_refused(tmp_path: Path, base: Path, rows: Pat
         recipe, capsys=capsys
     )
     assert "not a run folder" in train_fails(recipe, "--resume", capsys=capsys)
+    # A mistake in the settings comes first: with another folder it would come next.
+    for words, reason in (
+        (["--model.quantize", "4bit"], "quantised weights cannot train"),
+        (["--model.name", str(tmp_path / "none")], "no such model folder"),
+        (["--data.sources", str(tmp_path / "none.jsonl")], "no such file"),
+        (["--evaluate.tasks", "numerics"], "did you mean 'numeric'?"),
+    ):
+        said = train_fails(recipe, *words, capsys=capsys)
+        assert reason in said, words
+        assert "run folder exists" not in said
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["notes.txt"]
 
 

@@ -109,15 +109,32 @@ def _locate(name: object, revision: str | None, *, trust_remote_code: bool, hub_
         raise ModelError(f"{text}: is a file. Expected a folder, a Hub id or `demo`. Name the folder that contains it.")
     if path.is_dir():
         return _in_folder(text, path)
-    # `runs/nothing` has the form of a Hub id, but is a mistyped path; so is a name in a folder that is here.
-    owner = text.partition("/")[0]
-    is_local = owner != text and (owner == "runs" or Path(owner).exists())
-    if not HUB_ID.fullmatch(text) or path.is_absolute() or is_local:
+    if not is_on_hub(text):
         raise ModelError(
             f"{text}: no such model folder{nearest_beside(path)}. Expected `demo`, a run, model or adapter folder, or a Hub id such as "
             "owner/name. Check the path."
         )
     return _from_hub(text, revision, [*hub_files, "*.py"] if trust_remote_code else hub_files)
+
+
+def is_on_hub(name: str) -> bool:
+    """Return whether a model would be read from the Hub: its name has the form of an id, and nothing here has it.
+
+    Example:
+        >>> is_on_hub("owner/name"), is_on_hub("runs/nothing"), is_on_hub("demo")
+        (True, False, False)
+    """
+    path = _path(name)
+    # `runs/nothing` has the form of a Hub id, but is a mistyped path; so is a name in a folder that is here.
+    owner = name.partition("/")[0]
+    is_local = owner != name and (owner == "runs" or Path(owner).exists())
+    return (
+        name != "demo"
+        and not path.exists()
+        and not path.is_absolute()
+        and not is_local
+        and bool(HUB_ID.fullmatch(name))
+    )
 
 
 def locate_tokenizer(
