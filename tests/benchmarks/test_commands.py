@@ -12,7 +12,7 @@ from tests.benchmarks.programs import FOLDER, PROGRAMS, ROOT, program
 
 COMMAND = re.compile(r"python benchmarks/(\w+)\.py([^`\n]*)")
 NEED_NO_DATA = {"gpu", "peers", "profile_model", "scaling", "shapes"}
-NEED_A_TOKENIZER = {"after", "plan", "prepare", "shapes", "train_step"}
+NEED_A_TOKENIZER = {"after", "plan", "preference", "prepare", "shapes", "train_step"}
 
 
 def commands(text: str) -> list[tuple[str, str]]:
@@ -40,6 +40,7 @@ def test_the_benchmarks_own_parser_takes_every_command(name, words):
     ("name", "words"),
     [
         ("train_step", "--work 135"),
+        ("preference", "--reference store"),
         ("after", "--parts generation"),
         ("plan", "--adapter qlora"),
         ("prepare", "--repeats 0"),

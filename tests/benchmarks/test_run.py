@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from tests.benchmarks.programs import FOLDER, ROOT
 SMALLEST = {
     "prepare": "--only tokenizers,million --rows 20 --million-rows 40 --repeats 1 --threads 1",
     "train_step": "--work demo --precision fp32 --peer none --steps 3 --repeats 1 --threads 1",
+    "preference": "--work demo --peer none --steps 2 --threads 1",
     "plan": "--work demo --adapter lora --precision fp32 --steps 1 --batch 2",
     "after": "--parts generate --work demo --repeats 1",
     "kill": "--kills 1 --steps 4",
@@ -24,6 +26,7 @@ SMALLEST = {
 ROWS = {
     "prepare": "the demo's own",
     "train_step": "the demo's own",
+    "preference": "the demo's own",
     "plan": "the demo's own",
     "after": "questions that are made up",
     "kill": "60 short sums",
@@ -62,6 +65,10 @@ def test_it_runs_in_a_fresh_clone(name, clone):
         assert figures["inputs"]["data"].startswith(ROWS[name])
     if name == "gpu":
         assert all(case["ours"] > 0 for case in figures["cases"])
+    if name == "preference":
+        (work,) = figures["works"]
+        assert work["cases"][0]["ours"] > 0
+        assert work["losses"]["ours"][0] == pytest.approx(math.log(2), abs=1e-6)
     if name == "busy":
         assert figures["costs_least"] in ("none", "passive")
         assert "verdict: " in done.stdout
