@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from tests.course.lesson_runs import LESSONS, ROOT, code_cells, has_tag, run_lesson
 
+import instil
 from make_notebooks import read_lesson
 
 LEVELS = ("🐢", "🐕", "🦁")
@@ -76,6 +77,52 @@ def test_each_exercise_has_a_level_a_check_and_a_hidden_solution(lesson):
     half = 2 * len(levels)
     assert all(name.startswith("solution") for name in order[half:])
     assert order[:half:2] == [f"exercise-{number + 1}" for number in range(len(levels))]
+
+
+def hint_of(lesson: str, check: str, names: dict[str, object]) -> str:
+    """Return the hint with which a check ends for a wrong answer."""
+    (cell,) = [cell for cell in code_cells(ROOT / "course" / lesson) if cell.metadata.get("name") == check]
+    with pytest.raises(AssertionError) as error:
+        exec(cell.source, {"instil": instil, **names})
+    return str(error.value)
+
+
+HELLO = [{"role": "user", "content": "Hello!"}, {"role": "assistant", "content": "Hi."}]
+TEMPLATE = "{% for m in messages %}{{ m.role | upper ~ ': ' ~ m.content ~ '<|stop|>\\n' }}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        (..., "answer should be the Jinja source, a string"),
+        ("{% for m in messages %}", "the template cannot be used yet: .*endfor"),
+        ("{% for m in messages %}{{ m.role }}{% endfor %}", "the template cannot be used yet: "),
+        ("{{ raise_exception('no') }}", "the template cannot be used yet: "),
+        (TEMPLATE, "the generation prompt is the beginning|the template cannot be used yet"),
+    ],
+)
+def test_a_wrong_template_ends_in_a_hint(answer, hint):
+    messages = [{"role": "system", "content": "Be kind."}, *HELLO]
+    assert re.match(hint, hint_of("1-chat-templates.md", "check-3", {"answer": answer, "messages": messages}))
+
+
+@pytest.mark.parametrize(
+    ("weights", "hint"),
+    [
+        ((), "the messages have no weights yet"),
+        ((1, 1), "the wrong answer is still trained"),
+        ((0, 0), "no token is trained: the weight of the correction"),
+        ((0, 1), "the correction should count half"),
+    ],
+)
+def test_each_mistake_with_weights_has_a_hint_of_its_own(weights, hint):
+    log = [*HELLO, HELLO[0], {"role": "assistant", "content": "You are right. It will arrive on Monday."}]
+    log[1] = {"role": "assistant", "content": "It arrived last year."}
+    answer = [dict(turn) for turn in log]
+    for turn, weight in zip(answer[1::2], weights, strict=False):
+        turn["weight"] = weight
+    chat = instil.ChatTokenizer.from_pretrained("demo", template="chatml")
+    assert re.match(hint, hint_of("3-what-is-trained.md", "check-3", {"answer": answer, "log": log, "chat": chat}))
 
 
 @by_lesson

@@ -36,7 +36,7 @@ def export(
             ollama: GGUF and Modelfile.
         dtype: Type of the weights: fp32, bf16 or fp16. For gguf and ollama also llama.cpp's quantised types (extra
             quantise): q8_0, q6_k, q5_k_m, q5_k_s, q5_0, q5_1, q4_k_m, q4_k_s, q4_0, q4_1, iq4_nl, iq4_xs, q3_k_l, q3_k_m,
-            q3_k_s, iq3_m, iq3_s, q2_k. An adapter keeps its own.
+            q3_k_s, iq3_m, iq3_s, q2_k; a short name such as q4 is q4_k_m. An adapter keeps its own.
         data: Rows to check parity on, in any format that training reads; default: a few built-in probes.
         device: auto, cpu, cuda, cuda:1, mps.
         licence: Licence identifier for the model card, such as apache-2.0; default: the licence of the base model.

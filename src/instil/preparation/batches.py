@@ -72,6 +72,9 @@ def collate_flat(examples: Sequence[ExampleLike], *, with_weights: bool = False)
     the borders in ``position_ids`` if there is no ``attention_mask``, as far as their architecture allows it. `instil
     train` measures that for each model, and takes one example at a time where it fails.
 
+    Pass ``use_cache=False`` to the model. With a cache, which is transformers' default, many architectures do not look
+    for borders in ``position_ids``, and each example then sees those before it.
+
     Args:
         examples: The examples, or what their `to_tensors` returns.
         with_weights: Add ``weights`` [1, N], the loss weight of predicting each token.
