@@ -36,7 +36,7 @@ from instil.data.sources.rows import (
     seen_in,
 )
 from instil.errors import DataError
-from instil.recipe import Objective, delimiter_named
+from instil.recipe import Objective, Reading, delimiter_named
 
 SAMPLE_ROWS = 100
 """Number of rows of each file that `detect` looks at."""
@@ -195,6 +195,7 @@ def detect(
     split: str = "train",
     sample: int = SAMPLE_ROWS,
     options: FileOptions = AS_THE_FILE_SAYS,
+    reading: Reading = "sft",
     **hub: Any,
 ) -> list[Detection]:
     """Look at the first rows of every file of a source, and return each file's format with the evidence.
@@ -204,6 +205,7 @@ def detect(
         split: Split of a Hub data set.
         sample: Number of rows to look at in each file.
         options: How files are read.
+        reading: What the rows are read for.
         **hub: ``subset`` and ``revision`` of a Hub data set.
 
     Raises:
@@ -211,9 +213,15 @@ def detect(
     """
     source = str(path)
     if source == "-" or is_hub_id(source):
-        return [_detect(source, islice(read_raw_rows(source, split=split, options=options, **hub), sample))]
+        rows = islice(read_raw_rows(source, split=split, options=options, **hub), sample)
+        return [_detect(source, rows, reading=reading)]
     return [
-        _detect(str(file), islice(read_file(file, options=options), sample), seen=seen_in(file, options=options))
+        _detect(
+            str(file),
+            islice(read_file(file, options=options), sample),
+            seen=seen_in(file, options=options),
+            reading=reading,
+        )
         for file in find_files(source, split=split, subset=hub.get("subset"))
     ]
 
@@ -233,7 +241,9 @@ def other_names_in(path: Path, format: str, *, options: FileOptions = AS_THE_FIL
     return [", ".join(found)] if found else []
 
 
-def _detect(source: str, rows: Iterator[tuple[Place, Any]], *, seen: Sequence[str] = ()) -> Detection:
+def _detect(
+    source: str, rows: Iterator[tuple[Place, Any]], *, seen: Sequence[str] = (), reading: Reading = "sft"
+) -> Detection:
     counts: Counter[str] = Counter()
     reasons: Counter[tuple[str, str]] = Counter()
     unread: dict[str, None] = {}  # used as an ordered set
@@ -243,7 +253,7 @@ def _detect(source: str, rows: Iterator[tuple[Place, Any]], *, seen: Sequence[st
         except DataError:
             counts["broken"] += 1
             continue
-        recognised = recognise(row)
+        recognised = recognise(row, reading)
         if recognised is None:
             counts["unknown"] += 1
             reasons["unknown", _columns_of(row)] += 1
@@ -251,7 +261,7 @@ def _detect(source: str, rows: Iterator[tuple[Place, Any]], *, seen: Sequence[st
         row_format, evidence = recognised
         counts[row_format.name] += 1
         reasons[row_format.name, evidence] += 1
-        unread |= dict.fromkeys(_unread_columns(row_format.name, row, place))
+        unread |= dict.fromkeys(_unread_columns(row_format.name, row, place, reading))
     best = max(counts, key=lambda name: (name not in ("broken", "unknown"), counts[name]), default="unknown")
     evidence = "; ".join([_evidence(best, counts, reasons, list(unread)), *seen])
     return Detection(source, best, evidence, dict(counts))
@@ -267,10 +277,10 @@ def _evidence(best: str, counts: Counter[str], reasons: Counter[tuple[str, str]]
     return "; ".join(clauses) or "no row could be read"
 
 
-def _unread_columns(format_name: str, row: Any, place: Place) -> list[str]:
+def _unread_columns(format_name: str, row: Any, place: Place, reading: Reading) -> list[str]:
     """Return the columns of a row that the model never sees: they are kept, but are in no message."""
     try:
-        _, conversations = read_row(row, place, format_name="auto", options=ReadOptions())
+        _, conversations = read_row(row, place, format_name="auto", options=ReadOptions(reading=reading))
     except DataError:
         return []
     extra = conversations[0].extra if conversations else EMPTY

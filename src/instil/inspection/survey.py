@@ -144,7 +144,8 @@ def survey(
     data = recipe.data.model_copy(update={"heldout_share": 0.0, "on_bad_row": "skip"})
     sources = tuple(source_work(recipe, source) for source in everything)
     work = Work(sources, "skip", data.train_on != "all", data.inline_reasoning == "split")
-    account = Account(everything, data, reading=reading_of(recipe.training.objective))
+    purpose = reading_of(recipe.training.objective)
+    account = Account(everything, data, reading=purpose)
     watch = _Watch(chat, keep_rows=keep_rows)
     with rows_read(everything, what="inspecting") as reading:
         for chunk in reading.counted(cut(everything)):
@@ -158,7 +159,7 @@ def survey(
             watch.find_too_long(rows)
             for row in rows:
                 watch.keep(row)
-    settled = account.settle([line for source in inputs for line in source.evidence()])
+    settled = account.settle([line for source in inputs for line in source.evidence(purpose)])
     # Rows without a recipe are looked at, not trained, so nothing has to be held out of them.
     wants = (bool(heldout) or trains) and recipe.data.holds_out
     # All rows are shown, also those that a run would hold out, so the account has no share. The warning needs it.

@@ -25,7 +25,7 @@ from instil.data.sources.files import container_of, find_files, left_in, standar
 from instil.data.sources.rows import STDIN, FileOptions, is_hub_id, read_file, read_raw_rows, seen_in
 from instil.files import aside_of, sha256_of, sweep_dead, sync_path
 from instil.preparation.split import draw
-from instil.recipe import Source
+from instil.recipe import Reading, Source
 from instil.screen import Bar, work
 
 CHUNK_ROWS = 512
@@ -78,8 +78,12 @@ class Input:
         """How its files are read."""
         return FileOptions(self.settings.encoding, self.settings.delimiter, self.settings.sheet)
 
-    def evidence(self) -> list[str]:
-        """Return the format of each file and the reason for it, one line each, and what else is in a folder."""
+    def evidence(self, reading: Reading = "sft") -> list[str]:
+        """Return the format of each file and the reason for it, one line each, and what else is in a folder.
+
+        Args:
+            reading: What the rows are read for.
+        """
         settings = self.settings
         left = (
             ""
@@ -87,9 +91,9 @@ class Input:
             else left_in(settings.path, split=settings.split, subset=settings.subset)
         )
         note = f"{settings.path}: only split {settings.split} is read; not read: {left}; data.sources.split decides"
-        return [*self._formats(), *([note] if left else [])]
+        return [*self._formats(reading), *([note] if left else [])]
 
-    def _formats(self) -> list[str]:
+    def _formats(self, reading: Reading) -> list[str]:
         settings = self.settings
         if settings.columns or settings.format != "auto":
             name = "pattern" if settings.columns else settings.format
@@ -102,11 +106,12 @@ class Input:
             return [f"{settings.path}: {name} ({words})" for words in sorted(seen) or ["as the recipe says"]]
         if not self.files:
             path, subset, revision = settings.path, settings.subset, settings.revision
-            return [str(detected) for detected in detect(path, split=settings.split, subset=subset, revision=revision)]
+            where = {"split": settings.split, "subset": subset, "revision": revision}
+            return [str(detected) for detected in detect(path, reading=reading, **where)]
         return [
             f"{name}: {detected.format} ({detected.evidence})"
             for path, name in self.files
-            for detected in detect(path, options=self.options)
+            for detected in detect(path, options=self.options, reading=reading)
         ]
 
     def _other_names(self, path: Path) -> list[str]:

@@ -173,9 +173,9 @@ def _plan(recipe: Recipe, *, chat: ChatTokenizer, refresh: bool) -> _Plan:
         return _Plan(key, exists=True)
     # Drawing reads every row of a source, so it waits until the store is known to be missing.
     drawn = tuple(draw_rows(source, seed=recipe.training.seed + number) for number, source in enumerate(inputs))
-    return _Plan(
-        key, exists=False, inputs=drawn, evidence=tuple(line for source in drawn for line in source.evidence())
-    )
+    reading = reading_of(recipe.training.objective)
+    evidence = tuple(line for source in drawn for line in source.evidence(reading))
+    return _Plan(key, exists=False, inputs=drawn, evidence=evidence)
 
 
 def _make(

@@ -24,6 +24,7 @@ from instil.data.formats.sharegpt import SHAREGPT
 from instil.data.formats.text import TEXT
 from instil.data.side_columns import is_empty
 from instil.errors import DataError, FormatError, RecipeError, nearest
+from instil.recipe import Reading
 
 FORMATS: tuple[RowFormat, ...] = (
     PREFERENCE,
@@ -104,14 +105,22 @@ def format_named(name: str) -> RowFormat:
     return _BY_NAME[name]
 
 
-def recognise(row: Any) -> tuple[RowFormat, str] | None:
+def recognise(row: Any, reading: Reading = "sft") -> tuple[RowFormat, str] | None:
     """Return a row's format and the evidence for it, or None if no format fits.
+
+    Args:
+        row: The row.
+        reading: What the rows are read for; pairs and judged answers have formats of their own.
 
     Example:
         >>> found = recognise({"question": "2+2?", "answer": "4"})
         >>> found[0].name, found[1]
         ('question_answer', 'columns question, answer')
     """
+    if reading != "sft":
+        naming = naming_of(row) if isinstance(row, Mapping) else NO_NAMING
+        compared = comparing_format(row) or (comparing_format(naming.applied(row)) if naming else None)
+        return None if compared is None else (compared, compared.recognise(naming.applied(row) if naming else row))
     found = _find(row)
     return None if found is None else (found.format, found.evidence)
 
