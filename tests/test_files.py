@@ -22,6 +22,7 @@ from instil.files import (
     disk_errors,
     locked,
     make_folder,
+    nearest_beside,
     put_in_place,
     remove_empty,
     remove_folder,
@@ -335,3 +336,18 @@ def test_an_incomplete_folder_is_never_taken_for_one_that_was_replaced(tmp_path)
 def test_a_path_without_a_name_is_a_folder(path: str) -> None:
     with pytest.raises(IsADirectoryError):
         write_text_atomic(Path(path), "text")
+
+
+@pytest.mark.parametrize(
+    ("typed", "hint"),
+    [
+        ("MISSING.jsonl", ""),
+        ("missing.jsonl", ""),
+        ("row.jsonl", " (did you mean '{}/rows.jsonl'?)"),
+        ("rows.jsn", " (did you mean '{}/rows.jsonl'?)"),
+    ],
+)
+def test_an_equal_ending_makes_no_name_the_nearest(typed: str, hint: str, tmp_path: Path) -> None:
+    for name in ("a.jsonl", "wrong.jsonl", "rows.jsonl"):
+        (tmp_path / name).touch()
+    assert nearest_beside(tmp_path / typed) == hint.format(tmp_path)

@@ -85,10 +85,14 @@ def nearest_beside(path: Path) -> str:
     if path.exists():
         return ""
     try:
-        close = closest(path.name, (entry.name for entry in path.parent.iterdir()))
+        beside = {entry.name: entry.stem for entry in path.parent.iterdir()}
     except OSError:
         return ""
-    return "" if close is None else f" (did you mean {str(path.with_name(close))!r}?)"
+    # Equal endings make short names similar: MISSING.jsonl is not a.jsonl.
+    close = closest(path.name, beside)
+    if close is None or closest(path.stem, [beside[close]]) is None:
+        return ""
+    return f" (did you mean {str(path.with_name(close))!r}?)"
 
 
 def _check_names(path: str) -> None:

@@ -57,7 +57,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(words, reason, tmp_path, capsy
 @pytest.mark.slow
 def test_an_export_has_a_card_that_the_hub_reads(tmp_path, capsys):
     assert export(folders()["tuned"], tmp_path / "out") == 0
-    assert "no licence in the model card" in capsys.readouterr().out
+    assert "no licence in the model card" in capsys.readouterr().err
     card = ModelCard.load(tmp_path / "out" / "README.md")
     assert card.data.pipeline_tag == "text-generation"
 

@@ -206,3 +206,18 @@ def test_the_json_report_keeps_its_keys(rows, capsys):
         for step in filter(None, where.split(".")):
             value = value[int(step)] if step.isdigit() else value[step]
         assert set(value) == keys, where
+
+
+def test_rows_of_which_none_can_be_trained_are_an_error_with_the_reason_once(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "wrong.jsonl").write_text('{"a": 1}\n' * 5, encoding="utf-8")
+    code, out, err = run(capsys, "wrong.jsonl")
+    assert code == 2
+    assert err == (
+        "error: wrong.jsonl: none of 5 rows can be trained. Expected one at least. The findings above have the reasons.\n"
+    )
+    assert out.count("found columns a. Expected one of") == 1
+    assert "wrong.jsonl:1, wrong.jsonl:2, wrong.jsonl:3 …: " in out
+    assert "(5 times)" in out
+    assert "Trained share" not in out, "an empty histogram shows nothing"
+    assert "instil inspect lists them" not in out, "this is instil inspect"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,7 +51,8 @@ def test_a_switch_takes_true_and_false(monkeypatch, tmp_path, words, keeps):
         "instil.training.run.train",
         lambda recipe, *, resume, quiet: calls.append((recipe, resume)) or Run(Path(), True, {}),
     )
-    (tmp_path / "recipe.yaml").write_text("data: rows.jsonl")
+    (tmp_path / "rows.jsonl").touch()
+    (tmp_path / "recipe.yaml").write_text(f"data: {tmp_path / 'rows.jsonl'}")
     with pytest.raises(SystemExit) as stop:
         entry.main(["train", str(tmp_path / "recipe.yaml"), *words, "--training.epochs", "2"])
     assert not stop.value.code
@@ -162,3 +165,16 @@ def test_help_names_every_verb(capsys):
     code, out, _ = run(capsys, "--help")
     assert code == 0
     assert all(f" {name} " in out for name, _, _ in entry.VERBS)
+
+
+@pytest.mark.parametrize("verb", ["train", "plan", "prepare", "inspect"])
+def test_a_file_that_is_not_there_is_found_before_a_library_is_loaded(verb, tmp_path):
+    program = (
+        "import sys\nfrom instil.cli.main import main\n"
+        f"try: main(['{verb}', 'MISSING.jsonl'])\n"
+        "except SystemExit as end: print(end.code, 'torch' in sys.modules, 'transformers' in sys.modules)"
+    )
+    (tmp_path / "a.jsonl").write_text('{"text": "a"}\n', encoding="utf-8")
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["2", "False", "False"]
+    assert done.stderr == "error: MISSING.jsonl: no such file. Expected a file, folder, glob or -. Check the path.\n"

@@ -83,7 +83,7 @@ def test_other_files_or_settings_make_another_store(
     change(recipe)
     capsys.readouterr()
     assert run("prepare", str(recipe)) == 0
-    assert "(made in " in capsys.readouterr().out
+    assert "(written, " in capsys.readouterr().out
     assert len(stores(recipe)) == 2
 
 
@@ -92,7 +92,7 @@ def test_a_damaged_store_is_made_again(recipe: Path, capsys: pytest.CaptureFixtu
     next(recipe.with_name("store").glob("*/examples.arrow")).write_bytes(b"cut")
     capsys.readouterr()
     assert run("prepare", str(recipe)) == 0
-    assert "(made in " in capsys.readouterr().out
+    assert "(written, " in capsys.readouterr().out
     assert len(stores(recipe)) == 1
 
 
@@ -112,7 +112,7 @@ def test_a_store_of_another_day_is_not_used_where_the_template_prints_the_day(
     monkeypatch.setattr(tokenizer_setup, "date", AnotherDay)
     capsys.readouterr()
     assert run(*command) == 0
-    assert "(made in " in capsys.readouterr().out
+    assert "(written, " in capsys.readouterr().out
     assert len(stores(recipe)) == 2
 
 

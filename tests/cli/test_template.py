@@ -115,3 +115,10 @@ def test_a_folder_with_a_tokenizer_alone_is_enough_to_prove_and_compare(capsys, 
     code, out, _ = run(capsys, "compare", "chatml", "zephyr", "--model", str(tmp_path))
     assert code == 1
     assert "differ in text or ids" in out
+
+
+@pytest.mark.parametrize("words", [("prove", "llama3"), ("compare", "chatml", "llama3")])
+def test_a_name_that_is_nearly_a_templates_is_not_looked_for_on_the_hub(words, capsys):
+    code, _, err = run(capsys, *words)
+    assert code == 2
+    assert err.startswith("error: template 'llama3': no such name or file (did you mean 'llama-3'?)")

@@ -26,7 +26,9 @@ def trainings(monkeypatch):
 
 
 @pytest.fixture
-def recipe(tmp_path):
+def recipe(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.jsonl").touch()
     path = tmp_path / "mine.yaml"
     path.write_text("data: {sources: rows.jsonl}\ntraining: {epochs: 1, batch_size: 4}\n", encoding="utf-8")
     return str(path)

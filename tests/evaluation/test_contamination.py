@@ -169,3 +169,14 @@ def test_training_data_that_is_gone_is_named_in_the_report(root, tmp_path, monke
     said = (tmp_path / "none" / "evaluation.md").read_text(encoding="utf-8")
     assert "Not measured: no training data could be read." in said
     assert "0.0% occur word for word" not in said
+
+
+def test_a_script_without_spaces_is_compared_character_by_character():
+    trained = Conversation((Message("user", "请用一句话告诉我越南的首都叫什么名字"), Message("assistant", "河内")))
+    asked = "请用一句话告诉我越南的首都叫什么"
+    prompts = [Prompt(Conversation((Message("user", text),))) for text in (asked, "河内在哪里")]
+    overlap = contamination(prompts, [trained])
+    assert overlap.overlapping.value == 0.5
+    assert overlap.same.value == 0
+    assert overlap.too_short == 1
+    assert "1 prompt of fewer than 8 words can only be equal" in overlap.summary

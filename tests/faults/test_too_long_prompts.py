@@ -102,7 +102,7 @@ def test_a_failure_in_sampling_or_in_a_task_never_ends_a_run(
     what = {"engine": "the sample answers", "tasks": "the tasks"}[part]
     failures = [line["failures"] for line in run.metrics() if "failures" in line]
     assert failures == [[f"{what} failed (a kernel is missing). Training continues."]] * 2
-    assert f"warning: step 2: {what} failed" in capsys.readouterr().out
+    assert f"warning: step 2: {what} failed" in capsys.readouterr().err
     assert any("tasks" in line for line in run.metrics()) == (part == "engine")
 
 

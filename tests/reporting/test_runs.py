@@ -40,7 +40,6 @@ def test_runs_are_listed_and_compared_from_their_folders(
     capsys.readouterr()
     assert exit_code("runs", str(reference.folder.parent)) == 0
     out = capsys.readouterr().out
-    assert "finished" in out
     assert " kB" in out
     picture = tmp_path / "both.png"
     assert exit_code("runs", "compare", str(reference.folder), str(other.folder), "--plot", str(picture)) == 0
@@ -216,7 +215,9 @@ def test_a_damaged_run_is_named_in_one_line_beside_the_others(
     assert error.count("\n") == 1
     assert not (tmp_path / "x.png").exists()
     assert exit_code("runs", str(tmp_path)) == 0
-    header, other, warning, damaged = capsys.readouterr().out.splitlines()
+    out, error = capsys.readouterr()
+    header, other = out.splitlines()
+    warning, damaged = error.splitlines()
     assert header.split()[0] == "run"
     assert other.split()[0] == "b"
     assert warning == "warning: 1 run cannot be read:"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import time
 
 import pytest
 from rich.cells import cell_len
+from rich.console import Console
 from tests.screen.terminals import Terminal
 
-from instil.screen import Bar, Figure, Screen, hide_work, show_work, work
+from instil.screen import Bar, Figure, Screen, bars, hide_work, show_work, work
 from instil.screen.bars import line_of
 
 TRAINING = [
@@ -129,3 +131,15 @@ def test_an_error_within_work_removes_its_bar(monkeypatch: pytest.MonkeyPatch):
         raise ValueError("no")
     assert isinstance(sys.stderr, Terminal)
     assert sys.stderr.getvalue().count("\x1b[?25h") == sys.stderr.getvalue().count("\x1b[?25l") == 1
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_the_echo_of_ctrl_c_fits_behind_a_bar(width):
+    """A line that ^C wraps would stay on the screen when the bar is removed."""
+    drawing = bars._Drawing()
+    bar = Bar("training with a long name", total=400, unit="steps")
+    bar.show([Figure("loss 1.2345"), Figure("held-out 1.2345 @380"), Figure("1,204 tokens/s"), Figure("3m10s left", 2)])
+    drawing.bars.append(bar)
+    console = Console(file=io.StringIO(), width=width, force_terminal=True)
+    (line,) = console.render_lines(drawing, pad=False)
+    assert width - 20 < sum(segment.cell_length for segment in line) <= width - len("^C") - 1

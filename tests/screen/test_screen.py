@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from tests.screen.terminals import ESCAPES, Terminal, a_screen, lines_of
 
 from instil.cli.any_terminal import print_on_any_terminal
-from instil.screen import Column, Screen
+from instil.screen import Column, Heading, Screen
 
 LEDGER = (
     "warning          75 of 91 rows are longer than data.max_tokens and are left out; raise data.max_tokens, or choose "
@@ -89,18 +89,27 @@ def test_a_pipe_gets_the_words_on_one_line_each(capsys: pytest.CaptureFixture[st
     screen.table([Column("run"), Column("differs in")], [["r" * 90, "lr 1"], ["b", LEDGER]])
     Screen(stderr=True).error("no")
     out, error = capsys.readouterr()
-    assert error == "error: no\n"
+    assert error == f"{LEDGER}\nerror: no\n", "a warning is not part of what is piped"
     assert out.splitlines() == [
         "data",
         "rows in          7,473",
         f"left out         {LEDGER}",
         "",
         "steps",
-        LEDGER,
         f"run{' ' * 89}differs in",
         f"{'r' * 90}  lr 1",
         f"b{' ' * 91}{LEDGER}",
     ]
+
+
+def test_a_piped_heading_with_only_warnings_below_it_is_left_out(capsys):
+    screen = Screen()
+    for line in (Heading("Notes"), "note       one", Heading("Warnings"), "warning    few rows", Heading("Next")):
+        screen.say(line)
+    screen.facts([("warning", "few steps"), ("talk", "instil chat a")])
+    out, error = capsys.readouterr()
+    assert out.splitlines() == ["Notes", "note       one", "", "Next", "talk    instil chat a"]
+    assert error.splitlines() == ["warning: few rows", "warning: few steps"]
 
 
 def test_a_quiet_screen_keeps_results_warnings_and_errors():

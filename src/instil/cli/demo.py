@@ -12,7 +12,5 @@ def demo(*, output: Path = Path("runs/demo")) -> None:
         output: Run folder to write; an earlier demo there is replaced.
     """
     from instil.demo.run import run_demo
-    from instil.screen import hide_work
 
-    hide_work()  # the demo draws its own bars
     run_demo(output)

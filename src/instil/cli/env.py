@@ -33,4 +33,5 @@ def env(*, as_json: AsJson = False) -> None:
     if found.problems:
         screen.heading("Problems")
     for problem in found.problems:
-        screen.warn(problem)
+        # Problems are part of the result: it goes into an issue.
+        screen.line(f"warning: {problem}", style="yellow")

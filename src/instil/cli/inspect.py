@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from instil.api.subjects import subject_of
-from instil.cli.settings import load_recipe
+from instil.cli.settings import check_files, load_recipe
 from instil.errors import DataError, RecipeError
 from instil.recipe import DataSettings, Format, Recipe
 from instil.recipe.shipped import recipe_file
@@ -63,6 +63,7 @@ def inspect(
         format=format,
         settings={} if settings is None else settings.model_dump(exclude_unset=True),
     )
+    check_files(recipe)
     _check_outputs(row=row, fix=fix, html=html, html_rows=html_rows)
 
     from rich.console import Console
@@ -94,9 +95,14 @@ def inspect(
 
 
 def _show_data(inspection: Inspection, console: Console, *, html: Path | None, html_rows: int, as_json: bool) -> None:
-    """Print the report on all rows, and write the page if it has a file."""
+    """Print the report on all rows, and write the page if it has a file.
+
+    Raises:
+        DataError: After the report, if no row can be trained.
+    """
     from instil.inspection import report
     from instil.screen import hide_work
+    from instil.units import counted
 
     survey = inspection.survey(keep_rows=html_rows if html else 0)
     proof = inspection.prove()
@@ -107,6 +113,11 @@ def _show_data(inspection: Inspection, console: Console, *, html: Path | None, h
         report.print_report(console, inspection.subject, survey, proof)
     if html is not None:
         print(inspection.write_page(html, survey, proof), file=sys.stderr if as_json else sys.stdout)
+    if not survey.ledger.rows_trained:
+        raise DataError(
+            f"{inspection.subject.data}: none of {counted(survey.ledger.rows_in, 'row')} can be trained. Expected one at least. "
+            "The findings above have the reasons."
+        )
 
 
 def _recipe(data: str | None, *, model: dict[str, Any], format: Format | None, settings: dict[str, Any]) -> Recipe:

@@ -21,7 +21,6 @@ def plan(
         settings: Settings that replace the recipe's.
     """
     from instil.screen import Screen
-    from instil.training.run_plan import plan_run
 
     screen = Screen()
     loaded = load_recipe(recipe, with_options(typed(settings), sweeping))
@@ -31,6 +30,8 @@ def plan(
 
         show_plan(plan_sweep(loaded, say=screen.line), screen)
         return
+    from instil.training.run_plan import plan_run  # Why: torch takes seconds to import, and an error none
+
     made = plan_run(loaded, say=Screen(quiet=quiet).say)
     if not quiet:
         screen.line()

@@ -38,6 +38,7 @@ def prepare(
     from instil.api.preparing import prepare_recipe
     from instil.run_warning import PREFIX
     from instil.screen import Screen
+    from instil.units import duration
 
     started = time.monotonic()
     chosen = load_recipe(recipe, typed(settings))
@@ -54,7 +55,7 @@ def prepare(
     screen = Screen(quiet=quiet)
     for line in prepared.lines():
         screen.say(line)
-    how = "was there already" if prepared.reused else f"made in {seconds:.1f} s"
+    how = "was there already" if prepared.reused else f"written, {duration(seconds)} with loading the tokenizer"
     warned = [(PREFIX, warning.text) for warning in warnings]
     screen.facts([*warned, ("store", f"{prepared.folder} ({how})")], width=NAME_WIDTH)
     screen.hint(f"{'next':<{NAME_WIDTH}} instil train with the same settings opens this store")

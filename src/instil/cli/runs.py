@@ -125,9 +125,8 @@ def _show_table(screen: Screen, runs: Sequence[RunSummary], *, grouped: bool) ->
         _explain(screen, table)
     damaged = [run for run in runs if run.problem]
     if damaged:
-        screen.warn(f"{counted(len(damaged), 'run')} cannot be read:")
-    for run in damaged:
-        screen.line(run.problem)
+        problems = "\n".join(str(run.problem) for run in damaged)
+        screen.warn(f"{counted(len(damaged), 'run')} cannot be read:\n{problems}")
 
 
 def _explain(screen: Screen, table: RunTable) -> None:
@@ -137,7 +136,7 @@ def _explain(screen: Screen, table: RunTable) -> None:
     states = {run.state for run in table.rows if run}
     if table.shared:
         screen.note(f"most runs: {table.shared}")
-    if screen.width is not None:
+    if all(column.name != "state" for column in table.columns):
         marks = [("not finished", NOT_FINISHED), ("running", RUNNING)]
         if shown := [f"{mark} {state}" for state, mark in marks if state in states]:
             screen.note(", ".join(shown))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
-from instil.errors import TemplateError
+from instil.errors import TemplateError, nearest
 
 if TYPE_CHECKING:
     from instil.template.comparison import Side
@@ -19,6 +19,7 @@ app = App(name="template", help="List, show, prove and compare chat templates.",
 
 EXAMPLE_TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
 """Special tokens of a template that is shown without a tokenizer."""
+DIFF_STYLES = {"-": "red", "+": "green", " ": "dim"}
 
 
 @app.command(name="list")
@@ -37,10 +38,20 @@ def list_templates(*, as_json: Annotated[bool, Parameter(name="json")] = False) 
         ]
         print(json.dumps(facts, indent=1))
         return
-    print(f"{'name':<11}{'stop token':<18}{'takes':<15}description")
-    for template in NAMED_TEMPLATES.values():
-        takes = ", ".join(word for word, has in (("system", template.system), ("tools", template.tools)) if has)
-        print(f"{template.name:<11}{template.stop_token or 'eos token':<18}{takes:<15}{template.summary}")
+    from instil.screen import Column, Screen
+
+    rows = [
+        [
+            template.name,
+            template.stop_token or "eos token",
+            ", ".join(word for word, has in (("system", template.system), ("tools", template.tools)) if has),
+            template.summary,
+        ]
+        for template in NAMED_TEMPLATES.values()
+    ]
+    screen = Screen()
+    screen.table([Column("name"), Column("stop token"), Column("takes"), Column("what it is")], rows)
+    screen.hint("\nnext: instil template show NAME, or instil inspect rows.jsonl --template NAME")
 
 
 @app.command(name="show")
@@ -51,12 +62,14 @@ def show_template(template: str, /) -> None:
         template: A named template, a .jinja file, a model or run folder (FOLDER:NAME where it has several),
             or a format string.
     """
+    from instil.screen import Screen, hide_work
     from instil.template.resolve import read_template
 
     named = read_template(template)
     source = named.source
+    hide_work()  # a bar's terminal would wrap the source, which must be printed as it is
     if named.note:
-        print(named.note, file=sys.stderr)
+        Screen(stderr=True).note(named.note)
     print(source, end="" if source.endswith("\n") else "\n")
 
 
@@ -72,6 +85,7 @@ def prove_template(model_or_file: str | None = None, /, *, model: str | None = N
     from instil.model.folder.location import locate_tokenizer
     from instil.preparation.chat_setup import set_up_chat
     from instil.recipe import Recipe
+    from instil.screen import Screen
 
     if model_or_file is not None and not _is_template(model_or_file):
         if model is not None:
@@ -87,10 +101,17 @@ def prove_template(model_or_file: str | None = None, /, *, model: str | None = N
     recipe = Recipe.from_mapping({"model": settings})
     setup = set_up_chat(recipe, locate_tokenizer(recipe.model.name))
     proof = setup.chat.prove()
-    print("\n".join([*setup.notes, *proof.lines()]))
-    print(f"stops on: {', '.join(setup.chat.stop_tokens)}")
+    screen = Screen()
+    for note in setup.notes:
+        screen.note(note)
+    head, *findings = proof.lines()
+    screen.line(head, style="green" if proof.passed else "bold red")
+    for finding in findings:
+        screen.line(finding)
+    screen.line(f"stops on: {', '.join(setup.chat.stop_tokens)}")
     if not proof.passed:
         sys.exit(1)
+    screen.hint("next: instil inspect rows.jsonl with the same model and template shows it on your rows")
 
 
 @app.command(name="compare")
@@ -104,33 +125,47 @@ def compare_two(one: str, other: str, /, *, model: str | None = None) -> None:
         model: Model whose tokenizer encodes the texts of templates. Without it, templates are compared in text only.
     """
     from instil.encoding.proof import proof_conversations
+    from instil.screen import Screen
     from instil.template.comparison import compare_templates
 
+    screen = Screen()
     conversations = proof_conversations("</s>")
     sides = _side(one, model), _side(other, model)
     differences = 0
     for name, difference in zip(conversations, compare_templates(*sides, conversations), strict=True):
         if difference is None:
-            print(f"{name}: same")
+            screen.line(f"{name}: same", style="dim")
             continue
         differences += 1
-        print(f"{difference.conversation}: {difference.found}")
-        print("".join(f"    {line}\n" for line in difference.lines), end="")
+        screen.line(f"{difference.conversation}: {difference.found}", style="yellow")
+        for line in difference.lines:
+            screen.line(f"    {line}", style=DIFF_STYLES.get(line[:1], ""))
     compared = "text or ids" if all(side.encode for side in sides) else "text"
-    print(f"{differences} of {len(conversations)} conversations differ in {compared} (- {one}, + {other})")
+    screen.line(f"{differences} of {len(conversations)} conversations differ in {compared} (- {one}, + {other})")
     if differences:
         sys.exit(1)
 
 
 def _is_template(spec: str) -> bool:
-    """Return True for a template: a name, a file, FOLDER:NAME, Jinja source or a format string; False for a model."""
+    """Return True for a template: a name, a file, FOLDER:NAME, Jinja source or a format string; False for a model.
+
+    Raises:
+        TemplateError: If it is nearly the name of a template. A Hub id has an owner, so it is no model.
+    """
     from instil.template.format_string import is_format_string
     from instil.template.library import NAMED_TEMPLATES
     from instil.template.resolve import names_one_of_a_folder
 
     # A template that is written out may be longer than any name.
     written_out = is_format_string(spec) or "{%" in spec or "{{" in spec
-    return written_out or spec in NAMED_TEMPLATES or os.path.isfile(spec) or names_one_of_a_folder(spec)
+    if written_out or spec in NAMED_TEMPLATES or os.path.isfile(spec) or names_one_of_a_folder(spec):
+        return True
+    if "/" not in spec and not os.path.exists(spec) and (meant := nearest(spec, NAMED_TEMPLATES)):
+        raise TemplateError(
+            f"template {spec!r}: no such name or file{meant}. Expected the name of a template, a .jinja file, or a model. "
+            "Run: instil template list"
+        )
+    return False
 
 
 def _side(spec: str, model: str | None) -> Side:

@@ -10,16 +10,12 @@ from __future__ import annotations
 
 import json
 import shutil
+import textwrap
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-from rich.table import Table
 
 from instil.conversation import Conversation
 from instil.data import read
@@ -36,6 +32,7 @@ from instil.preparation.chat_setup import set_up_chat
 from instil.preparation.prepare import prepare
 from instil.recipe import Recipe
 from instil.refused_writes import refused_writes
+from instil.screen import Cell, Column, Screen
 from instil.training.memory.usage import peak_rss_mb
 from instil.training.records.run_folder import check_output
 from instil.training.run import train
@@ -49,12 +46,11 @@ BASE_PROMPTS = (
 )
 
 
-def run_demo(output: Path, *, console: Console | None = None) -> dict[str, Any]:
+def run_demo(output: Path) -> dict[str, Any]:
     """Run the demo.
 
     Args:
         output: Run folder. The demo writes its data beside it, into ``<output>-data``.
-        console: Console to print to; standard output by default.
 
     Returns:
         The contents of `results.json`: the run's own figures, `seconds`, `peak_rss_mb`, and `base` and `tuned`. These
@@ -65,38 +61,39 @@ def run_demo(output: Path, *, console: Console | None = None) -> dict[str, Any]:
         TemplateError: If the proof of the template fails.
     """
     started = time.perf_counter()
-    console = console or Console()
+    screen = Screen()
     output = home_path(output)
-    _make_room(output, console)
+    _make_room(output, screen)
     check_output(output, resume=False)
     questions = held_out_questions()
 
-    console.rule("1 · the base model continues text; it does not answer", align="left")
+    screen.heading("1 · the base model continues text; it does not answer")
     base = Engine.load("demo")
-    _print_continuations(base, console)
-    with _bar(console, "asking the base model", len(questions)) as advance:
-        before = ask(base, questions, is_base=True, on_answer=advance)
+    _print_continuations(base, screen)
+    with screen.bar("asking the base model", total=len(questions), unit="questions") as bar:
+        before = ask(base, questions, is_base=True, on_answer=bar.advance)
     del base
 
-    console.rule("2 · the data: three files, and which of their tokens are trained", align="left")
+    screen.heading("2 · the data: three files, and which of their tokens are trained")
     recipe = demo_recipe(output, write_instructions(output.with_name(f"{output.name}-data")))
     chat = set_up_chat(recipe, locate("demo")).chat
-    _print_data(recipe, chat, console)
+    _print_data(recipe, chat, screen)
 
-    console.rule("3 · the proof: what is trained is what is served", align="left")
-    _prove(chat, console)
+    screen.heading("3 · the proof: what is trained is what is served")
+    _prove(chat, screen)
 
-    console.rule("4 · training", align="left")
+    screen.heading("4 · training")
+    screen.line("as instil train does it; this takes most of the time")
     run = train(recipe)
 
-    console.rule("5 · before and after, on entities that the instruction data never names", align="left")
+    screen.heading("5 · before and after, on entities that the instruction data never names")
     tuned = Engine.load(str(output))
-    with _bar(console, "asking the tuned model", len(questions)) as advance:
-        after = ask(tuned, questions, is_base=False, on_answer=advance)
+    with screen.bar("asking the tuned model", total=len(questions), unit="questions") as bar:
+        after = ask(tuned, questions, is_base=False, on_answer=bar.advance)
     scores = {"base": scores_of(before), "tuned": scores_of(after)}
-    console.print(_table(scores["base"], scores["tuned"]))
-    for line in _examples(before, after):
-        console.print(line, highlight=False, markup=False)
+    screen.note("exact match, with 95% intervals; greedy decoding")
+    _print_table(scores["base"], scores["tuned"], screen)
+    _print_examples(before, after, screen)
 
     results = {
         **run.results,
@@ -106,8 +103,8 @@ def run_demo(output: Path, *, console: Console | None = None) -> dict[str, Any]:
     }
     with refused_writes(output, raises=RunError, otherwise="choose another --output"):
         write_json_atomic(output / "results.json", results)
-    console.rule("6 · what to do next", align="left")
-    _print_next_steps(output, results, console)
+    screen.heading("6 · what to do next")
+    _print_next_steps(output, results, screen)
     return results
 
 
@@ -117,7 +114,7 @@ def demo_recipe(output: Path, sources: Sequence[Path]) -> Recipe:
     return Recipe.load(path, {"output": str(output), "data": {"sources": [str(source) for source in sources]}})
 
 
-def _make_room(output: Path, console: Console) -> None:
+def _make_room(output: Path, screen: Screen) -> None:
     """Remove an earlier demo; raise for any other folder."""
     if not output.exists():
         return
@@ -133,37 +130,40 @@ def _make_room(output: Path, console: Console) -> None:
             f"{output}: exists and is not an earlier demo. Expected a new folder, or one of an earlier demo. "
             "Name another folder with --output."
         )
-    console.print(f"replacing the earlier demo in {output}")
+    screen.note(f"replacing the earlier demo in {output}")
     shutil.rmtree(output)
 
 
-def _print_continuations(base: Engine, console: Console) -> None:
+def _print_continuations(base: Engine, screen: Screen) -> None:
     answers = base.continue_text(BASE_PROMPTS, SamplingSettings(max_new_tokens=40))
     for answer, prompt in zip(answers, BASE_PROMPTS, strict=True):
-        console.print(f"[bold]{prompt}[/]", end="")
-        console.print(f"[dim]{answer.text.rstrip()}[/]", markup=True, highlight=False)
+        screen.line(prompt, style="bold")
+        screen.line("\n".join(f"  {line}" for line in f"…{answer.text.strip()}".splitlines()))
 
 
-def _print_data(recipe: Recipe, chat: ChatTokenizer, console: Console) -> None:
+def _print_data(recipe: Recipe, chat: ChatTokenizer, screen: Screen) -> None:
     """Prepare the data; print its ledger and the tokens of one conversation."""
     for line in prepare(recipe, chat).lines():
-        console.print(line, highlight=False, markup=False)
-    console.print(f"\none conversation, as the model sees it ({LEGEND}):")
+        screen.line(line)
+    screen.line("\none conversation, as the model sees it:")
+    screen.note(LEGEND)
     for explained in chat.explain(_two_answers(recipe)):
-        console.print(coloured_tokens(explained.tokens, white_space=False), soft_wrap=True)
+        screen.text(coloured_tokens(explained.tokens, white_space=False))
 
 
-def _print_next_steps(output: Path, results: dict[str, Any], console: Console) -> None:
-    console.print(
+def _print_next_steps(output: Path, results: dict[str, Any], screen: Screen) -> None:
+    screen.line(
         f"{duration(results['seconds'])} in total, peak memory {byte_size(results['peak_rss_mb'] * 2**20)}; "
         f"all files are in {output}"
     )
-    for command in (
-        f"instil chat {output}",
-        f"instil inspect {output}-data/messages.jsonl --model demo",
-        "instil train YOUR.jsonl",
-    ):
-        console.print(f"  {command}", style="bold", highlight=False)
+    screen.facts(
+        [
+            ("talk", f"instil chat {output}"),
+            ("look", f"instil inspect {output}-data/messages.jsonl --model demo"),
+            ("report", f"instil report {output}"),
+            ("your data", "instil train YOUR.jsonl"),
+        ]
+    )
 
 
 def _two_answers(recipe: Recipe) -> Conversation:
@@ -181,53 +181,45 @@ def _num_characters(conversation: Conversation) -> int:
     return sum(len(str(message.content)) for message in conversation.messages)
 
 
-def _prove(chat: ChatTokenizer, console: Console) -> None:
+def _prove(chat: ChatTokenizer, screen: Screen) -> None:
     proof = chat.prove()
     if not proof.passed:
         raise TemplateError(f"demo: the proof of the template failed: {proof.findings[0]}")
-    console.print(
+    screen.done(
         f"passed: training and serving use equal prompts, headers are not trained, "
-        f"the stop token {' '.join(chat.stop_tokens)} is trained",
-        highlight=False,
-        markup=False,
+        f"the stop token {chat.stop_tokens[0]} is trained"
     )
 
 
-@contextmanager
-def _bar(console: Console, label: str, total: int) -> Iterator[Any]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(label, total=total)
-        yield lambda: progress.advance(task)
-
-
-def _table(base: Scores, tuned: Scores) -> Table:
-    table = Table(title="exact match on held-out entities, 95% intervals, greedy decoding", title_justify="left")
-    for name, side in (("", "left"), ("n", "right"), ("base", "right"), ("tuned", "right")):
-        table.add_column(name, justify=side)  # type: ignore[arg-type]
-    for name, before, after in (
+def _print_table(base: Scores, tuned: Scores, screen: Screen) -> None:
+    rows = (
         *((task, base.tasks[task], tuned.tasks[task]) for task in tuned.tasks),
         ("second turns", base.second_turn, tuned.second_turn),
         ("system prompts", base.system_prompt, tuned.system_prompt),
         ("all", base.exact_match, tuned.exact_match),
         ("answers that stop", base.stops, tuned.stops),
-    ):
-        if name in ("second turns", "all"):
-            table.add_section()
-        table.add_row(name, str(after.n), str(before), f"[bold]{after}[/]")
-    return table
+    )
+    columns = [Column("questions"), *(Column(name, number=True) for name in ("n", "base", "tuned"))]
+    screen.table(
+        columns, [[name, str(after.n), Cell(str(before)), Cell(str(after), "figure")] for name, before, after in rows]
+    )
 
 
-def _examples(before: Sequence[Judged], after: Sequence[Judged]) -> Iterator[str]:
-    """Yield one question of each slice with both answers."""
+def _print_examples(before: Sequence[Judged], after: Sequence[Judged], screen: Screen) -> None:
+    """Print one question of each slice with both answers."""
     seen: set[str] = set()
     for base, tuned in zip(before, after, strict=True):
         if base.question.slice in seen:
             continue
         seen.add(base.question.slice)
-        yield _one_line(base.question)
-        yield f"   base:  {' '.join(base.answer.split())[:90]}"
-        yield f"   tuned: {' '.join(tuned.answer.split())[:90]}"
+        screen.line()
+        screen.line(_one_line(base.question), style="bold")
+        screen.facts([("  base", _short(base.answer)), ("  tuned", _short(tuned.answer))])
+
+
+def _short(answer: str) -> str:
+    """Return an answer in one line, cut between words."""
+    return textwrap.shorten(answer, 90, placeholder=" …")
 
 
 def _one_line(question: Question) -> str:

@@ -1,7 +1,8 @@
 """Contamination: the overlap of the evaluation prompts with the training data of a run.
 
 There are two measures: the share of prompts that occur in the training data word for word, and the share of prompts
-most of whose word 8-grams occur there. Case and punctuation are ignored.
+most of whose word 8-grams occur there. Case and punctuation are ignored. A script without spaces between words, such
+as Chinese, has its characters as words.
 
 Why: a prompt of fewer than 8 words counts only if all of it is the same, since its few words occur everywhere.
 """
@@ -21,6 +22,7 @@ from instil.data.formats.row_format import ReadOptions
 from instil.data.sources.rows import parse_row
 from instil.errors import DataError
 from instil.evaluation.intervals import Interval, share_interval
+from instil.evaluation.language import SPACELESS
 from instil.generation.engine import text_of
 from instil.generation.prompts import Prompt
 from instil.preparation.cache_key import cache_folder
@@ -34,6 +36,7 @@ SHARE = 0.7
 MAX_SHOWN = 10
 _WARNED = 3
 """Number of places in the warning."""
+_WORD = re.compile(rf"[{SPACELESS}]|[^\W_{SPACELESS}]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,7 @@ class Contamination:
         overlapping: Share of prompts with at least 70% of their 8-grams in the training data; includes `same`.
         trained_conversations: Number of training conversations that were compared.
         places: Places of the first overlapping prompts.
+        too_short: Number of prompts with fewer than 8 words: they have no 8-gram, so only equal ones overlap.
         not_compared: For each source of the training data that could not be read, the reason.
     """
 
@@ -54,6 +58,7 @@ class Contamination:
     trained_conversations: int
     places: tuple[str, ...]
     not_compared: tuple[str, ...] = ()
+    too_short: int = 0
 
     @property
     def summary(self) -> str:
@@ -67,9 +72,14 @@ class Contamination:
         """
         if not self.same.n:
             return "Not measured: no training data could be read."
+        short = (
+            f" {counted(self.too_short, 'prompt')} of fewer than {GRAM} words can only be equal."
+            if self.too_short
+            else ""
+        )
         return (
             f"Of {self.same.n} prompts {self.same.value:.1%} occur word for word in the {self.trained_conversations:,} "
-            f"training conversations, {self.overlapping.value:.1%} share most of their word 8-grams with them."
+            f"training conversations, {self.overlapping.value:.1%} share most of their word 8-grams with them.{short}"
         )
 
     @property
@@ -102,8 +112,10 @@ def words_of(text: str) -> list[str]:
     Example:
         >>> words_of("What's 2+2, please?")
         ['what', 's', '2', '2', 'please']
+        >>> words_of("GPU是什么？")
+        ['gpu', '是', '什', '么']
     """
-    return re.findall(r"[^\W_]+", text.casefold())
+    return _WORD.findall(text.casefold())
 
 
 def contamination(prompts: Sequence[Prompt], trained: Iterable[Conversation]) -> Contamination:
@@ -136,6 +148,7 @@ def contamination(prompts: Sequence[Prompt], trained: Iterable[Conversation]) ->
         share_interval(sum(overlapping), num_compared),
         num_conversations,
         tuple(places[:MAX_SHOWN]),
+        too_short=sum(len(words) < GRAM for words in questions),
     )
 
 

@@ -70,7 +70,7 @@ def print_report(console: Console, subject: Subject, survey: Survey, proof: Proo
     _section(console, "Format", survey.ledger.evidence)
     _section(console, "Ledger", survey.ledger.lines())
     width = max(10, min(40, console.width - 34))
-    for title, summary, bins, percent in charts_of(survey):
+    for title, summary, bins, percent in charts_of(survey) if survey.lengths.count else ():
         _section(console, f"{title}  ({summary})", bar_lines(bins, width=width, percent=percent))
     _section(console, "Template", proof.lines(), style="" if proof.passed else "red")
     console.print()
@@ -246,11 +246,23 @@ def _finding_lines(findings: Findings) -> Iterator[Text]:
         line = Text("  ").append(f"{kind.severity}: {kind.title}", style=_STYLES[kind.severity]).append(f"  {count:,}")
         yield line.append(f"  → {kind.remedy}{' (--fix FILE does this)' if kind.repaired else ''}", style="dim")
         kept = findings.of_kind(name)
-        for finding in kept[:PLACES_SHOWN]:
-            place = f"{finding.place}: " if finding.place is not None else ""
-            yield Text(f"      {plain(place + finding.seen)}")
-        if count > PLACES_SHOWN:
-            yield Text(f"      … and {count - min(PLACES_SHOWN, len(kept)):,} more", style="dim")
+        shown = 0
+        for seen, equal in _grouped(kept)[:PLACES_SHOWN]:
+            shown += len(equal)
+            places = [str(finding.place) for finding in equal if finding.place is not None]
+            where = ", ".join(places[:PLACES_SHOWN]) + (" …" if len(places) > PLACES_SHOWN else "")
+            more = f" ({len(equal):,} times)" if len(equal) > 1 else ""
+            yield Text(f"      {plain(f'{where}: {seen}' if where else seen)}{more}")
+        if count > shown:
+            yield Text(f"      … and {count - shown:,} more", style="dim")
+
+
+def _grouped(findings: Sequence[Finding]) -> list[tuple[str, list[Finding]]]:
+    """Return findings by what was seen, each text once."""
+    groups: dict[str, list[Finding]] = {}
+    for finding in findings:
+        groups.setdefault(finding.seen, []).append(finding)
+    return list(groups.items())
 
 
 def _finding_line(finding: Finding) -> Text:

@@ -164,7 +164,12 @@ def survey(
     wants = (bool(heldout) or trains) and recipe.data.holds_out
     # All rows are shown, also those that a run would hold out, so the account has no share. The warning needs it.
     as_trained = account.settle(data=recipe.data) if wants else settled
-    warnings = data_warnings(settled.train_ledger, as_trained.heldout_ledger, wants_heldout=wants)
+    warnings = data_warnings(
+        settled.train_ledger,
+        as_trained.heldout_ledger,
+        wants_heldout=wants,
+        listed="The findings below have the reasons",
+    )
     return replace(watch.finish(inputs, settled.train_ledger), warnings=warnings)
 
 

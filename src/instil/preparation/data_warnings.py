@@ -27,13 +27,20 @@ MEANT = (HELD_OUT, NOT_DRAWN, DUPLICATE)
 """Reasons that the recipe chose itself."""
 
 
-def data_warnings(ledger: Ledger, heldout: Ledger, *, wants_heldout: bool) -> list[RunWarning]:
+def data_warnings(
+    ledger: Ledger,
+    heldout: Ledger,
+    *,
+    wants_heldout: bool,
+    listed: str = "instil inspect lists them with their reasons",
+) -> list[RunWarning]:
     """Return what is probably wrong with the data, the most serious first.
 
     Args:
         ledger: The account of the rows to train on.
         heldout: The account of the held-out rows.
         wants_heldout: Whether the recipe holds any row out.
+        listed: Where the rows that are left out can be seen.
 
     Example:
         >>> ledger = Ledger(rows_in=10, rows_trained=4)
@@ -43,8 +50,8 @@ def data_warnings(ledger: Ledger, heldout: Ledger, *, wants_heldout: bool) -> li
     """
     return [
         *_heldout_is_trained(heldout),
-        *_left_out(ledger, "to train on"),
-        *_left_out(heldout, "held out"),
+        *_left_out(ledger, "to train on", listed),
+        *_left_out(heldout, "held out", listed),
         *_shortened(ledger),
         *_repeated(ledger),
         *_length_bias(ledger),
@@ -66,13 +73,13 @@ def _heldout_is_trained(heldout: Ledger) -> Iterator[RunWarning]:
         )
 
 
-def _left_out(ledger: Ledger, which: str) -> Iterator[RunWarning]:
+def _left_out(ledger: Ledger, which: str, listed: str) -> Iterator[RunWarning]:
     for reason, tally in ledger.left_out.items():
         share = tally.count / max(1, ledger.rows_in)
         if reason in MEANT or share <= LARGEST_LOSS:
             continue
         most = "most rows" if share > 0.5 else "many rows"
-        remedy = "instil inspect lists them with their reasons"
+        remedy = listed
         if reason == TOO_LONG:
             remedy = "Raise data.max_tokens, or set data.too_long: keep_last_turns"
         yield RunWarning(

@@ -26,6 +26,8 @@ _LONGEST_NAME, _SHARE_OF_NAME = 40, 0.26
 """Most columns of a name, and the part of the terminal's width."""
 NOT_FINISHED, RUNNING = "*", "+"
 """Marks behind the names of runs, where there is no column for their state."""
+_WIDE = 100
+"""Columns of a terminal from which states are words, where a run is not finished."""
 _GROUPS_FROM = 2
 """Runs in a folder from which its name stands above them."""
 
@@ -73,11 +75,13 @@ def run_table(runs: Sequence[RunSummary], *, width: int | None, grouped: bool = 
     """
     rows, names = _grouped(runs) if grouped else (list(runs), [plain(run.name) for run in runs])
     is_cut = False
+    with_state = (width is None or width >= _WIDE) and any(run.state != "finished" for run in runs)
     if width is not None:
         longest = min(_LONGEST_NAME, int(_SHARE_OF_NAME * width))
         is_cut = any(cell_len(name) > longest for name in names)
-        names = [f"{_cut(name, longest)}{_mark(run)}" for name, run in zip(names, rows, strict=True)]
-    ranked = [column for column in _ranked(rows, with_state=width is None) if any(column.cells)]
+        marks = ["" if with_state else _mark(run) for run in rows]
+        names = [f"{_cut(name, longest)}{mark}" for name, mark in zip(names, marks, strict=True)]
+    ranked = [column for column in _ranked(rows, with_state=with_state) if any(column.cells)]
     shared = shared_settings(runs)
     own = RunColumn("differs in", [_own_settings(run, shared) for run in rows])
     wanted = GAP + max(_LEAST_SETTINGS, int(_SHARE_OF_SETTINGS * (width or 0) - 2)) if any(own.cells) else 0

@@ -31,6 +31,9 @@ SHORTEST, LONGEST = 8, 30
 """Columns of the bar itself."""
 SPINNER, ASCII_SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "|/-\\"
 REDRAWN_PER_SECOND = 8
+ECHO = 2
+"""Columns that stay free at the end of a bar's line: a terminal writes ``^C`` there, and a line that is wrapped by it
+cannot be removed."""
 FIRST_RATE = 0.5
 """Seconds after which a rate says something."""
 
@@ -181,7 +184,7 @@ class _Drawing:
         # Why: the last bar is the innermost work. The "starting" bar steps back as soon as there is another one.
         shown = [bar for bar in self.bars if bar is not _STARTING.bar] or self.bars
         for bar in shown:
-            yield line_of(bar, options.max_width - 1, ascii_only=options.ascii_only)
+            yield line_of(bar, options.max_width - 1 - ECHO, ascii_only=options.ascii_only)
 
 
 def line_of(bar: Bar, width: int, *, ascii_only: bool = False) -> Text:

@@ -1,7 +1,8 @@
 """`Screen`: what a verb prints with.
 
 On a terminal, lines are wrapped between words and coloured by meaning. A pipe or a file gets the same words as plain
-text, one line each, so that programs and `grep` can read them.
+text, one line each, so that programs and `grep` can read them. Warnings go to standard error there: whoever pipes a
+result sees them, and the result is without them.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from instil.screen.wrapping import name_of, print_wrapped, styled
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
 FACT_STYLES = {"warning": "yellow", "error": "bold red", "note": "dim"}
 
@@ -62,6 +64,8 @@ class Screen:
         self._stderr = stderr
         self._own = console
         self._is_empty = True
+        self._title = ""
+        """A heading that a pipe gets with the first line below it: one that has only warnings below it is left out."""
 
     @property
     def is_terminal(self) -> bool:
@@ -77,9 +81,12 @@ class Screen:
 
     def heading(self, text: str) -> None:
         """Print a section's title, with an empty line before it unless it is the first thing on this screen."""
+        if not self.is_terminal:
+            self._title = text
+            return
         if not self._is_empty:
             self._plain("")
-        self._print(text, style="bold", prefix_style="")
+        self._print(text, style="bold")
 
     def facts(self, facts: Sequence[tuple[str, str]], *, width: int = 0) -> None:
         """Print names and values, the values aligned. A value's later lines stand below its first one.
@@ -94,6 +101,9 @@ class Screen:
 
         width = max([width, *(cell_len(name) for name, _ in facts)])
         for name, value in facts:
+            if name.strip() == "warning" and self._warns_aside:
+                self.warn(value)
+                continue
             for number, line in enumerate(value.split("\n")):
                 head = "" if number else name
                 head += " " * (width + 1 - cell_len(head))
@@ -124,6 +134,14 @@ class Screen:
         """
         self._print(text, style=style)
 
+    def text(self, text: Text) -> None:
+        """Print coloured text without wrapping it between words, such as tokens; a pipe gets it plain."""
+        if self.is_terminal:
+            self._console().print(text, soft_wrap=True)
+        else:
+            self._plain(text.plain)
+        self._is_empty = False
+
     def say(self, text: str) -> None:
         """Print a line of a run by its first word: a warning yellow, a note dim, a heading bold; nothing if quiet."""
         if self.quiet:
@@ -132,6 +150,9 @@ class Screen:
             self.heading(text)
             return
         style = FACT_STYLES.get(text.lstrip().partition(" ")[0].rstrip(":"), "")
+        if style == FACT_STYLES["warning"] and self._warns_aside:
+            self.warn(text.lstrip().removeprefix("warning").lstrip(": "))
+            return
         name = "" if style or not self.is_terminal else name_of(text)
         self._print(text, style=style, name=name)
 
@@ -153,7 +174,10 @@ class Screen:
     def warn(self, text: str) -> None:
         """Print a warning, yellow. A text that does not begin with "warning" gets the word."""
         text = text if text.startswith("warning") else f"warning: {text}"
-        self._print(text, style="yellow")
+        if self._warns_aside:
+            Screen(stderr=True).warn(text)
+        else:
+            self._print(text, style="yellow")
 
     def error(self, text: str) -> None:
         """Print an error: the word red and bold."""
@@ -172,15 +196,21 @@ class Screen:
         with work(what, total=total, unit=unit, shown=not self.quiet, console=console) as bar:
             yield bar
 
+    @property
+    def _warns_aside(self) -> bool:
+        """Whether warnings go to standard error: standard output is a pipe or a file."""
+        return self._own is None and not self._stderr and not self.is_terminal
+
     def _console(self) -> Console:
         # A line must go above the bars, so it goes through the console that draws them.
         return self._own or drawn_on() or make_console(stderr=self._stderr)
 
     def _print(self, text: str, *, style: str = "", prefix: str = "", prefix_style: str = "", name: str = "") -> None:
-        self._is_empty = False
         if not self.is_terminal:
             self._plain(prefix + text)
+            self._is_empty = False
             return
+        self._is_empty = False
         console = self._console()
         for number, line in enumerate((prefix + text).split("\n")):
             shown = styled(line, style, figures=not style)
@@ -190,6 +220,10 @@ class Screen:
             print_wrapped(console, shown)
 
     def _plain(self, text: str) -> None:
+        if self._title:
+            # The title first, after an empty line unless it is the first thing.
+            title, self._title = self._title, ""
+            text = f"{title}\n{text}" if self._is_empty else f"\n{title}\n{text}"
         if self._own is not None:
             self._own.print(text, soft_wrap=True, markup=False, highlight=False)
         else:

@@ -80,7 +80,7 @@ def _steps(order: Order) -> Iterator[RunWarning]:
     if order.num_steps < FEWEST_STEPS:
         yield RunWarning(
             "few_steps",
-            f"the run has {counted(order.num_steps, 'step')}: the model will hardly change. Expected at least "
+            f"the run has {counted(order.num_steps, 'step')}: enough to try a command, too few to train. Expected at least "
             f"{FEWEST_STEPS}. Raise training.epochs or training.max_steps, or lower training.batch_size",
             order.num_steps,
         )
