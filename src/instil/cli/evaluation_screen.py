@@ -23,10 +23,9 @@ def print_evaluation(screen: Screen, evaluation: Evaluation) -> None:
     against = f" against {evaluation.against.name}" if evaluation.against else ""
     screen.heading(f"{evaluation.model.name}{against} on {evaluation.data}")
     screen.line(f"{selection_of(evaluation)}; in brackets: 95% intervals")
-    for warning in evaluation.warnings:
-        screen.warn(warning)
-    for note in evaluation.notes:
-        screen.warn(note)
+    # What is wrong with figures stays beside them, also in a file.
+    for warning in (*evaluation.warnings, *evaluation.notes):
+        screen.line(f"warning: {warning}", style="yellow")
     rows = figure_rows(evaluation)
     screen.heading("Figures")
     _print_figures(screen, rows, short_names([result.name for result in results]))
