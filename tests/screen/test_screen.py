@@ -104,11 +104,18 @@ def test_a_pipe_gets_the_words_on_one_line_each(capsys: pytest.CaptureFixture[st
 
 def test_a_piped_heading_with_only_warnings_below_it_is_left_out(capsys):
     screen = Screen()
-    for line in (Heading("Notes"), "note       one", Heading("Warnings"), "warning    few rows", Heading("Next")):
+    for line in (
+        Heading("run 2 of 3"),
+        Heading("Notes"),
+        "note       one",
+        Heading("Warnings"),
+        "warning    few rows",
+        Heading("Next"),
+    ):
         screen.say(line)
     screen.facts([("warning", "few steps"), ("talk", "instil chat a")])
     out, error = capsys.readouterr()
-    assert out.splitlines() == ["Notes", "note       one", "", "Next", "talk    instil chat a"]
+    assert out.splitlines() == ["run 2 of 3", "", "Notes", "note       one", "", "Next", "talk    instil chat a"]
     assert error.splitlines() == ["warning: few rows", "warning: few steps"]
 
 

@@ -131,7 +131,7 @@ def test_two_processes_do_not_run_one_sweep(swept, capsys):
 def test_prepare_warns_of_data_that_only_runs_have(base, rows, tmp_path, capsys):
     recipe = write_recipe(tmp_path, {"sweep": {"data.max_tokens": [64, 128]}}, base=base, rows=rows)
     assert exit_code("prepare", str(recipe)) == 0
-    assert "the recipe sweeps data.max_tokens, and this is the data without that" in capsys.readouterr().out
+    assert "the recipe sweeps data.max_tokens, and this is the data without that" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -65,7 +65,8 @@ class Screen:
         self._own = console
         self._is_empty = True
         self._title = ""
-        """A heading that a pipe gets with the first line below it: one that has only warnings below it is left out."""
+        """A heading that a pipe gets with what is below it: one that has only warnings below it is left out."""
+        self._only_warns = False
 
     @property
     def is_terminal(self) -> bool:
@@ -82,7 +83,9 @@ class Screen:
     def heading(self, text: str) -> None:
         """Print a section's title, with an empty line before it unless it is the first thing on this screen."""
         if not self.is_terminal:
-            self._title = text
+            if self._title and not self._only_warns:
+                self._plain_title()
+            self._title, self._only_warns = text, False
             return
         if not self._is_empty:
             self._plain("")
@@ -175,6 +178,7 @@ class Screen:
         """Print a warning, yellow. A text that does not begin with "warning" gets the word."""
         text = text if text.startswith("warning") else f"warning: {text}"
         if self._warns_aside:
+            self._only_warns = True
             Screen(stderr=True).warn(text)
         else:
             self._print(text, style="yellow")
@@ -221,10 +225,14 @@ class Screen:
 
     def _plain(self, text: str) -> None:
         if self._title:
-            # The title first, after an empty line unless it is the first thing.
-            title, self._title = self._title, ""
-            text = f"{title}\n{text}" if self._is_empty else f"\n{title}\n{text}"
+            self._plain_title()
         if self._own is not None:
             self._own.print(text, soft_wrap=True, markup=False, highlight=False)
         else:
             print(text, file=sys.stderr if self._stderr else sys.stdout, flush=True)
+
+    def _plain_title(self) -> None:
+        """Print the heading that waits, after an empty line unless it is the first thing on this screen."""
+        title, self._title = self._title, ""
+        self._plain(title if self._is_empty else f"\n{title}")
+        self._is_empty = False
