@@ -187,7 +187,7 @@ REPORT = {
         *("rows_in", "rows_trained", "rows_left_out", "rows_held_out", "left_out", "parts_left_out", "conversations"),
         *("examples", "examples_an_epoch", "tokens", "conversation_tokens", "trained_tokens", "trained_weight"),
         *("token_factor", "shortened", "escaped", "inline_reasoning", "duplicates", "overlap", "formats", "evidence"),
-        *("notes", "rendered", "part_weights"),
+        *("notes", "rendered", "part_weights", "reading", "chosen", "rejected"),
     },
     "ledger.duplicates": TALLY,
     "tokens": {"count", "total", "smallest", "median", "p95", "largest", "bins"},
