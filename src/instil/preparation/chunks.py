@@ -106,8 +106,8 @@ class Input:
             return [f"{settings.path}: {name} ({words})" for words in sorted(seen) or ["as the recipe says"]]
         if not self.files:
             path, subset, revision = settings.path, settings.subset, settings.revision
-            where = {"split": settings.split, "subset": subset, "revision": revision}
-            return [str(detected) for detected in detect(path, reading=reading, **where)]
+            found = detect(path, split=settings.split, subset=subset, revision=revision, reading=reading)
+            return [str(detected) for detected in found]
         return [
             f"{name}: {detected.format} ({detected.evidence})"
             for path, name in self.files
