@@ -55,6 +55,16 @@ def loss_words(loss: float) -> str:
     return f"{loss:.2e}" if 0 < abs(loss) < _FOUR_DECIMALS else f"{loss:.4f}"
 
 
+def share_words(share: float | None) -> str:
+    """Return a share in percent, nothing where there is none.
+
+    Example:
+        >>> share_words(0.9167), share_words(None)
+        ('91.7%', '')
+    """
+    return "" if share is None else f"{share:.1%}"
+
+
 def byte_size(number: float) -> str:
     """Return a number of bytes, in kB (2**10 bytes), MB (2**20 bytes) or GB (2**30 bytes) where it is that large.
 

@@ -5,23 +5,26 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from tests.training.pairs import invented_pairs
 from tests.training.tiny import CPU, VOCABULARY, invented_examples
 
 from instil.model.adapters.lora import prepare_adapters
 from instil.model.gradient_checkpointing import set_gradient_checkpointing
 from instil.model.loading import load_model
+from instil.model.loss.preference import PreferenceLoss
 from instil.model.loss.token_loss import TokenLoss
 from instil.preparation.store import ExampleStore
-from instil.recipe import AdapterSettings, ModelSettings
+from instil.recipe import BETAS, AdapterSettings, ModelSettings, Objective
 from instil.training.compiling import compile_blocks
+from instil.training.preference.reference import ReferencePlan, _compute, prove_start
 from instil.training.processes.ranks import Ranks
-from instil.training.step.learner import Cut, Learner
+from instil.training.step.learner import Cut, Learner, Preference
 from instil.training.step.optimizer import build_optimizers
 from instil.training.step.order import plan_order
 from instil.training.step.precision import Precision, Weights, choose_precision
@@ -59,6 +62,10 @@ REPLICATED = [
     *(Combination("lora", precision=p, also="dora") for p in ("fp32", "bf16", "pure_bf16")),
     *(Combination("lora", o, also="dora") for o in OPTIMIZERS[1:]),
     *(Combination(t, precision=p, also="dora") for t in ("4bit", "8bit") for p in ("fp32", "bf16")),
+    *(Combination(t, precision=p, also="dpo") for t in ("full", "lora") for p in PRECISIONS),
+    *(Combination(t, precision="bf16", also="dpo") for t in ("4bit", "8bit")),
+    *(Combination(t, also=f"dpo {also}") for t in ("full", "lora") for also in ("checkpointing", "noise")),
+    *(Combination("lora", also=also) for also in ("kto", "simpo")),
 ]
 SHARDED = [
     *(Combination(t, precision=p, sharded=True) for t in ("full", "lora") for p in ("fp32", "bf16")),
@@ -68,6 +75,8 @@ SHARDED = [
         for p in ("fp32", "bf16")
         for also in ("dora", "dora rows")
     ),
+    *(Combination(t, precision=p, sharded=True, also="dpo") for t in ("full", "lora") for p in ("fp32", "bf16")),
+    *(Combination("full", sharded=True, also=also) for also in ("kto", "dpo checkpointing", "dpo noise")),
 ]
 FURTHER = frozenset(
     given.name
@@ -83,7 +92,13 @@ COMPILED = [
     *(Combination(t, precision=p, also="compile") for t in ("full", "lora") for p in PRECISIONS[1:]),
     *(Combination(t, also=f"compile {also}") for t in ("full", "lora") for also in ("checkpointing", "noise")),
     *(Combination("lora", precision=p, also="compile dora") for p in ("fp32", "bf16")),
+    *(Combination(t, precision=p, also="compile dpo") for t in ("full", "lora") for p in ("fp32", "bf16")),
 ]
+
+
+def objective_of(given: Combination) -> Objective:
+    """Return what a combination learns from."""
+    return next((word for word in ("dpo", "simpo", "kto") if word in given.also.split()), "sft")  # type: ignore[return-value]
 
 
 def make_base(folder: Path) -> Path:
@@ -124,7 +139,8 @@ def make_learner(given: Combination, base: Path, ranks: Ranks) -> Learner:
         shard(loss, precision)
     weights = Weights(model, precision, sharded=given.sharded and ranks.size > 1)
     optimizers = build_optimizers(weights.by_name, tensor_kinds(model), name=given.optimizer, lr=1e-3, weight_decay=0.1)  # type: ignore[arg-type]
-    store = ExampleStore.from_examples(invented_examples(11))
+    examples = invented_examples(11) if objective_of(given) == "sft" else invented_pairs(11)
+    store = ExampleStore.from_examples(examples)
     return Learner(
         loss.train(),
         weights,
@@ -137,10 +153,17 @@ def make_learner(given: Combination, base: Path, ranks: Ranks) -> Learner:
 
 
 def train_combination(given: Combination, base: Path, ranks: Ranks) -> list[float]:
-    """Train for a few steps and give the losses."""
-    learner = make_learner(given, base, ranks)
-    order = plan_order(len(learner.store), batch_size=4, max_steps=STEPS, seed=3)
+    """Train for a few steps and give the losses. Of preferences, the start is proved before, and pairs are parted."""
+    learner, objective = make_learner(given, base, ranks), objective_of(given)
+    together = 1 if objective in ("sft", "kto") else 2
+    order = plan_order(len(learner.store) // together, batch_size=4, max_steps=STEPS, seed=3, together=together)
     cut, losses = Cut(30, loss_scale=1024.0 if learner.scaled else 1.0), []
+    if objective != "sft":
+        loss = PreferenceLoss(objective, beta=BETAS[objective])
+        plan = ReferencePlan(order, learner.store.select([]), loss, None, given.precision)
+        reference = _compute(learner, plan, Cut(1000)) if loss.needs_reference else None
+        learner = replace(learner, preference=Preference(loss, reference))
+        prove_start(learner, order, cut=cut, exact=given.precision == "fp32")
     for step in range(1, STEPS + 1):
         result = take_step(learner, order.members(step), cut=cut, seed=3, learning_rate=1e-3, clip=1.0)
         assert result.moved

@@ -6,6 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from tests.training.tiny import VOCABULARY
+
+from instil.conversation import Example, Place
 from instil.training.records.run_folder import Run
 
 NUM_PAIRS = 24
@@ -42,3 +46,17 @@ def figures_of(run: Run, *, prefix: str = "") -> list[list[float]]:
     """
     lines = [line for line in run.metrics() if f"{prefix}margin" in line]
     return [[float(line.get(prefix + name, 0.0)) for name in FIGURES] for line in lines]
+
+
+def invented_pairs(count: int, *, seed: int = 0) -> list[Example]:
+    """Pairs with a common prompt and two endings of other lengths."""
+    random = np.random.default_rng(seed)
+    examples = []
+    for number in range(count):
+        prompt = random.integers(0, VOCABULARY, int(random.integers(2, 9))).tolist()
+        for side in ("chosen", "rejected"):
+            ending = random.integers(0, VOCABULARY, int(random.integers(2, 12))).tolist()
+            weights = [0.0] * len(prompt) + [1.0] * len(ending)
+            place = Place("pairs.jsonl", number + 1)
+            examples.append(Example([*prompt, *ending], weights, place=place, side=side))
+    return examples

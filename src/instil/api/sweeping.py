@@ -38,8 +38,8 @@ def sweep(
         over: Settings and their values: ``{"optimizer.lr": [1e-4, 3e-4]}``, or a range to search:
             ``{"optimizer.lr": "1e-5..1e-3"}`` or ``{"low": 1e-5, "high": 1e-3, "log": True}``. It adds to the recipe's.
         data: As for `instil.train`.
-        best_by: What the runs are compared by: ``heldout_loss``, ``loss``, a task such as ``numeric``, or a figure of
-            one such as ``behaviour.no_repeats``. A task is measured in every run.
+        best_by: What the runs are compared by: ``heldout_loss``, ``loss``, ``heldout_accuracy`` (of preferences), a task
+            such as ``numeric``, or a figure of one such as ``behaviour.no_repeats``. A task is measured in every run.
         direction: Whether less or more of that is better. Default: ``min`` for losses, ``max`` for tasks.
         search: ``optuna`` proposes the values from the results so far, instead of trying all combinations.
         trials: Number of runs of a search.

@@ -31,7 +31,7 @@ def list_runs(
 
     Args:
         folder: Folder that holds run folders, or a run folder.
-        sort: date, heldout, loss, size, name, or a figure of an evaluation such as exact_match.
+        sort: date, heldout, loss, won (pairs), size, name, or a figure of an evaluation such as exact_match.
         last: Show only this many runs, the newest.
         as_json: Print every value as JSON.
     """
@@ -169,7 +169,9 @@ def _print_table(screen: Screen, table: RunTable) -> None:
 
 
 def _lowest(runs: Sequence[RunSummary]) -> set[Path]:
-    """Return the runs with the lowest held-out loss, if more than one has any."""
+    """Return the runs with the lowest held-out loss, if more than one has any and all measure the same."""
+    if len({run.objective for run in runs}) > 1:
+        return set()
     losses = {run.folder: run.heldout_loss for run in runs if run.heldout_loss == run.heldout_loss and run.heldout_loss}
     return {folder for folder, loss in losses.items() if loss == min(losses.values())} if len(losses) > 1 else set()
 
@@ -179,7 +181,7 @@ def _show_beside(screen: Screen, runs: Sequence[RunSummary]) -> None:
     from instil.reporting.run_table import number, short_date
     from instil.screen import Cell, Column
     from instil.training.records.run_figures import figure_words
-    from instil.units import byte_size, duration
+    from instil.units import byte_size, duration, share_words
 
     lowest = _lowest(runs)
 
@@ -191,6 +193,11 @@ def _show_beside(screen: Screen, runs: Sequence[RunSummary]) -> None:
         ["steps", *(f"{run.steps:,}" for run in runs)],
         ["loss", *(number(run.loss) for run in runs)],
         ["held-out", *(Cell(at(r.heldout_loss, r.heldout_step), "good" if r.folder in lowest else "") for r in runs)],
+        *(
+            [["won", *(share_words(run.heldout_accuracy) for run in runs)]]
+            if any(run.heldout_accuracy is not None for run in runs)
+            else []
+        ),
         ["best", *(at(run.best_heldout_loss, run.best_step) for run in runs)],
         ["time in steps", *(duration(run.seconds) for run in runs)],
         ["size", *(byte_size(run.size) for run in runs)],

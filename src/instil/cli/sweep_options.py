@@ -17,8 +17,9 @@ class SweepOptions:
     """How the runs of a sweep are chosen and compared.
 
     Attributes:
-        best_by: What the runs of a sweep are compared by: heldout_loss, loss, a task such as numeric, or a figure of
-            one such as behaviour.no_repeats. A task is measured in every run. Default: heldout_loss.
+        best_by: What the runs of a sweep are compared by: heldout_loss, loss, heldout_accuracy (of preferences), a task
+            such as numeric, or a figure of one such as behaviour.no_repeats. A task is measured in every run. Default:
+            heldout_loss.
         direction: Whether less or more of that is better. Default: min for losses, max for tasks.
         search: Search the values instead of trying all combinations, and allow ranges such as 1e-5..1e-3. Needs the
             extra `search`.

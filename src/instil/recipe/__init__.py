@@ -11,7 +11,16 @@ from instil.recipe.data import MEMORY_ROWS, DataSettings, Format, Source, delimi
 from instil.recipe.machine import ParallelSettings, TrackingSettings
 from instil.recipe.merging import nested_settings
 from instil.recipe.model import AdapterSettings, ModelSettings
-from instil.recipe.preference import BETAS, Objective, PreferenceSettings, Reading, reading_of
+from instil.recipe.preference import (
+    BETAS,
+    REFERENCE_FREE,
+    Objective,
+    PreferenceSettings,
+    Reading,
+    objective_words,
+    reading_of,
+    unit_of,
+)
 from instil.recipe.recipe import FROM_PYTHON, Recipe, in_another_group, is_setting
 from instil.recipe.settings import LARGEST_SEED, LONGEST_WAIT, MOST_THREADS, Decay, Number, PathText, Settings
 from instil.recipe.training import CheckpointSettings, EvaluateSettings, OptimizerSettings, TrainingSettings
@@ -23,6 +32,7 @@ __all__ = [
     "LONGEST_WAIT",
     "MEMORY_ROWS",
     "MOST_THREADS",
+    "REFERENCE_FREE",
     "AdapterSettings",
     "CheckpointSettings",
     "DataSettings",
@@ -46,6 +56,8 @@ __all__ = [
     "in_another_group",
     "is_setting",
     "nested_settings",
+    "objective_words",
     "reading_of",
     "source_name",
+    "unit_of",
 ]

@@ -18,6 +18,9 @@ BETAS: dict[Objective, float] = {"dpo": 0.1, "ipo": 0.1, "simpo": 2.0, "orpo": 0
 *Source:* the papers of the objectives (see docs/how-to/preferences.md).
 """
 
+REFERENCE_FREE: frozenset[Objective] = frozenset({"simpo", "orpo"})
+"""Objectives that compare with no reference."""
+
 
 class PreferenceSettings(Settings):
     """How a run learns from preferences; without effect for `training.objective: sft`."""
@@ -55,3 +58,31 @@ def reading_of(objective: Objective) -> Reading:
     if objective == "sft":
         return "sft"
     return "judged" if objective == "kto" else "pairs"
+
+
+def objective_words(objective: Objective, settings: PreferenceSettings) -> str:
+    """Return an objective with the numbers that decide what its loss measures.
+
+    Example:
+        >>> objective_words("sft", PreferenceSettings()), objective_words("simpo", PreferenceSettings())
+        ('sft', 'simpo, beta 2, margin 1')
+    """
+    if objective == "sft":
+        return objective
+    numbers = [f"beta {BETAS[objective] if settings.beta is None else settings.beta:g}"]
+    numbers += [f"margin {settings.margin:g}"] if objective == "simpo" else []
+    numbers += ["divided by length"] if settings.length_normalized else []
+    numbers += [f"cross-entropy of the chosen answer times {settings.sft_weight:g}"] if settings.sft_weight else []
+    if objective == "kto":
+        numbers.append(f"good answers times {settings.desirable_weight:g}, bad times {settings.undesirable_weight:g}")
+    return f"{objective}, {', '.join(numbers)}"
+
+
+def unit_of(objective: Objective) -> str:
+    """Return what `training.batch_size` counts: ``example`` or ``pair``.
+
+    Example:
+        >>> unit_of("dpo"), unit_of("kto")
+        ('pair', 'example')
+    """
+    return "pair" if reading_of(objective) == "pairs" else "example"

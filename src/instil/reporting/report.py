@@ -26,7 +26,7 @@ from instil.training.records.metrics import read_metrics
 from instil.training.records.run_folder import RunPaths, read_run_json, resume_command, run_name
 from instil.training.records.run_settings import default_settings, settings_of, shorten_sources
 from instil.training.records.run_view import main_settings, result_rows, warning_texts
-from instil.units import byte_size, counted, duration, loss_words
+from instil.units import byte_size, counted, duration, loss_words, share_words
 from instil.views.html import escaped
 from instil.views.page import html_page
 from instil.views.page_parts import beside, folded, mark, pairs, paragraph, section, table, text_box
@@ -127,7 +127,8 @@ def _facts(read: _Read) -> list[str]:
         return ["damaged", str(read.folder.resolve())]
     facts = [run.state, run.model, counted(run.steps, "step")]
     if run.heldout_loss is not None:
-        facts.append(f"held-out loss {number(run.heldout_loss)} after step {run.heldout_step:,}")
+        won = "" if run.heldout_accuracy is None else f", {share_words(run.heldout_accuracy)} of pairs won"
+        facts.append(f"held-out loss {number(run.heldout_loss)} after step {run.heldout_step:,}{won}")
     facts += [f"{duration(run.seconds)} in steps", byte_size(run.size)]
     return facts + ([run.date.strftime("%Y-%m-%d %H:%M")] if run.date else [])
 
@@ -164,11 +165,18 @@ def _result(read: _Read) -> str:
     results = read_run_json(read.paths.results)
     heldout = points_of(read.metrics_or_none, "heldout_loss")
     best = min((point for point in heldout if point[0] > 0), key=lambda point: point[1], default=None)
+    won = dict(points_of(read.metrics_or_none, "heldout_accuracy"))
     rows = [
-        (f"{step:,}" if step else "before training", loss_words(loss), "lowest" if (step, loss) == best else "")
+        (
+            f"{step:,}" if step else "before training",
+            loss_words(loss),
+            *([share_words(won.get(step))] if won else []),
+            "lowest" if (step, loss) == best else "",
+        )
         for step, loss in heldout
     ]
-    measured = table(["after step", "held-out loss", ""], rows, numbers=(0, 1))
+    head = ["after step", "held-out loss", *(["won"] if won else []), ""]
+    measured = table(head, rows, numbers=(0, 1, 2) if won else (0, 1))
     few = len(rows) <= 12
     return beside(
         [pairs(result_rows(results)), measured if few else folded(f"{len(rows):,} held-out losses", measured)]

@@ -28,6 +28,8 @@ def curves(metrics: Metrics) -> str:
     ):
         drawn = _curve(points, axis=axis, title=title, is_smoothed=title in ("Gradient norm", "Speed"))
         parts += [_figure(title, drawn)] if drawn else []
+    for title, drawn in (("Pairs won", won_svg(metrics)), ("Rewards", rewards_svg(metrics))):
+        parts += [_figure(title, drawn)] if drawn else []
     tasks = task_svg(metrics)
     parts += [_figure("Tasks during training", tasks, wide=True)] if tasks else []
     meanings = pairs([(name, meaning) for name in task_names(metrics) if (meaning := meaning_of(*name.split(".", 1)))])
@@ -63,6 +65,30 @@ def task_names(metrics: Metrics) -> list[str]:
     found = [line["tasks"] for line in metrics if isinstance(line.get("tasks"), Mapping)]
     names = dict.fromkeys(str(name) for figures in found for name in figures if "." in str(name))
     return sorted(names, key=lambda name: name.startswith("behaviour."))
+
+
+def won_svg(metrics: Metrics) -> str:
+    """Return the share of pairs that are won in each step and on held-out pairs; empty for a run without pairs."""
+    trained, heldout = (
+        [(step, 100 * value) for step, value in points_of(metrics, name)] for name in ("accuracy", "heldout_accuracy")
+    )
+    lines = [
+        Line("training", thinned(smooth(trained)), COLOURS[0], width=1.6),
+        Line("held-out", heldout, COLOURS[1], width=1.2, dots=True),
+    ]
+    last = (heldout or trained or [(0, 0.0)])[-1][1]
+    return chart_svg([line for line in lines if line.points], axis="%", label=f"Pairs won: {last:.1f}% at the end")
+
+
+def rewards_svg(metrics: Metrics) -> str:
+    """Return the mean rewards of chosen and rejected answers in each step; empty for a run without pairs."""
+    lines = [
+        Line(side, thinned(smooth(points_of(metrics, f"{side}_reward"))), colour, width=1.6)
+        for side, colour in zip(("chosen", "rejected"), COLOURS, strict=False)
+    ]
+    lines = [line for line in lines if line.points]
+    words = ", ".join(f"{line.name} {line.points[-1][1]:.3g}" for line in lines)
+    return chart_svg(lines, axis="reward", label=f"Rewards at the end: {words}")
 
 
 def task_svg(metrics: Metrics) -> str:

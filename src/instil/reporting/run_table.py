@@ -16,7 +16,7 @@ from rich.cells import cell_len, set_cell_size
 from instil.reporting.runs import RunSummary, figure_named, short_figure
 from instil.training.records.run_figures import figure_words
 from instil.training.records.run_settings import in_words
-from instil.units import byte_size, duration, loss_words
+from instil.units import byte_size, duration, loss_words, share_words
 from instil.views.visible import plain
 
 GAP = 2
@@ -148,6 +148,7 @@ def _ranked(rows: Sequence[RunSummary | None], *, with_state: bool) -> list[RunC
     tasks.sort(key=lambda name: name.startswith("behaviour."))
     columns = [
         RunColumn("held-out", [_loss_at(run.heldout_loss, run.heldout_step) for run in runs], number=True),
+        RunColumn("won", [share_words(run.heldout_accuracy) for run in runs], number=True),
         RunColumn("state", states),
         RunColumn("date", [short_date(run.date) for run in runs]),
         RunColumn("size", [byte_size(run.size) for run in runs], number=True),
@@ -168,7 +169,7 @@ def _spread(cells: Sequence[str], rows: Sequence[RunSummary | None]) -> list[str
     return [next(left) if run else "" for run in rows]
 
 
-_ORDER = ("run", "state", "held-out", "best", "loss", "steps")
+_ORDER = ("run", "state", "held-out", "won", "best", "loss", "steps")
 _LAST = ("in steps", "size", "date", "model", "differs in")
 
 

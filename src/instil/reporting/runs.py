@@ -13,13 +13,14 @@ from typing import Any
 
 from instil.errors import RunError, nearest
 from instil.files import ASIDE, home_path, lock_holder, nearest_beside, size_on_disk
+from instil.recipe import PreferenceSettings, objective_words
 from instil.training.records.run_figures import Figure, figure_words, figures_from, figures_of
 from instil.training.records.run_folder import Run, RunPaths
 from instil.training.records.run_settings import chosen_differences, in_words, settings_of
-from instil.units import byte_size, comparable, counted, loss_words
+from instil.units import byte_size, comparable, counted, loss_words, share_words
 from instil.views.html import frame, table, warnings
 
-SORTS = ("date", "heldout", "loss", "size", "name")
+SORTS = ("date", "heldout", "loss", "won", "size", "name")
 """What runs are sorted by; the name of a figure of an evaluation is possible too."""
 _DEPTH = 4
 """Folders below the first one in which runs are looked for."""
@@ -38,6 +39,8 @@ class RunSummary:
         loss: Training loss of the last step, or None.
         heldout_loss: Held-out loss of the written model; of a run that has written none, the latest. Or None.
         heldout_step: The step that it was measured after, or None.
+        heldout_accuracy: Share of held-out pairs that are won there, where the run learned from preferences, or None.
+        objective: What the losses measure: ``sft``, or the objective with its numbers, such as ``dpo, beta 0.1``.
         best_heldout_loss: Lowest held-out loss after the first step, or None.
         best_step: Its step, or None.
         seconds: Seconds spent in steps.
@@ -56,6 +59,8 @@ class RunSummary:
     loss: float | None = None
     heldout_loss: float | None = None
     heldout_step: int | None = None
+    heldout_accuracy: float | None = None
+    objective: str = "sft"
     best_heldout_loss: float | None = None
     best_step: int | None = None
     seconds: float = 0.0
@@ -85,12 +90,14 @@ class Runs(list[RunSummary]):
         """Return what a notebook shows: state, losses, figures and differing settings of every run."""
         damaged = [run for run in self if run.problem]
         figures = list(dict.fromkeys(name for run in self for name in run.figures))
+        with_won = any(run.heldout_accuracy is not None for run in self)
         head = [
             "run",
             "state",
             "model",
             "steps",
             "held-out loss",
+            *(["won"] if with_won else []),
             "loss",
             *map(short_figure, figures),
             "differs in",
@@ -100,11 +107,12 @@ class Runs(list[RunSummary]):
         return frame(
             "Runs",
             facts=[counted(len(self), "run")],
-            body=warnings([run.problem for run in damaged]) + table(head, [_cells(run, figures) for run in self]),
+            body=warnings([run.problem for run in damaged])
+            + table(head, [_cells(run, figures, with_won=with_won) for run in self]),
         )
 
 
-def _cells(run: RunSummary, figures: Sequence[str]) -> list[str]:
+def _cells(run: RunSummary, figures: Sequence[str], *, with_won: bool) -> list[str]:
     """Return a run as a row of the notebook's table."""
     heldout = "" if run.heldout_loss is None else f"{loss_words(run.heldout_loss)} (step {run.heldout_step:,})"
     found = [run.figures.get(name) for name in figures]
@@ -114,6 +122,7 @@ def _cells(run: RunSummary, figures: Sequence[str]) -> list[str]:
         run.model,
         f"{run.steps:,}",
         heldout,
+        *([share_words(run.heldout_accuracy)] if with_won else []),
         "" if run.loss is None else loss_words(run.loss),
         *("" if figure is None else figure_words(figure) for figure in found),
         in_words(run.settings),
@@ -129,8 +138,9 @@ def runs(folder: str | os.PathLike[str] = "runs", *, sort: str = "date", last: i
 
     Args:
         folder: A folder with run folders, or a run folder.
-        sort: ``date`` (newest first), ``heldout`` or ``loss`` (lowest first), ``size`` (largest first), ``name``, or a
-            figure of an evaluation such as ``exact_match`` (highest first). Runs without the value come last.
+        sort: ``date`` (newest first), ``heldout`` or ``loss`` (lowest first), ``won`` (pairs, most first), ``size`` (largest
+            first), ``name``, or a figure of an evaluation such as ``exact_match`` (highest first). Runs without the
+            value come last.
         last: Only this many runs, the newest.
 
     Returns:
@@ -230,6 +240,7 @@ def _summary(folder: Path, name: str) -> RunSummary:
     written = heldout[-1] if heldout else None
     if run.finished and settings.get("checkpoint.final") == "best" and best is not None:
         written = best
+    won = {line["step"]: float(line["heldout_accuracy"]) for line in metrics if "heldout_accuracy" in line}
     own_figures = [line["tasks"] for line in metrics if "tasks" in line]
     return RunSummary(
         folder=folder,
@@ -240,6 +251,8 @@ def _summary(folder: Path, name: str) -> RunSummary:
         loss=_loss(steps[-1]["loss"]) if steps else None,
         heldout_loss=written[1] if written else None,
         heldout_step=written[0] if written else None,
+        heldout_accuracy=won.get(written[0]) if written else None,
+        objective=_objective(settings),
         best_heldout_loss=best[1] if best else None,
         best_step=best[0] if best else None,
         seconds=sum(line["seconds"]["total"] for line in steps),
@@ -247,6 +260,15 @@ def _summary(folder: Path, name: str) -> RunSummary:
         date=_date(folder),
         figures=figures_of(folder) or (figures_from(own_figures[-1]) if own_figures else {}),
     )
+
+
+def _objective(settings: Mapping[str, Any]) -> str:
+    numbers = {
+        name: settings[f"preference.{name}"]
+        for name in PreferenceSettings.model_fields
+        if f"preference.{name}" in settings
+    }
+    return objective_words(settings.get("training.objective", "sft"), PreferenceSettings(**numbers))
 
 
 def _loss(value: Any) -> float:
@@ -295,6 +317,8 @@ def sorted_runs(summaries: Sequence[RunSummary], *, by: str) -> list[RunSummary]
         if by in ("heldout", "loss", "size"):
             value = {"heldout": run.heldout_loss, "loss": run.loss, "size": -run.size}[by]
             return comparable(value)
+        if by == "won":
+            return None if run.heldout_accuracy is None else -run.heldout_accuracy
         figure = figure_named(run.figures, by)
         return None if figure is None else -figure.value
 

@@ -15,7 +15,7 @@ from instil.sweeps.record import Sweep, SweepPaths, SweepRun, shown_figure
 from instil.sweeps.space import HELDOUT, Range, Space
 from instil.training.records.metrics import read_metrics
 from instil.training.records.run_folder import RunPaths
-from instil.units import duration
+from instil.units import duration, share_words
 
 
 def comparison_table(sweep: Sweep) -> tuple[list[Column], list[list[str | Cell]]]:
@@ -27,6 +27,7 @@ def comparison_table(sweep: Sweep) -> tuple[list[Column], list[list[str | Cell]]
         Column("run"),
         *by,
         Column("held-out loss", number=True),
+        *([Column("won", number=True)] if sweep.shows_won else []),
         Column("loss", number=True),
         Column("steps", number=True),
         Column("in steps", number=True),
@@ -42,6 +43,7 @@ def _row(run: SweepRun, sweep: Sweep, *, has_figure: bool) -> list[str | Cell]:
         Cell(run.name, "good") if is_best else run.name,
         *([shown_figure(run.value)] if has_figure else []),
         shown_figure(run.heldout_loss),
+        *([share_words(run.heldout_accuracy)] if sweep.shows_won else []),
         shown_figure(run.loss),
         "" if run.steps is None else f"{run.steps:,}",
         "" if run.seconds is None else duration(run.seconds),

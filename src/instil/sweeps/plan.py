@@ -15,7 +15,7 @@ from instil.evaluation.tasks import TASKS, TaskOptions
 from instil.recipe import Recipe
 from instil.screen import work
 from instil.sweeps.names import run_names, shown_value
-from instil.sweeps.space import HELDOUT, LOSSES, Range, Space, read_space, with_settings
+from instil.sweeps.space import ACCURACY, HELDOUT, LOSSES, OF_RUNS, Range, Space, read_space, with_settings
 from instil.training.disk_space import DiskNeed, disk_warnings
 from instil.training.run_plan import RunPlan, plan_run
 from instil.units import byte_size, counted, duration
@@ -120,13 +120,13 @@ def resolved_space(recipe: Recipe) -> Space:
 
 
 def _figure_of(best_by: str) -> str:
-    if best_by in LOSSES:
+    if best_by in OF_RUNS:
         return best_by
     task, dot, _ = best_by.partition(".")
     try:
         check_tasks([task])
     except EvaluationError:
-        names = [*LOSSES, *TASKS]
+        names = [*OF_RUNS, *TASKS]
         raise RecipeError(
             f"sweep.best_by: found {best_by!r}{nearest(best_by, names)}. Expected one of {', '.join(names)}, or a "
             "figure of a task such as behaviour.no_repeats. Fix it."
@@ -138,7 +138,7 @@ def base_recipe(recipe: Recipe, space: Space) -> Recipe:
     """Return the recipe that the runs share; it measures the task that they are compared by."""
     base = with_settings(recipe, {})
     task = space.best_by.partition(".")[0]
-    if space.best_by in LOSSES or task in base.evaluate.tasks:
+    if space.best_by in OF_RUNS or task in base.evaluate.tasks:
         return base
     return base.override({"evaluate.tasks": [*base.evaluate.tasks, task]})
 
@@ -181,7 +181,34 @@ def plan_sweep(recipe: Recipe, *, say: Callable[[str], None]) -> SweepPlan:
         )
     plan = SweepPlan(folder, space, plans)
     _check_effect(plan)
+    _check_preferences(plan)
     return plan
+
+
+def _check_preferences(plan: SweepPlan) -> None:
+    """Raise if runs have no accuracy to be compared by, or losses that do not mean the same.
+
+    Raises:
+        RecipeError: With what they can be compared by.
+    """
+    best_by, runs = plan.space.best_by, list(plan.runs.values())
+    if best_by == ACCURACY:
+        if any(run.recipe.training.objective == "sft" for run in runs):
+            raise RecipeError(
+                "sweep.best_by: found heldout_accuracy, the share of pairs that are won, but with training.objective: sft "
+                "nothing is compared. Expected a loss or a task. Choose one, or set training.objective: dpo."
+            )
+        if any(not len(run.prepared.heldout) for run in runs):
+            raise RecipeError(
+                "sweep.best_by: found heldout_accuracy, but no row is held out. Expected held-out rows. Set data.heldout "
+                "or data.heldout_share."
+            )
+    changed = [name for name in plan.space.values if name == "training.objective" or name.startswith("preference.")]
+    if best_by in LOSSES and changed:
+        raise RecipeError(
+            f"sweep.best_by: found {best_by}, but {changed[0]} changes what the loss measures, so the lowest one says "
+            "nothing. Expected a figure that means the same in every run. Add --best-by heldout_accuracy, or a task."
+        )
 
 
 def _check_effect(plan: SweepPlan) -> None:

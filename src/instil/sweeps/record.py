@@ -15,7 +15,7 @@ from typing import Any, Literal, cast
 from instil.errors import RunError
 from instil.files import home_path, write_json_atomic
 from instil.sweeps.names import setting_names, shown_value
-from instil.sweeps.space import HELDOUT, LOSSES, Direction
+from instil.sweeps.space import ACCURACY, HELDOUT, OF_RUNS, Direction
 from instil.training.records.metrics import read_metrics
 from instil.training.records.run_folder import Run, RunPaths
 from instil.units import comparable, counted, duration, loss_words
@@ -72,6 +72,7 @@ class SweepRun:
         steps: Steps of its model.
         loss: Training loss of its last step.
         heldout_loss: Held-out loss of its model.
+        heldout_accuracy: Share of held-out pairs that its model wins, where it learned from preferences.
         tasks: Figures of its tasks, as ``task.figure``.
         seconds: Seconds that it took.
     """
@@ -86,6 +87,7 @@ class SweepRun:
     steps: int | None = None
     loss: float | None = None
     heldout_loss: float | None = None
+    heldout_accuracy: float | None = None
     tasks: Mapping[str, float] = field(default_factory=dict)
     seconds: float | None = None
 
@@ -101,6 +103,7 @@ class SweepRun:
             "steps": self.steps,
             "loss": self.loss,
             "heldout_loss": self.heldout_loss,
+            **({} if self.heldout_accuracy is None else {ACCURACY: self.heldout_accuracy}),
             "tasks": dict(self.tasks),
             "seconds": self.seconds,
         }
@@ -113,7 +116,8 @@ class Sweep:
     Attributes:
         folder: The sweep's folder.
         runs: Its runs, in the order in which they train.
-        best_by: What they are compared by: `heldout_loss`, `loss`, or a figure such as ``numeric.numeric``.
+        best_by: What they are compared by: `heldout_loss`, `loss`, `heldout_accuracy`, or a figure such as
+            ``numeric.numeric``.
         direction: Whether less or more of that is better.
         signal: The signal that stopped it, or None.
     """
@@ -155,6 +159,11 @@ class Sweep:
         return next(iter(self.ranking), None)
 
     @property
+    def shows_won(self) -> bool:
+        """Whether the share of held-out pairs that are won has a column beside what the runs are compared by."""
+        return self.best_by != ACCURACY and any(run.heldout_accuracy is not None for run in self.runs)
+
+    @property
     def table(self) -> list[dict[str, Any]]:
         """The comparison, a record for each run: name, settings that vary, state and results. pandas reads it."""
         return [
@@ -166,6 +175,7 @@ class Sweep:
                 self.best_by: run.value,
                 "steps": run.steps,
                 **({"heldout_loss": run.heldout_loss} if self.best_by != HELDOUT else {}),
+                **({ACCURACY: run.heldout_accuracy} if self.shows_won else {}),
                 **({"loss": run.loss} if self.best_by != "loss" else {}),
                 **{name: figure for name, figure in run.tasks.items() if name != self.best_by},
                 "seconds": run.seconds,
@@ -267,21 +277,23 @@ def with_results(run: SweepRun, *, best_by: str, final: str) -> SweepRun:
     metrics = read_metrics(RunPaths(run.folder).metrics)
     best = results["best_step"] if final == "best" else None
     step = results["steps"] if best is None else best
-    heldout = [line["heldout_loss"] for line in metrics if "heldout_loss" in line and line["step"] <= step]
+    heldout = [line for line in metrics if "heldout_loss" in line and line["step"] <= step]
     figures: dict[str, Any] = next(
         (line["tasks"] for line in reversed(metrics) if line.get("tasks") and line["step"] <= step), {}
     )
     tasks = {name: figure["value"] for name, figure in figures.items() if comparable(figure["value"]) is not None}
-    losses = {HELDOUT: comparable(heldout[-1]) if heldout else None, "loss": comparable(results["loss"])}
+    last = heldout[-1] if heldout else {}
+    own = {name: comparable(last.get(name)) for name in (HELDOUT, ACCURACY)} | {"loss": comparable(results["loss"])}
     return replace(
         run,
         state="finished",
         error="",
         error_kind="",
         steps=step,
-        loss=losses["loss"],
-        heldout_loss=losses[HELDOUT],
+        loss=own["loss"],
+        heldout_loss=own[HELDOUT],
+        heldout_accuracy=own[ACCURACY],
         tasks=tasks,
         seconds=results["training_seconds"],
-        value=losses[best_by] if best_by in LOSSES else tasks.get(best_by),
+        value=own[best_by] if best_by in OF_RUNS else tasks.get(best_by),
     )

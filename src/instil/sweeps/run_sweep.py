@@ -29,7 +29,7 @@ from instil.sweeps.names import run_name, run_names, shown_value
 from instil.sweeps.plan import base_recipe, plan_sweep, resolved_space, sweep_folder
 from instil.sweeps.record import Sweep, SweepPaths, SweepRun, is_sweep, read_sweep, with_results, write_record
 from instil.sweeps.search import Search, Trial, check_installed
-from instil.sweeps.space import LOSSES, Space, with_settings
+from instil.sweeps.space import OF_RUNS, Space, with_settings
 from instil.training.processes.join import is_joined
 from instil.training.records.closing import CardLine
 from instil.training.records.run_folder import RunPaths, check_output, resume_command
@@ -355,7 +355,7 @@ def _check_figure(run: SweepRun, best_by: str) -> None:
     Raises:
         RecipeError: With the figures that there are.
     """
-    if run.state == "finished" and best_by not in LOSSES and best_by not in run.tasks:
+    if run.state == "finished" and best_by not in OF_RUNS and best_by not in run.tasks:
         there = ", ".join(run.tasks) or "none, as no held-out row can be answered"
         raise RecipeError(
             f"sweep.best_by: {run.name} has no figure {best_by}. Its figures: {there}. Continue with one of them, or "

@@ -24,6 +24,9 @@ MOST_RUNS = 1000
 """Largest number of runs of a sweep; a larger one is a slip of the pen."""
 HELDOUT = "heldout_loss"
 LOSSES = (HELDOUT, "loss")
+ACCURACY = "heldout_accuracy"
+"""Share of held-out pairs that are won, for runs that learn from preferences."""
+OF_RUNS = (*LOSSES, ACCURACY)
 """What runs can be compared by besides the figures of tasks."""
 OPTIONS = ("best_by", "direction", "search", "trials")
 """Keys of ``sweep:`` that are no settings."""
@@ -70,7 +73,7 @@ class Space:
 
     Attributes:
         values: The values or the range of each setting, by its dotted name.
-        best_by: What the best run is best in: `heldout_loss`, `loss`, a task, or a figure of one.
+        best_by: What the best run is best in: `heldout_loss`, `loss`, `heldout_accuracy`, a task, or a figure of one.
         direction: Whether less or more of that is better.
         search: The program that proposes values, or None for all combinations.
         trials: Number of runs of a search.
@@ -293,7 +296,7 @@ def _with_options(values: Mapping[str, Values], options: Mapping[str, Any]) -> S
     if trials is not None and (isinstance(trials, bool) or not isinstance(trials, int) or trials < 1):
         raise RecipeError(f"sweep.trials: found {trials!r:.40}. Expected a whole number of at least 1. Fix it.")
     if not isinstance(best_by, str) or not best_by:
-        raise RecipeError(f"sweep.best_by: found {best_by!r:.40}. Expected heldout_loss, loss or a task. Fix it.")
+        raise RecipeError(f"sweep.best_by: found {best_by!r:.40}. Expected {', '.join(OF_RUNS)} or a task. Fix it.")
     direction = options.get("direction", "min" if best_by in LOSSES else "max")
     if direction not in ("min", "max"):
         raise RecipeError(f"sweep.direction: found {direction!r:.40}. Expected min or max. Fix it.")

@@ -50,7 +50,7 @@ class Evaluated:
 
     Attributes:
         step: The step before it; 0 before training.
-        heldout_loss: Loss on the held-out examples, in nats a token.
+        heldout_loss: Loss on the held-out examples, in nats a token; of preferences, the objective's mean over pairs.
         is_best: Whether it is the lowest so far.
         accuracy: As in `StepTaken`, on the held-out pairs.
     """

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from instil.evaluation.during_training import task_meanings
-from instil.recipe import AdapterSettings, DataSettings, Recipe, TrainingSettings, source_name
+from instil.recipe import AdapterSettings, DataSettings, Recipe, TrainingSettings, objective_words, source_name
 from instil.run_warning import PREFIX
 from instil.training.disk_space import disk_warnings
 from instil.training.preference.start import PreferenceStart
@@ -127,16 +127,12 @@ def _training(preflight: Preflight, *, router: float) -> Facts:
 
 def _preference(recipe: Recipe, start: PreferenceStart) -> Facts:
     """Return what a run learns from preferences, what it compares with, and the proof of its start."""
-    objective, settings = recipe.training.objective, recipe.preference
-    numbers = [f"beta {settings.beta:g}"]
-    numbers += [f"margin {settings.margin:g}"] if objective == "simpo" else []
-    numbers += ["divided by length"] if settings.length_normalized else []
-    numbers += [f"cross-entropy of the chosen answer times {settings.sft_weight:g}"] if settings.sft_weight else []
-    if objective == "kto":
-        numbers.append(f"good answers times {settings.desirable_weight:g}, bad times {settings.undesirable_weight:g}")
     reference = f"the model as it starts; log-probabilities {start.reference}"
     return [
-        ("objective", f"{objective}, {', '.join(numbers)}; not comparable with cross-entropy"),
+        (
+            "objective",
+            f"{objective_words(recipe.training.objective, recipe.preference)}; not comparable with cross-entropy",
+        ),
         ("reference", reference if start.reference else "none: this objective compares with no reference"),
         ("start", start.proof.words),
     ]

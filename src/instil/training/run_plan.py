@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from instil.model.loading import choose_device
-from instil.model.loss.preference import REFERENCE_FREE
 from instil.preparation.prepare import Prepared
-from instil.recipe import Recipe
+from instil.recipe import REFERENCE_FREE, Recipe
 from instil.run_warning import RunWarning
 from instil.training.disk_space import DiskNeed, disk_warnings
 from instil.training.duration import estimate_seconds

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.training.pairs import invented_pairs
 from tests.training.plain_preference import kto_loss, lengths_of, padded_log_probabilities, pair_loss
 from tests.training.steps import BIG, FailsOnce, weights_of
-from tests.training.tiny import VOCABULARY, LearnerMaker
+from tests.training.tiny import LearnerMaker
 
-from instil.conversation import Example, Place
+from instil.conversation import Example
 from instil.model.loss.preference import PreferenceLoss
 from instil.preparation.store import ExampleStore
 from instil.training.preference.reference import ReferencePlan, _compute, prove_start
@@ -27,20 +28,6 @@ from instil.training.step.take_step import take_step
 
 PAIRED = ("dpo", "ipo", "simpo", "orpo")
 BETA = {"dpo": 0.3, "ipo": 0.2, "simpo": 2.0, "orpo": 0.5, "kto": 0.3}
-
-
-def invented_pairs(count: int, *, seed: int = 0) -> list[Example]:
-    """Pairs with a common prompt and two endings of other lengths."""
-    random = np.random.default_rng(seed)
-    examples = []
-    for number in range(count):
-        prompt = random.integers(0, VOCABULARY, int(random.integers(2, 9))).tolist()
-        for side in ("chosen", "rejected"):
-            ending = random.integers(0, VOCABULARY, int(random.integers(2, 12))).tolist()
-            weights = [0.0] * len(prompt) + [1.0] * len(ending)
-            place = Place("pairs.jsonl", number + 1)
-            examples.append(Example([*prompt, *ending], weights, place=place, side=side))
-    return examples
 
 
 def start(learner: Learner, loss: PreferenceLoss, **order: Any) -> tuple[Learner, Any]:

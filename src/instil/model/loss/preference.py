@@ -14,10 +14,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from instil.recipe import Objective
+from instil.recipe import REFERENCE_FREE, Objective
 
-REFERENCE_FREE: frozenset[Objective] = frozenset({"simpo", "orpo"})
-"""Objectives that compare with no reference."""
 _FIRST_DIFFERENCE = 1e-30
 """Smallest value whose logarithm is taken: a log-probability of 0 has odds without end."""
 

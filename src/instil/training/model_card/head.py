@@ -33,7 +33,7 @@ def head_of(papers: RunPapers, subject: CardSubject) -> str:
         **({"license": subject.licence} if subject.licence else papers.base_licence),
         **({"language": list(languages)} if languages else {}),
         **_origin(papers, subject),
-        "tags": ["instil", "sft", "conversational", *_tags(papers, subject)],
+        "tags": ["instil", _objective(papers), "conversational", *_tags(papers, subject)],
         **_model_index(papers, subject.name),
     }
     return yaml.safe_dump(head, sort_keys=False, allow_unicode=True).strip()
@@ -62,6 +62,10 @@ def _origin(papers: RunPapers, subject: CardSubject) -> dict[str, Any]:
     if papers.data_on_hub:
         head["datasets"] = papers.data_on_hub
     return head
+
+
+def _objective(papers: RunPapers) -> str:
+    return "sft" if papers.recipe is None else papers.recipe.training.objective
 
 
 def _tags(papers: RunPapers, subject: CardSubject) -> list[str]:

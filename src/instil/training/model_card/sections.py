@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from instil.evaluation.intervals import show
-from instil.recipe import Recipe
+from instil.recipe import REFERENCE_FREE, Objective, Recipe, objective_words, unit_of
 from instil.training.model_card.head import languages_of
 from instil.training.model_card.papers import RunPapers, published_name
 from instil.training.model_card.subject import CardSubject
@@ -63,13 +63,16 @@ def training_of(papers: RunPapers, recipe: Recipe, step: int | None) -> list[str
     """Return how the model was trained, as a table."""
     results, training, optimizer = papers.results, recipe.training, recipe.optimizer
     rows = [("method", _method(recipe))]
+    if training.objective != "sft":
+        words = objective_words(training.objective, recipe.preference)
+        rows.append(("objective", f"{words}; {_reference(training.objective)}"))
     if optimizer.lr is not None:
         decay = f", weight decay {optimizer.weight_decay:g}" if optimizer.weight_decay else ""
         rows.append(("optimizer", f"{optimizer.name}, learning rate {optimizer.lr:g}, {optimizer.schedule}{decay}"))
     length = f"{training.max_steps:,} steps" if training.max_steps else f"{training.epochs:g} epochs"
     if isinstance(results.get("steps"), int):
         length = f"{results['steps']:,} steps"
-    rows.append(("length", f"{length} of {counted(training.batch_size, 'example')}"))
+    rows.append(("length", f"{length} of {counted(training.batch_size, unit_of(training.objective))}"))
     if step is not None:
         rows.append(("weights of", f"step {step:,}"))
     elif recipe.checkpoint.final == "best" and isinstance(results.get("best_step"), int):
@@ -88,6 +91,10 @@ def training_of(papers: RunPapers, recipe: Recipe, step: int | None) -> list[str
     if step is None:
         rows += _losses(results)
     return ["## Training", "", "| | |", "|---|---|", *(f"| {name} | {_cell(value)} |" for name, value in rows), ""]
+
+
+def _reference(objective: Objective) -> str:
+    return "compared with no reference" if objective in REFERENCE_FREE else "the reference is the model before training"
 
 
 def _method(recipe: Recipe) -> str:
@@ -109,6 +116,8 @@ def _losses(results: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             f"; lowest {loss_words(best)} at step {results.get('best_step')}" if best not in (None, heldout) else ""
         )
         yield "held-out loss", f"{loss_words(heldout)} at the end{lowest}"
+    if isinstance(results.get("heldout_accuracy"), int | float):
+        yield "held-out pairs won", f"{results['heldout_accuracy']:.1%} at the end"
 
 
 def evaluation_of(papers: RunPapers) -> list[str]:

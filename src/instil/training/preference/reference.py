@@ -37,8 +37,14 @@ AT_ONCE = 1024
 """Examples that are scored together, so that a bar can move and long data does not fill the memory."""
 FIRST_PAIRS = 8
 """Pairs that the proof before the first step looks at."""
-EXACT, ROUNDED = 1e-5, 2e-2
-"""How far the first loss may be from its closed form: in fp32, and in half precision, whose sums depend on the cut."""
+EXACT, ROUNDED = 1e-4, 0.2
+"""How far an answer's log-probability may be from its reference, in nats times the square root of its length: in fp32, and
+in half precision.
+
+Why: both are of the same weights, but a pass of another shape may be computed by another kernel. Rounding adds up over
+tokens like a random walk, so one limit for answers of every length would be too strict for long ones. With the same
+weights, bf16 was measured at up to 0.16 from fp32, and fp32 at up to 8e-6 from fp64 (docs/how-it-works/notes/).
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +257,8 @@ class StartProof:
                 f"loss {self.found.loss:.6f} on the first {self.num_answers} answers; the objective has no fixed start"
             )
         name = "ln 2" if abs(self.expected - np.log(2)) < 1e-12 else f"{self.expected:g}"
-        return f"proved: loss {self.found.loss:.6f} = {name}, margin {self.found.margin:.1e}"
+        equal = f"= {name}" if abs(self.found.loss - self.expected) < 1e-6 else f"is {name} up to rounding"
+        return f"proved: loss {self.found.loss:.6f} {equal}, margin {self.found.margin:.1e}"
 
 
 def prove_start(learner: Learner, order: Order, *, cut: Cut, exact: bool, paths: Sequence[Path] = ()) -> StartProof:
@@ -273,16 +280,20 @@ def prove_start(learner: Learner, order: Order, *, cut: Cut, exact: bool, paths:
     indices = order.members(1).indices[: FIRST_PAIRS * order.together]
     policy = score_quietly(learner, store, indices, cut=cut, place="proof before the first step")
     answers, sides = answers_of(store, indices, policy, None if reference is None else reference.own)
-    _, sums = compare(loss, answers, sides)
+    factors, sums = compare(loss, answers, sides)
     found = summarise(sums.tolist(), has_reference=reference is not None)
-    expected, limit = first_loss(loss), EXACT if exact else ROUNDED
-    worst = float(answers.ratio.abs().max()) * loss.beta if reference is not None else 0.0
-    if not np.isfinite(found.loss) or worst > limit or (expected is not None and abs(found.loss - expected) > limit):
+    expected, far, slack = first_loss(loss), 0.0, 0.0
+    if reference is not None:
+        limits = (EXACT if exact else ROUNDED) * answers.length.sqrt()
+        far = float((answers.ratio.abs() / limits).nan_to_num(torch.inf).max())
+        # What the limits allow the loss, to first order; twice that holds the rest.
+        slack = 1e-6 + 2 * float((factors.abs() * limits).sum()) / float(sums[0])
+    if not np.isfinite(found.loss) or far > 1 or (expected is not None and abs(found.loss - expected) > slack):
         raise TrainingError(
             f"reference: before the first step the loss of {len(indices)} answers is {found.loss:.6g}"
             + (f", expected {expected:.6g}" if expected is not None else "")
-            + f", and a reward is {worst:.3g} from 0. Model and reference should be equal there. "
-            f"{_advice(paths)}"
+            + f", and an answer's log-probability is {far:.3g} times as far from its reference as rounding may put it. "
+            f"Model and reference should be equal there. {_advice(paths)}"
         )
     return StartProof(found, expected, len(indices))
 

@@ -25,7 +25,8 @@ class Metric(TypedDict, total=False):
         step: The step, from 1; 0 for what is measured before training.
         epoch: Pass over the data that the step belongs to, from 0.
         examples: Number of examples of the step.
-        loss: Weighted mean loss of the step's trained tokens before the update, in nats a token.
+        loss: Weighted mean loss of the step's trained tokens before the update, in nats a token; of preferences, the
+            objective's mean over pairs.
         learning_rate: Learning rate of the step.
         gradient_norm: Global norm of the gradient before clipping.
         tokens: Number of tokens of the step, context included.
@@ -34,10 +35,11 @@ class Metric(TypedDict, total=False):
         moved: Whether the weights moved; False if the step was skipped.
         memory_mb: Memory of the process, or of its GPU, in MB of 2**20 bytes.
         seconds: Seconds by phase: data, forward, backward, update, total; of an evaluation, evaluation.
-        heldout_loss: Loss on the held-out examples, in nats a token.
+        heldout_loss: Loss on the held-out examples, in nats a token; of preferences, the objective's mean over pairs.
         best: Whether it is the lowest so far.
         tasks: Figures of the recipe's tasks: value, low, high (their 95% interval) and n.
-        accuracy: Of preferences: share of pairs whose chosen answer has the higher reward, ties counted half.
+        accuracy: Of preferences: share of pairs whose chosen answer has the higher reward, ties counted half. At the
+            start all rewards are 0 up to rounding, which then decides it.
         margin: Of preferences: mean of chosen minus rejected reward.
         chosen_reward: Of preferences: mean reward of the chosen answers.
         rejected_reward: Of preferences: mean reward of the rejected answers.

@@ -126,11 +126,14 @@ def write_results(
     Returns:
         The course of the held-out loss in words, or None if nothing was held out.
     """
-    heldout = [line["heldout_loss"] for line in read_metrics(paths.metrics) if "heldout_loss" in line]
+    lines = [line for line in read_metrics(paths.metrics) if "heldout_loss" in line]
+    heldout = [line["heldout_loss"] for line in lines]
+    won = [line["heldout_accuracy"] for line in lines if "heldout_accuracy" in line]
     results: dict[str, Any] = {
         "steps": progress.step,
         "loss": progress.last_loss,
         "heldout_loss": heldout[-1] if heldout else None,
+        **({"heldout_accuracy": won[-1]} if won else {}),
         "best_heldout_loss": progress.best_loss,
         "best_step": progress.best_step,
         "trained_model_loss": written.trained_loss,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from instil.errors import InstilError
-from instil.recipe import Recipe, source_name
+from instil.recipe import Recipe, objective_words, source_name, unit_of
 from instil.training.records.loss_figure import points_of
 from instil.training.records.metrics import read_metrics
 from instil.units import byte_size, counted, duration, loss_words
@@ -68,7 +68,7 @@ def _read(metrics: Path) -> tuple[list[dict[str, Any]], list[str]]:
 
 
 def _figures(lines: Sequence[Mapping[str, Any]]) -> list[str]:
-    losses, heldout = points_of(lines, "loss"), points_of(lines, "heldout_loss")
+    losses, heldout, won = (points_of(lines, name) for name in ("loss", "heldout_loss", "heldout_accuracy"))
     steps = max(
         (int(line["step"]) for line in lines if "loss" in line and isinstance(line.get("step"), int)), default=0
     )
@@ -76,6 +76,7 @@ def _figures(lines: Sequence[Mapping[str, Any]]) -> list[str]:
         counted(steps, "step"),
         f"loss {loss_words(losses[-1][1])}" if losses else "",
         f"held-out {loss_words(heldout[-1][1])}" if heldout else "",
+        f"{won[-1][1]:.1%} of held-out pairs won" if won else "",
     ]
 
 
@@ -83,11 +84,13 @@ def main_settings(recipe: Recipe) -> list[tuple[str, str]]:
     """Return the settings that a person asks for first; the others are in the run's recipe.yaml."""
     adapter, training, optimizer = recipe.adapter, recipe.training, recipe.optimizer
     length = counted(training.max_steps, "step") if training.max_steps else f"{training.epochs:g} epochs"
+    objective = objective_words(training.objective, recipe.preference)
     return [
         ("model", str(recipe.model.name)),
         ("data", ", ".join(source_name(source.path) for source in recipe.data.sources)),
         ("trains", "every weight" if adapter.kind == "none" else f"{adapter.kind}, rank {adapter.rank}"),
-        ("length", f"{length} of {counted(training.batch_size, 'example')}"),
+        *([("objective", objective)] if training.objective != "sft" else []),
+        ("length", f"{length} of {counted(training.batch_size, unit_of(training.objective))}"),
         ("optimizer", f"{optimizer.name}, learning rate {optimizer.lr or 0:g}, {optimizer.schedule}"),
         ("precision", training.precision),
         ("seed", str(training.seed)),
@@ -116,16 +119,19 @@ def result_rows(results: Mapping[str, Any]) -> list[tuple[str, str]]:
             return duration(value)
         if name.endswith("_mb"):
             return byte_size(value * 2**20)
+        if name == "heldout_accuracy":
+            return f"{value:.1%}"
         return f"{value:,}" if isinstance(value, int) else loss_words(value) if "loss" in name else f"{value:,.1f}"
 
     names = {
         "loss": "last training loss",
         "heldout_loss": "last held-out loss",
+        "heldout_accuracy": "held-out pairs won",
         "best_heldout_loss": "lowest held-out loss",
         "best_step": "step of the lowest",
         "written_model_loss": "loss of the written model on a few examples",
-        "examples": "examples in the set",
-        "examples_seen": "examples seen in all steps",
+        "examples": "examples or pairs in the set",
+        "examples_seen": "examples or pairs seen in all steps",
         "trained_tokens": "trained tokens",
         "tokens": "tokens",
         "steps_left_out": "steps left out",
