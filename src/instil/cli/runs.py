@@ -193,16 +193,13 @@ def _show_beside(screen: Screen, runs: Sequence[RunSummary]) -> None:
         ["steps", *(f"{run.steps:,}" for run in runs)],
         ["loss", *(number(run.loss) for run in runs)],
         ["held-out", *(Cell(at(r.heldout_loss, r.heldout_step), "good" if r.folder in lowest else "") for r in runs)],
-        *(
-            [["won", *(share_words(run.heldout_accuracy) for run in runs)]]
-            if any(run.heldout_accuracy is not None for run in runs)
-            else []
-        ),
         ["best", *(at(run.best_heldout_loss, run.best_step) for run in runs)],
         ["time in steps", *(duration(run.seconds) for run in runs)],
         ["size", *(byte_size(run.size) for run in runs)],
         ["date", *(short_date(run.date) for run in runs)],
     ]
+    if any(run.heldout_accuracy is not None for run in runs):
+        rows.insert(4, ["won", *(share_words(run.heldout_accuracy) for run in runs)])
     for name in dict.fromkeys(name for run in runs for name in run.figures):
         rows.append([name, *(figure_words(run.figures.get(name), interval=True) for run in runs)])
     screen.table([Column("", number=False), *(Column(run.name, number=True) for run in runs)], rows)
