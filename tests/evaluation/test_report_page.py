@@ -13,6 +13,7 @@ from instil.evaluation.comparison import compare
 from instil.evaluation.contamination import Contamination
 from instil.evaluation.intervals import mean_interval, share_interval
 from instil.evaluation.report_page import page
+from instil.evaluation.report_page.plot import plot
 from instil.evaluation.results import Evaluation, ModelResult, SliceFigure
 from instil.generation.settings import SamplingSettings
 
@@ -149,3 +150,14 @@ def test_the_page_filters_orders_and_moves_by_key(tmp_path):
     assert seen["search"] == ["rows.jsonl:2"]
     assert seen["outcomes"] == 0
     assert seen["focus"].startswith("one")
+
+
+def test_the_plot_is_readable_in_a_narrow_window_too():
+    page = plot(evaluation(), ["a-run-with-a-long-name", "demo"])
+    wide, narrow = re.findall(r'viewBox="0 0 ([\d.]+) [\d.]+"', page)
+    assert (float(wide), float(narrow) <= 400) == (800.0, True)
+    for size, svg in zip((float(wide), float(narrow)), page.split('<div class="in-narrow">'), strict=True):
+        for x, text in re.findall(r'<text(?: class="(?:soft|value)")? x="([\d.]+)"[^>]*>([^<]+)<', svg):
+            assert float(x) + 6.1 * len(text) <= size, text
+        for x, text in re.findall(r'<text class="name" x="([\d.]+)"[^>]*>([^<]+)<', svg):
+            assert float(x) >= 7 * len(text) - 1, text

@@ -61,3 +61,12 @@ def test_what_was_left_out_is_marked(tuned, prompts):
     figure = result.figures["exact_match"]
     long = replace(result, data="rows", model=replace(result.model, name="m"))
     assert repr(long).startswith(f"Evaluation(m on rows, 8 prompts, exact_match {show('exact_match', figure)}")
+
+
+def test_answers_that_are_no_text_are_named_with_their_reason(tuned, prompts):
+    result = evaluate(tuned, prompts, tasks=["exact_match"], settings=SamplingSettings(max_new_tokens=4))
+    answers = [replace(case, answer=replace(case.answer, text="plain")) for case in result.model.answers]
+    assert replace(result, model=replace(result.model, answers=answers)).notes == []
+    answers[1:3] = [replace(case, answer=replace(case.answer, text="北\ufffd")) for case in answers[1:3]]
+    (note,) = replace(result, model=replace(result.model, answers=answers)).notes
+    assert note.startswith(f"2 of {len(answers)} answers of {tuned.name} have \ufffd: bytes that are no character")

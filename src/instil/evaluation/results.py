@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,6 +69,18 @@ class ModelResult:
         return frame(self.name, facts=[counted(len(self.answers), "answer")], body=body)
 
 
+def _broken_notes(results: Sequence[ModelResult]) -> Iterator[str]:
+    """Yield a line for each model that answered with bytes that are no characters, which look like a fault of the program."""
+    for result in results:
+        broken = sum("\ufffd" in case.answer.text for case in result.answers)
+        if broken:
+            yield (
+                f"{broken:,} of {counted(len(result.answers), 'answer')} of {result.name} have \ufffd: bytes that are no "
+                "character. The tokenizer writes such letters in several tokens, and the model has not learned them yet. "
+                "Train longer, or choose a model that knows the language"
+            )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Evaluation:
     """The result of an evaluation.
@@ -120,8 +132,8 @@ class Evaluation:
 
     @property
     def notes(self) -> list[str]:
-        """What a reader has to know of the figures: who has no chat template, and what the length policy did."""
-        return [*plain_notes(*self.models), *self.length_notes]
+        """What a reader has to know of the figures: templates, answers that are no text, and what the length policy did."""
+        return [*plain_notes(*self.models), *_broken_notes(self.models), *self.length_notes]
 
     @property
     def verdicts(self) -> dict[str, Verdict]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from instil.evaluation.meanings import meaning_of
 from instil.training.records.loss_figure import points_of
-from instil.views.chart import COLOURS, Line, Point, chart_svg
+from instil.views.chart import COLOURS, NARROW, WIDE, Line, Point, chart_svg
 from instil.views.curve import JOINED, finite, loss_svg, smooth, thinned, window
 from instil.views.html import escaped
 from instil.views.page_parts import pairs
@@ -18,8 +18,8 @@ _MOST_TASKS = 8
 
 def curves(metrics: Metrics) -> str:
     """Return every curve that the metrics have points for, as HTML."""
-    loss = loss_svg(points_of(metrics, "loss"), points_of(metrics, "heldout_loss"))
-    parts = [_figure("Loss", loss, wide=True)] if loss else []
+    trained, heldout = points_of(metrics, "loss"), points_of(metrics, "heldout_loss")
+    parts = _wide_figure("Loss", *(loss_svg(trained, heldout, width=width) for width in (WIDE, NARROW)))
     for title, axis, points in (
         ("Learning rate", "learning rate", points_of(metrics, "learning_rate")),
         ("Gradient norm", "norm", points_of(metrics, "gradient_norm")),
@@ -30,10 +30,9 @@ def curves(metrics: Metrics) -> str:
         parts += [_figure(title, drawn)] if drawn else []
     for title, drawn in (("Pairs won", won_svg(metrics)), ("Rewards", rewards_svg(metrics))):
         parts += [_figure(title, drawn)] if drawn else []
-    tasks = task_svg(metrics)
-    parts += [_figure("Tasks during training", tasks, wide=True)] if tasks else []
+    parts += _wide_figure("Tasks during training", *(task_svg(metrics, width=width) for width in (WIDE, NARROW)))
     meanings = pairs([(name, meaning) for name in task_names(metrics) if (meaning := meaning_of(*name.split(".", 1)))])
-    if tasks and meanings:
+    if meanings:
         parts.append(f'<div class="wide">{meanings}</div>')
     return f'<div class="charts">{"".join(parts)}</div>' if parts else ""
 
@@ -77,7 +76,9 @@ def won_svg(metrics: Metrics) -> str:
         Line("held-out", heldout, COLOURS[1], width=1.2, dots=True),
     ]
     last = (heldout or trained or [(0, 0.0)])[-1][1]
-    return chart_svg([line for line in lines if line.points], axis="%", label=f"Pairs won: {last:.1f}% at the end")
+    return chart_svg(
+        [line for line in lines if line.points], axis="%", label=f"Pairs won: {last:.1f}% at the end", width=NARROW
+    )
 
 
 def rewards_svg(metrics: Metrics) -> str:
@@ -88,10 +89,10 @@ def rewards_svg(metrics: Metrics) -> str:
     ]
     lines = [line for line in lines if line.points]
     words = ", ".join(f"{line.name} {line.points[-1][1]:.3g}" for line in lines)
-    return chart_svg(lines, axis="reward", label=f"Rewards at the end: {words}")
+    return chart_svg(lines, axis="reward", label=f"Rewards at the end: {words}", width=NARROW)
 
 
-def task_svg(metrics: Metrics) -> str:
+def task_svg(metrics: Metrics, *, width: float = WIDE) -> str:
     """Return the shares that tasks had at each evaluation; behaviour, which most models have soon, comes last."""
     by_name: dict[str, list[tuple[float, float | None]]] = {}
     for line in metrics:
@@ -107,7 +108,7 @@ def task_svg(metrics: Metrics) -> str:
         for name, colour in zip(names, COLOURS, strict=False)
     ]
     words = ", ".join(f"{line.name} {line.points[-1][1]:.1f}%" for line in lines if line.points)
-    return chart_svg(lines, axis="%", label=f"Tasks at the last evaluation: {words}")
+    return chart_svg(lines, axis="%", label=f"Tasks at the last evaluation: {words}", width=width)
 
 
 def _curve(points: Sequence[Point], *, axis: str, title: str, is_smoothed: bool) -> str:
@@ -119,8 +120,19 @@ def _curve(points: Sequence[Point], *, axis: str, title: str, is_smoothed: bool)
     shown = smooth(points) if is_smoothed else points
     lines.append(Line("", thinned(shown), COLOURS[0], width=1.6))
     label = f"{title}: {points[0][1]:.4g} at step {points[0][0]:g}, {points[-1][1]:.4g} at step {points[-1][0]:g}"
-    return chart_svg(lines, axis=axis, label=label)
+    return chart_svg(lines, axis=axis, label=label, width=NARROW)
 
 
-def _figure(title: str, svg: str, *, wide: bool = False) -> str:
-    return f'<figure class="{"wide" if wide else "chart"}"><figcaption>{escaped(title)}</figcaption>{svg}</figure>'
+def _figure(title: str, svg: str) -> str:
+    return f'<figure class="chart"><figcaption>{escaped(title)}</figcaption>{svg}</figure>'
+
+
+def _wide_figure(title: str, wide: str, narrow: str) -> list[str]:
+    """Return a chart over the page, with another one for a narrow window, if there are points.
+
+    Why: a picture that is scaled down has letters of half the size.
+    """
+    if not wide:
+        return []
+    drawn = f'<div class="in-wide">{wide}</div><div class="in-narrow">{narrow}</div>'
+    return [f'<figure class="wide"><figcaption>{escaped(title)}</figcaption>{drawn}</figure>']

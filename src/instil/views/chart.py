@@ -16,8 +16,13 @@ Point = tuple[float, float]
 """A step and a value."""
 COLOURS = ("#2b8cc4", "#d98200", "#3a9a5b", "#b5569a", "#c8553d", "#7a6fd0", "#8a8d2b", "#5f7d8c")
 """Colours of lines, which read on a light and a dark ground."""
-_WIDTH, _HEIGHT = 640.0, 250.0
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56.0, 12.0, 24.0, 32.0
+WIDE, NARROW = 640.0, 400.0
+"""Widths of a chart: over a page, and in half of it or on a telephone. Letters have the size that they have there."""
+_HEIGHT = 250.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56.0, 12.0, 24.0, 34.0
+_MARGIN = 6.0
+_ROW = 16.0
+"""Height of a further row of the legend."""
 _LETTER = 6.1
 """Width of a letter of the legend, for the place of the next entry."""
 
@@ -70,11 +75,18 @@ class _Plane:
     high: float
     last: float
     is_log: bool
+    width: float = WIDE
+    top: float = _TOP
+
+    @property
+    def height(self) -> float:
+        """Height of the picture: rows of the legend take nothing from the curves."""
+        return _HEIGHT + self.top - _TOP
 
     def place(self, point: Point) -> Point:
-        x = _LEFT + point[0] / self.last * (_WIDTH - _LEFT - _RIGHT)
+        x = _LEFT + point[0] / self.last * (self.width - _LEFT - _RIGHT)
         low, high, value = (math.log(v) if self.is_log else v for v in (self.low, self.high, point[1]))
-        return x, _TOP + (high - value) / (high - low) * (_HEIGHT - _TOP - _BOTTOM)
+        return x, self.top + (high - value) / (high - low) * (self.height - self.top - _BOTTOM)
 
 
 def chart_svg(
@@ -85,6 +97,7 @@ def chart_svg(
     last: float | None = None,
     is_log: bool = False,
     low_at: float = 0.0,
+    width: float = WIDE,
 ) -> str:
     """Return a chart, or nothing if there is no point.
 
@@ -95,17 +108,20 @@ def chart_svg(
         last: The last step of the axis. Default: that of the points.
         is_log: Whether the axis of the values is logarithmic. All values are above 0 then.
         low_at: Where the linear axis of values that are not negative may begin.
+        width: `WIDE` or `NARROW`.
     """
     points = [point for line in lines for point in line.points]
     if not points:
         return ""
     low, high = _log_range(points) if is_log else _range([value for _, value in points], low_at)
-    plane = _Plane(low, high, max([1.0, float(last or 1), *(step for step, _ in points)]), is_log)
-    drawn = [_line_svg(line, plane) for line in lines]
     name = f"{axis} (logarithmic)" if is_log else axis
-    body = "".join([*_axes(plane, name), *drawn, *_legend(lines, start=_LEFT + _LETTER * (len(name) - 6))])
+    legend, num_rows = _legend(lines, start=_LEFT + _LETTER * (len(name) - 6), width=width)
+    last = max([1.0, float(last or 1), *(step for step, _ in points)])
+    plane = _Plane(low, high, last, is_log, width, _TOP + _ROW * (num_rows - 1))
+    drawn = [_line_svg(line, plane) for line in lines]
+    body = "".join([*_axes(plane, name), *drawn, *legend])
     return (
-        f'<svg viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}" role="img" aria-label="{escaped(label)}">'
+        f'<svg viewBox="0 0 {width:g} {plane.height:g}" role="img" aria-label="{escaped(label)}">'
         f"<title>{escaped(label)}</title>{body}</svg>"
     )
 
@@ -136,7 +152,7 @@ def _line_svg(line: Line, plane: _Plane) -> str:
 
 
 def _axes(plane: _Plane, name: str) -> list[str]:
-    right, bottom = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
+    right, bottom = plane.width - _RIGHT, plane.height - _BOTTOM
     parts = []
     for value in log_ticks(plane.low, plane.high) if plane.is_log else ticks(plane.low, plane.high, 5):
         y = plane.place((0.0, value))[1]
@@ -145,19 +161,24 @@ def _axes(plane: _Plane, name: str) -> list[str]:
         x = _LEFT + value / plane.last * (right - _LEFT)
         if value == int(value):
             parts.append(_text(x, bottom + 15, f"{int(value):,}", "middle"))
-    return [*parts, _text(right, _HEIGHT - 2, "step", "end"), _text(6, 12, name, "start")]
+    return [*parts, _text(right, plane.height - 5, "step", "end"), _text(_MARGIN, 12, name, "start")]
 
 
-def _legend(lines: Sequence[Line], *, start: float) -> list[str]:
-    parts, x = [], max(start, _LEFT) + 24
+def _legend(lines: Sequence[Line], *, start: float, width: float) -> tuple[list[str], int]:
+    """Return the entries of the legend, behind the name of the axis, and the number of rows that they take."""
+    parts, x, row = [], max(start, _LEFT) + 24, 0
     for line in lines:
-        width = 21 + _LETTER * len(line.name) + 18
-        if line.name and x + width <= _WIDTH:
-            sign = _path([(x, 8), (x + 16, 8)], line.colour, max(line.width, 0.8), line.opacity) if line.width else ""
-            dot = f'<circle cx="{x + 8:.1f}" cy="8" r="2.6" fill="{line.colour}"/>' if line.dots else ""
-            parts.append(sign + dot + _text(x + 21, 12, line.name, "start"))
-            x += width
-    return parts
+        if not line.name:
+            continue
+        length = 21 + _LETTER * len(line.name) + 18
+        if x + length > width and x > _MARGIN:
+            x, row = _MARGIN, row + 1
+        y = 8 + _ROW * row
+        sign = _path([(x, y), (x + 16, y)], line.colour, max(line.width, 0.8), line.opacity) if line.width else ""
+        dot = f'<circle cx="{x + 8:.1f}" cy="{y:g}" r="2.6" fill="{line.colour}"/>' if line.dots else ""
+        parts.append(sign + dot + _text(x + 21, y + 4, line.name, "start"))
+        x += length
+    return parts, row + 1
 
 
 def ticks(low: float, high: float, most: int) -> list[float]:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
 from instil.units import loss_words
-from instil.views.chart import COLOURS, Line, Point, chart_svg
+from instil.views.chart import COLOURS, WIDE, Line, Point, chart_svg
 
 MOST_POINTS = 500
 """Points of one line; neighbours are averaged beyond that."""
@@ -100,25 +100,28 @@ def wants_log(*curves: Sequence[Point]) -> bool:
     return max(later) - min(values) < _PRESSED * (max(values) - min(values))
 
 
-def loss_svg(trained: Sequence[Point], heldout: Sequence[Point], *, num_steps: int | None = None) -> str:
+def loss_svg(
+    trained: Sequence[Point], heldout: Sequence[Point], *, num_steps: int | None = None, width: float = WIDE
+) -> str:
     """Return the curve.
 
     Args:
         trained: Step and training loss, in order.
         heldout: Step and held-out loss, in order.
         num_steps: Steps of the whole run, as far as the axis goes. Default: the last step there is.
+        width: Width of the chart, `chart.WIDE` or `chart.NARROW`.
     """
     trained, heldout = finite(trained), finite(heldout)
     last = max([step for step, _ in (*trained, *heldout)] + [float(num_steps or 1)])
-    mean, width = smooth(trained), window(len(trained))
+    mean, num_averaged = smooth(trained), window(len(trained))
     lines = []
-    if width > 1:
+    if num_averaged > 1:
         lines.append(Line("training, each step", thinned(trained), COLOURS[0], width=0.8, opacity=0.4))
-    name = f"mean of {width} steps" if width > 1 else "training"
+    name = f"mean of {num_averaged} steps" if num_averaged > 1 else "training"
     lines.append(Line(name if trained else "", thinned(mean), COLOURS[0]))
     lines.append(heldout_line("held-out", heldout, COLOURS[1], last=last))
     is_log = wants_log(mean, heldout) and all(value > 0 for _, value in trained)
-    return chart_svg(lines, axis="loss", label=describe(trained, heldout), last=last, is_log=is_log)
+    return chart_svg(lines, axis="loss", label=describe(trained, heldout), last=last, is_log=is_log, width=width)
 
 
 def heldout_line(name: str, points: Sequence[Point], colour: str, *, last: float) -> Line:
