@@ -97,6 +97,10 @@ def last_name(key: str) -> str:
     return key.lstrip("-").replace("-", "_").rpartition(".")[2]
 
 
+_ALONE = frozenset({"rl"})
+"""Names without a group elsewhere. In a group of ours they are a slip: ``optimizer.rl`` for ``optimizer.lr``."""
+
+
 def known_elsewhere(key: str) -> str:
     """Return `` (…)`` with our name for a key of another tool, or an empty string.
 
@@ -112,6 +116,8 @@ def known_elsewhere(key: str) -> str:
         ''
     """
     name = last_name(key)
+    if name in _ALONE and "." in key:
+        return ""
     if name in NOT_NEEDED:
         return f" (not needed: {NOT_NEEDED[name]})"
     return f" (what other tools call {name!r} is {OTHER_NAMES[name]} here)" if name in OTHER_NAMES else ""
