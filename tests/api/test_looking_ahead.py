@@ -89,6 +89,19 @@ def test_what_was_inspected_shows_itself_in_a_notebook():
     assert "nothing was found" in instil.inspect(ROWS[:2])._repr_html_()
 
 
+def test_pairs_are_inspected_with_their_sides():
+    rows = [{"prompt": "Name a river.", "chosen": "The Nile.", "rejected": "I do not like rivers."}]
+    result = instil.inspect(rows, objective="dpo")
+    assert (result.ledger.reading, result.ledger.chosen.count) == ("pairs", 1)
+    assert [example.side for example in result.row(1).examples] == ["chosen", "rejected"]
+    (row,) = result.rows
+    assert [example.side for example in row.examples] == ["chosen", "rejected"]
+    assert result.to_json()["rejected_tokens"]["count"] == 1
+    assert "rejected" not in str(instil.inspect(rows, objective="sft").row(1))
+    with pytest.raises(instil.RecipeError, match=r"training\.objective: found 'dpq'"):
+        instil.inspect(rows, objective="dpq")
+
+
 @pytest.mark.slow
 def test_plan_has_the_steps_the_memory_and_the_disk():
     plan = instil.plan(data=ROWS, **{"training.max_steps": 5, "training.batch_size": 4})

@@ -221,3 +221,81 @@ def test_rows_of_which_none_can_be_trained_are_an_error_with_the_reason_once(cap
     assert "(5 times)" in out
     assert "Trained share" not in out, "an empty histogram shows nothing"
     assert "instil inspect lists them" not in out, "this is instil inspect"
+
+
+PAIRS = [
+    {"prompt": "Name a river.", "chosen": "The Nile.", "rejected": "I do not like rivers."},
+    {"prompt": "Name a lake.", "chosen": "Lake Chad.", "rejected": "Lake Chad."},
+]
+JUDGED = [{"prompt": "Name a river.", "completion": "The Nile.", "label": label} for label in (True, False)]
+
+
+@pytest.fixture
+def pairs(rows, tmp_path):
+    for name, given in (("pairs", PAIRS), ("judged", JUDGED)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in given), encoding="utf-8")
+    (tmp_path / "dpo.yaml").write_text(
+        "model: {name: demo}\ndata: {sources: [pairs.jsonl]}\ntraining: {objective: dpo}\n", encoding="utf-8"
+    )
+    return "pairs.jsonl"
+
+
+@pytest.mark.parametrize(
+    "words", [["pairs.jsonl", "--objective", "dpo"], ["dpo.yaml"], ["dpo.yaml", "--objective", "simpo"]]
+)
+def test_pairs_are_counted_with_the_lengths_of_both_sides_and_their_findings(pairs, capsys, words):
+    code, out, _ = run(capsys, *words)
+    assert code == 0
+    for text in (
+        "pairs.jsonl: preference (columns chosen, rejected in 2 of 2 rows)",
+        "rows in          2 = 1 trained + 1 left out",
+        "left out       1  both answers are equal (pairs.jsonl:2)",
+        "pairs            1",
+        "Tokens of a chosen answer",
+        "Tokens of a rejected answer",
+        "error: answers that are no pair  1",
+    ):
+        assert text in out, text
+
+
+def test_an_objective_given_here_replaces_the_recipes(pairs, capsys):
+    _, out, _ = run(capsys, "dpo.yaml", "--objective", "sft")
+    assert "rows in          2 = 2 trained + 0 left out" in out
+    assert "rejected answer " not in out
+
+
+def test_judged_answers_are_counted_by_judgement(pairs, capsys):
+    code, out, _ = run(capsys, "judged.jsonl", "--objective", "kto")
+    assert code == 0
+    assert "judged answers   2: 1 good, 1 bad" in out
+    assert "Tokens of a bad answer" in out
+    _, out, _ = run(capsys, "judged.jsonl", "--objective", "kto", "--row", "2")
+    assert "judged bad, " in out
+
+
+def test_a_row_of_a_pair_is_its_prompt_once_and_both_answers(pairs, capsys):
+    code, out, _ = run(capsys, pairs, "--objective", "dpo", "--row", "1")
+    assert code == 0
+    lines = out.splitlines()
+    assert [line for line in lines if "river.<" in line] == ["Name·a·river.<|im_end|>↵"]
+    assert lines.index("⟦The·Nile.<|im_end|>⟧") < lines.index("⟦I·do·not·like·rivers.<|im_end|>⟧")
+    assert "\x1b" not in out
+    _, out, _ = run(capsys, pairs, "--objective", "dpo", "--row", "2", "--json")
+    examples = json.loads(out)["examples"]
+    assert [(one["side"], one["left_out"]) for one in examples] == [
+        ("chosen", "both answers are equal"),
+        ("rejected", "both answers are equal"),
+    ]
+
+
+def test_the_page_of_pairs_is_written(pairs, tmp_path, capsys):
+    code, out, _ = run(capsys, pairs, "--objective", "dpo", "--html", "page.html")
+    assert code == 0
+    assert "wrote page.html: all 2 rows" in out
+    assert '"pairs":[[0,' in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_an_objective_that_does_not_exist_is_named(pairs, capsys):
+    code, _, err = run(capsys, pairs, "--objective", "dpq")
+    assert code != 0
+    assert "did you mean 'dpo'?" in err

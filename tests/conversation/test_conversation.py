@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import copy
 import pickle
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from instil.conversation import EMPTY, Conversation, Message, Place, ToolCall
+from instil.conversation import EMPTY, Conversation, Example, Message, Place, ToolCall
 from instil.data.messages import conversation_from_dict
 from instil.errors import DataError
 
@@ -16,6 +17,17 @@ def test_records_can_be_pickled_and_copied() -> None:
     assert pickle.loads(pickle.dumps(made)) == made == copy.deepcopy(made)
     assert EMPTY == {}
     assert list(EMPTY.items()) == []
+
+
+@pytest.mark.parametrize("side", ["chosen", "rejected"])
+def test_a_notebook_and_the_line_of_a_record_name_the_side(side: Any) -> None:
+    plain = Conversation((Message("user", "Hi"), Message("assistant", "Hello.")))
+    records = [replace(plain, side=side), Example([1, 2], [0.0, 1.0], side=side)]
+    for record, other in zip(records, [plain, Example([1, 2], [0.0, 1.0])], strict=True):
+        assert f'<span class="facts">{side} · ' in record._repr_html_()
+        assert f"({side}, " in repr(record)
+        assert f"({side}" not in repr(other)
+        assert f'<span class="facts">{side}' not in other._repr_html_()
 
 
 def test_dicts_are_read_as_in_a_row_of_a_file() -> None:

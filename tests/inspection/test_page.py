@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from dataclasses import dataclass
@@ -50,12 +51,31 @@ def row(number, *examples, findings=()):
     return ShownRow(place, shown, tuple(Finding(kind, place, "seen there") for kind in findings))
 
 
+def pair_row(number, chosen="The Nile.", rejected="I do not like rivers.", *, findings=(), **more):
+    sides = [
+        ShownExample(chat_tokens(answer), ("user", "assistant"), side=side, pair=1, **more)
+        for side, answer in (("chosen", chosen), ("rejected", rejected))
+    ]
+    place = Place("pairs.jsonl", number)
+    return ShownRow(place, tuple(sides), tuple(Finding("no_pair", place, seen) for seen in findings))
+
+
 ROWS = [
     row(1),
     row(2, findings=["empty_answer"]),
     row(3, chat_tokens("first"), chat_tokens("second")),
     row(4, chat_tokens(EVIL, 0.5), findings=["loop", "empty_answer"]),
     row(5, chat_tokens("many\n" * 3, 2.0)),
+]
+SEVERAL = [
+    dataclasses.replace(side, pair=number)
+    for number, rejected in ((1, "Lake Chad."), (2, "No river."))
+    for side in pair_row(3, rejected=rejected).examples
+]
+PAIRS = [
+    pair_row(1),
+    pair_row(2, "Equal.", "Equal.", left_out="both answers are equal", findings=["both answers are equal. Remove it."]),
+    ShownRow(Place("pairs.jsonl", 3), tuple(SEVERAL)),
 ]
 TEXT = PageText(
     title=f"rows.jsonl {EVIL}",
@@ -127,13 +147,28 @@ def test_blocks_start_where_a_turn_starts():
     assert blocks_of(tools, ("user",)) == [(0, "tools"), (3, "1 user")]
 
 
+def test_a_pair_is_on_the_page_with_its_sides_and_what_they_have_in_common():
+    data = data_of(build_page([*PAIRS, ROWS[0]], TEXT))
+    first, left_out, several, plain = data["rows"]
+    assert first["pairs"] == [[0, 7]]
+    assert [(side["side"], side["answer"], side["leftOut"]) for side in first["examples"]] == [
+        ("chosen", "chosen", None),
+        ("rejected", "rejected", None),
+    ]
+    assert {side["leftOut"] for side in left_out["examples"]} == {"both answers are equal"}
+    assert several["pairs"] == [[0, 7], [2, 7]]
+    assert "pairs" not in plain
+    assert "side" not in plain["examples"][0]
+
+
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
     path = folder / "page.html"
     path.write_text(build_page(ROWS, TEXT), encoding="utf-8")
+    (folder / "pairs.html").write_text(build_page(PAIRS, dataclasses.replace(TEXT, counts={"no_pair": 1})))
     browser = Browser(folder / "profile")
-    browser.url = path.as_uri()
+    browser.url, browser.pairs = path.as_uri(), (folder / "pairs.html").as_uri()
     yield browser
     browser.close()
 
@@ -238,3 +273,93 @@ class TestInChromium:
         page.run("for (let n = 0; n < 50; n += 1) go(n)")  # one row stands in the page at a time, whatever went before
         assert page.run("document.querySelectorAll('#tokens .token').length") == len(rows[49].examples[0].tokens)
         assert page.run("document.querySelectorAll('*').length") < 1500
+
+
+@needs_chromium
+class TestPairsInChromium:
+    @pytest.fixture(autouse=True)
+    def wide(self, page):
+        page.requests.clear()
+        yield
+        page.send("Emulation.clearDeviceMetricsOverride")
+        page.send("Emulation.setEmulatedMedia", features=[])
+        assert {url.split("#")[0] for url in page.requests} <= {page.pairs}
+        assert page.problems == []
+
+    def boxes(self, page):
+        return page.run(
+            "[...document.querySelectorAll('#tokens .side')].map(s => (b => [b.left, b.top, b.right, b.bottom])(s.getBoundingClientRect()))"
+        )
+
+    def test_the_prompt_stands_once_and_both_answers_beside_each_other(self, page):
+        page.open(page.pairs)
+        assert page.text("#counts") == "the same for both: 7 tokens, only read"
+        assert (
+            page.run("[...document.querySelectorAll('#tokens .token')].filter(t => t.textContent === 'Hi').length") == 1
+        )
+        assert page.text("#tokens .side.chosen .head") == "chosen 2 of 10 tokens trained"
+        assert page.text("#tokens .side.rejected .head") == "rejected 2 of 10 tokens trained"
+        assert page.text("#tokens .side.rejected .full") == "I do not like rivers."
+        assert page.run("document.querySelectorAll('#tokens .side .run-end').length") == 2
+        assert "for the better answer or against the worse one" in page.text(".legend")
+        (left, top, right, _), (other_left, other_top, *_) = self.boxes(page)
+        assert top == other_top
+        assert right < other_left
+        assert left < right
+
+    @pytest.mark.parametrize("scheme", ["light", "dark"])
+    def test_a_narrow_window_stacks_them_without_scrolling_sideways(self, page, scheme):
+        page.send("Emulation.setDeviceMetricsOverride", width=400, height=900, deviceScaleFactor=1, mobile=False)
+        page.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        page.open(page.pairs)
+        (left, _, _, bottom), (other_left, other_top, *_) = self.boxes(page)
+        assert left == other_left
+        assert bottom <= other_top
+        assert page.run("document.documentElement.scrollWidth") == 400
+        red, *_ = map(int, re.findall(r"\d+", page.run("getComputedStyle(document.body).backgroundColor")))
+        assert (red < 128) == (scheme == "dark")
+
+    def test_tokens_of_both_sides_are_reached_by_keyboard_and_by_mouse(self, page):
+        page.open(page.pairs)
+        page.press("t")
+        assert page.text("#card-text") == '"The Nile."'
+        assert page.text("#card-facts").endswith("position7answerchosen")
+        for _ in range(2):
+            page.press("ArrowRight")
+        page.press("t")
+        assert page.text("#card-text") == '"I do not like rivers."'
+        assert page.text("#card-facts").endswith("position7answerrejected")
+        page.press("Escape")
+        page.point_at("#tokens .side.chosen .full")
+        assert page.text("#card-text") == '"The Nile."'
+
+    def test_a_pair_that_is_left_out_has_its_reason_and_trains_nothing(self, page):
+        page.open(page.pairs + "#row=2")
+        assert page.text("#counts").startswith("left out (both answers are equal): nothing of it is trained.")
+        assert page.text("#tokens .side.chosen .head") == "chosen 10 tokens, none trained"
+        assert page.text("#row-findings") == "error, answers that are no pair: both answers are equal. Remove it."
+        page.press("t")
+        assert "1, but left out" in page.text("#card-facts")
+
+    def test_pairs_of_one_row_are_turned_over(self, page):
+        page.open(page.pairs + "#row=3")
+        assert page.text("#examples") == "pair 1 of 2pair 2 of 2"
+        assert page.text("#tokens .rejected .full") == "Lake Chad."
+        page.press("e")
+        assert page.text("#tokens .rejected .full") == "No river."
+        page.press("e")
+        assert page.text("#tokens .rejected .full") == "Lake Chad."
+
+    @pytest.mark.slow
+    def test_long_answers_are_drawn_in_parts(self, page, tmp_path):
+        word = [Token(9, " word", 1.0, 1, "content")]
+        sides = tuple(
+            ShownExample([*chat_tokens()[:7], *word * count], ("user", "assistant"), side=side, pair=1)
+            for side, count in (("chosen", 100), ("rejected", 9000))
+        )
+        (tmp_path / "long.html").write_text(build_page([ShownRow(Place("a.jsonl", 1), sides)], TEXT), encoding="utf-8")
+        page.open((tmp_path / "long.html").as_uri())
+        assert "3,000 of 3,000 further tokens" in page.text("#rest")
+        page.run("document.getElementById('rest').click()")
+        assert page.run("document.querySelectorAll('#tokens .token').length") == 7 + 100 + 9000
+        page.requests.remove((tmp_path / "long.html").as_uri())

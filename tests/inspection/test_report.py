@@ -13,7 +13,8 @@ from tests.inspection.hand_made import PASSED, SUBJECT, Token
 from instil.conversation import Place
 from instil.inspection.findings import KINDS, Finding, Findings
 from instil.inspection.histogram import LengthHistogram, ShareHistogram
-from instil.inspection.report import PLACES_SHOWN, Subject, page_text, print_report, print_row, row_to_json, to_json
+from instil.inspection.report import PLACES_SHOWN, Subject, charts_of, page_text, print_report, row_to_json, to_json
+from instil.inspection.row_screen import print_row
 from instil.inspection.shown_rows import ShownExample, ShownRow
 from instil.inspection.survey import Survey
 from instil.preparation.ledger import Ledger
@@ -97,6 +98,33 @@ def test_the_json_has_the_counts_and_survives_json():
     assert report["proof"] == {"passed": True, "num_checked": 30, "not_carried": [], "findings": []}
 
 
+def of_sides(reading, *, chosen, rejected):
+    survey = survey_of(lengths=[*chosen, *rejected], ledger=Ledger(reading=reading))
+    for histogram, lengths in ((survey.chosen_lengths, chosen), (survey.rejected_lengths, rejected)):
+        for length in lengths:
+            histogram.add(length)
+    return survey
+
+
+@pytest.mark.parametrize(("reading", "names"), [("pairs", ("chosen", "rejected")), ("judged", ("good", "bad"))])
+def test_the_lengths_of_both_sides_are_drawn_with_the_same_bins(reading, names):
+    survey = of_sides(reading, chosen=[3, 3, 4], rejected=[9])
+    charts = {title: bins for title, _, bins, _ in charts_of(survey)}
+    first, second = (charts[f"Tokens of a {name} answer"] for name in names)
+    assert [(bar.low, bar.high) for bar in first] == [(bar.low, bar.high) for bar in second]
+    assert (sum(bar.count for bar in first), sum(bar.count for bar in second)) == (3, 1)
+    assert "Trained tokens of an example" not in charts
+    lines = printed(print_report, SUBJECT, survey, PASSED)
+    assert any(line.startswith(f"Tokens of a {names[1]} answer  (median 9, ") for line in lines)
+    assert "Tokens of a rejected answer" not in {title for title, *_ in charts_of(survey_of(lengths=[3]))}
+
+
+def test_the_json_has_the_lengths_of_both_sides_where_there_are_sides():
+    report = to_json(SUBJECT, of_sides("pairs", chosen=[3, 4], rejected=[9]), PASSED)
+    assert (report["chosen_tokens"]["total"], report["rejected_tokens"]["total"]) == (7, 9)
+    assert "chosen_tokens" not in to_json(SUBJECT, survey_of(lengths=[3]), PASSED)
+
+
 ROW = ShownRow(
     Place("rows.jsonl", 7),
     (
@@ -149,3 +177,13 @@ def test_a_row_as_json_has_every_token():
         "id": 9, "text": "Hello.", "weight": 1.0, "message": 1, "field": "content",
     }  # fmt: skip
     assert row["findings"][0]["kind"] == "control_tokens"
+
+
+def test_a_row_as_json_names_the_sides():
+    sides = [ShownExample([Token("Hi", 0)], side=side, pair=1, left_out="equal") for side in ("chosen", "rejected")]
+    examples = row_to_json(ShownRow(Place("rows.jsonl", 7), tuple(sides)))["examples"]
+    assert [(one["side"], one["pair"], one["left_out"]) for one in examples] == [
+        ("chosen", 1, "equal"),
+        ("rejected", 1, "equal"),
+    ]
+    assert {row_to_json(ROW)["examples"][0][key] for key in ("side", "pair", "left_out")} == {None}

@@ -20,7 +20,7 @@ from instil.inspection.inspection import Inspection
 from instil.inspection.shown_rows import ShownRow, show_row
 from instil.inspection.survey import Survey
 from instil.preparation.ledger import Ledger
-from instil.recipe import Recipe, source_name
+from instil.recipe import Objective, Recipe, source_name
 from instil.units import counted
 from instil.views.html import frame, left_out, table, warnings
 
@@ -107,6 +107,7 @@ def inspect(
     *,
     model: str | PathLike[str] | None = None,
     template: str | None = None,
+    objective: Objective | None = None,
     keep_rows: int = 20,
     **settings: Any,
 ) -> Inspected:
@@ -116,6 +117,8 @@ def inspect(
         data: As the first argument of `instil.train`: data from anywhere, or a recipe.
         model: Model whose tokenizer and template are used; `demo` by default.
         template: Chat template instead of the model's own.
+        objective: What the rows are for: ``dpo``, ``ipo``, ``simpo`` and ``orpo`` read pairs, ``kto`` reads judged
+            answers. By default the recipe's, else ``sft``.
         keep_rows: Number of rows to keep for `rows` and the page.
         **settings: As for `instil.train`.
 
@@ -131,7 +134,7 @@ def inspect(
     """
     if not isinstance(keep_rows, int) or isinstance(keep_rows, bool) or keep_rows < 0:
         raise RecipeError(f"keep_rows: found {keep_rows!r}. Expected a number of rows from 0. Set it.")
-    chosen = {"model.name": model, "model.template": template}
+    chosen = {"model.name": model, "model.template": template, "training.objective": objective}
     settings |= {key: value for key, value in chosen.items() if value is not None}
     if data is None and not settings.keys() & {"data", "data.sources"}:
         raise RecipeError("instil.inspect: found no data. Expected a path, rows or a recipe. Pass one of them.")

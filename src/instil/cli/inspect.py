@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from instil.api.subjects import subject_of
 from instil.cli.settings import check_files, load_recipe
 from instil.errors import DataError, RecipeError
-from instil.recipe import DataSettings, Format, Recipe
+from instil.recipe import DataSettings, Format, Objective, Recipe
 from instil.recipe.shipped import recipe_file
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def inspect(
     template: str | None = None,
     stop_token: Literal["own", "eos"] | None = None,
     format: Format | None = None,
+    objective: Objective | None = None,
     row: str | None = None,
     html: Path | None = None,
     html_rows: int = PAGE_ROWS,
@@ -47,6 +48,8 @@ def inspect(
         template: Chat template instead of the model's own, as `model.template` in a recipe.
         stop_token: Stop token of the template given here, as `model.stop_token` in a recipe.
         format: Format of the rows; detected by default.
+        objective: What the rows are for: dpo, ipo, simpo and orpo read pairs, kto reads judged answers. By default the
+            recipe's, else sft.
         row: Show only this row, every token coloured: its number, or its place (train.jsonl:412).
         html: File for the mask page, one self-contained HTML file.
         html_rows: Largest number of rows on the page; rows with findings come first.
@@ -61,6 +64,7 @@ def inspect(
         data,
         model={key: value for key, value in model_settings.items() if value is not None},
         format=format,
+        objective=objective,
         settings={} if settings is None else settings.model_dump(exclude_unset=True),
     )
     check_files(recipe)
@@ -70,6 +74,7 @@ def inspect(
 
     from instil.inspection import report
     from instil.inspection.inspection import Inspection
+    from instil.inspection.row_screen import print_row
     from instil.screen import hide_work
 
     is_recipe = data is not None and recipe_file(data) is not None
@@ -89,7 +94,7 @@ def inspect(
         if as_json:
             _print_json(report.row_to_json(shown))
         else:
-            report.print_row(console, shown)
+            print_row(console, shown)
     else:
         _show_data(inspection, console, html=html, html_rows=html_rows, as_json=as_json)
 
@@ -120,22 +125,30 @@ def _show_data(inspection: Inspection, console: Console, *, html: Path | None, h
         )
 
 
-def _recipe(data: str | None, *, model: dict[str, Any], format: Format | None, settings: dict[str, Any]) -> Recipe:
+def _recipe(
+    data: str | None,
+    *,
+    model: dict[str, Any],
+    format: Format | None,
+    objective: Objective | None,
+    settings: dict[str, Any],
+) -> Recipe:
     """Return the recipe that `data` names, or one that has this data as its source."""
+    training = {} if objective is None else {"training": {"objective": objective}}
     if data is not None and subject_of(data).recipe is not None:
         if format is not None:
             raise RecipeError(
                 f"{data}: found a recipe and --format. Expected --format with data only. "
                 "Set data.sources.format in the recipe."
             )
-        return load_recipe(data, {"model": model, "data": settings})
+        return load_recipe(data, {"model": model, "data": settings, **training})
     if (data is None) is ("sources" not in settings):
         found = "no data" if data is None else f"{data} and --data"
         raise RecipeError(f"instil inspect: found {found}. Expected data once, such as rows.jsonl. Name it once.")
     settings = settings if data is None else {**settings, "sources": [data]}
     if format is not None:
         settings = {**settings, "format": format}
-    return Recipe.from_mapping({"model": model, "data": settings}, source="instil inspect")
+    return Recipe.from_mapping({"model": model, "data": settings, **training}, source="instil inspect")
 
 
 def _check_outputs(*, row: str | None, fix: Path | None, html: Path | None, html_rows: int) -> None:

@@ -97,7 +97,7 @@ class Example:
         escaped = f"{counted(self.escaped, 'typed control token')} as text" if self.escaped else ""
         dropped = f"{counted(len(self.dropped), 'text')} dropped by the template" if self.dropped else ""
         tokens = counted(len(self.token_ids), "token")
-        return [str(self.place or ""), tokens, f"{trained:,} trained", shortened, escaped, dropped]
+        return [str(self.place or ""), self.side or "", tokens, f"{trained:,} trained", shortened, escaped, dropped]
 
     def _tokens(self, start: int, end: int) -> list[BareToken]:
         """Return the tokens of a range with their texts, or with their ids as texts."""

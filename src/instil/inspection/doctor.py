@@ -9,6 +9,7 @@ checks that only `inspect` needs.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 from instil.conversation import Conversation, Place
@@ -24,7 +25,7 @@ from instil.inspection.findings import Finding, Findings
 from instil.inspection.raw_rows import misspelt_in, unknown_roles_in
 from instil.inspection.repeats import Repeats
 from instil.preparation.chunks import Chunk
-from instil.preparation.encode_pairs import units_of
+from instil.preparation.encode_pairs import only_answer, units_of
 from instil.preparation.encode_rows import SourceWork
 from instil.preparation.split import content_hash
 from instil.recipe import Reading
@@ -115,6 +116,8 @@ class Doctor:
             return conversation
         if how is not None:
             self._add("read_back", place, f"rendered with {how.how}: {counted(len(messages.messages), 'message')}")
+            if conversation.side is not None:
+                return only_answer(replace(messages, side=conversation.side))
         return messages
 
     def _add_unreadable(self, row: Any, place: Place, error: DataError, *, misspelt: bool) -> None:

@@ -15,6 +15,8 @@ from typing import Any, Literal
 from instil.conversation import Place
 
 Severity = Literal["error", "warning", "note"]
+SEVERITY_STYLES: Mapping[Severity, str] = {"error": "bold red", "warning": "bold yellow", "note": "bold"}
+"""How the terminal shows each."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,12 +49,24 @@ class LengthHistogram:
         index = _bin_of(length)
         self._bins[index] = self._bins.get(index, 0) + 1
 
-    def bins(self, *, most: int = 16) -> list[Bin]:
-        """Return the bins from the first to the last that is not empty, joined until there are at most `most`."""
-        if not self._bins:
+    def bins(self, *, most: int = 16, beside: LengthHistogram | None = None) -> list[Bin]:
+        """Return the bins from the first to the last that is not empty, joined until there are at most `most`.
+
+        Args:
+            most: Largest number of bins.
+            beside: A histogram that this one is compared with: both have the bins that hold the lengths of both.
+
+        Example:
+            >>> short, long = LengthHistogram(), LengthHistogram()
+            >>> short.add(2); long.add(4)
+            >>> [bar.count for bar in short.bins(beside=long)], [bar.count for bar in long.bins(beside=short)]
+            ([1, 0, 0], [0, 0, 1])
+        """
+        held = [*self._bins, *(beside._bins if beside is not None else ())]
+        if not held:
             return []
         for width in (1, 2, 4, 8, 16):
-            first, last = min(self._bins) // width, max(self._bins) // width
+            first, last = min(held) // width, max(held) // width
             if last - first < most:
                 break
         bins = []

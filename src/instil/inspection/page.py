@@ -12,7 +12,8 @@ from importlib import resources
 from typing import Any
 
 from instil.inspection.findings import KINDS
-from instil.inspection.shown_rows import ShownExample, ShownRow
+from instil.inspection.shown_examples import ShownExample, ShownPair, parts_of
+from instil.inspection.shown_rows import ShownRow
 from instil.views.html import script, style_sheet
 from instil.views.page import html_page
 from instil.views.tokens import blocks_of
@@ -78,6 +79,7 @@ def _data(rows: Iterable[ShownRow], text: PageText) -> dict[str, Any]:
                 "title": KINDS[name].title,
                 "severity": KINDS[name].severity,
                 "remedy": KINDS[name].remedy,
+                "reasoned": KINDS[name].reasoned,
                 "count": counts[name],
             }
             for name in kinds
@@ -97,11 +99,13 @@ class _Packer:
         self.fields: dict[str, int] = {}
 
     def row(self, row: ShownRow) -> dict[str, Any]:
-        return {
+        packed = {
             "place": str(row.place),
             "findings": [[self._kinds[found.kind], found.seen] for found in row.findings if found.kind in self._kinds],
             "examples": [self._example(example) for example in row.examples],
         }
+        pairs = _pairs(row.examples)
+        return {**packed, "pairs": pairs} if pairs else packed
 
     def _example(self, example: ShownExample) -> dict[str, Any]:
         ids: list[int] = []
@@ -115,7 +119,7 @@ class _Packer:
             else:
                 runs.append([1, *origin])
         blocks = [list(block) for block in blocks_of(example.tokens, example.roles)]
-        return {
+        packed = {
             "roles": list(example.roles),
             "tokens": ids,
             "runs": runs,
@@ -123,6 +127,21 @@ class _Packer:
             "shortened": example.shortened,
             "limit": example.limit,
         }
+        if example.side is None:
+            return packed
+        return {**packed, "side": example.side, "answer": example.answer, "leftOut": example.left_out}
+
+
+def _pairs(examples: Sequence[ShownExample]) -> list[list[int]]:
+    """Return the position of the first example of each pair, and the number of tokens that both sides have in common."""
+    pairs = []
+    at = 0
+    for part in parts_of(examples):
+        if isinstance(part, ShownPair):
+            pairs.append([at, part.num_common])
+            at += 1
+        at += 1
+    return pairs
 
 
 def _part(name: str) -> str:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from instil.encoding.proof import Proof
-from instil.inspection.findings import KINDS, Finding, Findings
+from instil.inspection.findings import KINDS, SEVERITY_STYLES, Finding, Findings
 from instil.inspection.fixed_file import FixedFile, diff_lines
 from instil.inspection.histogram import Bin, LengthHistogram, bar_lines, bin_label
 from instil.inspection.page import PageText
@@ -22,15 +22,13 @@ from instil.inspection.repair import Repair
 from instil.inspection.shown_rows import ShownRow
 from instil.inspection.survey import Survey
 from instil.run_warning import PREFIX, RunWarning
-from instil.screen.wrapping import print_wrapped
+from instil.screen.wrapping import print_line
 from instil.units import counted
-from instil.views.colours import LEGEND, coloured_tokens
 from instil.views.visible import plain
 
 PLACES_SHOWN = 3
 CHANGES_IN_A_TERMINAL = 100
 """Largest number of changed rows that a terminal shows; a file or a pipe gets all of them."""
-_STYLES = {"error": "bold red", "warning": "bold yellow", "note": "bold"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +59,12 @@ class Subject:
 
 def print_report(console: Console, subject: Subject, survey: Survey, proof: Proof) -> None:
     """Print a survey without its rows."""
-    _print(console, Text(plain(subject.data), style="bold"))
-    _print(console, Text("  " + " · ".join(subject.facts()), style="dim"))
+    print_line(console, Text(plain(subject.data), style="bold"))
+    print_line(console, Text("  " + " · ".join(subject.facts()), style="dim"))
     for note in (*subject.notes, *survey.notes):
-        _print(console, Text(f"  {plain(note)}"))
+        print_line(console, Text(f"  {plain(note)}"))
     for line in _warning_lines(subject, survey):
-        _print(console, Text(f"  {plain(line)}", style=_STYLES["warning"]))
+        print_line(console, Text(f"  {plain(line)}", style=SEVERITY_STYLES["warning"]))
     _section(console, "Format", survey.ledger.evidence)
     _section(console, "Ledger", survey.ledger.lines())
     width = max(10, min(40, console.width - 34))
@@ -75,23 +73,7 @@ def print_report(console: Console, subject: Subject, survey: Survey, proof: Proo
     _section(console, "Template", proof.lines(), style="" if proof.passed else "red")
     console.print()
     for finding in _finding_lines(survey.findings):
-        _print(console, finding)
-
-
-def print_row(console: Console, row: ShownRow, *, white_space: bool = True) -> None:
-    """Print one row with its findings and every token coloured."""
-    _print(console, Text(str(row.place), style="bold"))
-    for finding in row.findings:
-        _print(console, _finding_line(finding))
-    _print(console, Text(LEGEND, style="dim"))
-    if not row.examples:
-        console.print(Text("this row has no example"))
-    for number, example in enumerate(row.examples, start=1):
-        heading = f"example {number} of {len(row.examples)}: " if len(row.examples) > 1 else ""
-        console.print()
-        _print(console, Text(f"{heading}{example.counts}", style="bold"))
-        shown = coloured_tokens(example.tokens, white_space=white_space, limit=example.limit)
-        console.print(shown, soft_wrap=True)
+        print_line(console, finding)
 
 
 def print_fixes(console: Console, changes: Iterable[Repair | FixedFile]) -> None:
@@ -110,8 +92,14 @@ def print_fixes(console: Console, changes: Iterable[Repair | FixedFile]) -> None
 def charts_of(survey: Survey) -> Iterator[tuple[str, str, list[Bin], bool]]:
     """Yield title, summary and bins of every histogram, and whether the bins are shares."""
     yield "Tokens of an example", _summary(survey.lengths), survey.lengths.bins(), False
-    yield "Trained tokens of an example", _summary(survey.answer_lengths), survey.answer_lengths.bins(), False
     ledger = survey.ledger
+    if ledger.reading == "sft":
+        yield "Trained tokens of an example", _summary(survey.answer_lengths), survey.answer_lengths.bins(), False
+    else:
+        chosen, rejected = survey.chosen_lengths, survey.rejected_lengths
+        names = ("chosen answer", "rejected answer") if ledger.reading == "pairs" else ("good answer", "bad answer")
+        yield f"Tokens of a {names[0]}", _summary(chosen), chosen.bins(beside=rejected), False
+        yield f"Tokens of a {names[1]}", _summary(rejected), rejected.bins(beside=chosen), False
     share = ledger.trained_tokens / ledger.tokens if ledger.tokens else 0.0
     yield "Trained share of an example", f"{share:.1%} of all tokens", survey.shares.bins(), True
 
@@ -128,6 +116,7 @@ def to_json(subject: Subject, survey: Survey, proof: Proof) -> dict[str, Any]:
         "ledger": survey.ledger.to_json(),
         "tokens": _histogram_json(survey.lengths),
         "trained_tokens": _histogram_json(survey.answer_lengths),
+        **_sides_json(survey),
         "trained_share": {"bins": [[bar.low, bar.high, bar.count] for bar in survey.shares.bins()]},
         "proof": {
             "passed": proof.passed,
@@ -151,6 +140,9 @@ def row_to_json(row: ShownRow) -> dict[str, Any]:
                 "roles": list(example.roles),
                 "shortened": example.shortened,
                 "limit": example.limit,
+                "side": example.side,
+                "pair": example.pair,
+                "left_out": example.left_out,
                 "tokens": [
                     {
                         "id": token.id,
@@ -225,25 +217,39 @@ def _histogram_json(lengths: LengthHistogram) -> dict[str, Any]:
     }
 
 
+def _sides_json(survey: Survey) -> dict[str, Any]:
+    """Return the lengths of the answers of each side, where the data have sides."""
+    if survey.ledger.reading == "sft":
+        return {}
+    return {
+        "chosen_tokens": _histogram_json(survey.chosen_lengths),
+        "rejected_tokens": _histogram_json(survey.rejected_lengths),
+    }
+
+
 def _section(console: Console, title: str, lines: Sequence[str], *, style: str = "") -> None:
     console.print()
     console.print(Text(title, style="bold"))
     for line in lines:
-        _print(console, Text(f"  {plain(line)}", style=style))
+        print_line(console, Text(f"  {plain(line)}", style=style))
 
 
 def _finding_lines(findings: Findings) -> Iterator[Text]:
     if not findings.counts:
         yield Text("Findings: none", style="bold")
         return
-    totals = dict.fromkeys(_STYLES, 0)
+    totals = dict.fromkeys(SEVERITY_STYLES, 0)
     for name, count in findings.counts.items():
         totals[KINDS[name].severity] += count
     words = [counted(count, severity) for severity, count in totals.items() if count]
     yield Text(f"Findings  ({', '.join(words)})", style="bold")
     for name, count in findings.counts.items():
         kind = KINDS[name]
-        line = Text("  ").append(f"{kind.severity}: {kind.title}", style=_STYLES[kind.severity]).append(f"  {count:,}")
+        line = (
+            Text("  ")
+            .append(f"{kind.severity}: {kind.title}", style=SEVERITY_STYLES[kind.severity])
+            .append(f"  {count:,}")
+        )
         yield line.append(f"  → {kind.remedy}{' (--fix FILE does this)' if kind.repaired else ''}", style="dim")
         kept = findings.of_kind(name)
         shown = 0
@@ -263,18 +269,3 @@ def _grouped(findings: Sequence[Finding]) -> list[tuple[str, list[Finding]]]:
     for finding in findings:
         groups.setdefault(finding.seen, []).append(finding)
     return list(groups.items())
-
-
-def _finding_line(finding: Finding) -> Text:
-    kind = KINDS[finding.kind]
-    line = Text(f"{kind.severity}: {kind.title}", style=_STYLES[kind.severity])
-    remedy = "" if kind.reasoned else f" {kind.remedy[0].upper()}{kind.remedy[1:]}."
-    return line.append(f": {plain(finding.explanation)}{remedy}", style="not bold")
-
-
-def _print(console: Console, line: Text) -> None:
-    """Print a line: on a terminal wrapped between words, in a pipe or a file as long as it is."""
-    if console.is_terminal:
-        print_wrapped(console, line)
-    else:
-        console.print(line, soft_wrap=True)

@@ -14,64 +14,18 @@ from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.errors import DataError, DroppedTextError, InstilError
 from instil.inspection.doctor import Doctor
 from instil.inspection.findings import KINDS, Finding
+from instil.inspection.shown_examples import ShownExample, parts_of
+from instil.inspection.shown_sides import show_sides
 from instil.inspection.survey import KeptRow, find_sources, source_work
 from instil.inspection.too_long import LEFT_OUT, too_long_words, without_limit
 from instil.preparation.chunks import Chunk, Input, cut
-from instil.recipe import Recipe, source_name
+from instil.recipe import Recipe, reading_of, source_name
 from instil.units import counted
 from instil.views.html import frame, left_out, warnings
-from instil.views.tokens import ShownToken, blocks_of, mask_html
 from instil.views.turns import one_line
 
 _MOST_EXAMPLES = 5
 """Examples of one row that a notebook shows."""
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class ShownExample:
-    """One example of a row.
-
-    Attributes:
-        tokens: Its tokens, in order.
-        roles: The roles of its conversation's messages, in order.
-        shortened: How it was shortened, or None.
-        limit: The limit that it exceeds, if it was left out for its length: nothing of it is trained, and the weights
-            are those that it would have. Else None.
-    """
-
-    tokens: Sequence[ShownToken]
-    roles: Sequence[str] = ()
-    shortened: str | None = None
-    limit: int | None = None
-
-    @property
-    def num_trained(self) -> int:
-        """Number of tokens with a weight above 0; none if it was left out."""
-        if self.limit is not None:
-            return 0
-        return sum(1 for token in self.tokens if token.weight > 0)
-
-    @property
-    def counts(self) -> str:
-        """Number of tokens and of trained ones, and how it was shortened, in words."""
-        if self.limit is not None:
-            return (
-                f"{len(self.tokens):,} of {self.limit:,} tokens: left out, nothing of it is trained. "
-                "Shown as it would be with a higher limit"
-            )
-        how = f", shortened: {self.shortened}" if self.shortened else ""
-        return f"{counted(len(self.tokens), 'token')}, {self.num_trained:,} trained{how}"
-
-    def __repr__(self) -> str:
-        """Return the sizes on one line."""
-        return one_line("ShownExample", [self.counts])
-
-    def _repr_html_(self) -> str:
-        """Return what a notebook shows: the tokens by message, those that are trained in colour and brackets."""
-        weights = [token.weight for token in self.tokens]
-        blocks = blocks_of(self.tokens, self.roles)
-        mask = mask_html(lambda a, b: self.tokens[a:b], weights, blocks, limit=self.limit)
-        return frame("Example", facts=[self.counts], body=mask)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -101,8 +55,9 @@ class ShownRow:
     def _repr_html_(self) -> str:
         """Return what a notebook shows: the findings, and the masks of the first examples."""
         found = [_in_words(finding) for finding in self.findings]
-        masks = "".join(example._repr_html_() for example in self.examples[:_MOST_EXAMPLES])
-        more = len(self.examples) - _MOST_EXAMPLES
+        parts = list(parts_of(self.examples))
+        masks = "".join(part._repr_html_() for part in parts[:_MOST_EXAMPLES])
+        more = len(parts) - _MOST_EXAMPLES
         body = warnings(found) + masks + (left_out(f"{more:,} further examples not shown") if more > 0 else "")
         return frame("Row", facts=[self.name, counted(len(self.examples), "example")], body=body)
 
@@ -125,6 +80,11 @@ def show_row(chat: ChatTokenizer, row: KeptRow, findings: Sequence[Finding]) -> 
     Returns:
         The row. If it has no example, a finding gives the reason.
     """
+    if row.reading != "sft":
+        shown, reasons = show_sides(chat, row)
+        known = {finding.kind for finding in findings} - _OF_PAIRS
+        new = [reason for reason in reasons if reason.kind not in known and reason not in findings]
+        return ShownRow(row.place, tuple(shown), (*findings, *new))
     examples: list[ShownExample] = []
     all_findings = list(findings)
     for conversation in row.conversations:
@@ -149,6 +109,8 @@ def show_row(chat: ChatTokenizer, row: KeptRow, findings: Sequence[Finding]) -> 
 
 _LEAVE_OUT = frozenset({"over_limit", "no_answer", "refused", "dropped_text", "rendered"})
 """Kinds of findings that say why a row has no example."""
+_OF_PAIRS = frozenset({"no_pair"})
+"""Kinds of findings that several pairs of one row may have, each with its own reason."""
 
 
 def _why_no_example(place: Place, over_limit: Sequence[ShownExample], limit: int | None) -> Finding:
@@ -210,7 +172,7 @@ def find_row(recipe: Recipe, chat: ChatTokenizer, row_or_place: str) -> ShownRow
             "Choose another --row."
         )
     for place, conversations in doctor.examine(chunk, source_work(recipe, inputs[chunk.source])):
-        row = KeptRow(place, conversations)
+        row = KeptRow(place, conversations, reading_of(recipe.training.objective))
     return show_row(chat, row, list(doctor.findings))
 
 

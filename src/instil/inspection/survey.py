@@ -39,7 +39,7 @@ from instil.preparation.encode_rows import (
     encode_chunk,
 )
 from instil.preparation.ledger import Ledger
-from instil.recipe import Recipe, reading_of
+from instil.recipe import Reading, Recipe, reading_of
 from instil.run_warning import RunWarning
 from instil.units import counted
 
@@ -57,10 +57,12 @@ class KeptRow:
     Attributes:
         place: Its place.
         conversations: Its conversations; empty if it cannot be read.
+        reading: How it was read: an answer to imitate, pairs, or judged answers.
     """
 
     place: Place
     conversations: tuple[Conversation, ...]
+    reading: Reading = "sft"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,8 @@ class Survey:
         rows: Rows kept to be shown, in the order of the data.
         notes: Notes about the survey itself.
         warnings: What is probably wrong with the data as a whole.
+        chosen_lengths: Of preference data, trained tokens of each chosen answer, or of each judged good.
+        rejected_lengths: Of preference data, trained tokens of each rejected answer, or of each judged bad.
     """
 
     inputs: Sequence[Input]
@@ -88,6 +92,8 @@ class Survey:
     rows: Sequence[KeptRow] = ()
     notes: Sequence[str] = ()
     warnings: Sequence[RunWarning] = ()
+    chosen_lengths: LengthHistogram = field(default_factory=LengthHistogram)
+    rejected_lengths: LengthHistogram = field(default_factory=LengthHistogram)
 
 
 def find_sources(recipe: Recipe) -> list[Input]:
@@ -155,7 +161,7 @@ def survey(
                 continue
             watch.examples(encoded)
             watch.failures(encoded)
-            rows = [KeptRow(*row) for row in watch.doctor.examine(chunk, sources[chunk.source])]
+            rows = [KeptRow(*row, purpose) for row in watch.doctor.examine(chunk, sources[chunk.source])]
             watch.find_too_long(rows)
             for row in rows:
                 watch.keep(row)
@@ -182,6 +188,8 @@ class _Watch:
     lengths: LengthHistogram = field(default_factory=LengthHistogram)
     shares: ShareHistogram = field(default_factory=ShareHistogram)
     answer_lengths: LengthHistogram = field(default_factory=LengthHistogram)
+    chosen_lengths: LengthHistogram = field(default_factory=LengthHistogram)
+    rejected_lengths: LengthHistogram = field(default_factory=LengthHistogram)
 
     def __post_init__(self) -> None:
         chat = self.chat
@@ -209,6 +217,8 @@ class _Watch:
             self.lengths.add(num_tokens)
             self.answer_lengths.add(num_trained)
             self.shares.add(num_trained / num_tokens)
+            if sides[index]:
+                (self.chosen_lengths if sides[index] > 0 else self.rejected_lengths).add(num_trained)
             place = encoded.chunk.places[rows[index]]
             if sides[index] > 0 and num_trained < FEWEST_TOKENS:
                 self._find(
@@ -274,7 +284,18 @@ class _Watch:
         if self.doctor.num_not_compared:
             notes.append(f"{self.doctor.num_not_compared:,} rows were not remembered for finding duplicates")
         shown = [row for _, row in rows]
-        return Survey(inputs, ledger, self.lengths, self.shares, self.answer_lengths, findings, shown, notes)
+        return Survey(
+            inputs,
+            ledger,
+            self.lengths,
+            self.shares,
+            self.answer_lengths,
+            findings,
+            shown,
+            notes,
+            chosen_lengths=self.chosen_lengths,
+            rejected_lengths=self.rejected_lengths,
+        )
 
     def _find(self, kind: str, place: Place, seen: str) -> None:
         self.doctor.findings.add(Finding(kind, place, seen))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from instil.views.visible import plain
+from instil.views.visible import SPACE, TAB, plain
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 _FIGURES = r"(?<![\w./@:-])[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?(?:[%kMBs]|m\d\ds|h\d\dm)?(?![\w/])"
 _ALIGNED = re.compile(r"\s*\S+(?: \S+)*?\s{2,}(?=\S)")
 """A name, and at least two spaces before its value."""
+_SPACES = " " + SPACE + TAB
 
 
 def hanging_indent(line: str) -> int:
@@ -52,6 +53,48 @@ def styled(text: str, style: str = "", *, figures: bool = True) -> Text:
     if figures:
         line.highlight_regex(_FIGURES, "bold")
     return line
+
+
+def print_line(console: Console, line: Text) -> None:
+    """Print a line: on a terminal wrapped between words, in a pipe or a file as long as it is."""
+    if console.is_terminal:
+        print_wrapped(console, line)
+    else:
+        console.print(line, soft_wrap=True)
+
+
+def wrapped_tokens(text: Text, width: int) -> list[Text]:
+    r"""Return coloured tokens as lines of at most `width` columns, wrapped between words.
+
+    Spaces may be shown as signs, which stay at the end of their line. A word that is too long is cut.
+
+    Example:
+        >>> from rich.text import Text
+        >>> [line.plain for line in wrapped_tokens(Text("one·two·three\nfour"), 9)]
+        ['one·two·', 'three', 'four']
+    """
+    lines: list[Text] = []
+    for line in text.split("\n"):
+        start = 0
+        while start < len(line):
+            end = _end_of_line(line.plain, start, width)
+            lines.append(line[start:end])
+            start = end
+    return lines
+
+
+def _end_of_line(line: str, start: int, width: int) -> int:
+    """Return where the line ends that begins at a character: behind a space if one fits, at least one character on."""
+    from rich.cells import cell_len
+
+    end, used = start, 0
+    while end < len(line) and (end == start or used + cell_len(line[end]) <= width):
+        used += cell_len(line[end])
+        end += 1
+    if end == len(line):
+        return end
+    spaces = [at for at in range(start + 1, end + 1) if line[at - 1] in _SPACES and line[at] not in _SPACES]
+    return spaces[-1] if spaces else end
 
 
 def print_wrapped(console: Console, line: Text, *, first: str = "", indent: int | None = None) -> None:

@@ -20,13 +20,16 @@ _PART = ("underline #000000 on #56b4e9", "underline #000000 on #8accf2")
 _MORE = ("bold underline #000000 on #e69f00", "bold underline #000000 on #f0bb4a")
 _READ = ("", "dim")
 _PRINTED = ("cyan", "dim cyan")
-LEGEND = (
-    "⟦trained⟧ (blue, underlined): the model learns to write it · plain: a message, context only · "
-    "cyan: printed by the template"
+_CONTEXT = "plain: a message, context only · cyan: printed by the template"
+LEGEND = f"⟦trained⟧ (blue, underlined): the model learns to write it · {_CONTEXT}"
+PREFERENCE_LEGEND = (
+    "⟦trained⟧ (blue, underlined): counts in the loss, for the better answer or against the worse one · " + _CONTEXT
 )
 
 
-def coloured_tokens(explained: Iterable[ShownToken], *, white_space: bool = True, limit: int | None = None) -> Text:
+def coloured_tokens(
+    explained: Iterable[ShownToken], *, white_space: bool = True, limit: int | None = None, start: int = 0
+) -> Text:
     """Return the text of tokens, coloured and bracketed by whether they are trained.
 
     A line break in the text starts a new line and is shown as ↵. A tab is shown as →.
@@ -35,13 +38,14 @@ def coloured_tokens(explained: Iterable[ShownToken], *, white_space: bool = True
         explained: The tokens, in order.
         white_space: Whether to show spaces as ·. Line breaks and control characters are always shown.
         limit: Number of tokens behind which the limit on the length is marked, on a line of its own; None for no mark.
+        start: Position of the first token in its example.
 
     Returns:
         A rich `Text`. Without colour, or as `.plain`, the brackets still show what is trained.
     """
     shown = Text()
     open_weight = 0.0
-    for index, token in enumerate(explained):
+    for index, token in enumerate(explained, start):
         if index == limit:
             shown.append(f"\n──── the limit: {limit:,} tokens ────\n", style="bold yellow")
         if token.weight != open_weight:

@@ -111,6 +111,7 @@ def mask_html(
     blocks: Sequence[tuple[int, str]] = (),
     *,
     limit: int | None = None,
+    span: tuple[int, int] | None = None,
 ) -> str:
     """Return tokens as HTML, coloured and bracketed by whether they are trained. Of a long example, both ends.
 
@@ -119,16 +120,27 @@ def mask_html(
         weights: The weight of each token.
         blocks: Start and name of each block, as `blocks_of` returns them; empty if the origin of tokens is unknown.
         limit: Number of tokens behind which the limit on the length is marked; None for no mark.
+        span: First position to show, and the position behind the last; None for all.
     """
-    num_tokens = len(weights)
-    if num_tokens <= MOST_TOKENS:
-        return _range_html(tokens(0, num_tokens), 0, weights, blocks, limit=limit)
-    first, last = MOST_TOKENS // 2, num_tokens - MOST_TOKENS // 2
+    start, end = span or (0, len(weights))
+    if end - start <= MOST_TOKENS:
+        return _range_html(tokens(start, end), start, weights, blocks, limit=limit)
+    first, last = start + MOST_TOKENS // 2, end - MOST_TOKENS // 2
     trained = sum(1 for at in range(first, last) if weights[at] > 0)
     inside = f"; the limit of {limit:,} tokens is among them" if limit is not None and first <= limit < last else ""
     middle = left_out(f"{last - first:,} tokens not shown, {trained:,} of them trained{inside}")
-    head = _range_html(tokens(0, first), 0, weights, blocks, limit=limit)
-    return head + middle + _range_html(tokens(last, num_tokens), last, weights, blocks, limit=limit)
+    head = _range_html(tokens(start, first), start, weights, blocks, limit=limit)
+    return head + middle + _range_html(tokens(last, end), last, weights, blocks, limit=limit)
+
+
+def sides_html(sides: Sequence[tuple[str, str, str]]) -> str:
+    """Return parts beside each other where there is room: title and facts as text, and what they are about as HTML."""
+    parts = (
+        f'<div class="side {escaped(title)}"><div class="head"><b>{escaped(title)}</b> '
+        f'<span class="facts">{escaped(facts)}</span></div>{body}</div>'
+        for title, facts, body in sides
+    )
+    return f'<div class="sides">{"".join(parts)}</div>'
 
 
 def _range_html(

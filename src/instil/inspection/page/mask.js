@@ -1,7 +1,7 @@
 // Draws one row at a time from the JSON in #data. Everything from the data goes in as text, never as markup.
 const data = JSON.parse(document.getElementById("data").textContent);
 const TOKENS_AT_ONCE = 6000;
-const state = { filter: "", at: 0, example: 0, shown: TOKENS_AT_ONCE, rows: [] };
+const state = { filter: "", at: 0, part: 0, shown: TOKENS_AT_ONCE, rows: [] };
 const find = (id) => document.getElementById(id);
 
 /* ---- the summary of all data ---- */
@@ -47,6 +47,8 @@ function drawLegend() {
   const weights = new Set(data.rows.flatMap((row) => row.examples.flatMap((example) => example.runs.map((run) => run[1]))));
   find("some-part").hidden = ![...weights].some((weight) => weight > 0 && weight < 1);
   find("some-more").hidden = ![...weights].some((weight) => weight > 1);
+  if (data.rows.some((row) => row.examples.some((example) => example.side)))
+    find("trained-means").textContent = "counts in the loss, for the better answer or against the worse one";
 }
 
 function addOption(value, text) {
@@ -87,7 +89,7 @@ const current = () => state.rows[state.at];
 
 function go(at) {
   state.at = Math.min(Math.max(at, 0), Math.max(state.rows.length - 1, 0));
-  state.example = 0;
+  state.part = 0;
   state.shown = TOKENS_AT_ONCE;
   draw();
   window.scrollTo({ top: 0 });
@@ -124,20 +126,38 @@ function draw() {
   for (const [index, seen] of row.findings) {
     const kind = data.kinds[index];
     const item = make("li", kind.severity);
-    item.append(make("b", "", `${kind.severity}, ${kind.title}`), make("span", "", `: ${seen}. Remedy: ${kind.remedy}.`));
+    item.append(make("b", "", `${kind.severity}, ${kind.title}`), make("span", "", `: ${seen}${/[.!?]$/.test(seen) ? "" : "."}${kind.reasoned ? "" : ` Remedy: ${kind.remedy}.`}`));
     find("row-findings").append(item);
   }
-  if (row.examples.length > 1) row.examples.forEach((_, index) => find("examples").append(exampleButton(row, index)));
-  if (row.examples.length) drawExample(row.examples[state.example]);
+  const parts = partsOf(row);
+  if (parts.length > 1) parts.forEach((part, index) => find("examples").append(partButton(part, index, parts.length)));
+  if (parts.length) drawPart(parts[state.part]);
   else find("counts").textContent = "no example is made of this row";
 }
 
-function exampleButton(row, index) {
-  const button = make("button", "", `example ${index + 1} of ${row.examples.length}`);
+// What is shown as one: both sides of a pair, or an example alone.
+function partsOf(row) {
+  const pairs = new Map(row.pairs || []);
+  const parts = [];
+  for (let at = 0; at < row.examples.length; at += parts.at(-1).examples.length)
+    parts.push({ examples: row.examples.slice(at, pairs.has(at) ? at + 2 : at + 1), common: pairs.get(at) });
+  return parts;
+}
+
+const isPair = (part) => part.examples.length > 1;
+
+function partButton(part, index, count) {
+  const button = make("button", "", `${isPair(part) ? "pair" : "example"} ${index + 1} of ${count}`);
   button.type = "button";
-  button.setAttribute("aria-pressed", String(index === state.example));
-  button.addEventListener("click", () => { state.example = index; state.shown = TOKENS_AT_ONCE; draw(); });
+  button.setAttribute("aria-pressed", String(index === state.part));
+  button.addEventListener("click", () => showPart(index));
   return button;
+}
+
+function showPart(index) {
+  state.part = index;
+  state.shown = TOKENS_AT_ONCE;
+  draw();
 }
 
 function tokensOf(example) {
@@ -146,39 +166,81 @@ function tokensOf(example) {
   for (const [count, weight, message, field] of example.runs)
     for (let end = at + count; at < end; at += 1) {
       const [id, text] = data.pieces[example.tokens[at]];
-      tokens.push({ id, text, weight, message, field: field === null ? null : data.fields[field] });
+      tokens.push({ id, text, weight, message, field: field === null ? null : data.fields[field], position: at, example });
     }
   return tokens;
 }
 
-function drawExample(example) {
-  const tokens = tokensOf(example);
-  const leftOut = example.limit !== null;
-  const trained = leftOut ? 0 : tokens.filter((token) => token.weight > 0).length;
+function drawPart(part) {
+  const pane = find("tokens");
+  pane.shown = [];
+  const { examples } = part;
+  const tokens = examples.map(tokensOf);
+  let left;
+  if (isPair(part)) left = drawPair(pane, examples, tokens, part.common);
+  else {
+    find("counts").textContent = (examples[0].answer ? `${examples[0].answer} · ` : "") + countsOf(examples[0], tokens[0]);
+    left = drawRange(pane, examples[0], tokens[0], 0, tokens[0].length);
+  }
+  const first = pane.querySelector(".token");
+  if (first) first.tabIndex = 0;
+  find("rest").hidden = left <= 0;
+  if (left > 0) find("rest").textContent = `Show the next ${Math.min(left, TOKENS_AT_ONCE).toLocaleString("en")} of ${left.toLocaleString("en")} further tokens`;
+}
+
+const numTrained = (tokens) => tokens.filter((token) => token.weight > 0).length;
+const isLeftOut = (example) => example.limit !== null || Boolean(example.leftOut);
+
+function countsOf(example, tokens) {
+  const count = tokens.length.toLocaleString("en");
+  if (example.limit !== null) return `${count} of ${example.limit.toLocaleString("en")} tokens: left out, nothing of it is trained. Shown as it would be with a higher limit`;
+  if (Boolean(example.leftOut)) return `${count} tokens, none trained: left out (${example.leftOut})`;
+  const trained = numTrained(tokens);
   const share = tokens.length ? Math.round((100 * trained) / tokens.length) : 0;
   const shortened = example.shortened ? ` · shortened: ${example.shortened}` : "";
-  if (leftOut) find("counts").textContent = `${tokens.length.toLocaleString("en")} of ${example.limit.toLocaleString("en")} tokens: left out, nothing of it is trained. Shown as it would be with a higher limit`;
-  else find("counts").textContent = `${tokens.length.toLocaleString("en")} tokens, ${trained.toLocaleString("en")} trained (${share}%)${shortened}`;
-  const pane = find("tokens");
-  example.blocks.forEach(([start, who], number) => {
-    const end = number + 1 < example.blocks.length ? example.blocks[number + 1][0] : tokens.length;
-    if (start >= state.shown || start >= end) return;
+  return `${count} tokens, ${trained.toLocaleString("en")} trained (${share}%)${shortened}`;
+}
+
+// The prompt that both sides share once, then both answers beside each other. The number of tokens not drawn is returned.
+function drawPair(pane, examples, tokens, common) {
+  const leftOut = examples.some(isLeftOut);
+  const reason = examples[0].limit !== null ? "too long" : examples[0].leftOut;
+  find("counts").textContent = (leftOut ? `left out (${reason}): nothing of it is trained. Shown as it would be otherwise · ` : "") + `the same for both: ${common.toLocaleString("en")} tokens, only read`;
+  let left = drawRange(pane, examples[0], tokens[0], 0, common);
+  const sides = make("div", "sides");
+  examples.forEach((example, index) => {
+    const side = make("section", `side ${example.side}`);
+    side.setAttribute("aria-label", example.side);
+    const count = tokens[index].length.toLocaleString("en");
+    const trained = leftOut ? `${count} tokens, none trained` : `${numTrained(tokens[index]).toLocaleString("en")} of ${count} tokens trained`;
+    const head = make("p", "head");
+    const shortened = example.shortened ? ` · shortened: ${example.shortened}` : "";
+    head.append(make("b", "", example.side), make("span", "facts", ` ${trained}${shortened}`));
+    side.append(head);
+    left += drawRange(side, example, tokens[index], common, tokens[index].length);
+    sides.append(side);
+  });
+  pane.append(sides);
+  return left;
+}
+
+// Draws the blocks of an example from one token to another, at most as many tokens as are shown at once.
+function drawRange(place, example, tokens, from, to) {
+  const last = Math.min(to, from + state.shown);
+  example.blocks.forEach(([begins, who], number) => {
+    const start = Math.max(begins, from);
+    const end = Math.min(number + 1 < example.blocks.length ? example.blocks[number + 1][0] : tokens.length, last);
+    if (start >= end) return;
     const block = make("div", `block ${who.split(" ").pop()}`);
     const text = make("div", "text");
-    for (let index = start; index < Math.min(end, state.shown); index += 1) {
+    for (let index = start; index < end; index += 1) {
       if (index === example.limit) text.append(make("span", "limit", `the limit: ${example.limit.toLocaleString("en")} tokens`));
       text.append(drawToken(tokens, index));
     }
     block.append(make("div", "who", who), text);
-    pane.append(block);
+    place.append(block);
   });
-  pane.tokens = tokens;
-  pane.roles = example.roles;
-  const first = pane.querySelector(".token");
-  if (first) first.tabIndex = 0;
-  const left = tokens.length - state.shown;
-  find("rest").hidden = left <= 0;
-  if (left > 0) find("rest").textContent = `Show the next ${Math.min(left, TOKENS_AT_ONCE).toLocaleString("en")} of ${left.toLocaleString("en")} further tokens`;
+  return to - last;
 }
 
 function drawToken(tokens, index) {
@@ -192,7 +254,9 @@ function drawToken(tokens, index) {
     span.classList.add("run-end");
     span.dataset.weight = token.weight === 1 ? "" : `×${token.weight}`;
   }
-  span.dataset.index = index;
+  const shown = find("tokens").shown;
+  span.dataset.index = shown.length;
+  shown.push(token);
   span.tabIndex = -1;
   span.setAttribute("aria-describedby", "card");
   write(span, token.text);
@@ -202,15 +266,16 @@ function drawToken(tokens, index) {
 /* ---- the card of one token ---- */
 
 function showCard(span) {
-  const pane = find("tokens");
-  const token = pane.tokens[Number(span.dataset.index)];
-  const role = token.message === null || token.message < 0 ? null : pane.roles[token.message];
+  const token = find("tokens").shown[Number(span.dataset.index)];
+  const role = token.message === null || token.message < 0 ? null : token.example.roles[token.message];
   const message = token.message === null ? "none: printed by the template" : role === null ? "none: tools or template variables" : `${token.message + 1} (${role})`;
   find("card-text").textContent = JSON.stringify(token.text).replace(/[\u007f-\u009f\u00a0\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g, name);
   const facts = find("card-facts");
   facts.replaceChildren();
-  const weight = token.weight > 0 ? `${token.weight}, trained` : "0, only read";
-  for (const [word, value] of [["id", token.id], ["weight", weight], ["message", message], ["field", token.field === null ? "none" : token.field], ["position", span.dataset.index]])
+  const weight = token.weight > 0 ? `${token.weight}, ${isLeftOut(token.example) ? "but left out" : "trained"}` : "0, only read";
+  const words = [["id", token.id], ["weight", weight], ["message", message], ["field", token.field === null ? "none" : token.field], ["position", token.position]];
+  if (token.example.side && token.weight > 0) words.push(["answer", token.example.answer]);
+  for (const [word, value] of words)
     facts.append(make("dt", "", word), make("dd", "", String(value)));
   const card = find("card");
   card.hidden = false;
@@ -255,7 +320,7 @@ function listen() {
 const KEYS = {
   j: () => go(state.at + 1), ArrowRight: () => go(state.at + 1), k: () => go(state.at - 1), ArrowLeft: () => go(state.at - 1),
   Home: () => go(0), End: () => go(state.rows.length - 1), f: () => find("filter").focus(), g: () => find("row").select(),
-  e: nextExample, "?": () => find("help").showModal(), t: () => nextTrained(-1), Enter: () => focusToken(0),
+  e: nextPart, "?": () => find("help").showModal(), t: () => nextTrained(-1), Enter: () => focusToken(0),
 };
 
 function onKey(event) {
@@ -283,12 +348,10 @@ function nextTrained(index) {
   if (next >= 0) focusToken(next);
 }
 
-function nextExample() {
+function nextPart() {
   const row = current();
-  if (!row || row.examples.length < 2) return;
-  state.example = (state.example + 1) % row.examples.length;
-  state.shown = TOKENS_AT_ONCE;
-  draw();
+  const count = row ? partsOf(row).length : 0;
+  if (count > 1) showPart((state.part + 1) % count);
 }
 
 drawSummary();
