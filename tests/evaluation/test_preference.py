@@ -9,7 +9,7 @@ from tests.tiny_chat import FACTS
 from instil.errors import EvaluationError
 from instil.evaluation.figure_table import figure_rows
 from instil.evaluation.measure import measure
-from instil.evaluation.preference import PREFERENCE, _of_all, _Scored
+from instil.evaluation.preference import PREFERENCE, PairScore, _of_all
 from instil.generation.prompts import select_prompts
 from instil.generation.settings import SamplingSettings
 
@@ -74,10 +74,10 @@ def test_a_base_without_a_template_is_not_measured(tuned, base):
 
 def test_a_preference_for_length_alone_is_half_when_controlled():
     # The model finds the longer answer more likely, whichever is chosen; three of four chosen ones are longer.
-    longer, shorter = _Scored(-1, -2, 9, 4), _Scored(-2, -1, 4, 9)
+    longer, shorter = PairScore(-1, -2, 9, 4), PairScore(-2, -1, 4, 9)
     found = _of_all([longer, longer, longer, shorter])
     assert found["length_controlled"].value == 0.5
 
 
 def test_pairs_of_one_direction_have_no_controlled_figure():
-    assert _of_all([_Scored(-1, -2, 9, 4)] * 3) == {}
+    assert _of_all([PairScore(-1, -2, 9, 4)] * 3) == {}

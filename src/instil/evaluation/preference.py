@@ -65,8 +65,15 @@ def key_of(place: Place | None) -> Key:
 
 
 @dataclass(frozen=True, slots=True)
-class _Scored:
-    """Log-probabilities and lengths of the answers of a pair."""
+class PairScore:
+    """Log-probabilities of the answers of a pair, and their trained tokens.
+
+    Attributes:
+        chosen: Of the better answer, its stop token included.
+        rejected: Of the worse one.
+        chosen_length: Tokens of the better answer.
+        rejected_length: Tokens of the worse one.
+    """
 
     chosen: float
     rejected: float
@@ -74,6 +81,7 @@ class _Scored:
     rejected_length: float
 
     def scores(self) -> dict[str, float]:
+        """Return who wins, whole and per token, as 1, 0 or a half, and the margin in nats."""
         per_token = self.chosen / self.chosen_length, self.rejected / self.rejected_length
         return {
             MAIN: _won(self.chosen, self.rejected),
@@ -106,28 +114,42 @@ def score_pairs(
     if engine.chat is None:
         return {}, {}
     units = [(number, unit) for number, case in enumerate(cases) for unit in pairs.get(key_of(case.prompt.place), ())]
-    limit = context_limit(engine.model)
-    examples: list[tuple[int, Example]] = []
-    owners: list[int] = []
-    for (number, _), (_, outcome) in zip(
-        units, encode_units([unit for _, unit in units], engine.chat, "pairs"), strict=True
-    ):
-        if isinstance(outcome, list) and all(limit is None or len(one.token_ids) <= limit for one in outcome):
-            examples += [(len(owners) * 2 + at, one) for at, one in enumerate(outcome)]
-            owners.append(number)
-    if not owners:
+    compared = compare_answers(engine, [unit for _, unit in units])
+    of_cases = [(number, pair) for (number, _), pair in zip(units, compared, strict=True) if pair is not None]
+    if not of_cases:
         raise EvaluationError(
             f"task {PREFERENCE}: no pair can be compared. Expected rows with a prompt and two different answers that fit "
             "the model's context. Choose other data, or leave the task out."
         )
-    scored = list(_scored(engine, examples))
-    by_case: dict[int, list[_Scored]] = {}
-    for number, pair in zip(owners, scored, strict=True):
+    by_case: dict[int, list[PairScore]] = {}
+    for number, pair in of_cases:
         by_case.setdefault(number, []).append(pair)
-    return {number: _mean([pair.scores() for pair in some]) for number, some in by_case.items()}, _of_all(scored)
+    scores = {number: _mean([pair.scores() for pair in some]) for number, some in by_case.items()}
+    return scores, _of_all([pair for _, pair in of_cases])
 
 
-def _scored(engine: Engine, examples: Sequence[tuple[int, Example]]) -> Iterator[_Scored]:
+def compare_answers(engine: Engine, units: Sequence[Unit]) -> list[PairScore | None]:
+    """Return the log-probabilities of the answers of each pair; None for a pair that cannot be compared.
+
+    Args:
+        engine: A model with a chat template.
+        units: The chosen and the rejected conversation of each pair.
+    """
+    assert engine.chat is not None
+    limit = context_limit(engine.model)
+    examples: list[tuple[int, Example]] = []
+    usable: list[bool] = []
+    for _, outcome in encode_units(units, engine.chat, "pairs"):
+        usable.append(
+            isinstance(outcome, list) and all(limit is None or len(one.token_ids) <= limit for one in outcome)
+        )
+        if isinstance(outcome, list) and usable[-1]:
+            examples += [(len(examples) + at, one) for at, one in enumerate(outcome)]
+    scored = _scored(engine, examples)
+    return [next(scored) if is_usable else None for is_usable in usable]
+
+
+def _scored(engine: Engine, examples: Sequence[tuple[int, Example]]) -> Iterator[PairScore]:
     sums, lengths = np.zeros(len(examples)), np.zeros(len(examples))
     with work("answers compared", total=len(examples), unit="answers") as bar:
         for batch in batches_of(engine.model, examples):
@@ -135,18 +157,18 @@ def _scored(engine: Engine, examples: Sequence[tuple[int, Example]]) -> Iterator
                 sums[number], lengths[number] = -loss, sum(example.weights)
             bar.advance(len(batch))
     for at in range(0, len(examples), 2):
-        yield _Scored(*sums[at : at + 2].tolist(), *lengths[at : at + 2].tolist())
+        yield PairScore(*sums[at : at + 2].tolist(), *lengths[at : at + 2].tolist())
 
 
 def _mean(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: sum(one[name] for one in scores) / len(scores) for name in scores[0]}
 
 
-def _of_all(pairs: Sequence[_Scored]) -> dict[str, Interval]:
+def _of_all(pairs: Sequence[PairScore]) -> dict[str, Interval]:
     """Return the length-controlled share: pairs with the longer and with the shorter chosen answer count half each.
 
     Example:
-        >>> longer, shorter = _Scored(-1, -2, 9, 4), _Scored(-3, -2, 4, 9)
+        >>> longer, shorter = PairScore(-1, -2, 9, 4), PairScore(-3, -2, 4, 9)
         >>> _of_all([longer, longer, longer, shorter])["length_controlled"].value
         0.5
     """

@@ -164,6 +164,29 @@ def test_the_first_loss_is_its_closed_form_to_the_last_bits(
     assert result.loss == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.parametrize(("objective", "comparison"), [("dpo", math.log(2)), ("kto", 0.5)])
+def test_imitation_of_the_chosen_answers_is_told_apart_in_the_first_loss(
+    make_learner: LearnerMaker, objective: str, comparison: float
+) -> None:
+    loss = PreferenceLoss(objective, beta=BETA[objective], sft_weight=0.5)  # type: ignore[arg-type]
+    learner, order = start(make_learner(invented_pairs(6)), loss)
+    proof = prove_start(learner, order, cut=Cut(BIG), exact=True)
+    answers = [learner.store[number] for number in order.members(1).indices[: proof.num_answers]]
+    with torch.no_grad():
+        found = padded_log_probabilities(plain_model(learner), answers)
+    per_token = [
+        float(one) / sum(example.weights)
+        for one, example in zip(found, answers, strict=True)
+        if example.side == "chosen"
+    ]
+    num_compared = proof.num_answers // (2 if objective == "dpo" else 1)
+    imitation = -0.5 * sum(per_token) / num_compared
+    assert imitation > 0.5
+    assert proof.imitation == pytest.approx(imitation, abs=1e-4)
+    assert proof.found.loss == pytest.approx(comparison + imitation, abs=1e-4)
+    assert f"+ {proof.imitation:.6f} of imitation, margin" in proof.words
+
+
 def test_training_raises_the_margin_of_its_pairs(make_learner: LearnerMaker) -> None:
     learner, order = start(make_learner(invented_pairs(4)), PreferenceLoss("dpo", beta=0.1), max_steps=12)
     found = []

@@ -153,6 +153,8 @@ def _log_odds(log_probability: torch.Tensor) -> torch.Tensor:
 def first_loss(loss: PreferenceLoss) -> float | None:
     """Return what the loss is while model and reference are equal; None where that depends on the answers.
 
+    `sft_weight` adds the cross-entropy of the chosen answers, which depends on them.
+
     Example:
         >>> round(first_loss(PreferenceLoss("dpo", beta=0.1)), 6), first_loss(PreferenceLoss("ipo", beta=0.1))
         (0.693147, 25.0)

@@ -14,7 +14,7 @@ import contextlib
 import hashlib
 import io
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -241,12 +241,14 @@ class StartProof:
 
     Attributes:
         found: Their loss, margin and the rest.
-        expected: The loss while model and reference are equal; None where the answers decide it.
+        expected: The loss of the comparison while model and reference are equal; None where the answers decide it.
+        imitation: What `sft_weight` adds to it: the chosen answers' cross-entropy per token, times this number.
         num_answers: How many answers were asked.
     """
 
     found: Compared
     expected: float | None
+    imitation: float
     num_answers: int
 
     @property
@@ -257,7 +259,10 @@ class StartProof:
                 f"loss {self.found.loss:.6f} on the first {self.num_answers} answers; the objective has no fixed start"
             )
         name = "ln 2" if abs(self.expected - np.log(2)) < 1e-12 else f"{self.expected:g}"
-        equal = f"= {name}" if abs(self.found.loss - self.expected) < 1e-6 else f"is {name} up to rounding"
+        if self.imitation:
+            name += f" + {self.imitation:.6f} of imitation"
+        is_equal = abs(self.found.loss - self.expected - self.imitation) < 1e-6
+        equal = f"= {name}" if is_equal else f"is {name} up to rounding"
         return f"proved: loss {self.found.loss:.6f} {equal}, margin {self.found.margin:.1e}"
 
 
@@ -282,20 +287,22 @@ def prove_start(learner: Learner, order: Order, *, cut: Cut, exact: bool, paths:
     answers, sides = answers_of(store, indices, policy, None if reference is None else reference.own)
     factors, sums = compare(loss, answers, sides)
     found = summarise(sums.tolist(), has_reference=reference is not None)
-    expected, far, slack = first_loss(loss), 0.0, 0.0
+    expected, far, slack = first_loss(replace(loss, sft_weight=0.0)), 0.0, 0.0
+    imitation = -loss.sft_weight * float(answers.select(sides > 0).mean.sum()) / (len(indices) // order.together)
     if reference is not None:
         limits = (EXACT if exact else ROUNDED) * answers.length.sqrt()
         far = float((answers.ratio.abs() / limits).nan_to_num(torch.inf).max())
         # What the limits allow the loss, to first order; twice that holds the rest.
         slack = 1e-6 + 2 * float((factors.abs() * limits).sum()) / float(sums[0])
-    if not np.isfinite(found.loss) or far > 1 or (expected is not None and abs(found.loss - expected) > slack):
+    is_far = expected is not None and abs(found.loss - expected - imitation) > slack
+    if not np.isfinite(found.loss) or far > 1 or is_far:
         raise TrainingError(
             f"reference: before the first step the loss of {len(indices)} answers is {found.loss:.6g}"
-            + (f", expected {expected:.6g}" if expected is not None else "")
+            + (f", expected {expected + imitation:.6g}" if expected is not None else "")
             + f", and an answer's log-probability is {far:.3g} times as far from its reference as rounding may put it. "
             f"Model and reference should be equal there. {_advice(paths)}"
         )
-    return StartProof(found, expected, len(indices))
+    return StartProof(found, expected, imitation, len(indices))
 
 
 def _advice(paths: Sequence[Path]) -> str:
