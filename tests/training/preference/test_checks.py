@@ -107,7 +107,8 @@ def test_a_rate_of_imitation_is_a_warning_and_pairs_are_counted(
 ):
     rate = {"optimizer": {"lr": 1e-3}, "evaluate": {"at_start": False, "max_new_tokens": 1}}
     assert exit_code("plan", str(write_recipe(tmp_path, settings_of("dpo"), rate, base=base, rows=files["pairs"]))) == 0
-    said = " ".join(capsys.readouterr().out.split())
+    printed = capsys.readouterr()
+    said = " ".join(f"{printed.out} {printed.err}".split())
     assert "optimizer.lr: 0.001 is a rate for imitating answers (0.001 by default); dpo needs less, 2.5e-05" in said
     assert "6 pairs are held out: its loss moves by chance" in said
     assert "4 of 18 pairs (22.2%) are trained on" in said
