@@ -55,7 +55,17 @@ def test_one_is_not_said_as_many() -> None:
         tally.add("a:1")
     said = "\n".join(ledger.lines())
     assert "1 of 1 conversation" in said
-    for words in ("1  typed control token made", "1  row with reasoning", "1  row equal to"):
+    for words in ("1  typed control token made", "1  row with reasoning", "1  trained row equal to"):
         assert words in said
     ledger.escaped.add("a:2")
     assert "2  typed control tokens made" in "\n".join(ledger.lines())
+
+
+def test_equal_rows_say_whether_they_are_trained_held_out_or_left_out() -> None:
+    ledger = Ledger(rows_in=5, rows_trained=5)
+    ledger.duplicates.add("a:4")
+    ledger.duplicates.add("a:5")
+    assert "  duplicates     2  trained rows equal to an earlier one (a:4, a:5)" in ledger.lines()
+    assert "  duplicates     2  held-out rows equal to an earlier one (a:4, a:5)" in ledger.lines(used="evaluated")
+    ledger.leave_out("duplicate", "a:4", count=2)
+    assert "  duplicates     2  rows equal to an earlier one (a:4, a:5)" in ledger.lines()

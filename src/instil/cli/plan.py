@@ -37,4 +37,5 @@ def plan(
         screen.line()
     for line in made.lines():
         screen.say(line)
-    screen.hint(f"{'next':<12} instil train with the same settings")
+    if not quiet:
+        screen.hint(f"{'next':<12} instil train with the same settings")

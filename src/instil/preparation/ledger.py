@@ -282,11 +282,18 @@ class Ledger:
         """Yield label, words for one, words for more, and tally of what was counted at least once."""
         typed = "made ordinary text"
         other = "held out" if used == "trained" else "trained"
+        # Training and held-out rows have an account each, so the two counts together are those of `inspect`.
+        kept = "" if DUPLICATE in self.left_out else "trained " if used == "trained" else "held-out "
         rows = (
             ("escaped", f"typed control token {typed}", f"typed control tokens {typed}", self.escaped),
             ("reasoning", "row with reasoning in an answer", "rows with reasoning in an answer", self.inline_reasoning),
             ("part weights", "row with weights of parts", "rows with weights of parts", self.part_weights),
-            ("duplicates", "row equal to an earlier one", "rows equal to an earlier one", self.duplicates),
+            (
+                "duplicates",
+                f"{kept}row equal to an earlier one",
+                f"{kept}rows equal to an earlier one",
+                self.duplicates,
+            ),
             ("overlap", f"{used} row also {other}", f"{used} rows also {other}", self.overlap),
         )
         return (row for row in rows if row[-1].count)
