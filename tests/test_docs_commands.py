@@ -62,6 +62,7 @@ NOT_RUN = {
     "instil export runs/demo out/hub --push owner/name --tag v1": "needs the Hub; tests/exporting/test_push.py uploads to one on this machine",
     "instil export runs/demo out/steps --every-checkpoint": "tests/exporting/test_every_checkpoint.py exports a run's checkpoints",
     "instil export runs/demo out-checked --dtype fp32 --check-with 4": "needs a package index; tests/faults/test_04_transformers_4.py runs the comparison",
+    "instil export ADAPTER FOLDER": "ADAPTER stands for any adapter; tests/exporting/test_adapter_folder.py exports some",
     "ollama create NAME -f out/ollama/Modelfile": "Ollama was not to be had; the page says that it is untested",
     "vllm serve OUT": "vLLM was not to be had; the page says that it is untested",
     "torchrun --nproc-per-node 8 -m instil train recipe.yaml": "needs eight devices; tests/training/test_two_processes.py starts two processes",
