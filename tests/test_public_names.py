@@ -113,6 +113,7 @@ NO_EXAMPLE = {
     "ChatTokenizer.of": "takes a record that is not public",
     "ChatTokenizer.conversation": "what `encode` does first, shown by it",
     "Example.facts": "the words of its repr",
+    "Sweep.shows_won": "decides a column of the table, which has an example",
 }
 """Methods without an example of their own, with the reason."""
 

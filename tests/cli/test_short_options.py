@@ -96,7 +96,7 @@ def test_save_recipe_writes_what_was_set_and_trains_the_same(trained, tmp_path, 
         ("train rows.jsonl --training zz", "training: found 'zz'. Input should be a mapping of settings"),
         (
             "train rows.jsonl --training.batch-size abc",
-            "training.batch_size: found 'abc'. Input should be a whole number.",
+            "--training.batch-size: found 'abc'. Input should be a whole number.",
         ),
         ("plan recipes/full.yaml --data rows.jsonl", "no such recipe file. A recipe of that name ships: write full."),
         ("plan mime.yaml", "no such recipe file (did you mean 'mine.yaml'?)"),

@@ -59,7 +59,7 @@ def test_a_process_of_several_leaves_the_status_to_its_launcher(trainings, recip
     ("words", "reason"),
     [
         (["nowhere.yaml"], "nowhere.yaml: no such recipe file"),
-        (["RECIPE", "--training.batch-size", "0"], "batch_size: found '0'"),
+        (["RECIPE", "--training.batch-size", "0"], "--training.batch-size: found '0'"),
     ],
 )
 def test_a_wrong_recipe_is_one_line_and_trains_nothing(trainings, recipe, words, reason, capsys):

@@ -280,14 +280,14 @@ def test_plan_and_the_run_card_foresee_a_full_disk(
 ) -> None:
     recipe = write_recipe(tmp_path, {"training": {"max_steps": 2}}, base=base, rows=rows)
     assert exit_code("plan", str(recipe)) == 0
-    shown = capsys.readouterr().out
+    shown = "".join(capsys.readouterr())
     assert "\ndisk  " in shown
     assert "the run writes" not in shown
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(disk_space.shutil, "disk_usage", lambda _: usage._replace(free=10_000))
     for verb in ("plan", "train"):
         assert exit_code(verb, str(recipe)) == 0
-        assert "the run writes" in capsys.readouterr().out
+        assert "the run writes" in "".join(capsys.readouterr())
 
 
 def test_what_a_resumed_run_has_written_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,7 +46,13 @@ class Metric(TypedDict, total=False):
         chosen_tokens: Of preferences: mean length of the chosen answers.
         rejected_tokens: Of preferences: mean length of the rejected answers.
         drift: Of preferences: mean log-probability ratio to the reference, in nats a token.
-        heldout_accuracy: The same on held-out pairs, as are the other figures with this beginning.
+        heldout_accuracy: The same on held-out pairs.
+        heldout_margin: The same on held-out pairs.
+        heldout_chosen_reward: The same on held-out pairs.
+        heldout_rejected_reward: The same on held-out pairs.
+        heldout_chosen_tokens: The same on held-out pairs.
+        heldout_rejected_tokens: The same on held-out pairs.
+        heldout_drift: The same on held-out pairs.
         failures: What failed when answers were drawn, one line each.
     """
 
