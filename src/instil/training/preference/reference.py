@@ -97,15 +97,20 @@ def reference_of(learner: Learner, plan: ReferencePlan, *, cut: Cut, folders: Se
     """
     ranks = learner.ranks
     key = _key(learner, plan)
-    paths = tuple(folder / f"reference-{key}.npz" for folder in folders)
-    kept = ranks.tell(_first_intact(paths) if ranks.is_first else None)
+    # The last bits depend on these. So a run takes over another run's numbers only where it would compute the same.
+    how = ranks.tell(f"{ranks.size}-{torch.get_num_threads()}-{cut.micro_batch_tokens}")
+    paths = tuple(folder / f"reference-{key}-{how}.npz" for folder in folders)
+    resumed = [path for path in sorted(folders[0].glob(f"reference-{key}-*.npz")) if path not in paths]
+    kept = ranks.tell(_first_intact([*paths, *resumed]) if ranks.is_first else None)
     if kept is not None:
         words = "read from an earlier pass over the same data and weights"
     else:
         kept = _dump(_compute(learner, plan, cut))
         words = "computed before the first step"
     if ranks.is_first:
-        for number, path in enumerate(paths):
+        # What the run itself computed in another way stays its own.
+        is_own = _first_intact(paths) is None and _first_intact(resumed) is not None
+        for number, path in enumerate(() if is_own else paths):
             # A folder of prepared data may be shared and read-only.
             with contextlib.suppress(OSError) if number else contextlib.nullcontext():
                 if _first_intact([path]) is None:
