@@ -127,7 +127,7 @@ def test_the_first_loss_is_proved_and_printed(
 
 @pytest.mark.parametrize("precision", ["bf16", "pure_bf16"])
 @pytest.mark.parametrize("objective", ["dpo", "ipo"])
-def test_in_half_precision_the_proof_holds_with_a_reference_of_another_cut(
+def test_in_half_precision_the_proof_holds_whatever_the_cut(
     tmp_path: Path, base: Path, pairs: Path, capsys: pytest.CaptureFixture[str], objective: str, precision: str
 ):
     own = tmp_path / "data" / "pairs.jsonl"
@@ -139,7 +139,7 @@ def test_in_half_precision_the_proof_holds_with_a_reference_of_another_cut(
         run = train(write_recipe(tmp_path / str(cut), SHORT, change, base=base, rows=own))
         lines = capsys.readouterr().out.splitlines()
         (reference,) = [line for line in lines if line.startswith("reference ")]
-        assert ("computed before the first step" if cut == 2048 else "read from an earlier pass") in reference
+        assert "computed before the first step" in reference, "a pass of another cut is not taken over"
         (start,) = [line for line in lines if line.startswith("start ")]
         assert "proved: loss " in start
         assert losses_of(run) == pytest.approx([math.log(2) if objective == "dpo" else 25.0], abs=0.05, rel=0.05)
