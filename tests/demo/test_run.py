@@ -7,7 +7,8 @@ import json
 import pytest
 
 from instil.cli.main import main
-from instil.demo import run
+from instil.demo import preference, run
+from instil.demo.pairs import training_pairs
 from instil.demo.run import demo_recipe
 from instil.errors import RunError
 from instil.preparation.chat_setup import set_up_chat
@@ -24,9 +25,11 @@ def test_the_demo_teaches_a_base_model_to_answer(epochs, tmp_path, capsys, monke
         return demo_recipe(output, sources).override({"training": {"epochs": epochs}} if epochs else {})
 
     monkeypatch.setattr(run, "demo_recipe", for_epochs)
+    if epochs:
+        monkeypatch.setattr(preference, "training_pairs", lambda: training_pairs(416))
     folder = tmp_path / "demo"
     with pytest.raises(SystemExit) as ended:
-        main(["demo", "--output", str(folder)])
+        main(["demo", "--preference", "--output", str(folder)])
     assert not ended.value.code
     results = json.loads((folder / "results.json").read_text())
     base, tuned = results["base"], results["tuned"]
@@ -41,9 +44,27 @@ def test_the_demo_teaches_a_base_model_to_answer(epochs, tmp_path, capsys, monke
     assert tuned["stops"]["value"] >= 0.99
     assert results["peak_rss_mb"] > 0
     printed = capsys.readouterr().out
-    assert f"instil chat {folder}" in printed
+    assert f"instil chat {folder}-preference" in printed
+    _check_the_second_act(tmp_path / "demo-preference", num_pairs=416 if epochs else 600)
+    assert "+ " in (proof := next(line for line in printed.splitlines() if line.startswith("start ")))
+    assert "= ln 2" in proof
     assert "rows in" in printed
     assert (folder / "model" / "model.safetensors").exists()
+
+
+def _check_the_second_act(folder, *, num_pairs):
+    """Check that the preference is learned, no pair is left out, and nothing else is lost."""
+    results = json.loads((folder / "results.json").read_text())
+    before, after = results["before"], results["after"]
+    for name in ("pairs_won", "full_sentences"):
+        assert (before[name]["n"], after[name]["n"]) == (126, 126)
+        assert before[name]["value"] <= 0.05
+        assert after[name]["value"] >= 0.95
+    assert before["margin"]["high"] < 0 < after["margin"]["low"]
+    for name in ("facts", "other_questions"):
+        assert after[name]["value"] >= before[name]["value"] - 0.02, name
+    assert after["stops"]["value"] >= 0.99
+    assert results["examples"] == num_pairs
 
 
 def test_the_demo_leaves_a_strangers_folder_alone(tmp_path):

@@ -1,7 +1,7 @@
 """`instil demo`: train a base model to answer, and score it before and after.
 
-The six parts follow the six headings that it prints. They call the same functions as any other run: `read`, `prepare`,
-`prove`, `train`, `Engine`.
+The parts follow the headings that it prints. They call the same functions as any other run: `read`, `prepare`, `prove`,
+`train`, `Engine`. With preferences a second act follows (`preference`), and starts from the model of the first.
 
 Why: a second demo replaces the folder of the first, so that it can be repeated. No other run replaces a folder.
 """
@@ -20,6 +20,7 @@ from typing import Any
 from instil.conversation import Conversation
 from instil.data import read
 from instil.demo.instructions import write_instructions
+from instil.demo.preference import preference_folder, run_second_act
 from instil.demo.questions import Question, held_out_questions
 from instil.demo.scoring import Judged, Scores, ask, conversation_of, scores_of
 from instil.encoding.chat_tokenizer import ChatTokenizer
@@ -46,15 +47,17 @@ BASE_PROMPTS = (
 )
 
 
-def run_demo(output: Path) -> dict[str, Any]:
+def run_demo(output: Path, *, preference: bool = False) -> dict[str, Any]:
     """Run the demo.
 
     Args:
         output: Run folder. The demo writes its data beside it, into ``<output>-data``.
+        preference: Also run the second act, into ``<output>-preference``: prefer one of two right answers.
 
     Returns:
         The contents of `results.json`: the run's own figures, `seconds`, `peak_rss_mb`, and `base` and `tuned`. These
-        two hold `exact_match`, `second_turn`, `system_prompt` and `stops` as {value, low, high, n}.
+        two hold `exact_match`, `second_turn`, `system_prompt` and `stops` as {value, low, high, n}. With `preference`
+        also `preference`: the contents of the second run's `results.json` (see `preference.run_second_act`).
 
     Raises:
         RunError: If the folder exists and is not an earlier demo.
@@ -63,8 +66,14 @@ def run_demo(output: Path) -> dict[str, Any]:
     started = time.perf_counter()
     screen = Screen()
     output = home_path(output)
-    _make_room(output, screen)
-    check_output(output, resume=False)
+    data = output.with_name(f"{output.name}-data")
+    outputs = {output: ("base", data / "alpaca.json")}
+    if preference:
+        outputs[preference_folder(output)] = ("before", data / "pairs.jsonl")
+    for folder, (mark, made_from) in outputs.items():
+        _check_room(folder, mark=mark, made_from=made_from)
+    for folder in outputs:
+        _make_room(folder, screen)
     questions = held_out_questions()
 
     screen.heading("1 · the base model continues text; it does not answer")
@@ -75,7 +84,7 @@ def run_demo(output: Path) -> dict[str, Any]:
     del base
 
     screen.heading("2 · the data: three files, and which of their tokens are trained")
-    recipe = demo_recipe(output, write_instructions(output.with_name(f"{output.name}-data")))
+    recipe = demo_recipe(output, write_instructions(data))
     chat = set_up_chat(recipe, locate("demo")).chat
     _print_data(recipe, chat, screen)
 
@@ -103,9 +112,10 @@ def run_demo(output: Path) -> dict[str, Any]:
     }
     with refused_writes(output, raises=RunError, otherwise="choose another --output"):
         write_json_atomic(output / "results.json", results)
-    screen.heading("6 · what to do next")
-    _print_next_steps(output, results, screen)
-    return results
+    second = run_second_act(output, tuned, after, screen=screen) if preference else None
+    screen.heading(f"{6 if second is None else 9} · what to do next")
+    _print_next_steps(output, results, screen, second=second)
+    return results if second is None else {**results, "preference": second}
 
 
 def demo_recipe(output: Path, sources: Sequence[Path]) -> Recipe:
@@ -114,24 +124,33 @@ def demo_recipe(output: Path, sources: Sequence[Path]) -> Recipe:
     return Recipe.load(path, {"output": str(output), "data": {"sources": [str(source) for source in sources]}})
 
 
-def _make_room(output: Path, screen: Screen) -> None:
-    """Remove an earlier demo; raise for any other folder."""
+def _check_room(output: Path, *, mark: str, made_from: Path) -> None:
+    """Raise if a run folder exists and is not an earlier demo.
+
+    Args:
+        output: The run folder.
+        mark: A key that only the demo's `results.json` has.
+        made_from: A data file that the demo writes before such a run.
+    """
     if not output.exists():
         return
     try:
-        is_demo = "base" in json.loads((output / "results.json").read_text(encoding="utf-8"))
+        is_demo = mark in json.loads((output / "results.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         # A demo that was interrupted has no results yet.
-        is_demo = (output.with_name(f"{output.name}-data") / "alpaca.json").exists() and (
-            output / "checkpoints"
-        ).is_dir()
+        is_demo = made_from.exists() and (output / "checkpoints").is_dir()
     if not is_demo:
         raise RunError(
             f"{output}: exists and is not an earlier demo. Expected a new folder, or one of an earlier demo. "
             "Name another folder with --output."
         )
-    screen.note(f"replacing the earlier demo in {output}")
-    shutil.rmtree(output)
+
+
+def _make_room(output: Path, screen: Screen) -> None:
+    if output.exists():
+        screen.note(f"replacing the earlier demo in {output}")
+        shutil.rmtree(output)
+    check_output(output, resume=False)
 
 
 def _print_continuations(base: Engine, screen: Screen) -> None:
@@ -151,16 +170,23 @@ def _print_data(recipe: Recipe, chat: ChatTokenizer, screen: Screen) -> None:
         screen.text(coloured_tokens(explained.tokens, white_space=False))
 
 
-def _print_next_steps(output: Path, results: dict[str, Any], screen: Screen) -> None:
-    screen.line(
-        f"{duration(results['seconds'])} in total, peak memory {byte_size(results['peak_rss_mb'] * 2**20)}; "
-        f"all files are in {output}"
+def _print_next_steps(output: Path, results: dict[str, Any], screen: Screen, *, second: dict[str, Any] | None) -> None:
+    seconds, peak = results["seconds"], results["peak_rss_mb"]
+    folders, latest = f"all files are in {output}", output
+    if second is not None:
+        seconds, peak = seconds + second["seconds"], max(peak, second["peak_rss_mb"])
+        latest = preference_folder(output)
+        folders += f" and {latest}"
+    screen.line(f"{duration(seconds)} in total, peak memory {byte_size(peak * 2**20)}; {folders}")
+    pairs = (
+        [("the pairs", f"instil inspect {output}-data/pairs.jsonl --objective dpo --model {output}")] if second else []
     )
     screen.facts(
         [
-            ("talk", f"instil chat {output}"),
+            ("talk", f"instil chat {latest}"),
             ("look", f"instil inspect {output}-data/messages.jsonl --model demo"),
-            ("report", f"instil report {output}"),
+            *pairs,
+            ("report", f"instil report {latest}"),
             ("your data", "instil train YOUR.jsonl"),
         ]
     )
