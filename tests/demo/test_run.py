@@ -19,7 +19,10 @@ from instil.preparation.chat_setup import set_up_chat
     "epochs", [pytest.param(0.6, id="half as long"), pytest.param(None, id="whole", marks=pytest.mark.exhaustive)]
 )
 def test_the_demo_teaches_a_base_model_to_answer(epochs, tmp_path, capsys, monkeypatch):
-    """Trained half as long as a person's demo it reaches the same bounds; the whole is run on request."""
+    """Trained half as long as a person's demo it reaches the same bounds, but may forget more by pairs.
+
+    The whole is run on request.
+    """
 
     def for_epochs(output, sources):
         return demo_recipe(output, sources).override({"training": {"epochs": epochs}} if epochs else {})
@@ -45,15 +48,19 @@ def test_the_demo_teaches_a_base_model_to_answer(epochs, tmp_path, capsys, monke
     assert results["peak_rss_mb"] > 0
     printed = capsys.readouterr().out
     assert f"instil chat {folder}-preference" in printed
-    _check_the_second_act(tmp_path / "demo-preference", num_pairs=416 if epochs else 600)
+    second_act = tmp_path / "demo-preference"
+    if epochs:
+        _check_the_second_act(second_act, num_pairs=416, lost=0.05)
+    else:
+        _check_the_second_act(second_act, num_pairs=600, lost=0.02)
     assert "+ " in (proof := next(line for line in printed.splitlines() if line.startswith("start ")))
     assert "= ln 2" in proof
     assert "rows in" in printed
     assert (folder / "model" / "model.safetensors").exists()
 
 
-def _check_the_second_act(folder, *, num_pairs):
-    """Check that the preference is learned, no pair is left out, and nothing else is lost."""
+def _check_the_second_act(folder, *, num_pairs, lost):
+    """Check that the preference is learned, no pair is left out, and that no more than `lost` of other answers is."""
     results = json.loads((folder / "results.json").read_text())
     before, after = results["before"], results["after"]
     for name in ("pairs_won", "full_sentences"):
@@ -62,7 +69,7 @@ def _check_the_second_act(folder, *, num_pairs):
         assert after[name]["value"] >= 0.95
     assert before["margin"]["high"] < 0 < after["margin"]["low"]
     for name in ("facts", "other_questions"):
-        assert after[name]["value"] >= before[name]["value"] - 0.02, name
+        assert after[name]["value"] >= before[name]["value"] - lost, name
     assert after["stops"]["value"] >= 0.99
     assert results["examples"] == num_pairs
 

@@ -20,7 +20,7 @@ def plan(
         quiet: Print the plan without the account of the rows, and no bar.
         settings: Settings that replace the recipe's.
     """
-    from instil.screen import Screen
+    from instil.screen import Screen, under_heading
 
     screen = Screen()
     loaded = load_recipe(recipe, with_options(typed(settings), sweeping))
@@ -32,10 +32,14 @@ def plan(
         return
     from instil.training.run_plan import plan_run  # Why: torch takes seconds to import, and an error none
 
-    made = plan_run(loaded, say=Screen(quiet=quiet).say)
-    if not quiet:
-        screen.line()
-    for line in made.lines():
-        screen.say(line)
+    made = plan_run(loaded, say=_unsaid if quiet else under_heading("Rows", screen.say))
+    for title, lines in made.sections():
+        screen.heading(title)
+        for line in lines:
+            screen.say(line)
     if not quiet:
         screen.hint(f"{'next':<12} instil train with the same settings")
+
+
+def _unsaid(_: str) -> None:
+    """Say nothing, as a quiet screen."""

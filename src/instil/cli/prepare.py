@@ -37,7 +37,7 @@ def prepare(
     """
     from instil.api.preparing import prepare_recipe
     from instil.run_warning import PREFIX
-    from instil.screen import Screen
+    from instil.screen import Heading, Screen, under_heading
     from instil.units import duration
 
     started = time.monotonic()
@@ -53,9 +53,11 @@ def prepare(
         print(json.dumps(shown, indent=1))
         return
     screen = Screen(quiet=quiet)
+    say = under_heading("Rows", screen.say)
     for line in prepared.lines():
-        screen.say(line)
+        say(line)
     how = "was there already" if prepared.reused else f"written, {duration(seconds)} with loading the tokenizer"
     warned = [(PREFIX, warning.text) for warning in warnings]
+    screen.say(Heading("Store"))
     screen.facts([*warned, ("store", f"{prepared.folder} ({how})")], width=NAME_WIDTH)
     screen.hint(f"{'next':<{NAME_WIDTH}} instil train with the same settings opens this store")

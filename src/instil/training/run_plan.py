@@ -5,7 +5,7 @@ Why: it is made from the preflight of training, so what it foresees is what a ru
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,29 +68,40 @@ class RunPlan:
     notes: tuple[str, ...]
     warnings: tuple[RunWarning, ...]
 
-    def lines(self) -> list[str]:
-        """Return the plan as lines for people; the data's ledger has lines of its own."""
-        facts = [
+    def sections(self) -> list[tuple[str, list[str]]]:
+        """Return the plan as lines for people, under the titles of the run card; the ledger has lines of its own."""
+        model = [
             ("parameters", f"{_parameters(self.sizes)}, of which {short_count(self.sizes.trained)} train"),
-            ("rate", self.rate),
-            ("precision", self.precision),
             ("template", self.template),
+        ]
+        training = [
             ("steps", f"{self.steps:,} of {counted(self.batch_size, self.unit)} ({self.epochs:.2f} passes)"),
             ("tokens", f"{self.tokens:,}, of which {self.trained_tokens:,} are trained"),
-            ("processes", self.processes),
-            ("disk", self.disk.words),
+            ("rate", self.rate),
             ("time", f"about {duration(self.seconds)} of training on this device"),
         ]
-        return [
-            *(f"{name:<12} {text}" for name, text in facts),
-            *self.fit.memory.lines(),
-            f"{'verdict':<12} {self.fit.verdict}",
-            *(f"{'note':<12} {note}" for note in self.notes),
-            *(f"{'warning':<12} {warning.text}" for warning in self.warnings),
+        machine = [("precision", self.precision), ("processes", self.processes), ("disk", self.disk.words)]
+        notes = [("note", note) for note in self.notes]
+        warnings = [("warning", warning.text) for warning in self.warnings]
+        sections = [
+            ("Model", _aligned(model)),
+            ("Training", _aligned(training)),
+            ("Machine", _aligned(machine)),
+            ("Memory", [*self.fit.memory.lines(), *_aligned([("verdict", self.fit.verdict)])]),
+            ("Notes", _aligned([*notes, *warnings])),
         ]
+        return [(title, lines) for title, lines in sections if lines]
+
+    def lines(self) -> list[str]:
+        """Return the lines of all sections."""
+        return [line for _, lines in self.sections() for line in lines]
 
     def __repr__(self) -> str:
         return "\n".join(self.lines())
+
+
+def _aligned(facts: Iterable[tuple[str, str]]) -> list[str]:
+    return [f"{name:<12} {text}" for name, text in facts]
 
 
 def _parameters(sizes: Sizes) -> str:
