@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import os
+import pty
+import re
+import struct
 import subprocess
 import sys
+import termios
 from functools import partial
 from pathlib import Path
 
@@ -77,6 +82,29 @@ def output_of(words: list[str], typed: bytes = b"", **environment: str) -> bytes
     return done.stdout
 
 
+def written_on_a_terminal(words: list[str], typed: bytes, **environment: str) -> str:
+    """Run Python on a terminal of 80 columns; fail if it fails. Return all that it wrote, with the escapes."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 80, 0, 0))
+    with subprocess.Popen(
+        [sys.executable, *words], stdin=theirs, stdout=theirs, stderr=theirs, env={**os.environ, **environment}
+    ) as running:
+        os.close(theirs)
+        os.write(ours, typed)
+        pieces = []
+        while True:
+            try:
+                pieces.append(os.read(ours, 65536))
+            except OSError:  # the other end is closed
+                break
+            if not pieces[-1]:
+                break
+    os.close(ours)
+    written = b"".join(pieces).decode()
+    assert running.returncode == 0, written[-3000:]
+    return written
+
+
 TYPED = "héllo \u00ff\n/exit\n".encode("latin-1")
 
 
@@ -136,3 +164,17 @@ def test_an_error_with_odd_characters_is_one_line(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.startswith(b"error: ")
     assert b"[??].jsonl: no such file" in done.stderr
+
+
+COLOUR = re.compile(r"\x1b\[(?:[0-9;]*;)?(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])(?:;[0-9;]*)?m")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("no_color", ["", "1"])
+def test_no_verb_writes_a_colour_where_no_color_is_set(no_color: str, tmp_path: Path) -> None:
+    environment = {"TERM": "xterm-256color", "PYTHONUTF8": "1", **({"NO_COLOR": no_color} if no_color else {})}
+    written = written_on_a_terminal(
+        ["-c", ALL_VERBS, *write_inputs(tmp_path)], "héllo\n/exit\n".encode(), **environment
+    )
+    coloured = [line for line in written.split("\n") if COLOUR.search(line)]
+    assert bool(coloured) is not bool(no_color), coloured[:5]
