@@ -15,7 +15,9 @@ A screen stands between two marks, after the block with its command:
     <!-- end -->
 
 - `<!-- screen: only Machine, Notes -->` keeps the parts whose first line begins so, and `…` for what is left out.
-- `<!-- before: COMMAND -->` runs a command that is not shown.
+- `<!-- before: COMMAND -->` runs a command that is not shown. $ROOT is this repository, $CORPUS the corpus.
+- `<!-- corpus: NAME, NAME as OTHER -->` brings data sets of the corpus ($INSTIL_CORPUS) into the folder. Without a corpus
+  such a page is left as it is, and the others are written.
 - `<!-- file: NAME -->` before a block makes its content a file, which the commands can read.
 
 The commands of a page run in order in one new folder. The rows are made here, so that nobody's data is shown. Only the
@@ -45,6 +47,7 @@ _STEP = re.compile(
     re.DOTALL,
 )
 
+_CORPUS = re.compile(r"<!-- corpus: (.+?) -->")
 _FILE = re.compile(r"<!-- file: (\S+) -->\n```\w*\n(.*?)```", re.DOTALL)
 
 
@@ -52,6 +55,20 @@ def sums() -> list[dict[str, str]]:
     """Return 600 questions with their answers, and one with an empty answer."""
     rows = [{"question": f"What is {a} + {b}?", "answer": str(a + b)} for a in range(2, 32) for b in range(3, 23)]
     return [*rows, {"question": "What is 1 + 1?", "answer": ""}]
+
+
+def link_data_sets(folder: Path, page_text: str) -> bool:
+    """Link the corpus's data sets that a page names; return False if it names some and there is no corpus."""
+    named = _CORPUS.search(page_text)
+    if named is None:
+        return True
+    corpus = os.environ.get("INSTIL_CORPUS")
+    if corpus is None:
+        return False
+    for part in named[1].split(", "):
+        name, _, other = part.partition(" as ")
+        (folder / (other or name)).symlink_to(Path(corpus, "datasets", name).resolve(strict=True))
+    return True
 
 
 def write_rows(folder: Path, page_text: str) -> None:
@@ -94,7 +111,8 @@ def run(command: str, folder: Path) -> str:
     """Run a command line of the shell on a terminal of 80 columns, and return its screen."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
-    environment = {**os.environ, "TERM": "xterm-256color"}
+    corpus = os.environ.get("INSTIL_CORPUS", "")
+    environment = {**os.environ, "TERM": "xterm-256color", "ROOT": str(ROOT), "CORPUS": corpus}
     line = re.sub(r"(^|[;&|(]\s*)instil ", rf"\1{sys.executable} -m instil ", command)
     done = subprocess.Popen(
         ["bash", "-c", line], cwd=folder, stdout=theirs, stderr=theirs, stdin=theirs, env=environment
@@ -132,12 +150,14 @@ def parts_of(screen: str, only: str | None) -> str:
     return "\n\n".join(kept)
 
 
-def rewrite(page: Path) -> None:
-    """Run the commands of a page, and replace its screens."""
+def rewrite(page: Path) -> bool:
+    """Run the commands of a page, and replace its screens. Return False if it needs a corpus and there is none."""
     page_text = page.read_text(encoding="utf-8")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_rows(folder, page_text)
+        if not link_data_sets(folder, page_text):
+            return False
 
         def replaced(step: re.Match[str]) -> str:
             if step["before"]:
@@ -148,6 +168,7 @@ def rewrite(page: Path) -> None:
             return f"{before}```text\n{screen}\n```\n<!-- end -->"
 
         page.write_text(_STEP.sub(replaced, page_text), encoding="utf-8")
+    return True
 
 
 def main() -> None:
@@ -155,8 +176,7 @@ def main() -> None:
     pages = [Path(name) for name in sys.argv[1:]] or [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
     for page in pages:
         if "<!-- screen" in page.read_text(encoding="utf-8"):
-            rewrite(page)
-            print(page)
+            print(page if rewrite(page) else f"{page}: left as it is; set INSTIL_CORPUS to the corpus's folder")
 
 
 if __name__ == "__main__":

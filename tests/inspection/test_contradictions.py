@@ -23,6 +23,7 @@ def unit(*answers):
         (("a", "b"), ("a", "b"), False),
         (("a", "b"), ("c", "a"), False),
         (("a", "a"), ("a", "a"), False),
+        ((" a\n", "b"), ("b", "a"), True),
     ],
 )
 def test_a_pair_with_its_sides_exchanged_is_found(first, second, is_opposite):

@@ -200,3 +200,22 @@ def test_a_row_that_trains_nothing_is_left_out(answer):
     assert "left out: none of its answers can be trained" in repair.changes[-1]
     (kept,) = fix({"messages": [*messages, ask, {"role": "assistant", "content": "Six"}]})
     assert kept.after is not None
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"prompt": "1+1?", "chosen": "2", "rejected": " 2"}, "both answers are equal"),
+        ({"prompt": "1+1?", "chosen": "2", "rejected": "2, I think"}, "one answer is the beginning of the other"),
+        ({"prompt": "1+1?", "chosen": "2", "rejected": "3"}, ""),
+        ({"prompt": "1+1?", "responses": ["2", "2 ", "3"], "scores": [3, 2, 1]}, ""),
+    ],
+)
+def test_a_row_without_a_pair_is_left_out(tmp_path, row, reason):
+    path = tmp_path / "pairs.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    settings = {"data": {"sources": [str(path)]}, "training": {"objective": "dpo"}}
+    (repair,) = repair_all(Recipe.from_mapping(settings))
+    assert repair.after == (None if reason else row)
+    assert bool(repair.changes) is bool(reason)
+    assert all(change.startswith(f"left out: {reason}") for change in repair.changes)

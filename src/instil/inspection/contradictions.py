@@ -1,6 +1,6 @@
 """Find pairs that another row has with its sides exchanged, and answers that are judged good here and bad there.
 
-Memory is bounded by `max_rows` hashes. Later rows are only compared with these.
+White space at the ends of texts makes no difference. Memory is bounded by `max_rows` hashes. Later rows are only compared with these.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from instil.conversation import Conversation, Place
-from instil.preparation.encode_pairs import Unit
+from instil.preparation.encode_pairs import Unit, trimmed
 from instil.preparation.split import content_hash
 
 
@@ -29,6 +29,7 @@ class Contradictions:
 
     def add(self, unit: Unit, place: Place) -> Place | None:
         """Remember a pair or a judged answer, and return the place of the opposite, or None."""
+        unit = tuple(replace(side, messages=tuple(trimmed(side.messages))) for side in unit)
         own, opposite = content_hash(unit), content_hash([_exchanged(side) for side in reversed(unit)])
         if own == opposite:  # two equal answers
             return None

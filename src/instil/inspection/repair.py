@@ -1,8 +1,8 @@
 """Fix rows where that is safe, and list every change, for ``instil inspect --fix``.
 
 Rows of rendered text become messages. Fixed: misspelt keys, roles of other formats, stop tokens typed at the end of an
-answer, empty answers. Left out: rows without an answer, exact duplicates, rows that still cannot be read. Text, order
-and near-duplicates stay as they are.
+answer, empty answers. Left out: rows without an answer, exact duplicates, rows that still cannot be read, and with an
+objective that compares answers, rows whose answers are no pair. Text, order and near-duplicates stay as they are.
 
 Why: an empty answer in the middle of a conversation stays as context with weight 0. Without it, later answers would
 reply to other messages.
@@ -31,9 +31,10 @@ from instil.inspection.findings import KINDS
 from instil.inspection.raw_rows import ANSWER_COLUMNS, Turn, turns_of
 from instil.inspection.survey import find_sources, source_work
 from instil.inspection.text_checks import without_mojibake
+from instil.preparation.encode_pairs import LeftOut, read_pair, units_of
 from instil.preparation.encode_rows import SourceWork
 from instil.preparation.split import content_hash
-from instil.recipe import Recipe
+from instil.recipe import Reading, Recipe
 from instil.views.visible import shortened
 
 ReadRow = Callable[[Any, Place], Sequence[Conversation]]
@@ -73,7 +74,12 @@ def repair_all(
             return read_row(row, place, format_name=work.format, options=work.options)[1]
 
         yield from repair_rows(
-            source.read(), read=read, stop_tokens=stop_tokens, seen=seen, read_rendered=read_rendered
+            source.read(),
+            read=read,
+            reading=work.options.reading,
+            stop_tokens=stop_tokens,
+            seen=seen,
+            read_rendered=read_rendered,
         )
 
 
@@ -81,6 +87,7 @@ def repair_rows(
     rows: Iterable[tuple[Place, Any]],
     *,
     read: ReadRow,
+    reading: Reading = "sft",
     stop_tokens: Sequence[str] = (),
     seen: dict[int, Place] | None = None,
     read_rendered: ReadRendered | None = None,
@@ -90,6 +97,7 @@ def repair_rows(
     Args:
         rows: Places and raw rows, as from `read_raw_rows`.
         read: Reads a parsed row as conversations, or raises `DataError`.
+        reading: How the objective reads rows.
         stop_tokens: Texts of the model's stop tokens. Without them, no typed stop token is removed.
         seen: Content hash and place of the rows of earlier sources; rows are added to it.
 
@@ -110,7 +118,7 @@ def repair_rows(
         changes: list[str] = []
         if read_rendered is not None:
             row, changes = _as_messages(row, place, read, read_rendered)
-        fix = _RowFix(row, place, read, stop_tokens, changes)
+        fix = _RowFix(row, place, read, reading, stop_tokens, changes)
         yield fix.finish(before, seen)
 
 
@@ -137,10 +145,18 @@ def _without_mojibake(value: Any) -> Any:
 class _RowFix:
     """One row and its changes so far."""
 
-    def __init__(self, row: Any, place: Place, read: ReadRow, stop_tokens: Sequence[str], changes: list[str]) -> None:
+    def __init__(
+        self,
+        row: Any,
+        place: Place,
+        read: ReadRow,
+        reading: Reading,
+        stop_tokens: Sequence[str],
+        changes: list[str],
+    ) -> None:
         self.row = row
         self.changes = changes
-        self._place, self._read, self._stop_tokens = place, read, tuple(stop_tokens)
+        self._place, self._read, self._reading, self._stop_tokens = place, read, reading, tuple(stop_tokens)
         self._undo_mojibake()
         # The order matters: roles are found by their keys, answers by their roles, and empty answers after stripping.
         self._rename_keys()
@@ -169,6 +185,8 @@ class _RowFix:
             return "no assistant turn"
         if not any(_can_be_trained(conversation) for conversation in conversations):
             return "none of its answers can be trained: there is no prompt, or the weight is 0"
+        if reason := _no_pair(conversations, self._reading):
+            return shortened(reason.removeprefix(f"{self._place}: "), 200)
         # A fault that fixing should have removed is still there.
         for conversation in conversations:
             for kind, seen_there in check_conversation(conversation, stop_tokens=self._stop_tokens):
@@ -276,6 +294,15 @@ class _RowFix:
             turns.pop()
         numbers = ", ".join(str(number) for number in sorted(removed))
         self.changes.append(f"{turn.where}: empty last answer removed (messages {numbers})")
+
+
+def _no_pair(conversations: Sequence[Conversation], reading: Reading) -> str:
+    """Return why none of a row's pairs is one; an empty string if one is, or nothing is compared."""
+    if reading != "pairs":
+        return ""
+    read = [read_pair(*unit) for unit in units_of(conversations, reading)]
+    reasons = [pair.message for pair in read if isinstance(pair, LeftOut)]
+    return reasons[0] if reasons and len(reasons) == len(read) else ""
 
 
 def _can_be_trained(conversation: Conversation) -> bool:

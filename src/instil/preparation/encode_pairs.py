@@ -179,7 +179,7 @@ def read_pair(chosen: Conversation, rejected: Conversation) -> Pair | LeftOut:
     place = chosen.place or "conversation"
     num_prompt = num_common(chosen.messages, rejected.messages)
     endings = chosen.messages[num_prompt:], rejected.messages[num_prompt:]
-    first, second = map(_trimmed, endings)
+    first, second = map(trimmed, endings)
     inputs = [(one.tools, one.variables, one.plain) for one in (chosen, rejected)]
     if inputs[0] != inputs[1]:
         found = "tools, template variables or the kind of text differ between both answers"
@@ -213,7 +213,7 @@ def only_answer(conversation: Conversation) -> Conversation:
     return _with_context(conversation, answer_start(conversation.messages))
 
 
-def _trimmed(ending: Sequence[Message]) -> list[Message]:
+def trimmed(ending: Sequence[Message]) -> list[Message]:
     """Return messages without weights and without white space at the ends of their texts."""
     trimmed = []
     for message in ending:
