@@ -15,6 +15,8 @@ from instil.way_in import as_arguments, on_the_command_line
         ("Continue it with --resume, name another with --output, or remove it.", "Continue it with resume=True, name another with output, or remove it."),
         ("Free disk space, then continue with --resume.", "Free disk space, then continue with resume=True."),
         ("such as --data.columns.user '{问题}' --data.columns.assistant '{答案}'", 'such as **{"data.columns": {"user": "{问题}", "assistant": "{答案}"}}'),
+        ("such as --columns.user '{问题}' --columns.assistant '{答案}', or", 'such as columns={"user": "{问题}", "assistant": "{答案}"}, or'),
+        ("Leave it out with --on-bad-row skip, or --from sharegpt.", 'Leave it out with on_bad_row="skip", or format="sharegpt".'),
         ("Write --model demo --data rows.jsonl.", 'Write model="demo" data="rows.jsonl".'),
         ("Add --search optuna --trials 20, or name the values.", 'Add search="optuna" trials=20, or name the values.'),
         ("Use --to messages instead.", 'Use format="messages" instead.'),
@@ -37,7 +39,7 @@ def test_options_become_arguments_and_commands_stay(text, python):
 
 def test_errors_of_calls_give_advice_for_python(tmp_path):
     with pytest.raises(
-        instil.FormatError, match=r'\*\*\{"data\.columns": \{"user": "\{frage\}", "assistant": "\{antwort\}"\}\}'
+        instil.FormatError, match=r'such as columns=\{"user": "\{frage\}", "assistant": "\{antwort\}"\},'
     ):
         list(instil.read([{"frage": "2+2?", "antwort": "4"}]))
     (tmp_path / "run").mkdir()

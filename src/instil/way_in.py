@@ -15,14 +15,14 @@ import re
 from collections.abc import Iterator
 
 VARIABLE = "INSTIL_COMMAND_LINE"
-ARGUMENTS = {"as": "target", "tag": "tags", "task": "tasks", "to": "format", "json-object": "json"}
+ARGUMENTS = {"as": "target", "tag": "tags", "task": "tasks", "to": "format", "json-object": "json", "from": "format"}
 """Arguments of Python whose name is not that of the option."""
 SWITCHES = {
     "resume", "public", "quiet", "every-checkpoint", "run-code", "refresh", "trust-remote-code", "json-object",
 }  # fmt: skip
 WORDS = {
     "as", "load", "precision", "to", "adapter", "model", "too-long", "dtype", "search", "best-by", "dropped-text",
-    "training.gradient-checkpointing",
+    "training.gradient-checkpointing", "on-bad-row", "from", "objective",
 }  # fmt: skip
 """Options whose value may be a plain word."""
 _NO_VALUES = "or|and|to|with|where|if|does|for|beside|alone|out|allows?"
@@ -80,7 +80,9 @@ def _argument(match: re.Match[str]) -> str:
     return f'**{{"{name}": {shown}}}' if "." in name else f"{name}={shown}"
 
 
-_COLUMNS = re.compile(r'\*\*\{"data\.columns\.(\w+)": ("[^"]*")\}(?: \*\*\{"data\.columns\.(\w+)": ("[^"]*")\})?')
+_COLUMNS = re.compile(
+    r'\*\*\{"(?P<setting>data\.)?columns\.(\w+)": ("[^"]*")\}(?: \*\*\{"(?:data\.)?columns\.(\w+)": ("[^"]*")\})?'
+)
 
 
 def _merged_columns(text: str) -> str:
@@ -89,9 +91,10 @@ def _merged_columns(text: str) -> str:
     def merged(match: re.Match[str]) -> str:
         pairs = [
             f'"{role}": {column}'
-            for role, column in zip(match.groups()[::2], match.groups()[1::2], strict=True)
+            for role, column in zip(match.groups()[1::2], match.groups()[2::2], strict=True)
             if role
         ]
-        return f'**{{"data.columns": {{{", ".join(pairs)}}}}}'
+        columns = f"{{{', '.join(pairs)}}}"
+        return f'**{{"data.columns": {columns}}}' if match["setting"] else f"columns={columns}"
 
     return _COLUMNS.sub(merged, text)

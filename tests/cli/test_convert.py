@@ -115,7 +115,7 @@ def test_convert_reads_pairs_and_judged_answers_for_an_objective(
     source, pairs, judged = (tmp_path / f"{name}.jsonl" for name in ("ultra", "pairs", "judged"))
     source.write_text(json.dumps({"prompt": "q", "responses": ["bad", "good"], "scores": [1, 2]}) + "\n")
     assert run("convert", str(source), str(pairs), "--to", "preference") == 2
-    assert "Set training.objective: dpo" in capsys.readouterr().err
+    assert "Set --objective dpo" in capsys.readouterr().err
     assert run("convert", str(source), str(pairs), "--to", "preference", "--objective", "dpo") == 0
     row = json.loads(pairs.read_text())
     assert [row[key][0]["content"] for key in ("prompt", "chosen", "rejected")] == ["q", "good", "bad"]
@@ -123,3 +123,28 @@ def test_convert_reads_pairs_and_judged_answers_for_an_objective(
     assert [json.loads(line)["label"] for line in judged.read_text().splitlines()] == [True, False]
     assert run("convert", str(pairs), str(tmp_path / "text.jsonl"), "--to", "chatml-text", "--objective", "dpo") == 2
     assert "side chosen, which text cannot hold" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("target", ["foo", "auto", "scored", "pattern"])
+def test_a_wrong_target_lists_what_can_be_written(
+    target: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "a.jsonl"
+    source.write_text(json.dumps(ROW) + "\n")
+    assert run("convert", str(source), str(tmp_path / "b.jsonl"), "--to", target) == 2
+    allowed = capsys.readouterr().err.partition("Expected ")[2].partition(".")[0].split(", ")
+    assert "messages" in allowed
+    assert not {"auto", "scored", "pattern"} & set(allowed)
+    for name in set(allowed) - {"preference", "kto", "text"}:  # what those hold is not one question with its answer
+        assert run("convert", str(source), str(tmp_path / f"{name}.jsonl"), "--to", name) == 0
+
+
+def test_an_error_about_columns_names_the_options_of_convert(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "a.jsonl"
+    source.write_text('{"foo": "q", "bar": "a"}\n')
+    assert run("convert", str(source), str(tmp_path / "b.jsonl")) == 2
+    error = capsys.readouterr().err
+    assert "such as --columns.user '{foo}' --columns.assistant '{bar}'" in error
+    assert "data.columns" not in error

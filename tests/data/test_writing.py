@@ -12,7 +12,7 @@ from tests.data.formats.rows import A, S, U, one
 from instil.conversation import Conversation, Message, ToolCall
 from instil.data import read, write
 from instil.data.formats import FORMATS
-from instil.errors import DataError, FormatError
+from instil.errors import DataError, FormatError, RecipeError
 
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 CALL = Message("assistant", None, tool_calls=(ToolCall("f", {"a": 1}, "id1"),))
@@ -128,7 +128,7 @@ def test_writing_is_whole_or_nothing(tmp_path: Path) -> None:
         write(bad, tmp_path / "out.parquet")
     with pytest.raises(FormatError, match=r"is not text\. A table can hold only text"):
         write(bad, tmp_path / "out.csv")
-    with pytest.raises(FormatError, match="pattern can only be read"):
+    with pytest.raises(RecipeError, match="'pattern' is read only"):
         write(bad, path, format="pattern")
     assert [entry.name for entry in tmp_path.iterdir()] == ["out.jsonl"]
 

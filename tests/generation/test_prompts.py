@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
+import instil
 from instil.conversation import Conversation, Message
 from instil.errors import DataError
 from instil.generation.prompts import prompts_of, read_prompts
@@ -77,3 +79,46 @@ def test_what_cannot_be_asked_is_refused_with_its_place(tmp_path):
     (tmp_path / "blank.txt").write_text("\n\n", encoding="utf-8")
     with pytest.raises(DataError, match="has no prompt"):
         read_prompts(tmp_path / "blank.txt")
+
+
+@pytest.mark.parametrize(
+    ("row", "option", "argument"),
+    [
+        (
+            {"foo": "a", "bar": "b"},
+            "OUT.jsonl --columns.user '{foo}' --columns.assistant '{bar}', or rename",
+            'instil.read(rows, columns={"user": "{foo}", "assistant": "{bar}"}), or rename',
+        ),
+        (
+            {"question": "a", "Question": "b", "answer": "c"},
+            "OUT.jsonl --columns.user '{question}' --columns.assistant '{answer}'.",
+            'instil.read(rows, columns={"user": "{question}", "assistant": "{answer}"}).',
+        ),
+        ({"question": "a", "Question": "b"}, "OUT.jsonl --columns.user", "instil.read(rows, columns="),
+        (
+            {"image": "x", "question": "a", "answer": "b"},
+            "OUT.jsonl --on-bad-row skip.",
+            'instil.read(rows, on_bad_row="skip").',
+        ),
+        (
+            {"messages": [{"role": "gpt", "content": "a"}]},
+            "OUT.jsonl --from sharegpt if",
+            'instil.read(rows, format="sharegpt") if',
+        ),
+        ({"prompt": "a", "completion": "b", "label": False}, "Leave such rows out with instil convert", "Leave such"),
+    ],
+)
+def test_errors_name_what_can_be_done_without_settings(row, option, argument, tmp_path):
+    path = lines(tmp_path / "p.jsonl", [row])
+    for source, remedy in ((path, option), ([row], argument)):
+        with pytest.raises(DataError) as error:
+            read_prompts(source)
+        assert remedy in str(error.value)
+        assert re.search(r"data\.[a-z]", str(error.value)) is None
+        assert source != path or f"instil convert {path} OUT.jsonl" in str(error.value)
+
+
+def test_what_the_error_names_gives_prompts():
+    read = instil.read([{"foo": "a", "bar": "b"}], columns={"user": "{foo}", "assistant": "{bar}"})
+    (prompt,) = read_prompts(read)
+    assert (prompt.conversation.messages[0].content, prompt.reference_text) == ("a", "b")

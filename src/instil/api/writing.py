@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from instil.api.arguments import check_type
 from instil.conversation import Conversation
-from instil.data.formats.registry import FORMATS
+from instil.data.formats.registry import WRITTEN
 from instil.data.memory_rows import check_destination, conversations_of
 from instil.data.writing import write_conversations
 from instil.encoding.turns.rendered_writing import TextPrinter
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 RENDERED = (*(f"{name}-text" for name in NAMED_TEMPLATES), "template-text")
 """Targets that write rendered text."""
-TARGETS = (*(one.name for one in FORMATS if one.name not in ("pattern", "scored")), *RENDERED)
+TARGETS = (*WRITTEN, *RENDERED)
 _USUAL_END = "</s>"
 """End-of-text token of the templates that name none, where no model is given."""
 

@@ -67,7 +67,7 @@ def convert(
     from instil.api.writing import TARGETS, write
     from instil.conversation import EMPTY
     from instil.data import read
-    from instil.data.formats.registry import format_named
+    from instil.data.formats.registry import target_named
     from instil.data.sources.files import left_in
     from instil.errors import DataError
     from instil.screen import Screen, hide_work, work
@@ -76,7 +76,7 @@ def convert(
     screen = Screen(stderr=True, quiet=quiet)
 
     if to not in TARGETS and not to.endswith("-text"):
-        format_named(to)  # a wrong name is reported before the data are read
+        target_named(to)  # a wrong name is reported before the data are read
     _refuse_own_input(data, out)
     source = {"path": data, "encoding": encoding, "delimiter": delimiter, "sheet": sheet}
     files = Recipe.from_mapping({"data": {"sources": [source]}}, source="instil convert").data.sources[0]

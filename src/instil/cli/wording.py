@@ -16,6 +16,7 @@ from cyclopts import (
 )
 
 from instil.cli.list_options import WITH_SETTINGS
+from instil.cli.options_elsewhere import meant_option
 from instil.cli.short_options import FIRST
 from instil.errors import RecipeError, nearest
 from instil.setting_aliases import known_elsewhere, last_name
@@ -41,7 +42,7 @@ def describe(error: CycloptsError, verb: str, words: list[str]) -> str:
         case RepeatArgumentError():
             return f"{error.token.keyword} occurs twice. Expected it once. Leave one of them out."
         case UnknownOptionError():
-            return _unknown(error)
+            return _unknown(error, verb, words)
     # A setting's wrong value has a cause of pydantic's, which is imported then.
     if type(error.__cause__).__name__ == "ValidationError":
         from instil.recipe.wording import in_plain_words
@@ -123,9 +124,11 @@ def _missing(error: MissingArgumentError) -> str:
     return f"{name} has no value. Expected one after it. Add it, or leave the option out."
 
 
-def _unknown(error: UnknownOptionError) -> str:
+def _unknown(error: UnknownOptionError, verb: str, words: Sequence[str]) -> str:
     """Return that there is no such option, with the one that is probably meant."""
     option = error.token.keyword or error.token.value
+    if meant := meant_option(verb, option.partition("=")[0], _value_of(option.partition("=")[0], words)):
+        return f"unknown option {option}. {meant}"
     names = [name for argument in error.argument_collection if argument.parse for name in argument.names]
     if any(name.startswith("--optimizer.") for name in names):
         from instil.recipe import in_another_group  # imports pydantic, which only this error needs
@@ -135,6 +138,24 @@ def _unknown(error: UnknownOptionError) -> str:
     if option == "--adapter":
         return f"unknown option {option}. An adapter's folder is a model: name it with --model."
     return f"unknown option {option}{nearest(option, names)}."
+
+
+def _value_of(option: str, words: Sequence[str]) -> str:
+    """Return the value that was typed with an option, or an empty string.
+
+    Example:
+        >>> _value_of("--format", ["--format=gguf"]), _value_of("--format", ["--format", "gguf"])
+        ('gguf', 'gguf')
+        >>> _value_of("--format", ["--format", "--quiet"])
+        ''
+    """
+    for number, word in enumerate(words):
+        if word.startswith(f"{option}="):
+            return word.partition("=")[2]
+        if word == option:
+            following = words[number + 1 : number + 2]
+            return following[0] if following and not following[0].startswith("-") else ""
+    return ""
 
 
 def _as_options(hint: str) -> str:

@@ -222,7 +222,7 @@ def conversations_of(source: Any, objective: Objective = "sft") -> Iterator[Conv
     Raises:
         DataError: As `rows_of`, or if a row cannot be read.
     """
-    options = ReadOptions(reading=reading_for(objective))
+    options = ReadOptions(reading=reading_for(objective), remedies="convert")
     for place, row in rows_of(source, may_be_empty=True):
         if isinstance(row, Conversation):
             yield row if row.place else replace(row, place=place)

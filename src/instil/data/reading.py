@@ -135,7 +135,7 @@ def read(
     if columns or format == "pattern":
         check_columns(columns)
     _check_choice("rejected", rejected, "all", "worst")
-    options = ReadOptions(columns, prompt_completion, reading_for(objective), rejected)
+    options = ReadOptions(columns, prompt_completion, reading_for(objective), rejected, "arguments")
     files = FileOptions(encoding, None if delimiter is None else _character(delimiter), sheet)
     parts = [
         read_raw_rows(os.fspath(source), split=split, subset=subset, revision=revision, options=files)

@@ -21,7 +21,7 @@ from instil.conversation import EMPTY, Conversation, Place
 from instil.conversation.strict_json import RefusedJson, parse_text
 from instil.data.formats.preferences.kto import KTO
 from instil.data.formats.preferences.preference import PREFERENCE
-from instil.data.formats.registry import format_named
+from instil.data.formats.registry import format_named, target_named
 from instil.data.formats.row_format import ReadOptions, RowFormat, cannot_hold
 from instil.data.json_values import as_json, json_of
 from instil.data.messages import conversation_to_dict
@@ -49,9 +49,7 @@ def write_conversations(conversations: Iterable[Conversation], path: str | Path,
         FormatError: If the format would lose a part of a conversation. Nothing is written then.
         DataError: If the file cannot be written, or has a suffix that is not supported.
     """
-    target = format_named(format)
-    if format == "pattern":
-        raise FormatError(f"{path}: pattern can only be read. Expected another format. Use --to messages.")
+    target = target_named(format)
     rows = (_checked(group, target) for group in _groups(conversations, target))
     if str(path) == "-":
         return _write_to_stdout(rows)

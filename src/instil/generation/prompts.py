@@ -22,6 +22,7 @@ from instil.conversation import ROWS, Conversation, Message, Place
 from instil.conversation.message_reading import message_from_dict, read_messages
 from instil.data.column_names import row_with_standard_names
 from instil.data.formats.registry import read_row, recognise
+from instil.data.formats.remedies import reworded
 from instil.data.formats.row_format import ReadOptions
 from instil.data.memory_rows import is_path, json_row, name_of_sources, rows_of, sources_in
 from instil.data.messages import conversation_to_dict
@@ -35,6 +36,7 @@ from instil.generation.parsing.complete import parse_reasoning
 from instil.units import counted
 
 Turns: TypeAlias = Literal["last", "every"]
+_OPTIONS = ReadOptions(remedies="convert")
 MAX_COUNTED = 20_000
 """Rows that are counted at most where a limit leaves some."""
 _QUESTION_KEYS = ("prompt", "question", "query", "instruction", "problem", "input", "text")
@@ -227,10 +229,11 @@ def _read(raw: Any, place: Place) -> Sequence[Conversation]:
     if isinstance(raw, Conversation):
         return [replace(raw, place=place)]
     row = json_row(raw, place) if place.source == ROWS else parse_row(raw, place)
-    question = _question_without_answer(row, place)
-    if question is not None:
-        return [question]
-    return read_row(row, place, format_name="auto", options=ReadOptions({}, "chat"))[1]
+    try:
+        question = _question_without_answer(row, place)
+    except DataError as error:
+        raise reworded(error, _OPTIONS.remedies, place) from None
+    return [question] if question is not None else read_row(row, place, format_name="auto", options=_OPTIONS)[1]
 
 
 def _lines(path: Path) -> Iterator[tuple[Place, Conversation]]:

@@ -19,6 +19,7 @@ from instil.data.formats.preferences.preference import PREFERENCE
 from instil.data.formats.preferences.scored import SCORED
 from instil.data.formats.prompt_completion import PROMPT_COMPLETION
 from instil.data.formats.question_answer import PAIRS, QUESTION_ANSWER
+from instil.data.formats.remedies import reworded
 from instil.data.formats.row_format import ReadOptions, RowFormat
 from instil.data.formats.sharegpt import SHAREGPT
 from instil.data.formats.text import TEXT
@@ -39,6 +40,8 @@ FORMATS: tuple[RowFormat, ...] = (
     PATTERN,
 )
 _BY_NAME: Mapping[str, RowFormat] = {row_format.name: row_format for row_format in FORMATS}
+WRITTEN = tuple(row_format.name for row_format in FORMATS if row_format not in (PATTERN, SCORED))
+"""Names of the formats that can be written."""
 _KNOWN_COLUMNS = ("messages", "conversations", "instruction", "input", "output", "prompt", "completion", "chosen",
                   "rejected", "text", "content", *sorted({name for pair in PAIRS for name in pair}))  # fmt: skip
 _KNOWN_COLUMNS_OF_LISTS = frozenset({"messages", "conversations", "chosen", "rejected"})
@@ -94,14 +97,27 @@ def format_named(name: str) -> RowFormat:
     Raises:
         RecipeError: If there is none. The message suggests the nearest name.
     """
+    return _named(name, tuple(_BY_NAME), also=("auto",))
+
+
+def target_named(name: str) -> RowFormat:
+    """Return the format of that name, for writing.
+
+    Raises:
+        RecipeError: If there is none that can be written. The message suggests the nearest name.
+    """
+    return _named(name, WRITTEN)
+
+
+def _named(name: object, allowed: Sequence[str], also: Sequence[str] = ()) -> RowFormat:
+    expected = f"Expected {', '.join((*also, *allowed))}. Choose one."
     if not isinstance(name, str):
-        raise RecipeError(f"format: found {name!r:.80}. Expected auto or {', '.join(_BY_NAME)}. Choose one.")
+        raise RecipeError(f"format: found {name!r:.80}. {expected}")
     if name in _OTHER_NAMES or name.endswith("-text"):
         raise RecipeError(f"format: unknown {name!r}. {_OTHER_NAMES.get(name, RENDERED_HINT)}")
-    if name not in _BY_NAME:
-        raise RecipeError(
-            f"format: unknown {name!r}{nearest(name, _BY_NAME)}. Expected auto or {', '.join(_BY_NAME)}. Choose one."
-        )
+    if name not in allowed:
+        found = f"{name!r} is read only" if name in (*also, *_BY_NAME) else f"unknown {name!r}{nearest(name, allowed)}"
+        raise RecipeError(f"format: {found}. {expected}")
     return _BY_NAME[name]
 
 
@@ -232,6 +248,15 @@ def read_row(row: Any, place: Place, *, format_name: str, options: ReadOptions) 
         FormatError: If no format fits, or the row holds images, video or audio.
         DataError: If something in the row cannot be read.
     """
+    if options.remedies == "settings":
+        return _read_row(row, place, format_name, options)
+    try:
+        return _read_row(row, place, format_name, options)
+    except DataError as error:
+        raise reworded(error, options.remedies, place) from None
+
+
+def _read_row(row: Any, place: Place, format_name: str, options: ReadOptions) -> tuple[str, Sequence[Conversation]]:
     if isinstance(row, Mapping) and not _MEDIA.isdisjoint(row):
         media = sorted(key for key in _MEDIA & row.keys() if row[key])
         if media and not options.columns:
@@ -366,7 +391,6 @@ def _remedy(row: Mapping[str, Any], *, holds_odd_values: bool) -> str:
         return "Write the column as text."
     if holds_odd_values:
         return "Fix or remove the row."
-    # Why both: `evaluate` and `generate` have no option for columns.
     words = _map_columns(row)
     return f"{words[0].upper()}{words[1:]}, or rename them in the file, for example to question and answer."
 

@@ -11,12 +11,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from instil.conversation import EMPTY, Conversation, Message, Place
 from instil.conversation.message_parts import kind_of, parse_json, read_tools
 from instil.data.side_columns import SYSTEM_COLUMNS, is_empty, system_text, tools_column
 from instil.errors import DataError, FormatError
+
+Remedies: TypeAlias = Literal["settings", "arguments", "convert"]
+"""What the reader of an error can do: set settings of a recipe, give arguments, or read or convert the rows first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +32,14 @@ class ReadOptions:
         reading: ``sft``: the answer to imitate; ``pairs``: two conversations a pair, chosen and rejected in turns;
             ``judged``: conversations that each end with a good or a bad answer.
         rejected: Of several rejected answers, whether each makes a pair or only the worst.
+        remedies: How errors about rows say what to do.
     """
 
     columns: Mapping[str, str] = field(default=EMPTY)
     prompt_completion: Literal["chat", "plain"] = "chat"
     reading: Literal["sft", "pairs", "judged"] = "sft"
     rejected: Literal["all", "worst"] = "all"
+    remedies: Remedies = "settings"
 
 
 @dataclass(frozen=True, slots=True)
