@@ -14,6 +14,7 @@ from tests.data.formats.rows import PLACE, A, S, U, one
 import instil
 from instil.data.column_names import STANDARD_NAMES, naming_of, standard_name
 from instil.data.formats import ReadOptions, read_row
+from instil.data.messages import as_conversation
 from instil.data.reading import detect
 from instil.errors import DataError, FormatError
 from instil.generation.prompts import read_prompts
@@ -212,3 +213,49 @@ def test_judged_answers_are_found_by_the_same_names() -> None:
         row = {"Prompt": "q", "Completion": "a", "Label": label}
         name, (answer,) = read_row(row, PLACE, format_name="auto", options=ReadOptions(reading="judged"))
         assert (name, answer.side) == ("kto", side)
+
+
+ROLES = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+TURNS = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
+SYSTEM_NAMES = ["System", "SYSTEM", "系统", "系統提示詞", "Hệ thống", "he_thong", "System Prompt", "System_Message"]
+
+
+@pytest.mark.parametrize(
+    "turns", [{"messages": ROLES}, {"conversations": TURNS}, {"conversation": TURNS}, {"Messages": ROLES}]
+)
+@pytest.mark.parametrize("name", SYSTEM_NAMES)
+def test_a_system_text_beside_turns_is_read_under_its_other_names(name: str, turns: dict[str, Any]) -> None:
+    conversation = one({name: "s", **turns, "id": 7})
+    assert conversation.messages == (S("s"), U("q"), A("a"))
+    assert dict(conversation.extra) == {"id": 7}
+
+
+def test_a_system_text_beside_messages_in_python_is_read_alike() -> None:
+    assert as_conversation({"System": "s", "messages": ROLES}).messages[0] == S("s")
+    with pytest.raises(DataError, match="conversation: columns 'System' and 'system' both mean system"):
+        as_conversation({"System": "s", "system": "t", "messages": ROLES})
+
+
+@pytest.mark.parametrize("turns", [{"messages": ROLES}, {"conversations": TURNS}])
+def test_two_system_texts_beside_turns_are_refused_by_name(turns: dict[str, Any]) -> None:
+    with pytest.raises(DataError, match="columns 'System' and 'system' both mean system"):
+        one({"System": "s", "system": "t", **turns})
+    first = {"role": "system", "content": "t"} if "messages" in turns else {"from": "system", "value": "t"}
+    row = {"系统": "s", **{key: [first, *value] for key, value in turns.items()}}
+    with pytest.raises(DataError, match=r"different system turn.*'系统' read as system"):
+        one(row)
+    assert one({"System": "s", "system": "", **turns}).messages[0] == S("s")
+
+
+def test_the_format_line_says_that_a_system_text_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(
+        '{"系统": "s", "messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}\n'
+    )
+    (found,) = detect(path)
+    assert found.evidence == "column messages with role and content: '系统' read as system in 1 of 1 rows"
+
+
+def test_a_system_column_of_plain_messages_keeps_its_name() -> None:
+    conversation = one({"System": "s", "messages": ROLES, "plain": True})
+    assert (conversation.messages, dict(conversation.extra)) == ((U("q"), A("a")), {"System": "s"})

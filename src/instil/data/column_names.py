@@ -167,7 +167,7 @@ def naming_of(row: Mapping[str, Any]) -> Naming:
     )
 
 
-def check_clashes(naming: Naming, place: Place) -> None:
+def check_clashes(naming: Naming, place: Place | None) -> None:
     """Check that no two columns mean the same.
 
     Raises:
@@ -175,12 +175,12 @@ def check_clashes(naming: Naming, place: Place) -> None:
     """
     for standard, names in naming.clashes.items():
         raise FormatError(
-            f"{place}: columns {' and '.join(map(repr, names))} both mean {standard}. Expected one of them. "
+            f"{place or 'conversation'}: columns {' and '.join(map(repr, names))} both mean {standard}. Expected one of them. "
             "Drop the other, or map the columns to roles with data.columns."
         )
 
 
-def row_with_standard_names(row: Mapping[str, Any], read: Iterable[str], place: Place) -> Mapping[str, Any]:
+def row_with_standard_names(row: Mapping[str, Any], read: Iterable[str], place: Place | None) -> Mapping[str, Any]:
     """Return a row in which the columns named in `read` have these names.
 
     Raises:

@@ -15,7 +15,8 @@ from instil.conversation import EMPTY, Conversation, Message, PartWeight, Place
 from instil.conversation.message_parts import kind_of, read_tools, write_tool_call
 from instil.conversation.message_reading import read_messages
 from instil.conversation.message_weights import weighted_pieces, write_detail
-from instil.data.side_columns import system_columns, tools_column, with_system
+from instil.data.column_names import row_with_standard_names
+from instil.data.side_columns import SYSTEM_COLUMNS, system_columns, tools_column, with_system
 from instil.errors import DataError
 
 _VARIABLE_GROUPS = ("template_variables", "chat_template_kwargs")
@@ -156,7 +157,8 @@ def as_conversation(
     if isinstance(given, Conversation):
         return given
     if isinstance(given, Mapping):
-        return conversation_from_dict(given, place=place)
+        row = given if given.get("plain") is True else row_with_standard_names(given, SYSTEM_COLUMNS, place)
+        return conversation_from_dict(row, place=place)
     where = "" if place is None else f"{place}: "
     if isinstance(given, str | bytes) or not isinstance(given, Iterable):
         raise DataError(

@@ -17,7 +17,7 @@ from instil.data.formats.prompt_completion import COMPLETIONS
 from instil.data.formats.question_answer import PAIRS
 from instil.data.formats.row_format import ReadOptions, RowFormat, cannot_hold, is_list_of
 from instil.data.messages import conversation_from_dict, conversation_to_dict
-from instil.data.side_columns import is_empty
+from instil.data.side_columns import SYSTEM_COLUMNS, is_empty
 from instil.errors import DataError, FormatError
 
 _OWN = frozenset({"messages", "tools", "functions", "template_variables", "plain"})
@@ -73,4 +73,8 @@ def _write(conversation: Conversation) -> dict[str, Any]:
     return conversation_to_dict(conversation)
 
 
-MESSAGES = RowFormat("messages", "messages: [{role, content}]", _recognise, _read, _write)
+def _reads(row: Mapping[str, Any]) -> Sequence[str]:
+    return () if row.get("plain") is True else SYSTEM_COLUMNS
+
+
+MESSAGES = RowFormat("messages", "messages: [{role, content}]", _recognise, _read, _write, _reads)

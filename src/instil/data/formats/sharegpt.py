@@ -216,4 +216,8 @@ def _write_call(call: ToolCall) -> dict[str, Any]:
     return call_id | {"name": call.name, "arguments": arguments} | dict(call.extra)
 
 
-SHAREGPT = RowFormat("sharegpt", "conversations: [{from, value}]", _recognise, _read, _write)
+def _reads(row: Mapping[str, Any]) -> Sequence[str]:
+    return SYSTEM_COLUMNS
+
+
+SHAREGPT = RowFormat("sharegpt", "conversations: [{from, value}]", _recognise, _read, _write, _reads)
