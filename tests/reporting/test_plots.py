@@ -53,6 +53,7 @@ def test_only_figures_that_all_have_and_that_are_shares_are_drawn():
     assert shared_figures([figures(0.5), {}]) == []
     sheet = losses_figure({"a": [], "b": []}, title="", figures={"a": figures(0.5), "b": figures(0.75)})
     assert len(sheet.axes[2].patches) == 2
+    assert [label.get_text() for label in sheet.axes[2].get_yticklabels()] == ["exact_match"]
 
 
 def test_a_picture_that_cannot_be_written_is_an_error_in_plain_words(tmp_path: Path):

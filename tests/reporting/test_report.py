@@ -14,6 +14,7 @@ from tests.training.command_line import exit_code
 import instil
 from instil.errors import RunError
 from instil.reporting.report import report_page
+from instil.reporting.report_answers import evaluation_part
 from instil.reporting.report_curves import curves
 from instil.training.records.run_folder import Run
 
@@ -179,3 +180,15 @@ def test_the_curves_of_tasks_say_what_each_figure_means():
     html = curves(lines)
     assert html.count("answers whose final number is the reference&#x27;s") == 1
     assert "<dt>x.y</dt>" not in html
+
+
+def test_a_figure_with_the_name_of_its_task_is_named_once():
+    figure = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 40}
+    figures = {"exact_match": {"exact_match": figure, "strict": figure}}
+    page = evaluation_part({"model": {"name": "run", "figures": figures}, "data": "d"}, page=None)
+    assert "exact_match: strict" in page
+    assert "exact_match: exact_match" not in page
+    assert ">exact_match<" in page
+    drawn = curves([{"step": step, "tasks": {"exact_match.exact_match": figure}} for step in (1, 2)])
+    assert "answers equal to the reference" in drawn
+    assert "exact_match.exact_match" not in drawn

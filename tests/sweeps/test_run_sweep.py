@@ -181,6 +181,7 @@ def test_runs_can_be_compared_by_a_task_which_is_then_measured(base, rows, tmp_p
     sweep = instil.sweep(path, {"training.seed": [1, 2]}, best_by="exact_match", quiet=True)
     assert sweep.best_by == "exact_match.exact_match"
     assert sweep.direction == "max"
+    assert "<th>exact_match</th>" in sweep._repr_html_()
     assert [run.value for run in sweep.runs] == [run.tasks["exact_match.exact_match"] for run in sweep.runs]
     assert sweep.best == sweep.runs[0], "of equal runs the first one is the best"
     with pytest.raises(instil.RecipeError, match=r"has no figure behaviour.nothing. Its figures: "):

@@ -178,6 +178,7 @@ def _lowest(runs: Sequence[RunSummary]) -> set[Path]:
 
 def _show_beside(screen: Screen, runs: Sequence[RunSummary]) -> None:
     """Print the results of few runs, a run a column."""
+    from instil.evaluation.meanings import label_of
     from instil.reporting.run_table import number, short_date
     from instil.screen import Cell, Column
     from instil.training.records.run_figures import figure_words
@@ -201,7 +202,7 @@ def _show_beside(screen: Screen, runs: Sequence[RunSummary]) -> None:
     if any(run.heldout_accuracy is not None for run in runs):
         rows.insert(4, ["won", *(share_words(run.heldout_accuracy) for run in runs)])
     for name in dict.fromkeys(name for run in runs for name in run.figures):
-        rows.append([name, *(figure_words(run.figures.get(name), interval=True) for run in runs)])
+        rows.append([label_of(name), *(figure_words(run.figures.get(name), interval=True) for run in runs)])
     screen.table([Column("", number=False), *(Column(run.name, number=True) for run in runs)], rows)
 
 

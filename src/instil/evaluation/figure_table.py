@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from instil.evaluation.comparability import Measured
 from instil.evaluation.comparison import Comparison
 from instil.evaluation.intervals import Interval, texts_of
-from instil.evaluation.meanings import LOSS, LOSSES, PERPLEXITY, meaning_of
+from instil.evaluation.meanings import LOSS, LOSSES, PERPLEXITY, label_of, meaning_of
 from instil.evaluation.verdict import Kind
 from instil.generation.settings import SamplingSettings
 from instil.units import counted, loss_words
@@ -158,7 +158,7 @@ def figure_rows(evaluation: Compared) -> list[FigureRow]:
         rows.append(
             FigureRow(
                 key=key,
-                label=name if name == task else f"{task}: {name}",
+                label=label_of(key),
                 meaning=meaning_of(task, name),
                 cells=tuple(_figure(result, task, name) for result in results),
                 comparison=None if key in evaluation.not_compared else compared,

@@ -79,6 +79,20 @@ LOSSES: Mapping[str, str] = {
 }
 
 
+def label_of(figure: str) -> str:
+    """Return the name of a figure for people, without its task where both have one name.
+
+    Args:
+        figure: The figure, as ``task.figure``.
+
+    Example:
+        >>> label_of("exact_match.exact_match"), label_of("exact_match.strict")
+        ('exact_match', 'exact_match: strict')
+    """
+    task, _, name = figure.partition(".")
+    return task if name in (task, "") else f"{task}: {name}"
+
+
 def meaning_of(task: str, name: str) -> str:
     """Return what a figure means; empty for a figure that is not known here.
 

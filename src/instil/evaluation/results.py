@@ -13,6 +13,7 @@ from instil.evaluation.contamination import Contamination
 from instil.evaluation.figure_table import PAIR_HEAD, FigureRow, figure_rows, slice_table
 from instil.evaluation.heldout import HeldoutLoss
 from instil.evaluation.intervals import Interval, show
+from instil.evaluation.meanings import label_of
 from instil.evaluation.verdict import Verdict
 from instil.generation.prompts import Prompt
 from instil.generation.settings import SamplingSettings
@@ -168,7 +169,9 @@ class Evaluation:
 
 def _words(figures: Mapping[str, Mapping[str, Interval]]) -> list[str]:
     return [
-        f"{task}: {name} {show(name, figure)}" for task, by_name in figures.items() for name, figure in by_name.items()
+        f"{label_of(f'{task}.{name}')} {show(name, figure)}"
+        for task, by_name in figures.items()
+        for name, figure in by_name.items()
     ]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from instil.errors import RunError
+from instil.evaluation.meanings import label_of
 from instil.refused_writes import refused_writes
 from instil.training.records.loss_figure import (
     Metrics,
@@ -102,7 +103,9 @@ def _draw_figures(panel: Any, runs: Sequence[tuple[str, Mapping[str, Figure], An
         panel.errorbar(values, places, xerr=_error_bars(shown), fmt="none", ecolor="black", capsize=2)
     middle = height * (len(runs) - 1) / 2
     panel.set_yticks(
-        [at + middle for at in range(len(names))], [name.replace(".", "\n", 1) for name in names], fontsize="small"
+        [at + middle for at in range(len(names))],
+        [label_of(name).replace(": ", "\n", 1) for name in names],
+        fontsize="small",
     )
     panel.set(xlim=(0, 1))
     panel.set_title("evaluation, 95% intervals", fontsize="medium", loc="left")

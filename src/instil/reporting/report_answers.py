@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from instil.errors import RunError
+from instil.evaluation.meanings import label_of
 from instil.training.records.run_figures import figure_words, figures_from
 from instil.views.html import escaped
 from instil.views.page_parts import folded, mark, pairs, paragraph, table, text_box
@@ -98,7 +99,7 @@ def _figures(evaluation: Mapping[str, Any], model: Mapping[str, Any], against: M
     mains = {f"{task}.{main}": task for task, main in (evaluation.get("tasks") or {}).items()}
     rows = []
     for name in dict.fromkeys((*ours, *theirs)):
-        cells = [name.replace(".", ": ", 1), figure_words(ours.get(name), interval=True)]
+        cells = [label_of(name), figure_words(ours.get(name), interval=True)]
         if against:
             reason = (evaluation.get("not_compared") or {}).get(name)
             compared = (evaluation.get("comparisons") or {}).get(mains.get(name, ""))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from instil.evaluation.meanings import meaning_of
+from instil.evaluation.meanings import label_of, meaning_of
 from instil.training.records.loss_figure import points_of
 from instil.views.chart import COLOURS, NARROW, WIDE, Line, Point, chart_svg
 from instil.views.curve import JOINED, finite, loss_svg, smooth, thinned, window
@@ -31,7 +31,9 @@ def curves(metrics: Metrics) -> str:
     for title, drawn in (("Pairs won", won_svg(metrics)), ("Rewards", rewards_svg(metrics))):
         parts += [_figure(title, drawn)] if drawn else []
     parts += _wide_figure("Tasks during training", *(task_svg(metrics, width=width) for width in (WIDE, NARROW)))
-    meanings = pairs([(name, meaning) for name in task_names(metrics) if (meaning := meaning_of(*name.split(".", 1)))])
+    meanings = pairs(
+        [(label_of(name), meaning) for name in task_names(metrics) if (meaning := meaning_of(*name.split(".", 1)))]
+    )
     if meanings:
         parts.append(f'<div class="wide">{meanings}</div>')
     return f'<div class="charts">{"".join(parts)}</div>' if parts else ""

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Mapping
 
+from instil.evaluation.meanings import label_of
 from instil.files import write_text_atomic
 from instil.recipe import Recipe
 from instil.reporting.plots import draw_losses
@@ -22,7 +23,7 @@ def comparison_table(sweep: Sweep) -> tuple[list[Column], list[list[str | Cell]]
     """Return the columns and the rows of the comparison: the best run first, then those without a result."""
     ranked = sweep.ranking
     others = [run for run in sweep.runs if run not in ranked]
-    by = [] if sweep.best_by == HELDOUT else [Column(sweep.best_by, number=True)]
+    by = [] if sweep.best_by == HELDOUT else [Column(label_of(sweep.best_by), number=True)]
     columns = [
         Column("run"),
         *by,

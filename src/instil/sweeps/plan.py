@@ -11,6 +11,7 @@ from pathlib import Path
 
 from instil.errors import EvaluationError, RecipeError, nearest
 from instil.evaluation.during_training import check_tasks
+from instil.evaluation.meanings import label_of
 from instil.evaluation.tasks import TASKS, TaskOptions
 from instil.recipe import Recipe
 from instil.screen import work
@@ -77,7 +78,7 @@ class SweepPlan:
         return [
             ("runs", f"{counted(self.num_runs, 'run')}{how}"),
             ("vary", "\n".join(varied)),
-            ("best by", f"{self.space.best_by} ({'lowest' if self.space.direction == 'min' else 'highest'})"),
+            ("best by", f"{label_of(self.space.best_by)} ({'lowest' if self.space.direction == 'min' else 'highest'})"),
             ("prepared data", stores),
             ("disk", f"{byte_size(self.disk_bytes)} in all"),
             ("time", f"about {duration(self.seconds)} of training in all on this device"),

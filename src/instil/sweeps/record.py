@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from instil.errors import RunError
+from instil.evaluation.meanings import label_of
 from instil.files import home_path, write_json_atomic
 from instil.sweeps.names import setting_names, shown_value
 from instil.sweeps.space import ACCURACY, HELDOUT, OF_RUNS, Direction
@@ -189,13 +190,13 @@ class Sweep:
         return str(self.folder)
 
     def __repr__(self) -> str:
-        best = f", best {self.best.name} ({self.best_by} {self.best.value:.4g})" if self.best else ""
+        best = f", best {self.best.name} ({label_of(self.best_by)} {self.best.value:.4g})" if self.best else ""
         return f"Sweep {self.folder}: {states_of(self)}{best}"
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows: the comparison, the best run marked."""
         short = setting_names(dict.fromkeys(name for run in self.runs for name in run.settings))
-        head = ["run", *short.values(), self.best_by, "steps", "in steps", "state"]
+        head = ["run", *short.values(), label_of(self.best_by), "steps", "in steps", "state"]
         rows = [
             [
                 f"{run.name} (best)" if run == self.best else run.name,

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from instil.evaluation.during_training import task_meanings
+from instil.evaluation.meanings import label_of
 from instil.recipe import AdapterSettings, DataSettings, Recipe, TrainingSettings, objective_words, source_name
 from instil.run_warning import PREFIX
 from instil.training.disk_space import disk_warnings
@@ -165,11 +166,11 @@ def _course(recipe: Recipe) -> Iterator[tuple[str, str]]:
 
     Example:
         >>> list(_course(Recipe.from_mapping({"evaluate": {"tasks": ["numeric"]}})))
-        [('task', "numeric.numeric: answers whose final number is the reference's; on at most 100 held-out prompts")]
+        [('task', "numeric: answers whose final number is the reference's; on at most 100 held-out prompts")]
     """
     most = counted(recipe.evaluate.max_prompts, "held-out prompt")
     for figure, meaning in task_meanings(recipe.evaluate.tasks):
-        yield "task", f"{figure}: {meaning}; on at most {most}"
+        yield "task", f"{label_of(figure)}: {meaning}; on at most {most}"
     if recipe.evaluate.patience is not None:
         evaluations = counted(recipe.evaluate.patience, "evaluation")
         yield "stops", f"after {evaluations} without a better held-out loss"

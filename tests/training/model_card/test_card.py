@@ -39,7 +39,7 @@ def test_the_hub_reads_base_data_licence_and_results(run, monkeypatch, tmp_path)
         each.metric_name: (each.metric_type, each.metric_value, each.dataset_name) for each in card.data.eval_results
     }
     assert found == {
-        "exact_match: exact_match": ("exact_match", 0.75, "data/test.jsonl"),
+        "exact_match": ("exact_match", 0.75, "data/test.jsonl"),
         "behaviour: stops": ("stops", 1.0, "data/test.jsonl"),
     }
     assert ModelCard(str(card)).data.to_dict() == card.data.to_dict()  # and writes the same again
@@ -47,7 +47,7 @@ def test_the_hub_reads_base_data_licence_and_results(run, monkeypatch, tmp_path)
         "# tuned\n\nTuned from `Qwen/Qwen2.5-0.5B` with instil", "on 7 rows of data", "a complete model for transformers, in bf16",
         "- `rows.jsonl`\n- `openai/gsm8k`\n", "9 rows were read, and 7 of them trained.\nNot trained: 2 too long.",
         "| method | every weight |", "learning rate 0.0001, cosine", "| length | 3 steps of 32 examples |", "| seed | 0 |",
-        "| held-out loss | 1.2500 at the end |", "| exact_match: exact_match | 75.0% [50.0%, 90.0%] n=12 |",
+        "| held-out loss | 1.2500 at the end |", "| exact_match | 75.0% [50.0%, 90.0%] n=12 |",
         "An answer ends with** `<|im_end|>`", "## Limits", "trained on 7 rows only", "- 3 prompts: ids equal", "vllm serve tuned",
     ):  # fmt: skip
         assert part in text, part
@@ -175,7 +175,7 @@ def test_the_other_model_and_the_languages_of_the_prompts_are_named(run, tmp_pat
     (folder / "evaluation" / "evaluation.json").write_text(json.dumps(EVALUATION | changed), "utf-8")
     text, card = card_of(folder)
     assert "| figure | this model | base |" in text
-    assert "| exact_match: exact_match | 75.0% [50.0%, 90.0%] n=12 | 50.0% [25.0%, 75.0%] n=40 |" in text
+    assert "| exact_match | 75.0% [50.0%, 90.0%] n=12 | 50.0% [25.0%, 75.0%] n=40 |" in text
     assert "Measured on `data/test.jsonl`, 62 prompts" in text
     assert card.data.language == ["en", "vi"]
     assert "en (40), vi (22)" in text

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from instil.evaluation.figure_table import Compared, shown
 from instil.evaluation.intervals import IN_HUNDREDS, Interval
+from instil.evaluation.meanings import label_of
 from instil.views.html import escaped
 
 _VALUE = 90.0
@@ -63,7 +64,7 @@ def _drawn(mains: Sequence[_Main], names: Sequence[str], size: _Size) -> str:
     parts = [*legend, *_axis(above - 6, height - 22, size)]
     for row, (task, main, figures) in enumerate(mains):
         top = above + row * step
-        label = main if main == task else f"{task}: {main}"
+        label = label_of(f"{task}.{main}")
         middle = top + _BAR * len(names) / 2
         parts.append(
             f'<text class="name" x="{size.left - 10:g}" y="{middle + 4:g}">{escaped(_short(label, size.most))}</text>'

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from instil.errors import ExportError
+from instil.evaluation.meanings import label_of
 from instil.training.model_card.papers import RunPapers, published_name
 from instil.training.model_card.subject import CardSubject
 
@@ -81,7 +82,7 @@ def _model_index(papers: RunPapers, name: str) -> dict[str, Any]:
     metrics: dict[str, list[dict[str, Any]]] = {}
     for key, figure in papers.figures().items():
         metrics.setdefault(key.split(".", 1)[0], []).append(
-            {"type": key.split(".", 1)[1], "name": key.replace(".", ": ", 1), "value": figure.value}
+            {"type": key.split(".", 1)[1], "name": label_of(key), "value": figure.value}
         )
     results = [
         {

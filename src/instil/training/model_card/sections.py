@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from instil.evaluation.intervals import show
+from instil.evaluation.meanings import label_of
 from instil.recipe import REFERENCE_FREE, Objective, Recipe, objective_words, unit_of
 from instil.training.model_card.head import languages_of
 from instil.training.model_card.papers import RunPapers, published_name
@@ -134,7 +135,7 @@ def evaluation_of(papers: RunPapers) -> list[str]:
         head.append(published_name(str(against.get("name"))))
     rows = [head, ["---"] * len(head)]
     for key, figure in figures.items():
-        cells = [key.replace(".", ": ", 1), show(key.split(".", 1)[1], figure)]
+        cells = [label_of(key), show(key.split(".", 1)[1], figure)]
         if len(head) == 3:
             cells.append(show(key.split(".", 1)[1], other[key]) if key in other else "")
         rows.append(cells)
