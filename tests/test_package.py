@@ -45,6 +45,7 @@ ORDER = (
     ("sweeps",),
     ("demo",),
     ("api",),
+    ("studio",),
     ("cli", "__main__"),
 )
 """A module may import what is in its own line or above it; there are no exceptions."""

@@ -48,6 +48,7 @@ VERBS: tuple[tuple[str, str, str], ...] = (
     ("chat", "instil.cli.chat:chat", "Talk to a model."),
     ("generate", "instil.cli.generate:generate", "Answer a file of prompts."),
     ("evaluate", "instil.cli.evaluate:evaluate", "Measure a model, alone or against its base."),
+    ("studio", "instil.cli.studio:studio", "Open data, runs and jobs of a folder in a browser."),
     ("serve", "instil.cli.serve:serve", "Serve a model over an OpenAI-compatible HTTP API."),
     (
         "export",

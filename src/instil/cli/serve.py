@@ -23,11 +23,12 @@ def serve(
         serving: Address and limits.
         loading: How the model is loaded.
     """
-    from instil.generation.http_api.server import check_address, listen
+    from instil.generation.http_api.addresses import listen
+    from instil.generation.http_api.server import check_address
     from instil.generation.http_api.server import serve as run
 
     serving = check_address(serving)
-    listen(serving).close()  # a port in use is reported before a large model is loaded
+    listen(serving.host, serving.port).close()  # a port in use is reported before a large model is loaded
 
     from instil.generation.engine import Engine
     from instil.screen import hide_work

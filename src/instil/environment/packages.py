@@ -16,6 +16,7 @@ CORE = (
 EXTRAS = {
     "qlora": ("bitsandbytes",),
     "serve": ("fastapi", "uvicorn", "llguidance"),
+    "studio": ("fastapi", "uvicorn", "jinja2", "python-multipart"),
     "tracking": ("tensorboard", "wandb", "trackio"),
     "metrics": ("sacrebleu", "rouge-score", "scikit-learn", "jsonschema"),
     "harness": ("lm-eval",),

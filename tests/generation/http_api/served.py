@@ -10,7 +10,8 @@ import pytest
 pytest.importorskip("fastapi")
 openai = pytest.importorskip("openai")
 
-from instil.generation.http_api.server import listen, make_server  # noqa: E402
+from instil.generation.http_api.addresses import listen  # noqa: E402
+from instil.generation.http_api.server import make_server  # noqa: E402
 from instil.generation.http_api.settings import ServeSettings  # noqa: E402
 
 
@@ -19,7 +20,7 @@ class Served:
 
     def __init__(self, engine, **settings):
         self.settings = ServeSettings(port=0, **({"served_name": "tiny"} | settings))
-        self.socket = listen(self.settings)
+        self.socket = listen(self.settings.host, self.settings.port)
         self.server = make_server(engine, self.settings)
         self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
         self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.socket]}, daemon=True)

@@ -7,7 +7,8 @@ import socket
 import pytest
 
 from instil.errors import ServeError
-from instil.generation.http_api.server import _banner, check_address, listen
+from instil.generation.http_api.addresses import listen
+from instil.generation.http_api.server import _banner, check_address
 from instil.generation.http_api.settings import ServeSettings
 
 
@@ -38,18 +39,18 @@ def test_a_port_in_use_is_one_line():
         taken.bind(("127.0.0.1", 0))
         taken.listen(1)
         with pytest.raises(ServeError, match=r"cannot listen there .*Choose another port or host\.$"):
-            listen(ServeSettings(port=taken.getsockname()[1]))
+            listen("127.0.0.1", taken.getsockname()[1])
 
 
 def test_the_first_lines_name_the_address_and_the_chat_page():
-    with listen(ServeSettings(host="127.0.0.1", port=0)) as listener:
+    with listen("127.0.0.1", 0) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         lines = _banner("tiny", ServeSettings(), listener)
     assert lines == [f"serving tiny at {url}/v1 (Ctrl-C stops it)", f"chat page: {url}/"]
 
 
 def test_the_address_of_all_addresses_is_printed_as_one_that_a_browser_opens():
-    with listen(ServeSettings(host="0.0.0.0", port=0)) as listener:
+    with listen("0.0.0.0", 0) as listener:
         port = listener.getsockname()[1]
         first, page, more = _banner("tiny", ServeSettings(host="0.0.0.0", api_key="k"), listener)
     assert first == f"serving tiny at http://127.0.0.1:{port}/v1 (Ctrl-C stops it)"

@@ -10,8 +10,8 @@ from typing import Any
 
 from fastapi.responses import JSONResponse
 
+from instil.generation.http_api.addresses import is_loopback, name_in
 from instil.generation.http_api.ending import Ending
-from instil.generation.http_api.origins import is_loopback
 from instil.generation.http_api.problems import Problem
 from instil.generation.http_api.settings import ServeSettings
 from instil.generation.http_api.writing import EVENT_STREAM, event
@@ -79,8 +79,7 @@ class Gate:
                 return None
             return Problem(401, "wrong or missing API key. Send Authorization: Bearer KEY.", code="invalid_api_key")
         host = headers.get("host", "")
-        name = host.rsplit(":", 1)[0].strip("[]") if not host.endswith("]") else host.strip("[]")
-        if not is_loopback(name):  # a web page that reaches this machine by another name
+        if not is_loopback(name_in(host)):  # a web page that reaches this machine by another name
             return Problem(403, f"host {host!r} is not this machine's loopback. Set an API key to serve others.")
         return None
 

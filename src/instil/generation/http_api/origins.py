@@ -1,8 +1,7 @@
-"""Reads the origins of ``--cors`` as browsers send them, and tells this machine's own addresses from others."""
+"""Reads the origins of ``--cors`` as browsers send them."""
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Sequence
 from urllib.parse import urlsplit
@@ -12,21 +11,6 @@ from instil.errors import ServeError
 ANY = "*"
 _PORTS = {"http": 80, "https": 443}
 _HOST = re.compile(r"[a-z0-9._:-]+")
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether a host is this machine's loopback: ``localhost``, or an address that no name server can give away.
-
-    Example:
-        >>> is_loopback("localhost"), is_loopback("127.0.0.9"), is_loopback("::1"), is_loopback("127.0.0.1.example")
-        (True, True, True, False)
-    """
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def checked_origins(origins: Sequence[str]) -> tuple[str, ...]:

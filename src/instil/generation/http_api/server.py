@@ -10,13 +10,11 @@ from typing import Any
 
 from instil.errors import MissingPackageError, ServeError
 from instil.generation.engine import Engine
+from instil.generation.http_api.addresses import EVERY_ADDRESS, check_port, is_loopback, listen, url_of
 from instil.generation.http_api.connections import bounded_protocol
 from instil.generation.http_api.ending import GRACE_SECONDS
-from instil.generation.http_api.origins import ANY, checked_origins, is_loopback
+from instil.generation.http_api.origins import ANY, checked_origins
 from instil.generation.http_api.settings import ServeSettings
-
-_HERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-"""The addresses that stand for every address of a machine, each with the one by which it calls itself."""
 
 
 def check_address(settings: ServeSettings) -> ServeSettings:
@@ -35,8 +33,7 @@ def check_address(settings: ServeSettings) -> ServeSettings:
     """
     key = settings.api_key or os.environ.get("INSTIL_API_KEY") or None
     settings = replace(settings, api_key=key, cors=checked_origins(settings.cors))
-    if not 0 <= settings.port <= 65535:
-        raise ServeError(f"port {settings.port}: no such port. Allowed is 0 to 65535. Choose another one.")
+    check_port(settings.port)
     for name in ("max_new_tokens", "max_body_mb", "max_seconds", "max_requests", "max_connections",
                  "max_transfer_seconds", "cache_tokens"):  # fmt: skip
         if not getattr(settings, name) > 0:
@@ -48,27 +45,6 @@ def check_address(settings: ServeSettings) -> ServeSettings:
             "allowed. Set --api-key or INSTIL_API_KEY."
         )
     return settings
-
-
-def listen(settings: ServeSettings) -> socket.socket:
-    """Bind the port.
-
-    Raises:
-        ServeError: If it is taken or the address is not this machine's.
-    """
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((settings.host, settings.port))
-        listener.listen(1024)
-    except OSError as error:
-        listener.close()
-        raise ServeError(
-            f"{settings.host}:{settings.port}: cannot listen there ({error.strerror or error}). "
-            "Choose another --port or --host."
-        ) from None
-    return listener
 
 
 def make_server(engine: Engine, settings: ServeSettings) -> Any:
@@ -112,7 +88,7 @@ def serve(engine: Engine, settings: ServeSettings) -> None:
     Raises:
         ServeError: If the server cannot start.
     """
-    listener = listen(settings)
+    listener = listen(settings.host, settings.port)
     try:
         server = make_server(engine, settings)
         print("\n".join(_banner(settings.served_name or engine.name, settings, listener)), flush=True)
@@ -127,10 +103,9 @@ def serve(engine: Engine, settings: ServeSettings) -> None:
 def _banner(name: str, settings: ServeSettings, listener: socket.socket) -> list[str]:
     """Return the lines that a person sees when the server starts: its address, and who else may call it."""
     host, port = listener.getsockname()[:2]
-    shown = _HERE.get(host, host)  # no browser opens the address that stands for all of them
-    url = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
+    url = url_of(listener)
     lines = [f"serving {name} at {url}/v1 (Ctrl-C stops it)", f"chat page: {url}/"]
-    if host in _HERE:
+    if host in EVERY_ADDRESS:
         lines.append(
             f"{host}: every address of this machine. Others use its name: http://{socket.gethostname()}:{port}/"
         )

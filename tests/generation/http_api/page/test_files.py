@@ -12,7 +12,8 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from instil.generation.http_api.gate import Gate
-from instil.generation.http_api.page.files import OPEN_PATHS, POLICY, add_page
+from instil.generation.http_api.page.files import OPEN_PATHS, add_page
+from instil.generation.http_api.page.policy import page_headers
 from instil.generation.http_api.settings import ServeSettings
 from instil.views.html import style_sheet
 
@@ -30,12 +31,13 @@ def test_every_file_has_the_policy_and_its_own_type():
     kinds = []
     for path in FILES:
         answer = client().get(path)
-        assert answer.headers["content-security-policy"] == POLICY
+        assert answer.headers["content-security-policy"] == page_headers()["Content-Security-Policy"]
         assert answer.headers["x-content-type-options"] == "nosniff"
         kinds.append(answer.headers["content-type"])
     assert kinds == ["text/html; charset=utf-8", "text/css; charset=utf-8", "text/javascript; charset=utf-8"]
-    assert "unsafe" not in POLICY
-    assert "'none'" in POLICY.split(";")[0]
+    policy = page_headers()["Content-Security-Policy"]
+    assert "unsafe" not in policy
+    assert "'none'" in policy.split(";")[0]
 
 
 def test_nothing_is_inline_and_nothing_is_loaded_from_elsewhere():

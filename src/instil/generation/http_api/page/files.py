@@ -11,19 +11,10 @@ from importlib import resources
 
 from fastapi import FastAPI, Response
 
+from instil.generation.http_api.page.policy import page_headers
 from instil.views.html import script, style_sheet
 
-POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-_HEADERS = {
-    "Content-Security-Policy": POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-cache",
-}
+_HEADERS = page_headers()
 _SCRIPTS = ("stream.js", "token_pane.js", "chat.js")
 _ICON = "/favicon.ico"
 OPEN_PATHS = ("/", "/page.css", "/page.js", _ICON)

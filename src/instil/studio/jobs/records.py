@@ -1,0 +1,80 @@
+"""What a job is, and which commands a page may start."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from instil.errors import ServeError
+
+State = Literal["queued", "running", "done", "failed", "stopped"]
+Lane = Literal["device", "beside"]
+"""``device``: one at a time, because it fills the device; ``beside``: at once, as `prepare` or a test of a recipe."""
+VERBS = frozenset(
+    {"train", "plan", "inspect", "prepare", "convert", "generate", "evaluate", "export", "report", "demo"}
+)
+"""Commands that a page may start. None of them listens on an address or asks on a terminal."""
+NEVER = frozenset({"trust-remote-code", "host", "key", "api-key", "push", "judge-url", "judge-key"})
+"""Last parts of options that no page may set: they run foreign code, or reach beyond this machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A command that was or will be started.
+
+    Attributes:
+        number: Its number, from 1; also the name of its folder.
+        argv: Words of the command behind ``instil``.
+        title: What people call it; text.
+        lane: Whether it waits for the device.
+        run: The run folder that it writes, below the workspace; or empty.
+        state: Where it is.
+        created: When it was put into the queue.
+        started: When it was started, or None.
+        ended: When it ended, or None.
+        exit_code: Its exit status; negative for the signal that killed it. None while it runs, and if it is lost.
+        stops: How often it was asked to stop: 1 saves first, 2 stops at once, 3 kills.
+    """
+
+    number: int
+    argv: tuple[str, ...]
+    title: str
+    lane: Lane
+    run: str
+    state: State
+    created: datetime
+    started: datetime | None
+    ended: datetime | None
+    exit_code: int | None
+    stops: int
+
+    @property
+    def command(self) -> str:
+        """The command as a terminal takes it."""
+        return shlex.join(("instil", *self.argv))
+
+
+def check_argv(argv: Sequence[str]) -> None:
+    """Check that a page may start a command.
+
+    Raises:
+        ServeError: If its verb or an option is not for pages.
+
+    Example:
+        >>> check_argv(["train", "recipe.yaml", "--model.trust-remote-code"])
+        Traceback (most recent call last):
+        instil.errors.ServeError: model.trust_remote_code: cannot be set from a page. ...
+    """
+    if not argv or argv[0] not in VERBS:
+        raise ServeError(
+            f"instil {argv[0] if argv else ''}: cannot be started from a page. Allowed is {', '.join(sorted(VERBS))}. "
+            "Start it in a terminal."
+        )
+    for word in argv[1:]:
+        option = word.partition("=")[0]
+        name = option.lstrip("-").replace("_", "-").removeprefix("no-").rpartition(".")[2]
+        if option.startswith("--") and name in NEVER:
+            raise ServeError(f"{option}: cannot be set from a page. Start the command in a terminal if you mean it.")

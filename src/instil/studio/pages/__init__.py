@@ -1,0 +1,5 @@
+"""The pages, one module each: routes, thin, and pure view functions from records to a template's context."""
+
+from instil.studio.pages import home, jobs, language
+
+ROUTERS = (home.router, jobs.router, language.router)

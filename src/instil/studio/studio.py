@@ -1,0 +1,53 @@
+"""What every route is given: the workspace and its queue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from starlette.requests import Request
+
+from instil.studio.jobs.queue import Queue
+from instil.studio.problems import PageProblem
+from instil.studio.workspace import OutsideError, inside
+
+
+@dataclass(frozen=True, slots=True)
+class Studio:
+    """The open workspace.
+
+    Attributes:
+        root: Its folder, resolved.
+        queue: Its jobs.
+    """
+
+    root: Path
+    queue: Queue
+
+    def path(self, text: str) -> Path:
+        """Return the file or folder that a path of a request means. It need not exist.
+
+        Raises:
+            PageProblem: With status 404, if it leads out of the workspace.
+        """
+        try:
+            return inside(self.root, text)
+        except OutsideError:
+            raise PageProblem(404, "problems.no_file", path=text) from None
+
+    def existing(self, text: str) -> Path:
+        """Return the file or folder that a path of a request means.
+
+        Raises:
+            PageProblem: With status 404, if it leads out of the workspace or is not there.
+        """
+        path = self.path(text)
+        if not path.exists():
+            raise PageProblem(404, "problems.no_file", path=text)
+        return path
+
+
+def studio_of(request: Request) -> Studio:
+    """Return the open workspace of a request."""
+    studio: Studio = request.app.state.studio
+    return studio

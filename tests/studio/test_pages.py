@@ -1,0 +1,244 @@
+"""Claims about the first pages: their views, what they answer, and how they are in a real browser."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from tests.studio.browser import assert_accessible, assert_fits, browser_context, needs_chromium, watch
+from tests.studio.served import wait_until
+from tests.studio.test_workspace import make_run
+
+from instil.studio.jobs.records import Job
+from instil.studio.pages.home import curve_view, smoothed
+from instil.studio.pages.jobs import job_view, log_end
+
+NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)
+NAMES = {name: name for name in ("raw", "smooth", "heldout", "step", "loss")}
+
+
+def a_job(**values):
+    ended = {"state": "failed", "started": NOW - timedelta(seconds=90), "ended": NOW, "exit_code": 2, "stops": 0}
+    return Job(
+        **{"number": 1, "argv": ("train",), "title": "", "lane": "device", "run": "", "created": NOW} | ended | values
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({}, ("jobs.exit_code", {"code": 2})),
+        ({"exit_code": -9}, ("jobs.killed_hard", {})),
+        ({"exit_code": -15}, ("jobs.killed", {"signal": "SIGTERM"})),
+        ({"exit_code": None}, ("jobs.lost", {})),
+        ({"state": "stopped", "exit_code": 143}, None),
+        ({"state": "done", "exit_code": 0}, None),
+    ],
+)
+def test_a_job_says_why_it_failed_and_how_long_it_took(values, reason):
+    view = job_view(a_job(**values), now=NOW)
+    assert (view["reason"], view["seconds"]) == (reason, 90.0)
+    assert job_view(a_job(started=None, ended=None), now=NOW)["seconds"] is None
+
+
+def test_the_curve_has_raw_smoothed_and_heldout_losses_of_the_part_that_is_shown():
+    metrics = [{"step": step, "loss": 1.0 / step} for step in range(1, 5001)]
+    metrics += [
+        {"step": 2500, "heldout_loss": 0.5},
+        {"step": 2600, "heldout_loss": None},
+        {"step": 1, "loss": float("nan")},
+    ]
+    whole, part = curve_view(metrics, NAMES), curve_view(metrics, NAMES, start=2000, end=2100)
+    assert [line["name"] for line in whole["series"]] == ["raw", "smooth", "heldout"]
+    assert [len(line["points"]) for line in whole["series"]] == [1000, 1000, 1]
+    assert [point[0] for point in part["series"][0]["points"]] == list(range(2000, 2101))
+    assert json.loads(json.dumps(whole, allow_nan=False)) is not None
+
+
+def test_a_smoothed_curve_begins_at_its_first_value():
+    assert smoothed([(1, 4.0), (2, 4.0), (3, 0.0)], 0.5) == [(1, 4.0), (2, 4.0), (3, pytest.approx(12 / 7, abs=1e-5))]
+
+
+def test_the_end_of_a_log_begins_with_a_whole_line(tmp_path):
+    (tmp_path / "log.txt").write_text("first\nsecond\nthird\n")
+    assert log_end(tmp_path / "log.txt", 9) == ("third\n", 19, True)
+    assert log_end(tmp_path / "log.txt") == ("first\nsecond\nthird\n", 19, False)
+    assert log_end(tmp_path / "none") == ("", 0, False)
+
+
+def test_jobs_are_shown_cancelled_and_removed(served):
+    os.mkfifo(served.root / "pipe.jsonl")
+    lasting = ["convert", "pipe.jsonl", "out.jsonl"]
+    first, second = served.queue.add(lasting, title="<b>one</b>"), served.queue.add(lasting, title="two")
+    text = wait_until(lambda: (found := served.get("/jobs").text) and "state running" in found and found)
+    assert "&lt;b&gt;one&lt;/b&gt;" in text
+    assert "<b>one" not in text
+    assert served.post(f"/jobs/{second}/cancel").headers["location"] == "/jobs"
+    assert served.queue.job(second).state == "stopped"
+    wait_until(lambda: served.queue.folder(first).process)
+    assert served.post(f"/jobs/{first}/stop", level=1, back="/").headers["location"] == "/"
+    wait_until(lambda: served.queue.job(first).state == "stopped")
+    assert served.post(f"/jobs/{first}/remove").status == 303
+    assert [job.number for job in served.queue.jobs()] == [second]
+    assert served.get(f"/jobs/{second}/log").headers["content-type"] == "text/plain; charset=utf-8"
+
+
+def test_wrong_requests_are_readable_pages(served):
+    for path, status, words in (
+        ("/nothing", 404, "no such page"),
+        ("/jobs/7", 404, "no job 7"),
+        ("/jobs/x", 422, "not complete"),
+        ("/jobs/7/log", 404, "no job 7"),
+        ("/curve", 422, "not complete"),
+        ("/language", 405, "cannot be used like that"),
+    ):
+        answer = served.get(path)
+        assert (answer.status, words in answer.text) == (status, True), path
+        assert "<h1>" in answer.text
+    assert served.post("/jobs/7/stop", level=9).status == 422
+    assert "没有任务 7" in served.get("/jobs/7", **{"Accept-Language": "zh"}).text
+
+
+def test_a_damaged_run_is_an_error_with_the_place(served):
+    make_run(served.root / "runs" / "a")
+    (served.root / "runs" / "a" / "metrics.jsonl").unlink()
+    (served.root / "runs" / "a" / "metrics.jsonl").mkdir()
+    answer = served.get("/curve?run=runs/a")
+    assert answer.status == 422
+    assert "metrics.jsonl" in answer.text
+
+
+@needs_chromium
+def test_the_pages_in_a_browser(opened, served):
+    page = opened
+    assert page.url == f"{served.url}/"
+    for path in ("/", "/jobs"):
+        page.goto(served.url + path)
+        page.wait_for_function("document.documentElement.dataset.stream === 'open'")
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            assert_accessible(page)
+        assert_fits(page)
+    page.get_by_role("link", name="Overview").click()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+
+
+@needs_chromium
+def test_jobs_appear_run_and_are_stopped_without_a_reload(opened, served):
+    page = opened
+    page.goto(f"{served.url}/jobs")
+    page.evaluate("window.stays = true")
+    os.mkfifo(served.root / "pipe.jsonl")
+    first = served.queue.add(["convert", "pipe.jsonl", "out.jsonl"], title="the first")
+    second = served.queue.add(["convert", "--help"], title="the second")
+    page.get_by_role("button", name="Cancel: the second").click()
+    page.locator("tr", has_text="the second").get_by_text("stopped").wait_for()
+    assert served.queue.job(second).state == "stopped"
+    wait_until(lambda: served.queue.folder(first).process)
+    page.get_by_role("button", name="Stop and save: the first").click()
+    page.locator("tr", has_text="the first").get_by_text("stopped").wait_for()
+    assert page.evaluate("window.stays") is True
+    assert_accessible(page)
+
+
+@needs_chromium
+def test_a_log_grows_as_it_is_written_and_each_line_comes_once(opened, served):
+    os.mkfifo(served.root / "pipe.jsonl")
+    number = served.queue.add(["convert", "pipe.jsonl", "out.jsonl"])
+    process = wait_until(lambda: served.queue.folder(number).process)
+    page = opened
+    page.goto(f"{served.url}/jobs/{number}")
+    page.wait_for_function("document.documentElement.dataset.stream === 'open'")
+    with served.queue.folder(number).log.open("a") as log:
+        for line in ("one <b>\n", "tw", "o\n"):
+            log.write(line)
+            log.flush()
+            page.wait_for_timeout(600)
+    page.wait_for_function("document.getElementById('log').textContent === 'one <b>\\ntwo\\n'")
+    page.reload()
+    page.wait_for_function("document.getElementById('log').textContent === 'one <b>\\ntwo\\n'")
+    assert_accessible(page)
+    assert_fits(page)
+    os.kill(process.pid, signal.SIGKILL)
+    page.get_by_text("It was killed (SIGKILL)").wait_for()
+
+
+@needs_chromium
+def test_the_chart_draws_zooms_and_reads_out(opened, served):
+    make_run(
+        served.root / "runs" / "a",
+        losses=[3 - step / 100 for step in range(200)],
+        heldout=[(0, 3.5), (100, 2.2), (200, 1.4)],
+    )
+    page = opened
+    page.goto(f"{served.url}/")
+    page.locator("#curve[data-drawn='1']").wait_for()
+    assert page.locator("#curve svg path").count() == 3
+    assert page.locator("#curve svg circle").count() == 3
+    box = page.locator("#curve svg").bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.4, box["y"] + 100)
+    assert re.search(r"step \d+: loss of each step [\d.]+", page.locator("#curve output").text_content())
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.6, box["y"] + 100)
+    page.mouse.up()
+    page.locator("#curve[data-drawn='2']").wait_for()
+    assert page.locator("#curve svg circle").count() == 1
+    page.get_by_role("button", name="log scale").click()
+    assert page.get_by_role("button", name="log scale").get_attribute("aria-pressed") == "true"
+    page.get_by_role("button", name="held-out").click()
+    assert page.locator("#curve svg circle").count() == 0
+    page.get_by_role("button", name="whole curve").click()
+    page.locator("#curve[data-drawn='3']").wait_for()
+    page.locator("#curve svg").focus()
+    page.keyboard.press("Home")
+    assert page.locator("#curve output").text_content().startswith("step 1:")
+    page.get_by_text("Values as a table").click()
+    assert page.locator("#curve table tr").count() > 200
+    assert_accessible(page)
+    assert_fits(page)
+
+
+@needs_chromium
+def test_a_language_stays_chosen_and_forms_work_without_the_script(served):
+    with browser_context(java_script_enabled=False) as context:
+        page = context.new_page()
+        page.goto(served.first_url)
+        for name, title in (("中文", "概览"), ("Tiếng Việt", "Tổng quan"), ("English", "Overview")):
+            page.get_by_role("button", name=name).click()
+            assert page.locator("h1").text_content() == title
+            page.reload()
+            assert page.locator("h1").text_content() == title
+
+
+@needs_chromium
+def test_without_the_token_a_browser_shows_a_page_that_asks_for_it(served):
+    with browser_context() as context:
+        page = context.new_page()
+        problems = watch(page, served.url, allowed=("status of 401",))
+        page.goto(f"{served.url}/jobs")
+        assert_accessible(page)
+        assert_fits(page)
+        page.get_by_label("Key or token").fill("the-token-of-the-tests")
+        page.get_by_role("button", name="Open").click()
+        page.get_by_role("heading", name="Overview").wait_for()
+        assert page.url == f"{served.url}/"
+        assert problems == []
+
+
+@needs_chromium
+def test_many_tabs_stay_alive_because_hidden_ones_close_their_stream(served):
+    with browser_context() as context:
+        pages = [context.new_page() for _ in range(12)]
+        for page in pages:
+            page.goto(served.first_url)
+            page.evaluate(
+                "Object.defineProperty(document, 'hidden', { value: true, configurable: true }); document.dispatchEvent(new Event('visibilitychange'))"
+            )
+        pages[-1].goto(f"{served.url}/jobs", timeout=10_000)
+        assert pages[-1].get_by_role("heading", name="Jobs").is_visible()
