@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from tests.evaluation.cases import case
 
-from instil.evaluation.classification import confusion, label_in, macro_f1, make_judge
+from instil.evaluation.classification import confusion, label_in, macro_f1, macro_f1_difference, make_judge
 
 LABELS = ["negative", "neutral", "positive"]
 
@@ -29,3 +29,20 @@ def test_a_label_inside_another_is_not_two_labels():
     assert label_in("very good", ["good", "very good"]) == "very good"
     assert label_in("It was very good!", ["good", "very good"]) == "very good"
     assert label_in("goodness", ["good"]) == "(none)"
+
+
+def test_the_difference_of_macro_f1_is_that_of_the_figures_and_paired():
+    wanted = ["negative", "neutral", "positive"] * 20
+    noisy = [label if number % 4 else "positive" for number, label in enumerate(wanted)]
+    better = [label if number % 8 else "positive" for number, label in enumerate(wanted)]
+    ours, theirs = ([case(a, b) for a, b in zip(said, wanted, strict=True)] for said in (better, noisy))
+    found = macro_f1_difference(ours, theirs)["macro_f1"]
+    first, second = macro_f1(ours)["macro_f1"], macro_f1(theirs)["macro_f1"]
+    assert found.difference.value == pytest.approx(first.value - second.value)
+    assert 0 < found.difference.low < found.difference.value < found.difference.high
+    # Pairing: the same prompts are hard for both, so the difference varies less than the sum of both.
+    assert found.difference.high - found.difference.low < (first.high - first.low) + (second.high - second.low)
+    assert (found.counts, found.p) == ("", "")
+    assert found.change.startswith(f"{100 * found.difference.value:+.1f} points [+")
+    same = macro_f1_difference(ours, ours)["macro_f1"]
+    assert same.change == "+0.0 points"

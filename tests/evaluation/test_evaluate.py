@@ -1,17 +1,23 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from tests.evaluation.cases import talk
 from tests.tiny_chat import folders
 
+from instil.cli.evaluation_screen import print_evaluation
 from instil.errors import EvaluationError
 from instil.evaluation.evaluate import evaluate
 from instil.evaluation.figure_table import figure_rows
-from instil.evaluation.report import to_markdown
+from instil.evaluation.report import to_json, to_markdown
+from instil.evaluation.report_page import page
 from instil.generation.engine import Engine
 from instil.generation.prompts import prompts_of
 from instil.generation.settings import SamplingSettings
+from instil.reporting.report_answers import evaluation_part
+from instil.screen import Screen
 
 
 def test_figures_comparison_slices_and_loss(tuned, base, prompts):
@@ -86,3 +92,33 @@ def test_a_task_that_fits_no_prompt_is_refused_before_anything_is_asked(tuned, m
     monkeypatch.setattr(tuned, "answer", lambda *_, **__: pytest.fail("the model was asked"))
     with pytest.raises(EvaluationError, match=f"task {task} fits no prompt"):
         evaluate(tuned, prompts_of(talk(("Say hi", "Hi there!"))), tasks=[task])
+
+
+def test_figures_of_all_answers_together_have_a_difference_wherever_figures_are_shown(tuned, base, prompts, capsys):
+    pytest.importorskip("sacrebleu")
+    found = evaluate(
+        tuned,
+        prompts,
+        tasks=["classification", "translation"],
+        against=base,
+        settings=SamplingSettings(max_new_tokens=60),
+    )
+    values = to_json(found)
+    shown = {"markdown": to_markdown(found), "page": page(found, values, method=()), "notebook": found._repr_html_()}
+    print_evaluation(Screen(), found)
+    shown["terminal"] = capsys.readouterr().out
+    shown["report of the run"] = evaluation_part(json.loads(json.dumps(values)), page=None)
+    for figure in ("classification.macro_f1", "translation.bleu", "translation.chrf"):
+        row = next(row for row in figure_rows(found) if row.key == figure)
+        task, _, name = figure.partition(".")
+        ours, theirs = (result.figures[task][name] for result in (found.model, found.against))
+        assert row.comparison.difference.value == pytest.approx(ours.value - theirs.value) != 0
+        assert row.pair_cells[0] == row.comparison.change != ""
+        assert row.pair_cells[1] == ""
+        assert (row.verdict, row.kind) == ("", None)
+        assert "no prompt wins or loses" in row.meaning
+        assert (row.pair_cells[2] == "") is (name == "macro_f1")
+        for place, text in shown.items():
+            assert row.comparison.change in text, f"{figure}: no difference in {place}"
+        assert values["secondary"][figure]["p_value"] == row.comparison.p_value
+    assert values["secondary"]["translation.chrf"]["difference"]["low"] is None

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from instil.evaluation.comparison import SetDifference
 from instil.evaluation.intervals import Interval
 from instil.generation.engine import Answer
 from instil.generation.prompts import Prompt
@@ -52,6 +53,7 @@ class Task:
         main: The figure that represents the task in comparisons.
         judge: Returns a case's scores, or None if the task does not apply to the case (no reference, no choices …).
         corpus_figures: Returns figures that exist for a set of cases only (BLEU, macro-F1).
+        corpus_differences: Compares such figures of two models on the same prompts, in the same order.
         details: Returns further content for the report (confusion matrix, signatures).
     """
 
@@ -60,4 +62,5 @@ class Task:
     main: str
     judge: Callable[[Case], Scores | None]
     corpus_figures: Callable[[Sequence[Case]], Mapping[str, Interval]] | None = None
+    corpus_differences: Callable[[Sequence[Case], Sequence[Case]], Mapping[str, SetDifference]] | None = None
     details: Callable[[Sequence[Case]], Mapping[str, Any]] | None = None

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from instil.evaluation.cases import Case, Scores
+from instil.evaluation.comparison import SetDifference
 from instil.evaluation.intervals import Interval, resampled_interval
 from instil.evaluation.matching import named_in, normalise
 
@@ -54,8 +55,21 @@ def make_judge(labels: Sequence[str]) -> Callable[[Case], Scores | None]:
 
 def macro_f1(cases: Sequence[Case]) -> Mapping[str, Interval]:
     """Return the unweighted mean of the labels' F1."""
-    labels = labels_of(cases)
     judged = [case for case in cases if case.reference]
+    return {"macro_f1": resampled_interval(len(judged), _mean_f1(judged))}
+
+
+def macro_f1_difference(ours: Sequence[Case], theirs: Sequence[Case]) -> Mapping[str, SetDifference]:
+    """Return the difference of two models' macro-F1. Both are computed on the same resampled prompts."""
+    first, second = ([case for case in cases if case.reference] for cases in (ours, theirs))
+    our_f1, their_f1 = _mean_f1(first), _mean_f1(second)
+    difference = resampled_interval(len(first), lambda rows: our_f1(rows) - their_f1(rows))
+    return {"macro_f1": SetDifference(difference, None, "share")}
+
+
+def _mean_f1(judged: Sequence[Case]) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the function from indices of cases, [n] or [resamples, n], to the mean of the labels' F1."""
+    labels = labels_of(judged)
     index = {label: number for number, label in enumerate([*labels, NO_LABEL])}
     expected = np.array([index[normalise(case.reference or "")] for case in judged])
     chosen = np.array([index[label_in(case.prediction, labels)] for case in judged])
@@ -71,7 +85,7 @@ def macro_f1(cases: Sequence[Case]) -> Mapping[str, Interval]:
         mean: np.ndarray = np.nanmean(np.stack(scores), axis=0)
         return mean
 
-    return {"macro_f1": resampled_interval(len(judged), statistic)}
+    return statistic
 
 
 def confusion(cases: Sequence[Case]) -> Mapping[str, Any]:

@@ -65,12 +65,67 @@ class Comparison:
     @property
     def p(self) -> str:
         """The p-value with two digits."""
-        return "< 0.0001" if self.p_value < 0.0001 else f"{self.p_value:.2g}"
+        return p_words(self.p_value)
 
     def __str__(self) -> str:
         """Return the verdict and what it rests on, on one line."""
         p = self.p if self.p.startswith("<") else f"= {self.p}"
         return f"{self.verdict}: {self.change}, {self.wins} wins, {self.losses} losses, {self.ties} ties, p {p}"
+
+
+@dataclass(frozen=True, slots=True)
+class SetDifference:
+    """A figure of all answers together, such as BLEU, of two models on the same prompts.
+
+    No prompt wins or loses, since a prompt has no such figure.
+
+    Attributes:
+        difference: First model minus second, with its paired bootstrap interval; the ends are NaN without one.
+        p_value: Probability of a difference at least this large by chance, where the metric's library tests it.
+        unit: ``share``, which texts show in points, or ``hundreds``: from 0 to 100 already.
+    """
+
+    difference: Interval
+    p_value: float | None
+    unit: Literal["share", "hundreds"]
+
+    @property
+    def change(self) -> str:
+        """The difference with its interval, in the unit of the figures beside it.
+
+        Example:
+            >>> SetDifference(Interval(0.12, 0.03, 0.2, 40), None, "share").change
+            '+12.0 points [+3.0, +20.0]'
+            >>> SetDifference(Interval(3.21, math.nan, math.nan, 40), 0.01, "hundreds").change
+            '+3.2'
+        """
+        scale, words = (100, " points") if self.unit == "share" else (1, "")
+        value, low, high = (
+            f"{scale * number:+.1f}" for number in (self.difference.value, self.difference.low, self.difference.high)
+        )
+        # Where resampling finds no spread, the answers are the same; that is not certainty.
+        has_interval = self.difference.low < self.difference.high
+        return f"{value}{words} [{low}, {high}]" if has_interval else f"{value}{words}"
+
+    @property
+    def counts(self) -> str:
+        """Empty: no prompt wins or loses."""
+        return ""
+
+    @property
+    def p(self) -> str:
+        """The p-value with two digits; empty without one."""
+        return "" if self.p_value is None else p_words(self.p_value)
+
+
+def p_words(p_value: float) -> str:
+    """Return a p-value with two digits.
+
+    Example:
+        >>> p_words(0.04321), p_words(1e-6)
+        ('0.043', '< 0.0001')
+    """
+    return "< 0.0001" if p_value < 0.0001 else f"{p_value:.2g}"
 
 
 def compare(ours: Sequence[float], theirs: Sequence[float]) -> Comparison:

@@ -16,7 +16,7 @@ from instil.environment.packages import installed_versions
 from instil.errors import EvaluationError
 from instil.evaluation.cases import Case, Task
 from instil.evaluation.comparability import not_comparable, not_measured
-from instil.evaluation.comparison import Comparison, compare, compare_losses
+from instil.evaluation.comparison import Comparison, SetDifference, compare, compare_losses
 from instil.evaluation.contamination import Contamination
 from instil.evaluation.dialogue import DIALOGUE_TASKS, NEEDS, fits, play
 from instil.evaluation.figure_table import HELDOUT
@@ -118,7 +118,10 @@ def evaluate(
         model=ours,
         against=theirs,
         comparisons={} if theirs is None else _comparisons(mains, ours, theirs, without=differing),
-        secondary={} if theirs is None else _secondary(mains, ours, theirs, without=differing),
+        secondary={}
+        if theirs is None
+        else _secondary(mains, ours, theirs, without=differing)
+        | _set_differences(single_tasks, ours, theirs, without=differing),
         not_compared=differing,
         selection=str(selection),
         total_prompts=selection.total,
@@ -275,12 +278,9 @@ def _comparisons(
 
 def _secondary(
     tasks: Mapping[str, str], ours: ModelResult, theirs: ModelResult, *, without: Collection[str]
-) -> dict[str, Comparison]:
-    """Compare the other figures, as ``task.figure``, and the perplexities.
-
-    Figures of all answers together, such as BLEU, have no scores of single answers to compare.
-    """
-    comparisons: dict[str, Comparison] = {}
+) -> dict[str, Comparison | SetDifference]:
+    """Compare the other figures that single answers have, as ``task.figure``, and the perplexities."""
+    comparisons: dict[str, Comparison | SetDifference] = {}
     for task, main in tasks.items():
         for name in ours.figures[task]:
             compared = _compared(task, name, ours, theirs) if name != main else None
@@ -290,6 +290,25 @@ def _secondary(
         perplexities = compare_losses(ours.heldout.per_conversation, theirs.heldout.per_conversation, unit="perplexity")
         comparisons |= {} if perplexities is None else {PERPLEXITY: perplexities}
     return comparisons
+
+
+def _set_differences(
+    tasks: Sequence[Task], ours: ModelResult, theirs: ModelResult, *, without: Collection[str]
+) -> dict[str, SetDifference]:
+    """Compare the figures of all answers together, such as BLEU, as ``task.figure``."""
+    differences: dict[str, SetDifference] = {}
+    for task in tasks:
+        both = [
+            (mine, other)
+            for mine, other, a, b in zip(
+                ours.answers, theirs.answers, ours.scores[task.name], theirs.scores[task.name], strict=True
+            )
+            if a is not None and b is not None
+        ]
+        if task.corpus_differences and both:
+            found = task.corpus_differences([mine for mine, _ in both], [other for _, other in both])
+            differences |= {f"{task.name}.{name}": difference for name, difference in found.items()}
+    return {figure: difference for figure, difference in differences.items() if figure not in without}
 
 
 def _compared(task: str, name: str, ours: ModelResult, theirs: ModelResult) -> Comparison | None:

@@ -8,7 +8,7 @@ from pathlib import PurePath
 from typing import Any, Protocol
 
 from instil.evaluation.comparability import Measured
-from instil.evaluation.comparison import Comparison
+from instil.evaluation.comparison import Comparison, SetDifference
 from instil.evaluation.intervals import Interval, texts_of
 from instil.evaluation.meanings import LOSS, LOSSES, PERPLEXITY, label_of, meaning_of
 from instil.evaluation.verdict import Kind
@@ -49,7 +49,7 @@ class Compared(Protocol):
         """Main figures compared pair by pair, by task."""
 
     @property
-    def secondary(self) -> Mapping[str, Comparison]:
+    def secondary(self) -> Mapping[str, Comparison | SetDifference]:
         """The other figures compared pair by pair, as `task.figure` or `meanings.PERPLEXITY`."""
 
     @property
@@ -113,21 +113,21 @@ class FigureRow:
     label: str
     meaning: str
     cells: tuple[Figure, ...]
-    comparison: Comparison | None = None
+    comparison: Comparison | SetDifference | None = None
     is_main: bool = True
     not_compared: str = ""
 
     @property
     def verdict(self) -> str:
         """What the comparison shows, or why there is none; empty for one model and for secondary figures."""
-        if self.comparison is not None:
+        if isinstance(self.comparison, Comparison):
             return str(self.comparison.verdict) if self.is_main else ""
         return f"not compared: {self.not_compared}" if self.not_compared else ""
 
     @property
     def kind(self) -> Kind | None:
         """Kind of the verdict; None without one."""
-        return self.comparison.verdict.kind if self.comparison is not None and self.is_main else None
+        return self.comparison.verdict.kind if isinstance(self.comparison, Comparison) and self.is_main else None
 
     @property
     def pair_cells(self) -> list[str]:
@@ -154,7 +154,9 @@ def figure_rows(evaluation: Compared) -> list[FigureRow]:
     for task, name in names:
         key = f"{task}.{name}"
         is_main = evaluation.tasks.get(task) == name
-        compared = evaluation.comparisons.get(task) if is_main else evaluation.secondary.get(key)
+        compared: Comparison | SetDifference | None = (
+            evaluation.comparisons.get(task) if is_main else evaluation.secondary.get(key)
+        )
         rows.append(
             FigureRow(
                 key=key,

@@ -20,7 +20,7 @@ FIGURES: Mapping[str, Mapping[str, str]] = {
     "classification": {
         "accuracy": "answers that name the reference's label and no other",
         "has_label": "answers that name exactly one label, right or wrong",
-        "macro_f1": "mean of the labels' F1, so that rare labels count as much as common ones",
+        "macro_f1": "mean of the labels' F1, so that rare labels count as much as common ones; no prompt wins or loses",
     },
     "json": {
         "valid_json": "answers with JSON that can be parsed",
@@ -30,8 +30,8 @@ FIGURES: Mapping[str, Mapping[str, str]] = {
     },
     "translation": {
         "chrf_sentence": "chrF of each answer against its reference (character n-grams), the mean of all answers",
-        "bleu": "sacreBLEU's BLEU of all answers together, 0 to 100 (word n-grams)",
-        "chrf": "sacreBLEU's chrF of all answers together, 0 to 100",
+        "bleu": "sacreBLEU's BLEU of all answers together, 0 to 100 (word n-grams); no prompt wins or loses",
+        "chrf": "sacreBLEU's chrF of all answers together, 0 to 100; no prompt wins or loses",
     },
     "summary": {
         "rouge1": "words shared with the reference (F-measure), the mean of all answers",

@@ -14,7 +14,7 @@ from typing import Any
 
 from instil.data.messages import conversation_to_dict
 from instil.errors import EvaluationError
-from instil.evaluation.comparison import Comparison
+from instil.evaluation.comparison import Comparison, SetDifference
 from instil.evaluation.figure_table import PAIR_HEAD, figure_rows, model_words, sampling_words, slice_table
 from instil.evaluation.heldout import HeldoutLoss
 from instil.evaluation.meanings import FIGURES, LOSSES
@@ -27,6 +27,8 @@ from instil.units import counted
 METHOD = (
     "intervals: 95%, bootstrap with 2,000 resamples and seed 0; Wilson's interval for shares of 0% and 100%",
     "p: exact sign test on wins and losses (McNemar's test for right and wrong); below 0.05 a difference is shown",
+    "BLEU, chrF, macro-F1: of all answers together, so no prompt wins or loses; difference of the same resampled prompts, "
+    "p by sacreBLEU's paired bootstrap test (1,000 resamples); chrF's difference has no interval, macro-F1's no p",
     "prompts needed: for 80% power at 5% (Connor 1987), from the share of prompts on which the models differ here",
 )
 """How intervals, p-values and numbers of prompts are computed."""
@@ -60,7 +62,7 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
     return cleaned
 
 
-def _without_verdict(comparison: Comparison) -> dict[str, Any]:
+def _without_verdict(comparison: Comparison | SetDifference) -> dict[str, Any]:
     return {name: value for name, value in asdict(comparison).items() if name != "verdict"}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from instil.evaluation.cases import Case
 from instil.evaluation.comparability import plain_notes
-from instil.evaluation.comparison import Comparison
+from instil.evaluation.comparison import Comparison, SetDifference
 from instil.evaluation.contamination import Contamination
 from instil.evaluation.figure_table import PAIR_HEAD, FigureRow, figure_rows, slice_table
 from instil.evaluation.heldout import HeldoutLoss
@@ -96,7 +96,7 @@ class Evaluation:
         comparisons: Main figures of the two models by task, compared pair by pair, each with its verdict. `HELDOUT`
             compares the losses. What is not the same thing in both models is not in here.
         secondary: The other figures of the two models compared pair by pair, as ``task.figure`` or
-            `meanings.PERPLEXITY`. Their verdicts are not shown.
+            `meanings.PERPLEXITY`. Their verdicts are not shown. Figures of all answers together have no wins and losses.
         not_compared: Figures of the two models that are not the same thing, as ``task.figure`` or `meanings.LOSS`, each
             with the reason.
         selection: Which prompts of the data were taken, in words.
@@ -117,7 +117,7 @@ class Evaluation:
     length_notes: Sequence[str]
     versions: Mapping[str, str]
     not_compared: Mapping[str, str] = field(default_factory=dict)
-    secondary: Mapping[str, Comparison] = field(default_factory=dict)
+    secondary: Mapping[str, Comparison | SetDifference] = field(default_factory=dict)
     selection: str = ""
     total_prompts: int | None = None
 
@@ -182,7 +182,7 @@ class _Alone:
     models: Sequence[ModelResult]
     tasks: Mapping[str, str] = field(default_factory=dict)
     comparisons: Mapping[str, Comparison] = field(default_factory=dict)
-    secondary: Mapping[str, Comparison] = field(default_factory=dict)
+    secondary: Mapping[str, Comparison | SetDifference] = field(default_factory=dict)
     not_compared: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -60,6 +60,7 @@ def _classification(options: TaskOptions) -> Task:
         main="accuracy",
         judge=classification.make_judge(options.labels),
         corpus_figures=classification.macro_f1,
+        corpus_differences=classification.macro_f1_difference,
         details=classification.confusion,
     )
 
@@ -76,6 +77,7 @@ def _translation(_: TaskOptions) -> Task:
         main="chrf_sentence",
         judge=writing_scores.judge_translation,
         corpus_figures=writing_scores.translation_figures,
+        corpus_differences=writing_scores.translation_differences,
         details=writing_scores.translation_details,
     )
 

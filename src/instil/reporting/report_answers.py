@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from instil.errors import RunError
+from instil.evaluation.comparison import SetDifference
+from instil.evaluation.intervals import Interval
 from instil.evaluation.meanings import label_of
 from instil.training.records.run_figures import figure_words, figures_from
 from instil.views.html import escaped
@@ -124,11 +127,20 @@ def _by_name(model: Mapping[str, Any]) -> dict[str, Any]:
 def _compared(comparison: Any) -> str:
     if not isinstance(comparison, Mapping):
         return ""
+    if "wins" not in comparison:  # a figure of all answers together
+        return _set_difference(comparison)
     verdict = (comparison.get("verdict") or {}).get("words", "")  # an evaluation of an earlier version has none
     words = f"{comparison['wins']} wins, {comparison['losses']} losses, {comparison['ties']} ties"
     p_value = comparison.get("p_value")
     counts = words if p_value is None else f"{words}, p = {p_value:.2g}"
     return f"{verdict}: {counts}" if verdict else counts
+
+
+def _set_difference(values: Mapping[str, Any]) -> str:
+    difference = values["difference"]
+    value, low, high = (math.nan if difference[end] is None else difference[end] for end in ("value", "low", "high"))
+    found = SetDifference(Interval(value, low, high, difference["n"]), values["p_value"], values["unit"])
+    return f"{found.change}, p = {found.p}".replace("= <", "<") if found.p else found.change
 
 
 def _example(row: Mapping[str, Any], against: str) -> str:
