@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import re
 import signal
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from tests.studio.browser import assert_accessible, assert_fits, browser_context, needs_chromium, watch
-from tests.studio.served import wait_until
+from tests.studio.served import Served, wait_until
 from tests.studio.test_workspace import make_run
 
 from instil.studio.jobs.records import Job
@@ -101,6 +103,18 @@ def test_wrong_requests_are_readable_pages(served):
         assert "<h1>" in answer.text
     assert served.post("/jobs/7/stop", level=9).status == 422
     assert "没有任务 7" in served.get("/jobs/7", **{"Accept-Language": "zh"}).text
+
+
+def test_an_open_stream_does_not_hold_a_studio_that_ends(workspace):
+    with Served(workspace) as studio:
+        connection = http.client.HTTPConnection("127.0.0.1", studio.port, timeout=20)
+        connection.request("GET", "/events", headers={"Cookie": studio.cookie})
+        answer = connection.getresponse()
+        assert answer.getheader("content-type").startswith("text/event-stream")
+        assert answer.readline() == b": open\n"
+        began = time.monotonic()
+    assert time.monotonic() - began < 5
+    connection.close()
 
 
 def test_a_damaged_run_is_an_error_with_the_place(served):

@@ -12,6 +12,7 @@ import threading
 
 import pytest
 from tests.studio.served import wait_until
+from tests.training.command_line import make_base, make_rows, write_recipe
 
 from instil.errors import ServeError
 from instil.studio.jobs.folder import JobFolder
@@ -252,6 +253,32 @@ def test_a_studio_killed_in_a_run_finds_it_again_and_goes_on_with_the_queue(root
         again.terminate()
         assert again.wait(timeout=30) == 0
         again.stdout.close()
+
+
+@pytest.mark.slow
+def test_a_training_run_saves_when_it_is_stopped_and_goes_on_where_it_stopped(root):
+    base, rows = make_base(root / "base"), make_rows(root / "rows.jsonl")
+    recipe = write_recipe(root, {"training": {"max_steps": 100_000}}, base=base, rows=rows)
+    queue, metrics = Queue(root), root / "run" / "metrics.jsonl"
+
+    def steps():
+        queue.tick()
+        assert queue.jobs()[0].state in ("queued", "running", "stopped"), queue.folder(
+            queue.jobs()[0].number
+        ).log.read_text()
+        return metrics.read_text().count('"loss"') if metrics.exists() else 0
+
+    last = 0
+    for words in ([], ["--resume"]):
+        number = queue.add(["train", str(recipe.relative_to(root)), *words], run="run")
+        wait_until(lambda: steps() > last + 3, seconds=180)
+        assert queue.stop(number)
+        job = ended(queue, number)
+        assert (job.state, job.exit_code) == ("stopped", 143), queue.folder(number).log.read_text()
+        assert steps() > last
+        last = steps()
+        assert list((root / "run" / "checkpoints").glob("step-*"))
+    assert [line for line in metrics.read_text().splitlines() if '"step": 1,' in line and '"loss"' in line][1:] == []
 
 
 def test_a_run_that_ends_while_no_studio_is_there_has_its_exit_code(root):

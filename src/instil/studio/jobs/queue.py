@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from instil.errors import ServeError
 from instil.files import remove_folder
@@ -83,13 +83,13 @@ class Queue:
 
     def jobs(self) -> list[Job]:
         """Return all jobs, the newest first."""
-        with self._transaction() as database:
+        with self._transaction("DEFERRED") as database:
             rows = database.execute(f"SELECT {_COLUMNS} FROM jobs ORDER BY number DESC").fetchall()
         return [_job(row) for row in rows]
 
     def job(self, number: int) -> Job | None:
         """Return a job, or None."""
-        with self._transaction() as database:
+        with self._transaction("DEFERRED") as database:
             row = database.execute(f"SELECT {_COLUMNS} FROM jobs WHERE number = ?", (number,)).fetchone()
         return None if row is None else _job(row)
 
@@ -206,12 +206,12 @@ class Queue:
                 _end(database, number, "failed", exit_code=starting.returncode, ended=time.time())
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """Open the file for one transaction that nobody else's can come between."""
+    def _transaction(self, kind: Literal["IMMEDIATE", "DEFERRED"] = "IMMEDIATE") -> Iterator[sqlite3.Connection]:
+        """Open the file for one transaction that nobody else's can come between; ``DEFERRED`` for one that only reads."""
         # Why a connection each: pages are served by several threads.
         database = sqlite3.connect(self._folder / "jobs.db", timeout=30.0, isolation_level=None)
         try:
-            database.execute("BEGIN IMMEDIATE")
+            database.execute(f"BEGIN {kind}")
             yield database
             database.execute("COMMIT")
         finally:

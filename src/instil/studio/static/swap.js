@@ -40,7 +40,7 @@ instil.fetchInto = async (address, selectors, options = {}) => {
   instil.pending.set(target, stop);
   target.classList.add("busy");
   try {
-    const answer = await fetch(address, { ...options, signal: stop.signal, headers: { "X-Fragment": selectors.join(" ") } });
+    const answer = await fetch(address, { ...options, signal: stop.signal });
     const text = await answer.text();
     if (answer.ok && instil.replace(text, selectors)) return;
     if (!instil.replace(text, ["main"])) location.assign(options.method === "post" ? location.href : address);
