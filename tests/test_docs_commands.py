@@ -45,7 +45,6 @@ NOT_RUN = {
     "python docs/make_python_names.py": "it writes a page of this repository; tests/docs/test_reference.py holds it",
     "python docs/make_run_folder.py": "it writes a page of this repository; tests/docs/test_reference.py holds it",
     "python docs/make_settings.py": "it writes a page of this repository; tests/recipe/test_recipe.py holds the page against what it writes",
-    "instil studio": "it serves until it is stopped; tests/studio/test_queue.py starts and kills it",
     "instil demo": "two minutes; tests/demo/test_whole_path.py runs it",
     "instil demo --preference": "three minutes; tests/demo/test_run.py runs it",
     "instil chat runs/demo": "it talks to the run of `instil demo`; tests/test_after_docs.py runs it",
