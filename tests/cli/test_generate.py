@@ -44,6 +44,22 @@ def test_answers_are_written_in_order_with_all_columns(prompts, tmp_path):
     assert rows[5]["tool_calls"][0]["function"]["name"] == "time"
 
 
+def test_prompts_come_from_standard_input(prompts, tmp_path, monkeypatch):
+    out = tmp_path / "answers.jsonl"
+    with prompts.open() as stdin:
+        monkeypatch.setattr("sys.stdin", stdin)
+        assert run("generate", folders()["tuned"], "--prompts", "-", "--out", out) == 0
+    assert [row["prompt"][0]["content"] for row in rows_of(out)] == [question for question, _ in FACTS]
+
+
+def test_a_question_about_an_image_is_refused(tmp_path, capsys):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"question": "What is in it?", "image": "a.png"}\n')
+    assert run("generate", folders()["tuned"], "--prompts", path, "--out", tmp_path / "answers.jsonl") == 2
+    assert f"{path}:1: column 'image' holds image data" in capsys.readouterr().err
+    assert not (tmp_path / "answers.jsonl").exists()
+
+
 @pytest.mark.slow
 def test_a_killed_command_continues_and_ends_with_the_same_bytes(prompts, tmp_path, capsys):
     out, model = tmp_path / "answers.jsonl", folders()["tuned"]

@@ -64,6 +64,8 @@ VERBS: tuple[tuple[str, str, str], ...] = (
 ANSWER_AT_ONCE = frozenset({"runs", "report", "clean", "recipe"})
 """Verbs that import no torch, or ask their user."""
 HELP = frozenset({"--help", "-h"})
+READ_FROM = frozenset({"--prompts", "--data"})
+"""Options that take ``-`` for standard input."""
 HIDING = frozenset({"--quiet", "--quiet=true", "--help", "-h", "--version"})
 
 ABOUT = (
@@ -123,7 +125,7 @@ def _run(arguments: Sequence[str] | None) -> None:
     print_on_any_terminal()
     words = list(sys.argv[1:] if arguments is None else arguments)
     traceback = "--traceback" in words
-    words = _join_switch_values([word for word in words if word != "--traceback"])
+    words = _join_values([word for word in words if word != "--traceback"])
     _check_verb(words)
     with report_errors(words[0] if words else "", words, traceback=traceback), _work_shown(words):
         words = with_lists(with_sweeps(with_short_options([_in_home(word) for word in words])))
@@ -205,12 +207,13 @@ def _cyclopts_error() -> type[CycloptsError]:
     return CycloptsError
 
 
-def _join_switch_values(words: list[str]) -> list[str]:
-    """Join an option and the ``true`` or ``false`` after it with ``=``, as cyclopts expects for a switch."""
+def _join_values(words: list[str]) -> list[str]:
+    """Join an option and the value after it with ``=``, where cyclopts expects that: ``true`` or ``false``, and ``-``."""
     joined: list[str] = []
     for word in words:
         option = joined[-1] if joined and "--" not in joined else ""
-        if word.lower() in ("true", "false") and option.startswith("--") and "=" not in option:
+        is_switch = word.lower() in ("true", "false") and option.startswith("--") and "=" not in option
+        if is_switch or (word == "-" and option in READ_FROM):
             joined[-1] = f"{option}={word}"
         else:
             joined.append(word)

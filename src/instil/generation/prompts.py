@@ -21,7 +21,7 @@ from typing import Any, Literal, TypeAlias
 from instil.conversation import ROWS, Conversation, Message, Place
 from instil.conversation.message_reading import message_from_dict, read_messages
 from instil.data.column_names import row_with_standard_names
-from instil.data.formats.registry import read_row, recognise
+from instil.data.formats.registry import read_row, recognise, refuse_media
 from instil.data.formats.remedies import reworded
 from instil.data.formats.row_format import ReadOptions
 from instil.data.memory_rows import is_path, json_row, name_of_sources, rows_of, sources_in
@@ -254,6 +254,7 @@ def _question_without_answer(row: Any, place: Place) -> Conversation | None:
     known = recognise(row)
     if known is not None and known[0].name != "text":
         return None
+    refuse_media(row, place)
     row = row_with_standard_names(row, (*_QUESTION_KEYS, "system"), place)
     key = next((name for name in _QUESTION_KEYS if row.get(name)), None)
     if key is None:

@@ -256,14 +256,23 @@ def read_row(row: Any, place: Place, *, format_name: str, options: ReadOptions) 
         raise reworded(error, options.remedies, place) from None
 
 
+def refuse_media(row: Any, place: Place) -> None:
+    """Refuse a row with a column of images, video or audio.
+
+    Raises:
+        FormatError: If such a column holds something.
+    """
+    media = sorted(key for key in _MEDIA & row.keys() if row[key]) if isinstance(row, Mapping) else []
+    if media:
+        raise FormatError(
+            f"{place}: column {media[0]!r} holds {media[0].rstrip('s')} data. Only text can be read. "
+            "Remove such rows, or leave them out with data.on_bad_row: skip."
+        )
+
+
 def _read_row(row: Any, place: Place, format_name: str, options: ReadOptions) -> tuple[str, Sequence[Conversation]]:
-    if isinstance(row, Mapping) and not _MEDIA.isdisjoint(row):
-        media = sorted(key for key in _MEDIA & row.keys() if row[key])
-        if media and not options.columns:
-            raise FormatError(
-                f"{place}: column {media[0]!r} holds {media[0].rstrip('s')} data. Only text can be trained on. "
-                "Remove such rows, or leave them out with data.on_bad_row: skip."
-            )
+    if not options.columns:
+        refuse_media(row, place)
     if options.reading != "sft":
         return _read_compared(row, place, format_name, options)
     if format_name != "auto":
