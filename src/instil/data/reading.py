@@ -214,9 +214,9 @@ def detect(
     source = str(path)
     if source == "-" or is_hub_id(source):
         rows = islice(read_raw_rows(source, split=split, options=options, **hub), sample)
-        return [_detect(source, rows, reading=reading)]
+        return [detect_rows(source, rows, reading=reading)]
     return [
-        _detect(
+        detect_rows(
             str(file),
             islice(read_file(file, options=options), sample),
             seen=seen_in(file, options=options),
@@ -241,9 +241,17 @@ def other_names_in(path: Path, format: str, *, options: FileOptions = AS_THE_FIL
     return [", ".join(found)] if found else []
 
 
-def _detect(
+def detect_rows(
     source: str, rows: Iterator[tuple[Place, Any]], *, seen: Sequence[str] = (), reading: Reading = "sft"
 ) -> Detection:
+    """Return the format of rows that were read already, with the evidence.
+
+    Args:
+        source: Name of their file.
+        rows: The rows, not parsed.
+        seen: What reading the file took from the file itself.
+        reading: What the rows are read for.
+    """
     counts: Counter[str] = Counter()
     reasons: Counter[tuple[str, str]] = Counter()
     unread: dict[str, None] = {}  # used as an ordered set

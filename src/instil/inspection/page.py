@@ -55,8 +55,8 @@ def build_page(rows: Iterable[ShownRow], text: PageText) -> str:
     return html_page(
         f"{text.title} – what is trained",
         body=body,
-        style=style_sheet("tokens.css") + style,
-        script=script("tokens.js") + own_script,
+        style=style_sheet("tokens.css") + style_sheet("examples.css") + style,
+        script=script("tokens.js") + script("examples.js") + own_script,
         data=_data(rows, text),
     )
 
@@ -64,7 +64,7 @@ def build_page(rows: Iterable[ShownRow], text: PageText) -> str:
 def _data(rows: Iterable[ShownRow], text: PageText) -> dict[str, Any]:
     counts = text.counts or {}
     kinds = [name for name in KINDS if counts.get(name)]
-    pack = _Packer(kinds)
+    pack = Packer(kinds)
     packed = [pack.row(row) for row in rows]
     return {
         "title": text.title,
@@ -90,7 +90,7 @@ def _data(rows: Iterable[ShownRow], text: PageText) -> dict[str, Any]:
     }
 
 
-class _Packer:
+class Packer:
     """Packs rows: every distinct (id, text) and field name once, weights and origins as runs."""
 
     def __init__(self, kinds: Sequence[str]) -> None:
@@ -99,6 +99,7 @@ class _Packer:
         self.fields: dict[str, int] = {}
 
     def row(self, row: ShownRow) -> dict[str, Any]:
+        """Return a row as JSON values, whose tokens and fields are numbers in `pieces` and `fields`."""
         packed = {
             "place": str(row.place),
             "findings": [[self._kinds[found.kind], found.seen] for found in row.findings if found.kind in self._kinds],

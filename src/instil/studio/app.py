@@ -23,9 +23,12 @@ from instil.views.html import script, style_sheet
 
 TICK_SECONDS = 0.5
 """How often the queue looks whether a job has ended or can start."""
-SCRIPTS = ("swap.js", "stream.js", "chart.js")
+SCRIPTS = ("swap.js", "stream.js", "chart.js", "data.js")
 """Own scripts, in one file; every one does nothing on a page that does not use it."""
-STYLES = ("studio.css",)
+STYLES = (
+    "studio.css",
+    "data.css",
+)
 
 
 def create_app(studio: Studio) -> FastAPI:
@@ -38,6 +41,7 @@ def create_app(studio: Studio) -> FastAPI:
         clock.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await clock
+        await asyncio.to_thread(studio.workers.close)
 
     app = FastAPI(title="instil studio", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.studio, app.state.ending = studio, Ending()
@@ -45,10 +49,13 @@ def create_app(studio: Studio) -> FastAPI:
         app.include_router(router)
     files = {
         "/static/studio.css": (
-            "".join(map(style_sheet, ("page.css", "tokens.css"))) + "".join(map(_own, STYLES)),
+            "".join(map(style_sheet, ("page.css", "tokens.css", "examples.css"))) + "".join(map(_own, STYLES)),
             "text/css",
         ),
-        "/static/studio.js": (script("tokens.js") + "".join(map(_own, SCRIPTS)), "text/javascript"),
+        "/static/studio.js": (
+            script("tokens.js") + script("examples.js") + "".join(map(_own, SCRIPTS)),
+            "text/javascript",
+        ),
     }
     for path, (content, kind) in files.items():
         app.add_api_route(path, partial(_file, content, kind), methods=["GET", "HEAD"], response_class=Response)

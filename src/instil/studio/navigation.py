@@ -4,6 +4,7 @@ from __future__ import annotations
 
 NAVIGATION: tuple[tuple[str, str], ...] = (
     ("home", "/"),
+    ("data", "/data"),
     ("jobs", "/jobs"),
 )
 """Key below ``navigation.`` and path of each page that stands in the navigation: a page is added when it exists.

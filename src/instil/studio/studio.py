@@ -9,6 +9,7 @@ from starlette.requests import Request
 
 from instil.studio.jobs.queue import Queue
 from instil.studio.problems import PageProblem
+from instil.studio.workers.process import Workers
 from instil.studio.workspace import OutsideError, inside
 
 
@@ -19,10 +20,12 @@ class Studio:
     Attributes:
         root: Its folder, resolved.
         queue: Its jobs.
+        workers: Its helper processes.
     """
 
     root: Path
     queue: Queue
+    workers: Workers
 
     def path(self, text: str) -> Path:
         """Return the file or folder that a path of a request means. It need not exist.

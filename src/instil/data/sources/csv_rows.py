@@ -23,7 +23,7 @@ from instil.errors import DataError
 
 _BROKEN_BYTE = re.compile("[\udc80-\udcff]")
 NUL = "holds a NUL. Expected text. Is the file binary or damaged? Write it again as UTF-8."
-_SEP_LINE = re.compile(r"\s*\"?sep=(.)\"?[\s,;]*", re.IGNORECASE)
+SEP_LINE = re.compile(r"\s*\"?sep=(.)\"?[\s,;]*", re.IGNORECASE)
 _DELIMITERS = ",;\t|"
 SNIFFED_LINES = 200
 _NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
@@ -60,7 +60,7 @@ def delimiter_of(lines: Sequence[str], *, default: str, chosen: str | None = Non
     """
     if chosen is not None:
         return Delimiter(chosen, "set by data.delimiter")
-    named = _SEP_LINE.fullmatch(lines[0].removeprefix("\ufeff")) if lines else None
+    named = SEP_LINE.fullmatch(lines[0].removeprefix("\ufeff")) if lines else None
     if named:
         return Delimiter(named.group(1), "by its sep= line")
     widths = {mark: _width(lines, mark) for mark in dict.fromkeys(default + _DELIMITERS)}
@@ -122,7 +122,7 @@ def read_csv(
 def _read(lines: Iterator[str], source: str, separator: str, chosen: str | None) -> Iterator[tuple[Place, Any]]:
     first = list(islice(lines, SNIFFED_LINES))
     delimiter = delimiter_of(first, default=separator, chosen=chosen)
-    skipped = 1 if first and _SEP_LINE.fullmatch(first[0]) else 0
+    skipped = 1 if first and SEP_LINE.fullmatch(first[0]) else 0
     reader = csv.reader(_joined(first[skipped:], lines), delimiter=delimiter.character, strict=True)
     line = skipped
     header: list[str] | None = None
@@ -132,9 +132,9 @@ def _read(lines: Iterator[str], source: str, separator: str, chosen: str | None)
             if not any(field.strip() for field in fields):
                 continue
             if header is None:
-                header = _checked_header(fields, place, delimiter.character)
+                header = checked_header(fields, place, delimiter.character)
                 continue
-            yield place, _row(header, fields, place)
+            yield place, row_of_fields(header, fields, place)
     except csv.Error as error:
         raise DataError(
             f"{source}:{line + 1}: not valid CSV ({error}). Fix the quotes there, or set data.delimiter "
@@ -147,7 +147,7 @@ def _joined(first: Sequence[str], rest: Iterable[str]) -> Iterator[str]:
     yield from rest
 
 
-def _row(header: Sequence[str], fields: Sequence[str], place: Place) -> Any:
+def row_of_fields(header: Sequence[str], fields: Sequence[str], place: Place) -> Any:
     """Return a row as a mapping, or the `DataError` that says why its fields fit no header."""
     names = [*header, *[""] * (len(fields) - len(header))]
     stray = next((at for at, field in enumerate(fields) if not names[at] and field.strip()), None)
@@ -186,7 +186,12 @@ def not_utf8(line: bytes) -> str:
     return f"is not UTF-8. {shown_readings(line)} Expected UTF-8. Fix the row, or set data.encoding for the whole file."
 
 
-def _checked_header(fields: Sequence[str], place: Place, separator: str) -> list[str]:
+def checked_header(fields: Sequence[str], place: Place, separator: str) -> list[str]:
+    """Return the names of a header.
+
+    Raises:
+        DataError: If it was cut at another character than its own, or a name occurs twice.
+    """
     other = next((mark for mark in _DELIMITERS if mark != separator and fields[0].count(mark)), "")
     if len(fields) == 1 and other:
         raise DataError(

@@ -34,7 +34,7 @@ def read_json(stream: IO[bytes], source: str) -> Iterator[tuple[Place, Any]]:
     """
     head = stream.read(_BUFFER)
     head = head.removeprefix(_UTF8_BOM)
-    if _has_one_value_per_line(head, is_all=len(head) < _BUFFER - len(_UTF8_BOM)):
+    if has_one_value_per_line(head, is_all=len(head) < _BUFFER - len(_UTF8_BOM)):
         yield from _read_lines(head, stream, source)
         return
     window = _Window(head, stream, source)
@@ -44,7 +44,7 @@ def read_json(stream: IO[bytes], source: str) -> Iterator[tuple[Place, Any]]:
         yield from _read_sequence(window, source)
 
 
-def _has_one_value_per_line(head: bytes, *, is_all: bool) -> bool:
+def has_one_value_per_line(head: bytes, *, is_all: bool) -> bool:
     """Return whether the first non-blank line parses alone, or looks like the start of a long row.
 
     Args:
