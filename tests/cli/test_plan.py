@@ -47,3 +47,18 @@ def test_a_recipe_without_data_is_one_line(recipe, capsys):
     error = capsys.readouterr().err
     assert error.startswith("error: nowhere.jsonl: no such file")
     assert error.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_json_has_the_figures_of_the_text_and_nothing_else_is_printed(recipe, capsys):
+    assert exit_code("plan", recipe, "--json") == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert (plan["steps"], plan["batch_size"], plan["unit"], plan["epochs"]) == (4, 10, "example", 2.0)
+    assert plan["memory"]["peak"] <= sum(size for kind, size in plan["memory"].items() if kind != "peak")
+    assert plan["fits"] is True
+    assert plan["verdict"].startswith("fits: ")
+    assert plan["data"]["rows_in"] == 20
+    assert exit_code("plan", recipe, "--json", "--optimizer.lr", "1e-3,1e-4", "--best-by", "loss") == 0
+    sweep = json.loads(capsys.readouterr().out)
+    assert (sweep["runs"], len(sweep["plans"]), sweep["best_by"]) == (2, 2, "loss")
+    assert sweep["disk"] == sum(run["disk"] for run in sweep["plans"].values())

@@ -128,12 +128,22 @@ def _run(arguments: Sequence[str] | None) -> None:
     words = _join_values([word for word in words if word != "--traceback"])
     _check_verb(words)
     with report_errors(words[0] if words else "", words, traceback=traceback), _work_shown(words):
-        words = with_lists(with_sweeps(with_short_options([_in_home(word) for word in words])))
-        from instil.cli.whole_numbers import check_whole_numbers  # Why: as `_cyclopts_error`
-
-        app = build_app(words[0] if words else None, help_formatter=_help_formatter(words))
-        check_whole_numbers(app, words)
+        app, words = parser_of(words)
         app(words)
+
+
+def parser_of(words: Sequence[str]) -> tuple[App, list[str]]:
+    """Return what reads a command line, and its words as that takes them.
+
+    Raises:
+        InstilError: If an option's value is wrong or missing.
+    """
+    words = with_lists(with_sweeps(with_short_options([_in_home(word) for word in _join_values(list(words))])))
+    from instil.cli.whole_numbers import check_whole_numbers  # Why: as `_cyclopts_error`
+
+    app = build_app(words[0] if words else None, help_formatter=_help_formatter(words))
+    check_whole_numbers(app, words)
+    return app, words
 
 
 def _work_shown(words: Sequence[str]) -> contextlib.AbstractContextManager[None]:

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import json
+from typing import Annotated
+
+from cyclopts import Parameter
+
 from instil.cli.settings import Overrides, RecipeOrData, load_recipe, typed
 from instil.cli.sweep_options import NO_SWEEP, Sweeping, with_options
 
 
 def plan(
-    recipe: RecipeOrData = None, *, sweeping: Sweeping = NO_SWEEP, quiet: bool = False, settings: Overrides = None
+    recipe: RecipeOrData = None,
+    *,
+    sweeping: Sweeping = NO_SWEEP,
+    as_json: Annotated[bool, Parameter(name="json")] = False,
+    quiet: bool = False,
+    settings: Overrides = None,
 ) -> None:
     """Show what a recipe would do: parameters, memory by kind, steps, tokens, time.
 
@@ -17,6 +27,7 @@ def plan(
     Args:
         recipe: A recipe or data, as for train.
         sweeping: How the runs of a sweep are chosen and compared.
+        as_json: Print the plan as JSON instead of text.
         quiet: Print the plan without the account of the rows, and no bar.
         settings: Settings that replace the recipe's.
     """
@@ -28,11 +39,18 @@ def plan(
         from instil.sweeps.plan import plan_sweep
         from instil.sweeps.shown import show_plan
 
-        show_plan(plan_sweep(loaded, say=screen.line), screen)
+        planned = plan_sweep(loaded, say=_unsaid if as_json else screen.line)
+        if as_json:
+            print(json.dumps(planned.to_json(), indent=1))
+        else:
+            show_plan(planned, screen)
         return
     from instil.training.run_plan import plan_run  # Why: torch takes seconds to import, and an error none
 
-    made = plan_run(loaded, say=_unsaid if quiet else under_heading("Rows", screen.say))
+    made = plan_run(loaded, say=_unsaid if quiet or as_json else under_heading("Rows", screen.say))
+    if as_json:
+        print(json.dumps(made.to_json(), indent=1))
+        return
     for title, lines in made.sections():
         screen.heading(title)
         for line in lines:

@@ -51,7 +51,7 @@ def read_recipe_file(path: Path) -> dict[str, Any]:
         RecipeError: If the file is missing, is no YAML mapping, or has a key twice.
     """
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         beside = [entry.name for entry in path.parent.glob("*.y*ml")]
         raise RecipeError(
@@ -59,16 +59,40 @@ def read_recipe_file(path: Path) -> dict[str, Any]:
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: cannot be read ({error}). Expected a YAML file in UTF-8. Check the path.") from None
+    return read_recipe_text(text, source=str(path))
+
+
+def compose(text: str) -> yaml.Node | None:
+    """Return the nodes of a recipe's text with their places; None if it is empty.
+
+    Raises:
+        yaml.YAMLError: If the text is not valid YAML.
+    """
+    return yaml.compose(text, Loader=_Loader)
+
+
+def read_recipe_text(text: str, *, source: str) -> dict[str, Any]:
+    """Return the settings of a recipe's text; an empty one has none.
+
+    Args:
+        text: YAML.
+        source: Name of the text in errors.
+
+    Raises:
+        RecipeError: If it is no YAML mapping, or has a key twice.
+    """
+    try:
+        values = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         line, problem = _place_of(error)
-        raise RecipeError(f"{path}{line}: not valid YAML ({problem}). Expected settings. Fix that line.") from None
+        raise RecipeError(f"{source}{line}: not valid YAML ({problem}). Expected settings. Fix that line.") from None
     except RecursionError:
-        raise RecipeError(f"{path}: nested too deeply. Expected settings two or three levels deep. Fix it.") from None
+        raise RecipeError(f"{source}: nested too deeply. Expected settings two or three levels deep. Fix it.") from None
     if values is None:
         return {}
     if not isinstance(values, dict):
         found = "a list" if isinstance(values, list) else f"only {str(values)[:40]!r}"
-        raise RecipeError(f"{path}: found {found}. Expected a mapping of settings. See docs/reference/settings.md.")
+        raise RecipeError(f"{source}: found {found}. Expected a mapping of settings. See docs/reference/settings.md.")
     return values
 
 

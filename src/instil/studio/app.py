@@ -19,15 +19,17 @@ from instil.studio.pages import ROUTERS
 from instil.studio.problems import PageProblem
 from instil.studio.rendering import page
 from instil.studio.studio import Studio
+from instil.studio.workers.commands import close_commands
 from instil.views.html import script, style_sheet
 
 TICK_SECONDS = 0.5
 """How often the queue looks whether a job has ended or can start."""
-SCRIPTS = ("swap.js", "stream.js", "chart.js", "data.js")
+SCRIPTS = ("swap.js", "stream.js", "chart.js", "data.js", "recipe.js")
 """Own scripts, in one file; every one does nothing on a page that does not use it."""
 STYLES = (
     "studio.css",
     "data.css",
+    "recipe.css",
 )
 
 
@@ -42,6 +44,7 @@ def create_app(studio: Studio) -> FastAPI:
         with contextlib.suppress(asyncio.CancelledError):
             await clock
         await asyncio.to_thread(studio.workers.close)
+        await asyncio.to_thread(close_commands, studio.root)
 
     app = FastAPI(title="instil studio", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.studio, app.state.ending = studio, Ending()

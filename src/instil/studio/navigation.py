@@ -5,6 +5,7 @@ from __future__ import annotations
 NAVIGATION: tuple[tuple[str, str], ...] = (
     ("home", "/"),
     ("data", "/data"),
+    ("recipe", "/recipe"),
     ("jobs", "/jobs"),
 )
 """Key below ``navigation.`` and path of each page that stands in the navigation: a page is added when it exists.

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from instil.errors import EvaluationError, RecipeError, nearest
 from instil.evaluation.during_training import check_tasks
@@ -96,6 +97,22 @@ class SweepPlan:
         facts = [f"{name:<14} {text}" for name, value in self.facts() for text in value.split("\n")]
         rows = [f"{name:<32} {steps} steps, about {time}" for name, steps, _, _, time in self.rows()]
         return [*facts, *rows, *(f"{'warning':<14} {text}" for text in self.warnings)]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan as JSON values; `plans` has that of each run, of a search that of one trial."""
+        return {
+            "output": str(self.folder),
+            "runs": self.num_runs,
+            "best_by": self.space.best_by,
+            "direction": self.space.direction,
+            "search": self.space.search,
+            "seconds": self.seconds,
+            "disk": self.disk_bytes,
+            "stores": self.num_stores,
+            "notes": self.notes,
+            "warnings": self.warnings,
+            "plans": {name: plan.to_json() for name, plan in self.runs.items()},
+        }
 
     def __repr__(self) -> str:
         return "\n".join(self.lines())

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from instil.model.loading import choose_device
 from instil.preparation.prepare import Prepared
@@ -15,7 +16,7 @@ from instil.recipe import REFERENCE_FREE, Recipe
 from instil.run_warning import RunWarning
 from instil.training.disk_space import DiskNeed, disk_warnings
 from instil.training.duration import estimate_seconds
-from instil.training.memory.estimate import Sizes
+from instil.training.memory.estimate import MEMORY_KINDS, Sizes
 from instil.training.memory.fit import Fit
 from instil.training.memory.usage import free_memory
 from instil.training.preflight import run_preflight
@@ -95,6 +96,37 @@ class RunPlan:
     def lines(self) -> list[str]:
         """Return the lines of all sections."""
         return [line for _, lines in self.sections() for line in lines]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan as JSON values: bytes, seconds and counts as numbers."""
+        memory = self.fit.memory
+        return {
+            "output": self.recipe.output,
+            "parameters": self.sizes.parameters,
+            "trained_parameters": self.sizes.trained,
+            "template": self.template,
+            "steps": self.steps,
+            "batch_size": self.batch_size,
+            "unit": self.unit,
+            "epochs": self.epochs,
+            "tokens": self.tokens,
+            "trained_tokens": self.trained_tokens,
+            "lr": self.recipe.optimizer.lr,
+            "rate": self.rate,
+            "seconds": self.seconds,
+            "precision": self.precision,
+            "processes": self.processes,
+            "memory": {kind: getattr(memory, kind) for kind in MEMORY_KINDS} | {"peak": memory.peak},
+            "free_memory": self.fit.free,
+            "fits": self.fit.fits,
+            "verdict": self.fit.verdict,
+            "micro_batch_tokens": self.fit.micro_batch_tokens,
+            "disk": self.disk.total,
+            "disk_words": self.disk.words,
+            "data": {"folder": str(self.prepared.folder), **self.prepared.to_json()},
+            "notes": list(self.notes),
+            "warnings": [warning.to_json() for warning in self.warnings],
+        }
 
     def __repr__(self) -> str:
         return "\n".join(self.lines())

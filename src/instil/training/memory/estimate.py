@@ -44,6 +44,8 @@ KERNEL_BYTES = 0.7 * 2**20
 """What oneDNN keeps per shape of a half-precision product (see `model.speedups.round_sizes`)."""
 ATTENTION_KERNELS = 70 * 2**20
 """The same for attention's blocks and the head's chunks together."""
+MEMORY_KINDS = ("weights", "gradients", "optimizer", "activations", "logits", "other")
+"""Kinds of `Memory`, in the order in which people read them."""
 PROBE_LENGTHS = (128, 128)
 PROBE_TOKENS = sum(PROBE_LENGTHS)
 
@@ -109,9 +111,8 @@ class Memory:
 
     def lines(self) -> list[str]:
         """Return a line for each kind, and one for the peak."""
-        kinds = ("weights", "gradients", "optimizer", "activations", "logits", "other")
         return [
-            *(f"{kind:<12} {byte_size(getattr(self, kind)):>9}" for kind in kinds),
+            *(f"{kind:<12} {byte_size(getattr(self, kind)):>9}" for kind in MEMORY_KINDS),
             f"{'peak':<12} {byte_size(self.peak):>9}",
         ]
 

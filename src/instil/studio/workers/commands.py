@@ -1,0 +1,166 @@
+"""The warm process `instil.cli.worker`, as routes use it: an `instil` command with its output, at once and cancellable."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from instil.files import remove_folder
+from instil.studio.workspace import OWN
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """How a command ended.
+
+    Attributes:
+        status: Its exit status; negative for a signal. None if the process that ran it was lost.
+        text: All that it printed.
+    """
+
+    status: int | None
+    text: str
+
+
+@dataclass(slots=True)
+class _Waiting:
+    ended: threading.Event = field(default_factory=threading.Event)
+    status: int | None = None
+
+
+class Commands:
+    """The commands of one workspace. The process starts with the first one, and again after it has ended itself.
+
+    Args:
+        root: The workspace: the working folder of every command.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._lock = threading.Lock()
+        self._numbers = itertools.count(1)
+        self._process: subprocess.Popen[str] | None = None
+        self._listener: threading.Thread | None = None
+        self._waiting: dict[int, _Waiting] = {}
+
+    def start(self, kind: Literal["run", "read"], words: Sequence[str]) -> int:
+        """Start a command, and return its number for `result` and `cancel`."""
+        with self._lock:
+            number = next(self._numbers)
+            self._waiting[number] = _Waiting()
+            request = {"id": number, kind: list(words), "out": str(self._out(number))}
+            try:
+                self._send(request)
+            except OSError:  # it ended itself a moment ago
+                self._process = None
+                self._send(request)
+        return number
+
+    def result(self, number: int) -> Output:
+        """Wait for a command, and return how it ended."""
+        waiting = self._waiting[number]
+        waiting.ended.wait()
+        with self._lock:
+            del self._waiting[number]
+        out = self._out(number)
+        try:
+            return Output(waiting.status, out.read_text(encoding="utf-8", errors="replace"))
+        except FileNotFoundError:
+            return Output(waiting.status, "")
+        finally:
+            out.unlink(missing_ok=True)
+
+    def cancel(self, number: int) -> None:
+        """End a command; its `result` then has a status below 0 or of Ctrl-C."""
+        with self._lock, contextlib.suppress(OSError):
+            if number in self._waiting and self._process is not None:
+                self._send({"cancel": number})
+
+    def close(self) -> None:
+        """End the process, and with it every command."""
+        with self._lock:
+            process, self._process = self._process, None
+        if process is not None:
+            assert process.stdin is not None
+            with contextlib.suppress(OSError):
+                process.stdin.close()
+            try:
+                process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            if self._listener is not None:
+                self._listener.join(timeout=10)
+        if self._folder.exists():
+            remove_folder(self._folder)
+
+    @property
+    def _folder(self) -> Path:
+        return self._root / OWN / f"commands-{os.getpid()}"
+
+    def _out(self, number: int) -> Path:
+        return self._folder / f"{number}.txt"
+
+    def _send(self, request: dict[str, object]) -> None:
+        if self._process is None or self._process.poll() is not None:
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "instil.cli.worker"],
+                cwd=self._root,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                encoding="utf-8",
+                env={name: value for name, value in os.environ.items() if name != "INSTIL_STUDIO_KEY"}
+                | {"PYTHONUNBUFFERED": "1", "COLUMNS": "400"},
+            )
+            self._listener = threading.Thread(target=self._listen, args=(self._process,), daemon=True)
+            self._listener.start()
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+
+    def _listen(self, process: subprocess.Popen[str]) -> None:
+        """Hand the answers of a process to those who wait; at its end, all of them get that it was lost."""
+        assert process.stdout is not None
+        with process.stdout as answers:
+            for line in answers:
+                answer = json.loads(line)
+                waiting = self._waiting.get(answer["id"])
+                if waiting is not None:
+                    waiting.status = answer["status"]
+                    waiting.ended.set()
+        process.wait()
+        with self._lock:
+            if self._process is process:
+                self._process = None
+            if self._process is None:
+                for waiting in self._waiting.values():
+                    waiting.ended.set()
+
+
+_COMMANDS: dict[Path, Commands] = {}
+_LOCK = threading.Lock()
+
+
+def commands_of(root: Path) -> Commands:
+    """Return the commands of a workspace."""
+    with _LOCK:
+        return _COMMANDS.setdefault(root, Commands(root))
+
+
+def close_commands(root: Path) -> None:
+    """End the commands of a workspace, when its studio ends."""
+    with _LOCK:
+        commands = _COMMANDS.pop(root, None)
+    if commands is not None:
+        commands.close()
