@@ -55,6 +55,7 @@ LATER = """## Written by other commands
 | `report.html` | the page of `instil report` |
 | `evaluation/evaluation.json` | figures, intervals and answers of `instil evaluate` |
 | `evaluation/evaluation.md`, `evaluation/evaluation.html` | the same, to read |
+| `notes.json` | tags and a note that you wrote on the page of the run in `instil studio` |
 
 ## A checkpoint
 

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from instil.evaluation.comparison import compare, sign_test
+from instil.evaluation.comparison import compare
+from instil.evaluation.sign_test import sign_test
 
 
 def test_the_sign_test_equals_scipys_binomial_test():

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from instil.evaluation.comparison import compare, compare_losses, sign_test
+from instil.evaluation.comparison import compare, compare_losses
+from instil.evaluation.sign_test import sign_test
 from instil.evaluation.verdict import amount, needed_to_show, prompts_needed
 
 

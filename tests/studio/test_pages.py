@@ -15,9 +15,10 @@ from tests.studio.browser import assert_accessible, assert_fits, browser_context
 from tests.studio.served import Served, wait_until
 from tests.studio.test_workspace import make_run
 
+from instil.studio.jobs.log import log_end
 from instil.studio.jobs.records import Job
 from instil.studio.pages.home import curve_view, smoothed
-from instil.studio.pages.jobs import job_view, log_end
+from instil.studio.pages.jobs import job_view
 
 NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)
 NAMES = {name: name for name in ("raw", "smooth", "heldout", "step", "loss")}

@@ -57,6 +57,7 @@ def compare(*runs: Path, plot: Path | None = None, as_json: AsJson = False) -> N
     """
     from instil.errors import RunError
     from instil.reporting.plots import draw_losses
+    from instil.reporting.run_names import short_names
     from instil.reporting.runs import summarise
     from instil.screen import Screen, work
     from instil.training.records.run_folder import Run
@@ -84,26 +85,6 @@ def compare(*runs: Path, plot: Path | None = None, as_json: AsJson = False) -> N
     if not as_json:
         screen.line()
         screen.done(f"wrote {path}")
-
-
-def short_names(runs: Sequence[Path]) -> list[str]:
-    """Return the names of runs without the folders that all of them are in, each name once.
-
-    Example:
-        >>> short_names([Path("runs/a"), Path("runs/sweep/a")]), short_names([Path("runs/a"), Path("runs/a/")])
-        (['a', 'sweep/a'], ['a', 'a (2)'])
-    """
-    parts = [run.resolve().parts for run in runs]
-    shared = 0
-    while all(len(own) > shared + 1 for own in parts) and len({own[shared] for own in parts}) == 1:
-        shared += 1
-    names: list[str] = []
-    for own in parts:
-        name, number = "/".join(own[shared:]), 2
-        while name in names:
-            name, number = f"{'/'.join(own[shared:])} ({number})", number + 1
-        names.append(name)
-    return names
 
 
 def default_plot(runs: Sequence[Path]) -> Path:

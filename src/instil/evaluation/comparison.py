@@ -8,7 +8,6 @@ Why: pairs reveal smaller differences than two averages can, since a hard prompt
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -16,6 +15,7 @@ from typing import Literal
 import numpy as np
 
 from instil.evaluation.intervals import Interval, resampled_interval
+from instil.evaluation.sign_test import sign_test
 from instil.evaluation.verdict import Unit, Verdict, verdict_of
 from instil.units import loss_words
 
@@ -191,21 +191,3 @@ def compare_losses(
     if unit == "perplexity":
         interval = resampled_interval(len(pairs), lambda rows: difference(rows, np.exp))
     return Comparison(wins, losses, len(pairs) - wins - losses, interval, p_value, verdict, unit)
-
-
-def sign_test(wins: int, losses: int) -> float:
-    """Return the two-sided probability of a split at least this uneven under a fair coin; exact up to 1,000 pairs.
-
-    Source: W. J. Dixon and A. M. Mood, "The statistical sign test", JASA 41 (1946).
-
-    Example:
-        >>> sign_test(10, 0)
-        0.001953125
-        >>> sign_test(0, 0), sign_test(3, 3)
-        (1.0, 1.0)
-    """
-    n, fewer = wins + losses, min(wins, losses)
-    if n <= 1_000:
-        return float(min(1.0, 2 * sum(math.comb(n, k) for k in range(fewer + 1)) / 2**n))
-    z = (abs(wins - losses) - 1) / math.sqrt(n)  # normal approximation with continuity correction
-    return min(1.0, math.erfc(max(0.0, z) / math.sqrt(2)))

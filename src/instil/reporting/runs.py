@@ -231,34 +231,62 @@ def summarise(folder: Path, *, name: str = "") -> RunSummary:
 
 def _summary(folder: Path, name: str) -> RunSummary:
     run = Run.open(folder)
-    settings = settings_of(folder)
     metrics = run.metrics()
     # A line with a loss is a step, one with a held-out loss an evaluation.
     steps = [line for line in metrics if "loss" in line]
-    heldout = [(int(line["step"]), _loss(line["heldout_loss"])) for line in metrics if "heldout_loss" in line]
+    return summary_of(
+        run,
+        name=name,
+        settings=settings_of(folder),
+        last=steps[-1] if steps else {},
+        seconds=sum(line["seconds"]["total"] for line in steps),
+        others=[line for line in metrics if "loss" not in line],
+    )
+
+
+def summary_of(
+    run: Run,
+    *,
+    name: str,
+    settings: Mapping[str, Any],
+    last: Mapping[str, Any],
+    seconds: float,
+    others: Sequence[Mapping[str, Any]],
+) -> RunSummary:
+    """Summarise a run whose files have been read.
+
+    Args:
+        run: The run.
+        name: Its name.
+        settings: Its settings, as `settings_of` reads them.
+        last: The metrics of its last step; empty before the first one.
+        seconds: Seconds spent in steps.
+        others: All lines of its metrics that are no step.
+    """
+    heldout = [(int(line["step"]), _loss(line["heldout_loss"])) for line in others if "heldout_loss" in line]
     best = min((pair for pair in heldout if pair[0] > 0 and math.isfinite(pair[1])), key=lambda p: p[1], default=None)
     written = heldout[-1] if heldout else None
     if run.finished and settings.get("checkpoint.final") == "best" and best is not None:
         written = best
-    won = {line["step"]: float(line["heldout_accuracy"]) for line in metrics if "heldout_accuracy" in line}
-    own_figures = [line["tasks"] for line in metrics if "tasks" in line]
+    won = {line["step"]: float(line["heldout_accuracy"]) for line in others if "heldout_accuracy" in line}
+    own_figures = [line["tasks"] for line in others if "tasks" in line]
     return RunSummary(
-        folder=folder,
+        folder=run.folder,
         name=name,
         state=_state(run),
         model=str(settings.get("model.name", "")),
-        steps=int(steps[-1]["step"]) if steps else 0,
-        loss=_loss(steps[-1]["loss"]) if steps else None,
+        steps=int(last["step"]) if last else 0,
+        loss=_loss(last["loss"]) if last else None,
         heldout_loss=written[1] if written else None,
         heldout_step=written[0] if written else None,
         heldout_accuracy=won.get(written[0]) if written else None,
         objective=_objective(settings),
         best_heldout_loss=best[1] if best else None,
         best_step=best[0] if best else None,
-        seconds=sum(line["seconds"]["total"] for line in steps),
-        size=size_on_disk(folder),
-        date=_date(folder),
-        figures=figures_of(folder) or (figures_from(own_figures[-1]) if own_figures else {}),
+        seconds=seconds,
+        size=size_on_disk(run.folder),
+        date=_date(run.folder),
+        figures=figures_of(run.folder) or (figures_from(own_figures[-1]) if own_figures else {}),
     )
 
 

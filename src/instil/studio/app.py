@@ -24,12 +24,13 @@ from instil.views.html import script, style_sheet
 
 TICK_SECONDS = 0.5
 """How often the queue looks whether a job has ended or can start."""
-SCRIPTS = ("swap.js", "stream.js", "chart.js", "data.js", "recipe.js")
+SCRIPTS = ("swap.js", "stream.js", "chart.js", "data.js", "recipe.js", "run.js")
 """Own scripts, in one file; every one does nothing on a page that does not use it."""
 STYLES = (
     "studio.css",
     "data.css",
     "recipe.css",
+    "run.css",
 )
 
 

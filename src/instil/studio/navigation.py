@@ -6,6 +6,7 @@ NAVIGATION: tuple[tuple[str, str], ...] = (
     ("home", "/"),
     ("data", "/data"),
     ("recipe", "/recipe"),
+    ("runs", "/runs"),
     ("jobs", "/jobs"),
 )
 """Key below ``navigation.`` and path of each page that stands in the navigation: a page is added when it exists.

@@ -13,7 +13,7 @@ from starlette.responses import HTMLResponse, RedirectResponse
 
 from instil.studio.catalogue import HTML_LANG, LANGUAGES, Language, chosen_language, worded
 from instil.studio.navigation import NAVIGATION
-from instil.units import byte_size, duration
+from instil.units import byte_size, duration, loss_words
 
 LANGUAGE_COOKIE = "instil-studio-language"
 """Name of the cookie with the chosen language."""
@@ -29,7 +29,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"byte_size": byte_size, "duration": duration, "moment": moment}
+    made.filters |= {"byte_size": byte_size, "duration": duration, "moment": moment, "loss": loss_words}
     return made
 
 

@@ -19,9 +19,6 @@ from instil.training.memory.estimate import STATE_BYTES, Sizes
 from instil.training.step.precision import Precision
 from instil.units import byte_size, counted
 
-EVALUATIONS_PER_RUN = 10
-"""How often a run evaluates, and saves, if the recipe does not say."""
-
 
 @dataclass(frozen=True, slots=True)
 class DiskNeed:

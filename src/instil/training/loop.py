@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
 
 from instil.preparation.store import ExampleStore
 from instil.recipe import Recipe
 from instil.screen import work
 from instil.training.checkpoints.checkpoint import Progress
-from instil.training.disk_space import EVALUATIONS_PER_RUN
 from instil.training.events import Evaluated, Event, StepTaken
 from instil.training.processes.signals import StopRequest
+from instil.training.records.due import when_due
 from instil.training.records.recorder import Recorder
 from instil.training.records.samples import Drawn
 from instil.training.step.heldout import heldout_loss
@@ -27,45 +26,6 @@ from instil.training.step.order import Order
 from instil.training.step.preference_step import heldout_comparison
 from instil.training.step.schedule import learning_rate
 from instil.training.step.take_step import StepResult, take_step
-
-
-@dataclass(frozen=True, slots=True)
-class Due:
-    """After which steps a run evaluates and saves.
-
-    Attributes:
-        evaluate: Number of steps between evaluations; the last step has one too.
-        save: Number of steps between checkpoints; the last step has one too.
-        last: The last step.
-    """
-
-    evaluate: int
-    save: int
-    last: int
-
-    def evaluates(self, step: int) -> bool:
-        """Return True if an evaluation follows a step."""
-        return step % self.evaluate == 0 or step == self.last
-
-    def saves(self, step: int) -> bool:
-        """Return True if a checkpoint follows a step."""
-        return step % self.save == 0 or step == self.last
-
-
-def when_due(num_steps: int, *, evaluate_every: int | None, save_every: int | None) -> Due:
-    """Plan evaluations and checkpoints.
-
-    Args:
-        num_steps: Steps of the run.
-        evaluate_every: The recipe's `evaluate.every`; None for ten times a run.
-        save_every: The recipe's `checkpoint.every`; None for as often as it evaluates.
-
-    Example:
-        >>> when_due(95, evaluate_every=None, save_every=7)
-        Due(evaluate=10, save=7, last=95)
-    """
-    evaluate = evaluate_every or max(1, -(-num_steps // EVALUATIONS_PER_RUN))
-    return Due(evaluate, save_every or evaluate, num_steps)
 
 
 def run_steps(

@@ -33,7 +33,7 @@ from instil.preparation.prepare import Prepared, prepare
 from instil.recipe import BETAS, Recipe, reading_of
 from instil.run_warning import RunWarning
 from instil.screen import work
-from instil.training.disk_space import EVALUATIONS_PER_RUN, DiskNeed, disk_need, num_saves
+from instil.training.disk_space import DiskNeed, disk_need, num_saves
 from instil.training.memory.estimate import Sizes, measure_sizes
 from instil.training.memory.fit import Workload
 from instil.training.preference.checks import check_preference, start_of
@@ -47,6 +47,7 @@ from instil.training.recipe_checks import (
     notes_of,
     saved_adapter,
 )
+from instil.training.records.due import EVALUATIONS_PER_RUN
 from instil.training.records.run_folder import check_output
 from instil.training.records.trackers import check_trackers
 from instil.training.setting_warnings import setting_warnings

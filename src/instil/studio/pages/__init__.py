@@ -1,5 +1,5 @@
 """The pages, one module each: routes, thin, and pure view functions from records to a template's context."""
 
-from instil.studio.pages import data, home, jobs, language, recipe
+from instil.studio.pages import data, home, jobs, language, recipe, run, runs
 
-ROUTERS = (home.router, data.router, recipe.router, jobs.router, language.router)
+ROUTERS = (home.router, data.router, recipe.router, jobs.router, language.router, run.router, runs.router)

@@ -6,20 +6,18 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import FileResponse
 
 from instil.studio.events import EVERY_SECONDS, event, stream
+from instil.studio.jobs.log import log_end, read_from
 from instil.studio.jobs.records import Job
 from instil.studio.problems import PageProblem
 from instil.studio.rendering import back_to, page
 from instil.studio.studio import Studio, studio_of
 
-LOG_BYTES = 64 * 1024
-"""The end of a log that a page shows; the whole log is a link."""
 router = APIRouter()
 Back = Annotated[str, Form()]
 
@@ -46,24 +44,6 @@ def reason_of(job: Job) -> tuple[str, dict[str, object]] | None:
     if job.exit_code < 0:
         return "jobs.killed", {"signal": signal.Signals(-job.exit_code).name}
     return "jobs.exit_code", {"code": job.exit_code}
-
-
-def log_end(path: Path, most: int = LOG_BYTES) -> tuple[str, int, bool]:
-    """Return the end of a log.
-
-    Returns:
-        Its text, the number of bytes up to its end, and whether something stands before it.
-    """
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            start = file.seek(max(0, size - most))
-            data = file.read(size - start)
-    except FileNotFoundError:
-        return "", 0, False
-    if start:
-        data = data.partition(b"\n")[2]
-    return data.decode("utf-8", "replace"), size, start > 0
 
 
 def _job(studio: Studio, number: int) -> Job:
@@ -113,7 +93,7 @@ async def _news(studio: Studio, number: int, offset: int) -> AsyncIterator[str]:
     path = studio.queue.folder(number).log
     before = await asyncio.to_thread(studio.queue.job, number)
     while True:
-        data = await asyncio.to_thread(_read_from, path, offset)
+        data = await asyncio.to_thread(read_from, path, offset)
         now = await asyncio.to_thread(studio.queue.job, number)
         news = ""
         if data:
@@ -124,18 +104,6 @@ async def _news(studio: Studio, number: int, offset: int) -> AsyncIterator[str]:
             news += event("job", None)
         yield news
         await asyncio.sleep(EVERY_SECONDS)
-
-
-def _read_from(path: Path, offset: int) -> bytes:
-    """Return whole lines of a file from a byte on; a line that is being written comes when it is complete."""
-    try:
-        with path.open("rb") as file:
-            file.seek(offset)
-            data = file.read(LOG_BYTES)
-    except FileNotFoundError:
-        return b""
-    whole = data[: data.rfind(b"\n") + 1]
-    return whole or (data if len(data) == LOG_BYTES else b"")
 
 
 @router.post("/jobs/{number}/stop")

@@ -1,7 +1,7 @@
 /* Draws lines as SVG: <figure data-chart="/curve?run=…"> (the macro `chart` writes it).
 
    The address answers JSON: { x, y, series: [{ name, kind: "line" | "faint" | "points", points: [[x, y], …] }] }.
-   A zoom asks again with &start=…&end=…, so the server sends the points of that part, down-sampled for it. */
+   With "more": true only a part of the file was read: the chart asks again at once. A zoom asks again with &start=…&end=…, so the server sends the points of that part, down-sampled for it. */
 "use strict";
 
 (() => {
@@ -65,6 +65,7 @@
         if (!answer.ok || number !== this.number) return;
         this.data = await answer.json();
         this.drawControls(); this.draw(); this.fillTable();
+        if (this.data.more) setTimeout(() => this.load(), 30);
         this.figure.dataset.drawn = String((Number(this.figure.dataset.drawn) || 0) + 1);
       } catch { /* the stream says that the studio does not answer */ }
     }

@@ -25,6 +25,8 @@ _FIRST = (
     "training.seed",
 )  # fmt: skip
 """Settings that people look for first."""
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""The safe loader in C, where libyaml is there: ten times as fast, which counts in a list of 500 runs."""
 
 
 def settings_of(folder: Path) -> dict[str, Any]:
@@ -35,7 +37,7 @@ def settings_of(folder: Path) -> dict[str, Any]:
     """
     path = existing_run(folder).recipe
     try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+        settings = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         settings = None
     if not isinstance(settings, Mapping):
@@ -75,8 +77,12 @@ def chosen_differences(folders: Sequence[Path]) -> list[dict[str, Any]]:
 
     A setting that at most one run has, because others were made by another version, was not chosen.
     """
+    return chosen_among([settings_of(folder) for folder in folders])
+
+
+def chosen_among(all_settings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the same of settings that have been read."""
     defaults = default_settings()
-    all_settings = [settings_of(folder) for folder in folders]
     found = []
     for settings, own in zip(all_settings, _differing(all_settings), strict=True):
         names = sorted(own, key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST))
