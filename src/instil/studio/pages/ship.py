@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import PurePosixPath
 from typing import Annotated, Any
 
@@ -12,8 +13,10 @@ from fastapi.responses import FileResponse, StreamingResponse
 
 from instil.studio.access import POLICY
 from instil.studio.chat.models import BASE, base_model, read_model, talking_runs
+from instil.studio.events import EVERY_SECONDS, event, stream
 from instil.studio.jobs.records import Job
-from instil.studio.pages.jobs import job_view, log_end, now
+from instil.studio.jobs.log import log_end, read_from
+from instil.studio.pages.jobs import job_view, now
 from instil.studio.problems import PageProblem
 from instil.studio.rendering import back_to, page
 from instil.studio.ship.archive import archive, length_of, members_of
@@ -46,7 +49,7 @@ and sends no form, whatever the answers in it contain.
 """
 FIELDS = {
     **dict.fromkeys(("data", "limit", "judge", "judge_model", "out", "licence"), ""),
-    **{"against": "base", "form": "merged", "dtype": "bf16"},
+    "against": "base", "form": "merged", "dtype": "bf16",
 }
 """What the fields hold at first."""
 MOST_JOBS = 6
@@ -73,18 +76,24 @@ def ship_view(
         "run": run,
         "data": data,
         "jobs": [job_view(job, now=now()) for job in own[:MOST_JOBS]],
-        "followed": next((job for job in own if job.state == "running"), None),
+        "followed": followed(jobs),
         "tasks": TASKS,
         "fields": FIELDS | forms,
     }
+
+
+def followed(jobs: Sequence[Job]) -> Job | None:
+    """Return the job whose log the page shows: the one that runs, else the last that ran."""
+    own = [job for job in jobs if job.argv[0] in ("evaluate", "export") and job.state != "queued"]
+    return next((job for job in own if job.state == "running"), next(iter(own), None))
 
 
 def _context(studio: Studio, chosen: str, fields: dict[str, str]) -> dict[str, Any]:
     found, jobs = contents(studio.root), studio.queue.jobs()
     runs = talking_runs(studio, [run.path for run in found.runs])
     view = ship_view(runs, chosen, [entry.path for entry in found.data], jobs, fields)
-    run, followed = view["run"], view["followed"]
-    log, offset, _ = ("", 0, False) if followed is None else log_end(studio.queue.folder(followed.number).log, 4096)
+    run, job = view["run"], view["followed"]
+    log, offset, _ = ("", 0, False) if job is None else log_end(studio.queue.folder(job.number).log, 4096)
     exports = [read_export(studio.root, folder) for folder in export_folders(studio.root, jobs)]
     return view | {
         "evaluations": evaluations_of(studio.root, studio.root / run) if run else [],
@@ -93,7 +102,7 @@ def _context(studio: Studio, chosen: str, fields: dict[str, str]) -> dict[str, A
         "types": available_types(),
         "default_out": _free_name(studio, f"exports/{PurePosixPath(run).name or 'run'}"),
         "log": log,
-        "offset": offset,
+        "start": f"{0 if job is None else job.number}.{offset}",
         "problem": None,
         "problem_form": "",
         "suggestion": None,
@@ -110,6 +119,32 @@ def _free_name(studio: Studio, wanted: str) -> str:
 def ship(request: Request, run: str = "") -> Response:
     """Show the page of a run."""
     return page(request, "ship.html.jinja", _context(studio_of(request), run, {}))
+
+
+@router.get("/ship/events")
+async def events(request: Request, start: str = "") -> Response:
+    """Stream ``jobs`` when one changes its state, and ``log``: what the job at work has printed."""
+    place = re.fullmatch(r"([0-9]{1,9})\.([0-9]{1,15})", request.headers.get("last-event-id", "") or start)
+    number, offset = (int(place[1]), int(place[2])) if place else (0, 0)
+    return stream(request, _news(studio_of(request), number, offset))
+
+
+async def _news(studio: Studio, number: int, offset: int) -> AsyncIterator[str]:
+    before: object = None
+    while True:
+        jobs = await asyncio.to_thread(studio.queue.jobs)
+        signature = [(job.number, job.state, job.stops) for job in jobs]
+        news = event("jobs", None) if before not in (None, signature) else ""
+        before, job = signature, followed(jobs)
+        if job is not None:
+            offset = offset if job.number == number else 0
+            number = job.number
+            data = await asyncio.to_thread(read_from, studio.queue.folder(number).log, offset)
+            if data:
+                offset += len(data)
+                news += event("log", data.decode("utf-8", "replace"), identity=f"{number}.{offset}")
+        yield news
+        await asyncio.sleep(EVERY_SECONDS)
 
 
 @router.get("/ship/tasks")
