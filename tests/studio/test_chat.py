@@ -26,7 +26,6 @@ from instil.studio.chat.variables import template_variables
 from instil.studio.jobs.engine_key import engine_key
 from instil.studio.jobs.records import check_argv
 from instil.studio.problems import PageProblem
-from instil.studio.studio import Studio
 
 CALL = {"id": "call_0", "type": "function", "function": {"name": "time", "arguments": "{}"}}
 
@@ -201,7 +200,7 @@ def test_only_runs_of_the_workspace_can_be_talked_to(served, tmp_path):
         answer = served.post("/chat", model=name)
         assert (answer.status, words in answer.text) == (status, True), name
     assert served.queue.jobs() == []
-    studio = Studio(served.root, served.queue)
+    studio = served.server.app.state.studio
     assert read_model(studio, "--host").argv[:2] == ("serve", "--model=./--host")
     assert read_model(studio, "base:runs/talker").argv[1:3] == (
         "--model=./base",
@@ -241,7 +240,7 @@ def test_only_runs_of_the_workspace_can_be_talked_to(served, tmp_path):
 
 def test_servers_that_nobody_talks_to_end_and_make_room(served, monkeypatch):
     """Three models for two places; what they load is a pipe that nobody writes to, so they last and cost nothing."""
-    studio = Studio(served.root, served.queue)
+    studio = served.server.app.state.studio
     models = []
     for name in ("a", "b", "c"):
         folder = make_talking_run(served.root, f"runs/{name}")

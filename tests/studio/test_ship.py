@@ -23,7 +23,6 @@ from instil.studio.problems import PageProblem
 from instil.studio.ship.archive import archive, length_of, members_of
 from instil.studio.ship.evaluations import evaluations_of, interval
 from instil.studio.ship.exports import commands_of, export_folders, files_of, read_export
-from instil.studio.studio import Studio
 
 ANSWER = "Hi</script><b>you</b>"
 FIGURE = {"value": 0.5, "low": 0.25, "high": 0.75, "n": 4}
@@ -33,7 +32,7 @@ FIGURE = {"value": 0.5, "low": 0.25, "high": 0.75, "n": 4}
 def studio(served):
     make_talking_run(served.root)
     (served.root / "rows.jsonl").write_text("{}\n")
-    return Studio(served.root, served.queue)
+    return served.server.app.state.studio
 
 
 def fields(**values):

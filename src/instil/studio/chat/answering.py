@@ -45,6 +45,7 @@ class Live:
         token_ids: The generated ids of each so far.
         tasks: The task of each.
         changed: Set, and made anew, whenever something changes.
+        last: The task that waits for the others; held here, because a task that nobody holds may vanish.
     """
 
     replies: list[Reply]
@@ -52,6 +53,7 @@ class Live:
     token_ids: list[list[int]]
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+    last: asyncio.Task[None] | None = None
 
     def tell(self) -> None:
         """Wake whoever follows."""
@@ -83,7 +85,7 @@ def start_answers(studio: Studio, answers: Answers, chat: Chat, models: list[Ser
         if reply.state == "waits":
             live.replies[side] = replace(reply, seed=seed)
             live.tasks.append(asyncio.create_task(_answer(studio, live, chat, side, number, models)))
-    asyncio.create_task(_forget(answers, chat.identity, live))  # noqa: RUF006 - it waits for tasks that `live` holds
+    live.last = asyncio.create_task(_forget(answers, chat.identity, live))
 
 
 async def stop_answers(answers: Answers, identity: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any
 
 CONNECT_SECONDS = 10.0
@@ -51,7 +51,7 @@ async def ask(port: int, key: str, path: str, body: Mapping[str, Any] | None = N
         raise EngineError(0) from None
 
 
-async def events(port: int, key: str, path: str, body: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
+async def events(port: int, key: str, path: str, body: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
     """Yield the events of a stream up to ``[DONE]``.
 
     Raises:

@@ -14,8 +14,8 @@ from fastapi.responses import FileResponse, StreamingResponse
 from instil.studio.access import POLICY
 from instil.studio.chat.models import BASE, base_model, read_model, talking_runs
 from instil.studio.events import EVERY_SECONDS, event, stream
-from instil.studio.jobs.records import Job
 from instil.studio.jobs.log import log_end, read_from
+from instil.studio.jobs.records import Job
 from instil.studio.pages.jobs import job_view, now
 from instil.studio.problems import PageProblem
 from instil.studio.rendering import back_to, page
@@ -49,7 +49,9 @@ and sends no form, whatever the answers in it contain.
 """
 FIELDS = {
     **dict.fromkeys(("data", "limit", "judge", "judge_model", "out", "licence"), ""),
-    "against": "base", "form": "merged", "dtype": "bf16",
+    "against": "base",
+    "form": "merged",
+    "dtype": "bf16",
 }
 """What the fields hold at first."""
 MOST_JOBS = 6

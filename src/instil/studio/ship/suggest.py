@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 import sys
 
+from instil.errors import InstilError
+from instil.evaluation.tasks import suggest_tasks
+from instil.generation.prompts import select_prompts
+
 
 def main() -> None:
     """Print ``{"tasks": […]}``, or ``{"problem": "…"}`` for data that cannot be read."""
-    from instil.errors import InstilError
-    from instil.evaluation.tasks import suggest_tasks
-    from instil.generation.prompts import select_prompts
-
     try:
         prompts, _ = select_prompts(sys.argv[1], turns="last", limit=200)
         answer: dict[str, object] = {"tasks": [*suggest_tasks(prompts), "behaviour"]}
