@@ -363,7 +363,9 @@ def test_a_draft_is_saved_and_started_with_what_was_on_the_page(served):
     (served.root / "recipes" / "first.yaml").write_text("changed: elsewhere\n")
     assert "Choose another name" in served.post(f"{address}/save", **form, file="recipes/first.yaml").text
     where = served.post(f"{address}/start", **form).headers["location"]
-    job = served.queue.job(int(where.rpartition("/")[2]))
+    assert where == "/runs/run?run=runs/first"
+    assert served.get(where).status == 200
+    job = served.queue.jobs()[0]
     assert (job.argv[0], job.run, job.lane, job.title) == ("train", "runs/first", "device", "first")
     assert (served.root / job.argv[1]).read_text() == text
     assert "Choose another name" in served.post(f"{address}/start", **form).text
@@ -447,7 +449,11 @@ def test_a_recipe_from_data_to_a_job_in_a_browser(opened, served):
     expect(page.locator("#start-state")).to_contain_text("2 runs")
     assert "max_steps: 3  # short" in page.locator("#yaml").input_value()
     assert '--sweep={"optimizer.lr": ["1e-4", "3e-4"]}' in page.locator("#command").input_value()
-    page.reload()
+    page.locator("[id='f-training.batch_size']").fill("7")
+    page.get_by_role("button", name="Tiếng Việt").click()  # at once: what was typed goes first
+    expect(page.locator("h1")).to_have_text("Công thức huấn luyện")
+    expect(page.locator("[id='f-training.batch_size']")).to_have_value("7")
+    page.get_by_role("button", name="English").click()
     expect(page.locator("[id='f-optimizer.lr']")).to_have_value("1e-4, 3e-4")
     expect(page.locator("#plan table")).to_be_visible(timeout=120_000)
     for scheme in ("light", "dark"):

@@ -40,6 +40,16 @@ def main() -> None:
 
     children = Children()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C of the studio's terminal: the studio decides
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    try:
+        serve(children)
+    finally:
+        children.end_all()
+        os._exit(0)  # all is flushed, and torch takes seconds to take down
+
+
+def serve(children: Children) -> None:
+    """Take requests and answer them until there are no more, or none has come for long."""
     unread, last = b"", time.monotonic()
     while True:
         ready, _, _ = select.select([0], [], [], TICK_SECONDS if children.running else IDLE_SECONDS)
@@ -56,7 +66,6 @@ def main() -> None:
             last = time.monotonic()
         if not children.running and time.monotonic() - last >= IDLE_SECONDS:
             break
-    children.end_all()
 
 
 def warm_up() -> None:
@@ -78,12 +87,8 @@ def warm_up() -> None:
         with tempfile.TemporaryDirectory(prefix="instil-") as folder:
             rows = Path(folder) / "rows.jsonl"
             rows.write_text('{"question": "1+1", "answer": "2"}\n' * 4, encoding="utf-8")
-            settings = {
-                "data": {"sources": [str(rows)], "store": f"{folder}/store", "heldout_share": 0},
-                "device": "cpu",
-            }
-            for adapter in ("none", "lora"):
-                plan_run(Recipe.from_mapping({**settings, "adapter": adapter}), say=_unsaid)
+            data = {"sources": [str(rows)], "store": f"{folder}/store", "heldout_share": 0}
+            plan_run(Recipe.from_mapping({"data": data, "device": "cpu", "adapter": "lora"}), say=_unsaid)
     finally:
         torch.set_num_threads(threads)
 
@@ -157,6 +162,7 @@ def _fork(work: Callable[[Sequence[str]], None], words: Sequence[str], out: Path
         with contextlib.suppress(OSError):
             os.setpgid(0, 0)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         file = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         nothing = os.open(os.devnull, os.O_RDONLY)
         for source, target in ((nothing, 0), (file, 1), (file, 2)):

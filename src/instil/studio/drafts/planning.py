@@ -56,6 +56,8 @@ def _keep(root: Path, draft: Draft, commands: Commands, mine: _Planning) -> None
         if _RUNNING.get((root, draft.number)) is not mine:
             return
         del _RUNNING[root, draft.number]
+    if output.status is None:  # the studio ends
+        return
     plan, failure = read_plan(output)
     if plan is not None:
         Drafts(root).change(draft.number, plan=plan, planned=draft.digest, failed="", failure="")

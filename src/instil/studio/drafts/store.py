@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
@@ -113,6 +114,7 @@ class Drafts:
     def remove(self, number: int) -> None:
         """Remove a draft; files that it was saved as stay."""
         (self.folder / f"{number}.json").unlink(missing_ok=True)
+        shutil.rmtree(self.folder / f"plan-{number}", ignore_errors=True)
 
     def change(self, number: int, **values: Any) -> Draft | None:
         """Change some attributes of a draft and keep the others, whatever was written meanwhile; return it."""

@@ -112,6 +112,19 @@ def _changed(nested: dict[str, Any], name: str, value: Any) -> dict[str, Any]:
     return {group: value for group, value in nested.items() if value is not None and value != {}}
 
 
+class _Dumper(yaml.SafeDumper):
+    """YAML's safe dumper, which writes equal values twice rather than an anchor that nobody would edit."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def dump(value: Any, **options: Any) -> str:
+    """Return a value as YAML, in the order and the letters that it has."""
+    text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, **options)
+    return text
+
+
 def _read_or_none(text: str) -> dict[str, Any] | None:
     try:
         return settings_in(text)
@@ -120,7 +133,8 @@ def _read_or_none(text: str) -> dict[str, Any] | None:
 
 
 def _dumped(settings: Mapping[str, Any], *, indent: int = 0) -> str:
-    text: str = yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True, width=WIDTH)
+    style = None if "sweep" in settings else False  # the values of a sweep stand on one line
+    text = dump(dict(settings), width=WIDTH, default_flow_style=style)
     return "".join(f"{' ' * indent}{line}\n" for line in text.splitlines())
 
 
@@ -131,9 +145,7 @@ def _inline(value: Any) -> str | None:
     if isinstance(value, list) and any(isinstance(item, Mapping | list) for item in value):
         return None
     style = '"' if isinstance(value, str) and "\n" in value else None
-    text: str = yaml.safe_dump(
-        value, default_flow_style=True, default_style=style, allow_unicode=True, width=float("inf")
-    )
+    text = dump(value, default_flow_style=True, default_style=style, width=float("inf"))
     text = text.removesuffix("\n").removesuffix("\n...").rstrip("\n")
     return None if "\n" in text else text
 

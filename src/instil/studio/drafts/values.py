@@ -11,7 +11,7 @@ import yaml
 from instil.errors import RecipeError
 from instil.recipe.yaml_file import read_recipe_text
 from instil.studio.drafts.fields import Field, default_text
-from instil.studio.drafts.text import REMOVED
+from instil.studio.drafts.text import REMOVED, WIDTH, dump
 
 _RANGE = re.compile(r"[-+.\deE]+\.\.[-+.\deE]+(:(log|linear))?", re.IGNORECASE)
 _WHOLE = re.compile(r"[-+]?\d{1,18}")
@@ -219,10 +219,9 @@ def _listed(text: str) -> Any:
 
 
 def _yaml(value: Any) -> str:
-    text: str = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=100)
-    return text.rstrip("\n")
+    return dump(value, width=WIDTH).rstrip("\n")
 
 
 def _flow(value: Any) -> str:
-    text: str = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=float("inf"))
+    text = dump(value, default_flow_style=True, width=float("inf"))
     return text.removesuffix("\n").removesuffix("\n...")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -33,12 +34,15 @@ from instil.studio.drafts.starts import (
 from instil.studio.drafts.store import NAME, Draft, Drafts, digest_of
 from instil.studio.drafts.text import edited, settings_in
 from instil.studio.jobs.records import check_argv
+from instil.studio.pages.run import address_of
 from instil.studio.problems import PageProblem
 from instil.studio.rendering import back_to, page
 from instil.studio.studio import Studio, studio_of
-from instil.studio.workers.commands import commands_of
+from instil.studio.workers.commands import close_commands, commands_of
 from instil.studio.workspace import OWN, Contents, contents
 
+LOOK_SECONDS = 0.3
+"""How often a request that lasts looks whether the studio ends."""
 LONGEST = 200_000
 """Characters of a recipe's text that the page takes."""
 TEMPLATE = "recipe.html.jinja"
@@ -408,7 +412,8 @@ def _start(request: Request, number: int, sent: Mapping[str, str]) -> Response:
     write_text_atomic(started, draft.text)
     argv = ["train", f"./{started.relative_to(studio.root).as_posix()}"]
     job = studio.queue.add(argv, title=draft.name, run=run, lane="device")
-    return back_to(f"/jobs/{job}")
+    # The page of a run shows it from the queue on; a sweep is several runs, which the job's log tells.
+    return back_to(f"/jobs/{job}" if recipe.sweep else address_of(run))
 
 
 def _run_of(output: str, root: Path) -> str:
@@ -434,6 +439,11 @@ def _run_problems(studio: Studio, read: Read) -> list[Problem]:
     return []
 
 
-async def _in_thread(work: Any, *arguments: Any) -> Response:
-    answer: Response = await run_in_threadpool(work, *arguments)
-    return answer
+async def _in_thread(work: Callable[..., Response], request: Request, *arguments: object) -> Response:
+    """Do the work of a route in a thread; when the studio ends, the commands that it waits for are ended."""
+    task = asyncio.create_task(run_in_threadpool(work, request, *arguments))
+    while not task.done():
+        await asyncio.wait({task}, timeout=LOOK_SECONDS)
+        if request.app.state.ending.begun:
+            await asyncio.to_thread(close_commands, studio_of(request).root)
+    return task.result()

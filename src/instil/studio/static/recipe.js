@@ -5,7 +5,7 @@
 
 (() => {
   const PARTS = ["#fields", "#start-state", "#name-problem", "#file-problem", "#plan", "#yaml-state", "#command-problem"];
-  let version = 0, timer = null, sending = null, planning = null;
+  let version = 0, kept = 0, timer = null, sending = null, planning = null;
 
   const form = () => document.getElementById("recipe");
   const parse = (text) => new DOMParser().parseFromString(text, "text/html");
@@ -44,11 +44,17 @@
       if (at !== version) return;
       if (!fresh.getElementById("recipe")) { document.querySelector("main").replaceWith(fresh.querySelector("main")); return; }
       take(fresh, PARTS);
-      place.dataset.sent = String(at);
+      kept = at;
       plan();
     } catch (error) {
       if (error.name !== "AbortError") window.instil.announce(place.dataset.failed);
     }
+  };
+
+  /* Sends what was typed, also what is typed meanwhile; a server that does not answer is asked three times. */
+  const flush = async () => {
+    for (let tries = 0; tries < 3 && kept !== version; tries += 1) { clearTimeout(timer); await send(); }
+    kept = version;
   };
 
   const plan = async () => {
@@ -85,6 +91,7 @@
     if (!counts(event.target) || event.isComposing) return;
     changed(event.target.tagName === "SELECT" ? 0 : event.target.id === "yaml" ? 700 : 450);
   });
+  document.addEventListener("change", (event) => { if (counts(event.target) && kept !== version) changed(0); });
   document.addEventListener("compositionend", (event) => { if (counts(event.target)) changed(450); });
   document.addEventListener("click", (event) => {
     const name = event.target.dataset?.clear, input = name && document.getElementById(name);
@@ -94,10 +101,21 @@
     changed(0);
   });
   document.addEventListener("submit", (event) => {
-    if (event.target.id !== "recipe") return;
-    if (event.submitter && event.submitter.id !== "apply") { clearTimeout(timer); sending?.abort(); planning?.abort(); return; }
+    if (!form()) return;
+    if (event.target.id !== "recipe") {  // such as the language: what was typed a moment ago goes first
+      if (kept === version) return;
+      event.preventDefault();
+      event.stopImmediatePropagation();
+      clearTimeout(timer);
+      flush().then(() => event.target.requestSubmit(event.submitter));
+      return;
+    }
+    if (event.submitter && event.submitter.id !== "apply") { clearTimeout(timer); sending?.abort(); planning?.abort(); kept = version; return; }
     event.preventDefault();  // Enter in a field
     changed(0);
+  }, true);
+  window.addEventListener("pagehide", () => {
+    if (form() && kept !== version) fetch(form().getAttribute("action"), { method: "post", keepalive: true, body: new URLSearchParams(new FormData(form())) });
   });
   document.addEventListener("DOMContentLoaded", () => {
     if (!form()) return;

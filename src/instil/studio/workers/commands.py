@@ -93,6 +93,7 @@ class Commands:
             assert process.stdin is not None
             with contextlib.suppress(OSError):
                 process.stdin.close()
+            process.terminate()  # it may be importing, and then reads nothing
             try:
                 process.wait(timeout=20)
             except subprocess.TimeoutExpired:

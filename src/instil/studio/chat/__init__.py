@@ -1,1 +1,0 @@
-"""Talking to runs: served by `instil serve` on loopback, side by side, kept below the workspace."""

@@ -1,1 +1,0 @@
-"""Measuring runs and shipping them: what evaluations found, what exports hold, and their download."""
