@@ -37,6 +37,8 @@ HEADERS = page_headers(form_action="'self'", referrer="same-origin")
 Why ``same-origin`` as the referrer: with ``no-referrer`` browsers send forms with ``Origin: null``, which is refused. The
 other sites learn as little from both.
 """
+POLICY = "Content-Security-Policy"
+"""The one header that a route may set itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,11 @@ class Access:
 
         async def send_with_headers(message: Any) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(HEADERS)
+                headers = MutableHeaders(scope=message)
+                own = headers.get(POLICY)  # a page that others wrote is in a sandbox, which is stricter
+                headers.update(HEADERS)
+                if own is not None:
+                    headers[POLICY] = own
             await send(message)
 
         answer = self._answer(Request(scope))

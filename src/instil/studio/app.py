@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 
 from instil.errors import InstilError
 from instil.generation.http_api.ending import Ending
+from instil.studio.chat.engines import stop_idle
 from instil.studio.pages import ROUTERS
 from instil.studio.problems import PageProblem
 from instil.studio.rendering import page
@@ -24,13 +25,15 @@ from instil.views.html import script, style_sheet
 
 TICK_SECONDS = 0.5
 """How often the queue looks whether a job has ended or can start."""
-SCRIPTS = ("swap.js", "stream.js", "chart.js", "data.js", "recipe.js", "run.js")
+SCRIPTS = ("swap.js", "stream.js", "chart.js", "data.js", "recipe.js", "run.js", "chat.js", "ship.js")
 """Own scripts, in one file; every one does nothing on a page that does not use it."""
 STYLES = (
     "studio.css",
     "data.css",
     "recipe.css",
     "run.css",
+    "chat.css",
+    "ship.css",
 )
 
 
@@ -76,6 +79,7 @@ def create_app(studio: Studio) -> FastAPI:
 async def _keep_queue(studio: Studio) -> None:
     while True:
         await asyncio.to_thread(studio.queue.tick)
+        await asyncio.to_thread(stop_idle, studio)
         await asyncio.sleep(TICK_SECONDS)
 
 

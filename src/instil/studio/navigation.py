@@ -7,6 +7,8 @@ NAVIGATION: tuple[tuple[str, str], ...] = (
     ("data", "/data"),
     ("recipe", "/recipe"),
     ("runs", "/runs"),
+    ("chat", "/chat"),
+    ("ship", "/ship"),
     ("jobs", "/jobs"),
 )
 """Key below ``navigation.`` and path of each page that stands in the navigation: a page is added when it exists.

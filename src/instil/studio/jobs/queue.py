@@ -20,12 +20,13 @@ from typing import Any, Literal
 
 from instil.errors import ServeError
 from instil.files import remove_folder
+from instil.studio.jobs.engine_key import engine_key
 from instil.studio.jobs.folder import JobFolder
 from instil.studio.jobs.processes import Process, this_process
 from instil.studio.jobs.records import Job, Lane, check_argv
 from instil.studio.workspace import OWN
 
-AT_ONCE: dict[Lane, int] = {"device": 1, "beside": 3}
+AT_ONCE: dict[Lane, int] = {"device": 1, "beside": 3, "engine": 2}
 """Running jobs of each lane."""
 CLAIM_SECONDS = 60.0
 """How long a started runner may take until it has claimed its job; Python may start slowly on a busy machine."""
@@ -199,11 +200,17 @@ class Queue:
                 stderr=subprocess.STDOUT,
                 check=False,
                 start_new_session=True,  # Ctrl-C of the studio's terminal is not for it
-                env={name: value for name, value in os.environ.items() if name != "INSTIL_STUDIO_KEY"},
+                env=self._environment(folder),
             )
         if starting.returncode:
             with self._transaction() as database:
                 _end(database, number, "failed", exit_code=starting.returncode, ended=time.time())
+
+    def _environment(self, folder: JobFolder) -> dict[str, str]:
+        """Return what a job's process sees: the studio's own key is not for it, and a model is served with one of ours."""
+        environment = {name: value for name, value in os.environ.items() if name != "INSTIL_STUDIO_KEY"}
+        (verb, *_), _ = folder.command
+        return environment | ({"INSTIL_API_KEY": engine_key(self._root)} if verb == "serve" else {})
 
     @contextlib.contextmanager
     def _transaction(self, kind: Literal["IMMEDIATE", "DEFERRED"] = "IMMEDIATE") -> Iterator[sqlite3.Connection]:

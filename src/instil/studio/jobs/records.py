@@ -11,13 +11,19 @@ from typing import Literal
 from instil.errors import ServeError
 
 State = Literal["queued", "running", "done", "failed", "stopped"]
-Lane = Literal["device", "beside"]
-"""``device``: one at a time, because it fills the device; ``beside``: at once, as `prepare` or a test of a recipe."""
+Lane = Literal["device", "beside", "engine"]
+"""``device``: one at a time, because it fills the device; ``beside``: at once, as `prepare` or a test of a recipe;
+``engine``: a model that the chat page talks to."""
 VERBS = frozenset(
-    {"train", "plan", "inspect", "prepare", "convert", "generate", "evaluate", "export", "report", "demo"}
+    {"train", "plan", "inspect", "prepare", "convert", "generate", "evaluate", "export", "report", "demo", "serve"}
 )
-"""Commands that a page may start. None of them listens on an address or asks on a terminal."""
-NEVER = frozenset({"trust-remote-code", "host", "key", "api-key", "push", "judge-url", "judge-key"})
+"""Commands that a page may start. None of them asks on a terminal; only `serve` listens, and on loopback."""
+NEVER = frozenset(
+    {
+        *("trust-remote-code", "host", "cors", "key", "api-key", "push", "judge-url", "judge-key"),
+        *("run-code", "harness", "harness-folder", "check-with"),
+    }
+)
 """Last parts of options that no page may set: they run foreign code, or reach beyond this machine."""
 
 
@@ -78,3 +84,7 @@ def check_argv(argv: Sequence[str]) -> None:
         name = option.lstrip("-").replace("_", "-").removeprefix("no-").rpartition(".")[2]
         if option.startswith("--") and name in NEVER:
             raise ServeError(f"{option}: cannot be set from a page. Start the command in a terminal if you mean it.")
+        if option == "--judge" and not word.startswith(("--judge=http://", "--judge=https://")):
+            raise ServeError(
+                f"{word}: runs code as the judge. Expected --judge=http://…, the address of a model. Start it in a terminal."
+            )

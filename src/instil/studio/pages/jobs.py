@@ -56,7 +56,7 @@ def _job(studio: Studio, number: int) -> Job:
 @router.get("/jobs")
 def jobs(request: Request) -> Response:
     """Show the list."""
-    return page(request, "jobs.html.jinja", jobs_view(studio_of(request).queue.jobs(), now=_now()))
+    return page(request, "jobs.html.jinja", jobs_view(studio_of(request).queue.jobs(), now=now()))
 
 
 @router.get("/jobs/{number}")
@@ -65,7 +65,7 @@ def job(request: Request, number: int) -> Response:
     studio = studio_of(request)
     found = _job(studio, number)
     log, offset, is_cut = log_end(studio.queue.folder(number).log)
-    context = job_view(found, now=_now()) | {"log": log, "offset": offset, "is_cut": is_cut}
+    context = job_view(found, now=now()) | {"log": log, "offset": offset, "is_cut": is_cut}
     return page(request, "job.html.jinja", context)
 
 
@@ -133,5 +133,6 @@ def remove(request: Request, number: int, back: Back = "/jobs") -> Response:
     return back_to(back)
 
 
-def _now() -> datetime:
+def now() -> datetime:
+    """Return the time, with its zone."""
     return datetime.now().astimezone()

@@ -117,3 +117,17 @@ def test_it_counts_among_the_requests_in_progress(served):
         assert tokens(served)[0] == 429
     finally:
         served.service._num_in_progress -= served.settings.max_requests
+
+
+def test_a_row_has_the_weights_of_training(served):
+    """Both answers are trained, their stop tokens included; questions and the template's text are not."""
+    two = [QUESTION[0], {"role": "assistant", "content": "Yes"}, *QUESTION, {"role": "assistant", "content": "No"}]
+    status, row = tokens(served, messages=two, as_row=True)
+    assert status == 200
+    trained = ["".join(token["text"] for token in example["tokens"] if token["weight"]) for example in row["examples"]]
+    assert trained == ["Yes<|im_end|>No<|im_end|>"]
+    assert [name for _, name in row["examples"][0]["blocks"]][:2] == ["1 user", "2 assistant"]
+    status, refused = tokens(served, messages=two, as_row=True, token_ids=[1])
+    assert (status, refused["error"]["param"]) == (400, "token_ids")
+    status, refused = tokens(served, as_row="yes")
+    assert (status, refused["error"]["param"]) == (400, "as_row")

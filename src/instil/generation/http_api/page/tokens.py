@@ -13,8 +13,9 @@ from instil.conversation import Conversation
 from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.encoding.token_origins import TokenOrigin, explain_prompt
 from instil.encoding.token_texts import token_texts
+from instil.errors import InstilError
 from instil.generation.engine import Engine
-from instil.generation.http_api.bodies import shown
+from instil.generation.http_api.bodies import flag, shown
 from instil.generation.http_api.chat_messages import read_conversation
 from instil.generation.http_api.problems import Problem
 from instil.generation.http_api.requests import ParsedRequest, check_keys
@@ -22,8 +23,8 @@ from instil.generation.http_api.service import Service
 from instil.generation.settings import SamplingSettings
 from instil.views.tokens import blocks_of
 
-KEYS = ("model", "messages", "tools", "tool_choice", "chat_template_kwargs", "reasoning_effort", "token_ids")
-_IDS = "token_ids"
+KEYS = ("model", "messages", "tools", "tool_choice", "chat_template_kwargs", "reasoning_effort", "token_ids", "as_row")
+_IDS, _AS_ROW = "token_ids", "as_row"
 
 
 async def explained(service: Service, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -38,8 +39,13 @@ async def explained(service: Service, body: Mapping[str, Any]) -> dict[str, Any]
     """
     check_keys(body, KEYS)
     conversation, answer_ids = read_conversation(body), _answer_ids(body, service.engine)
+    as_row = flag(body, _AS_ROW)
+    if as_row and answer_ids:
+        raise Problem(400, f"{_IDS}: found beside {_AS_ROW}, which reads the messages alone. Remove one.", param=_IDS)
     service.check_load(1)
     async with service.in_progress(1):
+        if as_row:
+            return await service.encoding(_row, service.engine.chat, conversation)
         request = ParsedRequest(
             settings=SamplingSettings(), stream=False, include_usage=False, conversation=conversation
         )
@@ -83,6 +89,33 @@ def _tokens(
         "roles": roles,
         "blocks": blocks_of(tokens, roles),
         "tokens": [_token_json(token) for token in tokens],
+    }
+
+
+def _row(chat: ChatTokenizer | None, conversation: Conversation) -> dict[str, Any]:
+    """Return the examples that training makes of the messages, with the weight of each token.
+
+    Raises:
+        Problem: If training refuses them, or the model has no template.
+    """
+    if chat is None:
+        raise Problem(
+            400, f"{_AS_ROW}: the model has no chat template. Expected one. Start the server with --template."
+        )
+    try:
+        examples = chat.explain(conversation)
+    except InstilError as error:
+        raise Problem(400, f"messages: {error}", param="messages") from None
+    return {
+        "object": "instil.row",
+        "examples": [
+            {
+                "roles": list(example.roles),
+                "blocks": blocks_of(example.tokens, example.roles),
+                "tokens": [_token_json(token) | {"weight": token.weight} for token in example.tokens],
+            }
+            for example in examples
+        ],
     }
 
 

@@ -1,0 +1,1 @@
+"""Measuring runs and shipping them: what evaluations found, what exports hold, and their download."""
