@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import random
+import socket
 
 import pytest
 from tests.studio.served import wait_until
@@ -115,6 +116,14 @@ def test_a_file_that_is_too_large_leaves_nothing(served, monkeypatch):
     connection.close()
     assert list((served.root / "data").iterdir()) == []
     assert post_file(served, "small.jsonl", b"x" * 1000).status == 200
+
+
+def test_a_file_that_breaks_off_leaves_nothing(served):
+    head = f"POST /data/upload?name=a.jsonl HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\nCookie: {served.cookie}\r\n"
+    with socket.create_connection(("127.0.0.1", served.port)) as connection:
+        connection.sendall(f"{head}Origin: {served.url}\r\nContent-Length: 5000000\r\n\r\n".encode() + b"x" * 300_000)
+        wait_until(lambda: list((served.root / "data").glob("*")))
+    wait_until(lambda: not list((served.root / "data").iterdir()))
 
 
 def test_no_room_on_the_disk_is_said_before_anything_is_written(served, monkeypatch):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from tests.studio.served import wait_until
 
+from instil.errors import DataError
 from instil.studio.jobs.processes import this_process
 from instil.studio.workers.looking import Look
 from instil.studio.workers.process import MOST_PROCESSES, Worker, WorkerError, Workers
@@ -165,3 +166,15 @@ def test_rows_of_any_container_are_found_by_position_and_place(tmp_path):
     assert [row["answer"] for _, _, row in data.at([3])] == ["3"]
     place = str(data.at([5])[0][1])
     assert [position for position, _, _ in data.at_places([place])] == [5]
+
+
+def test_a_reader_goes_on_where_it_stands_and_one_that_has_failed_is_not_asked_again(tmp_path):
+    array = tmp_path / "rows.json"
+    array.write_text('[{"question": "1?", "answer": "1"}, {"question": "2?", "answer": "2"}, oh', encoding="utf-8")
+    data = rows_of(settings_of(array))
+    assert [position for position, _, _ in data.at([0])] == [0]
+    assert [position for position, _, _ in data.at([1])] == [1]
+    for _ in range(2):
+        with pytest.raises(DataError, match="not valid JSON"):
+            data.at([2])
+    assert [position for position, _, _ in data.at([0, 1])] == [0, 1]

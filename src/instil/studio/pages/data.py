@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
+from starlette.requests import ClientDisconnect
 
 from instil.errors import DataError
 from instil.inspection.findings import KINDS
@@ -40,7 +41,7 @@ TOKEN_WORDS = (
 """Words of the token view: those of `views/examples.js`."""
 PAGE_WORDS = (
     "row", "raw", "remedy", "seen_rows", "found_rows", "stopped", "nothing_found", "reading", "sending",
-    "too_large", "severity_error", "severity_warning", "severity_note", "nothing_here",
+    "too_large", "severity_error", "severity_warning", "severity_note", "nothing_here", "from_to",
 )  # fmt: skip
 """Words that only the script writes."""
 router = APIRouter()
@@ -222,6 +223,8 @@ async def upload(request: Request, name: str = "") -> Response:
         await uploads.receive(
             request.stream(), path, most=uploads.MOST_BYTES, announced=int(sent) if sent.isdecimal() else None
         )
+    except ClientDisconnect:
+        return Response(status_code=400)  # nobody reads it: the page was closed, or stop was pressed
     except PageProblem as problem:
         text = worded(language, problem.key, **problem.values)
         return JSONResponse({"problem": text}, status_code=problem.status, headers={"Connection": "close"})
@@ -304,7 +307,7 @@ def rows(
     try:
         answer = _ask(studio, subject, {"ask": "rows", **asked})
     except WorkerError as error:
-        return JSONResponse({"error": str(error)}, status_code=422)
+        return JSONResponse({"error": str(error)})
     report = result_of(studio, subject, "inspection").value
     if report is not None:
         _add_findings(answer, report)

@@ -73,8 +73,14 @@
         while (this.waiting.length) {
           const part = this.waiting.splice(0, ROWS_AT_ONCE), address = new URL(this.section.dataset.rows, location.href);
           part.forEach((row) => (row.dataset.at ? address.searchParams.append("at", row.dataset.at) : address.searchParams.append("place", row.dataset.place)));
-          const answer = await fetch(address, { signal: this.stop.signal }), found = await answer.json();
-          if (!answer.ok) { this.problem(found.error); return; }
+          const found = await (await fetch(address, { signal: this.stop.signal })).json();
+          if (found.error) {
+            this.problem(found.error);
+            [...part, ...this.waiting].forEach((row) => { if (!row.querySelector(".raw")?.textContent) row.remove(); }); // nothing to show of them
+            this.waiting = [];
+            this.count();
+            return;
+          }
           this.take(part, found);
         }
         if (!this.rows.length && !this.section.dataset.scan) this.problem(this.words.nothing_here);
@@ -84,10 +90,17 @@
       this.section.dataset.coloured = String(this.rows.filter((row) => row.row).length);
     }
 
+    // Fewer rows were there than the page was made for, so it is the last one.
+    count() {
+      const { rows } = this, first = Number(rows[0]?.dataset.at) + 1;
+      find("rows-next").hidden = true;
+      if (!this.section.dataset.scan) find("rows-count").textContent = rows[0]?.dataset.at ? worded(this.words.from_to, { first, last: first + rows.length - 1 }) : "";
+    }
+
     take(part, found) {
       part.forEach((element) => {
         const row = found.rows.find((one) => (element.dataset.at ? String(one.at) === element.dataset.at : one.place === element.dataset.place));
-        if (!row) { element.remove(); find("rows-next").hidden = true; return; } // behind the last row
+        if (!row) { element.remove(); this.count(); return; } // behind the last row
         element.row = row; element.part = 0; element.most = TOKENS_AT_ONCE; element.found = found;
         this.draw(element);
       });

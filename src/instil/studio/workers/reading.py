@@ -57,11 +57,13 @@ class Rows:
             return
         if self._open is None or start < self._next:
             self._open, self._next = self._source.read(), 0
-        for place, row in self._open:
+        rows, self._open = self._open, None  # a reader that has failed is not asked again
+        for place, row in rows:
             self._next += 1
             if self._next > start:
+                self._open = rows
                 yield self._next - 1, place, row
-        self._open = None
+                self._open = None
 
     def at(self, positions: Sequence[int]) -> list[Row]:
         """Return the rows at these positions; those behind the last row are left out."""
