@@ -34,6 +34,16 @@ def done(text, **values):
     return Reply(state="done", text=text, **values)
 
 
+@pytest.fixture
+def ends_servers(served):
+    """End the servers of models that a failed test leaves behind."""
+    yield
+    for job in served.queue.jobs():
+        process = served.queue.folder(job.number).process
+        if process is not None and process.is_alive:
+            os.kill(process.pid, signal.SIGKILL)
+
+
 def wait_for_text(page, selector, condition):
     """Wait until an element's text is as a condition wants it; the policy lets a page wait for no expression."""
     wait_until(lambda: condition(page.locator(selector).first.text_content() or ""), seconds=90)
@@ -238,6 +248,7 @@ def test_only_runs_of_the_workspace_can_be_talked_to(served, tmp_path):
     )
 
 
+@pytest.mark.usefixtures("ends_servers")
 def test_servers_that_nobody_talks_to_end_and_make_room(served, monkeypatch):
     """Three models for two places; what they load is a pipe that nobody writes to, so they last and cost nothing."""
     studio = served.server.app.state.studio
@@ -264,6 +275,7 @@ def test_servers_that_nobody_talks_to_end_and_make_room(served, monkeypatch):
 
 @pytest.mark.slow
 @needs_chromium
+@pytest.mark.usefixtures("ends_servers")
 def test_a_run_and_its_base_are_talked_to_side_by_side(served):
     """The whole way: settings, streaming, stop, tokens, tools, edit, undo, pair, row, a killed server, a restart."""
     make_talking_run(served.root)
