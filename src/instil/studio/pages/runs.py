@@ -23,7 +23,7 @@ from instil.studio.rendering import back_to, language_of, page
 from instil.studio.runs.charts import compared_view
 from instil.studio.runs.comparing import PAGE_ANSWERS, Beside, beside, samples_beside, wins_of
 from instil.studio.runs.curves import curves_of
-from instil.studio.runs.listing import Listing, Row, shown_rows
+from instil.studio.runs.listing import LATER_SECONDS, READ_SECONDS, Listing, Row, shown_rows
 from instil.studio.runs.removing import amount_of, check_removable, remove_run
 from instil.studio.studio import Studio, studio_of
 from instil.studio.workspace import contents, run_entry
@@ -165,7 +165,9 @@ def runs(
     """Show the table."""
     root = studio_of(request).root
     found = contents(root)
-    view = runs_view(listing_of(root).rows(found.runs), q=q, state=state, tag=tag, sort=sort)
+    # The first answer comes at once; what the page asks for afterwards may read more.
+    seconds = LATER_SECONDS if "x-fragment" in request.headers else READ_SECONDS
+    view = runs_view(listing_of(root).rows(found.runs, seconds=seconds), q=q, state=state, tag=tag, sort=sort)
     return page(request, "runs.html.jinja", view | {"is_whole": found.is_whole})
 
 

@@ -16,7 +16,7 @@ from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from instil.studio.lttb import Point, lttb
 
@@ -31,15 +31,21 @@ MOST_POINTS = 1_000
 """Points of a line; more than a screen has columns for."""
 SMOOTHING = 0.9
 """Weight of the smoothed value before in the one after it."""
-BLOCK = 1 << 20
+BLOCK = 1 << 18
 """Bytes that are read at once; the clock is looked at between two blocks."""
-DRAFT_LINES = 1_000
+DRAFT_LINES = 500
 """Lines that stand for a part that has not been read yet."""
 LONGEST_LINE = 1 << 16
 """Bytes in which a draft looks for a whole line."""
 _MARK = 200
 """Bytes before the place of the last reading that must still be there at the next one."""
 _LARGEST_STEP = 2**32 - 1
+_SOME = 1_000
+"""Steps in which a metric must have a value to be drawn."""
+WAIT_SECONDS = 0.05
+"""How long a request waits for another one that reads."""
+_BUCKETS = 2_000
+"""Parts of a long line of which the least and the greatest value go into the down-sampling."""
 
 
 class Curves:
@@ -52,6 +58,7 @@ class Curves:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.RLock()
+        self._reader = threading.Lock()
         self.generation = 0
         self._reset()
 
@@ -69,6 +76,7 @@ class Curves:
         self.damaged = 0
         self._thin: dict[str, tuple[int, list[Point]]] = {}
         self._draft: list[dict[str, Any]] | None = None
+        self._keys: tuple[str, ...] = ()
 
     def read(self, seconds: float = math.inf) -> bool:
         """Read what was appended; return whether the file was read to its last whole line.
@@ -76,36 +84,42 @@ class Curves:
         Args:
             seconds: How long it may take; at least one block is read.
         """
-        with self._lock:
-            deadline = time.monotonic() + seconds
-            try:
-                with self._path.open("rb") as file:
-                    status = os.fstat(file.fileno())
-                    if self._is_another(file, status):
-                        self._reset()
-                        self._inode = status.st_ino
-                    file.seek(self._offset)
-                    while True:
-                        block = file.read(BLOCK)
-                        whole = block[: block.rfind(b"\n") + 1]
-                        if not whole and len(block) == BLOCK:  # a line longer than a block
-                            whole = block + file.readline()
-                            whole = whole if whole.endswith(b"\n") else b""
-                        if not whole:
-                            self.is_whole = True
-                            break
-                        self._take(whole)
-                        self.is_whole = False
-                        if time.monotonic() > deadline:
-                            self._look_at_the_end(file)
-                            break
-                        file.seek(self._offset)
-            except FileNotFoundError:
+        # Who comes while another request reads for long takes what there is.
+        if not self._reader.acquire(timeout=WAIT_SECONDS if math.isfinite(seconds) else -1):
+            return self.is_whole
+        try:
+            with self._path.open("rb") as file:
+                self._read_from(file, time.monotonic() + seconds)
+        except FileNotFoundError:
+            with self._lock:
                 if self._offset:
                     self._reset()
-            return self.is_whole
+        finally:
+            self._reader.release()
+        return self.is_whole
 
-    def _is_another(self, file: Any, status: os.stat_result) -> bool:
+    def _read_from(self, file: BinaryIO, deadline: float) -> None:
+        status = os.fstat(file.fileno())
+        if self._is_another(file, status):
+            with self._lock:
+                self._reset()
+                self._inode = status.st_ino
+        while True:
+            file.seek(self._offset)
+            block = file.read(BLOCK)
+            if b"\n" not in block and len(block) == BLOCK:  # a line longer than a block
+                block += file.readline()
+            whole = block[: block.rfind(b"\n") + 1]
+            with self._lock:
+                self.is_whole = not whole
+                if not whole:
+                    return
+                self._take(whole)
+                if time.monotonic() > deadline:
+                    self._look_at_the_end(file)
+                    return
+
+    def _is_another(self, file: BinaryIO, status: os.stat_result) -> bool:
         """Return whether the file is not the one of the last reading, or not a continuation of it."""
         if status.st_ino != self._inode or status.st_size < self._offset:
             return True
@@ -113,7 +127,7 @@ class Curves:
         file.seek(self._offset - len(self._mark))
         return bool(file.read(len(self._mark)) != self._mark)
 
-    def _look_at_the_end(self, file: Any) -> None:
+    def _look_at_the_end(self, file: BinaryIO) -> None:
         """Take the last lines as the latest ones, so that a page shows where the run is before all of it is read."""
         size = file.seek(0, os.SEEK_END)
         file.seek(max(self._offset, size - LONGEST_LINE))
@@ -122,12 +136,13 @@ class Curves:
         self.last = next((line for line in reversed(lines) if "loss" in line), self.last)
 
     def _take(self, whole: bytes) -> None:
-        for line in whole.split(b"\n")[:-1]:
-            value = _step_line(line)
-            if value is None:
+        lines = whole.split(b"\n")[:-1]
+        for line, value in zip(lines, _values_of(lines), strict=True):
+            step = value.get("step") if type(value) is dict else None
+            if type(step) is not int or not 0 <= step <= _LARGEST_STEP:
                 self.damaged += bool(line.strip())
             elif "loss" in value:
-                self._take_step(value["step"], value)
+                self._take_step(step, value)
             else:
                 self.others.append(value)
                 self.latest = value
@@ -135,30 +150,29 @@ class Curves:
         self._mark = (self._mark + whole)[-_MARK:]
 
     def _take_step(self, step: int, line: dict[str, Any]) -> None:
-        count = len(self.steps)
+        if (keys := tuple(line)) != self._keys:  # of most lines they are those of the line before
+            self._keys = keys
+            for name in (*COLUMNS, SPEED, SMOOTH):
+                if name not in self.columns and (name in line or name in (SPEED, SMOOTH)):
+                    self.columns[name] = array("f", [math.nan]) * len(self.steps)
+        total, tokens = _total_seconds(line), line.get("tokens")
         self.steps.append(step)
         self.last = self.latest = line
-        total = _total_seconds(line)
         self.seconds += total
-        for name, value in self._values(line, total).items():
-            column = self.columns.get(name)
-            if column is None:
-                column = self.columns[name] = array("f")
-            if len(column) < count:
-                column.extend([math.nan] * (count - len(column)))
-            column.append(value)
+        for name, column in self.columns.items():
+            if name == SPEED:
+                column.append(tokens / total if type(tokens) is int and total > 0 else math.nan)
+            elif name == SMOOTH:
+                column.append(self._smoothed(_real(line["loss"])))
+            else:
+                column.append(_real(line.get(name)))
 
-    def _values(self, line: Mapping[str, Any], total: float) -> dict[str, float]:
-        values = {name: value for name in COLUMNS if (value := _number(line.get(name))) is not None}
-        tokens = _number(line.get("tokens"))
-        if tokens is not None and total > 0:
-            values[SPEED] = tokens / total
-        loss = values.get("loss")
-        if loss is not None:
-            mean, share = self._smooth
-            self._smooth = SMOOTHING * mean + (1 - SMOOTHING) * loss, SMOOTHING * share + (1 - SMOOTHING)
-            values[SMOOTH] = self._smooth[0] / self._smooth[1]
-        return values
+    def _smoothed(self, loss: float) -> float:
+        if not math.isfinite(loss):
+            return math.nan
+        mean, share = self._smooth
+        mean, share = self._smooth = SMOOTHING * mean + (1 - SMOOTHING) * loss, SMOOTHING * share + (1 - SMOOTHING)
+        return mean / share
 
     @property
     def step(self) -> int:
@@ -171,7 +185,8 @@ class Curves:
             others = dict.fromkeys(name for line in self.others for name in line if _number(line[name]) is not None)
             others.pop("step", None)
             others.pop("best", None)
-            return [*self.columns, *others, *(["tasks"] if any("tasks" in line for line in self.others) else [])]
+            drawn = [name for name, column in self.columns.items() if any(map(math.isfinite, column[:_SOME]))]
+            return [*drawn, *others, *(["tasks"] if any("tasks" in line for line in self.others) else [])]
 
     def line(self, name: str, *, start: float = -math.inf, end: float = math.inf) -> list[Point]:
         """Return the points of a metric of the steps, down-sampled, with those of a draft for what was not read.
@@ -187,7 +202,7 @@ class Curves:
                 points = self._whole_line(name, column)
             else:
                 first, last = bisect_left(self.steps, start), bisect_right(self.steps, end)
-                points = lttb(_points(self.steps[first:last], column[first:last]), MOST_POINTS)
+                points = _thinned(self.steps[first:last], column[first:last])
             if not self.is_whole:
                 points = [*points, *(point for point in self._draft_of(name) if start <= point[0] <= end)]
                 points = lttb(points, MOST_POINTS)
@@ -197,7 +212,7 @@ class Curves:
         """Return the whole line; what was chosen for the steps before stays until a hundredth has come to them."""
         count, chosen = self._thin.get(name, (0, []))
         if len(column) - count > max(100, count // 100):
-            count, chosen = len(column), lttb(_points(self.steps, column), MOST_POINTS)
+            count, chosen = len(column), _thinned(self.steps, column)
             self._thin[name] = count, chosen
         return [*chosen, *_points(self.steps[count:], column[count:])]
 
@@ -240,12 +255,52 @@ class Curves:
         return self.seconds / len(self.steps) if self.steps else None
 
 
+def _thinned(steps: array[int], values: array[float]) -> list[Point]:
+    """Return a line down-sampled by LTTB; of a long one, from the least and the greatest value of many parts of it.
+
+    Source: J. Van Der Donckt et al., "MinMaxLTTB" (IEEE VIS 2023): four candidates a point change the picture little.
+    """
+    if len(values) <= 4 * _BUCKETS or not all(map(math.isfinite, values)):
+        return lttb(_points(steps, values), MOST_POINTS)
+    chosen = [0]
+    for number in range(_BUCKETS):
+        first = len(values) * number // _BUCKETS
+        part = values[first : len(values) * (number + 1) // _BUCKETS]
+        chosen += sorted((first + part.index(min(part)), first + part.index(max(part))))
+    chosen.append(len(values) - 1)
+    return lttb([(steps[at], values[at]) for at in dict.fromkeys(chosen)], MOST_POINTS)
+
+
 def _points(steps: Sequence[int], values: Sequence[float]) -> list[Point]:
     return [(step, value) for step, value in zip(steps, values, strict=False) if math.isfinite(value)]
 
 
 def _number(value: Any) -> float | None:
     return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _real(value: Any) -> float:
+    """Return a number of the metrics; NaN for what is none."""
+    if type(value) is float:
+        return value
+    try:
+        return float(value) if type(value) is int else math.nan
+    except OverflowError:
+        return math.nan
+
+
+def _values_of(lines: Sequence[bytes]) -> list[Any]:
+    """Return the value of each line, None for one that is damaged.
+
+    Why together: it takes half of the time that a call for each line takes.
+    """
+    try:
+        values = json.loads(b"[%s]" % b",".join(lines))
+        if len(values) == len(lines):
+            return list(values)
+    except ValueError:
+        pass
+    return [_step_line(line) for line in lines]
 
 
 def _step_line(line: bytes) -> dict[str, Any] | None:

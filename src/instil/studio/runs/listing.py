@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from typing import Any
 from instil.errors import RunError
 from instil.reporting.runs import RunSummary, sorted_runs, summary_of
 from instil.studio.lttb import Point, lttb
-from instil.studio.runs.curves import SMOOTH, Curves, curves_of
+from instil.studio.runs.glance import Glance
 from instil.studio.runs.holder import holder_of
 from instil.studio.runs.notes import NOTES, Notes, read_notes
 from instil.studio.workspace import RunEntry
@@ -23,7 +24,9 @@ from instil.training.records.run_settings import chosen_among, settings_of
 SPARK_POINTS = 40
 """Points of the small curve in a row."""
 READ_SECONDS = 0.6
-"""How long a page may read runs that it has not seen; the others follow at once, on a second request."""
+"""How long a page may read runs that it has not seen; the others follow on a second request."""
+LATER_SECONDS = 2.0
+"""How long the second request may."""
 Stamp = tuple[tuple[int, int], ...]
 """Time and size of each file that a row depends on."""
 
@@ -59,7 +62,7 @@ class Listing:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._rows: dict[str, tuple[Stamp, Row]] = {}
-        self._reading: dict[str, tuple[Stamp, Curves]] = {}
+        self._reading: dict[str, Glance] = {}
         self._lock = threading.Lock()
 
     def rows(self, runs: Sequence[RunEntry], *, seconds: float = READ_SECONDS) -> list[Row]:
@@ -74,6 +77,7 @@ class Listing:
             rows = [self._row(entry, deadline) for entry in runs]
             known = {entry.path for entry in runs}
             self._rows = {path: kept for path, kept in self._rows.items() if path in known}
+            self._reading = {path: glance for path, glance in self._reading.items() if path in known}
         return with_differences(rows)
 
     def _row(self, entry: RunEntry, deadline: float) -> Row:
@@ -84,33 +88,31 @@ class Listing:
             # The lock is no part of the stamp: a process that dies changes no file.
             state = before[1].summary.state
             row = before[1] if state == "damaged" else _with_state(before[1], _state(folder, state))
-        elif time.monotonic() < deadline and (read := self._read(entry, folder, stamp, deadline)) is not None:
+        elif time.monotonic() < deadline and (read := self._read(entry, folder, deadline)) is not None:
             row = read
             self._rows[entry.path] = stamp, row
         else:
             return before[1] if before else Row(entry.path, _unread(entry, folder), is_read=False)
         return row
 
-    def _read(self, entry: RunEntry, folder: Path, stamp: Stamp, deadline: float) -> Row | None:
+    def _read(self, entry: RunEntry, folder: Path, deadline: float) -> Row | None:
         """Read a run; None if its metrics take longer than there is time."""
         metrics = RunPaths(folder).metrics
-        if entry.state == "running":
-            curves = curves_of(metrics)
-        else:
-            begun = self._reading.pop(entry.path, None)
-            curves = begun[1] if begun and begun[0] == stamp else Curves(metrics)
+        glance = self._reading.pop(entry.path, None) or Glance(metrics)
         try:
-            if not curves.read(max(0.0, deadline - time.monotonic())):
-                self._reading[entry.path] = stamp, curves
+            is_whole = glance.read(deadline)
+            if not is_whole or entry.state == "running":  # its next lines are read from there
+                self._reading[entry.path] = glance
+            if not is_whole:
                 return None
-            settings = settings_of(folder)
+            settings = _shared(settings_of(folder))
             summary = summary_of(
                 Run.open(folder),
                 name=entry.path,
                 settings=settings,
-                last=curves.last,
-                seconds=curves.seconds,
-                others=curves.others,
+                last=glance.last,
+                seconds=glance.seconds,
+                others=glance.others,
             )
             notes = read_notes(folder)
         except (RunError, OSError, KeyError, TypeError, AttributeError, ValueError) as error:
@@ -118,7 +120,12 @@ class Listing:
             damaged = RunSummary(folder, entry.path, "damaged", date=entry.changed, problem=problem)
             return Row(entry.path, damaged)
         summary = replace(summary, state=_state(folder, summary.state))
-        return Row(entry.path, summary, notes, tuple(lttb(curves.line(SMOOTH), SPARK_POINTS)), settings)
+        return Row(entry.path, summary, notes, tuple(lttb(glance.losses, SPARK_POINTS)), settings)
+
+
+def _shared(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings whose texts are the same objects in all runs: 500 runs have the same hundred names."""
+    return {sys.intern(name): sys.intern(value) if type(value) is str else value for name, value in settings.items()}
 
 
 def _unread(entry: RunEntry, folder: Path) -> RunSummary:
