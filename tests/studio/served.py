@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
+import os
+import signal
 import threading
 import time
 from dataclasses import dataclass
@@ -51,6 +54,11 @@ class Served:
         self.server.should_exit = True
         self.thread.join(timeout=20)
         self.socket.close()
+        for job in self.queue.jobs():  # jobs outlive a studio; those of a test end with it
+            process = self.queue.folder(job.number).process
+            if process is not None and process.is_alive:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGKILL)
         assert not self.thread.is_alive()
 
     def request(self, method, path, *, headers=None, body=None):
