@@ -11,7 +11,7 @@ import pytest
 from tests.cli.test_main import run
 
 from instil.recipe import Recipe
-from instil.recipe.shipped import shipped_names
+from instil.recipe.shipped import launch_files, shipped_names
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def place(tmp_path, monkeypatch):
 def test_what_ships_is_listed_and_shown(capsys):
     code, out, _ = run(capsys, "recipe", "list")
     assert code == 0
-    assert [line.split()[0] for line in out.splitlines()[1:]] == shipped_names()
+    assert [line.split()[0] for line in out.splitlines()[1:]] == [*shipped_names(), *launch_files()]
     assert all(len(line) < 120 for line in out.splitlines())
     code, out, _ = run(capsys, "recipe", "show", "lora")
     assert code == 0

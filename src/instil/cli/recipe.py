@@ -17,30 +17,31 @@ app = App(
 
 @app.command(name="list")
 def list_recipes() -> None:
-    """List the recipes that ship in the package: instil train NAME --data rows.jsonl."""
-    from instil.recipe.shipped import shipped_names, summary_of
+    """List the recipes that ship in the package: instil train NAME --data rows.jsonl. Then what starts one on a cluster."""
+    from instil.recipe.shipped import launch_files, shipped_names, summary_of
     from instil.screen import Column, Screen
 
-    Screen().table([Column("name"), Column("what it does")], [[name, summary_of(name)] for name in shipped_names()])
+    names = [*shipped_names(), *launch_files()]
+    Screen().table([Column("name"), Column("what it does")], [[name, summary_of(name)] for name in names])
 
 
 @app.command(name="show")
 def show_recipe(recipe: str, /) -> None:
-    """Print a recipe that ships. `instil recipe show NAME > mine.yaml` makes a copy to change.
+    """Print a recipe that ships, or a file that starts one. `instil recipe show NAME > mine.yaml` makes a copy to change.
 
     Args:
         recipe: Its name, from `instil recipe list`.
     """
     from instil.errors import RecipeError, nearest
-    from instil.recipe.shipped import FOLDER, shipped_names
+    from instil.recipe.shipped import FOLDER, launch_files, shipped_names
 
-    names = shipped_names()
-    if recipe not in names:
+    files = {name: FOLDER / f"{name}.yaml" for name in shipped_names()} | launch_files()
+    if recipe not in files:
         raise RecipeError(
-            f"{recipe}: no recipe that ships has this name{nearest(recipe, names)}. "
-            f"Expected one of {', '.join(names)}. Choose one of them."
+            f"{recipe}: no recipe that ships has this name{nearest(recipe, files)}. "
+            f"Expected one of {', '.join(files)}. Choose one of them."
         )
-    print((FOLDER / f"{recipe}.yaml").read_text(encoding="utf-8"), end="")
+    print(files[recipe].read_text(encoding="utf-8"), end="")
 
 
 @app.command(name="new")

@@ -7,6 +7,7 @@ from pathlib import Path
 from instil.files import home_path
 
 FOLDER = Path(__file__).parents[1] / "recipes"
+LAUNCH = FOLDER / "launch"
 SUFFIXES = (".yaml", ".yml")
 """How the name of a recipe file ends."""
 
@@ -19,6 +20,16 @@ def shipped_names() -> list[str]:
         True
     """
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def launch_files() -> dict[str, Path]:
+    """Return the files that start a recipe on a cluster, by name.
+
+    Example:
+        >>> sorted(launch_files())
+        ['launch/hf-jobs', 'launch/kubernetes', 'launch/skypilot', 'launch/slurm', 'launch/torchrun']
+    """
+    return {f"launch/{path.stem}": path for path in sorted(LAUNCH.iterdir())}
 
 
 def recipe_file(word: str | Path) -> Path | None:
@@ -37,14 +48,15 @@ def recipe_file(word: str | Path) -> Path | None:
 
 
 def summary_of(name: str) -> str:
-    """Return the first sentence of the comment at the head of a shipped recipe.
+    """Return the first sentence of the comment at the head of a shipped recipe, or of a file that starts one.
 
     Example:
-        >>> summary_of("full")
-        'Full fine-tuning: every weight trains.'
+        >>> summary_of("full"), summary_of("launch/slurm")
+        ('Full fine-tuning: every weight trains.', 'Slurm: train on machines of a cluster, in as many jobs as it takes.')
     """
+    path = launch_files().get(name, FOLDER / f"{name}.yaml")
     comment = []
-    for line in (FOLDER / f"{name}.yaml").read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8").removeprefix("#!/bin/bash\n").splitlines():
         if not line.startswith("#") or not line.strip("# "):
             break
         comment.append(line.strip("# "))
