@@ -6,8 +6,11 @@ import http.client
 import json
 import random
 import socket
+from html import unescape
+from urllib.parse import urlencode
 
 import pytest
+import yaml
 from tests.studio.served import wait_until
 
 from instil.data.sources.rows import read_file
@@ -188,6 +191,19 @@ def test_a_subject_is_its_address(served):
     assert fixed_name(studio, subject) == "-rows-fixed.jsonl"
     (served.root / "-rows-fixed.jsonl").touch()
     assert fixed_name(studio, subject) == "-rows-fixed-2.jsonl"
+
+
+def test_a_recipe_is_made_for_what_is_looked_at(served):
+    (served.root / "rows.csv").write_text("q,a,b\n1,2,3\n")
+    looked = {"path": "rows.csv", "user": "{q}", "assistant": "{a}", "model": "demo", "template": "chatml"}
+    subject = subject_of(looked, served.server.app.state.studio)
+    address = served.get(f"/recipe?{urlencode(subject.recipe_query)}").headers["location"]
+    page = served.get(address).text
+    made = yaml.safe_load(
+        unescape(page[page.index('<textarea id="yaml"') :].partition(">")[2].partition("</textarea>")[0])
+    )
+    assert made["data"]["sources"] == [subject.settings["data"]["sources"][0] | {"format": "pattern"}]
+    assert made["model"] == {"name": "demo", "template": "chatml"}
 
 
 def test_what_is_no_filter_counts_as_not_set():

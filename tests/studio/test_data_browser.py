@@ -88,6 +88,9 @@ def test_from_a_dropped_file_with_mistakes_to_its_mask(page, served):
     assert len(rows) == len(MISTAKES) - 1 - 2  # without the header, the empty answer and the duplicate
     assert "Yes." in [row["Antwort"] for row in rows]
     assert (served.root / "data" / "My-rows.csv").read_text() == content
+    page.get_by_role("link", name="Train on these data").click()
+    page.wait_for_url("**/recipe/1")
+    assert "My-rows-fixed.jsonl" in page.locator("#yaml").input_value()
 
 
 @needs_chromium

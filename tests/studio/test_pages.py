@@ -133,7 +133,7 @@ def test_the_pages_in_a_browser(opened, served):
     assert page.url == f"{served.url}/"
     for path in ("/", "/jobs"):
         page.goto(served.url + path)
-        page.wait_for_function("document.documentElement.dataset.stream === 'open'")
+        page.locator("html[data-stream=open]").wait_for()
         for scheme in ("light", "dark"):
             page.emulate_media(color_scheme=scheme)
             assert_accessible(page)
@@ -169,15 +169,15 @@ def test_a_log_grows_as_it_is_written_and_each_line_comes_once(opened, served):
     process = wait_until(lambda: served.queue.folder(number).process)
     page = opened
     page.goto(f"{served.url}/jobs/{number}")
-    page.wait_for_function("document.documentElement.dataset.stream === 'open'")
+    page.locator("html[data-stream=open]").wait_for()
     with served.queue.folder(number).log.open("a") as log:
         for line in ("one <b>\n", "tw", "o\n"):
             log.write(line)
             log.flush()
             page.wait_for_timeout(600)
-    page.wait_for_function("document.getElementById('log').textContent === 'one <b>\\ntwo\\n'")
+    wait_until(lambda: page.locator("#log").text_content() == "one <b>\ntwo\n")
     page.reload()
-    page.wait_for_function("document.getElementById('log').textContent === 'one <b>\\ntwo\\n'")
+    wait_until(lambda: page.locator("#log").text_content() == "one <b>\ntwo\n")
     assert_accessible(page)
     assert_fits(page)
     os.kill(process.pid, signal.SIGKILL)

@@ -61,6 +61,14 @@ class Subject:
         return {"path": self.data, **changed, **self.columns}
 
     @property
+    def recipe_query(self) -> dict[str, str]:
+        """The parameters of `/recipe` that make a recipe for this."""
+        named = {name: value for name, value in self.query.items() if name not in (*ROLES, "path", "format")}
+        columns = {"columns": json.dumps(dict(self.columns))} if self.columns else {}
+        form = {"format": self.format} if self.format != "auto" and not self.columns else {}
+        return {"data": self.data, **columns, **form, **named, "model": self.model}
+
+    @property
     def settings(self) -> dict[str, Any]:
         """The settings of a recipe with this data and this model."""
         source: dict[str, Any] = {"path": self.data}

@@ -75,13 +75,14 @@ def _smaller(name: str, value: Any) -> Any:
     return sources
 
 
-def text_of_data(path: str, *, columns: str = "", form: str = "") -> str:
+def text_of_data(path: str, *, columns: str = "", form: str = "", settings: Mapping[str, str] | None = None) -> str:
     """Return a recipe for data.
 
     Args:
         path: The data, below the workspace, or a Hub id.
         columns: A mapping of roles to texts with columns, as JSON or YAML; or empty.
         form: The format of the rows; or empty.
+        settings: Further settings by name; those without a value are left out.
 
     Raises:
         RecipeError: If the columns are no mapping.
@@ -101,7 +102,8 @@ def text_of_data(path: str, *, columns: str = "", form: str = "") -> str:
         source["format"] = form
     if columns:
         source |= {"format": form or "pattern", "columns": read_recipe_text(columns, source="columns")}
-    return edited("", {"data.sources": [path if list(source) == ["path"] else source]}).text
+    others = {name: value for name, value in (settings or {}).items() if value}
+    return edited("", {**others, "data.sources": [path if list(source) == ["path"] else source]}).text
 
 
 def text_of_meaning(meaning: Mapping[str, Any], text: str) -> str:

@@ -281,6 +281,7 @@ def summary(request: Request) -> Response:
     ]
     query = {name: value for name, value in subject.query.items() if name not in ROLES and name != "format"}
     context["auto_address"] = f"/data/view?{urlencode(query)}"
+    context["recipe_address"] = f"/recipe?{urlencode(subject.recipe_query)}"
     return page(request, "data_summary.html.jinja", context)
 
 

@@ -193,12 +193,20 @@ def _new(studio: Studio, *, name: str, text: str, file: str = "") -> Response:
 
 @router.get("/recipe")
 def newest(
-    request: Request, data: str = "", columns: str = "", form: Annotated[str, Query(alias="format")] = ""
+    request: Request,
+    data: str = "",
+    columns: str = "",
+    form: Annotated[str, Query(alias="format")] = "",
+    model: str = "",
+    template: str = "",
+    objective: str = "",
 ) -> Response:
     """Go to a new draft for data, or to the draft that was touched last."""
     studio = studio_of(request)
     if data:
-        return _new(studio, name=name_from(data), text=text_of_data(data, columns=columns, form=form))
+        settings = {"model.name": model, "model.template": template, "training.objective": objective}
+        text = text_of_data(data, columns=columns, form=form, settings=settings)
+        return _new(studio, name=name_from(data), text=text)
     store = Drafts(studio.root)
     for number in store.numbers():
         if store.load(number) is not None:
