@@ -25,7 +25,7 @@ def recipe(tmp_path, monkeypatch):
 def test_it_prints_every_figure_and_trains_nothing(recipe, tmp_path, capsys):
     assert exit_code("plan", recipe) == 0
     lines = capsys.readouterr().out.splitlines()
-    figures = dict(line.split(maxsplit=1) for line in lines if line and not line.startswith(" "))
+    figures = dict(line.split(maxsplit=1) for line in lines if " " in line.strip() and not line.startswith(" "))
     for name in ("parameters", "precision", "template", "steps", "tokens", "processes", "time", "verdict"):
         assert figures[name], name
     assert figures["steps"] == "4 of 10 examples (2.00 passes)"

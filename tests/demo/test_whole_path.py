@@ -15,6 +15,7 @@ from instil.conversation import Conversation, Message
 from instil.generation.engine import Engine
 from instil.recipe import Recipe
 from instil.training import loop
+from instil.training.records.due import Due
 from instil.training.records.run_folder import Run
 from instil.training.run import train
 
@@ -91,7 +92,7 @@ def test_resuming_gives_the_bits_of_a_run_never_stopped(tmp_path, monkeypatch):
     whole = train(recipe_of(tmp_path / "whole", max_steps=6), quiet=True)
     recipe = recipe_of(tmp_path / "stopped", max_steps=6)
     with monkeypatch.context() as patch:
-        patch.setattr(loop.Due, "saves", lambda self, step: True)
+        patch.setattr(Due, "saves", lambda self, step: True)
         take_step = loop.take_step
 
         def three_steps(learner: Any, members: Any, **settings: Any) -> Any:

@@ -42,7 +42,7 @@ KEYS = {"Enter": 13, "Escape": 27, "End": 35, "Home": 36, "ArrowLeft": 37, "Arro
 class Browser:
     """One page in one browser."""
 
-    def __init__(self, folder: Path, *flags: str, timeout: float = 60.0) -> None:
+    def __init__(self, folder: Path, *flags: str, timeout: float = 180.0) -> None:
         to_browser, self._write = os.pipe()
         self._read, from_browser = os.pipe()
         given = [

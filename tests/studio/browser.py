@@ -71,7 +71,9 @@ def browser_context(**options):
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         try:
-            yield browser.new_context(viewport={"width": 1400, "height": 900}, locale="en-GB", **options)
+            context = browser.new_context(viewport={"width": 1400, "height": 900}, locale="en-GB", **options)
+            context.set_default_timeout(180_000)  # a busy machine: no wait decides a test
+            yield context
         finally:
             browser.close()
 

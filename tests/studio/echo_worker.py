@@ -7,12 +7,13 @@ import os
 import sys
 import time
 
-setup = json.loads(sys.stdin.readline())
-for line in sys.stdin:
-    question = json.loads(line)
-    if question == {"ask": "die"}:
-        print("out of luck", file=sys.stderr, flush=True)
-        os._exit(3)
-    time.sleep(question.get("sleep", 0))
-    answer = {"error": "no such thing"} if "wrong" in question else {"answer": [setup, question, os.getpid()]}
-    print(json.dumps(answer), flush=True)
+if __name__ == "__main__":  # doctests import every module
+    setup = json.loads(sys.stdin.readline())
+    for line in sys.stdin:
+        question = json.loads(line)
+        if question == {"ask": "die"}:
+            print("out of luck", file=sys.stderr, flush=True)
+            os._exit(3)
+        time.sleep(question.get("sleep", 0))
+        answer = {"error": "no such thing"} if "wrong" in question else {"answer": [setup, question, os.getpid()]}
+        print(json.dumps(answer), flush=True)

@@ -86,7 +86,7 @@ class Served:
         return self.request("POST", path, headers=headers, body=urlencode(fields).encode())
 
 
-def wait_until(condition, *, seconds=60.0):
+def wait_until(condition, *, seconds=180.0):
     """Wait until a condition holds, and return its value."""
     end = time.monotonic() + seconds
     while not (value := condition()):

@@ -139,6 +139,8 @@ def test_the_pages_in_a_browser(opened, served):
             assert_accessible(page)
         assert_fits(page)
     page.get_by_role("link", name="Overview").click()
+    page.wait_for_url(f"{served.url}/")
+    page.locator("html[data-stream=open]").wait_for()
     page.keyboard.press("Tab")
     page.keyboard.press("Tab")
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"

@@ -204,7 +204,8 @@ def test_a_process_is_told_from_a_later_one_with_its_id():
     "argv",
     [
         [],
-        ["serve", "demo"],
+        ["serve", "demo", "--host=0.0.0.0"],
+        ["serve", "demo", "--key", "secret"],
         ["studio"],
         ["train", "r.yaml", "--model.trust-remote-code"],
         ["train", "r.yaml", "--model.trust_remote_code=true"],

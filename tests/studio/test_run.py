@@ -362,7 +362,7 @@ def test_a_training_job_is_killed_or_lives_on_whatever_becomes_of_the_studio(wor
                 os.kill(process.pid, signal.SIGKILL)
                 page.get_by_text("It was killed (SIGKILL)").wait_for()
                 queue.add(words, run="runs/a")
-                page.get_by_text("trains", exact=True).and_(page.locator(".now")).wait_for(timeout=120_000)
+                page.get_by_text("trains", exact=True).and_(page.locator(".now")).wait_for(timeout=300_000)
                 first.kill()
                 first.wait()
                 page.close()

@@ -4,8 +4,8 @@
 #     instil recipe show launch/torchrun > torchrun.sh
 #     bash torchrun.sh FIRST_HOST 2 8 recipe.yaml [options of instil train]     on each of the machines
 #
-# FIRST_HOST is a name of one of them; then the number of machines, and the processes of each: one for each GPU. A machine
-# that loses a process starts all of them again, up to three times; they continue from the latest checkpoint.
+# FIRST_HOST is a name of one of them; then the number of machines, and the processes of each: one for each GPU. If a
+# process dies, all of them start again, up to three times; they continue from the latest checkpoint.
 #
 # Recipe, model, data, run folder (output) and prepared data (data.store) must be on a disk that all machines see.
 set -eu
