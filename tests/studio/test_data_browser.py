@@ -53,6 +53,7 @@ def test_from_a_dropped_file_with_mistakes_to_its_mask(page, served):
     page.locator("#row-0 .token.full").first.wait_for()
     coloured(page, 50)
     assert page.locator("#row-0 .token.full").all_text_contents() == ["2", "<|im_end|>"]
+    page.locator("#onward a[href*='columns=']").wait_for()  # the recipe reads them so too
     assert "empty answer" in page.locator("#row-1 .found").text_content()
     assert EVIL in page.locator("#row-4 .text").first.text_content().replace("·", " ")
     assert page.evaluate("[window.evil, document.images.length]") == [None, 0]

@@ -274,7 +274,7 @@
       run?.stop.abort();
       await window.instil.fetchInto(next, parts);
       if (part === "model") fetchSummary(["#summary"]);
-      if (part === "mapping") fetchSummary(["#format", "#template-facts"]);
+      if (part === "mapping") fetchSummary(["#onward", "#format", "#template-facts"]);
     }, 300);
   };
 
