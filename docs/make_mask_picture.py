@@ -6,16 +6,10 @@ Run from the repository's root: ``python docs/make_mask_picture.py``.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from tests.inspection.browser import Browser  # noqa: E402
+from screenshots import PICTURES, opened_browser, run_instil
 
 TURNS = [
     ("system", "You are a travel guide. Answer in one or two lines."),
@@ -34,20 +28,15 @@ def main() -> None:
         with (folder / "train.jsonl").open("w", encoding="utf-8") as file:
             for turns in (TURNS, TURNS[1:3], other, TURNS[1:3]):
                 file.write(json.dumps({"messages": [{"role": role, "content": text} for role, text in turns]}) + "\n")
-        words = [sys.executable, "-m", "instil", "inspect", "train.jsonl", "--html", "page.html"]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-        subprocess.run(words, cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
-        browser = Browser(folder / "profile", "--force-device-scale-factor=1.5", "--window-size=1280,930")
-        try:
+        run_instil("inspect train.jsonl --model demo --html page.html", folder)
+        with opened_browser(folder, height=930) as browser:
             browser.open((folder / "page.html").as_uri())
             browser.run(
                 "[...document.querySelectorAll('#tokens .token.full')].find(e => /mountains/.test(e.textContent))"
                 ".setAttribute('id', 'pointed')"
             )
             browser.point_at("#pointed")
-            browser.picture(ROOT / "docs" / "pictures" / "mask.png")
-        finally:
-            browser.close()
+            browser.picture(PICTURES / "mask.png")
 
 
 if __name__ == "__main__":

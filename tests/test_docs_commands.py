@@ -34,6 +34,8 @@ NOT_RUN = {
     "instil clean --unusable --remove": "it removes prepared stores of whoever runs the tests; tests/cli/test_clean.py runs it",
     "instil recipe new": "it asks on a terminal; tests/cli/test_recipe.py answers it on one",
     "pip install 'instil[serve]'": "needs a package index",
+    "pip install 'instil[studio]'": "needs a package index",
+    "instil studio work": "it serves until it is stopped; tests/studio opens one and its pages",
     "pip install 'instil[excel]'": "needs a package index",
     "pip install 'instil[search]'": "needs a package index",
     "pip install 'instil[quantise]'": "needs a package index and a compiler",
