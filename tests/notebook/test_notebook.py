@@ -63,7 +63,7 @@ def test_training_shows_one_output_that_replaces_itself(executed):
     assert [message["msg_type"] for message in messages].count("display_data") == 1
     assert messages[0]["msg_type"] == "display_data"
     assert len({message["content"]["transient"]["display_id"] for message in messages}) == 1
-    assert len(messages) >= 3  # the empty bar, a step, the end
+    assert len(messages) >= 2  # the empty bar, the end; a fast run has no step to show between them
     times = [message["header"]["date"].timestamp() for message in messages]
     gaps = [after - before for before, after in pairwise(times)]
     assert all(gap >= 0.45 for gap in gaps[:-1]), gaps  # the end comes at once

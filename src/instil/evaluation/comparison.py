@@ -96,7 +96,7 @@ class SetDifference:
         Example:
             >>> SetDifference(Interval(0.12, 0.03, 0.2, 40), None, "share").change
             '+12.0 points [+3.0, +20.0]'
-            >>> SetDifference(Interval(3.21, math.nan, math.nan, 40), 0.01, "hundreds").change
+            >>> SetDifference(Interval(3.21, float("nan"), float("nan"), 40), 0.01, "hundreds").change
             '+3.2'
         """
         scale, words = (100, " points") if self.unit == "share" else (1, "")
