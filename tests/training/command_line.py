@@ -151,10 +151,12 @@ def run_on_two(recipe: Path, *words: str, other: Path | None = None) -> tuple[li
         words: The rest of the command line.
         other: The second process's recipe, where it is another file: on another machine.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    shared = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_ports(1)[0]),
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+    }
     said = [recipe.parent / f"said-{rank}.txt" for rank in range(2)]
     children = [
         forked("train", str(given), *words, said=said[rank], RANK=str(rank), LOCAL_RANK=str(rank), **shared)
@@ -215,3 +217,12 @@ def without_times(run: Run) -> list[dict[str, Any]]:
     return [
         {key: value for key, value in line.items() if key not in ("seconds", "memory_mb")} for line in run.metrics()
     ]
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that were free a moment ago."""
+    taken = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [int(one.getsockname()[1]) for one in taken]
+    for one in taken:
+        one.close()
+    return ports

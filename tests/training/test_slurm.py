@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.training.command_line import assert_equal_runs, train, write_recipe
+from tests.training.command_line import assert_equal_runs, free_ports, train, write_recipe
 
 from instil.recipe.shipped import launch_files
 from instil.training.records.run_folder import Run
@@ -72,15 +72,6 @@ class Slurm:
         """Return what the controller knows of a job."""
         shown = self.run("scontrol", "--oneliner", "show", "job", job)
         return dict(part.split("=", 1) for part in shown.split() if "=" in part)
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports that were free a moment ago."""
-    taken = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(one.getsockname()[1]) for one in taken]
-    for one in taken:
-        one.close()
-    return ports
 
 
 @pytest.fixture

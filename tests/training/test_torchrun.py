@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import signal
-import socket
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.forks import Running, start_fork
-from tests.training.command_line import assert_equal_runs, train, write_recipe
+from tests.training.command_line import assert_equal_runs, free_ports, train, write_recipe
 from tests.training.stops import wait_for_steps
 
 from instil.training.records.run_folder import Run
@@ -26,12 +25,6 @@ def torchrun(recipe: Path, *words: str) -> Running:
     from torch.distributed.run import main
 
     return start_fork(partial(main, [*words, "-m", "instil", "train", str(recipe)]), OMP_NUM_THREADS="1")
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +46,7 @@ def test_two_processes_of_torchrun_equal_one(tmp_path: Path, base: Path, rows: P
 def test_two_machines_of_one_process_each_equal_one(tmp_path: Path, base: Path, rows: Path, alone: Run):
     own = {"data": {"store": str(tmp_path / "store")}, "parallel": {"mode": "sharded"}}
     recipe = write_recipe(tmp_path, SHORT, own, base=base, rows=rows)
-    meet = ("--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{free_port()}", "--rdzv-id", "test")
+    meet = ("--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{free_ports(1)[0]}", "--rdzv-id", "test")
     nodes = [
         torchrun(recipe, "--nnodes", "2", "--nproc-per-node", "1", "--local-addr", "127.0.0.1", *meet) for _ in range(2)
     ]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from instil.api.arguments import check_type
 from instil.api.recipes import AnyRecipe, recipe_of
 from instil.errors import RecipeError
+from instil.screen import say_nothing
 
 if TYPE_CHECKING:
     from instil.sweeps.plan import SweepPlan
@@ -39,11 +40,7 @@ def plan(recipe: AnyRecipe = None, *, data: Any = None, quiet: bool = True, **se
     if resolved.sweep:
         from instil.sweeps.plan import plan_sweep
 
-        return plan_sweep(resolved, say=_silent if quiet else print)
+        return plan_sweep(resolved, say=say_nothing if quiet else print)
     from instil.training.run_plan import plan_run
 
-    return plan_run(resolved, say=_silent if quiet else print)
-
-
-def _silent(line: str) -> None:
-    """Print nothing."""
+    return plan_run(resolved, say=say_nothing if quiet else print)

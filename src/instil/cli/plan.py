@@ -31,7 +31,7 @@ def plan(
         quiet: Print the plan without the account of the rows, and no bar.
         settings: Settings that replace the recipe's.
     """
-    from instil.screen import Screen, under_heading
+    from instil.screen import Screen, say_nothing, under_heading
 
     screen = Screen()
     loaded = load_recipe(recipe, with_options(typed(settings), sweeping))
@@ -39,7 +39,7 @@ def plan(
         from instil.sweeps.plan import plan_sweep
         from instil.sweeps.shown import show_plan
 
-        planned = plan_sweep(loaded, say=_unsaid if as_json else screen.line)
+        planned = plan_sweep(loaded, say=say_nothing if as_json else screen.line)
         if as_json:
             print(json.dumps(planned.to_json(), indent=1))
         else:
@@ -47,7 +47,7 @@ def plan(
         return
     from instil.training.run_plan import plan_run  # Why: torch takes seconds to import, and an error none
 
-    made = plan_run(loaded, say=_unsaid if quiet or as_json else under_heading("Rows", screen.say))
+    made = plan_run(loaded, say=say_nothing if quiet or as_json else under_heading("Rows", screen.say))
     if as_json:
         print(json.dumps(made.to_json(), indent=1))
         return
@@ -57,7 +57,3 @@ def plan(
             screen.say(line)
     if not quiet:
         screen.hint(f"{'next':<12} instil train with the same settings")
-
-
-def _unsaid(_: str) -> None:
-    """Say nothing, as a quiet screen."""

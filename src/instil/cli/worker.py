@@ -78,6 +78,7 @@ def warm_up() -> None:
     import torch
 
     from instil.recipe import Recipe
+    from instil.screen import say_nothing
     from instil.sweeps.plan import plan_sweep  # noqa: F401  # a child that plans a sweep needs it
     from instil.training.run_plan import plan_run
 
@@ -88,13 +89,9 @@ def warm_up() -> None:
             rows = Path(folder) / "rows.jsonl"
             rows.write_text('{"question": "1+1", "answer": "2"}\n' * 4, encoding="utf-8")
             data = {"sources": [str(rows)], "store": f"{folder}/store", "heldout_share": 0}
-            plan_run(Recipe.from_mapping({"data": data, "device": "cpu", "adapter": "lora"}), say=_unsaid)
+            plan_run(Recipe.from_mapping({"data": data, "device": "cpu", "adapter": "lora"}), say=say_nothing)
     finally:
         torch.set_num_threads(threads)
-
-
-def _unsaid(_: str) -> None:
-    """Say nothing."""
 
 
 class Children:

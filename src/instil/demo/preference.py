@@ -9,7 +9,6 @@ act are asked again.
 
 from __future__ import annotations
 
-import textwrap
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from instil.data import read
+from instil.demo.examples import one_line, print_examples
 from instil.demo.pairs import HELPFUL, Preference, held_out_pairs, sentence_for, training_pairs, write_pairs
 from instil.demo.questions import Question, held_out_questions, score
 from instil.demo.scoring import Judged, ask
@@ -95,7 +95,7 @@ def run_second_act(first: Path, tuned: Engine, before: Sequence[Judged], *, scre
         for when, engine in (("before", tuned), ("after", preferring))
     }
     _print_table(scores["before"], scores["after"], screen)
-    _print_answers(answers["before"], answers["after"], screen)
+    print_examples(answers["before"], answers["after"], names=("before", "after"), screen=screen)
     results = {
         **run.results,
         **{when: figures.to_json() for when, figures in scores.items()},
@@ -171,7 +171,7 @@ def _print_pairs(pairs: Sequence[Preference], path: Path, screen: Screen) -> Non
     for form in ("sentence", "usual"):
         pair = min((pair for pair in pairs if pair.wants == form), key=lambda pair: len(str(pair.messages)))
         screen.line()
-        screen.line(" / ".join(f"{role}: {text}" for role, text in pair.messages), style="bold")
+        screen.line(one_line(pair.messages), style="bold")
         screen.facts([("  chosen", pair.chosen), ("  rejected", pair.rejected)])
     screen.line()
     screen.note(f"all {len(pairs):,} pairs: {path}")
@@ -210,18 +210,3 @@ def _print_table(before: PreferenceScores, after: PreferenceScores, screen: Scre
 
 def _nats(figure: Interval) -> str:
     return f"{figure.value:.1f} [{figure.low:.1f}, {figure.high:.1f}]"
-
-
-def _print_answers(before: Sequence[Judged], after: Sequence[Judged], screen: Screen) -> None:
-    """Print a question of each slice with both answers."""
-    seen: set[str] = set()
-    for then, now in zip(before, after, strict=True):
-        if then.question.slice not in seen:
-            seen.add(then.question.slice)
-            screen.line()
-            screen.line(" / ".join(f"{role}: {text}" for role, text in then.question.messages), style="bold")
-            screen.facts([("  before", _short(then.answer)), ("  after", _short(now.answer))])
-
-
-def _short(answer: str) -> str:
-    return textwrap.shorten(answer, 90, placeholder=" …")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import textwrap
 import time
 from collections.abc import Sequence
 from importlib.resources import files
@@ -19,10 +18,11 @@ from typing import Any
 
 from instil.conversation import Conversation
 from instil.data import read
+from instil.demo.examples import print_examples
 from instil.demo.instructions import write_instructions
 from instil.demo.preference import preference_folder, run_second_act
-from instil.demo.questions import Question, held_out_questions
-from instil.demo.scoring import Judged, Scores, ask, conversation_of, scores_of
+from instil.demo.questions import held_out_questions
+from instil.demo.scoring import Scores, ask, scores_of
 from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.errors import RunError, TemplateError
 from instil.files import home_path, write_json_atomic
@@ -102,7 +102,7 @@ def run_demo(output: Path, *, preference: bool = False) -> dict[str, Any]:
     scores = {"base": scores_of(before), "tuned": scores_of(after)}
     screen.note("exact match, with 95% intervals; greedy decoding")
     _print_table(scores["base"], scores["tuned"], screen)
-    _print_examples(before, after, screen)
+    print_examples(before, after, names=("base", "tuned"), screen=screen)
 
     results = {
         **run.results,
@@ -229,24 +229,3 @@ def _print_table(base: Scores, tuned: Scores, screen: Screen) -> None:
     screen.table(
         columns, [[name, str(after.n), Cell(str(before)), Cell(str(after), "figure")] for name, before, after in rows]
     )
-
-
-def _print_examples(before: Sequence[Judged], after: Sequence[Judged], screen: Screen) -> None:
-    """Print one question of each slice with both answers."""
-    seen: set[str] = set()
-    for base, tuned in zip(before, after, strict=True):
-        if base.question.slice in seen:
-            continue
-        seen.add(base.question.slice)
-        screen.line()
-        screen.line(_one_line(base.question), style="bold")
-        screen.facts([("  base", _short(base.answer)), ("  tuned", _short(tuned.answer))])
-
-
-def _short(answer: str) -> str:
-    """Return an answer in one line, cut between words."""
-    return textwrap.shorten(answer, 90, placeholder=" …")
-
-
-def _one_line(question: Question) -> str:
-    return " / ".join(f"{message.role}: {message.content}" for message in conversation_of(question).messages)

@@ -1,6 +1,7 @@
 """Find pairs that another row has with its sides exchanged, and answers that are judged good here and bad there.
 
-White space at the ends of texts makes no difference. Memory is bounded by `max_rows` hashes. Later rows are only compared with these.
+White space at the ends of texts makes no difference. Memory is bounded by `max_rows` hashes. Later rows are only
+compared with these.
 """
 
 from __future__ import annotations

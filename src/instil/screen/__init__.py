@@ -8,7 +8,7 @@ package only where there is a terminal, because a pipe needs none of it.
 """
 
 from instil.screen.bars import Bar, Figure, hide_work, show_work, work
-from instil.screen.screen import Heading, Screen, under_heading
+from instil.screen.screen import Heading, Screen, say_nothing, under_heading
 from instil.screen.sparkline import sparkline
 from instil.screen.tables import Cell, Column
 
@@ -20,6 +20,7 @@ __all__ = [
     "Heading",
     "Screen",
     "hide_work",
+    "say_nothing",
     "show_work",
     "sparkline",
     "under_heading",

@@ -42,6 +42,10 @@ def under_heading(title: str, say: Callable[[str], object]) -> Callable[[str], N
     return say_under
 
 
+def say_nothing(line: str) -> None:
+    """Take the place of a function that prints lines, where none is wanted."""
+
+
 class Screen:
     """One of the two standard streams, as verbs print on it.
 

@@ -22,7 +22,7 @@ import torch
 from instil.errors import InstilError, NonFiniteError, RecipeError, RunError, first_line_of
 from instil.files import LOCK, disk_errors, locked, write_text_atomic
 from instil.recipe import Recipe
-from instil.screen import Heading
+from instil.screen import Heading, say_nothing
 from instil.sweeps.comparison import draw_curves, write_table
 from instil.sweeps.events import Planned, RunBegins, RunEnds, SweepEnds, SweepEvent
 from instil.sweeps.names import run_name, run_names, shown_value
@@ -43,7 +43,7 @@ DIVERGES_AGAIN = NonFiniteError.__name__
 def run_sweep(recipe: Recipe, *, resume: bool = False, quiet: bool = False) -> Sweep:
     """Run a sweep to its end, or until it is asked to stop. See `follow_sweep`."""
     ended: SweepEvent | None = None
-    for event in follow_sweep(recipe, resume=resume, quiet=quiet, say=_silent):
+    for event in follow_sweep(recipe, resume=resume, quiet=quiet, say=say_nothing):
         ended = event
     assert isinstance(ended, SweepEnds)
     return ended.sweep
@@ -85,10 +85,6 @@ def follow_sweep(recipe: Recipe, *, resume: bool = False, quiet: bool = False, s
                 break
         sweep = replace(state.sweep, signal=stop_signal)
         yield SweepEnds(sweep, space, draw_curves(sweep))
-
-
-def _silent(line: str) -> None:
-    """Print nothing."""
 
 
 def _card_once(say: Say) -> Say:
