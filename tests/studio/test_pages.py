@@ -195,7 +195,7 @@ def test_the_chart_draws_zooms_and_reads_out(opened, served):
     )
     page = opened
     page.goto(f"{served.url}/")
-    page.locator("#curve[data-drawn='1']").wait_for()
+    page.locator("#curve[data-drawn]").wait_for()
     assert page.locator("#curve svg path").count() == 3
     assert page.locator("#curve svg circle").count() == 3
     box = page.locator("#curve svg").bounding_box()
@@ -204,14 +204,13 @@ def test_the_chart_draws_zooms_and_reads_out(opened, served):
     page.mouse.down()
     page.mouse.move(box["x"] + box["width"] * 0.6, box["y"] + 100)
     page.mouse.up()
-    page.locator("#curve[data-drawn='2']").wait_for()
-    assert page.locator("#curve svg circle").count() == 1
+    wait_until(lambda: page.locator("#curve svg circle").count() == 1)
     page.get_by_role("button", name="log scale").click()
     assert page.get_by_role("button", name="log scale").get_attribute("aria-pressed") == "true"
     page.get_by_role("button", name="held-out").click()
     assert page.locator("#curve svg circle").count() == 0
     page.get_by_role("button", name="whole curve").click()
-    page.locator("#curve[data-drawn='3']").wait_for()
+    page.get_by_role("button", name="whole curve").wait_for(state="hidden")
     page.locator("#curve svg").focus()
     page.keyboard.press("Home")
     assert page.locator("#curve output").text_content().startswith("step 1:")
@@ -246,16 +245,3 @@ def test_without_the_token_a_browser_shows_a_page_that_asks_for_it(served):
         page.get_by_role("heading", name="Overview").wait_for()
         assert page.url == f"{served.url}/"
         assert problems == []
-
-
-@needs_chromium
-def test_many_tabs_stay_alive_because_hidden_ones_close_their_stream(served):
-    with browser_context() as context:
-        pages = [context.new_page() for _ in range(12)]
-        for page in pages:
-            page.goto(served.first_url)
-            page.evaluate(
-                "Object.defineProperty(document, 'hidden', { value: true, configurable: true }); document.dispatchEvent(new Event('visibilitychange'))"
-            )
-        pages[-1].goto(f"{served.url}/jobs", timeout=10_000)
-        assert pages[-1].get_by_role("heading", name="Jobs").is_visible()

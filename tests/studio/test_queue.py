@@ -114,6 +114,17 @@ def test_each_level_of_stop_is_sent_once_and_in_order(root):
     assert not queue.stop(number, level=4)
 
 
+def test_a_stop_reaches_a_command_that_is_just_being_started(root):
+    queue = Queue(root)
+    number = queue.add(lasting(root))
+    assert queue._take() == number  # as `tick` does before it starts the runner
+    starting = threading.Timer(0.3, queue._start, [number])
+    starting.start()
+    assert queue.stop(number)
+    starting.join()
+    assert ended(queue, number).state == "stopped"
+
+
 def test_a_command_that_somebody_kills_has_failed_with_that_signal(root):
     queue = Queue(root)
     number = queue.add(lasting(root))

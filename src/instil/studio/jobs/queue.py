@@ -30,6 +30,8 @@ AT_ONCE: dict[Lane, int] = {"device": 1, "beside": 3, "engine": 2}
 """Running jobs of each lane."""
 CLAIM_SECONDS = 60.0
 """How long a started runner may take until it has claimed its job; Python may start slowly on a busy machine."""
+START_SECONDS = 10.0
+"""How long a stop waits for the process of a job that is being started."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -119,8 +121,8 @@ class Queue:
         Returns:
             Whether the signal was sent.
         """
-        process = self.folder(number).process
-        if process is None or not process.is_alive:  # it is starting, or ending
+        process = self._started(number)
+        if process is None or not process.is_alive:  # it has ended, or could not start
             return False
         with self._transaction() as database:
             changed = database.execute(
@@ -132,6 +134,16 @@ class Queue:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process.pid, signal.SIGKILL if level >= 3 else signal.SIGTERM)
         return True
+
+    def _started(self, number: int) -> Process | None:
+        """Return the process of a running job, and wait for the one that is being started: a signal now would reach nobody."""
+        end = time.monotonic() + START_SECONDS
+        while (process := self.folder(number).process) is None and time.monotonic() < end:
+            job = self.job(number)
+            if job is None or job.state != "running":
+                return None
+            time.sleep(0.05)
+        return process
 
     def remove(self, number: int) -> bool:
         """Remove a job that has ended, and its log; return False if it has not ended."""

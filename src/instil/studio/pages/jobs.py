@@ -117,10 +117,11 @@ def stop(request: Request, number: int, level: Annotated[int, Form(ge=1, le=3)],
 
 @router.post("/jobs/{number}/cancel")
 def cancel(request: Request, number: int, back: Back = "/jobs") -> Response:
-    """Take a job out of the queue."""
+    """Take a job out of the queue; stop it if it was started a moment ago."""
     studio = studio_of(request)
     _job(studio, number)
-    studio.queue.cancel(number)
+    if not studio.queue.cancel(number):
+        studio.queue.stop(number, level=1)
     return back_to(back)
 
 

@@ -165,9 +165,9 @@ def stop(request: Request, run: Path_, level: Annotated[int, Form(ge=1, le=3)]) 
     """Ask a run to stop: 1 saves first, 2 stops at once, 3 kills. One that waits is taken out of the queue."""
     studio = studio_of(request)
     below, folder, job = found_run(studio, run)
-    if job is not None and job.state == "queued":
-        studio.queue.cancel(job.number)
-    elif job is not None and job.state == "running":
+    if job is not None and job.state == "queued" and studio.queue.cancel(job.number):
+        return back_to(address_of(below))
+    if job is not None and job.state in ("queued", "running"):  # queued: it was started a moment ago
         for each in range(job.stops + 1, level + 1):
             if each > job.stops + 1:
                 time.sleep(BETWEEN_SECONDS)  # `train` takes the first signal before the second

@@ -56,14 +56,25 @@
       this.load();
     }
 
+    /* Asks for the points. What comes while an answer is on its way is asked once more after it: events may come faster than answers. */
     async load() {
-      const address = new URL(this.figure.dataset.chart, location.href);
-      if (this.range) { address.searchParams.set("start", this.range[0]); address.searchParams.set("end", this.range[1]); }
-      const number = this.number = (this.number || 0) + 1;
+      if (this.asks) { this.asksAgain = true; return; }
+      this.asks = true;
+      await this.ask();
+      this.asks = false;
+      if (this.asksAgain) { this.asksAgain = false; this.load(); }
+    }
+
+    async ask() {
+      const address = new URL(this.figure.dataset.chart, location.href), range = this.range;
+      if (range) { address.searchParams.set("start", range[0]); address.searchParams.set("end", range[1]); }
       try {
         const answer = await fetch(address);
-        if (!answer.ok || number !== this.number) return;
-        this.data = await answer.json();
+        if (!answer.ok) return;
+        const data = await answer.json();
+        await window.instil.released();  // a pressed button would get no click, and a drag would lose its band
+        if (range !== this.range) return;  // another part is wanted by now
+        this.data = data;
         this.drawControls(); this.draw(); this.fillTable();
         if (this.data.more) setTimeout(() => this.load(), 30);
         this.figure.dataset.drawn = String((Number(this.figure.dataset.drawn) || 0) + 1);
@@ -167,12 +178,15 @@
 
     fillTable() {
       if (!this.table.open || !this.data) return;
-      this.table.querySelector("div")?.remove();
+      const before = this.table.querySelector("div"), at = before?.scrollTop || 0;
+      before?.remove();
       const rows = new Map();
       this.data.series.forEach((line, column) => line.points.forEach(([x, y]) => { if (!rows.has(x)) rows.set(x, []); rows.get(x)[column] = y; }));
       const head = html("tr", {}, html("th", { class: "number" }, this.data.x), ...this.data.series.map((line) => html("th", { class: "number" }, line.name)));
       const body = [...rows.keys()].sort((a, b) => a - b).map((x) => html("tr", {}, html("td", { class: "number" }, short(x)), ...this.data.series.map((_, column) => html("td", { class: "number" }, rows.get(x)[column] === undefined ? "" : short(rows.get(x)[column])))));
-      this.table.append(html("div", { class: "scroll box", tabindex: "0", role: "region", "aria-label": this.words.wordsTable }, html("table", {}, html("thead", {}, head), html("tbody", {}, ...body))));
+      const box = html("div", { class: "scroll box", tabindex: "0", role: "region", "aria-label": this.words.wordsTable }, html("table", {}, html("thead", {}, head), html("tbody", {}, ...body)));
+      this.table.append(box);
+      box.scrollTop = at;
     }
   }
 

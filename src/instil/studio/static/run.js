@@ -8,7 +8,8 @@
 (() => {
   const again = (root) => root.querySelectorAll("[data-again]").forEach((element) => setTimeout(() => element.dispatchEvent(new CustomEvent("refresh", { bubbles: true })), 60));
 
-  const startOver = (place) => new MutationObserver(() => {
+  const startOver = (place) => new MutationObserver(async () => {
+    await window.instil.released();
     const isDirty = [...document.querySelectorAll("#notes input, #notes textarea")].some((field) => field.value !== field.defaultValue);
     if (!isDirty) { location.reload(); return; }
     const log = document.getElementById("log");

@@ -4,54 +4,133 @@
    <div id="jobs" data-src="/jobs">                  on its event "refresh": fetch the address, then replace itself
 
    The answer may be a whole page: the element with the id is taken out of it. So every form and link works without
-   this script too. An answer with an error replaces the content of <main>. */
+   this script too. An answer with an error replaces the content of <main>.
+
+   A live page changes under the hands of its reader. Three rules keep what the reader does:
+   - nothing is replaced while something is pressed: a button that goes between press and release gets no click;
+   - a refresh never ends a form that is on its way, and a form is sent once however often its button is pressed;
+   - a second click counts only for the button of the first one: "Kill" may stand where "Stop now" was. */
 "use strict";
 
-const instil = window.instil = { pending: new WeakMap() };
+const instil = window.instil = { pending: new Map() };
 
 instil.announce = (text) => { const place = document.getElementById("announcement"); if (place) place.textContent = text; };
 
-/* Replaces elements by those of an answer; keeps the focus where it was. Returns whether the first one was found. */
-instil.replace = (answer, selectors) => {
+/* ---- what is pressed ---- */
+
+(() => {
+  const LONGEST = 10_000;  // a release outside the window, or over a scroll bar, may never be told
+  let pressed = null, release = null, limit = null, clicked = "";
+
+  const press = () => {
+    clearTimeout(limit);
+    limit = setTimeout(() => release?.(), LONGEST);
+    pressed ||= new Promise((resolve) => { release = () => { pressed = release = null; resolve(); }; });
+  };
+  const end = () => { clearTimeout(limit); setTimeout(() => release?.(), 0); };  // the click comes first
+
+  document.addEventListener("pointerdown", press, true);
+  document.addEventListener("keydown", (event) => { if (event.key === " ") press(); }, true);
+  for (const kind of ["pointerup", "pointercancel", "dragend", "keyup"]) document.addEventListener(kind, end, true);
+  document.addEventListener("pointermove", (event) => { if (pressed && !event.buttons) end(); }, true);
+  window.addEventListener("blur", end);
+
+  /* Resolves when nothing is pressed. */
+  instil.released = async () => { while (pressed) await pressed; };
+
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest?.("button"), name = button?.form ? `${button.form.action} ${instil.nameOf(button)}` : "";
+    if (event.detail > 1 && name && name !== clicked) { event.preventDefault(); event.stopPropagation(); return; }
+    clicked = name;
+  }, true);
+})();
+
+/* What a link, a button or a field is called, to find it again in an answer. */
+instil.nameOf = (element) => [element.tagName, element.id, element.name, element.getAttribute("href"), element.getAttribute("aria-label") || (element.tagName === "BUTTON" ? element.textContent.trim() : "")].join(" ");
+
+/* ---- replacing ---- */
+
+const controls = "a, button, input, select, textarea, summary, [tabindex]";
+
+/* Returns the element of the answer that is the focused one of the page. Never another one: Enter would press it. */
+const counterpart = (old, next, focused) => {
+  const name = instil.nameOf(focused), same = (root) => [...root.querySelectorAll(controls)].filter((element) => instil.nameOf(element) === name);
+  return same(next)[same(old).indexOf(focused)];
+};
+
+/* Replaces elements by those of an answer; keeps the focus where it was. Returns whether the first one was found.
+
+   `isRefresh`: nobody asked for it. What is equal stays as it is, and so does what is being typed. */
+instil.replace = (answer, selectors, { isRefresh = false } = {}) => {
   const fresh = new DOMParser().parseFromString(answer, "text/html");
   return selectors.map((selector) => {
     const old = document.querySelector(selector), next = fresh.querySelector(selector);
     if (!old || !next) return false;
+    old.classList.remove("busy");
+    if (!old.className) old.removeAttribute("class");
+    if (isRefresh && old.isEqualNode(next)) { old.dispatchEvent(new CustomEvent("swapped", { bubbles: true })); return true; }
     const focused = old.contains(document.activeElement) ? document.activeElement : null;
-    const number = focused && !focused.id ? [...old.querySelectorAll("a, button, input, select, textarea")].indexOf(focused) : -1;
+    const again = focused && (focused === old ? next : counterpart(old, next, focused));
+    const typed = isRefresh && focused && "defaultValue" in focused && focused.value !== focused.defaultValue ? focused.value : null;
+    const caret = typed !== null && focused.selectionStart !== null ? [focused.selectionStart, focused.selectionEnd] : null;
     const open = new Set([...old.querySelectorAll("details[open][id]")].map((details) => details.id));
     old.replaceWith(next);
     open.forEach((id) => { const details = document.getElementById(id); if (details) details.open = true; });
-    if (focused) {
-      const again = focused.id ? document.getElementById(focused.id) : next.querySelectorAll("a, button, input, select, textarea")[number];
-      (again || next).focus({ preventScroll: true });
-    }
+    if (again && typed !== null) again.value = typed;
+    if (focused && !again && !next.hasAttribute("tabindex")) next.tabIndex = -1;
+    if (focused) (again || next).focus({ preventScroll: true });
+    if (again && caret) again.setSelectionRange(...caret);
     next.dispatchEvent(new CustomEvent("swapped", { bubbles: true }));
     return true;
   })[0];
 };
 
-/* Fetches an address for a target; a later request for the same target replaces an earlier one. */
-instil.fetchInto = async (address, selectors, options = {}) => {
-  const target = document.querySelector(selectors[0]);
-  if (!target) return;
-  instil.pending.get(target)?.abort();
-  const stop = new AbortController();
-  instil.pending.set(target, stop);
-  target.classList.add("busy");
+/* Fetches an address for a target. A later one replaces an earlier one, with two exceptions. Forms are sent one after the
+   other. A refresh waits for the one on its way: were it ended, events that come faster than answers would leave the page as it was. */
+instil.fetchInto = async (address, selectors, options = {}, { isRefresh = false } = {}) => {
+  const key = selectors[0], isWrite = options.method === "post", what = `${address} ${options.body}`;
+  if (!document.querySelector(key)) return;
+  const before = instil.pending.get(key);
+  if (before?.isWrite && isWrite && before.what === what) return;
+  if (before && !isWrite && (before.isWrite || (isRefresh && before.what === what))) { before.following = () => instil.fetchInto(address, selectors, options, { isRefresh }); return; }
+  if (before?.isWrite) await before.ended;
+  else before?.stop.abort();
+  const own = { isWrite, what, stop: new AbortController(), following: null };
+  own.ended = new Promise((resolve) => { own.end = resolve; });
+  instil.pending.set(key, own);
+  const target = document.querySelector(key);
+  if (!isRefresh) target?.classList.add("busy");
   try {
-    const answer = await fetch(address, { ...options, signal: stop.signal });
+    const answer = await fetch(address, { ...options, signal: own.stop.signal });
     const text = await answer.text();
-    if (answer.ok && instil.replace(text, selectors)) return;
-    if (!instil.replace(text, ["main"])) location.assign(options.method === "post" ? location.href : address);
+    await instil.released();
+    if (own.stop.signal.aborted) return;
+    if (answer.ok && instil.replace(text, selectors, { isRefresh })) return;
+    if (!instil.replace(text, ["main"])) location.assign(isWrite ? location.href : address);
   } catch (error) {
     if (error.name !== "AbortError") instil.announce(document.getElementById("announcement").dataset.failed);
-  } finally { target.classList.remove("busy"); }
+  } finally {
+    target?.classList.remove("busy");
+    if (instil.pending.get(key) === own) instil.pending.delete(key);
+    own.end();
+    own.following?.();
+  }
 };
+
+/* ---- forms, links, events ---- */
+
+const sent = new WeakSet();
 
 document.addEventListener("submit", (event) => {
   const form = event.target, selectors = form.dataset.swap?.split(/\s+/);
-  if (!selectors) return;
+  if (event.defaultPrevented) return;
+  if (!selectors) {
+    if (form.method !== "post") return;
+    if (sent.has(form)) event.preventDefault();  // the page that answers it is on its way
+    sent.add(form);
+    window.addEventListener("pageshow", () => sent.delete(form), { once: true });
+    return;
+  }
   event.preventDefault();
   const fields = new FormData(form, event.submitter), address = new URL(event.submitter?.getAttribute("formaction") || form.getAttribute("action") || "", location.href);
   if (form.method !== "post") { address.search = new URLSearchParams(fields); instil.fetchInto(address, selectors); return; }
@@ -77,5 +156,5 @@ document.addEventListener("input", (event) => {
 
 document.addEventListener("refresh", (event) => {
   const element = event.target;
-  if (element.dataset.src && element.id) instil.fetchInto(element.dataset.src, [`#${CSS.escape(element.id)}`]);
+  if (element.dataset.src && element.id) instil.fetchInto(element.dataset.src, [`#${CSS.escape(element.id)}`], {}, { isRefresh: true });
 });
