@@ -18,7 +18,7 @@ PATHS = (
     "/static/studio.js",
     "/favicon.ico",
     "/events",
-    "/curve?run=a",
+    "/runs/run/curve?run=a&chart=loss",
     "/nothing",
     "/docs",
     "/openapi.json",
@@ -129,7 +129,7 @@ def test_the_page_without_the_token_is_readable_in_the_language_of_the_browser(s
 
 
 def test_row_text_in_an_address_is_text(served):
-    answer = served.get("/curve?run=%3C/script%3E%3Cscript%3Ealert(1)%3C/script%3E")
+    answer = served.get("/runs/run/curve?chart=loss&run=%3C/script%3E%3Cscript%3Ealert(1)%3C/script%3E")
     assert answer.status == 404
     assert "<script>alert" not in answer.text
     assert "&lt;script&gt;alert" in answer.text

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import json
 import os
 import re
 import signal
@@ -17,11 +16,9 @@ from tests.studio.test_workspace import make_run
 
 from instil.studio.jobs.log import log_end
 from instil.studio.jobs.records import Job
-from instil.studio.pages.home import curve_view, smoothed
 from instil.studio.pages.jobs import job_view
 
 NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)
-NAMES = {name: name for name in ("raw", "smooth", "heldout", "step", "loss")}
 
 
 def a_job(**values):
@@ -46,24 +43,6 @@ def test_a_job_says_why_it_failed_and_how_long_it_took(values, reason):
     view = job_view(a_job(**values), now=NOW)
     assert (view["reason"], view["seconds"]) == (reason, 90.0)
     assert job_view(a_job(started=None, ended=None), now=NOW)["seconds"] is None
-
-
-def test_the_curve_has_raw_smoothed_and_heldout_losses_of_the_part_that_is_shown():
-    metrics = [{"step": step, "loss": 1.0 / step} for step in range(1, 5001)]
-    metrics += [
-        {"step": 2500, "heldout_loss": 0.5},
-        {"step": 2600, "heldout_loss": None},
-        {"step": 1, "loss": float("nan")},
-    ]
-    whole, part = curve_view(metrics, NAMES), curve_view(metrics, NAMES, start=2000, end=2100)
-    assert [line["name"] for line in whole["series"]] == ["raw", "smooth", "heldout"]
-    assert [len(line["points"]) for line in whole["series"]] == [1000, 1000, 1]
-    assert [point[0] for point in part["series"][0]["points"]] == list(range(2000, 2101))
-    assert json.loads(json.dumps(whole, allow_nan=False)) is not None
-
-
-def test_a_smoothed_curve_begins_at_its_first_value():
-    assert smoothed([(1, 4.0), (2, 4.0), (3, 0.0)], 0.5) == [(1, 4.0), (2, 4.0), (3, pytest.approx(12 / 7, abs=1e-5))]
 
 
 def test_the_end_of_a_log_begins_with_a_whole_line(tmp_path):
@@ -96,7 +75,7 @@ def test_wrong_requests_are_readable_pages(served):
         ("/jobs/7", 404, "no job 7"),
         ("/jobs/x", 422, "not complete"),
         ("/jobs/7/log", 404, "no job 7"),
-        ("/curve", 422, "not complete"),
+        ("/runs/run/curve", 422, "not complete"),
         ("/language", 405, "cannot be used like that"),
     ):
         answer = served.get(path)
@@ -122,7 +101,7 @@ def test_a_damaged_run_is_an_error_with_the_place(served):
     make_run(served.root / "runs" / "a")
     (served.root / "runs" / "a" / "metrics.jsonl").unlink()
     (served.root / "runs" / "a" / "metrics.jsonl").mkdir()
-    answer = served.get("/curve?run=runs/a")
+    answer = served.get("/runs/run/curve?run=runs/a&chart=loss")
     assert answer.status == 422
     assert "metrics.jsonl" in answer.text
 

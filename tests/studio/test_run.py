@@ -117,6 +117,33 @@ def test_what_there_was_no_time_for_is_drawn_from_some_of_its_lines(tmp_path):
     assert len(curves.steps) == 20_000
 
 
+def test_the_chart_has_raw_smoothed_and_heldout_losses_of_the_part_that_is_shown(tmp_path):
+    metrics = [{"step": step, "loss": 1.0 / step} for step in range(1, 5001)]
+    metrics += [
+        {"step": 2500, "heldout_loss": 0.5},
+        {"step": 2600, "heldout_loss": None},
+        {"step": 5001, "loss": float("nan")},
+    ]
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in metrics))
+    curves = Curves(path)
+    assert curves.read()
+    whole, part = chart_view(curves, "loss", str), chart_view(curves, "loss", str, start=2000, end=2100)
+    assert [line["name"] for line in whole["series"]] == ["line_raw", "line_smooth", "line_heldout"]
+    assert [len(line["points"]) for line in whole["series"]] == [1000, 1000, 1]
+    assert [point[0] for point in part["series"][0]["points"]] == list(range(2000, 2101))
+    assert json.loads(json.dumps(whole, allow_nan=False)) is not None
+
+
+def test_a_smoothed_curve_begins_at_its_first_value(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(step_line(step, loss=loss) for step, loss in ((1, 4.0), (2, 4.0), (3, 0.0))))
+    curves = Curves(path)
+    curves.read()
+    third = 0.9 * (0.9 * 0.4 + 0.4) / (1 - 0.9**3)  # weights 0.081, 0.09 and 0.1 of 4, 4 and 0
+    assert curves.line("smooth") == [(1, 4.0), (2, 4.0), (3, pytest.approx(third, rel=1e-5))]
+
+
 def test_a_run_has_the_charts_that_it_has_points_for(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text("")

@@ -85,7 +85,7 @@ def test_paths_and_links_inside_are_followed(workspace):
 def test_a_route_answers_404_for_a_path_outside(served, workspace, path):
     (workspace.parent / "secret.jsonl").write_text("secret")
     os.symlink("/etc", workspace / "link")
-    answer = served.get(f"/curve?run={path}")
+    answer = served.get(f"/runs/run/curve?chart=loss&run={path}")
     assert answer.status == 404
     assert "root:" not in answer.text
 

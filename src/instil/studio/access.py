@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
-import secrets
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +18,12 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from instil.files import write_text_atomic
 from instil.generation.http_api.addresses import EVERY_ADDRESS, is_loopback, name_in
 from instil.generation.http_api.ending import Ending
 from instil.generation.http_api.page.policy import page_headers
 from instil.studio.catalogue import chosen_language
+from instil.studio.kept_secret import kept_secret
 from instil.studio.rendering import LANGUAGE_COOKIE, bare_page
-from instil.studio.workspace import OWN
 
 TOKEN = "token"
 """Name of the parameter of the first address."""
@@ -91,12 +89,7 @@ def session_secret(root: Path, *, key: str | None) -> str:
         root: The workspace.
         key: The user's key: another key closes the tabs that were opened with the one before.
     """
-    path = root / OWN / "session"
-    if not path.exists():
-        write_text_atomic(path, secrets.token_urlsafe(32))
-        path.chmod(0o600)
-    kept = path.read_text(encoding="utf-8").strip()
-    return hmac.new(kept.encode(), (key or "").encode(), "sha256").hexdigest()
+    return hmac.new(kept_secret(root, "session").encode(), (key or "").encode(), "sha256").hexdigest()
 
 
 class Access:

@@ -20,7 +20,6 @@ from instil.studio.pages import ROUTERS
 from instil.studio.problems import PageProblem
 from instil.studio.rendering import page
 from instil.studio.studio import Studio
-from instil.studio.workers.commands import close_commands
 from instil.views.html import script, style_sheet
 
 TICK_SECONDS = 0.5
@@ -48,7 +47,7 @@ def create_app(studio: Studio) -> FastAPI:
         with contextlib.suppress(asyncio.CancelledError):
             await clock
         await asyncio.to_thread(studio.workers.close)
-        await asyncio.to_thread(close_commands, studio.root)
+        await asyncio.to_thread(studio.commands.close)
 
     app = FastAPI(title="instil studio", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.studio, app.state.ending = studio, Ending()

@@ -35,10 +35,11 @@ def make_server(root: Path, settings: StudioSettings, *, token: str, port: int) 
         from instil.studio.app import create_app
         from instil.studio.jobs.queue import Queue
         from instil.studio.studio import Studio
+        from instil.studio.workers.commands import Commands
         from instil.studio.workers.process import Workers
     except ImportError as error:
         raise MissingPackageError(error.name or "fastapi", needed_for="studio", extra="studio") from None
-    app = create_app(Studio(root, Queue(root), Workers(root)))
+    app = create_app(Studio(root, Queue(root), Workers(root), Commands(root)))
     door = Doorkeeper(token, session_secret(root, key=settings.key), settings.host, port)
     config = uvicorn.Config(
         Access(app, door=door, ending=app.state.ending),

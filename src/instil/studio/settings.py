@@ -26,6 +26,7 @@ class StudioSettings:
 
 
 STUDIO = StudioSettings()
+KEY_VARIABLE = "INSTIL_STUDIO_KEY"
 SHORTEST_KEY = 16
 """Characters of a key that cannot be guessed by trying."""
 
@@ -44,7 +45,7 @@ def check_settings(settings: StudioSettings) -> StudioSettings:
         Traceback (most recent call last):
         instil.errors.ServeError: host 0.0.0.0: others can reach it. ...
     """
-    settings = replace(settings, key=settings.key or os.environ.get("INSTIL_STUDIO_KEY") or None)
+    settings = replace(settings, key=settings.key or os.environ.get(KEY_VARIABLE) or None)
     check_port(settings.port)
     if settings.key is None and not is_loopback(settings.host):
         raise ServeError(
@@ -57,3 +58,8 @@ def check_settings(settings: StudioSettings) -> StudioSettings:
             "can start programs here. Choose a longer one."
         )
     return settings
+
+
+def environment_without_key() -> dict[str, str]:
+    """Return the variables of this process without the studio's key, which is not for the processes that it starts."""
+    return {name: value for name, value in os.environ.items() if name != KEY_VARIABLE}

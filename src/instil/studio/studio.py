@@ -1,4 +1,4 @@
-"""What every route is given: the workspace and its queue."""
+"""What every route is given: the workspace, its queue and its helper processes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from starlette.requests import Request
 
 from instil.studio.jobs.queue import Queue
 from instil.studio.problems import PageProblem
+from instil.studio.workers.commands import Commands
 from instil.studio.workers.process import Workers
 from instil.studio.workspace import OutsideError, inside
 
@@ -20,12 +21,14 @@ class Studio:
     Attributes:
         root: Its folder, resolved.
         queue: Its jobs.
-        workers: Its helper processes.
+        workers: Its helper processes for data.
+        commands: Its warm process, which runs commands at once.
     """
 
     root: Path
     queue: Queue
     workers: Workers
+    commands: Commands
 
     def path(self, text: str) -> Path:
         """Return the file or folder that a path of a request means. It need not exist.

@@ -133,6 +133,21 @@ def inside(root: Path, path: str) -> Path:
     return found
 
 
+def free_path(root: Path, wanted: str, *, suffix: str = "") -> str:
+    """Return a path below a workspace that nothing has yet: ``runs/a``, else ``runs/a-2`` and so on.
+
+    Args:
+        root: The workspace.
+        wanted: The path, without its suffix.
+        suffix: What stands behind the number, such as ``.jsonl``.
+    """
+    number, found = 1, wanted + suffix
+    while (root / found).exists():
+        number += 1
+        found = f"{wanted}-{number}{suffix}"
+    return found
+
+
 def contents(root: Path) -> Contents:
     """Return what lies in a workspace, from one walk over its names."""
     runs: list[RunEntry] = []

@@ -15,7 +15,7 @@ from instil.files import write_json_atomic
 from instil.studio.data.subject import Subject
 from instil.studio.jobs.records import Job
 from instil.studio.studio import Studio
-from instil.studio.workspace import OWN
+from instil.studio.workspace import OWN, free_path
 
 MOST_RESULTS = 200
 """Results that are kept; the oldest go first."""
@@ -102,8 +102,7 @@ def fixed_name(studio: Studio, subject: Subject) -> str:
     path = Path(subject.data)
     folder = path.parent if (studio.root / path).is_file() else Path()
     stem = path.name.partition(".")[0] or path.name
-    names = (f"{stem}-fixed{'' if number == 1 else f'-{number}'}.jsonl" for number in range(1, 10_000))
-    return next((folder / name).as_posix() for name in names if not (studio.root / folder / name).exists())
+    return free_path(studio.root, (folder / f"{stem}-fixed").as_posix(), suffix=".jsonl")
 
 
 def _path(studio: Studio, subject: Subject, what: What) -> Path:

@@ -11,7 +11,7 @@ from instil.data.sources.rows import is_hub_id
 from instil.errors import RecipeError
 from instil.recipe import Recipe
 from instil.studio.drafts.fields import FORBIDDEN, fields
-from instil.studio.drafts.text import flat_settings
+from instil.studio.drafts.text import flat_settings, sweep_in
 from instil.studio.workspace import OutsideError, inside
 from instil.sweeps.space import read_space
 
@@ -106,8 +106,7 @@ def refusals(flat: Mapping[str, Any], *, root: Path) -> list[Problem]:
         flat: Settings by their dotted names, the sweep as ``sweep``.
         root: The workspace.
     """
-    swept = flat.get("sweep") if isinstance(flat.get("sweep"), Mapping) else {}
-    assert isinstance(swept, Mapping)
+    swept = sweep_in(flat)
     found = [
         Problem(name, key="recipe.forbidden", value=name)
         for name in sorted(FORBIDDEN)

@@ -9,7 +9,7 @@ from typing import Any
 
 from instil.recipe.merging import SHORT_FORMS
 from instil.studio.drafts.fields import fields
-from instil.studio.drafts.text import flat_settings
+from instil.studio.drafts.text import flat_settings, sweep_in
 from instil.studio.drafts.values import as_sources
 
 _SWEEP_OPTIONS = {"best_by": "--best-by", "direction": "--direction", "search": "--search", "trials": "--trials"}
@@ -36,11 +36,10 @@ def words_of(settings: Mapping[str, Any]) -> tuple[list[str], list[str]]:
             left.append(name)
         else:
             words += found
-    sweep = flat.get("sweep")
-    if isinstance(sweep, Mapping):
-        values = {name: value for name, value in sweep.items() if name not in _SWEEP_OPTIONS}
-        words += [f"--sweep={json.dumps(values, ensure_ascii=False)}"] if values else []
-        words += [f"{_SWEEP_OPTIONS[name]}={value}" for name, value in sweep.items() if name in _SWEEP_OPTIONS]
+    sweep = sweep_in(flat)
+    values = {name: value for name, value in sweep.items() if name not in _SWEEP_OPTIONS}
+    words += [f"--sweep={json.dumps(values, ensure_ascii=False)}"] if values else []
+    words += [f"{_SWEEP_OPTIONS[name]}={value}" for name, value in sweep.items() if name in _SWEEP_OPTIONS]
     return words, left
 
 

@@ -9,6 +9,7 @@ from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from instil.recipe import Recipe, Settings, Source
+from instil.studio.drafts.text import sweep_in
 from instil.sweeps.space import NOT_SWEPT, plain_kinds
 
 Kind = Literal["choice", "switch", "number", "text", "names", "lines", "mapping", "sources"]
@@ -228,7 +229,6 @@ def _values(name: str, flat: Mapping[str, Any]) -> set[str]:
     """Return the words that a setting has in the runs of a recipe."""
     if not name:
         return {""}
-    sweep = flat.get("sweep")
-    swept = sweep.get(name) if isinstance(sweep, Mapping) else None
+    swept = sweep_in(flat).get(name)
     values = swept if isinstance(swept, list) else [flat.get(name, fields()[name].default)]
     return {str(value) for value in values}

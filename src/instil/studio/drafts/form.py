@@ -12,7 +12,7 @@ from typing import Any
 
 from instil.studio.drafts.checks import Checked, Problem
 from instil.studio.drafts.fields import GROUPS, Field, fields, has_effect, source_fields
-from instil.studio.drafts.text import REMOVED, flat_settings
+from instil.studio.drafts.text import REMOVED, flat_settings, sweep_in
 from instil.studio.drafts.values import (
     Swept,
     as_sources,
@@ -79,7 +79,7 @@ class Group:
 def groups_of(settings: Mapping[str, Any], checked: Checked) -> list[Group]:
     """Return the groups of the form; a setting without an effect is left out unless the recipe sets it."""
     flat = flat_settings(settings)
-    swept = _sweep(flat)
+    swept = sweep_in(flat)
     every = []
     for name, field in fields().items():
         value, values = flat.get(name, REMOVED), swept.get(name, REMOVED)
@@ -129,13 +129,13 @@ def _with_defaults(row: Mapping[str, str]) -> dict[str, str]:
 
 def sweep_rows(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the swept settings with their values as text, and an empty one behind them."""
-    swept = _sweep(flat_settings(settings))
+    swept = sweep_in(flat_settings(settings))
     return [*((name, swept_text(value)) for name, value in swept.items() if name not in SWEEP_OPTIONS), ("", "")]
 
 
 def sweep_options(settings: Mapping[str, Any]) -> dict[str, str]:
     """Return how the runs of a sweep are chosen and compared, as text."""
-    swept = _sweep(flat_settings(settings))
+    swept = sweep_in(flat_settings(settings))
     return {name: "" if swept.get(name) is None else str(swept[name]) for name in SWEEP_OPTIONS}
 
 
@@ -150,7 +150,7 @@ def changes_in(form: Mapping[str, str], settings: Mapping[str, Any]) -> dict[str
         New values by dotted names; `REMOVED` for a setting to leave out. ``sweep`` is whole.
     """
     flat = flat_settings(settings)
-    before = _sweep(flat)
+    before = sweep_in(flat)
     sweep, changes = _sweep_of(form, settings), {}
     for name, field in fields().items():
         sent = form.get(f"f:{name}")
@@ -196,7 +196,7 @@ def _sources_in(form: Mapping[str, str], name: str, flat: Mapping[str, Any]) -> 
 
 def _sweep_of(form: Mapping[str, str], settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the sweep of an answer of the form."""
-    before = _sweep(flat_settings(settings))
+    before = sweep_in(flat_settings(settings))
     if "w:0:name" not in form:
         return before
     rows, options = sweep_rows(settings), sweep_options(settings)
@@ -216,11 +216,6 @@ def _sweep_of(form: Mapping[str, str], settings: Mapping[str, Any]) -> dict[str,
         elif text:
             sweep[name] = int(text) if name == "trials" and text.isdecimal() else text
     return sweep
-
-
-def _sweep(flat: Mapping[str, Any]) -> dict[str, Any]:
-    sweep = flat.get("sweep")
-    return dict(sweep) if isinstance(sweep, Mapping) else {}
 
 
 def _same(one: str, two: str) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from instil.studio.drafts.store import Draft, Drafts
-from instil.studio.workers.commands import Commands, Output, commands_of
+from instil.studio.workers.commands import Commands, Output
 
 
 @dataclass(slots=True)
@@ -23,16 +23,16 @@ _RUNNING: dict[tuple[Path, int], _Planning] = {}
 _LOCK = threading.Lock()
 
 
-def make_plan(root: Path, draft: Draft) -> None:
+def make_plan(commands: Commands, draft: Draft) -> None:
     """Plan a draft and keep the plan with it. Returns when it is made, has failed, or a newer one has begun.
 
     Args:
-        root: The workspace.
+        commands: The warm process of the workspace.
         draft: The draft, without problems.
     """
     if draft.digest in (draft.planned, draft.failed):
         return
-    commands, key = commands_of(root), (root, draft.number)
+    root, key = commands.root, (commands.root, draft.number)
     with _LOCK:
         running = _RUNNING.get(key)
         if running is None or running.digest != draft.digest:
@@ -45,12 +45,13 @@ def make_plan(root: Path, draft: Draft) -> None:
         running.ended.wait()
         return
     try:
-        _keep(root, draft, commands, mine)
+        _keep(commands, draft, mine)
     finally:
         mine.ended.set()
 
 
-def _keep(root: Path, draft: Draft, commands: Commands, mine: _Planning) -> None:
+def _keep(commands: Commands, draft: Draft, mine: _Planning) -> None:
+    root = commands.root
     output = commands.result(mine.command)
     with _LOCK:
         if _RUNNING.get((root, draft.number)) is not mine:
@@ -65,12 +66,12 @@ def _keep(root: Path, draft: Draft, commands: Commands, mine: _Planning) -> None
         Drafts(root).change(draft.number, failed=draft.digest, failure=failure)
 
 
-def cancel_plan(root: Path, number: int) -> None:
+def cancel_plan(commands: Commands, number: int) -> None:
     """End the plan that is being made for a draft, because the draft was changed."""
     with _LOCK:
-        running = _RUNNING.pop((root, number), None)
+        running = _RUNNING.pop((commands.root, number), None)
     if running is not None:
-        commands_of(root).cancel(running.command)
+        commands.cancel(running.command)
 
 
 def read_plan(output: Output) -> tuple[dict[str, Any] | None, str]:

@@ -12,6 +12,7 @@ from instil.recipe.shipped import FOLDER
 from instil.recipe.yaml_file import read_recipe_text
 from instil.studio.drafts.store import NAME
 from instil.studio.drafts.text import REMOVED, edited, flat_settings, settings_in
+from instil.studio.workspace import free_path
 from instil.training.records.run_folder import RunPaths
 
 LARGEST_BYTES = 1_000_000
@@ -136,8 +137,4 @@ def name_from(text: str) -> str:
 
 def free_name(name: str, root: Path) -> str:
     """Return a name that no run has: ``rows``, else ``rows-2`` and so on."""
-    number, found = 1, name
-    while (root / "runs" / found).exists():
-        number += 1
-        found = f"{name}-{number}"
-    return found
+    return free_path(root, f"runs/{name}").removeprefix("runs/")

@@ -77,6 +77,12 @@ def flat_settings(nested: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
+def sweep_in(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the swept settings with their values, and how they are searched; empty without a sweep."""
+    sweep = flat.get("sweep")
+    return dict(sweep) if isinstance(sweep, Mapping) else {}
+
+
 def edited(text: str, changes: Mapping[str, Any]) -> Edit:
     r"""Return a text with some settings changed.
 

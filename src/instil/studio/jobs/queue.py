@@ -24,6 +24,7 @@ from instil.studio.jobs.engine_key import engine_key
 from instil.studio.jobs.folder import JobFolder
 from instil.studio.jobs.processes import Process, this_process
 from instil.studio.jobs.records import Job, Lane, check_argv
+from instil.studio.settings import environment_without_key
 from instil.studio.workspace import OWN
 
 AT_ONCE: dict[Lane, int] = {"device": 1, "beside": 3, "engine": 2}
@@ -220,9 +221,8 @@ class Queue:
 
     def _environment(self, folder: JobFolder) -> dict[str, str]:
         """Return what a job's process sees: the studio's own key is not for it, and a model is served with one of ours."""
-        environment = {name: value for name, value in os.environ.items() if name != "INSTIL_STUDIO_KEY"}
         (verb, *_), _ = folder.command
-        return environment | ({"INSTIL_API_KEY": engine_key(self._root)} if verb == "serve" else {})
+        return environment_without_key() | ({"INSTIL_API_KEY": engine_key(self._root)} if verb == "serve" else {})
 
     @contextlib.contextmanager
     def _transaction(self, kind: Literal["IMMEDIATE", "DEFERRED"] = "IMMEDIATE") -> Iterator[sqlite3.Connection]:

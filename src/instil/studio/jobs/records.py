@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -61,6 +62,24 @@ class Job:
     def command(self) -> str:
         """The command as a terminal takes it."""
         return shlex.join(("instil", *self.argv))
+
+    @property
+    def failure(self) -> tuple[str, dict[str, object]] | None:
+        """Why it failed, as the key of a text and its values; None if it did not."""
+        if self.state != "failed":
+            return None
+        if self.exit_code is None:
+            return "jobs.lost", {}
+        if self.exit_code == -signal.SIGKILL:
+            return "jobs.killed_hard", {}
+        if self.exit_code < 0:
+            return "jobs.killed", {"signal": signal.Signals(-self.exit_code).name}
+        return "jobs.exit_code", {"code": self.exit_code}
+
+
+def signature(jobs: Sequence[Job]) -> object:
+    """Return a value that changes with the state of any of the jobs."""
+    return [(job.number, job.state, job.stops) for job in jobs]
 
 
 def check_argv(argv: Sequence[str]) -> None:

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.requests import ClientDisconnect
 
+from instil.conversation import ROLES as MESSAGE_ROLES
 from instil.errors import DataError
 from instil.inspection.findings import KINDS
 from instil.studio.catalogue import Language, worded
@@ -31,7 +32,6 @@ from instil.template.library import NAMED_TEMPLATES
 
 MODULE = "instil.studio.workers.rows"
 """The helper process."""
-FILTERED_ROLES = ("system", "developer", "user", "assistant", "tool")
 TOKEN_WORDS = (
     "pair", "example", "no_example", "over_limit", "left_out", "counts", "shortened", "pair_left_out", "too_long", "common",
     "side_none", "side_counts", "limit", "rest", "id", "weight", "message", "field", "position", "answer", "trained",
@@ -93,7 +93,7 @@ def filter_of(values: Mapping[str, str]) -> Filter:
         max(1, _number(values.get("start", "")) or 1),
         finding if finding in KINDS or finding == "any" else "",
         values.get("text", "").strip(),
-        role if role in FILTERED_ROLES else "",
+        role if role in MESSAGE_ROLES else "",
         _number(values.get("shortest", "")),
         _number(values.get("longest", "")),
     )
@@ -255,7 +255,7 @@ def view(request: Request) -> Response:
         "templates": [*NAMED_TEMPLATES, *templates_in(studio.root)],
         "purposes": PURPOSES,
         "roles": ROLES,
-        "filtered_roles": FILTERED_ROLES,
+        "filtered_roles": MESSAGE_ROLES,
         "found": [] if report is None else findings_view(report),
         "query": urlencode(subject.query),
         **rows_view(subject, wanted, raw, places, error),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import Annotated, Any
@@ -30,20 +29,7 @@ def jobs_view(jobs: Sequence[Job], *, now: datetime) -> dict[str, Any]:
 def job_view(job: Job, *, now: datetime) -> dict[str, Any]:
     """Return what a page shows of a job: itself, the seconds it took so far, and why it failed."""
     seconds = None if job.started is None else ((job.ended or now) - job.started).total_seconds()
-    return {"job": job, "seconds": seconds, "reason": reason_of(job)}
-
-
-def reason_of(job: Job) -> tuple[str, dict[str, object]] | None:
-    """Return why a job failed, as the key of a text and its values; None if it did not."""
-    if job.state != "failed":
-        return None
-    if job.exit_code is None:
-        return "jobs.lost", {}
-    if job.exit_code == -signal.SIGKILL:
-        return "jobs.killed_hard", {}
-    if job.exit_code < 0:
-        return "jobs.killed", {"signal": signal.Signals(-job.exit_code).name}
-    return "jobs.exit_code", {"code": job.exit_code}
+    return {"job": job, "seconds": seconds, "reason": job.failure}
 
 
 def _job(studio: Studio, number: int) -> Job:

@@ -38,7 +38,6 @@ from instil.studio.pages.run import address_of
 from instil.studio.problems import PageProblem
 from instil.studio.rendering import back_to, page
 from instil.studio.studio import Studio, studio_of
-from instil.studio.workers.commands import close_commands, commands_of
 from instil.studio.workspace import OWN, Contents, contents
 
 LOOK_SECONDS = 0.3
@@ -240,7 +239,7 @@ def new(request: Request, start: Annotated[str, Form()]) -> Response:
 def remove(request: Request, number: int) -> Response:
     """Remove a draft; what was saved or started from it stays."""
     studio = studio_of(request)
-    cancel_plan(studio.root, number)
+    cancel_plan(studio.commands, number)
     Drafts(studio.root).remove(number)
     return back_to("/recipe")
 
@@ -262,15 +261,14 @@ def _keep(request: Request, number: int, sent: Mapping[str, str]) -> tuple[Draft
     if kept is None:
         raise PageProblem(404, "problems.no_draft", number=number)
     if kept.digest != before.digest:
-        cancel_plan(studio.root, number)
+        cancel_plan(studio.commands, number)
     return kept, is_rewritten
 
 
 @router.post("/recipe/{number}")
 async def apply(request: Request, number: int) -> Response:
     """Take what a person changed, and show the draft again."""
-    sent = await _sent(request)
-    return await _in_thread(_apply, request, number, sent)
+    return await _with_form(_apply, request, number)
 
 
 def _apply(request: Request, number: int, sent: Mapping[str, str]) -> Response:
@@ -281,23 +279,21 @@ def _apply(request: Request, number: int, sent: Mapping[str, str]) -> Response:
 @router.post("/recipe/{number}/plan")
 async def plan(request: Request, number: int) -> Response:
     """Take what a person changed, plan the draft, and show it. It takes as long as `instil plan` does."""
-    sent = await _sent(request)
-    return await _in_thread(_plan, request, number, sent)
+    return await _with_form(_plan, request, number)
 
 
 def _plan(request: Request, number: int, sent: Mapping[str, str]) -> Response:
     studio = studio_of(request)
     draft = _keep(request, number, sent)[0] if sent else _draft(studio, number)
     if read_draft(draft, studio.root).is_ready and NAME.fullmatch(draft.name):
-        make_plan(studio.root, draft)
+        make_plan(studio.commands, draft)
     return _show(request, _draft(studio, number))
 
 
 @router.post("/recipe/{number}/command")
 async def command(request: Request, number: int) -> Response:
     """Fill the draft from a command line."""
-    sent = await _sent(request)
-    return await _in_thread(_command, request, number, sent)
+    return await _with_form(_command, request, number)
 
 
 def _command(request: Request, number: int, sent: Mapping[str, str]) -> Response:
@@ -312,7 +308,7 @@ def _command(request: Request, number: int, sent: Mapping[str, str]) -> Response
     except (InstilError, ValueError) as error:
         notes = Notes(problems=(Problem("command", str(error)),), command=typed)
         return _show(request, _draft(studio, number), notes)
-    cancel_plan(studio.root, number)
+    cancel_plan(studio.commands, number)
     values = {"text": text, "good": text} | ({"name": free_name(name, studio.root)} if name else {})
     kept = Drafts(studio.root).change(number, **values)
     assert kept is not None
@@ -333,8 +329,7 @@ def text_of_command(studio: Studio, typed: str) -> tuple[str, str]:
             f"{' '.join(words)[:60]!r}: Expected a command such as instil train rows.jsonl --adapter lora."
         )
     check_argv(words)
-    commands = commands_of(studio.root)
-    output = commands.result(commands.start("read", words))
+    output = studio.commands.result(studio.commands.start("read", words))
     lines = [line for line in output.text.splitlines() if line.strip()]
     if output.status != 0 or not lines:
         raise RecipeError(
@@ -357,8 +352,7 @@ def text_of_command(studio: Studio, typed: str) -> tuple[str, str]:
 @router.post("/recipe/{number}/save")
 async def save(request: Request, number: int) -> Response:
     """Save the draft as a file of the workspace."""
-    sent = await _sent(request)
-    return await _in_thread(_save, request, number, sent)
+    return await _with_form(_save, request, number)
 
 
 def _save(request: Request, number: int, sent: Mapping[str, str]) -> Response:
@@ -400,8 +394,7 @@ def _save_problem(studio: Studio, read: Read, name: str) -> Problem | None:
 @router.post("/recipe/{number}/start")
 async def start(request: Request, number: int) -> Response:
     """Put the run, or the sweep, into the queue."""
-    sent = await _sent(request)
-    return await _in_thread(_start, request, number, sent)
+    return await _with_form(_start, request, number)
 
 
 def _start(request: Request, number: int, sent: Mapping[str, str]) -> Response:
@@ -447,11 +440,13 @@ def _run_problems(studio: Studio, read: Read) -> list[Problem]:
     return []
 
 
-async def _in_thread(work: Callable[..., Response], request: Request, *arguments: object) -> Response:
-    """Do the work of a route in a thread; when the studio ends, the commands that it waits for are ended."""
-    task = asyncio.create_task(run_in_threadpool(work, request, *arguments))
+async def _with_form(
+    work: Callable[[Request, int, Mapping[str, str]], Response], request: Request, number: int
+) -> Response:
+    """Do the work of a route with what was sent, in a thread; when the studio ends, the commands that it waits for are ended."""
+    task = asyncio.create_task(run_in_threadpool(work, request, number, await _sent(request)))
     while not task.done():
         await asyncio.wait({task}, timeout=LOOK_SECONDS)
         if request.app.state.ending.begun:
-            await asyncio.to_thread(close_commands, studio_of(request).root)
+            await asyncio.to_thread(studio_of(request).commands.close)
     return task.result()

@@ -15,7 +15,7 @@ from instil.studio.access import POLICY
 from instil.studio.chat.models import BASE, base_model, read_model, talking_runs
 from instil.studio.events import EVERY_SECONDS, event, stream
 from instil.studio.jobs.log import log_end, read_from
-from instil.studio.jobs.records import Job
+from instil.studio.jobs.records import Job, signature
 from instil.studio.pages.jobs import job_view, now
 from instil.studio.problems import PageProblem
 from instil.studio.rendering import back_to, page
@@ -32,7 +32,7 @@ from instil.studio.ship.exports import (
 )
 from instil.studio.ship.suggestions import Suggestion, suggested
 from instil.studio.studio import Studio, studio_of
-from instil.studio.workspace import OutsideError, contents, inside
+from instil.studio.workspace import OutsideError, contents, free_path, inside
 
 TASKS = (
     "exact_match", "numeric", "choice", "classification", "json", "translation", "summary", "code", "constraints",
@@ -102,19 +102,13 @@ def _context(studio: Studio, chosen: str, fields: dict[str, str]) -> dict[str, A
         "exports": [entry for entry in exports if entry is not None],
         "forms": available_forms(),
         "types": available_types(),
-        "default_out": _free_name(studio, f"exports/{PurePosixPath(run).name or 'run'}"),
+        "default_out": free_path(studio.root, f"exports/{PurePosixPath(run).name or 'run'}"),
         "log": log,
         "start": f"{0 if job is None else job.number}.{offset}",
         "problem": None,
         "problem_form": "",
         "suggestion": None,
     }
-
-
-def _free_name(studio: Studio, wanted: str) -> str:
-    """Return a path that nothing has yet: an export never replaces one."""
-    names = (wanted if number == 1 else f"{wanted}-{number}" for number in range(1, 10_000))
-    return next(name for name in names if not (studio.root / name).exists())
 
 
 @router.get("/ship")
@@ -135,9 +129,9 @@ async def _news(studio: Studio, number: int, offset: int) -> AsyncIterator[str]:
     before: object = None
     while True:
         jobs = await asyncio.to_thread(studio.queue.jobs)
-        signature = [(job.number, job.state, job.stops) for job in jobs]
-        news = event("jobs", None) if before not in (None, signature) else ""
-        before, job = signature, followed(jobs)
+        now_is = signature(jobs)
+        news = event("jobs", None) if before not in (None, now_is) else ""
+        before, job = now_is, followed(jobs)
         if job is not None:
             offset = offset if job.number == number else 0
             number = job.number

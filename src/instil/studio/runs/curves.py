@@ -18,7 +18,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from instil.errors import RunError
 from instil.studio.lttb import Point, lttb
+from instil.studio.runs.lines import whole_lines
 
 COLUMNS = (
     "loss", "learning_rate", "gradient_norm", "memory_mb", "accuracy", "margin", "chosen_reward", "rejected_reward",
@@ -31,8 +33,6 @@ MOST_POINTS = 1_000
 """Points of a line; more than a screen has columns for."""
 SMOOTHING = 0.9
 """Weight of the smoothed value before in the one after it."""
-BLOCK = 1 << 18
-"""Bytes that are read at once; the clock is looked at between two blocks."""
 DRAFT_LINES = 500
 """Lines that stand for a part that has not been read yet."""
 LONGEST_LINE = 1 << 16
@@ -83,6 +83,9 @@ class Curves:
 
         Args:
             seconds: How long it may take; at least one block is read.
+
+        Raises:
+            RunError: If it cannot be read.
         """
         # Who comes while another request reads for long takes what there is.
         if not self._reader.acquire(timeout=WAIT_SECONDS if math.isfinite(seconds) else -1):
@@ -94,6 +97,10 @@ class Curves:
             with self._lock:
                 if self._offset:
                     self._reset()
+        except OSError as error:
+            raise RunError(
+                f"{self._path}: cannot be read ({error.strerror}). Expected a file of JSON lines. Look at its permissions."
+            ) from None
         finally:
             self._reader.release()
         return self.is_whole
@@ -105,11 +112,7 @@ class Curves:
                 self._reset()
                 self._inode = status.st_ino
         while True:
-            file.seek(self._offset)
-            block = file.read(BLOCK)
-            if b"\n" not in block and len(block) == BLOCK:  # a line longer than a block
-                block += file.readline()
-            whole = block[: block.rfind(b"\n") + 1]
+            whole = whole_lines(file, self._offset)
             with self._lock:
                 self.is_whole = not whole
                 if not whole:

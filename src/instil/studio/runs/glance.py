@@ -15,9 +15,8 @@ from typing import Any
 
 from instil.studio.lttb import Point
 from instil.studio.runs.curves import SMOOTHING
+from instil.studio.runs.lines import whole_lines
 
-BLOCK = 1 << 18
-"""Bytes that are read at once; the clock is looked at between two blocks."""
 EVERY = 16
 """Lines of steps of a block between two that are read for the small curve."""
 _STEP = b'"loss": '
@@ -54,19 +53,12 @@ class Glance:
                 if status.st_ino != self._inode or status.st_size < self._offset:  # a resumed run writes it anew
                     self._reset()
                     self._inode = status.st_ino
-                file.seek(self._offset)
-                while True:
-                    block = file.read(BLOCK)
-                    if b"\n" not in block and len(block) == BLOCK:  # a line longer than a block
-                        block += file.readline()
-                    whole = block[: block.rfind(b"\n") + 1]
-                    if not whole:
-                        return True
+                while whole := whole_lines(file, self._offset):
                     self._take(whole)
                     self._offset += len(whole)
                     if time.monotonic() > deadline:
                         return False
-                    file.seek(self._offset)
+                return True
         except FileNotFoundError:
             return True
 

@@ -65,8 +65,8 @@ def open_run(path: str, folder: Path, job: Job | None, *, log: str, seconds: flo
     curves = curves_of(RunPaths(folder).metrics)
     try:
         curves.read(seconds)
-    except OSError as error:
-        problems.append(f"metrics.jsonl: cannot be read ({error.strerror}).")
+    except RunError as error:
+        problems.append(str(error))
     settings: Mapping[str, Any] = {}
     if RunPaths(folder).recipe.exists():
         try:

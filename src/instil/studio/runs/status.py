@@ -103,15 +103,9 @@ def _unsaved(saved: int) -> Reason:
 def _why_failed(job: Job, log: str) -> Reason:
     if _NO_MEMORY.search(log):
         return "run.no_memory", {}
-    if job.exit_code is None:
-        return "jobs.lost", {}
-    if job.exit_code in (-signal.SIGKILL, 128 + signal.SIGKILL):
+    if job.exit_code == 128 + signal.SIGKILL:  # one of its processes was killed
         return "jobs.killed_hard", {}
-    if job.exit_code < 0:
-        return "jobs.killed", {"signal": signal.Signals(-job.exit_code).name}
-    if job.exit_code == 0:
-        return "run.ended_without_results", {}
-    return "jobs.exit_code", {"code": job.exit_code}
+    return job.failure or ("run.ended_without_results", {})
 
 
 def _is_later(paths: RunPaths, job: Job) -> bool:

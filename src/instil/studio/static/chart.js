@@ -1,4 +1,4 @@
-/* Draws lines as SVG: <figure data-chart="/curve?run=…"> (the macro `chart` writes it).
+/* Draws lines as SVG: <figure data-chart="/runs/run/curve?run=…"> (the macro `chart` writes it).
 
    The address answers JSON: { x, y, series: [{ name, kind: "line" | "faint" | "points", points: [[x, y], …] }] }.
    With "more": true only a part of the file was read: the chart asks again at once. A zoom asks again with &start=…&end=…, so the server sends the points of that part, down-sampled for it. */

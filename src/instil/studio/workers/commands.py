@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from instil.files import remove_folder
+from instil.studio.settings import environment_without_key
 from instil.studio.workspace import OWN
 
 
@@ -45,7 +46,7 @@ class Commands:
     """
 
     def __init__(self, root: Path) -> None:
-        self._root = root
+        self.root = root
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._process: subprocess.Popen[str] | None = None
@@ -106,7 +107,7 @@ class Commands:
 
     @property
     def _folder(self) -> Path:
-        return self._root / OWN / f"commands-{os.getpid()}"
+        return self.root / OWN / f"commands-{os.getpid()}"
 
     def _out(self, number: int) -> Path:
         return self._folder / f"{number}.txt"
@@ -116,13 +117,12 @@ class Commands:
             self._folder.mkdir(mode=0o700, exist_ok=True)
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "instil.cli.worker"],
-                cwd=self._root,
+                cwd=self.root,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
                 encoding="utf-8",
-                env={name: value for name, value in os.environ.items() if name != "INSTIL_STUDIO_KEY"}
-                | {"PYTHONUNBUFFERED": "1", "COLUMNS": "400"},
+                env=environment_without_key() | {"PYTHONUNBUFFERED": "1", "COLUMNS": "400"},
             )
             self._listener = threading.Thread(target=self._listen, args=(self._process,), daemon=True)
             self._listener.start()
@@ -147,21 +147,3 @@ class Commands:
             if self._process is None:
                 for waiting in self._waiting.values():
                     waiting.ended.set()
-
-
-_COMMANDS: dict[Path, Commands] = {}
-_LOCK = threading.Lock()
-
-
-def commands_of(root: Path) -> Commands:
-    """Return the commands of a workspace."""
-    with _LOCK:
-        return _COMMANDS.setdefault(root, Commands(root))
-
-
-def close_commands(root: Path) -> None:
-    """End the commands of a workspace, when its studio ends."""
-    with _LOCK:
-        commands = _COMMANDS.pop(root, None)
-    if commands is not None:
-        commands.close()

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from instil.errors import ServeError
+from instil.studio.settings import environment_without_key
 from instil.way_in import VARIABLE
 
 MOST_PROCESSES = 2
@@ -177,5 +178,4 @@ def environment() -> dict[str, str]:
 
     Advice in its errors names options, as in a terminal: jobs are commands, and pages show them as such.
     """
-    kept = {name: value for name, value in os.environ.items() if name != "INSTIL_STUDIO_KEY"}
-    return kept | {VARIABLE: "1", "PYTHONUNBUFFERED": "1"}
+    return environment_without_key() | {VARIABLE: "1", "PYTHONUNBUFFERED": "1"}
