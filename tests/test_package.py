@@ -28,6 +28,7 @@ ORDER = (
     ("views",),
     ("screen",),
     ("environment",),
+    ("ray_cluster",),
     ("conversation",),
     ("setting_aliases",),
     ("recipe",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from instil.api.arguments import check_type
@@ -52,15 +53,24 @@ def prepare(
     )[0]
 
 
-def prepare_recipe(recipe: Recipe, *, workers: int | None, refresh: bool) -> tuple[Prepared, list[RunWarning]]:
-    """Load the tokenizer, and make the store or open the existing one; return the warnings too."""
+def prepare_recipe(
+    recipe: Recipe, *, workers: int | None, refresh: bool, say: Callable[[str], None] | None = None
+) -> tuple[Prepared, list[RunWarning]]:
+    """Load the tokenizer, and make the store or open the existing one; return the warnings too.
+
+    Args:
+        recipe: The recipe.
+        workers: As for `prepare`.
+        refresh: As for `prepare`.
+        say: Prints a line about a cluster; None prints nothing.
+    """
     location = locate(recipe.model.name, recipe.model.revision, trust_remote_code=recipe.model.trust_remote_code)
     sweep = _sweep_warnings(recipe)  # what is resolved below would count as set instead
     with work("reading configuration and tokenizer"):
         recipe = with_max_tokens(recipe, location)
         setup = set_up_chat(recipe, location)
         recipe = with_date(recipe, setup.chat)
-    prepared = make_store(recipe, setup.chat, workers=workers, refresh=refresh)
+    prepared = make_store(recipe, setup.chat, workers=workers, refresh=refresh, say=say)
     return prepared, [*setup.warnings, *prepared.warnings(recipe.data), *sweep]
 
 

@@ -42,7 +42,10 @@ def prepare(
 
     started = time.monotonic()
     chosen = load_recipe(recipe, typed(settings))
-    prepared, warnings = prepare_recipe(chosen, workers=workers, refresh=refresh)
+    screen = Screen(quiet=quiet)
+    prepared, warnings = prepare_recipe(
+        chosen, workers=workers, refresh=refresh, say=None if as_json or quiet else screen.say
+    )
     seconds = time.monotonic() - started
     if as_json:
         shown = {
@@ -52,7 +55,6 @@ def prepare(
         }
         print(json.dumps(shown, indent=1))
         return
-    screen = Screen(quiet=quiet)
     say = under_heading("Rows", screen.say)
     for line in prepared.lines():
         say(line)

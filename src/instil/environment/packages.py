@@ -24,6 +24,7 @@ EXTRAS = {
     "quantise": ("gguf", "llama-cpp-python"),
     "excel": ("openpyxl",),
     "search": ("optuna",),
+    "ray": ("ray",),
 }
 """Packages of each extra that a user of instil chooses."""
 MODULES = {"pyyaml": "yaml", "scikit-learn": "sklearn", "llama-cpp-python": "llama_cpp", "lm-eval": "lm_eval"}

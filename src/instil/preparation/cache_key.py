@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -25,7 +25,18 @@ from instil.refused_writes import refused_writes
 from instil.screen import work
 
 _MAX_HASHES = 10_000
-_NOT_IN_KEY = {"workers", "store", "sources", "heldout", "format", "columns", "encoding", "delimiter", "sheet"}
+_NOT_IN_KEY = {
+    "workers",
+    "cluster",
+    "store",
+    "sources",
+    "heldout",
+    "format",
+    "columns",
+    "encoding",
+    "delimiter",
+    "sheet",
+}
 """Settings that change no store, or that every source has too."""
 
 
@@ -48,13 +59,20 @@ def check_folder(folder: Path) -> None:
             pass
 
 
-def fingerprint_of(recipe: Recipe, inputs: Sequence[Input], *, encoder: str) -> str:
+def fingerprint_of(
+    recipe: Recipe,
+    inputs: Sequence[Input],
+    *,
+    encoder: str,
+    watch: Callable[[Path, bytes], None] | None = None,
+) -> str:
     """Return the key of the store that a recipe's data makes.
 
     Args:
         recipe: The recipe. Only the settings that change the store count.
         inputs: Its sources.
         encoder: Fingerprint of template, tokenizer and the encoder's settings.
+        watch: Called with each block of a file that is hashed now, in order, and with empty bytes at its end.
     """
     hashes = file_hashes(cache_folder(recipe))
     data = recipe.data.model_dump(mode="json", exclude=_NOT_IN_KEY)
@@ -62,7 +80,7 @@ def fingerprint_of(recipe: Recipe, inputs: Sequence[Input], *, encoder: str) -> 
         {
             "settings": source.settings.model_dump(mode="json", exclude={"path"}),
             "heldout": source.heldout,
-            "content": [[name, hashes.of(path)] for path, name in source.files] or _hub_version(source),
+            "content": [[name, hashes.of(path, watch=watch)] for path, name in source.files] or _hub_version(source),
         }
         for source in inputs
     ]
@@ -108,8 +126,13 @@ class FileHashes:
             self._known = {}
         self._changed = False
 
-    def of(self, path: Path) -> str:
-        """Return the hash of a file's bytes."""
+    def of(self, path: Path, *, watch: Callable[[Path, bytes], None] | None = None) -> str:
+        """Return the hash of a file's bytes.
+
+        Args:
+            path: The file.
+            watch: As for `fingerprint_of`. It is not called if the hash is known.
+        """
         stat = path.stat()
         key, state = str(path.resolve()), [stat.st_size, stat.st_mtime_ns, stat.st_ino]
         known = self._known.get(key)
@@ -119,7 +142,11 @@ class FileHashes:
         with path.open("rb") as stream, work(f"hashing {path.name}", total=stat.st_size or None, unit="bytes") as bar:
             while block := stream.read(_HASHED_AT_ONCE):
                 content.update(block)
+                if watch is not None:
+                    watch(path, block)
                 bar.advance(len(block))
+        if watch is not None:
+            watch(path, b"")
         digest = content.hexdigest()[:40]
         self._known[key] = [*state, digest]
         self._changed = True

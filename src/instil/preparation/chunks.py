@@ -204,18 +204,28 @@ def draw_rows(source: Input, *, seed: int) -> Input:
 def cut(inputs: Sequence[Input]) -> Iterator[Chunk]:
     """Yield the rows of all inputs in order, in chunks."""
     for number, source in enumerate(inputs):
-        places: list[Place] = []
-        rows: list[Any] = []
-        size = 0
-        for place, row in source.taken():
-            places.append(place)
-            rows.append(row)
-            size += len(row) if isinstance(row, bytes) else 0
-            if len(rows) >= CHUNK_ROWS or size >= CHUNK_BYTES:
-                yield Chunk(number, tuple(places), tuple(rows))
-                places, rows, size = [], [], 0
-        if rows:
+        yield from cut_source(number, source)
+
+
+def cut_source(number: int, source: Input) -> Iterator[Chunk]:
+    """Yield the rows of one input in chunks. `cluster.pieces` cuts the lines of files in the same way.
+
+    Args:
+        number: Index of the input.
+        source: The input.
+    """
+    places: list[Place] = []
+    rows: list[Any] = []
+    size = 0
+    for place, row in source.taken():
+        places.append(place)
+        rows.append(row)
+        size += len(row) if isinstance(row, bytes) else 0
+        if len(rows) >= CHUNK_ROWS or size >= CHUNK_BYTES:
             yield Chunk(number, tuple(places), tuple(rows))
+            places, rows, size = [], [], 0
+    if rows:
+        yield Chunk(number, tuple(places), tuple(rows))
 
 
 _COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
@@ -232,11 +242,19 @@ class RowsRead:
         """Yield the chunks; each counts when the next one is wanted, because it has been used then."""
         for chunk in chunks:
             yield chunk
-            if self._bar.unit == "rows":
-                self._bar.advance(len(chunk.rows))
-            else:
-                self._bytes += sum(map(self._size, chunk.places, chunk.rows))
-                self._bar.to(min(self._bytes, self._bar.total or self._bytes))
+            self.count(len(chunk.rows), self.size_of(chunk))
+
+    def size_of(self, chunk: Chunk) -> float:
+        """Return the bytes of a chunk's rows in their files; 0 where the bar counts rows."""
+        return 0.0 if self._bar.unit == "rows" else sum(map(self._size, chunk.places, chunk.rows))
+
+    def count(self, num_rows: int, size: float) -> None:
+        """Count rows that were used, and their bytes."""
+        if self._bar.unit == "rows":
+            self._bar.advance(num_rows)
+        else:
+            self._bytes += size
+            self._bar.to(min(self._bytes, self._bar.total or self._bytes))
 
     def _size(self, place: Place, row: Any) -> float:
         if isinstance(row, bytes):

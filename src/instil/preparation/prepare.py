@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 from instil.conversation import Conversation, Place
@@ -21,6 +22,7 @@ from instil.errors import DataError, RecipeError
 from instil.preparation.accounting import Account
 from instil.preparation.cache_key import cache_folder, check_folder, file_hashes, fingerprint_of
 from instil.preparation.chunks import Input, cut, draw_rows, find_input, rows_read
+from instil.preparation.cluster.on_cluster import OnCluster
 from instil.preparation.data_warnings import data_warnings
 from instil.preparation.encode_pairs import TOO_LONG
 from instil.preparation.encode_rows import EncodedChunk, SourceWork, Work
@@ -103,6 +105,7 @@ def prepare(
     refresh: bool = False,
     on_progress: Callable[[int], None] | None = None,
     team: Team | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Prepared:
     """Make the store of a recipe's data, or open it if it exists.
 
@@ -113,9 +116,10 @@ def prepare(
         refresh: Make the store again even if it exists.
         on_progress: Called now and then with the number of rows done.
         team: The processes that prepare it together; each of them calls this function. None for this process alone.
+        say: Prints a line for the user, about a cluster; None prints nothing.
 
     Raises:
-        RecipeError: If the recipe names no data.
+        RecipeError: If the recipe names no data, or with ``cluster: ray`` there is no cluster.
         DataError: If data cannot be found, nothing is trained, or, with ``on_bad_row: stop``, a row cannot be used.
         InstilError: An error of the template or the encoder for a row, with the row's place.
     """
@@ -124,14 +128,21 @@ def prepare(
             "data.sources: found none. Expected at least one file, folder, glob or Hub id. Add one to the recipe."
         )
     team = team or Alone()
-    plan = run_on_first(team, lambda: _plan(recipe, refresh=refresh, chat=chat))
+    on_cluster = OnCluster(say) if recipe.data.cluster == "ray" and team.rank == 0 else None
+    plan = run_on_first(team, lambda: _plan(recipe, refresh=refresh, chat=chat, on_cluster=on_cluster))
     target = cache_folder(recipe) / plan.key
     if not plan.exists:
         workers = recipe.data.workers if workers is None else workers
         # A folder without a complete store is a damaged one, and is replaced.
         writer = StoreWriter(target, fingerprint=plan.key, replace=refresh or target.is_dir())
         reading = reading_of(recipe.training.objective)
-        _make(recipe.data, chat, plan, writer, reading=reading, workers=workers, team=team, on_progress=on_progress)
+        make = partial(
+            _make, recipe.data, chat, plan, writer, reading=reading, workers=workers, on_progress=on_progress
+        )
+        if recipe.data.cluster == "none":
+            make(team=team)
+        else:
+            run_on_first(team, lambda: make(team=Alone(), on_cluster=on_cluster))
     prepared = open_store(target)
     if prepared is None:
         raise DataError(
@@ -158,7 +169,7 @@ class _Plan:
     evidence: tuple[str, ...] = ()
 
 
-def _plan(recipe: Recipe, *, chat: ChatTokenizer, refresh: bool) -> _Plan:
+def _plan(recipe: Recipe, *, chat: ChatTokenizer, refresh: bool, on_cluster: OnCluster | None) -> _Plan:
     folder = cache_folder(recipe)
     check_folder(folder)
     inputs = [find_input(source, heldout=False, spool=folder) for source in recipe.data.sources]
@@ -167,7 +178,8 @@ def _plan(recipe: Recipe, *, chat: ChatTokenizer, refresh: bool) -> _Plan:
     for source in inputs:
         if source.settings.columns or source.settings.format == "pattern":
             check_columns(source.settings.columns)
-    key = fingerprint_of(recipe, inputs, encoder=chat.fingerprint + _day(recipe, chat))
+    watch = None if on_cluster is None else on_cluster.watching(inputs)
+    key = fingerprint_of(recipe, inputs, encoder=chat.fingerprint + _day(recipe, chat), watch=watch)
     if not refresh and open_store(folder / key) is not None:
         file_hashes(folder).save()
         return _Plan(key, exists=True)
@@ -188,6 +200,7 @@ def _make(
     workers: int,
     team: Team,
     on_progress: Callable[[int], None] | None,
+    on_cluster: OnCluster | None = None,
 ) -> None:
     """Encode every row, each process its share. The first process writes the store and puts it in place."""
     account = Account(plan.inputs, data, reading=reading)
@@ -200,9 +213,14 @@ def _make(
             on_progress(account.num_rows)
 
     with writer, rows_read(plan.inputs, what="encoding") as rows:
-        chunks = rows.counted(cut(plan.inputs))
-        map_team_chunks(chunks, chat, _work(data, plan.inputs, reading), workers=workers, team=team, take=take)
-        run_on_first(team, lambda: _settle(writer, account, plan.evidence, data))
+        work = _work(data, plan.inputs, reading)
+        if on_cluster is None:
+            chunks = rows.counted(cut(plan.inputs))
+            map_team_chunks(chunks, chat, work, workers=workers, team=team, take=take)
+            run_on_first(team, lambda: _settle(writer, account, plan.evidence, data))
+            return
+        with on_cluster.encoded(plan.inputs, chat, work, store=writer.folder, workers=workers, rows=rows, take=take):
+            _settle(writer, account, plan.evidence, data)
 
 
 def _settle(writer: StoreWriter, account: Account, evidence: Sequence[str], data: DataSettings) -> None:

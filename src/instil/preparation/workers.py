@@ -29,12 +29,13 @@ from instil.preparation.chunks import Chunk
 from instil.preparation.encode_rows import EncodedChunk, Encoder, Work, encode_chunk, encode_rows, read_rows
 
 T = TypeVar("T")
-_ONE_THREAD = {
+ONE_THREAD = {
     "TOKENIZERS_PARALLELISM": "false",
     "RAYON_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
 }
+"""Variables of a process that is one of many on its machine."""
 _OFF = ("false", "0", "off", "no", "f", "n")
 _state: dict[str, Any] = {}
 
@@ -161,7 +162,7 @@ def map_chunks(chunks: Iterable[Chunk], encoder: Encoder, work: Work, *, workers
     executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=settings)
     waiting: deque[Future[EncodedChunk]] = deque()
     try:
-        for chunk in _with_error_last(chunks):
+        for chunk in with_error_last(chunks):
             waiting.append(_failed(chunk) if isinstance(chunk, InstilError) else _submit(executor, chunk))
             if len(waiting) > 2 * workers:
                 yield waiting.popleft().result()
@@ -188,7 +189,7 @@ def _submit(executor: ProcessPoolExecutor, chunk: Chunk) -> Future[EncodedChunk]
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _with_error_last(chunks: Iterable[Chunk]) -> Iterator[Chunk | InstilError]:
+def with_error_last(chunks: Iterable[T]) -> Iterator[T | InstilError]:
     """Yield the chunks, and an error of reading them as the last item.
 
     Chunks under way may hold an earlier row with an error, which must be reported first.
@@ -231,7 +232,7 @@ def tokenizer_has_threads() -> bool:
 
 def _start_worker(encoder: bytes, work: Work) -> None:
     """Set up a new worker process; it gets one thread, before the tokenizers library is loaded."""
-    os.environ.update(_ONE_THREAD)
+    os.environ.update(ONE_THREAD)
     threading.Thread(target=_end_with_parent, name="instil-parent", daemon=True).start()
     _state["encoder"] = pickle.loads(encoder)
     _state["work"] = work

@@ -235,6 +235,13 @@ class DataSettings(Settings):
             "Processes that prepare the data; 0 means one for each core. The result does not depend on the number."
         ),
     )
+    cluster: Literal["none", "ray"] = Field(
+        "none",
+        description=(
+            "Prepare on this machine, or on the Ray cluster that RAY_ADDRESS names. Without that variable, Ray is "
+            "started on this machine, with one process for each core if `workers` is 1. Changes no result."
+        ),
+    )
     store: PathText | None = Field(None, description="Folder for prepared data. Empty: a folder in the user's cache.")
 
     @field_validator("template_variables")

@@ -172,7 +172,7 @@ def run_preflight(recipe: Recipe, ranks: Ranks, *, say: Callable[[str], None], l
     if recipe.adapter.kind == "lora" and not (location.adapter_folder or recipe.adapter.resume_from):
         model_notes += left_out(model, recipe.adapter.targets)
     # The data comes last: preparing it may take minutes.
-    prepared = prepare(recipe, setup.chat, team=ranks)
+    prepared = prepare(recipe, setup.chat, team=ranks, say=say)
     for line in prepared.lines():
         say(line)
     check_heldout(recipe, len(prepared.heldout))

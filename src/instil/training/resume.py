@@ -24,7 +24,7 @@ FREE = ("parallel", "checkpoint", "tracking", "threads", "evaluate", "output", "
 Some of them do decide what comes: when the run ends (`evaluate.patience`), which weights it keeps
 (`checkpoint.final`), and its last bits (`training.deterministic`).
 """
-FREE_DATA = ("store", "workers")
+FREE_DATA = ("store", "workers", "cluster")
 FREE_TRAINING = ("micro_batch_tokens", "gradient_checkpointing", "compile", "on_nonfinite", "deterministic")
 
 

@@ -51,6 +51,11 @@ def container_of(path: str | Path) -> Container | None:
     return _CONTAINERS.get(Path(name).suffix)
 
 
+def is_compressed(path: Path) -> bool:
+    """Return whether a file's name says that `open_bytes` decompresses it."""
+    return path.suffix.lower() in _COMPRESSED
+
+
 def find_files(pattern: str, *, split: str = "train", subset: str | None = None) -> list[Path]:
     """Return the data files of a path, sorted by name.
 

@@ -32,9 +32,8 @@ def read_json(stream: IO[bytes], source: str) -> Iterator[tuple[Place, Any]]:
     Raises:
         DataError: If an array, or a value that spans several lines, is broken. `parse_line` checks single lines.
     """
-    head = stream.read(_BUFFER)
-    head = head.removeprefix(_UTF8_BOM)
-    if has_one_value_per_line(head, is_all=len(head) < _BUFFER - len(_UTF8_BOM)):
+    head, has_lines = _head_of(stream)
+    if has_lines:
         yield from _read_lines(head, stream, source)
         return
     window = _Window(head, stream, source)
@@ -42,6 +41,24 @@ def read_json(stream: IO[bytes], source: str) -> Iterator[tuple[Place, Any]]:
         yield from _read_array(window, source)
     else:
         yield from _read_sequence(window, source)
+
+
+def _head_of(stream: IO[bytes]) -> tuple[bytes, bool]:
+    """Return the first bytes of a stream without the mark in front, and whether it has one value per line."""
+    head = stream.read(_BUFFER)
+    head = head.removeprefix(_UTF8_BOM)
+    return head, has_one_value_per_line(head, is_all=len(head) < _BUFFER - len(_UTF8_BOM))
+
+
+def first_line_of(stream: IO[bytes]) -> int | None:
+    """Return the offset of the first line of a stream with one value per line; None for any other JSON.
+
+    Args:
+        stream: The stream, at its start.
+    """
+    marked = stream.read(len(_UTF8_BOM)) == _UTF8_BOM
+    stream.seek(0)
+    return (len(_UTF8_BOM) if marked else 0) if _head_of(stream)[1] else None
 
 
 def has_one_value_per_line(head: bytes, *, is_all: bool) -> bool:

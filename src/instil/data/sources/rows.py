@@ -22,9 +22,17 @@ from typing import IO, Any, TypeVar
 from instil.conversation import Place
 from instil.data.sources.csv_rows import SNIFFED_LINES, delimiter_of, read_csv
 from instil.data.sources.encodings import Encoding, encoding_of, joined_stream, named_encoding, utf8_stream
-from instil.data.sources.files import ALLOWED, Container, container_of, find_files, open_bytes, standard_input
+from instil.data.sources.files import (
+    ALLOWED,
+    Container,
+    container_of,
+    find_files,
+    is_compressed,
+    open_bytes,
+    standard_input,
+)
 from instil.data.sources.hub import looks_like_hub_id, read_hub
-from instil.data.sources.json_rows import parse_line, read_json
+from instil.data.sources.json_rows import first_line_of, parse_line, read_json
 from instil.data.sources.tables import read_arrow, read_parquet, read_text
 from instil.data.sources.workbooks import read_workbook, sheet_of
 from instil.errors import DataError
@@ -152,6 +160,34 @@ def _seen_in_text(path: Path, source: str, container: Container, options: FileOp
             text.detach()
         if delimiter.how:
             yield f"delimiter {delimiter}"
+
+
+def why_not_lines(path: Path, *, source: str | None = None, options: FileOptions = AS_THE_FILE_SAYS) -> str:
+    r"""Return why the rows of a file are not lines of its bytes; an empty string if they are.
+
+    Where they are, a process that knows the offset of a line reads rows from there without reading what is before them.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.NamedTemporaryFile(suffix=".json") as file:
+        ...     _ = file.write(b'[{"text": "a"},\n {"text": "b"}]'); file.flush()
+        ...     why_not_lines(Path(file.name))
+        'it is one JSON array or has rows of several lines'
+
+    Raises:
+        DataError: If the file cannot be read.
+    """
+    source = source or str(path)
+    container = _checked_container(path)
+    if container != "json":
+        return f"it is a {container} file"
+    if is_compressed(path):
+        return "it is compressed"
+    with closing(open_bytes(path)) as stream:
+        if first_line_of(stream) is None:
+            return "it is one JSON array or has rows of several lines"
+    encoding = _encoding_of(path, source, options)
+    return "" if encoding.is_plain else f"its encoding is {encoding.name}"
 
 
 def _encoding_of(path: Path, source: str, options: FileOptions) -> Encoding:
