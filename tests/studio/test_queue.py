@@ -14,10 +14,12 @@ import pytest
 from tests.studio.served import wait_until
 from tests.training.command_line import make_base, make_rows, write_recipe
 
+from instil.cli.main import parser_of
 from instil.errors import ServeError
 from instil.studio.jobs.folder import JobFolder
 from instil.studio.jobs.processes import Process, birth_of, this_process
 from instil.studio.jobs.queue import Queue
+from instil.studio.jobs.records import VERBS, check_argv
 from instil.studio.workspace import OWN, open_workspace
 
 HELP = ["convert", "--help"]
@@ -222,6 +224,10 @@ def test_a_process_is_told_from_a_later_one_with_its_id():
         ["train", "r.yaml", "--model.trust_remote_code=true"],
         ["export", "run", "out", "--push", "owner/name"],
         ["evaluate", "run", "--host", "0.0.0.0"],
+        ["evaluate", "run", "--judge=https://api.example.com/v1"],
+        ["train", "r.yaml", "--tracking.to=wandb"],
+        ["train", "r.yaml", "--tracking.project=mine"],
+        ["export", "run", "out", "--public"],
         ["train", "a\0b"],
     ],
 )
@@ -229,6 +235,28 @@ def test_what_a_page_may_not_start_is_refused(root, argv):
     with pytest.raises(ServeError):
         Queue(root).add(argv)
     assert Queue(root).jobs() == []
+
+
+REACHING = re.compile(
+    r"wandb|trackio|tracker|telemetry|push|upload|publish|public|remote|\bcode\b|https?|\burl\b|host|address|secret|"
+    r"password|credential|\bkey\b|account|webhook|e-?mail|harness|server",
+    re.IGNORECASE,
+)
+"""What the name or the help of an option has that runs foreign code, or sends data elsewhere."""
+
+
+def test_every_option_that_reaches_further_is_refused():
+    found = set()
+    for verb in VERBS:
+        for argument in parser_of([verb])[0][verb].assemble_argument_collection():
+            for name in argument.names:
+                # `no-` and `empty-` options turn something off.
+                if REACHING.search(f"{name.replace('-', ' ')} {argument.parameter.help}") and "no-" not in name:
+                    found |= {(verb, name)} if name.startswith("--") and "empty-" not in name else set()
+    assert {("train", "--tracking.to"), ("evaluate", "--run-code"), ("export", "--push"), ("serve", "--host")} <= found
+    for verb, name in found:
+        with pytest.raises(ServeError, match=r"cannot be set from a page|runs code as the judge"):
+            check_argv([verb, f"{name}=x"])
 
 
 def start_studio(root):

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
@@ -16,17 +17,18 @@ from tests.studio.served import wait_until
 from tests.studio.test_workspace import make_run
 
 from instil.cli.worker import Children, meaning_of
-from instil.recipe import Recipe
+from instil.recipe import Recipe, Settings, Source
 from instil.recipe.shipped import shipped_names
 from instil.studio.catalogue import catalogue
 from instil.studio.drafts.checks import check
 from instil.studio.drafts.command_line import command_of, words_of
-from instil.studio.drafts.fields import FORBIDDEN, choices_in, fields, has_effect, source_fields
+from instil.studio.drafts.fields import NO_FIELD, REFUSED, choices_in, fields, has_effect, path_settings, source_fields
 from instil.studio.drafts.form import changes_in, groups_of, shown_text, source_rows, sweep_options, sweep_rows
 from instil.studio.drafts.plan_view import plan_view
 from instil.studio.drafts.starts import shipped_text, text_of_meaning, text_of_run
 from instil.studio.drafts.store import MOST_DRAFTS, Drafts
 from instil.studio.drafts.text import REMOVED, edited, flat_settings, settings_in
+from instil.sweeps.space import plain_kinds
 
 LISTS = ("data.sources", "data.heldout")
 
@@ -195,7 +197,7 @@ def test_a_setting_is_shown_where_it_has_an_effect_or_is_set(tmp_path):
     assert "preference.margin" not in dpo
     assert "adapter.rank" in shown({"sweep": {"adapter.kind": ["none", "lora"]}})
     assert shown({"adapter": {"rank": 8}})["adapter.rank"].has_effect is False
-    assert not FORBIDDEN & shown({}).keys()
+    assert not NO_FIELD & shown({}).keys()
     assert has_effect("optimizer.momentum", {"optimizer.name": "muon"})
 
 
@@ -235,6 +237,21 @@ def test_a_mistake_stands_beside_its_setting_in_the_recipes_words(text, name, wo
         ("sweep: {data.sources: [[/etc/passwd]]}", "data.sources", "recipe.outside"),
         ("data: {store: ~/s}", "data.store", "recipe.outside"),
         ("model: {template: /etc/passwd}", "model.template", "recipe.outside"),
+        ("model: ../base", "model.name", "recipe.outside"),
+        ("model: link/base", "model.name", "recipe.outside"),
+        ("model: models", "model.name", "recipe.outside"),
+        ("sweep: {model.name: [demo, /etc]}", "model.name", "recipe.outside"),
+        ("model: {template: 'link:rag'}", "model.template", "recipe.outside"),
+        ("model: {template: away.jinja}", "model.template", "recipe.outside"),
+        ("model: {template: '{x}/../../away'}", "model.template", "recipe.outside"),
+        ("adapter: {kind: lora, resume_from: ../old}", "adapter.resume_from", "recipe.outside"),
+        ("data: models", "data.sources", "recipe.outside"),
+        ("data: 'models/*.jsonl'", "data.sources", "recipe.outside"),
+        ("data: .", "data.sources", "recipe.outside"),
+        ("tracking: {to: [wandb]}", "tracking.to", "recipe.sends"),
+        ("tracking: {to: [tensorboard, trackio]}", "tracking.to", "recipe.sends"),
+        ("tracking: {project: mine}", "tracking.project", "recipe.sends"),
+        ("sweep: {tracking.to: [[wandb]]}", "tracking.to", "recipe.sends"),
         ("data: '-'", "data.sources", "recipe.no_input"),
         ("data: nothing.jsonl", "data.sources", "recipe.no_data"),
     ],
@@ -243,6 +260,9 @@ def test_what_a_page_may_not_set_is_refused_by_name(text, name, key, tmp_path):
     root = tmp_path / "workspace"
     root.mkdir()
     (root / "link").symlink_to(tmp_path)
+    (root / "away.jinja").symlink_to(tmp_path / "x.jsonl")
+    (root / "models").mkdir()
+    (root / "models" / "rows.jsonl").symlink_to(tmp_path / "x.jsonl")
     (tmp_path / "x.jsonl").write_text("{}")
     checked = check(settings_in(text), root=root, name="run")
     assert checked.recipe is None
@@ -254,6 +274,82 @@ def test_data_of_the_workspace_and_of_the_hub_may_be_used(tmp_path):
     for path in ("a b.jsonl", str(tmp_path / "a b.jsonl"), "*.jsonl", "owner/rows", "hf://datasets/owner/rows"):
         assert check({"data": {"sources": [path]}}, root=tmp_path, name="run").problems == (), path
     assert check({"model": {"trust_remote_code": False}}, root=tmp_path, name="run").problems == ()
+    (tmp_path / "runs" / "a" / "adapter").mkdir(parents=True)
+    (tmp_path / "runs" / "a" / "model").symlink_to("adapter")
+    for made in (
+        {"model": {"name": "owner/model", "template": "runs/a:rag"}},
+        {"model": {"name": "runs/a", "template": "{% for m in messages %}../{{ m.content }}{% endfor %}"}},
+        {"model": {"name": str(tmp_path / "runs" / "a"), "template": "Q: {user}/../A: {assistant}</s>"}},
+        {"adapter": {"kind": "lora", "resume_from": "runs/a/adapter"}, "tracking": {"to": ["tensorboard"]}},
+        {"output": "runs/{name}", "data": {"store": "stores/a"}, "tracking": {"to": []}},
+    ):
+        assert check(made, root=tmp_path, name="run").problems == (), made
+
+
+REACHING = re.compile(
+    r"wandb|trackio|tracker|telemetry|report to|push|upload|publish|remote|\bcode\b|https?|\burl\b|host|address|secret|"
+    r"password|credential|api.key|\bkey\b|access.token|account|webhook|e-?mail",
+    re.IGNORECASE,
+)
+"""What the name, the words or the choices of a setting have that runs foreign code or sends data elsewhere."""
+HARMLESS: dict[str, str] = {}
+"""Settings whose words have one of them, and why they do neither."""
+
+
+def every_setting():
+    """Yield the name and the field of every setting of the schema; those of a source as ``source.NAME``."""
+    for group, section in Recipe.model_fields.items():
+        if isinstance(section.annotation, type) and issubclass(section.annotation, Settings):
+            yield from ((f"{group}.{name}", info) for name, info in section.annotation.model_fields.items())
+        else:
+            yield group, section
+    yield from ((f"source.{name}", info) for name, info in Source.model_fields.items())
+
+
+def test_no_setting_of_the_schema_that_sends_data_or_runs_code_can_be_set():
+    found = {
+        name
+        for name, info in every_setting()
+        if REACHING.search(f"{name.replace('_', ' ')} {info.description} {' '.join(choices_in(info.annotation))}")
+    }
+    assert found - HARMLESS.keys() == REFUSED.keys()
+    for name in REFUSED:
+        for value in (True, "x", ["wandb"]):
+            problems = check(settings_in(f"{name}: {json.dumps(value)}"), root=Path("/w"), name="run").of(name)
+            assert REFUSED[name] in [problem.key for problem in problems], (name, value)
+
+
+NO_PATH = {
+    "threads", "device", "sweep", "model.revision", "adapter.targets", "data.encoding", "data.delimiter", "data.sheet",
+    "data.date", "training.freeze", "evaluate.tasks", "evaluate.samples", "tracking.project", "tracking.name", "data.columns",
+    "data.template_variables", "source.split", "source.subset", "source.revision", "source.columns", "source.encoding",
+    "source.delimiter", "source.sheet",
+}  # fmt: skip
+"""Settings that take any text, and are never used as a path."""
+
+
+def test_every_setting_that_takes_any_text_is_a_path_or_known_not_to_be_one():
+    texts = {
+        name
+        for name, info in every_setting()
+        if plain_kinds(info.annotation) & {str, dict} or "str" in str(info.annotation)
+    }
+    paths = {*path_settings(), "source.path"}
+    assert texts - NO_PATH - {"data.sources", "data.heldout"} == paths
+    assert paths & NO_PATH == set()
+
+
+@pytest.mark.parametrize("name", path_settings())
+@pytest.mark.parametrize("path", ["/etc", "../x", "~/x", "link/x", "runs/../../x", ".instil-studio/x"])
+def test_no_path_of_the_schema_leads_out_of_the_workspace(name, path, tmp_path):
+    root = tmp_path / "workspace"
+    root.mkdir()
+    (root / "link").symlink_to(tmp_path)
+    group, dot, last = name.partition(".")
+    settings = {group: {last: path}} if dot else {name: path}
+    if group == "adapter":
+        settings["adapter"]["kind"] = "lora"
+    assert "recipe.outside" in [problem.key for problem in check(settings, root=root, name="run").of(name)]
 
 
 def test_a_runs_recipe_becomes_what_is_not_its_default(tmp_path):
@@ -372,6 +468,9 @@ def test_a_draft_is_saved_and_started_with_what_was_on_the_page(served):
     wrong = form | {"yaml": "model: {trust_remote_code: true}\ndata: rows.jsonl\n", "name": "second"}
     assert "model.trust_remote_code: cannot be set from a page" in served.post(f"{address}/start", **wrong).text
     assert "was not saved" in served.post(f"{address}/save", **wrong, file="second.yaml").text
+    away = form | {"yaml": "model: ../base\ndata: rows.jsonl\n", "name": "second"}
+    assert "start the studio at a higher folder" in served.post(f"{address}/start", **away).text
+    assert "was not saved" in served.post(f"{address}/save", **away, file="runs/x/recipe.yaml").text
     assert len(served.queue.jobs()) == 2
     make_run(served.root / "runs" / "third")
     assert "Choose another name" in served.post(f"{address}/start", **form | {"name": "third"}).text
@@ -392,6 +491,7 @@ def test_a_command_line_fills_the_draft_and_what_is_not_for_pages_is_refused(ser
         ("instil train rows.jsonl --model.trust_remote_code=true", "cannot be set from a page"),
         ("instil serve runs/a --host 0.0.0.0", "Expected a command such as"),
         ("instil train rows.jsonl --host 0.0.0.0", "cannot be set from a page"),
+        ("instil train rows.jsonl --tracking.to=wandb", "cannot be set from a page"),
         ("instil train rows.jsonl --resume", "is no setting of a recipe"),
         ("instil train rows.jsonl --lr 1", "unknown option"),
         ("instil train 'rows.jsonl", "No closing quotation"),

@@ -66,6 +66,8 @@ def test_an_evaluation_has_what_the_form_says(studio):
         ({"against": "../x"}, [], "problems.no_file"),
         ({"limit": "-1"}, [], "ship.no_limit"),
         ({"judge": "os:system"}, [], "ship.no_judge"),
+        ({"judge": "https://api.example.com/v1"}, [], "ship.no_judge"),
+        ({"judge": "http://127.0.0.1:80@api.example.com/"}, [], "ship.no_judge"),
         ({"judge": "http://x", "against": ""}, [], "ship.judge_needs_two"),
         ({}, ["--run-code"], "ship.no_task"),
     ],

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic.fields import FieldInfo
 
 from instil.errors import RunError
 from instil.files import home_path, is_file_name
@@ -50,6 +51,17 @@ LONGEST_WAIT = 30 * 24 * 60
 def _kinds(annotation: Any) -> set[Any]:
     """Return all types in an annotation."""
     return {annotation}.union(*(_kinds(part) for part in get_args(annotation)))
+
+
+def names_a_path(info: FieldInfo) -> bool:
+    """Return whether a setting, or a part of it, is a `PathText`."""
+
+    def parts(annotation: Any) -> Iterator[Any]:
+        yield annotation
+        for part in get_args(annotation):
+            yield from parts(part)
+
+    return any(getattr(part, "func", None) is _in_home for part in (*info.metadata, *parts(info.annotation)))
 
 
 class Settings(BaseModel):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from instil.data.sources.files import container_of
+from instil.data.sources.hub import looks_like_hub_id
 from instil.errors import ServeError
 from instil.files import ASIDE, LONGEST_NAME, OLD, lock_holder
 from instil.reporting.runs import is_run
@@ -131,6 +132,41 @@ def inside(root: Path, path: str) -> Path:
     if relative.parts[:1] == (OWN,):
         raise OutsideError(path)
     return found
+
+
+def leads_out(root: Path, folder: Path) -> bool:
+    """Return whether a link in a folder, however deep, leads out of the workspace or into the studio's own folder.
+
+    Args:
+        root: The workspace as `open_workspace` returns it.
+        folder: A folder below it.
+    """
+    waiting = [os.fspath(folder)]
+    while waiting:
+        with contextlib.suppress(FileNotFoundError), os.scandir(waiting.pop()) as items:  # removed meanwhile
+            for item in items:
+                if item.is_symlink():
+                    try:
+                        inside(root, os.path.relpath(item.path, root))
+                    except OutsideError:
+                        return True
+                elif item.is_dir():
+                    waiting.append(item.path)
+    return False
+
+
+def is_hub_name(root: Path, name: str) -> bool:
+    """Return whether a name is a Hub id, ``owner/name``, and nothing of the workspace.
+
+    Why the first part counts: in a folder that is there, a file that is missing is a mistake and no Hub id.
+    """
+    return (
+        not name.startswith("hf://")
+        and looks_like_hub_id(name)
+        and container_of(name) is None
+        and not (root / name).exists()
+        and not (root / name.partition("/")[0]).is_dir()
+    )
 
 
 def free_path(root: Path, wanted: str, *, suffix: str = "") -> str:

@@ -14,11 +14,11 @@ from typing import Any, get_args
 
 from instil.data.formats.pattern import check_columns
 from instil.data.sources.files import container_of
-from instil.data.sources.hub import looks_like_hub_id
 from instil.errors import RecipeError
 from instil.recipe import Format, Objective
 from instil.studio.problems import PageProblem
 from instil.studio.studio import Studio
+from instil.studio.workspace import is_hub_name, leads_out
 from instil.template.library import NAMED_TEMPLATES
 
 ROLES = ("system", "user", "assistant")
@@ -125,7 +125,7 @@ def subject_of(values: Mapping[str, str], studio: Studio) -> Subject:
         PageProblem: If the data are not in the workspace, and are no Hub id either.
     """
     data = values.get("path", "").strip()
-    is_hub = is_hub_name(data, studio)
+    is_hub = is_hub_name(studio.root, data)
     if not is_hub:
         data = _data_below(data, studio)
     form, objective = values.get("format", "auto"), values.get("objective", "sft")
@@ -143,7 +143,7 @@ def subject_of(values: Mapping[str, str], studio: Studio) -> Subject:
         problems["columns"] = ("data.columns_compare", {})
         columns = {}
     model, template = values.get("model", "").strip() or "demo", values.get("template", "").strip()
-    if model != "demo" and not _exists(model, studio) and not is_hub_name(model, studio):
+    if model != "demo" and not _exists(model, studio) and not is_hub_name(studio.root, model):
         problems["model"] = ("data.no_model", {"model": model})
         model = "demo"
     if template and template not in NAMED_TEMPLATES and not _exists(template, studio):
@@ -160,28 +160,15 @@ def _data_below(data: str, studio: Studio) -> str:
         PageProblem: If it, or a file in it, leads out of the workspace, or it is not there.
     """
     path = studio.existing(data)
-    if path.is_dir() and not all(file.resolve().is_relative_to(studio.root) for file in path.rglob("*")):
+    if path.is_dir() and leads_out(studio.root, path):
         raise PageProblem(404, "data.links_out", path=data)
     return path.relative_to(studio.root).as_posix()
 
 
-def is_hub_name(name: str, studio: Studio) -> bool:
-    """Return whether a name is a Hub id, ``owner/name``, and nothing of the workspace."""
-    return (
-        looks_like_hub_id(name)
-        and not name.startswith("hf://")
-        and not _exists(name, studio)
-        and not _has_folder(name, studio)
-    )
-
-
 def _exists(name: str, studio: Studio) -> bool:
+    """Return whether a name is a file of the workspace, or a folder with nothing in it that leads out."""
     try:
-        return studio.path(name).exists()
+        path = studio.existing(name)
     except PageProblem:
         return False
-
-
-def _has_folder(name: str, studio: Studio) -> bool:
-    """Return whether the first part of a name is a folder of the workspace, so that a missing file is no Hub id."""
-    return (studio.root / name.partition("/")[0]).is_dir() or container_of(name) is not None
+    return not (path.is_dir() and leads_out(studio.root, path))

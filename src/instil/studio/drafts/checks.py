@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from instil.data.sources.rows import is_hub_id
 from instil.errors import RecipeError
 from instil.recipe import Recipe
-from instil.studio.drafts.fields import FORBIDDEN, fields
+from instil.studio.drafts.fields import ALLOWED, REFUSED, fields, path_settings
 from instil.studio.drafts.text import flat_settings, sweep_in
-from instil.studio.workspace import OutsideError, inside
+from instil.studio.workspace import OutsideError, inside, is_hub_name, leads_out
 from instil.sweeps.space import read_space
+from instil.template.format_string import is_format_string
+from instil.template.library import NAMED_TEMPLATES
 
 _SOURCE = "recipe"
 
@@ -100,7 +102,7 @@ def _problem(text: str, name: str = "") -> Problem:
 
 
 def refusals(flat: Mapping[str, Any], *, root: Path) -> list[Problem]:
-    """Return what a page may not set: foreign code, and files outside of the workspace.
+    """Return what a page may not set: foreign code, what sends data elsewhere, and files outside of the workspace.
 
     Args:
         flat: Settings by their dotted names, the sweep as ``sweep``.
@@ -108,26 +110,42 @@ def refusals(flat: Mapping[str, Any], *, root: Path) -> list[Problem]:
     """
     swept = sweep_in(flat)
     found = [
-        Problem(name, key="recipe.forbidden", value=name)
-        for name in sorted(FORBIDDEN)
-        if (name in flat and flat[name] is not False) or name in swept
+        Problem(name, key=key, value=name)
+        for name, key in REFUSED.items()
+        if name in swept or (name in flat and not _is_allowed(name, flat[name]))
     ]
     for name in ("data.sources", "data.heldout"):
-        lists = [flat[name]] if name in flat else []
-        lists += swept[name] if isinstance(swept.get(name), list) else []
-        paths = [path for value in lists for path in _paths(value)]
-        found += [problem for path in paths if (problem := _outside(name, path, root, reads=True))]
-    for name in ("output", "data.store", "model.template"):
-        values = [flat.get(name), *(swept[name] if isinstance(swept.get(name), list) else [])]
-        for value in values:
-            if isinstance(value, str) and (name != "model.template" or _is_path(value)):
-                found += [problem for problem in [_outside(name, value, root, reads=False)] if problem]
+        paths = [path for value in _values(name, flat, swept) for path in _paths(value)]
+        found += [problem for path in paths if (problem := _unusable_data(name, path, root))]
+    for name in path_settings():
+        values = [value for value in _values(name, flat, swept) if isinstance(value, str)]
+        found += [
+            Problem(name, key="recipe.outside", value=value)
+            for value in values
+            if not (name == "model.template" and _is_source(value)) and _is_outside(value, root)
+        ]
     return found
 
 
-def _is_path(template: str) -> bool:
-    """Return whether a template is a file or folder rather than a name or a source."""
-    return "{" not in template and "\n" not in template and (template.startswith(("/", "~", ".")) or "/" in template)
+def _values(name: str, flat: Mapping[str, Any], swept: Mapping[str, Any]) -> list[Any]:
+    """Return the values that a setting has in the runs of a recipe."""
+    values = swept.get(name, [])
+    return [*([flat[name]] if name in flat else []), *(values if isinstance(values, list) else [values])]
+
+
+def _is_allowed(name: str, value: Any) -> bool:
+    """Return whether a setting that is refused has a value that does no harm."""
+    values = value if isinstance(value, list) and value else [value]
+    return value is None or all(any(value is one or value == one for one in ALLOWED.get(name, ())) for value in values)
+
+
+def _is_source(template: str) -> bool:
+    """Return whether a template is a name or a text rather than a file, as `template.resolve` tells them apart."""
+    return (
+        template in NAMED_TEMPLATES
+        or any(sign in template for sign in ("{{", "{%", "\n"))
+        or is_format_string(template)
+    )
 
 
 def _paths(value: Any) -> list[str]:
@@ -139,17 +157,33 @@ def _paths(value: Any) -> list[str]:
     return found
 
 
-def _outside(name: str, path: str, root: Path, *, reads: bool) -> Problem | None:
-    """Return a problem if a path leads out of the workspace, or, of data, to nothing."""
-    if path == "-" and reads:
+def _is_outside(path: str, root: Path) -> bool:
+    """Return whether a path, or a link in the folder that it names, leads out of the workspace.
+
+    A Hub id and a name such as ``demo`` are paths in the workspace at which nothing is. So is ``FOLDER:NAME``, a template in
+    a folder, which is looked at by its folder.
+    """
+    for part in dict.fromkeys((path, path.rpartition(":")[0] or path)):
+        try:
+            found = inside(root, _relative(part, root))
+        except OutsideError:
+            return True
+        if found.is_dir() and leads_out(root, found):
+            return True
+    return False
+
+
+def _unusable_data(name: str, path: str, root: Path) -> Problem | None:
+    """Return a problem if a source of data leads out of the workspace, or to nothing."""
+    if path == "-":
         return Problem(name, key="recipe.no_input", value=path)
-    if path.startswith("hf://") and reads:
+    if path.startswith("hf://"):
         return None
-    try:
-        found = inside(root, path if Path(path).is_absolute() is False else _relative(path, root))
-    except OutsideError:
+    is_pattern = any(letter in path for letter in "*?[")
+    matches = glob.iglob(_relative(path, root), root_dir=root, recursive=True) if is_pattern else ()
+    if _is_outside(path, root) or any(_is_outside(match, root) for match in matches):
         return Problem(name, key="recipe.outside", value=path)
-    if not reads or found.exists() or any(letter in path for letter in "*?[") or is_hub_id(path):
+    if is_pattern or (root / path).exists() or is_hub_name(root, path):
         return None
     return Problem(name, key="recipe.no_data", value=path)
 

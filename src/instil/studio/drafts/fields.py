@@ -9,12 +9,22 @@ from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from instil.recipe import Recipe, Settings, Source
+from instil.recipe.settings import names_a_path
 from instil.studio.drafts.text import sweep_in
 from instil.sweeps.space import NOT_SWEPT, plain_kinds
 
 Kind = Literal["choice", "switch", "number", "text", "names", "lines", "mapping", "sources"]
-FORBIDDEN = frozenset({"model.trust_remote_code"})
-"""Settings that no page may set; the form has no field for them."""
+REFUSED: Mapping[str, str] = {
+    "model.trust_remote_code": "recipe.forbidden",
+    "tracking.to": "recipe.sends",
+    "tracking.project": "recipe.sends",
+    "tracking.name": "recipe.sends",
+}
+"""Settings that no page may set, because they run foreign code or send data to another machine; each with the text that says so."""
+ALLOWED: Mapping[str, tuple[object, ...]] = {"model.trust_remote_code": (False,), "tracking.to": ([], "tensorboard")}
+"""Values of them that do neither."""
+NO_FIELD = REFUSED.keys() - {"tracking.to"}
+"""Settings that the form has no field for."""
 MAIN = frozenset(
     {
         "output",
@@ -120,7 +130,23 @@ def fields() -> dict[str, Field]:
                 found[f"{group}.{name}"] = _field(f"{group}.{name}", group, info)
         elif group != "sweep":
             found[group] = _field(group, "run", section)
-    return {name: field for name, field in found.items() if name not in FORBIDDEN}
+    return {name: field for name, field in found.items() if name not in NO_FIELD}
+
+
+@cache
+def path_settings() -> tuple[str, ...]:
+    """Return the settings that name a file or a folder, as their types in the schema say; sources of data are apart.
+
+    Example:
+        >>> path_settings()
+        ('output', 'model.name', 'model.template', 'adapter.resume_from', 'data.store')
+    """
+    found = [name for name, section in Recipe.model_fields.items() if names_a_path(section)]
+    for group, section in Recipe.model_fields.items():
+        kind = section.annotation
+        if isinstance(kind, type) and issubclass(kind, Settings):
+            found += [f"{group}.{name}" for name, info in kind.model_fields.items() if names_a_path(info)]
+    return tuple(found)
 
 
 @cache

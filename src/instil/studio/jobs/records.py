@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
+from urllib.parse import urlsplit
 
 from instil.errors import ServeError
+from instil.generation.http_api.addresses import is_loopback
 
 State = Literal["queued", "running", "done", "failed", "stopped"]
 Lane = Literal["device", "beside", "engine"]
@@ -22,10 +24,11 @@ VERBS = frozenset(
 NEVER = frozenset(
     {
         *("trust-remote-code", "host", "cors", "key", "api-key", "push", "judge-url", "judge-key"),
-        *("run-code", "harness", "harness-folder", "check-with"),
+        *("run-code", "harness", "harness-folder", "check-with", "public", "tag"),
+        *("tracking", "tracking.to", "tracking.project", "tracking.name"),
     }
 )
-"""Last parts of options that no page may set: they run foreign code, or reach beyond this machine."""
+"""Options that no page may set, in full or by their last part: they run foreign code, or reach beyond this machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +103,25 @@ def check_argv(argv: Sequence[str]) -> None:
         )
     for word in argv[1:]:
         option = word.partition("=")[0]
-        name = option.lstrip("-").replace("_", "-").removeprefix("no-").rpartition(".")[2]
-        if option.startswith("--") and name in NEVER:
+        name = option.lstrip("-").replace("_", "-").removeprefix("no-")
+        if option.startswith("--") and NEVER & {name, name.rpartition(".")[2]}:
             raise ServeError(f"{option}: cannot be set from a page. Start the command in a terminal if you mean it.")
-        if option == "--judge" and not word.startswith(("--judge=http://", "--judge=https://")):
+        if option == "--judge" and not is_own_server(word.partition("=")[2]):
             raise ServeError(
-                f"{word}: runs code as the judge. Expected --judge=http://…, the address of a model. Start it in a terminal."
+                f"{word}: runs code as the judge, or sends answers to another machine. Expected the address of a model on "
+                "this one, such as --judge=http://127.0.0.1:8000/v1. Start it in a terminal."
             )
+
+
+def is_own_server(address: str) -> bool:
+    """Return whether an address names a server on this machine.
+
+    Example:
+        >>> is_own_server("http://localhost:8000/v1"), is_own_server("http://api.example"), is_own_server("os:system")
+        (True, False, False)
+    """
+    try:
+        parts = urlsplit(address)
+        return parts.scheme in ("http", "https") and parts.username is None and is_loopback(parts.hostname or "")
+    except ValueError:
+        return False

@@ -22,12 +22,12 @@ from instil.studio.data.raw_rows import ROWS_A_PAGE, RawRow, raw_rows
 from instil.studio.data.report_view import findings_at, findings_view, places_of, report_view
 from instil.studio.data.results import Result, fixed_name, result_of, start
 from instil.studio.data.scanning import scanned
-from instil.studio.data.subject import PURPOSES, ROLES, Subject, is_hub_name, subject_of
+from instil.studio.data.subject import PURPOSES, ROLES, Subject, subject_of
 from instil.studio.problems import PageProblem
 from instil.studio.rendering import back_to, language_of, page
 from instil.studio.studio import Studio, studio_of
 from instil.studio.workers.process import WorkerError
-from instil.studio.workspace import Contents, contents
+from instil.studio.workspace import Contents, contents, is_hub_name
 from instil.template.library import NAMED_TEMPLATES
 
 MODULE = "instil.studio.workers.rows"
@@ -202,7 +202,7 @@ def open_data(request: Request, path: str = "") -> Response:
     studio = studio_of(request)
     path = path.strip()
     try:
-        if path and (is_hub_name(path, studio) or studio.existing(path)):
+        if path and (is_hub_name(studio.root, path) or studio.existing(path)):
             return back_to(f"/data/view?{urlencode({'path': path})}")
         problem: tuple[str, dict[str, object]] = ("data.no_path", {})
     except PageProblem:

@@ -18,7 +18,7 @@ from instil.files import write_text_atomic
 from instil.recipe.shipped import shipped_names, summary_of
 from instil.studio.drafts.checks import Checked, Problem, check
 from instil.studio.drafts.command_line import command_of
-from instil.studio.drafts.fields import fields, source_fields
+from instil.studio.drafts.fields import REFUSED, fields, source_fields
 from instil.studio.drafts.form import LISTS, changes_in, groups_of, source_rows, sweep_options, sweep_rows
 from instil.studio.drafts.plan_view import plan_view
 from instil.studio.drafts.planning import cancel_plan, make_plan
@@ -45,6 +45,8 @@ LOOK_SECONDS = 0.3
 LONGEST = 200_000
 """Characters of a recipe's text that the page takes."""
 TEMPLATE = "recipe.html.jinja"
+REFUSALS = frozenset({*REFUSED.values(), "recipe.outside"})
+"""Keys of the problems of a recipe that reaches further than a page may."""
 VERBS = ("train", "plan", "prepare")
 """Commands whose options are all settings of a recipe."""
 router = APIRouter()
@@ -375,7 +377,8 @@ def _save_problem(studio: Studio, read: Read, name: str) -> Problem | None:
     """Return why a draft cannot be saved under a name."""
     if not name.endswith((".yaml", ".yml")):
         return Problem("file", key="recipe.no_yaml_name", value=name)
-    if read.unreadable or any(problem.key == "recipe.forbidden" for problem in read.checked.problems):
+    # What a page may not start, it may not write either: a file is found again, and a run's recipe is resumed.
+    if read.unreadable or any(problem.key in REFUSALS for problem in read.checked.problems):
         return Problem("file", key="recipe.not_saved", value=name)
     try:
         path = studio.path(name)

@@ -15,7 +15,7 @@ from instil.studio.access import POLICY
 from instil.studio.chat.models import BASE, base_model, read_model, talking_runs
 from instil.studio.events import EVERY_SECONDS, event, stream
 from instil.studio.jobs.log import log_end, read_from
-from instil.studio.jobs.records import Job, signature
+from instil.studio.jobs.records import Job, is_own_server, signature
 from instil.studio.pages.jobs import job_view, now
 from instil.studio.problems import PageProblem
 from instil.studio.rendering import back_to, page
@@ -192,7 +192,7 @@ def evaluate_argv(studio: Studio, fields: dict[str, str], tasks: Sequence[str]) 
     if judge := fields.get("judge", "").strip():
         if not against:
             raise PageProblem(422, "ship.judge_needs_two")
-        if not re.fullmatch(r"https?://[^\s]+", judge):
+        if not is_own_server(judge):
             raise PageProblem(422, "ship.no_judge", found=judge[:80])
         argv.append(f"--judge={judge}")
         if name := fields.get("judge_model", "").strip():
