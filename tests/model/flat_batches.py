@@ -30,9 +30,13 @@ def gradients_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 def assert_same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> None:
-    """Compare gradients by name, in units of the largest of each tensor."""
+    """Compare gradients by name, in units of the largest of each tensor.
+
+    Why the floor: a gradient that is small because large terms cancel has the rounding of these terms, which differs
+    between processors.
+    """
     assert first.keys() == second.keys()
     assert first
     for name, value in first.items():
-        scale = max(second[name].abs().max().item(), 1e-3)
+        scale = max(second[name].abs().max().item(), 5e-3)
         assert (value - second[name]).abs().max().item() <= 1e-5 * scale, name
