@@ -25,6 +25,7 @@ ORDER = (
     ("run_warning",),
     ("refused_writes",),
     ("files", "file_use"),
+    ("remote",),
     ("views",),
     ("screen",),
     ("environment",),

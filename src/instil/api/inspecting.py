@@ -21,6 +21,7 @@ from instil.inspection.shown_rows import ShownRow, show_row
 from instil.inspection.survey import Survey
 from instil.preparation.ledger import Ledger
 from instil.recipe import Objective, Recipe, source_name
+from instil.remote.urls import clean_url
 from instil.units import counted
 from instil.views.html import frame, left_out, table, warnings
 
@@ -145,4 +146,6 @@ def inspect(
 
 def _name_of(data: Any, recipe: Recipe) -> str:
     """Return what the data is called: the path that the caller passed, else the names of the recipe's sources."""
-    return str(data) if is_path(data) else ", ".join(source_name(source.path) for source in recipe.data.sources)
+    return (
+        clean_url(str(data)) if is_path(data) else ", ".join(source_name(source.path) for source in recipe.data.sources)
+    )

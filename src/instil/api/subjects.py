@@ -16,6 +16,7 @@ from instil.data.sources.rows import is_hub_id
 from instil.errors import RecipeError, nearest
 from instil.files import home_path, nearest_beside
 from instil.recipe.shipped import recipe_file, shipped_names
+from instil.remote.urls import clean_url, is_url
 
 _MODEL_FILES = ("config.json", "adapter_config.json")
 DEMO = "demo"
@@ -48,6 +49,8 @@ def subject_of(word: str | Path) -> Subject:
     if (recipe := recipe_file(word)) is not None:
         return Subject(recipe=recipe)
     name = os.fspath(word)
+    if is_url(name):
+        return Subject(data=clean_url(name))
     path = home_path(name)
     if path.is_dir():
         _refuse_run_or_model(name, path)
@@ -68,10 +71,14 @@ def run_name(source: str) -> str:
     Example:
         >>> run_name("data/rows.jsonl.gz"), run_name("openai/gsm8k"), run_name("data/*.csv"), run_name("-")
         ('rows', 'gsm8k', 'data', 'stdin')
+        >>> run_name("s3://bucket/data/rows.jsonl.gz"), run_name("https://example.com/rows.csv?download=true")
+        ('rows', 'rows')
     """
     if source == "-":
         return "stdin"
-    parts = [part for part in Path(source.removeprefix("hf://")).parts if not glob.has_magic(part)]
+    if is_url(source):
+        source = clean_url(source).partition("://")[2].partition("?")[0]
+    parts = [part for part in Path(source).parts if not glob.has_magic(part)]
     name = parts[-1] if parts else "data"
     if container_of(name):
         name = re.sub(r"(\.\w+){1,2}$", "", name) if container_of(Path(name).stem) else Path(name).stem

@@ -118,8 +118,15 @@ def convert(
 def _refuse_own_input(data: str, out: str) -> None:
     """Raise DataError if the output is the input file, because rows that reading leaves out would be lost."""
     from instil.errors import DataError
+    from instil.remote.urls import is_url
 
-    if "-" not in (data, out) and home_path(data).is_file() and home_path(out).exists() and Path(data).samefile(out):
+    if (
+        "-" not in (data, out)
+        and not is_url(data)
+        and home_path(data).is_file()
+        and home_path(out).exists()
+        and Path(data).samefile(out)
+    ):
         raise DataError(f"{out}: is the file to read. Expected another one. Choose another name.")
 
 

@@ -22,6 +22,7 @@ from instil.cli.swept_options import with_sweeps
 from instil.errors import SMALLER_WEIGHTS, InstilError, RecipeError, nearest
 from instil.files import home_path
 from instil.refused_writes import FULL, refusal_of
+from instil.remote.urls import clean_url, is_url, name_of_url
 from instil.screen import Screen, show_work
 from instil.training.processes.signals import stopped_by
 from instil.way_in import on_the_command_line
@@ -231,9 +232,15 @@ def _join_values(words: list[str]) -> list[str]:
 
 
 def _in_home(word: str) -> str:
-    """Replace ``~`` at the start of a path where the shell does not: in quotes, and behind ``--option=``."""
+    """Replace ``~`` at the start of a path where the shell does not, and clear an address of secrets.
+
+    The shell leaves ``~`` in quotes and behind ``--option=``.
+    """
     option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
-    return f"{option}{equals}{home_path(value)}" if _IN_HOME.fullmatch(value) else word
+    if _IN_HOME.fullmatch(value):
+        return f"{option}{equals}{home_path(value)}"
+    # The address of a server, such as that of a judge, names no file and stays.
+    return f"{option}{equals}{clean_url(value)}" if is_url(value) and "." in name_of_url(value) else word
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -29,6 +29,7 @@ from instil.errors import DataError, InstilError, first_line_of
 from instil.files import aside_of, new_folders, sweep_dead, sync_path
 from instil.recipe import MEMORY_ROWS, Objective, Recipe
 from instil.refused_writes import refused_writes
+from instil.remote.urls import clean_url
 
 EXPECTED = (
     "Expected a path, or rows: a list of dicts or Conversations, a datasets.Dataset, a generator or a pandas frame."
@@ -109,7 +110,7 @@ def name_of_sources(data: Any) -> str:
         >>> name_of_sources(["a.jsonl", "b.jsonl"]), name_of_sources([{"text": "x"}])
         ('a.jsonl, b.jsonl', 'rows')
     """
-    return ", ".join(os.fspath(part) if is_path(part) else ROWS for part in sources_in(data))
+    return ", ".join(clean_url(os.fspath(part)) if is_path(part) else ROWS for part in sources_in(data))
 
 
 def _has_rows(source: object) -> bool:

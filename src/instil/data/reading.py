@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
-from pathlib import Path
 from typing import Any, Literal
 
 from instil.conversation import EMPTY, ROWS, Conversation, Place
@@ -35,8 +34,10 @@ from instil.data.sources.rows import (
     read_raw_rows,
     seen_in,
 )
+from instil.data.sources.stored import SourceFile
 from instil.errors import DataError
 from instil.recipe import Objective, Reading, delimiter_named
+from instil.remote.ranged_files import RemoteFile
 
 SAMPLE_ROWS = 100
 """Number of rows of each file that `detect` looks at."""
@@ -87,7 +88,7 @@ def read(
     """Read conversations, one at a time, in the order of the data.
 
     Args:
-        path: File, folder, glob, ``-`` for standard input, or Hub id. Or the rows themselves: a list of dicts or
+        path: File, folder, glob, the address of one, ``-`` for standard input, or Hub id. Or the rows themselves: a list of dicts or
             `Conversation`s, a `datasets.Dataset`, a generator, a pandas frame; their places are ``rows[0]``, ``rows[1]``.
             Or a list of paths and tables.
         format: Name of a format, or ``auto`` to recognise the format of each row.
@@ -190,7 +191,7 @@ def _character(delimiter: str) -> str:
 
 
 def detect(
-    path: str | Path,
+    path: str | SourceFile,
     *,
     split: str = "train",
     sample: int = SAMPLE_ROWS,
@@ -201,7 +202,7 @@ def detect(
     """Look at the first rows of every file of a source, and return each file's format with the evidence.
 
     Args:
-        path: File, folder, glob, ``-`` for standard input, or Hub id.
+        path: File, folder, glob, the address of one, ``-`` for standard input, or Hub id.
         split: Split of a Hub data set.
         sample: Number of rows to look at in each file.
         options: How files are read.
@@ -211,22 +212,24 @@ def detect(
     Raises:
         DataError: If the source does not exist, or a file cannot be read at all.
     """
+    if isinstance(path, RemoteFile):
+        return [_detect_file(path, sample, options, reading)]
     source = str(path)
     if source == "-" or is_hub_id(source):
         rows = islice(read_raw_rows(source, split=split, options=options, **hub), sample)
         return [detect_rows(source, rows, reading=reading)]
     return [
-        detect_rows(
-            str(file),
-            islice(read_file(file, options=options), sample),
-            seen=seen_in(file, options=options),
-            reading=reading,
-        )
+        _detect_file(file, sample, options, reading)
         for file in find_files(source, split=split, subset=hub.get("subset"))
     ]
 
 
-def other_names_in(path: Path, format: str, *, options: FileOptions = AS_THE_FILE_SAYS) -> list[str]:
+def _detect_file(file: SourceFile, sample: int, options: FileOptions, reading: Reading) -> Detection:
+    rows = islice(read_file(file, options=options), sample)
+    return detect_rows(str(file), rows, seen=seen_in(file, options=options), reading=reading)
+
+
+def other_names_in(path: SourceFile, format: str, *, options: FileOptions = AS_THE_FILE_SAYS) -> list[str]:
     """Return which columns of a file a format reads under another name, by its first rows.
 
     Raises:

@@ -15,7 +15,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import chain
-from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from instil.conversation import ROWS, Conversation, Message, Place
@@ -26,13 +25,14 @@ from instil.data.formats.remedies import reworded
 from instil.data.formats.row_format import ReadOptions
 from instil.data.memory_rows import is_path, json_row, name_of_sources, rows_of, sources_in
 from instil.data.messages import conversation_to_dict
-from instil.data.sources.files import container_of
+from instil.data.sources.files import container_of, find_files
 from instil.data.sources.rows import is_hub_id, parse_row, read_raw_rows, text_of
 from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.encoding.settings import RenderedPolicy
 from instil.errors import DataError, GenerationError
 from instil.files import home_path
 from instil.generation.parsing.complete import parse_reasoning
+from instil.remote.urls import is_url
 from instil.units import counted
 
 Turns: TypeAlias = Literal["last", "every"]
@@ -116,7 +116,7 @@ def select_prompts(path: Any, *, turns: Turns = "last", limit: int | None = None
     if limit is None or len(prompts) < limit:
         return prompts, Selection(len(prompts), len(prompts))
     source = str(path)
-    if (is_path(path) and (source == "-" or is_hub_id(source))) or isinstance(path, Iterator):
+    if (is_path(path) and (source == "-" or is_url(source) or is_hub_id(source))) or isinstance(path, Iterator):
         return prompts, Selection(len(prompts))
     total = rows = 0
     try:
@@ -132,7 +132,7 @@ def select_prompts(path: Any, *, turns: Turns = "last", limit: int | None = None
 
 
 def read_prompts(path: Any, *, turns: Turns = "last", limit: int | None = None) -> list[Prompt]:
-    """Read the prompts of a file, folder, glob, standard input (``-``) or Hub id, or of rows from memory.
+    """Read the prompts of a file, folder, glob, address, standard input (``-``) or Hub id, or of rows from memory.
 
     Args:
         path: The source.
@@ -220,7 +220,7 @@ def _rows(source: Any) -> Iterator[tuple[Place, Any]]:
         sources = sources_in(source)
         return iter(rows_of(source)) if sources[0] is source else chain.from_iterable(map(_rows, sources))
     if container_of(source) == "txt":
-        return _lines(home_path(source))
+        return _lines(str(source))
     return iter(read_raw_rows(str(source)))
 
 
@@ -236,12 +236,14 @@ def _read(raw: Any, place: Place) -> Sequence[Conversation]:
     return [question] if question is not None else read_row(row, place, format_name="auto", options=_OPTIONS)[1]
 
 
-def _lines(path: Path) -> Iterator[tuple[Place, Conversation]]:
-    if not path.exists():
-        raise DataError(f"{path}: no such file. Expected prompts, one per line. Check the path.")
-    for number, line in enumerate(text_of(path).splitlines(), start=1):
-        if line.strip():
-            yield Place(str(path), number), Conversation((Message("user", line),))
+def _lines(source: str) -> Iterator[tuple[Place, Conversation]]:
+    if not is_url(source) and not home_path(source).exists():
+        raise DataError(f"{source}: no such file. Expected prompts, one per line. Check the path.")
+    files = find_files(source) if is_url(source) else [home_path(source)]
+    for path in files:
+        for number, line in enumerate(text_of(path).splitlines(), start=1):
+            if line.strip():
+                yield Place(str(path), number), Conversation((Message("user", line),))
 
 
 def _question_without_answer(row: Any, place: Place) -> Conversation | None:

@@ -1,6 +1,6 @@
 """Compute the key of a store: a fingerprint of data, template, tokenizer and settings, equal in every process.
 
-Files are hashed by content. The hashes are saved beside the stores and used again while a file's size, modification
+Files are hashed by content, remote files are known by version and size. The hashes are saved beside the stores and used again while a file's size, modification
 time and inode stay the same.
 """
 
@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from instil.data.memory_rows import OTHER_STORE
+from instil.data.sources.stored import SourceFile
 from instil.errors import DataError
 from instil.files import cache_root, home_path, write_text_atomic
 from instil.preparation.chunks import Input
 from instil.preparation.store import VERSION
 from instil.recipe import Recipe, reading_of
 from instil.refused_writes import refused_writes
+from instil.remote.ranged_files import RemoteFile
 from instil.screen import work
 
 _MAX_HASHES = 10_000
@@ -126,13 +128,15 @@ class FileHashes:
             self._known = {}
         self._changed = False
 
-    def of(self, path: Path, *, watch: Callable[[Path, bytes], None] | None = None) -> str:
-        """Return the hash of a file's bytes.
+    def of(self, path: SourceFile, *, watch: Callable[[Path, bytes], None] | None = None) -> str:
+        """Return the hash of a file's bytes; of a remote file its version and size, as the server says them.
 
         Args:
             path: The file.
             watch: As for `fingerprint_of`. It is not called if the hash is known.
         """
+        if isinstance(path, RemoteFile):
+            return path.fingerprint
         stat = path.stat()
         key, state = str(path.resolve()), [stat.st_size, stat.st_mtime_ns, stat.st_ino]
         known = self._known.get(key)

@@ -21,8 +21,9 @@ import numpy.typing as npt
 from instil.conversation import ROWS, Place
 from instil.data.memory_rows import find_saved_rows, is_saved_rows
 from instil.data.reading import detect, other_names_in
-from instil.data.sources.files import container_of, find_files, left_in, standard_input
+from instil.data.sources.files import container_of, find_files, left_in, open_stored, size_of, standard_input
 from instil.data.sources.rows import STDIN, FileOptions, is_hub_id, read_file, read_raw_rows, seen_in
+from instil.data.sources.stored import SourceFile
 from instil.files import aside_of, sha256_of, sweep_dead, sync_path
 from instil.preparation.split import draw
 from instil.recipe import Reading, Source
@@ -60,7 +61,7 @@ class Input:
     """
 
     settings: Source
-    files: tuple[tuple[Path, str], ...]
+    files: tuple[tuple[SourceFile, str], ...]
     heldout: bool
     drawn: npt.NDArray[np.int64] | None = None
     num_rows: int | None = None
@@ -114,7 +115,7 @@ class Input:
             for detected in detect(path, options=self.options, reading=reading)
         ]
 
-    def _other_names(self, path: Path) -> list[str]:
+    def _other_names(self, path: SourceFile) -> list[str]:
         return [] if self.settings.columns else other_names_in(path, self.settings.format, options=self.options)
 
     def taken(self) -> Iterator[tuple[Place, Any]]:
@@ -287,7 +288,7 @@ def _total(inputs: Sequence[Input]) -> tuple[float | None, str]:
     is_known = all(source.files and source.drawn is None for source in inputs)
     if not is_known or any(path.suffix.lower() in _COMPRESSED or container_of(path) == "xlsx" for path in files):
         return None, "rows"
-    return float(sum(path.stat().st_size for path in files)) or None, "bytes"
+    return float(sum(map(size_of, files))) or None, "bytes"
 
 
 def _parquet_shares(inputs: Sequence[Input]) -> dict[str, float]:
@@ -296,11 +297,11 @@ def _parquet_shares(inputs: Sequence[Input]) -> dict[str, float]:
     for source in inputs:
         for path, name in source.files:
             if num_rows := _num_parquet_rows(path):
-                shares[name] = path.stat().st_size / num_rows
+                shares[name] = size_of(path) / num_rows
     return shares
 
 
-def _num_parquet_rows(path: Path) -> int:
+def _num_parquet_rows(path: SourceFile) -> int:
     """Return the number of rows that a Parquet file's footer says; 0 for any other file, and a damaged one."""
     if container_of(path) != "parquet":
         return 0
@@ -308,6 +309,7 @@ def _num_parquet_rows(path: Path) -> int:
     import pyarrow.parquet as pq
 
     try:
-        return int(pq.read_metadata(path).num_rows)
+        with open_stored(path) as file:
+            return int(pq.read_metadata(file).num_rows)
     except (pa.ArrowInvalid, OSError):  # reading it reports what is wrong
         return 0

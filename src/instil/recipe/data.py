@@ -57,7 +57,10 @@ def delimiter_named(name: str) -> str:
 class Source(Settings):
     """One place that rows come from."""
 
-    path: PathText = Field(min_length=1, description="File, folder, glob, `-` for standard input, or Hub dataset id.")
+    path: PathText = Field(
+        min_length=1,
+        description="File, folder, glob, the address of one (s3://, gs://, az://, hf://, https://), `-` for standard input, or Hub dataset id.",
+    )
     format: Format = Field("auto", description="Format of the rows; `auto` detects and reports it.")
     split: str = Field(
         "train",

@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 
 from instil.errors import RunError
 from instil.files import home_path, is_file_name
+from instil.remote.urls import clean_url, is_url
 
 
 def _number(value: object) -> object:
@@ -24,7 +25,9 @@ def _number(value: object) -> object:
 
 
 def _in_home(value: str) -> str:
-    """Replace ``~`` at the start of a path. What holds a brace is no path but a template."""
+    """Replace ``~`` at the start of a path, and clear an address of secrets. What holds a brace is a template."""
+    if is_url(value):
+        return clean_url(value)
     if not is_file_name(value):
         raise ValueError("input should be text without zero bytes and halves of surrogate pairs")
     if not value.startswith("~") or ("{" in value and not value.startswith("~/")):

@@ -1,4 +1,4 @@
-"""Find data files (one file, a folder, a glob) and open them, compressed or not.
+"""Find data files (one file, a folder, a glob) and open them, compressed or not, here or behind an address.
 
 The first step of `instil.data.sources.rows`.
 
@@ -17,8 +17,11 @@ from pathlib import Path
 from typing import IO, Any, Literal, TypeAlias, cast
 
 from instil.data.sources.splits import files_of_split, not_read, splits_of
+from instil.data.sources.stored import SourceFile, find_stored, left_in_stored
 from instil.errors import DataError
 from instil.files import home_path, nearest_beside
+from instil.remote.ranged_files import RemoteFile
+from instil.remote.urls import EXPECTED, is_url, name_of_url
 
 Container: TypeAlias = Literal["json", "csv", "tsv", "parquet", "arrow", "txt", "xlsx"]
 
@@ -38,43 +41,48 @@ ALLOWED = ".json .jsonl .csv .tsv .txt, each also as .gz or .zst, or .parquet .a
 _NOT_DATA = frozenset({"dataset_info.json", "dataset_dict.json", "dataset_infos.json", "state.json"})
 
 
-def container_of(path: str | Path) -> Container | None:
+def container_of(path: str | SourceFile) -> Container | None:
     """Return a file's container by its name, or None if the suffix is unknown.
 
     Example:
-        >>> container_of("rows.jsonl.gz")
-        'json'
+        >>> container_of("rows.jsonl.gz"), container_of("https://example.com/rows.csv?download=true")
+        ('json', 'csv')
     """
-    name = Path(path).name.lower()
+    text = str(path)
+    name = (name_of_url(text) if is_url(text) else Path(text).name).lower()
     for suffix in _COMPRESSED:
         name = name.removesuffix(suffix)
     return _CONTAINERS.get(Path(name).suffix)
 
 
-def is_compressed(path: Path) -> bool:
+def is_compressed(path: SourceFile) -> bool:
     """Return whether a file's name says that `open_bytes` decompresses it."""
     return path.suffix.lower() in _COMPRESSED
 
 
-def find_files(pattern: str, *, split: str = "train", subset: str | None = None) -> list[Path]:
+def find_files(pattern: str, *, split: str = "train", subset: str | None = None) -> list[SourceFile]:
     """Return the data files of a path, sorted by name.
 
     Args:
-        pattern: A file, a folder (searched with its subfolders), or a glob.
+        pattern: A file, a folder (searched with its subfolders), or a glob; or the address of one.
         split: The split to read from a folder; see `splits`.
         subset: The configuration to read from a folder with several in its README.md.
 
     Raises:
         DataError: If there is no file. The message suggests the nearest name in the same folder.
     """
+    if is_url(pattern):
+        return list(find_stored(pattern, is_data=_is_data, split=split, subset=subset))
     path = home_path(pattern)
     if path.is_dir():
-        return _files_in(path, split, subset)[0]
+        return list(_files_in(path, split, subset)[0])
     if path.exists():
         return [path]
+    if "://" in pattern:
+        raise DataError(f"{pattern}: unknown kind of address. Expected {EXPECTED}. Correct it.")
     if glob.has_magic(pattern):
         matches = sorted(Path(name) for name in glob.glob(os.path.expanduser(pattern), recursive=True))
-        files = [match for match in matches if match.is_file()]
+        files: list[SourceFile] = [match for match in matches if match.is_file()]
         if files:
             return files
         raise DataError(f"{pattern}: no file matches. Expected at least one. Check the pattern.")
@@ -85,6 +93,8 @@ def find_files(pattern: str, *, split: str = "train", subset: str | None = None)
 
 def left_in(pattern: str, *, split: str = "train", subset: str | None = None) -> str:
     """Return the splits of a folder that are not read, for people; an empty string for anything else."""
+    if is_url(pattern):
+        return left_in_stored(pattern, is_data=_is_data, split=split, subset=subset)
     path = home_path(pattern)
     return _files_in(path, split, subset)[1] if path.is_dir() else ""
 
@@ -98,24 +108,41 @@ def _files_in(folder: Path, split: str, subset: str | None) -> tuple[list[Path],
             raise DataError(f"{folder}: has no split {split!r}. Expected one of: {splits}. Set split.")
         folder = folder / split
     files = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.is_file()
-        and container_of(path) is not None
-        and path.name not in _NOT_DATA
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        path for path in folder.rglob("*") if path.is_file() and _is_data(path.relative_to(folder).as_posix())
     )
     if not files:
         raise DataError(f"{folder}: no data file in this folder. Expected {ALLOWED}. Check the path.")
     if folder != saved:
         others = sorted(entry.name for entry in saved.iterdir() if entry.is_dir() and entry != folder)
         return files, ", ".join(others)
-    by_split = splits_of(folder, files, subset=subset)
+    names = {path: path.relative_to(folder).as_posix() for path in files}
+    by_split = splits_of(folder, names, readme=lambda: _readme(folder), subset=subset)
     chosen = files_of_split(folder, by_split, files, split)
     return chosen, not_read(by_split, files, chosen)
 
 
-def open_bytes(path: Path) -> IO[bytes]:
+def _readme(folder: Path) -> str | None:
+    path = folder / "README.md"
+    return path.read_text(encoding="utf-8-sig") if path.exists() else None
+
+
+def _is_data(name: str) -> bool:
+    """Return whether a file of a folder holds data, by its path in the folder."""
+    parts = name.split("/")
+    return container_of(name) is not None and parts[-1] not in _NOT_DATA and not any(p.startswith(".") for p in parts)
+
+
+def size_of(path: SourceFile) -> int:
+    """Return the bytes of a file, as they are stored."""
+    return path.stored.size if isinstance(path, RemoteFile) else path.stat().st_size
+
+
+def open_stored(path: SourceFile) -> IO[bytes]:
+    """Open a file for reading its bytes as they are stored; it can seek."""
+    return path.open() if isinstance(path, RemoteFile) else path.open("rb", buffering=1 << 20)
+
+
+def open_bytes(path: SourceFile) -> IO[bytes]:
     """Open a file for reading, decompressed according to its last suffix.
 
     Raises:
@@ -123,19 +150,20 @@ def open_bytes(path: Path) -> IO[bytes]:
     """
     suffix = path.suffix.lower()
     try:
+        source: Any = path.open() if isinstance(path, RemoteFile) else path
         if suffix == ".gz":
-            return cast("IO[bytes]", gzip.open(path, "rb"))
+            return cast("IO[bytes]", gzip.open(source, "rb"))
         if suffix == ".bz2":
             import bz2  # Why: some builds of Python lack it
 
-            return cast("IO[bytes]", bz2.open(path, "rb"))
+            return cast("IO[bytes]", bz2.open(source, "rb"))
         if suffix == ".xz":
             import lzma  # Why: some builds of Python lack it
 
-            return cast("IO[bytes]", lzma.open(path, "rb"))
+            return cast("IO[bytes]", lzma.open(source, "rb"))
         if suffix == ".zst":
-            return io.BufferedReader(_ZstdFile(path.open("rb")), 1 << 20)
-        return path.open("rb", buffering=1 << 20)
+            return io.BufferedReader(_ZstdFile(open_stored(path)), 1 << 20)
+        return open_stored(path)
     except OSError as error:
         raise DataError(
             f"{path}: cannot be opened ({error.strerror or error}). Check the path and its permissions."

@@ -9,6 +9,7 @@ from typing import Any
 from instil.conversation import Place
 from instil.data.sources.tables import without_nulls
 from instil.errors import DataError, MissingPackageError, first_line_of
+from instil.remote.urls import is_hub_dataset
 
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
@@ -22,7 +23,7 @@ def looks_like_hub_id(name: str) -> bool:
         >>> looks_like_hub_id("a/b/c")
         False
     """
-    return name.startswith("hf://") or _ID.fullmatch(name) is not None
+    return is_hub_dataset(name) or _ID.fullmatch(name) is not None
 
 
 def read_hub(hub_id: str, *, split: str, subset: str | None, revision: str | None) -> Iterator[tuple[Place, Any]]:

@@ -1,4 +1,4 @@
-"""Turn a source (file, folder, glob, ``-``, Hub id) into rows with their places.
+"""Turn a source (file, folder, glob, address, ``-``, Hub id) into rows with their places.
 
 The first step of the data flow. Rows come one at a time, in the order of the files' names and of the rows in them.
 Memory does not grow with the file.
@@ -29,25 +29,31 @@ from instil.data.sources.files import (
     find_files,
     is_compressed,
     open_bytes,
+    open_stored,
     standard_input,
 )
 from instil.data.sources.hub import looks_like_hub_id, read_hub
 from instil.data.sources.json_rows import first_line_of, parse_line, read_json
+from instil.data.sources.stored import SourceFile
 from instil.data.sources.tables import read_arrow, read_parquet, read_text
 from instil.data.sources.workbooks import read_workbook, sheet_of
 from instil.errors import DataError
 from instil.files import home_path
+from instil.remote.ranged_files import RemoteFile
+from instil.remote.urls import is_hub_dataset, is_url
 
 STDIN = "<stdin>"
 _SEPARATORS = {"csv": ",", "tsv": "\t"}
+_REMOTE_HEAD = 1 << 20
+_NO_ASCII = bytes(range(0x80, 0x100))
 
 _Item = TypeVar("_Item")
 
 
 def is_hub_id(source: str) -> bool:
     """Return whether a source is read from the Hub: it looks like an id, and neither it nor its folder is on disk."""
-    if source.startswith("hf://"):
-        return True
+    if is_url(source):
+        return is_hub_dataset(source)
     path = home_path(source)
     return not path.exists() and container_of(source) is None and looks_like_hub_id(source) and not path.parent.is_dir()
 
@@ -81,7 +87,7 @@ def read_raw_rows(
     """Yield every row of a source unparsed: bytes (a line of JSON), a value, or the `DataError` of a broken row.
 
     Args:
-        source: File, folder, glob, ``-`` for standard input, or Hub id.
+        source: File, folder, glob, the address of one, ``-`` for standard input, or Hub id.
         split: Split of a Hub data set or of a folder that `datasets` saved.
         subset: Configuration of a Hub data set.
         revision: Branch, tag or commit of a Hub data set.
@@ -100,7 +106,7 @@ def read_raw_rows(
 
 
 def read_file(
-    path: Path, *, source: str | None = None, options: FileOptions = AS_THE_FILE_SAYS
+    path: SourceFile, *, source: str | None = None, options: FileOptions = AS_THE_FILE_SAYS
 ) -> Iterator[tuple[Place, Any]]:
     """Yield every row of one file, as `read_raw_rows` does; places name the file as `source`."""
     source = source or str(path)
@@ -114,7 +120,7 @@ def read_file(
         yield from _not_empty(_decompressed(_read_text_file(path, source, container, options), source), source)
 
 
-def _checked_container(path: Path) -> Container:
+def _checked_container(path: SourceFile) -> Container:
     container = container_of(path)
     if container is None:
         old = " Save it as .xlsx." if path.suffix.lower() in (".xls", ".ods") else " Rename or convert it."
@@ -125,7 +131,7 @@ def _checked_container(path: Path) -> Container:
     return container
 
 
-def seen_in(path: Path, *, source: str | None = None, options: FileOptions = AS_THE_FILE_SAYS) -> list[str]:
+def seen_in(path: SourceFile, *, source: str | None = None, options: FileOptions = AS_THE_FILE_SAYS) -> list[str]:
     r"""Return what reading a file takes from the file itself and is no matter of course: encoding, delimiter, sheet.
 
     Example:
@@ -147,7 +153,7 @@ def seen_in(path: Path, *, source: str | None = None, options: FileOptions = AS_
     return list(_decompressed(_seen_in_text(path, source, container, options), source))
 
 
-def _seen_in_text(path: Path, source: str, container: Container, options: FileOptions) -> Iterator[str]:
+def _seen_in_text(path: SourceFile, source: str, container: Container, options: FileOptions) -> Iterator[str]:
     encoding = _encoding_of(path, source, options)
     if encoding.how:
         yield f"encoding {encoding}"
@@ -162,7 +168,7 @@ def _seen_in_text(path: Path, source: str, container: Container, options: FileOp
             yield f"delimiter {delimiter}"
 
 
-def why_not_lines(path: Path, *, source: str | None = None, options: FileOptions = AS_THE_FILE_SAYS) -> str:
+def why_not_lines(path: SourceFile, *, source: str | None = None, options: FileOptions = AS_THE_FILE_SAYS) -> str:
     r"""Return why the rows of a file are not lines of its bytes; an empty string if they are.
 
     Where they are, a process that knows the offset of a line reads rows from there without reading what is before them.
@@ -181,6 +187,8 @@ def why_not_lines(path: Path, *, source: str | None = None, options: FileOptions
     container = _checked_container(path)
     if container != "json":
         return f"it is a {container} file"
+    if isinstance(path, RemoteFile):
+        return "it is not on a disk that all of them share"
     if is_compressed(path):
         return "it is compressed"
     with closing(open_bytes(path)) as stream:
@@ -190,11 +198,27 @@ def why_not_lines(path: Path, *, source: str | None = None, options: FileOptions
     return "" if encoding.is_plain else f"its encoding is {encoding.name}"
 
 
-def _encoding_of(path: Path, source: str, options: FileOptions) -> Encoding:
+def _encoding_of(path: SourceFile, source: str, options: FileOptions) -> Encoding:
     if options.encoding is not None:
         return named_encoding(options.encoding)
+    if isinstance(path, RemoteFile):
+        return _encoding_of_head(path, source)
     stat = path.stat()
     return _found_encoding(path, source, (stat.st_size, stat.st_mtime_ns, stat.st_ino))
+
+
+@lru_cache(maxsize=256)
+def _encoding_of_head(path: RemoteFile, source: str) -> Encoding:
+    """Find the encoding of a remote file by its first part.
+
+    Why: the whole file would come over the network to say what its first part nearly always says. A later byte that
+    does not fit is an error of its row, which names data.encoding.
+    """
+    with closing(open_bytes(path)) as stream:
+        head = stream.read(_REMOTE_HEAD)
+    # The end may cut a character, so it counts only up to the last line or the last whole character.
+    whole = len(head) < _REMOTE_HEAD
+    return encoding_of([head if whole else head[: head.rfind(b"\n") + 1] or head.rstrip(_NO_ASCII)], source)
 
 
 @lru_cache(maxsize=256)
@@ -212,7 +236,7 @@ def _standard_input_as_utf8(options: FileOptions) -> IO[bytes]:
     return utf8_stream(joined_stream(head, stream), encoding, STDIN)
 
 
-def text_of(path: Path, *, options: FileOptions = AS_THE_FILE_SAYS) -> str:
+def text_of(path: SourceFile, *, options: FileOptions = AS_THE_FILE_SAYS) -> str:
     """Return the text of a file, decoded as its rows would be.
 
     Raises:
@@ -222,10 +246,10 @@ def text_of(path: Path, *, options: FileOptions = AS_THE_FILE_SAYS) -> str:
     return str(rows[0][1]["text"]) if rows else ""  # an empty file has no row
 
 
-def _refuse_pointer(path: Path) -> None:
+def _refuse_pointer(path: SourceFile) -> None:
     """Raise an error if the file is the pointer that Git LFS leaves in place of a file that was not fetched."""
     try:
-        with path.open("rb") as file:
+        with open_stored(path) as file:
             head = file.read(64)
     except OSError:
         return  # opening it to read the rows reports the reason
@@ -233,7 +257,9 @@ def _refuse_pointer(path: Path) -> None:
         raise DataError(f"{path}: is a Git LFS pointer, not the data. Expected the file itself. Run: git lfs pull")
 
 
-def _read_text_file(path: Path, source: str, container: Container, options: FileOptions) -> Iterator[tuple[Place, Any]]:
+def _read_text_file(
+    path: SourceFile, source: str, container: Container, options: FileOptions
+) -> Iterator[tuple[Place, Any]]:
     with closing(open_bytes(path)) as raw:
         stream = utf8_stream(raw, _encoding_of(path, source, options), source)
         if container == "json":

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import IO, Any
 
 from instil.conversation import Place
 from instil.data.sources.csv_rows import NUL, not_utf8
+from instil.data.sources.stored import SourceFile
 from instil.errors import DataError
+from instil.remote.ranged_files import RemoteFile
 
 _BATCH_ROWS = 256
 
 
-def read_parquet(path: Path, source: str) -> Iterator[tuple[Place, Any]]:
+def read_parquet(path: SourceFile, source: str) -> Iterator[tuple[Place, Any]]:
     """Yield each row of a Parquet file as a mapping. Memory holds a few hundred rows at a time.
 
     Raises:
@@ -28,13 +29,13 @@ def read_parquet(path: Path, source: str) -> Iterator[tuple[Place, Any]]:
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path.open() if isinstance(path, RemoteFile) else path) as file:
             yield from _rows_of(file.iter_batches(batch_size=_BATCH_ROWS), source)
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{source}: not a readable Parquet file ({_first_line(error)}). Write it again.") from None
 
 
-def read_arrow(path: Path, source: str) -> Iterator[tuple[Place, Any]]:
+def read_arrow(path: SourceFile, source: str) -> Iterator[tuple[Place, Any]]:
     """Yield each row of an Arrow IPC file or stream as a mapping.
 
     Raises:
@@ -43,7 +44,7 @@ def read_arrow(path: Path, source: str) -> Iterator[tuple[Place, Any]]:
     import pyarrow as pa  # Why: keeps `import instil` fast
 
     try:
-        with pa.memory_map(str(path)) as mapped:
+        with pa.PythonFile(path.open()) if isinstance(path, RemoteFile) else pa.memory_map(str(path)) as mapped:
             yield from _rows_of(_small_batches(mapped), source)
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{source}: not a readable Arrow file ({_first_line(error)}). Write it again.") from None

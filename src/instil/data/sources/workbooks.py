@@ -10,17 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 from instil.conversation import Place
 from instil.data.sources.csv_rows import named_columns
+from instil.data.sources.stored import SourceFile
 from instil.errors import DataError, MissingPackageError, first_line_of, nearest
+from instil.remote.ranged_files import RemoteFile
 
 _ERRORS = frozenset({"#NULL!", "#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#N/A", "#SPILL!", "#CALC!"})
 
 
-def sheet_of(path: Path, source: str, *, sheet: str | None = None) -> str:
+def sheet_of(path: SourceFile, source: str, *, sheet: str | None = None) -> str:
     """Return the name of the sheet that is read: the first one, or the one that `data.sheet` names.
 
     Raises:
@@ -31,7 +32,7 @@ def sheet_of(path: Path, source: str, *, sheet: str | None = None) -> str:
         return _sheet_name(book, source, sheet)
 
 
-def read_workbook(path: Path, source: str, *, sheet: str | None = None) -> Iterator[tuple[Place, Any]]:
+def read_workbook(path: SourceFile, source: str, *, sheet: str | None = None) -> Iterator[tuple[Place, Any]]:
     """Yield each row of a sheet as a mapping of texts, with its number in the sheet.
 
     A row that cannot be read is yielded as a `DataError` with its cell, so that the caller can skip it.
@@ -67,13 +68,15 @@ def read_workbook(path: Path, source: str, *, sheet: str | None = None) -> Itera
         raise DataError(f"{source}: the sheet holds no row. Expected a header and at least one row. {remedy}")
 
 
-def _opened(path: Path, source: str, *, data_only: bool = True, read_only: bool = False) -> Any:
+def _opened(path: SourceFile, source: str, *, data_only: bool = True, read_only: bool = False) -> Any:
     try:
         import openpyxl  # Why: optional
     except ImportError:
         raise MissingPackageError("openpyxl", needed_for=source, extra="excel") from None
     try:
-        return openpyxl.load_workbook(path, data_only=data_only, read_only=read_only)
+        return openpyxl.load_workbook(
+            path.open() if isinstance(path, RemoteFile) else path, data_only=data_only, read_only=read_only
+        )
     except Exception as error:  # openpyxl raises errors of zipfile, XML and its own
         raise DataError(
             f"{source}: is no readable workbook ({first_line_of(error)}). Expected an .xlsx file without a password. "

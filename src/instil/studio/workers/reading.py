@@ -12,6 +12,7 @@ from typing import Any
 
 from instil.conversation import Place
 from instil.data.formats.row_format import ReadOptions
+from instil.data.sources.stored import SourceFile
 from instil.inspection.survey import source_work
 from instil.preparation.cache_key import cache_folder
 from instil.preparation.chunks import find_input
@@ -42,7 +43,7 @@ class Rows:
         return self.work.options
 
     @property
-    def files(self) -> Sequence[tuple[Path, str]]:
+    def files(self) -> Sequence[tuple[SourceFile, str]]:
         """Its files with their names in places; empty for a Hub data set."""
         return self._source.files
 
@@ -51,7 +52,8 @@ class Rows:
         file = None
         if len(self._source.files) == 1:
             ((path, name),) = self._source.files
-            file = line_file(path, source=name, delimiter=self._source.settings.delimiter)
+            if isinstance(path, Path):
+                file = line_file(path, source=name, delimiter=self._source.settings.delimiter)
         if file is not None:
             yield from file.rows(start)
             return
@@ -84,7 +86,8 @@ class Rows:
         """Return the rows of these places, as findings name them; in the order of the data."""
         if len(self._source.files) == 1:
             ((path, name),) = self._source.files
-            file = line_file(path, source=name, delimiter=self._source.settings.delimiter)
+            delimiter = self._source.settings.delimiter
+            file = line_file(path, source=name, delimiter=delimiter) if isinstance(path, Path) else None
             if file is not None:
                 lines = {int(line) for _, _, line in (place.rpartition(":") for place in places) if line.isdecimal()}
                 return list(file.at_lines(lines))
