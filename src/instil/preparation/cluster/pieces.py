@@ -81,7 +81,7 @@ class SourceCutter:
             source: The source, with files.
         """
         self._number = number
-        self._files = list(source.files)
+        self._files = list(files_on_disk(source))
         self._pieces: list[Piece] = []
         self._spans: list[Span] = []
         self._rows = self._size = 0
@@ -200,15 +200,19 @@ class Cutters:
         cutter = self._cutters[number]
         if cutter.pieces is None:
             cutter = SourceCutter(number, source)
-            for path, _ in source.files:
+            for path, _ in files_on_disk(source):
                 _read_all(path, cutter)
         return "a file has no row" if cutter.pieces is None else cutter.pieces
 
 
 def _may_have_lines(source: Input) -> bool:
-    return bool(source.files) and all(
-        container_of(path) == "json" and not is_compressed(path) for path, _ in source.files
-    )
+    files = files_on_disk(source)
+    return bool(files) and all(container_of(path) == "json" and not is_compressed(path) for path, _ in files)
+
+
+def files_on_disk(source: Input) -> tuple[tuple[Path, str], ...]:
+    """Return the files of a source that are paths; remote ones are read by the process that hands rows out."""
+    return tuple((path, name) for path, name in source.files if isinstance(path, Path))
 
 
 def _read_all(path: Path, cutter: SourceCutter) -> None:
