@@ -365,10 +365,17 @@ def new_folders(folder: Path) -> Iterator[None]:
 
 def size_on_disk(path: Path) -> int:
     """Return the bytes of a file, or of all files in a folder. One that is removed meanwhile counts nothing."""
-    total = 0
-    for file in path.rglob("*") if path.is_dir() else (path,):
-        with contextlib.suppress(OSError):
-            total += file.stat().st_size if file.is_file() else 0
+    if not path.is_dir():
+        return path.stat().st_size if path.is_file() else 0
+    total, waiting = 0, [os.fspath(path)]
+    while waiting:  # by hand: `Path.rglob` takes three times as long, which counts in a list of 500 runs
+        with contextlib.suppress(OSError), os.scandir(waiting.pop()) as items:
+            for item in items:
+                if item.is_dir(follow_symlinks=False):
+                    waiting.append(item.path)
+                    continue
+                with contextlib.suppress(OSError):
+                    total += item.stat().st_size if item.is_file() else 0
     return total
 
 

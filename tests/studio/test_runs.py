@@ -115,6 +115,14 @@ def test_runs_that_there_was_no_time_for_are_named_and_read_next_time(workspace)
     assert all(row.is_read for row in listing.rows(contents(root).runs))
 
 
+def test_what_a_page_asks_for_afterwards_may_take_longer_than_the_page_itself(served, monkeypatch):
+    for name in "abc":
+        write_run(served.root, f"runs/{name}")
+    monkeypatch.setattr("instil.studio.pages.runs.READ_SECONDS", -1.0)
+    assert "data-again" in served.get("/runs", **{"Sec-Fetch-Dest": "document"}).text
+    assert "data-again" not in served.get("/runs", **{"Sec-Fetch-Dest": "empty"}).text
+
+
 def test_a_damaged_run_has_a_row_that_says_so(workspace):
     root = open_workspace(workspace)
     write_run(root, "a")

@@ -20,10 +20,10 @@ from instil.refused_writes import refused_writes
 from instil.reporting.report_answers import evaluation_part, sample_answers
 from instil.reporting.report_curves import curves
 from instil.reporting.run_table import number
-from instil.reporting.runs import RunSummary, find_runs, is_run, summarise
+from instil.reporting.runs import RunSummary, find_runs, summarise
 from instil.training.records.loss_figure import points_of
 from instil.training.records.metrics import read_metrics
-from instil.training.records.run_folder import RunPaths, read_run_json, resume_command, run_name
+from instil.training.records.run_folder import RunPaths, is_run, read_run_json, resume_command, run_name
 from instil.training.records.run_settings import default_settings, settings_of, shorten_sources
 from instil.training.records.run_view import main_settings, result_rows, warning_texts
 from instil.units import byte_size, counted, duration, loss_words, share_words

@@ -15,7 +15,7 @@ from instil.errors import RunError, nearest
 from instil.files import ASIDE, home_path, lock_holder, nearest_beside, size_on_disk
 from instil.recipe import PreferenceSettings, objective_words
 from instil.training.records.run_figures import Figure, figure_words, figures_from, figures_of
-from instil.training.records.run_folder import Run, RunPaths
+from instil.training.records.run_folder import Run, RunPaths, is_run
 from instil.training.records.run_settings import chosen_differences, in_words, settings_of
 from instil.units import byte_size, comparable, counted, loss_words, share_words
 from instil.views.html import frame, table, warnings
@@ -186,20 +186,6 @@ def _runs_below(folder: Path, *, depth: int) -> Iterator[Path]:
         for path in sorted(folder.iterdir()) if depth else ():
             if path.is_dir() and not path.is_symlink() and not path.name.startswith((".", ASIDE)):
                 yield from _runs_below(path, depth=depth - 1)
-
-
-def is_run(folder: Path) -> bool:
-    """Return True if a run wrote a folder; also if files of it are missing since.
-
-    A recipe of the user's own may be called recipe.yaml too; a run has other files beside it.
-    """
-    paths = RunPaths(folder)
-    # os.path.exists takes a folder that may not be read for one that is not there.
-    others = [os.path.exists(path) for path in (paths.metrics, paths.ledger, paths.checkpoints)]
-    has_recipe = os.path.exists(paths.recipe)
-    if os.path.exists(paths.environment):
-        return has_recipe or any(others)
-    return has_recipe and any(others)
 
 
 def _summary_or_problem(folder: Path, above: Path) -> RunSummary:

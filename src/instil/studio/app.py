@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from instil.errors import InstilError
 from instil.generation.http_api.ending import Ending
 from instil.studio.chat.engines import stop_idle
-from instil.studio.pages import ROUTERS
+from instil.studio.pages.later import FIRST, router_of
 from instil.studio.problems import PageProblem
 from instil.studio.rendering import page
 from instil.studio.studio import Studio
@@ -37,7 +37,7 @@ STYLES = (
 
 
 def create_app(studio: Studio) -> FastAPI:
-    """Return the application without the checks of access, which `server` puts around it."""
+    """Return the application with its first pages; `server` puts the checks of access and the other pages around it."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -51,8 +51,8 @@ def create_app(studio: Studio) -> FastAPI:
 
     app = FastAPI(title="instil studio", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.studio, app.state.ending = studio, Ending()
-    for router in ROUTERS:
-        app.include_router(router)
+    for name in FIRST:
+        app.include_router(router_of(name))
     files = {
         "/static/studio.css": (
             "".join(map(style_sheet, ("page.css", "tokens.css", "examples.css"))) + "".join(map(_own, STYLES)),

@@ -34,6 +34,7 @@ def make_server(root: Path, settings: StudioSettings, *, token: str, port: int) 
         from instil.studio.access import Access, Doorkeeper, session_secret
         from instil.studio.app import create_app
         from instil.studio.jobs.queue import Queue
+        from instil.studio.pages.later import LaterPages
         from instil.studio.studio import Studio
         from instil.studio.workers.commands import Commands
         from instil.studio.workers.process import Workers
@@ -42,7 +43,7 @@ def make_server(root: Path, settings: StudioSettings, *, token: str, port: int) 
     app = create_app(Studio(root, Queue(root), Workers(root), Commands(root)))
     door = Doorkeeper(token, session_secret(root, key=settings.key), settings.host, port)
     config = uvicorn.Config(
-        Access(app, door=door, ending=app.state.ending),
+        Access(LaterPages(app), door=door, ending=app.state.ending),
         http=bounded_protocol(max_connections=MOST_CONNECTIONS, max_transfer_seconds=TRANSFER_SECONDS),
         ws="none",
         lifespan="on",

@@ -18,8 +18,7 @@ from instil.data.sources.files import container_of
 from instil.data.sources.hub import looks_like_hub_id
 from instil.errors import ServeError
 from instil.files import ASIDE, LONGEST_NAME, OLD, lock_holder
-from instil.reporting.runs import is_run
-from instil.training.records.run_folder import RunPaths
+from instil.training.records.run_folder import RunPaths, is_run
 
 OWN = ".instil-studio"
 """Folder of the studio's own files in a workspace: the queue, and the logs of its jobs."""

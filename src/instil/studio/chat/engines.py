@@ -9,13 +9,16 @@ import contextlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
-from instil.studio.chat.models import ServedModel
 from instil.studio.jobs.queue import AT_ONCE
 from instil.studio.jobs.records import Job
 from instil.studio.studio import Studio
+
+if TYPE_CHECKING:
+    from instil.studio.chat.models import ServedModel
 
 IDLE_SECONDS = 600.0
 """How long a model that nobody talks to stays in memory."""

@@ -14,11 +14,10 @@ from typing import Any, Literal
 import yaml
 
 from instil.errors import InstilError
-from instil.reporting.runs import is_run
 from instil.studio.problems import PageProblem
 from instil.studio.studio import Studio
 from instil.studio.workspace import run_entry
-from instil.training.records.run_folder import RunPaths
+from instil.training.records.run_folder import RunPaths, is_run
 
 BASE = "base:"
 """How the name of a run's base begins; no path of a run does."""

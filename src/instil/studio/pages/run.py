@@ -17,7 +17,6 @@ from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import JSONResponse
 
 from instil.errors import RunError
-from instil.reporting.runs import is_run
 from instil.studio.catalogue import worded
 from instil.studio.events import stream
 from instil.studio.jobs.log import log_end
@@ -29,11 +28,11 @@ from instil.studio.runs.curves import curves_of
 from instil.studio.runs.following import mark, run_events
 from instil.studio.runs.holder import BETWEEN_SECONDS, signal_holder
 from instil.studio.runs.notes import Notes, read_notes, tags_of, write_notes
-from instil.studio.runs.one_run import OneRun, card_of, is_from_python, open_run, status_view
+from instil.studio.runs.one_run import OneRun, card_of, open_run, status_view
 from instil.studio.runs.samples import read_samples
 from instil.studio.runs.status import job_of
 from instil.studio.studio import Studio, studio_of
-from instil.training.records.run_folder import RunPaths, read_run_json
+from instil.training.records.run_folder import RunPaths, is_from_python, is_run, read_run_json
 from instil.training.records.run_view import result_rows
 
 READ_SECONDS = 0.1

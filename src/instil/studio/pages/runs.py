@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse
 from instil.errors import RunError
 from instil.evaluation.meanings import label_of, meaning_of
 from instil.reporting.run_names import short_names
-from instil.reporting.runs import RunSummary, is_run, short_figure
+from instil.reporting.runs import RunSummary, short_figure
 from instil.studio.catalogue import worded
 from instil.studio.lttb import Point
 from instil.studio.problems import PageProblem
@@ -28,7 +28,7 @@ from instil.studio.runs.removing import amount_of, check_removable, remove_run
 from instil.studio.studio import Studio, studio_of
 from instil.studio.workspace import contents, run_entry
 from instil.training.records.run_figures import figure_words
-from instil.training.records.run_folder import RunPaths
+from instil.training.records.run_folder import RunPaths, is_run
 from instil.training.records.run_settings import differences, in_words, short_value
 
 MOST_COMPARED = 8
@@ -165,8 +165,9 @@ def runs(
     """Show the table."""
     root = studio_of(request).root
     found = contents(root)
-    # The first answer comes at once; what the page asks for afterwards may read more.
-    seconds = LATER_SECONDS if "x-fragment" in request.headers else READ_SECONDS
+    # The first answer comes at once; what a script of the page asks for afterwards may read more.
+    is_first = request.headers.get("sec-fetch-dest") != "empty"
+    seconds = READ_SECONDS if is_first else LATER_SECONDS
     view = runs_view(listing_of(root).rows(found.runs, seconds=seconds), q=q, state=state, tag=tag, sort=sort)
     return page(request, "runs.html.jinja", view | {"is_whole": found.is_whole})
 

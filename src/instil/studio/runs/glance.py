@@ -6,7 +6,6 @@ are shown; a test holds the result equal to that of `read_metrics`.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import time
@@ -15,7 +14,7 @@ from typing import Any
 
 from instil.studio.lttb import Point
 from instil.studio.runs.curves import SMOOTHING
-from instil.studio.runs.lines import whole_lines
+from instil.studio.runs.lines import value_of, values_of, whole_lines
 
 EVERY = 16
 """Lines of steps of a block between two that are read for the small curve."""
@@ -65,28 +64,27 @@ class Glance:
     def _take(self, whole: bytes) -> None:
         lines = whole.split(b"\n")[:-1]
         steps = [line for line in lines if _STEP in line]
-        self.others += [value for line in lines if _STEP not in line and (value := _object(line)) is not None]
+        self.others += filter(_is_record, values_of([line for line in lines if _STEP not in line]))
         self.seconds += sum(map(float, _SECONDS.findall(whole)))
-        for line in steps[::EVERY] if len(steps) > EVERY else steps:
-            self._draw(_object(line))
+        for value in values_of(steps[::EVERY] if len(steps) > EVERY else steps):
+            self._draw(value)
         # The last line may be damaged; then it is the one before it.
-        last = next((value for line in reversed(steps) if (value := _object(line)) is not None), None)
+        last = next((value for line in reversed(steps) if _is_record(value := value_of(line))), None)
         if last is not None:
             self.last = last
             self._draw(last)
 
-    def _draw(self, line: dict[str, Any] | None) -> None:
-        loss, step = (line or {}).get("loss"), (line or {}).get("step")
-        if type(loss) is float and loss - loss == 0 and type(step) is int:
+    def _draw(self, line: Any) -> None:
+        if not _is_record(line):
+            return
+        loss, step = line.get("loss"), line["step"]
+        if type(loss) is float and loss - loss == 0:
             weight = SMOOTHING**EVERY if self.losses else 0.0
             self._mean = weight * self._mean + (1 - weight) * loss
             if not self.losses or step > self.losses[-1][0]:
                 self.losses.append((step, self._mean))
 
 
-def _object(line: bytes) -> dict[str, Any] | None:
-    try:
-        value = json.loads(line)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) and type(value.get("step")) is int else None
+def _is_record(value: Any) -> bool:
+    """Return whether a value is a line of the metrics."""
+    return isinstance(value, dict) and type(value.get("step")) is int

@@ -1,8 +1,10 @@
-"""Whole lines of a file that grows, a block at a time."""
+"""Whole lines of a file that grows, a block at a time, and their JSON values."""
 
 from __future__ import annotations
 
-from typing import BinaryIO
+import json
+from collections.abc import Sequence
+from typing import Any, BinaryIO
 
 BLOCK = 1 << 18
 """Bytes that are read at once; who follows a file looks at the clock between two blocks."""
@@ -15,3 +17,25 @@ def whole_lines(file: BinaryIO, offset: int) -> bytes:
     if b"\n" not in block and len(block) == BLOCK:  # a line longer than a block
         block += file.readline()
     return block[: block.rfind(b"\n") + 1]
+
+
+def values_of(lines: Sequence[bytes]) -> list[Any]:
+    """Return the JSON value of each line, None for one that is damaged.
+
+    Why together: it takes half of the time that a call for each line takes.
+    """
+    try:
+        values: list[Any] = json.loads(b"[%s]" % b",".join(lines))
+        if len(values) == len(lines):
+            return values
+    except ValueError:
+        pass
+    return [value_of(line) for line in lines]
+
+
+def value_of(line: bytes) -> Any:
+    """Return the JSON value of a line, None if it is damaged."""
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None

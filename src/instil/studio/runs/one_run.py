@@ -5,7 +5,6 @@ Why: a file that is damaged is named in its part of the page, and the others are
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,6 @@ from typing import Any
 import psutil
 
 from instil.errors import RunError
-from instil.recipe import FROM_PYTHON
 from instil.studio.jobs.records import Job
 from instil.studio.runs.curves import Curves, curves_of
 from instil.studio.runs.samples import sampled_step
@@ -145,13 +143,6 @@ def _memory(run: OneRun) -> tuple[float, int] | None:
 
 def _can_resume(run: OneRun) -> bool:
     return run.status.state in ("stopped", "failed", "not finished") and RunPaths(run.folder).recipe.exists()
-
-
-def is_from_python(folder: Path) -> bool:
-    """Return whether a Python program passed the rows of a run, so that only it can resume it."""
-    with contextlib.suppress(OSError, UnicodeDecodeError):
-        return RunPaths(folder).recipe.read_text(encoding="utf-8").startswith(FROM_PYTHON)
-    return False
 
 
 def _warnings(run: OneRun) -> list[str]:

@@ -10,8 +10,8 @@ from pathlib import Path
 from instil.errors import RunError
 from instil.files import locked, remove_folder
 from instil.refused_writes import refused_writes
-from instil.reporting.runs import is_run
 from instil.studio.runs.holder import holder_of
+from instil.training.records.run_folder import is_run
 
 
 @dataclass(frozen=True, slots=True)

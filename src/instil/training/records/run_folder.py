@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shlex
 import signal
 import tempfile
@@ -21,11 +22,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from instil.errors import RunError, first_line_of
 from instil.files import ASIDE, OLD, home_path, locked, nearest_beside
-from instil.recipe import FROM_PYTHON
 from instil.refused_writes import refused_writes
 from instil.training.records.loss_figure import draw_loss, loss_figure
 from instil.training.records.metrics import Metric, read_metrics
-from instil.training.records.run_view import run_html, run_line
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -102,6 +101,20 @@ class RunPaths:
         return self.folder / "results.json"
 
 
+def is_run(folder: Path) -> bool:
+    """Return True if a run wrote a folder; also if files of it are missing since.
+
+    A recipe of the user's own may be called recipe.yaml too; a run has other files beside it.
+    """
+    paths = RunPaths(folder)
+    # os.path.exists takes a folder that may not be read for one that is not there.
+    others = [os.path.exists(path) for path in (paths.metrics, paths.ledger, paths.checkpoints)]
+    has_recipe = os.path.exists(paths.recipe)
+    if os.path.exists(paths.environment):
+        return has_recipe or any(others)
+    return has_recipe and any(others)
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Run:
     """A run that ended, or was stopped on request.
@@ -124,10 +137,16 @@ class Run:
 
     def __repr__(self) -> str:
         """Return folder, state, steps and latest losses, on one line."""
+        # Why: it imports the recipe's schema, which who lists runs does without.
+        from instil.training.records.run_view import run_line
+
         return run_line(self.folder, self._state, RunPaths(self.folder).metrics)
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows: settings, curve and results, as they are in the folder now."""
+        # Why: it imports the recipe's schema, which who lists runs does without.
+        from instil.training.records.run_view import run_html
+
         return run_html(self.folder, self._state, RunPaths(self.folder).metrics, self.results)
 
     @property
@@ -264,11 +283,19 @@ def resume_command(folder: Path) -> str:
         >>> resume_command(Path("runs/a"))
         'instil train runs/a/recipe.yaml --resume'
     """
-    recipe = RunPaths(folder).recipe
+    if is_from_python(folder):
+        return "instil.train(recipe, data=rows, resume=True) in Python"
+    return f"instil train {shlex.quote(str(RunPaths(folder).recipe))} --resume"
+
+
+def is_from_python(folder: Path) -> bool:
+    """Return whether a Python program passed the rows of a run, so that only it can continue the run."""
+    # Why: it imports the recipe's schema, which who lists runs does without.
+    from instil.recipe import FROM_PYTHON
+
     with contextlib.suppress(OSError, UnicodeDecodeError):
-        if recipe.read_text(encoding="utf-8").startswith(FROM_PYTHON):
-            return "instil.train(recipe, data=rows, resume=True) in Python"
-    return f"instil train {shlex.quote(str(recipe))} --resume"
+        return RunPaths(folder).recipe.read_text(encoding="utf-8").startswith(FROM_PYTHON)
+    return False
 
 
 WRITTEN_FIRST = {"checkpoints"}
