@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import http.client
+import inspect
 import io
 import json
 import os
+import re
 import tarfile
+from datetime import UTC, datetime
+from typing import get_args
 
 import pytest
 from tests.studio.browser import assert_accessible, assert_fits, browser_context, needs_chromium, watch
@@ -13,17 +18,20 @@ from tests.studio.served import wait_until
 from tests.studio.talking import make_talking_run
 from tests.studio.test_workspace import make_run
 
+from instil.cli.export import export
 from instil.errors import ServeError
 from instil.evaluation.dialogue import DIALOGUE_TASKS
 from instil.evaluation.tasks import TASKS as JUDGED
+from instil.exporting.gguf_types import DTYPES
 from instil.studio.access import POLICY
-from instil.studio.jobs.records import check_argv
+from instil.studio.jobs.records import Job, check_argv
 from instil.studio.pages.ship import SANDBOX, TASKS, evaluate_argv, export_argv
 from instil.studio.problems import PageProblem
 from instil.studio.ship.archive import archive, length_of, members_of
 from instil.studio.ship.evaluations import evaluations_of, interval
-from instil.studio.ship.exports import commands_of, export_folders, files_of, read_export
+from instil.studio.ship.exports import FORMS, available_types, commands_of, export_folders, files_of, read_export
 
+NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)
 ANSWER = "Hi</script><b>you</b>"
 FIGURE = {"value": 0.5, "low": 0.25, "high": 0.75, "n": 4}
 
@@ -99,10 +107,26 @@ def test_an_export_has_what_the_form_says_and_replaces_nothing(studio):
         ({"out": "runs/talker"}, "ship.out_exists"),
         ({"out": ".instil-studio/x"}, "problems.no_file"),
         ({"licence": "--push x"}, "ship.no_licence"),
+        ({"device": "cpu --push x"}, "ship.no_device"),
     ):
         with pytest.raises(PageProblem) as problem:
             export_argv(studio, wanted | values)
         assert problem.value.key == key
+
+
+def test_the_page_offers_all_that_the_command_does_but_what_reaches_further(studio):
+    options = inspect.signature(export, eval_str=True).parameters
+    (choices, _) = get_args(options["target"].annotation)
+    assert set(FORMS) == set(get_args(choices))
+    assert list(available_types()) == list(DTYPES)
+    wanted = {"run": "runs/talker", "form": "ollama", "dtype": "fp32", "out": "exports/x", "data": "rows.jsonl"}
+    argv, _ = export_argv(studio, wanted | {"device": "cuda:1", "every_checkpoint": "yes", "licence": "mit"})
+    check_argv(argv)
+    set_here = {re.sub("^as$", "target", word.partition("=")[0][2:].replace("-", "_")) for word in argv[1:]}
+    assert set_here == options.keys() - {"quiet", "push", "public", "tag", "check_with"}
+    for name in ("push", "public", "tag", "check-with"):
+        with pytest.raises(ServeError):
+            check_argv([*argv, f"--{name}"])
 
 
 def evaluation(rows):
@@ -164,6 +188,10 @@ def test_an_export_is_read_with_its_check_and_its_commands(workspace):
         "vLLM",
         f"vllm serve owner/base --enable-lora --lora-modules adapter={adapter}",
     )
+    make_export(workspace / "out" / "step-4", adapter_config_json='{"base_model_name_or_path": "demo", "r": 64}')
+    assert read_export(workspace, workspace / "out" / "step-4").commands[0][1].endswith(" --max-lora-rank 64")
+    job = Job(1, ("export", "--out=./out"), "", "device", "", "done", NOW, NOW, NOW, 0, 0)
+    assert set(export_folders(workspace, [job])) == {folder, workspace / "out" / "step-4"}
     (adapter / "parity.json").write_text("[")
     assert read_export(workspace, adapter) is None
 
@@ -211,6 +239,29 @@ def test_only_exports_are_sent_and_reports_are_in_a_sandbox(served):
         assert served.get(path).status == status, path
     assert served.post("/ship/export", run="nothing", form="merged", dtype="bf16", out="x").status == 404
     assert served.queue.jobs() == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["gguf", "ollama"])
+def test_an_export_for_llama_cpp_and_ollama_has_its_check_its_command_and_its_download(served, form):
+    pytest.importorskip("gguf")
+    make_talking_run(served.root)
+    assert served.post("/ship/export", run="runs/talker", form=form, dtype="fp16", out="exports/t").status == 303
+    wait_until(lambda: all(job.state in ("done", "failed") for job in served.queue.jobs()))
+    log = served.queue.folder(1).log.read_text()
+    assert served.queue.job(1).state == "done", log
+    text = served.get("/ship?run=runs/talker").text
+    assert "What was trained is what is served" in text
+    assert "llama-server -m" in text
+    assert ("ollama create t -f" in text) == (form == "ollama")
+    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=30)
+    connection.request("GET", "/ship/download?folder=exports/t", headers={"Cookie": served.cookie})
+    sent = connection.getresponse().read()
+    connection.close()
+    with tarfile.open(fileobj=io.BytesIO(sent)) as unpacked:
+        names = set(unpacked.getnames())
+    assert {"t/model.gguf", "t/README.md", "t/parity.json"} <= names
+    assert ("t/Modelfile" in names) == (form == "ollama")
 
 
 @pytest.mark.slow

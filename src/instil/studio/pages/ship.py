@@ -52,6 +52,8 @@ FIELDS = {
     "against": "base",
     "form": "merged",
     "dtype": "bf16",
+    "device": "auto",
+    "every_checkpoint": "",
 }
 """What the fields hold at first."""
 MOST_JOBS = 6
@@ -236,6 +238,12 @@ def export_argv(studio: Studio, fields: dict[str, str]) -> tuple[list[str], str]
     argv = ["export", f"--model=./{model.run}", f"--out=./{out}", f"--as={form}", f"--dtype={kind}"]
     if fields.get("data"):
         argv.append(f"--data=./{_below(studio, fields['data'])}")
+    if (device := fields.get("device", "").strip() or "auto") != "auto":
+        if not re.fullmatch(r"cpu|mps|cuda(:[0-9]{1,3})?", device):
+            raise PageProblem(422, "ship.no_device", found=device[:40])
+        argv.append(f"--device={device}")
+    if fields.get("every_checkpoint"):
+        argv.append("--every-checkpoint")
     if licence := fields.get("licence", "").strip():
         if not re.fullmatch(r"[A-Za-z0-9.+-]{1,64}", licence):
             raise PageProblem(422, "ship.no_licence", found=licence[:64])

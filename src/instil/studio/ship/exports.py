@@ -9,13 +9,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
 from instil.exporting.gguf_types import PLAIN_TYPES, QUANTISED_TYPES
+from instil.exporting.next_steps import serving_commands
 from instil.studio.jobs.records import Job
+from instil.training.model_card.subject import Form
 
-Form = Literal["merged", "adapter", "4bit", "gguf", "ollama"]
-FORMS: tuple[Form, ...] = ("merged", "adapter", "4bit", "gguf", "ollama")
+FORMS: tuple[Form, ...] = get_args(Form)
+VLLM_RANK = 16
+"""Largest rank of an adapter that vLLM loads unless it is told of a larger one."""
 PARITY, CARD = "parity.json", "README.md"
 LONGEST_CARD = 64 * 1024
 """Characters of a model card that are shown."""
@@ -90,13 +93,16 @@ def is_export(folder: Path) -> bool:
 
 
 def export_folders(root: Path, jobs: Sequence[Job]) -> list[Path]:
-    """Return the exports that are looked at: those below ``exports/``, and those that a job wrote."""
-    found = {path.parent for path in root.glob(f"exports/*/{PARITY}")}
+    """Return the exports that are looked at: those below ``exports/``, and those that a job wrote.
+
+    A folder of an export of every checkpoint holds one for each, and ``final``.
+    """
+    places = set(root.glob("exports/*"))
     for job in jobs:
-        if job.argv[0] == "export" and job.state == "done":
+        if job.argv[0] == "export" and job.state != "queued":
             out = next((word.removeprefix("--out=./") for word in job.argv if word.startswith("--out=./")), None)
-            if out is not None and is_export(root / out):
-                found.add(root / out)
+            places |= {root / out} if out is not None else set()
+    found = {folder for place in places for folder in (place, *place.glob("*")) if is_export(folder)}
     return sorted(found, key=lambda path: -path.stat().st_mtime)
 
 
@@ -150,15 +156,11 @@ def commands_of(folder: Path, form: Form) -> list[tuple[str, str]]:
         ('Ollama', 'ollama create out -f /w/out/Modelfile && ollama run out')
     """
     name, path = shlex.quote(folder.name), shlex.quote(str(folder))
-    if form in ("gguf", "ollama"):
-        created = f"ollama create {name} -f {shlex.quote(str(folder / 'Modelfile'))} && ollama run {name}"
-        served = f"llama-server -m {shlex.quote(str(folder / 'model.gguf'))} --jinja"
-        return [*([("Ollama", created)] if form == "ollama" else []), ("llama.cpp", served)]
+    commands = serving_commands(folder, form)
     if form == "adapter":
         config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
         base = shlex.quote(str(config.get("base_model_name_or_path", "BASE")))
-        return [
-            ("vLLM", f"vllm serve {base} --enable-lora --lora-modules {name}={path}"),
-            ("instil", f"instil serve {path}"),
-        ]
-    return [("vLLM", f"vllm serve {path}"), ("instil", f"instil serve {path}")]
+        rank = config.get("r", VLLM_RANK)
+        words = f"vllm serve {base} --enable-lora --lora-modules {name}={path}"
+        commands.append(("vLLM", words + (f" --max-lora-rank {rank}" if rank > VLLM_RANK else "")))
+    return commands if form in ("gguf", "ollama") else [*commands, ("instil", f"instil serve {path}")]
