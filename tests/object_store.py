@@ -165,11 +165,11 @@ class Bucket:
 
     def remove(self) -> None:
         """Remove the bucket with what is in it, as its owner would."""
-        for key in self.keys():
+        for key in self.names():
             self._ask("DELETE", key)
         self._ask("DELETE", "")
 
-    def keys(self) -> list[str]:
+    def names(self) -> list[str]:
         """Return the names of all objects."""
         listing = self._ask("GET", "?list-type=2").decode()
         return sorted(part.partition("</Key>")[0] for part in listing.split("<Key>")[1:])

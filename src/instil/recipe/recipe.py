@@ -21,6 +21,7 @@ from instil.recipe.sweeping import flat_sweep, with_sweep
 from instil.recipe.training import CheckpointSettings, EvaluateSettings, OptimizerSettings, TrainingSettings
 from instil.recipe.wording import explain, group_hint, sections_of
 from instil.refused_writes import refused_writes
+from instil.remote.urls import is_bucket, is_url
 
 FROM_PYTHON = """# The rows came from a Python program. The command line cannot start this recipe:
 # call instil.train(recipe, data=rows).
@@ -155,7 +156,24 @@ class Recipe(Settings):
             RecipeError: On the first unknown key or wrong value.
         """
         recipe = cls.model_validate(nested_settings(values), context={"source": source})
-        return recipe.model_copy(update={"output": recipe.output.replace("{name}", name)})
+        recipe = recipe.model_copy(update={"output": recipe.output.replace("{name}", name)})
+        return recipe._with_output_here(source) if is_url(recipe.output) else recipe
+
+    def _with_output_here(self, source: str) -> Recipe:
+        """Return a recipe whose output is a bucket as one that works in ``runs/NAME`` here and is copied there."""
+        above, _, name = self.output.rstrip("/").rpartition("/")
+        if not is_bucket(self.output) or not is_bucket(f"{above}/") or not name:
+            raise RecipeError(
+                f"{source}: output: found {self.output!r}. Expected a run folder in a bucket, such as "
+                "s3://bucket/runs/first, or a path. Correct it."
+            )
+        if self.checkpoint.mirror is not None:
+            raise RecipeError(
+                f"{source}: output is in a bucket, and checkpoint.mirror is set too. Expected one of them. "
+                "Set output to a folder on this machine."
+            )
+        checkpoint = self.checkpoint.model_copy(update={"mirror": above})
+        return self.model_copy(update={"output": f"runs/{name}", "checkpoint": checkpoint})
 
     def override(self, values: Mapping[str, Any]) -> Recipe:
         """Return a copy in which other values replace those of this recipe.

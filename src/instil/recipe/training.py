@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from instil.recipe.preference import Objective
-from instil.recipe.settings import LARGEST_SEED, Decay, Number, Settings
+from instil.recipe.settings import LARGEST_SEED, Decay, Number, PathText, Settings
+from instil.remote.urls import is_bucket
 
 
 class TrainingSettings(Settings):
@@ -175,10 +176,24 @@ class CheckpointSettings(Settings):
     )
     keep_last: int = Field(2, ge=1, description="Number of latest checkpoints to keep.")
     keep_best: bool = Field(True, description="Also keep the checkpoint with the lowest held-out loss.")
+    mirror: PathText | None = Field(
+        None,
+        description=(
+            "Folder in a bucket (s3://, gs:// or az://) that the run folder is copied to under its name, while the run"
+            " goes on. Empty: no copy."
+        ),
+    )
     final: Literal["best", "last"] = Field(
         "last",
         description="Checkpoint that becomes the run's model: the last one, or the one with the lowest held-out loss.",
     )
+
+    @field_validator("mirror")
+    @classmethod
+    def _is_in_a_bucket(cls, value: str | None) -> str | None:
+        if value is not None and not is_bucket(value):
+            raise ValueError("input should be the address of a folder in a bucket, such as s3://bucket/runs")
+        return value
 
     @field_validator("final")
     @classmethod

@@ -50,6 +50,16 @@ def is_remote(text: str) -> bool:
     return is_url(text) and not is_hub_dataset(clean_url(text))
 
 
+def is_bucket(text: str) -> bool:
+    """Return whether a text is the address of something in a bucket, which can be written to.
+
+    Example:
+        >>> is_bucket("s3://bucket/runs"), is_bucket("https://example.com/runs")
+        (True, False)
+    """
+    return is_url(text) and scheme_of(text) in ("s3", "gs", "az")
+
+
 def scheme_of(url: str) -> str:
     """Return what a URL begins with, such as ``s3``."""
     return url.partition(":")[0]

@@ -14,6 +14,7 @@ from instil.evaluation.meanings import label_of
 from instil.recipe import AdapterSettings, DataSettings, Recipe, TrainingSettings, objective_words, source_name
 from instil.run_warning import PREFIX
 from instil.training.disk_space import disk_warnings
+from instil.training.mirroring import mirrored_run_of
 from instil.training.preference.start import PreferenceStart
 from instil.training.preflight import Preflight
 from instil.training.records.closing import CardGroup
@@ -39,7 +40,7 @@ def run_card(
     disk = disk_warnings(preflight.disk(assembled.sizes), folder)
     warnings = [(PREFIX, warning.text) for warning in (*preflight.warnings, *disk)]
     groups = (
-        ("Run", [("run", str(folder))]),
+        ("Run", _run(preflight.recipe, folder)),
         ("Model", _model(preflight, assembled)),
         ("Data", _data(preflight)),
         ("Preference", [] if start is None else _preference(preflight.recipe, start)),
@@ -49,6 +50,13 @@ def run_card(
         ("Warnings", warnings),
     )
     return [CardGroup(title, tuple(facts)) for title, facts in groups if facts]
+
+
+def _run(recipe: Recipe, folder: Path) -> Facts:
+    """Return where the run is, and where a copy of it is kept."""
+    place = mirrored_run_of(recipe, folder)
+    copied = [] if place is None else [("copied to", f"{place.url}, while the run goes on")]
+    return [("run", str(folder)), *copied]
 
 
 def _model(preflight: Preflight, assembled: Assembled) -> Facts:

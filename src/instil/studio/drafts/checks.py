@@ -10,6 +10,7 @@ from typing import Any
 
 from instil.errors import RecipeError
 from instil.recipe import Recipe
+from instil.remote.urls import is_url
 from instil.studio.drafts.fields import ALLOWED, REFUSED, fields, path_settings
 from instil.studio.drafts.text import flat_settings, sweep_in
 from instil.studio.workspace import OutsideError, inside, is_hub_name, leads_out
@@ -161,8 +162,10 @@ def _is_outside(path: str, root: Path) -> bool:
     """Return whether a path, or a link in the folder that it names, leads out of the workspace.
 
     A Hub id and a name such as ``demo`` are paths in the workspace at which nothing is. So is ``FOLDER:NAME``, a template in
-    a folder, which is looked at by its folder.
+    a folder, which is looked at by its folder. The address of a bucket or a web server leads out.
     """
+    if is_url(path):
+        return True
     for part in dict.fromkeys((path, path.rpartition(":")[0] or path)):
         try:
             found = inside(root, _relative(part, root))

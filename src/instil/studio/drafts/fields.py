@@ -19,6 +19,7 @@ REFUSED: Mapping[str, str] = {
     "tracking.to": "recipe.sends",
     "tracking.project": "recipe.sends",
     "tracking.name": "recipe.sends",
+    "checkpoint.mirror": "recipe.sends",
 }
 """Settings that no page may set, because they run foreign code or send data to another machine; each with the text that says so."""
 ALLOWED: Mapping[str, tuple[object, ...]] = {"model.trust_remote_code": (False,), "tracking.to": ([], "tensorboard")}
@@ -139,7 +140,7 @@ def path_settings() -> tuple[str, ...]:
 
     Example:
         >>> path_settings()
-        ('output', 'model.name', 'model.template', 'adapter.resume_from', 'data.store')
+        ('output', 'model.name', 'model.template', 'adapter.resume_from', 'data.store', 'checkpoint.mirror')
     """
     found = [name for name, section in Recipe.model_fields.items() if names_a_path(section)]
     for group, section in Recipe.model_fields.items():

@@ -9,7 +9,7 @@ tomorrow.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from instil.errors import CheckpointError
@@ -20,7 +20,9 @@ STEP = re.compile(r"step-\d{6,}")
 """Name of a checkpoint's folder. A copy that the user made under another name is left alone."""
 
 
-def prune_checkpoints(checkpoints: Path, *, newest: int, keep_last: int, keep_step: int | None) -> None:
+def prune_checkpoints(
+    checkpoints: Path, *, newest: int, keep_last: int, keep_step: int | None, held: Collection[int] = ()
+) -> None:
     """Remove all checkpoints except the last `keep_last` up to `newest`, and that of `keep_step`.
 
     Args:
@@ -29,12 +31,25 @@ def prune_checkpoints(checkpoints: Path, *, newest: int, keep_last: int, keep_st
             from an earlier one. They must not take the place of intact ones.
         keep_last: How many to keep up to `newest`.
         keep_step: Step of another one to keep, or None.
+        held: Steps of others that are read at the moment.
     """
     folders = checkpoint_folders(checkpoints)
-    kept = [folder for folder in folders if _step_of(folder) <= newest][-keep_last:]
+    kept = kept_steps(map(_step_of, folders), newest=newest, keep_last=keep_last, keep_step=keep_step).union(held)
     for folder in folders:
-        if folder not in kept and _step_of(folder) != keep_step:
+        if _step_of(folder) not in kept:
             remove_folder(folder)
+
+
+def kept_steps(steps: Iterable[int], *, newest: int, keep_last: int, keep_step: int | None) -> set[int]:
+    """Return which checkpoints are kept (see `prune_checkpoints`).
+
+    Example:
+        >>> sorted(kept_steps([10, 20, 30, 40], newest=30, keep_last=1, keep_step=10))
+        [10, 30]
+    """
+    steps = sorted(steps)
+    kept = set([step for step in steps if step <= newest][-keep_last:])
+    return kept | ({keep_step} & set(steps) if keep_step is not None else set())
 
 
 def checkpoint_folders(checkpoints: Path) -> list[Path]:

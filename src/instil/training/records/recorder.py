@@ -17,6 +17,7 @@ from instil.recipe import CheckpointSettings, TrackingSettings
 from instil.screen import work
 from instil.training.checkpoints.capture import take_snapshot
 from instil.training.checkpoints.checkpoint import Progress, save_checkpoint
+from instil.training.checkpoints.mirror import Mirror
 from instil.training.checkpoints.retention import prune_checkpoints
 from instil.training.memory.usage import memory_mb
 from instil.training.records.loss_figure import draw_loss
@@ -46,6 +47,7 @@ class Recorder:
         metrics: Metrics | None,
         bar: ProgressBar,
         trackers: Sequence[Tracker],
+        mirror: Mirror | None = None,
     ) -> None:
         self._paths = paths
         self._checkpoint = checkpoint
@@ -53,6 +55,7 @@ class Recorder:
         self._metrics = metrics
         self._bar = bar
         self._trackers = trackers
+        self._mirror = mirror
         # The first evaluation is before the first step, where there is no curve to draw yet.
         self._drawn = time.monotonic()
 
@@ -135,9 +138,17 @@ class Recorder:
             )
         if ranks.is_first:
             best = progress.best_step if self._checkpoint.keep_best else None
-            keep = self._checkpoint.keep_last
-            prune_checkpoints(self._paths.checkpoints, newest=progress.step, keep_last=keep, keep_step=best)
+            self._prune(progress.step, best)
+            if self._mirror is not None:
+                for line in self._mirror.saved(progress.step, best=best):
+                    self.say(line)
         return folder
+
+    def _prune(self, newest: int, best: int | None) -> None:
+        """Remove the checkpoints that need not be kept, but not the one that is being copied to the mirror."""
+        keep = self._checkpoint.keep_last
+        with contextlib.nullcontext(set[int]()) if self._mirror is None else self._mirror.pruning() as held:
+            prune_checkpoints(self._paths.checkpoints, newest=newest, keep_last=keep, keep_step=best, held=held)
 
     def _add(self, line: Mapping[str, Any]) -> None:
         if self._metrics is not None:
@@ -158,6 +169,7 @@ def open_recorder(
     done: int,
     is_first: bool,
     quiet: bool = False,
+    mirror: Mirror | None = None,
 ) -> Iterator[Recorder]:
     """Open the writers of a run folder, and close them at the end.
 
@@ -171,6 +183,7 @@ def open_recorder(
         done: Steps done before.
         is_first: Whether this is the first process.
         quiet: Print nothing.
+        mirror: Copies the run folder to a bucket; None for no copy.
     """
     earlier = read_metrics(paths.metrics) if is_first and done else []
     bar = ProgressBar(num_steps=num_steps, done=done, quiet=quiet or not is_first, earlier=earlier)
@@ -182,4 +195,4 @@ def open_recorder(
         for tracker in trackers:
             stack.callback(tracker.close)
         stack.enter_context(bar)
-        yield Recorder(paths, checkpoint, identity=identity, metrics=metrics, bar=bar, trackers=trackers)
+        yield Recorder(paths, checkpoint, identity=identity, metrics=metrics, bar=bar, trackers=trackers, mirror=mirror)
