@@ -286,13 +286,20 @@ def test_data_of_the_workspace_and_of_the_hub_may_be_used(tmp_path):
         assert check(made, root=tmp_path, name="run").problems == (), made
 
 
+@pytest.mark.parametrize("address", ["s3://bucket/a.jsonl", "gs://bucket/a.jsonl", "https://example.com/a.jsonl"])
+def test_an_address_leads_out_of_the_workspace(tmp_path, address):
+    for name in ("data.sources", "output", "data.store"):
+        problems = check(settings_in(f"{name}: {address}"), root=tmp_path, name="run").of(name)
+        assert "recipe.outside" in [problem.key for problem in problems], name
+
+
 REACHING = re.compile(
-    r"wandb|trackio|tracker|telemetry|report to|push|upload|publish|remote|\bcode\b|https?|\burl\b|host|address|secret|"
+    r"wandb|trackio|tracker|bucket|telemetry|report to|push|upload|publish|remote|\bcode\b|https?|\burl\b|host|address|secret|"
     r"password|credential|api.key|\bkey\b|access.token|account|webhook|e-?mail",
     re.IGNORECASE,
 )
 """What the name, the words or the choices of a setting have that runs foreign code or sends data elsewhere."""
-HARMLESS: dict[str, str] = {}
+HARMLESS = {"source.path": "a page may name no address: test_an_address_leads_out_of_the_workspace"}
 """Settings whose words have one of them, and why they do neither."""
 
 

@@ -25,11 +25,12 @@ from instil.screen import Heading, Screen, hide_work, show_work, under_heading, 
 from instil.training.checkpoints.capture import restore_weights
 from instil.training.checkpoints.checkpoint import Checkpoint, Progress, open_checkpoint, step_folder
 from instil.training.checkpoints.mirror import Mirror
+from instil.training.checkpoints.mirrored_run import MirroredRun
+from instil.training.checkpoints.mirroring import copy_finished, mirrored, mirrored_run_of, open_place
 from instil.training.checkpoints.retention import latest_checkpoint, with_best_there
 from instil.training.events import Ended, Event, WrittenEvents
 from instil.training.loop import run_steps, should_stop_early
 from instil.training.memory.usage import peak_rss_mb, rss_mb
-from instil.training.mirroring import copy_finished, mirrored, mirrored_run_of, open_place
 from instil.training.model_card.run_cards import write_cards
 from instil.training.preference.start import start_preference
 from instil.training.preflight import Preflight, run_preflight
@@ -45,7 +46,15 @@ from instil.training.records.environment import describe_environment
 from instil.training.records.metrics import rewind_lines
 from instil.training.records.model_output import save_trained, write_results
 from instil.training.records.recorder import Recorder, open_recorder
-from instil.training.records.run_folder import Run, RunPaths, check_output, is_intact, new_folder, resume_command
+from instil.training.records.run_folder import (
+    Run,
+    RunPaths,
+    check_output,
+    is_intact,
+    new_folder,
+    resume_command,
+    run_name,
+)
 from instil.training.records.samples import Sampler, draw_nothing
 from instil.training.records.written_model import examples_to_check
 from instil.training.replicate_or_shard import wants_shards
@@ -155,12 +164,12 @@ def _open_mirrored(recipe: Recipe, paths: RunPaths, ranks: Ranks, *, resume: boo
     Raises:
         RunError: On every process, as `open_place`.
     """
-    place, message, has_run = mirrored_run_of(recipe, paths.folder), None, False
+    place, message, has_run = _place_of(recipe, paths), None, False
     if place is None:
         return False
     if ranks.is_first:
         try:
-            open_place(place, paths, resume=resume, say=say)
+            open_place(place, paths.folder, resume=resume, say=say)
             has_run = check_output(paths.folder, resume=resume)
         except InstilError as error:
             message = str(error)
@@ -199,8 +208,13 @@ def _train_joined(
             if paths.results.exists():
                 say(f"{paths.folder}: this run is finished")
                 if ranks.is_first:
-                    place = mirrored_run_of(recipe, paths.folder)
-                    copy_finished(place, paths, keep_last=recipe.checkpoint.keep_last, say=say)
+                    copy_finished(
+                        _place_of(recipe, paths),
+                        paths.folder,
+                        keep_last=recipe.checkpoint.keep_last,
+                        resume_with=resume_command(paths.folder),
+                        say=say,
+                    )
                 _say_groups([next_commands(paths.folder, recipe)], say)
                 return Run.open(paths.folder)
         preflight = run_preflight(recipe, ranks, say=under_heading("Rows", as_card(say)))
@@ -235,8 +249,14 @@ def _mirrored(
     recipe: Recipe, paths: RunPaths, ranks: Ranks, *, say: Say
 ) -> contextlib.AbstractContextManager[Mirror | None]:
     """Return a context in which the first process keeps a copy of the run in a bucket, if the recipe has one."""
-    place = mirrored_run_of(recipe, paths.folder) if ranks.is_first else None
-    return mirrored(place, paths.folder, keep_last=recipe.checkpoint.keep_last, say=say)
+    place = _place_of(recipe, paths) if ranks.is_first else None
+    keep, command = recipe.checkpoint.keep_last, resume_command(paths.folder)
+    return mirrored(place, paths.folder, keep_last=keep, resume_with=command, say=say)
+
+
+def _place_of(recipe: Recipe, paths: RunPaths) -> MirroredRun | None:
+    """Return where the run is copied to, if the recipe says so."""
+    return mirrored_run_of(recipe.checkpoint.mirror, name=run_name(paths.folder))
 
 
 @contextlib.contextmanager

@@ -13,12 +13,13 @@ from instil.evaluation.during_training import task_meanings
 from instil.evaluation.meanings import label_of
 from instil.recipe import AdapterSettings, DataSettings, Recipe, TrainingSettings, objective_words, source_name
 from instil.run_warning import PREFIX
+from instil.training.checkpoints.mirroring import mirrored_run_of
 from instil.training.disk_space import disk_warnings
-from instil.training.mirroring import mirrored_run_of
 from instil.training.preference.start import PreferenceStart
 from instil.training.preflight import Preflight
 from instil.training.records.closing import CardGroup
 from instil.training.records.environment import describe_device
+from instil.training.records.run_folder import run_name
 from instil.training.setup import Assembled
 from instil.units import counted, short_count
 
@@ -54,7 +55,7 @@ def run_card(
 
 def _run(recipe: Recipe, folder: Path) -> Facts:
     """Return where the run is, and where a copy of it is kept."""
-    place = mirrored_run_of(recipe, folder)
+    place = mirrored_run_of(recipe.checkpoint.mirror, name=run_name(folder))
     copied = [] if place is None else [("copied to", f"{place.url}, while the run goes on")]
     return [("run", str(folder)), *copied]
 

@@ -16,13 +16,12 @@ from pathlib import Path
 
 from instil.remote.storage import StorageError
 from instil.training.checkpoints.checkpoint import step_folder
-from instil.training.checkpoints.mirrored_run import MirroredRun
+from instil.training.checkpoints.mirrored_run import CHECKPOINTS, MODELS, RESULTS, MirroredRun
 from instil.training.checkpoints.retention import checkpoint_folders, prune_checkpoints
 
 PATIENCE = 300.0
 """Seconds without any success after which the end of a run gives up."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
-_RESULTS = ("model", "adapter")
 
 
 class Mirror:
@@ -117,7 +116,7 @@ class Mirror:
 
     @property
     def _checkpoints(self) -> Path:
-        return self._folder / "checkpoints"
+        return self._folder / CHECKPOINTS
 
     def _step_folder(self, step: int) -> Path:
         return step_folder(self._checkpoints, step)
@@ -192,7 +191,7 @@ class Mirror:
     def _send(self, *, ending: bool) -> None:
         """Copy the files beside the checkpoints that have changed; at the end the model too, and the results last."""
         for name in self._names():
-            is_result = name.partition("/")[0] in _RESULTS or name == "results.json"
+            is_result = name.partition("/")[0] in MODELS or name == RESULTS
             state = self._state(name)
             if state is not None and state != self._sent.get(name) and (ending or not is_result):
                 self._run.put(self._folder / name, name)
@@ -201,11 +200,11 @@ class Mirror:
     def _names(self) -> list[str]:
         """Return the files of the run beside its checkpoints, the results last."""
         paths = [path for path in self._folder.iterdir() if path.is_file()]
-        paths += [path for name in _RESULTS for path in (self._folder / name).rglob("*") if path.is_file()]
+        paths += [path for name in MODELS for path in (self._folder / name).rglob("*") if path.is_file()]
         names = [path.relative_to(self._folder).as_posix() for path in paths]
         return sorted(
             (name for name in names if not any(part.startswith(".") for part in name.split("/"))),
-            key=lambda name: (name == "results.json", name),
+            key=lambda name: (name == RESULTS, name),
         )
 
     def _state(self, name: str) -> tuple[int, int] | None:

@@ -22,8 +22,10 @@ from instil.training.checkpoints.checkpoint import Checkpoint, open_checkpoint, 
 from instil.training.checkpoints.retention import STEP, kept_steps
 
 MANIFEST = "manifest.json"
-_CHECKPOINTS = "checkpoints"
-_RESULTS = ("model", "adapter")
+CHECKPOINTS, RECIPE, RESULTS = "checkpoints", "recipe.yaml", "results.json"
+"""Names in a run folder. Its other names do not matter to a copy."""
+MODELS = ("model", "adapter")
+"""Folders that the end of a run writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +41,12 @@ class Contents:
     @property
     def is_run(self) -> bool:
         """Whether a run has been copied there."""
-        return "recipe.yaml" in self.files
+        return RECIPE in self.files
 
     @property
     def is_finished(self) -> bool:
         """Whether that run is finished."""
-        return "results.json" in self.files
+        return RESULTS in self.files
 
     @property
     def steps(self) -> list[int]:
@@ -55,10 +57,10 @@ class Contents:
     @property
     def record_names(self) -> list[str]:
         """Names of the files beside the checkpoints; of a finished run, its model too. The recipe comes last."""
-        names = [name for name in self.files if "/" not in name and name != "recipe.yaml"]
+        names = [name for name in self.files if "/" not in name and name != RECIPE]
         if self.is_finished:
-            names += [name for name in self.files if name.partition("/")[0] in _RESULTS and "/" in name]
-        return [*sorted(names), "recipe.yaml"]
+            names += [name for name in self.files if name.partition("/")[0] in MODELS and "/" in name]
+        return [*sorted(names), RECIPE]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,7 @@ class MirroredRun:
             folder: The checkpoint.
             before_manifest: Copies what a run needs that is resumed from it.
         """
-        target = joined_url(self.url, f"{_CHECKPOINTS}/{folder.name}")
+        target = joined_url(self.url, f"{CHECKPOINTS}/{folder.name}")
         manifest = (folder / MANIFEST).read_bytes()
         there = self._storage.state(joined_url(target, MANIFEST))
         before = b"" if there is None else self._storage.read(joined_url(target, MANIFEST))
@@ -122,7 +124,7 @@ class MirroredRun:
         """Remove all checkpoints that `prune_checkpoints` would, and what killed copies have left."""
         contents = self.contents()
         kept = kept_steps(contents.steps, newest=newest, keep_last=keep_last, keep_step=keep_step)
-        names = [name for name in contents.files if name.startswith(f"{_CHECKPOINTS}/")]
+        names = [name for name in contents.files if name.startswith(f"{CHECKPOINTS}/")]
         gone = [name for name in names if _step_of(name) not in kept]
         # The manifests first: a removal that is cut off leaves nothing that looks whole.
         gone.sort(key=lambda name: not name.endswith(MANIFEST))
@@ -130,7 +132,7 @@ class MirroredRun:
 
     def identity(self, step: int) -> Any:
         """Return what has to be equal when the run is resumed, as the checkpoint of a step has it."""
-        state = self._storage.read(joined_url(self.url, f"{_CHECKPOINTS}/{step_folder(Path(), step).name}/state.json"))
+        state = self._storage.read(joined_url(self.url, f"{CHECKPOINTS}/{step_folder(Path(), step).name}/state.json"))
         return json.loads(state).get("identity")
 
     def fetch_checkpoint(self, step: int, checkpoints: Path, *, contents: Contents) -> Checkpoint:
@@ -143,7 +145,7 @@ class MirroredRun:
         aside = aside_of(folder, shared=True)
         remove_folder(aside)
         aside.mkdir(parents=True)
-        start = f"{_CHECKPOINTS}/{folder.name}/"
+        start = f"{CHECKPOINTS}/{folder.name}/"
         try:
             for name, file in contents.files.items():
                 if name.startswith(start) and "/" not in name.removeprefix(start):

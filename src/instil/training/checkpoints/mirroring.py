@@ -1,6 +1,6 @@
 """What a run does with its mirror: claim a place in a bucket, start from what is there, and end with all of it copied.
 
-The mirror itself is in `checkpoints.mirror`. The folder in the bucket has the run's name, below `checkpoint.mirror`.
+The mirror itself is in `mirror`. The folder in the bucket has the run's name, below `checkpoint.mirror`.
 """
 
 from __future__ import annotations
@@ -12,30 +12,36 @@ from pathlib import Path
 
 from instil.errors import CheckpointError, RunError
 from instil.files import LOCK, atomic_folder, disk_errors, locked, remove_empty
-from instil.recipe import Recipe
 from instil.remote.storage import StorageError
 from instil.remote.urls import joined_url
 from instil.screen import work
 from instil.training.checkpoints.mirror import Mirror
-from instil.training.checkpoints.mirrored_run import Contents, MirroredRun
+from instil.training.checkpoints.mirrored_run import CHECKPOINTS, RECIPE, RESULTS, Contents, MirroredRun
 from instil.training.checkpoints.retention import checkpoint_folders, latest_checkpoint
-from instil.training.records.run_folder import RunPaths, resume_command, run_name
 
 Say = Callable[[str], None]
 
 
-def mirrored_run_of(recipe: Recipe, folder: Path) -> MirroredRun | None:
-    """Return where a run is copied to, or None if it is not."""
-    mirror = recipe.checkpoint.mirror
-    return None if mirror is None else MirroredRun(joined_url(mirror, run_name(folder)))
+def mirrored_run_of(mirror: str | None, *, name: str) -> MirroredRun | None:
+    """Return where a run is copied to, or None if it is not.
+
+    Args:
+        mirror: The recipe's `checkpoint.mirror`.
+        name: The run's name.
+
+    Example:
+        >>> mirrored_run_of("s3://bucket/runs", name="first")
+        MirroredRun(url='s3://bucket/runs/first')
+    """
+    return None if mirror is None else MirroredRun(joined_url(mirror, name))
 
 
-def open_place(run: MirroredRun, paths: RunPaths, *, resume: bool, say: Say) -> None:
+def open_place(run: MirroredRun, folder: Path, *, resume: bool, say: Say) -> None:
     """Check before anything is prepared that a run can be copied, and copy a run to resume back to this machine.
 
     Args:
         run: The place in the bucket.
-        paths: The run folder.
+        folder: The run folder.
         resume: Whether the user asked to resume.
         say: Prints a line for the user.
 
@@ -52,7 +58,7 @@ def open_place(run: MirroredRun, paths: RunPaths, *, resume: bool, say: Say) -> 
                 )
             run.check_writable()
         if resume and contents.is_run and contents.steps:
-            _fetch(run, contents, paths, say=say)
+            _fetch(run, contents, folder, say=say)
     except StorageError as error:
         raise RunError(
             f"{run.url}: the run cannot be copied there ({error.reason}). Expected a bucket that can be read and "
@@ -60,38 +66,39 @@ def open_place(run: MirroredRun, paths: RunPaths, *, resume: bool, say: Say) -> 
         ) from None
 
 
-def _fetch(run: MirroredRun, contents: Contents, paths: RunPaths, *, say: Say) -> None:
+def _fetch(run: MirroredRun, contents: Contents, folder: Path, *, say: Say) -> None:
     """Copy a run back if this machine does not have it, or has an earlier state of it."""
-    here = [folder.name for folder in checkpoint_folders(paths.checkpoints)]
+    checkpoints = folder / CHECKPOINTS
+    here = [checkpoint.name for checkpoint in checkpoint_folders(checkpoints)]
     newest = int(here[-1].removeprefix("step-")) if here else -1
-    is_behind = contents.steps[-1] > newest or (contents.is_finished and not paths.results.exists())
-    if paths.recipe.exists():
+    is_behind = contents.steps[-1] > newest or (contents.is_finished and not (folder / RESULTS).exists())
+    if (folder / RECIPE).exists():
         if not is_behind:
             return
-        _check_same_run(run, contents, paths, here[-1] if here else None)
-        with locked(paths.folder), disk_errors(paths.folder):
-            _fetch_into(run, contents, paths.folder, say=say)
+        _check_same_run(run, contents, folder, here[-1] if here else None)
+        with locked(folder), disk_errors(folder):
+            _fetch_into(run, contents, folder, say=say)
         return
-    (paths.folder / LOCK).unlink(missing_ok=True)
-    remove_empty((paths.checkpoints, paths.folder))
-    with disk_errors(paths.folder), atomic_folder(paths.folder) as aside:
+    (folder / LOCK).unlink(missing_ok=True)
+    remove_empty((checkpoints, folder))
+    with disk_errors(folder), atomic_folder(folder) as aside:
         _fetch_into(run, contents, aside, say=say)
 
 
-def _check_same_run(run: MirroredRun, contents: Contents, paths: RunPaths, newest: str | None) -> None:
+def _check_same_run(run: MirroredRun, contents: Contents, folder: Path, newest: str | None) -> None:
     if newest is None:
         return
     with contextlib.suppress(OSError, ValueError):  # a damaged checkpoint says nothing; resuming checks again
-        here = json.loads((paths.checkpoints / newest / "state.json").read_text())["identity"]
+        here = json.loads((folder / CHECKPOINTS / newest / "state.json").read_text())["identity"]
         if here != run.identity(contents.steps[-1]):
             raise RunError(
-                f"{run.url}: holds another run than {paths.folder}. Expected the same one, to continue it. "
+                f"{run.url}: holds another run than {folder}. Expected the same one, to continue it. "
                 "Set another checkpoint.mirror, or another output."
             )
 
 
 def _fetch_into(run: MirroredRun, contents: Contents, folder: Path, *, say: Say) -> None:
-    checkpoints = RunPaths(folder).checkpoints
+    checkpoints = folder / CHECKPOINTS
     for step in reversed(contents.steps):
         try:
             with work(f"copying step {step} from {run.url}"):
@@ -112,7 +119,9 @@ def _fetch_into(run: MirroredRun, contents: Contents, folder: Path, *, say: Say)
 
 
 @contextlib.contextmanager
-def mirrored(run: MirroredRun | None, folder: Path, *, keep_last: int, say: Say) -> Iterator[Mirror | None]:
+def mirrored(
+    run: MirroredRun | None, folder: Path, *, keep_last: int, resume_with: str, say: Say
+) -> Iterator[Mirror | None]:
     """Keep a copy of a run folder in a bucket while the context is open; all of it is there when the context ends.
 
     After an error in the context, what is there on the disk is still copied, without patience, and the error goes on.
@@ -121,6 +130,7 @@ def mirrored(run: MirroredRun | None, folder: Path, *, keep_last: int, say: Say)
         run: The place in the bucket; None for no copy.
         folder: The run folder.
         keep_last: How many checkpoints to keep there.
+        resume_with: The command that continues the run, for the error.
         say: Prints a line for the user.
 
     Raises:
@@ -144,12 +154,12 @@ def mirrored(run: MirroredRun | None, folder: Path, *, keep_last: int, say: Say)
     if missing := mirror.missing():
         raise RunError(
             f"{run.url}: not copied: {missing}. Expected all of {folder}, which is complete on this machine. "
-            f"Copy the rest with {resume_command(folder)}."
+            f"Copy the rest with {resume_with}."
         )
     say(f"copied to {run.url}")
 
 
-def copy_finished(run: MirroredRun | None, paths: RunPaths, *, keep_last: int, say: Say) -> None:
+def copy_finished(run: MirroredRun | None, folder: Path, *, keep_last: int, resume_with: str, say: Say) -> None:
     """Copy what an earlier end of a finished run could not.
 
     Raises:
@@ -157,13 +167,13 @@ def copy_finished(run: MirroredRun | None, paths: RunPaths, *, keep_last: int, s
     """
     if run is None:
         return
-    newest = latest_checkpoint(paths.checkpoints, say=say)
+    newest = latest_checkpoint(folder / CHECKPOINTS, say=say)
     progress = None if newest is None else newest.progress
     with contextlib.suppress(StorageError, OSError):  # copying reports it
         contents = run.contents()
         is_there = progress is None or progress.step in contents.steps
-        if is_there and contents.is_finished and run.read("results.json") == paths.results.read_bytes():
+        if is_there and contents.is_finished and run.read(RESULTS) == (folder / RESULTS).read_bytes():
             return
-    with mirrored(run, paths.folder, keep_last=keep_last, say=say) as mirror:
+    with mirrored(run, folder, keep_last=keep_last, resume_with=resume_with, say=say) as mirror:
         if mirror is not None and progress is not None:
             mirror.saved(progress.step, best=progress.best_step)
