@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
+import psutil
 import pytest
 from tests.studio.served import wait_until
 
 from instil.errors import DataError
 from instil.studio.jobs.processes import this_process
+from instil.studio.workers.commands import Commands
 from instil.studio.workers.looking import Look
 from instil.studio.workers.process import MOST_PROCESSES, Worker, WorkerError, Workers
 from instil.studio.workers.reading import rows_of
@@ -66,6 +70,60 @@ def test_a_studio_keeps_a_few_processes_and_ends_them(tmp_path):
     assert workers.ask(ECHO, {"model": 1}, {})[2] == processes[1].pid
     workers.close()
     assert not any(process.is_alive for process in processes)
+
+
+def test_a_question_that_waits_ends_with_its_studio_and_starts_no_process_anew(tmp_path):
+    workers, ended = Workers(tmp_path), []
+
+    def ask(how):
+        with pytest.raises(WorkerError, match="the studio is ending"):
+            how(ECHO, {}, {"sleep": 3600}) if how == workers.ask else how(ECHO, {"sleep": 3600})
+        ended.append(how)
+
+    threads = [
+        threading.Thread(target=ask, args=(how,), daemon=True) for how in (workers.ask, workers.ask, workers.ask_once)
+    ]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: len(children_with(ECHO)) == 2)
+    workers.close()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert len(ended) == 3
+    assert children_with(ECHO) == []
+    with pytest.raises(WorkerError, match="the studio is ending"):
+        workers.ask(ECHO, {}, {})
+
+
+def children_with(word):
+    """Return the processes of this one that have a word in their command."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            found += [process] if word in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE else []
+    return found
+
+
+def test_commands_that_take_no_notice_end_with_their_studio(tmp_path, monkeypatch):
+    (tmp_path / ".instil-studio").mkdir()
+    deaf = tmp_path / "deaf.py"
+    deaf.write_text(
+        "import signal, subprocess, sys, time\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(3600)', 'deaf-child'])\n"
+        "time.sleep(3600)\n"
+    )
+    monkeypatch.setattr("instil.studio.workers.commands.MODULE", ["-u", str(deaf)])
+    monkeypatch.setattr("instil.studio.workers.commands.END_SECONDS", 0.2)
+    commands = Commands(tmp_path)
+    number = commands.start("run", ["plan"])
+    wait_until(lambda: children_with("deaf-child"))
+    commands.close()
+    assert commands.result(number).status is None
+    wait_until(lambda: not children_with("deaf-child"))
+    assert children_with(str(deaf)) == []
+    assert commands.result(commands.start("read", ["train"])).status is None
+    assert children_with(str(deaf)) == []
 
 
 def test_a_process_ends_when_its_studio_is_killed(tmp_path):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import os
 import re
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
 import threading
 
+import psutil
 import pytest
 from tests.studio.served import wait_until
 from tests.training.command_line import make_base, make_rows, write_recipe
@@ -226,6 +230,7 @@ def test_a_process_is_told_from_a_later_one_with_its_id():
         ["evaluate", "run", "--host", "0.0.0.0"],
         ["evaluate", "run", "--judge=https://api.example.com/v1"],
         ["train", "r.yaml", "--tracking.to=wandb"],
+        ["prepare", "r.yaml", "--data.cluster=ray"],
         ["train", "r.yaml", "--tracking.project=mine"],
         ["export", "run", "out", "--public"],
         ["train", "a\0b"],
@@ -319,6 +324,68 @@ def test_a_training_run_saves_when_it_is_stopped_and_goes_on_where_it_stopped(ro
         last = steps()
         assert list((root / "run" / "checkpoints").glob("step-*"))
     assert [line for line in metrics.read_text().splitlines() if '"step": 1,' in line and '"loss"' in line][1:] == []
+
+
+@pytest.mark.slow
+def test_a_studio_that_ends_takes_the_processes_with_it_that_load_and_leaves_its_jobs(root):
+    os.mkfifo(root / "pipe.jsonl")
+    (root / "rows.jsonl").write_text('{"question": "1+1", "answer": "2"}\n' * 60)
+    studio = subprocess.Popen(
+        [sys.executable, "-m", "instil", "studio", str(root), "--port", "0"],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    port, token = re.search(r"127\.0\.0\.1:(\d+)/\?token=(\S+)", studio.stdout.readline()).groups()
+
+    def asked(method, path, **headers):
+        connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=120)
+        with contextlib.closing(connection):
+            connection.request(method, path, headers=headers)
+            answer = connection.getresponse()
+            answer.read()
+            return answer.headers
+
+    def ask_slow(method, path):
+        with contextlib.suppress(OSError, http.client.HTTPException):  # the studio ends before it has answered
+            asked(method, path, Cookie=cookie, Origin=f"http://127.0.0.1:{port}")
+
+    wait_until(lambda: port_is_open(int(port)))
+    cookie = asked("GET", f"/?token={token}")["set-cookie"].partition(";")[0]
+    draft = asked("GET", "/recipe?data=rows.jsonl", Cookie=cookie)["location"]
+    queue = Queue(root)
+    job = queue.add(["convert", "pipe.jsonl", "out.jsonl"])
+    threads = [
+        threading.Thread(target=ask_slow, args=words, daemon=True)
+        for words in (
+            ("POST", f"{draft}/plan"),
+            ("GET", "/data/summary?path=rows.jsonl"),
+            ("GET", "/ship/tasks?data=rows.jsonl"),
+        )
+    ]
+    for thread in threads:
+        thread.start()
+    helpers = {"instil.cli.worker", "instil.studio.workers.rows", "instil.studio.ship.suggest"}
+    started = wait_until(lambda: len(found := helpers_of(studio.pid, helpers)) == 3 and found)
+    wait_until(lambda: queue.folder(job).process)
+    studio.send_signal(signal.SIGINT)
+    assert studio.wait(timeout=120) == 0
+    studio.stdout.close()
+    wait_until(lambda: not any(process.is_running() and process.status() != "zombie" for process in started))
+    process = queue.folder(job).process
+    assert process.is_alive
+    os.kill(process.pid, signal.SIGKILL)
+
+
+def helpers_of(pid, modules):
+    """Return the children of a process that run one of some modules."""
+    with contextlib.suppress(psutil.Error):
+        return [child for child in psutil.Process(pid).children() if modules & set(child.cmdline())]
+    return []
+
+
+def port_is_open(port):
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+        return True
+    return False
 
 
 def test_a_run_that_ends_while_no_studio_is_there_has_its_exit_code(root):

@@ -248,6 +248,9 @@ def test_a_mistake_stands_beside_its_setting_in_the_recipes_words(text, name, wo
         ("data: models", "data.sources", "recipe.outside"),
         ("data: 'models/*.jsonl'", "data.sources", "recipe.outside"),
         ("data: .", "data.sources", "recipe.outside"),
+        ("data: https://example.com/x.jsonl", "data.sources", "recipe.outside"),
+        ("data: {heldout: 's3://bucket/x.jsonl'}", "data.heldout", "recipe.outside"),
+        ("data: {cluster: ray}", "data.cluster", "recipe.sends"),
         ("tracking: {to: [wandb]}", "tracking.to", "recipe.sends"),
         ("tracking: {to: [tensorboard, trackio]}", "tracking.to", "recipe.sends"),
         ("tracking: {project: mine}", "tracking.project", "recipe.sends"),
@@ -282,6 +285,7 @@ def test_data_of_the_workspace_and_of_the_hub_may_be_used(tmp_path):
         {"model": {"name": str(tmp_path / "runs" / "a"), "template": "Q: {user}/../A: {assistant}</s>"}},
         {"adapter": {"kind": "lora", "resume_from": "runs/a/adapter"}, "tracking": {"to": ["tensorboard"]}},
         {"output": "runs/{name}", "data": {"store": "stores/a"}, "tracking": {"to": []}},
+        {"data": {"cluster": "none"}},
     ):
         assert check(made, root=tmp_path, name="run").problems == (), made
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -41,16 +40,14 @@ def create_app(studio: Studio) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        clock = asyncio.create_task(_keep_queue(studio))
+        clock = asyncio.create_task(_keep_queue(studio, ending))
         yield
-        clock.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await clock
-        await asyncio.to_thread(studio.workers.close)
-        await asyncio.to_thread(studio.commands.close)
+        ending.begun = True
+        await clock
 
+    ending = Ending()
     app = FastAPI(title="instil studio", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.studio, app.state.ending = studio, Ending()
+    app.state.studio, app.state.ending = studio, ending
     for name in FIRST:
         app.include_router(router_of(name))
     files = {
@@ -75,11 +72,16 @@ def create_app(studio: Studio) -> FastAPI:
     return app
 
 
-async def _keep_queue(studio: Studio) -> None:
-    while True:
-        await asyncio.to_thread(studio.queue.tick)
-        await asyncio.to_thread(stop_idle, studio)
-        await asyncio.sleep(TICK_SECONDS)
+async def _keep_queue(studio: Studio, ending: Ending) -> None:
+    """Look after the queue until the studio ends; then end its helper processes, which requests may wait for."""
+    try:
+        while not ending.begun:
+            await asyncio.to_thread(studio.queue.tick)
+            await asyncio.to_thread(stop_idle, studio)
+            await asyncio.sleep(TICK_SECONDS)
+    finally:
+        await asyncio.to_thread(studio.workers.close)
+        await asyncio.to_thread(studio.commands.close)
 
 
 def _problem(request: Request, error: Exception) -> Response:

@@ -16,13 +16,18 @@ from instil.sweeps.space import NOT_SWEPT, plain_kinds
 Kind = Literal["choice", "switch", "number", "text", "names", "lines", "mapping", "sources"]
 REFUSED: Mapping[str, str] = {
     "model.trust_remote_code": "recipe.forbidden",
+    "data.cluster": "recipe.sends",
     "tracking.to": "recipe.sends",
     "tracking.project": "recipe.sends",
     "tracking.name": "recipe.sends",
     "checkpoint.mirror": "recipe.sends",
 }
 """Settings that no page may set, because they run foreign code or send data to another machine; each with the text that says so."""
-ALLOWED: Mapping[str, tuple[object, ...]] = {"model.trust_remote_code": (False,), "tracking.to": ([], "tensorboard")}
+ALLOWED: Mapping[str, tuple[object, ...]] = {
+    "model.trust_remote_code": (False,),
+    "data.cluster": ("none",),
+    "tracking.to": ([], "tensorboard"),
+}
 """Values of them that do neither."""
 NO_FIELD = REFUSED.keys() - {"tracking.to"}
 """Settings that the form has no field for."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shlex
 from collections.abc import Callable, Mapping
@@ -40,8 +39,6 @@ from instil.studio.rendering import back_to, page
 from instil.studio.studio import Studio, studio_of
 from instil.studio.workspace import OWN, Contents, contents
 
-LOOK_SECONDS = 0.3
-"""How often a request that lasts looks whether the studio ends."""
 LONGEST = 200_000
 """Characters of a recipe's text that the page takes."""
 TEMPLATE = "recipe.html.jinja"
@@ -446,10 +443,5 @@ def _run_problems(studio: Studio, read: Read) -> list[Problem]:
 async def _with_form(
     work: Callable[[Request, int, Mapping[str, str]], Response], request: Request, number: int
 ) -> Response:
-    """Do the work of a route with what was sent, in a thread; when the studio ends, the commands that it waits for are ended."""
-    task = asyncio.create_task(run_in_threadpool(work, request, number, await _sent(request)))
-    while not task.done():
-        await asyncio.wait({task}, timeout=LOOK_SECONDS)
-        if request.app.state.ending.begun:
-            await asyncio.to_thread(studio_of(request).commands.close)
-    return task.result()
+    """Do the work of a route with what was sent, in a thread."""
+    return await run_in_threadpool(work, request, number, await _sent(request))

@@ -150,7 +150,7 @@ def tasks(request: Request, data: str) -> Response:
     """Show the tasks, with those marked that fit a file."""
     studio = studio_of(request)
     path = studio.existing(data).relative_to(studio.root).as_posix()
-    suggestion: Suggestion = suggested(studio.root, path)
+    suggestion: Suggestion = suggested(studio, path)
     context = _context(studio, "", {"data": data}) | {"suggestion": suggestion}
     return page(request, "ship.html.jinja", context)
 

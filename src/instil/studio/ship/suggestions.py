@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
-SECONDS = 120.0
+from instil.studio.studio import Studio
+from instil.studio.workers.process import WorkerError, Workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,25 +22,20 @@ class Suggestion:
     problem: str = ""
 
 
-def suggested(root: Path, path: str) -> Suggestion:
+def suggested(studio: Studio, path: str) -> Suggestion:
     """Return the tasks that fit a file.
 
     Args:
-        root: The workspace.
+        studio: The workspace.
         path: The file below it.
     """
-    status = (root / path).stat()
-    return _ask(root, path, status.st_mtime_ns, status.st_size)
+    status = (studio.root / path).stat()
+    try:
+        return Suggestion(_ask(studio.workers, path, status.st_mtime_ns, status.st_size))
+    except WorkerError as error:
+        return Suggestion((), str(error))
 
 
 @lru_cache(maxsize=64)
-def _ask(root: Path, path: str, _changed: int, _size: int) -> Suggestion:
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "instil.studio.ship.suggest", f"./{path}"],
-            cwd=root, capture_output=True, text=True, timeout=SECONDS, check=False, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-        answer = json.loads(done.stdout.splitlines()[-1])
-    except (subprocess.TimeoutExpired, ValueError, IndexError):
-        return Suggestion((), "?")
-    return Suggestion(tuple(answer.get("tasks", ())), answer.get("problem", ""))
+def _ask(workers: Workers, path: str, _changed: int, _size: int) -> tuple[str, ...]:
+    return tuple(workers.ask_once("instil.studio.ship.suggest", {"path": f"./{path}"}))

@@ -14,9 +14,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import psutil
+
 from instil.files import remove_folder
 from instil.studio.settings import environment_without_key
 from instil.studio.workspace import OWN
+
+MODULE = ("-m", "instil.cli.worker")
+"""The words that start the process."""
+END_SECONDS = 3.0
+"""How long the process may take to end its commands, which remove what they were writing. It may be importing, and then
+takes no notice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +60,16 @@ class Commands:
         self._process: subprocess.Popen[str] | None = None
         self._listener: threading.Thread | None = None
         self._waiting: dict[int, _Waiting] = {}
+        self._is_closed = False
 
     def start(self, kind: Literal["run", "read"], words: Sequence[str]) -> int:
         """Start a command, and return its number for `result` and `cancel`."""
         with self._lock:
             number = next(self._numbers)
-            self._waiting[number] = _Waiting()
+            waiting = self._waiting[number] = _Waiting()
+            if self._is_closed:
+                waiting.ended.set()  # as one whose process was lost
+                return number
             request = {"id": number, kind: list(words), "out": str(self._out(number))}
             try:
                 self._send(request)
@@ -87,8 +99,9 @@ class Commands:
                 self._send({"cancel": number})
 
     def close(self) -> None:
-        """End the process, and with it every command."""
+        """End the process for good, and with it every command: whoever waits for one gets that it was lost."""
         with self._lock:
+            self._is_closed = True
             process, self._process = self._process, None
         if process is not None:
             assert process.stdin is not None
@@ -96,12 +109,16 @@ class Commands:
                 process.stdin.close()
             process.terminate()  # it may be importing, and then reads nothing
             try:
-                process.wait(timeout=20)
+                process.wait(timeout=END_SECONDS)
             except subprocess.TimeoutExpired:
+                commands = _children_of(process.pid)
                 process.kill()
                 process.wait()
+                for command in commands:
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        command.kill()
             if self._listener is not None:
-                self._listener.join(timeout=10)
+                self._listener.join()
         if self._folder.exists():
             remove_folder(self._folder)
 
@@ -116,7 +133,7 @@ class Commands:
         if self._process is None or self._process.poll() is not None:
             self._folder.mkdir(mode=0o700, exist_ok=True)
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "instil.cli.worker"],
+                [sys.executable, *MODULE],
                 cwd=self.root,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -147,3 +164,10 @@ class Commands:
             if self._process is None:
                 for waiting in self._waiting.values():
                     waiting.ended.set()
+
+
+def _children_of(pid: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []

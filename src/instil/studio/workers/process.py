@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import tempfile
@@ -28,6 +29,7 @@ MOST_PROCESSES = 2
 """Processes of one studio; each holds a tokenizer."""
 ANSWER_SECONDS = 120.0
 """A question that takes longer ends its process: the model may be on a disk that does not answer."""
+_ENDING = "the studio is ending. Ask again when it has started."
 
 
 class WorkerError(ServeError):
@@ -48,6 +50,7 @@ class Worker:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._errors: Any = None
+        self._is_closed = False
 
     def ask(self, question: Mapping[str, Any], *, seconds: float = ANSWER_SECONDS) -> Any:
         """Return the answer to a question. Questions of several threads wait for each other.
@@ -58,6 +61,8 @@ class Worker:
         line = json.dumps(question).encode() + b"\n"
         with self._lock:
             answer = self._answer(line, seconds) or self._answer(line, seconds)
+            if answer is None and self._is_closed:
+                raise WorkerError(_ENDING)
             if answer is None:
                 raise WorkerError(
                     f"the helper process has died: {self._last_words()}. Reload the page to start it again."
@@ -67,12 +72,26 @@ class Worker:
         return answer["answer"]
 
     def close(self) -> None:
-        """End the process."""
+        """End the process for good, also while a question waits for it: that one ends with an error."""
+        self._is_closed = True
+        if (process := self._process) is not None:
+            self._kill(process)
+        with self._lock:  # the question has seen the end of the process
+            self._forget()
+
+    @staticmethod
+    def _kill(process: subprocess.Popen[bytes]) -> None:
+        """End a process and those that it started; it leads a group of its own."""
+        if process.poll() is None:  # afterwards another process may have its number
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+    def _forget(self) -> None:
+        """End the process if it still runs, and give its pipes back."""
         process, self._process = self._process, None
         if process is None:
             return
-        with contextlib.suppress(OSError):
-            process.kill()
+        self._kill(process)
         process.wait()
         for pipe in (process.stdin, process.stdout, self._errors):
             if pipe is not None:
@@ -80,10 +99,15 @@ class Worker:
                     pipe.close()
 
     def _answer(self, line: bytes, seconds: float) -> dict[str, Any] | None:
-        """Return the answer, or None if the process has died."""
+        """Return the answer, or None if the process has died or was closed."""
+        if self._is_closed:
+            return None
         if self._process is None or self._process.poll() is not None:
-            self.close()
+            self._forget()
             self._start()
+            if self._is_closed:  # while it started
+                self._forget()
+                return None
         process = self._process
         assert process is not None
         assert process.stdin is not None
@@ -94,7 +118,7 @@ class Worker:
         except OSError:
             raw = b""
         if not raw.endswith(b"\n"):
-            process.kill()
+            self._kill(process)
             process.wait()
             return None
         answer: dict[str, Any] = json.loads(raw)
@@ -107,7 +131,7 @@ class Worker:
         while not parts or not parts[-1].endswith(b"\n"):
             ready, _, _ = select.select([process.stdout], [], [], max(0.0, end - time.monotonic()))
             if not ready:
-                self.close()
+                self._forget()
                 raise WorkerError(f"the helper process did not answer within {seconds:.0f} s. It was ended. Try again.")
             part = os.read(process.stdout.fileno(), 1 << 20)
             if not part:
@@ -150,12 +174,15 @@ class Workers:
         self._folder = folder
         self._lock = threading.Lock()
         self._open: OrderedDict[tuple[str, str], Worker] = OrderedDict()
+        self._once: set[Worker] = set()
+        self._is_closed = False
 
     def ask(self, module: str, setup: Mapping[str, Any], question: Mapping[str, Any]) -> Any:
         """Return the answer of the process of a module with this setup; see `Worker.ask`."""
         key = (module, json.dumps(setup, sort_keys=True))
         closed = []
         with self._lock:
+            self._check_open()
             worker = self._open.pop(key, None) or Worker(module, self._folder, setup)
             self._open[key] = worker
             while len(self._open) > MOST_PROCESSES:
@@ -164,13 +191,31 @@ class Workers:
             old.close()
         return worker.ask(question)
 
-    def close(self) -> None:
-        """End all of them."""
+    def ask_once(self, module: str, question: Mapping[str, Any]) -> Any:
+        """Return the answer of a process that ends with it."""
+        worker = Worker(module, self._folder, {})
         with self._lock:
-            workers = list(self._open.values())
+            self._check_open()
+            self._once.add(worker)
+        try:
+            return worker.ask(question)
+        finally:
+            worker.close()
+            with self._lock:
+                self._once.discard(worker)
+
+    def close(self) -> None:
+        """End all of them for good; questions that wait for one end with an error."""
+        with self._lock:
+            self._is_closed = True
+            workers = [*self._open.values(), *self._once]
             self._open.clear()
         for worker in workers:
             worker.close()
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise WorkerError(_ENDING)
 
 
 def environment() -> dict[str, str]:
