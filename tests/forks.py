@@ -11,6 +11,7 @@ import traceback
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import IO
 
 import psutil
@@ -31,6 +32,22 @@ def limit_memory(kind: str, extra: int) -> None:
     used = psutil.Process().memory_info()
     used_bytes = used.vms if kind == "RLIMIT_AS" else used.data
     resource.setrlimit(getattr(resource, kind), (used_bytes + extra, resource.RLIM_INFINITY))
+
+
+@cache
+def import_what_commands_import() -> None:
+    """Import once, here, what a first `instil train` imports: four seconds, which each fork would take for itself."""
+    import accelerate  # noqa: F401
+    import matplotlib.pyplot  # noqa: F401
+    import peft  # noqa: F401
+    import torch._dynamo
+    import torch._subclasses.fake_tensor  # noqa: F401
+    import transformers.models.llama.modeling_llama  # noqa: F401
+
+    import instil.cli.train
+    import instil.exporting.export
+    import instil.generation.engine
+    import instil.training.run  # noqa: F401
 
 
 def in_fork(work: Callable[[], object], *, address_space: int | None = None, seconds: float = 300.0) -> Ended:
@@ -89,6 +106,7 @@ def start_fork(
     out, err = (tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") for _ in range(2))  # noqa: SIM115
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        import_what_commands_import()
         child = os.fork()
     if not child:
         os.environ.update(environment)

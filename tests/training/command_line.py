@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from tests.forks import limit_memory, settle_threads
+from tests.forks import import_what_commands_import, limit_memory, settle_threads
 
 from instil.cli.main import main
 from instil.training.records.run_folder import Run
@@ -122,6 +122,7 @@ def forked(
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        import_what_commands_import()
         child = os.fork()
     if child:
         return child

@@ -82,6 +82,7 @@ def test_losses_do_not_depend_on_how_steps_are_computed(
     assert_same_losses(compute(write_recipe(tmp_path, SHORT, change, base=demo, rows=rows)), plain)
 
 
+@pytest.mark.compiled
 @pytest.mark.filterwarnings("default")
 @pytest.mark.skipif(not shutil.which("c++"), reason="needs a C++ compiler: 1 case left out")
 def test_compiling_does_not_change_losses(tmp_path: Path, demo: Path, rows: Path):

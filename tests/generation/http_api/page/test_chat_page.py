@@ -177,7 +177,7 @@ def test_a_seed_that_the_browser_would_round_is_refused(page):
 def test_a_text_beyond_the_servers_limit_is_refused_in_words(page, served):
     page.run(f"find('question').value = 'a'.repeat({int(served.settings.max_body_mb * 1_000_000) + 10}); send()")
     until(page, "!chat.answering")
-    assert "larger than 4 MB" in page.text("#problem")
+    assert "larger than 0.5 MB" in page.text("#problem")
 
 
 def test_of_many_tokens_the_last_ones_are_drawn_first(page):
