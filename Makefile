@@ -1,5 +1,6 @@
 # make demo    train the demo's base model to answer; two minutes on two cores
 # make test    run all tests, in the same environment
+# make long    run the tests that CI runs after make test: lessons, commands of the pages, whole ways; as long again
 # make slow    list the 30 longest tests of the last run of make test
 # make check   run format, lint, types and fast tests
 # make course  write the notebooks of the course to build/course; make course-run runs every lesson
@@ -17,13 +18,16 @@ WORKERS ?= --numprocesses logical --maxprocesses 4 --dist worksteal
 # Tests start Python hundreds of times: what one start compiles, the next loads, also where the environment says no.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test check course course-run docs serve-docs docs-translations clean slow
+.PHONY: demo test long check course course-run docs serve-docs docs-translations clean slow
 
 demo: $(INSTALLED)
 	$(VENV)/bin/instil demo
 
 test: $(INSTALLED)
 	$(VENV)/bin/python -m pytest $(WORKERS) --junit-xml build/tests.xml
+
+long: $(INSTALLED)
+	$(VENV)/bin/python -m pytest -m long $(WORKERS) --junit-xml build/long-tests.xml
 
 slow:
 	@$(PYTHON) tools/slow_tests.py
@@ -35,7 +39,7 @@ course: $(INSTALLED)
 	$(VENV)/bin/python course/make_notebooks.py
 
 course-run: $(INSTALLED)
-	$(VENV)/bin/python -m pytest -m slow tests/course
+	$(VENV)/bin/python -m pytest -m long tests/course
 
 docs: $(INSTALLED)
 	$(VENV)/bin/python docs/make_site.py $(if $(EXECUTE),--execute)

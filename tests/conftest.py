@@ -29,7 +29,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 gc.disable()
 
 
-ON_REQUEST = ("compiled", "benchmark", "exhaustive")
+ON_REQUEST = ("long", "compiled", "benchmark", "exhaustive")
 """Marks of tests that take longer than all others together: they run only where -m names their mark."""
 
 

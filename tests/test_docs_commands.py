@@ -84,6 +84,8 @@ SMALL = {
 """Options that make a command small enough for a test; they take the place of the page's."""
 
 
+FIRST_READ = ("README.md", "docs/index.md", "docs/start/")
+"""Pages whose commands run in each run of the tests; those of the others are marked `long`."""
 TYPED = "How many apples?\n/exit\n"
 INLINE = re.compile(r"`((?:instil|python|pip|make|torchrun|vllm|ollama) [^`]+)`")
 VERBS = re.compile(r"instil [a-z]+|instil --help|instil template (list|compare|show|prove)")
@@ -254,7 +256,12 @@ def serve(words: list[str]) -> None:
 @pytest.mark.filterwarnings("default")
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize(
-    "page", [page for page, found in PAGES.items() if (found or programs_of(page)) and page not in RUN_ELSEWHERE]
+    "page",
+    [
+        pytest.param(page, marks=() if page.startswith(FIRST_READ) else pytest.mark.long)
+        for page, found in PAGES.items()
+        if (found or programs_of(page)) and page not in RUN_ELSEWHERE
+    ],
 )
 def test_every_command_runs(page, place):
     for name, text in files_of((ROOT / page).read_text(encoding="utf-8")).items():

@@ -31,7 +31,7 @@ def files_of(folder: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @by_lesson
 def test_a_lesson_runs_with_its_solutions(lesson, tmp_path, cpu_seconds):
     before = files_of(ROOT / "src") | files_of(ROOT / "course")

@@ -14,9 +14,12 @@ from instil.errors import RunError
 from instil.preparation.chat_setup import set_up_chat
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
-    "epochs", [pytest.param(0.6, id="half as long"), pytest.param(None, id="whole", marks=pytest.mark.exhaustive)]
+    "epochs",
+    [
+        pytest.param(0.6, id="half as long", marks=pytest.mark.long),
+        pytest.param(None, id="whole", marks=pytest.mark.exhaustive),
+    ],
 )
 def test_the_demo_teaches_a_base_model_to_answer(epochs, tmp_path, capsys, monkeypatch):
     """Trained half as long as a person's demo it reaches the same bounds, but may forget more by pairs.

@@ -23,7 +23,7 @@ pytest.importorskip("sphinx")
 polib = pytest.importorskip("polib")
 from docs_site.languages import LANGUAGES  # noqa: E402
 
-pytestmark = [pytest.mark.slow]
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 
 @pytest.fixture(scope="module")

@@ -190,7 +190,7 @@ def test_runs_can_be_compared_by_a_task_which_is_then_measured(base, rows, tmp_p
         )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_each_run_of_a_sweep_may_have_several_processes(base, rows, tmp_path):
     two = {"parallel": {"processes": 2}, "training": {"max_steps": 2}}
     recipe = write_recipe(tmp_path, two, base=base, rows=rows)
