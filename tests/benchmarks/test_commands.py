@@ -11,7 +11,7 @@ import pytest
 from tests.benchmarks.programs import FOLDER, PROGRAMS, ROOT, program
 
 COMMAND = re.compile(r"python benchmarks/(\w+)\.py([^`\n]*)")
-NEED_NO_DATA = {"gpu", "peers", "profile_model", "scaling", "shapes", "studio"}
+NEED_NO_DATA = {"gpu", "buckets", "peers", "profile_model", "scaling", "shapes", "studio"}
 NEED_A_TOKENIZER = {"after", "plan", "preference", "prepare", "shapes", "train_step"}
 
 

@@ -19,6 +19,7 @@ SMALLEST = {
     "plan": "--work demo --adapter lora --precision fp32 --steps 1 --batch 2",
     "after": "--parts generate --work demo --repeats 1",
     "kill": "--kills 1 --steps 4",
+    "buckets": "--rows 2000 --steps 4 --every 2 --repeats 1",
     "busy": "--busy 0 --settings none,passive --seconds 0.2 --repeats 1 --threads 1",
     "scaling": "--only tokens --tokens 256 --repeats 1",
     "gpu": "--cells tiny-smollm2-135m:full --device cpu --steps 1 --sides ours --out gpu.jsonl",

@@ -67,7 +67,7 @@ class _RangedReader(io.RawIOBase):
         self._cache: BlockCache = block_cache()
         self._held: dict[int, bytes] = {}
         self._position = 0
-        self._following = 0  # the part after the latest request
+        self._following = -1  # the part after the latest request
         self._num_blocks = 1
 
     def readable(self) -> bool:

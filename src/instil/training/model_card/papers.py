@@ -24,6 +24,7 @@ from instil.model.folder.file_checks import read_json
 from instil.model.folder.location import HUB_ID, ModelLocation, locate, run_folder
 from instil.model.folder.memory_check import count_weights
 from instil.recipe import Recipe
+from instil.remote.urls import is_bucket, name_of_url
 from instil.training.records.run_figures import figures_of
 from instil.training.records.run_folder import RunPaths, read_run_json
 
@@ -133,12 +134,16 @@ def _context(folder: Path) -> int | None:
 
 
 def published_name(path_or_id: str) -> str:
-    """Return what a published card may show of a path, a Hub id or a name: an absolute path loses its folders.
+    """Return what a published card may show of a path, a Hub id or a name.
+
+    An absolute path loses its folders, and a file of a bucket the bucket.
 
     Example:
-        >>> [published_name(name) for name in ("/home/ann/rows.jsonl", "~/*.csv", "openai/gsm8k", "-")]
-        ['rows.jsonl', '*.csv', 'openai/gsm8k', '-']
+        >>> [published_name(name) for name in ("/home/ann/rows.jsonl", "~/*.csv", "s3://team/a.csv", "-")]
+        ['rows.jsonl', '*.csv', 'a.csv', '-']
     """
+    if is_bucket(path_or_id):
+        return name_of_url(path_or_id) or "a bucket"
     return Path(path_or_id).name or path_or_id if path_or_id.startswith(("/", "~")) else path_or_id
 
 
@@ -160,6 +165,7 @@ def published_recipe(recipe: Recipe) -> Recipe:
             "model": model.model_copy(update=named),
             "adapter": adapter.model_copy(update={"resume_from": resumed}),
             "data": data.model_copy(update={**places, "store": store}),
+            "checkpoint": recipe.checkpoint.model_copy(update={"mirror": None}),
         }
     )
 

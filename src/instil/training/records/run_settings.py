@@ -14,7 +14,7 @@ from instil.training.records.run_folder import existing_run
 
 _CHANGE_NO_RESULT = (
     "output", "threads", "device", "data.workers", "data.cluster", "data.store", "checkpoint.every", "checkpoint.keep_last",
-    "checkpoint.keep_best", "evaluate.every", "evaluate.at_start", "evaluate.samples", "evaluate.max_new_tokens",
+    "checkpoint.keep_best", "checkpoint.mirror", "evaluate.every", "evaluate.at_start", "evaluate.samples", "evaluate.max_new_tokens",
     "evaluate.max_prompts", "evaluate.tasks", "parallel", "tracking", "training.micro_batch_tokens",
     "training.gradient_checkpointing",
 )  # fmt: skip
