@@ -24,6 +24,7 @@ from instil.evaluation.dialogue import DIALOGUE_TASKS
 from instil.evaluation.tasks import TASKS as JUDGED
 from instil.exporting.gguf_types import DTYPES
 from instil.studio.access import POLICY
+from instil.studio.chat.models import read_model
 from instil.studio.jobs.records import Job, check_argv
 from instil.studio.pages.ship import SANDBOX, TASKS, evaluate_argv, export_argv
 from instil.studio.problems import PageProblem
@@ -84,6 +85,22 @@ def test_no_evaluation_is_started_that_reaches_further(studio, values, tasks, ke
     with pytest.raises(PageProblem) as problem:
         evaluate_argv(studio, fields(**values), tasks)
     assert problem.value.key == key
+
+
+def test_no_model_and_no_data_are_used_of_which_a_part_lies_elsewhere(studio, tmp_path):
+    (tmp_path / "elsewhere.safetensors").write_bytes(b"")
+    (studio.root / "rows").mkdir()
+    (studio.root / "rows" / "a.jsonl").symlink_to(tmp_path / "elsewhere.safetensors")
+    with pytest.raises(PageProblem) as problem:
+        evaluate_argv(studio, fields(data="rows"), [])
+    assert problem.value.key == "data.links_out"
+    (studio.root / "runs" / "talker" / "model" / "more.safetensors").symlink_to(tmp_path / "elsewhere.safetensors")
+    for name in ("runs/talker", "base:runs/talker"):
+        with pytest.raises(PageProblem) as problem:
+            read_model(studio, name)
+        assert problem.value.key == "data.links_out"
+    with pytest.raises(PageProblem):
+        export_argv(studio, {"run": "runs/talker", "form": "merged", "dtype": "bf16", "out": "exports/x"})
 
 
 def test_a_judge_that_is_code_is_refused_by_the_queue_too():

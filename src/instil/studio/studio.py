@@ -11,7 +11,7 @@ from instil.studio.jobs.queue import Queue
 from instil.studio.problems import PageProblem
 from instil.studio.workers.commands import Commands
 from instil.studio.workers.process import Workers
-from instil.studio.workspace import OutsideError, inside
+from instil.studio.workspace import OutsideError, inside, leads_out
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,19 @@ class Studio:
         path = self.path(text)
         if not path.exists():
             raise PageProblem(404, "problems.no_file", path=text)
+        return path
+
+    def whole(self, text: str) -> Path:
+        """Return the file or folder that a path of a request means, of which all lies in the workspace.
+
+        For data and models: a process reads all of a folder, links in it too.
+
+        Raises:
+            PageProblem: With status 404, as `existing`; or if a link in the folder leads out of the workspace.
+        """
+        path = self.existing(text)
+        if path.is_dir() and leads_out(self.root, path):
+            raise PageProblem(404, "data.links_out", path=text)
         return path
 
 

@@ -51,7 +51,7 @@ def read_model(studio: Studio, name: str) -> ServedModel:
     """
     is_base = name.startswith(BASE)
     path = name.removeprefix(BASE)
-    folder = studio.existing(path)
+    folder = studio.whole(path)
     if not folder.is_dir() or not is_run(folder):
         raise PageProblem(422, "chat.no_run", path=path)
     run = run_entry(studio.root, folder).path

@@ -18,7 +18,7 @@ from instil.errors import RecipeError
 from instil.recipe import Format, Objective
 from instil.studio.problems import PageProblem
 from instil.studio.studio import Studio
-from instil.studio.workspace import is_hub_name, leads_out
+from instil.studio.workspace import is_hub_name
 from instil.template.library import NAMED_TEMPLATES
 
 ROLES = ("system", "user", "assistant")
@@ -159,16 +159,13 @@ def _data_below(data: str, studio: Studio) -> str:
     Raises:
         PageProblem: If it, or a file in it, leads out of the workspace, or it is not there.
     """
-    path = studio.existing(data)
-    if path.is_dir() and leads_out(studio.root, path):
-        raise PageProblem(404, "data.links_out", path=data)
-    return path.relative_to(studio.root).as_posix()
+    return studio.whole(data).relative_to(studio.root).as_posix()
 
 
 def _exists(name: str, studio: Studio) -> bool:
     """Return whether a name is a file of the workspace, or a folder with nothing in it that leads out."""
     try:
-        path = studio.existing(name)
+        studio.whole(name)
     except PageProblem:
         return False
-    return not (path.is_dir() and leads_out(studio.root, path))
+    return True

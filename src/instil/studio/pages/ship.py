@@ -262,7 +262,7 @@ def _run(fields: dict[str, str]) -> str:
 def _below(studio: Studio, path: str) -> str:
     if not path:
         raise PageProblem(422, "ship.no_data")
-    return studio.existing(path).relative_to(studio.root).as_posix()
+    return studio.whole(path).relative_to(studio.root).as_posix()
 
 
 def _again(request: Request, studio: Studio, fields: dict[str, str], problem: PageProblem, form: str) -> Response:
