@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import random
+import select
 import socket
 from html import unescape
 from urllib.parse import urlencode
 
+import psutil
 import pytest
 import yaml
 from tests.studio.served import wait_until
@@ -20,7 +23,7 @@ from instil.studio.data import uploads
 from instil.studio.data.report_view import findings_at, places_of, report_view
 from instil.studio.data.results import MOST_RESULTS, fixed_name, printed
 from instil.studio.data.subject import subject_of
-from instil.studio.pages.data import PAGE_WORDS, TOKEN_WORDS, Filter, filter_of, rows_view
+from instil.studio.pages.data import PAGE_WORDS, TOKEN_WORDS, Filter, _is_reading, filter_of, rows_view
 from instil.studio.workers.line_file import STEP, LineFile
 from instil.studio.workspace import OWN
 from instil.views.html import script
@@ -109,16 +112,41 @@ def test_a_file_that_is_too_large_leaves_nothing(served, monkeypatch):
     assert (answer.status, "can be sent. Copy it into the workspace" in answer.text) == (413, True)
     # A browser may announce no size; then the bytes are counted.
     chunked = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in [b"y" * 600] * 3) + b"0\r\n\r\n"
-    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=30)
-    connection.putrequest("POST", "/data/upload?name=large.jsonl")
-    for name, value in {"Cookie": served.cookie, "Origin": served.url, "Transfer-Encoding": "chunked"}.items():
-        connection.putheader(name, value)
-    connection.endheaders()
+    connection = start_upload(served, **{"Transfer-Encoding": "chunked"})
     connection.send(chunked)
     assert connection.getresponse().status == 413
     connection.close()
     assert list((served.root / "data").iterdir()) == []
     assert post_file(served, "small.jsonl", b"x" * 1000).status == 200
+
+
+def start_upload(served, **headers):
+    """Return a connection on which the head of an upload was sent."""
+    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=120)
+    connection.putrequest("POST", "/data/upload?name=large.jsonl")
+    for name, value in {"Cookie": served.cookie, "Origin": served.url, **headers}.items():
+        connection.putheader(name, value)
+    connection.endheaders()
+    return connection
+
+
+def test_two_gigabytes_are_refused_at_the_limit_and_fill_neither_disk_nor_memory(served, monkeypatch):
+    announced = start_upload(served, **{"Content-Length": str(uploads.MOST_BYTES + 1)})
+    assert announced.getresponse().status == 413  # before a byte of it was sent
+    announced.close()
+    limit, part, sent = 32 << 20, b"x" * (1 << 20), 0
+    monkeypatch.setattr(uploads, "MOST_BYTES", limit)
+    before, largest = psutil.Process().memory_info().rss, 0
+    connection = start_upload(served, **{"Transfer-Encoding": "chunked"})
+    with contextlib.suppress(ConnectionError):  # the studio hangs up
+        while sent < 2 << 30 and not select.select([connection.sock], [], [], 0)[0]:
+            connection.send(b"%x\r\n%s\r\n" % (len(part), part))
+            sent += len(part)
+            largest = max(largest, psutil.Process().memory_info().rss)
+    connection.close()
+    assert limit <= sent < 4 * limit  # what lies in buffers of the system comes on top
+    assert largest - before < limit
+    wait_until(lambda: list((served.root / "data").iterdir()) == [])
 
 
 def test_a_file_that_breaks_off_leaves_nothing(served):
@@ -191,6 +219,20 @@ def test_a_subject_is_its_address(served):
     assert fixed_name(studio, subject) == "-rows-fixed.jsonl"
     (served.root / "-rows-fixed.jsonl").touch()
     assert fixed_name(studio, subject) == "-rows-fixed-2.jsonl"
+
+
+def test_the_reading_that_is_used_is_marked_among_all(served):
+    (served.root / "rows.jsonl").write_text("{}\n")
+    found, one = {"format": "question_answer"}, {"format": "question_answer", "objective": "sft"}
+    for query, reading, is_here in (
+        ({}, one, True),
+        ({"format": "question_answer"}, one, True),
+        ({"format": "alpaca"}, one, False),
+        ({"objective": "dpo"}, {"format": "auto", "objective": "dpo"}, True),
+        ({}, {"format": "alpaca", "objective": "sft"}, False),
+    ):
+        subject = subject_of({"path": "rows.jsonl", **query}, served.server.app.state.studio)
+        assert _is_reading(subject, reading, found) == is_here, (query, reading)
 
 
 def test_a_recipe_is_made_for_what_is_looked_at(served):

@@ -276,7 +276,7 @@ def summary(request: Request) -> Response:
         except WorkerError as error:
             context[f"{name}_error"] = str(error)
     context["readings"] = [
-        {**one, "address": _reading_address(subject, one), "is_here": _is_reading(subject, one)}
+        {**one, "address": _reading_address(subject, one), "is_here": _is_reading(subject, one, context["format"])}
         for one in (context["format"] or {}).get("readings", ())
     ]
     query = {name: value for name, value in subject.query.items() if name not in ROLES and name != "format"}
@@ -291,9 +291,13 @@ def _reading_address(subject: Subject, reading: Mapping[str, Any]) -> str:
     return f"/data/view?{urlencode({**query, 'format': reading['format'], 'objective': reading['objective']})}"
 
 
-def _is_reading(subject: Subject, reading: Mapping[str, Any]) -> bool:
-    is_same = (reading["format"], reading["objective"]) == (subject.format, subject.objective)
-    return is_same and not subject.columns
+def _is_reading(subject: Subject, reading: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
+    """Return whether the rows are shown in a reading: the chosen one, else the format that was found."""
+    used = (subject.format if subject.format != "auto" else found["format"], subject.objective)
+    return (reading["format"], reading["objective"]) in (
+        used,
+        (subject.format, subject.objective),
+    ) and not subject.columns
 
 
 @router.get("/data/rows")

@@ -211,8 +211,18 @@ def _readable(rows: Sequence[tuple[Place, Any]], form: str, options: ReadOptions
         try:
             count += bool(read_row(row, place, format_name=form, options=options)[1])
         except InstilError as error:
-            reasons = reasons or [str(error)[:_SHOWN]]
+            reasons = reasons or [_shortened(str(error))]
     return count, reasons
+
+
+def _shortened(text: str) -> str:
+    """Return a text with its end left out where it is long, at a word.
+
+    Example:
+        >>> _shortened("a " * 200)[-5:]
+        'a a …'
+    """
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN].rpartition(' ')[0]} …"
 
 
 def _readings(rows: Sequence[tuple[Place, Any]]) -> list[dict[str, Any]]:
