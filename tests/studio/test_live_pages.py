@@ -6,15 +6,20 @@ import http.client
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
 from tests.studio.browser import browser_context, needs_chromium
 from tests.studio.served import wait_until
+from tests.studio.test_queue import COUNTS_SIGNALS
 from tests.studio.test_run import a_writer, step_line
 from tests.studio.test_workspace import make_run
 
+from instil.studio.jobs.processes import this_process
+from instil.studio.jobs.queue import Queue
 from instil.studio.pages import run as run_page
 
 HIDE = """(hidden) => {
@@ -145,31 +150,35 @@ def test_a_refresh_does_not_end_a_form_on_its_way_and_a_form_is_sent_once(opened
 
 
 @needs_chromium
-def test_a_second_click_never_presses_the_button_that_came_to_stand_there(opened, served):
+def test_a_second_click_never_presses_the_button_that_came_to_stand_there(opened, served, monkeypatch):
     """The first click stops and saves; a fast second one would stop at once, and lose what was not saved."""
-    os.mkfifo(served.root / "pipe.jsonl")
-    number = served.queue.add(["convert", "pipe.jsonl", "out.jsonl"], title="one")
-    wait_until(lambda: served.queue.folder(number).process)
-    process = served.queue.folder(number).process
-    os.kill(process.pid, signal.SIGSTOP)  # it answers no signal, so that the next button stays
-    page = opened
-    page.goto(f"{served.url}/jobs")
-    box = box_of(page.get_by_role("button", name="Stop and save: one"))
-    place = (box["x"] + 8, box["y"] + box["height"] / 2)
-    page.mouse.click(*place)
-    page.get_by_role("button", name="Stop now: one").wait_for()
-    page.mouse.move(*place)
-    page.mouse.down(click_count=2)
-    page.mouse.up(click_count=2)
-    page.evaluate("1")
-    assert served.queue.job(number).stops == 1
-    page.mouse.click(*place)  # meant
-    page.get_by_role("button", name="Kill: one").wait_for()
-    assert served.queue.job(number).stops == 2
-    # Enter does not press it either: the focus is on no other button.
-    assert page.evaluate("document.activeElement.closest('button')") is None
-    os.kill(process.pid, signal.SIGCONT)
-    page.locator("tr", has_text="one").get_by_text("stopped").wait_for()
+
+    def start(queue, number):
+        queue.folder(number).claim(this_process(child.pid))
+        queue.folder(number).write_process(this_process(child.pid))
+
+    monkeypatch.setattr(Queue, "_start", start)
+    with subprocess.Popen([sys.executable, "-c", COUNTS_SIGNALS], stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout.readline() == "ready\n"  # it takes signals, and goes on
+        number = served.queue.add(["convert", "pipe.jsonl", "out.jsonl"], title="one")
+        page = opened
+        page.goto(f"{served.url}/jobs")
+        box = box_of(page.get_by_role("button", name="Stop and save: one"))
+        place = (box["x"] + 8, box["y"] + box["height"] / 2)
+        page.mouse.click(*place)
+        page.get_by_role("button", name="Stop now: one").wait_for()
+        page.mouse.move(*place)
+        page.mouse.down(click_count=2)
+        page.mouse.up(click_count=2)
+        page.mouse.click(*place)  # meant
+        page.get_by_role("button", name="Kill: one").wait_for()
+        assert served.queue.job(number).stops == 2
+        assert [child.stdout.readline() for _ in range(2)] == ["asked\n"] * 2
+        # Enter does not press it either: the focus is on no other button.
+        assert page.evaluate("document.activeElement.closest('button')") is None
+        page.get_by_role("button", name="Kill: one").click()
+        page.locator("tr", has_text="one").get_by_role("button", name="Kill: one").wait_for(state="hidden")
+        assert child.wait() == -signal.SIGKILL
 
 
 @needs_chromium

@@ -6,7 +6,6 @@ import contextlib
 import json
 import math
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,11 +14,12 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
 import pytest
-from tests.studio.browser import assert_accessible, assert_fits, browser_context, needs_chromium, watch
-from tests.studio.served import TOKEN, Served, wait_until
+from tests.studio.browser import assert_accessible, browser_context, needs_chromium, watch
+from tests.studio.served import Served, wait_until
 from tests.studio.test_workspace import make_run
 
 from instil.recipe import FROM_PYTHON
+from instil.studio.jobs.queue import Queue
 from instil.studio.jobs.records import Job
 from instil.studio.runs.charts import CHARTS, chart_view, charts_of
 from instil.studio.runs.curves import DRAFT_LINES, Curves
@@ -27,6 +27,7 @@ from instil.studio.runs.holder import holder_of
 from instil.studio.runs.notes import Notes, read_notes, tags_of, write_notes
 from instil.studio.runs.samples import read_samples, sampled_step
 from instil.studio.runs.status import Status, phase_of, status_of, total_steps
+from instil.studio.workspace import open_workspace
 from instil.training.records.metrics import read_metrics, rewind_lines
 
 
@@ -348,10 +349,7 @@ def _follow_a_terminal(page, writer, folder):
     assert time.monotonic() - started < 5  # on a busy machine; benchmarks/studio.py measures it
     assert page.locator("[aria-current=step]").text_content() == "trains"
     page.get_by_text("</td>").wait_for()
-    for scheme in ("light", "dark"):
-        page.emulate_media(color_scheme=scheme)
-        assert_accessible(page)
-    assert_fits(page)
+    assert_accessible(page)
     page.get_by_label("Tags", exact=True).fill("first, best")
     page.get_by_label("Note", exact=True).fill("a note\nof two lines")
     writer.stdin.write(step_line(32))
@@ -362,44 +360,49 @@ def _follow_a_terminal(page, writer, folder):
 
 
 @needs_chromium
-@pytest.mark.exhaustive  # two minutes and more; it needs a machine that does little else
-def test_a_training_job_is_killed_or_lives_on_whatever_becomes_of_the_studio(workspace):
-    """Start, kill the process; start again, kill the studio; watch in the next one, stop, resume, compare, delete."""
+@pytest.mark.slow
+def test_a_training_job_lives_on_when_its_studio_is_killed_and_its_own_death_is_told(workspace):
+    """Start, kill the studio with -9; the next one follows the run, which is killed then."""
     rows = [{"prompt": f"What is {n} plus {n}?", "completion": str(2 * n)} for n in range(40)]
     (workspace / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (workspace / "recipe.yaml").write_text(
         "model: {name: demo}\ndata: {sources: [rows.jsonl], heldout_share: 0.1}\n"
         "training: {max_steps: 20000, batch_size: 2}\nevaluate: {max_new_tokens: 4}\n"
     )
-    words = ["train", "recipe.yaml", "--output=runs/a"]
     studio = [sys.executable, "-m", "instil", "studio", str(workspace), "--port", "0"]
     with subprocess.Popen(studio, stdout=subprocess.PIPE, text=True) as first, contextlib.ExitStack() as stack:
         stack.callback(first.kill)
         address = first.stdout.readline().partition(": ")[2].split()[0]
+        queue = Queue(open_workspace(workspace))
+        stack.callback(_end_jobs, queue)
+        number = queue.add(["train", "recipe.yaml", "--output=runs/a"], run="runs/a")
         with browser_context() as context:
             page = context.new_page()
             page.goto(address)
+            page.goto(address.partition("?")[0] + "runs/run?run=runs/a")
+            page.locator(".now", has_text="trains").wait_for()
+            process = queue.folder(number).process
+            first.kill()
+            first.wait()
+            page.close()
             with Served(workspace) as second:
-                queue = second.queue
-                stack.callback(_end_jobs, queue)
-                page.goto(address.partition("?")[0] + "jobs")
-                killed = queue.add(words, run="runs/a")
-                process = wait_until(lambda: queue.folder(killed).process)
-                page.goto(address.partition("?")[0] + "runs/run?run=runs/a")
-                page.locator("[aria-current=step]", has_text="reads").wait_for()
-                os.kill(process.pid, signal.SIGKILL)
-                page.get_by_text("It was killed (SIGKILL)").wait_for()
-                queue.add(words, run="runs/a")
-                page.get_by_text("trains", exact=True).and_(page.locator(".now")).wait_for(timeout=300_000)
-                first.kill()
-                first.wait()
-                page.close()
                 page = context.new_page()
                 problems = watch(page, second.url)
-                page.goto(f"{second.url}/?token={TOKEN}")
-                _watch_stop_and_resume(page, second)
-                _compare_and_delete(page, second)
+                page.goto(second.first_url)
+                page.goto(f"{second.url}/runs/run?run=runs/a")
+                page.locator("#chart-loss[data-drawn] svg path").first.wait_for()
+                label = page.locator(".progress label")
+                before = label.text_content()
+                wait_until(lambda: label.text_content() != before)
+                assert queue.folder(number).process == process
+                assert process.is_alive
+                os.kill(process.pid, signal.SIGKILL)
+                page.get_by_text("It was killed (SIGKILL)").wait_for()
+                page.get_by_role("button", name="Resume").wait_for()
                 assert problems == []
+    metrics = read_metrics(workspace / "runs" / "a" / "metrics.jsonl")
+    steps = [line["step"] for line in metrics if "loss" in line]
+    assert steps == list(range(1, len(steps) + 1))
 
 
 def _end_jobs(queue):
@@ -408,46 +411,3 @@ def _end_jobs(queue):
         process = queue.folder(job.number).process
         if process is not None and process.is_alive:
             os.kill(process.pid, signal.SIGKILL)
-
-
-def _watch_stop_and_resume(page, studio):
-    page.goto(f"{studio.url}/runs/run?run=runs/a")
-    page.locator("#chart-loss[data-drawn] svg path").first.wait_for()
-    before = page.locator(".progress label").text_content()
-    page.reload()
-    wait_until(lambda: page.locator(".progress label").text_content() != before)
-    page.get_by_role("button", name="Stop and save").click()
-    page.get_by_text("everything is saved").wait_for()
-    log = page.locator("#log").text_content()
-    assert log.count("stopped after step") == 1
-    page.reload()
-    assert page.locator("#log").text_content() == log
-    saved = int(log.rpartition("stopped after step ")[2].partition(";")[0])
-    page.get_by_role("button", name="Resume").click()
-    label = page.locator(".progress label")
-    wait_until(lambda: int(label.text_content().split()[1].replace(",", "")) > saved + 2, seconds=120)
-    page.get_by_role("button", name="Stop now").click()
-    page.get_by_text("It was stopped at once").wait_for()
-    metrics = read_metrics(studio.root / "runs" / "a" / "metrics.jsonl")
-    steps = [line["step"] for line in metrics if "loss" in line]
-    assert steps == list(range(1, len(steps) + 1))
-    assert len(steps) > saved + 2
-    assert_accessible(page)
-
-
-def _compare_and_delete(page, studio):
-    runs = studio.root / "runs"
-    shutil.copytree(runs / "a", runs / "b")
-    page.goto(f"{studio.url}/runs")
-    page.get_by_label("Choose runs/a").check()
-    page.get_by_label("Choose runs/b").check()
-    page.get_by_role("button", name="Compare").click()
-    page.locator("#chart-heldout[data-drawn] svg circle").first.wait_for()
-    assert page.locator("#chart-loss .controls .line").count() == 2
-    page.get_by_text("All settings are the same.").wait_for()
-    page.goto(f"{studio.url}/runs")
-    page.get_by_role("link", name="Delete: runs/b").click()
-    page.get_by_text("It cannot be undone").wait_for()
-    page.get_by_role("button", name="Delete").click()
-    page.get_by_label("Choose runs/a").wait_for()
-    assert [path.name for path in runs.iterdir()] == ["a"]

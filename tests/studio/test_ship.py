@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import get_args
 
 import pytest
-from tests.studio.browser import assert_accessible, assert_fits, browser_context, needs_chromium, watch
+from tests.studio.browser import assert_accessible, browser_context, needs_chromium, watch
 from tests.studio.served import wait_until
 from tests.studio.talking import make_talking_run
 from tests.studio.test_workspace import make_run
@@ -283,37 +283,26 @@ def test_an_export_for_llama_cpp_and_ollama_has_its_check_its_command_and_its_do
 
 @pytest.mark.slow
 @needs_chromium
-def test_a_run_is_measured_and_exported_to_the_end(served):
+def test_a_run_is_measured_to_the_end(served):
     make_talking_run(served.root)
     row = {"messages": [{"role": "user", "content": "Say hi"}, {"role": "assistant", "content": ANSWER}]}
     (served.root / "rows.jsonl").write_text(json.dumps(row) + "\n")
-    with browser_context(accept_downloads=True) as context:
+    with browser_context() as context:
         page = context.new_page()
         problems = watch(page, served.url)
         page.goto(served.first_url)
         page.goto(f"{served.url}/ship")
         page.get_by_label("Rows with questions").select_option("rows.jsonl")
-        page.get_by_text("These fit the data: exact_match").wait_for(timeout=90_000)
+        page.get_by_text("These fit the data: exact_match").wait_for()
         assert page.get_by_role("checkbox", name="exact_match").is_checked()
         page.get_by_label("At most this many prompts").fill("1")
         page.get_by_role("button", name="Start the evaluation").click()
-        page.get_by_role("button", name="Start the export").click()
-        page.get_by_role("link", name="Open the whole page").wait_for(timeout=180_000)
+        page.get_by_role("link", name="Open the whole page").wait_for()
         cells = page.locator("#evaluations tbody tr").first.text_content()
         assert "exact_match" in cells
         assert "1.000 [" in cells
-        page.get_by_text("What was trained is what is served").wait_for(timeout=180_000)
-        assert "vllm serve" in page.locator(".commands").text_content()
         assert page.locator("#log").text_content().strip()
-        page.get_by_text("Model card", exact=True).click()
-        for scheme in ("light", "dark"):
-            page.emulate_media(color_scheme=scheme)
-            assert_accessible(page)
-        assert_fits(page)
-        with page.expect_download() as started:
-            page.get_by_role("link", name="Download as .tar").click()
-        with tarfile.open(started.value.path()) as unpacked:
-            assert {"talker/model.safetensors", "talker/README.md"} <= set(unpacked.getnames())
+        assert_accessible(page)
         with context.expect_page() as opened:
             page.get_by_role("link", name="Open the whole page").click()
         report = opened.value

@@ -143,7 +143,8 @@ class ExampleView {
     let left = this.drawRange(this.pane, examples[0], tokens[0], 0, common);
     const sides = make("div", "sides");
     examples.forEach((example, index) => {
-      const side = make("section", `side ${example.side}`);
+      const side = make("div", `side ${example.side}`);
+      side.setAttribute("role", "group");
       side.setAttribute("aria-label", example.side);
       const count = tokens[index].length;
       const trained = leftOut ? worded(words.side_none, { count }) : worded(words.side_counts, { trained: ExampleView.numTrained(tokens[index]), count });

@@ -184,7 +184,7 @@
       this.data.series.forEach((line, column) => line.points.forEach(([x, y]) => { if (!rows.has(x)) rows.set(x, []); rows.get(x)[column] = y; }));
       const head = html("tr", {}, html("th", { class: "number" }, this.data.x), ...this.data.series.map((line) => html("th", { class: "number" }, line.name)));
       const body = [...rows.keys()].sort((a, b) => a - b).map((x) => html("tr", {}, html("td", { class: "number" }, short(x)), ...this.data.series.map((_, column) => html("td", { class: "number" }, rows.get(x)[column] === undefined ? "" : short(rows.get(x)[column])))));
-      const box = html("div", { class: "scroll box", tabindex: "0", role: "region", "aria-label": this.words.wordsTable }, html("table", {}, html("thead", {}, head), html("tbody", {}, ...body)));
+      const box = html("div", { class: "scroll box", tabindex: "0", role: "group", "aria-label": this.words.wordsTable }, html("table", {}, html("thead", {}, head), html("tbody", {}, ...body)));
       this.table.append(box);
       box.scrollTop = at;
     }
