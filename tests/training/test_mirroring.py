@@ -265,3 +265,17 @@ def wait_until(holds: Callable[[], bool]) -> None:
             return
         time.sleep(0.05)
     raise AssertionError("it did not hold within two minutes")
+
+
+@pytest.mark.exhaustive
+@pytest.mark.slow
+def test_two_processes_copy_one_run_and_both_hear_of_a_place_that_is_taken(
+    tmp_path: Path, bucket: Bucket, base: Path, rows: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change = {"checkpoint": {"every": 4, "mirror": bucket.url}, "parallel": {"processes": 2}}
+    recipe = write_recipe(tmp_path, change, base=base, rows=rows)
+    assert train(recipe).finished
+    assert steps_in(bucket) == [folder_step(path) for path in sorted((tmp_path / "run" / "checkpoints").iterdir())]
+    on_an_empty_machine(recipe)
+    assert f"{bucket.url}/run: holds a run" in train_fails(recipe, capsys=capsys)
+    assert train(recipe, "--resume").finished

@@ -159,8 +159,8 @@ class Storage:
         return self._system
 
     def _path(self, url: str) -> str:
-        whole = full_url(url)
-        return whole if self._scheme.startswith("http") else whole.partition("://")[2]
+        # Keys in the address of a bucket are cut away for good: the library's own environment has them.
+        return full_url(url) if self._scheme.startswith("http") else url.partition("://")[2]
 
     def _stored(self, url: str, info: Mapping[str, Any]) -> Stored:
         if info.get("size") is None:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from instil.errors import first_line_of
 from instil.remote.storage import StorageError
 from instil.training.checkpoints.checkpoint import step_folder
 from instil.training.checkpoints.mirrored_run import CHECKPOINTS, MODELS, RESULTS, MirroredRun
@@ -129,7 +130,7 @@ class Mirror:
             ending = self._patience is not None
             try:
                 self._copy(ending=ending)
-            except (StorageError, OSError) as error:
+            except Exception as error:  # whatever it is, the training goes on, and a person hears of it
                 self._failed(error)
                 waited = time.monotonic() - max(last_success, self._ended_at)
                 if self._patience is not None and (self._failure_lasts() or waited >= self._patience):
@@ -148,9 +149,10 @@ class Mirror:
     def _failure_lasts(self) -> bool:
         return self._failure is not None and self._failure.lasts
 
-    def _failed(self, error: StorageError | OSError) -> None:
+    def _failed(self, error: Exception) -> None:
         if not isinstance(error, StorageError):
-            error = StorageError(error.strerror or str(error), "Check the run folder.", lasts=False)
+            lasts = not isinstance(error, OSError)
+            error = StorageError(first_line_of(error), "Check the run folder.", lasts=lasts)
         if self._failure is None:
             self._tell(
                 f"warning: {self.url}: the run cannot be copied there now ({error.reason}). "
