@@ -121,7 +121,7 @@ def test_jobs_appear_run_and_are_stopped_without_a_reload(opened, served):
     page.locator("tr", has_text="the second").get_by_text("stopped").wait_for()
     assert served.queue.job(second).state == "stopped"
     wait_until(lambda: served.queue.folder(first).process)
-    page.get_by_role("button", name="Stop and save: the first").click()
+    page.get_by_role("button", name="Stop: the first").click()
     page.locator("tr", has_text="the first").get_by_text("stopped").wait_for()
     assert page.evaluate("window.stays") is True
 

@@ -39,6 +39,13 @@ def test_runs_data_recipes_and_stores_are_found_and_what_lies_in_them_is_not(wor
     (workspace / "stored").mkdir()
     for name in STORE_FILES:
         (workspace / "stored" / name).write_bytes(b"")
+    for folder, names in {
+        "exports/a": ("parity.json", "config.json"),
+        "base": ("config.json", "tokenizer_config.json"),
+    }.items():
+        (workspace / folder).mkdir(parents=True)
+        for name in names:
+            (workspace / folder / name).write_text("{}")  # of a model, and no data
     os.symlink("/etc", workspace / "link")
     found = contents(open_workspace(workspace))
     assert {(run.path, run.state) for run in found.runs} == {("runs/sweep/a", "finished"), ("runs/b", "not finished")}

@@ -228,7 +228,7 @@ def run_entry(root: Path, folder: Path) -> RunEntry:
 
 
 def _walk(folder: Path, deep: int) -> Iterator[tuple[Path, Literal["run", "store", "file"]]]:
-    """Yield runs, stores and files; what lies in a run or a store is its own."""
+    """Yield runs, stores and files; what lies in a run, a store or a model is its own."""
     with contextlib.suppress(OSError):
         for item in sorted(os.scandir(folder), key=lambda item: item.name):
             if item.name.startswith((".", ASIDE, OLD)) or item.is_symlink():
@@ -240,8 +240,14 @@ def _walk(folder: Path, deep: int) -> Iterator[tuple[Path, Literal["run", "store
                 yield path, "run"
             elif all((path / name).exists() for name in STORE_FILES):
                 yield path, "store"
-            elif deep:
+            elif deep and not _is_model(path):
                 yield from _walk(path, deep - 1)
+
+
+def _is_model(folder: Path) -> bool:
+    """Return whether a folder is a model or an export, whose JSON files are no data."""
+    names = ("adapter_config.json", "parity.json", "tokenizer_config.json", "model.safetensors.index.json")
+    return any((folder / name).exists() for name in names)
 
 
 def _entry(root: Path, path: Path) -> Entry:

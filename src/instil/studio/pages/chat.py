@@ -85,7 +85,10 @@ def engine_states(studio: Studio, models: Sequence[ServedModel | None]) -> list[
     states = []
     for model in models:
         job = None if model is None else find_job(studio, model)
-        states.append("off" if job is None else "queued" if job.state == "queued" else "on")
+        if job is None or job.state == "queued":
+            states.append("off" if job is None else "queued")
+        else:  # it listens when the model is loaded
+            states.append("loading" if engine_of(studio, job.number).port is None else "on")
     return states
 
 

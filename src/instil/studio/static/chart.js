@@ -107,17 +107,17 @@
       if (!all.length) return;
       const extent = (index) => all.reduce(([low, high], point) => [Math.min(low, point[index]), Math.max(high, point[index])], [Infinity, -Infinity]);
       let [x0, x1] = extent(0), [y0, y1] = extent(1);
-      if (x0 === x1) [x0, x1] = [x0 - 1, x1 + 1];
+      if (x0 === x1) x1 = x0 + 1;
       if (this.log) [y0, y1] = [y0 / 1.1, y1 * 1.1];
       else { const margin = (y1 - y0) * 0.05 || Math.abs(y1) * 0.05 || 1; [y0, y1] = [y0 - margin, y1 + margin]; }
       const scale = this.log ? Math.log10 : (value) => value;
       this.x = (value) => LEFT + ((value - x0) / (x1 - x0)) * (this.wide - LEFT - RIGHT);
       this.y = (value) => HEIGHT - BOTTOM - ((scale(value) - scale(y0)) / (scale(y1) - scale(y0))) * (HEIGHT - TOP - BOTTOM);
       this.value = (pixel) => x0 + ((pixel - LEFT) / (this.wide - LEFT - RIGHT)) * (x1 - x0);
-      (this.log ? powers(y0, y1) : steps(y0, y1, 5)).forEach((value) => {
+      (this.log ? powers(y0, y1) : steps(y0, y1, 7)).forEach((value) => {
         this.picture.append(svg("line", { class: "grid", x1: LEFT, x2: this.wide - RIGHT, y1: this.y(value), y2: this.y(value) }), svg("text", { x: LEFT - 6, y: this.y(value) + 4, "text-anchor": "end" }, short(value)));
       });
-      steps(x0, x1, this.wide / 130).forEach((value) => this.picture.append(svg("text", { x: this.x(value), y: HEIGHT - BOTTOM + 16, "text-anchor": "middle" }, short(value))));
+      steps(x0, x1, this.wide / 130).filter(Number.isInteger).forEach((value) => this.picture.append(svg("text", { x: this.x(value), y: HEIGHT - BOTTOM + 16, "text-anchor": "middle" }, short(value))));
       this.picture.append(svg("text", { x: this.wide - RIGHT, y: HEIGHT - 6, "text-anchor": "end" }, this.data.x), svg("text", { x: 2, y: HEIGHT - 6 }, this.data.y));
       lines.forEach((line) => {
         const colour = `c${this.data.series.findIndex((other) => other.name === line.name) % COLOURS}`;
