@@ -279,3 +279,20 @@ def test_two_processes_copy_one_run_and_both_hear_of_a_place_that_is_taken(
     on_an_empty_machine(recipe)
     assert f"{bucket.url}/run: holds a run" in train_fails(recipe, capsys=capsys)
     assert train(recipe, "--resume").finished
+
+
+@pytest.mark.slow
+def test_pruning_in_a_bucket_keeps_what_pruning_on_the_disk_keeps(bucket: Bucket) -> None:
+    for step in (2, 4, 6, 8):
+        for name in ("state.json", "manifest.json"):
+            bucket.put(f"run/checkpoints/step-{step:06d}/{name}", b"{}")
+    bucket.put("run/checkpoints/step-000005/state.json", b"{}")  # a copy that was killed
+    bucket.put("run/checkpoints/mine/state.json", b"{}")
+    bucket.put("run/metrics.jsonl", b"{}")
+    MirroredRun(f"{bucket.url}/run").prune(newest=6, keep_last=1, keep_step=2)
+    assert {name.rpartition("/")[0] for name in bucket.names()} == {
+        "run",
+        "run/checkpoints/mine",
+        "run/checkpoints/step-000002",
+        "run/checkpoints/step-000006",
+    }

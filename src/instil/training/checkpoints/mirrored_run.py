@@ -125,7 +125,8 @@ class MirroredRun:
         contents = self.contents()
         kept = kept_steps(contents.steps, newest=newest, keep_last=keep_last, keep_step=keep_step)
         names = [name for name in contents.files if name.startswith(f"{CHECKPOINTS}/")]
-        gone = [name for name in names if _step_of(name) not in kept]
+        # A copy that the user made under another name is left alone, as on the disk.
+        gone = [name for name in names if _step_of(name) not in {*kept, None}]
         # The manifests first: a removal that is cut off leaves nothing that looks whole.
         gone.sort(key=lambda name: not name.endswith(MANIFEST))
         self._storage.remove(joined_url(self.url, name) for name in gone)
