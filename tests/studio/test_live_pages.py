@@ -108,6 +108,25 @@ def test_a_press_is_a_click_however_often_the_page_changes_under_it(opened, serv
 
 
 @needs_chromium
+def test_drawn_curves_stay_as_they_are_when_their_page_is_refreshed(opened, served, folder):
+    page = opened
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.writelines(step_line(step) for step in range(1, 9))
+    page.goto(served.url + RUN)
+    page.locator("#chart-loss[data-drawn] svg path").first.wait_for()
+    page.get_by_role("button", name="log scale").first.click()
+    page.evaluate("window.curve = document.querySelector('#chart-loss svg')")
+    kept = "[window.curve.isConnected, document.querySelector('#chart-loss button.plain').ariaPressed]"
+    for is_hidden in (True, False):  # its stream is opened again, which refreshes everything
+        page.evaluate(HIDE, is_hidden)
+    page.locator("html[data-stream=open]").wait_for()
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write(step_line(9, accuracy=0.5))  # another chart
+    page.locator("#chart-won[data-drawn] svg").wait_for()
+    assert page.evaluate(kept) == [True, "true"]
+
+
+@needs_chromium
 def test_events_that_come_faster_than_answers_do_not_freeze_the_page(opened, served, folder, monkeypatch):
     status_view, curve = run_page.status_view, run_page.chart_view
     monkeypatch.setattr(run_page, "status_view", lambda run: time.sleep(0.5) or status_view(run))

@@ -58,6 +58,22 @@ const counterpart = (old, next, focused) => {
   return same(next)[same(old).indexOf(focused)];
 };
 
+/* Curves are drawn here, so an answer has their frames alone. Returns an element as an answer has it. */
+const outline = (element) => {
+  if (!element.querySelector("[data-chart]")) return element;
+  const copy = element.cloneNode(true), caption = (figure) => [...figure.children].filter((child) => child.tagName === "FIGCAPTION").map((child) => child.textContent);
+  copy.querySelectorAll("[data-chart]").forEach((figure) => { figure.replaceChildren(...caption(figure)); delete figure.dataset.drawn; });
+  return copy;
+};
+
+/* Puts the drawn curves of an element into its successor: they keep their zoom, and are not empty for a moment. */
+const keepCurves = (old, next) => {
+  next.querySelectorAll("[data-chart][id]").forEach((frame) => {
+    const drawn = old.querySelector(`#${CSS.escape(frame.id)}`);
+    if (drawn && drawn.dataset.chart === frame.dataset.chart) frame.replaceWith(drawn);
+  });
+};
+
 /* Replaces elements by those of an answer; keeps the focus where it was. Returns whether the first one was found.
 
    `isRefresh`: nobody asked for it. What is equal stays as it is, and so does what is being typed. */
@@ -68,17 +84,19 @@ instil.replace = (answer, selectors, { isRefresh = false } = {}) => {
     if (!old || !next) return false;
     old.classList.remove("busy");
     if (!old.className) old.removeAttribute("class");
-    if (isRefresh && old.isEqualNode(next)) { old.dispatchEvent(new CustomEvent("swapped", { bubbles: true })); return true; }
+    if (isRefresh && outline(old).isEqualNode(outline(next))) { old.dispatchEvent(new CustomEvent("swapped", { bubbles: true })); return true; }
     const focused = old.contains(document.activeElement) ? document.activeElement : null;
     const again = focused && (focused === old ? next : counterpart(old, next, focused));
     const typed = isRefresh && focused && "defaultValue" in focused && focused.value !== focused.defaultValue ? focused.value : null;
     const caret = typed !== null && focused.selectionStart !== null ? [focused.selectionStart, focused.selectionEnd] : null;
     const open = new Set([...old.querySelectorAll("details[open][id]")].map((details) => details.id));
+    keepCurves(old, next);
     old.replaceWith(next);
     open.forEach((id) => { const details = document.getElementById(id); if (details) details.open = true; });
     if (again && typed !== null) again.value = typed;
-    if (focused && !again && !next.hasAttribute("tabindex")) next.tabIndex = -1;
-    if (focused) (again || next).focus({ preventScroll: true });
+    const place = again || (next.contains(focused) && focused) || next;
+    if (focused && place === next && !next.hasAttribute("tabindex")) next.tabIndex = -1;
+    if (focused) place.focus({ preventScroll: true });
     if (again && caret) again.setSelectionRange(...caret);
     next.dispatchEvent(new CustomEvent("swapped", { bubbles: true }));
     return true;
