@@ -40,6 +40,7 @@ NOT_RUN = {
     "pip install 'instil[search]'": "needs a package index",
     "pip install 'instil[ray]'": "needs a package index",
     "pip install 'instil[s3]'": "needs a package index",
+    "instil train recipe.yaml --parallel.launcher ray --parallel.processes 2": "it starts Ray; tests/training/processes trains on one",
     "instil prepare recipe.yaml --data.cluster ray": "it starts Ray; tests/preparation/cluster prepares on one, and on two nodes",
     "pip install 'instil[quantise]'": "needs a package index and a compiler",
     "python docs/make_screens.py": "it writes blocks of the pages and trains for them; their commands are run",

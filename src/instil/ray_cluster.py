@@ -29,8 +29,8 @@ _NO_REPORTS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # The head of a cluster reports once that reports are off. Nothing listens on this port.
     "RAY_USAGE_STATS_REPORT_URL": "http://127.0.0.1:9",
-    # Ray Train asks an actor of the dashboard, which is not started here, and complains every few seconds.
-    "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
+    # Ray Train asks the dashboard, which is not started here, and complains every few seconds.
+    "RAY_TRAIN_ENABLE_STATE_ACTOR_RECONCILIATION": "0",
 }
 _OBJECT_BYTES = 256 << 20
 """Memory of a cluster that is started here for what tasks are given: settings and rows, no results."""

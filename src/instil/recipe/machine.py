@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from instil.recipe.settings import LONGEST_WAIT, Number, Settings
 
@@ -13,6 +13,26 @@ class ParallelSettings(Settings):
     """The processes and how the weights are divided over them. Never changes the result."""
 
     processes: int = Field(1, ge=1, description="Number of processes, one for each device.")
+    launcher: Literal["own", "ray"] = Field(
+        "own",
+        description=(
+            "What starts the processes: this program, on this machine, or Ray Train, on the cluster that RAY_ADDRESS "
+            "names. Under torchrun they are started already."
+        ),
+    )
+    fewest_processes: int | None = Field(
+        None,
+        ge=1,
+        description=(
+            "With `launcher: ray`: train on as few processes as this while nodes are missing, and on `processes` when "
+            "they are back. Empty: always on `processes`."
+        ),
+    )
+    restarts: int = Field(
+        3,
+        ge=0,
+        description="With `launcher: ray`: how often the run goes on by itself after a process or a node died.",
+    )
     mode: Literal["auto", "replicated", "sharded"] = Field(
         "auto",
         description=(
@@ -26,6 +46,26 @@ class ParallelSettings(Settings):
         le=LONGEST_WAIT,
         description="Minutes that processes wait for each other before the run ends with an error.",
     )
+
+    @model_validator(mode="after")
+    def _fewest_are_not_more(self) -> ParallelSettings:
+        if self.fewest_processes is None:
+            return self
+        if self.launcher != "ray":
+            raise ValueError(
+                "fewest_processes needs launcher: ray, which replaces processes. Set it, or leave this out"
+            )
+        if self.fewest_processes > self.processes:
+            raise ValueError(
+                f"fewest_processes is {self.fewest_processes}, more than processes ({self.processes}). Raise processes"
+            )
+        return self
+
+    def allows(self, size: int) -> bool:
+        """Return whether a run of these settings may have `size` processes."""
+        if self.fewest_processes is not None:
+            return self.fewest_processes <= size <= self.processes
+        return self.processes in (1, size)
 
 
 class TrackingSettings(Settings):

@@ -35,9 +35,10 @@ from instil.training.model_card.run_cards import write_cards
 from instil.training.preference.start import start_preference
 from instil.training.preflight import Preflight, run_preflight
 from instil.training.process_settings import freed_memory_kept, torch_settings
-from instil.training.processes.join import is_joined, join_ranks
+from instil.training.processes.join import is_launched, join_ranks
 from instil.training.processes.launcher import launch
 from instil.training.processes.ranks import Ranks
+from instil.training.processes.ray_launcher import launch_on_ray
 from instil.training.processes.same_inputs import check_folder_is_shared, check_same_settings
 from instil.training.processes.signals import StopRequest, stop_on_signals
 from instil.training.recipe_checks import check_early
@@ -131,12 +132,14 @@ def _events(recipe: Recipe, *, stop: StopRequest, resume: bool, quiet: bool, say
         if not resume:
             check_early(recipe)  # with another folder, a mistake in the settings would come next
         raise
-    if recipe.parallel.processes > 1 and not is_joined():
+    starts_others = recipe.parallel.processes > 1 or recipe.parallel.launcher == "ray"
+    if starts_others and not is_launched():
         # This process only launches the others; each of them calls `train` again. They write what is yielded here.
         hide_work()
         written = WrittenEvents(paths.metrics)
         with _resuming_named(paths.folder):
-            signal = yield from launch(recipe, resume=resume, quiet=quiet, events=written.new, stop=stop)
+            start = launch_on_ray if recipe.parallel.launcher == "ray" else launch
+            signal = yield from start(recipe, resume=resume, quiet=quiet, events=written.new, stop=stop)
         yield Ended(replace(Run.open(paths.folder), signal=signal))
         return
     with contextlib.ExitStack() as stack:

@@ -77,6 +77,8 @@ class OnCluster:
             # One process is the default of data.workers, and no reason to start a cluster of one.
             with connected(setting="data.cluster", processes=0 if workers == 1 else workers) as cluster:
                 self._note(str(cluster))
+                if cluster.ray.available_resources().get("CPU", 0) < 1:
+                    self._note("every processor is taken by other work, so this waits for one")
                 if shards.num_found:
                     self._note(f"{counted(shards.num_found, 'chunk')} were encoded before an interruption")
                 has_said = self._note_pieces(inputs, pieces)

@@ -70,6 +70,7 @@ UNITS: Mapping[str, str] = {
     "checkpoint.every": "steps",
     "checkpoint.keep_last": "checkpoints",
     "parallel.processes": "processes",
+    "parallel.fewest_processes": "processes",
     "parallel.timeout_minutes": "minutes",
 }
 """What a number counts, as a key of the words."""

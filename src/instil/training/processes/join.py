@@ -35,9 +35,16 @@ def is_joined() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
 
 
+def is_launched() -> bool:
+    """Return True if this process must not launch others: it is one of several, or the only one of a launcher of ours."""
+    return is_joined() or LAUNCHER in os.environ
+
+
 @contextlib.contextmanager
 def join_ranks(parallel: ParallelSettings, *, device_name: str) -> Iterator[Ranks]:
     """Join the other processes of a run, if there are any, and leave them at the end.
+
+    A process group that is there already, such as the one of Ray Train, is used and kept.
 
     Args:
         parallel: The recipe's `parallel`.
@@ -53,7 +60,7 @@ def join_ranks(parallel: ParallelSettings, *, device_name: str) -> Iterator[Rank
     if LAUNCHER not in os.environ:  # a process of our own launcher watches it from its first line on
         end_with_launcher()
     rank, size, local_rank = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
-    if parallel.processes not in (1, size):
+    if not parallel.allows(size):
         raise RecipeError(
             f"parallel.processes: {parallel.processes}, but {size} processes were started. "
             "Leave it empty under torchrun."
@@ -64,9 +71,12 @@ def join_ranks(parallel: ParallelSettings, *, device_name: str) -> Iterator[Rank
         torch.cuda.set_device(device)
     backend = "nccl" if device.type == "cuda" else "gloo"
     timeout = timedelta(minutes=parallel.timeout_minutes)
-    dist.init_process_group(backend, timeout=timeout, device_id=device if device.type == "cuda" else None)
+    is_ours = not dist.is_initialized()
+    if is_ours:
+        dist.init_process_group(backend, timeout=timeout, device_id=device if device.type == "cuda" else None)
+    patient = dist.new_group(backend="gloo", timeout=FOREVER)
     try:
-        yield Ranks(rank, size, device, dist.new_group(backend="gloo", timeout=FOREVER))
+        yield Ranks(rank, size, device, patient)
     except RuntimeError as error:
         time.sleep(LAST_WORDS_SECONDS)
         if not is_left_alone(error):
@@ -77,7 +87,7 @@ def join_ranks(parallel: ParallelSettings, *, device_name: str) -> Iterator[Rank
             "Continue with --resume."
         ) from None
     finally:
-        dist.destroy_process_group()
+        dist.destroy_process_group(None if is_ours else patient)
 
 
 def is_left_alone(error: RuntimeError) -> bool:

@@ -26,7 +26,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import FrameType
@@ -123,7 +123,7 @@ def launch(
             if stop and stops.first is None:
                 stops(signal.SIGTERM, None)
         if result.failures:
-            raise _reason(result.failures, [_lines(stderr[rank]) for rank in range(size)], stops.first)
+            raise _reason(result.failures, [lines_of(stderr[rank]) for rank in range(size)], stops.first)
     return stops.first
 
 
@@ -222,6 +222,16 @@ def _environments(size: int, port: int) -> dict[int, dict[str, str]]:
     return {rank: {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(size)}
 
 
+def cause_in(lines: Sequence[str]) -> str | None:
+    """Return the cause that a process reported itself, from the lines of its stderr.
+
+    One that was left alone, or stopped, names no cause.
+    """
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    causes = [error for error in errors if LEFT_ALONE not in error and not error.startswith(STOPPED_BY)]
+    return causes[-1] if causes else None
+
+
 def _reason(failures: Mapping[int, Any], stderr: list[list[str]], stop_signal: int | None) -> BaseException:
     """Return why the processes ended.
 
@@ -230,12 +240,9 @@ def _reason(failures: Mapping[int, Any], stderr: list[list[str]], stop_signal: i
         stderr: The lines of each process.
         stop_signal: The signal that asked for a stop, or None.
     """
-    # First what a process reported itself. One that was left alone, or stopped, names no cause.
     for lines in stderr:
-        errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-        reasons = [error for error in errors if LEFT_ALONE not in error and not error.startswith(STOPPED_BY)]
-        if reasons:
-            return TrainingError(reasons[-1])
+        if (cause := cause_in(lines)) is not None:
+            return TrainingError(cause)
     # Then the requested stop, if it ended a process before there was anything to save.
     if stop_signal is not None:
         codes = (-stop_signal, 128 + stop_signal)
@@ -255,6 +262,7 @@ def _reason(failures: Mapping[int, Any], stderr: list[list[str]], stop_signal: i
     )
 
 
-def _lines(file: BinaryIO) -> list[str]:
+def lines_of(file: BinaryIO) -> list[str]:
+    """Return the lines of a file from its start, without blank ones."""
     file.seek(0)
     return [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
