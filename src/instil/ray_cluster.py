@@ -32,6 +32,11 @@ _NO_REPORTS = {
     # Ray Train asks the dashboard, which is not started here, and complains every few seconds.
     "RAY_TRAIN_ENABLE_STATE_ACTOR_RECONCILIATION": "0",
 }
+_ON_THIS_MACHINE = {
+    "RAY_AUTH_MODE": "token",
+    # Ray's workers are otherwise at niceness 15: on a machine with other work they, and a run below them, stand still.
+    "RAY_worker_niceness": "0",
+}
 _OBJECT_BYTES = 256 << 20
 """Memory of a cluster that is started here for what tasks are given: settings and rows, no results."""
 
@@ -78,7 +83,7 @@ def connected(*, setting: str, processes: int = 0) -> Iterator[Cluster]:
         )
     with contextlib.ExitStack() as stack:
         own_token = {} if any(os.environ.get(name) for name in _TOKENS) else {_TOKENS[0]: _token()}
-        local = {} if address else {"RAY_AUTH_MODE": "token", **own_token}
+        local = {} if address else _ON_THIS_MACHINE | own_token
         stack.enter_context(_environment(_NO_REPORTS | local))
         ray = _imported(setting)
         if not ray.is_initialized():

@@ -143,7 +143,8 @@ def script_of(tmp_path: Path, source: str, store: Path, seconds: float) -> list[
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])}
+    paths = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
+    return {**os.environ, "PYTHONPATH": paths, "RAY_worker_niceness": "0"}
 
 
 @needs_ray

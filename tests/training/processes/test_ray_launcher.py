@@ -140,7 +140,9 @@ def write_recipe(folder: Path) -> None:
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+    # Nodes are started by the tests too; Ray would run their workers at niceness 15.
+    own = {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"}
+    return {**os.environ, **own}
 
 
 def start(folder: Path, *words: str) -> subprocess.Popen[str]:
