@@ -17,6 +17,7 @@ SMALLEST = {
     "train_step": "--work demo --precision fp32 --peer none --steps 3 --repeats 1 --threads 1",
     "preference": "--work demo --peer none --steps 2 --threads 1",
     "plan": "--work demo --adapter lora --precision fp32 --steps 1 --batch 2",
+    "cluster": "--only prepare --rows 1200",
     "after": "--parts generate --work demo --repeats 1",
     "kill": "--kills 1 --steps 4",
     "buckets": "--rows 2000 --steps 4 --every 2 --repeats 1",
@@ -26,6 +27,7 @@ SMALLEST = {
 }
 ROWS = {
     "prepare": "the demo's own",
+    "cluster": "the demo's own",
     "train_step": "the demo's own",
     "preference": "the demo's own",
     "plan": "the demo's own",

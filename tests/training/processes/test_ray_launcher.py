@@ -237,7 +237,7 @@ def test_sigterm_saves_and_a_wrong_row_is_not_tried_again(tmp_path: Path, alone:
 
 @needs_ray
 @pytest.mark.exhaustive
-def test_on_fewer_nodes_and_again_on_more_the_losses_are_those_of_one(tmp_path: Path, alone: dict[int, float]) -> None:
+def test_on_fewer_nodes_the_losses_are_those_of_one(tmp_path: Path, alone: dict[int, float]) -> None:
     write_recipe(tmp_path)
     words = ["train", "recipe.yaml", *RAY, "--parallel.fewest-processes", "1"]
     lines = (
