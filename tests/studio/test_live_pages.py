@@ -200,11 +200,12 @@ def test_a_second_click_never_presses_the_button_that_came_to_stand_there(opened
         assert child.wait() == -signal.SIGKILL
 
 
+@pytest.mark.slow
 @needs_chromium
 def test_more_pages_than_a_browser_has_connections_all_follow_and_hidden_ones_come_back(served):
-    """Ten windows are seen at once; a browser opens six connections, and a page needs one of them to load."""
+    """Eight windows are seen at once; a browser opens six connections, and a page needs one of them to load."""
     with browser_context() as context:
-        pages = [context.new_page() for _ in range(10)]
+        pages = [context.new_page() for _ in range(8)]
         for page in pages:
             page.goto(served.first_url)
         for is_hidden in (True, False):  # as a tab that another one covers, and then is seen again
