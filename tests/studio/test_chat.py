@@ -263,7 +263,7 @@ def test_servers_that_nobody_talks_to_end_and_make_room(served, monkeypatch):
     wait_until(lambda: [served.queue.job(number).state for number in (first, third)] == ["stopped"] * 2)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @needs_chromium
 @pytest.mark.usefixtures("ends_jobs")
 def test_a_run_and_its_base_are_talked_to_side_by_side(served):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from tests.studio.browser import assert_accessible, needs_chromium
 
 
@@ -11,6 +12,7 @@ def coloured(page, count):
     page.locator(f"#rows[data-coloured='{count}']").wait_for()
 
 
+@pytest.mark.long
 @needs_chromium
 def test_filters_pairs_keys_and_templates(opened, served):
     page = opened

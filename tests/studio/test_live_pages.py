@@ -200,7 +200,7 @@ def test_a_second_click_never_presses_the_button_that_came_to_stand_there(opened
         assert child.wait() == -signal.SIGKILL
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @needs_chromium
 def test_more_pages_than_a_browser_has_connections_all_follow_and_hidden_ones_come_back(served):
     """Eight windows are seen at once; a browser opens six connections, and a page needs one of them to load."""

@@ -300,7 +300,7 @@ def test_a_studio_killed_in_a_run_finds_it_again_and_goes_on_with_the_queue(root
         again.stdout.close()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_training_run_saves_when_it_is_stopped_and_goes_on_where_it_stopped(root):
     base, rows = make_base(root / "base"), make_rows(root / "rows.jsonl")
     recipe = write_recipe(root, {"training": {"max_steps": 100_000}}, base=base, rows=rows)

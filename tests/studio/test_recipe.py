@@ -532,6 +532,7 @@ def test_the_plan_of_a_sweep_shows_every_run():
     assert view["warnings"] == ["w"]
 
 
+@pytest.mark.long
 @needs_chromium
 def test_a_recipe_from_data_to_a_job_in_a_browser(opened, served):
     from playwright.sync_api import expect

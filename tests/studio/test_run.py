@@ -360,7 +360,7 @@ def _follow_a_terminal(page, writer, folder):
 
 
 @needs_chromium
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_training_job_lives_on_when_its_studio_is_killed_and_its_own_death_is_told(workspace):
     """Start, kill the studio with -9; the next one follows the run, which is killed then."""
     rows = [{"prompt": f"What is {n} plus {n}?", "completion": str(2 * n)} for n in range(40)]

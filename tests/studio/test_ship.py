@@ -258,7 +258,7 @@ def test_only_exports_are_sent_and_reports_are_in_a_sandbox(served):
     assert served.queue.jobs() == []
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("form", ["gguf", "ollama"])
 def test_an_export_for_llama_cpp_and_ollama_has_its_check_its_command_and_its_download(served, form):
     pytest.importorskip("gguf")
@@ -281,7 +281,7 @@ def test_an_export_for_llama_cpp_and_ollama_has_its_check_its_command_and_its_do
     assert ("t/Modelfile" in names) == (form == "ollama")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @needs_chromium
 def test_a_run_is_measured_to_the_end(served):
     make_talking_run(served.root)

@@ -30,7 +30,7 @@ DROP = """(text) => {
 }"""
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @needs_chromium
 @pytest.mark.usefixtures("ends_jobs")
 def test_from_a_dropped_file_with_mistakes_to_a_chat_and_an_export(served):
