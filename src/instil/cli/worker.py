@@ -29,6 +29,8 @@ from typing import Any
 IDLE_SECONDS = 600.0
 """How long the process waits for a request before it ends: it holds the memory of torch."""
 TICK_SECONDS = 0.03
+INTERRUPTED = 128 + signal.SIGINT
+"""Exit status of a child that was cancelled, as that of a command after Ctrl-C."""
 KILL_SECONDS = 2.0
 """How long a cancelled child may take to remove what it was writing."""
 
@@ -167,6 +169,8 @@ def _fork(work: Callable[[Sequence[str]], None], words: Sequence[str], out: Path
         sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False, buffering=1)
         sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False, buffering=1)
         status = _status_of(work, words)
+    except KeyboardInterrupt:  # it was cancelled before it had begun
+        status = INTERRUPTED
     finally:
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()
@@ -180,6 +184,8 @@ def _status_of(work: Callable[[Sequence[str]], None], words: Sequence[str]) -> i
         work(words)
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else int(error.code is not None)
+    except KeyboardInterrupt:  # while it imported, before the verb that saves and says so
+        return INTERRUPTED
     except BaseException:
         import traceback
 
