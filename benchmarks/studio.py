@@ -1,6 +1,6 @@
-"""Measure the studio: its start and memory, the page of a long run, how fast it follows, the page of many runs.
+"""Measure the studio: its start and memory, the page of a long run, of many runs and of a large data file.
 
-    python benchmarks/studio.py [--steps 100000] [--runs 500] [--repeats 5] [--no-browser]
+    python benchmarks/studio.py [--steps 100000] [--runs 500] [--rows 1000000] [--repeats 5] [--no-browser]
 
 Takes no data and no model. It makes a workspace with one run of --steps steps and --runs short ones, starts `instil studio` on it in a process of its
 own, and asks it as a browser does. With playwright and chromium the pages are opened, and the time is that until the
@@ -202,6 +202,31 @@ def measure_requests(workspace: Path, args: argparse.Namespace) -> dict[str, Any
     return found
 
 
+def measure_data(workspace: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """Measure the page of a large file: until its first rows are there, and how much of the file was read for them."""
+    data = workspace / "rows.jsonl"
+    with data.open("w", encoding="utf-8") as file:
+        for number in range(args.rows):
+            file.write(f'{{"question": "What is {number} and 1?", "answer": "It is {number + 1}."}}\n')
+    with opened(workspace) as studio:
+        io = psutil.Process(studio.process.pid).io_counters()
+        text = b""
+
+        def show() -> None:
+            nonlocal text
+            text = studio.get("/data/view?path=rows.jsonl")
+
+        found: dict[str, Any] = {"data_page_first_seconds": timed(show)}
+        if b"What is 0 and 1?" not in text:
+            raise SystemExit("/data/view: the first row is not on the page")
+        found["data_page_read_mb"] = (
+            psutil.Process(studio.process.pid).io_counters().read_chars - io.read_chars
+        ) / 2**20
+        found["data_page_seconds"] = statistics.median(timed(show) for _ in range(args.repeats))
+        found["data_file_mb"] = data.stat().st_size / 2**20
+    return found
+
+
 def measure_in_browser(workspace: Path, args: argparse.Namespace, chromium: str) -> dict[str, Any]:
     """Measure in chromium: until the curve of the loss is drawn, and until a new step is on the page."""
     from playwright.sync_api import sync_playwright
@@ -242,6 +267,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=count, default=100_000, help="steps of the long run")
     parser.add_argument("--runs", type=count, default=500, help="short runs")
+    parser.add_argument("--rows", type=count, default=1_000_000, help="rows of the data file")
     parser.add_argument("--repeats", type=count, default=5, help="how often what can be repeated is; the middle counts")
     parser.add_argument("--no-browser", action="store_true", help="measure requests only")
     return parser
@@ -257,13 +283,13 @@ def main() -> None:
         for number in range(args.runs):
             write_run(workspace / "runs" / f"many-{number:04d}", num_steps=200, number=number)
         os.sync()
-        found = measure_requests(workspace, args)
+        found = measure_requests(workspace, args) | measure_data(workspace, args)
         if chromium and not args.no_browser:
             found |= measure_in_browser(workspace, args, chromium)
     found = {name: round(value, 3) for name, value in found.items()}
     for name, value in found.items():
         print(f"{name:<32} {value:,.3f}", file=sys.stderr)
-    print(json.dumps({"steps": args.steps, "runs": args.runs, **found}))
+    print(json.dumps({"steps": args.steps, "runs": args.runs, "rows": args.rows, **found}))
 
 
 if __name__ == "__main__":
