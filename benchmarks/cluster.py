@@ -36,6 +36,8 @@ import psutil
 from options import Inputs, add_data_option, add_model_options, as_rows, count, inputs_of, words_of
 from prepare import with_other_numbers, write_rows
 
+from instil.files import sha256_of
+
 CASES = ("prepare", "kills")
 KINDS = ("task", "worker", "node", "driver")
 SIDES = Path(__file__).resolve().parent / "cluster_sides.py"
@@ -110,14 +112,13 @@ class Nodes:
         self.process.stdin.flush()
         self.process.stdout.readline()
 
-    def workers(self) -> list[psutil.Process]:
-        """Return Ray's worker processes."""
+    def processes(self, name: str) -> list[psutil.Process]:
+        """Return the processes of Ray that have a name."""
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
-                words = process.cmdline()
                 ours = any(parent.pid == self.process.pid for parent in process.parents())
-                if ours and words and words[0].startswith("ray::"):
+                if ours and process.cmdline()[:1] == [name]:
                     found.append(process)
         return found
 
@@ -130,8 +131,8 @@ def kill(kind: str, driver: subprocess.Popen[bytes], nodes: Nodes) -> bool:
     if kind == "node":
         nodes.replace()
         return True
-    encodes = "encode_to_shard"
-    found = [one for one in nodes.workers() if (encodes in one.cmdline()[0]) == (kind == "task")]
+    # Ray's agents are named so too, but a node ends with its agent, and the first node with it the driver.
+    found = nodes.processes("ray::encode_to_shard" if kind == "task" else "ray::IDLE")
     if found:
         with contextlib.suppress(psutil.NoSuchProcess):
             random.choice(found).kill()
@@ -142,10 +143,8 @@ def kill(kind: str, driver: subprocess.Popen[bytes], nodes: Nodes) -> bool:
 def digest_of(store: Path) -> str:
     """Return the digest of the one store in a folder."""
     (folder,) = (path for path in store.iterdir() if path.is_dir())
-    digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        digest.update(path.name.encode() + path.read_bytes())
-    return digest.hexdigest()
+    lines = "".join(f"{path.name} {sha256_of(path)}\n" for path in sorted(folder.iterdir()))
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def kills_case(data: Path, tokenizer: str, folder: Path, args: argparse.Namespace) -> dict[str, Any]:
@@ -185,7 +184,7 @@ def kills_case(data: Path, tokenizer: str, folder: Path, args: argparse.Namespac
                 if driver.returncode == 0:
                     break
                 if driver.returncode != -signal.SIGKILL:
-                    raise SystemExit(errors.decode()[-3000:])
+                    raise SystemExit(f"{kind}: exit code {driver.returncode}\n{errors.decode()[-3000:]}")
             finished += 1
             different += digest_of(store) != expected
             print(f"killed {killed}, finished {finished}, different {different}", file=sys.stderr, flush=True)

@@ -73,6 +73,7 @@ def workers_cpu() -> float:
 def main() -> None:
     cluster, data, tokenizer, store, workers = sys.argv[1:]
     from instil.encoding.chat_tokenizer import ChatTokenizer
+    from instil.files import sha256_of
     from instil.preparation.prepare import prepare
     from instil.ray_cluster import connected
     from instil.recipe import Recipe
@@ -98,9 +99,8 @@ def main() -> None:
         ended = after.children_user + after.children_system - before.children_user - before.children_system
         cpu = own + (workers_cpu() if cluster == "ray" else ended)
     (first, first_cpu, first_rows), (last, _, last_rows) = marks[0], marks[-1]
-    digest = hashlib.sha256()
-    for path in sorted(prepared.folder.iterdir()):
-        digest.update(path.name.encode() + path.read_bytes())
+    peak = memory.end()  # before the files are read again
+    lines = "".join(f"{path.name} {sha256_of(path)}\n" for path in sorted(prepared.folder.iterdir()))
     figures = {
         "rows": last_rows,
         "seconds": round(seconds, 2),
@@ -108,8 +108,8 @@ def main() -> None:
         "steady": round((last_rows - first_rows) / (last - first), 1) if last > first else None,
         "cpu_s": round(cpu, 2),
         "steady_cpu_s": round(cpu - first_cpu, 2),
-        "bytes": digest.hexdigest(),
-        **memory.end(),
+        "bytes": hashlib.sha256(lines.encode()).hexdigest(),
+        **peak,
     }
     print(json.dumps(figures))
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from tests.preparation.encoder_of_bytes import EncoderOfBytes
 from tests.preparation.prepared_data import rows, run, save, text
+
+from instil.conversation import Place
+from instil.data.formats.row_format import ReadOptions
+from instil.preparation.accounting import Account
+from instil.preparation.chunks import Chunk, Input
+from instil.preparation.encode_rows import SourceWork, Work, encode_chunk
+from instil.recipe import DataSettings, Source
 
 
 def test_every_row_is_trained_or_held_out(tmp_path: Path) -> None:
@@ -99,3 +107,14 @@ def test_escaped_tokens_and_inline_reasoning_are_counted(tmp_path: Path) -> None
     ledger = run(tmp_path, sources=save(tmp_path / "a.jsonl", given), heldout_share=0).ledger
     assert (ledger.escaped.count, len(ledger.escaped.places)) == (2, 1)
     assert ledger.inline_reasoning.count == 1
+
+
+def test_the_account_keeps_no_batch_in_memory() -> None:
+    """A view of one column of a batch that was read from a file kept all of its token ids."""
+    chunk = Chunk(0, tuple(Place("a.jsonl", n + 1) for n in range(3)), tuple(rows(3)))
+    encoded = encode_chunk(chunk, EncoderOfBytes(), Work((SourceWork("auto", ReadOptions(), 1.0, 0.0),)))
+    account = Account([Input(Source(path="a.jsonl"), (), False)], DataSettings())
+    account.add(encoded)
+    kept = [piece for pieces in account._examples.values() for piece in pieces]
+    assert len(kept) == 6
+    assert all(piece.base is None and len(piece) == 3 for piece in kept)

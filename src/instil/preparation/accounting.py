@@ -119,9 +119,10 @@ class Account:
             "row": encoded.example_rows.astype(np.int64) + self.num_rows,
             "tokens": np.diff(values_of(batch.column("token_ids").offsets)),
             "trained": encoded.trained_tokens,
-            "weight": values_of(batch.column("trained_weight")),
-            "escaped": values_of(batch.column("escaped")),
-            "side": values_of(batch.column("side")),
+            # Copies: a view of one column would keep the whole batch, token ids included, in memory.
+            "weight": values_of(batch.column("trained_weight")).copy(),
+            "escaped": values_of(batch.column("escaped")).copy(),
+            "side": values_of(batch.column("side")).copy(),
         }
         for name, values in columns.items():
             self._examples.setdefault(name, []).append(values)
