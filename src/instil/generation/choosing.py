@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from instil.generation.settings import SamplingSettings
+from instil.model.to_device import send
 
 _BLOCK = 64
 """Uniform numbers drawn at a time. Blocks of fixed size keep the first numbers the same for every answer length."""
@@ -101,7 +102,7 @@ def choose(logits: Tensor, settings: SamplingSettings, draws: Sequence[Draws]) -
     """
     if settings.greedy:
         return logits.argmax(dim=-1)
-    uniform = torch.tensor([draw.next() for draw in draws], dtype=torch.float64, device=logits.device)
+    uniform = send([draw.next() for draw in draws], logits.device, dtype=torch.float64)
     logits = logits / settings.temperature
     order: Tensor | None = None
     if settings.top_k is not None:

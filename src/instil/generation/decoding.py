@@ -25,6 +25,7 @@ from instil.model.attention.rotary import switch_of
 from instil.model.attention.switch import set_attention
 from instil.model.device_memory import is_out_of_memory
 from instil.model.folder.config import context_length
+from instil.model.to_device import send
 from instil.model.underlying import underlying
 
 MAX_ROWS = 128
@@ -92,8 +93,8 @@ class Decoder:
         longest = max(len(prompt) for prompt in prompts)
         # Left padding: the newest token of every row is in the last column.
         padded = [[pad_id] * (longest - len(prompt)) + list(prompt) for prompt in prompts]
-        self._ids = torch.tensor(padded, dtype=torch.long, device=self._device)
-        self._lengths = torch.tensor([len(prompt) for prompt in prompts], dtype=torch.long, device=self._device)
+        self._ids = send(padded, self._device)
+        self._lengths = send([len(prompt) for prompt in prompts], self._device)
         self._width = longest
         self._mask: Tensor | None = None
         if any(len(prompt) < longest for prompt in prompts):
@@ -124,7 +125,7 @@ class Decoder:
 
     def keep(self, rows: Sequence[int]) -> None:
         """Keep these rows, in this order, and drop the others."""
-        index = torch.tensor(rows, dtype=torch.long, device=self._device)
+        index = send(rows, self._device)
         if self._cache is not None:
             # Not batch_select_indices, which leaves the states of convolution layers unchanged.
             self._cache.reorder_cache(index)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import torch
 from torch import Tensor
 
 MAX_TOP = 20
@@ -45,12 +46,14 @@ def logprobs_of(logits: Tensor, tokens: Tensor, *, num_top: int) -> list[TokenLo
         num_top: How many alternatives to list.
     """
     values = logits.double().log_softmax(dim=-1)
-    chosen = values.gather(-1, tokens[:, None])[:, 0].tolist()
     top_values, top_ids = values.topk(min(num_top, values.shape[-1]), dim=-1)
-    pairs = zip(top_ids.tolist(), top_values.tolist(), strict=True)
+    chosen = values.gather(-1, tokens[:, None])
+    # Read at once: each read waits for the device. Ids are exact in fp64.
+    rows = torch.cat([tokens[:, None].double(), chosen, top_ids.double(), top_values], dim=-1).tolist()
+    num_top = top_ids.shape[-1]
     return [
-        TokenLogprob(token, logprob, tuple(zip(ids, numbers, strict=True)))
-        for token, logprob, (ids, numbers) in zip(tokens.tolist(), chosen, pairs, strict=True)
+        TokenLogprob(int(token), logprob, tuple(zip(map(int, rest[:num_top]), rest[num_top:], strict=True)))
+        for token, logprob, *rest in rows
     ]
 
 

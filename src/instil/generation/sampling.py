@@ -23,6 +23,7 @@ from instil.generation.decoding import Decoder, answering, context_limit, rows_a
 from instil.generation.logprobs import TokenLogprob, logprobs_of
 from instil.generation.settings import SamplingSettings
 from instil.generation.text_stream import Decode, TextStream
+from instil.model.to_device import send
 
 __all__ = [
     "Decode",
@@ -364,11 +365,14 @@ def _steps(
         decoder = Decoder(model, [row.prompt for row in rows], pad_id=pad_id, room=room)
         logits = decoder.start()
         seen = _seen(rows, logits) if settings.repetition_penalty != 1 else None
+        counts = torch.zeros_like(logits) if settings.presence_penalty or settings.frequency_penalty else None
     while rows:
         with torch.no_grad():
-            tokens = choose(_limited(logits, rows, seen, settings), settings, [row.draws for row in rows])
+            tokens = choose(_limited(logits, rows, seen, counts, settings), settings, [row.draws for row in rows])
             logprobs = None if top_logprobs is None else logprobs_of(logits, tokens, num_top=top_logprobs)
-        for at, (row, token) in enumerate(zip(rows, tokens.tolist(), strict=True)):
+        # The one read of a step, for which the host waits.
+        chosen = tokens.tolist() if logprobs is None else [one.token_id for one in logprobs]
+        for at, (row, token) in enumerate(zip(rows, chosen, strict=True)):
             if logprobs is not None and token not in stops:
                 row.logprobs.append(logprobs[at])
             row.take(token, stops)
@@ -381,22 +385,24 @@ def _steps(
             if len(unfinished) < len(rows):
                 rows = [rows[at] for at in unfinished]
                 decoder.keep(unfinished)
-                tokens = tokens[unfinished]
-                seen = seen[unfinished] if seen is not None else None
+                left = send(unfinished, tokens.device)
+                tokens = tokens[left]
+                seen = seen[left] if seen is not None else None
+                counts = counts[left] if counts is not None else None
+            if counts is not None:
+                counts.scatter_add_(1, tokens[:, None], torch.ones_like(tokens[:, None], dtype=counts.dtype))
             if seen is not None:
                 seen.scatter_(1, tokens[:, None], True)
             logits = decoder.step(tokens)
 
 
-def _limited(logits: Tensor, rows: Sequence[_Row], seen: Tensor | None, settings: SamplingSettings) -> Tensor:
+def _limited(
+    logits: Tensor, rows: Sequence[_Row], seen: Tensor | None, counts: Tensor | None, settings: SamplingSettings
+) -> Tensor:
     """Return logits [B, V] after the penalties, and without the tokens that leave a row's form."""
     if seen is not None:
         logits = penalise_repeats(logits, seen, settings.repetition_penalty)
-    if settings.presence_penalty or settings.frequency_penalty:
-        counts = torch.zeros_like(logits)
-        for at, row in enumerate(rows):
-            ids = torch.tensor(row.ids, dtype=torch.long, device=logits.device)
-            counts[at].scatter_add_(0, ids, torch.ones_like(ids, dtype=counts.dtype))
+    if counts is not None:
         logits = penalise_counts(
             logits, counts, presence=settings.presence_penalty, frequency=settings.frequency_penalty
         )
@@ -414,5 +420,5 @@ def _seen(rows: Sequence[_Row], logits: Tensor) -> Tensor:
     """Mark the tokens of each row's prompt: [B, V] booleans."""
     seen = torch.zeros_like(logits, dtype=torch.bool)
     for at, row in enumerate(rows):
-        seen[at, torch.tensor(list(row.prompt), device=logits.device)] = True
+        seen[at, send(list(row.prompt), logits.device)] = True
     return seen

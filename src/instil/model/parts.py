@@ -72,7 +72,9 @@ class HeadParts:
         """Return states as the head takes them: scaled, and in its type (Mamba's residual stream stays in fp32)."""
         if self.adjust.input_scale != 1.0:
             states = states * self.adjust.input_scale
-        weight = getattr(getattr(self.head, "base_layer", self.head), "weight", None)
+        # The weight of peft's wrapper for token rows would be a new copy of the whole table.
+        head = getattr(self.head, "original_module", self.head)
+        weight = getattr(getattr(head, "base_layer", head), "weight", None)
         is_plain = isinstance(weight, torch.Tensor) and weight.is_floating_point()
         return states.to(weight.dtype) if weight is not None and is_plain else states
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from instil.errors import GenerationError
+from instil.model.to_device import to_device
 
 _PROBED = 4
 """Tokens that are tried when a grammar is compiled."""
@@ -145,7 +146,7 @@ class Matcher:
             )
         if allowed.shape[-1] < logits.shape[-1]:
             allowed = torch.nn.functional.pad(allowed, (0, logits.shape[-1] - allowed.shape[-1]))
-        return logits.masked_fill(~allowed.to(logits.device), float("-inf"))
+        return logits.masked_fill(to_device(~allowed, logits.device), float("-inf"))
 
     def take(self, token_id: int) -> None:
         """Append the chosen token."""

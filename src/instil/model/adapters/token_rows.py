@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from instil.model.quantization import import_bitsandbytes
+from instil.model.to_device import send
 
 
 def use_row_arithmetic(model: torch.nn.Module) -> int:
@@ -49,7 +50,7 @@ def layer_classes() -> tuple[type, type]:
                 pefts: torch.Tensor = super().forward_adapters(x, active_adapters, *args, **kwargs)
                 return pefts
             name = active_adapters[0]
-            ids = torch.tensor(self.token_indices[name], device=x.device)
+            ids = send(self.token_indices[name], x.device)
             rows = self.trainable_tokens_delta[name]
             output: torch.Tensor = base(x, *args, **kwargs)
             if isinstance(base, torch.nn.Embedding):

@@ -15,6 +15,8 @@ from itertools import accumulate
 
 import torch
 
+from instil.model.to_device import send
+
 
 @dataclass(frozen=True)
 class FlatLayout:
@@ -37,7 +39,7 @@ class FlatLayout:
             [0, 2, 5]
         """
         lengths = tuple(int(length) for length in lengths)
-        return cls(lengths, torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device))
+        return cls(lengths, send([0, *accumulate(lengths)], device, dtype=torch.int32))
 
     def owners(self, tokens: torch.Tensor) -> torch.Tensor:
         """Return the number of the example that each token belongs to.

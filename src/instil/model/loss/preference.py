@@ -44,9 +44,12 @@ class Answers:
         """Log-probability per token [A]."""
         return self.policy / self.length
 
-    def select(self, which: torch.Tensor) -> Answers:
-        """Return the answers that a mask or indices select."""
-        return Answers(self.policy[which], self.reference[which], self.length[which])
+    def pairs(self) -> tuple[Answers, Answers]:
+        """Return the chosen and the rejected answers of pairs, which lie in turns."""
+        chosen, rejected = (
+            Answers(self.policy[first::2], self.reference[first::2], self.length[first::2]) for first in range(2)
+        )
+        return chosen, rejected
 
 
 @dataclass(frozen=True, slots=True)

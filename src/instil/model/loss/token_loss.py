@@ -28,6 +28,7 @@ from instil.model.loss.objectives import TOKEN_LOSSES
 from instil.model.loss.router import passes_keywords, router_coefficient_of, router_loss
 from instil.model.parts import take_apart
 from instil.model.speedups.round_sizes import round_up
+from instil.model.to_device import send
 from instil.model.underlying import underlying
 
 Reweigh: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
@@ -55,7 +56,7 @@ def targets_of(
     """
     targets = torch.roll(input_ids, -1)
     shifted = torch.roll(weights.float(), -1)
-    ends = torch.tensor(list(lengths), device=weights.device).cumsum(0) - 1
+    ends = send(list(lengths), weights.device).cumsum(0) - 1
     shifted[ends] = 0.0
     return targets, shifted
 
@@ -119,6 +120,8 @@ class TokenLoss(nn.Module):
         weights: torch.Tensor,
         noise_keys: Sequence[NoiseKey] | None = None,
         reweigh: Reweigh | None = None,
+        *,
+        trained_rows: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return the loss sum: each trained position's loss times its weight, plus the router loss.
 
@@ -137,6 +140,8 @@ class TokenLoss(nn.Module):
             reweigh: For objectives of whole answers: receives the log-probability of each example, fp64 [E], a weighted
                 sum over its trained tokens, and returns the factors [E] that the weights of its tokens get. They may be
                 negative.
+            trained_rows: Indices [N] of the positions whose weight is not 0. If None they are found on the device, for
+                whose earlier work a GPU's host then has to wait.
 
         Returns:
             The loss sum, an fp32 scalar.
@@ -155,7 +160,7 @@ class TokenLoss(nn.Module):
             (input_ids, position_ids, targets, weights), lengths, noise_keys = _fill_up(tokens, lengths, noise_keys)
         layout = FlatLayout.of(lengths, device=input_ids.device)
         outputs = self._decode(input_ids, position_ids, layout, noise_keys)
-        rows, row_weights = self._trained_rows(weights)
+        rows, row_weights = self._trained_rows(weights, trained_rows)
         states, row_targets = outputs.last_hidden_state[0].index_select(0, rows), targets.index_select(0, rows)
         if reweigh is not None:
             found = head_log_probabilities(
@@ -180,9 +185,10 @@ class TokenLoss(nn.Module):
             )
         return total
 
-    def _trained_rows(self, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _trained_rows(self, weights: torch.Tensor, rows: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the indices and fp32 weights of the rows that the head computes; padding rows have weight 0."""
-        rows = torch.nonzero(weights).squeeze(1)
+        if rows is None:
+            rows = torch.nonzero(weights).squeeze(1)
         row_weights = weights.index_select(0, rows).float()
         missing = round_up(rows.shape[0]) - rows.shape[0] if self._few_shapes else 0
         return F.pad(rows, (0, missing)), F.pad(row_weights, (0, missing))

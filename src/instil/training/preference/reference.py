@@ -293,7 +293,9 @@ def prove_start(learner: Learner, order: Order, *, cut: Cut, exact: bool, paths:
     factors, sums = compare(loss, answers, sides)
     found = summarise(sums.tolist(), has_reference=reference is not None)
     expected, far, slack = first_loss(replace(loss, sft_weight=0.0)), 0.0, 0.0
-    imitation = -loss.sft_weight * float(answers.select(sides > 0).mean.sum()) / (len(indices) // order.together)
+    imitation = (
+        -loss.sft_weight * float(torch.where(sides > 0, answers.mean, 0.0).sum()) / (len(indices) // order.together)
+    )
     if reference is not None:
         limits = (EXACT if exact else ROUNDED) * answers.length.sqrt()
         far = float((answers.ratio.abs() / limits).nan_to_num(torch.inf).max())

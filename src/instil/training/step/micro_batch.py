@@ -20,6 +20,7 @@ import torch
 from instil.conversation import Example
 from instil.model.attention.layout import positions_of
 from instil.model.loss.token_loss import targets_of
+from instil.model.to_device import to_device
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class MicroBatch:
         lengths: Tokens of each example that are computed. Their sum is T.
         targets: The next token of each token [T].
         weights: Loss weights [T], fp32.
-        num_trained: Tokens with a weight above 0.
+        trained_rows: Indices of the positions whose weight is not 0 [N].
     """
 
     examples: tuple[int, ...]
@@ -47,7 +48,12 @@ class MicroBatch:
     lengths: tuple[int, ...]
     targets: torch.Tensor
     weights: torch.Tensor
-    num_trained: int
+    trained_rows: torch.Tensor
+
+    @property
+    def num_trained(self) -> int:
+        """N, the number of tokens with a weight."""
+        return self.trained_rows.shape[0]
 
     @property
     def num_tokens(self) -> int:
@@ -138,17 +144,21 @@ def lay_flat(
     """
     if not examples:
         zero = torch.zeros(1, dtype=torch.int64, device=device)
-        return MicroBatch((), (), zero, zero, (1,), zero, torch.zeros(1, device=device), 0)
+        return MicroBatch((), (), zero, zero, (1,), zero, torch.zeros(1, device=device), zero[:0])
     lengths = tuple(len(example.token_ids) for example in examples)
     ids = torch.from_numpy(np.concatenate([np.asarray(example.token_ids, dtype=np.int64) for example in examples]))
     weights = torch.from_numpy(np.concatenate([np.asarray(example.weights, dtype=np.float32) for example in examples]))
     positions, (targets, shifted) = positions_of(lengths), targets_of(ids, weights, lengths)
-    num_trained = int(torch.count_nonzero(shifted))
     needed = lengths if whole else tuple(map(_needed, torch.split(shifted, list(lengths))))
     computed = positions < torch.tensor(needed).repeat_interleave(torch.tensor(lengths))
     parts = (part[computed] for part in (ids, positions, targets, shifted))
-    ids, positions, targets, shifted = (part.to(device, non_blocking=True) for part in parts)
-    return MicroBatch(tuple(numbers), lengths, ids, positions, needed, targets, shifted, num_trained)
+    ids, positions, targets, shifted = parts
+    # Found here and not on a GPU, which would have to finish all its work before it knew their number.
+    rows = torch.nonzero(shifted).squeeze(1)
+    ids, positions, targets, shifted, rows = (
+        to_device(part, device) for part in (ids, positions, targets, shifted, rows)
+    )
+    return MicroBatch(tuple(numbers), lengths, ids, positions, needed, targets, shifted, rows)
 
 
 def _needed(weights: torch.Tensor) -> int:

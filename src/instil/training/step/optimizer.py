@@ -14,6 +14,8 @@ from instil.errors import MissingPackageError, RecipeError
 from instil.training.step.tensor_kinds import DECAYED, TensorKind
 
 OptimizerName = Literal["adamw", "adamw_8bit", "muon", "adafactor"]
+FUSED_ON = frozenset({"cpu", "cuda"})
+"""Devices on which AdamW moves all weights in one kernel; on others it moves them one by one."""
 
 
 def build_optimizers(
@@ -98,7 +100,7 @@ def _adamw(
     weights: Mapping[str, torch.Tensor], kinds: Mapping[str, TensorKind], settings: Mapping[str, Any]
 ) -> torch.optim.Optimizer:
     devices = {weight.device.type for weight in weights.values()}
-    fused = devices <= {"cpu", "cuda"}
+    fused = devices <= FUSED_ON
     return torch.optim.AdamW(_groups(weights, kinds, settings["weight_decay"]), fused=fused, **settings)
 
 

@@ -46,7 +46,16 @@ def forward(
     """
     named = zip(batch.examples, batch.example_lengths, strict=True)
     keys = [NoiseKey.of(seed, epoch, number, length=length) for number, length in named] or [NoiseKey(0, 1)]
-    result = loss(batch.input_ids, batch.position_ids, batch.lengths, batch.targets, batch.weights, keys, reweigh)
+    result = loss(
+        batch.input_ids,
+        batch.position_ids,
+        batch.lengths,
+        batch.targets,
+        batch.weights,
+        keys,
+        reweigh,
+        trained_rows=batch.trained_rows,
+    )
     assert isinstance(result, torch.Tensor)
     return result
 

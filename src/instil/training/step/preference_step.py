@@ -22,6 +22,7 @@ import torch
 
 from instil.model.device_memory import is_out_of_memory
 from instil.model.loss.preference import Answers, PreferenceLoss
+from instil.model.to_device import send, to_device
 from instil.preparation.store import ExampleStore
 from instil.screen import work
 from instil.training.step.clock import Clock
@@ -85,13 +86,13 @@ def compare(
         policy = answers.policy.detach().requires_grad_()
         answers = replace(answers, policy=policy)
         if loss.of_pairs:
-            losses = loss.of_answers(answers.select(chosen), answers.select(~chosen))
+            losses = loss.of_answers(*answers.pairs())
         else:
             losses = loss.of_judged(answers, chosen, torch.as_tensor(drift, dtype=policy.dtype, device=policy.device))
         (slopes,) = torch.autograd.grad(losses.sum(), policy)
     with torch.no_grad():
         rewards = loss.rewards(answers)
-        lead = rewards[chosen] - rewards[~chosen] if loss.of_pairs else sides * (rewards - loss.beta * drift)
+        lead = rewards[::2] - rewards[1::2] if loss.of_pairs else sides * (rewards - loss.beta * drift)
         correct = (lead > 0).double() + 0.5 * (lead == 0).double()
         sums = [
             *(torch.full_like(losses, 1.0).sum(), losses.sum(), correct.sum()),
@@ -103,7 +104,8 @@ def compare(
 
 
 def _of_side(which: torch.Tensor, rewards: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    return which.sum(), rewards[which].sum(), lengths[which].sum()
+    # Not `rewards[which]`: a GPU's host would wait for the mask, to know how many answers it selects.
+    return which.sum(), torch.where(which, rewards, 0.0).sum(), torch.where(which, lengths, 0.0).sum()
 
 
 def summarise(sums: Sequence[float], *, has_reference: bool) -> Compared:
@@ -244,9 +246,9 @@ def answers_of(
     """
     chosen = list(indices)
     device = policy.device
-    length = torch.from_numpy(store.trained_weight[chosen].astype(np.float64)).to(device)
-    sides = torch.from_numpy(store.sides[chosen].astype(np.float64)).to(device)
-    known = torch.zeros_like(policy) if reference is None else torch.from_numpy(reference[chosen]).to(device)
+    length = to_device(torch.from_numpy(store.trained_weight[chosen].astype(np.float64)), device)
+    sides = to_device(torch.from_numpy(store.sides[chosen].astype(np.float64)), device)
+    known = torch.zeros_like(policy) if reference is None else to_device(torch.from_numpy(reference[chosen]), device)
     return Answers(policy, known, length), sides
 
 
@@ -279,7 +281,7 @@ def score(
 
             def keep(log_probabilities: torch.Tensor, numbers: Sequence[int] = numbers) -> torch.Tensor:
                 if numbers:
-                    found[[places[number] for number in numbers]] = log_probabilities
+                    found[send([places[number] for number in numbers], found.device)] = log_probabilities
                 return torch.zeros_like(log_probabilities)
 
             forward(learner.loss, lay_out(learner, store, numbers), seed=seed, epoch=epoch, reweigh=keep)

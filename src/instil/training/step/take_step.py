@@ -109,9 +109,8 @@ def take_step(
                 "(the result is the same)"
             )
             continue
-        loss, tokens, trained = sums.loss, sums.tokens, sums.trained
         clock.enter("update")
-        norm = _reduce(learner, scale=cut.loss_scale, clip=clip)
+        loss, norm, tokens, trained = _read(learner, sums, _reduce(learner, scale=cut.loss_scale))
         finite = math.isfinite(loss) and math.isfinite(norm)
         # fp16 overflow: a finite loss with gradients that are not. Again with half the scale.
         if not finite and learner.scaled and cut.loss_scale > 1 and math.isfinite(loss):
@@ -119,6 +118,8 @@ def take_step(
             continue
         break
     if finite:
+        if clip is not None and norm > clip:
+            torch._foreach_mul_(learner.weights.gradients(), clip / (norm + 1e-6))
         set_learning_rate(learner.optimizers, learning_rate)
         _move(learner, members)
     learner.weights.clear_gradients()
@@ -129,9 +130,18 @@ def take_step(
 
 @dataclass(frozen=True, slots=True)
 class _Sums:
-    """Over all processes: the mean loss, the tokens, the trained tokens, and what was found about answers."""
+    """What the forward and backward passes of a step gave.
 
-    loss: float
+    Attributes:
+        loss_sum: The weighted loss sum of this process, fp64 and still on the device. Not used with `compared`.
+        weight: The trained weight of the step, over all processes.
+        tokens: Tokens of this process; with `compared`, of all.
+        trained: Trained tokens, likewise.
+        compared: What was found about answers, over all processes.
+    """
+
+    loss_sum: torch.Tensor
+    weight: float
     tokens: int
     trained: int
     compared: Compared | None = None
@@ -154,17 +164,17 @@ def _add_up_gradients(learner: Learner, members: Members, cut: Cut, seed: int, c
     """Run the step's forward and backward passes."""
     clock.enter("data")
     learner.weights.clear_gradients()
+    total = torch.zeros((), dtype=torch.float64, device=learner.ranks.device)
     if learner.preference is not None:
         compared, tokens, trained = add_up_preferences(
             learner, learner.preference, members, cut, seed=seed, clock=clock
         )
-        return _Sums(compared.loss, tokens, trained, compared)
+        return _Sums(total, 1.0, tokens, trained, compared)
     weight = step_weight(learner.store, members)
     ranks = learner.ranks
     torch.manual_seed(step_seed(seed, step=members.step, rank=ranks.rank))
     factor = cut.loss_scale / weight
     learner.loss.gradient_scale = factor
-    total = torch.zeros((), dtype=torch.float64, device=ranks.device)
     tokens = trained = 0
     for indices in my_share(learner, learner.store, members.indices, cut):
         clock.enter("data")
@@ -175,8 +185,7 @@ def _add_up_gradients(learner: Learner, members: Members, cut: Cut, seed: int, c
         torch.autograd.backward(loss_sum * factor)
         total += loss_sum.detach()
         tokens, trained = tokens + batch.num_tokens, trained + batch.num_trained
-    loss_sums, all_tokens, all_trained = ranks.sum_numbers(float(total), tokens, trained)
-    return _Sums(loss_sums / weight, int(all_tokens), int(all_trained))
+    return _Sums(total, weight, tokens, trained)
 
 
 def step_weight(store: ExampleStore, members: Members) -> float:
@@ -196,18 +205,29 @@ def step_weight(store: ExampleStore, members: Members) -> float:
 
 
 @torch.no_grad()
-def _reduce(learner: Learner, *, scale: float, clip: float | None) -> float:
-    """Sum the gradients over the processes, undo the loss scale, and clip. Return the norm before clipping."""
+def _reduce(learner: Learner, *, scale: float) -> torch.Tensor:
+    """Sum the gradients over the processes and undo the loss scale; return their norm, on the device."""
     gradients = learner.weights.gradients()
     if not learner.sharded:
         learner.ranks.sum_gradients(gradients)
     if scale != 1.0:
         torch._foreach_mul_(gradients, 1.0 / scale)
     norm = torch.nn.utils.get_total_norm(gradients)
-    full = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
-    if clip is not None and float(full) > clip:
-        torch._foreach_mul_(gradients, clip / (float(full) + 1e-6))
-    return float(full)
+    full: torch.Tensor = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+    return full
+
+
+def _read(learner: Learner, sums: _Sums, norm: torch.Tensor) -> tuple[float, float, int, int]:
+    """Return the mean loss, the gradient's norm, the tokens and the trained tokens, over all processes.
+
+    Why: loss and norm are read together. Each read waits for the device, which has nothing to do until the host has
+    launched more.
+    """
+    if sums.compared is not None:
+        return sums.compared.loss, float(norm), sums.tokens, sums.trained
+    loss_sum, read_norm = torch.stack([sums.loss_sum, norm.to(sums.loss_sum)]).tolist()
+    loss_sums, tokens, trained = learner.ranks.sum_numbers(loss_sum, sums.tokens, sums.trained)
+    return loss_sums / sums.weight, read_norm, int(tokens), int(trained)
 
 
 def _move(learner: Learner, members: Members) -> None:
