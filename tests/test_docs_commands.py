@@ -123,7 +123,7 @@ PAGES = {str(page.relative_to(ROOT)): commands_of(page) for page in [ROOT / "REA
 
 
 LINK = re.compile(r"\]\((?!https?:)([^)\s#]*)#?([^)\s]*)\)")
-FILE = re.compile(r"(?<![\w/.…$])((?:\w+/)+\w+\.(?:py|yaml|jinja))(?!\w)")
+FILE = re.compile(r"(?<![\w/.…$])(?!runs/)((?:\w+/)+\w+\.(?:py|yaml|jinja))(?!\w)")
 
 
 def anchors_of(page: Path) -> set[str]:

@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import os
-import signal
-
 import pytest
 
 pytest.importorskip("fastapi")
@@ -23,16 +20,6 @@ def workspace(tmp_path):
 def served(workspace):
     with Served(workspace) as studio:
         yield studio
-
-
-@pytest.fixture
-def ends_jobs(served):
-    """End what a failed test leaves running."""
-    yield
-    for job in served.queue.jobs():
-        process = served.queue.folder(job.number).process
-        if process is not None and process.is_alive:
-            os.kill(process.pid, signal.SIGKILL)
 
 
 @pytest.fixture

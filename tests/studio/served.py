@@ -55,7 +55,10 @@ class Served:
         self.thread.join(timeout=20)
         self.socket.close()
         for job in self.queue.jobs():  # jobs outlive a studio; those of a test end with it
-            process = self.queue.folder(job.number).process
+            folder = self.queue.folder(job.number)
+            if job.state == "running":  # its process may be about to start
+                wait_until(lambda: folder.process is not None or folder.status is not None, seconds=60)
+            process = folder.process
             if process is not None and process.is_alive:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process.pid, signal.SIGKILL)

@@ -238,7 +238,6 @@ def test_only_runs_of_the_workspace_can_be_talked_to(served, tmp_path):
     )
 
 
-@pytest.mark.usefixtures("ends_jobs")
 def test_servers_that_nobody_talks_to_end_and_make_room(served, monkeypatch):
     """Three models for two places; what they load is a pipe that nobody writes to, so they last and cost nothing."""
     studio = served.server.app.state.studio
@@ -265,7 +264,6 @@ def test_servers_that_nobody_talks_to_end_and_make_room(served, monkeypatch):
 
 @pytest.mark.long
 @needs_chromium
-@pytest.mark.usefixtures("ends_jobs")
 def test_a_run_and_its_base_are_talked_to_side_by_side(served):
     """The whole way: settings, streaming, stop, tokens, tools, edit, undo, pair, row, a killed server, a restart."""
     make_talking_run(served.root)

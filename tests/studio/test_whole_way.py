@@ -32,7 +32,6 @@ DROP = """(text) => {
 
 @pytest.mark.long
 @needs_chromium
-@pytest.mark.usefixtures("ends_jobs")
 def test_from_a_dropped_file_with_mistakes_to_a_chat_and_an_export(served):
     with browser_context(accept_downloads=True) as context:
         page = context.new_page()

@@ -10,7 +10,7 @@ from instil import __version__
 
 CORE = (
     "torch", "transformers", "tokenizers", "safetensors", "jinja2", "numpy", "pyarrow", "pydantic", "pyyaml", "rich",
-    "cyclopts", "datasets", "peft", "matplotlib", "psutil", "zstandard", "charset-normalizer", "py3langid",
+    "cyclopts", "datasets", "peft", "matplotlib", "psutil", "zstandard", "charset-normalizer", "fsspec", "py3langid",
 )  # fmt: skip
 """Packages that every installation has."""
 EXTRAS = {
@@ -23,6 +23,9 @@ EXTRAS = {
     "gguf": ("gguf",),
     "quantise": ("gguf", "llama-cpp-python"),
     "excel": ("openpyxl",),
+    "s3": ("s3fs",),
+    "gcs": ("gcsfs",),
+    "azure": ("adlfs",),
     "search": ("optuna",),
     "ray": ("ray",),
 }

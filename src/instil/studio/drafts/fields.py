@@ -17,6 +17,7 @@ Kind = Literal["choice", "switch", "number", "text", "names", "lines", "mapping"
 REFUSED: Mapping[str, str] = {
     "model.trust_remote_code": "recipe.forbidden",
     "data.cluster": "recipe.sends",
+    "parallel.launcher": "recipe.sends",
     "tracking.to": "recipe.sends",
     "tracking.project": "recipe.sends",
     "tracking.name": "recipe.sends",
@@ -26,11 +27,12 @@ REFUSED: Mapping[str, str] = {
 ALLOWED: Mapping[str, tuple[object, ...]] = {
     "model.trust_remote_code": (False,),
     "data.cluster": ("none",),
+    "parallel.launcher": ("own",),
     "tracking.to": ([], "tensorboard"),
 }
 """Values of them that do neither."""
-NO_FIELD = REFUSED.keys() - {"tracking.to"}
-"""Settings that the form has no field for."""
+NO_FIELD = REFUSED.keys() - {"tracking.to"} | {"parallel.fewest_processes"}
+"""Settings that the form has no field for: these, and what only a launcher of them reads."""
 MAIN = frozenset(
     {
         "output",

@@ -25,7 +25,7 @@ NEVER = frozenset(
     {
         *("trust-remote-code", "host", "cors", "key", "api-key", "push", "judge-url", "judge-key"),
         *("run-code", "harness", "harness-folder", "check-with", "public", "tag"),
-        *("cluster", "mirror", "tracking", "tracking.to", "tracking.project", "tracking.name"),
+        *("cluster", "launcher", "mirror", "tracking", "tracking.to", "tracking.project", "tracking.name"),
     }
 )
 """Options that no page may set, in full or by their last part: they run foreign code, or reach beyond this machine."""
