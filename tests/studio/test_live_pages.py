@@ -89,8 +89,10 @@ def test_a_press_is_a_click_however_often_the_page_changes_under_it(opened, serv
         wait_until(lambda: page.locator(".progress label").count() and shown_step(page) > 3)
         # A key: the focus stays on the button while the page changes, and the space bar presses it.
         stop.focus()
+        stop.evaluate("button => { window.held = button; }")
         held = shown_step(page)
         wait_until(lambda: shown_step(page) > held)
+        assert page.evaluate("window.held.isConnected && window.held === document.activeElement")
         assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "Stop and save: runs/a"
         # The pointer: an answer comes between press and release, and the button stays.
         box = box_of(stop)

@@ -74,6 +74,16 @@ const keepCurves = (old, next) => {
   });
 };
 
+/* Puts the forms and links of an element into its successor where they are equal: the pointer and the focus stay on what they are on. */
+const keepControls = (old, next) => {
+  const left = [...old.querySelectorAll("form, a")];
+  next.querySelectorAll("form, a").forEach((control) => {
+    if (!next.contains(control)) return;  // it was within one that has been kept
+    const at = left.findIndex((one) => old.contains(one) && one.isEqualNode(control));
+    if (at >= 0) control.replaceWith(...left.splice(at, 1));
+  });
+};
+
 /* Replaces elements by those of an answer; keeps the focus where it was. Returns whether the first one was found.
 
    `isRefresh`: nobody asked for it. What is equal stays as it is, and so does what is being typed. */
@@ -86,11 +96,13 @@ instil.replace = (answer, selectors, { isRefresh = false } = {}) => {
     if (!old.className) old.removeAttribute("class");
     if (isRefresh && outline(old).isEqualNode(outline(next))) { old.dispatchEvent(new CustomEvent("swapped", { bubbles: true })); return true; }
     const focused = old.contains(document.activeElement) ? document.activeElement : null;
-    const again = focused && (focused === old ? next : counterpart(old, next, focused));
+    let again = focused && (focused === old ? next : counterpart(old, next, focused));
     const typed = isRefresh && focused && "defaultValue" in focused && focused.value !== focused.defaultValue ? focused.value : null;
     const caret = typed !== null && focused.selectionStart !== null ? [focused.selectionStart, focused.selectionEnd] : null;
     const open = new Set([...old.querySelectorAll("details[open][id]")].map((details) => details.id));
     keepCurves(old, next);
+    if (isRefresh) keepControls(old, next);
+    if (focused && next.contains(focused)) again = focused;
     old.replaceWith(next);
     open.forEach((id) => { const details = document.getElementById(id); if (details) details.open = true; });
     if (again && typed !== null) again.value = typed;
