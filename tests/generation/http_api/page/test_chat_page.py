@@ -214,7 +214,22 @@ def test_too_long_a_chat_is_refused_in_words(page):
     assert page.run("find('question').value.length") == 800
 
 
+ARRIVES_SLOWLY = """
+window.quick = window.fetch;
+window.fetch = async (...request) => {
+  const answer = await quick(...request);
+  if (!answer.headers.get("content-type")?.startsWith("text/event-stream")) return answer;
+  const slowly = new TransformStream({ async transform(chunk, out) {
+    for (let at = 0; at < chunk.length; at += 200) { request[1]?.signal?.throwIfAborted(); out.enqueue(chunk.slice(at, at + 200)); await new Promise(go => setTimeout(go, 20)); }
+  } });
+  return new Response(answer.body.pipeThrough(slowly), { status: answer.status, headers: answer.headers });
+};
+"""
+"""Hands an answer to the page in small pieces: on a busy machine a short one arrives as a whole, and nothing is left to stop."""
+
+
 def test_an_answer_is_stopped_and_kept_as_far_as_it_came(page, served):
+    page.run(ARRIVES_SLOWLY)
     # No person could press the button within the tenth of a second that this answer takes.
     page.run(
         "window.push = add; add = (turn, delta) => { push(turn, delta); "
