@@ -63,6 +63,13 @@ def on_cpu(folder: Path, *changes: dict[str, Any], base: Path, rows: Path) -> Ru
     return train(write_recipe(folder, SHORT, *changes, {"device": "cpu"}, base=base, rows=rows))
 
 
+def there_and_here(folder: Path, change: dict[str, Any], *, base: Path, rows: Path) -> tuple[dict[str, Any], Run]:
+    """Train on the device and on the CPU; return what the first told, and the other run."""
+    return trained(folder / "there", change, base=base, rows=rows), on_cpu(
+        folder / "here", change, base=base, rows=rows
+    )
+
+
 def check_waits(told: dict[str, Any]) -> None:
     """Check that no step waits too often. The first one may: an optimizer makes its state."""
     assert len(told["steps"]) == 4
@@ -73,8 +80,7 @@ def check_waits(told: dict[str, Any]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_a_run_has_the_losses_of_the_cpu_and_waits_twice_a_step(tmp_path: Path, base: Path, rows: Path, name: str):
-    told = trained(tmp_path / "there", CASES[name], base=base, rows=rows)
-    here = on_cpu(tmp_path / "here", CASES[name], base=base, rows=rows)
+    told, here = there_and_here(tmp_path, CASES[name], base=base, rows=rows)
     assert told["losses"] == pytest.approx(losses_of(here), abs=1e-5)
     assert told["heldout"] == pytest.approx(here.results["heldout_loss"], abs=1e-5)
     assert all(norm > 0.1 for norm in told["norms"])
@@ -87,8 +93,7 @@ def test_a_run_has_the_losses_of_the_cpu_and_waits_twice_a_step(tmp_path: Path, 
 @pytest.mark.parametrize("name", HALF)
 def test_half_precision_waits_twice_a_step_too(tmp_path: Path, base: Path, rows: Path, name: str):
     """A CPU computes attention in bf16 by products of its own, so the losses are equal to bf16's rounding."""
-    told = trained(tmp_path / "there", HALF[name], base=base, rows=rows)
-    here = on_cpu(tmp_path / "here", HALF[name], base=base, rows=rows)
+    told, here = there_and_here(tmp_path, HALF[name], base=base, rows=rows)
     assert told["losses"] == pytest.approx(losses_of(here), abs=3e-3)
     check_waits(told)
 

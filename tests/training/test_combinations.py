@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 from collections.abc import Collection
 from dataclasses import replace
 from functools import partial
@@ -26,6 +25,7 @@ from tests.training.combinations import (
     make_base,
     train_combination,
 )
+from tests.training.command_line import free_ports
 from tests.training.tiny import CPU
 
 from instil.training.processes.ranks import Ranks
@@ -55,10 +55,7 @@ def of_two(tmp_path_factory: pytest.TempPathFactory, base: Path, request: pytest
 
 
 def _train_on_two(base: Path, found: Path, names: Collection[str]) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_ports(1)[0]), "WORLD_SIZE": "2"}
 
     forks = [start_fork(partial(main, str(base), str(found), names), **shared, RANK=str(rank)) for rank in range(2)]
     said = [fork.communicate(timeout=600)[0][-3000:] for fork in forks]

@@ -20,6 +20,7 @@ from instil.errors import RecipeError
 from instil.recipe import Recipe
 from instil.training.checkpoints import mirror
 from instil.training.checkpoints.mirrored_run import MirroredRun
+from instil.training.checkpoints.retention import step_of
 from instil.training.records.run_folder import Run
 
 
@@ -125,7 +126,7 @@ def test_a_killed_upload_leaves_the_checkpoint_before_whole(
     on_an_empty_machine(recipe)
     resumed = train(recipe, "--resume")
     assert same_bits(resumed, reference)
-    assert steps_in(bucket) == [folder_step(path) for path in sorted((tmp_path / "run" / "checkpoints").iterdir())]
+    assert steps_in(bucket) == [step_of(path) for path in sorted((tmp_path / "run" / "checkpoints").iterdir())]
 
 
 @pytest.mark.slow
@@ -139,7 +140,7 @@ def test_a_server_that_fails_every_fifth_request_gets_all_of_the_run(
     assert sum(request.status == 503 for request in bucket.relay.requests) > 5
     bucket.relay.fail = lambda request: 0
     assert bucket.get("run/results.json") == (tmp_path / "run" / "results.json").read_bytes()
-    assert steps_in(bucket) == [folder_step(path) for path in sorted((tmp_path / "run" / "checkpoints").iterdir())]
+    assert steps_in(bucket) == [step_of(path) for path in sorted((tmp_path / "run" / "checkpoints").iterdir())]
 
 
 @pytest.mark.slow
@@ -253,11 +254,6 @@ def test_an_output_in_a_bucket_is_a_folder_here_and_its_mirror() -> None:
         Recipe.from_mapping({"checkpoint": {"mirror": "runs"}})
 
 
-def folder_step(folder: Path) -> int:
-    """Return the step of a checkpoint's folder."""
-    return int(folder.name.removeprefix("step-"))
-
-
 def wait_until(holds: Callable[[], bool]) -> None:
     """Wait until something holds, at most two minutes."""
     for _ in range(2400):
@@ -275,7 +271,7 @@ def test_two_processes_copy_one_run_and_both_hear_of_a_place_that_is_taken(
     change = {"checkpoint": {"every": 4, "mirror": bucket.url}, "parallel": {"processes": 2}}
     recipe = write_recipe(tmp_path, change, base=base, rows=rows)
     assert train(recipe).finished
-    assert steps_in(bucket) == [folder_step(path) for path in sorted((tmp_path / "run" / "checkpoints").iterdir())]
+    assert steps_in(bucket) == [step_of(path) for path in sorted((tmp_path / "run" / "checkpoints").iterdir())]
     on_an_empty_machine(recipe)
     assert f"{bucket.url}/run: holds a run" in train_fails(recipe, capsys=capsys)
     assert train(recipe, "--resume").finished

@@ -20,6 +20,7 @@ import torch
 from instil.errors import InstilError, RunError
 from instil.files import disk_errors, locked, sweep_aside, write_json_atomic, write_text_atomic
 from instil.model.device_memory import memory_errors
+from instil.preparation.workers import run_on_first
 from instil.recipe import Recipe
 from instil.screen import Heading, Screen, hide_work, show_work, under_heading, work
 from instil.training.checkpoints.capture import restore_weights
@@ -167,19 +168,18 @@ def _open_mirrored(recipe: Recipe, paths: RunPaths, ranks: Ranks, *, resume: boo
     Raises:
         RunError: On every process, as `open_place`.
     """
-    place, message, has_run = _place_of(recipe, paths), None, False
+    place = _place_of(recipe, paths)
     if place is None:
         return False
-    if ranks.is_first:
-        try:
-            open_place(place, paths.folder, resume=resume, say=say)
-            has_run = check_output(paths.folder, resume=resume)
-        except InstilError as error:
-            message = str(error)
-    message = ranks.tell(message)
-    if message is not None:
-        raise RunError(message)
-    return has_run
+
+    def fetched() -> bool:
+        open_place(place, paths.folder, resume=resume, say=say)
+        return check_output(paths.folder, resume=resume)
+
+    try:
+        return run_on_first(ranks, fetched)
+    except InstilError as error:
+        raise RunError(str(error)) from None
 
 
 @contextlib.contextmanager

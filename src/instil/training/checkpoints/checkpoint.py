@@ -23,6 +23,8 @@ from instil.errors import CheckpointError
 from instil.files import aside_of, put_in_place, remove_folder, sha256_of, sync_path
 
 FORMAT = 1
+MANIFEST = "manifest.json"
+"""Name of the file that is written last. A checkpoint without it is not whole."""
 Kind = Literal["weights", "optimizer"]
 
 
@@ -205,7 +207,7 @@ def _seal(aside: Path, snapshot: Snapshot, num_ranks: int) -> None:
     }
     _write_json(aside / "state.json", state)
     files["state.json"] = sha256_of(aside / "state.json")
-    _write_json(aside / "manifest.json", {"format": FORMAT, "sha256": files})
+    _write_json(aside / MANIFEST, {"format": FORMAT, "sha256": files})
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -290,7 +292,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
         CheckpointError: If a file is missing, truncated or changed.
     """
     try:
-        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest = json.loads((folder / MANIFEST).read_text())
         for name, checksum in manifest["sha256"].items():
             if sha256_of(folder / name) != checksum:
                 raise CheckpointError(

@@ -18,7 +18,7 @@ from instil.errors import first_line_of
 from instil.remote.storage import StorageError
 from instil.training.checkpoints.checkpoint import step_folder
 from instil.training.checkpoints.mirrored_run import CHECKPOINTS, MODELS, RESULTS, MirroredRun
-from instil.training.checkpoints.retention import checkpoint_folders, prune_checkpoints
+from instil.training.checkpoints.retention import checkpoint_folders, prune_checkpoints, step_of
 
 PATIENCE = 300.0
 """Seconds without any success after which the end of a run gives up."""
@@ -111,7 +111,7 @@ class Mirror:
         """Return the steps to copy that are on the disk, the newest first; when the run has ended, all that are kept."""
         steps = [step for step in (self._newest, self._best) if step is not None]
         if self._patience is not None and self._newest is not None:
-            here = (int(folder.name.removeprefix("step-")) for folder in checkpoint_folders(self._checkpoints))
+            here = map(step_of, checkpoint_folders(self._checkpoints))
             steps += sorted((step for step in here if step < self._newest), reverse=True)
         return [step for step in dict.fromkeys(steps) if self._step_folder(step).is_dir()]
 

@@ -18,10 +18,9 @@ from instil.errors import CheckpointError
 from instil.files import aside_of, put_in_place, remove_folder
 from instil.remote.storage import Storage, Stored, storage_of
 from instil.remote.urls import joined_url
-from instil.training.checkpoints.checkpoint import Checkpoint, open_checkpoint, step_folder
-from instil.training.checkpoints.retention import STEP, kept_steps
+from instil.training.checkpoints.checkpoint import MANIFEST, Checkpoint, open_checkpoint, step_folder
+from instil.training.checkpoints.retention import STEP, kept_steps, step_of
 
-MANIFEST = "manifest.json"
 CHECKPOINTS, RECIPE, RESULTS = "checkpoints", "recipe.yaml", "results.json"
 """Names in a run folder. Its other names do not matter to a copy."""
 MODELS = ("model", "adapter")
@@ -51,8 +50,8 @@ class Contents:
     @property
     def steps(self) -> list[int]:
         """Steps of the checkpoints that are whole, oldest first."""
-        folders = {Path(name).parent.name for name in self.files if name.endswith(f"/{MANIFEST}")}
-        return sorted(int(folder.removeprefix("step-")) for folder in folders if STEP.fullmatch(folder))
+        folders = {Path(name).parent for name in self.files if name.endswith(f"/{MANIFEST}")}
+        return sorted({step_of(folder) for folder in folders if STEP.fullmatch(folder.name)})
 
     @property
     def record_names(self) -> list[str]:
@@ -184,8 +183,8 @@ def _is_inside(name: str) -> bool:
 
 
 def _step_of(name: str) -> int | None:
-    folder = name.split("/")[1]
-    return int(folder.removeprefix("step-")) if STEP.fullmatch(folder) else None
+    folder = Path(name.split("/")[1])
+    return step_of(folder) if STEP.fullmatch(folder.name) else None
 
 
 def _checksums(manifest: bytes) -> dict[str, str]:

@@ -17,7 +17,7 @@ from instil.remote.urls import joined_url
 from instil.screen import work
 from instil.training.checkpoints.mirror import Mirror
 from instil.training.checkpoints.mirrored_run import CHECKPOINTS, RECIPE, RESULTS, Contents, MirroredRun
-from instil.training.checkpoints.retention import checkpoint_folders, latest_checkpoint
+from instil.training.checkpoints.retention import checkpoint_folders, latest_checkpoint, step_of
 
 Say = Callable[[str], None]
 
@@ -69,8 +69,8 @@ def open_place(run: MirroredRun, folder: Path, *, resume: bool, say: Say) -> Non
 def _fetch(run: MirroredRun, contents: Contents, folder: Path, *, say: Say) -> None:
     """Copy a run back if this machine does not have it, or has an earlier state of it."""
     checkpoints = folder / CHECKPOINTS
-    here = [checkpoint.name for checkpoint in checkpoint_folders(checkpoints)]
-    newest = int(here[-1].removeprefix("step-")) if here else -1
+    here = checkpoint_folders(checkpoints)
+    newest = step_of(here[-1]) if here else -1
     is_behind = contents.steps[-1] > newest or (contents.is_finished and not (folder / RESULTS).exists())
     if (folder / RECIPE).exists():
         if not is_behind:
@@ -85,11 +85,11 @@ def _fetch(run: MirroredRun, contents: Contents, folder: Path, *, say: Say) -> N
         _fetch_into(run, contents, aside, say=say)
 
 
-def _check_same_run(run: MirroredRun, contents: Contents, folder: Path, newest: str | None) -> None:
+def _check_same_run(run: MirroredRun, contents: Contents, folder: Path, newest: Path | None) -> None:
     if newest is None:
         return
     with contextlib.suppress(OSError, ValueError):  # a damaged checkpoint says nothing; resuming checks again
-        here = json.loads((folder / CHECKPOINTS / newest / "state.json").read_text())["identity"]
+        here = json.loads((newest / "state.json").read_text())["identity"]
         if here != run.identity(contents.steps[-1]):
             raise RunError(
                 f"{run.url}: holds another run than {folder}. Expected the same one, to continue it. "

@@ -34,9 +34,9 @@ def prune_checkpoints(
         held: Steps of others that are read at the moment.
     """
     folders = checkpoint_folders(checkpoints)
-    kept = kept_steps(map(_step_of, folders), newest=newest, keep_last=keep_last, keep_step=keep_step).union(held)
+    kept = kept_steps(map(step_of, folders), newest=newest, keep_last=keep_last, keep_step=keep_step).union(held)
     for folder in folders:
-        if _step_of(folder) not in kept:
+        if step_of(folder) not in kept:
             remove_folder(folder)
 
 
@@ -54,10 +54,11 @@ def kept_steps(steps: Iterable[int], *, newest: int, keep_last: int, keep_step: 
 
 def checkpoint_folders(checkpoints: Path) -> list[Path]:
     """Return the folders of a run's checkpoints, oldest first, intact or not."""
-    return sorted((path for path in checkpoints.glob("step-*") if STEP.fullmatch(path.name)), key=_step_of)
+    return sorted((path for path in checkpoints.glob("step-*") if STEP.fullmatch(path.name)), key=step_of)
 
 
-def _step_of(folder: Path) -> int:
+def step_of(folder: Path) -> int:
+    """Return the step of a checkpoint, by its folder's name."""
     return int(folder.name.removeprefix("step-"))
 
 

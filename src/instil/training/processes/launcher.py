@@ -29,7 +29,6 @@ import tempfile
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any, BinaryIO, TypeVar
 
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
@@ -37,7 +36,16 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from instil.errors import TrainingError
 from instil.recipe import Recipe
 from instil.training.processes.join import LEFT_ALONE
-from instil.training.processes.signals import LAUNCHER, STOPPED_BY, Stopped, StopRequest, handled, is_second
+from instil.training.processes.signals import (
+    LAUNCHER,
+    STOPPED_BY,
+    FirstSignal,
+    Stopped,
+    StopRequest,
+    handled,
+    how_ended,
+    is_end_by,
+)
 
 T = TypeVar("T")
 GRACE_SECONDS = 30
@@ -127,35 +135,24 @@ def launch(
     return stops.first
 
 
-class Forwarding:
-    """Forwards the first SIGINT or SIGTERM to the processes, as a request to stop. A second one ends the wait.
-
-    Attributes:
-        first: The first signal, or None.
-    """
+class Forwarding(FirstSignal):
+    """Forwards the first signal to the processes that this one has started."""
 
     def __init__(self) -> None:
-        self.first: int | None = None
+        super().__init__()
         self._context: Any = None
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        """Handle a signal; the signature is that of `signal.signal`."""
-        if self.first is None:
-            self.first = number
-            self._send()
-        elif is_second(number, self.first):
-            raise Stopped(number)
 
     def begin(self, context: Any) -> None:
         """Set the processes to forward to. A signal that came while they started is forwarded now."""
         self._context = context
         if self.first is not None:
-            self._send()
+            self.pass_on(self.first)
 
-    def _send(self) -> None:
-        if self._context is not None and self.first is not None:
+    def pass_on(self, number: int) -> None:
+        """Send it to every process, if they have been started."""
+        if self._context is not None:
             for handler in self._context.subprocess_handlers.values():
-                handler.proc.send_signal(self.first)
+                handler.proc.send_signal(number)
 
 
 @contextlib.contextmanager
@@ -209,17 +206,29 @@ def _logs_into(stderr: Mapping[int, BinaryIO]) -> Any:
 
 
 def _environments(size: int, port: int) -> dict[int, dict[str, str]]:
-    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // size))
     shared = {
+        **environment_of_child(port, size=size, threads=os.environ.get("OMP_NUM_THREADS")),
         "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "TORCHELASTIC_USE_AGENT_STORE": str(True),
         "WORLD_SIZE": str(size),
         "LOCAL_WORLD_SIZE": str(size),
-        "OMP_NUM_THREADS": threads,
-        LAUNCHER: str(os.getpid()),
     }
     return {rank: {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(size)}
+
+
+def environment_of_child(port: int, *, size: int, threads: str | None) -> dict[str, str]:
+    """Return the variables that any process of a run gets from the one that starts it.
+
+    Args:
+        port: Port of the store with the run's arguments.
+        size: Processes on this machine.
+        threads: Value of OMP_NUM_THREADS where the run was started; None for an equal share of the cores.
+    """
+    return {
+        "MASTER_PORT": str(port),
+        "TORCHELASTIC_USE_AGENT_STORE": str(True),  # the store is there already
+        "OMP_NUM_THREADS": threads or str(max(1, (os.cpu_count() or 1) // size)),
+        LAUNCHER: str(os.getpid()),
+    }
 
 
 def cause_in(lines: Sequence[str]) -> str | None:
@@ -244,20 +253,13 @@ def _reason(failures: Mapping[int, Any], stderr: list[list[str]], stop_signal: i
         if (cause := cause_in(lines)) is not None:
             return TrainingError(cause)
     # Then the requested stop, if it ended a process before there was anything to save.
-    if stop_signal is not None:
-        codes = (-stop_signal, 128 + stop_signal)
-        if any(failure.exitcode in codes for failure in failures.values()):
-            return Stopped(stop_signal)
+    if stop_signal is not None and any(is_end_by(stop_signal, failure.exitcode) for failure in failures.values()):
+        return Stopped(stop_signal)
     # Else a process died without a word: the one that ended first.
     first = min(failures.values(), key=lambda failure: failure.timestamp)
-    how = (
-        f"was killed by {signal.Signals(-first.exitcode).name}"
-        if first.exitcode < 0
-        else f"ended with exit code {first.exitcode}"
-    )
     last = f" ({stderr[first.local_rank][-1]})" if stderr[first.local_rank] else ""
     return TrainingError(
-        f"process {first.local_rank} of {len(stderr)} {how}{last}. The others were stopped. "
+        f"process {first.local_rank} of {len(stderr)} {how_ended(first.exitcode)}{last}. The others were stopped. "
         "Checkpoints that were written are intact. Continue with --resume."
     )
 

@@ -18,7 +18,6 @@ import signal
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any, TypeVar
 
 from instil.errors import RecipeError, TrainingError, first_line_of
@@ -28,7 +27,7 @@ from instil.recipe import ParallelSettings, Recipe
 from instil.screen import Screen
 from instil.training.processes.launcher import Handed
 from instil.training.processes.ray_worker import Mailbox, Post, ProcessDiedError, find_interface, run_worker
-from instil.training.processes.signals import Stopped, StopRequest, handled, is_second
+from instil.training.processes.signals import FirstSignal, Stopped, StopRequest, handled
 
 T = TypeVar("T")
 SETTING = "parallel.launcher"
@@ -67,7 +66,7 @@ def launch_on_ray(
         cluster = stack.enter_context(connected(setting=SETTING, processes=_num_processors(recipe)))
         say(f"{'cluster':<10} {cluster}")
         box = _mailbox(cluster)
-        stops = _AskToStop(cluster, box)
+        stops = _AskToStop(box)
         stack.enter_context(handled(stops))
         post = Post(
             handed=Handed(recipe, resume, quiet).to_json(),
@@ -121,24 +120,16 @@ def _mailbox(cluster: Cluster) -> Any:
     return cluster.ray.remote(num_cpus=0, scheduling_strategy=here)(Mailbox).remote()
 
 
-class _AskToStop:
-    """Asks the processes to stop at the first SIGINT or SIGTERM. A second one ends the wait.
+class _AskToStop(FirstSignal):
+    """Asks the processes to stop, by the mailbox, at the first signal."""
 
-    Attributes:
-        first: The first signal, or None.
-    """
-
-    def __init__(self, cluster: Cluster, box: Any) -> None:
-        self.first: int | None = None
+    def __init__(self, box: Any) -> None:
+        super().__init__()
         self._box = box
 
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        """Handle a signal; the signature is that of `signal.signal`."""
-        if self.first is None:
-            self.first = number
-            self._box.ask_to_stop.remote(number)
-        elif is_second(number, self.first):
-            raise Stopped(number)
+    def pass_on(self, number: int) -> None:
+        """Leave it in the mailbox, where the workers look for it."""
+        self._box.ask_to_stop.remote(number)
 
 
 class _Fitting:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import platform
-import signal
 import socket
 import subprocess
 import sys
@@ -27,8 +26,8 @@ import torch.distributed as dist
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from instil.training.processes.join import LAST_WORDS_SECONDS
-from instil.training.processes.launcher import PROCESS, STORE_KEY, Handed, cause_in, lines_of
-from instil.training.processes.signals import LAUNCHER
+from instil.training.processes.launcher import PROCESS, STORE_KEY, Handed, cause_in, environment_of_child, lines_of
+from instil.training.processes.signals import how_ended, is_end_by
 
 POLL_SECONDS = 0.1
 ASK_SECONDS = 0.5
@@ -169,15 +168,11 @@ def _tell_all(values: list[int]) -> list[int]:
 
 
 def _environment(post: Post, port: int) -> dict[str, str]:
-    cores = os.cpu_count() or 1
-    threads = post.threads or str(max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+    size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return {
         **os.environ,
-        "MASTER_PORT": str(port),
-        "TORCHELASTIC_USE_AGENT_STORE": str(True),  # the store is there already
-        "OMP_NUM_THREADS": threads,
+        **environment_of_child(port, size=size, threads=post.threads),
         "RAY_ADDRESS": post.address,
-        LAUNCHER: str(os.getpid()),
     }
 
 
@@ -223,19 +218,20 @@ def _report_end(code: int, lines: list[str], box: Any, *, rank: int, stop_signal
     if cause is not None and not (starts > 1 and _LOCKED in cause):
         ray.get(box.fail.remote(cause))
         return
-    if stop_signal is not None and code in (-stop_signal, 128 + stop_signal):
+    if is_end_by(stop_signal, code):
         ray.get(box.note_stopped.remote())
         return
+    how = f"process {rank} on {platform.node()} {how_ended(code)}"
     if code < 0:
-        raise ProcessDiedError(f"process {rank} on {platform.node()} was killed by {signal.Signals(-code).name}")
+        raise ProcessDiedError(how)
     # A process that was left alone waits before it ends, so one that knows the cause has named it by now.
     time.sleep(LAST_WORDS_SECONDS / 5)
     if ray.get(box.cause.remote()) is not None:
         return
     last = f" ({lines[-1]})" if lines else ""
     if code != 1:
-        raise ProcessDiedError(f"process {rank} on {platform.node()} ended with exit code {code}{last}")
-    ray.get(box.fail.remote(f"process {rank} on {platform.node()} ended with exit code 1{last}"))
+        raise ProcessDiedError(f"{how}{last}")
+    ray.get(box.fail.remote(f"{how}{last}"))
 
 
 def _no_folder(folder: str) -> str:

@@ -97,6 +97,53 @@ class StopRequest:
         self._say(f"{signal.Signals(number).name}: finishing this step and saving; send it again to stop at once")
 
 
+class FirstSignal:
+    """Passes the first SIGINT or SIGTERM of a launcher on, as a request to stop. A second one ends the wait.
+
+    Attributes:
+        first: The first signal, or None.
+    """
+
+    def __init__(self) -> None:
+        self.first: int | None = None
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Handle a signal; the signature is that of `signal.signal`.
+
+        Raises:
+            Stopped: If it is a second one.
+        """
+        if self.first is None:
+            self.first = number
+            self.pass_on(number)
+        elif is_second(number, self.first):
+            raise Stopped(number)
+
+    def pass_on(self, number: int) -> None:
+        """Ask the processes of the run to stop."""
+        raise NotImplementedError
+
+
+def is_end_by(number: int | None, code: int) -> bool:
+    """Return whether an exit code is that of a process that a signal stopped; False for no signal.
+
+    Example:
+        >>> is_end_by(15, 143), is_end_by(15, -15), is_end_by(15, 1), is_end_by(None, 1)
+        (True, True, False, False)
+    """
+    return number is not None and code in (-number, 128 + number)
+
+
+def how_ended(code: int) -> str:
+    """Return how a process ended, in words, by its exit code; a negative one is that of a signal.
+
+    Example:
+        >>> how_ended(-9), how_ended(3)
+        ('was killed by SIGKILL', 'ended with exit code 3')
+    """
+    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+
+
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
     """Handle SIGTERM and SIGINT while the context is open.
