@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -54,3 +55,16 @@ def test_threads_and_determinism_are_reset_after_an_error_too(deterministic: boo
     assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == before
     with torch_settings(threads=None, deterministic=deterministic):
         assert torch.get_num_threads() == before[0]
+
+
+@pytest.mark.parametrize("own", [None, ":16:8"])
+def test_products_on_cuda_are_deterministic_too(own: str | None, monkeypatch: pytest.MonkeyPatch):
+    """torch warned in every run that they may not be."""
+    name = "CUBLAS_WORKSPACE_CONFIG"
+    monkeypatch.delenv(name, raising=False)
+    if own is not None:
+        monkeypatch.setenv(name, own)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with torch_settings(threads=None, deterministic=True):
+        assert os.environ[name] == (own or ":4096:8")
+    assert os.environ.get(name) == own

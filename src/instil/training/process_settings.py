@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import platform
 from collections.abc import Iterator
 from typing import Any
@@ -18,6 +19,8 @@ import torch
 _TRIM_THRESHOLD = -1
 _MMAP_THRESHOLD = -3
 _NEVER = -1
+CUBLAS_WORKSPACE = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+"""Without it torch warns that products on CUDA may not give the same bits again."""
 LARGEST_KEPT = 32 * 2**20
 """Larger blocks (in bytes) still go back to the kernel at once. glibc's own rule on 64 bits has the same limit."""
 
@@ -34,9 +37,11 @@ def torch_settings(*, threads: int | None, deterministic: bool) -> Iterator[None
     deterministic_before = torch.are_deterministic_algorithms_enabled()
     memory: Any = torch.utils.deterministic
     fill_before = memory.fill_uninitialized_memory
+    workspace_before = os.environ.get(CUBLAS_WORKSPACE[0])
     if threads is not None:
         torch.set_num_threads(threads)
     if deterministic and torch.cuda.is_available():
+        os.environ.setdefault(*CUBLAS_WORKSPACE)
         torch.use_deterministic_algorithms(True, warn_only=True)
         memory.fill_uninitialized_memory = False
     try:
@@ -45,6 +50,8 @@ def torch_settings(*, threads: int | None, deterministic: bool) -> Iterator[None
         torch.set_num_threads(threads_before)
         torch.use_deterministic_algorithms(deterministic_before)
         memory.fill_uninitialized_memory = fill_before
+        if workspace_before is None:
+            os.environ.pop(CUBLAS_WORKSPACE[0], None)
 
 
 @contextlib.contextmanager

@@ -27,6 +27,7 @@ from instil.errors import ModelError
 from instil.model.attention.by_example import Features, attend_by_example
 from instil.model.attention.cpu import attend_on_cpu
 from instil.model.attention.layout import FlatLayout, active_layout
+from instil.model.attention.same_bits import after_attention, before_attention, wants_same_bits
 from instil.model.attention.varlen import attend_varlen, why_no_varlen
 
 ATTENTION_NAME = "instil"
@@ -81,12 +82,21 @@ def attend(
         sinks=keywords.get("s_aux"),
         dropout=float(dropout),
     )
+    if not wants_same_bits(query):
+        return _run(query, key, value, layout=layout, features=features), None
+    query, key, value = before_attention(query, key, value)
+    return after_attention(_run(query, key, value, layout=layout, features=features)), None
+
+
+def _run(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *, layout: FlatLayout, features: Features
+) -> torch.Tensor:
+    """Run the first kernel that can serve; return [1, T, H, D']."""
     if _varlen_serves(query, value, features):
-        return attend_varlen(query, key, value, layout=layout, scale=features.scale, window=features.window), None
+        return attend_varlen(query, key, value, layout=layout, scale=features.scale, window=features.window)
     if _cpu_products_serve(query, features):
-        output = attend_on_cpu(query, key, value, lengths=layout.lengths, scale=features.scale, window=features.window)
-        return output, None
-    return attend_by_example(query, key, value, layout=layout, features=features), None
+        return attend_on_cpu(query, key, value, lengths=layout.lengths, scale=features.scale, window=features.window)
+    return attend_by_example(query, key, value, layout=layout, features=features)
 
 
 def describe_attention(*, device: torch.device | str, dtype: torch.dtype, config: Any = None) -> str:
