@@ -94,3 +94,45 @@ def test_a_very_negative_sink_takes_nothing_and_a_very_large_one_takes_all():
 )
 def test_a_window_is_plain_and_everything_else_is_not(features, is_plain):
     assert features.is_plain == is_plain
+
+
+CUDA_HEADS = [
+    # dtype            capability  window  heads of the keys that torch gets; 4 heads of queries, 2 of keys
+    (torch.float32, (9, 0), None, 4),
+    (torch.float16, (7, 5), None, 4),
+    (torch.bfloat16, (9, 0), None, 2),  # FlashAttention takes grouped heads
+    (torch.bfloat16, (9, 0), 3, 4),  # and no mask
+]
+
+
+@pytest.mark.parametrize(("dtype", "capability", "window", "expected"), CUDA_HEADS)
+def test_memory_efficient_attention_gets_equal_heads(dtype, capability, window, expected, monkeypatch):
+    """torch took plain arithmetic for grouped heads, and kept the probabilities of all pairs of tokens."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    from instil.model.attention.varlen import why_no_varlen
+
+    given = []
+
+    def kernel(query, key, value, **keywords):
+        given.append((key.shape[1], value.shape[1], keywords["enable_gqa"]))
+        return torch.empty_like(query)
+
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: capability)
+    monkeypatch.setattr(by_example.F, "scaled_dot_product_attention", kernel)
+    monkeypatch.setattr(by_example, "_visible", lambda *rest, **named: "a mask")
+    why_no_varlen.cache_clear()
+    try:
+        with FakeTensorMode():
+            query, key = (torch.empty(1, heads, 6, 8, device="cuda", dtype=dtype) for heads in (4, 2))
+            by_example._one_sdpa(query, key, key, Features(0.3, window=window))
+    finally:
+        why_no_varlen.cache_clear()
+    assert given == [(expected, expected, expected == 2)]
+
+
+def test_repeated_heads_change_no_number(monkeypatch):
+    inputs, layout = states(12), FlatLayout.of([3, 9])
+    plain = attend_by_example(*inputs, layout=layout, features=Features(0.3))
+    monkeypatch.setattr(by_example, "_needs_equal_heads", lambda query, mask: True)
+    assert torch.allclose(attend_by_example(*inputs, layout=layout, features=Features(0.3)), plain, atol=1e-6)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
 from instil.model.attention.layout import FlatLayout
+from instil.model.attention.varlen import why_no_varlen
 
 BLOCK = 1024
 """Queries that the plain kernel computes at once; longer examples are cut, so that memory grows with BLOCK * L."""
@@ -75,6 +76,9 @@ def _one_sdpa(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, featu
         if length > BLOCK:
             return _one_plain(query, key, value, features)
         mask = _visible(0, length, 0, features.window, device=query.device)
+    if query.shape[1] != key.shape[1] and _needs_equal_heads(query, mask):
+        groups = query.shape[1] // key.shape[1]
+        key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
     return F.scaled_dot_product_attention(
         query,
         key,
@@ -85,6 +89,18 @@ def _one_sdpa(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, featu
         scale=features.scale,
         enable_gqa=query.shape[1] != key.shape[1],
     )
+
+
+def _needs_equal_heads(query: torch.Tensor, mask: torch.Tensor | None) -> bool:
+    """Return whether torch has no fused kernel for grouped heads here: on CUDA without FlashAttention.
+
+    Why: fp32, GPUs before compute capability 8.0 and masks are left to memory-efficient attention, which takes equal
+    heads only. With grouped ones torch takes plain arithmetic, which keeps [H, L, L] probabilities in each layer.
+
+    Source:
+        aten/src/ATen/native/transformers/cuda/sdp_utils.cpp, `can_use_mem_efficient_attention`.
+    """
+    return query.is_cuda and (mask is not None or why_no_varlen(query.device.index or 0, query.dtype) is not None)
 
 
 def _one_plain(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, features: Features) -> torch.Tensor:
