@@ -59,6 +59,7 @@ REPLICATED = [
     *(Combination(t, o, p) for t in ("4bit", "8bit") for o in OPTIMIZERS for p in ("fp32", "bf16")),
     *(Combination(t, also=also) for t in ("full", "lora") for also in ("checkpointing", "noise")),
     *(Combination(t, precision="pure_bf16") for t in ("4bit", "8bit")),
+    *(Combination(t, also=also) for t in ("4bit", "8bit") for also in ("rows", "checkpointing")),
     *(Combination("lora", precision=p, also="dora") for p in ("fp32", "bf16", "pure_bf16")),
     *(Combination("lora", o, also="dora") for o in OPTIMIZERS[1:]),
     *(Combination(t, precision=p, also="dora") for t in ("4bit", "8bit") for p in ("fp32", "bf16")),
@@ -68,14 +69,36 @@ REPLICATED = [
     *(Combination("lora", also=also) for also in ("kto", "simpo")),
 ]
 SHARDED = [
-    *(Combination(t, precision=p, sharded=True) for t in ("full", "lora") for p in ("fp32", "bf16")),
+    *(
+        Combination(t, o, p, sharded=True, also=also)
+        for t in ("4bit", "8bit")
+        for o, p, also in (
+            ("adamw", "fp32", "rows"),
+            ("adamw", "bf16", ""),
+            ("adamw", "pure_bf16", "rows"),
+            ("adamw_8bit", "fp32", ""),
+            ("adamw_8bit", "bf16", ""),
+            ("adamw", "fp32", "checkpointing"),
+            ("adamw", "bf16", "dpo"),
+        )
+    ),
+    *(
+        Combination(t, o, p, sharded=True)
+        for t in ("full", "lora")
+        for o in ("adamw", "adamw_8bit")
+        for p in ("fp32", "bf16", "pure_bf16")
+    ),
     *(Combination(t, sharded=True, also=also) for t in ("full", "lora") for also in ("checkpointing", "noise")),
     *(
         Combination("lora", precision=p, sharded=True, also=also)
-        for p in ("fp32", "bf16")
+        for p in ("fp32", "bf16", "pure_bf16")
         for also in ("dora", "dora rows")
     ),
-    *(Combination(t, precision=p, sharded=True, also="dpo") for t in ("full", "lora") for p in ("fp32", "bf16")),
+    *(
+        Combination(t, precision=p, sharded=True, also="dpo")
+        for t in ("full", "lora")
+        for p in ("fp32", "bf16", "pure_bf16")
+    ),
     *(Combination("full", sharded=True, also=also) for also in ("kto", "dpo checkpointing", "dpo noise")),
 ]
 FURTHER = frozenset(
@@ -136,7 +159,10 @@ def make_learner(given: Combination, base: Path, ranks: Ranks) -> Learner:
     if "compile" in given.also:
         compile_blocks(model)
     if given.sharded and ranks.size > 1:
-        shard(loss, precision)
+        shard(loss, precision, device=CPU)
+        packed = [value for value in model.parameters() if not value.is_floating_point()]
+        assert bool(packed) == (quantize != "none")
+        assert all(2 * value.to_local().numel() == value.numel() for value in packed)
     weights = Weights(model, precision, sharded=given.sharded and ranks.size > 1)
     optimizers = build_optimizers(weights.by_name, tensor_kinds(model), name=given.optimizer, lr=1e-3, weight_decay=0.1)  # type: ignore[arg-type]
     examples = invented_examples(11) if objective_of(given) == "sft" else invented_pairs(11)

@@ -84,7 +84,7 @@ def test_processes_load_and_shard_in_turn_where_the_model_fits_once(
             file.write(f"{what} {os.environ['RANK']}\n")
 
     monkeypatch.setattr(setup, "load_trainable", lambda *given: note("load") or load(*given))
-    monkeypatch.setattr(setup, "shard", lambda *given: cut(*given) or note("sharded"))
+    monkeypatch.setattr(setup, "shard", lambda *given, **named: cut(*given, **named) or note("sharded"))
     with_room_for(1.9, base, monkeypatch)
     sharded = {"parallel": {"mode": "sharded"}}
     assert_equal_runs(train_on_two(write_recipe(tmp_path / "two", short, sharded, base=base, rows=rows)), alone)

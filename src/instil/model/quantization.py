@@ -108,12 +108,25 @@ def _unpacked_8bit() -> type:
             """Multiply with the unpacked weights; gradients flow only to `x`."""
             if self.weight.SCB is not None:  # peft's DoRA puts a copy without scales in place of the weight
                 self.init_8bit_state()
-            bias = None if self.bias is None else self.bias.to(x.dtype)
-            apply: Any = _MultiplyUnpacked.apply
-            output: torch.Tensor = apply(x, self.state.CB, self.state.SCB, bias)
-            return output
+            return multiply_unpacked(x, self.state.CB, self.state.SCB, self.bias)
 
     return Unpacked8bit
+
+
+def multiply_unpacked(
+    x: torch.Tensor, packed: torch.Tensor, scales: torch.Tensor, bias: torch.Tensor | None
+) -> torch.Tensor:
+    """Return the product with a frozen 8-bit weight; gradients flow only to `x`.
+
+    Args:
+        x: Inputs [..., I].
+        packed: Weight [O, I] of int8.
+        scales: Largest value of each row [O].
+        bias: [O], or None.
+    """
+    apply: Any = _MultiplyUnpacked.apply
+    output: torch.Tensor = apply(x, packed, scales, None if bias is None else bias.to(x.dtype))
+    return output
 
 
 def stored_quantization(config: Any) -> str | None:

@@ -80,7 +80,9 @@ def check_settings(recipe: Recipe, precision: Precision, *, device: torch.device
             "Set adapter.kind: lora, or model.quantize: none."
         )
     sharded = recipe.parallel.mode == "sharded" and num_ranks > 1
-    reason = why_no_shards(precision, optimizer=recipe.optimizer.name, quantize=recipe.model.quantize)
+    reason = why_no_shards(
+        precision, optimizer=recipe.optimizer.name, quantize=recipe.model.quantize, dora=recipe.adapter.dora
+    )
     if sharded and reason is not None:
         raise RecipeError(reason)
     wants_compiling(recipe.training.compile, device, sharded=sharded, quantized=quantized)

@@ -82,4 +82,9 @@ def wants_shards(preflight: Preflight, ranks: Ranks) -> bool:
 
 def _why_no_shards(preflight: Preflight) -> str | None:
     recipe = preflight.recipe
-    return why_no_shards(preflight.precision, optimizer=recipe.optimizer.name, quantize=recipe.model.quantize)
+    return why_no_shards(
+        preflight.precision,
+        optimizer=recipe.optimizer.name,
+        quantize=recipe.model.quantize,
+        dora=recipe.adapter.dora,
+    )

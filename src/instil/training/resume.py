@@ -6,7 +6,7 @@ setup that could behave differently.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -99,13 +99,16 @@ def identity_of(preflight: Preflight, *, num_trained: int) -> dict[str, Any]:
     }
 
 
-def restore(learner: Learner, checkpoint: Checkpoint, *, identity: Mapping[str, Any]) -> Progress:
+def restore(
+    learner: Learner, checkpoint: Checkpoint, *, identity: Mapping[str, Any], say: Callable[[str], None]
+) -> Progress:
     """Load a checkpoint into fresh weights and optimizers.
 
     Args:
         learner: What trains.
         checkpoint: An intact checkpoint.
         identity: What must be equal, from `identity_of`.
+        say: Prints a line for the user.
 
     Returns:
         How far the run was.
@@ -121,7 +124,11 @@ def restore(learner: Learner, checkpoint: Checkpoint, *, identity: Mapping[str, 
                 "Expected the data and settings that the run was started with. Restore them, or set another output."
             )
     restore_weights(learner.weights, checkpoint)
-    restore_optimizers(learner, checkpoint)
+    if restore_optimizers(learner, checkpoint):
+        say(
+            f"{checkpoint.folder}: the optimizer's 8-bit state was packed again, as its blocks begin elsewhere with "
+            "this number of processes; results differ by the rounding of 8 bits"
+        )
     return checkpoint.progress
 
 

@@ -367,7 +367,7 @@ def _starting_progress(
     if checkpoint is None:
         progress = Progress(loss_scale=FIRST_LOSS_SCALE if learner.scaled else 1.0)
     else:
-        progress = restore(learner, checkpoint, identity=identity)
+        progress = restore(learner, checkpoint, identity=identity, say=say)
     progress = with_micro_batches(
         progress, requested=recipe.training.micro_batch_tokens, planned=assembled.fit.micro_batch_tokens
     )

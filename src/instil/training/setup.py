@@ -27,7 +27,7 @@ from instil.model.probe import Probe, probe
 from instil.model.quantization import num_weights
 from instil.recipe import OptimizerSettings
 from instil.training.compiling import compile_blocks, wants_compiling
-from instil.training.memory.estimate import Sizes, measure_sizes
+from instil.training.memory.estimate import STORED_BYTES, Sizes, measure_sizes
 from instil.training.memory.fit import USABLE, Fit, find_fit
 from instil.training.memory.usage import free_memory
 from instil.training.preflight import Preflight, loading_precision
@@ -99,7 +99,7 @@ def assemble(preflight: Preflight, ranks: Ranks, *, sharded: bool = False) -> As
     with ranks.in_turn(sharded and _must_take_turns(preflight, ranks, device)):
         loaded = _load(preflight, ranks.device, device)
         if sharded:
-            shard(loaded.loss, precision)
+            shard(loaded.loss, precision, device=ranks.device)
     ranks.wait()
     model, one_by_one = loaded.model, loaded.probed.one_by_one
     fit = _fit(preflight, model, loaded.sizes, ranks, sharded=sharded, one_by_one=one_by_one)
@@ -205,6 +205,9 @@ def _loading_device(preflight: Preflight, device: torch.device, *, sharded: bool
 
 def _model_bytes(preflight: Preflight) -> int:
     """Return the bytes of the whole model as it is loaded."""
+    quantize = preflight.recipe.model.quantize
+    if quantize != "none":
+        return int(preflight.sizes().parameters * STORED_BYTES[quantize])
     is_small = preflight.recipe.adapter.kind != "none" and preflight.precision.compute != torch.float32
     return preflight.sizes().parameters * (2 if is_small else 4)
 

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tests.model.tiny import tiny_model
 from tests.training.tiny import CPU, VOCABULARY, tiny_llama
 
 from instil.model.adapters.lora import prepare_adapters
+from instil.model.packed_layers import SCALE_BYTES
 from instil.recipe import AdapterSettings
 from instil.training.memory.estimate import PASSING_CPU, Memory, estimate_memory, measure_sizes
 from instil.training.step.precision import choose_precision
@@ -95,3 +98,14 @@ def test_a_larger_vocabulary_adds_its_rows_and_one_chunk():
     assert after.optimizer - before.optimizer == 8 * rows
     assert after.activations == before.activations
     assert after.logits - before.logits == pytest.approx(PASSING_CPU * 4 * rows, abs=4)
+
+
+@pytest.mark.parametrize("quantize", ["4bit", "8bit"])
+def test_shards_divide_packed_weights_and_keep_their_scales(quantize: str):
+    sizes = replace(measure_sizes(tiny_llama().train(), FP32), parameters=10**9, trained=0)
+    whole, half = (
+        estimate_memory(sizes, FP32, tokens=100, optimizer="adamw", several=True, quantize=quantize, shards=shards)
+        for shards in (1, 2)
+    )
+    scales = SCALE_BYTES[quantize] * 10**9
+    assert half.weights == pytest.approx((whole.weights - scales) / 2 + scales, rel=1e-6)

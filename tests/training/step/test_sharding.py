@@ -9,6 +9,8 @@ import torch
 from tests.training.command_line import (
     assert_equal_runs,
     losses_of,
+    make_base,
+    same_bits,
     train,
     train_on_two,
     weights_of,
@@ -78,6 +80,50 @@ def test_a_run_of_one_process_goes_on_in_shards_and_back(
         assert torch.allclose(weight, weights_of(back)[name], atol=1e-4), name
 
 
+WIDENED: dict[str, dict[str, Any]] = {
+    "8-bit AdamW": {"optimizer": {"name": "adamw_8bit"}},
+    "pure bf16": {"training": {"precision": "pure_bf16"}},
+    "QLoRA, 4 bits": {"model": {"quantize": "4bit"}, "adapter": {"kind": "lora", "rank": 4}},
+    "QLoRA, 8 bits, 8-bit AdamW": {
+        "model": {"quantize": "8bit"},
+        "adapter": {"kind": "lora", "rank": 4},
+        "optimizer": {"name": "adamw_8bit"},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base that bitsandbytes can pack to 4 bits."""
+    return make_base(tmp_path_factory.mktemp("wide"), width=128)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WIDENED)
+def test_a_sharded_run_has_the_losses_of_one_process_and_goes_on_to_the_same_bits(
+    tmp_path: Path, wide: Path, rows: Path, name: str
+):
+    """And from one process's checkpoint in shards, within the rounding of 8 bits and of bf16."""
+    pytest.importorskip("bitsandbytes")
+    base = wide
+    short = {"training": {"max_steps": 4}, "evaluate": {"every": 4, "max_new_tokens": 1}, "checkpoint": {"every": 2}}
+    changes = (short, WIDENED[name])
+    alone = train(write_recipe(tmp_path / "one", *changes, base=base, rows=rows))
+    two = {"parallel": {"processes": 2, "mode": "sharded"}}
+    run = train_on_two(write_recipe(tmp_path / "two", *changes, two, base=base, rows=rows))
+    assert losses_of(run) == pytest.approx(losses_of(alone), abs=0.03)
+    assert run.results["heldout_loss"] == pytest.approx(alone.results["heldout_loss"], abs=0.03)
+    of_one = weights_of(alone)
+    for weight, value in weights_of(run).items():
+        assert torch.allclose(value.float(), of_one[weight].float(), atol=0.02), weight
+    recipe = write_recipe(tmp_path / "again", *changes, two, base=base, rows=rows)
+    rewind(run, 2, tmp_path / "again" / "run")
+    assert same_bits(train_on_two(recipe, "--resume"), run)
+    mixed = write_recipe(tmp_path / "mixed", *changes, two, base=base, rows=rows)
+    rewind(alone, 2, tmp_path / "mixed" / "run")
+    assert losses_of(train_on_two(mixed, "--resume")) == pytest.approx(losses_of(alone), abs=0.03)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_sharded_lora_equals_one_process(tmp_path: Path, base: Path, rows: Path, precision: str):
@@ -97,16 +143,18 @@ def test_sharded_lora_equals_one_process(tmp_path: Path, base: Path, rows: Path,
     [
         ({"optimizer": {"name": "muon"}}, "optimizer.name: muon"),
         ({"optimizer": {"name": "adafactor"}}, "optimizer.name: adafactor"),
-        ({"optimizer": {"name": "adamw_8bit"}}, "optimizer.name: adamw_8bit"),
-        ({"model": {"quantize": "4bit"}}, "model.quantize: 4bit"),
-        ({"model": {"quantize": "8bit"}}, "model.quantize: 8bit"),
-        ({"training": {"precision": "pure_bf16"}}, "training.precision: pure_bf16"),
+        (
+            {"model": {"quantize": "4bit"}, "adapter": {"kind": "lora", "dora": True}},
+            "adapter.dora with model.quantize: 4bit",
+        ),
     ],
 )
 def test_what_is_not_built_for_shards_is_refused_by_name(change: dict[str, Any], said: str):
     recipe = Recipe.from_mapping({"training": {"precision": "fp32"}} | change)
     precision = choose_precision(recipe.training.precision, torch.device("cpu"))
-    reason = why_no_shards(precision, optimizer=recipe.optimizer.name, quantize=recipe.model.quantize)
+    reason = why_no_shards(
+        precision, optimizer=recipe.optimizer.name, quantize=recipe.model.quantize, dora=recipe.adapter.dora
+    )
     assert reason is not None
     assert reason.startswith(said)
 

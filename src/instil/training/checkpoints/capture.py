@@ -6,6 +6,7 @@ weights. Of sharded weights every process writes and reads its own rows, whichev
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from torch.distributed.tensor import DTensor, Shard
 
 from instil.errors import CheckpointError
+from instil.training.checkpoints.blocks import SCALES, TABLES, read_moments, scales_before
 from instil.training.checkpoints.checkpoint import Checkpoint, Piece, Progress, Snapshot
 from instil.training.step.learner import Learner
 from instil.training.step.optimizer import read_state, write_state
@@ -21,12 +23,16 @@ from instil.training.step.precision import Weights
 
 def take_snapshot(learner: Learner, progress: Progress, *, identity: Mapping[str, Any]) -> Snapshot:
     """Return what this process puts into a checkpoint."""
-    tensors, numbers = read_state(learner.optimizers, learner.weights.by_name)
-    is_first = learner.ranks.is_first
+    weights, is_first = learner.weights.by_name, learner.ranks.is_first
+    tensors, numbers = read_state(learner.optimizers, weights)
     return Snapshot(
         progress,
-        {name: piece_of(tensor) for name, tensor in learner.weights.by_name.items() if is_first or is_shard(tensor)},
-        {name: piece_of(tensor) for name, tensor in tensors.items() if is_first or is_shard(tensor)},
+        {name: piece_of(tensor) for name, tensor in weights.items() if is_first or is_shard(tensor)},
+        {
+            where: piece_of_state(where, tensor, weights[where.rpartition("::")[0]])
+            for where, tensor in tensors.items()
+            if is_first or is_shard(tensor) or _is_of_8_bits_in_shards(where, weights)
+        },
         numbers,
         identity,
     )
@@ -43,6 +49,28 @@ def piece_of(tensor: torch.Tensor) -> Piece:
         return Piece.whole(tensor)
     start, _ = rows_here(tensor)
     return Piece(tensor.to_local(), start, tuple(tensor.shape))
+
+
+def piece_of_state(where: str, tensor: torch.Tensor, weight: torch.Tensor) -> Piece:
+    """Return the part of a state that this process holds.
+
+    The 8-bit optimizer keeps the state of shards in plain tensors: moments of their rows, scales of their blocks.
+    """
+    key = where.rpartition("::")[2]
+    if not is_shard(weight) or key not in (*SCALES, *SCALES.values()):
+        return piece_of(tensor)
+    assert isinstance(weight, DTensor)
+    start, _ = rows_here(weight)
+    if key in SCALES:
+        return Piece(tensor, start, tuple(weight.shape))
+    num_ranks, width = weight.device_mesh.size(), math.prod(weight.shape[1:])
+    before, total = scales_before(weight.shape[0], width, num_ranks=num_ranks, start=start)
+    return Piece(tensor, before, (total,))
+
+
+def _is_of_8_bits_in_shards(where: str, weights: Mapping[str, torch.Tensor]) -> bool:
+    name, _, key = where.rpartition("::")
+    return key in (*SCALES, *SCALES.values()) and is_shard(weights[name])
 
 
 def rows_here(tensor: torch.Tensor) -> tuple[int, int | None]:
@@ -81,16 +109,47 @@ def restore_weights(weights: Weights, checkpoint: Checkpoint) -> None:
 
 
 @torch.no_grad()
-def restore_optimizers(learner: Learner, checkpoint: Checkpoint) -> None:
-    """Load a checkpoint's optimizer state into fresh optimizers."""
+def restore_optimizers(learner: Learner, checkpoint: Checkpoint) -> bool:
+    """Load a checkpoint's optimizer state into fresh optimizers.
+
+    Returns:
+        Whether moments of 8 bits were packed again on any process, because its blocks begin elsewhere.
+    """
     tensors: dict[str, torch.Tensor] = {}
-    for where, shape in checkpoint.shapes("optimizer").items():
-        weight = learner.weights.by_name[where.rpartition("::")[0]]
-        if is_shard(weight) and shape == tuple(weight.shape):
+    packed_again = False
+    shapes = checkpoint.shapes("optimizer")
+    for where, shape in shapes.items():
+        name, _, key = where.rpartition("::")
+        weight = learner.weights.by_name[name]
+        if key in SCALES:
+            its_scales = f"{name}::{SCALES[key]}" if f"{name}::{SCALES[key]}" in shapes else None
+            read, again = _read_moments(weight, where, its_scales, checkpoint)
+            tensors |= read
+            packed_again = packed_again or again
+        elif key in SCALES.values():
+            continue  # read with the moments
+        elif is_shard(weight) and shape == tuple(weight.shape):
             tensors[where] = _shard_like(weight, where, checkpoint)
         else:
             tensors[where] = checkpoint.read("optimizer", where).to(_state_device(weight, shape))
     write_state(learner.optimizers, learner.weights.by_name, tensors=tensors, numbers=checkpoint.numbers)
+    return learner.ranks.any(packed_again)
+
+
+def _read_moments(
+    weight: torch.Tensor, where: str, its_scales: str | None, checkpoint: Checkpoint
+) -> tuple[dict[str, torch.Tensor], bool]:
+    """Return moments of the 8-bit optimizer with their scales, if they have some, and whether they were packed again."""
+    name, _, key = where.rpartition("::")
+    start, stop = rows_here(weight)
+    if stop == start:
+        return {}, False
+    if its_scales is None:  # a small weight, whose moments are fp32
+        return {where: checkpoint.read("optimizer", where, start, stop).to(weight.device)}, False
+    table = checkpoint.read("optimizer", f"{name}::{TABLES[key]}")
+    stop = weight.shape[0] if stop is None else stop
+    codes, scales, again = read_moments(checkpoint, name, key, start=start, stop=stop, table=table)
+    return {where: codes.to(weight.device), its_scales: scales.to(weight.device)}, again
 
 
 def _shard_like(weight: torch.Tensor, where: str, checkpoint: Checkpoint) -> torch.Tensor:

@@ -249,6 +249,17 @@ class Checkpoint:
         """Return the shapes of all tensors of a kind."""
         return {name: tuple(piece["shape"]) for index in self.pieces for name, piece in index[kind].items()}
 
+    def pieces_of(self, kind: Kind, name: str) -> list[tuple[int, torch.Tensor]]:
+        """Return each piece of a tensor with its first row, in the order of the rows."""
+        from safetensors import safe_open
+
+        pieces: list[tuple[int, torch.Tensor]] = []
+        for rank, index in enumerate(self.pieces):
+            if name in index[kind]:
+                with safe_open(str(self.folder / f"{kind}-{rank:05d}.safetensors"), framework="pt") as file:
+                    pieces.append((index[kind][name]["start"], file.get_tensor(name)))
+        return sorted(pieces, key=lambda piece: piece[0])
+
     def read(self, kind: Kind, name: str, start: int = 0, stop: int | None = None) -> torch.Tensor:
         """Read rows of a tensor, from whichever pieces hold them.
 

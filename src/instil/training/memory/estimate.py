@@ -21,6 +21,7 @@ from instil.model.attention.flat import LAYOUT_KEYWORD
 from instil.model.attention.layout import FlatLayout, positions_of, set_active_layout
 from instil.model.loss.chunked import COPIES_OF_LOGITS, default_chunk_bytes, is_plain
 from instil.model.loss.router import passes_keywords
+from instil.model.packed_layers import SCALE_BYTES
 from instil.model.parts import blocks_of, take_apart
 from instil.model.probe import refuse_what_fails
 from instil.model.speedups.round_sizes import round_up
@@ -150,6 +151,8 @@ def estimate_memory(
     small = torch.empty(0, dtype=precision.compute).element_size()
     moved = 4 if precision.masters else small  # bytes of a number that the optimizer moves
     frozen = STORED_BYTES.get(quantize, small) * (sizes.parameters - sizes.trained)
+    # Every process has all scales.
+    scales = int(SCALE_BYTES.get(quantize, 0) * (sizes.parameters - sizes.trained))
     weights = int(frozen) + (small + (4 if precision.masters else 0)) * sizes.trained
     state = STATE_BYTES[optimizer] * sizes.trained * moved / 4
     on_cpu = device == "cpu"
@@ -167,7 +170,7 @@ def estimate_memory(
     gradients = moved * sizes.trained // shards
     kept = 0 if several else KEPT_GRADIENTS * gradients
     return Memory(
-        weights=weights // shards,
+        weights=(weights - scales) // shards + scales,
         gradients=gradients,
         optimizer=int(state) // shards,
         activations=int(per_token * tokens * passing),

@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 import torch
 
-from instil.errors import MissingPackageError, RecipeError
+from instil.errors import RecipeError
+from instil.training.step.eight_bit import adamw_8bit
 from instil.training.step.tensor_kinds import DECAYED, TensorKind
 
 OptimizerName = Literal["adamw", "adamw_8bit", "muon", "adafactor"]
@@ -67,7 +68,7 @@ def build_optimizers(
         groups = _groups(weights, kinds, weight_decay)
         return [torch.optim.Adafactor(groups, lr=lr, weight_decay=weight_decay)]
     if name == "adamw_8bit":
-        return [_adamw_8bit(_groups(weights, kinds, weight_decay), adamw)]
+        return [adamw_8bit(_groups(weights, kinds, weight_decay), adamw)]
     return [_adamw(weights, kinds, adamw)]
 
 
@@ -102,15 +103,6 @@ def _adamw(
     devices = {weight.device.type for weight in weights.values()}
     fused = devices <= FUSED_ON
     return torch.optim.AdamW(_groups(weights, kinds, settings["weight_decay"]), fused=fused, **settings)
-
-
-def _adamw_8bit(groups: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> torch.optim.Optimizer:
-    try:
-        import bitsandbytes
-    except ImportError:
-        raise MissingPackageError("bitsandbytes", needed_for="optimizer.name: adamw_8bit", extra="qlora") from None
-    optimizer: torch.optim.Optimizer = bitsandbytes.optim.AdamW8bit(list(groups), **settings)
-    return optimizer
 
 
 def set_learning_rate(optimizers: Sequence[torch.optim.Optimizer], rate: float) -> None:

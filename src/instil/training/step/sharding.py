@@ -6,43 +6,46 @@ from typing import Any
 
 import torch
 
+from instil.model.packed_layers import use_plain_packed_weights
 from instil.model.parts import blocks_of
 from instil.training.step.precision import Precision, trained_type
 
 
-def why_no_shards(precision: Precision, *, optimizer: str, quantize: str) -> str | None:
+def why_no_shards(precision: Precision, *, optimizer: str, quantize: str, dora: bool = False) -> str | None:
     """Return what is not supported with sharded weights and what to set instead, or None if everything is.
 
     Args:
         precision: How the run computes.
         optimizer: `optimizer.name` of the recipe.
         quantize: `model.quantize` of the recipe.
+        dora: `adapter.dora` of the recipe. It unpacks quantised weights, which needs their scales at the weights.
     """
     for unsupported, setting, instead in (
-        (precision.scaled, "training.precision: fp16", "bf16 or fp32"),
-        (precision.name == "pure_bf16", "training.precision: pure_bf16", "bf16 or fp32"),
-        (optimizer != "adamw", f"optimizer.name: {optimizer}", "adamw"),
-        (quantize != "none", f"model.quantize: {quantize}", "none"),
+        (precision.scaled, "training.precision: fp16", "bf16, pure_bf16 or fp32"),
+        (optimizer not in ("adamw", "adamw_8bit"), f"optimizer.name: {optimizer}", "adamw or adamw_8bit"),
+        (dora and quantize != "none", f"adapter.dora with model.quantize: {quantize}", "adapter.dora: false"),
     ):
         if unsupported:
             return f"{setting}: not with sharded weights; set {instead}, or parallel.mode: replicated"
     return None
 
 
-def shard(loss: Any, precision: Precision) -> None:
+def shard(loss: Any, precision: Precision, *, device: torch.device) -> None:
     """Lay the weights of a loss and its model in shards over the processes, in place.
 
     Each block is one FSDP unit and the rest is another. A process therefore holds in full only the unit that it
     computes with. Gradients are summed, not averaged, because the loss is already divided by the trained weight of the
-    step. Trained weights are stored in fp32 and cast when they are gathered. Frozen weights are stored in the dtype of
-    the arithmetic.
+    step. Trained weights are stored in fp32 (in bf16 with `pure_bf16`) and cast when they are gathered. Frozen weights
+    are stored in the dtype of the arithmetic, quantised ones packed.
 
     Args:
         loss: The `TokenLoss`.
         precision: How the run computes.
+        device: Where this process computes.
     """
     from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard  # slow to import
 
+    use_plain_packed_weights(loss, device)
     # FSDP2 requires one dtype for all trained tensors of a unit, adapters included.
     for parameter in loss.parameters():
         if parameter.is_floating_point():
