@@ -141,6 +141,7 @@ COLUMNS = st.dictionaries(
 TOOLS = st.sampled_from([(), ({"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}},)])
 
 
+@pytest.mark.slow
 def test_any_pair_is_written_and_read_back_without_a_loss(tmp_path: Path) -> None:
     outcomes = Counter[str]()
 

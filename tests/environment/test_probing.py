@@ -29,6 +29,7 @@ def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("packages")
 def test_every_import_has_an_answer_whatever_it_does():
     began = time.monotonic()

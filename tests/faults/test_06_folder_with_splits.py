@@ -73,6 +73,7 @@ def test_a_cloned_data_set_follows_its_readme(tmp_path: Path) -> None:
         assert len(questions()) == 4
 
 
+@pytest.mark.slow
 def test_every_verb_reads_the_split_and_says_what_it_leaves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = make(tmp_path / "rows", LAYOUTS["files"])
     recipe = tmp_path / "r.yaml"

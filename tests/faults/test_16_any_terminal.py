@@ -12,13 +12,14 @@ import struct
 import subprocess
 import sys
 import termios
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
 import yaml
 from tests.faults.rows_on_disk import write_jsonl
-from tests.forks import in_fork
+from tests.forks import in_fork, start_fork
 from tests.training.command_line import QUICK, make_base
 
 ODD = "⟦naïve⟧ → “翻译” 안녕 😀 и ё · … \u200b"
@@ -82,24 +83,33 @@ def output_of(words: list[str], typed: bytes = b"", **environment: str) -> bytes
     return done.stdout
 
 
-def written_on_a_terminal(words: list[str], typed: bytes, **environment: str) -> str:
-    """Run Python on a terminal of 80 columns; fail if it fails. Return all that it wrote, with the escapes."""
+def written_on_a_terminal(work: Callable[[], object], typed: bytes, **environment: str) -> str:
+    """Call a function in a fork on a terminal of 80 columns; fail if it fails. Return all that it wrote, with the escapes."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 80, 0, 0))
-    with subprocess.Popen(
-        [sys.executable, *words], stdin=theirs, stdout=theirs, stderr=theirs, env={**os.environ, **environment}
-    ) as running:
-        os.close(theirs)
-        os.write(ours, typed)
-        pieces = []
-        while True:
-            try:
-                pieces.append(os.read(ours, 65536))
-            except OSError:  # the other end is closed
-                break
-            if not pieces[-1]:
-                break
+
+    def on_the_terminal() -> None:
+        for number in range(3):
+            os.dup2(theirs, number)
+        os.close(ours)
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - to the fork's end
+        sys.stdout = open(1, "w", buffering=1, encoding="utf-8", closefd=False)  # noqa: SIM115
+        sys.stderr = open(2, "w", buffering=1, encoding="utf-8", closefd=False)  # noqa: SIM115
+        work()
+
+    running = start_fork(on_the_terminal, **environment)
+    os.close(theirs)
+    os.write(ours, typed)
+    pieces = []
+    while True:
+        try:
+            pieces.append(os.read(ours, 65536))
+        except OSError:  # the other end is closed
+            break
+        if not pieces[-1]:
+            break
     os.close(ours)
+    running.communicate(timeout=60)
     written = b"".join(pieces).decode()
     assert running.returncode == 0, written[-3000:]
     return written
@@ -137,6 +147,11 @@ def all_verbs_on(encoding: str, words: list[str]) -> None:
     sys.stdin = io.TextIOWrapper(io.BytesIO(TYPED), encoding=encoding, errors="strict")
     sys.stdout = open(1, "w", buffering=1, encoding=encoding, errors="strict", closefd=False)  # noqa: SIM115 - to the end
     sys.stderr = open(2, "w", buffering=1, encoding=encoding, errors="backslashreplace", closefd=False)  # noqa: SIM115
+    all_verbs(words)
+
+
+def all_verbs(words: list[str]) -> None:
+    """Call every verb, here."""
     sys.argv = ["-c", *words]
     exec(ALL_VERBS, {"__name__": "__main__"})
 
@@ -172,9 +187,8 @@ COLOUR = re.compile(r"\x1b\[(?:[0-9;]*;)?(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])(?:;[0-
 @pytest.mark.slow
 @pytest.mark.parametrize("no_color", ["", "1"])
 def test_no_verb_writes_a_colour_where_no_color_is_set(no_color: str, tmp_path: Path) -> None:
-    environment = {"TERM": "xterm-256color", "PYTHONUTF8": "1", **({"NO_COLOR": no_color} if no_color else {})}
-    written = written_on_a_terminal(
-        ["-c", ALL_VERBS, *write_inputs(tmp_path)], "héllo\n/exit\n".encode(), **environment
-    )
+    environment = {"TERM": "xterm-256color", **({"NO_COLOR": no_color} if no_color else {})}
+    work = partial(all_verbs, write_inputs(tmp_path))
+    written = written_on_a_terminal(work, "héllo\n/exit\n".encode(), **environment)
     coloured = [line for line in written.split("\n") if COLOUR.search(line)]
     assert bool(coloured) is not bool(no_color), coloured[:5]

@@ -173,6 +173,7 @@ def page(tmp_path_factory):
     browser.close()
 
 
+@pytest.mark.slow
 @needs_chromium
 class TestInChromium:
     def test_it_draws_the_first_row_without_a_request_or_an_error(self, page):
@@ -251,7 +252,6 @@ class TestInChromium:
         ends = "getComputedStyle(document.querySelector('#tokens .more.run-end'), '::after').content"
         assert page.run(ends) == '"⟧" "×2"' or page.run(ends) == '"⟧×2"'
 
-    @pytest.mark.slow
     def test_the_help_opens_and_closes_by_key(self, page):
         page.open(page.url)
         page.press("?")
@@ -259,7 +259,6 @@ class TestInChromium:
         page.press("Escape")
         assert page.run("document.getElementById('help').open") is False
 
-    @pytest.mark.slow
     def test_thousands_of_rows_and_a_row_of_many_tokens_stay_usable(self, page, tmp_path):
         long = [Token(9, " word", 1.0, 1, "content")] * 20_000
         rows = [row(number, [*chat_tokens()[:7], *long[:150]]) for number in range(1, 5001)] + [row(5001, long)]
@@ -275,6 +274,7 @@ class TestInChromium:
         assert page.run("document.querySelectorAll('*').length") < 1500
 
 
+@pytest.mark.slow
 @needs_chromium
 class TestPairsInChromium:
     @pytest.fixture(autouse=True)
@@ -350,7 +350,6 @@ class TestPairsInChromium:
         page.press("e")
         assert page.text("#tokens .rejected .full") == "Lake Chad."
 
-    @pytest.mark.slow
     def test_long_answers_are_drawn_in_parts(self, page, tmp_path):
         word = [Token(9, " word", 1.0, 1, "content")]
         sides = tuple(

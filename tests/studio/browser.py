@@ -12,14 +12,21 @@ try:
     from playwright.sync_api import expect, sync_playwright
 except ImportError:
     sync_playwright = None
-needs_chromium = pytest.mark.skipif(
-    CHROMIUM is None or sync_playwright is None,
-    reason="chromium or playwright is not installed: pages are not opened. Run: apt install chromium, pip install playwright",
-)
 try:
     from axe_playwright_python.base import AXE_SCRIPT
 except ImportError:
     AXE_SCRIPT = None
+NO_CHROMIUM = pytest.mark.skipif(
+    CHROMIUM is None or sync_playwright is None,
+    reason="chromium or playwright is not installed: pages are not opened. Run: apt install chromium, pip install playwright",
+)
+
+
+def needs_chromium(test):
+    """Mark a test that starts Chromium, which takes over a second: it skips where there is none."""
+    return pytest.mark.slow(NO_CHROMIUM(test))
+
+
 AXE = """async () => {
   const tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"];
   const { violations } = await axe.run(document, { runOnly: tags, resultTypes: ["violations"], elementRef: false });

@@ -238,6 +238,7 @@ def test_only_runs_of_the_workspace_can_be_talked_to(served, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_servers_that_nobody_talks_to_end_and_make_room(served, monkeypatch):
     """Three models for two places; what they load is a pipe that nobody writes to, so they last and cost nothing."""
     studio = served.server.app.state.studio

@@ -82,6 +82,7 @@ def test_a_far_row_is_a_jump_the_second_time(tmp_path):
     assert [json.loads(row)["n"] for _, _, row in file.at_lines({far[1].row, 1, 99_999})] == [0, 4 * STEP + 5]
 
 
+@pytest.mark.slow
 def test_a_table_that_breaks_off_says_where(served):
     (served.root / "broken.csv").write_text('question,answer\n2+2?,4\n"3+3?,6\n')
     answer = served.get("/data/view?path=broken.csv")
@@ -130,6 +131,7 @@ def start_upload(served, **headers):
     return connection
 
 
+@pytest.mark.slow
 def test_two_gigabytes_are_refused_at_the_limit_and_fill_neither_disk_nor_memory(served, monkeypatch):
     announced = start_upload(served, **{"Content-Length": str(uploads.MOST_BYTES + 1)})
     assert announced.getresponse().status == 413  # before a byte of it was sent
@@ -289,6 +291,7 @@ def test_the_result_is_found_in_a_log_with_other_lines(tmp_path):
     assert MOST_RESULTS > 10
 
 
+@pytest.mark.slow
 def test_an_inspection_is_kept_and_goes_with_the_file(served):
     rows = served.root / "rows.jsonl"
     rows.write_text('{"question": "2+2?", "answer": "4"}\n{"question": "3+3?", "answer": ""}\n')

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from instil.studio.navigation import NAVIGATION
 from instil.studio.pages.later import FIRST, LATER, router_of
 
@@ -50,11 +52,13 @@ def imported(folder, names, *, more=""):
     return done.stdout.split()
 
 
+@pytest.mark.slow
 def test_the_first_answer_needs_no_schema_and_no_other_page(workspace):
     others = tuple(f"instil.studio.pages.{name}" for names in LATER.values() for name in names)
     assert imported(workspace, ("instil.recipe", "instil.data.reading", "yaml", *HEAVY, *others)) == []
 
 
+@pytest.mark.slow
 def test_no_page_imports_what_only_helper_processes_need(workspace):
     assert imported(workspace, (*HEAVY, "instil.recipe"), more=ALL_PAGES) == ["instil.recipe"]
 

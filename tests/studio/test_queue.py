@@ -65,6 +65,7 @@ def runs(queue, number):
     return wait_until(process)
 
 
+@pytest.mark.slow
 def test_a_job_ends_with_its_exit_code_its_log_and_its_times(root):
     queue = Queue(root)
     good, bad = queue.add(HELP), queue.add(FAILS, title="a title", run="runs/a")
@@ -78,6 +79,7 @@ def test_a_job_ends_with_its_exit_code_its_log_and_its_times(root):
     assert "nowhere.jsonl: no such file" in queue.folder(bad).log.read_text()
 
 
+@pytest.mark.slow
 def test_one_job_at_a_time_has_the_device_and_others_run_beside_it(root):
     queue = Queue(root)
     first, second = queue.add(lasting(root)), queue.add(HELP)
@@ -167,6 +169,7 @@ def test_a_queued_job_can_be_cancelled_and_an_ended_one_removed(root):
     assert queue.add(HELP) > number  # its number is never used again
 
 
+@pytest.mark.slow
 def test_two_studios_start_a_job_once(root):
     numbers = [Queue(root).add(HELP, lane="beside") for _ in range(3)]
     queues = [Queue(root) for _ in range(6)]
@@ -178,6 +181,7 @@ def test_two_studios_start_a_job_once(root):
         assert queues[0].folder(number).log.read_text().count("Rewrite conversations") == 1
 
 
+@pytest.mark.slow
 def test_a_job_that_two_runners_were_started_for_runs_once(root):
     queue = Queue(root)
     number = queue.add(HELP)
@@ -191,6 +195,7 @@ def test_a_job_that_two_runners_were_started_for_runs_once(root):
     assert [path.name for path in folder.path.glob("claim*")] == ["claim.json"]
 
 
+@pytest.mark.slow
 def test_a_job_that_was_taken_by_a_studio_killed_before_it_started_is_started_by_the_next(root):
     queue = Queue(root)
     number = queue.add(HELP)
@@ -277,6 +282,7 @@ def start_studio(root):
     return process
 
 
+@pytest.mark.slow
 def test_a_studio_killed_in_a_run_finds_it_again_and_goes_on_with_the_queue(root):
     queue = Queue(root)
     first, second, third = queue.add(lasting(root)), queue.add(HELP), queue.add(FAILS)
@@ -388,6 +394,7 @@ def port_is_open(port):
     return False
 
 
+@pytest.mark.slow
 def test_a_run_that_ends_while_no_studio_is_there_has_its_exit_code(root):
     queue = Queue(root)
     number = queue.add(FAILS)

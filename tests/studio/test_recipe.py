@@ -108,6 +108,7 @@ def test_a_form_that_nobody_touched_changes_nothing_and_the_command_means_the_sa
     assert Recipe.from_mapping(settings_in(again)) == Recipe.from_mapping(before)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(recipes())
 def test_form_and_yaml_mean_the_same_for_any_recipe(made):
@@ -125,6 +126,7 @@ def test_form_and_yaml_mean_the_same_for_any_recipe(made):
     assert Recipe.from_mapping(settings_in(filled)) == Recipe.from_mapping(wanted)
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(recipes())
 def test_the_command_line_means_the_same_for_any_recipe(made):
@@ -488,6 +490,7 @@ def test_a_draft_is_saved_and_started_with_what_was_on_the_page(served):
     assert "does not begin with a dot" in served.post(f"{address}/start", **form | {"name": "../x"}).text
 
 
+@pytest.mark.slow
 def test_a_command_line_fills_the_draft_and_what_is_not_for_pages_is_refused(served):
     address = draft_page(served)
     typed = "instil train dpo-lora --data rows.jsonl --adapter.rank 4 --optimizer.lr 1e-4,3e-4 \\\n --quiet"

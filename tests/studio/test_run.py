@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
@@ -344,9 +343,7 @@ def test_a_run_of_a_terminal_is_followed_stopped_and_its_death_is_told(opened, s
 def _follow_a_terminal(page, writer, folder):
     page.get_by_text(f"started in a terminal, process {writer.pid}").wait_for()
     writer.stdin.write(step_line(31))
-    started = time.monotonic()
-    page.get_by_text("step 31 of 200").wait_for()
-    assert time.monotonic() - started < 5  # on a busy machine; benchmarks/studio.py measures it
+    page.get_by_text("step 31 of 200").wait_for()  # how soon: benchmarks/studio.py
     assert page.locator("[aria-current=step]").text_content() == "trains"
     page.get_by_text("</td>").wait_for()
     assert_accessible(page)

@@ -12,7 +12,7 @@ pytest.importorskip("fastapi")
 from tests.generation.http_api.served import Served
 from tests.inspection.browser import Browser, needs_chromium
 
-pytestmark = [pytest.mark.filterwarnings("ignore"), needs_chromium]
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow, needs_chromium]
 KEY = "a-key-of-the-test"
 
 
@@ -59,7 +59,6 @@ def said(page):
     return page.run("[...document.querySelectorAll('.turn > .said')].map(element => element.textContent)")
 
 
-@pytest.mark.slow
 def test_answers_are_streamed_turn_after_turn(page):
     page.run(
         "window.seen = []; new MutationObserver(() => seen.push(document.querySelector('.turn.assistant .content')"
@@ -173,7 +172,6 @@ def test_a_seed_that_the_browser_would_round_is_refused(page):
     assert page.text("#problem").startswith("seed: found 9007199254740993. Expected a number below 2**53.")
 
 
-@pytest.mark.slow
 def test_a_text_beyond_the_servers_limit_is_refused_in_words(page, served):
     page.run(f"find('question').value = 'a'.repeat({int(served.settings.max_body_mb * 1_000_000) + 10}); send()")
     until(page, "!chat.answering")
@@ -274,7 +272,6 @@ def test_every_field_and_button_has_a_name(page):
     assert [node for node in named if not node.get("name", {}).get("value")] == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("width", [320, 400, 1200])
 def test_nothing_is_wider_than_the_page(page, width):
     page.send("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=width < 500)
@@ -288,7 +285,6 @@ def test_nothing_is_wider_than_the_page(page, width):
         page.send("Emulation.clearDeviceMetricsOverride")
 
 
-@pytest.mark.slow
 def test_the_page_asks_for_the_key_and_keeps_it_in_memory_only(browser, engine):
     with Served(engine, max_new_tokens=16, quiet=True, api_key=KEY) as running:
         browser.open(f"{running.url}/")
@@ -314,7 +310,6 @@ def test_the_page_asks_for_the_key_and_keeps_it_in_memory_only(browser, engine):
     browser.problems.clear()
 
 
-@pytest.mark.slow
 def test_a_server_that_has_ended_is_told(browser, engine):
     with Served(engine, max_new_tokens=16, quiet=True) as running:
         browser.open(f"{running.url}/")
