@@ -1,24 +1,28 @@
-"""Measure training on one NVIDIA GPU: instil beside TRL, on the same rows of random ids, cell by cell.
+"""Check and measure training on one NVIDIA GPU, cell by cell: first whether it is right, then how fast it is.
 
-    python benchmarks/gpu.py --out gpu.jsonl                    every cell that gpu.jsonl lacks, within --minutes
-    python benchmarks/gpu.py --out gpu.jsonl --sides ours       without TRL
-    python benchmarks/gpu.py --out gpu.jsonl --trl-site DIR     TRL from a folder of unpacked wheels (no network)
-    python benchmarks/gpu.py --smoke [--trl-python PYTHON]      tiny shapes on the CPU, as a trial
+    python benchmarks/gpu.py --list                                  the cells, what each needs, and its longest time
+    python benchmarks/gpu.py --out gpu.jsonl                         every cell, in this order
+    python benchmarks/gpu.py --out gpu.jsonl --resume --minutes 9    those that gpu.jsonl lacks, while they fit into 9 minutes
+    python benchmarks/gpu.py --out gpu.jsonl --cell masks            one cell, again if need be
+    python benchmarks/gpu.py --out gpu.jsonl --table                 Markdown rows for RESULTS.md, of what was measured
+    python benchmarks/gpu.py --out rehearsal.jsonl --rehearse        every cell on a faked device, without a GPU
 
-A cell is a model shape and `full` or `lora`. Weights and ids are random, so it takes no data and no tokenizer. Rows have the lengths of
-chats: log-normal, median 400 tokens, at most 4,096; 40% of a row is trained. A step has four micro-batches of 8k
-tokens. Each side runs in a process of its own. The first steps are not counted.
+Takes no data: ids and weights are random, or the demo's. Each cell runs in a process of its own for at most four minutes. Its result is
+appended to the file as soon as it ends. A cell that fails is recorded with its traceback, and the next one begins. A cell whose package,
+compiler or GPU is missing is skipped by name.
 
-`share_of_matmul` is the model's arithmetic over the measured rate of bf16 matrix products. The arithmetic is
-6 x parameters x tokens plus attention (4 x for frozen weights, whose own gradient is not computed). Gradient
-checkpointing is on where `instil train` would choose it: where the step would not fit.
+Correctness comes first: attention, masks, losses beside the CPU's on the same rows, cuts, bits after a resume, answers.
+Then the memory that was planned beside what was taken, speed beside TRL, NCCL with one rank, and a 4-bit base.
 
-A call starts a cell only if its longest time still fits into --minutes. Call again until no cell is left. Results are
-appended one by one, so an interrupted call loses one cell. A failure is a result too; remove its line to measure it
-again. The last line of the output is one JSON object.
+Speed: rows have the lengths of chats: log-normal, median 400 tokens, at most 4,096; 40% of a row is trained. A step has four micro-batches of
+8k tokens. The first three steps are not counted.
 
-TRL runs in an environment of its own (peers.py) unless this one has it. For TRL without a network: `pip download --no-deps trl==1.16.0 -d wheels` (and the packages that the machine lacks),
-then unzip the wheels into one folder.
+A rehearsal takes tiny shapes, the device of tests/stand_in (or the CPU, for libraries that know no other), and seconds
+from a cost model. Its figures say nothing about a GPU.
+
+TRL runs in this environment, or with the wheels of a folder before it (`--wheels`; for a machine without a network), or in an
+environment of its own (`--trl-python`; peers.py builds one). To fetch wheels: `pip download --no-deps trl==1.16.0 -d wheels`.
+The last line of the output is one JSON object.
 """
 
 from __future__ import annotations
@@ -27,402 +31,466 @@ import argparse
 import importlib.util
 import json
 import os
-import platform
-import statistics
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from importlib import metadata
+import traceback
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from options import count
-from peers import peer_python
-from shapes import SHAPES
-
-SMOKE = ("tiny-llama-3.2-1b:full", "tiny-llama-3.2-1b:lora", "tiny-qwen3-4b:full")
-CELLS = ("llama-3.2-1b:full", "llama-3.2-1b:lora", "qwen3-4b:full", "qwen3-4b:lora", "llama-3.1-8b:lora")
-MICRO_BATCH_TOKENS = 8192
-MICRO_BATCHES = 4
-UNCOUNTED = 3
-LORA_RANK = 16
-TRL_ROWS = (4, 2, 1)
-PACKAGES = ("transformers", "peft", "trl", "instil")
+LONGEST = 240
+"""Seconds that a cell may take."""
+REHEARSED = 10
+"""How many times as long a rehearsal may take: the clock of a busy CPU is not what it is about."""
+SHAPES_MEASURED = (
+    ("llama-3.2-1b", "full"),
+    ("llama-3.2-1b", "lora"),
+    ("qwen3-4b", "full"),
+    ("qwen3-4b", "lora"),
+    ("llama-3.1-8b", "lora"),
+)
 
 
-def rows_of_step(step: int, vocabulary: int, tokens: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Draw the rows of a step as ids and weights, the same for both sides."""
-    random, rows, left = np.random.default_rng(step), [], tokens
-    while left > 16:
-        length = int(min(4096, left, max(16, random.lognormal(6.0, 0.8))))
-        ids = random.integers(10, vocabulary - 10, length).astype(np.int32)
-        weights = (np.arange(length) >= 0.6 * length).astype(np.float32)
-        rows.append((ids, weights))
-        left -= length
-    return rows
+@dataclass(frozen=True)
+class Cell:
+    """One thing to find out.
+
+    Attributes:
+        name: Its name in results and on the command line.
+        run: The function of `gpu_correctness` or `gpu_speed`, by name, with its arguments.
+        needs: What the machine must have, as keys of `MISSING`.
+        seconds: Its longest time.
+        faked_on: What a rehearsal computes on.
+    """
+
+    name: str
+    run: tuple[str, dict[str, Any]]
+    needs: tuple[str, ...] = ()
+    seconds: int = LONGEST
+    faked_on: str = "standin"
+
+    @property
+    def is_trl(self) -> bool:
+        """Whether it runs in TRL's environment."""
+        return "trl" in self.needs
 
 
-def matrix_rate(device: str) -> float:
-    """Measure the rate of bf16 matrix products on random data, in FLOP/s."""
-    import torch
-
-    size = 8192 if device == "cuda" else 1024
-    a, b = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
-    times = []
-    for _ in range(12):
-        wait(device)
-        start = time.perf_counter()
-        a @ b
-        wait(device)
-        times.append(time.perf_counter() - start)
-    return 2 * size**3 / statistics.median(times[2:])
-
-
-def wait(device: str) -> None:
-    """Wait until the device is idle."""
-    import torch
-
-    if device == "cuda":
-        torch.cuda.synchronize()
-
-
-def config_of(shape: str) -> Any:
-    """Return the transformers config of a shape."""
-    from transformers import AutoConfig
-
-    settings = dict(SHAPES[shape])
-    return AutoConfig.for_model(settings.pop("model_type"), **settings)
-
-
-def arithmetic(config: Any, num_parameters: int, lengths: list[int], adapter: str) -> float:
-    """Count a step's floating-point operations: forward and backward, causal attention halved."""
-    factor = 6 if adapter == "full" else 4
-    tokens = sum(lengths)
-    width = config.num_attention_heads * getattr(config, "head_dim", config.hidden_size // config.num_attention_heads)
-    attention = sum(12 * config.num_hidden_layers * width * length**2 / 2 for length in lengths)
-    # Our head computes trained rows only. Both sides are counted so: this is the arithmetic that the model needs.
-    trained_rows = 0.4
-    head = config.vocab_size * config.hidden_size
-    body = num_parameters - head * (1 if config.tie_word_embeddings else 2)
-    return factor * tokens * (body + trained_rows * head) + attention
-
-
-def run_ours(shape: str, adapter: str, device: str, steps: int) -> dict[str, Any]:
-    """Train with instil."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    from instil.conversation import Example
-    from instil.model.adapters.lora import prepare_adapters
-    from instil.model.attention.flat import describe_attention, register_attention
-    from instil.model.gradient_checkpointing import set_gradient_checkpointing
-    from instil.model.loss.token_loss import TokenLoss
-    from instil.preparation.store import ExampleStore
-    from instil.recipe import AdapterSettings, OptimizerSettings
-    from instil.training.processes.ranks import Ranks
-    from instil.training.step.learner import Cut, Learner
-    from instil.training.step.optimizer import build_optimizers
-    from instil.training.step.order import Members
-    from instil.training.step.precision import Weights, choose_precision
-    from instil.training.step.take_step import take_step
-    from instil.training.step.tensor_kinds import tensor_kinds
-
-    config, target = config_of(shape), torch.device(device)
-    precision = choose_precision("bf16", target)
-    torch.manual_seed(0)
-    with target:
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, attn_implementation=register_attention())
-    num_parameters = sum(parameter.numel() for parameter in model.parameters())
-    kind = "none" if adapter == "full" else "lora"
-    model = prepare_adapters(model, AdapterSettings(kind=kind, rank=LORA_RANK))
-    micro = MICRO_BATCH_TOKENS if device == "cuda" else 512
-    recompute = wants_recompute(model, precision, micro, target)
-    set_gradient_checkpointing(model, recompute)
-    weights, settings = Weights(model, precision), OptimizerSettings()
-    optimizers = build_optimizers(
-        weights.by_name,
-        tensor_kinds(model),
-        name="adamw",
-        lr=1e-5,
-        weight_decay=0.0,
-        betas=settings.betas,
-        eps=settings.eps,
-        momentum=settings.momentum,
-    )
-    drawn = [rows_of_step(step, config.vocab_size, micro * MICRO_BATCHES) for step in range(steps)]
-    store = ExampleStore.from_examples([Example(ids, token_weights) for step in drawn for ids, token_weights in step])
-    learner = Learner(TokenLoss(model).train(), weights, optimizers, store, Ranks(0, 1, target))
-    seconds, first = [], 0
-    for step, rows in enumerate(drawn):
-        members = Members(step + 1, 0, tuple(range(first, first + len(rows))))
-        first += len(rows)
-        wait(device)
-        start = time.perf_counter()
-        take_step(learner, members, cut=Cut(micro), seed=0, learning_rate=1e-5, clip=1.0)
-        wait(device)
-        seconds.append(time.perf_counter() - start)
-    kernel = describe_attention(device=target, dtype=torch.bfloat16) + ("; recomputing" if recompute else "")
-    return figures(config, num_parameters, adapter, drawn, seconds, device, kernel)
-
-
-def wants_recompute(model: Any, precision: Any, micro: int, device: Any) -> bool:
-    """Return whether `gradient_checkpointing: auto` would turn it on."""
-    from instil.training.memory.estimate import estimate_memory, measure_sizes
-    from instil.training.memory.fit import USABLE
-    from instil.training.memory.usage import free_memory
-
-    sizes = measure_sizes(model.train(), precision)
-    needed = estimate_memory(sizes, precision, tokens=micro, optimizer="adamw", several=True, device=device.type)
-    loaded = sum(value.numel() * value.element_size() for value in model.parameters())
-    return needed.peak > (free_memory(device) + loaded) * USABLE
-
-
-def run_trl(shape: str, adapter: str, device: str, steps: int, device_rows: int) -> dict[str, Any]:
-    """Train with TRL's SFTTrainer at its defaults: bf16, tokenized rows, `device_rows` rows in a device batch."""
-    import torch
-    from datasets import Dataset
-    from tokenizers import Tokenizer, models
-    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, TrainerCallback
-    from trl import SFTConfig, SFTTrainer
-
-    config = config_of(shape)
-    torch.manual_seed(0)
-    with torch.device(device):
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32 if adapter == "full" else torch.bfloat16)
-    num_parameters = sum(parameter.numel() for parameter in model.parameters())
-    micro = MICRO_BATCH_TOKENS if device == "cuda" else 512
-    drawn = [rows_of_step(step, config.vocab_size, micro * MICRO_BATCHES) for step in range(steps)]
-    rows = [
-        {"input_ids": ids.tolist(), "completion_mask": weights.astype(int).tolist()}
-        for step in drawn
-        for ids, weights in step
+def cells() -> list[Cell]:
+    """Return all cells, in the order in which they run."""
+    right = [
+        Cell("machine", ("machine", {}), seconds=90),
+        Cell("attention", ("attention", {}), seconds=120),
+        Cell("masks", ("masks", {}), seconds=120),
+        *(
+            Cell(
+                f"losses:{shape}:{adapter}:{precision}",
+                ("losses_beside_cpu", {"shape": f"tiny-{shape}", "adapter": adapter, "precision": precision}),
+                seconds=120,
+            )
+            for shape in ("llama-3.2-1b", "qwen3-4b")
+            for adapter in ("full", "lora")
+            for precision in ("fp32", "bf16")
+        ),
+        *(
+            Cell(
+                f"losses:{optimizer}",
+                (
+                    "losses_beside_cpu",
+                    {"shape": "tiny-smollm2-135m", "adapter": "full", "precision": "bf16", "optimizer": optimizer},
+                ),
+                needs=("bitsandbytes",) if optimizer == "adamw_8bit" else (),
+                seconds=120,
+            )
+            for optimizer in ("adamw_8bit", "muon", "adafactor")
+        ),
+        Cell("cut", ("cut", {}), seconds=120),
+        Cell("resume:full", ("resume", {"adapter": "full"}), seconds=200),
+        Cell("resume:lora", ("resume", {"adapter": "lora"}), seconds=200),
+        Cell("answers", ("answers", {}), seconds=150),
+        Cell("compiled", ("compiled", {}), needs=("compiler", "real"), seconds=200),
     ]
-    per_step = max(1, len(rows) // steps)
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(models.WordLevel({"<pad>": 0, "</s>": 1}, unk_token="<pad>")),
-        pad_token="<pad>",
-        eos_token="</s>",
-    )
-    device_rows = max(1, min(device_rows, per_step))
-    # TRL versions without this field have no setting for the order of the rows.
-    has_order = "train_sampling_strategy" in SFTConfig.__dataclass_fields__
-    in_order = {"train_sampling_strategy": "sequential"} if has_order else {}
-    accumulation = max(1, per_step // device_rows)
-    settings = SFTConfig(
-        output_dir=tempfile.mkdtemp(prefix="instil-gpu-trl-"),
-        **in_order,
-        max_steps=max(1, len(rows) // (device_rows * accumulation)),
-        per_device_train_batch_size=device_rows,
-        gradient_accumulation_steps=accumulation,
-        bf16=True,
-        use_cpu=device == "cpu",
-        report_to=[],
-        save_strategy="no",
-        max_length=4096,
-        completion_only_loss=True,
-        dataset_kwargs={"skip_prepare_dataset": False},
-        learning_rate=1e-5,
-        logging_strategy="no",
-        disable_tqdm=True,
-    )
-    stamps: list[float] = []
-
-    class Stamp(TrainerCallback):
-        def on_step_begin(self, *_: Any, **__: Any) -> None:
-            wait(device)
-            stamps.append(time.perf_counter())
-
-        def on_step_end(self, *_: Any, **__: Any) -> None:
-            wait(device)
-            stamps.append(time.perf_counter())
-
-    lora = None
-    if adapter == "lora":
-        from peft import LoraConfig
-
-        lora = LoraConfig(r=LORA_RANK, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
-    trainer = SFTTrainer(
-        model,
-        args=settings,
-        train_dataset=Dataset.from_list(rows),
-        processing_class=tokenizer,
-        callbacks=[Stamp()],
-        peft_config=lora,
-    )
-    trainer.train()
-    seconds = [end - begin for begin, end in zip(stamps[::2], stamps[1::2], strict=True)]
-    size = device_rows * settings.gradient_accumulation_steps
-    seen = [ids for step in drawn for ids in step][: size * len(seconds)]
-    grouped = [seen[start : start + size] for start in range(0, len(seen), size)]
-    return figures(
-        config, num_parameters, adapter, grouped, seconds, device, f"TRL's defaults, {device_rows} rows a batch"
-    )
+    planned = [
+        Cell(
+            f"memory:{shape}:{adapter}" + (":recomputed" if recompute else ""),
+            ("memory", {"shape": shape, "adapter": adapter, "recompute": recompute}),
+            seconds=150,
+        )
+        for shape, adapter, recompute in (
+            ("smollm2-135m", "full", False),
+            ("llama-3.2-1b", "full", False),
+            ("llama-3.2-1b", "full", True),
+            ("llama-3.2-1b", "lora", False),
+            ("llama-3.1-8b", "lora", True),
+        )
+    ]
+    fast = []
+    for side in ("ours", "trl", "ours-eager"):
+        for shape, adapter in SHAPES_MEASURED:
+            work: dict[str, Any] = {"shape": shape, "adapter": adapter}
+            name = f"speed:{shape}:{adapter}:{side}"
+            if side == "trl":
+                fast.append(Cell(name, ("trl", work), needs=("trl",), faked_on="cpu"))
+            else:
+                needs = ("compiler",) if side == "ours" else ()
+                fast.append(Cell(name, ("ours", {**work, "compiled": side == "ours"}), needs=needs))
+    # The two sides of a shape stand together; what only explains comes last.
+    fast.sort(key=lambda cell: cell.name.endswith("eager"))
+    beside = [cell for pair in zip(fast[:5], fast[5:10], strict=True) for cell in pair]
+    return [
+        *right,
+        *planned,
+        *beside,
+        Cell("nccl", ("nccl", {}), needs=("nccl",), seconds=150, faked_on="cpu"),
+        Cell("losses:qlora", ("qlora", {}), needs=("bitsandbytes",), seconds=150),
+        Cell("speed:llama-3.2-1b:qlora:ours", ("quantized", {"shape": "llama-3.2-1b"}), needs=("bitsandbytes",)),
+        *fast[10:],
+    ]
 
 
-def figures(
-    config: Any, num_parameters: int, adapter: str, steps: list[Any], seconds: list[float], device: str, kernel: str
-) -> dict[str, Any]:
-    """Return the figures of the steps after the uncounted ones."""
-    import torch
+def _no_package(name: str) -> Callable[[argparse.Namespace], str | None]:
+    def missing(args: argparse.Namespace) -> str | None:
+        return None if importlib.util.find_spec(name) else f"the package {name}"
 
-    skipped = min(UNCOUNTED, len(seconds) - 1)
-    lengths = [len(ids) for rows in steps[skipped : len(seconds)] for ids, _ in rows]
-    total_seconds = sum(seconds[skipped:])
-    rate = matrix_rate(device)
+    return missing
+
+
+def _no_trl(args: argparse.Namespace) -> str | None:
+    in_wheels = args.wheels is not None and any(args.wheels.glob("trl-*.whl"))
+    if args.trl_python or in_wheels or importlib.util.find_spec("trl"):
+        return None
+    return "TRL (--wheels, --trl-python)"
+
+
+def _no_compiler(args: argparse.Namespace) -> str | None:
+    if args.rehearse or (any(map(shutil.which, ("c++", "g++", "clang++"))) and importlib.util.find_spec("triton")):
+        return None
+    return "a C++ compiler and triton"
+
+
+def _no_nccl(args: argparse.Namespace) -> str | None:
+    import torch.distributed as dist
+
+    return None if dist.is_available() and (args.rehearse or dist.is_nccl_available()) else "torch with NCCL"
+
+
+MISSING: dict[str, Callable[[argparse.Namespace], str | None]] = {
+    "trl": _no_trl,
+    "bitsandbytes": _no_package("bitsandbytes"),
+    "compiler": _no_compiler,
+    "nccl": _no_nccl,
+    "real": lambda args: "a GPU: the stand-in has no compiled code" if args.rehearse else None,
+}
+"""What a cell may need → what is missing of it, in words, or None."""
+
+
+def missing_of(cell: Cell, args: argparse.Namespace) -> str | None:
+    """Return what the machine lacks for a cell, in words, or None."""
+    return next((words for need in cell.needs if (words := MISSING[need](args)) is not None), None)
+
+
+def run_here(cell: Cell, *, rehearse: bool) -> dict[str, Any]:
+    """Run a cell in this process; return its line without the name."""
+    from gpu_device import open_device
+
+    started = time.perf_counter()
+    try:
+        device = open_device(cell.faked_on if rehearse else "cuda")  # type: ignore[arg-type]
+        with tempfile.TemporaryDirectory(prefix="instil-gpu-") as scratch:
+            found = _found(cell, device, Path(scratch))
+    except BaseException as error:
+        found = {
+            "status": "failed",
+            "error": f"{type(error).__name__}: {error}"[:600],
+            "traceback": traceback.format_exc(),
+        }
+    return {**found, "seconds": round(time.perf_counter() - started, 1), "rehearsal": rehearse}
+
+
+def _found(cell: Cell, device: Any, scratch: Path) -> dict[str, Any]:
+    import gpu_speed
+
+    name, settings = cell.run
+    if name == "trl":
+        return {"status": "done", "figures": gpu_speed.trl(device, **settings, out=scratch / "out")}
+    if name == "ours":
+        return {"status": "done", "figures": gpu_speed.ours(device, **settings)}
+    if name == "quantized":
+        return {"status": "done", "figures": gpu_speed.quantized(device, **settings, folder=scratch / "model")}
+    import gpu_correctness
+
+    outcome = getattr(gpu_correctness, name)(gpu_correctness.Place(device, scratch), **settings)
+    status = "done" if outcome.wrong is None else "wrong"
+    return {"status": status, "figures": outcome.figures} | ({"wrong": outcome.wrong} if outcome.wrong else {})
+
+
+def in_a_process(cell: Cell, args: argparse.Namespace, *, site: Path | None) -> dict[str, Any]:
+    """Run a cell in a new process, and end it at its limit."""
+    python = args.trl_python if cell.is_trl and args.trl_python else sys.executable
+    environment = dict(os.environ)
+    # A Python of its own must not find our packages; unpacked wheels must come before them.
+    if cell.is_trl and args.trl_python:
+        environment.pop("PYTHONPATH", None)
+    if cell.is_trl and site is not None:
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(site), environment.get("PYTHONPATH"))))
+    words = [python, __file__, "--inside", cell.name, *(["--rehearse"] if args.rehearse else [])]
+    started = time.perf_counter()
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
+    ) as child:
+        try:
+            out, err = child.communicate(timeout=cell.seconds * (REHEARSED if args.rehearse else 1))
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)
+            out, err = child.communicate()
+            return _ended(cell, started, f"took longer than {cell.seconds} seconds", err)
+    lines = out.strip().splitlines()
+    if child.returncode or not lines or not lines[-1].startswith("{"):
+        return _ended(cell, started, f"ended with {child.returncode}", err)
+    return dict(json.loads(lines[-1]))
+
+
+def in_a_fork(cell: Cell) -> dict[str, Any]:
+    """Run a cell of a rehearsal in a fork, which has imported everything already."""
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="instil-gpu-fork-") as folder:
+        path, log = Path(folder) / "line.json", Path(folder) / "log"
+        child = os.fork()
+        if child == 0:
+            with log.open("w") as file:
+                os.dup2(file.fileno(), 1)
+                os.dup2(file.fileno(), 2)
+                import torch
+
+                # After a fork torch makes a new pool of threads at its first use, which must not be by two threads.
+                torch.set_num_threads(1)
+                path.write_text(json.dumps(run_here(cell, rehearse=True)))
+                os._exit(0)
+        end = time.monotonic() + REHEARSED * cell.seconds
+        while os.waitpid(child, os.WNOHANG) == (0, 0):
+            if time.monotonic() > end:
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+                return _ended(cell, started, f"took longer than {REHEARSED * cell.seconds} seconds", log.read_text())
+            time.sleep(0.02)
+        if not path.exists():
+            return _ended(cell, started, "ended without a result", log.read_text())
+        return dict(json.loads(path.read_text()))
+
+
+def _ended(cell: Cell, started: float, reason: str, output: str) -> dict[str, Any]:
     return {
-        "tokens_per_second": sum(lengths) / total_seconds,
-        "share_of_matmul": arithmetic(config, num_parameters, lengths, adapter) / total_seconds / rate,
-        "matmul_tflops": rate / 1e12,
-        "peak_mb": torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else None,
-        "parameters": num_parameters,
-        "steps": len(seconds) - skipped,
-        "kernel": kernel,
-        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
-        "versions": {"torch": torch.__version__, "python": platform.python_version()}
-        | {name: version for name in PACKAGES if (version := version_of(name))},
+        "status": "failed",
+        "error": reason,
+        "traceback": output.strip()[-4000:],
+        "seconds": round(time.perf_counter() - started, 1),
     }
 
 
-def version_of(package: str) -> str | None:
-    """Return the version of a package, or None if it is not installed."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def measure(side: str, cell: str, args: argparse.Namespace) -> dict[str, Any]:
-    """Run one side of one cell in a process of its own. A failure is a result, with its last lines.
-
-    A missing package is no result, but the end of the benchmark. If the device is too small for TRL's batch, a new process tries fewer rows. All tries share the time of the cell.
-    """
-    command = [args.trl_python if side == "trl" and args.trl_python else sys.executable, __file__, "--side", side]
-    command += ["--cells", cell, "--device", args.device, "--steps", str(args.steps)]
-    environment = dict(os.environ)
-    # A Python of its own must not find our packages; unpacked wheels must come before them.
-    if side == "trl" and args.trl_python:
-        environment.pop("PYTHONPATH", None)
-    if side == "trl" and args.trl_site:
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (args.trl_site, environment.get("PYTHONPATH"))))
-    end, last = time.monotonic() + args.cell_minutes * 60, {"error": "no time was left"}
-    for rows in TRL_ROWS if side == "trl" else (0,):
-        words = [*command, "--rows", str(rows)]
-        left = end - time.monotonic()
+def read_results(path: Path) -> dict[str, dict[str, Any]]:
+    """Return the latest line of each cell; a last line that was cut off is left out."""
+    found = {}
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
-            done = subprocess.run(words, capture_output=True, text=True, timeout=left, env=environment, check=False)
-        except subprocess.TimeoutExpired:
-            return {"error": f"took longer than {args.cell_minutes} minutes"}
-        if done.returncode == 0:
-            return dict(json.loads(done.stdout.strip().splitlines()[-1]))
-        last = {"error": done.stderr.strip()[-900:]}
-        reason = (done.stderr.strip().splitlines() or [""])[-1]
-        if reason.startswith(("ImportError", "ModuleNotFoundError")):
-            raise SystemExit(
-                f"{side}: {reason}. Expected its packages in {command[0]}. Install them; nothing was measured."
-            )
-        if "out of memory" not in done.stderr:
-            break
-    return last
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        found[record["cell"]] = record
+    return found
+
+
+def chosen(args: argparse.Namespace, results: dict[str, dict[str, Any]]) -> Iterator[Cell]:
+    """Yield the cells to run: the named ones, or all that have no result yet."""
+    for cell in cells():
+        if args.cell:
+            if cell.name in args.cell:
+                yield cell
+        elif results.get(cell.name, {}).get("status", "skipped") == "skipped":
+            yield cell
+
+
+def run_all(args: argparse.Namespace, results: dict[str, dict[str, Any]], site: Path | None) -> None:
+    """Run the chosen cells one after another, and append each result as soon as it is there."""
+    end = None if args.minutes is None else time.monotonic() + 60 * args.minutes
+    if args.rehearse:
+        import gpu_correctness  # noqa: F401
+        import gpu_speed  # noqa: F401
+
+        from instil.model.quantization import import_bitsandbytes
+
+        import_bitsandbytes()
+        import peft  # noqa: F401
+        import torch._subclasses.fake_tensor  # noqa: F401
+        import transformers.models.llama.modeling_llama  # noqa: F401
+
+        import instil.training.run  # noqa: F401
+    for cell in chosen(args, results):
+        lacking = missing_of(cell, args)
+        if lacking is not None:
+            line: dict[str, Any] = {"status": "skipped", "error": f"needs {lacking}"}
+        elif end is not None and time.monotonic() + cell.seconds > end:
+            print(f"{cell.name}: may take {cell.seconds} s, and --minutes leaves fewer. Call again with --resume.")
+            continue
+        elif args.rehearse and not cell.is_trl:
+            line = in_a_fork(cell)
+        else:
+            line = in_a_process(cell, args, site=site)
+        line = {"cell": cell.name, **line}
+        results[cell.name] = line
+        with args.out.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        print(words_of_result(line), flush=True)
+
+
+def words_of_result(line: dict[str, Any]) -> str:
+    """Return a result as one line for people."""
+    figures = line.get("figures", {})
+    said = line.get("wrong") or line.get("error") or ""
+    if not said and "tokens_per_second" in figures:
+        said = f"{figures['tokens_per_second']:,.0f} tokens/s"
+    if not said and "difference" in figures:
+        said = f"differs by {figures['difference']:.1e}"
+    if not said and figures.get("planned_over_measured"):
+        said = f"planned {figures['planned_over_measured']} times what was measured"
+    return f"{line['status']:8s} {line['cell']:36s} {said[:160]}".rstrip()
+
+
+def table(results: dict[str, dict[str, Any]]) -> list[str]:
+    """Return Markdown rows: what is right, what was planned, and our speed beside TRL's.
+
+    Example:
+        >>> table({"masks": {"cell": "masks", "status": "done", "figures": {}}})[2]
+        '| masks | done | |'
+    """
+    rows = ["| cell | result | figures |", "|---|---|---|"]
+    for name, line in results.items():
+        figures, status = line.get("figures", {}), line["status"]
+        if name.startswith("speed:"):
+            continue
+        if "difference" in figures:
+            said = f"losses differ by {figures['difference']:.1e} (at most {figures['limit']:.0e})"
+        elif "planned_mb" in figures:
+            said = f"planned {figures['planned_mb']:,} MB, measured {figures['measured_mb'] or 'nothing'}"
+        else:
+            said = str(line.get("wrong") or line.get("error") or "")[:120].replace("|", "/")
+        rows.append(f"| {name} | {status} | {said} |".replace("|  |", "| |"))
+    rows += ["", "| work | precision | ours | TRL | ratio | our peak MB | their peak MB | share of matmul |"]
+    rows += ["|---|---|---|---|---|---|---|---|"]
+    for case in cases_of(results):
+        shown = [case["ours"], case["theirs"], case["ratio"], case["peak_mb"], case["their_peak_mb"]]
+        figures_shown = [f"{one:,.2f}" if one and one < 100 else f"{one:,.0f}" if one else "" for one in shown]
+        rows.append(f"| {case['work']} | bf16 | {' | '.join(figures_shown)} | {case['share_of_matmul'] or ''} |")
+    if any(line.get("rehearsal") for line in results.values()):
+        rows += ["", "A rehearsal: the seconds are a model's, and no figure is one of a GPU."]
+    return rows
+
+
+def cases_of(results: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return both sides of each shape together; a figure that was not measured is None."""
+    works = dict.fromkeys(name.rpartition(":")[0] for name in results if name.startswith("speed:"))
+    found = []
+    for work in works:
+        ours, eager, theirs = (
+            results.get(f"{work}:{side}", {}).get("figures", {}) for side in ("ours", "ours-eager", "trl")
+        )
+        mine, peer = ours.get("tokens_per_second"), theirs.get("tokens_per_second")
+        found.append(
+            {
+                "work": work.removeprefix("speed:"),
+                "precision": "bf16",
+                "peer": "trl",
+                "ours": mine,
+                "eager": eager.get("tokens_per_second"),
+                "theirs": peer,
+                "ratio": round(mine / peer, 2) if mine and peer else None,
+                "peak_mb": ours.get("peak_mb"),
+                "their_peak_mb": theirs.get("peak_mb"),
+                "share_of_matmul": ours.get("share_of_matmul"),
+            }
+        )
+    return found
+
+
+def unpacked(wheels: Path, folder: Path) -> Path:
+    """Unpack the wheels of a folder into one that Python can import from.
+
+    Raises:
+        SystemExit: If there is none.
+    """
+    files = sorted(wheels.glob("*.whl"))
+    if not files:
+        raise SystemExit(f"--wheels {wheels}: no wheel. Expected .whl files. See --help for how to fetch them.")
+    for file in files:
+        with zipfile.ZipFile(file) as archive:
+            archive.extractall(folder)
+    return folder
 
 
 def cell_named(word: str) -> str:
-    """Return a cell: the type of an option."""
-    shape, _, adapter = word.partition(":")
-    if shape not in SHAPES or adapter not in ("full", "lora"):
-        raise argparse.ArgumentTypeError(
-            f"{word!r} is unknown. Expected a shape and :full or :lora: {', '.join(CELLS)}."
-        )
+    """Return the name of a cell: the type of an option."""
+    names = [cell.name for cell in cells()]
+    if word not in names:
+        raise argparse.ArgumentTypeError(f"{word!r} is unknown. Expected one of --list, such as {names[1]}.")
     return word
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path("gpu.jsonl"),
-        help="file of results; its cells are not run again, new ones are appended",
-    )
-    parser.add_argument("--cells", nargs="*", type=cell_named, default=list(CELLS), help="shape:full or shape:lora")
-    parser.add_argument("--sides", nargs="*", default=["ours", "trl"], choices=["ours", "trl"])
-    parser.add_argument("--side", choices=["ours", "trl"], help="run one side of one cell in this process")
-    parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
-    parser.add_argument("--steps", type=count, default=12)
-    parser.add_argument("--minutes", type=float, default=8.8, help="longest time of the call")
-    parser.add_argument("--cell-minutes", type=float, default=4.2, help="longest time of one side of a cell")
-    parser.add_argument("--smoke", action="store_true", help="tiny shapes on the CPU")
+    parser.add_argument("--out", type=Path, default=Path("gpu.jsonl"), help="file of results, a JSON object a line")
+    parser.add_argument("--resume", action="store_true", help="run what the file lacks, or what was skipped")
+    parser.add_argument("--cell", action="append", type=cell_named, metavar="NAME", help="run this cell; repeatable")
+    parser.add_argument("--list", action="store_true", help="list the cells and run none")
+    parser.add_argument("--table", action="store_true", help="print the file as Markdown and run none")
+    parser.add_argument("--minutes", type=float, help="begin no cell that may end later; default: no limit")
+    parser.add_argument("--rehearse", action="store_true", help="run every cell on a faked device")
+    parser.add_argument("--wheels", type=Path, metavar="DIR", help="wheels of TRL and of what it needs here")
     parser.add_argument("--trl-python", help="Python of an environment with TRL, for its side")
-    parser.add_argument(
-        "--trl-site", help="folder with TRL and its requirements; comes before the other packages for its side"
-    )
-    parser.add_argument("--rows", type=int, default=TRL_ROWS[0], help="rows in TRL's device batch, with --side trl")
+    parser.add_argument("--inside", type=cell_named, help=argparse.SUPPRESS)
     return parser
 
 
-def check_machine(args: argparse.Namespace) -> None:
-    """Check that there is the device and TRL, before anything is measured.
+def main() -> None:
+    """Run cells, or show them."""
+    args = build_parser().parse_args()
+    if args.inside:
+        cell = next(cell for cell in cells() if cell.name == args.inside)
+        print(json.dumps(run_here(cell, rehearse=args.rehearse)))
+        return
+    if args.list:
+        for cell in cells():
+            lacking = missing_of(cell, args)
+            print(f"{cell.name:36s} {cell.seconds:4d} s  {f'needs {lacking}' if lacking else ''}".rstrip())
+        return
+    results = read_results(args.out)
+    if args.table:
+        print("\n".join(table(results)))
+        return
+    if results and not (args.resume or args.cell):
+        raise SystemExit(f"{args.out}: has results. Expected a new file. Add --resume, or name another with --out.")
+    if not args.rehearse:
+        check_gpu()
+    with tempfile.TemporaryDirectory(prefix="instil-gpu-wheels-") as folder:
+        run_all(args, results, unpacked(args.wheels, Path(folder)) if args.wheels else None)
+    print("\n".join(table(results)))
+    print(json.dumps({"cases": cases_of(results), "cells": {name: line["status"] for name, line in results.items()}}))
 
-    Why: a failure is a result that is not measured again, and a machine that lacks something has measured nothing.
+
+def check_gpu() -> None:
+    """Check that there is a GPU, before a cell is recorded as failed.
 
     Raises:
-        SystemExit: With one line that says what is missing and what to do.
+        SystemExit: With one line that says what to do.
     """
     import torch
 
-    if args.device == "cuda" and not torch.cuda.is_available():
-        raise SystemExit("gpu.py: torch finds no NVIDIA GPU here. Expected one. Try it on the CPU with --smoke.")
-    here = importlib.util.find_spec("trl") is not None
-    if "trl" in args.sides and not (args.trl_python or args.trl_site or here):
-        args.trl_python = str(peer_python("trl"))
-
-
-def main() -> None:
-    """Measure the missing cells and print all results."""
-    args = build_parser().parse_args()
-    if args.smoke:
-        args.cells, args.device, args.steps = list(SMOKE), "cpu", 5
-    # `measure` starts this script again with --side, for one side of one cell.
-    if args.side:
-        shape, _, adapter = args.cells[0].partition(":")
-        mine = args.side == "ours"
-        work = (shape, adapter, args.device, args.steps)
-        print(json.dumps(run_ours(*work) if mine else run_trl(*work, args.rows)))
-        return
-    check_machine(args)
-    started = time.perf_counter()
-    lines = args.out.read_text().splitlines() if args.out.exists() else []
-    results = {(line["cell"], line["side"]): line for line in map(json.loads, lines)}
-    for cell in args.cells:
-        for side in args.sides:
-            left = args.minutes - (time.perf_counter() - started) / 60
-            if (cell, side) in results or left < args.cell_minutes:
-                continue
-            line = {"cell": cell, "side": side, **measure(side, cell, args)}
-            print(f"{cell:24s} {side:5s} {line.get('error') or round(line['tokens_per_second'])}", flush=True)
-            results[(cell, side)] = line
-            with args.out.open("a") as file:
-                file.write(json.dumps(line) + "\n")
-    print(json.dumps({"cases": [case_of(cell, results) for cell in args.cells]}))
-
-
-def case_of(cell: str, results: dict[tuple[str, str], dict[str, Any]]) -> dict[str, Any]:
-    """Return both sides of a cell together; a figure that was not measured is None."""
-    ours, theirs = results.get((cell, "ours"), {}), results.get((cell, "trl"), {})
-    mine, peer = ours.get("tokens_per_second"), theirs.get("tokens_per_second")
-    return {
-        "work": cell,
-        "precision": "bf16",
-        "peer": "trl",
-        "ours": mine,
-        "theirs": peer,
-        "ratio": mine / peer if mine and peer else None,
-        "peak_mb": ours.get("peak_mb"),
-        "their_peak_mb": theirs.get("peak_mb"),
-        "share_of_matmul": ours.get("share_of_matmul"),
-    }
+    if not torch.cuda.is_available():
+        raise SystemExit("gpu.py: torch finds no NVIDIA GPU here. Expected one. Try it without one with --rehearse.")
 
 
 if __name__ == "__main__":

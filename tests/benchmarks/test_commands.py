@@ -47,7 +47,7 @@ def test_the_benchmarks_own_parser_takes_every_command(name, words):
         ("scaling", "--only token"),
         ("busy", "--settings pasive"),
         ("busy", "--busy -1"),
-        ("gpu", "--cells llama-3.2-1b"),
+        ("gpu", "--cell speed:llama-3.2-1b"),
         ("kill", "--kills 0"),
     ],
 )

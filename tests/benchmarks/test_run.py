@@ -23,7 +23,6 @@ SMALLEST = {
     "buckets": "--rows 2000 --steps 4 --every 2 --repeats 1",
     "busy": "--busy 0 --settings none,passive --seconds 0.2 --repeats 1 --threads 1",
     "scaling": "--only tokens --tokens 256 --repeats 1",
-    "gpu": "--cells tiny-smollm2-135m:full --device cpu --steps 1 --sides ours --out gpu.jsonl",
 }
 ROWS = {
     "prepare": "the demo's own",
@@ -67,8 +66,6 @@ def test_it_runs_in_a_fresh_clone(name, clone):
     if name in ROWS:
         assert f"rows: {ROWS[name]}" in done.stderr
         assert figures["inputs"]["data"].startswith(ROWS[name])
-    if name == "gpu":
-        assert all(case["ours"] > 0 for case in figures["cases"])
     if name == "preference":
         (work,) = figures["works"]
         assert work["cases"][0]["ours"] > 0
@@ -108,6 +105,6 @@ def test_a_machine_without_a_gpu_leaves_no_results(clone):
     done = run(clone, "gpu", "--out", "gpu.jsonl")
     assert done.returncode == 1
     assert done.stderr.strip() == (
-        "gpu.py: torch finds no NVIDIA GPU here. Expected one. Try it on the CPU with --smoke."
+        "gpu.py: torch finds no NVIDIA GPU here. Expected one. Try it without one with --rehearse."
     )
     assert not (clone / "gpu.jsonl").exists()
