@@ -70,10 +70,10 @@ def short_rows(number: int) -> Iterator[dict[str, Any]]:
     yield from as_rows((f"What is {n} + 1?", f"{n + 1}") for n in range(number))
 
 
-def run_side(cluster: str, data: Path, tokenizer: str, folder: Path) -> dict[str, Any]:
+def run_side(cluster: str, data: Path, tokenizer: str, folder: Path, rows: int) -> dict[str, Any]:
     """Run one side in a process of its own and return its figures."""
     store = folder / f"store-{secrets.token_hex(4)}"
-    command = [sys.executable, str(SIDES), cluster, str(data), tokenizer, str(store), "2"]
+    command = [sys.executable, str(SIDES), cluster, str(data), tokenizer, str(store), "2", str(rows)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     shutil.rmtree(store, ignore_errors=True)
     if done.returncode:
@@ -85,7 +85,9 @@ def run_side(cluster: str, data: Path, tokenizer: str, folder: Path) -> dict[str
 
 def prepare_case(data: Path, tokenizer: str, folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     """Compare Ray with worker processes."""
-    runs = [{side: run_side(side, data, tokenizer, folder) for side in args.sides} for _ in range(args.repeats)]
+    runs = [
+        {side: run_side(side, data, tokenizer, folder, args.rows) for side in args.sides} for _ in range(args.repeats)
+    ]
     case: dict[str, Any] = {"case": "prepare", "runs": runs}
     if len(args.sides) == 2:
         case["same_bytes"] = len({run[side]["bytes"] for run in runs for side in run}) == 1
@@ -149,7 +151,7 @@ def digest_of(store: Path) -> str:
 
 def kills_case(data: Path, tokenizer: str, folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     """Kill at random moments until there were as many kills as requested."""
-    expected = run_side("none", data, tokenizer, folder)["bytes"]
+    expected = run_side("none", data, tokenizer, folder, args.kill_rows)["bytes"]
     variables = {
         **os.environ,
         "RAY_AUTH_MODE": "token",

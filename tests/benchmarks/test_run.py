@@ -18,6 +18,9 @@ SMALLEST = {
     "preference": "--work demo --peer none --steps 2 --threads 1",
     "plan": "--work demo --adapter lora --precision fp32 --steps 1 --batch 2",
     "cluster": "--only prepare --rows 1200",
+    "cluster_driver": "--rows 1200 --workers 1",
+    "cluster_training": "--kills 1 --steps 4",
+    "billion": "--gpus 8",
     "after": "--parts generate --work demo --repeats 1",
     "kill": "--kills 1 --steps 4",
     "buckets": "--rows 2000 --steps 4 --every 2 --repeats 1",
@@ -27,6 +30,8 @@ SMALLEST = {
 ROWS = {
     "prepare": "the demo's own",
     "cluster": "the demo's own",
+    "cluster_driver": "the demo's own",
+    "cluster_training": "60 short sums",
     "train_step": "the demo's own",
     "preference": "the demo's own",
     "plan": "the demo's own",

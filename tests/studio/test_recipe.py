@@ -18,11 +18,12 @@ from tests.studio.test_workspace import make_run
 
 from instil.cli.worker import Children, meaning_of
 from instil.recipe import Recipe, Settings, Source
+from instil.recipe.paths import path_settings
 from instil.recipe.shipped import shipped_names
 from instil.studio.catalogue import catalogue
 from instil.studio.drafts.checks import check
 from instil.studio.drafts.command_line import command_of, words_of
-from instil.studio.drafts.fields import NO_FIELD, REFUSED, choices_in, fields, has_effect, path_settings, source_fields
+from instil.studio.drafts.fields import NO_FIELD, REFUSED, choices_in, fields, has_effect, source_fields
 from instil.studio.drafts.form import changes_in, groups_of, shown_text, source_rows, sweep_options, sweep_rows
 from instil.studio.drafts.plan_view import plan_view
 from instil.studio.drafts.starts import shipped_text, text_of_meaning, text_of_run

@@ -30,7 +30,7 @@ from instil.preparation.ledger import (
     encoder_notes,
     rejected_notes,
 )
-from instil.preparation.split import Mask, held_out, repeated
+from instil.preparation.split import Mask, among, held_out, repeated
 from instil.recipe import DataSettings, Reading
 from instil.units import counted
 
@@ -142,11 +142,8 @@ class Account:
         Raises:
             DataError: If a ledger does not account for every row.
         """
-        rows = {name: np.concatenate(pieces) for name, pieces in self._rows.items()} if self._rows else {}
-        if not rows:
-            return self._settled(_Table.empty(), evidence, data or self._data)
-        examples = {name: np.concatenate(pieces) for name, pieces in self._examples.items()}
-        return self._settled(_Table(rows, examples), evidence, data or self._data)
+        table = _Table(_joined(self._rows), _joined(self._examples)) if self._rows else _Table.empty()
+        return self._settled(table, evidence, data or self._data)
 
     def _settled(self, table: _Table, evidence: Sequence[str], data: DataSettings) -> Settled:
         sides = self._sides(table, data)
@@ -156,10 +153,10 @@ class Account:
         self._fill(heldout_ledger, table, of=own, used=sides.held, again=sides.again_held)
         self._leave_out(ledger, HELD_OUT, table, sides.chosen & ~sides.aside)
         self._leave_out(heldout_ledger, OVER_MAXIMUM, table, sides.usable & sides.aside & ~sides.chosen)
-        self._list(ledger.overlap, table, np.isin(table.rows["hash"], table.rows["hash"][sides.held]) & sides.trained)
-        self._list(
-            heldout_ledger.overlap, table, np.isin(table.rows["hash"], table.rows["hash"][sides.trained]) & sides.held
-        )
+        hashes = table.rows["hash"]
+        is_overlap = among(hashes, hashes[sides.held]) & sides.trained
+        self._list(ledger.overlap, table, is_overlap)
+        self._list(heldout_ledger.overlap, table, among(hashes, hashes[is_overlap]) & sides.held)
         self._count_undrawn(ledger, heldout_ledger)
         ledger.notes += [*rejected_notes(ledger), *encoder_notes(self._report)]
         train = self._one_epoch(table, sides.trained)
@@ -336,6 +333,13 @@ class _Table:
             {name: zero_rows.astype(np.uint64) if name == "hash" else zero_rows for name in rows},
             dict.fromkeys(examples, zero_rows),
         )
+
+
+def _joined(columns: dict[str, list[npt.NDArray[Any]]]) -> dict[str, npt.NDArray[Any]]:
+    """Return each column as one array. It takes the place of its pieces, so that both are there for one column only."""
+    for pieces in columns.values():
+        pieces[:] = [np.concatenate(pieces)]
+    return {name: pieces[0] for name, pieces in columns.items()}
 
 
 def _mask(rows: Sequence[int] | npt.NDArray[Any], length: int) -> Mask:

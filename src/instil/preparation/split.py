@@ -100,7 +100,25 @@ def held_out(hashes: Hashes, usable: Mask, *, share: float, maximum: int) -> Mas
         return chosen
     values, counts = np.unique(hashes[chosen], return_counts=True)
     kept = values[: int(np.searchsorted(np.cumsum(counts), maximum, side="right"))]
-    return chosen & np.isin(hashes, kept)
+    return chosen & among(hashes, kept)
+
+
+def among(hashes: Hashes, values: Hashes) -> Mask:
+    """Return the mask of hashes that are among some values, of which there may be few or many.
+
+    Why: `np.isin` takes three times the memory, and fifteen times as long for few values.
+
+    Example:
+        >>> among(np.array([7, 8, 9], dtype=np.uint64), np.array([9, 7], dtype=np.uint64))
+        array([ True, False,  True])
+    """
+    if not len(values):
+        return np.zeros(len(hashes), dtype=bool)
+    values = np.unique(values)
+    where = np.searchsorted(values, hashes)
+    where[where == len(values)] = 0
+    found: Mask = values[where] == hashes
+    return found
 
 
 def repeated(hashes: Hashes, usable: Mask) -> Mask:

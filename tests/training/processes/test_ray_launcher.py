@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
 import re
+import secrets
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +24,7 @@ from pydantic import ValidationError
 from instil.recipe.machine import ParallelSettings
 from instil.training.processes import ray_worker
 from instil.training.processes.launcher import PROCESS
-from instil.training.processes.ray_worker import Mailbox, ProcessDiedError
+from instil.training.processes.ray_worker import RESIZED, Mailbox, Post, ProcessDiedError
 
 ROOT = Path(__file__).resolve().parents[3]
 STEPS = 14
@@ -99,6 +101,56 @@ def test_a_stop_before_the_first_step_is_one(no_ray: None) -> None:
     assert box.box.cause() is None
 
 
+class Workers:
+    """Ray Train's worker group with one worker, which is this process."""
+
+    def __init__(self, status: Any) -> None:
+        self.get_latest_poll_status = lambda: status
+
+    def execute(self, function: Callable[[], None]) -> None:
+        function()
+
+
+SAVES = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(7)); print(flush=True); signal.pause()"
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (SimpleNamespace(finished=False, errors={}), 7),
+        (SimpleNamespace(finished=False, errors={0: ProcessDiedError()}), None),
+        (SimpleNamespace(finished=True, errors={}), None),
+        (None, None),
+    ],
+)
+def test_a_run_that_goes_on_saves_before_its_workers_are_replaced(
+    no_ray: None, monkeypatch: pytest.MonkeyPatch, status: Any, code: int | None
+) -> None:
+    box = Box()
+    with subprocess.Popen([sys.executable, "-c", SAVES], stdout=subprocess.PIPE) as child:
+        assert child.stdout
+        child.stdout.readline()
+        monkeypatch.setattr(ray_worker, "_children", [child])
+        ray_worker.save_before_resize(Workers(status), box)
+        assert child.poll() == code
+        child.kill()
+    assert box.box.take() == ([] if code is None else [RESIZED])
+
+
+def post_of(folder: Path, *relative: str) -> Post:
+    return Post("{}", str(folder), relative, None, "", None)
+
+
+def test_the_folder_of_the_start_is_needed_only_for_relative_paths(tmp_path: Path) -> None:
+    there, away = post_of(tmp_path, "output: runs/a"), post_of(tmp_path / "none", "output: runs/a")
+    assert ray_worker._folder_on_this_node(there) == str(tmp_path)
+    assert ray_worker._folder_on_this_node(away) is None
+    assert "output: runs/a: a relative path, and the node" in ray_worker._no_folder(away)
+    elsewhere = ray_worker._folder_on_this_node(post_of(tmp_path / "none"))
+    assert elsewhere is not None
+    assert Path(elsewhere).is_dir()
+
+
 def test_the_interface_is_that_of_the_nodes_address(monkeypatch: pytest.MonkeyPatch) -> None:
     names = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
     for name in names:
@@ -125,15 +177,21 @@ def test_how_many_processes_a_recipe_allows() -> None:
         ParallelSettings(processes=1, launcher="ray", fewest_processes=2)
 
 
-def write_recipe(folder: Path) -> None:
-    """Write a recipe with relative paths: Ray's workers start in another folder."""
-    rows = [{"question": f"{n} + 1?", "answer": str(n + 1)} for n in range(40)]
+def write_recipe(folder: Path, *, every: int = 2, words: int = 0) -> None:
+    """Write a recipe with relative paths: Ray's workers start in another folder.
+
+    Args:
+        folder: Where the run is started.
+        every: Steps between two checkpoints.
+        words: Words of each question, so that steps take their time.
+    """
+    rows = [{"question": f"{'one and ' * words}{n} + 1?", "answer": str(n + 1)} for n in range(40)]
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     recipe = {
         "model": {"name": "demo"},
         "data": {"sources": ["rows.jsonl"], "store": "store", "heldout_share": 0},
         "training": {"max_steps": STEPS, "batch_size": 4, "precision": "fp32"},
-        "checkpoint": {"every": 2},
+        "checkpoint": {"every": every},
         "threads": 1,
     }
     (folder / "recipe.yaml").write_text(json.dumps(recipe))
@@ -145,10 +203,9 @@ def environment() -> dict[str, str]:
     return {**os.environ, **own}
 
 
-def start(folder: Path, *words: str) -> subprocess.Popen[str]:
+def start(folder: Path, *words: str, stdout: Any = subprocess.PIPE) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "instil", "train", "recipe.yaml", *words]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=folder, env=environment(), stdout=pipe, stderr=pipe, text=True)
+    return subprocess.Popen(command, cwd=folder, env=environment(), stdout=stdout, stderr=subprocess.PIPE, text=True)
 
 
 def losses(run: Path) -> dict[int, float]:
@@ -235,35 +292,93 @@ def test_sigterm_saves_and_a_wrong_row_is_not_tried_again(tmp_path: Path, alone:
     assert not (tmp_path / "other").exists()
 
 
+NODES = """
+import sys
+from ray.cluster_utils import Cluster
+size = dict(num_cpus=1, object_store_memory=100 << 20)
+cluster = Cluster(initialize_head=True, connect=False, head_node_args={**size, "include_dashboard": False})
+second = cluster.add_node(**size)
+print(cluster.address, flush=True)
+for line in sys.stdin:
+    if line == "kill\\n":
+        cluster.remove_node(second, allow_graceful=False)
+    else:
+        cluster.add_node(**size)
+    print("done", flush=True)
+"""
+"""Holds two nodes of one processor. Lines on its input kill the second one, and add another."""
+
+
+class Nodes:
+    """A cluster that another process holds.
+
+    Attributes:
+        address: Its address.
+    """
+
+    def __init__(self) -> None:
+        command, pipe = [sys.executable, "-c", NODES], subprocess.PIPE
+        self._process = subprocess.Popen(command, env=environment(), stdin=pipe, stdout=pipe, text=True)
+        self.address = self._answer()
+
+    def tell(self, word: str) -> None:
+        """Have a node killed or added."""
+        assert self._process.stdin
+        print(word, file=self._process.stdin, flush=True)
+        assert self._answer() == "done"
+
+    def children(self) -> list[psutil.Process]:
+        """Return the processes of the run on its nodes."""
+        return children_of_ray(self._process)
+
+    def end(self) -> None:
+        """Stop all nodes."""
+        for process in [*psutil.Process(self._process.pid).children(recursive=True), self._process]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        self._process.communicate()  # closes its pipes too
+
+    def _answer(self) -> str:
+        assert self._process.stdout
+        return self._process.stdout.readline().strip()
+
+
+@pytest.fixture
+def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Nodes]:
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    started = Nodes()
+    monkeypatch.setenv("RAY_ADDRESS", started.address)
+    yield started
+    started.end()
+
+
 @needs_ray
 @pytest.mark.exhaustive
-def test_on_fewer_nodes_the_losses_are_those_of_one(tmp_path: Path, alone: dict[int, float]) -> None:
-    write_recipe(tmp_path)
-    words = ["train", "recipe.yaml", *RAY, "--parallel.fewest-processes", "1"]
-    lines = (
-        "import json, threading, time, sys",
-        "from pathlib import Path",
-        "from ray.cluster_utils import Cluster",
-        "size = dict(num_cpus=1, object_store_memory=100 << 20)",
-        "cluster = Cluster(initialize_head=True, connect=True, head_node_args={**size, 'include_dashboard': False})",
-        "second = cluster.add_node(**size)",
-        "cluster.wait_for_nodes()",
-        "def steps():",
-        "    try: return sum('\"loss\"' in line for line in Path('run/metrics.jsonl').read_text().splitlines())",
-        "    except OSError: return 0",
-        "def kill():",
-        "    while steps() < 5: time.sleep(0.05)",
-        "    cluster.remove_node(second, allow_graceful=False)",
-        "    print('removed at', steps(), flush=True)",
-        "threading.Thread(target=kill, daemon=True).start()",
-        "from instil.cli.main import main",
-        f"main({words!r})",
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", "\n".join(lines)], cwd=tmp_path, env=environment(), capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "removed at" in done.stdout
-    assert "processes  2, replicated" in done.stdout
-    assert "resuming from run/checkpoints/step-" in done.stdout
-    assert_losses(tmp_path / "run", alone)
+def test_as_nodes_go_and_come_the_losses_are_those_of_one(tmp_path: Path, nodes: Nodes) -> None:
+    write_recipe(tmp_path, every=4, words=100)
+    _, errors = (process := start(tmp_path, "--output", "alone")).communicate()
+    assert process.returncode == 0, errors
+    run, printed = tmp_path / "run", tmp_path / "printed"
+    with printed.open("w") as output:
+        process = start(tmp_path, *RAY, "--parallel.fewest-processes", "1", stdout=output)
+        wait_for(lambda: num_steps(run) >= 5, process)
+        nodes.tell("kill")
+        wait_for(lambda: "resuming from" in printed.read_text(), process)
+        before = num_steps(run)
+        wait_for(lambda: num_steps(run) > before, process)
+        (child,) = nodes.children()
+        child.suspend()  # until Ray has seen the node, so that the run cannot end before
+        num_alone = num_steps(run)
+        nodes.tell("add")
+        wait_for(lambda: RESIZED in printed.read_text(), process)
+        child.resume()
+        _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    on_two, on_one, on_two_again = re.split("resuming from run/checkpoints/step-", printed.read_text())
+    assert "processes  2, replicated" in on_two
+    assert "processes  1" in on_two
+    assert int(on_one[:6]) == 4  # the node was killed
+    assert "processes  2, replicated" in on_one.partition(RESIZED)[2]
+    assert int(on_two_again[:6]) >= num_alone > 4  # nothing was lost
+    assert_losses(run, losses(tmp_path / "alone"))

@@ -10,8 +10,9 @@ from typing import Any
 
 from instil.errors import RecipeError
 from instil.recipe import Recipe
+from instil.recipe.paths import path_settings
 from instil.remote.urls import is_url
-from instil.studio.drafts.fields import ALLOWED, REFUSED, fields, path_settings
+from instil.studio.drafts.fields import ALLOWED, REFUSED, fields
 from instil.studio.drafts.text import flat_settings, sweep_in
 from instil.studio.workspace import OutsideError, inside, is_hub_name, leads_out
 from instil.sweeps.space import read_space

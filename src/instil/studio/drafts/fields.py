@@ -9,7 +9,6 @@ from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from instil.recipe import Recipe, Settings, Source
-from instil.recipe.settings import names_a_path
 from instil.studio.drafts.text import sweep_in
 from instil.sweeps.space import NOT_SWEPT, plain_kinds
 
@@ -140,22 +139,6 @@ def fields() -> dict[str, Field]:
         elif group != "sweep":
             found[group] = _field(group, "run", section)
     return {name: field for name, field in found.items() if name not in NO_FIELD}
-
-
-@cache
-def path_settings() -> tuple[str, ...]:
-    """Return the settings that name a file or a folder, as their types in the schema say; sources of data are apart.
-
-    Example:
-        >>> path_settings()
-        ('output', 'model.name', 'model.template', 'adapter.resume_from', 'data.store', 'checkpoint.mirror')
-    """
-    found = [name for name, section in Recipe.model_fields.items() if names_a_path(section)]
-    for group, section in Recipe.model_fields.items():
-        kind = section.annotation
-        if isinstance(kind, type) and issubclass(kind, Settings):
-            found += [f"{group}.{name}" for name, info in kind.model_fields.items() if names_a_path(info)]
-    return tuple(found)
 
 
 @cache

@@ -24,15 +24,25 @@ from instil.errors import RecipeError, TrainingError, first_line_of
 from instil.files import ASIDE, make_folder, remove_empty
 from instil.ray_cluster import Cluster, connected
 from instil.recipe import ParallelSettings, Recipe
+from instil.recipe.paths import relative_paths
 from instil.screen import Screen
 from instil.training.processes.launcher import Handed
-from instil.training.processes.ray_worker import Mailbox, Post, ProcessDiedError, find_interface, run_worker
+from instil.training.processes.ray_worker import (
+    Mailbox,
+    Post,
+    ProcessDiedError,
+    find_interface,
+    run_worker,
+    save_before_resize,
+)
 from instil.training.processes.signals import FirstSignal, Stopped, StopRequest, handled
 
 T = TypeVar("T")
 SETTING = "parallel.launcher"
 POLL_SECONDS = 0.2
 """Seconds between two looks at what the run wrote and printed."""
+RESIZE_SECONDS = 60.0
+"""Seconds after a start, and between two looks, until another number of processes is tried."""
 
 
 def launch_on_ray(
@@ -71,6 +81,7 @@ def launch_on_ray(
         post = Post(
             handed=Handed(recipe, resume, quiet).to_json(),
             folder=os.getcwd(),
+            relative=relative_paths(recipe),
             threads=os.environ.get("OMP_NUM_THREADS"),
             address=cluster.ray.get_runtime_context().gcs_address,
             mailbox=box,
@@ -164,19 +175,23 @@ def _trainer(cluster: Cluster, recipe: Recipe, post: Post, storage: Path) -> Any
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.train.v2.api.config import LoggingConfig
 
-    class WithInterface(TorchConfig().backend_cls):  # type: ignore[misc]
-        """Ray's setup of torch, after each worker has found its network interface."""
+    class OfRun(TorchConfig().backend_cls):  # type: ignore[misc]
+        """Ray's setup of torch, with what a run needs before its workers start and before they end."""
 
         def on_start(self, worker_group: Any, backend_config: Any) -> None:
             worker_group.execute(find_interface)
             super().on_start(worker_group, backend_config)
+
+        def on_shutdown(self, worker_group: Any, backend_config: Any) -> None:
+            save_before_resize(worker_group, post.mailbox)
+            super().on_shutdown(worker_group, backend_config)
 
     class Setup(TorchConfig):  # type: ignore[misc]
         """Ray's settings of torch, with that setup."""
 
         @property
         def backend_cls(self) -> Any:
-            return WithInterface
+            return OfRun
 
     parallel = recipe.parallel
     use_gpu = _use_gpu(cluster, recipe)
@@ -186,7 +201,9 @@ def _trainer(cluster: Cluster, recipe: Recipe, post: Post, storage: Path) -> Any
         train_loop_config=post,
         torch_config=Setup(backend="gloo"),  # it only holds the addresses; the run's processes make their own group
         scaling_config=ScalingConfig(
-            num_workers=parallel.processes if fewest is None else (fewest, parallel.processes), use_gpu=use_gpu
+            num_workers=parallel.processes if fewest is None else (fewest, parallel.processes),
+            use_gpu=use_gpu,
+            elastic_resize_monitor_interval_s=RESIZE_SECONDS,
         ),
         run_config=RunConfig(
             name="run",

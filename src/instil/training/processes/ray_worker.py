@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
 import socket
 import subprocess
 import sys
@@ -32,6 +33,9 @@ from instil.training.processes.signals import how_ended, is_end_by
 POLL_SECONDS = 0.1
 ASK_SECONDS = 0.5
 """Seconds between two questions whether the run is to stop."""
+RESIZED = f"{'cluster':<10} it has room for another number of processes, so the run saves and starts again"
+_children: list[subprocess.Popen[bytes]] = []
+"""The child of this worker, while there is one."""
 _LOCKED = "is writing to it"
 """Part of the error of a run whose folder is locked. After a restart the process before may still be ending."""
 
@@ -85,6 +89,35 @@ class Mailbox:
         return self._stopped
 
 
+def save_before_resize(workers: Any, box: Any) -> None:
+    """Have a run that still goes on save and end, before Ray Train ends its workers. Called beside its controller.
+
+    Ray Train ends them for another number of workers, as when a node comes back. A run that has failed or ended is
+    left alone.
+
+    Why: a child ends with its worker, at once, and what it did since its latest checkpoint would be lost.
+
+    Args:
+        workers: Ray Train's worker group.
+        box: The actor.
+    """
+    import ray
+
+    status = workers.get_latest_poll_status()
+    if status is None or status.finished or status.errors:
+        return
+    ray.get(box.say.remote(RESIZED))
+    workers.execute(save_and_end)
+
+
+def save_and_end() -> None:
+    """Ask this worker's child to save and end, and wait for it. Ray calls this in every worker at the same time."""
+    for child in _children:
+        child.send_signal(signal.SIGTERM)
+    for child in _children:
+        child.wait()
+
+
 class ProcessDiedError(Exception):
     """A process of the run died without naming a cause, so the run may go on from its latest checkpoint."""
 
@@ -96,6 +129,7 @@ class Post:
     Attributes:
         handed: The arguments of the run, as JSON.
         folder: Folder in which the run was started; relative paths begin there.
+        relative: The relative paths of the recipe, for people.
         threads: Value of OMP_NUM_THREADS where the run was started, or None.
         address: Address of the cluster, for a preparation on it.
         mailbox: The actor.
@@ -103,6 +137,7 @@ class Post:
 
     handed: str
     folder: str
+    relative: tuple[str, ...]
     threads: str | None
     address: str
     mailbox: Any
@@ -120,19 +155,21 @@ def run_worker(post: Post) -> None:
     if ray.get(box.cause.remote()) is not None or ray.get(box.was_stopped.remote()):
         return
     rank = int(os.environ["RANK"])
-    if not Path(post.folder).is_dir():
-        ray.get(box.fail.remote(_no_folder(post.folder)))
+    folder = _folder_on_this_node(post)
+    if folder is None:
+        ray.get(box.fail.remote(_no_folder(post)))
         return
     store, starts = _meet(post, box)
     with tempfile.TemporaryFile() as stderr:
         child = subprocess.Popen(
             [sys.executable, "-m", PROCESS],
-            cwd=post.folder,
+            cwd=folder,
             env=_environment(post, store.port),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE if rank == 0 else subprocess.DEVNULL,
             stderr=stderr,
         )
+        _children[:] = [child]
         printed = _passing_on(child.stdout, box)
         stop_signal = _wait(child, box)
         printed.join()
@@ -234,10 +271,18 @@ def _report_end(code: int, lines: list[str], box: Any, *, rank: int, stop_signal
     ray.get(box.fail.remote(f"{how}{last}"))
 
 
-def _no_folder(folder: str) -> str:
+def _folder_on_this_node(post: Post) -> str | None:
+    """Return the folder of the child: that of the start, or any if no path depends on it; None if it is needed."""
+    if Path(post.folder).is_dir():
+        return post.folder
+    return None if post.relative else tempfile.gettempdir()
+
+
+def _no_folder(post: Post) -> str:
     return (
-        f"{folder}: there is no such folder on the node {platform.node()}. Expected the folder in which the run was "
-        "started on every node. Start it in a folder on a disk that all nodes share."
+        f"{post.relative[0]}: a relative path, and the node {platform.node()} has no folder {post.folder}, in which the "
+        "run was started. Expected the same files on every node. Use absolute paths on a disk that all nodes share, or "
+        "start the run in a folder there."
     )
 
 
