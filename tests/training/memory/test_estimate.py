@@ -8,9 +8,10 @@ from tests.model.tiny import tiny_model
 from tests.training.tiny import CPU, VOCABULARY, tiny_llama
 
 from instil.model.adapters.lora import prepare_adapters
+from instil.model.loss.chunked import CHUNK_BYTES_GPU
 from instil.model.packed_layers import SCALE_BYTES
 from instil.recipe import AdapterSettings
-from instil.training.memory.estimate import PASSING_CPU, Memory, estimate_memory, measure_sizes
+from instil.training.memory.estimate import PASSING_CPU, STORED_BYTES, Memory, Sizes, estimate_memory, measure_sizes
 from instil.training.step.precision import choose_precision
 
 FP32 = choose_precision("fp32", CPU)
@@ -102,10 +103,52 @@ def test_a_larger_vocabulary_adds_its_rows_and_one_chunk():
 
 @pytest.mark.parametrize("quantize", ["4bit", "8bit"])
 def test_shards_divide_packed_weights_and_keep_their_scales(quantize: str):
-    sizes = replace(measure_sizes(tiny_llama().train(), FP32), parameters=10**9, trained=0)
+    sizes = replace(measure_sizes(tiny_llama().train(), FP32), parameters=10**9, trained=0, quantizable=10**9)
     whole, half = (
         estimate_memory(sizes, FP32, tokens=100, optimizer="adamw", several=True, quantize=quantize, shards=shards)
         for shards in (1, 2)
     )
     scales = SCALE_BYTES[quantize] * 10**9
     assert half.weights == pytest.approx((whole.weights - scales) / 2 + scales, rel=1e-6)
+
+
+def test_only_linear_layers_besides_the_head_are_packed():
+    """Embedding and head of a 4-bit base were counted as packed: 1.5 GB too little for Llama-3.1-8B."""
+    model = prepare_adapters(tiny_llama(), AdapterSettings(kind="lora", rank=2)).train()
+    sizes = measure_sizes(model, FP32)
+    whole, packed = (
+        estimate_memory(sizes, FP32, tokens=100, optimizer="adamw", several=True, quantize=quantize).weights
+        for quantize in ("none", "4bit")
+    )
+    inside = [value for name, value in model.named_parameters() if "_proj" in name and "lora" not in name]
+    assert sizes.quantizable == sum(value.numel() for value in inside) > 0
+    assert whole - packed == pytest.approx((4 - STORED_BYTES["4bit"]) * sizes.quantizable, abs=1)
+
+
+def test_a_gpu_has_its_logits_twice_and_recomputes_beside_them():
+    """The chunk of log-probabilities in fp32 was left out: 512 MB of a large vocabulary."""
+    sizes = Sizes(
+        parameters=10**6,
+        trained=0,
+        vocabulary=100_000,
+        width=10,
+        trains_head=False,
+        saved_per_token=5000.0,
+        saved_with_recomputing=3000.0,
+        inputs_per_token=1000.0,
+    )
+    half = choose_precision("bf16", CPU)
+
+    def transient(tokens: int, *, recompute: bool) -> int:
+        memory = estimate_memory(
+            sizes, half, tokens=tokens, optimizer="adamw", several=True, recompute=recompute, device="cuda"
+        )
+        return memory.activations + memory.logits
+
+    chunk, both = CHUNK_BYTES_GPU, CHUNK_BYTES_GPU // 2 + CHUNK_BYTES_GPU
+    assert 4 * sizes.vocabulary * 10_000 > chunk
+    # Few tokens: the head takes more than a block. Many: a block's backward pass takes more, as much as it has saved.
+    assert transient(10_000, recompute=False) == 5000 * 10_000 + both
+    assert transient(10_000, recompute=True) == 1000 * 10_000 + both
+    assert transient(10**6, recompute=False) == (5000 + 2000) * 10**6
+    assert transient(10**6, recompute=True) == (3000 + 2000) * 10**6

@@ -67,6 +67,8 @@ class Sizes:
         plain_head: Whether the head is only a linear layer. Otherwise its logits exist several times.
         products: Number of shapes of matrix products in a forward and backward pass.
         adapter: Numbers of the adapters alone.
+        quantizable: Frozen numbers that `model.quantize` packs: those of linear layers, without the head.
+        inputs_per_token: Bytes per token of the blocks' inputs alone.
     """
 
     parameters: int
@@ -79,6 +81,8 @@ class Sizes:
     plain_head: bool = True
     products: int = 0
     adapter: int = 0
+    quantizable: int = 0
+    inputs_per_token: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +94,8 @@ class Memory:
         gradients: Gradients of the trained numbers.
         optimizer: State of the optimizer.
         activations: What the largest micro-batch saves for its backward pass.
-        logits: One chunk of logits, and the head's gradient that is computed with it.
+        logits: One chunk of logits, and the head's gradient that is computed with it. On a GPU, what a block's backward
+            pass makes, if that is more than the chunk.
         several: Whether a step has several micro-batches. With one, activations are freed as gradients are made.
         other: On a CPU, what code, buffers and the allocator take besides tensors.
     """
@@ -150,9 +155,10 @@ def estimate_memory(
     """
     small = torch.empty(0, dtype=precision.compute).element_size()
     moved = 4 if precision.masters else small  # bytes of a number that the optimizer moves
-    frozen = STORED_BYTES.get(quantize, small) * (sizes.parameters - sizes.trained)
+    packed = sizes.quantizable if quantize in STORED_BYTES else 0
+    frozen = STORED_BYTES.get(quantize, small) * packed + small * (sizes.parameters - sizes.trained - packed)
     # Every process has all scales.
-    scales = int(SCALE_BYTES.get(quantize, 0) * (sizes.parameters - sizes.trained))
+    scales = int(SCALE_BYTES.get(quantize, 0) * packed)
     weights = int(frozen) + (small + (4 if precision.masters else 0)) * sizes.trained
     state = STATE_BYTES[optimizer] * sizes.trained * moved / 4
     on_cpu = device == "cpu"
@@ -167,6 +173,14 @@ def estimate_memory(
     kernels = ATTENTION_KERNELS + KERNEL_BYTES * sizes.products * num_sizes if few_shapes else 0
     head = small * sizes.vocabulary * sizes.width if sizes.trains_head else 0
     per_token = sizes.saved_with_recomputing if recompute else sizes.saved_per_token
+    logits = chunk * small // 4 * passing
+    if not on_cpu:
+        # Log-probabilities are a second chunk, in fp32. A CPU makes them row by row.
+        logits += chunk
+        # A block's backward pass makes about as much as the block has saved, after the logits are gone. Recomputed,
+        # what it saved does not exist beside the logits either.
+        block = (sizes.saved_with_recomputing - sizes.inputs_per_token) * tokens
+        logits = max(block, logits - block if recompute else logits)
     gradients = moved * sizes.trained // shards
     kept = 0 if several else KEPT_GRADIENTS * gradients
     return Memory(
@@ -174,7 +188,7 @@ def estimate_memory(
         gradients=gradients,
         optimizer=int(state) // shards,
         activations=int(per_token * tokens * passing),
-        logits=int((chunk * small // 4 + head) * passing),
+        logits=int(logits + head * passing),
         several=several,
         other=int(LIBRARIES_CPU + kernels + kept) if on_cpu else 0,
     )
@@ -210,7 +224,18 @@ def measure_sizes(model: Any, precision: Precision) -> Sizes:
         plain_head=is_plain(parts),
         products=_count_products(model),
         adapter=sum(value.numel() for name, value in model.named_parameters() if is_adapter_weight(name)),
+        quantizable=_count_quantizable(model, head),
+        inputs_per_token=block_inputs,
     )
+
+
+def _count_quantizable(model: Any, head: list[torch.Tensor]) -> int:
+    """Return the numbers of frozen linear layers; bitsandbytes leaves embedding, head and stacked experts as they are."""
+    from transformers.pytorch_utils import Conv1D
+
+    kept = {id(parameter) for parameter in head}
+    weights = (module.weight for module in model.modules() if isinstance(module, torch.nn.Linear | Conv1D))
+    return sum(weight.numel() for weight in weights if not weight.requires_grad and id(weight) not in kept)
 
 
 def _count_products(model: Any) -> int:
