@@ -1,17 +1,23 @@
 """Compare what OpenMP threads do while they wait, on a quiet machine and beside busy processes.
 
-    python benchmarks/busy.py [--settings none,passive,active] [--busy 0,2] [--seconds 6] [--threads 2] [--repeats 3]
-                              [--data FILE]
+    python benchmarks/busy.py [--settings none,passive,active] [--work demo,layers] [--precision fp32,bf16]
+                              [--threads 1,2] [--busy 0,1,2] [--seconds 3] [--rounds 3]
+                              [--data FILE] [--model MODEL] [--template chatml]
 
-A measurement trains the demo's model with the demo's recipe (LoRA, fp32), in a process of its own, and counts the
-tokens of a second of training. It ends after --seconds of training, and the first two steps are not counted. `none`
-sets nothing, `passive` and `active` set OMP_WAIT_POLICY, and `spin:N` sets GOMP_SPINCOUNT=N. Busy processes compute in
-Python and start before the measurement.
+A case is a work and a precision. `demo` trains the demo's model with the demo's recipe (LoRA); `layers` trains all
+weights of six layers in SmolLM2-135M's shape, two examples a step. `none` sets nothing, `passive` and `active` set
+OMP_WAIT_POLICY, and `spin:N` sets GOMP_SPINCOUNT=N. One thread waits for nobody, so it has the first setting only.
 
-The ratios are tokens a second over those of `none`. The verdict names the setting that costs least in both: that whose
-smallest rate, as a share of the best rate beside as many busy processes, is the largest.
+For each setting and number of threads, a process trains a few steps and is stopped. Then they take turns of --seconds:
+all of them beside the first number of busy processes, all beside the next, and again, --rounds times over. Only the
+process whose turn it is runs. A turn counts the tokens of a second by the clock, from the end of its first step. Busy
+processes compute in Python at the priority of the measured one.
 
-Why: the settings take turns inside a repeat, so what else runs on the machine meets all of them alike. Compare ratios.
+Printed for each case and side: its quiet rate, and each rate as a share of its quiet one. The verdict names the
+side that costs least: that whose smallest rate, as a share of the case's best rate beside as many busy processes,
+is the largest.
+
+Why: turns follow each other within seconds, so what else runs on the machine meets all settings alike. Compare ratios.
 The last line of the output is one JSON object.
 """
 
@@ -23,23 +29,26 @@ import json
 import os
 import re
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-from options import Inputs, add_data_option, count, inputs_of
+from options import Inputs, add_data_option, add_model_options, count, counts, inputs_of, words_of
 
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
-OWN_ROWS = "the demo's own"
+BURNS = "while True: sum(range(1000))"
 UNCOUNTED = 2
+LAYERS = 6
 MAX_STEPS = 100_000
-Rates = Mapping[str, Mapping[str, Sequence[float]]]
-"""Tokens a second: busy processes → setting → its measurements."""
+Rates = Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]]
+"""Tokens a second: case → setting with its threads → busy processes → its turns."""
 
 
 def environment_of(setting: str, *, threads: int) -> dict[str, str]:
@@ -57,38 +66,56 @@ def environment_of(setting: str, *, threads: int) -> dict[str, str]:
     return kept | ({"KMP_BLOCKTIME": "200"} if setting == "none" else {"OMP_WAIT_POLICY": setting.upper()})
 
 
-def measure(folder: Path, *, sources: list[dict[str, Any]], seconds: float, threads: int) -> float:
-    """Train, and return the tokens of a second. Runs in the process that is measured."""
-    from instil import train
+def recipe_of(case: Mapping[str, Any]) -> Any:
+    """Return the recipe of a measurement."""
     from instil.demo.instructions import write_instructions
     from instil.demo.run import demo_recipe
-    from instil.training.events import StepTaken
+    from instil.recipe import Recipe
 
-    recipe = demo_recipe(folder / "run", write_instructions(folder / "data"))
-    changes = {
-        "threads": threads,
-        "data": {"store": str(folder / "store"), "heldout_max": 4} | ({"sources": sources} if sources else {}),
-        "training": {"max_steps": MAX_STEPS, "precision": "fp32"},
+    folder = Path(case["folder"])
+    common = {
+        "threads": case["threads"],
+        "data": {"store": str(folder / f"store-{case['work']}"), "heldout_max": 4, "sources": case["sources"]},
+        "training": {"max_steps": MAX_STEPS, "precision": case["precision"]},
         "evaluate": {"at_start": False, "every": MAX_STEPS, "max_new_tokens": 1},
         "checkpoint": {"every": MAX_STEPS},
     }
-    steps: list[StepTaken] = []
-    end = float("inf")
-    for event in train(recipe.override(changes), quiet=True, follow=True):
-        if isinstance(event, StepTaken):
-            steps.append(event)
-        if len(steps) == UNCOUNTED:
-            end = min(end, time.monotonic() + seconds)
-        if len(steps) > UNCOUNTED and time.monotonic() > end:
-            break
-    counted = steps[UNCOUNTED:]
-    return sum(step.tokens for step in counted) / sum(step.seconds for step in counted)
+    if case["work"] == "demo":
+        return demo_recipe(Path(case["run"]), write_instructions(folder / "data")).override(common)
+    model = {"name": str(folder / "base"), "template": case["template"]}
+    recipe = Recipe.from_mapping({"output": case["run"], "model": model, "adapter": {"kind": "none"}, **common})
+    return recipe.override({"training": {"batch_size": 2}})
+
+
+def measure(case: Mapping[str, Any]) -> None:
+    """Train, and print the rate of a turn for each line of stdin. Runs in the process that is measured."""
+    from instil import train
+    from instil.training.events import StepTaken
+
+    steps = (event for event in train(recipe_of(case), quiet=True, follow=True) if isinstance(event, StepTaken))
+    for _ in range(UNCOUNTED):
+        next(steps)
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        print(rate_of_turn(steps, seconds=case["seconds"]), flush=True)
+
+
+def rate_of_turn(steps: Iterator[Any], *, seconds: float) -> float:
+    """Return the tokens of a second, by the clock, behind the next step."""
+    next(steps)
+    start = time.monotonic()
+    tokens = 0
+    passed = 0.0
+    while passed < seconds or not tokens:
+        tokens += next(steps).tokens
+        passed = time.monotonic() - start
+    return tokens / passed
 
 
 @contextlib.contextmanager
 def busy(processes: int) -> Iterator[None]:
-    """Keep so many cores busy while the context is open."""
-    started = [subprocess.Popen([sys.executable, "-c", "while True: sum(range(1000))"]) for _ in range(processes)]
+    """Keep so many processes busy while the context is open."""
+    started = [subprocess.Popen([sys.executable, "-S", "-c", BURNS]) for _ in range(processes)]
     try:
         yield
     finally:
@@ -97,16 +124,38 @@ def busy(processes: int) -> Iterator[None]:
             process.wait()
 
 
-def in_a_process(setting: str, args: argparse.Namespace, *, inputs: Inputs, folder: Path) -> float:
-    """Measure one setting once. All measurements share the prepared data in a folder."""
-    words = [sys.executable, __file__, "--in", str(folder), "--sources", json.dumps(inputs.sources)]
-    words += ["--seconds", str(args.seconds), "--threads", str(args.threads)]
-    environment = environment_of(setting, threads=args.threads)
-    result = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
-    shutil.rmtree(folder / "run", ignore_errors=True)
-    if result.returncode:
-        raise SystemExit(result.stderr)
-    return float(result.stdout.splitlines()[-1])
+class Measured:
+    """A process that trains with a setting while it is its turn, and is stopped between its turns."""
+
+    def __init__(self, case: Mapping[str, Any], setting: str) -> None:
+        words = [sys.executable, __file__, "--case", json.dumps(case)]
+        environment = environment_of(setting, threads=case["threads"])
+        self.process = subprocess.Popen(
+            words, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert self._answer() == "ready"
+        self.process.send_signal(signal.SIGSTOP)
+
+    def turn(self) -> float:
+        """Let it train for a turn, and return the rate."""
+        assert self.process.stdin is not None
+        self.process.send_signal(signal.SIGCONT)
+        print(file=self.process.stdin, flush=True)
+        rate = float(self._answer())
+        self.process.send_signal(signal.SIGSTOP)
+        return rate
+
+    def end(self) -> None:
+        """End it without a word: its run is nobody's."""
+        self.process.kill()
+        self.process.communicate()
+
+    def _answer(self) -> str:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(self.process.communicate()[1])
+        return line.strip()
 
 
 def setting_named(word: str) -> str:
@@ -117,9 +166,9 @@ def setting_named(word: str) -> str:
 
 
 def numbers_of_processes(text: str) -> list[int]:
-    """Return numbers of busy processes from text with commas between them: the type of an option."""
-    if not re.fullmatch(r"\d+(,\d+)*", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers. Expected numbers such as 0,2.")
+    """Return numbers of busy processes from text with commas between them, 0 first: the type of an option."""
+    if not re.fullmatch(r"0(,\d+)*", text):
+        raise argparse.ArgumentTypeError(f"{text!r} does not start with 0. Expected numbers such as 0,1,2.")
     return [int(part) for part in text.split(",")]
 
 
@@ -132,94 +181,151 @@ def build_parser() -> argparse.ArgumentParser:
         default="none,passive,active",
         help="none, passive, active, spin:N",
     )
-    parser.add_argument("--busy", type=numbers_of_processes, default="0,2", help="numbers of busy processes")
-    parser.add_argument("--seconds", type=float, default=6.0, help="training time of a measurement")
-    parser.add_argument("--threads", type=count, default=2)
-    parser.add_argument("--repeats", type=count, default=3)
-    add_data_option(parser, default=OWN_ROWS)
-    parser.add_argument("--in", dest="folder", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--sources", type=json.loads, help=argparse.SUPPRESS)
+    parser.add_argument("--work", type=words_of("demo", "layers"), default="demo,layers")
+    parser.add_argument("--precision", type=words_of("fp32", "bf16"), default="fp32,bf16")
+    parser.add_argument("--threads", type=counts, default="1,2")
+    parser.add_argument("--busy", type=numbers_of_processes, default="0,1,2", help="numbers of busy processes")
+    parser.add_argument("--seconds", type=float, default=3.0, help="training time of a turn")
+    parser.add_argument("--rounds", type=count, default=3, help="turns of each setting beside each number")
+    add_data_option(parser)
+    add_model_options(parser, template="chatml", what="the work layers takes")
+    parser.add_argument("--case", type=json.loads, help=argparse.SUPPRESS)
     return parser
 
 
 def main() -> None:
-    """Measure every setting beside every number of busy processes."""
+    """Measure every case with every setting."""
     args = build_parser().parse_args()
-    if args.folder is not None:
-        print(measure(args.folder, sources=args.sources, seconds=args.seconds, threads=args.threads))
+    if args.case is not None:
+        measure(args.case)
         return
     with tempfile.TemporaryDirectory() as folder:
-        inputs = inputs_of(args, Path(folder), own_rows=OWN_ROWS)
+        inputs = inputs_of(args, Path(folder))
         rates = measure_all(args, inputs=inputs, folder=Path(folder))
-    ratios = ratios_of(rates)
-    for processes, settings in ratios.items():
-        shown = ", ".join(f"{setting} {ratio:.2f}" for setting, ratio in settings.items())
-        print(f"{processes} busy, over {args.settings[0]}: {shown}")
+    for line in table(rates):
+        print(line)
     print(verdict(rates))
-    print(json.dumps({"rates": rates, "ratios": ratios, "costs_least": costs_least(rates), "inputs": inputs.record()}))
+    shares = {case: shares_of_quiet(settings) for case, settings in rates.items()}
+    print(json.dumps({"rates": rates, "shares": shares, "costs_least": costs_least(rates), "inputs": inputs.record()}))
 
 
 def measure_all(args: argparse.Namespace, *, inputs: Inputs, folder: Path) -> Rates:
-    """Measure, print the medians, and return all rates."""
-    rates: dict[str, dict[str, list[float]]] = {}
-    for processes in args.busy:
-        of_settings: dict[str, list[float]] = {setting: [] for setting in args.settings}
-        rates[str(processes)] = of_settings
-        with busy(processes):
-            for _ in range(args.repeats):
-                for setting in args.settings:
-                    rate = in_a_process(setting, args, inputs=inputs, folder=folder)
-                    of_settings[setting].append(rate)
-                    print(f"{processes} busy, {setting}: {rate:,.0f}", file=sys.stderr, flush=True)
-        for setting, values in of_settings.items():
-            shown = ", ".join(f"{value:,.0f}" for value in values)
-            print(f"{processes} busy, {setting}: {statistics.median(values):,.0f} tokens/s ({shown})", flush=True)
+    """Measure every case, and return all rates."""
+    if "layers" in args.work:
+        from shapes import write_shape
+
+        write_shape("smollm2-135m", folder / "base", tokenizer=inputs.tokenizer, layers=LAYERS)
+    rates: dict[str, dict[str, dict[str, list[float]]]] = {}
+    for work, precision in product(args.work, args.precision):
+        case = {
+            "folder": str(folder),
+            "work": work,
+            "precision": precision,
+            "sources": list(inputs.sources),
+            "template": inputs.template,
+            "seconds": args.seconds,
+        }
+        rates[f"{work} {precision}"] = measure_case(case, args)
     return rates
 
 
-def ratios_of(rates: Rates) -> dict[str, dict[str, float]]:
-    """Return the median rates over those of the first setting.
+def sides_of(args: argparse.Namespace) -> dict[str, tuple[str, int]]:
+    """Return the settings and threads that are compared, by name.
 
     Example:
-        >>> ratios_of({"2": {"none": [100.0], "passive": [250.0]}})
-        {'2': {'none': 1.0, 'passive': 2.5}}
+        >>> list(sides_of(argparse.Namespace(threads=[1, 2], settings=["none", "passive"])))
+        ['none 1', 'none 2', 'passive 2']
     """
-    ratios = {}
-    for processes, settings in rates.items():
-        medians = {setting: statistics.median(values) for setting, values in settings.items()}
-        first = next(iter(medians.values()))
-        ratios[processes] = {setting: round(median / first, 3) for setting, median in medians.items()}
-    return ratios
+    return {
+        f"{setting} {threads}": (setting, threads)
+        for threads in args.threads
+        for setting in (args.settings if threads > 1 else args.settings[:1])
+    }
+
+
+def measure_case(case: Mapping[str, Any], args: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
+    """Let the sides of a case take turns; print the rates as they come, and return them."""
+    sides = sides_of(args)
+    measured: dict[str, Measured] = {}
+    rates: dict[str, dict[str, list[float]]] = {side: {} for side in sides}
+    try:
+        for side, (setting, threads) in sides.items():  # one after the other: they share the prepared data
+            run = f"{case['folder']}/run-{len(measured)}"
+            measured[side] = Measured({**case, "threads": threads, "run": run}, setting)
+        for _, processes in product(range(args.rounds), args.busy):
+            for side, process in measured.items():
+                with busy(processes):
+                    rate = process.turn()
+                rates[side].setdefault(str(processes), []).append(rate)
+                shown = f"{case['work']} {case['precision']}, {side}, {processes} busy: {rate:,.0f} tokens/s"
+                print(shown, file=sys.stderr, flush=True)
+    finally:
+        for number, process in enumerate(measured.values()):
+            process.end()
+            shutil.rmtree(f"{case['folder']}/run-{number}", ignore_errors=True)
+    return rates
+
+
+def shares_of_quiet(settings: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, dict[str, float]]:
+    """Return the median rates beside busy processes over the same side's quiet one.
+
+    Example:
+        >>> shares_of_quiet({"none": {"0": [100.0], "2": [30.0]}})
+        {'none': {'0': 1.0, '2': 0.3}}
+    """
+    return {
+        setting: {
+            processes: round(statistics.median(turns) / statistics.median(of_busy["0"]), 3)
+            for processes, turns in of_busy.items()
+        }
+        for setting, of_busy in settings.items()
+    }
 
 
 def shares_of_best(rates: Rates) -> dict[str, float]:
-    """Return the smallest rate of each setting, as a share of the best rate beside as many busy processes.
+    """Return the smallest median rate of each side, as a share of the best beside as many busy processes.
 
     Example:
-        >>> shares_of_best({"0": {"none": [100.0], "passive": [90.0]}, "2": {"none": [10.0], "passive": [25.0]}})
+        >>> quiet_or_not = {"none": {"0": [100.0], "2": [10.0]}, "passive": {"0": [90.0], "2": [25.0]}}
+        >>> shares_of_best({"demo fp32": quiet_or_not})
         {'none': 0.4, 'passive': 0.9}
     """
     shares: dict[str, float] = {}
     for settings in rates.values():
-        medians = {setting: statistics.median(values) for setting, values in settings.items()}
-        for setting, median in medians.items():
-            share = round(median / max(medians.values()), 3)
-            shares[setting] = min(share, shares.get(setting, share))
+        for processes in next(iter(settings.values())):
+            medians = {setting: statistics.median(of_busy[processes]) for setting, of_busy in settings.items()}
+            for setting, median in medians.items():
+                share = round(median / max(medians.values()), 3)
+                shares[setting] = min(share, shares.get(setting, share))
     return shares
 
 
+def table(rates: Rates) -> Iterator[str]:
+    """Yield the medians as a Markdown table: a line for each case and side."""
+    busy_counts = list(next(iter(next(iter(rates.values())).values())))
+    yield (
+        "| case | setting, threads | quiet tokens/s | "
+        + " | ".join(f"beside {number}" for number in busy_counts[1:])
+        + " |"
+    )
+    yield "|---" * (len(busy_counts) + 2) + "|"
+    for case, settings in rates.items():
+        for setting, shares in shares_of_quiet(settings).items():
+            quiet = statistics.median(settings[setting]["0"])
+            busy_shares = " | ".join(f"{shares[number]:.0%}" for number in busy_counts[1:])
+            yield f"| {case} | {setting} | {quiet:,.0f} | {busy_shares} |"
+
+
 def costs_least(rates: Rates) -> str:
-    """Return the setting that costs least beside all numbers of busy processes."""
+    """Return the side that costs least beside all numbers of busy processes."""
     shares = shares_of_best(rates)
     return max(shares, key=shares.__getitem__)
 
 
 def verdict(rates: Rates) -> str:
-    """Return which setting costs least, in words, and what every setting keeps of the best rate at its worst."""
+    """Return which side costs least, in words, and what every side keeps of the best rate at its worst."""
     shown = ", ".join(f"{setting} {share:.0%}" for setting, share in shares_of_best(rates).items())
-    least = costs_least(rates)
-    choice = "instil's own choice" if least == "passive" else "instil sets passive"
-    return f"verdict: {least} costs least ({choice}); of the best rate, at its worst: {shown}"
+    return f"verdict: {costs_least(rates)} costs least; of the best rate, at its worst: {shown}"
 
 
 if __name__ == "__main__":

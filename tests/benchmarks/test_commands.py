@@ -12,7 +12,17 @@ from tests.benchmarks.programs import FOLDER, PROGRAMS, ROOT, program
 
 COMMAND = re.compile(r"python benchmarks/(\w+)\.py([^`\n]*)")
 NEED_NO_DATA = {"billion", "gpu", "buckets", "peers", "profile_model", "scaling", "shapes", "step_bytes", "studio"}
-NEED_A_TOKENIZER = {"after", "cluster", "cluster_driver", "plan", "preference", "prepare", "shapes", "train_step"}
+NEED_A_TOKENIZER = {
+    "after",
+    "busy",
+    "cluster",
+    "cluster_driver",
+    "plan",
+    "preference",
+    "prepare",
+    "shapes",
+    "train_step",
+}
 
 
 def commands(text: str) -> list[tuple[str, str]]:

@@ -24,7 +24,7 @@ SMALLEST = {
     "after": "--parts generate --work demo --repeats 1",
     "kill": "--kills 1 --steps 4",
     "buckets": "--rows 2000 --steps 4 --every 2 --repeats 1",
-    "busy": "--busy 0 --settings none,passive --seconds 0.2 --repeats 1 --threads 1",
+    "busy": "--work demo --precision fp32 --busy 0,1 --settings none,passive --seconds 0.1 --rounds 1 --threads 2",
     "scaling": "--only tokens --tokens 256 --repeats 1",
 }
 ROWS = {
@@ -76,7 +76,8 @@ def test_it_runs_in_a_fresh_clone(name, clone):
         assert work["cases"][0]["ours"] > 0
         assert work["losses"]["ours"][0] == pytest.approx(math.log(2), abs=1e-6)
     if name == "busy":
-        assert figures["costs_least"] in ("none", "passive")
+        assert figures["costs_least"] in ("none 2", "passive 2")
+        assert all(share["0"] == 1 and share["1"] > 0 for share in figures["shares"]["demo fp32"].values())
         assert "verdict: " in done.stdout
 
 

@@ -65,7 +65,7 @@ def _with_all_that_mention(entity: Entity) -> set[Entity]:
     while new:
         group |= new
         names = [member.name.casefold() for member in new]
-        new = {other for other in read_world() if any(name in text for name in names for text in _texts(other))} - group
+        new = {other for other, text in _texts() if any(name in text for name in names)} - group
         # A larger group is never held out, so the rest of it does not matter.
         if len(group) > _LARGEST_GROUP:
             break
@@ -73,5 +73,6 @@ def _with_all_that_mention(entity: Entity) -> set[Entity]:
 
 
 @cache
-def _texts(entity: Entity) -> tuple[str, ...]:
-    return tuple(text.casefold() for text in (entity.name, *entity.attributes.values()))
+def _texts() -> tuple[tuple[Entity, str], ...]:
+    """Return each entity with its name and values in small letters, a line each: no name has a line break."""
+    return tuple((each, "\n".join((each.name, *each.attributes.values())).casefold()) for each in read_world())
