@@ -11,7 +11,18 @@ import pytest
 from tests.benchmarks.programs import FOLDER, PROGRAMS, ROOT, program
 
 COMMAND = re.compile(r"python benchmarks/(\w+)\.py([^`\n]*)")
-NEED_NO_DATA = {"billion", "gpu", "buckets", "peers", "profile_model", "scaling", "shapes", "step_bytes", "studio"}
+NEED_NO_DATA = {
+    "billion",
+    "gpu",
+    "buckets",
+    "peers",
+    "profile_model",
+    "scaling",
+    "shapes",
+    "shared_tokens",
+    "step_bytes",
+    "studio",
+}
 NEED_A_TOKENIZER = {
     "after",
     "busy",

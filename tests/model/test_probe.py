@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from tests.model.flat_batches import assert_same, gradients_of, loss_of
@@ -89,3 +91,50 @@ def test_a_mask_that_is_a_table_has_room_for_one_example() -> None:
     found = probe(model)
     assert found.one_by_one
     assert "table" in found.words
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_tokens_of_attention_models_can_be_divided(name: str, dtype: torch.dtype) -> None:
+    assert not probe(tiny_model(name).to(dtype), processes=4).one_by_one
+
+
+@pytest.mark.parametrize("name", MIXING)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_states_that_cross_tokens_are_refused_where_processes_share_them(name: str, dtype: torch.dtype) -> None:
+    model = tiny_model(name).to(dtype)
+    with pytest.raises(ModelError, match=rf"^parallel\.sequence: 2, but {type(model).__name__} .*mixes examples"):
+        probe(model, processes=2)
+
+
+def test_a_model_that_crosses_tokens_inside_an_example_alone_is_refused_too() -> None:
+    """Some architectures keep examples apart by themselves, and carry states through each of them."""
+    model = tiny_model("llama")
+    layer = model.model.layers[0].mlp
+
+    def carry(module: torch.nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
+        shifted = output.roll(1, dims=1)
+        positions = current["positions"]
+        return output + torch.where((positions > 0)[..., None], shifted, torch.zeros_like(shifted))
+
+    current: dict[str, torch.Tensor] = {}
+    model.model.register_forward_pre_hook(
+        lambda module, args, keywords: current.update(positions=_positions_in(keywords)), with_kwargs=True
+    )
+    layer.register_forward_hook(carry)
+    assert not probe(model).one_by_one
+    with pytest.raises(ModelError, match="its states cross tokens outside attention"):
+        probe(model, processes=2)
+
+
+def _positions_in(keywords: dict[str, Any]) -> torch.Tensor:
+    positions = keywords.get("position_ids")
+    return torch.arange(keywords["input_ids"].shape[1])[None] if positions is None else positions
+
+
+def test_a_model_that_counts_positions_by_itself_is_refused() -> None:
+    model = tiny_model("gpt2")
+    table = model.transformer.wpe
+    table.register_forward_hook(lambda module, inputs, output: table.weight[: output.shape[-2]] + output - output)
+    with pytest.raises(ModelError, match=r"mixes examples|a part of an example's tokens in another way"):
+        probe(model, processes=2)

@@ -98,7 +98,7 @@ def _through_instil(x: torch.Tensor) -> None:
 
 
 class _NoShapes:
-    _few_shapes = False
+    few_shapes = False
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -15,6 +16,16 @@ from tests.training.command_line import (
 )
 
 from instil.training.records.run_folder import Run
+
+
+def rewind(run: Run, to_step: int, folder: Path) -> None:
+    """Copy a run as if it had been killed just after a checkpoint."""
+    shutil.copytree(run.folder, folder)
+    (folder / "results.json").unlink()
+    shutil.rmtree(folder / "model")
+    for path in (folder / "checkpoints").iterdir():
+        if int(path.name.removeprefix("step-")) > to_step:
+            shutil.rmtree(path)
 
 
 def _num_steps(folder: Path) -> int:

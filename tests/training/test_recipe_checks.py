@@ -19,7 +19,7 @@ from instil.errors import RecipeError
 from instil.model.folder.config import context_length
 from instil.model.folder.location import ModelLocation
 from instil.recipe import Recipe
-from instil.training.recipe_checks import check_heldout, check_positions, notes_of, saved_adapter
+from instil.training.recipe_checks import check_heads, check_heldout, check_positions, notes_of, saved_adapter
 from instil.training.step.order import plan_order
 
 
@@ -189,3 +189,17 @@ def test_shards_that_are_asked_for_and_not_built_are_one_line(tmp_path: Path, ba
     assert codes == [2, 2]
     assert all("error: optimizer.name: muon: not with sharded weights" in one for one in said)
     assert not (tmp_path / "run").exists()
+
+
+def test_fewer_heads_than_processes_that_share_tokens_are_refused_before_the_data(
+    tmp_path: Path, base: Path, rows: Path, capsys: pytest.CaptureFixture[str]
+):
+    check_heads(tiny_model("llama"), sequence=4)
+    with pytest.raises(RecipeError, match=r"^parallel\.sequence: 8, but LlamaForCausalLM .* it has 4 attention heads"):
+        check_heads(tiny_model("llama"), sequence=8)
+    recipe = write_recipe(tmp_path, {"parallel": {"processes": 8, "sequence": 8}}, base=base, rows=rows)
+    capsys.readouterr()
+    assert exit_code("plan", str(recipe)) == 2
+    assert "Set parallel.sequence to 4 or less." in capsys.readouterr().err
+    assert exit_code("plan", str(recipe), "--parallel.processes", "1") == 2
+    assert "parallel.sequence: 8, but the run has 1 process" in capsys.readouterr().err

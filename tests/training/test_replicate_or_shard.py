@@ -17,6 +17,8 @@ from tests.training.command_line import exit_code, write_recipe
         (10**12, {"mode": "sharded"}, "2, sharded: each holds its part of the model"),
         (1, {"optimizer": "muon"}, "and shards are refused (optimizer.name: muon: not with sharded weights"),
         (1, {"processes": 1}, "1"),
+        (10**12, {"sequence": 2}, "2, replicated: each holds the whole model; each micro-batch is shared by 2"),
+        (1, {"sequence": 2, "mode": "sharded"}, "2, sharded: each holds its part of the model; each micro-batch is "),
     ],
 )
 def test_plan_says_which_mode_a_run_of_many_would_take(
@@ -30,7 +32,7 @@ def test_plan_says_which_mode_a_run_of_many_would_take(
     said: str,
 ):
     monkeypatch.setattr("instil.training.run_plan.free_memory", lambda device, *, sharing=None: free)
-    parallel = {"processes": change.get("processes", 2), "mode": change.get("mode", "auto")}
+    parallel = {"processes": 2, "mode": "auto"} | {key: change[key] for key in change if key != "optimizer"}
     settings = {"parallel": parallel, "optimizer": {"name": change.get("optimizer", "adamw")}}
     assert exit_code("plan", str(write_recipe(tmp_path, settings, base=base, rows=rows))) == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("processes ")]

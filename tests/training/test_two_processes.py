@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.training.architectures import make_base as make_architecture
 from tests.training.command_line import (
     assert_equal_runs,
     losses_of,
@@ -15,6 +16,7 @@ from tests.training.command_line import (
     train_on_two,
     write_recipe,
 )
+from tests.training.stops import rewind
 
 from instil.training.processes.join import LEFT_ALONE
 from instil.training.records.run_folder import Run
@@ -97,3 +99,31 @@ def test_out_of_memory_in_an_evaluation_of_two_loses_nothing_that_was_saved(
     assert (tmp_path / "run" / "checkpoints" / "step-000004").is_dir()
     resumed = train_on_two(recipe, "--resume", "--training.micro-batch-tokens", found[1])
     assert_equal_runs(resumed, reference)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["replicated", "sharded"])
+def test_two_that_share_tokens_equal_one_and_go_on_without(
+    tmp_path: Path, base: Path, rows: Path, reference: Run, mode: str
+):
+    shared = {"parallel": {"processes": 2, "sequence": 2, "mode": mode}}
+    recipe = write_recipe(tmp_path / "a", TWO, KEEP_ALL, shared, base=base, rows=rows)
+    run = train_on_two(recipe)
+    assert_equal_runs(run, reference)
+    assert "each micro-batch is shared by 2" in (run.folder / "card.json").read_text()
+    half = tmp_path / "b"
+    rewind(run, 3, half / "run")
+    recipe = write_recipe(half, TWO, KEEP_ALL, shared, base=base, rows=rows)
+    alone = ("--parallel.processes", "1", "--parallel.sequence", "1", "--parallel.mode", "replicated")
+    assert_equal_runs(train(recipe, "--resume", *alone), reference)
+
+
+@pytest.mark.slow
+def test_a_model_whose_states_cross_tokens_is_refused_before_the_run_folder(tmp_path: Path, rows: Path):
+    base = make_architecture("mamba", tmp_path / "mamba", template=True)
+    shared = {"parallel": {"processes": 2, "sequence": 2}}
+    recipe = write_recipe(tmp_path, TWO, shared, base=base, rows=rows)
+    codes, said = run_on_two(recipe)
+    assert codes == [2, 2], said
+    assert "error: parallel.sequence: 2, but MambaForCausalLM cannot share the tokens of an example" in "".join(said)
+    assert not (tmp_path / "run").exists()

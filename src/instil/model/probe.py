@@ -7,6 +7,9 @@ Four questions, on a few random tokens:
 3. Does a token see nothing of the tokens after it?
 4. Does an example in a flat micro-batch see nothing of its neighbours?
 
+Where several processes share the tokens of an example there is a fifth one: do tokens reach each other through
+attention alone, and is a part of the tokens computed like all of them? If not, the model is refused for such a run.
+
 If one of the first three fails, the model is refused. If the fourth fails, each forward pass holds one example:
 convolutions and state-space layers mix neighbours whatever the attention does.
 
@@ -27,6 +30,7 @@ from instil.errors import ModelError
 from instil.model.attention.flat import LAYOUT_KEYWORD
 from instil.model.attention.layout import FlatLayout, positions_of, set_active_layout
 from instil.model.attention.rotary import mixes_lengths
+from instil.model.attention.sequence import part_of
 from instil.model.attention.switch import set_attention
 from instil.model.device_memory import is_out_of_memory
 from instil.model.folder.config import context_length, reason_of
@@ -35,6 +39,8 @@ from instil.model.parts import HeadParts, take_apart
 from instil.model.underlying import underlying
 
 LENGTHS = (13, 9, 11)
+PAIRS_PER_PART = 3
+"""Pairs of tokens of each part, where a model is asked whether its tokens can be divided over processes."""
 SAME = {torch.float32: 1e-3, torch.bfloat16: 0.15, torch.float16: 0.03}
 """Largest difference, in standard deviations of the values, that rounding explains between two ways of computing."""
 UNMOVED = 1e-4
@@ -88,7 +94,7 @@ class Probe:
         return "examples are laid end to end without padding; none sees another"
 
 
-def probe(model: Any, *, longest: int = 0, seed: int = 0) -> Probe:
+def probe(model: Any, *, longest: int = 0, seed: int = 0, processes: int = 1) -> Probe:
     """Compare a model on a flat micro-batch with the same model on single examples.
 
     Call it before weights are sharded. Afterwards the model is as it was, with the attention of training.
@@ -97,13 +103,15 @@ def probe(model: Any, *, longest: int = 0, seed: int = 0) -> Probe:
         model: transformers' model, or peft's around it.
         longest: Number of tokens of the longest example of the run.
         seed: Seed of the random tokens.
+        processes: Processes that share the tokens of an example.
 
     Returns:
         Whether examples may lie end to end, and the measurements.
 
     Raises:
         ModelError: If the model would be trained wrongly, because alone it differs from transformers' own, a token sees
-            later ones, or the result depends on earlier forward passes.
+            later ones, or the result depends on earlier forward passes. Also if its tokens cannot be divided over
+            processes and there is more than one.
     """
     parts = take_apart(model)
     examples = _draw(parts.vocabulary, seed, device=_device(model))
@@ -128,6 +136,11 @@ def probe(model: Any, *, longest: int = 0, seed: int = 0) -> Probe:
         because = "its rotary frequencies depend on the length of an example"
     elif _has_mask_table(model):
         because = "its mask is a table that has room for one example"
+    if processes > 1:
+        if because:
+            raise ModelError(_cannot_divide(model, processes, because))
+        with refuse_what_fails(model), _still(model), torch.no_grad():
+            _check_divisible(model, parts, processes, seed=seed)
     return Probe(bool(because), moved, apart, because)
 
 
@@ -139,11 +152,15 @@ def _draw(vocabulary: int, seed: int, *, device: torch.device) -> list[torch.Ten
 def _states(parts: HeadParts, examples: Sequence[torch.Tensor]) -> torch.Tensor:
     """Return the decoder's states [T, D] for these examples laid end to end."""
     lengths = [len(ids) for ids in examples]
-    ids = torch.cat(list(examples))
+    return _states_at(parts, torch.cat(list(examples)), positions_of(lengths), lengths)
+
+
+def _states_at(parts: HeadParts, ids: torch.Tensor, positions: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
+    """Return the decoder's states [T, D] for tokens at given positions, which attend inside the lengths."""
     layout = FlatLayout.of(lengths, device=ids.device)
     set_active_layout(layout)
     keywords: dict[str, Any] = {LAYOUT_KEYWORD: layout} if passes_keywords(parts.decoder) else {}
-    positions = positions_of(lengths).to(ids.device)
+    positions = positions.to(ids.device)
     states: torch.Tensor = parts.decoder(
         input_ids=ids[None], position_ids=positions[None], use_cache=False, **keywords
     ).last_hidden_state[0]
@@ -173,6 +190,36 @@ def _check_causal(model: Any, parts: HeadParts, ids: torch.Tensor, states: torch
             f"by {moved:.2g} standard deviations when the last token changes). Expected a causal model. Choose another "
             "model."
         )
+
+
+def _check_divisible(model: Any, parts: HeadParts, processes: int, *, seed: int) -> None:
+    """Refuse a model whose tokens cannot be divided over processes.
+
+    The tokens of one example attend in pairs here. Whatever else passes between them then shows: a pair moves when
+    the tokens of another one change, or a part of the pairs differs from the same pairs among all.
+    """
+    pairs = PAIRS_PER_PART * processes
+    positions, generator = torch.arange(2 * pairs), torch.Generator().manual_seed(seed)
+    ids = torch.randint(0, parts.vocabulary, (2 * pairs,), generator=generator)
+    changed = ids.clone()
+    kept = positions % 4 < 2
+    changed[~kept] = (ids[~kept] + 1) % parts.vocabulary  # every second pair
+    ids, changed = ids.to(_device(model)), changed.to(_device(model))
+    whole = _states_at(parts, ids, positions, [2] * pairs)
+    others = _states_at(parts, changed, positions, [2] * pairs)
+    if _apart(others[kept], whole[kept]) > _unmoved(model):
+        raise ModelError(_cannot_divide(model, processes, "its states cross tokens outside attention"))
+    places = [part_of(2 * pairs, rank=rank, size=processes) for rank in range(processes)]
+    divided = [_states_at(parts, ids[part], positions[part], [2] * PAIRS_PER_PART) for part in places]
+    if _apart(torch.cat(divided), whole) > SAME.get(_dtype(model), SAME[torch.bfloat16]):
+        raise ModelError(_cannot_divide(model, processes, "it computes a part of an example's tokens in another way"))
+
+
+def _cannot_divide(model: Any, processes: int, because: str) -> str:
+    return (
+        f"parallel.sequence: {processes}, but {_name(model)} cannot share the tokens of an example: {because}. "
+        "Expected a model whose tokens reach each other in instil's attention alone. Set parallel.sequence: 1."
+    )
 
 
 def _has_mask_table(model: Any) -> bool:

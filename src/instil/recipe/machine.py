@@ -40,12 +40,35 @@ class ParallelSettings(Settings):
             "not fit."
         ),
     )
+    sequence: int = Field(
+        1,
+        ge=1,
+        description=(
+            "Number of processes that share the tokens of each micro-batch, for examples too long for one device. "
+            "It divides `processes`."
+        ),
+    )
     timeout_minutes: Number = Field(
         10.0,
         gt=0,
         le=LONGEST_WAIT,
         description="Minutes that processes wait for each other before the run ends with an error.",
     )
+
+    @model_validator(mode="after")
+    def _sequence_divides_processes(self) -> ParallelSettings:
+        # One process: torchrun may start others. The run itself checks their number.
+        if self.processes > 1 and self.processes % self.sequence:
+            raise ValueError(
+                f"sequence is {self.sequence}, which does not divide processes ({self.processes}). "
+                f"Set processes to a multiple of {self.sequence}, or sequence to a divisor of {self.processes}"
+            )
+        if self.sequence > 1 and self.fewest_processes is not None:
+            raise ValueError(
+                f"sequence is {self.sequence}, and fewest_processes lets the number of processes change to one that it "
+                "does not divide. Leave fewest_processes out, or set sequence to 1"
+            )
+        return self
 
     @model_validator(mode="after")
     def _fewest_are_not_more(self) -> ParallelSettings:

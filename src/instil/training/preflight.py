@@ -37,8 +37,10 @@ from instil.training.disk_space import DiskNeed, disk_need, num_saves
 from instil.training.memory.estimate import Sizes, measure_sizes
 from instil.training.memory.fit import Workload
 from instil.training.preference.checks import check_preference, start_of
+from instil.training.processes.join import check_sequence
 from instil.training.processes.ranks import Ranks
 from instil.training.recipe_checks import (
+    check_heads,
     check_heldout,
     check_packages,
     check_positions,
@@ -144,7 +146,9 @@ def run_preflight(recipe: Recipe, ranks: Ranks, *, say: Callable[[str], None], l
     """
     precision = choose_precision(recipe.training.precision, ranks.device)
     # Settings alone: nothing is read yet.
-    check_settings(recipe, precision, device=ranks.device, num_ranks=max(ranks.size, recipe.parallel.processes))
+    num_ranks = max(ranks.size, recipe.parallel.processes)
+    check_sequence(recipe.parallel, num_ranks)
+    check_settings(recipe, precision, device=ranks.device, num_ranks=num_ranks)
     check_preference(recipe)
     check_tasks(recipe.evaluate.tasks)
     if loads:
@@ -164,6 +168,7 @@ def run_preflight(recipe: Recipe, ranks: Ranks, *, say: Callable[[str], None], l
         stored_notes = check_stored_quantization(recipe, config, name=location.name)
         # The model without weights. Adapter targets and frozen names are checked on it.
         model = _empty_model(recipe, location, config, precision, ranks, loads=loads)
+        check_heads(model, sequence=recipe.parallel.sequence)
         num_parameters = sum(parameter.numel() for parameter in model.parameters())
         recipe, rate_words = _with_rate(recipe, num_parameters)
         beyond = check_positions(recipe.data.max_tokens, model, name=recipe.model.name)

@@ -19,6 +19,7 @@ from instil.errors import MissingPackageError, RecipeError
 from instil.evaluation.during_training import check_tasks
 from instil.files import home_path
 from instil.model.adapters.saved import saved_settings
+from instil.model.attention.sequence import why_too_many
 from instil.model.folder.config import context_length
 from instil.model.folder.file_checks import ADAPTER_CONFIG
 from instil.model.folder.location import ModelLocation, is_on_hub, locate
@@ -181,6 +182,26 @@ def saved_adapter(adapter: AdapterSettings, location: ModelLocation) -> dict[str
                 "Leave the setting out, or start a new adapter."
             )
     return saved
+
+
+def check_heads(model: Any, *, sequence: int) -> None:
+    """Refuse a model with fewer attention heads than processes that share the tokens of a micro-batch.
+
+    Args:
+        model: transformers' model, on any device.
+        sequence: The recipe's `parallel.sequence`.
+
+    Raises:
+        RecipeError: With both numbers.
+    """
+    inner = underlying(model)
+    heads = getattr(inner.config.get_text_config(decoder=True), "num_attention_heads", None)
+    reason = why_too_many(heads, sequence) if isinstance(heads, int) else None
+    if reason is not None:
+        raise RecipeError(
+            f"parallel.sequence: {sequence}, but {type(inner).__name__} cannot share the tokens of an example: {reason}. "
+            f"Set parallel.sequence to {heads} or less."
+        )
 
 
 def check_positions(max_tokens: int | None, model: Any, *, name: str) -> list[str]:

@@ -46,25 +46,31 @@ def choose_mode(preflight: Preflight, sizes: Sizes, *, device: torch.device, fre
         free: Bytes that one process has there.
         num_ranks: Number of processes.
     """
-    workload = preflight.workload(sizes)
+    workload, sequence = preflight.workload(sizes), preflight.recipe.parallel.sequence
+    shared = shares_tokens(sequence)
 
     def fit_with(*, sharded: bool) -> Fit:
-        return find_fit(workload, device=device, free=free, num_ranks=num_ranks, sharded=sharded)
+        return find_fit(workload, device=device, free=free, num_ranks=num_ranks, sequence=sequence, sharded=sharded)
 
     requested = preflight.recipe.parallel.mode
     if num_ranks == 1:
         return Mode(False, fit_with(sharded=False), "1")
     if requested == "sharded":
-        return Mode(True, fit_with(sharded=True), f"{num_ranks}, sharded: each holds its part of the model")
+        return Mode(True, fit_with(sharded=True), f"{num_ranks}, sharded: each holds its part of the model{shared}")
     replicated = fit_with(sharded=False)
     if requested == "replicated" or replicated.fits:
-        return Mode(False, replicated, f"{num_ranks}, replicated: each holds the whole model")
+        return Mode(False, replicated, f"{num_ranks}, replicated: each holds the whole model{shared}")
     # auto, and too large to be replicated
     needs = f"the whole model would need {byte_size(replicated.memory.peak)} on each"
     reason = _why_no_shards(preflight)
     if reason is not None:
-        return Mode(False, replicated, f"{num_ranks}, replicated: {needs}, and shards are refused ({reason})")
-    return Mode(True, fit_with(sharded=True), f"{num_ranks}, sharded: {needs}")
+        return Mode(False, replicated, f"{num_ranks}, replicated: {needs}, and shards are refused ({reason}){shared}")
+    return Mode(True, fit_with(sharded=True), f"{num_ranks}, sharded: {needs}{shared}")
+
+
+def shares_tokens(sequence: int) -> str:
+    """Return how many processes share the tokens of a micro-batch, as the end of a line; empty if none does."""
+    return "" if sequence == 1 else f"; each micro-batch is shared by {sequence}"
 
 
 def wants_shards(preflight: Preflight, ranks: Ranks) -> bool:

@@ -20,6 +20,7 @@ from instil.training.preflight import Preflight
 from instil.training.records.closing import CardGroup
 from instil.training.records.environment import describe_device
 from instil.training.records.run_folder import run_name
+from instil.training.replicate_or_shard import shares_tokens
 from instil.training.setup import Assembled
 from instil.units import counted, short_count
 
@@ -205,5 +206,8 @@ def _machine(recipe: Recipe, preflight: Preflight, assembled: Assembled) -> Fact
 
 
 def _processes(assembled: Assembled) -> str:
-    size = assembled.learner.ranks.size
-    return "1" if size == 1 else f"{size}, {'sharded' if assembled.learner.sharded else 'replicated'}"
+    ranks = assembled.learner.ranks
+    if ranks.size == 1:
+        return "1"
+    shared = shares_tokens(ranks.num_sharing)
+    return f"{ranks.size}, {'sharded' if assembled.learner.sharded else 'replicated'}{shared}"

@@ -97,7 +97,7 @@ def assemble(preflight: Preflight, ranks: Ranks, *, sharded: bool = False) -> As
     device = _loading_device(preflight, ranks.device, sharded=sharded)
     # While the model is loaded, checked and sharded, a process holds it whole. The next one may have to wait for that.
     with ranks.in_turn(sharded and _must_take_turns(preflight, ranks, device)):
-        loaded = _load(preflight, ranks.device, device)
+        loaded = _load(preflight, ranks, device)
         if sharded:
             shard(loaded.loss, precision, device=ranks.device)
     ranks.wait()
@@ -163,12 +163,12 @@ def load_trainable(preflight: Preflight, device: torch.device) -> tuple[Any, Row
     return model, rows
 
 
-def _load(preflight: Preflight, run_device: torch.device, device: torch.device) -> _Loaded:
+def _load(preflight: Preflight, ranks: Ranks, device: torch.device) -> _Loaded:
     """Load the model to a device, put it into its loss, and measure what only the whole model shows."""
     training, precision, prepared = preflight.recipe.training, preflight.precision, preflight.prepared
     model, rows = load_trainable(preflight, device)
     longest = max(store.num_tokens.max(initial=0) for store in (prepared.train, prepared.heldout))
-    probed = probe(model, longest=int(longest))
+    probed = probe(model, longest=int(longest), processes=preflight.recipe.parallel.sequence)
     # Quantised weights are packed, which hides their shapes. The model without weights shows them.
     quantized = preflight.recipe.model.quantize != "none"
     sizes = preflight.sizes() if quantized else measure_sizes(model, precision)
@@ -178,7 +178,8 @@ def _load(preflight: Preflight, run_device: torch.device, device: torch.device) 
         # Objectives of whole answers take no part of the router's loss.
         router_coefficient=training.router_loss if training.objective == "sft" else 0.0,
         neftune_alpha=training.neftune_alpha,
-        few_shapes=run_device.type == "cpu" and precision.compute != torch.float32,
+        few_shapes=ranks.device.type == "cpu" and precision.compute != torch.float32,
+        sequence=ranks.sequence,
     )
     return _Loaded(
         model,
@@ -226,6 +227,7 @@ def _fit(preflight: Preflight, model: Any, sizes: Sizes, ranks: Ranks, *, sharde
         device=ranks.device,
         free=free_memory(ranks.device) + loaded,  # the plan counts the weights, which are loaded already
         num_ranks=ranks.size,
+        sequence=ranks.num_sharing,
         sharded=sharded,
         one_by_one=one_by_one,
     )

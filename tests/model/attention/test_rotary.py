@@ -29,6 +29,9 @@ def test_frequencies_by_length_let_a_long_example_change_a_short_one_beside_it()
     assert found.one_by_one
     assert "rotary" in found.words
     assert not probe(model, longest=16).one_by_one
+    assert not probe(model, longest=16, processes=2).one_by_one
+    with pytest.raises(ModelError, match=r"parallel\.sequence: 2, .*rotary frequencies depend on the length"):
+        probe(model, longest=20, processes=2)
 
 
 def test_frequencies_that_grow_with_what_came_before_are_refused_for_long_examples() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from tests.training.tiny import CPU, invented_examples
 
 from instil.preparation.store import ExampleStore
@@ -77,3 +78,16 @@ def test_an_asked_cut_is_kept_and_the_verdict_says_what_to_do():
     assert "will probably not fit: needs about" in fit.verdict
     assert "adapter.kind: lora" in fit.verdict
     assert fit_into(100_000).verdict.startswith("fits: needs about")
+
+
+def test_shared_tokens_divide_the_activations():
+    alone, shared = (
+        fit_into(100_000, ways={"num_ranks": 2, "sequence": sequence}, micro_batch_tokens=20) for sequence in (1, 2)
+    )
+    # One example of 20 tokens is the longest: 20 tokens on each, or two examples of at most 40 tokens on both.
+    assert shared.memory.activations <= alone.memory.activations
+    longest = [fit_into(100_000, ways={"num_ranks": 4, "sequence": n}, micro_batch_tokens=1) for n in (1, 2, 4)]
+    tokens = [fit.memory.activations / MB / PASSING_CPU for fit in longest]
+    assert tokens == pytest.approx([20, 10, 5])
+    for kind in ("weights", "gradients", "optimizer"):
+        assert len({getattr(fit.memory, kind) for fit in longest}) == 1

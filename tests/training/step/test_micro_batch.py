@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any, cast
+
 import pytest
 import torch
 from hypothesis import given
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 from tests.model.tiny import tiny_model
 
 from instil.conversation import Example
+from instil.model.attention.sequence import SequenceGroup
 from instil.model.loss.token_loss import TokenLoss
 from instil.training.step.micro_batch import cut_step, lay_flat
 from instil.training.step.passes import forward
@@ -92,3 +95,34 @@ def test_an_empty_micro_batch_is_one_token_of_weight_zero():
     batch = lay_flat([], numbers=[])
     assert (batch.lengths, batch.weights.tolist(), batch.num_tokens, batch.num_trained) == ((1,), [0.0], 0, 0)
     assert batch.input_ids.dtype == torch.int64
+
+
+@pytest.mark.parametrize("size", [2, 3, 4])
+@pytest.mark.parametrize("few_shapes", [False, True])
+def test_parts_of_shared_tokens_are_the_whole_and_its_filling(size: int, few_shapes: bool):
+    examples = [Example([1, 2, 3, 4, 5, 6, 7], [0, 0, 1, 0.5, 1, 1, 1]), Example([8, 9, 8], [0, 1, 1])]
+    whole = lay_flat(examples, numbers=[4, 5])
+    groups = [SequenceGroup(rank, size, cast(Any, None)) for rank in range(size)]
+    parts = [lay_flat(examples, numbers=[4, 5], sequence=group, few_shapes=few_shapes) for group in groups]
+    assert len({part.input_ids.shape[0] for part in parts}) == 1
+    assert {part.lengths for part in parts} == {whole.lengths}
+    num_computed = sum(whole.lengths)
+    for name in ("input_ids", "position_ids", "targets", "weights"):
+        together = torch.cat([getattr(part, name) for part in parts])
+        assert together[:num_computed].tolist() == getattr(whole, name).tolist(), name
+    filling = torch.cat([part.weights for part in parts])[num_computed:]
+    assert filling.numel() == parts[0].input_ids.shape[0] * size - num_computed
+    assert not filling.any()
+    assert sum(part.num_trained for part in parts) == whole.num_trained
+    for part in parts:
+        assert part.trained_rows.tolist() == torch.nonzero(part.weights).squeeze(1).tolist()
+
+
+def test_the_last_token_of_a_part_predicts_the_first_of_the_next():
+    groups = [SequenceGroup(rank, 2, cast(Any, None)) for rank in range(2)]
+    first, second = (
+        lay_flat([Example([1, 2, 3, 4, 5], [0, 1, 1, 1, 1])], numbers=[0], sequence=group) for group in groups
+    )
+    assert (first.input_ids.tolist(), first.targets.tolist()) == ([1, 2], [2, 3])
+    assert (second.input_ids.tolist(), second.targets.tolist()) == ([3, 4], [4, 5])
+    assert second.position_ids.tolist() == [2, 3]

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +15,12 @@ from tests.training.command_line import (
     weights_of,
     write_recipe,
 )
-from tests.training.stops import interrupted
+from tests.training.stops import interrupted, rewind
 
 from instil.recipe import Recipe
 from instil.training.records.run_folder import Run
 from instil.training.step.precision import Precision, choose_precision
 from instil.training.step.sharding import why_no_shards
-
-
-def rewind(run: Run, to_step: int, folder: Path) -> None:
-    """Copy a run as if it had been killed just after a checkpoint."""
-    shutil.copytree(run.folder, folder)
-    (folder / "results.json").unlink()
-    shutil.rmtree(folder / "model")
-    for path in (folder / "checkpoints").iterdir():
-        if int(path.name.removeprefix("step-")) > to_step:
-            shutil.rmtree(path)
-
 
 KEEP_ALL = {"checkpoint": {"every": 3, "keep_last": 99}}
 

@@ -14,6 +14,8 @@ Four kernels serve, the first that can:
 Why: a layer's keywords, not masks, decide what a token sees. `probe` compares the result with transformers' own masks
 before a run starts.
 
+If several processes share the tokens, they exchange them for heads before the kernel, and back after it (`sequence`).
+
 Shapes: B = 1 row, H query heads, K key/value heads, T tokens, D and D' widths of keys and values.
 """
 
@@ -28,6 +30,7 @@ from instil.model.attention.by_example import Features, attend_by_example
 from instil.model.attention.cpu import attend_on_cpu
 from instil.model.attention.layout import FlatLayout, active_layout
 from instil.model.attention.same_bits import after_attention, before_attention, wants_same_bits
+from instil.model.attention.sequence import own_heads, to_heads, to_tokens
 from instil.model.attention.varlen import attend_varlen, why_no_varlen
 
 ATTENTION_NAME = "instil"
@@ -54,7 +57,7 @@ def attend(
 
     Args:
         module: The attention layer; read for what it does not pass: whether it is causal, and its chunks.
-        query: [1, H, T, D].
+        query: [1, H, T, D]; T counts the tokens that this process holds.
         key: [1, K, T, D], K divides H.
         value: [1, K, T, D'].
         attention_mask: Must be None: the layout decides.
@@ -69,6 +72,27 @@ def attend(
     layout = keywords.get(LAYOUT_KEYWORD) or active_layout()
     _check(module, query, key, layout, attention_mask, keywords)
     assert layout is not None
+    group, sinks = layout.sequence, keywords.get("s_aux")
+    num_heads, num_key_heads = query.shape[1], key.shape[1]
+    if group is not None:
+        query, key, value = to_heads(query, key, value, group, name=type(module).__name__)
+        sinks = None if sinks is None else own_heads(sinks, group, num_key_heads=num_key_heads)
+    output = _attend_in_full(module, query, key, value, layout, sinks, keywords)
+    if group is not None:
+        output = to_tokens(output, group, num_heads=num_heads, num_key_heads=num_key_heads)
+    return output, None
+
+
+def _attend_in_full(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    layout: FlatLayout,
+    sinks: torch.Tensor | None,
+    keywords: dict[str, Any],
+) -> torch.Tensor:
+    """Attend with all tokens of the layout present, with the first kernel that can; return [1, T, H, D']."""
     chunk = _chunk_of(module)
     if chunk is not None and chunk < layout.longest:
         layout = _in_chunks(layout, chunk)
@@ -79,13 +103,13 @@ def attend(
         scale=query.shape[-1] ** -0.5 if scale is None else float(scale),
         window=window if isinstance(window, int) and window < layout.longest else None,
         softcap=keywords.get("softcap"),
-        sinks=keywords.get("s_aux"),
+        sinks=sinks,
         dropout=float(dropout),
     )
     if not wants_same_bits(query):
-        return _run(query, key, value, layout=layout, features=features), None
+        return _run(query, key, value, layout=layout, features=features)
     query, key, value = before_attention(query, key, value)
-    return after_attention(_run(query, key, value, layout=layout, features=features)), None
+    return after_attention(_run(query, key, value, layout=layout, features=features))
 
 
 def _run(
@@ -140,10 +164,11 @@ def _check(
             f"{name}: attention {ATTENTION_NAME!r} has no layout of examples. Expected training through TokenLoss. "
             "For anything else switch to the generation attention (instil.model.attention.switch.set_attention)."
         )
-    if query.shape[0] != 1 or query.shape[2] != layout.num_tokens or key.shape[2] != layout.num_tokens:
+    held = layout.part.stop - layout.part.start
+    if query.shape[0] != 1 or query.shape[2] != held or key.shape[2] != held:
         raise ModelError(
             f"{name}: attention over {query.shape[0]} x {query.shape[2]} queries and {key.shape[2]} keys, but the "
-            f"layout has {layout.num_tokens} tokens in one row. Keys that belong to no token are not supported, and a "
+            f"layout has {held} tokens here in one row. Keys that belong to no token are not supported, and a "
             "forward pass must be followed by its own backward pass."
         )
     causal = keywords.get("is_causal")

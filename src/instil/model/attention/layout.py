@@ -15,6 +15,7 @@ from itertools import accumulate
 
 import torch
 
+from instil.model.attention.sequence import SequenceGroup
 from instil.model.to_device import send
 
 
@@ -25,13 +26,17 @@ class FlatLayout:
     Attributes:
         lengths: Tokens of each example, in order; each at least 1.
         boundaries: Cumulative lengths from 0 to T, int32 on the model's device, as variable-length kernels expect.
+        sequence: The processes that share the T tokens; None if this process holds all of them.
     """
 
     lengths: tuple[int, ...]
     boundaries: torch.Tensor
+    sequence: SequenceGroup | None = None
 
     @classmethod
-    def of(cls, lengths: Sequence[int], *, device: torch.device | str = "cpu") -> FlatLayout:
+    def of(
+        cls, lengths: Sequence[int], *, device: torch.device | str = "cpu", sequence: SequenceGroup | None = None
+    ) -> FlatLayout:
         """Return the layout of examples of these lengths.
 
         Example:
@@ -39,7 +44,7 @@ class FlatLayout:
             [0, 2, 5]
         """
         lengths = tuple(int(length) for length in lengths)
-        return cls(lengths, send([0, *accumulate(lengths)], device, dtype=torch.int32))
+        return cls(lengths, send([0, *accumulate(lengths)], device, dtype=torch.int32), sequence)
 
     def owners(self, tokens: torch.Tensor) -> torch.Tensor:
         """Return the number of the example that each token belongs to.
@@ -57,6 +62,11 @@ class FlatLayout:
     def num_tokens(self) -> int:
         """T, the number of tokens of all examples."""
         return sum(self.lengths)
+
+    @property
+    def part(self) -> slice:
+        """The tokens that this process holds."""
+        return slice(0, self.num_tokens) if self.sequence is None else self.sequence.part_of(self.num_tokens)
 
     @property
     def longest(self) -> int:

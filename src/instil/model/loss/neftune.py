@@ -76,11 +76,11 @@ class EmbeddingNoise:
         if self._current is None:
             return output
         keys, layout = self._current
-        width = output.shape[-1]
-        noise = torch.cat(
-            [
-                example_noise(key, width=width, alpha=self._alpha, device=output.device)[:length]
-                for key, length in zip(keys, layout.lengths, strict=True)
-            ]
-        )
-        return output + noise.to(output.dtype)
+        part, stop, noises = layout.part, 0, []
+        for key, length in zip(keys, layout.lengths, strict=True):
+            start, stop = stop, stop + length
+            first, last = max(start, part.start), min(stop, part.stop)
+            if first < last:  # this process holds tokens of the example
+                noise = example_noise(key, width=output.shape[-1], alpha=self._alpha, device=output.device)
+                noises.append(noise[first - start : last - start])
+        return output + torch.cat(noises).to(output.dtype)

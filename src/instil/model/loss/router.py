@@ -57,7 +57,8 @@ def router_loss(
         model: The transformers model.
         router_logits: One [T, experts] tensor for each layer.
         weights: T weights.
-        layout: The examples.
+        layout: The examples. If processes share their tokens, logits and weights are those of this process's tokens,
+            and the result is its share of the sum.
     """
     balance = _balancing_function(model)
     assert balance is not None
@@ -65,11 +66,16 @@ def router_loss(
     num_experts = getattr(model, "num_experts", None) or config.num_local_experts
     top_k = getattr(model, "num_experts_per_tok", None) or config.num_experts_per_tok
     lengths = list(layout.lengths)
-    layers = [torch.split(layer.reshape(-1, layer.shape[-1]), lengths) for layer in router_logits]
+    logits, sequence = [layer.reshape(-1, layer.shape[-1]) for layer in router_logits], layout.sequence
+    if sequence is not None:
+        # The loss of an example is not a sum over its tokens: every process needs all of them.
+        logits = [sequence.gather_rows(layer) for layer in logits]
+        weights = sequence.gather_rows(weights[:, None])[:, 0]
+    layers = [torch.split(layer, lengths) for layer in logits]
     total = torch.zeros((), device=weights.device)
     for example, example_weights in zip(zip(*layers, strict=True), torch.split(weights, lengths), strict=True):
         total = total + example_weights.sum() * balance(tuple(example), num_experts, top_k).float()
-    return total
+    return total if sequence is None else total / sequence.size
 
 
 def _balancing_function(model: Any) -> Any:

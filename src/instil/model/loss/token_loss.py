@@ -7,7 +7,10 @@ once.
 Why: the gradient of the head and of the loss is computed in the forward pass, chunk by chunk, while a chunk's logits
 exist. The backward pass only passes it on. No logits are kept or computed twice.
 
-Shapes: T tokens of a micro-batch, N of them trained, D width, V vocabulary.
+If several processes share the tokens of a micro-batch, each of them returns the loss sum of its own tokens. Those add up
+to the loss sum of one process, and so do their gradients.
+
+Shapes: T tokens that this process holds of a micro-batch, N of them trained, D width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from torch import nn
 from instil.errors import ModelError
 from instil.model.attention.flat import LAYOUT_KEYWORD
 from instil.model.attention.layout import FlatLayout, positions_of, set_active_layout
+from instil.model.attention.sequence import SequenceGroup
 from instil.model.loss.chunked import head_log_probabilities, head_loss_sum
 from instil.model.loss.neftune import EmbeddingNoise, NoiseKey
 from instil.model.loss.objectives import TOKEN_LOSSES
@@ -66,6 +70,8 @@ class TokenLoss(nn.Module):
 
     Attributes:
         model: The causal language model, transformers' or peft's around it, with instil's attention.
+        few_shapes: Whether micro-batches get a rounded size.
+        sequence: The processes that share the tokens of each micro-batch, or None.
         gradient_scale: Factor that the backward pass will put on the loss. Only fp16 needs it: gradients of the head
             are computed in the forward pass and would underflow there. Apart from rounding, the result does not depend
             on it.
@@ -80,6 +86,7 @@ class TokenLoss(nn.Module):
         neftune_alpha: float | None = None,
         chunk_bytes: int | None = None,
         few_shapes: bool = False,
+        sequence: SequenceGroup | None = None,
     ) -> None:
         """Wrap a model.
 
@@ -90,13 +97,15 @@ class TokenLoss(nn.Module):
             neftune_alpha: Scale of the embedding noise in training mode; None for no noise.
             chunk_bytes: Memory for the logits of one chunk; None chooses by device.
             few_shapes: Pad micro-batches to a rounded size, for half precision on a CPU (see `speedups.round_sizes`).
+            sequence: The processes that share the tokens of each micro-batch; None if this one holds all of them.
         """
         super().__init__()
         self.model = model
         self.gradient_scale = 1.0
         self._token_loss = TOKEN_LOSSES[loss]
         self._chunk_bytes = chunk_bytes
-        self._few_shapes = few_shapes
+        self.few_shapes = few_shapes
+        self.sequence = sequence
         self._router_coefficient = router_coefficient_of(underlying(model), router_coefficient)
         self._keywords = passes_keywords(take_apart(model).decoder)
         self._noise = None if neftune_alpha is None else EmbeddingNoise(underlying(model), alpha=neftune_alpha)
@@ -129,9 +138,10 @@ class TokenLoss(nn.Module):
         by the step's trained weight it is the token-weighted mean over the step's examples, whatever the micro-batches.
 
         Args:
-            input_ids: T ids of complete examples, end to end.
+            input_ids: T ids of complete examples, end to end. Of tokens that processes share, this process's part.
             position_ids: T positions, from 0 in each example.
-            lengths: Number of tokens of each example; their sum is T.
+            lengths: Number of tokens of each example; their sum is T. Of tokens that processes share, the lengths of
+                all examples; tokens after them fill up the last part.
             targets: T ids; ``targets[t]`` is what position t predicts (see `targets_of`). Ignored where the weight is
                 0.
             weights: T fp32 weights of those predictions. If all are 0, the loss is 0 and every parameter gets a
@@ -149,16 +159,20 @@ class TokenLoss(nn.Module):
         Raises:
             ModelError: If the lengths do not add up to T.
         """
-        if sum(lengths) != input_ids.shape[0]:
+        num_examples, sequence = len(lengths), self.sequence
+        filling = input_ids.shape[0] * (1 if sequence is None else sequence.size) - sum(lengths)
+        if filling < 0 or (filling and sequence is None):
             raise ModelError(
                 f"TokenLoss: lengths add up to {sum(lengths)}, but there are {input_ids.shape[0]} tokens. "
                 "Expected the length of every example."
             )
-        num_examples = len(lengths)
-        if self._few_shapes:
+        if filling:
+            lengths = (*lengths, filling)
+            noise_keys = None if noise_keys is None else (*noise_keys, NoiseKey(0, filling))
+        elif self.few_shapes and sequence is None:
             tokens = (input_ids, position_ids, targets, weights)
             (input_ids, position_ids, targets, weights), lengths, noise_keys = _fill_up(tokens, lengths, noise_keys)
-        layout = FlatLayout.of(lengths, device=input_ids.device)
+        layout = FlatLayout.of(lengths, device=input_ids.device, sequence=sequence)
         outputs = self._decode(input_ids, position_ids, layout, noise_keys)
         rows, row_weights = self._trained_rows(weights, trained_rows)
         states, row_targets = outputs.last_hidden_state[0].index_select(0, rows), targets.index_select(0, rows)
@@ -168,8 +182,9 @@ class TokenLoss(nn.Module):
             )
             sums, factors = _reweigh(found * row_weights, rows, layout, reweigh, num_examples=num_examples)
             if not torch.is_grad_enabled():
-                return -(sums * factors).sum().float()
-            row_weights = row_weights * factors.float().index_select(0, layout.owners(rows))
+                # Every process of a group has the sums of complete examples, and counts its share of them.
+                return -(sums * factors).sum().float() / (1 if sequence is None else sequence.size)
+            row_weights = row_weights * factors.float().index_select(0, layout.owners(rows + layout.part.start))
         total = head_loss_sum(
             states,
             row_targets,
@@ -190,7 +205,7 @@ class TokenLoss(nn.Module):
         if rows is None:
             rows = torch.nonzero(weights).squeeze(1)
         row_weights = weights.index_select(0, rows).float()
-        missing = round_up(rows.shape[0]) - rows.shape[0] if self._few_shapes else 0
+        missing = round_up(rows.shape[0]) - rows.shape[0] if self.few_shapes else 0
         return F.pad(rows, (0, missing)), F.pad(row_weights, (0, missing))
 
     def _decode(
@@ -218,13 +233,15 @@ def _reweigh(
 
     Args:
         weighted: Log-probability times weight of each trained row [N].
-        rows: Indices of those rows [N].
+        rows: Indices of those rows [N] among the tokens of this process.
         layout: The examples, those that fill up included.
         reweigh: Gives the factors of the first `num_examples`.
         num_examples: Examples that do not fill up.
     """
     sums = torch.zeros(len(layout.lengths), dtype=torch.float64, device=weighted.device)
-    sums.index_add_(0, layout.owners(rows), weighted.double())
+    sums.index_add_(0, layout.owners(rows + layout.part.start), weighted.double())
+    if layout.sequence is not None:
+        sums = layout.sequence.sum(sums)
     return sums, F.pad(reweigh(sums[:num_examples]), (0, len(layout.lengths) - num_examples))
 
 

@@ -72,6 +72,7 @@ UNITS: Mapping[str, str] = {
     "checkpoint.keep_last": "checkpoints",
     "parallel.processes": "processes",
     "parallel.fewest_processes": "processes",
+    "parallel.sequence": "processes",
     "parallel.timeout_minutes": "minutes",
 }
 """What a number counts, as a key of the words."""

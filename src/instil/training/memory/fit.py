@@ -62,7 +62,7 @@ class Fit:
     """How a run's steps are cut, and how much memory that needs.
 
     Attributes:
-        micro_batch_tokens: Tokens of one forward pass.
+        micro_batch_tokens: Tokens of one forward pass on one device.
         recompute: Whether the backward pass recomputes activations.
         memory: The memory needed, by kind.
         free: Bytes that the device has for it.
@@ -98,6 +98,7 @@ def find_fit(
     device: torch.device,
     free: int,
     num_ranks: int = 1,
+    sequence: int = 1,
     sharded: bool = False,
     one_by_one: bool = False,
 ) -> Fit:
@@ -110,20 +111,21 @@ def find_fit(
         device: Where the run computes.
         free: Bytes that the device has for everything, weights included.
         num_ranks: Processes that share each step.
+        sequence: Processes that share the tokens of each micro-batch.
         sharded: Whether weights, gradients and optimizer state are sharded over them.
         one_by_one: Whether a forward pass takes one example only.
     """
-    longest = int(workload.store.num_tokens.max())
+    longest = -(-int(workload.store.num_tokens.max()) // sequence)
     requested = workload.micro_batch_tokens
     fit = None
     for recompute in {"off": (False,), "on": (True,), "auto": (False, True)}[workload.gradient_checkpointing]:
         tokens = max(LARGEST.get(device.type, LARGEST_ELSEWHERE), longest) if requested == "auto" else requested
         while True:
-            cut = examine_cut(workload, tokens, num_ranks=num_ranks, one_by_one=one_by_one)
+            cut = examine_cut(workload, tokens * sequence, num_ranks=num_ranks // sequence, one_by_one=one_by_one)
             memory = estimate_memory(
                 workload.sizes,
                 workload.precision,
-                tokens=cut.largest,
+                tokens=-(-cut.largest // sequence),
                 optimizer=workload.optimizer,
                 several=cut.several,
                 num_sizes=cut.num_sizes,

@@ -18,10 +18,12 @@ import torch
 import torch.distributed as dist
 
 from instil.errors import RecipeError, TrainingError
+from instil.model.attention.sequence import SequenceGroup
 from instil.model.loading import choose_device
 from instil.recipe import ParallelSettings
 from instil.training.processes.ranks import Ranks
 from instil.training.processes.signals import LAUNCHER, end_with_launcher
+from instil.units import counted
 
 LAST_WORDS_SECONDS = 5
 """How long a process waits before it ends after another process has left it in the middle of a collective operation."""
@@ -51,10 +53,12 @@ def join_ranks(parallel: ParallelSettings, *, device_name: str) -> Iterator[Rank
         device_name: The recipe's `device`. On CUDA each process takes the GPU of its local rank.
 
     Raises:
-        RecipeError: If the recipe requests another number of processes than were started.
+        RecipeError: If the recipe requests another number of processes than were started, or one that they do not
+            divide into groups.
         TrainingError: If another process ended in the middle of a collective operation.
     """
     if not is_joined():
+        check_sequence(parallel, 1)
         yield Ranks(0, 1, choose_device(device_name))
         return
     if LAUNCHER not in os.environ:  # a process of our own launcher watches it from its first line on
@@ -65,6 +69,7 @@ def join_ranks(parallel: ParallelSettings, *, device_name: str) -> Iterator[Rank
             f"parallel.processes: {parallel.processes}, but {size} processes were started. "
             "Leave it empty under torchrun."
         )
+    check_sequence(parallel, size)
     device = choose_device(device_name)
     if device.type == "cuda":
         device = torch.device("cuda", local_rank)
@@ -75,8 +80,9 @@ def join_ranks(parallel: ParallelSettings, *, device_name: str) -> Iterator[Rank
     if is_ours:
         dist.init_process_group(backend, timeout=timeout, device_id=device if device.type == "cuda" else None)
     patient = dist.new_group(backend="gloo", timeout=FOREVER)
+    sequence = _sequence_group(rank, size, parallel.sequence, timeout=timeout)
     try:
-        yield Ranks(rank, size, device, patient)
+        yield Ranks(rank, size, device, patient, sequence)
     except RuntimeError as error:
         time.sleep(LAST_WORDS_SECONDS)
         if not is_left_alone(error):
@@ -87,7 +93,36 @@ def join_ranks(parallel: ParallelSettings, *, device_name: str) -> Iterator[Rank
             "Continue with --resume."
         ) from None
     finally:
-        dist.destroy_process_group(None if is_ours else patient)
+        if is_ours:
+            dist.destroy_process_group()
+        else:
+            for group in (patient, *([] if sequence is None else [sequence.group])):
+                dist.destroy_process_group(group)
+
+
+def check_sequence(parallel: ParallelSettings, size: int) -> None:
+    """Refuse a number of processes that groups of `parallel.sequence` do not fill.
+
+    Raises:
+        RecipeError: With both numbers.
+    """
+    if size % parallel.sequence:
+        raise RecipeError(
+            f"parallel.sequence: {parallel.sequence}, but the run has {counted(size, 'process', 'processes')}. "
+            f"Expected a multiple of {parallel.sequence}. Set parallel.processes to one, or parallel.sequence: 1."
+        )
+
+
+def _sequence_group(rank: int, size: int, members: int, *, timeout: timedelta) -> SequenceGroup | None:
+    """Return the group of neighbouring processes that share micro-batches; None if each has its own.
+
+    Every process makes all groups, in the same order, as torch requires. Neighbours are on one machine where its
+    processes fill whole groups.
+    """
+    if members == 1:
+        return None
+    groups = [dist.new_group(list(range(first, first + members)), timeout=timeout) for first in range(0, size, members)]
+    return SequenceGroup(rank % members, members, groups[rank // members])
 
 
 def is_left_alone(error: RuntimeError) -> bool:

@@ -17,6 +17,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from instil.model.attention.sequence import SequenceGroup
+
 
 @dataclass(frozen=True, slots=True)
 class Ranks:
@@ -27,17 +29,40 @@ class Ranks:
         size: Number of processes.
         device: Where this process computes.
         patient: A process group without a timeout, for work that one process does for all. None with one process.
+        sequence: The processes that compute the same micro-batches as this one, each a part of their tokens. None if
+            each process has micro-batches of its own.
     """
 
     rank: int
     size: int
     device: torch.device
     patient: dist.ProcessGroup | None = None
+    sequence: SequenceGroup | None = None
 
     @property
     def is_first(self) -> bool:
         """Whether this process writes the run folder and prints."""
         return self.rank == 0
+
+    @property
+    def num_sharing(self) -> int:
+        """Number of processes that compute the same micro-batches, each a part of their tokens."""
+        return 1 if self.sequence is None else self.sequence.size
+
+    @property
+    def num_shares(self) -> int:
+        """Number of shares that a step is cut into, each with micro-batches of its own."""
+        return self.size // self.num_sharing
+
+    @property
+    def share(self) -> int:
+        """Number of the share that this process computes, alone or with others."""
+        return self.rank // self.num_sharing
+
+    @property
+    def counts(self) -> bool:
+        """Whether this process counts what all processes of its share know; one of them does."""
+        return self.sequence is None or self.sequence.rank == 0
 
     def sum_numbers(self, *numbers: float) -> list[float]:
         """Return the sum of each number over all processes, in fp64."""

@@ -80,7 +80,8 @@ class Cut:
     """How a step is computed. It never changes the result beyond rounding.
 
     Attributes:
-        micro_batch_tokens: Tokens of one forward pass.
+        micro_batch_tokens: Tokens of one forward pass on one device; processes that share a micro-batch hold that many
+            each.
         loss_scale: Factor on the loss in fp16, else 1.
         scale_age: Steps since the factor last changed.
     """

@@ -6,7 +6,7 @@ packed into flat micro-batches of limited size. Nothing here changes the result 
 Why: every rank gets the same number of micro-batches, empty ones included, because all ranks gather sharded weights
 together. An empty micro-batch is a single token of weight 0.
 
-Shapes: T tokens of a micro-batch.
+Shapes: T tokens of a micro-batch that this process computes.
 """
 
 from __future__ import annotations
@@ -16,10 +16,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from instil.conversation import Example
 from instil.model.attention.layout import positions_of
+from instil.model.attention.sequence import SequenceGroup
 from instil.model.loss.token_loss import targets_of
+from instil.model.speedups.round_sizes import round_up
 from instil.model.to_device import to_device
 
 
@@ -35,7 +38,8 @@ class MicroBatch:
         example_lengths: All tokens of each example.
         input_ids: Ids [T].
         position_ids: Positions [T], from 0 in each example.
-        lengths: Tokens of each example that are computed. Their sum is T.
+        lengths: Tokens of each example that are computed. Their sum is T; if processes share them, that of all parts
+            without what fills them up.
         targets: The next token of each token [T].
         weights: Loss weights [T], fp32.
         trained_rows: Indices of the positions whose weight is not 0 [N].
@@ -122,7 +126,13 @@ def _first_fit(places: Sequence[int], num_tokens: Sequence[int], *, limit: int) 
 
 
 def lay_flat(
-    examples: Sequence[Example], *, numbers: Sequence[int], device: torch.device | str = "cpu", whole: bool = False
+    examples: Sequence[Example],
+    *,
+    numbers: Sequence[int],
+    device: torch.device | str = "cpu",
+    whole: bool = False,
+    sequence: SequenceGroup | None = None,
+    few_shapes: bool = False,
 ) -> MicroBatch:
     """Lay examples end to end and shift their weights onto the predicting tokens.
 
@@ -134,6 +144,10 @@ def lay_flat(
         numbers: Their numbers in the store.
         device: Where the tensors go.
         whole: Whether to leave nothing out, for losses over all tokens (see `TokenLoss.sees_every_token`).
+        sequence: The processes that share the tokens. This one gets its part of ids, positions, targets and weights,
+            after the shift: the last token of a part has its target in the next one. Tokens of weight 0 fill up the
+            last parts, so that all parts are equally long.
+        few_shapes: Whether parts get a rounded size (see `speedups.round_sizes`).
 
     Example:
         >>> batch = lay_flat([Example([5, 6, 7], [0, 0, 1.0]), Example([8, 9], [0, 0.5])], numbers=[0, 1])
@@ -153,12 +167,26 @@ def lay_flat(
     computed = positions < torch.tensor(needed).repeat_interleave(torch.tensor(lengths))
     parts = (part[computed] for part in (ids, positions, targets, shifted))
     ids, positions, targets, shifted = parts
+    if sequence is not None:
+        ids, positions, targets, shifted = _part_of(sequence, (ids, positions, targets, shifted), few_shapes=few_shapes)
     # Found here and not on a GPU, which would have to finish all its work before it knew their number.
     rows = torch.nonzero(shifted).squeeze(1)
     ids, positions, targets, shifted, rows = (
         to_device(part, device) for part in (ids, positions, targets, shifted, rows)
     )
     return MicroBatch(tuple(numbers), lengths, ids, positions, needed, targets, shifted, rows)
+
+
+def _part_of(sequence: SequenceGroup, tokens: Sequence[torch.Tensor], *, few_shapes: bool) -> tuple[torch.Tensor, ...]:
+    """Fill ids, positions, targets and weights up, and return this process's part of each."""
+    computed = tokens[0].shape[0]
+    part = -(-computed // sequence.size)
+    missing = (round_up(part) if few_shapes else part) * sequence.size - computed
+    ids, positions, targets, weights = tokens
+    positions = torch.cat([positions, torch.arange(missing)])
+    filled = (F.pad(ids, (0, missing)), positions, F.pad(targets, (0, missing)), F.pad(weights, (0, missing)))
+    held = sequence.part_of(computed + missing)
+    return tuple(tensor[held] for tensor in filled)
 
 
 def _needed(weights: torch.Tensor) -> int:

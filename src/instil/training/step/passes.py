@@ -29,6 +29,8 @@ def lay_out(learner: Learner, store: ExampleStore, indices: Sequence[int]) -> Mi
         numbers=indices,
         device=learner.ranks.device,
         whole=learner.loss.sees_every_token,
+        sequence=learner.ranks.sequence,
+        few_shapes=learner.loss.few_shapes,
     )
 
 
@@ -61,14 +63,14 @@ def forward(
 
 
 def my_share(learner: Learner, store: ExampleStore, indices: Sequence[int], cut: Cut) -> list[tuple[int, ...]]:
-    """Cut examples of a store into micro-batches, and return those of this process."""
+    """Cut examples of a store into micro-batches, and return those that this process takes part in."""
     return cut_step(
         indices,
         store.num_tokens[list(indices)].tolist(),
-        micro_batch_tokens=cut.micro_batch_tokens,
-        num_ranks=learner.ranks.size,
+        micro_batch_tokens=cut.micro_batch_tokens * learner.ranks.num_sharing,
+        num_ranks=learner.ranks.num_shares,
         one_by_one=learner.one_by_one,
-    )[learner.ranks.rank]
+    )[learner.ranks.share]
 
 
 def smaller_cut(
@@ -99,7 +101,8 @@ def smaller_cut(
     tokens = int(store.num_tokens[list(largest)].sum())
     if learner.ranks.size > 1 or len(largest) < 2:
         if len(largest) > 1:
-            remedy = f"Set training.micro_batch_tokens to {max(1, tokens // 2)}, then continue with --resume."
+            smaller = max(1, tokens // learner.ranks.num_sharing // 2)
+            remedy = f"Set training.micro_batch_tokens to {smaller}, then continue with --resume."
         raise OutOfMemoryError(
             f"{place}: a forward pass over {tokens} tokens ({counted(len(largest), 'example')}) does not fit into "
             f"memory.{so_far} {remedy}"

@@ -183,14 +183,14 @@ def add_up_preferences(
                 return torch.stack([factors[number] for number in numbers])
             answers, sides = answers_of(store, numbers, log_probabilities, own)
             found, more = compare(loss, answers, sides, drift=drift)
-            sums = sums + more
+            sums = sums + more * ranks.counts
             return found
 
         clock.enter("forward")
         loss_sum = forward(learner.loss, batch, seed=seed, epoch=members.epoch, reweigh=reweigh)
         clock.enter("backward")
         torch.autograd.backward(loss_sum * factor)
-        tokens, trained = tokens + batch.num_tokens, trained + batch.num_trained
+        tokens, trained = tokens + batch.num_tokens * ranks.counts, trained + batch.num_trained
     local = sums.tolist()
     totals = local if shares.parted else ranks.sum_numbers(*local)
     all_tokens, all_trained = ranks.sum_numbers(tokens, trained)
@@ -223,13 +223,12 @@ def share_of_answers(learner: Learner, store: ExampleStore, indices: Sequence[in
     if preference is None or not preference.loss.of_pairs:
         return ShareOfAnswers(my_share(learner, store, indices, cut), parted=False)
     lengths = store.num_tokens[list(indices)].reshape(-1, 2).sum(axis=1).tolist()
-    if learner.one_by_one or max(lengths) > cut.micro_batch_tokens:
+    tokens = cut.micro_batch_tokens * learner.ranks.num_sharing
+    if learner.one_by_one or max(lengths) > tokens:
         return ShareOfAnswers(my_share(learner, store, indices, cut), parted=True)
     pairs = [indices[place : place + 2] for place in range(0, len(indices), 2)]
-    shares = cut_step(
-        range(len(pairs)), lengths, micro_batch_tokens=cut.micro_batch_tokens, num_ranks=learner.ranks.size
-    )
-    mine = [tuple(number for place in places for number in pairs[place]) for places in shares[learner.ranks.rank]]
+    shares = cut_step(range(len(pairs)), lengths, micro_batch_tokens=tokens, num_ranks=learner.ranks.num_shares)
+    mine = [tuple(number for place in places for number in pairs[place]) for places in shares[learner.ranks.share]]
     return ShareOfAnswers(mine, parted=False)
 
 
@@ -280,7 +279,7 @@ def score(
         for numbers in mine:
 
             def keep(log_probabilities: torch.Tensor, numbers: Sequence[int] = numbers) -> torch.Tensor:
-                if numbers:
+                if numbers and learner.ranks.counts:
                     found[send([places[number] for number in numbers], found.device)] = log_probabilities
                 return torch.zeros_like(log_probabilities)
 

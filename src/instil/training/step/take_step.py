@@ -135,7 +135,7 @@ class _Sums:
     Attributes:
         loss_sum: The weighted loss sum of this process, fp64 and still on the device. Not used with `compared`.
         weight: The trained weight of the step, over all processes.
-        tokens: Tokens of this process; with `compared`, of all.
+        tokens: Tokens of this process's share, if it counts them; with `compared`, of all.
         trained: Trained tokens, likewise.
         compared: What was found about answers, over all processes.
     """
@@ -184,7 +184,7 @@ def _add_up_gradients(learner: Learner, members: Members, cut: Cut, seed: int, c
         clock.enter("backward")
         torch.autograd.backward(loss_sum * factor)
         total += loss_sum.detach()
-        tokens, trained = tokens + batch.num_tokens, trained + batch.num_trained
+        tokens, trained = tokens + batch.num_tokens * ranks.counts, trained + batch.num_trained
     return _Sums(total, weight, tokens, trained)
 
 
