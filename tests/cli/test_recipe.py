@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import pty
-import subprocess
 import sys
 
 import pytest
 from tests.cli.test_main import run
+from tests.forks import start_fork
 
+from instil.cli.main import main
 from instil.recipe import Recipe
 from instil.recipe.shipped import launch_files, shipped_names
 
@@ -56,15 +57,19 @@ def test_flags_write_a_file_that_is_never_overwritten(capsys, place):
 @pytest.mark.slow
 def test_it_asks_on_a_terminal_until_an_answer_can_be_used(place):
     ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "instil", "recipe", "new"], stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+
+    def typed_on_a_terminal():
+        os.dup2(theirs, 0)
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - to the fork's end
+        main(["recipe", "new"])
+
+    process = start_fork(typed_on_a_terminal, separate_errors=True)
     os.write(ours, b"rows.jsnl\nrows.jsonl\n\ndora\nlora\nmine.yaml\n")
     out, err = process.communicate(timeout=200)
     os.close(ours)
     os.close(theirs)
-    assert process.returncode == 0, err.decode()
-    assert b"did you mean 'rows.jsonl'?" in err
-    assert b"Expected auto, none or lora" in err
-    assert b"Model (folder, run, Hub id or demo) [demo]: " in out
+    assert process.returncode == 0, err
+    assert "did you mean 'rows.jsonl'?" in err
+    assert "Expected auto, none or lora" in err
+    assert "Model (folder, run, Hub id or demo) [demo]: " in out
     assert Recipe.load(place / "mine.yaml").adapter.kind == "lora"

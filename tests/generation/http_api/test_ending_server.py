@@ -4,32 +4,39 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
 import signal
-import subprocess
-import sys
 import time
+from functools import partial
 
 import pytest
 
 pytest.importorskip("uvicorn")
 
+from tests.forks import start_fork
 from tests.tiny_chat import folders
 
-pytestmark = pytest.mark.slow
+from instil.cli.main import main
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 
 class Process:
     """`instil serve` as a process of its own, with an untrained model, which generates until its limit."""
 
     def __init__(self, *options):
-        model = str(folders()["base"])
-        command = [sys.executable, "-m", "instil", "serve", model, "--served-name", "base", "--port", "0", *options]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        line = self.process.stdout.readline()
-        found = re.search(r"http://(127\.0\.0\.1:\d+)/v1", line)
-        assert found, line + self.process.stderr.read()
+        words = ["serve", str(folders()["base"]), "--served-name", "base", "--port", "0", *options]
+        self.process = start_fork(partial(main, words), separate_errors=True)
+        end = time.monotonic() + 120
+        while not (found := re.search(r"http://(127\.0\.0\.1:\d+)/v1", self._printed())):
+            assert time.monotonic() < end, self._printed()
+            time.sleep(0.02)
         self.connection = http.client.HTTPConnection(found[1], timeout=60)
+        self.is_over = False
+
+    def _printed(self):
+        return os.pread(self.process.out.fileno(), 2**20, 0).decode()  # leaves the place where the fork writes next
 
     def stream(self, tokens):
         """Ask for a long answer, and return the response when its first piece is there."""
@@ -41,6 +48,7 @@ class Process:
 
     def wait(self):
         _, err = self.process.communicate(timeout=60)
+        self.is_over = True
         return self.process.returncode, err
 
     def __enter__(self):
@@ -48,8 +56,9 @@ class Process:
 
     def __exit__(self, *_):
         self.connection.close()
-        self.process.kill()
-        self.process.communicate()
+        if not self.is_over:
+            self.process.send_signal(signal.SIGKILL)
+            self.process.communicate(timeout=60)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
