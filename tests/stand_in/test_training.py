@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,56 @@ def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(tmp_path: Path, base
     assert (told["code"], told["stopped_after"]) == (143, 3)
     assert told["losses"][0] == told["losses"][1]
     assert told["same"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_an_offloaded_optimizer_has_its_state_on_the_cpu_between_steps_and_the_same_bits(
+    tmp_path: Path, base: Path, rows: Path, optimizer: str
+):
+    """Weights and gradients stay on the device, where the state is while it is used: others would raise."""
+    change: dict[str, Any] = {"optimizer": {"name": optimizer}, "parallel": {"offload": "optimizer"}}
+
+    def work(device: torch.device) -> dict[str, Any]:
+        from instil.training import loop
+        from instil.training.step import optimizer as building
+
+        building.BUCKET = 3000
+        take_step, places, counts = loop.take_step, set[str](), list[int]()
+
+        def and_look(learner: Any, members: Any, **settings: Any) -> Any:
+            for when in ("before", "after"):
+                if when == "after":
+                    result = take_step(learner, members, **settings)
+                states = [state for one in learner.optimizers for state in one.state.values()]
+                values = [value for state in states for value in state.values() if isinstance(value, torch.Tensor)]
+                places.update(value.device.type for value in values if value.numel() >= 1024)
+                assert {weight.device.type for weight in learner.weights.by_name.values()} == {NAME}
+            counts.append(len(learner.optimizers))
+            return result
+
+        plain = {**change, "parallel": {"offload": "none"}}
+        here = train(write_recipe(tmp_path / "plain", SHORT, plain, {"device": NAME}, base=base, rows=rows))
+        loop.take_step = and_look  # type: ignore[assignment]
+        run = train(write_recipe(tmp_path / "run", SHORT, change, {"device": NAME}, base=base, rows=rows))
+        recipe = write_recipe(tmp_path / "again", SHORT, change, {"device": NAME}, base=base, rows=rows)
+        shutil.copytree(run.folder, tmp_path / "again" / "run")
+        (tmp_path / "again" / "run" / "results.json").unlink()
+        shutil.rmtree(tmp_path / "again" / "run" / "checkpoints" / "step-000004")
+        again = train(recipe, "--resume")
+        return {
+            "places": sorted(places),
+            "optimizers": counts,
+            "losses": [losses_of(here), losses_of(run)],
+            "same": [same_bits(here, run), same_bits(again, run)],
+        }
+
+    told = on_stand_in(work)
+    assert told["places"] == ["cpu"]
+    assert min(told["optimizers"]) > 2
+    assert len(told["optimizers"]) == 6
+    assert told["losses"][0] == told["losses"][1]
+    assert told["same"] == [True, True]
 
 
 @pytest.mark.slow

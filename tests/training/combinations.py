@@ -67,8 +67,23 @@ REPLICATED = [
     *(Combination(t, precision="bf16", also="dpo") for t in ("4bit", "8bit")),
     *(Combination(t, also=f"dpo {also}") for t in ("full", "lora") for also in ("checkpointing", "noise")),
     *(Combination("lora", also=also) for also in ("kto", "simpo")),
+    *(Combination("full", o, also="hosted") for o in OPTIMIZERS),
+    Combination("full", precision="bf16", also="hosted"),
 ]
 SHARDED = [
+    *(
+        Combination("full", o, p, True, "hosted")
+        for o, p in (("adamw", "fp32"), ("adamw", "bf16"), ("adamw_8bit", "fp32"))
+    ),
+    *(
+        Combination(t, o, p, True, "offload")
+        for t, o, p in (
+            ("full", "adamw", "fp32"),
+            ("full", "adamw_8bit", "pure_bf16"),
+            ("lora", "adamw", "bf16"),
+            ("4bit", "adamw", "bf16"),
+        )
+    ),
     *(
         Combination(t, o, p, sharded=True, also=also)
         for t in ("4bit", "8bit")
@@ -159,12 +174,19 @@ def make_learner(given: Combination, base: Path, ranks: Ranks) -> Learner:
     if "compile" in given.also:
         compile_blocks(model)
     if given.sharded and ranks.size > 1:
-        shard(loss, precision, device=CPU)
+        shard(loss, precision, device=CPU, offload="offload" in given.also)
         packed = [value for value in model.parameters() if not value.is_floating_point()]
         assert bool(packed) == (quantize != "none")
         assert all(2 * value.to_local().numel() == value.numel() for value in packed)
     weights = Weights(model, precision, sharded=given.sharded and ranks.size > 1)
-    optimizers = build_optimizers(weights.by_name, tensor_kinds(model), name=given.optimizer, lr=1e-3, weight_decay=0.1)  # type: ignore[arg-type]
+    optimizers = build_optimizers(
+        weights.by_name,
+        tensor_kinds(model),
+        name=given.optimizer,  # type: ignore[arg-type]
+        lr=1e-3,
+        weight_decay=0.1,
+        state_on_host="hosted" in given.also,
+    )
     examples = invented_examples(11) if objective_of(given) == "sft" else invented_pairs(11)
     store = ExampleStore.from_examples(examples)
     return Learner(

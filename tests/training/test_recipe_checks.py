@@ -14,13 +14,22 @@ from tests.training.command_line import (
     train_fails,
     write_recipe,
 )
+from tests.training.tiny import CPU
 
 from instil.errors import RecipeError
 from instil.model.folder.config import context_length
 from instil.model.folder.location import ModelLocation
 from instil.recipe import Recipe
-from instil.training.recipe_checks import check_heads, check_heldout, check_positions, notes_of, saved_adapter
+from instil.training.recipe_checks import (
+    check_heads,
+    check_heldout,
+    check_positions,
+    check_settings,
+    notes_of,
+    saved_adapter,
+)
 from instil.training.step.order import plan_order
+from instil.training.step.precision import choose_precision
 
 
 @pytest.mark.parametrize(
@@ -54,6 +63,10 @@ def test_early_stopping_without_heldout_rows_leaves_nothing_behind(
         ({"optimizer": {"warmup": 100}}, "optimizer.warmup: 100 steps, but the run has 6"),
         ({"adapter": {"rank": 8, "dora": True}}, "adapter.rank, adapter.dora has no effect with adapter.kind: none"),
         ({"adapter": {"kind": "lora", "rank": 8}, "optimizer": {"warmup": 2}}, None),
+        (
+            {"device": "cpu", "parallel": {"offload": "optimizer"}},
+            "parallel.offload: optimizer frees no memory on a device of type cpu",
+        ),
     ],
 )
 def test_settings_without_their_effect_are_named(settings: dict[str, Any], said: str | None):
@@ -66,6 +79,24 @@ def write_adapter(folder: Path) -> ModelLocation:
     config = {"r": 4, "lora_alpha": 8, "lora_dropout": 0.1, "use_dora": True, "target_modules": ["q_proj", "v_proj"]}
     (folder / "adapter_config.json").write_text(json.dumps(config))
     return ModelLocation("adapter", "adapter", folder, folder, "base")
+
+
+@pytest.mark.parametrize(
+    ("parallel", "num_ranks", "said"),
+    [
+        ({"mode": "sharded"}, 1, "parallel.mode is sharded and parallel.processes 1. Expected weights in shards"),
+        ({"mode": "auto"}, 2, "parallel.mode is auto and parallel.processes 2"),
+        ({"mode": "sharded"}, 2, None),
+    ],
+)
+def test_weights_that_are_not_in_shards_are_not_offloaded(parallel: dict[str, Any], num_ranks: int, said: str | None):
+    recipe = Recipe.from_mapping({"parallel": {"offload": "all", **parallel}})
+    precision = choose_precision("fp32", CPU)
+    if said is None:
+        check_settings(recipe, precision, device=CPU, num_ranks=num_ranks)
+        return
+    with pytest.raises(RecipeError, match=f"^parallel.offload: all, but {said}"):
+        check_settings(recipe, precision, device=CPU, num_ranks=num_ranks)
 
 
 def test_going_on_with_an_adapter_keeps_its_own_settings(tmp_path: Path):

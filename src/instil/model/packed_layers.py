@@ -68,9 +68,8 @@ def _classes() -> tuple[type, type]:
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             """Multiply with the unpacked weight; gradients flow only to `x`."""
-            if not self.compute_type_is_set:
+            if self.compute_dtype is None:
                 self.set_compute_type(x)
-                self.compute_type_is_set = True
             cast = x if self.compute_dtype is None else x.to(self.compute_dtype)
             bias = None if self.bias is None else self.bias.to(cast.dtype)
             output: torch.Tensor = bitsandbytes.matmul_4bit(cast, self.weight, bias=bias, quant_state=self.quant_state)

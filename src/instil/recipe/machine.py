@@ -48,6 +48,13 @@ class ParallelSettings(Settings):
             "It divides `processes`."
         ),
     )
+    offload: Literal["none", "optimizer", "all"] = Field(
+        "none",
+        description=(
+            "What a GPU keeps in the machine's memory while it does not use it. `optimizer`: the optimizer's state. "
+            "`all`: weights, gradients and state of sharded weights, which the CPU then updates. Slower steps."
+        ),
+    )
     timeout_minutes: Number = Field(
         10.0,
         gt=0,

@@ -128,6 +128,7 @@ class Preflight:
             gradient_checkpointing=training.gradient_checkpointing,
             optimizer=self.recipe.optimizer.name,
             quantize=self.recipe.model.quantize,
+            offload=self.recipe.parallel.offload,
         )
 
 

@@ -10,6 +10,7 @@ run).
 from __future__ import annotations
 
 import importlib.util
+import os
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from instil.model.attention.sequence import why_too_many
 from instil.model.folder.config import context_length
 from instil.model.folder.file_checks import ADAPTER_CONFIG
 from instil.model.folder.location import ModelLocation, is_on_hub, locate
+from instil.model.host_memory import SHARED_MEMORY
 from instil.model.loading import choose_device
 from instil.model.quantization import stored_quantization
 from instil.model.underlying import underlying
@@ -50,7 +52,8 @@ def check_early(recipe: Recipe) -> None:
     """
     device = choose_device(recipe.device)
     precision = choose_precision(recipe.training.precision, device)
-    check_settings(recipe, precision, device=device, num_ranks=recipe.parallel.processes)
+    num_ranks = max(recipe.parallel.processes, int(os.environ.get("WORLD_SIZE", "1")))
+    check_settings(recipe, precision, device=device, num_ranks=num_ranks)
     check_preference(recipe)
     check_tasks(recipe.evaluate.tasks)
     check_packages(quantize=recipe.model.quantize, optimizer=recipe.optimizer.name)
@@ -72,7 +75,8 @@ def check_settings(recipe: Recipe, precision: Precision, *, device: torch.device
         num_ranks: Number of processes.
 
     Raises:
-        RecipeError: If quantised weights would have to train, or a setting is not supported with them or with shards.
+        RecipeError: If quantised weights would have to train, a setting is not supported with them or with shards, or
+            unsharded weights would be offloaded.
     """
     quantized = recipe.model.quantize != "none"
     if quantized and recipe.adapter.kind == "none":
@@ -86,6 +90,11 @@ def check_settings(recipe: Recipe, precision: Precision, *, device: torch.device
     )
     if sharded and reason is not None:
         raise RecipeError(reason)
+    if recipe.parallel.offload == "all" and not sharded:
+        raise RecipeError(
+            f"parallel.offload: all, but parallel.mode is {recipe.parallel.mode} and parallel.processes {num_ranks}. "
+            "Expected weights in shards. Set parallel.mode: sharded with several processes, or parallel.offload: optimizer."
+        )
     wants_compiling(recipe.training.compile, device, sharded=sharded, quantized=quantized)
 
 
@@ -281,6 +290,12 @@ def notes_of(recipe: Recipe, order: Order) -> list[str]:
         if unused:
             names = ", ".join(f"adapter.{name}" for name in unused)
             notes.append(f"{names} has no effect with adapter.kind: none, which trains every weight")
+    device = choose_device(recipe.device)
+    if recipe.parallel.offload != "none" and device.type in SHARED_MEMORY:
+        notes.append(
+            f"parallel.offload: {recipe.parallel.offload} frees no memory on a device of type {device.type}, which has "
+            "no memory apart from the machine's"
+        )
     if recipe.optimizer.warmup >= max(1, order.num_steps):
         notes.append(
             f"optimizer.warmup: {recipe.optimizer.warmup:g} steps, but the run has {order.num_steps}; "

@@ -19,6 +19,7 @@ from instil.model.adapters.saved import is_adapter_weight
 from instil.model.attention.flat import describe_attention
 from instil.model.folder.config import dropout_of
 from instil.model.gradient_checkpointing import set_gradient_checkpointing
+from instil.model.host_memory import SHARED_MEMORY
 from instil.model.loading import load_model
 from instil.model.loss.token_loss import TokenLoss
 from instil.model.new_tokens import RowChange, fit_embeddings
@@ -99,7 +100,7 @@ def assemble(preflight: Preflight, ranks: Ranks, *, sharded: bool = False) -> As
     with ranks.in_turn(sharded and _must_take_turns(preflight, ranks, device)):
         loaded = _load(preflight, ranks, device)
         if sharded:
-            shard(loaded.loss, precision, device=ranks.device)
+            shard(loaded.loss, precision, device=ranks.device, offload=recipe.parallel.offload == "all")
     ranks.wait()
     model, one_by_one = loaded.model, loaded.probed.one_by_one
     fit = _fit(preflight, model, loaded.sizes, ranks, sharded=sharded, one_by_one=one_by_one)
@@ -114,7 +115,12 @@ def assemble(preflight: Preflight, ranks: Ranks, *, sharded: bool = False) -> As
     learner = Learner(
         loaded.loss.train(),
         weights,
-        _build_optimizers(recipe.optimizer, weights, kinds),
+        _build_optimizers(
+            recipe.optimizer,
+            weights,
+            kinds,
+            state_on_host=recipe.parallel.offload == "optimizer" and ranks.device.type not in SHARED_MEMORY,
+        ),
         preflight.prepared.train,
         ranks,
         sharded=sharded,
@@ -221,7 +227,7 @@ def _must_take_turns(preflight: Preflight, ranks: Ranks, device: torch.device) -
 def _fit(preflight: Preflight, model: Any, sizes: Sizes, ranks: Ranks, *, sharded: bool, one_by_one: bool) -> Fit:
     """Decide how steps are cut. The first process decides for all."""
     local = [value.to_local() if isinstance(value, DTensor) else value for value in model.parameters()]
-    loaded = sum(value.numel() * value.element_size() for value in local)
+    loaded = sum(value.numel() * value.element_size() for value in local if value.device.type == ranks.device.type)
     fit = find_fit(
         preflight.workload(sizes),
         device=ranks.device,
@@ -239,7 +245,7 @@ def _fit(preflight: Preflight, model: Any, sizes: Sizes, ranks: Ranks, *, sharde
 
 
 def _build_optimizers(
-    settings: OptimizerSettings, weights: Weights, kinds: Mapping[str, TensorKind]
+    settings: OptimizerSettings, weights: Weights, kinds: Mapping[str, TensorKind], *, state_on_host: bool
 ) -> list[torch.optim.Optimizer]:
     return build_optimizers(
         weights.by_name,
@@ -250,6 +256,7 @@ def _build_optimizers(
         betas=settings.betas,
         eps=settings.eps,
         momentum=settings.momentum,
+        state_on_host=state_on_host,
     )
 
 

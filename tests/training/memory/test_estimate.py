@@ -12,6 +12,7 @@ from instil.model.loss.chunked import CHUNK_BYTES_GPU
 from instil.model.packed_layers import SCALE_BYTES
 from instil.recipe import AdapterSettings
 from instil.training.memory.estimate import PASSING_CPU, STORED_BYTES, Memory, Sizes, estimate_memory, measure_sizes
+from instil.training.step.optimizer import BUCKET
 from instil.training.step.precision import choose_precision
 
 FP32 = choose_precision("fp32", CPU)
@@ -99,6 +100,33 @@ def test_a_larger_vocabulary_adds_its_rows_and_one_chunk():
     assert after.optimizer - before.optimizer == 8 * rows
     assert after.activations == before.activations
     assert after.logits - before.logits == pytest.approx(PASSING_CPU * 4 * rows, abs=4)
+
+
+@pytest.mark.slow
+def test_what_is_offloaded_leaves_the_device_and_is_counted_in_the_machines_memory():
+    sizes = replace(measure_sizes(tiny_llama().train(), FP32), parameters=10**9, trained=10**9, gathered=10**8)
+
+    def on_gpu(offload: str, *, shards: int = 2) -> Memory:
+        ways = {"tokens": 100, "optimizer": "adamw", "several": True, "device": "cuda"}
+        return estimate_memory(sizes, FP32, shards=shards, offload=offload, **ways)  # type: ignore[arg-type]
+
+    none, optimizer, everything = (on_gpu(offload) for offload in ("none", "optimizer", "all"))
+    assert (none.optimizer, none.host) == (4 * 10**9, 0)
+    assert optimizer.optimizer == 8 * BUCKET
+    assert optimizer.host == none.optimizer
+    assert optimizer.weights == none.weights
+    assert (everything.weights, everything.gradients, everything.optimizer) == (4 * 10**8, 4 * 10**8, 0)
+    assert everything.host == none.weights + none.gradients + none.optimizer
+    assert "offloaded       7.5 GB" in everything.lines()
+    assert not any("offloaded" in line for line in none.lines())
+    on_cpu = estimate(offload="optimizer")
+    assert (on_cpu.host, on_cpu.optimizer) == (0, estimate().optimizer)
+
+
+def test_what_is_gathered_is_two_blocks_and_what_belongs_to_none():
+    model = tiny_llama()
+    sizes = measure_sizes(model.train(), FP32)
+    assert sizes.gathered == sizes.parameters  # of two blocks
 
 
 @pytest.mark.parametrize("quantize", ["4bit", "8bit"])

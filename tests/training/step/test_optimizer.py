@@ -8,6 +8,7 @@ from tests.model.tiny import tiny_model
 from tests.training.tiny import tiny_llama
 
 from instil.errors import InstilError, RecipeError
+from instil.model.host_memory import host_state_of
 from instil.training.step.optimizer import build_optimizers, left_to_adamw, read_state, write_state
 from instil.training.step.tensor_kinds import tensor_kinds
 
@@ -73,6 +74,47 @@ def test_state_taken_apart_and_put_back_moves_weights_to_the_same_bits(name: str
     step(other, second, -0.5)
     assert tensors
     assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+@pytest.mark.parametrize("name", ["adamw", "adamw_8bit", "muon", "adafactor"])
+def test_state_kept_in_the_machines_memory_gives_the_same_bits_and_goes_on(monkeypatch: pytest.MonkeyPatch, name: str):
+    """Several optimizers, each over a bucket of weights; their state is in copies between steps."""
+    if name == "adamw_8bit":
+        pytest.importorskip("bitsandbytes")
+    monkeypatch.setattr("instil.training.step.optimizer.BUCKET", 3000)
+
+    def made(on_host: bool) -> tuple[dict[str, torch.Tensor], list[torch.optim.Optimizer]]:
+        torch.manual_seed(0)
+        shapes = {"wide": (96, 64), "first": (32, 40), "second": (32, 40), "third": (32, 40), "small": (8, 8)}
+        weights = {key: torch.nn.Parameter(torch.randn(shape)) for key, shape in shapes.items()}
+        kinds = dict.fromkeys(weights, "matrix")
+        return weights, build_optimizers(weights, kinds, name=name, lr=1e-2, state_on_host=on_host)  # type: ignore[arg-type]
+
+    def step(weights: dict[str, torch.Tensor], optimizers: list[torch.optim.Optimizer]) -> None:
+        for weight in weights.values():
+            weight.grad = weight.detach().sin()
+        for optimizer in optimizers:
+            optimizer.step()
+
+    (plain, usual), (hosted, many) = made(False), made(True)
+    assert (len(usual), len(many)) == (1, 3)
+    for _ in range(3):
+        step(plain, usual)
+        step(hosted, many)
+    assert all(torch.equal(plain[key], hosted[key]) for key in plain)
+    copies = [copy for one in many for copy in host_state_of(one)._copies.values()]  # type: ignore[union-attr]
+    kept = [value for one in many for state in one.state.values() for value in state.values()]
+    assert all(any(copy is value for value in kept) for copy in copies)
+    assert bool(copies) == (name != "adafactor")  # which keeps rows and columns alone
+    tensors, numbers = read_state(many, hosted)
+    again, fresh = made(True)
+    with torch.no_grad():
+        for key, weight in again.items():
+            weight.copy_(hosted[key])
+    write_state(fresh, again, tensors={key: value.clone() for key, value in tensors.items()}, numbers=numbers)
+    step(plain, usual)
+    step(again, fresh)
+    assert all(torch.equal(plain[key], again[key]) for key in plain)
 
 
 def test_nothing_to_train_is_an_error():

@@ -71,6 +71,7 @@ def test_a_run_of_one_process_goes_on_in_shards_and_back(
 WIDENED: dict[str, dict[str, Any]] = {
     "8-bit AdamW": {"optimizer": {"name": "adamw_8bit"}},
     "pure bf16": {"training": {"precision": "pure_bf16"}},
+    "all offloaded": {"parallel": {"offload": "all"}},
     "QLoRA, 4 bits": {"model": {"quantize": "4bit"}, "adapter": {"kind": "lora", "rank": 4}},
     "QLoRA, 8 bits, 8-bit AdamW": {
         "model": {"quantize": "8bit"},
@@ -96,8 +97,9 @@ def test_a_sharded_run_has_the_losses_of_one_process_and_goes_on_to_the_same_bit
     base = wide
     short = {"training": {"max_steps": 4}, "evaluate": {"every": 4, "max_new_tokens": 1}, "checkpoint": {"every": 2}}
     changes = (short, WIDENED[name])
-    alone = train(write_recipe(tmp_path / "one", *changes, base=base, rows=rows))
-    two = {"parallel": {"processes": 2, "mode": "sharded"}}
+    unsharded = {key: value for key, value in WIDENED[name].items() if key != "parallel"}
+    alone = train(write_recipe(tmp_path / "one", short, unsharded, base=base, rows=rows))
+    two = {"parallel": {"processes": 2, "mode": "sharded", **WIDENED[name].get("parallel", {})}}
     run = train_on_two(write_recipe(tmp_path / "two", *changes, two, base=base, rows=rows))
     assert losses_of(run) == pytest.approx(losses_of(alone), abs=0.03)
     assert run.results["heldout_loss"] == pytest.approx(alone.results["heldout_loss"], abs=0.03)

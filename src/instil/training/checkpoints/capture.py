@@ -31,7 +31,7 @@ def take_snapshot(learner: Learner, progress: Progress, *, identity: Mapping[str
         {
             where: piece_of_state(where, tensor, weights[where.rpartition("::")[0]])
             for where, tensor in tensors.items()
-            if is_first or is_shard(tensor) or _is_of_8_bits_in_shards(where, weights)
+            if is_first or is_shard(tensor) or _is_of_rows(where, tensor, weights[where.rpartition("::")[0]])
         },
         numbers,
         identity,
@@ -54,23 +54,25 @@ def piece_of(tensor: torch.Tensor) -> Piece:
 def piece_of_state(where: str, tensor: torch.Tensor, weight: torch.Tensor) -> Piece:
     """Return the part of a state that this process holds.
 
-    The 8-bit optimizer keeps the state of shards in plain tensors: moments of their rows, scales of their blocks.
+    State of shards may be in plain tensors: that of the 8-bit optimizer, and what is kept in the machine's memory.
     """
-    key = where.rpartition("::")[2]
-    if not is_shard(weight) or key not in (*SCALES, *SCALES.values()):
+    if not _is_of_rows(where, tensor, weight):
         return piece_of(tensor)
     assert isinstance(weight, DTensor)
     start, _ = rows_here(weight)
-    if key in SCALES:
+    if where.rpartition("::")[2] not in SCALES.values():
         return Piece(tensor, start, tuple(weight.shape))
     num_ranks, width = weight.device_mesh.size(), math.prod(weight.shape[1:])
     before, total = scales_before(weight.shape[0], width, num_ranks=num_ranks, start=start)
     return Piece(tensor, before, (total,))
 
 
-def _is_of_8_bits_in_shards(where: str, weights: Mapping[str, torch.Tensor]) -> bool:
-    name, _, key = where.rpartition("::")
-    return key in (*SCALES, *SCALES.values()) and is_shard(weights[name])
+def _is_of_rows(where: str, tensor: torch.Tensor, weight: torch.Tensor) -> bool:
+    """Return True for a plain tensor with the state of this process's rows of a sharded weight."""
+    key = where.rpartition("::")[2]
+    if not isinstance(weight, DTensor) or not is_shard(weight) or isinstance(tensor, DTensor):
+        return False
+    return key in SCALES.values() or (key not in TABLES.values() and tensor.shape == weight.to_local().shape)
 
 
 def rows_here(tensor: torch.Tensor) -> tuple[int, int | None]:
@@ -115,25 +117,37 @@ def restore_optimizers(learner: Learner, checkpoint: Checkpoint) -> bool:
     Returns:
         Whether moments of 8 bits were packed again on any process, because its blocks begin elsewhere.
     """
+    packed_again = False
+    # One after another: where the state is kept in the machine's memory, the device has room for one of them.
+    for optimizer in learner.optimizers:
+        its_weights = {id(weight) for group in optimizer.param_groups for weight in group["params"]}
+        some = {name: weight for name, weight in learner.weights.by_name.items() if id(weight) in its_weights}
+        tensors, again = _read_state_of(some, checkpoint)
+        write_state([optimizer], some, tensors=tensors, numbers=checkpoint.numbers)
+        packed_again = packed_again or again
+    return learner.ranks.any(packed_again)
+
+
+def _read_state_of(weights: Mapping[str, torch.Tensor], checkpoint: Checkpoint) -> tuple[dict[str, torch.Tensor], bool]:
+    """Return the state of some weights as far as this process holds it, and whether moments were packed again."""
     tensors: dict[str, torch.Tensor] = {}
     packed_again = False
     shapes = checkpoint.shapes("optimizer")
     for where, shape in shapes.items():
         name, _, key = where.rpartition("::")
-        weight = learner.weights.by_name[name]
+        weight = weights.get(name)
+        if weight is None or key in SCALES.values():  # another's, or read with the moments
+            continue
         if key in SCALES:
             its_scales = f"{name}::{SCALES[key]}" if f"{name}::{SCALES[key]}" in shapes else None
             read, again = _read_moments(weight, where, its_scales, checkpoint)
             tensors |= read
             packed_again = packed_again or again
-        elif key in SCALES.values():
-            continue  # read with the moments
         elif is_shard(weight) and shape == tuple(weight.shape):
             tensors[where] = _shard_like(weight, where, checkpoint)
         else:
             tensors[where] = checkpoint.read("optimizer", where).to(_state_device(weight, shape))
-    write_state(learner.optimizers, learner.weights.by_name, tensors=tensors, numbers=checkpoint.numbers)
-    return learner.ranks.any(packed_again)
+    return tensors, packed_again
 
 
 def _read_moments(
@@ -153,15 +167,12 @@ def _read_moments(
 
 
 def _shard_like(weight: torch.Tensor, where: str, checkpoint: Checkpoint) -> torch.Tensor:
-    assert isinstance(weight, DTensor)
     start, stop = rows_here(weight)
-    if stop == start:
-        rows = torch.empty_like(weight.to_local())
-    else:
-        rows = checkpoint.read("optimizer", where, start, stop).to(weight.to_local().device)
-    return DTensor.from_local(
-        rows, weight.device_mesh, weight.placements, run_check=False, shape=weight.shape, stride=weight.stride()
-    )
+    state = torch.empty_like(weight)  # with the device of the rows, which may not be that of the processes
+    assert isinstance(state, DTensor)
+    if stop != start:
+        state.to_local().copy_(checkpoint.read("optimizer", where, start, stop))
+    return state
 
 
 def _state_device(weight: torch.Tensor, shape: tuple[int, ...]) -> torch.device:

@@ -9,6 +9,7 @@ Why: there is no formula per architecture. Autograd itself shows what it saves.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from instil.errors import ModelError
 from instil.model.adapters.saved import is_adapter_weight
 from instil.model.attention.flat import LAYOUT_KEYWORD
 from instil.model.attention.layout import FlatLayout, positions_of, set_active_layout
+from instil.model.host_memory import SHARED_MEMORY
 from instil.model.loss.chunked import COPIES_OF_LOGITS, default_chunk_bytes, is_plain
 from instil.model.loss.router import passes_keywords
 from instil.model.packed_layers import SCALE_BYTES
@@ -26,6 +28,7 @@ from instil.model.parts import blocks_of, take_apart
 from instil.model.probe import refuse_what_fails
 from instil.model.speedups.round_sizes import round_up
 from instil.model.underlying import underlying
+from instil.training.step.optimizer import BUCKET
 from instil.training.step.precision import Precision
 from instil.units import byte_size
 
@@ -69,6 +72,8 @@ class Sizes:
         adapter: Numbers of the adapters alone.
         quantizable: Frozen numbers that `model.quantize` packs: those of linear layers, without the head.
         inputs_per_token: Bytes per token of the blocks' inputs alone.
+        gathered: Numbers that a process holds in full while it computes with shards: the largest block, the next one,
+            which comes while the device computes, and what belongs to no block.
     """
 
     parameters: int
@@ -83,6 +88,7 @@ class Sizes:
     adapter: int = 0
     quantizable: int = 0
     inputs_per_token: float = 0.0
+    gathered: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +104,7 @@ class Memory:
             pass makes, if that is more than the chunk.
         several: Whether a step has several micro-batches. With one, activations are freed as gradients are made.
         other: On a CPU, what code, buffers and the allocator take besides tensors.
+        host: What is kept in the machine's memory instead; not part of the peak.
     """
 
     weights: int
@@ -107,6 +114,7 @@ class Memory:
     logits: int
     several: bool
     other: int = 0
+    host: int = 0
 
     @property
     def peak(self) -> int:
@@ -120,6 +128,7 @@ class Memory:
         return [
             *(f"{kind:<12} {byte_size(getattr(self, kind)):>9}" for kind in MEMORY_KINDS),
             f"{'peak':<12} {byte_size(self.peak):>9}",
+            *([f"{'offloaded':<12} {byte_size(self.host):>9}"] if self.host else []),
         ]
 
 
@@ -135,6 +144,7 @@ def estimate_memory(
     device: str = "cpu",
     shards: int = 1,
     num_sizes: int = 1,
+    offload: str = "none",
 ) -> Memory:
     """Estimate what a step needs on one device.
 
@@ -149,6 +159,7 @@ def estimate_memory(
         device: `cpu` or `cuda`.
         shards: Number of processes over which weights, gradients and optimizer state are sharded.
         num_sizes: Number of different sizes of micro-batches, after rounding up.
+        offload: What is kept in the machine's memory: `none`, `optimizer` or `all`. Nothing moves on a CPU.
 
     Returns:
         Bytes by kind.
@@ -183,14 +194,26 @@ def estimate_memory(
         logits = max(block, logits - block if recompute else logits)
     gradients = moved * sizes.trained // shards
     kept = 0 if several else KEPT_GRADIENTS * gradients
+    weights, optimizer_state, host = (weights - scales) // shards + scales, int(state) // shards, 0
+    if offload != "none" and device not in SHARED_MEMORY:
+        before = optimizer_state
+        # One bucket, or one large tensor, is on the device at a time.
+        bucket = max(BUCKET, sizes.vocabulary * sizes.width // shards if sizes.trains_head else 0)
+        optimizer_state = min(before, int(bucket * state / max(1, sizes.trained))) if offload == "optimizer" else 0
+        host = before
+    if offload == "all" and device not in SHARED_MEMORY:
+        host += weights - scales + gradients
+        weights = small * sizes.gathered + scales  # as if none of it were packed: embedding and head are not
+        gradients = min(gradients, moved * sizes.gathered)
     return Memory(
-        weights=(weights - scales) // shards + scales,
+        weights=weights,
         gradients=gradients,
-        optimizer=int(state) // shards,
+        optimizer=optimizer_state,
         activations=int(per_token * tokens * passing),
         logits=int(logits + head * passing),
         several=several,
         other=int(LIBRARIES_CPU + kernels + kept) if on_cpu else 0,
+        host=host,
     )
 
 
@@ -209,11 +232,11 @@ def measure_sizes(model: Any, precision: Precision) -> Sizes:
     }
     with refuse_what_fails(model):
         saved = _saved_on_fakes(model, precision)
-    block_inputs = (
-        len(blocks_of(model)) * int(head[0].shape[-1]) * torch.empty(0, dtype=precision.compute).element_size()
-    )
+    blocks = [sum(value.numel() for value in block.parameters()) for block in blocks_of(model)]
+    num_parameters = sum(parameter.numel() for parameter in parameters)
+    block_inputs = len(blocks) * int(head[0].shape[-1]) * torch.empty(0, dtype=precision.compute).element_size()
     return Sizes(
-        parameters=sum(parameter.numel() for parameter in parameters),
+        parameters=num_parameters,
         trained=sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
         vocabulary=parts.vocabulary,
         width=int(head[0].shape[-1]),
@@ -226,10 +249,11 @@ def measure_sizes(model: Any, precision: Precision) -> Sizes:
         adapter=sum(value.numel() for name, value in model.named_parameters() if is_adapter_weight(name)),
         quantizable=_count_quantizable(model, head),
         inputs_per_token=block_inputs,
+        gathered=num_parameters - sum(blocks) + sum(sorted(blocks)[-2:]),
     )
 
 
-def _count_quantizable(model: Any, head: list[torch.Tensor]) -> int:
+def _count_quantizable(model: Any, head: Sequence[torch.Tensor]) -> int:
     """Return the numbers of frozen linear layers; bitsandbytes leaves embedding, head and stacked experts as they are."""
     from transformers.pytorch_utils import Conv1D
 

@@ -45,6 +45,7 @@ class Workload:
         gradient_checkpointing: Whether activations are recomputed: `on`, `off` or `auto`.
         optimizer: Name of the optimizer.
         quantize: How frozen weights are stored.
+        offload: What is kept in the machine's memory: `none`, `optimizer` or `all`.
     """
 
     sizes: Sizes
@@ -55,6 +56,7 @@ class Workload:
     gradient_checkpointing: Literal["auto", "on", "off"]
     optimizer: str
     quantize: str
+    offload: Literal["none", "optimizer", "all"] = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,8 @@ class Fit:
         """The decision in words; where it does not fit, with what to change."""
         needs = f"needs about {byte_size(self.memory.peak)} of the {byte_size(self.free)} that are free"
         recomputed = ", activations recomputed" if self.recompute else ""
-        cut = f"micro-batches of {self.micro_batch_tokens:,} tokens{recomputed}"
+        host = f", {byte_size(self.memory.host)} in the machine's memory" if self.memory.host else ""
+        cut = f"micro-batches of {self.micro_batch_tokens:,} tokens{recomputed}{host}"
         if self.fits:
             return f"fits: {needs}; {cut}"
         return (
@@ -133,6 +136,7 @@ def find_fit(
                 quantize=workload.quantize,
                 device=device.type,
                 shards=num_ranks if sharded else 1,
+                offload=workload.offload,
             )
             fit = Fit(tokens, recompute, memory, free)
             if fit.fits:

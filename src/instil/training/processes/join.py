@@ -53,8 +53,8 @@ def join_ranks(parallel: ParallelSettings, *, device_name: str) -> Iterator[Rank
         device_name: The recipe's `device`. On CUDA each process takes the GPU of its local rank.
 
     Raises:
-        RecipeError: If the recipe requests another number of processes than were started, or one that they do not
-            divide into groups.
+        RecipeError: If the recipe requests another number of processes than were started, one that they do not divide
+            into groups, or offloads what the process group of another launcher cannot sum.
         TrainingError: If another process ended in the middle of a collective operation.
     """
     if not is_joined():
@@ -75,8 +75,15 @@ def join_ranks(parallel: ParallelSettings, *, device_name: str) -> Iterator[Rank
         device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
     backend = "nccl" if device.type == "cuda" else "gloo"
+    if backend == "nccl" and parallel.offload == "all":  # the norm of gradients is summed where they are
+        backend = "cpu:gloo,cuda:nccl"
     timeout = timedelta(minutes=parallel.timeout_minutes)
     is_ours = not dist.is_initialized()
+    if not is_ours and "cpu:" in backend and "cpu:" not in dist.get_backend_config():
+        raise RecipeError(
+            f"parallel.offload: all, but the process group that is there already ({dist.get_backend_config()}) sums "
+            "nothing on CPUs. Expected cpu:gloo,cuda:nccl. Set parallel.offload: optimizer."
+        )
     if is_ours:
         dist.init_process_group(backend, timeout=timeout, device_id=device if device.type == "cuda" else None)
     patient = dist.new_group(backend="gloo", timeout=FOREVER)

@@ -66,10 +66,10 @@ def _over_shards() -> type:
         def step(self, closure: Any = None) -> None:
             """Move the rows of this process. A process without a row of a weight has no state for it."""
             assert closure is None
-            for gindex, pindex, weight in self._weights_with_rows():
+            for gindex, pindex, weight, gradient in self._weights_with_rows():
                 group, rows = self.param_groups[gindex], weight.to_local()
                 # While they are moved, the rows stand in the place of their weight.
-                rows.grad = weight.grad.to_local()
+                rows.grad = gradient.to_local()
                 if weight in self.state:
                     self.state[rows] = self.state.pop(weight)
                 else:
@@ -79,10 +79,10 @@ def _over_shards() -> type:
                 self.state[weight] = self.state.pop(rows)
                 rows.grad = None
 
-        def _weights_with_rows(self) -> Iterator[tuple[int, int, DTensor]]:
+        def _weights_with_rows(self) -> Iterator[tuple[int, int, DTensor, DTensor]]:
             for gindex, group in enumerate(self.param_groups):
                 for pindex, weight in enumerate(group["params"]):
                     if weight.grad is not None and weight.to_local().numel():
-                        yield gindex, pindex, weight
+                        yield gindex, pindex, weight, weight.grad
 
     return AdamW8bitOverShards

@@ -9,12 +9,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
+from torch.distributed.tensor import DTensor
 
 from instil.errors import RecipeError
+from instil.model.host_memory import HostState, host_state_of
 from instil.training.step.eight_bit import adamw_8bit
 from instil.training.step.tensor_kinds import DECAYED, TensorKind
 
 OptimizerName = Literal["adamw", "adamw_8bit", "muon", "adafactor"]
+BUCKET = 32 * 2**20
+"""Numbers whose state is on the device at one time, where it is kept in the machine's memory; a larger tensor is alone."""
 FUSED_ON = frozenset({"cpu", "cuda"})
 """Devices on which AdamW moves all weights in one kernel; on others it moves them one by one."""
 
@@ -29,6 +33,7 @@ def build_optimizers(
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
     momentum: float = 0.95,
+    state_on_host: bool = False,
 ) -> list[torch.optim.Optimizer]:
     """Build the optimizers of a run.
 
@@ -41,9 +46,11 @@ def build_optimizers(
         betas: Decay rates of AdamW's moments.
         eps: AdamW's epsilon.
         momentum: Muon's momentum.
+        state_on_host: Whether to keep the state in the machine's memory between steps.
 
     Returns:
-        One optimizer. With Muon a second one (AdamW), if other tensors than matrices train.
+        One optimizer. With Muon a second one (AdamW), if other tensors than matrices train. With `state_on_host` as
+        many for each bucket of weights.
 
     Raises:
         MissingPackageError: If the optimizer's package is not installed.
@@ -51,24 +58,66 @@ def build_optimizers(
     """
     if not weights:
         raise RecipeError("training.freeze: no parameter is left to train. Expected at least one. Freeze fewer.")
+    if name == "muon" and not any(_muon_moves(kinds[key], weight) for key, weight in weights.items()):
+        raise RecipeError(
+            "optimizer.name: muon moves the matrices inside the network, and none of them trains. "
+            "Set optimizer.name: adamw, or freeze less."
+        )
     adamw = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+    buckets = _buckets(weights) if state_on_host else [weights]
+    optimizers = [
+        optimizer
+        for bucket in buckets
+        for optimizer in _build(bucket, kinds, name=name, adamw=adamw, momentum=momentum)
+    ]
+    if state_on_host:
+        for optimizer in optimizers:
+            HostState(optimizer)
+    return optimizers
+
+
+def _buckets(weights: Mapping[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
+    buckets: list[dict[str, torch.Tensor]] = []
+    room = 0
+    for name, weight in weights.items():
+        numbers = (weight.to_local() if isinstance(weight, DTensor) else weight).numel()
+        if not buckets or numbers > room:
+            buckets.append({})
+            room = BUCKET
+        buckets[-1][name] = weight
+        room -= numbers
+    return buckets
+
+
+def _build(
+    weights: Mapping[str, torch.Tensor],
+    kinds: Mapping[str, TensorKind],
+    *,
+    name: OptimizerName,
+    adamw: Mapping[str, Any],
+    momentum: float,
+) -> list[torch.optim.Optimizer]:
+    lr, weight_decay = adamw["lr"], adamw["weight_decay"]
     if name == "muon":
         inside = {key: weight for key, weight in weights.items() if _muon_moves(kinds[key], weight)}
         rest = {key: weight for key, weight in weights.items() if key not in inside}
-        if not inside:
-            raise RecipeError(
-                "optimizer.name: muon moves the matrices inside the network, and none of them trains. "
-                "Set optimizer.name: adamw, or freeze less."
+        optimizers: list[torch.optim.Optimizer] = []
+        if inside:
+            optimizers.append(
+                torch.optim.Muon(
+                    list(inside.values()),
+                    lr=lr,
+                    weight_decay=weight_decay,
+                    momentum=momentum,
+                    adjust_lr_fn="match_rms_adamw",
+                )
             )
-        muon = torch.optim.Muon(
-            list(inside.values()), lr=lr, weight_decay=weight_decay, momentum=momentum, adjust_lr_fn="match_rms_adamw"
-        )
-        return [muon, _adamw(rest, kinds, adamw)] if rest else [muon]
+        return [*optimizers, _adamw(rest, kinds, adamw)] if rest else optimizers
+    groups = _groups(weights, kinds, weight_decay)
     if name == "adafactor":
-        groups = _groups(weights, kinds, weight_decay)
         return [torch.optim.Adafactor(groups, lr=lr, weight_decay=weight_decay)]
     if name == "adamw_8bit":
-        return [adamw_8bit(_groups(weights, kinds, weight_decay), adamw)]
+        return [adamw_8bit(groups, adamw)]
     return [_adamw(weights, kinds, adamw)]
 
 
@@ -142,11 +191,13 @@ def write_state(
     tensors: Mapping[str, torch.Tensor],
     numbers: Mapping[str, float],
 ) -> None:
-    """Load a state from `read_state` into fresh optimizers over the same weights."""
+    """Load a state from `read_state` into fresh optimizers over these weights; what is of others is passed over."""
     names = {id(weight): name for name, weight in weights.items()}
     parts: dict[str, dict[str, Any]] = {}
     for where, value in (*tensors.items(), *numbers.items()):
         name, _, key = where.rpartition("::")
+        if name not in weights:
+            continue
         parts.setdefault(name, {})[key] = value
     for optimizer in optimizers:
         ordered = [weight for group in optimizer.param_groups for weight in group["params"]]
@@ -154,3 +205,6 @@ def write_state(
             number: parts[names[id(weight)]] for number, weight in enumerate(ordered) if names[id(weight)] in parts
         }
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+        on_host = host_state_of(optimizer)
+        if on_host is not None:
+            on_host.store(optimizer)

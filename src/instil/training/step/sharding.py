@@ -30,7 +30,7 @@ def why_no_shards(precision: Precision, *, optimizer: str, quantize: str, dora: 
     return None
 
 
-def shard(loss: Any, precision: Precision, *, device: torch.device) -> None:
+def shard(loss: Any, precision: Precision, *, device: torch.device, offload: bool = False) -> None:
     """Lay the weights of a loss and its model in shards over the processes, in place.
 
     Each block is one FSDP unit and the rest is another. A process therefore holds in full only the unit that it
@@ -42,8 +42,11 @@ def shard(loss: Any, precision: Precision, *, device: torch.device) -> None:
         loss: The `TokenLoss`.
         precision: How the run computes.
         device: Where this process computes.
+        offload: Whether shards, their gradients and the optimizer's state stay in the machine's memory. The CPU moves
+            the weights then.
     """
-    from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard  # slow to import
+    # Slow to import.
+    from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 
     use_plain_packed_weights(loss, device)
     # FSDP2 requires one dtype for all trained tensors of a unit, adapters included.
@@ -54,10 +57,11 @@ def shard(loss: Any, precision: Precision, *, device: torch.device) -> None:
             )
     compute = precision.compute if precision.compute != torch.float32 else None
     policy = MixedPrecisionPolicy(param_dtype=compute, reduce_dtype=torch.float32 if compute else None)
+    place = CPUOffloadPolicy(pin_memory=device.type == "cuda") if offload else OffloadPolicy()
     for block in blocks_of(loss.model):
-        fully_shard(block, mp_policy=policy)
+        fully_shard(block, mp_policy=policy, offload_policy=place)
     # The loss comes last: its unit takes the parameters that no block has taken.
-    fully_shard(loss, mp_policy=policy)
+    fully_shard(loss, mp_policy=policy, offload_policy=place)
     for module in loss.modules():
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)
