@@ -97,16 +97,17 @@ def test_a_window_is_plain_and_everything_else_is_not(features, is_plain):
 
 
 CUDA_HEADS = [
-    # dtype            capability  window  heads of the keys that torch gets; 4 heads of queries, 2 of keys
-    (torch.float32, (9, 0), None, 4),
-    (torch.float16, (7, 5), None, 4),
-    (torch.bfloat16, (9, 0), None, 2),  # FlashAttention takes grouped heads
-    (torch.bfloat16, (9, 0), 3, 4),  # and no mask
+    # dtype  capability  window  width  heads of the keys that torch gets; 4 heads of queries, 2 of keys
+    (torch.float32, (9, 0), None, 8, 4),
+    (torch.float16, (7, 5), None, 8, 4),
+    (torch.bfloat16, (9, 0), None, 8, 2),  # FlashAttention takes grouped heads
+    (torch.bfloat16, (9, 0), 3, 8, 4),  # and no mask
+    (torch.bfloat16, (9, 0), None, 264, 4),  # and no wider ones
 ]
 
 
-@pytest.mark.parametrize(("dtype", "capability", "window", "expected"), CUDA_HEADS)
-def test_memory_efficient_attention_gets_equal_heads(dtype, capability, window, expected, monkeypatch):
+@pytest.mark.parametrize(("dtype", "capability", "window", "width", "expected"), CUDA_HEADS)
+def test_memory_efficient_attention_gets_equal_heads(dtype, capability, window, width, expected, monkeypatch):
     """torch took plain arithmetic for grouped heads, and kept the probabilities of all pairs of tokens."""
     from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -124,7 +125,7 @@ def test_memory_efficient_attention_gets_equal_heads(dtype, capability, window, 
     why_no_varlen.cache_clear()
     try:
         with FakeTensorMode():
-            query, key = (torch.empty(1, heads, 6, 8, device="cuda", dtype=dtype) for heads in (4, 2))
+            query, key = (torch.empty(1, heads, 6, width, device="cuda", dtype=dtype) for heads in (4, 2))
             by_example._one_sdpa(query, key, key, Features(0.3, window=window))
     finally:
         why_no_varlen.cache_clear()

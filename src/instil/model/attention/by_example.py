@@ -15,6 +15,8 @@ from torch.utils.checkpoint import checkpoint
 from instil.model.attention.layout import FlatLayout
 from instil.model.attention.varlen import why_no_varlen
 
+WIDEST_FLASH = 256
+"""The widest heads that FlashAttention takes."""
 BLOCK = 1024
 """Queries that the plain kernel computes at once; longer examples are cut, so that memory grows with BLOCK * L."""
 
@@ -94,13 +96,16 @@ def _one_sdpa(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, featu
 def _needs_equal_heads(query: torch.Tensor, mask: torch.Tensor | None) -> bool:
     """Return whether torch has no fused kernel for grouped heads here: on CUDA without FlashAttention.
 
-    Why: fp32, GPUs before compute capability 8.0 and masks are left to memory-efficient attention, which takes equal
+    Why: fp32, GPUs before compute capability 8.0, masks and heads wider than 256 are left to memory-efficient attention, which takes equal
     heads only. With grouped ones torch takes plain arithmetic, which keeps [H, L, L] probabilities in each layer.
 
     Source:
         aten/src/ATen/native/transformers/cuda/sdp_utils.cpp, `can_use_mem_efficient_attention`.
     """
-    return query.is_cuda and (mask is not None or why_no_varlen(query.device.index or 0, query.dtype) is not None)
+    if not query.is_cuda:
+        return False
+    wide = query.shape[-1] > WIDEST_FLASH
+    return wide or mask is not None or why_no_varlen(query.device.index or 0, query.dtype) is not None
 
 
 def _one_plain(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, features: Features) -> torch.Tensor:

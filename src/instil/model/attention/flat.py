@@ -26,7 +26,7 @@ from typing import Any
 import torch
 
 from instil.errors import ModelError
-from instil.model.attention.by_example import Features, attend_by_example
+from instil.model.attention.by_example import WIDEST_FLASH, Features, attend_by_example
 from instil.model.attention.cpu import attend_on_cpu
 from instil.model.attention.layout import FlatLayout, active_layout
 from instil.model.attention.same_bits import after_attention, before_attention, wants_same_bits
@@ -208,7 +208,7 @@ def _varlen_serves(query: torch.Tensor, value: torch.Tensor, features: Features)
         features.is_plain
         and query.is_cuda
         and width == value.shape[-1]
-        and width <= 256
+        and width <= WIDEST_FLASH
         and width % 8 == 0
         and why_no_varlen(query.device.index or 0, query.dtype) is None
     )
