@@ -117,9 +117,9 @@ def training(args: argparse.Namespace, sizes: Any, precision: Any) -> Iterator[L
 def network(args: argparse.Namespace, sizes: Any) -> Iterator[Line]:
     """Yield the lines of what goes over the network in a step, and onto the disk for a checkpoint."""
     flops = 8 * sizes.parameters
-    received = args.sharded_ratio * 8 * sizes.parameters * (args.gpus - 1) / args.gpus
+    received = 8 * sizes.parameters * (args.gpus - 1) / args.gpus
     seconds = args.micro_tokens * flops / (args.tflops * 1e12 * args.mfu)
-    yield Line("network", "a GPU receives, a micro-batch", received / GB, "GB", "(2 x 2 + 4) P: see step_bytes.py")
+    yield Line("network", "a GPU receives, a micro-batch", received / GB, "GB", "(2 x 2 + 4) P, by NCCL")
     yield Line("network", "that takes", received / (args.link_gb * GB), "s", "at link_gb a second")
     yield Line("network", "a micro-batch computes", seconds, "s", "micro tokens x 8 P / (tflops x mfu)")
     yield Line("network", "shortest micro-batch that hides it", args.micro_tokens * received / (args.link_gb * GB) / seconds,
@@ -145,16 +145,15 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 MEASURED = (
-    ("row-bytes", 0.0, "bytes of a conversation as JSON"),
-    ("tokens-a-row", 0.0, "tokens of a conversation"),
-    ("cut-us", 0.0, "driver: microseconds a row until the rows are found"),
-    ("encode-us", 0.0, "worker: microseconds a row"),
-    ("merge-us", 0.0, "driver: microseconds a row from the first result to the last"),
-    ("driver-bytes", 0.0, "driver: bytes a row at the end of a preparation"),
-    ("shard-bytes", 0.0, "bytes of a row in the shards"),
-    ("store-bytes", 0.0, "bytes of a row in the store"),
+    ("row-bytes", 633.0, "bytes of a conversation as JSON"),
+    ("tokens-a-row", 222.8, "tokens of a conversation"),
+    ("cut-us", 4.0, "driver: microseconds a row until the rows are found"),
+    ("encode-us", 403.0, "worker: microseconds a row"),
+    ("merge-us", 7.5, "driver: microseconds a row from the first result to the last"),
+    ("driver-bytes", 195.0, "driver: bytes a row at the end of a preparation"),
+    ("shard-bytes", 1246.0, "bytes of a row in the shards"),
+    ("store-bytes", 1019.0, "bytes of a row in the store"),
     ("checkpoint-bytes", 12.0, "bytes of a trained number in a checkpoint"),
-    ("sharded-ratio", 1.0, "bytes of a sharded step beside the formula"),
 )
 ASSUMED = (
     ("conversations", 1e9, "conversations of an epoch"),

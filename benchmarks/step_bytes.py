@@ -7,8 +7,9 @@ loopback. Two runs of different length are compared, so what a start and an end 
 micro-batch. The bytes stand beside those of the formula, for P trained numbers and N processes, over all processes:
 
 - replicated: the sum of the gradients, 2 P (N - 1) numbers of 4 bytes;
-- sharded: the weights gathered for the forward and for the backward pass, the gradients summed and scattered:
-  (2 g + r) P (N - 1) bytes, where g is the size of a number in the arithmetic, and r is 4.
+- sharded: the weights gathered for the forward and for the backward pass, in the type of the arithmetic; those outside
+  the blocks only once. The gradients are summed and scattered in fp32, for which gloo sends each number twice (NCCL
+  sends it once).
 
 Takes no data: rows are short sums. The last line of the output is one JSON object.
 """
@@ -75,8 +76,9 @@ def case_of(mode: str, precision: str, processes: int, folder: Path) -> dict[str
     }
     a_step = (bytes_of(recipe, folder, LONG) - bytes_of(recipe, folder, SHORT)) / (LONG - SHORT)
     size = PRECISIONS[precision]
-    a_number = 2 * 4 if mode == "replicated" else 2 * size + 4
-    expected = a_number * (processes - 1) * num_trained(folder / "run")
+    blocks, rest = numbers_of(folder / "run")
+    gathered = 0 if mode == "replicated" else size * (2 * blocks + rest)
+    expected = (gathered + 2 * 4 * (blocks + rest)) * (processes - 1)
     return {
         "mode": mode,
         "precision": precision,
@@ -87,12 +89,16 @@ def case_of(mode: str, precision: str, processes: int, folder: Path) -> dict[str
     }
 
 
-def num_trained(run: Path) -> int:
-    """Return how many numbers the model of a run has; all of them train."""
+def numbers_of(run: Path) -> tuple[int, int]:
+    """Return how many numbers the blocks of a run's model have, and the rest of it; all of them train."""
     from safetensors import safe_open
 
+    blocks = rest = 0
     with safe_open(run / "model" / "model.safetensors", framework="pt") as weights:
-        return sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
+        for name in weights.keys():  # noqa: SIM118
+            size = math.prod(weights.get_slice(name).get_shape())
+            blocks, rest = (blocks + size, rest) if ".layers." in name else (blocks, rest + size)
+    return blocks, rest
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -36,6 +36,41 @@ def test_each_file_resumes_and_says_how_it_is_used(name: str) -> None:
     assert all(len(line) <= 120 for line in text.splitlines())
 
 
+def test_skypilot_takes_every_field() -> None:
+    """Runs where SkyPilot is installed; it is no dependency of the tests."""
+    schemas = pytest.importorskip("sky.utils.schemas")
+    validate = pytest.importorskip("sky.utils.common_utils").validate_schema
+    task = yaml.safe_load(FILES["launch/skypilot"].read_text(encoding="utf-8"))
+    validate(task, schemas.get_task_schema(), "task: ")
+    validate(task["resources"], schemas.get_resources_schema(), "resources: ")
+    (bucket,) = task["file_mounts"].values()
+    validate(bucket, schemas.get_storage_schema(), "bucket: ")
+
+
+def test_kubeflow_reads_every_field() -> None:
+    """Runs where the models of Kubeflow Trainer are installed; they are no dependency of the tests."""
+    models = pytest.importorskip("kubeflow_trainer_api.models")
+    job = yaml.safe_load(FILES["launch/kubernetes"].read_text(encoding="utf-8"))
+    # A field that they do not know is left out when it is read.
+    assert_within(job, models.TrainerV1alpha1TrainJob.from_dict(job).to_dict())
+
+
+def assert_within(part: object, whole: object) -> None:
+    """Assert that all values of one tree are those of another."""
+    if isinstance(part, dict):
+        assert isinstance(whole, dict)
+        for key, value in part.items():
+            assert key in whole
+            assert_within(value, whole[key])
+    elif isinstance(part, list):
+        assert isinstance(whole, list)
+        assert len(part) == len(whole)
+        for value, other in zip(part, whole, strict=True):
+            assert_within(value, other)
+    else:
+        assert part == whole
+
+
 def test_hugging_face_takes_the_options_of_its_job(tmp_path: Path) -> None:
     program = Path(sys.executable).with_name("hf")
     if not program.exists():
