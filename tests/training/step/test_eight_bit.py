@@ -16,6 +16,7 @@ from instil.training.checkpoints.checkpoint import open_checkpoint, step_folder
 from instil.training.processes.ranks import Ranks
 
 pytest.importorskip("bitsandbytes", reason="needs bitsandbytes: the tests of 8-bit AdamW are left out")
+pytestmark = pytest.mark.slow
 ONE = Ranks(0, 1, torch.device("cpu"))
 ROUNDED = 2e-3
 """What a weight may differ by after four steps of 1e-2, whose moments were rounded in other blocks."""
