@@ -155,7 +155,7 @@ class Training:
         set_gradient_checkpointing(model, self.recompute)
         loss = TokenLoss(model).train()
         if sharded:
-            shard(loss, precision)
+            shard(loss, precision, device=device.torch)
         if work.compiled and not device.is_faked:
             compile_blocks(model)
         weights, settings = Weights(model, precision, sharded=sharded), OptimizerSettings()

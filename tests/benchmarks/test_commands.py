@@ -15,6 +15,7 @@ NEED_NO_DATA = {
     "billion",
     "gpu",
     "buckets",
+    "cuda_rehearsal",
     "peers",
     "profile_model",
     "scaling",
