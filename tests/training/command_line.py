@@ -29,8 +29,15 @@ QUICK: dict[str, Any] = {
 }
 
 
-def make_base(folder: Path, *, dropout: float = 0.0, width: int = 32) -> Path:
-    """Write a random Llama, of 25 thousand parameters at width 32, with a byte-level tokenizer and no chat template."""
+def make_base(folder: Path, *, dropout: float = 0.0, width: int = 32, num_rows: int | None = None) -> Path:
+    """Write a random Llama, of 25 thousand parameters at width 32, with a byte-level tokenizer and no chat template.
+
+    Args:
+        folder: Where to write it.
+        dropout: Dropout of its attention.
+        width: Its width.
+        num_rows: Rows of the embedding, if it is to have more than the tokenizer has tokens.
+    """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -42,7 +49,7 @@ def make_base(folder: Path, *, dropout: float = 0.0, width: int = 32) -> Path:
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<|endoftext|>", model_max_length=256)
     torch.manual_seed(5)
     config = LlamaConfig(
-        vocab_size=len(tokenizer),
+        vocab_size=num_rows or len(tokenizer),
         hidden_size=width,
         intermediate_size=width * 3 // 2,
         num_hidden_layers=2,

@@ -12,14 +12,16 @@ import torch
 from instil.training.process_settings import torch_settings
 
 PROGRAM = """
-import json, os
+import json, os, sys
 import torch
-from instil.training.process_settings import freed_memory_kept
+from instil.training.process_settings import freed_memory_kept, return_freed_memory
 
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 2**20
 
 with freed_memory_kept():
+    if "shards" in sys.argv:
+        return_freed_memory()
     at_first = resident()
     blocks = [torch.ones(2 * 2**20) for _ in range(20)]
     taken = resident()
@@ -37,6 +39,15 @@ def test_freed_memory_is_kept_for_the_next_step_and_given_back_at_the_end():
     assert taken >= 150
     assert freed >= 150
     assert afterwards <= 20
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc's malloc: 1 case left out")
+def test_what_shards_gather_goes_back_at_once():
+    words = [sys.executable, "-c", PROGRAM, "shards"]
+    taken, freed, _ = json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+    assert taken >= 150
+    assert freed <= 20
 
 
 @pytest.mark.parametrize("deterministic", [False, True])

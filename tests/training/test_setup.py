@@ -70,13 +70,14 @@ def test_the_memory_of_a_machine_is_shared_by_its_processes(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("adapter", ["none", "lora"])
-def test_processes_load_and_shard_in_turn_where_the_model_fits_once(
+def test_processes_that_load_whole_take_turns_where_the_model_fits_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: Path, rows: Path, adapter: str
 ):
     short: dict[str, Any] = {
         "adapter": {"kind": adapter}, "training": {"max_steps": 3}, "evaluate": {"every": 3, "max_new_tokens": 1}
     }  # fmt: skip
     alone = train(write_recipe(tmp_path / "one", short, base=base, rows=rows))
+    monkeypatch.setattr(setup, "why_whole", lambda preflight: "it is to be loaded whole")
     load, cut = setup.load_trainable, setup.shard
 
     def note(what: str) -> None:

@@ -11,9 +11,9 @@ Shapes: V rows, D width, K new rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 import torch
 
@@ -22,6 +22,10 @@ from instil.model.chat_tokens import TokenChange
 from instil.model.folder.generation_config import set_stop_ids
 from instil.model.underlying import underlying
 
+RowReader: TypeAlias = Callable[[int, int], torch.Tensor]
+"""Returns the rows of a table from a first one to before a last one."""
+BLOCK_ROWS = 4096
+"""Rows of a table that are looked at together."""
 ROWS_MULTIPLE = 8
 """The number of rows is rounded up to a multiple of this, because others slow half-precision products down."""
 
@@ -37,6 +41,7 @@ class RowChange:
         untrained_ids: Ids of tokens that existed, whose rows looked untrained and were re-initialised.
         missing_ids: Ids of tokens that the tokenizer had and the embedding had no row for.
         notes: What changed in generation_config, one line each.
+        drawn: For a model without weights: new rows by their number, for the embedding and for a head of its own.
     """
 
     rows_before: int
@@ -45,6 +50,7 @@ class RowChange:
     untrained_ids: tuple[int, ...]
     missing_ids: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
+    drawn: Mapping[str, Mapping[int, torch.Tensor]] = field(default_factory=dict)
 
     @property
     def trained_ids(self) -> tuple[int, ...]:
@@ -53,7 +59,13 @@ class RowChange:
 
 
 def fit_embeddings(
-    model: Any, tokenizer: Any, change: TokenChange, *, stop_ids: Sequence[int], seed: int = 0
+    model: Any,
+    tokenizer: Any,
+    change: TokenChange,
+    *,
+    stop_ids: Sequence[int],
+    seed: int = 0,
+    stored: Mapping[str, RowReader] | None = None,
 ) -> RowChange:
     """Fit a model's embedding and head to a changed tokenizer; tied heads stay tied.
 
@@ -63,6 +75,8 @@ def fit_embeddings(
         change: The result of `add_chat_tokens`.
         stop_ids: All ids that end an answer; the first becomes the config's eos.
         seed: Seed of the new rows.
+        stored: For a model on `meta`: readers of its tables' rows on the disk, in the type they will have, under
+            ``embedding`` and ``head``. The new rows are then in `RowChange.drawn`.
 
     Returns:
         What changed.
@@ -75,16 +89,26 @@ def fit_embeddings(
     new_ids = tuple(int(tokenizer.convert_tokens_to_ids(token)) for token in change.added)
     old_ids = tuple(index for index in change.control_ids if index not in new_ids and index < rows_before)
     num_known = min(rows_before, len(tokenizer) - len(new_ids))
-    untrained = {name: _untrained(weight, old_ids, num_known) for name, weight in _tables(inner).items()}
+    read = {name: _reader(weight) for name, weight in _tables(inner).items()} if stored is None else stored
+    untrained = {name: untrained_rows(read[name], old_ids, num_known) for name in _tables(inner)}
     add_rows(inner, len(tokenizer))
+    rows_after = inner.get_input_embeddings().weight.shape[0]
+    drawn: dict[str, dict[int, torch.Tensor]] = {}
     for name, weight in _tables(inner).items():
-        _draw_rows(weight, sorted({*new_ids, *untrained[name]}), num_known=num_known, seed=seed)
+        chosen = sorted({*new_ids, *untrained[name]})
+        if stored is None:
+            _draw_rows(weight, chosen, num_known=num_known, seed=seed)
+            continue
+        filled = range(rows_before, rows_after)  # what `add_rows` draws on a model with weights
+        rows = _drawn(stored[name], filled, num_known=rows_before, seed=0).to(weight.dtype)
+        drawn[name] = dict(zip(filled, rows, strict=True))
+        rows = _drawn(stored[name], chosen, num_known=num_known, seed=seed).to(weight.dtype)
+        drawn[name] |= dict(zip(chosen, rows, strict=True))
     _fill_bias(inner, new_ids)
     notes = set_stop_ids(inner, stop_ids, pad_id=tokenizer.pad_token_id)
-    rows_after = inner.get_input_embeddings().weight.shape[0]
     untrained_ids = tuple(sorted({index for ids in untrained.values() for index in ids}))
     missing_ids = tuple(index for index in rowless_ids(tokenizer, rows_before) if index not in new_ids)
-    return RowChange(rows_before, rows_after, new_ids, untrained_ids, missing_ids, notes)
+    return RowChange(rows_before, rows_after, new_ids, untrained_ids, missing_ids, notes, drawn)
 
 
 def rowless_ids(tokenizer: Any, num_rows: int) -> tuple[int, ...]:
@@ -100,7 +124,8 @@ def untrained_ids(model: Any, ids: Iterable[int]) -> tuple[int, ...]:
     """
     inner = underlying(model)
     ids = tuple(ids)
-    untrained = {index for weight in _tables(inner).values() for index in _untrained(weight, ids, weight.shape[0])}
+    tables = _tables(inner).values()
+    untrained = {index for weight in tables for index in untrained_rows(_reader(weight), ids, weight.shape[0])}
     return tuple(sorted(untrained))
 
 
@@ -114,21 +139,41 @@ def _tables(model: Any) -> dict[str, torch.Tensor]:
     return tables
 
 
+def _reader(weight: torch.Tensor) -> RowReader:
+    """Return the reader of a table in memory."""
+    return lambda first, last: weight.detach()[first:last]
+
+
 @torch.no_grad()
-def _untrained(weight: torch.Tensor, ids: Sequence[int], num_known: int) -> tuple[int, ...]:
+def untrained_rows(read: RowReader, ids: Sequence[int], num_known: int) -> tuple[int, ...]:
+    """Return the ids whose rows look untrained; the table is looked at block by block, and is never copied."""
     if not ids:
         return ()
-    # Padding rows of zeros would shift the mean.
-    rows = weight[:num_known].float()
-    norms = rows.norm(dim=1)
+
+    def by_block(measure: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        # Padding rows of zeros, from num_known on, would shift the mean.
+        starts = range(0, num_known, BLOCK_ROWS)
+        return torch.cat([measure(read(start, min(start + BLOCK_ROWS, num_known)).float()) for start in starts])
+
+    norms = by_block(lambda rows: rows.norm(dim=1))
     ordinary = norms > 0.1 * norms.median()
-    mean = rows[ordinary].mean(0)
-    usual_norm, usual_distance = norms.median(), (rows[ordinary] - mean).norm(dim=1).median()
+    sums, first = [], 0
+    for part in torch.split(ordinary, BLOCK_ROWS):
+        sums.append(read(first, first + part.shape[0])[part].double().sum(0))
+        first += part.shape[0]
+    mean = (torch.stack(sums).sum(0) / ordinary.sum()).float()
+    distances = by_block(lambda rows: (rows - mean).norm(dim=1))
+    usual_norm, usual_distance = norms.median(), distances[ordinary].median()
+    chosen = torch.cat([read(index, index + 1).float() for index in ids])
+    limits = (1e-3 * chosen.norm(dim=1)).clamp_min(1e-15)
+    twins = by_block(
+        lambda rows: (
+            torch.stack([(rows - row).norm(dim=1).le(limit) for row, limit in zip(chosen, limits, strict=True)]).T
+        )
+    ).sum(0)
     untrained = []
-    for index in ids:
-        row = weight[index].float()
-        twins = int((rows - row).norm(dim=1).le(1e-3 * max(float(row.norm()), 1e-12)).sum())
-        if row.norm() < 0.1 * usual_norm or (row - mean).norm() < 0.1 * usual_distance or twins > 1:
+    for index, row, num_twins in zip(ids, chosen, twins.tolist(), strict=True):
+        if row.norm() < 0.1 * usual_norm or (row - mean).norm() < 0.1 * usual_distance or num_twins > 1:
             untrained.append(index)
     return tuple(untrained)
 
@@ -159,24 +204,53 @@ def add_rows(model: Any, num_tokens: int) -> None:
 
 @torch.no_grad()
 def _draw_rows(weight: torch.Tensor, rows: Sequence[int], *, num_known: int, seed: int) -> None:
-    """Draw rows from the normal distribution with the mean and covariance of the known rows.
+    """Draw rows of a table in memory, in place."""
+    if rows and not weight.is_meta:
+        weight[list(rows)] = _drawn(_reader(weight), rows, num_known=num_known, seed=seed).to(weight.dtype)
+
+
+@torch.no_grad()
+def _drawn(read: RowReader, rows: Sequence[int], *, num_known: int, seed: int) -> torch.Tensor:
+    """Draw rows [K, D] from the normal distribution with the mean and covariance of the known rows, in fp32.
 
     The N centred rows, summed with independent normal factors over sqrt(N), have exactly that covariance. No D x D
-    matrix is needed.
+    matrix is needed. One fp32 copy of the table exists meanwhile.
     """
-    if not rows or weight.is_meta:
-        return
-    known = torch.ones(weight.shape[0], dtype=torch.bool)
-    known[num_known:] = False
-    known[list(rows)] = False
-    old = weight[known.to(weight.device)].float()
+    if not rows:
+        return read(0, 0).float()
+    known = torch.ones(num_known, dtype=torch.bool)
+    known[[row for row in rows if row < num_known]] = False
+    old = _take(read, known)
     norms = old.norm(dim=1)
-    old = old[norms > 0.1 * norms.median()]
+    ordinary = norms > 0.1 * norms.median()
+    if not ordinary.all():
+        old = _take(lambda first, last: old[first:last], ordinary.cpu(), into=old)
     mean = old.mean(0)
+    old -= mean
     generator = torch.Generator().manual_seed(seed)
     factors = torch.randn(len(rows), old.shape[0], generator=generator).to(old.device)
-    drawn = mean + factors @ (old - mean) / old.shape[0] ** 0.5
-    weight[list(rows)] = drawn.to(weight.dtype)
+    drawn: torch.Tensor = mean + factors @ old / old.shape[0] ** 0.5
+    return drawn
+
+
+def _take(read: RowReader, which: torch.Tensor, *, into: torch.Tensor | None = None) -> torch.Tensor:
+    """Return the chosen rows of a table in fp32, copied block by block.
+
+    Args:
+        read: The table.
+        which: Whether each row is chosen.
+        into: Where they go; may be the table itself, whose rows then move up.
+    """
+    count, first = 0, 0
+    for part in torch.split(which, BLOCK_ROWS):
+        rows = read(first, first + part.shape[0])
+        rows = rows[part.to(rows.device)].float()
+        if into is None:
+            into = rows.new_empty(int(which.sum()), rows.shape[1])
+        into[count : count + rows.shape[0]] = rows
+        count, first = count + rows.shape[0], first + part.shape[0]
+    assert into is not None
+    return into[:count]
 
 
 @torch.no_grad()

@@ -76,7 +76,8 @@ class HeadParts:
         head = getattr(self.head, "original_module", self.head)
         weight = getattr(getattr(head, "base_layer", head), "weight", None)
         is_plain = isinstance(weight, torch.Tensor) and weight.is_floating_point()
-        return states.to(weight.dtype) if weight is not None and is_plain else states
+        # A head in rows over the processes stores them in fp32 and computes in another type.
+        return states.to(getattr(head, "computes_in", weight.dtype)) if weight is not None and is_plain else states
 
 
 def beyond_text(model: nn.Module) -> list[str]:

@@ -94,16 +94,20 @@ class Probe:
         return "examples are laid end to end without padding; none sees another"
 
 
-def probe(model: Any, *, longest: int = 0, seed: int = 0, processes: int = 1) -> Probe:
+def probe(
+    model: Any, *, longest: int = 0, seed: int = 0, processes: int = 1, dtype: torch.dtype | None = None
+) -> Probe:
     """Compare a model on a flat micro-batch with the same model on single examples.
 
-    Call it before weights are sharded. Afterwards the model is as it was, with the attention of training.
+    Call it before weights are sharded, or in `TokenLoss.inside`. Afterwards the model is as it was, with the attention
+    of training.
 
     Args:
         model: transformers' model, or peft's around it.
         longest: Number of tokens of the longest example of the run.
         seed: Seed of the random tokens.
         processes: Processes that share the tokens of an example.
+        dtype: Type of the arithmetic; None for that of the weights, which shards do not show.
 
     Returns:
         Whether examples may lie end to end, and the measurements.
@@ -113,7 +117,7 @@ def probe(model: Any, *, longest: int = 0, seed: int = 0, processes: int = 1) ->
             later ones, or the result depends on earlier forward passes. Also if its tokens cannot be divided over
             processes and there is more than one.
     """
-    parts = take_apart(model)
+    parts, dtype = take_apart(model), dtype or _dtype(model)
     examples = _draw(parts.vocabulary, seed, device=_device(model))
     with refuse_what_fails(model), _still(model), torch.no_grad():
         set_attention(model, "generation")
@@ -121,16 +125,15 @@ def probe(model: Any, *, longest: int = 0, seed: int = 0, processes: int = 1) ->
         set_attention(model, "training")
         alone = [_states(parts, [ids]) for ids in examples]
         _check_own(model, parts, alone, own)
-        _check_causal(model, parts, examples[1], alone[1])
+        _check_causal(model, parts, examples[1], alone[1], dtype)
         flat = _states(parts, examples)
         others = _draw(parts.vocabulary, seed + 1, device=_device(model))
         changed = _states(parts, [others[0], examples[1], others[2]])
     middle = slice(LENGTHS[0], LENGTHS[0] + LENGTHS[1])
     moved = _apart(flat[middle], changed[middle])
     apart = _apart(flat, torch.cat(alone))
-    dtype = _dtype(model)
     because = ""
-    if moved > _unmoved(model) or apart > SAME.get(dtype, SAME[torch.bfloat16]):
+    if moved > _unmoved(model, dtype) or apart > SAME.get(dtype, SAME[torch.bfloat16]):
         because = "this architecture mixes examples that are laid end to end"
     elif mixes_lengths(model, longest):
         because = "its rotary frequencies depend on the length of an example"
@@ -140,7 +143,7 @@ def probe(model: Any, *, longest: int = 0, seed: int = 0, processes: int = 1) ->
         if because:
             raise ModelError(_cannot_divide(model, processes, because))
         with refuse_what_fails(model), _still(model), torch.no_grad():
-            _check_divisible(model, parts, processes, seed=seed)
+            _check_divisible(model, parts, processes, seed=seed, dtype=dtype)
     return Probe(bool(because), moved, apart, because)
 
 
@@ -179,12 +182,12 @@ def _check_own(model: Any, parts: HeadParts, alone: list[torch.Tensor], own: lis
             )
 
 
-def _check_causal(model: Any, parts: HeadParts, ids: torch.Tensor, states: torch.Tensor) -> None:
+def _check_causal(model: Any, parts: HeadParts, ids: torch.Tensor, states: torch.Tensor, dtype: torch.dtype) -> None:
     """Refuse a model whose tokens see later ones: another last token must not move the states before it."""
     other = ids.clone()
     other[-1] = (other[-1] + 1) % parts.vocabulary
     moved = _apart(_states(parts, [other])[:-1], states[:-1])
-    if moved > _unmoved(model):
+    if moved > _unmoved(model, dtype):
         raise ModelError(
             f"{_name(model)}: computed for training, a token sees the tokens after it (its state moves "
             f"by {moved:.2g} standard deviations when the last token changes). Expected a causal model. Choose another "
@@ -192,7 +195,7 @@ def _check_causal(model: Any, parts: HeadParts, ids: torch.Tensor, states: torch
         )
 
 
-def _check_divisible(model: Any, parts: HeadParts, processes: int, *, seed: int) -> None:
+def _check_divisible(model: Any, parts: HeadParts, processes: int, *, seed: int, dtype: torch.dtype) -> None:
     """Refuse a model whose tokens cannot be divided over processes.
 
     The tokens of one example attend in pairs here. Whatever else passes between them then shows: a pair moves when
@@ -207,11 +210,11 @@ def _check_divisible(model: Any, parts: HeadParts, processes: int, *, seed: int)
     ids, changed = ids.to(_device(model)), changed.to(_device(model))
     whole = _states_at(parts, ids, positions, [2] * pairs)
     others = _states_at(parts, changed, positions, [2] * pairs)
-    if _apart(others[kept], whole[kept]) > _unmoved(model):
+    if _apart(others[kept], whole[kept]) > _unmoved(model, dtype):
         raise ModelError(_cannot_divide(model, processes, "its states cross tokens outside attention"))
     places = [part_of(2 * pairs, rank=rank, size=processes) for rank in range(processes)]
     divided = [_states_at(parts, ids[part], positions[part], [2] * PAIRS_PER_PART) for part in places]
-    if _apart(torch.cat(divided), whole) > SAME.get(_dtype(model), SAME[torch.bfloat16]):
+    if _apart(torch.cat(divided), whole) > SAME.get(dtype, SAME[torch.bfloat16]):
         raise ModelError(_cannot_divide(model, processes, "it computes a part of an example's tokens in another way"))
 
 
@@ -231,9 +234,9 @@ def _has_mask_table(model: Any) -> bool:
     )
 
 
-def _unmoved(model: Any) -> float:
+def _unmoved(model: Any, dtype: torch.dtype) -> float:
     """Return how far a state may move by rounding alone, in standard deviations."""
-    return MIXTURE_UNMOVED if _is_mixture(model) and _dtype(model) != torch.float32 else UNMOVED
+    return MIXTURE_UNMOVED if _is_mixture(model) and dtype != torch.float32 else UNMOVED
 
 
 def _name(model: Any) -> str:

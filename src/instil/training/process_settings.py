@@ -24,6 +24,9 @@ CUBLAS_WORKSPACE = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 LARGEST_KEPT = 32 * 2**20
 """Larger blocks (in bytes) still go back to the kernel at once. glibc's own rule on 64 bits has the same limit."""
 
+SMALLEST_RETURNED = 128 * 2**10
+"""Bytes from which a freed block goes back to the kernel in a run with weights in shards: glibc's first limit."""
+
 
 @contextlib.contextmanager
 def torch_settings(*, threads: int | None, deterministic: bool) -> Iterator[None]:
@@ -65,7 +68,7 @@ def freed_memory_kept() -> Iterator[None]:
     Both settings belong to the process. Afterwards they have the values at which glibc's own adjustment ends at most:
     blocks up to `LARGEST_KEPT` come from the heap, and the heap is trimmed when twice as much is free at its top.
     """
-    libc = ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None
+    libc = _glibc()
     if libc is None:
         yield
         return
@@ -76,3 +79,21 @@ def freed_memory_kept() -> Iterator[None]:
     finally:
         libc.mallopt(_TRIM_THRESHOLD, 2 * LARGEST_KEPT)
         libc.malloc_trim(0)
+
+
+def return_freed_memory() -> None:
+    """Inside of `freed_memory_kept`, let freed memory go back at once again. Does nothing without glibc.
+
+    For weights in shards: they are gathered block by block, and freed. torch asks for aligned memory, for which glibc
+    does not reuse a gap of the same size. Each block would then grow the heap by what it gathers: with the
+    SmolLM2-135M shape by 850 MB in one forward pass (docs/how-it-works/notes/training.md).
+    """
+    libc = _glibc()
+    if libc is not None:
+        libc.mallopt(_MMAP_THRESHOLD, SMALLEST_RETURNED)
+        libc.mallopt(_TRIM_THRESHOLD, SMALLEST_RETURNED)
+        libc.malloc_trim(0)
+
+
+def _glibc() -> Any:
+    return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None

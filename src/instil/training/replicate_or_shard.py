@@ -17,6 +17,7 @@ from instil.training.memory.fit import Fit, find_fit
 from instil.training.memory.usage import free_memory
 from instil.training.preflight import Preflight
 from instil.training.processes.ranks import Ranks
+from instil.training.shards.loading import why_whole
 from instil.training.step.sharding import why_no_shards
 from instil.units import byte_size
 
@@ -56,7 +57,8 @@ def choose_mode(preflight: Preflight, sizes: Sizes, *, device: torch.device, fre
     if num_ranks == 1:
         return Mode(False, fit_with(sharded=False), "1")
     if requested == "sharded":
-        return Mode(True, fit_with(sharded=True), f"{num_ranks}, sharded: each holds its part of the model{shared}")
+        words = f"{num_ranks}, sharded: each holds its part of the model{_loading_words(preflight)}{shared}"
+        return Mode(True, fit_with(sharded=True), words)
     replicated = fit_with(sharded=False)
     if requested == "replicated" or replicated.fits:
         return Mode(False, replicated, f"{num_ranks}, replicated: each holds the whole model{shared}")
@@ -65,12 +67,18 @@ def choose_mode(preflight: Preflight, sizes: Sizes, *, device: torch.device, fre
     reason = _why_no_shards(preflight)
     if reason is not None:
         return Mode(False, replicated, f"{num_ranks}, replicated: {needs}, and shards are refused ({reason}){shared}")
-    return Mode(True, fit_with(sharded=True), f"{num_ranks}, sharded: {needs}{shared}")
+    return Mode(True, fit_with(sharded=True), f"{num_ranks}, sharded: {needs}{_loading_words(preflight)}{shared}")
 
 
 def shares_tokens(sequence: int) -> str:
     """Return how many processes share the tokens of a micro-batch, as the end of a line; empty if none does."""
     return "" if sequence == 1 else f"; each micro-batch is shared by {sequence}"
+
+
+def _loading_words(preflight: Preflight) -> str:
+    """Return that processes load the whole model before they keep a part, with the reason, where they have to."""
+    reason = why_whole(preflight)
+    return "" if reason is None else f"; loaded whole by each, as {reason}"
 
 
 def wants_shards(preflight: Preflight, ranks: Ranks) -> bool:

@@ -35,7 +35,7 @@ from instil.training.memory.usage import peak_rss_mb, rss_mb
 from instil.training.model_card.run_cards import write_cards
 from instil.training.preference.start import start_preference
 from instil.training.preflight import Preflight, run_preflight
-from instil.training.process_settings import freed_memory_kept, torch_settings
+from instil.training.process_settings import freed_memory_kept, return_freed_memory, torch_settings
 from instil.training.processes.join import is_launched, join_ranks
 from instil.training.processes.launcher import launch
 from instil.training.processes.ranks import Ranks
@@ -63,6 +63,7 @@ from instil.training.replicate_or_shard import wants_shards
 from instil.training.resume import identity_of, restore, resumed_recipe, with_micro_batches
 from instil.training.run_card import run_card
 from instil.training.setup import Assembled, assemble, load_trainable
+from instil.training.shards.saving import save_shards
 from instil.training.step.learner import Cut
 from instil.training.step.precision import FIRST_LOSS_SCALE, Weights
 
@@ -340,7 +341,7 @@ def _train_steps(
         say(f"stopped after step {progress.step}; saved in {folder}")
         _say_groups([CardGroup("Next", (("continue", resume_command(paths.folder)),))], say)
         return Run(paths.folder, False, {}, stop.signal)
-    if ranks.is_first:
+    if ranks.is_first or assembled.by_rows:
         memory = {
             "planned_mb": round(assembled.fit.memory.peak / 2**20, 1),
             "rss_before_model_mb": round(rss_before_model, 1),
@@ -455,12 +456,17 @@ def _finish(
     memory: Mapping[str, float],
     say: Say,
 ) -> None:
-    """Write the model of the last or the best step, then the results. The first process alone calls this."""
-    recipe = preflight.recipe
+    """Write the model of the last or the best step, then the results.
+
+    The first process alone calls this; every process, where each has read its shard alone.
+    """
+    recipe, ranks = preflight.recipe, assembled.learner.ranks
     best = progress.best_step if recipe.checkpoint.final == "best" else None
     step = progress.step if best is None else best
     model, weights = assembled.model, assembled.learner.weights
-    if assembled.learner.sharded:  # the shards are put together on the CPU, where the whole model has room
+    if (
+        assembled.learner.sharded and not assembled.by_rows
+    ):  # the shards are put together on the CPU, where the whole model has room
         model, _ = load_trainable(preflight, torch.device("cpu"))
         weights = Weights(model, preflight.precision)
     if step != progress.step:
@@ -469,17 +475,35 @@ def _finish(
         restore_weights(weights, open_checkpoint(step_folder(paths.checkpoints, step)))
     for optimizer in assembled.learner.optimizers:
         optimizer.state.clear()  # its memory is needed to load the written model again
-    prepared = preflight.prepared
-    written = save_trained(
-        model,
-        preflight.chat,
-        paths,
-        settings=recipe.model,
-        seed=recipe.training.seed,
-        location=preflight.location,
-        change=preflight.change,
-        examples=examples_to_check(prepared.heldout, prepared.train),
-    )
+    prepared, location = preflight.prepared, preflight.location
+    examples = examples_to_check(prepared.heldout, prepared.train)
+    if assembled.by_rows:
+        if ranks.device.type == "cpu":
+            return_freed_memory()
+        written = save_shards(
+            model,
+            assembled.learner.loss,
+            preflight.chat,
+            paths,
+            settings=recipe.model,
+            location=location,
+            compute=preflight.precision.compute,
+            examples=examples,
+            ranks=ranks,
+        )
+    else:
+        written = save_trained(
+            model,
+            preflight.chat,
+            paths,
+            settings=recipe.model,
+            seed=recipe.training.seed,
+            location=location,
+            change=preflight.change,
+            examples=examples,
+        )
+    if not ranks.is_first:
+        return
     heldout = write_results(
         paths,
         progress,

@@ -2,8 +2,10 @@
 
 Between `preflight` and the loop.
 
-Why: every process loads the whole model itself and keeps its shard, instead of receiving it from the first process. If
-the memory of a machine does not hold that many models, its processes load one after another.
+With sharded weights, each process reads its rows from the files and holds nothing else (`shards.loading`).
+
+Why: where that is impossible, every process loads the whole model itself and keeps its shard, instead of receiving it
+from the first process. If the memory of a machine does not hold that many models, its processes load one after another.
 """
 
 from __future__ import annotations
@@ -32,11 +34,13 @@ from instil.training.memory.estimate import STORED_BYTES, Sizes, measure_sizes
 from instil.training.memory.fit import USABLE, Fit, find_fit
 from instil.training.memory.usage import free_memory
 from instil.training.preflight import Preflight, loading_precision
+from instil.training.process_settings import return_freed_memory
 from instil.training.processes.ranks import Ranks
+from instil.training.shards.loading import make_without_weights, read_shards, why_whole
 from instil.training.step.learner import Learner
 from instil.training.step.optimizer import build_optimizers, left_to_adamw
 from instil.training.step.precision import Weights
-from instil.training.step.sharding import shard
+from instil.training.step.sharding import compute_inside, shard
 from instil.training.step.tensor_kinds import TensorKind, tensor_kinds
 from instil.training.trainable import make_trainable
 from instil.units import counted
@@ -58,6 +62,7 @@ class Assembled:
         kernel: The attention kernel, in words.
         fit: How steps are cut, and the memory that needs.
         notes: What the user should know, a line each.
+        by_rows: Whether each process has read its shard alone, so that the model is written in parts too.
     """
 
     learner: Learner
@@ -68,6 +73,7 @@ class Assembled:
     kernel: str
     fit: Fit
     notes: tuple[str, ...]
+    by_rows: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +101,20 @@ def assemble(preflight: Preflight, ranks: Ranks, *, sharded: bool = False) -> As
         InstilError: If anything is wrong with the model.
     """
     recipe, precision = preflight.recipe, preflight.precision
-    device = _loading_device(preflight, ranks.device, sharded=sharded)
-    # While the model is loaded, checked and sharded, a process holds it whole. The next one may have to wait for that.
-    with ranks.in_turn(sharded and _must_take_turns(preflight, ranks, device)):
-        loaded = _load(preflight, ranks, device)
-        if sharded:
-            shard(loaded.loss, precision, device=ranks.device, offload=recipe.parallel.offload == "all")
+    if sharded and ranks.device.type == "cpu":
+        return_freed_memory()
+    reason = why_whole(preflight) if sharded else None
+    by_rows = sharded and reason is None
+    if by_rows:
+        loaded = _load_shards(preflight, ranks)
+    else:
+        device = _loading_device(preflight, ranks.device, sharded=sharded)
+        # While the model is loaded, checked and sharded, a process holds it whole. The next one may have to wait for
+        # that.
+        with ranks.in_turn(sharded and _must_take_turns(preflight, ranks, device)):
+            loaded = _load(preflight, ranks, device)
+            if sharded:
+                shard(loaded.loss, precision, device=ranks.device, offload=recipe.parallel.offload == "all")
     ranks.wait()
     model, one_by_one = loaded.model, loaded.probed.one_by_one
     fit = _fit(preflight, model, loaded.sizes, ranks, sharded=sharded, one_by_one=one_by_one)
@@ -136,7 +150,12 @@ def assemble(preflight: Preflight, ranks: Ranks, *, sharded: bool = False) -> As
         sizes=loaded.sizes,
         kernel=f"{kernel}; {loaded.probed.words}",
         fit=fit,
-        notes=(*loaded.notes, *_optimizer_notes(recipe.optimizer, weights, kinds)),
+        notes=(
+            *loaded.notes,
+            *([] if reason is None else [f"each process loads the whole model before it keeps its part: {reason}"]),
+            *_optimizer_notes(recipe.optimizer, weights, kinds),
+        ),
+        by_rows=by_rows,
     )
 
 
@@ -171,33 +190,51 @@ def load_trainable(preflight: Preflight, device: torch.device) -> tuple[Any, Row
 
 def _load(preflight: Preflight, ranks: Ranks, device: torch.device) -> _Loaded:
     """Load the model to a device, put it into its loss, and measure what only the whole model shows."""
-    training, precision, prepared = preflight.recipe.training, preflight.precision, preflight.prepared
     model, rows = load_trainable(preflight, device)
-    longest = max(store.num_tokens.max(initial=0) for store in (prepared.train, prepared.heldout))
-    probed = probe(model, longest=int(longest), processes=preflight.recipe.parallel.sequence)
+    probed = probe(model, longest=_longest(preflight), processes=preflight.recipe.parallel.sequence)
     # Quantised weights are packed, which hides their shapes. The model without weights shows them.
     quantized = preflight.recipe.model.quantize != "none"
-    sizes = preflight.sizes() if quantized else measure_sizes(model, precision)
-    loss = TokenLoss(
+    sizes = preflight.sizes() if quantized else measure_sizes(model, preflight.precision)
+    loss = _loss_of(model, preflight, ranks)
+    return _Loaded(model, loss, probed, sizes, *_counts(model), notes=_model_notes(preflight, rows, model))
+
+
+def _load_shards(preflight: Preflight, ranks: Ranks) -> _Loaded:
+    """Make the model without weights, lay it in shards, and read this process's rows."""
+    model, rows = make_without_weights(preflight, ranks.device)
+    counts, notes = _counts(model), _model_notes(preflight, rows, model)
+    loss = _loss_of(model, preflight, ranks)
+    shard(loss, preflight.precision, device=ranks.device)
+    read_shards(model, rows, preflight, ranks)
+    longest, sequence, compute = _longest(preflight), preflight.recipe.parallel.sequence, preflight.precision.compute
+    probed = compute_inside(loss, lambda: probe(model, longest=longest, processes=sequence, dtype=compute))
+    return _Loaded(model, loss, probed, preflight.sizes(), *counts, notes=notes)
+
+
+def _longest(preflight: Preflight) -> int:
+    """Return the number of tokens of the longest example."""
+    prepared = preflight.prepared
+    return int(max(store.num_tokens.max(initial=0) for store in (prepared.train, prepared.heldout)))
+
+
+def _loss_of(model: Any, preflight: Preflight, ranks: Ranks) -> TokenLoss:
+    """Put a model into its loss."""
+    training = preflight.recipe.training
+    return TokenLoss(
         model,
         loss=training.loss,
         # Objectives of whole answers take no part of the router's loss.
         router_coefficient=training.router_loss if training.objective == "sft" else 0.0,
         neftune_alpha=training.neftune_alpha,
-        few_shapes=ranks.device.type == "cpu" and precision.compute != torch.float32,
+        few_shapes=ranks.device.type == "cpu" and preflight.precision.compute != torch.float32,
         sequence=ranks.sequence,
     )
-    return _Loaded(
-        model,
-        loss,
-        probed,
-        sizes,
-        num_trained=sum(value.numel() for value in model.parameters() if value.requires_grad),
-        num_parameters=sum(
-            num_weights(value) for name, value in model.named_parameters() if not is_adapter_weight(name)
-        ),
-        notes=_model_notes(preflight, rows, model),
-    )
+
+
+def _counts(model: Any) -> tuple[int, int]:
+    """Return how many numbers train, and how many the model has without its adapters."""
+    trained = sum(value.numel() for value in model.parameters() if value.requires_grad)
+    return trained, sum(num_weights(value) for name, value in model.named_parameters() if not is_adapter_weight(name))
 
 
 def _loading_device(preflight: Preflight, device: torch.device, *, sharded: bool) -> torch.device:

@@ -6,8 +6,9 @@ plain transformers stops where instil does. It is written under a temporary name
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -72,12 +73,23 @@ def save_model_folder(
         ModelError: If the disk refuses a write; an existing folder stays as it was.
     """
     folder = Path(folder)
+    with opened_model_folder(folder) as aside:
+        write_model_files(model, chat, aside, state=state, dtype=dtype, base=base)
+    return folder
+
+
+@contextlib.contextmanager
+def opened_model_folder(folder: Path) -> Iterator[Path]:
+    """Give a folder to write a model into; it replaces `folder` when the context ends.
+
+    Raises:
+        ModelError: If the disk refuses a write; an existing folder stays as it was.
+    """
     reported = refused_writes(
         folder, raises=ModelError, found="the model cannot be written", otherwise="choose another folder"
     )
     with reported, atomic_folder(folder, replace=True) as aside:
-        write_model_files(model, chat, aside, state=state, dtype=dtype, base=base)
-    return folder
+        yield aside
 
 
 @work("writing the model")
@@ -97,17 +109,22 @@ def write_model_files(
     """
     set_stop_ids(model, chat.stop_ids, pad_id=chat.pad_id)
     if hasattr(model, "peft_config"):
-        save_adapter(model, folder, base=base)
+        save_adapter(model, folder, base=base, state=state)
         underlying(model).generation_config.save_pretrained(str(folder))  # the stop ids, without the base
     else:
-        _write_weights(model, folder, state=state, dtype=dtype)
+        write_weights(model, folder, state=state, dtype=dtype)
         _copy_readers(model.config._name_or_path, folder)
     save_tokenizer(chat, folder)
 
 
-def _write_weights(
-    model: Any, folder: Path, *, state: Mapping[str, torch.Tensor] | None, dtype: torch.dtype | None
+def write_weights(
+    model: Any,
+    folder: Path,
+    *,
+    state: Mapping[str, torch.Tensor] | None = None,
+    dtype: torch.dtype | None = None,
 ) -> None:
+    """Write a model's weights, config and generation config; the arguments are those of `save_model_folder`."""
     if dtype is not None:
         state = {name: _cast(value, dtype) for name, value in (state or model.state_dict()).items()}
     with quiet_transformers():
@@ -127,7 +144,9 @@ def _copy_readers(source: str, folder: Path) -> None:
             shutil.copyfile(Path(source) / name, folder / name)
 
 
-def save_adapter(model: Any, folder: Path, *, base: str | None = None) -> None:
+def save_adapter(
+    model: Any, folder: Path, *, base: str | None = None, state: Mapping[str, torch.Tensor] | None = None
+) -> None:
     """Write an adapter, without its base, into a folder that plain peft can open.
 
     Args:
@@ -135,11 +154,13 @@ def save_adapter(model: Any, folder: Path, *, base: str | None = None) -> None:
         folder: Destination; created if missing.
         base: Name of the base in adapter_config.json (see `ModelLocation.base_name`); None for the folder it was loaded
             from.
+        state: The adapter's weights by their names in the model, where they lie in shards.
     """
     for config in model.peft_config.values():
         config.base_model_name_or_path = base or config.base_model_name_or_path
     with quiet_peft():
-        model.save_pretrained(str(folder), save_embedding_layers=False)
+        given = {} if state is None else {"state_dict": dict(state)}
+        model.save_pretrained(str(folder), save_embedding_layers=False, **given)
 
 
 def save_tokenizer(chat: ChatTokens, folder: Path) -> None:

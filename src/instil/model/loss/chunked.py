@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from instil.model.loss.objectives import TokenLossFunction
+from instil.model.loss.objectives import TokenLossFunction, cross_entropy
+from instil.model.loss.sharded_head import ShardedJob, sharded_log_probabilities, sharded_loss_sum
 from instil.model.parts import HeadParts
+from instil.model.sharded_vocabulary.layers import ShardedHead
 from instil.model.speedups.round_sizes import SMALLEST_GRAIN
 
 CHUNK_BYTES_CPU = 64 * 2**20
@@ -52,6 +54,8 @@ def head_loss_sum(
     states = parts.to_head(states)
     chunk_bytes = chunk_bytes or default_chunk_bytes(states.device, plain=is_plain(parts))
     job = _Job(targets, weights, parts, token_loss, gradient_scale, chunk_bytes)
+    if isinstance(parts.head, ShardedHead):
+        return sharded_loss_sum(states, parts.head, _sharded_job(job))
     trained = tuple(parameter for parameter in parts.head.parameters() if parameter.requires_grad)
     if torch.is_grad_enabled() and (states.requires_grad or trained):
         total = _HeadLoss.apply(states, job, *trained)  # type: ignore[no-untyped-call]
@@ -73,6 +77,9 @@ def head_log_probabilities(
     """
     states = parts.to_head(states.detach())
     chunk_bytes = chunk_bytes or default_chunk_bytes(states.device, plain=is_plain(parts))
+    if isinstance(parts.head, ShardedHead):
+        job = _Job(targets, torch.ones_like(targets, dtype=torch.float32), parts, cross_entropy, 1.0, chunk_bytes)
+        return sharded_log_probabilities(states, parts.head, _sharded_job(job))
     rows = rows_at_once(chunk_bytes, parts.vocabulary)
     found = torch.empty(states.shape[0], dtype=torch.float32, device=states.device)
     with torch.no_grad():
@@ -113,6 +120,12 @@ class _Job:
     @property
     def rows_at_once(self) -> int:
         return rows_at_once(self.chunk_bytes, self.parts.vocabulary)
+
+
+def _sharded_job(job: _Job) -> ShardedJob:
+    """Return the same job for a head in rows: a chunk's scores take as much memory, since each process scores its rows."""
+    softmax_bytes = CPU_SOFTMAX_BYTES if job.targets.device.type == "cpu" else job.chunk_bytes
+    return ShardedJob(job.targets, job.weights, job.token_loss, job.gradient_scale, job.rows_at_once, softmax_bytes)
 
 
 def default_chunk_bytes(device: torch.device, *, plain: bool) -> int:

@@ -16,7 +16,7 @@ Shapes: T tokens that this process holds of a micro-batch, N of them trained, D 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -35,6 +35,7 @@ from instil.model.speedups.round_sizes import round_up
 from instil.model.to_device import send
 from instil.model.underlying import underlying
 
+T = TypeVar("T")
 Reweigh: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
 """From the log-probability of each example [E] to a factor for the weights of its tokens [E]."""
 
@@ -199,6 +200,13 @@ class TokenLoss(nn.Module):
                 underlying(self.model), outputs.router_logits, weights, layout
             )
         return total
+
+    def inside(self, compute: Callable[[], T]) -> T:
+        """Return what a function computes with the model, as a part of this module's forward pass.
+
+        Weights in shards are gathered for it as for `forward`. Every process has to call it.
+        """
+        return compute()
 
     def _trained_rows(self, weights: torch.Tensor, rows: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the indices and fp32 weights of the rows that the head computes; padding rows have weight 0."""

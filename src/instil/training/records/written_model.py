@@ -86,9 +86,13 @@ def measure_trained(model: Any, examples: Sequence[Example]) -> TrainedLoss:
         examples: From `examples_to_check`.
     """
     parameter = next(value for value in model.parameters() if value.is_floating_point())
-    loss, dtype = mean_loss(model, examples), parameter.dtype
+    return trained_loss(mean_loss(model, examples), examples, parameter.dtype, parameter.device)
+
+
+def trained_loss(loss: float, examples: Sequence[Example], dtype: torch.dtype, device: torch.device) -> TrainedLoss:
+    """Return a measured loss with the difference that a written model of this type may have."""
     bound = BOUND.get(dtype, ROUNDED_BOUND) * max(1.0, abs(loss))
-    return TrainedLoss(loss, examples, bound, _PRECISION.get(dtype, "fp32"), parameter.device)
+    return TrainedLoss(loss, examples, bound, _PRECISION.get(dtype, "fp32"), device)
 
 
 @work("loading the written model to compare it")
@@ -112,15 +116,31 @@ def check_written(folder: Path, trained: TrainedLoss, *, trust_remote_code: bool
     settings = ModelSettings(name=str(folder.resolve()), trust_remote_code=trust_remote_code)
     model = load_model(settings, precision=trained.precision, device=device, purpose="generation")
     loss = mean_loss(model, trained.examples)
+    return loss, compare_written(folder, trained, loss)
+
+
+def compare_written(folder: Path, trained: TrainedLoss, loss: float, *, removes: bool = True) -> str:
+    """Return a line about the losses of the written and the trained model.
+
+    Args:
+        folder: The written model folder.
+        trained: The trained model's loss.
+        loss: The written model's loss.
+        removes: Whether this process removes the folder if the losses differ.
+
+    Raises:
+        TrainingError: If they differ by more than the bound.
+    """
     what = counted(len(trained.examples), "example")
     if not abs(loss - trained.loss) <= trained.bound:
-        shutil.rmtree(folder)
+        if removes:
+            shutil.rmtree(folder)
         raise TrainingError(
             f"{folder}: the written model is not what was trained: its loss on {what} is {loss_words(loss)}, the trained "
             f"model's {loss_words(trained.loss)} (a difference of {trained.bound:.2g} is allowed). It was removed. Checkpoints "
             "and adapter are intact; use the adapter, and please report this."
         )
-    return loss, f"written and loaded again: loss {loss_words(loss)} on {what}, {loss_words(trained.loss)} when trained"
+    return f"written and loaded again: loss {loss_words(loss)} on {what}, {loss_words(trained.loss)} when trained"
 
 
 def _device_with_room(folder: Path, trained: TrainedLoss) -> torch.device | None:

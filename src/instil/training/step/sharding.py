@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import torch
+import torch.distributed as dist
+from torch import nn
 
 from instil.model.packed_layers import use_plain_packed_weights
 from instil.model.parts import blocks_of
+from instil.model.sharded_vocabulary.layers import can_shard_vocabulary, shard_vocabulary
 from instil.training.step.precision import Precision, trained_type
+
+T = TypeVar("T")
 
 
 def why_no_shards(precision: Precision, *, optimizer: str, quantize: str, dora: bool = False) -> str | None:
@@ -34,19 +41,21 @@ def shard(loss: Any, precision: Precision, *, device: torch.device, offload: boo
     """Lay the weights of a loss and its model in shards over the processes, in place.
 
     Each block is one FSDP unit and the rest is another. A process therefore holds in full only the unit that it
-    computes with. Gradients are summed, not averaged, because the loss is already divided by the trained weight of the
-    step. Trained weights are stored in fp32 (in bf16 with `pure_bf16`) and cast when they are gathered. Frozen weights
-    are stored in the dtype of the arithmetic, quantised ones packed.
+    computes with. Embedding and head, where they are plain tables, are in no unit: they are never whole anywhere (see
+    `model.sharded_vocabulary`). Gradients are summed, not averaged, because the loss is already divided by the trained
+    weight of the step. Trained weights are stored in fp32 (in bf16 with `pure_bf16`) and cast when they are gathered.
+    Frozen weights are stored in the dtype of the arithmetic, quantised ones packed.
 
     Args:
-        loss: The `TokenLoss`.
+        loss: The `TokenLoss`. Of weights on `meta` each process gets its rows without content; see `training.shards`.
         precision: How the run computes.
         device: Where this process computes.
         offload: Whether shards, their gradients and the optimizer's state stay in the machine's memory. The CPU moves
             the weights then.
     """
     # Slow to import.
-    from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, OffloadPolicy, fully_shard
+    from torch.distributed import fsdp
+    from torch.distributed.device_mesh import init_device_mesh
 
     use_plain_packed_weights(loss, device)
     # FSDP2 requires one dtype for all trained tensors of a unit, adapters included.
@@ -56,14 +65,50 @@ def shard(loss: Any, precision: Precision, *, device: torch.device, offload: boo
                 trained_type(precision) if parameter.requires_grad else precision.compute
             )
     compute = precision.compute if precision.compute != torch.float32 else None
-    policy = MixedPrecisionPolicy(param_dtype=compute, reduce_dtype=torch.float32 if compute else None)
-    place = CPUOffloadPolicy(pin_memory=device.type == "cuda") if offload else OffloadPolicy()
+    policy = fsdp.MixedPrecisionPolicy(param_dtype=compute, reduce_dtype=torch.float32 if compute else None)
+    place = fsdp.CPUOffloadPolicy(pin_memory=device.type == "cuda") if offload else fsdp.OffloadPolicy()
+    mesh = init_device_mesh(device.type, (dist.get_world_size(),))
     for block in blocks_of(loss.model):
-        fully_shard(block, mp_policy=policy, offload_policy=place)
-    # The loss comes last: its unit takes the parameters that no block has taken.
-    fully_shard(loss, mp_policy=policy, offload_policy=place)
+        _give_room(block, device, {})
+        fsdp.fully_shard(block, mesh=mesh, mp_policy=policy, offload_policy=place)
+    tables: set[nn.Parameter] = set()
+    # FSDP's offloading keeps weights off the device; these rows would stay there.
+    if can_shard_vocabulary(loss.model) and not offload:
+        tables = shard_vocabulary(loss.model, mesh, compute=precision.compute, device=device)
+    _give_room(loss, device, {})
+    # The loss comes last: its unit takes the parameters that no block has taken. Its inputs are ids and the tokens'
+    # fp32 weights, which must not be rounded.
+    root = replace(policy, cast_forward_inputs=False)
+    fsdp.fully_shard(loss, mesh=mesh, mp_policy=root, offload_policy=place, ignored_params=tables)
+    fsdp.register_fsdp_forward_method(loss, "inside")
     for module in loss.modules():
-        if isinstance(module, FSDPModule):
+        if isinstance(module, fsdp.FSDPModule):
             module.set_gradient_divide_factor(1.0)
             # gloo has no premultiplied sum, which a divide factor would use otherwise.
             module.set_force_sum_reduction_for_comms(True)
+
+
+def compute_inside(loss: Any, compute: Callable[[], T]) -> T:
+    """Return what a function computes with a sharded model, outside of a step; every process calls this.
+
+    Args:
+        loss: The sharded `TokenLoss`.
+        compute: Called in its forward pass, where weights are gathered as for a step.
+    """
+    result: T = loss.inside(compute)
+    loss.reshard()  # FSDP keeps the outermost unit whole for a backward pass, which does not follow
+    return result
+
+
+def _give_room(module: nn.Module, device: torch.device, replaced: dict[int, nn.Parameter]) -> None:
+    """Replace the parameters on `meta` by ones of the same size on a device, in place; shared ones stay shared.
+
+    Why: nothing is written to them, so the system gives them no memory. FSDP copies this process's rows, and frees them.
+    """
+    for part in module.modules():
+        for name, parameter in part._parameters.items():
+            if parameter is not None and parameter.is_meta:
+                if id(parameter) not in replaced:
+                    room = torch.empty_like(parameter, device=device)
+                    replaced[id(parameter)] = nn.Parameter(room, requires_grad=parameter.requires_grad)
+                part._parameters[name] = replaced[id(parameter)]
