@@ -1,7 +1,7 @@
 """Measure inference: batched generation, an evaluation of 1,000 prompts, and the server beside `transformers serve`.
 
-    python benchmarks/after.py [--parts generate,evaluate,serve,load] [--work demo,135m] [--seconds 120] [--data FILE]
-                               [--model MODEL] [--template chatml]
+    python benchmarks/after.py [--parts generate,evaluate,serve,load] [--work demo,135m] [--clients 1,8,32] [--seconds 120]
+                               [--data FILE] [--model MODEL] [--template chatml]
 
 Parts:
 
@@ -209,14 +209,14 @@ async def clients_case(server: Server, num_clients: int, texts: list[str]) -> di
     }
 
 
-def serve_cases(work: str, model: Path, *, texts: list[str]) -> list[dict[str, Any]]:
+def serve_cases(work: str, model: Path, *, texts: list[str], numbers: tuple[int, ...]) -> list[dict[str, Any]]:
     """Measure both servers, one after the other, at each number of clients."""
     figures: dict[str, dict[int, dict[str, float]]] = {}
     for number, kind in enumerate(("instil", "transformers")):
         with Server(kind, model, 18410 + number) as server:
-            figures[kind] = {clients: asyncio.run(clients_case(server, clients, texts)) for clients in CLIENTS}
+            figures[kind] = {clients: asyncio.run(clients_case(server, clients, texts)) for clients in numbers}
     cases = []
-    for clients in CLIENTS:
+    for clients in numbers:
         ours, theirs = figures["instil"][clients], figures["transformers"][clients]
         cases.append({
             "work": f"serve {work}, {clients} clients", "precision": "fp32", "peer": "transformers serve",
@@ -267,6 +267,9 @@ def build_parser() -> argparse.ArgumentParser:
     add_model_options(parser, template="chatml", what="the work 135m takes")
     parser.add_argument("--parts", type=words_of(*PARTS), default=",".join(PARTS), help="; ".join(PARTS))
     parser.add_argument("--work", type=words_of(*WORKS), default="demo,135m", help="evaluate and load: demo only")
+    parser.add_argument(
+        "--clients", type=words_of(*map(str, CLIENTS)), default=",".join(map(str, CLIENTS)), help="serve"
+    )
     parser.add_argument("--repeats", type=count, default=3)
     parser.add_argument("--seconds", type=float, default=120.0, help="duration of `load`")
     return parser
@@ -290,7 +293,7 @@ def main() -> None:
             if "evaluate" in args.parts and work == "demo":
                 cases.append(evaluate_case(model, folder, texts=texts))
             if "serve" in args.parts:
-                cases += serve_cases(work, model, texts=texts)
+                cases += serve_cases(work, model, texts=texts, numbers=tuple(map(int, args.clients)))
             if "load" in args.parts and work == "demo":
                 cases.append(load_case(work, model, args.seconds, texts=texts))
     for case in cases:

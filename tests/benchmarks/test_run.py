@@ -22,6 +22,7 @@ SMALLEST = {
     "cluster_training": "--kills 1 --steps 4",
     "billion": "--gpus 8",
     "after": "--parts generate --work demo --repeats 1",
+    "decoding": "--work demo --precision fp32 --rows 1 --steps 2 --repeats 1",
     "kill": "--kills 1 --steps 4",
     "buckets": "--rows 2000 --steps 4 --every 2 --repeats 1",
     "busy": "--work demo --precision fp32 --busy 0,1 --settings none,passive --seconds 0.1 --rounds 1 --threads 2",

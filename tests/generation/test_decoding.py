@@ -21,8 +21,8 @@ def test_padding_and_cache_change_no_logit_and_kept_rows_stay_themselves(kind):
     model, prompts = tiny_model(kind), random_prompts(4)
     assert len({len(prompt) for prompt in prompts}) > 1
     with torch.no_grad(), answering(model):
-        decoder = Decoder(model, prompts, pad_id=0, room=3)
-        first = decoder.start()
+        decoder = Decoder(model, pad_id=0)
+        first = decoder.add(prompts)
         for row, prompt in enumerate(prompts):
             assert torch.allclose(first[row], logits_of(model, prompt), atol=1e-4)
         second = decoder.step(torch.tensor([5, 6, 7, 8]))

@@ -123,7 +123,8 @@ def test_running_out_of_memory_is_one_line(tuned, monkeypatch):
     def full(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(tuned.model, "forward", full)
+    assert tuned.steps is not None, tuned.why_not_plain
+    monkeypatch.setattr(type(tuned.steps), "read", full)
     with pytest.raises(GenerationError, match="ran out of memory"):
         tuned.answer([asked("Say hi")])
 

@@ -244,7 +244,12 @@ class ChatModel:
         chat = ChatTokenizer.of(setup)
         change = fit_embeddings(self.module, setup.tokenizer, setup.change, stop_ids=chat.stop_ids, seed=seed)
         self.engine = Engine(
-            self.module, setup.tokenizer, chat=chat, name=self.engine.name, location=self.engine.location
+            self.module,
+            setup.tokenizer,
+            chat=chat,
+            name=self.engine.name,
+            location=self.engine.location,
+            owns_model=self.engine.owns_model,
         )
         return change
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from instil.errors import GenerationError
 from instil.model.attention.flat import ATTENTION_NAME
@@ -70,57 +71,100 @@ def answering(model: torch.nn.Module) -> Iterator[None]:
 
 
 class Decoder:
-    """A batch of rows that are answered together.
+    """A batch of rows that are answered together by the model's own forward.
 
-    `start` reads the prompts and returns the logits of each row's first new token. `step` takes the chosen tokens and
-    returns the next logits. `keep` drops the other rows. Call them under `torch.no_grad` and `answering`.
+    `add` reads prompts into new rows and returns the logits of their first new tokens. `step` takes the chosen tokens
+    and returns the next logits. `keep` drops the other rows. Call them under `torch.no_grad` and `answering`.
 
     Args:
         model: A causal language model of transformers, or one wrapped by peft.
-        prompts: B prompts, none empty.
         pad_id: Any id of the vocabulary; its tokens are masked.
-        room: Maximum number of steps.
     """
 
-    def __init__(self, model: torch.nn.Module, prompts: Sequence[Sequence[int]], *, pad_id: int, room: int) -> None:
+    def __init__(self, model: torch.nn.Module, *, pad_id: int) -> None:
         self._model = model
+        self._pad_id = pad_id
         self._memory = memory_of(model)
-        assert self._memory is not None or len(prompts) == 1
-        self._cache = None if self._memory is None else _new_cache(model)
+        self._cache: Any = None if self._memory is None else _new_cache(model)
         self._switch = switch_of(model)
         self._device = next(model.parameters()).device
         self._accepts = _forward_parameters(model)
+        self._ids = self._lengths = torch.empty(0)
+        self._width = 0
+        self._mask: Tensor | None = None
+
+    @property
+    def takes_more(self) -> bool:
+        """Whether `add` may be called while there are rows: if the cache holds keys and values, and nothing else."""
+        from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+        if self._memory is None or self._switch is not None:
+            return False
+        kinds = (DynamicLayer, DynamicSlidingWindowLayer)
+        return all(type(layer) in kinds and layer.is_initialized for layer in self._cache.layers)
+
+    def add(self, prompts: Sequence[Sequence[int]]) -> Tensor:
+        """Read prompts, none empty, into new rows, behind the others; return the fp32 logits [B, V] of their first
+        new tokens.
+        """
+        if self._width:
+            assert self.takes_more
+            fresh = Decoder(self._model, pad_id=self._pad_id)
+            logits = fresh.add(prompts)
+            self._join(fresh)
+            return logits
+        assert self._memory is not None or len(prompts) == 1
         longest = max(len(prompt) for prompt in prompts)
         # Left padding: the newest token of every row is in the last column.
-        padded = [[pad_id] * (longest - len(prompt)) + list(prompt) for prompt in prompts]
+        padded = [[self._pad_id] * (longest - len(prompt)) + list(prompt) for prompt in prompts]
         self._ids = send(padded, self._device)
         self._lengths = send([len(prompt) for prompt in prompts], self._device)
         self._width = longest
-        self._mask: Tensor | None = None
         if any(len(prompt) < longest for prompt in prompts):
-            columns = torch.arange(longest + room, device=self._device)
-            self._mask = (columns >= longest - self._lengths[:, None]).long()
+            self._mask = self._unpadded()
+        return self._read_all()
 
-    def start(self) -> Tensor:
-        """Read the prompts; return the fp32 logits [B, V] of the first new token."""
+    def _unpadded(self) -> Tensor:
+        """Return which columns are no padding, [B, T]."""
+        columns = torch.arange(self._width, device=self._device)
+        return (columns >= self._width - self._lengths[:, None]).long()
+
+    def _read_all(self) -> Tensor:
         columns = torch.arange(self._width, device=self._device)
         positions = (columns - (self._width - self._lengths[:, None])).clamp(min=0)
         return self._forward(self._ids, positions)
+
+    def _join(self, other: Decoder) -> None:
+        """Take the rows of another batch behind one's own. The narrower one is padded on the left."""
+        width = max(self._width, other._width)
+        for ours, theirs in zip(self._cache.layers, other._cache.layers, strict=True):
+            columns = max(ours.keys.shape[-2], theirs.keys.shape[-2])
+            ours.keys = torch.cat([_widened(layer.keys, columns) for layer in (ours, theirs)])
+            ours.values = torch.cat([_widened(layer.values, columns) for layer in (ours, theirs)])
+            if hasattr(ours, "cumulative_length"):
+                ours.cumulative_length = width
+        self._width = width
+        self._lengths = torch.cat([self._lengths, other._lengths])
+        # Read again only past a switch, where no batch is joined.
+        self._ids = torch.empty(len(self._lengths), 0)
+        self._mask = self._unpadded()
 
     def step(self, tokens: Tensor) -> Tensor:
         """Append one token per row, [B]; return the fp32 logits [B, V] of the next one."""
         positions = self._lengths[:, None].clone()
         self._lengths += 1
         self._width += 1
+        if self._mask is not None:
+            self._mask = functional.pad(self._mask, (0, 1), value=1)
         if self._memory is None or self._switch is not None:
             self._ids = torch.cat([self._ids, tokens[:, None]], dim=1)
         if self._memory is None:
-            return self.start()
+            return self._read_all()
         # Past the switch, rotary frequencies change. The cached keys were rotated for shorter texts: read everything
         # again.
         if self._width - 1 == self._switch:
             self._cache = _new_cache(self._model)
-            return self.start()
+            return self._read_all()
         return self._forward(tokens[:, None], positions)
 
     def keep(self, rows: Sequence[int]) -> None:
@@ -140,7 +184,7 @@ class Decoder:
         # Mamba's step takes no mask: it has already passed the padding, and would multiply a mask of another width
         # into it.
         if self._mask is not None and not (self._memory == "cache_params" and ids.shape[1] == 1):
-            inputs["attention_mask"] = self._mask[:, : self._width]
+            inputs["attention_mask"] = self._mask
         if "position_ids" in self._accepts:
             inputs["position_ids"] = positions
         if "logits_to_keep" in self._accepts:
@@ -150,6 +194,11 @@ class Decoder:
             inputs["output_router_logits"] = False
         logits: Tensor = self._model(**inputs).logits[:, -1]
         return logits.float()
+
+
+def _widened(states: Tensor, columns: int) -> Tensor:
+    """Return keys or values [B, heads, columns, width] with padding on the left."""
+    return functional.pad(states, (0, 0, columns - states.shape[-2], 0))
 
 
 def rows_at_once(model: torch.nn.Module, longest: int) -> int:

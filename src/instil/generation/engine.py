@@ -24,10 +24,13 @@ from instil.errors import GenerationError, ModelError, TemplateError
 from instil.generation.constraints.answer_grammar import grammar_for, reasoning_of
 from instil.generation.constraints.constraint import Constraint, GrammarTokenizer
 from instil.generation.constraints.forms import CallForm, JsonForm
-from instil.generation.decoding import context_limit
+from instil.generation.decoder.plain import places_of, plain_steps
+from instil.generation.decoder.steps import Steps
+from instil.generation.decoding import answering, context_limit
 from instil.generation.parsing.answer_parser import MARKUP, AnswerParser, Delta
 from instil.generation.parsing.complete import opens_reasoning, parse_answer, tool_names
-from instil.generation.sampling import Generated, Stream, generate_batch, stream
+from instil.generation.rows import Generated
+from instil.generation.sampling import Stream, generate_batch, stream
 from instil.generation.served_chat import served_chat
 from instil.generation.settings import LoadSettings, SamplingSettings
 from instil.model.folder.file_checks import check_tokenizer
@@ -131,6 +134,8 @@ class Engine:
         tokenizer: transformers' tokenizer.
         chat: Template and stop tokens; None for a base model without a template.
         location: Where its files are; None for a model built in code.
+        why_not_plain: Why the model's own forward answers instead of plain steps; None before the first answer, and if
+            the plain steps do.
     """
 
     def __init__(
@@ -141,8 +146,14 @@ class Engine:
         chat: ChatTokenizer | None,
         name: str = "model",
         location: ModelLocation | None = None,
+        owns_model: bool = False,
     ) -> None:
         self.name, self.model, self.tokenizer, self.chat, self.location = name, model, tokenizer, chat, location
+        # Why: only a model that was loaded here may have its weights laid out anew. Others may be in training.
+        self.owns_model = owns_model
+        self.why_not_plain: str | None = None
+        self._steps: Steps | None = None
+        self._places: tuple[int, ...] | None = None
         # Control tokens are left out of an answer's text, except those that mark reasoning and tool calls.
         texts = {token_id: tokenizer.convert_ids_to_tokens(token_id) for token_id in tokenizer.all_special_ids}
         self._hidden_ids = frozenset(token_id for token_id, text in texts.items() if text not in MARKUP)
@@ -182,11 +193,26 @@ class Engine:
         if served.change is not None and served.change.added and chat is not None:
             fit_embeddings(model, tokenizer, served.change, stop_ids=chat.stop_ids)
         _check_vocabulary(model, tokenizer, location)
-        engine = cls(model, tokenizer, chat=chat, name=str(name), location=location)
+        engine = cls(model, tokenizer, chat=chat, name=str(name), location=location, owns_model=True)
         # A first prompt shows unknown token ids early. A template may refuse this conversation and still take others.
         with suppress(TemplateError):
             engine.prompt(Conversation((Message("user", "Hello"),)))
         return engine
+
+    @property
+    def steps(self) -> Steps | None:
+        """The model's plain steps, proved at the first use and again after its parameters were replaced; None if it has
+        none.
+        """
+        if not self.owns_model:
+            self.why_not_plain = "it was not loaded here"
+            return None
+        if self._places != places_of(self.model):
+            with answering(self.model):
+                found = plain_steps(self.model)
+            self._steps, self.why_not_plain = (None, found) if isinstance(found, str) else (found, None)
+            self._places = places_of(self.model)
+        return self._steps
 
     @cached_property
     def grammars(self) -> GrammarTokenizer:
@@ -359,6 +385,7 @@ class Engine:
             num_begun=num_begun,
             constraint=None if form is None else self.constraint(form, prompt, num_begun),
             top_logprobs=top_logprobs,
+            steps=self.steps,
         )
         return AnswerStream(self, prompt, pieces, tools=_callable(conversation, form), num_begun=num_begun)
 
@@ -445,6 +472,7 @@ class Engine:
                 on_answer=report,
                 constraints=[] if form is None else self._constraints(form, prompts, num_begun),
                 top_logprobs=top_logprobs,
+                steps=self.steps,
             )
         return [parsed(number, generated) for number, generated in enumerate(results)]
 

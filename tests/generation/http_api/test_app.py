@@ -23,7 +23,6 @@ from instil.generation.engine import Engine  # noqa: E402
 from instil.generation.http_api import app, service  # noqa: E402
 from instil.generation.http_api.server import check_address  # noqa: E402
 from instil.generation.http_api.settings import ServeSettings  # noqa: E402
-from instil.generation.settings import SamplingSettings  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -41,12 +40,6 @@ def client(served):
 
 def ask(client, question, **settings):
     return client.chat.completions.create(model="tiny", messages=[{"role": "user", "content": question}], **settings)
-
-
-@pytest.mark.slow
-def test_the_machinery_of_transformers_is_used(served, client):
-    ask(client, "Say hi")
-    assert served.service.worker.why_single is None
 
 
 def test_models_are_listed(client, engine):
@@ -100,15 +93,33 @@ def test_stop_strings_and_lengths(client):
     assert "".join(piece.choices[0].delta.content or "" for piece in pieces) == "Hi "
 
 
-def test_a_seed_repeats_and_several_answers_differ(client, served):
-    if served.service.worker.refusal(SamplingSettings(temperature=1.5, seed=7)):
-        pytest.skip("this version of transformers lets no forward pass run beside its batches")
+def test_a_seed_repeats_and_several_answers_differ(client):
     settings = {"temperature": 1.5, "seed": 7, "n": 3, "max_tokens": 12}
     first, second = (ask(client, "Something else", **settings) for _ in range(2))
     texts = [choice.message.content for choice in first.choices]
     assert texts == [choice.message.content for choice in second.choices]
     assert len(set(texts)) > 1
     assert [choice.index for choice in first.choices] == [0, 1, 2]
+
+
+def test_a_second_client_joins_a_stream_and_neither_loses_or_repeats_a_token(client, engine):
+    assert engine.steps is not None, engine.why_not_plain
+    drawn = {"temperature": 5.0, "max_tokens": 100, "extra_body": {"return_token_ids": True}}
+    for seed in range(200):
+        drawn["seed"] = seed
+        alone = ask(client, "Something else", **drawn).choices[0]
+        if len(alone.token_ids) > 60:
+            break
+    assert len(alone.token_ids) > 60
+
+    stream = ask(client, "Something else", stream=True, **drawn)
+    ids = list(next(stream).choices[0].token_ids)
+    while len(ids) < 5:
+        ids += next(stream).choices[0].token_ids
+    second = [ask(client, question).choices[0].message.content for question, _ in FACTS[:2]]
+    ids += [token for piece in stream for choice in piece.choices for token in choice.token_ids]
+    assert ids == alone.token_ids
+    assert second == [answer for _, answer in FACTS[:2]]
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -29,7 +30,7 @@ def engine():
 
 def service(engine, **given):
     worker = Worker(engine, cache_tokens=4096)
-    worker.why_single = "it is not started in this test"
+    worker._batch = SimpleNamespace(alive=True)  # nothing is generated in these tests
     return Service(engine, worker, ServeSettings(served_name="tiny", **given))
 
 

@@ -1,4 +1,4 @@
-"""Which requests transformers' continuous batching answers, and which the package's own loop."""
+"""Which requests go to this package's batch, and which to transformers' pages."""
 
 from __future__ import annotations
 
@@ -7,58 +7,54 @@ from types import SimpleNamespace
 import pytest
 from tests.generation.tiny import tiny_model
 
-from instil.generation.http_api.worker import Worker
+from instil.generation.http_api.worker import Logprobs, Worker
 from instil.generation.settings import SamplingSettings
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+DRAWN = SamplingSettings(temperature=1.0, seed=3)
 
 
-def started(kind):
-    worker = Worker(SimpleNamespace(model=tiny_model(kind), stop_ids=(2,)), cache_tokens=512)
-    worker.start()
+def worker_of(pages=None):
+    worker = Worker(SimpleNamespace(model=tiny_model(), stop_ids=(2,), steps=None), cache_tokens=512)
+    assert worker._pages is None  # on a CPU
+    worker._pages = pages
+    worker._batch = SimpleNamespace(generate=lambda *_, **__: "batch", alive=True)
     return worker
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("kind", "why"), [("llama", None), ("gemma2", "soft cap"), ("lfm2", "states")])
-def test_models_that_pages_would_serve_wrongly_are_answered_one_by_one(kind, why):
-    worker = started(kind)
-    try:
-        assert worker.alive
-        assert worker.why_single is None if why is None else why in worker.why_single
-    finally:
-        worker.stop()
+def test_a_cpu_answers_every_request_in_one_batch():
+    worker = worker_of()
+    assert worker.generate([5], SamplingSettings()) == "batch"
+    assert worker.generate([5], DRAWN) == "batch"
+    assert worker.refusal(DRAWN, alone=True) is None
 
 
-def test_batches_start_with_no_warning_that_nothing_ends_an_answer(caplog, monkeypatch):
-    from transformers.generation.continuous_batching import continuous_api
-
-    monkeypatch.setattr(continuous_api.logger, "handlers", [caplog.handler])
-    worker = started("llama")
-    try:
-        assert worker.alive
-        assert "eos_token_id" not in caplog.text
-    finally:
-        worker.stop()
-
-
-def test_an_end_without_a_request_is_no_warning(caplog, monkeypatch):
-    from transformers.generation.continuous_batching import continuous_api
-
-    monkeypatch.setattr(continuous_api.logger, "handlers", [caplog.handler])
-    monkeypatch.setattr(continuous_api.logger, "level", continuous_api.logger.level)
-    started("llama").stop()
-    assert "not initialized" not in caplog.text
+@pytest.mark.parametrize(
+    ("settings", "given", "way"),
+    [
+        (SamplingSettings(), {}, "pages"),
+        (SamplingSettings(seed=3), {}, "pages"),  # greedy: a seed changes nothing
+        (SamplingSettings(temperature=1.0), {}, "pages"),
+        (DRAWN, {}, "batch"),
+        (SamplingSettings(frequency_penalty=1.0), {}, "batch"),
+        (SamplingSettings(), {"logprobs": Logprobs(1)}, "batch"),
+    ],
+)
+def test_pages_get_what_they_can_do_for_each_request(settings, given, way):
+    pages = SimpleNamespace(generate=lambda *_: "pages", holds_model=False, alive=True)
+    assert worker_of(pages).generate([5], settings, **given) == way
 
 
-def test_a_seed_is_refused_only_where_the_batches_hold_the_model(monkeypatch):
-    worker = started("llama")
-    try:
-        drawn, greedy = SamplingSettings(temperature=1.0, seed=3), SamplingSettings(seed=3)
-        monkeypatch.setattr(worker, "_holds_model", True)
-        assert "Leave them out" in worker.refusal(drawn)
-        assert worker.refusal(greedy) is None
-        monkeypatch.setattr(worker, "_holds_model", False)
-        assert worker.refusal(drawn) is None
-    finally:
-        worker.stop()
+def test_a_seed_is_refused_only_where_the_pages_hold_the_model():
+    pages = SimpleNamespace(holds_model=True, alive=True)
+    worker = worker_of(pages)
+    assert "Leave them out" in worker.refusal(DRAWN)
+    assert worker.refusal(SamplingSettings(seed=3)) is None
+    pages.holds_model = False
+    assert worker.refusal(DRAWN) is None
+
+
+def test_the_room_of_a_prompt_is_what_context_and_cache_leave():
+    worker = worker_of()
+    assert worker.room([5] * 200) == 56  # a context of 256
+    worker._cache_tokens = 164
+    assert worker.room([5] * 50) == 50

@@ -91,13 +91,22 @@ def serve(engine: Engine, settings: ServeSettings) -> None:
     listener = listen(settings.host, settings.port)
     try:
         server = make_server(engine, settings)
-        print("\n".join(_banner(settings.served_name or engine.name, settings, listener)), flush=True)
+        lines = _banner(settings.served_name or engine.name, settings, listener) + _slower(engine)
+        print("\n".join(lines), flush=True)
         server.run(sockets=[listener])
         if not server.started and not server.is_signalled:
             raise ServeError("serve: the server could not start. Its log above has the reason. Fix it, and try again.")
         print("the server has ended", file=sys.stderr)
     finally:
         listener.close()
+
+
+def _slower(engine: Engine) -> list[str]:
+    """Return the line that says why a model on a CPU is answered by transformers' forward; none if it is not."""
+    on_cpu = next(engine.model.parameters()).device.type == "cpu"
+    if not on_cpu or engine.steps is not None:
+        return []
+    return [f"answered by transformers' forward, not by the faster plain steps: {engine.why_not_plain}"]
 
 
 def _banner(name: str, settings: ServeSettings, listener: socket.socket) -> list[str]:

@@ -21,7 +21,7 @@ class ServeSettings:
         max_requests: Answers in progress or waiting at a time; more get status 429.
         max_connections: Open connections at a time; more get status 503.
         max_transfer_seconds: Longest time for a request to arrive, and for a reader of an answer to block.
-        cache_tokens: Tokens in the key-value cache of continuous batching, over all requests.
+        cache_tokens: Tokens in the key-value cache, over all requests.
         cors: Origins whose web pages may call the server, such as http://localhost:3000; `*` is every page. Repeat the
             option for more.
         quiet: Print no line for each request.

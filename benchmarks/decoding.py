@@ -1,0 +1,155 @@
+"""Measure decoding of one sequence and of small batches on a CPU, as a share of the memory's read bandwidth.
+
+    python benchmarks/decoding.py [--work demo,135m] [--precision fp32,bf16] [--threads 1] [--rows 1,2,4,8] [--steps 24]
+                                  [--repeats 3] [--model MODEL] [--template chatml]
+
+A step has to read every weight once. So its lower bound is the bytes of the weights over the rate at which this machine
+reads a buffer larger than its caches. Both sides generate greedily from the same prompts: `ours` by plain steps,
+`theirs` by transformers' forward and its DynamicCache, in a batch without padding. Steps of both sides and reads of the
+buffer take turns within a repeat, so other programs slow all of them alike. Every figure is a median over the steps.
+
+`share` is the bound over the time of a step. `equal` counts the tokens on which both sides agree up to the first
+difference; in bf16 the sides round at other places. Takes no data. The last line of the output is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from options import add_model_options, count, inputs_of, words_of
+from train_step import WORKS, write_start
+
+PROMPT_TOKENS = 40
+BUFFER = 1 << 26
+"""Numbers in the buffer: 256 MiB in fp32."""
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    """Return the seconds of a call, and its result."""
+    start = time.perf_counter()
+    result = work()
+    return time.perf_counter() - start, result
+
+
+class Ours:
+    """Plain steps on a model of its own, whose weights they lay out."""
+
+    def __init__(self, model: Any) -> None:
+        from instil.generation.decoder.plain import PlainRows, plain_steps
+
+        steps = plain_steps(model)
+        if isinstance(steps, str):
+            raise SystemExit(f"the model has no plain steps: {steps}")
+        self._rows = PlainRows(steps)
+
+    def start(self, prompts: list[list[int]]) -> torch.Tensor:
+        return self._rows.add(prompts)
+
+    def step(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self._rows.step(tokens)
+
+
+class Theirs:
+    """transformers' forward with its DynamicCache."""
+
+    def __init__(self, model: Any) -> None:
+        from transformers import DynamicCache
+
+        self._model, self._cache = model, DynamicCache(config=model.config)
+
+    def start(self, prompts: list[list[int]]) -> torch.Tensor:
+        return self.step(torch.tensor(prompts))
+
+    def step(self, tokens: torch.Tensor) -> torch.Tensor:
+        ids = tokens if tokens.ndim == 2 else tokens[:, None]
+        logits = self._model(input_ids=ids, past_key_values=self._cache, use_cache=True, logits_to_keep=1).logits
+        return logits[:, -1].float()
+
+
+def case(
+    folder: Path, work: str, *, precision: str, rows: int, threads: int, steps: int, repeats: int
+) -> dict[str, Any]:
+    """Measure both sides and the bandwidth in turns."""
+    from transformers import AutoModelForCausalLM
+
+    torch.set_num_threads(threads)
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+
+    def load() -> Any:
+        return AutoModelForCausalLM.from_pretrained(str(folder), dtype=dtype, attn_implementation="sdpa").eval()
+
+    models = {"ours": load(), "theirs": load()}
+    num_bytes = sum(parameter.numel() * parameter.element_size() for parameter in models["theirs"].parameters())
+    buffer = torch.ones(BUFFER)
+    generator = torch.Generator().manual_seed(0)
+    prompts = torch.randint(3, 4_000, (rows, PROMPT_TOKENS), generator=generator).tolist()
+    seconds: dict[str, list[float]] = {"ours": [], "theirs": [], "read": []}
+    tokens: dict[str, list[list[int]]] = {}
+    with torch.inference_mode():
+        for _ in range(repeats):
+            sides: dict[str, Any] = {"ours": Ours(models["ours"]), "theirs": Theirs(models["theirs"])}
+            logits = {name: side.start(prompts) for name, side in sides.items()}
+            tokens = {name: [] for name in sides}
+            for _ in range(steps):
+                seconds["read"].append(timed(buffer.sum)[0])
+                for name, side in sides.items():
+                    chosen = logits[name].argmax(dim=-1)
+                    tokens[name].append(chosen.tolist())
+                    spent, logits[name] = timed(lambda side=side, chosen=chosen: side.step(chosen))
+                    seconds[name].append(spent)
+    read, ours, theirs = (statistics.median(seconds[name]) for name in ("read", "ours", "theirs"))
+    bound = num_bytes / (4 * BUFFER / read)
+    pairs = zip(tokens["ours"], tokens["theirs"], strict=True)
+    equal = next((number for number, (one, other) in enumerate(pairs) if one != other), steps)
+    return {
+        "work": f"decode {work}", "precision": precision, "threads": threads, "rows": rows,
+        "ours": round(rows / ours, 1), "theirs": round(rows / theirs, 1), "ratio": round(theirs / ours, 2),
+        "gigabytes_per_second": round(4 * BUFFER / read / 1e9, 1), "share": round(bound / ours, 2),
+        "their_share": round(bound / theirs, 2), "equal": f"{equal} of {steps}",
+    }  # fmt: skip
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_model_options(parser, template="chatml", what="the work 135m takes")
+    parser.add_argument("--work", type=words_of(*WORKS), default="demo,135m")
+    parser.add_argument("--precision", type=words_of("fp32", "bf16"), default="fp32,bf16")
+    parser.add_argument("--threads", type=count, default=1)
+    parser.add_argument("--rows", default="1,2,4,8", help="sizes of the batch")
+    parser.add_argument("--steps", type=count, default=24)
+    parser.add_argument("--repeats", type=count, default=3)
+    parser.set_defaults(data=None, subset=None)
+    return parser
+
+
+def main() -> None:
+    """Measure the requested cases and print them."""
+    args = build_parser().parse_args()
+    cases = []
+    with tempfile.TemporaryDirectory(prefix="instil-decoding-") as scratch:
+        inputs = inputs_of(args, Path(scratch), own_rows="none are read")
+        for work in args.work:
+            (Path(scratch) / work).mkdir()
+            folder = write_start(work, Path(scratch) / work, inputs)
+            for precision in args.precision:
+                for rows in map(int, args.rows.split(",")):
+                    found = case(
+                        folder, work, precision=precision, rows=rows, threads=args.threads, steps=args.steps,
+                        repeats=args.repeats,
+                    )  # fmt: skip
+                    print(" ".join(f"{key}={value}" for key, value in found.items()), flush=True)
+                    cases.append(found)
+    print(json.dumps({"cases": cases, "inputs": inputs.record()}))
+
+
+if __name__ == "__main__":
+    main()
