@@ -14,7 +14,7 @@ LANGUAGES = {"en": "English", "zh_CN": "简体中文", "vi": "Tiếng Việt"}
 """Folder of the site → how its readers call the language."""
 TRANSLATIONS = tuple(code for code in LANGUAGES if code != "en")
 """The languages that have catalogues; English is the source."""
-FULLY_TRANSLATED = ("docs/index", "docs/start/", "docs/how-to/", "course/")
+FULLY_TRANSLATED = ("docs/index", "docs/start/", "docs/how-to/", "docs/how-it-works/scaling", "course/")
 """Pages, or shelves, with every paragraph in every language. Others have their title and summary translated."""
 _ = get_translation("sphinx")
 
