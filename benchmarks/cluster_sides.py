@@ -5,10 +5,9 @@
 The last line of the output is one JSON object. `start_s` is the time until the first result: imports and start of the
 workers, and of Ray. `steady` is the rate from the first result to the last one. `cpu_s` is the CPU time of this process
 and its workers, without Ray's own processes. Memory is the largest sum that was seen, of proportional sizes (PSS, where
-shared pages count once): `driver_mb` of this process without pages of files, `workers_mb` of those that encode, `ours_mb`
-of both at the same moment, with pages of files, `ray_mb` of Ray's own processes. `file_mb` are the pages of files of this
-process: those of the store, mostly, which the system takes back when it needs them. `grows` has the rows and `driver_mb`
-after each tenth of `ROWS`.
+shared pages count once): `driver_mb` of this process, `workers_mb` of those that encode, `ours_mb` of both at the same
+moment, `ray_mb` of Ray's own processes. `file_mb` is what this process maps of files: pages of the store, mostly, which
+the system takes back when it needs them. `grows` has the rows and `driver_mb` after each tenth of `ROWS`.
 """
 
 from __future__ import annotations
@@ -64,7 +63,6 @@ class Memory(threading.Thread):
                 sums["workers_mb" if encodes(process) else "ray_mb"] += process.memory_full_info().pss
         sums["ours_mb"] = sums["driver_mb"] + sums["workers_mb"]
         sums["file_mb"] = file_bytes()
-        sums["driver_mb"] -= sums["file_mb"]
         self.workers_cpu = max(self.workers_cpu, workers_cpu())
         for name, size in sums.items():
             self.peak[name] = max(self.peak[name], round(size / 2**20, 1))
