@@ -182,6 +182,36 @@ def test_an_offloaded_optimizer_has_its_state_on_the_cpu_between_steps_and_the_s
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("recompute", ["off", "on"])
+def test_offloaded_activations_are_on_the_cpu_between_the_passes_and_change_no_loss(
+    tmp_path: Path, base: Path, rows: Path, recompute: str
+):
+    def work(device: torch.device) -> dict[str, Any]:
+        from instil.model import offloaded_activations
+
+        training = {"max_steps": 2, "gradient_checkpointing": recompute, "micro_batch_tokens": 60}
+        settings = {"training": training, "evaluate": {"every": 2, "max_new_tokens": 1}, "device": NAME}
+        make, places = offloaded_activations._Copy, set[tuple[str, str]]()
+
+        class Noted(make):  # type: ignore[misc, valid-type]
+            def __init__(self, tensor: torch.Tensor) -> None:
+                super().__init__(tensor)
+                places.add((tensor.device.type, self.host.device.type))
+
+        offloaded_activations._Copy = Noted  # type: ignore[misc]
+        here = train(write_recipe(tmp_path / "plain", settings, base=base, rows=rows))
+        none = sorted(places)
+        on = {"training": {**training, "offload_activations": "on"}}
+        run = train(write_recipe(tmp_path / "run", settings, on, base=base, rows=rows))
+        return {"none": none, "places": sorted(places), "losses": [losses_of(here), losses_of(run)]}
+
+    told = on_stand_in(work)
+    assert told["none"] == []
+    assert told["places"] == [[NAME, "cpu"]]
+    assert told["losses"][0] == told["losses"][1]
+
+
+@pytest.mark.slow
 def test_preferences_have_the_losses_of_the_cpu(tmp_path: Path, base: Path):
     """Their losses and counts are read apart from the norm: one wait more than other steps have."""
     change = {

@@ -14,11 +14,13 @@ import torch.distributed as dist
 from tests.training.pairs import invented_pairs
 from tests.training.tiny import CPU, VOCABULARY, invented_examples
 
+from instil.model import offloaded_activations
 from instil.model.adapters.lora import prepare_adapters
 from instil.model.gradient_checkpointing import set_gradient_checkpointing
 from instil.model.loading import load_model
 from instil.model.loss.preference import PreferenceLoss
 from instil.model.loss.token_loss import TokenLoss
+from instil.model.offloaded_activations import OffloadedActivations
 from instil.preparation.store import ExampleStore
 from instil.recipe import BETAS, AdapterSettings, ModelSettings, Objective
 from instil.training.compiling import compile_blocks
@@ -69,6 +71,7 @@ REPLICATED = [
     *(Combination("lora", also=also) for also in ("kto", "simpo")),
     *(Combination("full", o, also="hosted") for o in OPTIMIZERS),
     Combination("full", precision="bf16", also="hosted"),
+    *(Combination(t, also=f"activations{also}") for t in ("full", "lora") for also in ("", " checkpointing")),
 ]
 SHARDED = [
     *(
@@ -84,6 +87,12 @@ SHARDED = [
             ("4bit", "adamw", "bf16"),
         )
     ),
+    *(
+        Combination(t, "adamw", "fp32", True, f"activations{more}")
+        for t in ("full", "lora")
+        for more in ("", " offload")
+    ),
+    Combination("4bit", "adamw", "bf16", True, "activations checkpointing"),
     *(
         Combination(t, o, p, sharded=True, also=also)
         for t in ("4bit", "8bit")
@@ -171,6 +180,9 @@ def make_learner(given: Combination, base: Path, ranks: Ranks) -> Learner:
     if "checkpointing" in given.also:
         set_gradient_checkpointing(model, True)
     loss = TokenLoss(model, neftune_alpha=5.0 if "noise" in given.also else None)
+    if "activations" in given.also:
+        offloaded_activations.SHARED_MEMORY = frozenset()  # copies are made on a CPU too
+        OffloadedActivations(model)
     if "compile" in given.also:
         compile_blocks(model)
     if given.sharded and ranks.size > 1:

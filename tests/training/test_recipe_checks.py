@@ -67,6 +67,10 @@ def test_early_stopping_without_heldout_rows_leaves_nothing_behind(
             {"device": "cpu", "parallel": {"offload": "optimizer"}},
             "parallel.offload: optimizer frees no memory on a device of type cpu",
         ),
+        (
+            {"device": "cpu", "training": {"offload_activations": "on"}},
+            "training.offload_activations: on frees no memory on a device of type cpu",
+        ),
     ],
 )
 def test_settings_without_their_effect_are_named(settings: dict[str, Any], said: str | None):

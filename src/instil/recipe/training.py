@@ -79,6 +79,13 @@ class TrainingSettings(Settings):
             "would not fit otherwise."
         ),
     )
+    offload_activations: Literal["off", "on"] = Field(
+        "off",
+        description=(
+            "Keep what a GPU saves for the backward pass in the machine's memory; with `gradient_checkpointing`, the "
+            "inputs of the blocks. Less memory, slower steps."
+        ),
+    )
     compile: Literal["off", "on", "auto"] = Field(
         "off", description="Compile the model's blocks with torch.compile: a slower start, often faster steps."
     )

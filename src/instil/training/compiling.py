@@ -18,7 +18,9 @@ from instil.model.attention.flat import ATTENTION_NAME, attend
 from instil.model.parts import blocks_of
 
 
-def wants_compiling(setting: str, device: torch.device, *, sharded: bool = False, quantized: bool = False) -> bool:
+def wants_compiling(
+    setting: str, device: torch.device, *, sharded: bool = False, quantized: bool = False, offloads: bool = False
+) -> bool:
     """Decide whether a run compiles. `auto` compiles on GPUs, if there is a compiler and everything else supports it.
 
     Args:
@@ -26,12 +28,17 @@ def wants_compiling(setting: str, device: torch.device, *, sharded: bool = False
         device: Where the run computes.
         sharded: Whether the weights lie in shards.
         quantized: Whether the base is quantised.
+        offloads: Whether activations are kept in the machine's memory.
 
     Raises:
         RecipeError: If the setting is `on`, and there is no compiler or compiling has not been tested with the other
             settings.
     """
-    for unsupported, what in ((sharded, "sharded weights"), (quantized, "a quantised base")):
+    for unsupported, what in (
+        (sharded, "sharded weights"),
+        (quantized, "a quantised base"),
+        (offloads, "training.offload_activations: on"),
+    ):
         if unsupported and setting == "on":
             raise RecipeError(f"training.compile: on: not with {what}; set training.compile: off.")
     has_compiler = any(shutil.which(name) for name in ("c++", "g++", "clang++"))
@@ -40,7 +47,7 @@ def wants_compiling(setting: str, device: torch.device, *, sharded: bool = False
             "training.compile: on, but there is no C++ compiler. Expected g++ or clang++ on the path. "
             "Install one, or set training.compile: off."
         )
-    may = has_compiler and not sharded and not quantized
+    may = has_compiler and not sharded and not quantized and not offloads
     return setting == "on" or (setting == "auto" and device.type == "cuda" and may)
 
 

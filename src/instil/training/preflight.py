@@ -129,6 +129,7 @@ class Preflight:
             optimizer=self.recipe.optimizer.name,
             quantize=self.recipe.model.quantize,
             offload=self.recipe.parallel.offload,
+            offload_activations=training.offload_activations == "on",
         )
 
 

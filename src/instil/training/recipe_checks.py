@@ -95,7 +95,8 @@ def check_settings(recipe: Recipe, precision: Precision, *, device: torch.device
             f"parallel.offload: all, but parallel.mode is {recipe.parallel.mode} and parallel.processes {num_ranks}. "
             "Expected weights in shards. Set parallel.mode: sharded with several processes, or parallel.offload: optimizer."
         )
-    wants_compiling(recipe.training.compile, device, sharded=sharded, quantized=quantized)
+    offloads = recipe.training.offload_activations == "on"
+    wants_compiling(recipe.training.compile, device, sharded=sharded, quantized=quantized, offloads=offloads)
 
 
 def check_packages(*, quantize: str, optimizer: str) -> None:
@@ -291,10 +292,14 @@ def notes_of(recipe: Recipe, order: Order) -> list[str]:
             names = ", ".join(f"adapter.{name}" for name in unused)
             notes.append(f"{names} has no effect with adapter.kind: none, which trains every weight")
     device = choose_device(recipe.device)
-    if recipe.parallel.offload != "none" and device.type in SHARED_MEMORY:
+    for offloads, setting in (
+        (recipe.parallel.offload != "none", f"parallel.offload: {recipe.parallel.offload}"),
+        (recipe.training.offload_activations == "on", "training.offload_activations: on"),
+    ):
+        if not offloads or device.type not in SHARED_MEMORY:
+            continue
         notes.append(
-            f"parallel.offload: {recipe.parallel.offload} frees no memory on a device of type {device.type}, which has "
-            "no memory apart from the machine's"
+            f"{setting} frees no memory on a device of type {device.type}, which has no memory apart from the machine's"
         )
     if recipe.optimizer.warmup >= max(1, order.num_steps):
         notes.append(

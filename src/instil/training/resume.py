@@ -25,7 +25,14 @@ Some of them do decide what comes: when the run ends (`evaluate.patience`), whic
 (`checkpoint.final`), and its last bits (`training.deterministic`).
 """
 FREE_DATA = ("store", "workers", "cluster")
-FREE_TRAINING = ("micro_batch_tokens", "gradient_checkpointing", "compile", "on_nonfinite", "deterministic")
+FREE_TRAINING = (
+    "micro_batch_tokens",
+    "gradient_checkpointing",
+    "offload_activations",
+    "compile",
+    "on_nonfinite",
+    "deterministic",
+)
 
 
 def resumed_recipe(requested: Recipe, saved: Recipe, *, folder: Path) -> Recipe:

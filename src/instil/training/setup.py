@@ -25,6 +25,7 @@ from instil.model.host_memory import SHARED_MEMORY
 from instil.model.loading import load_model
 from instil.model.loss.token_loss import TokenLoss
 from instil.model.new_tokens import RowChange, fit_embeddings
+from instil.model.offloaded_activations import OffloadedActivations
 from instil.model.parts import beyond_text
 from instil.model.probe import Probe, probe
 from instil.model.quantization import num_weights
@@ -120,9 +121,11 @@ def assemble(preflight: Preflight, ranks: Ranks, *, sharded: bool = False) -> As
     fit = _fit(preflight, model, loaded.sizes, ranks, sharded=sharded, one_by_one=one_by_one)
     if fit.recompute:
         set_gradient_checkpointing(model, True)
-    quantized = recipe.model.quantize != "none"
-    if wants_compiling(recipe.training.compile, ranks.device, sharded=sharded, quantized=quantized):
+    quantized, offloads = recipe.model.quantize != "none", recipe.training.offload_activations == "on"
+    if wants_compiling(recipe.training.compile, ranks.device, sharded=sharded, quantized=quantized, offloads=offloads):
         compile_blocks(model)
+    if offloads:
+        OffloadedActivations(model)
     # After sharding, which replaces the parameters; the optimizers move what is in `weights`.
     weights = Weights(model, precision, sharded=sharded)
     kinds = tensor_kinds(model)

@@ -123,6 +123,19 @@ def test_what_is_offloaded_leaves_the_device_and_is_counted_in_the_machines_memo
     assert (on_cpu.host, on_cpu.optimizer) == (0, estimate().optimizer)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("recompute", [False, True])
+def test_offloaded_activations_leave_one_block_on_a_gpu(recompute: bool):
+    ways: dict[str, object] = {"device": "cuda", "recompute": recompute}
+    plain, offloaded = estimate(**ways), estimate(offload_activations=True, **ways)
+    sizes = measure_sizes(tiny_llama().train(), FP32)
+    assert offloaded.activations == int((sizes.saved_with_recomputing - sizes.inputs_per_token) * 1000)
+    moved = sizes.inputs_per_token if recompute else sizes.saved_per_token
+    assert offloaded.host == pytest.approx(moved * 1000, abs=2)
+    assert offloaded.peak < plain.peak
+    assert estimate(offload_activations=True) == estimate()
+
+
 def test_what_is_gathered_is_two_blocks_and_what_belongs_to_none():
     model = tiny_llama()
     sizes = measure_sizes(model.train(), FP32)

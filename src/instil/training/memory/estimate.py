@@ -145,6 +145,7 @@ def estimate_memory(
     shards: int = 1,
     num_sizes: int = 1,
     offload: str = "none",
+    offload_activations: bool = False,
 ) -> Memory:
     """Estimate what a step needs on one device.
 
@@ -160,6 +161,7 @@ def estimate_memory(
         shards: Number of processes over which weights, gradients and optimizer state are sharded.
         num_sizes: Number of different sizes of micro-batches, after rounding up.
         offload: What is kept in the machine's memory: `none`, `optimizer` or `all`. Nothing moves on a CPU.
+        offload_activations: Whether what is saved for the backward pass is kept there.
 
     Returns:
         Bytes by kind.
@@ -205,11 +207,17 @@ def estimate_memory(
         host += weights - scales + gradients
         weights = small * sizes.gathered + scales  # as if none of it were packed: embedding and head are not
         gradients = min(gradients, moved * sizes.gathered)
+    activations = int(per_token * tokens * passing)
+    if offload_activations and device not in SHARED_MEMORY:
+        # What one block has saved is on the device until the next one begins.
+        of_block = int((sizes.saved_with_recomputing - sizes.inputs_per_token) * tokens * passing)
+        host += activations - (of_block if recompute else 0)
+        activations = min(activations, of_block)
     return Memory(
         weights=weights,
         gradients=gradients,
         optimizer=optimizer_state,
-        activations=int(per_token * tokens * passing),
+        activations=activations,
         logits=int(logits + head * passing),
         several=several,
         other=int(LIBRARIES_CPU + kernels + kept) if on_cpu else 0,

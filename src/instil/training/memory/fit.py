@@ -46,6 +46,7 @@ class Workload:
         optimizer: Name of the optimizer.
         quantize: How frozen weights are stored.
         offload: What is kept in the machine's memory: `none`, `optimizer` or `all`.
+        offload_activations: Whether activations are kept there too.
     """
 
     sizes: Sizes
@@ -57,6 +58,7 @@ class Workload:
     optimizer: str
     quantize: str
     offload: Literal["none", "optimizer", "all"] = "none"
+    offload_activations: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +139,7 @@ def find_fit(
                 device=device.type,
                 shards=num_ranks if sharded else 1,
                 offload=workload.offload,
+                offload_activations=workload.offload_activations,
             )
             fit = Fit(tokens, recompute, memory, free)
             if fit.fits:
