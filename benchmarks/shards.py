@@ -1,18 +1,21 @@
 """Measure the peak memory of each process that loads, trains and writes a model in shards.
 
-    python benchmarks/shards.py [--ranks 1,2,4] [--precision fp32] [--adapter none] [--whole] [--shape smollm2-135m]
-                                [--steps 2] [--data FILE] [--model MODEL] [--template chatml]
+    python benchmarks/shards.py [--ranks 1,2,4] [--precision fp32] [--adapter none] [--whole] [--small]
+                                [--shape smollm2-135m] [--steps 2] [--data FILE] [--model MODEL] [--template chatml]
 
 A random model in the shape of SmolLM2-135M, stored in fp32, is trained by processes on this machine (gloo). Each phase
 is measured by itself: the kernel's high-water mark of a process's resident memory (VmHWM) is reset before it. With
 `--whole` each process loads the whole model and keeps its part, as for models that cannot be read by rows.
 
 The constant is the resident memory of a process just before it loads the model: torch, transformers and all else is
-imported, the processes are joined, the data is prepared. The bound on loading and saving is weights / ranks x 1.3 +
+imported, the processes are joined, the data is prepared. The bound on loading and writing is weights / ranks x 1.3 +
 constant, where weights are the bytes of the model's parameters as a run keeps them. In training a process also holds
 gradients and two states of AdamW for what trains. Their bytes are added for the bound on training; activations are not.
-With `--small` the embedded model of the demo is measured in place of the shape: what its phases take is code, buffers and
-logits. A table is printed; the last line of the output is one JSON object. Linux only.
+
+Comparing is the peak from the start of writing to the end of a run: the losses of the trained and the written model have
+the logits of a whole example. A model that is loaded whole is written and compared in one. With `--small` the embedded
+model of the demo is measured in place of the shape: what its phases take is code, buffers and logits. A table is printed;
+the last line of the output is one JSON object. Linux only.
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ from typing import Any
 from options import Inputs, add_data_option, add_model_options, as_rows, count, counts, inputs_of
 
 MB = 2**20
-PHASES = ("loading", "training", "saving")
+PHASES = ("loading", "training", "writing", "comparing")
 
 
 def reset_peak() -> None:
@@ -51,11 +54,12 @@ def side(recipe: dict[str, Any], out: Path, *, whole: bool) -> None:
 
     from instil.recipe import Recipe
     from instil.training import run, setup
+    from instil.training.shards import saving
 
     found: dict[str, float] = {}
 
-    def measured(phase: str, name: str) -> None:
-        own = getattr(run, name)
+    def measured(phase: str, name: str, place: Any = run) -> None:
+        own = getattr(place, name)
 
         def call(*args: Any, **settings: Any) -> Any:
             if phase == "loading":
@@ -75,12 +79,13 @@ def side(recipe: dict[str, Any], out: Path, *, whole: bool) -> None:
                 return stopped.value
             raise AssertionError
 
-        setattr(run, name, call if name == "run_steps" else plain)
+        setattr(place, name, call if name == "run_steps" else plain)
 
     measured("loading", "assemble")
     measured("training", "run_steps")
-    measured("saving", "save_shards")
-    measured("saving", "save_trained")
+    measured("writing", "write_model", saving)
+    measured("comparing", "save_shards")
+    measured("comparing", "save_trained")
     if whole:
         setup.why_whole = lambda preflight: "it is measured so"  # type: ignore[attr-defined]
     run.train(Recipe.from_mapping(recipe), quiet=True)
@@ -114,7 +119,12 @@ def measure(recipe: dict[str, Any], out: Path, ranks: int, *, whole: bool) -> li
 def bounds(sizes: dict[str, float], ranks: int, constant: float) -> dict[str, float]:
     """Return the bound on each phase, in MB."""
     weights = sizes["weights"] / ranks * 1.3 + constant
-    return {"loading": weights, "training": sizes["with_states"] / ranks * 1.3 + constant, "saving": weights}
+    return {
+        "loading": weights,
+        "writing": weights,
+        "comparing": weights,
+        "training": sizes["with_states"] / ranks * 1.3 + constant,
+    }
 
 
 def sizes_of(folder: Path, *, precision: str, adapter: str) -> dict[str, float]:

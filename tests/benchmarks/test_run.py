@@ -27,6 +27,7 @@ SMALLEST = {
     "buckets": "--rows 2000 --steps 4 --every 2 --repeats 1",
     "busy": "--work demo --precision fp32 --busy 0,1 --settings none,passive --seconds 0.1 --rounds 1 --threads 2",
     "scaling": "--only tokens --tokens 256 --repeats 1",
+    "shards": "--ranks 2 --small --steps 1",
     "shared_tokens": "--tokens 256 --processes 1,2 --threads 1",
 }
 ROWS = {
@@ -39,6 +40,7 @@ ROWS = {
     "plan": "the demo's own",
     "after": "questions that are made up",
     "kill": "60 short sums",
+    "shards": "the demo's own",
     "busy": "the demo's own",
 }
 

@@ -25,6 +25,8 @@ from instil.generation.engine import Engine
 from instil.screen import work
 
 LOGIT_BYTES = 256 * 2**20
+BLOCK_BYTES = 16 * 2**20
+"""Bytes of the softmax that exist at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +136,14 @@ def loss_sums(model: Any, examples: Sequence[Example]) -> list[float]:
     ids, weights, mask = ids.to(device), weights.to(device), mask.to(device)
     with torch.no_grad(), answering(model):
         logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-        losses = torch.nn.functional.cross_entropy(
-            logits[:, :-1].float().flatten(0, 1), ids[:, 1:].flatten(), reduction="none"
-        ).view(len(examples), longest - 1)
+        losses = _token_losses(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten()).view(len(examples), longest - 1)
         sums: list[float] = (losses * weights[:, 1:]).double().sum(-1).tolist()
     return sums
+
+
+def _token_losses(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return the fp32 loss of each target; the softmax exists for a block of rows at a time."""
+    rows = max(1, BLOCK_BYTES // (4 * logits.shape[1]))
+    blocks = zip(torch.split(logits, rows), torch.split(targets, rows), strict=True)
+    cross_entropy = torch.nn.functional.cross_entropy
+    return torch.cat([cross_entropy(some.float(), ids, reduction="none") for some, ids in blocks])

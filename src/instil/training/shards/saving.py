@@ -85,7 +85,7 @@ def save_shards(
         opened_model_folder(paths.model) if ranks.is_first else contextlib.nullcontext() as aside,
     ):
         trust = settings.trust_remote_code
-        _write_model(model, chat, aside, location=location, compute=compute, trust=trust, ranks=ranks)
+        write_model(model, chat, aside, location=location, compute=compute, trust=trust, ranks=ranks)
     ranks.wait()
     return _check(model, loss, paths.model, trained, compute, ranks)
 
@@ -99,7 +99,7 @@ def _save_adapter(
         save_model_folder(model, chat, folder, base=base, state=state)
 
 
-def _write_model(
+def write_model(
     model: Any,
     chat: ChatTokenizer,
     folder: Path | None,
