@@ -53,7 +53,8 @@ def step_of_one(shape: str, tokens: int, processes: int) -> dict[str, Any]:
     from instil.training.step.passes import forward
     from instil.training.step.precision import choose_precision
 
-    settings = dict(SHAPES[shape]) | {"vocab_size": VOCABULARY, "max_position_embeddings": tokens}
+    settings = dict(SHAPES[shape]) | {"vocab_size": VOCABULARY}
+    settings["max_position_embeddings"] = max(tokens, settings["max_position_embeddings"])
     config = AutoConfig.for_model(settings.pop("model_type"), **settings)
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config, attn_implementation=register_attention())
@@ -78,7 +79,7 @@ def step_of_one(shape: str, tokens: int, processes: int) -> dict[str, Any]:
             "saved_mb": saved.total / MB,
             "planned_mb": sizes.saved_per_token * batch.input_ids.shape[0] / MB,
             "grown_mb": peak_mb() - before,
-            "loss": ranks.sum_numbers(float(loss_sum) / tokens)[0],
+            "loss": ranks.sum_numbers(float(loss_sum.detach()) / tokens)[0],
         }
 
 

@@ -17,7 +17,7 @@ from instil.recipe import AdapterSettings
 from instil.training.compiling import compile_blocks, wants_compiling
 
 
-@pytest.mark.parametrize("what", ["sharded", "quantized"])
+@pytest.mark.parametrize("what", ["sharded", "quantized", "shared"])
 def test_compiling_what_is_not_proved_is_refused(what: str):
     with pytest.raises(RecipeError, match=r"training\.compile: on: not with"):
         wants_compiling("on", CPU, **{what: True})

@@ -19,7 +19,13 @@ from instil.model.parts import blocks_of
 
 
 def wants_compiling(
-    setting: str, device: torch.device, *, sharded: bool = False, quantized: bool = False, offloads: bool = False
+    setting: str,
+    device: torch.device,
+    *,
+    sharded: bool = False,
+    quantized: bool = False,
+    offloads: bool = False,
+    shared: bool = False,
 ) -> bool:
     """Decide whether a run compiles. `auto` compiles on GPUs, if there is a compiler and everything else supports it.
 
@@ -29,16 +35,19 @@ def wants_compiling(
         sharded: Whether the weights lie in shards.
         quantized: Whether the base is quantised.
         offloads: Whether activations are kept in the machine's memory.
+        shared: Whether processes share the tokens of micro-batches.
 
     Raises:
         RecipeError: If the setting is `on`, and there is no compiler or compiling has not been tested with the other
             settings.
     """
-    for unsupported, what in (
+    untested = (
         (sharded, "sharded weights"),
         (quantized, "a quantised base"),
         (offloads, "training.offload_activations: on"),
-    ):
+        (shared, "parallel.sequence"),
+    )
+    for unsupported, what in untested:
         if unsupported and setting == "on":
             raise RecipeError(f"training.compile: on: not with {what}; set training.compile: off.")
     has_compiler = any(shutil.which(name) for name in ("c++", "g++", "clang++"))
@@ -47,7 +56,7 @@ def wants_compiling(
             "training.compile: on, but there is no C++ compiler. Expected g++ or clang++ on the path. "
             "Install one, or set training.compile: off."
         )
-    may = has_compiler and not sharded and not quantized and not offloads
+    may = has_compiler and not any(unsupported for unsupported, _ in untested)
     return setting == "on" or (setting == "auto" and device.type == "cuda" and may)
 
 

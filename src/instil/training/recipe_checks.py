@@ -95,8 +95,14 @@ def check_settings(recipe: Recipe, precision: Precision, *, device: torch.device
             f"parallel.offload: all, but parallel.mode is {recipe.parallel.mode} and parallel.processes {num_ranks}. "
             "Expected weights in shards. Set parallel.mode: sharded with several processes, or parallel.offload: optimizer."
         )
-    offloads = recipe.training.offload_activations == "on"
-    wants_compiling(recipe.training.compile, device, sharded=sharded, quantized=quantized, offloads=offloads)
+    wants_compiling(
+        recipe.training.compile,
+        device,
+        sharded=sharded,
+        quantized=quantized,
+        offloads=recipe.training.offload_activations == "on",
+        shared=recipe.parallel.sequence > 1,
+    )
 
 
 def check_packages(*, quantize: str, optimizer: str) -> None:

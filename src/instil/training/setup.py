@@ -121,8 +121,15 @@ def assemble(preflight: Preflight, ranks: Ranks, *, sharded: bool = False) -> As
     fit = _fit(preflight, model, loaded.sizes, ranks, sharded=sharded, one_by_one=one_by_one)
     if fit.recompute:
         set_gradient_checkpointing(model, True)
-    quantized, offloads = recipe.model.quantize != "none", recipe.training.offload_activations == "on"
-    if wants_compiling(recipe.training.compile, ranks.device, sharded=sharded, quantized=quantized, offloads=offloads):
+    offloads = recipe.training.offload_activations == "on"
+    if wants_compiling(
+        recipe.training.compile,
+        ranks.device,
+        sharded=sharded,
+        quantized=recipe.model.quantize != "none",
+        offloads=offloads,
+        shared=ranks.sequence is not None,
+    ):
         compile_blocks(model)
     if offloads:
         OffloadedActivations(model)
