@@ -22,6 +22,7 @@ NEED_NO_DATA = {
     "scaling",
     "shapes",
     "shared_tokens",
+    "startup",
     "step_bytes",
     "studio",
 }

@@ -25,6 +25,7 @@ SMALLEST = {
     "decoding": "--work demo --precision fp32 --rows 1 --steps 2 --repeats 1",
     "kill": "--kills 1 --steps 4",
     "buckets": "--rows 2000 --steps 4 --every 2 --repeats 1",
+    "startup": "--rows 40 --prompts 4 --repeats 1",
     "busy": "--work demo --precision fp32 --busy 0,1 --settings none,passive --seconds 0.1 --rounds 1 --threads 2",
     "scaling": "--only tokens --tokens 256 --repeats 1",
     "shards": "--ranks 2 --small --steps 1",

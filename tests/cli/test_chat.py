@@ -8,7 +8,7 @@ import pytest
 from tests.tiny_chat import folders
 
 from instil.cli.main import main
-from instil.generation.terminal import OPENING
+from instil.generation.typed_lines import OPENING
 
 
 @pytest.fixture

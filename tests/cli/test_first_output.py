@@ -54,3 +54,28 @@ def test_the_verb_is_on_the_terminal_before_torch_is_imported(words: list[str], 
 )
 def test_a_pipe_and_a_quiet_verb_get_nothing(words: list[str], terminal: bool, tmp_path: Path):
     assert shown_before_torch(words, tmp_path, terminal=terminal) == "before torch: ''"
+
+
+HEAVY = ("torch", "scipy", "sympy", "pandas", "sklearn", "accelerate", "peft", "datasets", "matplotlib")
+"""Modules that a report on data needs no part of. transformers imports several of them for a model."""
+LIST = """
+import sys
+from instil.cli.main import main
+try: main({words})
+finally: print("heavy:", *(name for name in {heavy} if name in sys.modules), file=sys.stderr)
+"""
+
+
+@pytest.mark.slow
+def test_inspect_imports_no_torch_once_a_model_is_known(tmp_path: Path):
+    (tmp_path / "rows.jsonl").write_text('{"question": "1+1?", "answer": "2"}\n')
+    environment = {"PATH": "", "PYTHONPATH": ":".join(sys.path), "INSTIL_CACHE": str(tmp_path / "cache")}
+    command = [sys.executable, "-c", LIST.format(words=["inspect", "rows.jsonl"], heavy=HEAVY)]
+    first, second = (
+        subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path, env=environment)
+        for _ in range(2)
+    )
+    assert "heavy: torch" in first.stderr
+    assert "heavy:\n" in second.stderr
+    assert first.stdout == second.stdout
+    assert first.stdout.startswith("rows.jsonl\n  model demo")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from tests.conformance.tokenizers_made import make_tokenizer
+from tests.corpus import corpus_path, needs_corpus
 from tests.encoding.chats import CHATML, chat, two_turns
 from tests.tiny_chat import tiny_llama, tiny_tokenizer
 
@@ -15,6 +16,7 @@ from instil.encoding.chat_tokenizer import ChatTokenizer
 from instil.encoding.loading import load_tokenizer
 from instil.errors import ModelError, TemplateError
 from instil.generation.engine import Engine, LoadSettings
+from instil.model.folder import kept_facts
 from instil.model.folder.location import locate
 from instil.preparation.chat_setup import set_up_chat
 from instil.recipe import Recipe
@@ -142,3 +144,81 @@ def test_the_template_for_tools_takes_over_where_tools_are_given_as_in_transform
     (example,) = both.encode({"messages": CALLING, "tools": [TOOL]})
     assert both.decode(example.token_ids).startswith("Tools: [{")
     assert both.prove().passed
+
+
+@pytest.fixture
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+def _state(tokenizer: Any) -> dict[str, Any]:
+    """Return everything by which two loaded tokenizers could differ."""
+    return {
+        "class": type(tokenizer),
+        "arguments": tokenizer.init_kwargs,
+        "name": tokenizer.name_or_path,
+        "special": tokenizer.special_tokens_map,
+        "template": tokenizer.chat_template,
+        "length": tokenizer.model_max_length,
+        "sides": (tokenizer.padding_side, tokenizer.truncation_side, tokenizer.clean_up_tokenization_spaces),
+        "backend": tokenizer.backend_tokenizer.to_str(),
+        "ids": [tokenizer(text)["input_ids"] for text in TEXTS],
+        "decoded": [tokenizer.decode(tokenizer(text)["input_ids"]) for text in TEXTS],
+    }
+
+
+def _loaded_twice(folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any, int]:
+    """Load a tokenizer by AutoTokenizer and by what is kept of that; return both and how often AutoTokenizer ran."""
+    monkeypatch.setenv("INSTIL_CACHE", str(cache))
+    monkeypatch.setattr(kept_facts, "_FOUND", {"another"})
+    calls: list[str] = []
+    own = loading._load_any
+
+    def counted(name: str, **options: Any) -> Any:
+        calls.append(name)
+        return own(name, **options)
+
+    monkeypatch.setattr(loading, "_load_any", counted)
+    return load_tokenizer(folder), load_tokenizer(folder), len(calls)
+
+
+def test_a_kept_class_loads_what_auto_tokenizer_loads(folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch):
+    first, second, times = _loaded_twice(folder, cache, monkeypatch)
+    assert times == 1
+    assert _state(first) == _state(second)
+
+
+@pytest.mark.slow
+@needs_corpus(num_cases=9)
+def test_a_kept_class_loads_what_auto_tokenizer_loads_of_public_models(cache: Path, monkeypatch: pytest.MonkeyPatch):
+    corpus = corpus_path()
+    assert corpus is not None
+    folders = [path.parent for path in sorted((corpus / "tokenizers").glob("*/tokenizer_config.json"))]
+    assert len(folders) >= 9
+    for folder in folders:
+        with monkeypatch.context() as patch:
+            first, second, times = _loaded_twice(folder, cache, patch)
+        assert times == 1, folder
+        assert _state(first) == _state(second), folder
+
+
+def test_a_class_from_elsewhere_is_left_to_auto_tokenizer(folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(loading, "_class_name", lambda _: "")
+    first, second, times = _loaded_twice(folder, cache, monkeypatch)
+    assert times == 2
+    assert _state(first) == _state(second)
+
+
+def test_only_classes_of_transformers_are_kept(folder: Path):
+    tokenizer = load_tokenizer(folder)
+    assert loading._class_name(tokenizer).startswith("transformers.")
+    own = type("Own", (type(tokenizer),), {"__module__": "somewhere"})
+    tokenizer.__class__ = own
+    assert loading._class_name(tokenizer) == ""
+
+
+def test_a_damaged_tokenizer_is_refused_in_the_same_words(folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch):
+    _loaded_twice(folder, cache, monkeypatch)
+    (folder / "tokenizer.json").write_text('{"model": 1}')
+    with pytest.raises(ModelError, match="the tokenizer cannot be read"):
+        load_tokenizer(folder)

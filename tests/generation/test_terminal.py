@@ -16,7 +16,9 @@ from instil.errors import GenerationError
 from instil.generation.engine import Engine
 from instil.generation.session import Session
 from instil.generation.settings import SamplingSettings
-from instil.generation.terminal import HELP, Terminal, read_tools_file
+from instil.generation.terminal import HELP, Terminal
+from instil.generation.tools_file import read_tools_file
+from instil.generation.typed_lines import TypedLines
 
 
 class Named:
@@ -31,7 +33,7 @@ def run(
 ) -> tuple[Session, str]:
     session = Session(engine=Named(), settings=SamplingSettings(), turns=list(turns))  # type: ignore[arg-type]
     monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
-    Terminal([session], keyboard=False, coloured=False).run()
+    Terminal([session], TypedLines(keyboard=False, coloured=False)).run()
     head, _, out = capsys.readouterr().out.partition("\n")
     assert head == "model has no chat template: it continues plain text up to the first line break"
     return session, out
@@ -86,7 +88,7 @@ def chat(monkeypatch: pytest.MonkeyPatch, capsys: Any, *lines: str) -> tuple[Ses
     engine = Engine(tiny_llama(layers=1), tokenizer, chat=ChatTokenizer.from_tokenizer(tokenizer, PICKY))
     session = Session(engine=engine, settings=SamplingSettings(max_new_tokens=3, seed=5))
     monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
-    Terminal([session], keyboard=False, coloured=False).run()
+    Terminal([session], TypedLines(keyboard=False, coloured=False)).run()
     return session, capsys.readouterr().out
 
 

@@ -13,7 +13,16 @@ from tests.inspection.hand_made import PASSED, SUBJECT, Token
 from instil.conversation import Place
 from instil.inspection.findings import KINDS, Finding, Findings
 from instil.inspection.histogram import LengthHistogram, ShareHistogram
-from instil.inspection.report import PLACES_SHOWN, Subject, charts_of, page_text, print_report, row_to_json, to_json
+from instil.inspection.report import (
+    PLACES_SHOWN,
+    Subject,
+    charts_of,
+    page_text,
+    print_report,
+    print_subject,
+    row_to_json,
+    to_json,
+)
 from instil.inspection.row_screen import print_row
 from instil.inspection.shown_rows import ShownExample, ShownRow
 from instil.inspection.survey import Survey
@@ -67,7 +76,7 @@ def test_a_finding_about_all_rows_is_printed_without_a_place():
 
 def test_data_cannot_send_the_terminal_an_escape_sequence():
     subject = Subject("\x1b[31mrows", "demo\x1b[0m", "chatml", ("\x1b]0;title\x07",))
-    lines = printed(print_report, subject, survey_of(notes=("\x1b[2J",)), PASSED)
+    lines = [*printed(print_subject, subject), *printed(print_report, subject, survey_of(notes=("\x1b[2J",)), PASSED)]
     assert lines[0] == "␛[31mrows"
     assert not any("\x1b" in line or "\x07" in line for line in lines)
 
@@ -164,7 +173,8 @@ def test_a_refusal_of_the_template_keeps_its_own_end_and_gets_a_remedy():
 def test_long_headings_are_lines_that_can_be_copied():
     place, subject = Place("rows/" * 20 + "rows.jsonl", 7), dataclasses.replace(SUBJECT, data="rows/" * 20)
     assert str(place) in printed(print_row, ShownRow(place))
-    lines = printed(print_report, subject, survey_of(notes=("a note " * 20 + "ends",)), PASSED)
+    notes = ("a note " * 20 + "ends",)
+    lines = [*printed(print_subject, subject), *printed(print_report, subject, survey_of(notes=notes), PASSED)]
     assert "rows/" * 20 in lines
     assert f"  {' · '.join(subject.facts())}" in lines
     assert f"  {'a note ' * 20}ends" in lines

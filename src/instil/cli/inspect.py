@@ -106,9 +106,12 @@ def _show_data(inspection: Inspection, console: Console, *, html: Path | None, h
         DataError: After the report, if no row can be trained.
     """
     from instil.inspection import report
-    from instil.screen import hide_work
+    from instil.screen import hide_starting, hide_work
     from instil.units import counted
 
+    if not as_json:
+        hide_starting()  # the reader has something to read while the rows are
+        report.print_subject(console, inspection.subject)
     survey = inspection.survey(keep_rows=html_rows if html else 0)
     proof = inspection.prove()
     hide_work()

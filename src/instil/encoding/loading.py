@@ -10,6 +10,7 @@ as transformers and servers do. FOLDER:NAME or the template's source choose anot
 from __future__ import annotations
 
 import warnings
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from instil.errors import ModelError, TemplateError
 from instil.files import home_path
 from instil.model.folder.config import load_config, reason_of
 from instil.model.folder.file_checks import check_tokenizer
+from instil.model.folder.kept_facts import kept_fact
 from instil.model.folder.location import ModelLocation, locate
 from instil.model.library_noise import quiet_transformers
 from instil.template.chat_template import ChatTemplate
@@ -35,8 +37,6 @@ def load_tokenizer(name_or_folder: str | Path, *, revision: str | None = None, t
         ModelError: If there is no tokenizer, or it cannot be read; also if config.json, which transformers reads to
             choose the tokenizer's class, is damaged.
     """
-    from transformers import AutoTokenizer
-
     folder = locate("demo").folder if name_or_folder == "demo" else home_path(name_or_folder)
     is_folder = folder.is_dir()
     if is_folder:
@@ -44,12 +44,15 @@ def load_tokenizer(name_or_folder: str | Path, *, revision: str | None = None, t
     try:
         with quiet_transformers(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            tokenizer = AutoTokenizer.from_pretrained(
-                str(folder if is_folder else name_or_folder),
-                revision=revision,
-                trust_remote_code=trust_remote_code,
-                local_files_only=is_folder,
-            )
+            if is_folder and not trust_remote_code:
+                tokenizer = _load_from_folder(folder)
+            else:
+                tokenizer = _load_any(
+                    str(folder if is_folder else name_or_folder),
+                    revision=revision,
+                    trust_remote_code=trust_remote_code,
+                    local_files_only=is_folder,
+                )
     except Exception as error:  # tokenizers raises bare Exception for damaged files, transformers many classes
         raise _unreadable(name_or_folder, folder, error, trust_remote_code=trust_remote_code) from None
     # transformers would warn of long texts; `data.max_tokens` limits lengths here.
@@ -60,6 +63,46 @@ def load_tokenizer(name_or_folder: str | Path, *, revision: str | None = None, t
             "Correct it."
         )
     return tokenizer
+
+
+def _load_any(name: str, **options: Any) -> Any:
+    """Load a tokenizer with transformers' AutoTokenizer, which imports torch."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(name, **options)
+
+
+def _load_from_folder(folder: Path) -> Any:
+    """Load the tokenizer of a folder as AutoTokenizer does, by the class that AutoTokenizer chose the last time.
+
+    AutoTokenizer decides on a class and calls its `from_pretrained` with the arguments below.
+    """
+    loaded: list[Any] = []
+
+    def find() -> str:
+        loaded.append(_load_any(str(folder), revision=None, trust_remote_code=False, local_files_only=True))
+        return _class_name(loaded[0])
+
+    name = str(kept_fact(folder, "tokenizer", find))
+    if loaded:
+        return loaded[0]
+    module, _, class_name = name.partition(":")
+    if not class_name:
+        return _load_any(str(folder), revision=None, trust_remote_code=False, local_files_only=True)
+    chosen = getattr(import_module(module), class_name)
+    return chosen.from_pretrained(str(folder), revision=None, local_files_only=True, _from_auto=True, _commit_hash=None)
+
+
+def _class_name(tokenizer: Any) -> str:
+    """Return module and name of a tokenizer's class; empty for one that only AutoTokenizer should load.
+
+    Those are classes from outside of transformers, and classes that have no tokenizer.json behind them.
+    """
+    from transformers.tokenization_utils_tokenizers import TokenizersBackend
+
+    chosen = type(tokenizer)
+    is_own = chosen.__module__.startswith("transformers.") and issubclass(chosen, TokenizersBackend)
+    return f"{chosen.__module__}:{chosen.__qualname__}" if is_own else ""
 
 
 def _unreadable(name: str | Path, folder: Path, error: Exception, *, trust_remote_code: bool) -> ModelError:

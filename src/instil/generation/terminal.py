@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
-from pathlib import Path
-from typing import Any
+from itertools import chain
 
 from instil.conversation import Message
-from instil.conversation.message_parts import read_tools
 from instil.encoding.token_origins import TokenOrigin
 from instil.errors import GenerationError, InstilError, nearest
 from instil.files import home_path
 from instil.generation.choosing import new_seed
 from instil.generation.engine import Answer, text_of
 from instil.generation.session import Session, change_setting
+from instil.generation.typed_lines import BOLD, DIM, OPENING, PLAIN, TypedLines
 
 HELP = """\
 /system TEXT     set the system text (without TEXT: show it; /system none: remove it)
@@ -34,8 +32,6 @@ HELP = """\
 /reset           start a new conversation
 /exit            leave (so does Ctrl-D); Ctrl-C stops an answer
 A line that ends with \\ continues in the next one."""
-OPENING = "Type a message. /help lists the commands, /tokens shows tokens, Ctrl-D leaves."
-DIM, BOLD, PLAIN = "\033[2m", "\033[1m", "\033[0m"
 
 
 class Terminal:
@@ -43,13 +39,12 @@ class Terminal:
 
     Args:
         sessions: One per model; commands act on all of them.
-        keyboard: Whether a person types; then prompts are shown and lines can be edited.
-        coloured: Whether the output supports colours.
+        lines: What is typed.
     """
 
-    def __init__(self, sessions: Sequence[Session], *, keyboard: bool, coloured: bool) -> None:
+    def __init__(self, sessions: Sequence[Session], lines: TypedLines) -> None:
         self.sessions = list(sessions)
-        self._keyboard, self._coloured = keyboard, coloured
+        self._lines, self._keyboard, self._coloured = lines, lines.keyboard, lines.coloured
         self._commands: Mapping[str, Callable[[str], None]] = {
             "system": self._system,
             "undo": self._undo,
@@ -66,46 +61,22 @@ class Terminal:
             "help": lambda _: print(HELP),
         }
 
-    def run(self) -> None:
-        """Read and answer until /exit or the end of the input."""
-        if self._keyboard:
+    def run(self, first: str | None = None) -> None:
+        """Read and answer until /exit or the end of the input.
+
+        Args:
+            first: A line that was typed already, while the model was loaded. The opening has been shown then.
+        """
+        if self._keyboard and first is None:
             self._note(OPENING)
         for session in self.sessions:
             if session.engine.chat is None:
                 print(f"{session.engine.name} has no chat template: it continues plain text up to the first line break")
-        for line in self._lines():
-            if line.strip() in ("/exit", "/quit"):
-                return
+        for line in chain([] if first is None else [first], self._lines):
             try:
                 self._handle(line)
             except InstilError as error:
                 print(f"error: {error}")
-
-    def _lines(self) -> Iterator[str]:
-        if self._keyboard:
-            import readline  # noqa: F401  (gives input() line editing and history)
-        while True:
-            line = self._line(f"{BOLD}you{PLAIN}  " if self._coloured else "you  ")
-            while line is not None and line.endswith("\\"):
-                more = self._line("...  ")
-                line = line[:-1] + ("" if more is None else "\n" + more)
-            if line is None:
-                return
-            if line.strip():
-                yield line
-
-    def _line(self, prompt: str) -> str | None:
-        if not self._keyboard:
-            line = sys.stdin.readline()
-            return line.rstrip("\r\n") if line else None
-        try:
-            return input(prompt)
-        except EOFError:
-            print()
-            return None
-        except KeyboardInterrupt:
-            print("\n(press Ctrl-D or type /exit to leave)")
-            return ""
 
     def _handle(self, line: str) -> None:
         """Do what a line says. A line that fails changes nothing."""
@@ -195,7 +166,7 @@ class Terminal:
             self._note(f"{head}(cut at {answer.generated.num_tokens} tokens; /settings max_new_tokens changes that)")
 
     def _note(self, text: str) -> None:
-        print(f"{DIM}{text}{PLAIN}" if self._coloured else text)
+        self._lines.note(text)
 
     def _system(self, text: str) -> None:
         if not text:
@@ -225,7 +196,7 @@ class Terminal:
 
             readline.set_startup_hook(lambda: readline.insert_text(text_of(questions[0])))  # type: ignore[arg-type]
             try:
-                text = self._line("edit ") or ""
+                text = self._lines.ask("edit ") or ""
             finally:
                 readline.set_startup_hook()
         if not text:
@@ -304,18 +275,3 @@ class Terminal:
 
 def _print(piece: str) -> None:
     print(piece, end="", flush=True)
-
-
-def read_tools_file(path: Path) -> tuple[Mapping[str, Any], ...]:
-    """Read tool definitions for the template.
-
-    Raises:
-        GenerationError: If the file is missing or is not JSON.
-    """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise GenerationError(
-            f"{path}: cannot be read as JSON ({error}). Expected a list of tools. Check it."
-        ) from None
-    return read_tools(value, where=str(path))

@@ -57,11 +57,17 @@ class Subject:
         return [f"model {plain(self.model)}", f"template {plain(self.template)}", f"stop tokens {stops}"]
 
 
-def print_report(console: Console, subject: Subject, survey: Survey, proof: Proof) -> None:
-    """Print a survey without its rows."""
+def print_subject(console: Console, subject: Subject) -> None:
+    """Print the first lines of a report: data, model and template. They are known before a row is read."""
     print_line(console, Text(plain(subject.data), style="bold"))
     print_line(console, Text("  " + " · ".join(subject.facts()), style="dim"))
-    for note in (*subject.notes, *survey.notes):
+    for note in subject.notes:
+        print_line(console, Text(f"  {plain(note)}"))
+
+
+def print_report(console: Console, subject: Subject, survey: Survey, proof: Proof) -> None:
+    """Print a survey without its rows, below what `print_subject` prints."""
+    for note in survey.notes:
         print_line(console, Text(f"  {plain(note)}"))
     for line in _warning_lines(subject, survey):
         print_line(console, Text(f"  {plain(line)}", style=SEVERITY_STYLES["warning"]))

@@ -12,6 +12,7 @@ from instil.encoding.settings import EncodingSettings
 from instil.encoding.tokenizer_setup import set_up_tokenizer
 from instil.model.chat_tokens import TokenChange
 from instil.model.folder.config import context_length, load_config
+from instil.model.folder.kept_facts import Fact, kept_fact
 from instil.model.folder.location import ModelLocation
 from instil.preparation.encode_pairs import check_preference_settings
 from instil.recipe import Recipe
@@ -66,8 +67,17 @@ def with_max_tokens(recipe: Recipe, location: ModelLocation) -> Recipe:
     """Return the recipe with the model's context length as `data.max_tokens`, where the recipe sets none."""
     if recipe.data.max_tokens is not None:
         return recipe
-    length = context_length(load_config(location, trust_remote_code=recipe.model.trust_remote_code))
+    length = _context_length(location, trust_remote_code=recipe.model.trust_remote_code)
     return recipe if length is None else recipe.override({"data": {"max_tokens": length}})
+
+
+def _context_length(location: ModelLocation, *, trust_remote_code: bool) -> Fact:
+    """Return the model's context length; code that comes with a model is asked each time."""
+
+    def find() -> Fact:
+        return context_length(load_config(location, trust_remote_code=trust_remote_code))
+
+    return find() if trust_remote_code else kept_fact(location.folder, "context", find)
 
 
 def with_date(recipe: Recipe, chat: ChatTokenizer) -> Recipe:

@@ -7,7 +7,7 @@ Why: one place decides colour, wrapping and what a pipe gets, so that every verb
 package only where there is a terminal, because a pipe needs none of it.
 """
 
-from instil.screen.bars import Bar, Figure, hide_work, show_work, work
+from instil.screen.bars import Bar, Figure, hide_starting, hide_work, show_work, work
 from instil.screen.screen import Heading, Screen, say_nothing, under_heading
 from instil.screen.sparkline import sparkline
 from instil.screen.tables import Cell, Column
@@ -19,6 +19,7 @@ __all__ = [
     "Figure",
     "Heading",
     "Screen",
+    "hide_starting",
     "hide_work",
     "say_nothing",
     "show_work",
