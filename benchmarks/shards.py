@@ -155,8 +155,8 @@ def recipe_of(base: Path, rows: Path, work: Path, arguments: argparse.Namespace,
     }
 
 
-def main() -> None:
-    """Measure every number of processes, and print the table and the JSON."""
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ranks", type=counts, default=[1, 2, 4])
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
@@ -167,7 +167,12 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="measure the demo's model")
     add_data_option(parser)
     add_model_options(parser, template="chatml", what="the model takes")
-    arguments = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Measure every number of processes, and print the table and the JSON."""
+    arguments = build_parser().parse_args()
     from shapes import write_shape
 
     results: dict[str, Any] = {}

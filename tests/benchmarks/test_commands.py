@@ -36,6 +36,7 @@ NEED_A_TOKENIZER = {
     "preference",
     "prepare",
     "shapes",
+    "shards",
     "train_step",
 }
 
