@@ -31,7 +31,7 @@ from instil.model.probe import Probe, probe
 from instil.model.quantization import num_weights
 from instil.recipe import OptimizerSettings
 from instil.training.compiling import compile_blocks, wants_compiling
-from instil.training.memory.estimate import STORED_BYTES, Sizes, measure_sizes
+from instil.training.memory.estimate import Sizes, loaded_bytes, measure_sizes
 from instil.training.memory.fit import USABLE, Fit, find_fit
 from instil.training.memory.usage import free_memory
 from instil.training.preflight import Preflight, loading_precision
@@ -259,11 +259,8 @@ def _loading_device(preflight: Preflight, device: torch.device, *, sharded: bool
 
 def _model_bytes(preflight: Preflight) -> int:
     """Return the bytes of the whole model as it is loaded."""
-    quantize = preflight.recipe.model.quantize
-    if quantize != "none":
-        return int(preflight.sizes().parameters * STORED_BYTES[quantize])
     is_small = preflight.recipe.adapter.kind != "none" and preflight.precision.compute != torch.float32
-    return preflight.sizes().parameters * (2 if is_small else 4)
+    return loaded_bytes(preflight.sizes(), quantize=preflight.recipe.model.quantize, unpacked=2 if is_small else 4)
 
 
 def _must_take_turns(preflight: Preflight, ranks: Ranks, device: torch.device) -> bool:

@@ -11,7 +11,15 @@ from instil.model.adapters.lora import prepare_adapters
 from instil.model.loss.chunked import CHUNK_BYTES_GPU
 from instil.model.packed_layers import SCALE_BYTES
 from instil.recipe import AdapterSettings
-from instil.training.memory.estimate import PASSING_CPU, STORED_BYTES, Memory, Sizes, estimate_memory, measure_sizes
+from instil.training.memory.estimate import (
+    PASSING_CPU,
+    STORED_BYTES,
+    Memory,
+    Sizes,
+    estimate_memory,
+    loaded_bytes,
+    measure_sizes,
+)
 from instil.training.step.optimizer import BUCKET
 from instil.training.step.precision import choose_precision
 
@@ -52,6 +60,17 @@ def test_a_mixture_is_measured_in_every_precision(name: str):
     full, half = (measure_sizes(model, choose_precision(precision, CPU)) for precision in ("fp32", "bf16"))
     assert full.saved_per_token * 100 == pytest.approx(saved_for_real(model, 100), rel=0.3)
     assert half.trained == full.trained > 0
+
+
+@pytest.mark.parametrize("quantize", ["4bit", "8bit"])
+def test_embedding_and_head_of_a_quantised_base_are_loaded_unpacked(quantize: str):
+    model = tiny_llama()
+    linear = sum(value.numel() for name, value in model.named_parameters() if name.endswith("proj.weight"))
+    rest = sum(value.numel() for value in model.parameters()) - linear
+    model.requires_grad_(False)
+    loaded = loaded_bytes(measure_sizes(model, FP32), quantize=quantize, unpacked=2)
+    assert loaded == pytest.approx(linear * STORED_BYTES[quantize] + rest * 2, rel=1e-3)
+    assert loaded_bytes(measure_sizes(model, FP32), quantize="none", unpacked=4) == 4 * (linear + rest)
 
 
 def test_a_model_without_bytes_has_the_same_sizes():

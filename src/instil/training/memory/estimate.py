@@ -261,6 +261,18 @@ def measure_sizes(model: Any, precision: Precision) -> Sizes:
     )
 
 
+def loaded_bytes(sizes: Sizes, *, quantize: str, unpacked: int) -> int:
+    """Return the bytes of a whole model as it is loaded.
+
+    Args:
+        sizes: Sizes of the model.
+        quantize: The setting `model.quantize`.
+        unpacked: Bytes of a number that is not packed, as those of embedding and head.
+    """
+    packed = sizes.quantizable if quantize in STORED_BYTES else 0
+    return int(STORED_BYTES.get(quantize, unpacked) * packed) + unpacked * (sizes.parameters - packed)
+
+
 def _count_quantizable(model: Any, head: Sequence[torch.Tensor]) -> int:
     """Return the numbers of frozen linear layers; bitsandbytes leaves embedding, head and stacked experts as they are."""
     from transformers.pytorch_utils import Conv1D
