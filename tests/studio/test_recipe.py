@@ -10,13 +10,14 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 from tests.studio.browser import assert_accessible, needs_chromium
 from tests.studio.served import wait_until
 from tests.studio.test_workspace import make_run
 
 from instil.cli.worker import Children, meaning_of
+from instil.errors import RecipeError
 from instil.recipe import Recipe, Settings, Source
 from instil.recipe.paths import path_settings
 from instil.recipe.shipped import shipped_names
@@ -84,7 +85,7 @@ def value_strategy(name, field):
 
 @st.composite
 def recipes(draw):
-    """Make settings as a person could write them."""
+    """Make settings that are a recipe; combinations that a recipe refuses, such as random weights in 4 bits, are none."""
     names = draw(st.lists(st.sampled_from(sorted(fields())), min_size=1, max_size=8, unique=True))
     made = {name: draw(value_strategy(name, fields()[name])) for name in names}
     if draw(st.booleans()):
@@ -94,6 +95,10 @@ def recipes(draw):
             "training.shuffle": [True, False],
         }
         made = {name: value for name, value in made.items() if name not in swept} | {"sweep": swept}
+    try:
+        Recipe.from_mapping(settings_in(edited("", made).text))
+    except RecipeError:
+        reject()
     return made
 
 
