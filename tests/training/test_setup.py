@@ -15,7 +15,7 @@ from tests.training.command_line import (
 )
 
 from instil.model.folder import memory_check as room
-from instil.training import setup
+from instil.training import preflight, setup
 from instil.training.memory import usage
 
 
@@ -66,6 +66,24 @@ def test_the_memory_of_a_machine_is_shared_by_its_processes(
     assert all("B 2 times, once in each process, as float32" in one for one in said)
     assert all("or free some memory, or start fewer processes.\n" in one for one in said)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_two_machines_train_a_model_for_which_neither_has_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: Path, rows: Path
+):
+    short: dict[str, Any] = {"training": {"max_steps": 2}, "evaluate": {"every": 2, "max_new_tokens": 1}}
+    alone = train(write_recipe(tmp_path / "one", short, base=base, rows=rows))
+    numbers, _ = room.count_weights(base)
+    monkeypatch.setattr(room, "free_bytes", lambda device: int(0.6 * numbers * 4))
+    monkeypatch.setattr(preflight, "processes_on", lambda device: 1)
+    recipe = write_recipe(tmp_path / "two", short, {"parallel": {"mode": "sharded"}}, base=base, rows=rows)
+    assert_equal_runs(train_on_two(recipe), alone)
+    monkeypatch.setattr(room, "free_bytes", lambda device: int(0.4 * numbers * 4))
+    recipe = write_recipe(tmp_path / "small", short, {"parallel": {"mode": "sharded"}}, base=base, rows=rows)
+    codes, said = run_on_two(recipe)
+    assert codes == [2, 2], said
+    assert all("for the parts of 1 of 2 processes as float32" in one for one in said)
 
 
 @pytest.mark.slow

@@ -137,9 +137,23 @@ def lighten_layers(model: Any, device: torch.device) -> None:
 
 
 def check_loadable(
-    settings: ModelSettings, location: ModelLocation, *, dtype: torch.dtype, device: torch.device, copies: int = 1
+    settings: ModelSettings,
+    location: ModelLocation,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    copies: int = 1,
+    parts: int = 1,
 ) -> None:
-    """Check, without reading a weight, that a model's files are complete and that `copies` of it fit into memory.
+    """Check, without reading a weight, that a model's files are complete and that it fits into memory.
+
+    Args:
+        settings: The recipe's section on the model.
+        location: Where it is.
+        dtype: Type that its weights will have.
+        device: Where they go.
+        copies: As for `check_room`.
+        parts: As for `check_room`.
 
     Raises:
         ModelError: If a file is missing or damaged, or memory is short.
@@ -151,7 +165,7 @@ def check_loadable(
         read_json(location.folder / "generation_config.json")  # transformers would ignore a damaged one
     if location.adapter_folder is not None:
         check_adapter(location.adapter_folder)
-    check_room(location.folder, dtype=dtype, quantize=settings.quantize, device=device, copies=copies)
+    check_room(location.folder, dtype=dtype, quantize=settings.quantize, device=device, copies=copies, parts=parts)
 
 
 def _random(location: ModelLocation, config: Any, *, dtype: torch.dtype, seed: int, trust: bool) -> Any:

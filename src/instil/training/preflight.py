@@ -48,6 +48,7 @@ from instil.training.recipe_checks import (
     check_stored_quantization,
     notes_of,
     saved_adapter,
+    why_whole_by_settings,
 )
 from instil.training.records.due import EVALUATIONS_PER_RUN
 from instil.training.records.run_folder import check_output
@@ -56,6 +57,7 @@ from instil.training.setting_warnings import setting_warnings
 from instil.training.step.default_rate import default_rate
 from instil.training.step.order import Order, plan_order
 from instil.training.step.precision import Precision, choose_precision
+from instil.training.step.sharding import why_no_shards
 from instil.training.trainable import make_empty_trainable
 
 
@@ -293,10 +295,18 @@ def _empty_model(
         with torch.device("meta"):
             return model_of_config(location, config, trust=trust)
     dtype = weight_type(loading_precision(precision, trains_adapter=recipe.adapter.kind != "none"), "training")
-    # Processes that may hold shards load in turn: one at a time holds the whole model, on the CPU.
-    in_turn = ranks.size > 1 and recipe.parallel.mode != "replicated"
-    device = torch.device("cpu") if in_turn else ranks.device
-    check_loadable(recipe.model, location, dtype=dtype, device=device, copies=1 if in_turn else processes_on(device))
+    device, copies, parts = ranks.device, processes_on(ranks.device), 1
+    if ranks.size > 1 and recipe.parallel.mode != "replicated":
+        whole = why_whole_by_settings(recipe, location, config) or why_no_shards(
+            precision, optimizer=recipe.optimizer.name, quantize=recipe.model.quantize, dora=recipe.adapter.dora
+        )
+        if whole is None:
+            # Each reads the rows of its shard. If the model's structure forbids that, loading it asks for room again.
+            parts = ranks.size
+        else:
+            # They load in turn: one at a time holds the whole model, on the CPU.
+            device, copies = torch.device("cpu"), 1
+    check_loadable(recipe.model, location, dtype=dtype, device=device, copies=copies, parts=parts)
     return check_shapes(location, config, trust=trust)
 
 

@@ -313,3 +313,19 @@ def notes_of(recipe: Recipe, order: Order) -> list[str]:
             "the learning rate rises until the end of the run"
         )
     return notes
+
+
+def why_whole_by_settings(recipe: Recipe, location: ModelLocation, config: Any) -> str | None:
+    """Return why a run's settings need the whole model in each process before it keeps its shard; None if none does."""
+    for is_so, words in (
+        (recipe.model.initialise == "random", "its weights are drawn"),
+        (location.adapter_folder or recipe.adapter.resume_from, "it begins with an adapter"),
+        (recipe.model.quantize != "none", "its weights are quantised"),
+        (recipe.parallel.offload == "all", "its shards are kept off the device"),
+        (getattr(config, "quantization_config", None) is not None, "its weights are stored quantised"),
+        (recipe.adapter.kind != "none" and recipe.adapter.dora, "DoRA's magnitudes are computed from its weights"),
+        (getattr(config, "auto_map", None), "its own code may change weights"),
+    ):
+        if is_so:
+            return words
+    return None

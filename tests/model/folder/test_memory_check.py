@@ -48,6 +48,17 @@ def test_a_model_that_does_not_fit_is_refused_before_it_is_read(monkeypatch, qua
         memory_check.check_room(folder, **asked)
 
 
+def test_a_model_that_lies_in_parts_needs_room_for_the_parts_of_this_machine(monkeypatch):
+    folder = folders()["base"]
+    monkeypatch.setattr(memory_check, "free_bytes", lambda _: 3 * memory_check.count_weights(folder)[0])
+    asked = {"dtype": torch.float32, "quantize": "none", "device": torch.device("cpu")}
+    memory_check.check_room(folder, **asked, copies=1, parts=2)
+    with pytest.raises(
+        ModelError, match=r"for the parts of 7 of 8 processes as float32.*start more processes on further"
+    ):
+        memory_check.check_room(folder, **asked, copies=7, parts=8)
+
+
 def test_loading_asks_for_room(monkeypatch):
     monkeypatch.setattr(memory_check, "free_bytes", lambda _: 10)
     with pytest.raises(ModelError, match="no memory for the model"):

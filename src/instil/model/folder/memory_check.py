@@ -22,7 +22,9 @@ QUANTISED_BYTES = {"4bit": 0.5, "8bit": 1.0}
 """Minimum number of bytes of a quantised weight."""
 
 
-def check_room(folder: Path, *, dtype: torch.dtype, quantize: str, device: torch.device, copies: int = 1) -> None:
+def check_room(
+    folder: Path, *, dtype: torch.dtype, quantize: str, device: torch.device, copies: int = 1, parts: int = 1
+) -> None:
     """Refuse a model folder whose weights cannot fit.
 
     Args:
@@ -30,18 +32,23 @@ def check_room(folder: Path, *, dtype: torch.dtype, quantize: str, device: torch
         dtype: Type that the weights will have; integers (packed weights) keep their own.
         quantize: `none`, `4bit` or `8bit`.
         device: Where the weights go.
-        copies: Number of processes that each load them there.
+        copies: Number of processes that each load them there, or their part of them.
+        parts: Number of processes over which they lie in parts; 1 if each process loads them whole.
 
     Raises:
         ModelError: If they need more memory than is free.
     """
     bytes_per_number = QUANTISED_BYTES.get(quantize, torch.empty(0, dtype=dtype).element_size())
     numbers, packed = count_weights(folder)
-    needed, free = (int(numbers * bytes_per_number) + packed) * copies, free_bytes(device)
+    needed, free = (int(numbers * bytes_per_number) + packed) * copies // parts, free_bytes(device)
     if needed > free:
         kind = quantize if quantize != "none" else str(dtype).removeprefix("torch.")
         times = f" {copies} times, once in each process," if copies > 1 else ""
+        if parts > 1:
+            times = f" for the parts of {copies} of {parts} processes"
         fewer = ", or start fewer processes" if copies > 1 else ""
+        if parts > 1:
+            fewer = ", or start more processes on further machines or GPUs"
         raise ModelError(
             f"{folder}: no memory for the model: its weights need {byte_size(needed)}{times} as {kind}, "
             f"{byte_size(free)} are free on {device}. {SMALLER_WEIGHTS}, or free some memory{fewer}."

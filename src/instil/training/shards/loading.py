@@ -34,6 +34,7 @@ from instil.model.underlying import underlying
 from instil.training.checkpoints.capture import rows_here
 from instil.training.preflight import Preflight, loading_precision
 from instil.training.processes.ranks import Ranks
+from instil.training.recipe_checks import why_whole_by_settings
 from instil.training.trainable import make_trainable
 from instil.units import counted
 
@@ -44,17 +45,8 @@ def why_whole(preflight: Preflight) -> str | None:
     """Return why each process has to load the whole model before it keeps its shard; None if it reads its rows alone."""
     recipe, location = preflight.recipe, preflight.location
     config = load_config(location, trust_remote_code=recipe.model.trust_remote_code)
-    for is_so, words in (
-        (recipe.model.initialise == "random", "its weights are drawn"),
-        (location.adapter_folder or recipe.adapter.resume_from, "it begins with an adapter"),
-        (recipe.model.quantize != "none", "its weights are quantised"),
-        (recipe.parallel.offload == "all", "its shards are kept off the device"),
-        (getattr(config, "quantization_config", None) is not None, "its weights are stored quantised"),
-        (recipe.adapter.kind != "none" and recipe.adapter.dora, "DoRA's magnitudes are computed from its weights"),
-        (getattr(config, "auto_map", None), "its own code may change weights"),
-    ):
-        if is_so:
-            return words
+    if (words := why_whole_by_settings(recipe, location, config)) is not None:
+        return words
     files = weight_files(location.folder)
     if not files or not all(path.exists() for path in files):  # a plan of a model that is not here
         return None
