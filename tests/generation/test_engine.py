@@ -6,7 +6,9 @@ from tests.tiny_chat import FACTS, conversation, folders
 
 from instil.conversation import Conversation, Message, Place
 from instil.errors import GenerationError, InstilError, ModelError
+from instil.generation.decoder.prefixes import Prefixes
 from instil.generation.engine import Engine, plain_text
+from instil.generation.session import Session
 from instil.generation.settings import LoadSettings, SamplingSettings
 
 
@@ -127,6 +129,40 @@ def test_running_out_of_memory_is_one_line(tuned, monkeypatch):
     monkeypatch.setattr(type(tuned.steps), "read", full)
     with pytest.raises(GenerationError, match="ran out of memory"):
         tuned.answer([asked("Say hi")])
+
+
+def test_a_session_computes_only_its_new_turns_until_the_weights_change(monkeypatch):
+    engine = Engine.load(folders()["tuned"])
+    reused, copy = [], Prefixes.copy_to
+    monkeypatch.setattr(Prefixes, "copy_to", lambda *work: reused.append(copy(*work)) or reused[-1])
+    session = Session(engine=engine, settings=SamplingSettings(max_new_tokens=20))
+
+    def ask(question: str) -> int:
+        stream = session.ask(Message("user", question))
+        assert "".join(stream) == stream.answer.text
+        session.keep(stream.answer)
+        return len(stream.answer.prompt_ids)
+
+    ask("Capital of Peru?")
+    first = len(engine.prompt(session.conversation))
+    ask("Two plus two?")
+    assert reused[0] == 0
+    assert first - 30 < reused[1] < first
+    with torch.no_grad():  # another text for the same places of the same parameters
+        for parameter in engine.model.parameters():
+            parameter.mul_(1.01)
+    ask("Say hi")
+    assert reused[2] == 0
+    ask("Capital of Norway?")
+    assert reused[3] > reused[1]
+    engine.model = Engine.load(folders()["tuned"]).model
+    ask("Say hi")
+    assert reused[4] == 0
+    engine.keep_prefixes(0)
+    ask("Say hi")
+    assert len(reused) == 5
+    assert engine.steps is not None
+    assert engine.steps.prefixes is None
 
 
 def test_a_missing_model_is_named():

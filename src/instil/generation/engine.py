@@ -24,7 +24,8 @@ from instil.errors import GenerationError, ModelError, TemplateError
 from instil.generation.constraints.answer_grammar import grammar_for, reasoning_of
 from instil.generation.constraints.constraint import Constraint, GrammarTokenizer
 from instil.generation.constraints.forms import CallForm, JsonForm
-from instil.generation.decoder.plain import places_of, plain_steps
+from instil.generation.decoder.plain import places_of, plain_steps, versions_of
+from instil.generation.decoder.prefixes import PREFIX_BYTES, Prefixes
 from instil.generation.decoder.steps import Steps
 from instil.generation.decoding import answering, context_limit
 from instil.generation.parsing.answer_parser import MARKUP, AnswerParser, Delta
@@ -154,6 +155,8 @@ class Engine:
         self.why_not_plain: str | None = None
         self._steps: Steps | None = None
         self._places: tuple[int, ...] | None = None
+        self._versions: tuple[int, ...] = ()
+        self._prefix_bytes = PREFIX_BYTES
         # Control tokens are left out of an answer's text, except those that mark reasoning and tool calls.
         texts = {token_id: tokenizer.convert_ids_to_tokens(token_id) for token_id in tokenizer.all_special_ids}
         self._hidden_ids = frozenset(token_id for token_id, text in texts.items() if text not in MARKUP)
@@ -211,8 +214,23 @@ class Engine:
             with answering(self.model):
                 found = plain_steps(self.model)
             self._steps, self.why_not_plain = (None, found) if isinstance(found, str) else (found, None)
-            self._places = places_of(self.model)
+            self._places, self._versions = places_of(self.model), versions_of(self.model)
+            self.keep_prefixes(self._prefix_bytes)
+        if self._versions != versions_of(self.model):
+            # The same parameters with other values: the steps still fit, what they have read does not.
+            self._versions = versions_of(self.model)
+            self.keep_prefixes(self._prefix_bytes)
         return self._steps
+
+    def keep_prefixes(self, most_bytes: int) -> None:
+        """Set how much is kept of texts that the plain steps have read, and forget what is kept now.
+
+        Args:
+            most_bytes: Most bytes of keys and values, 512 MB at first; 0 keeps nothing.
+        """
+        self._prefix_bytes = most_bytes
+        if self._steps is not None:
+            self._steps.prefixes = Prefixes(most_bytes) if most_bytes else None
 
     @cached_property
     def grammars(self) -> GrammarTokenizer:

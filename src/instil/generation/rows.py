@@ -70,6 +70,7 @@ class Row:
         seen: [V] booleans, which tokens occurred; None without a repetition penalty.
         counts: [V], how often each token occurred in the answer; None without a penalty of counts.
         error: Why it cannot go on, or None.
+        num_reused: How many tokens of the prompt were known and not computed again.
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class Row:
         self.seen: Tensor | None = None
         self.counts: Tensor | None = None
         self.error: InstilError | None = None
+        self.num_reused = 0
 
     def take(self, token: int, stop_ids: Collection[int]) -> None:
         """Append a token, or end the answer at it."""

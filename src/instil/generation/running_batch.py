@@ -61,6 +61,9 @@ class RunningBatch:
         else:
             assert self._decoder is not None
             self._logits = torch.cat([self._logits, self._decoder.add(prompts)])
+        if isinstance(self._decoder, PlainRows):
+            for row, count in zip(rows, self._decoder.num_reused, strict=True):
+                row.num_reused = count
         self.rows += rows
         for row in rows:
             _start_penalties(row, self._logits)
@@ -108,7 +111,7 @@ class RunningBatch:
         """Let ended rows leave, and have the model read the chosen tokens of the others."""
         going = [at for at, row in enumerate(self.rows) if row.finish_reason is None and row.error is None]
         if not going:
-            self.rows, self._decoder = [], None
+            self.end()
             return
         assert self._decoder is not None
         for at in going:
@@ -119,6 +122,12 @@ class RunningBatch:
             self._chosen = self._chosen[send(order, self._chosen.device)]
             self.rows = [self.rows[at] for at in order]
         self._logits = self._decoder.step(self._chosen)
+
+    def end(self) -> None:
+        """Let every row leave; what plain steps have read of them may be kept."""
+        if isinstance(self._decoder, PlainRows):
+            self._decoder.keep([])
+        self.rows, self._decoder = [], None
 
     def _limited(self) -> Tensor:
         """Return logits [B, V] after the penalties, and without the tokens that leave a row's form."""

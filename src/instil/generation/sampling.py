@@ -232,12 +232,16 @@ def _tokens(
     """Answer rows together; yield each row after each of its tokens. Its `finish_reason` is set at the last one."""
     batch = RunningBatch(model, stop_ids=stop_ids, pad_id=pad_id, steps=steps)
     batch.add(rows)
-    while batch.rows:
-        for row in batch.choose():
-            if row.error is not None:
-                raise row.error
-            yield row
-        batch.step()
+    try:
+        while batch.rows:
+            for row in batch.choose():
+                if row.error is not None:
+                    raise row.error
+                yield row
+            batch.step()
+    except GeneratorExit:  # an answer that is broken off was read like any other
+        batch.end()
+        raise
 
 
 def _batches(rows: Sequence[Row], batch_tokens: int, *, max_rows: int) -> Iterator[list[Row]]:

@@ -8,6 +8,7 @@ import json
 import socket
 import threading
 import time
+from itertools import pairwise
 
 import pytest
 
@@ -150,6 +151,44 @@ def _conversation(question):
     from instil.conversation import Conversation, Message
 
     return Conversation((Message("user", question),))
+
+
+def test_cached_tokens_grow_with_a_conversation_and_its_texts_are_those_of_a_server_without(engine):
+    def talk(client, *, stream: bool) -> tuple[list[str], list[tuple[int, int]]]:
+        turns, texts, counts = [{"role": "system", "content": "Be brief."}], [], []
+        for question, _ in FACTS[:4]:
+            turns.append({"role": "user", "content": question})
+            given = {"model": "tiny", "messages": turns, "max_tokens": 20}
+            if stream:
+                given |= {"stream": True, "stream_options": {"include_usage": True}}
+                *pieces, last = client.chat.completions.create(**given)
+                texts.append("".join(piece.choices[0].delta.content or "" for piece in pieces))
+            else:
+                last = client.chat.completions.create(**given)
+                texts.append(last.choices[0].message.content)
+            turns.append({"role": "assistant", "content": texts[-1] or ""})
+            counts.append((last.usage.prompt_tokens, last.usage.prompt_tokens_details.cached_tokens))
+        return texts, counts
+
+    with Served(engine, prefix_mb=0) as without, without.client() as client:
+        expected, counts = talk(client, stream=False)
+    assert [cached for _, cached in counts] == [0] * 4
+    for stream in (False, True):
+        with Served(engine) as running, running.client() as client:  # a server begins with nothing
+            texts, counts = talk(client, stream=stream)
+        assert texts == expected
+        assert counts[0][1] == 0
+        # The answer and the header behind it may be printed in another way; the prompt before them is not.
+        for (before, _), (prompt, cached) in pairwise(counts):
+            assert before - len("assistant\n") - 1 <= cached < prompt
+
+
+def test_one_prompt_of_several_answers_counts_its_cached_tokens_once(engine):
+    with Served(engine) as running, running.client() as client:
+        first = ask(client, "Capital of Peru?", n=2, temperature=1.0, max_tokens=3).usage
+        again = ask(client, "Capital of Peru?", n=2, temperature=1.0, max_tokens=3).usage
+    assert first.prompt_tokens_details.cached_tokens == 0
+    assert again.prompt_tokens_details.cached_tokens == again.prompt_tokens - 1
 
 
 def test_typed_control_tokens_stay_text(client):

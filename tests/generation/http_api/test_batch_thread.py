@@ -10,6 +10,7 @@ from tests.generation.tiny import random_prompts, tiny_model
 
 from instil.errors import GenerationError
 from instil.generation.decoder.plain import plain_steps
+from instil.generation.decoder.prefixes import LEAST_TOKENS, Prefixes
 from instil.generation.http_api import batch_thread
 from instil.generation.http_api.batch_thread import BatchThread, Logprobs
 from instil.generation.sampling import generate_batch
@@ -95,6 +96,30 @@ def test_a_client_that_leaves_frees_its_place_and_disturbs_nobody():
         return found
 
     assert answers(engine, work) == engine.alone(prompts[1], GREEDY)
+
+
+def test_conversations_at_once_reuse_their_own_history_and_get_the_tokens_of_a_fresh_model():
+    engine, fresh = Engine(), Engine()
+    engine.steps.prefixes = Prefixes(10_000_000)
+    settings, reused = SamplingSettings(max_new_tokens=10), {}
+
+    async def talk(thread, number: int) -> None:
+        text = random_prompts(1, longest=30, seed=number)[0] * 3
+        for turn in range(4):
+            read: list[int] = []
+            found = await collected(thread, text, settings, on_read=read.append)
+            assert found == fresh.alone(text, settings)
+            reused[number, turn] = (len(text), *read)
+            text = [*text, *found, 5 + number, 6 + turn]
+
+    async def work(thread):
+        await asyncio.gather(*(talk(thread, number) for number in range(4)))
+
+    answers(engine, work)
+    for number in range(4):
+        for turn in range(1, 4):
+            before, (_, count) = reused[number, turn - 1][0], reused[number, turn]
+            assert before <= count < reused[number, turn][0] or before < LEAST_TOKENS
 
 
 def test_log_probabilities_come_before_their_token():

@@ -34,6 +34,13 @@ def test_a_port_that_does_not_exist_is_refused(port):
         check_address(ServeSettings(port=port))
 
 
+@pytest.mark.parametrize("size", [-1.0, float("nan"), float("inf")])
+def test_a_size_of_kept_texts_that_does_not_exist_is_refused(size):
+    with pytest.raises(ServeError, match=r"prefix_mb.\S+: no such size\. Expected 0 or more\."):
+        check_address(ServeSettings(prefix_mb=size))
+    assert check_address(ServeSettings(prefix_mb=0)).prefix_mb == 0
+
+
 def test_a_port_in_use_is_one_line():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -35,6 +35,10 @@ def test_a_prompt_is_counted_once_however_many_answers_it_has():
         Writing(number=2, prompt=second, settings=settings, tokens=1),
     ]
     assert usage(writings) == {"prompt_tokens": 6, "completion_tokens": 13, "total_tokens": 19}
+    for writing, reused in zip(writings, (0, 2, 1), strict=True):
+        assert "prompt_tokens_details" not in usage(writings)  # not known of every answer
+        writing.read(reused)
+    assert usage(writings)["prompt_tokens_details"] == {"cached_tokens": 0 + 1}
 
 
 def test_the_kind_of_a_problem_follows_its_status():

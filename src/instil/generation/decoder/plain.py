@@ -28,6 +28,7 @@ class PlainRows:
 
     Attributes:
         takes_more: Whether `add` may be called while there are rows.
+        num_reused: For each prompt of the last `add`, how many of its tokens were known and not computed again.
     """
 
     takes_more = True
@@ -35,6 +36,9 @@ class PlainRows:
     def __init__(self, steps: Steps) -> None:
         self._steps = steps
         self._slots = steps.slots()
+        # The tokens of each row that its slot holds.
+        self._ids: list[list[int]] = []
+        self.num_reused: list[int] = []
 
     @torch.inference_mode()
     def add(self, prompts: Sequence[Sequence[int]]) -> Tensor:
@@ -42,23 +46,36 @@ class PlainRows:
         first = len(self._slots.lengths)
         self._slots.reserve(first + len(prompts), max(map(len, prompts)) + 1)
         self._slots.lengths += [0] * len(prompts)
+        rows = range(first, first + len(prompts))
+        self.num_reused = [self._reuse(row, prompt) for row, prompt in zip(rows, prompts, strict=True)]
+        rests = [prompt[count:] for prompt, count in zip(prompts, self.num_reused, strict=True)]
         logits: dict[int, Tensor] = {}
-        for pieces in _passes([Piece(first + number, prompt) for number, prompt in enumerate(prompts)]):
+        for pieces in _passes([Piece(row, rest) for row, rest in zip(rows, rests, strict=True)]):
             # A row of several pieces keeps the logits of the last.
             logits |= zip([piece.row for piece in pieces], self._steps.read(pieces, self._slots), strict=True)
-        return torch.stack([logits[first + number] for number in range(len(prompts))]).float()
+        self._ids += [list(prompt) for prompt in prompts]
+        return torch.stack([logits[row] for row in rows]).float()
+
+    def _reuse(self, row: int, prompt: Sequence[int]) -> int:
+        return 0 if self._steps.prefixes is None else self._steps.prefixes.copy_to(self._slots, row, prompt)
 
     @torch.inference_mode()
     def step(self, tokens: Tensor) -> Tensor:
         """Append one token per row, [B]; return the fp32 logits [B, V] of the next one."""
-        if len(self._slots.lengths) == 1:
-            return self._steps.one(tokens, self._slots).float()
-        return self._steps.many(tokens, self._slots).float()
+        read = self._steps.one if len(self._slots.lengths) == 1 else self._steps.many
+        logits = read(tokens, self._slots).float()
+        for ids, token in zip(self._ids, tokens.tolist(), strict=True):
+            ids.append(token)
+        return logits
 
     @torch.inference_mode()
     def keep(self, rows: Sequence[int]) -> None:
-        """Keep these rows, in this order, and drop the others."""
+        """Keep these rows, in this order, and drop the others, which the model's `prefixes` may keep."""
+        if self._steps.prefixes is not None:
+            for row in sorted(set(range(len(self._ids))) - set(rows)):
+                self._steps.prefixes.keep(self._slots, row, self._ids[row])
         self._slots.keep(rows)
+        self._ids = [self._ids[row] for row in rows]
 
 
 def _passes(pieces: Sequence[Piece]) -> list[list[Piece]]:
@@ -84,6 +101,11 @@ def _passes(pieces: Sequence[Piece]) -> list[list[Piece]]:
 def places_of(model: nn.Module) -> tuple[int, ...]:
     """Return where the parameters of a model lie. An adapter, new rows or another type change it; training does not."""
     return tuple(parameter.data_ptr() for parameter in model.parameters())
+
+
+def versions_of(model: nn.Module) -> tuple[int, ...]:
+    """Return how often the parameters of a model were written in place, as by training or by loading other weights."""
+    return tuple(0 if parameter.is_inference() else parameter._version for parameter in model.parameters())
 
 
 def plain_steps(model: nn.Module) -> Steps | str:

@@ -46,6 +46,24 @@ class Slots:
             new[row, :, :length] = old[row, :, :length]
         return new
 
+    @property
+    def token_bytes(self) -> int:
+        """Bytes of the keys and values of one token, over all layers."""
+        _, heads, _, width = self.keys[0].shape
+        return 2 * len(self.keys) * heads * width * self.keys[0].element_size()
+
+    def copied(self, row: int, length: int) -> tuple[Tensor, Tensor]:
+        """Return copies of the first keys and values of a row, each [layers, K, length, D]."""
+        keys = torch.stack([tensor[row, :, :length] for tensor in self.keys])
+        return keys, torch.stack([tensor[row, :, :length] for tensor in self.values])
+
+    def fill(self, row: int, keys: Tensor, values: Tensor, length: int) -> None:
+        """Give an empty row the first columns of copies; room must have been reserved."""
+        for layer in range(len(self.keys)):
+            self.keys[layer][row, :, :length] = keys[layer, :, :length]
+            self.values[layer][row, :, :length] = values[layer, :, :length]
+        self.lengths[row] = length
+
     def keep(self, rows: Sequence[int]) -> None:
         """Keep these rows, in this order. Only rows that get another slot are copied."""
         moves = [(new, old) for new, old in enumerate(rows) if new != old]

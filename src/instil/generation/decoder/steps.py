@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from instil.generation.decoder.prefixes import Prefixes
 from instil.generation.decoder.slots import Slots
 from instil.generation.decoder.weights import LayerWeights, PlainWeights
 
@@ -38,13 +39,18 @@ class Piece:
 
 
 class Steps:
-    """The forward passes of one model. Call them under `torch.inference_mode`; they write the slots in place."""
+    """The forward passes of one model. Call them under `torch.inference_mode`; they write the slots in place.
+
+    Attributes:
+        prefixes: What is kept of texts that `PlainRows` has read with them; None, as at first, keeps nothing.
+    """
 
     def __init__(self, weights: PlainWeights) -> None:
         self._weights = weights
         self._heads, self._kv_heads, self._width = weights.num_heads, weights.num_kv_heads, weights.head_width
         self._dtype = weights.embedding.dtype
         self._cos = self._sin = torch.empty(0)
+        self.prefixes: Prefixes | None = None
 
     def slots(self) -> Slots:
         """Return slots without a row."""

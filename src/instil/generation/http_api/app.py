@@ -48,6 +48,7 @@ from instil.generation.parsing.complete import message_of
 
 def create_app(engine: Engine, settings: ServeSettings) -> FastAPI:
     """Return the application; its worker starts and ends with it."""
+    engine.keep_prefixes(int(settings.prefix_mb * 1e6))
     worker = Worker(engine, cache_tokens=settings.cache_tokens)
     service = Service(engine, worker, settings)
 

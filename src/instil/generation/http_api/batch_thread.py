@@ -13,7 +13,7 @@ import asyncio
 import queue
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
@@ -112,6 +112,7 @@ class BatchThread:
         num_begun: int = 0,
         constraint: Constraint | None = None,
         logprobs: Logprobs | None = None,
+        on_read: Callable[[int], None] | None = None,
     ) -> AsyncIterator[int]:
         """Yield the tokens of one answer as they are generated; a stop token is the last one.
 
@@ -121,6 +122,7 @@ class BatchThread:
             num_begun: How many of the prompt's last ids begin the answer.
             constraint: The form of the answer.
             logprobs: Filled with a log-probability for each token, before the token is yielded.
+            on_read: Called before the first token with how many tokens of the prompt were not computed again.
         """
         (row,) = make_rows(
             self._engine.model,
@@ -139,6 +141,9 @@ class BatchThread:
             while (item := await request.arrived.get()) is not None:
                 if isinstance(item, Exception):
                     raise item
+                if on_read is not None:
+                    on_read(row.num_reused)
+                    on_read = None
                 yield item
         finally:
             request.gone = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import sys
@@ -39,6 +40,8 @@ def check_address(settings: ServeSettings) -> ServeSettings:
         if not getattr(settings, name) > 0:
             option = f"--{name.replace('_', '-')}"
             raise ServeError(f"{option} {getattr(settings, name)}: nothing could be served. Expected more than 0.")
+    if not 0 <= settings.prefix_mb < math.inf:
+        raise ServeError(f"--prefix-mb {settings.prefix_mb}: no such size. Expected 0 or more. Set 0 to keep no text.")
     if settings.api_key is None and not is_loopback(settings.host):
         raise ServeError(
             f"host {settings.host}: others can reach it. Without an API key only 127.0.0.1, localhost and ::1 are "

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from instil.generation.decoder.prefixes import PREFIX_BYTES
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeSettings:
@@ -22,6 +24,8 @@ class ServeSettings:
         max_connections: Open connections at a time; more get status 503.
         max_transfer_seconds: Longest time for a request to arrive, and for a reader of an answer to block.
         cache_tokens: Tokens in the key-value cache, over all requests.
+        prefix_mb: MB of keys and values kept of texts that were read, so that a prompt with the same beginning is not
+            computed again; 0 keeps none.
         cors: Origins whose web pages may call the server, such as http://localhost:3000; `*` is every page. Repeat the
             option for more.
         quiet: Print no line for each request.
@@ -38,6 +42,7 @@ class ServeSettings:
     max_connections: int = 512
     max_transfer_seconds: float = 30.0
     cache_tokens: int = 65_536
+    prefix_mb: float = PREFIX_BYTES / 1e6
     cors: tuple[str, ...] = ()
     quiet: bool = False
 

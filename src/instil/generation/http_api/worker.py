@@ -8,7 +8,7 @@ does every request to a model that has no pages (convolution and state-space lay
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from instil.generation.constraints.constraint import Constraint
 from instil.generation.decoding import context_limit
@@ -67,12 +67,18 @@ class Worker:
         num_begun: int = 0,
         constraint: Constraint | None = None,
         logprobs: Logprobs | None = None,
+        on_read: Callable[[int], None] | None = None,
     ) -> AsyncIterator[int]:
-        """Return the tokens of one answer as they are generated; see `BatchThread.generate`."""
+        """Return the tokens of one answer as they are generated; see `BatchThread.generate`.
+
+        transformers' batches do not call `on_read`: how much they reuse is not known.
+        """
         special = constraint is not None or logprobs is not None or _needs_own_loop(settings)
         if self._pages is not None and not special:
             return self._pages.generate(prompt, settings)
-        return self._batch.generate(prompt, settings, num_begun=num_begun, constraint=constraint, logprobs=logprobs)
+        return self._batch.generate(
+            prompt, settings, num_begun=num_begun, constraint=constraint, logprobs=logprobs, on_read=on_read
+        )
 
     def refusal(self, settings: SamplingSettings, *, alone: bool = False) -> str | None:
         """Return why these settings cannot be served, or None; `alone` if the request needs the own loop anyway.

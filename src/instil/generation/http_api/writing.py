@@ -40,6 +40,7 @@ class Writing:
         one_call: Whether the answer ends at its first tool call.
         token_ids: The tokens so far, the stop token included; None if they are not requested.
         sent_token_ids: How many of them have been sent in a stream.
+        reused: How many tokens of the prompt were known and not computed again; None if that is not known.
     """
 
     number: int
@@ -58,6 +59,11 @@ class Writing:
     one_call: bool = False
     token_ids: list[int] | None = None
     sent_token_ids: int = 0
+    reused: int | None = None
+
+    def read(self, reused: int) -> None:
+        """Note that the prompt was read, all but its `reused` tokens."""
+        self.reused = reused
 
 
 async def write(engine: Engine, worker: Worker, writing: Writing) -> AsyncIterator[str]:
@@ -73,6 +79,7 @@ async def write(engine: Engine, worker: Worker, writing: Writing) -> AsyncIterat
         num_begun=writing.num_begun,
         constraint=writing.constraint,
         logprobs=writing.logprobs,
+        on_read=writing.read,
     )
     async with aclosing(generated) as tokens:  # type: ignore[type-var]
         async for token in tokens:
@@ -191,11 +198,20 @@ def call_json(call: ToolCall, number: int) -> dict[str, Any]:
     }
 
 
-def usage(writings: Sequence[Writing]) -> dict[str, int]:
-    """Return the token counts; each prompt counts once, however many answers it has."""
+def usage(writings: Sequence[Writing]) -> dict[str, Any]:
+    """Return the token counts; each prompt counts once, however many answers it has.
+
+    ``cached_tokens`` are those of the prompts that no answer computed. They are left out if they are not known.
+    """
     prompts = {id(writing.prompt): len(writing.prompt) for writing in writings}
     num_prompt, num_answer = sum(prompts.values()), sum(writing.tokens for writing in writings)
-    return {"prompt_tokens": num_prompt, "completion_tokens": num_answer, "total_tokens": num_prompt + num_answer}
+    counts = {"prompt_tokens": num_prompt, "completion_tokens": num_answer, "total_tokens": num_prompt + num_answer}
+    reused: dict[int, int] = {}
+    for writing in writings:
+        if writing.reused is None:
+            return counts
+        reused[id(writing.prompt)] = min(writing.reused, reused.get(id(writing.prompt), writing.reused))
+    return counts | {"prompt_tokens_details": {"cached_tokens": sum(reused.values())}}
 
 
 def event(value: dict[str, Any]) -> str:
