@@ -1,7 +1,7 @@
 """Measure decoding of one sequence and of small batches on a CPU, as a share of the memory's read bandwidth.
 
     python benchmarks/decoding.py [--work demo,135m] [--precision fp32,bf16] [--threads 1] [--rows 1,2,4,8] [--steps 24]
-                                  [--repeats 3] [--model MODEL] [--template chatml]
+                                  [--repeats 3] [--turns 10] [--model MODEL] [--template chatml]
 
 A step has to read every weight once. So its lower bound is the bytes of the weights over the rate at which this machine
 reads a buffer larger than its caches. Both sides generate greedily from the same prompts: `ours` by plain steps,
@@ -9,7 +9,10 @@ reads a buffer larger than its caches. Both sides generate greedily from the sam
 buffer take turns within a repeat, so other programs slow all of them alike. Every figure is a median over the steps.
 
 `share` is the bound over the time of a step. `equal` counts the tokens on which both sides agree up to the first
-difference; in bf16 the sides round at other places. Takes no data. The last line of the output is one JSON object.
+difference; in bf16 the sides round at other places.
+
+The first token of the last of several turns is timed with and without kept texts, in turns too. Each turn adds 40 tokens
+of a question and 20 of an answer. `difference` is that of the logits over the largest. Takes no data. The last line of the output is one JSON object.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from options import add_model_options, count, inputs_of, words_of
 from train_step import WORKS, write_start
 
 PROMPT_TOKENS = 40
+ANSWER_TOKENS = 20
 BUFFER = 1 << 26
 """Numbers in the buffer: 256 MiB in fp32."""
 
@@ -117,6 +121,44 @@ def case(
     }  # fmt: skip
 
 
+def turns_case(folder: Path, work: str, *, precision: str, threads: int, turns: int, repeats: int) -> dict[str, Any]:
+    """Measure the first token of a conversation's last turn, with the turns before it kept and without."""
+    from transformers import AutoModelForCausalLM
+
+    from instil.generation.decoder.plain import PlainRows, plain_steps
+    from instil.generation.decoder.prefixes import PREFIX_BYTES, Prefixes
+
+    torch.set_num_threads(threads)
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+    model = AutoModelForCausalLM.from_pretrained(str(folder), dtype=dtype, attn_implementation="sdpa").eval()
+    steps = plain_steps(model)
+    if isinstance(steps, str):
+        raise SystemExit(f"the model has no plain steps: {steps}")
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(3, 4_000, (turns * (PROMPT_TOKENS + ANSWER_TOKENS),), generator=generator).tolist()
+    seconds: dict[bool, list[float]] = {True: [], False: []}
+    logits: dict[bool, torch.Tensor] = {}
+    reused = 0
+    for _ in range(repeats):
+        for kept in (True, False):
+            steps.prefixes = Prefixes(PREFIX_BYTES) if kept else None
+            if kept:
+                before = PlainRows(steps)
+                before.add([ids[: (turns - 1) * (PROMPT_TOKENS + ANSWER_TOKENS)]])
+                before.keep([])
+            rows, prompt = PlainRows(steps), ids[:-ANSWER_TOKENS]
+            spent, logits[kept] = timed(lambda rows=rows, prompt=prompt: rows.add([prompt]))
+            seconds[kept].append(spent)
+            reused = max(reused, *rows.num_reused)
+    known, whole = (statistics.median(seconds[kept]) for kept in (True, False))
+    difference = (logits[True] - logits[False]).abs().max() / logits[False].abs().max()
+    return {
+        "work": f"turn {turns} of {work}", "precision": precision, "threads": threads,
+        "prompt": len(ids) - ANSWER_TOKENS, "reused": reused, "ms": round(1e3 * known, 1),
+        "ms_without": round(1e3 * whole, 1), "ratio": round(whole / known, 2), "difference": f"{difference:.1g}",
+    }  # fmt: skip
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -127,6 +169,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--rows", default="1,2,4,8", help="sizes of the batch")
     parser.add_argument("--steps", type=count, default=24)
     parser.add_argument("--repeats", type=count, default=3)
+    parser.add_argument("--turns", type=count, default=10, help="turns of the conversation, from 2")
     parser.set_defaults(data=None, subset=None)
     return parser
 
@@ -148,6 +191,11 @@ def main() -> None:
                     )  # fmt: skip
                     print(" ".join(f"{key}={value}" for key, value in found.items()), flush=True)
                     cases.append(found)
+                found = turns_case(
+                    folder, work, precision=precision, threads=args.threads, turns=args.turns, repeats=args.repeats
+                )
+                print(" ".join(f"{key}={value}" for key, value in found.items()), flush=True)
+                cases.append(found)
     print(json.dumps({"cases": cases, "inputs": inputs.record()}))
 
 

@@ -24,8 +24,7 @@ class ServeSettings:
         max_connections: Open connections at a time; more get status 503.
         max_transfer_seconds: Longest time for a request to arrive, and for a reader of an answer to block.
         cache_tokens: Tokens in the key-value cache, over all requests.
-        prefix_mb: MB of keys and values kept of texts that were read, so that a prompt with the same beginning is not
-            computed again; 0 keeps none.
+        prefix_mb: MB of keys and values kept for prompts that begin like an earlier text; 0 keeps none.
         cors: Origins whose web pages may call the server, such as http://localhost:3000; `*` is every page. Repeat the
             option for more.
         quiet: Print no line for each request.
