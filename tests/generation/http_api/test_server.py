@@ -7,6 +7,7 @@ import socket
 import pytest
 
 from instil.errors import ServeError
+from instil.generation.decoder.prefixes import PREFIX_BYTES
 from instil.generation.http_api.addresses import listen
 from instil.generation.http_api.server import _banner, check_address
 from instil.generation.http_api.settings import ServeSettings
@@ -39,6 +40,7 @@ def test_a_size_of_kept_texts_that_does_not_exist_is_refused(size):
     with pytest.raises(ServeError, match=r"prefix_mb.\S+: no such size\. Expected 0 or more\."):
         check_address(ServeSettings(prefix_mb=size))
     assert check_address(ServeSettings(prefix_mb=0)).prefix_mb == 0
+    assert ServeSettings().prefix_mb * 1e6 == PREFIX_BYTES  # as of an engine that is not served
 
 
 def test_a_port_in_use_is_one_line():

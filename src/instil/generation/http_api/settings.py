@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from instil.generation.decoder.prefixes import PREFIX_BYTES
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeSettings:
@@ -41,7 +39,7 @@ class ServeSettings:
     max_connections: int = 512
     max_transfer_seconds: float = 30.0
     cache_tokens: int = 65_536
-    prefix_mb: float = PREFIX_BYTES / 1e6
+    prefix_mb: float = 512.0
     cors: tuple[str, ...] = ()
     quiet: bool = False
 
