@@ -125,15 +125,20 @@ def measures(folder: Path, run: Path, *, rows: int, prompts: int) -> dict[str, C
     return {"torch": torch, "chat": chat, "inspect": inspect, "train": train, "evaluate": evaluate}
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command line's parser."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, help="run or model folder to talk to")
     parser.add_argument("--rows", type=count, default=1000, help="rows to inspect and to train on")
     parser.add_argument("--prompts", type=count, default=1000, help="prompts to evaluate")
     parser.add_argument("--repeats", type=count, default=3)
     parser.add_argument("--only", default=",".join(ALL[1:]), help="what to measure, of " + ", ".join(ALL[1:]))
-    options = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Measure and print."""
+    options = build_parser().parse_args()
     names = ["torch", *options.only.split(",")]
     if unknown := set(names) - set(ALL):
         raise SystemExit(

@@ -40,7 +40,12 @@ class Person:
         if self.pid == 0:
             environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "PYTHONPATH": ":".join(sys.path)}
             os.execve(sys.executable, [sys.executable, "-c", code], environment)
-        self.seen = ""
+        self._raw = b""
+
+    @property
+    def seen(self) -> str:
+        """What the screen showed so far. A read may end within a character or a colour, so all of it is decoded anew."""
+        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self._raw.decode("utf-8", "replace"))
 
     def let_load(self) -> None:
         self.gate.touch()
@@ -63,7 +68,7 @@ class Person:
             data = os.read(self.terminal, 65536)
         except OSError:  # Linux reports a closed terminal so
             return False
-        self.seen += re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", data.decode("utf-8", "replace"))
+        self._raw += data
         return bool(data)
 
     def ends(self) -> int:
