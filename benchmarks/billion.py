@@ -109,9 +109,13 @@ def training(args: argparse.Namespace, sizes: Any, precision: Any) -> Iterator[L
     )  # fmt: skip
     for kind in (*MEMORY_KINDS, "peak"):
         yield Line("memory", f"{kind}, a GPU", getattr(memory, kind) / GB, "GB", "instil's plan, sharded over all")
-    unit = 2 * 2 * sizes.parameters / 80
-    yield Line("memory", "a gathered block, two at a time", unit / GB, "GB", "not in the plan: 2 x 2 P / 80 blocks")
-    yield Line("load", "one complete copy on each node", 4 * sizes.parameters / GB, "GB", "4 P, before it is sharded")
+    num_blocks = SHAPE["num_hidden_layers"]
+    unit = 2 * 2 * sizes.parameters / num_blocks
+    yield Line("memory", "a gathered block, two at a time", unit / GB, "GB",
+               f"not in the plan: 2 x 2 P / {num_blocks} blocks")  # fmt: skip
+    copy = 4 * sizes.parameters / GB
+    yield Line("load", "the part of each node, by rows", copy * args.gpus_a_node / args.gpus, "GB", "4 P x its share")
+    yield Line("load", "one complete copy on each node", copy, "GB", "4 P, where a model is not loaded by rows")
 
 
 def network(args: argparse.Namespace, sizes: Any) -> Iterator[Line]:
