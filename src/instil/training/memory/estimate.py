@@ -168,11 +168,11 @@ def estimate_memory(
     """
     small = torch.empty(0, dtype=precision.compute).element_size()
     moved = 4 if precision.masters else small  # bytes of a number that the optimizer moves
-    packed = sizes.quantizable if quantize in STORED_BYTES else 0
-    frozen = STORED_BYTES.get(quantize, small) * packed + small * (sizes.parameters - sizes.trained - packed)
+    if device in SHARED_MEMORY:  # there is no other memory to move anything to
+        offload, offload_activations = "none", False
     # Every process has all scales.
-    scales = int(SCALE_BYTES.get(quantize, 0) * packed)
-    weights = int(frozen) + (small + (4 if precision.masters else 0)) * sizes.trained
+    scales = int(SCALE_BYTES.get(quantize, 0) * sizes.quantizable)
+    weights = loaded_bytes(sizes, quantize=quantize, unpacked=small) + (4 if precision.masters else 0) * sizes.trained
     state = STATE_BYTES[optimizer] * sizes.trained * moved / 4
     on_cpu = device == "cpu"
     # Half precision on a CPU rounds sizes up, because oneDNN keeps a kernel for each of them.
@@ -186,33 +186,31 @@ def estimate_memory(
     kernels = ATTENTION_KERNELS + KERNEL_BYTES * sizes.products * num_sizes if few_shapes else 0
     head = small * sizes.vocabulary * sizes.width if sizes.trains_head else 0
     per_token = sizes.saved_with_recomputing if recompute else sizes.saved_per_token
+    block = (sizes.saved_with_recomputing - sizes.inputs_per_token) * tokens
     logits = chunk * small // 4 * passing
     if not on_cpu:
         # Log-probabilities are a second chunk, in fp32. A CPU makes them row by row.
         logits += chunk
         # A block's backward pass makes about as much as the block has saved, after the logits are gone. Recomputed,
         # what it saved does not exist beside the logits either.
-        block = (sizes.saved_with_recomputing - sizes.inputs_per_token) * tokens
         logits = max(block, logits - block if recompute else logits)
     gradients = moved * sizes.trained // shards
     kept = 0 if several else KEPT_GRADIENTS * gradients
     weights, optimizer_state, host = (weights - scales) // shards + scales, int(state) // shards, 0
-    if offload != "none" and device not in SHARED_MEMORY:
-        before = optimizer_state
+    if offload != "none":
+        host = optimizer_state
         # One bucket, or one large tensor, is on the device at a time.
         bucket = max(BUCKET, sizes.vocabulary * sizes.width // shards if sizes.trains_head else 0)
-        optimizer_state = min(before, int(bucket * state / max(1, sizes.trained))) if offload == "optimizer" else 0
-        host = before
-    if offload == "all" and device not in SHARED_MEMORY:
+        optimizer_state = min(host, int(bucket * state / max(1, sizes.trained))) if offload == "optimizer" else 0
+    if offload == "all":
         host += weights - scales + gradients
         weights = small * sizes.gathered + scales  # as if none of it were packed: embedding and head are not
         gradients = min(gradients, moved * sizes.gathered)
     activations = int(per_token * tokens * passing)
-    if offload_activations and device not in SHARED_MEMORY:
+    if offload_activations:
         # What one block has saved is on the device until the next one begins.
-        of_block = int((sizes.saved_with_recomputing - sizes.inputs_per_token) * tokens * passing)
-        host += activations - (of_block if recompute else 0)
-        activations = min(activations, of_block)
+        host += activations - (int(block) if recompute else 0)
+        activations = min(activations, int(block))
     return Memory(
         weights=weights,
         gradients=gradients,
@@ -269,8 +267,8 @@ def loaded_bytes(sizes: Sizes, *, quantize: str, unpacked: int) -> int:
         quantize: The setting `model.quantize`.
         unpacked: Bytes of a number that is not packed, as those of embedding and head.
     """
-    packed = sizes.quantizable if quantize in STORED_BYTES else 0
-    return int(STORED_BYTES.get(quantize, unpacked) * packed) + unpacked * (sizes.parameters - packed)
+    quantizable = int(STORED_BYTES.get(quantize, unpacked) * sizes.quantizable)
+    return quantizable + unpacked * (sizes.parameters - sizes.quantizable)
 
 
 def _count_quantizable(model: Any, head: Sequence[torch.Tensor]) -> int:
