@@ -69,13 +69,13 @@ def shard(loss: Any, precision: Precision, *, device: torch.device, offload: boo
     place = fsdp.CPUOffloadPolicy(pin_memory=device.type == "cuda") if offload else fsdp.OffloadPolicy()
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
     for block in blocks_of(loss.model):
-        _give_room(block, device, {})
+        _give_room(block, device)
         fsdp.fully_shard(block, mesh=mesh, mp_policy=policy, offload_policy=place)
     tables: set[nn.Parameter] = set()
     # FSDP's offloading keeps weights off the device; these rows would stay there.
     if can_shard_vocabulary(loss.model) and not offload:
         tables = shard_vocabulary(loss.model, mesh, compute=precision.compute, device=device)
-    _give_room(loss, device, {})
+    _give_room(loss, device)
     # The loss comes last: its unit takes the parameters that no block has taken. Its inputs are ids and the tokens'
     # fp32 weights, which must not be rounded.
     root = replace(policy, cast_forward_inputs=False)
@@ -100,11 +100,12 @@ def compute_inside(loss: Any, compute: Callable[[], T]) -> T:
     return result
 
 
-def _give_room(module: nn.Module, device: torch.device, replaced: dict[int, nn.Parameter]) -> None:
+def _give_room(module: nn.Module, device: torch.device) -> None:
     """Replace the parameters on `meta` by ones of the same size on a device, in place; shared ones stay shared.
 
     Why: nothing is written to them, so the system gives them no memory. FSDP copies this process's rows, and frees them.
     """
+    replaced: dict[int, nn.Parameter] = {}
     for part in module.modules():
         for name, parameter in part._parameters.items():
             if parameter is not None and parameter.is_meta:
