@@ -25,17 +25,16 @@ def take_snapshot(learner: Learner, progress: Progress, *, identity: Mapping[str
     """Return what this process puts into a checkpoint."""
     weights, is_first = learner.weights.by_name, learner.ranks.is_first
     tensors, numbers = read_state(learner.optimizers, weights)
-    return Snapshot(
-        progress,
-        {name: piece_of(tensor) for name, tensor in weights.items() if is_first or is_shard(tensor)},
-        {
-            where: piece_of_state(where, tensor, weights[where.rpartition("::")[0]])
-            for where, tensor in tensors.items()
-            if is_first or is_shard(tensor) or _is_of_rows(where, tensor, weights[where.rpartition("::")[0]])
-        },
-        numbers,
-        identity,
-    )
+    pieces = {name: piece_of(tensor) for name, tensor in weights.items() if is_first or is_shard(tensor)}
+    pieces_of_state: dict[str, Piece] = {}
+    for where, tensor in tensors.items():
+        name, _, key = where.rpartition("::")
+        piece = _piece_of_rows(key, tensor, weights[name])
+        if piece is None and (is_first or is_shard(tensor)):
+            piece = piece_of(tensor)
+        if piece is not None:
+            pieces_of_state[where] = piece
+    return Snapshot(progress, pieces, pieces_of_state, numbers, identity)
 
 
 def is_shard(tensor: torch.Tensor) -> bool:
@@ -51,28 +50,21 @@ def piece_of(tensor: torch.Tensor) -> Piece:
     return Piece(tensor.to_local(), start, tuple(tensor.shape))
 
 
-def piece_of_state(where: str, tensor: torch.Tensor, weight: torch.Tensor) -> Piece:
-    """Return the part of a state that this process holds.
+def _piece_of_rows(key: str, tensor: torch.Tensor, weight: torch.Tensor) -> Piece | None:
+    """Return the piece of a plain tensor with the state of this process's rows of a sharded weight; None for others.
 
-    State of shards may be in plain tensors: that of the 8-bit optimizer, and what is kept in the machine's memory.
+    The 8-bit optimizer has such state, and what is kept in the machine's memory.
     """
-    if not _is_of_rows(where, tensor, weight):
-        return piece_of(tensor)
-    assert isinstance(weight, DTensor)
-    start, _ = rows_here(weight)
-    if where.rpartition("::")[2] not in SCALES.values():
-        return Piece(tensor, start, tuple(weight.shape))
-    num_ranks, width = weight.device_mesh.size(), math.prod(weight.shape[1:])
-    before, total = scales_before(weight.shape[0], width, num_ranks=num_ranks, start=start)
-    return Piece(tensor, before, (total,))
-
-
-def _is_of_rows(where: str, tensor: torch.Tensor, weight: torch.Tensor) -> bool:
-    """Return True for a plain tensor with the state of this process's rows of a sharded weight."""
-    key = where.rpartition("::")[2]
     if not isinstance(weight, DTensor) or not is_shard(weight) or isinstance(tensor, DTensor):
-        return False
-    return key in SCALES.values() or (key not in TABLES.values() and tensor.shape == weight.to_local().shape)
+        return None
+    start, _ = rows_here(weight)
+    if key in SCALES.values():
+        num_ranks, width = weight.device_mesh.size(), math.prod(weight.shape[1:])
+        before, total = scales_before(weight.shape[0], width, num_ranks=num_ranks, start=start)
+        return Piece(tensor, before, (total,))
+    if key in TABLES.values() or tensor.shape != weight.to_local().shape:
+        return None
+    return Piece(tensor, start, tuple(weight.shape))
 
 
 def rows_here(tensor: torch.Tensor) -> tuple[int, int | None]:
