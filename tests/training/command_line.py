@@ -8,13 +8,14 @@ import os
 import socket
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
-from tests.forks import import_what_commands_import, limit_memory, settle_threads
+from tests.forks import import_what_commands_import, limit_memory, settle_threads, start_fork
 
 from instil.cli.main import main
 from instil.training.records.run_folder import Run
@@ -151,6 +152,30 @@ def forked(
         os._exit(status)
 
 
+def environments(size: int) -> list[dict[str, str]]:
+    """Return the variables that torchrun gives each of the processes of a run, all on this machine."""
+    shared = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_ports(1)[0]),
+        "WORLD_SIZE": str(size),
+        "LOCAL_WORLD_SIZE": str(size),
+    }
+    return [{**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(size)]
+
+
+def call_on_processes(size: int, work: Callable[[], object], *, seconds: float = 300.0) -> None:
+    """Call `work` in forks that are the processes of one run; each must end without an exception.
+
+    Args:
+        size: Number of processes.
+        work: What each of them does.
+        seconds: Time after which they are killed.
+    """
+    forks = [start_fork(work, **environment) for environment in environments(size)]
+    said = [fork.communicate(timeout=seconds)[0][-3000:] for fork in forks]
+    assert [fork.returncode for fork in forks] == [0] * size, "\n".join(said)
+
+
 def run_on_two(recipe: Path, *words: str, other: Path | None = None) -> tuple[list[int], list[str]]:
     """Call ``instil train`` as torchrun does for two processes, in two forks; return their exit codes and outputs.
 
@@ -159,16 +184,10 @@ def run_on_two(recipe: Path, *words: str, other: Path | None = None) -> tuple[li
         words: The rest of the command line.
         other: The second process's recipe, where it is another file: on another machine.
     """
-    shared = {
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(free_ports(1)[0]),
-        "WORLD_SIZE": "2",
-        "LOCAL_WORLD_SIZE": "2",
-    }
     said = [recipe.parent / f"said-{rank}.txt" for rank in range(2)]
     children = [
-        forked("train", str(given), *words, said=said[rank], RANK=str(rank), LOCAL_RANK=str(rank), **shared)
-        for rank, given in enumerate([recipe, other or recipe])
+        forked("train", str(given), *words, said=output, **environment)
+        for given, output, environment in zip([recipe, other or recipe], said, environments(2), strict=True)
     ]
     codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
     return codes, [path.read_text() for path in said]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Collection
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Any
 
 import pytest
 from filelock import FileLock
-from tests.forks import start_fork
 from tests.training.combinations import (
     COMPILED,
     FURTHER,
@@ -25,7 +23,7 @@ from tests.training.combinations import (
     make_base,
     train_combination,
 )
-from tests.training.command_line import free_ports
+from tests.training.command_line import call_on_processes
 from tests.training.tiny import CPU
 
 from instil.training.processes.ranks import Ranks
@@ -49,17 +47,9 @@ def of_two(tmp_path_factory: pytest.TempPathFactory, base: Path, request: pytest
     names = {one.name for one in given if isinstance(one, Combination)}
     with FileLock(f"{found}.lock"):
         if not found.exists():
-            _train_on_two(base, found, names)
+            call_on_processes(2, partial(main, str(base), str(found), names), seconds=600)
     losses: dict[str, Any] = json.loads(found.read_text())
     return losses
-
-
-def _train_on_two(base: Path, found: Path, names: Collection[str]) -> None:
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_ports(1)[0]), "WORLD_SIZE": "2"}
-
-    forks = [start_fork(partial(main, str(base), str(found), names), **shared, RANK=str(rank)) for rank in range(2)]
-    said = [fork.communicate(timeout=600)[0][-3000:] for fork in forks]
-    assert [fork.returncode for fork in forks] == [0, 0], said
 
 
 @pytest.mark.parametrize(

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from filelock import FileLock
-from tests.forks import start_fork
 from tests.model.flat_batches import assert_same
-from tests.training.command_line import free_ports
+from tests.training.command_line import call_on_processes
 from tests.training.shared_tokens import CASES, STEPS, Case, main, train_case
 from tests.training.tiny import CPU
 
@@ -34,7 +31,7 @@ def of_several(tmp_path_factory: pytest.TempPathFactory, request: pytest.Fixture
         if not folder.exists():
             folder.mkdir()
             for size in sorted({case.processes for case in CASES if case.name in names}):
-                _train_on(size, folder, names)
+                call_on_processes(size, partial(main, str(folder), names), seconds=600)
     for path in sorted(folder.glob("*.pt")):
         for name, outcome in torch.load(path, weights_only=False).items():
             outcomes.setdefault(name, []).append(outcome)
@@ -43,13 +40,6 @@ def of_several(tmp_path_factory: pytest.TempPathFactory, request: pytest.Fixture
 
 def _is_case(item: Any) -> bool:
     return hasattr(item, "callspec") and isinstance(item.callspec.params.get("case"), Case)
-
-
-def _train_on(size: int, folder: Path, names: Collection[str]) -> None:
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_ports(1)[0]), "WORLD_SIZE": str(size)}
-    forks = [start_fork(partial(main, str(folder), names), **shared, RANK=str(rank)) for rank in range(size)]
-    said = [fork.communicate(timeout=600)[0][-3000:] for fork in forks]
-    assert [fork.returncode for fork in forks] == [0] * size, said
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tests.forks import start_fork
-from tests.training.command_line import free_ports, make_base, train, write_recipe
+from tests.training.command_line import call_on_processes, make_base, train, write_recipe
 from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -31,24 +29,13 @@ Check = Callable[[Preflight, Ranks], None]
 
 def on_processes(count: int, recipe: Path, check: Check) -> None:
     """Call `check` in forks that have joined each other, each with the run's preflight."""
-    port = str(free_ports(1)[0])
 
-    def joined(rank: int) -> None:
-        os.environ |= {
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": port,
-            "WORLD_SIZE": str(count),
-            "LOCAL_WORLD_SIZE": str(count),
-            "RANK": str(rank),
-            "LOCAL_RANK": str(rank),
-        }
+    def joined() -> None:
         loaded = Recipe.load(recipe)
         with join_ranks(loaded.parallel, device_name="cpu") as ranks:
             check(run_preflight(loaded, ranks, say=lambda line: None), ranks)
 
-    running = [start_fork(lambda rank=rank: joined(rank)) for rank in range(count)]
-    ended = [one.communicate(timeout=300)[0] for one in running]
-    assert [one.returncode for one in running] == [0] * count, "\n".join(ended)
+    call_on_processes(count, joined)
 
 
 def recipe_of(folder: Path, base: Path, rows: Path, change: dict[str, Any], *, ranks: int = 2) -> Path:

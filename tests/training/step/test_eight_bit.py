@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.forks import start_fork
 from tests.training import eight_bits
-from tests.training.command_line import free_ports
+from tests.training.command_line import call_on_processes
 from tests.training.eight_bits import HALF, SHAPES, go_on, make, move, save
 
 from instil.training.checkpoints.checkpoint import open_checkpoint, step_folder
@@ -31,11 +30,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save(learner, folder / "one", HALF)
     move(learner, start=HALF, stop=2 * HALF)
     save(learner, folder / "one", 2 * HALF)
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_ports(1)[0]), "WORLD_SIZE": "2"}
-    work = partial(eight_bits.main, str(folder))
-    forks = [start_fork(work, **shared, RANK=str(rank)) for rank in range(2)]
-    said = [fork.communicate(timeout=300)[0][-3000:] for fork in forks]
-    assert [fork.returncode for fork in forks] == [0, 0], said
+    call_on_processes(2, partial(eight_bits.main, str(folder)))
     learner, again = go_on(folder / "two", ONE)
     assert again
     move(learner, start=HALF, stop=2 * HALF)
