@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from tests.stand_in.device import NAME
 from tests.stand_in.running import on_stand_in, record_calls, waits_of
 from tests.training.command_line import exit_code, losses_of, same_bits, train, write_recipe
 from tests.training.pairs import make_pairs
+from tests.training.stops import rewind
 
 from instil.training.records.run_folder import Run
 
@@ -162,9 +162,7 @@ def test_an_offloaded_optimizer_has_its_state_on_the_cpu_between_steps_and_the_s
         loop.take_step = and_look  # type: ignore[assignment]
         run = train(write_recipe(tmp_path / "run", SHORT, change, {"device": NAME}, base=base, rows=rows))
         recipe = write_recipe(tmp_path / "again", SHORT, change, {"device": NAME}, base=base, rows=rows)
-        shutil.copytree(run.folder, tmp_path / "again" / "run")
-        (tmp_path / "again" / "run" / "results.json").unlink()
-        shutil.rmtree(tmp_path / "again" / "run" / "checkpoints" / "step-000004")
+        rewind(run, 2, tmp_path / "again" / "run")
         again = train(recipe, "--resume")
         return {
             "places": sorted(places),

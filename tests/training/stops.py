@@ -15,6 +15,7 @@ from tests.training.command_line import (
     losses_of,
 )
 
+from instil.training.checkpoints.retention import step_of
 from instil.training.records.run_folder import Run
 
 
@@ -24,7 +25,7 @@ def rewind(run: Run, to_step: int, folder: Path) -> None:
     (folder / "results.json").unlink()
     shutil.rmtree(folder / "model")
     for path in (folder / "checkpoints").iterdir():
-        if int(path.name.removeprefix("step-")) > to_step:
+        if step_of(path) > to_step:
             shutil.rmtree(path)
 
 

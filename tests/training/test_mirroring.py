@@ -44,7 +44,7 @@ def recipe_to(bucket: Bucket, folder: Path, *, base: Path, rows: Path, every: in
 def steps_in(bucket: Bucket) -> list[int]:
     """Return the steps whose checkpoints are whole in the bucket."""
     keys = [key for key in bucket.names() if key.endswith("/manifest.json")]
-    return [int(key.split("/")[2].removeprefix("step-")) for key in keys]
+    return [step_of(Path(key).parent) for key in keys]
 
 
 def on_an_empty_machine(recipe: Path) -> None:
