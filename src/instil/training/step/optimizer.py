@@ -113,12 +113,12 @@ def _build(
                 )
             )
         return [*optimizers, _adamw(rest, kinds, adamw)] if rest else optimizers
+    if name == "adamw":
+        return [_adamw(weights, kinds, adamw)]
     groups = _groups(weights, kinds, weight_decay)
     if name == "adafactor":
         return [torch.optim.Adafactor(groups, lr=lr, weight_decay=weight_decay)]
-    if name == "adamw_8bit":
-        return [adamw_8bit(groups, adamw)]
-    return [_adamw(weights, kinds, adamw)]
+    return [adamw_8bit(groups, adamw)]
 
 
 def left_to_adamw(
