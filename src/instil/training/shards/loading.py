@@ -35,6 +35,7 @@ from instil.training.checkpoints.capture import rows_here
 from instil.training.preflight import Preflight, loading_precision
 from instil.training.processes.ranks import Ranks
 from instil.training.recipe_checks import why_whole_by_settings
+from instil.training.step.sharding import replace_bare
 from instil.training.trainable import make_trainable
 from instil.units import counted
 
@@ -293,17 +294,7 @@ def _stand_ins(model: Any) -> dict[int, nn.Parameter]:
     Returns:
         The parameters on `meta` by the id of what stands for them.
     """
-    made: dict[int, nn.Parameter] = {}
-    bare: dict[int, nn.Parameter] = {}
-    for part in model.modules():
-        for name, parameter in part._parameters.items():
-            if parameter is not None and parameter.is_meta:
-                if id(parameter) not in made:
-                    one = torch.empty(1, dtype=parameter.dtype).expand(parameter.shape)
-                    made[id(parameter)] = nn.Parameter(one, requires_grad=parameter.requires_grad)
-                    bare[id(made[id(parameter)])] = parameter
-                part._parameters[name] = made[id(parameter)]
-    return bare
+    return replace_bare(model, lambda parameter: torch.empty(1, dtype=parameter.dtype).expand(parameter.shape))
 
 
 def _back_to_meta(model: Any, bare: Mapping[int, nn.Parameter]) -> None:

@@ -101,15 +101,30 @@ def compute_inside(loss: Any, compute: Callable[[], T]) -> T:
 
 
 def _give_room(module: nn.Module, device: torch.device) -> None:
-    """Replace the parameters on `meta` by ones of the same size on a device, in place; shared ones stay shared.
+    """Replace the parameters on `meta` by ones of the same size on a device, in place.
 
     Why: nothing is written to them, so the system gives them no memory. FSDP copies this process's rows, and frees them.
     """
-    replaced: dict[int, nn.Parameter] = {}
+    replace_bare(module, lambda parameter: torch.empty_like(parameter, device=device))
+
+
+def replace_bare(module: nn.Module, make: Callable[[nn.Parameter], torch.Tensor]) -> dict[int, nn.Parameter]:
+    """Replace the parameters on `meta`, in place; shared ones stay shared.
+
+    Args:
+        module: The module, with all that it holds.
+        make: Returns the content that takes the place of a parameter.
+
+    Returns:
+        The parameters on `meta` by the id of what stands for them.
+    """
+    made: dict[int, nn.Parameter] = {}
+    bare: dict[int, nn.Parameter] = {}
     for part in module.modules():
         for name, parameter in part._parameters.items():
             if parameter is not None and parameter.is_meta:
-                if id(parameter) not in replaced:
-                    room = torch.empty_like(parameter, device=device)
-                    replaced[id(parameter)] = nn.Parameter(room, requires_grad=parameter.requires_grad)
-                part._parameters[name] = replaced[id(parameter)]
+                if id(parameter) not in made:
+                    made[id(parameter)] = nn.Parameter(make(parameter), requires_grad=parameter.requires_grad)
+                    bare[id(made[id(parameter)])] = parameter
+                part._parameters[name] = made[id(parameter)]
+    return bare
