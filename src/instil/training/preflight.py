@@ -48,6 +48,7 @@ from instil.training.recipe_checks import (
     check_stored_quantization,
     notes_of,
     saved_adapter,
+    why_no_shards_by_settings,
     why_whole_by_settings,
 )
 from instil.training.records.due import EVALUATIONS_PER_RUN
@@ -57,7 +58,6 @@ from instil.training.setting_warnings import setting_warnings
 from instil.training.step.default_rate import default_rate
 from instil.training.step.order import Order, plan_order
 from instil.training.step.precision import Precision, choose_precision
-from instil.training.step.sharding import why_no_shards
 from instil.training.trainable import make_empty_trainable
 
 
@@ -297,9 +297,7 @@ def _empty_model(
     dtype = weight_type(loading_precision(precision, trains_adapter=recipe.adapter.kind != "none"), "training")
     device, copies, parts = ranks.device, processes_on(ranks.device), 1
     if ranks.size > 1 and recipe.parallel.mode != "replicated":
-        whole = why_whole_by_settings(recipe, location, config) or why_no_shards(
-            precision, optimizer=recipe.optimizer.name, quantize=recipe.model.quantize, dora=recipe.adapter.dora
-        )
+        whole = why_whole_by_settings(recipe, location, config) or why_no_shards_by_settings(recipe, precision)
         if whole is None:
             # Each reads the rows of its shard. If the model's structure forbids that, loading it asks for room again.
             parts = ranks.size

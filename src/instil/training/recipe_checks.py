@@ -85,9 +85,7 @@ def check_settings(recipe: Recipe, precision: Precision, *, device: torch.device
             "Set adapter.kind: lora, or model.quantize: none."
         )
     sharded = recipe.parallel.mode == "sharded" and num_ranks > 1
-    reason = why_no_shards(
-        precision, optimizer=recipe.optimizer.name, quantize=recipe.model.quantize, dora=recipe.adapter.dora
-    )
+    reason = why_no_shards_by_settings(recipe, precision)
     if sharded and reason is not None:
         raise RecipeError(reason)
     if recipe.parallel.offload == "all" and not sharded:
@@ -313,6 +311,13 @@ def notes_of(recipe: Recipe, order: Order) -> list[str]:
             "the learning rate rises until the end of the run"
         )
     return notes
+
+
+def why_no_shards_by_settings(recipe: Recipe, precision: Precision) -> str | None:
+    """Return which of a run's settings is not supported with shards and what to set instead, or None if all are."""
+    return why_no_shards(
+        precision, optimizer=recipe.optimizer.name, quantize=recipe.model.quantize, dora=recipe.adapter.dora
+    )
 
 
 def why_whole_by_settings(recipe: Recipe, location: ModelLocation, config: Any) -> str | None:

@@ -17,8 +17,8 @@ from instil.training.memory.fit import Fit, find_fit
 from instil.training.memory.usage import free_memory
 from instil.training.preflight import Preflight
 from instil.training.processes.ranks import Ranks
+from instil.training.recipe_checks import why_no_shards_by_settings
 from instil.training.shards.loading import why_whole
-from instil.training.step.sharding import why_no_shards
 from instil.units import byte_size
 
 
@@ -47,11 +47,10 @@ def choose_mode(preflight: Preflight, sizes: Sizes, *, device: torch.device, fre
         free: Bytes that one process has there.
         num_ranks: Number of processes.
     """
-    workload, sequence = preflight.workload(sizes), preflight.recipe.parallel.sequence
-    shared = shares_tokens(sequence)
+    shared = shares_tokens(preflight.recipe.parallel.sequence)
 
     def fit_with(*, sharded: bool) -> Fit:
-        return find_fit(workload, device=device, free=free, num_ranks=num_ranks, sequence=sequence, sharded=sharded)
+        return _fit(preflight, sizes, device=device, free=free, num_ranks=num_ranks, sharded=sharded)
 
     requested = preflight.recipe.parallel.mode
     if num_ranks == 1:
@@ -64,7 +63,7 @@ def choose_mode(preflight: Preflight, sizes: Sizes, *, device: torch.device, fre
         return Mode(False, replicated, f"{num_ranks}, replicated: each holds the whole model{shared}")
     # auto, and too large to be replicated
     needs = f"the whole model would need {byte_size(replicated.memory.peak)} on each"
-    reason = _why_no_shards(preflight)
+    reason = why_no_shards_by_settings(preflight.recipe, preflight.precision)
     if reason is not None:
         return Mode(False, replicated, f"{num_ranks}, replicated: {needs}, and shards are refused ({reason}){shared}")
     return Mode(True, fit_with(sharded=True), f"{num_ranks}, sharded: {needs}{_loading_words(preflight)}{shared}")
@@ -82,23 +81,29 @@ def _loading_words(preflight: Preflight) -> str:
 
 
 def wants_shards(preflight: Preflight, ranks: Ranks) -> bool:
-    """Decide for a run that is about to start. Every process calls this and gets the same answer."""
+    """Decide as `choose_mode` for a run that is about to start. Every process calls this and gets the same answer.
+
+    Why: `choose_mode` also words its reason, for which it may read every row of the embedding.
+    """
     mode = preflight.recipe.parallel.mode
     if ranks.size == 1 or mode == "replicated":
         return False
-    if mode == "sharded" or _why_no_shards(preflight) is not None:
+    if mode == "sharded" or why_no_shards_by_settings(preflight.recipe, preflight.precision) is not None:
         return mode == "sharded"
-    chosen = choose_mode(
-        preflight, preflight.sizes(), device=ranks.device, free=free_memory(ranks.device), num_ranks=ranks.size
+    device = ranks.device
+    replicated = _fit(
+        preflight, preflight.sizes(), device=device, free=free_memory(device), num_ranks=ranks.size, sharded=False
     )
-    return ranks.any(chosen.sharded)
+    return ranks.any(not replicated.fits)
 
 
-def _why_no_shards(preflight: Preflight) -> str | None:
-    recipe = preflight.recipe
-    return why_no_shards(
-        preflight.precision,
-        optimizer=recipe.optimizer.name,
-        quantize=recipe.model.quantize,
-        dora=recipe.adapter.dora,
+def _fit(preflight: Preflight, sizes: Sizes, *, device: torch.device, free: int, num_ranks: int, sharded: bool) -> Fit:
+    """Return how the steps of a run would be cut with its weights in shards, or without."""
+    return find_fit(
+        preflight.workload(sizes),
+        device=device,
+        free=free,
+        num_ranks=num_ranks,
+        sequence=preflight.recipe.parallel.sequence,
+        sharded=sharded,
     )
