@@ -16,13 +16,13 @@ from tests.training.tiny import CPU, invented_examples
 from torch.distributed.tensor import DTensor
 
 from instil.model.adapters.lora import prepare_adapters
-from instil.model.attention.sequence import SequenceGroup
 from instil.model.gradient_checkpointing import set_gradient_checkpointing
 from instil.model.loss.preference import PreferenceLoss
 from instil.model.loss.token_loss import TokenLoss
 from instil.preparation.store import ExampleStore
 from instil.recipe import BETAS, AdapterSettings, Objective
 from instil.training.preference.reference import ReferencePlan, _compute, prove_start
+from instil.training.processes.join import sequence_group
 from instil.training.processes.ranks import Ranks
 from instil.training.step import take_step as step_module
 from instil.training.step.heldout import heldout_loss
@@ -204,10 +204,8 @@ def main(folder: str, names: Collection[str]) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    groups = {}
-    for members in {case.sequence for case in CASES if case.processes == size}:
-        made = [dist.new_group(list(range(first, first + members))) for first in range(0, size, members)]
-        groups[members] = SequenceGroup(rank % members, members, made[rank // members])
+    numbers = {case.sequence for case in CASES if case.processes == size}
+    groups = {members: sequence_group(rank, size, members) for members in numbers}
     outcomes: dict[str, Any] = {}
     for case in (case for case in CASES if case.name in names and case.processes == size):
         try:

@@ -294,7 +294,7 @@ def _empty_model(
     if not loads or recipe.model.initialise == "random":
         with torch.device("meta"):
             return model_of_config(location, config, trust=trust)
-    dtype = weight_type(loading_precision(precision, trains_adapter=recipe.adapter.kind != "none"), "training")
+    dtype = loaded_type(recipe, precision)
     device, copies, parts = ranks.device, processes_on(ranks.device), 1
     if ranks.size > 1 and recipe.parallel.mode != "replicated":
         whole = why_whole_by_settings(recipe, location, config) or why_no_shards_by_settings(recipe, precision)
@@ -323,6 +323,11 @@ def prove_template(chat: ChatTokenizer) -> None:
             f"{chat.template.name}: the template does not pass its proof: {first}{more}; "
             "see instil template prove, and set model.template or the data setting that is named there."
         )
+
+
+def loaded_type(recipe: Recipe, precision: Precision) -> torch.dtype:
+    """Return the type that a run's weights have when they are loaded, before any are laid in shards."""
+    return weight_type(loading_precision(precision, trains_adapter=recipe.adapter.kind != "none"), "training")
 
 
 def loading_precision(precision: Precision, *, trains_adapter: bool) -> Any:

@@ -231,18 +231,26 @@ class _Exchange(torch.autograd.Function):
         ctx: Any, sent: torch.Tensor, sizes: tuple[int, ...], received: tuple[int, ...], group: dist.ProcessGroup
     ) -> torch.Tensor:
         ctx.rest = (sizes, received, group)
-        return _all_to_all(sent, sizes, received, group)
+        return all_to_all(sent, sizes, received, group)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
         sizes, received, group = ctx.rest
-        return _all_to_all(gradients[0], received, sizes, group), None, None, None
+        return all_to_all(gradients[0], received, sizes, group), None, None, None
 
 
-def _all_to_all(
-    sent: torch.Tensor, sizes: tuple[int, ...], received: tuple[int, ...], group: dist.ProcessGroup
+def all_to_all(
+    sent: torch.Tensor, sizes: Sequence[int], received: Sequence[int], group: dist.ProcessGroup | None = None
 ) -> torch.Tensor:
-    output = sent.new_empty(sum(received))
+    """Send some rows of a tensor to each process, and return the rows that they sent here; without a gradient.
+
+    Args:
+        sent: The rows, those for the first process first.
+        sizes: Number of rows for each process.
+        received: Number of rows that come from each process.
+        group: The processes; None for all.
+    """
+    output = sent.new_empty(sum(received), *sent.shape[1:])
     dist.all_to_all_single(output, sent.contiguous(), list(received), list(sizes), group=group)
     return output
 

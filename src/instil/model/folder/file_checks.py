@@ -114,6 +114,15 @@ def read_header(path: Path) -> dict[str, Any]:
     """Read the header of a safetensors file: type, shape and offsets of each tensor, by name.
 
     Raises:
+        ModelError: As `read_layout`.
+    """
+    return read_layout(path)[0]
+
+
+def read_layout(path: Path) -> tuple[dict[str, Any], int]:
+    """Read the header of a safetensors file, and the place in the file that its offsets count from.
+
+    Raises:
         ModelError: If the file is missing or damaged, or its length differs from what the header implies.
     """
     from safetensors import SafetensorError, safe_open
@@ -135,4 +144,5 @@ def read_header(path: Path) -> dict[str, Any]:
         ) from None
     with path.open("rb") as file:
         header: dict[str, Any] = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    return {name: entry for name, entry in header.items() if name != "__metadata__"}
+        begin = file.tell()
+    return {name: entry for name, entry in header.items() if name != "__metadata__"}, begin

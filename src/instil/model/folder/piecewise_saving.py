@@ -18,9 +18,9 @@ from typing import Any
 import torch
 
 from instil.model.folder.saving import write_weights
-from instil.model.folder.stored_tensors import bytes_of
+from instil.model.folder.stored_tensors import FLOATS, bytes_of
 
-_NAMES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
+_NAMES = {dtype: name for name, dtype in FLOATS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +104,10 @@ def _reserve_file(state: Mapping[str, torch.Tensor], path: Path, metadata: Mappi
         offset = end
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
+    begin = 8 + len(text)
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        file.truncate(8 + len(text) + offset)
-    begin = 8 + len(text)
+        file.truncate(begin + offset)
     return {
         name: Place(path, begin + header[name]["data_offsets"][0], tensor.dtype, tuple(tensor.shape))
         for name, tensor in ordered

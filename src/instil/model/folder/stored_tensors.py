@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from instil.errors import ModelError
-from instil.model.folder.file_checks import read_header, weight_files
+from instil.model.folder.file_checks import read_layout, weight_files
 
 FLOATS = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 """Types of stored weights that can be read here, by safetensors' names."""
@@ -109,9 +109,7 @@ def stored_tensors(folder: Path) -> Mapping[str, StoredTensor]:
     """
     found: dict[str, StoredTensor] = {}
     for path in weight_files(folder):
-        header = read_header(path)
-        with path.open("rb") as file:
-            begin = 8 + int.from_bytes(file.read(8), "little")
+        header, begin = read_layout(path)
         for name, entry in header.items():
             start = begin + entry["data_offsets"][0]
             found[name] = StoredTensor(path, name, entry["dtype"], tuple(entry["shape"]), start)

@@ -6,6 +6,7 @@ names in files map to names of a model's parameters.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,10 +79,25 @@ def check_finite(folder: Path, model: torch.nn.Module) -> None:
     damaged = [
         name
         for name, value in model.named_parameters()
-        if value.dtype in _TYPES.values() and value.numel() and not all(end.isfinite() for end in value.aminmax())
+        if value.dtype in _TYPES.values() and value.numel() and not is_finite(value)
     ]
-    if damaged:
+    refuse_damaged(folder, damaged)
+
+
+def is_finite(weight: torch.Tensor) -> bool:
+    """Return whether a tensor that is not empty holds finite numbers alone."""
+    return all(bool(end.isfinite()) for end in weight.aminmax())
+
+
+def refuse_damaged(folder: Path, names: Sequence[str]) -> None:
+    """Raise `ModelError` if weights are not finite.
+
+    Args:
+        folder: Where they were read from.
+        names: Their names; one that several processes have found may stand there more than once.
+    """
+    if names:
         raise ModelError(
-            f"{folder}: the weights are damaged: {damaged[0]} holds a value that is not a finite number "
-            f"({counted(len(damaged), 'such tensor')}). Expected finite ones. Copy or download the model again."
+            f"{folder}: the weights are damaged: {names[0]} holds a value that is not a finite number "
+            f"({counted(len(set(names)), 'such tensor')}). Expected finite ones. Copy or download the model again."
         )

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from instil.model.attention.sequence import all_to_all
+
 # torch 2.13 has renamed both, and warns of the old names.
 _all_gather: Callable[..., Any] = getattr(dist, "all_gather_single", dist.all_gather_into_tensor)
 _reduce_scatter: Callable[..., Any] = getattr(dist, "reduce_scatter_single", dist.reduce_scatter_tensor)
@@ -22,6 +24,12 @@ _reduce_scatter: Callable[..., Any] = getattr(dist, "reduce_scatter_single", dis
 def rows_of_each(num_rows: int) -> int:
     """Return how many rows of a table each process holds; the last ones may hold fewer, or none."""
     return -(-num_rows // dist.get_world_size())
+
+
+def rows_of(rank: int, num_rows: int) -> tuple[int, int]:
+    """Return the rows of a table that a process holds as ``(start, stop)``, half-open."""
+    each = rows_of_each(num_rows)
+    return min(rank * each, num_rows), min((rank + 1) * each, num_rows)
 
 
 def largest(count: int, device: torch.device) -> int:
@@ -83,20 +91,15 @@ class Route:
         incoming = torch.empty_like(counts)
         dist.all_to_all_single(incoming, counts)
         sent, received = counts.tolist(), incoming.tolist()
-        asked = ids.new_empty(sum(received))
-        dist.all_to_all_single(asked, ids[order], received, sent)
-        return cls(order, asked, sent, received)
+        return cls(order, all_to_all(ids[order], sent, received), sent, received)
 
     def answer(self, rows: torch.Tensor) -> torch.Tensor:
         """Send the rows that were asked for [M, D], and return those that this process asked for [T, D]."""
-        came = rows.new_empty(sum(self.sent), *rows.shape[1:])
-        dist.all_to_all_single(came, rows.contiguous(), self.sent, self.received)
+        came = all_to_all(rows, self.received, self.sent)
         out = torch.empty_like(came)
         out[self.order] = came
         return out
 
     def return_gradients(self, gradients: torch.Tensor) -> torch.Tensor:
         """Send the gradients of this process's rows [T, D] to where the rows are, and return what came here [M, D]."""
-        came = gradients.new_empty(sum(self.received), *gradients.shape[1:])
-        dist.all_to_all_single(came, gradients[self.order].contiguous(), self.received, self.sent)
-        return came
+        return all_to_all(gradients[self.order], self.sent, self.received)

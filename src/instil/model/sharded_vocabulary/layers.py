@@ -21,7 +21,7 @@ from torch import nn
 
 from instil.errors import ModelError
 from instil.model.parts import take_apart
-from instil.model.sharded_vocabulary.exchange import Route, gathered, largest, rows_of_each, swapped
+from instil.model.sharded_vocabulary.exchange import Route, gathered, largest, rows_of, rows_of_each, swapped
 from instil.model.underlying import underlying
 
 ROWS_SCORED = 16
@@ -142,12 +142,10 @@ def _rows_of(weight: nn.Parameter, mesh: Any, device: torch.device) -> nn.Parame
 
     if weight.ndim != 2:
         raise ModelError(f"a table of shape {tuple(weight.shape)} has no rows to share. Expected [V, D].")
-    each = rows_of_each(weight.shape[0])
-    start = min(dist.get_rank() * each, weight.shape[0])
-    count = min(each, weight.shape[0] - start)
-    local = torch.empty(count, weight.shape[1], dtype=weight.dtype, device=device)
+    start, stop = rows_of(dist.get_rank(), weight.shape[0])
+    local = torch.empty(stop - start, weight.shape[1], dtype=weight.dtype, device=device)
     if not weight.is_meta:
-        local.copy_(weight.detach()[start : start + count])
+        local.copy_(weight.detach()[start:stop])
     table = DTensor.from_local(
         local, mesh, [Shard(0)], run_check=False, shape=weight.shape, stride=(weight.shape[1], 1)
     )

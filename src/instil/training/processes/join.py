@@ -87,7 +87,7 @@ def join_ranks(parallel: ParallelSettings, *, device_name: str) -> Iterator[Rank
     if is_ours:
         dist.init_process_group(backend, timeout=timeout, device_id=device if device.type == "cuda" else None)
     patient = dist.new_group(backend="gloo", timeout=FOREVER)
-    sequence = _sequence_group(rank, size, parallel.sequence, timeout=timeout)
+    sequence = sequence_group(rank, size, parallel.sequence, timeout=timeout)
     try:
         yield Ranks(rank, size, device, patient, sequence)
     except RuntimeError as error:
@@ -120,7 +120,7 @@ def check_sequence(parallel: ParallelSettings, size: int) -> None:
         )
 
 
-def _sequence_group(rank: int, size: int, members: int, *, timeout: timedelta) -> SequenceGroup | None:
+def sequence_group(rank: int, size: int, members: int, *, timeout: timedelta | None = None) -> SequenceGroup | None:
     """Return the group of neighbouring processes that share micro-batches; None if each has its own.
 
     Every process makes all groups, in the same order, as torch requires. Neighbours are on one machine where its

@@ -26,18 +26,18 @@ from instil.model.folder.file_checks import weight_files
 from instil.model.folder.from_config import model_of_config
 from instil.model.folder.location import ModelLocation
 from instil.model.folder.stored_tensors import FLOATS, StoredTensor, stored_tensors
+from instil.model.folder.weight_checks import is_finite, refuse_damaged
 from instil.model.library_noise import quiet_transformers
-from instil.model.loading import lighten_layers, weight_type
+from instil.model.loading import lighten_layers
 from instil.model.new_tokens import RowChange, RowReader, fit_embeddings, untrained_rows
 from instil.model.parts import beyond_text, take_apart
 from instil.model.underlying import underlying
 from instil.training.checkpoints.capture import rows_here
-from instil.training.preflight import Preflight, loading_precision
+from instil.training.preflight import Preflight, loaded_type
 from instil.training.processes.ranks import Ranks
 from instil.training.recipe_checks import why_whole_by_settings
 from instil.training.step.sharding import replace_bare
 from instil.training.trainable import make_trainable
-from instil.units import counted
 
 ROWS_TRAIN = "rows of tokens train beside the adapter"
 
@@ -75,17 +75,14 @@ def _why_no_rows(model: Any, location: ModelLocation) -> str | None:
     ):
         return "some of its weights stay in fp32"
     stored = stored_tensors(location.folder)
-    names: dict[int, list[str]] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        if not is_adapter_weight(name):
-            names.setdefault(id(parameter), []).append(stored_name(name))
-    for alike in names.values():
+    weights = _base_weights(model)
+    for _, alike in weights:
         here = [name for name in alike if name in stored]
         if len(here) != 1:
             return f"its files hold {alike[0]} {'twice' if here else 'under another name'}"
         if stored[here[0]].dtype not in FLOATS or not stored[here[0]].shape:
             return f"its files hold {here[0]} as {stored[here[0]].dtype}"
-    known = {name for alike in names.values() for name in alike}
+    known = {name for _, alike in weights for name in alike}
     others = [name for name in model.state_dict() if stored_name(name) not in known and not is_adapter_weight(name)]
     return f"{others[0]} is no parameter" if others else None
 
@@ -139,9 +136,7 @@ def make_without_weights(preflight: Preflight, device: torch.device) -> tuple[An
     recipe, seed, location = preflight.recipe, preflight.recipe.training.seed, preflight.location
     trust = recipe.model.trust_remote_code
     config = load_config(location, trust_remote_code=trust)
-    dtype = weight_type(
-        loading_precision(preflight.precision, trains_adapter=recipe.adapter.kind != "none"), "training"
-    )
+    dtype = loaded_type(recipe, preflight.precision)
     with torch.device("meta"):
         model = model_of_config(location, config, trust=trust, dtype=dtype)
     model.config.name_or_path = str(location.folder)
@@ -175,11 +170,9 @@ def read_shards(model: Any, rows: RowChange, preflight: Preflight, ranks: Ranks)
     Raises:
         ModelError: On every process, if a weight is not finite.
     """
-    dtype = weight_type(
-        loading_precision(preflight.precision, trains_adapter=preflight.recipe.adapter.kind != "none"), "training"
-    )
-    stored = stored_tensors(preflight.location.folder)
-    damaged = fill_shards(model, stored, through=dtype)
+    folder = preflight.location.folder
+    through = loaded_type(preflight.recipe, preflight.precision)
+    damaged = fill_shards(model, stored_tensors(folder), through=through)
     inner = underlying(model)
     tables = {"embedding": inner.get_input_embeddings().weight, "head": take_apart(model).head.weight}
     for name, drawn in rows.drawn.items():
@@ -189,13 +182,7 @@ def read_shards(model: Any, rows: RowChange, preflight: Preflight, ranks: Ranks)
         for number, row in drawn.items():
             if start <= number < (local.shape[0] if stop is None else stop):
                 local[number - start] = row.to(table.dtype)
-    others = [name for names in _all_of(ranks, damaged) for name in names]
-    if others:
-        raise ModelError(
-            f"{preflight.location.folder}: the weights are damaged: {others[0]} holds a value that is not a finite "
-            f"number ({counted(len(set(others)), 'such tensor')}). Expected finite ones. Copy or download the model "
-            "again."
-        )
+    refuse_damaged(folder, [name for names in _all_of(ranks, damaged) for name in names])
 
 
 @torch.no_grad()
@@ -208,25 +195,28 @@ def fill_shards(model: Any, stored: Mapping[str, StoredTensor], *, through: torc
         through: Type that the rows are rounded to before the shard's.
     """
     damaged = []
-    names: dict[int, list[str]] = {}
-    weights: dict[int, Any] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        names.setdefault(id(parameter), []).append(stored_name(name))
-        weights[id(parameter)] = parameter
-    for key, alike in names.items():
+    for weight, alike in _base_weights(model):
         entry = next((stored[name] for name in alike if name in stored), None)
         if entry is None:
             continue
-        weight = weights[key]
         start, _ = rows_here(weight)
         local = weight.to_local() if isinstance(weight, DTensor) else weight.data
         rows = local[: max(0, min(local.shape[0], entry.shape[0] - start))]
         if not rows.numel():
             continue
         entry.fill(rows, start, through=through)
-        if not all(end.isfinite() for end in rows.aminmax()):
+        if not is_finite(rows):
             damaged.append(alike[0])
     return damaged
+
+
+def _base_weights(model: Any) -> list[tuple[torch.Tensor, list[str]]]:
+    """Return each weight of a base with its names in the files; a tied one has several."""
+    weights: dict[int, tuple[torch.Tensor, list[str]]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if not is_adapter_weight(name):
+            weights.setdefault(id(parameter), (parameter, []))[1].append(stored_name(name))
+    return list(weights.values())
 
 
 def _all_of(ranks: Ranks, names: list[str]) -> list[list[str]]:
