@@ -464,9 +464,8 @@ def _finish(
     best = progress.best_step if recipe.checkpoint.final == "best" else None
     step = progress.step if best is None else best
     model, weights = assembled.model, assembled.learner.weights
-    if (
-        assembled.learner.sharded and not assembled.by_rows
-    ):  # the shards are put together on the CPU, where the whole model has room
+    if assembled.learner.sharded and not assembled.by_rows:
+        # The shards are put together on the CPU, where the whole model has room.
         model, _ = load_trainable(preflight, torch.device("cpu"))
         weights = Weights(model, preflight.precision)
     if step != progress.step:

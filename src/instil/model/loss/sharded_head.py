@@ -18,7 +18,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 
 from instil.model.loss.objectives import TokenLossFunction
-from instil.model.sharded_vocabulary.exchange import gathered, largest, rows_of_each, summed_share
+from instil.model.sharded_vocabulary.exchange import gathered, largest, rows_of, summed_share
 from instil.model.sharded_vocabulary.layers import ShardedHead
 
 
@@ -66,8 +66,8 @@ def sharded_log_probabilities(states: torch.Tensor, head: ShardedHead, job: Shar
     """Return the log-probability of each target, fp32 [N], without a gradient. Every process calls this."""
     weight, rank = head.local_rows().to(states.dtype), dist.get_rank()
     found = [
-        -_losses(chunk, weight, head, job)[1].view(-1, chunk.size)[rank, : chunk.count]
-        for chunk in _chunks(states, job)
+        -_losses(chunk, weight, job)[1].view(-1, chunk.size)[rank, : chunk.count]
+        for chunk in _chunks(states, head, job)
     ]
     return torch.cat(found) if found else states.new_zeros(0, dtype=torch.float32)
 
@@ -98,7 +98,7 @@ class _Chunk:
         size: States of each process, padding included.
         count: How many of them are no padding.
         states: [A, D].
-        targets: A ids.
+        places: A places of the targets among this process's rows; those outside of them are other processes'.
         weights: A weights; those of padding are 0.
     """
 
@@ -106,12 +106,13 @@ class _Chunk:
     size: int
     count: int
     states: torch.Tensor
-    targets: torch.Tensor
+    places: torch.Tensor
     weights: torch.Tensor
 
 
-def _chunks(states: torch.Tensor, job: ShardedJob) -> Iterator[_Chunk]:
+def _chunks(states: torch.Tensor, head: ShardedHead, job: ShardedJob) -> Iterator[_Chunk]:
     """Gather the states chunk by chunk, as many chunks as the process with the most states has."""
+    first_row, _ = rows_of(dist.get_rank(), head.out_features)
     most = largest(states.shape[0], states.device)
     size = max(1, min(job.rows_at_once, most))
     for start in range(0, most, size):
@@ -124,17 +125,14 @@ def _chunks(states: torch.Tensor, job: ShardedJob) -> Iterator[_Chunk]:
             size,
             size - missing,
             gathered(F.pad(states[chunk], (0, 0, 0, missing))).flatten(0, 1),
-            targets.flatten().long(),
+            targets.flatten().long() - first_row,
             weights.flatten().float(),
         )
 
 
-def _losses(
-    chunk: _Chunk, weight: torch.Tensor, head: ShardedHead, job: ShardedJob
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _losses(chunk: _Chunk, weight: torch.Tensor, job: ShardedJob) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return the scores of this process's rows [A, S], and of all states nll [A] and the softmax's normaliser [A]."""
-    scores = chunk.states @ weight.t()
-    places = chunk.targets - dist.get_rank() * rows_of_each(head.out_features)
+    scores, places = chunk.states @ weight.t(), chunk.places
     is_here = (places >= 0) & (places < weight.shape[0])
     sums, targets = chunk.weights.new_full((scores.shape[0],), -torch.inf), torch.zeros_like(chunk.weights)
     if weight.shape[0]:
@@ -162,16 +160,17 @@ def _add_up(
     total = torch.zeros((), dtype=torch.float32, device=states.device)
     state_gradient = torch.zeros_like(states) if gradient else None
     row_gradient = torch.zeros_like(rows) if gradient and trains else None
-    for chunk in _chunks(states, job):
-        scores, nll, normaliser = _losses(chunk, weight, head, job)
+    for chunk in _chunks(states, head, job):
+        scores, nll, normaliser = _losses(chunk, weight, job)
         loss, slope = job.token_loss(nll)
         total += (loss * chunk.weights).view(-1, chunk.size)[rank].sum()
         if state_gradient is None:
             continue
-        _to_gradient(scores, chunk, nll, normaliser, slope, head, job)
-        if row_gradient is not None:
-            product = (scores.t() @ chunk.states).to(row_gradient.dtype) if scores.dtype != row_gradient.dtype else None
-            row_gradient.addmm_(scores.t(), chunk.states) if product is None else row_gradient.add_(product)
+        _to_gradient(scores, chunk, nll, normaliser, slope, job)
+        if row_gradient is not None and row_gradient.dtype == scores.dtype:
+            row_gradient.addmm_(scores.t(), chunk.states)
+        elif row_gradient is not None:
+            row_gradient.add_((scores.t() @ chunk.states).to(row_gradient.dtype))
         # Summed in fp32: each process adds the part of its rows.
         share = summed_share((scores @ weight).float().view(-1, chunk.size, states.shape[1]))
         state_gradient[chunk.start : chunk.start + chunk.count] = share[: chunk.count].to(states.dtype)
@@ -184,7 +183,6 @@ def _to_gradient(
     nll: torch.Tensor,
     normaliser: torch.Tensor,
     slope: torch.Tensor,
-    head: ShardedHead,
     job: ShardedJob,
 ) -> None:
     """Overwrite the scores with their gradient."""
@@ -192,6 +190,6 @@ def _to_gradient(
     for block in _blocks(scores, job):
         probability = torch.exp(scores[block].float() - normaliser[block, None])
         scores[block] = (probability * factor[block, None]).to(scores.dtype)
-    places = chunk.targets - dist.get_rank() * rows_of_each(head.out_features)
+    places = chunk.places
     lines = torch.nonzero((places >= 0) & (places < scores.shape[1])).squeeze(1)
     scores[lines, places[lines]] = (torch.expm1(-nll[lines]) * factor[lines]).to(scores.dtype)

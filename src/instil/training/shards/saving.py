@@ -11,7 +11,7 @@ when it is complete.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,6 +30,7 @@ from instil.model.folder.piecewise_saving import Place, reserve_weights
 from instil.model.folder.saving import opened_model_folder, save_model_folder, save_tokenizer
 from instil.model.folder.stored_tensors import stored_tensors
 from instil.model.loss.token_loss import TokenLoss
+from instil.model.sharded_vocabulary.exchange import rows_of
 from instil.model.underlying import underlying
 from instil.recipe import ModelSettings
 from instil.screen import work
@@ -110,22 +111,21 @@ def write_model(
     ranks: Ranks,
 ) -> None:
     """Write the files of the model; the first process has the folder."""
-    names: dict[str, str] = {}
-    for name, _ in model.named_parameters(remove_duplicate=False):
-        if not is_adapter_weight(name):
-            names.setdefault(stored_name(name), name)
+    weights = {
+        stored_name(name): value
+        for name, value in model.named_parameters(remove_duplicate=False)
+        if not is_adapter_weight(name)
+    }
     places: dict[str, Place] = {}
     if folder is not None:
         bare = _bare_copy(underlying(model), location, compute, trust=trust)
-        weights = dict(model.named_parameters(remove_duplicate=False))
-        state = {name: torch.empty(weights[own].shape, dtype=compute, device="meta") for name, own in names.items()}
+        state = {name: torch.empty(value.shape, dtype=compute, device="meta") for name, value in weights.items()}
         set_stop_ids(bare, chat.stop_ids, pad_id=chat.pad_id)
         places = reserve_weights(bare, state, folder)
         save_tokenizer(chat, folder)
-    weights, adapted = dict(model.named_parameters(remove_duplicate=False)), _adapted(model)
+    adapted = _adapted(model)
     for name in ranks.tell(list(places)):
-        weight, layer = weights[names[name]], adapted.get(names[name])
-        place = places.get(name)
+        weight, layer, place = weights[name], adapted.get(name), places.get(name)
         if layer is None:
             _send_rows(weight, place, compute, ranks)
         else:
@@ -143,11 +143,11 @@ def _bare_copy(model: Any, location: ModelLocation, compute: torch.dtype, *, tru
 
 
 def _adapted(model: Any) -> dict[str, Any]:
-    """Return the layers with an adapter, by the name of their base's weight."""
+    """Return the layers with an adapter, by the name of their base's weight in the files."""
     layers = {
         name: part for name, part in model.named_modules() if hasattr(part, "lora_A") and hasattr(part, "base_layer")
     }
-    return {f"{name}.base_layer.weight": layer for name, layer in layers.items()}
+    return {stored_name(f"{name}.base_layer.weight"): layer for name, layer in layers.items()}
 
 
 @torch.no_grad()
@@ -181,11 +181,9 @@ def _send_rows(weight: torch.Tensor, place: Place | None, dtype: torch.dtype, ra
         return
     assert isinstance(weight, DTensor)
     local = weight.to_local()
-    each = -(-weight.shape[0] // ranks.size)
     at_once = max(1, BLOCK_BYTES // max(1, local[0].nbytes if local.shape[0] else 1))
     for rank in range(ranks.size):
-        begin = min(rank * each, weight.shape[0])
-        end = min(begin + each, weight.shape[0])
+        begin, end = rows_of(rank, weight.shape[0])
         for start in range(begin, end, at_once):
             stop = min(start + at_once, end)
             if rank == ranks.rank:
@@ -203,18 +201,11 @@ def _send_rows(weight: torch.Tensor, place: Place | None, dtype: torch.dtype, ra
 def _check(
     model: Any, loss: TokenLoss, folder: Path, trained: TrainedLoss, compute: torch.dtype, ranks: Ranks
 ) -> WrittenModel:
-    """Read the written weights into the shards, without the adapter, and compare the loss."""
+    """Read the written weights into the shards and compare the loss, without the adapter that is merged into them."""
     fill_shards(model, stored_tensors(folder), through=compute)
-    with _without_adapter(model):
+    with model.disable_adapter() if hasattr(model, "peft_config") else contextlib.nullcontext():
         written = compute_inside(loss, lambda: mean_loss(model, trained.examples))
     # One comparison for all, so that all end alike.
     written = ranks.tell(written)
     words = compare_written(folder, trained, written, removes=ranks.is_first)
     return WrittenModel(trained.loss, written, words)
-
-
-@contextlib.contextmanager
-def _without_adapter(model: Any) -> Iterator[None]:
-    """Switch an adapter off inside the context, if there is one."""
-    with model.disable_adapter() if hasattr(model, "peft_config") else contextlib.nullcontext():
-        yield
