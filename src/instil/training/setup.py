@@ -79,7 +79,7 @@ class Assembled:
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
-    """A model inside its loss, and what was measured while this process held it whole."""
+    """A model inside its loss, whole or in shards, and what was measured of it."""
 
     model: Any
     loss: TokenLoss

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -132,6 +133,7 @@ def make_without_weights(preflight: Preflight, device: torch.device) -> tuple[An
     """Make the model that trains as `setup.load_trainable` does, with its weights on `meta`.
 
     Adapters and buffers are real, and equal to those of whole loading. New rows of the embedding are in `RowChange`.
+    Only for a run of which `why_whole` returns None.
     """
     recipe, seed, location = preflight.recipe, preflight.recipe.training.seed, preflight.location
     trust = recipe.model.trust_remote_code
@@ -147,8 +149,11 @@ def make_without_weights(preflight: Preflight, device: torch.device) -> tuple[An
     tables = {
         name: reader for name, (reader, _) in _table_readers(model, stored_tensors(location.folder), dtype).items()
     }
-    chat = preflight.chat
-    rows = fit_embeddings(model, chat.tokenizer, preflight.change, stop_ids=chat.stop_ids, seed=seed, stored=tables)
+    chat, change = preflight.chat, preflight.change
+    if recipe.adapter.kind != "none":
+        # `why_whole` has read the whole tables for this already: the row of no control token looks untrained.
+        change = replace(change, control_ids=())
+    rows = fit_embeddings(model, chat.tokenizer, change, stop_ids=chat.stop_ids, seed=seed, stored=tables)
     bare = _stand_ins(model)
     model = make_trainable(
         model, adapter=recipe.adapter, frozen=recipe.training.freeze, trained_ids=rows.trained_ids, seed=seed
