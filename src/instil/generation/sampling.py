@@ -17,21 +17,18 @@ import torch
 from instil.generation.constraints.constraint import Constraint
 from instil.generation.decoder.steps import Steps
 from instil.generation.decoding import answering, rows_at_once
-from instil.generation.logprobs import TokenLogprob
-from instil.generation.rows import FinishReason, Generated, Row, make_rows
+from instil.generation.rows import Generated, Row, make_rows
 from instil.generation.running_batch import RunningBatch
 from instil.generation.settings import SamplingSettings
 from instil.generation.text_stream import Decode
 
 __all__ = [
     "Decode",
-    "FinishReason",
     "Generated",
     "SamplingSettings",
     "Stream",
     "generate_batch",
     "stream",
-    "stream_tokens",
 ]
 
 BATCH_TOKENS = 16_384
@@ -167,46 +164,6 @@ def stream(
         answer.result = row.result()
 
     return Stream(pieces)
-
-
-def stream_tokens(
-    model: torch.nn.Module,
-    prompt: Sequence[int],
-    *,
-    settings: SamplingSettings,
-    stop_ids: Collection[int],
-    num_begun: int = 0,
-    constraint: Constraint | None = None,
-    top_logprobs: int | None = None,
-    steps: Steps | None = None,
-) -> Iterator[tuple[int, TokenLogprob | None]]:
-    """Answer one prompt token by token, the stop token included. Finding stop strings is up to the caller.
-
-    Yields:
-        Each token, with its log-probability where `top_logprobs` asks for it; a stop token has none.
-
-    Raises:
-        GenerationError: If the prompt is empty or fills the model's context.
-    """
-    (row,) = make_rows(
-        model,
-        [prompt],
-        settings=replace(settings, num_answers=1, stop=()),
-        decode=None,
-        num_begun=(num_begun,),
-        constraints=() if constraint is None else (constraint,),
-        num_top=top_logprobs,
-    )
-
-    def tokens() -> Iterator[tuple[int, TokenLogprob | None]]:
-        with answering(model):
-            for _ in _tokens(model, [row], stop_ids=stop_ids, pad_id=0, steps=steps):
-                if row.stop_id is not None:
-                    yield row.stop_id, None
-                else:
-                    yield row.ids[-1], row.logprobs[-1] if row.logprobs else None
-
-    return tokens()
 
 
 def _finished_rows(

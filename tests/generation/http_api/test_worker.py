@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pytest
 from tests.generation.tiny import tiny_model
 
-from instil.generation.http_api.worker import Logprobs, Worker
+from instil.generation.http_api.batch_thread import Logprobs
+from instil.generation.http_api.worker import Worker
 from instil.generation.settings import SamplingSettings
 
 DRAWN = SamplingSettings(temperature=1.0, seed=3)

@@ -127,7 +127,7 @@ class BatchThread:
         (row,) = make_rows(
             self._engine.model,
             [prompt],
-            settings=_without_stops(settings),
+            settings=replace(settings, num_answers=1, stop=()),
             decode=None,
             num_begun=(num_begun,),
             constraints=() if constraint is None else (constraint,),
@@ -238,7 +238,3 @@ def _deliver(items: Sequence[tuple[_Request, _Item]]) -> None:
         # A loop that has ended has no reader either.
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(put, [pair for pair in items if pair[0].loop is loop])
-
-
-def _without_stops(settings: SamplingSettings) -> SamplingSettings:
-    return replace(settings, num_answers=1, stop=())

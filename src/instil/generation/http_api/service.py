@@ -16,12 +16,13 @@ from instil.errors import InstilError
 from instil.generation.constraints.constraint import Constraint
 from instil.generation.constraints.forms import CallForm, JsonForm
 from instil.generation.engine import Engine
+from instil.generation.http_api.batch_thread import Logprobs
 from instil.generation.http_api.bodies import read_body, shown
 from instil.generation.http_api.problems import Problem
 from instil.generation.http_api.prompts import EncodedPrompt, encode_prompts
 from instil.generation.http_api.requests import ParsedRequest
 from instil.generation.http_api.settings import ServeSettings
-from instil.generation.http_api.worker import Logprobs, Worker
+from instil.generation.http_api.worker import Worker
 from instil.generation.http_api.writing import Writing
 
 Result = TypeVar("Result")

@@ -17,8 +17,6 @@ from instil.generation.http_api.batch_thread import BatchThread, Logprobs
 from instil.generation.http_api.paged import PAGE, PagedBatches
 from instil.generation.settings import SamplingSettings
 
-__all__ = ["Logprobs", "Worker"]
-
 
 class Worker:
     """Generates token ids for one engine.

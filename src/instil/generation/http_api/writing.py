@@ -11,7 +11,8 @@ from typing import Any
 from instil.conversation import Message, ToolCall
 from instil.generation.constraints.constraint import Constraint
 from instil.generation.engine import Engine
-from instil.generation.http_api.worker import Logprobs, Worker
+from instil.generation.http_api.batch_thread import Logprobs
+from instil.generation.http_api.worker import Worker
 from instil.generation.logprobs import logprob_entries
 from instil.generation.parsing.answer_parser import AnswerParser, Delta
 from instil.generation.settings import SamplingSettings
