@@ -10,6 +10,7 @@ as transformers and servers do. FOLDER:NAME or the template's source choose anot
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -77,10 +78,11 @@ def _load_from_folder(folder: Path) -> Any:
 
     AutoTokenizer decides on a class and calls its `from_pretrained` with the arguments below.
     """
+    load = partial(_load_any, str(folder), revision=None, trust_remote_code=False, local_files_only=True)
     loaded: list[Any] = []
 
     def find() -> str:
-        loaded.append(_load_any(str(folder), revision=None, trust_remote_code=False, local_files_only=True))
+        loaded.append(load())
         return _class_name(loaded[0])
 
     name = str(kept_fact(folder, "tokenizer", find))
@@ -88,7 +90,7 @@ def _load_from_folder(folder: Path) -> Any:
         return loaded[0]
     module, _, class_name = name.partition(":")
     if not class_name:
-        return _load_any(str(folder), revision=None, trust_remote_code=False, local_files_only=True)
+        return load()
     chosen = getattr(import_module(module), class_name)
     return chosen.from_pretrained(str(folder), revision=None, local_files_only=True, _from_auto=True, _commit_hash=None)
 

@@ -214,10 +214,9 @@ class Engine:
             with answering(self.model):
                 found = plain_steps(self.model)
             self._steps, self.why_not_plain = (None, found) if isinstance(found, str) else (found, None)
-            self._places, self._versions = places_of(self.model), versions_of(self.model)
-            self.keep_prefixes(self._prefix_bytes)
+            self._places, self._versions = places_of(self.model), ()
         if self._versions != versions_of(self.model):
-            # The same parameters with other values: the steps still fit, what they have read does not.
+            # Other values, perhaps in the same places: the steps fit, what they have read before does not.
             self._versions = versions_of(self.model)
             self.keep_prefixes(self._prefix_bytes)
         return self._steps

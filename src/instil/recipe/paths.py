@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from instil.files import home_path
@@ -13,9 +15,9 @@ from instil.remote.urls import is_url
 
 _MADE = ("output", "data.store", "checkpoint.mirror")
 """Folders that a run makes. Every other name may be one of the Hub, or of something that ships."""
-_PATTERN = frozenset("*?[")
 
 
+@cache
 def path_settings() -> tuple[str, ...]:
     """Return the settings that name a file or a folder, as their types in the schema say; sources of data are apart.
 
@@ -58,4 +60,4 @@ def _paths_of(recipe: Recipe) -> Iterator[tuple[str, str]]:
 def _is_relative(name: str, value: str) -> bool:
     if is_url(value) or value.startswith(MEMORY_ROWS) or Path(value).is_absolute():
         return False
-    return name in _MADE or not _PATTERN.isdisjoint(value) or home_path(value).exists()
+    return name in _MADE or glob.has_magic(value) or home_path(value).exists()

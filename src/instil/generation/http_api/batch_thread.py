@@ -29,7 +29,7 @@ from instil.generation.settings import SamplingSettings
 
 READ_TOKENS = 1_024
 """Prompt tokens after which no further row joins between two tokens, so that the rows in progress do not wait long."""
-_ENDED = "the generation thread has ended. Start the server again."
+ENDED = "the generation thread has ended. Start the server again."
 _Item: TypeAlias = int | Exception | None
 """What a request receives: a token, what went wrong, or the end."""
 
@@ -135,7 +135,7 @@ class BatchThread:
         )
         request = _Request(row=row, logprobs=logprobs, loop=asyncio.get_running_loop())
         if not self.alive:
-            raise GenerationError(_ENDED)
+            raise GenerationError(ENDED)
         self._inbox.put(request)
         try:
             while (item := await request.arrived.get()) is not None:
@@ -157,7 +157,7 @@ class BatchThread:
             except Exception as error:  # raised in each request that waits for it
                 self._fail(error)
             self._take_inbox(wait=True)
-        self._fail(GenerationError(_ENDED))
+        self._fail(GenerationError(ENDED))
 
     def _answer(self) -> None:
         """Answer until no request is left."""

@@ -16,6 +16,7 @@ from typing import Any
 
 from instil.errors import GenerationError, first_line_of
 from instil.generation.engine import Engine
+from instil.generation.http_api.batch_thread import ENDED
 from instil.generation.settings import SamplingSettings
 from instil.model.attention.switch import generation_attention
 from instil.model.underlying import underlying
@@ -87,7 +88,7 @@ class PagedBatches:
         """Yield the tokens of one answer; the manager's thread puts results into this request's queue."""
         manager, name = self._manager, uuid.uuid4().hex
         if manager is None or not manager.is_running():
-            raise GenerationError("the generation thread has ended. Start the server again.")
+            raise GenerationError(ENDED)
         arrived: asyncio.Queue[Any] = asyncio.Queue()
         manager.register_result_handler(name, arrived.put_nowait)
         vocabulary = self._model.config.get_text_config(decoder=True).vocab_size

@@ -16,7 +16,7 @@ from instil.errors import InstilError
 from instil.generation.constraints.constraint import Constraint
 from instil.generation.constraints.forms import CallForm, JsonForm
 from instil.generation.engine import Engine
-from instil.generation.http_api.batch_thread import Logprobs
+from instil.generation.http_api.batch_thread import ENDED, Logprobs
 from instil.generation.http_api.bodies import read_body, shown
 from instil.generation.http_api.problems import Problem
 from instil.generation.http_api.prompts import EncodedPrompt, encode_prompts
@@ -101,7 +101,7 @@ class Service:
         num_answers = request.settings.num_answers  # of each prompt
         self.check_load(len(prompts) * num_answers)
         if not self.worker.alive:
-            raise Problem(503, "the generation thread has ended. Start the server again.")
+            raise Problem(503, ENDED)
         return [
             Writing(
                 number=number,

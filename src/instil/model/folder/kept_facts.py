@@ -14,10 +14,10 @@ import json
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from instil import __version__
+from instil.environment.packages import version_of
 from instil.files import cache_root, write_text_atomic
 
 VERSION = 1
@@ -79,7 +79,7 @@ def _fingerprint(folder: Path) -> str:
     """Return a digest of everything that the facts of a folder depend on."""
     digest = hashlib.sha256(f"{VERSION} {__version__} {sys.version} {folder.absolute()}".encode())
     for library in LIBRARIES:
-        digest.update(f"{library} {_version(library)}\n".encode())
+        digest.update(f"{library} {version_of(library)}\n".encode())
     package = Path(__file__).parents[2]
     for path in sorted(path for room in _CODE for path in (package / room).glob("*.py")):
         found = path.stat()
@@ -89,12 +89,6 @@ def _fingerprint(folder: Path) -> str:
         with suppress(FileNotFoundError), (folder / name).open("rb") as file:
             digest.update(f"{name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
     return digest.hexdigest()
-
-
-def _version(library: str) -> str:
-    with suppress(PackageNotFoundError):
-        return version(library)
-    return "absent"
 
 
 def _make_room(folder: Path) -> None:

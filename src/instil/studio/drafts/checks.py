@@ -183,7 +183,7 @@ def _unusable_data(name: str, path: str, root: Path) -> Problem | None:
         return Problem(name, key="recipe.no_input", value=path)
     if path.startswith("hf://"):
         return None
-    is_pattern = any(letter in path for letter in "*?[")
+    is_pattern = glob.has_magic(path)
     matches = glob.iglob(_relative(path, root), root_dir=root, recursive=True) if is_pattern else ()
     if _is_outside(path, root) or any(_is_outside(match, root) for match in matches):
         return Problem(name, key="recipe.outside", value=path)
