@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.generation.tiny import random_prompts, tiny_model
+from tests.generation.tiny import random_prompts, steps_of, tiny_model
 
 from instil.errors import GenerationError
-from instil.generation.decoder.plain import plain_steps
-from instil.generation.decoder.steps import Steps
 from instil.generation.decoding import answering
 from instil.generation.rows import make_rows
 from instil.generation.running_batch import RunningBatch
@@ -26,14 +24,6 @@ SETTINGS = (
     SamplingSettings(frequency_penalty=1.5, max_new_tokens=12),
 )
 """Greedy, drawn and penalised rows."""
-
-
-def steps_of(model: torch.nn.Module, *, plain: bool) -> Steps | None:
-    if not plain:
-        return None
-    steps = plain_steps(model)
-    assert isinstance(steps, Steps), steps
-    return steps
 
 
 def one_by_one(model, rows, *, steps=None, every=1) -> int:
@@ -65,7 +55,7 @@ CASES = [
 @pytest.mark.parametrize("every", [1, 4])
 def test_a_row_that_joins_or_is_joined_loses_no_token(kind, plain, every):
     model, prompts = tiny_model(kind), random_prompts(6)
-    steps = steps_of(model, plain=plain)
+    steps = steps_of(model) if plain else None
     alone, rows = [], []
     for prompt, settings in zip(prompts, SETTINGS, strict=True):
         alone += generate_batch(model, [prompt], settings=settings, stop_ids=STOPS)

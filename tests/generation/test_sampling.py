@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.generation.tiny import SHAPES, VOCABULARY, random_prompts, tiny_model
+from tests.generation.tiny import SHAPES, VOCABULARY, random_prompts, tiny_model, written_ids
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from instil.errors import GenerationError
@@ -39,7 +39,7 @@ def test_batched_greedy_answers_equal_one_by_one_and_transformers_own(kind):
     for prompt, answer in zip(prompts, together, strict=True):
         (alone,) = generate_batch(model, [prompt], settings=GREEDY, stop_ids=STOPS)
         assert answer == alone
-        written = [*answer.token_ids, *([answer.stop_id] if answer.stop_id is not None else [])]
+        written = written_ids(answer)
         assert written == own_generate(model, prompt, max_new_tokens=24, stop_ids=STOPS)
         assert answer.num_tokens == len(written)
         endings.add(answer.finish_reason)

@@ -8,6 +8,10 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from instil.generation.decoder.plain import plain_steps
+from instil.generation.decoder.steps import Steps
+from instil.generation.rows import Generated
+
 VOCABULARY = 97
 SHAPES: dict[str, dict[str, Any]] = {
     "llama": {"num_key_value_heads": 2},
@@ -52,3 +56,15 @@ def random_prompts(count: int, *, longest: int = 20, seed: int = 0) -> list[list
     generator = torch.Generator().manual_seed(seed)
     lengths = torch.randint(1, longest + 1, (count,), generator=generator).tolist()
     return [torch.randint(3, VOCABULARY, (length,), generator=generator).tolist() for length in lengths]
+
+
+def steps_of(model: torch.nn.Module) -> Steps:
+    """Return the plain steps of a model that must have them."""
+    steps = plain_steps(model)
+    assert isinstance(steps, Steps), steps
+    return steps
+
+
+def written_ids(answer: Generated) -> list[int]:
+    """Return the tokens of an answer, the stop token included."""
+    return [*answer.token_ids, *([] if answer.stop_id is None else [answer.stop_id])]

@@ -6,17 +6,22 @@ import copy
 
 import pytest
 import torch
-from tests.generation.tiny import random_prompts, tiny_model
+from tests.generation.tiny import random_prompts, steps_of, tiny_model
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from instil.generation.decoder import plain
 from instil.generation.decoder.plain import PlainRows, places_of, plain_steps
-from instil.generation.decoder.steps import Steps
 
 
 def logits_of(model: torch.nn.Module, ids: list[int]) -> torch.Tensor:
     with torch.no_grad():
         return model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1].float()
+
+
+def bytes_of(model: torch.nn.Module) -> int:
+    """Return the bytes of a model's parameters; a tensor that several of them are parts of counts once."""
+    storages = [parameter.untyped_storage() for parameter in model.parameters()]
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
 
 def model_of(kind: str, **settings) -> torch.nn.Module:
@@ -47,8 +52,7 @@ MODELS = {
 @pytest.mark.parametrize("kind", MODELS)
 def test_every_logit_is_the_models_own_while_rows_come_and_go(kind):
     model = MODELS[kind]()
-    steps = plain_steps(model)
-    assert isinstance(steps, Steps), steps
+    steps = steps_of(model)
     texts = random_prompts(4)
     rows, places = PlainRows(steps), [0]
 
@@ -83,7 +87,7 @@ def test_every_logit_is_the_models_own_while_rows_come_and_go(kind):
 def test_a_prompt_of_several_passes_and_more_columns_than_were_made(monkeypatch):
     monkeypatch.setattr(plain, "READ_TOKENS", 7)
     model = tiny_model("llama")
-    rows = PlainRows(plain_steps(model))
+    rows = PlainRows(steps_of(model))
     long, short = [3 + (11 * at) % 90 for at in range(250)], [5, 6, 7]
     logits = rows.add([long, short])
     assert torch.allclose(logits[0], logits_of(model, long), atol=1e-4)
@@ -98,8 +102,7 @@ def test_a_prompt_of_several_passes_and_more_columns_than_were_made(monkeypatch)
 @pytest.mark.parametrize("kind", ["llama", "qwen3"])
 def test_in_bf16_the_steps_round_no_worse_than_the_models_own_forward(kind):
     exact, model = tiny_model(kind), copy.deepcopy(tiny_model(kind)).bfloat16()
-    steps = plain_steps(model)
-    assert isinstance(steps, Steps), steps
+    steps = steps_of(model)
     errors: dict[str, list[float]] = {"steps": [], "forward": []}
     for prompt in random_prompts(8):
         rows = PlainRows(steps)
@@ -144,14 +147,10 @@ def test_a_model_whose_forward_is_another_is_refused_by_the_proof():
 def test_laying_out_keeps_every_parameter_and_training_is_seen():
     model = model_of("llama")
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    bytes_before = sum(
-        {p.untyped_storage().data_ptr(): p.untyped_storage().nbytes() for p in model.parameters()}.values()
-    )
-    steps = plain_steps(model)
+    bytes_before = bytes_of(model)
+    steps = steps_of(model)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    assert bytes_before == sum(
-        {p.untyped_storage().data_ptr(): p.untyped_storage().nbytes() for p in model.parameters()}.values()
-    )
+    assert bytes_before == bytes_of(model)
     places = places_of(model)
     with torch.no_grad():
         for parameter in model.parameters():

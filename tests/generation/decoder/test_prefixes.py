@@ -6,10 +6,10 @@ import threading
 
 import pytest
 import torch
-from tests.generation.tiny import tiny_model
+from tests.generation.tiny import steps_of, tiny_model
 
 from instil.generation.decoder import prefixes
-from instil.generation.decoder.plain import PlainRows, plain_steps
+from instil.generation.decoder.plain import PlainRows
 from instil.generation.decoder.prefixes import LEAST_TOKENS, Prefixes
 from instil.generation.decoder.slots import Slots
 from instil.generation.decoder.steps import Steps
@@ -20,9 +20,8 @@ KINDS = ("llama", "qwen3")
 PLENTY = 10_000_000
 
 
-def steps_of(kind: str, most_bytes: int = PLENTY) -> Steps:
-    steps = plain_steps(tiny_model(kind))
-    assert isinstance(steps, Steps), steps
+def keeping_steps(kind: str, most_bytes: int = PLENTY) -> Steps:
+    steps = steps_of(tiny_model(kind))
     steps.prefixes = Prefixes(most_bytes)
     return steps
 
@@ -51,7 +50,7 @@ def turn(steps: Steps, kind: str, prompt: list[int], answer: list[int]) -> int:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_later_turn_computes_only_what_is_new_and_has_the_same_logits(kind):
-    steps, text = steps_of(kind), ids_of(20, 0)
+    steps, text = keeping_steps(kind), ids_of(20, 0)
     for number in range(4):
         answer = ids_of(6, 100 + number)
         reused = turn(steps, kind, text, answer)
@@ -62,7 +61,7 @@ def test_a_later_turn_computes_only_what_is_new_and_has_the_same_logits(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_edited_history_reuses_what_comes_before_the_edit(kind):
-    steps, text = steps_of(kind), ids_of(60, 1)
+    steps, text = keeping_steps(kind), ids_of(60, 1)
     turn(steps, kind, text, [5, 6])
     edited = [*text[:40], 3 if text[40] != 3 else 4, *text[41:], 7]
     assert turn(steps, kind, edited, [8, 9]) == 40
@@ -73,7 +72,7 @@ def test_an_edited_history_reuses_what_comes_before_the_edit(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_conversations_that_take_turns_keep_their_own_texts(kind):
-    steps, texts = steps_of(kind), [ids_of(25, 2), ids_of(30, 3)]
+    steps, texts = keeping_steps(kind), [ids_of(25, 2), ids_of(30, 3)]
     for number in range(3):
         for at, text in enumerate(texts):
             answer = ids_of(4, 10 * number + at)
@@ -83,7 +82,7 @@ def test_conversations_that_take_turns_keep_their_own_texts(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_rows_of_one_batch_start_from_different_places(kind):
-    steps, known = steps_of(kind), ids_of(50, 4)
+    steps, known = keeping_steps(kind), ids_of(50, 4)
     turn(steps, kind, known, [])
     prompts = [[*known, 7, 8], ids_of(9, 5), [*known[:30], 3, *known[30:]], known[:20]]
     rows = PlainRows(steps)
@@ -103,8 +102,8 @@ def test_rows_of_one_batch_start_from_different_places(kind):
 
 
 def test_the_least_recently_used_text_leaves_at_the_limit_of_bytes():
-    token = steps_of("llama").slots().token_bytes
-    steps = steps_of("llama", 100 * token)
+    token = keeping_steps("llama").slots().token_bytes
+    steps = keeping_steps("llama", 100 * token)
     first, second, third = (ids_of(40, seed) for seed in (6, 7, 8))
     turn(steps, "llama", first, [])
     turn(steps, "llama", second, [])
@@ -117,40 +116,40 @@ def test_the_least_recently_used_text_leaves_at_the_limit_of_bytes():
 
 
 def test_of_a_text_beyond_the_limit_its_beginning_is_kept():
-    token = steps_of("llama").slots().token_bytes
-    steps, text = steps_of("llama", 30 * token), ids_of(50, 9)
+    token = keeping_steps("llama").slots().token_bytes
+    steps, text = keeping_steps("llama", 30 * token), ids_of(50, 9)
     turn(steps, "llama", text, [])
     assert steps.prefixes.num_bytes == 30 * token
     assert turn(steps, "llama", text, []) == 30
-    steps = steps_of("llama", (LEAST_TOKENS - 1) * token)
+    steps = keeping_steps("llama", (LEAST_TOKENS - 1) * token)
     turn(steps, "llama", text, [])
     assert steps.prefixes.num_bytes == 0
 
 
 def test_the_number_of_texts_has_a_limit(monkeypatch):
     monkeypatch.setattr(prefixes, "_MOST_TEXTS", 2)
-    steps = steps_of("llama")
+    steps = keeping_steps("llama")
     for seed in range(3):
         turn(steps, "llama", ids_of(20, seed), [])
     assert [turn(steps, "llama", [*ids_of(20, seed), 5], []) for seed in (0, 2)] == [0, 20]
 
 
 def test_a_few_common_tokens_are_read_again():
-    steps, text = steps_of("llama"), ids_of(40, 10)
+    steps, text = keeping_steps("llama"), ids_of(40, 10)
     turn(steps, "llama", text, [])
     assert turn(steps, "llama", [*text[: LEAST_TOKENS - 1], 3, 4, 5], []) == 0
     assert turn(steps, "llama", [*text[:LEAST_TOKENS], 3, 4, 5], []) == LEAST_TOKENS
 
 
 def test_without_a_store_nothing_is_reused():
-    steps, text = steps_of("llama"), ids_of(40, 11)
+    steps, text = keeping_steps("llama"), ids_of(40, 11)
     steps.prefixes = None
     turn(steps, "llama", text, [])
     assert turn(steps, "llama", [*text, 5], []) == 0
 
 
 def test_batches_of_several_calls_share_and_an_answer_that_is_broken_off_is_kept_too():
-    model, steps, prompt = tiny_model("llama"), steps_of("llama"), ids_of(30, 12)
+    model, steps, prompt = tiny_model("llama"), keeping_steps("llama"), ids_of(30, 12)
     settings = SamplingSettings(max_new_tokens=12)
     given = {"settings": settings, "stop_ids": ()}
     expected = generate_batch(model, [prompt, [*prompt, 5, 6]], **given)

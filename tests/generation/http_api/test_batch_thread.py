@@ -6,10 +6,9 @@ import asyncio
 from types import SimpleNamespace
 
 import pytest
-from tests.generation.tiny import random_prompts, tiny_model
+from tests.generation.tiny import random_prompts, steps_of, tiny_model, written_ids
 
 from instil.errors import GenerationError
-from instil.generation.decoder.plain import plain_steps
 from instil.generation.decoder.prefixes import LEAST_TOKENS, Prefixes
 from instil.generation.http_api import batch_thread
 from instil.generation.http_api.batch_thread import BatchThread, Logprobs
@@ -24,11 +23,11 @@ class Engine(SimpleNamespace):
 
     def __init__(self, kind: str = "llama", *, plain: bool = True) -> None:
         model = tiny_model(kind)
-        super().__init__(model=model, stop_ids=(2,), steps=plain_steps(model) if plain else None)
+        super().__init__(model=model, stop_ids=(2,), steps=steps_of(model) if plain else None)
 
     def alone(self, prompt, settings) -> list[int]:
         (answer,) = generate_batch(self.model, [prompt], settings=settings, stop_ids=self.stop_ids)
-        return [*answer.token_ids, *([] if answer.stop_id is None else [answer.stop_id])]
+        return written_ids(answer)
 
 
 def answers(engine, work, *, cache_tokens: int = 4096):

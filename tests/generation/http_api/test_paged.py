@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 
 import pytest
-from tests.generation.tiny import tiny_model
+from tests.generation.tiny import tiny_model, written_ids
 
 from instil.generation.http_api.paged import PagedBatches
+from instil.generation.sampling import generate_batch
+from instil.generation.settings import SamplingSettings
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -51,11 +54,6 @@ def test_an_end_without_a_request_is_no_warning(caplog, monkeypatch):
 
 
 def test_a_page_answers_a_request_token_by_token():
-    import asyncio
-
-    from instil.generation.sampling import generate_batch
-    from instil.generation.settings import SamplingSettings
-
     prompt, settings = [5, 6, 7, 8], SamplingSettings(max_new_tokens=8)
 
     async def collected():
@@ -66,4 +64,4 @@ def test_a_page_answers_a_request_token_by_token():
             await asyncio.to_thread(pages.stop)
 
     (expected,) = generate_batch(tiny_model(), [prompt], settings=settings, stop_ids=(2,))
-    assert asyncio.run(collected()) == [*expected.token_ids, *([] if expected.stop_id is None else [expected.stop_id])]
+    assert asyncio.run(collected()) == written_ids(expected)
