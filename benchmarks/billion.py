@@ -18,22 +18,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from options import count
-from shapes import LLAMA_3_ROPE
+from shapes import SHAPES, build_config
 
-SHAPE: dict[str, Any] = {
-    "model_type": "llama",
-    "vocab_size": 128256,
-    "hidden_size": 8192,
-    "intermediate_size": 28672,
-    "num_hidden_layers": 80,
-    "num_attention_heads": 64,
-    "num_key_value_heads": 8,
-    "max_position_embeddings": 131072,
-    "rms_norm_eps": 1e-5,
-    "rope_parameters": LLAMA_3_ROPE | {"factor": 8.0},
-    "tie_word_embeddings": False,
-}
-"""The shape of Llama-3.1-70B."""
+SHAPE = "llama-3.1-70b"
 GB = 1e9
 HOUR = 3600.0
 
@@ -60,17 +47,16 @@ class Line:
         return f"{self.stage:<12} {self.what:<44} {self.value:>12,.4g} {self.unit:<9} {self.how}"
 
 
-def sizes_of(shape: dict[str, Any]) -> Any:
-    """Return the sizes of a model in bf16 with fp32 masters, from its shape alone."""
+def sizes_of(shape: str) -> Any:
+    """Return the sizes of a model, from its shape alone, and its precision: bf16 with fp32 masters."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
     from instil.model.attention.flat import register_attention
     from instil.training.memory.estimate import measure_sizes
     from instil.training.step.precision import choose_precision
 
-    settings = dict(shape)
-    config = AutoConfig.for_model(settings.pop("model_type"), **settings)
+    config = build_config(shape)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, attn_implementation=register_attention())
     precision = choose_precision("bf16", torch.device("cpu"))
@@ -109,7 +95,7 @@ def training(args: argparse.Namespace, sizes: Any, precision: Any) -> Iterator[L
     )  # fmt: skip
     for kind in (*MEMORY_KINDS, "peak"):
         yield Line("memory", f"{kind}, a GPU", getattr(memory, kind) / GB, "GB", "instil's plan, sharded over all")
-    num_blocks = SHAPE["num_hidden_layers"]
+    num_blocks = SHAPES[SHAPE]["num_hidden_layers"]
     unit = 2 * 2 * sizes.parameters / num_blocks
     yield Line("memory", "a gathered block, two at a time", unit / GB, "GB",
                f"not in the plan: 2 x 2 P / {num_blocks} blocks")  # fmt: skip

@@ -12,7 +12,7 @@ from unittest import mock
 import numpy as np
 import torch
 from allocator import Recorder
-from shapes import SHAPES
+from shapes import build_config
 
 WORKSPACE = 32 * 2**20
 """What cuBLAS takes of the allocator on compute capability 9.0 (8 MiB on others), at its first product."""
@@ -47,18 +47,15 @@ class Case:
 
 def build_model(case: Case, device: torch.device) -> Any:
     """Return the model of a case as a run would have it, on a device without bytes."""
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
     from instil.model.adapters.lora import prepare_adapters
     from instil.model.attention.flat import register_attention
-    from instil.model.loading import lighten_layers
+    from instil.model.loading import lighten_layers, weight_type
     from instil.recipe import AdapterSettings
 
-    settings = dict(SHAPES[case.shape])
-    config = AutoConfig.for_model(settings.pop("model_type"), **settings)
-    dtype = torch.float32 if case.adapter == "full" and case.precision in ("bf16", "fp32") else torch.bfloat16
-    if case.precision == "fp32":
-        dtype = torch.float32
+    config = build_config(case.shape)
+    dtype = weight_type(case.precision, "training", frozen=case.adapter != "full")  # type: ignore[arg-type]
     with device:
         model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=register_attention())
     lighten_layers(model, torch.device("cuda"))
@@ -131,24 +128,17 @@ def record_step(case: Case, *, device: torch.device, steps: int = 2) -> tuple[Re
     from instil.model.gradient_checkpointing import set_gradient_checkpointing
     from instil.model.loss.token_loss import TokenLoss
     from instil.preparation.store import ExampleStore
-    from instil.recipe import OptimizerSettings
     from instil.training.memory.estimate import estimate_memory, measure_sizes
     from instil.training.processes.ranks import Ranks
     from instil.training.step.learner import Cut, Learner
     from instil.training.step.micro_batch import lay_flat
     from instil.training.step.optimizer import build_optimizers
     from instil.training.step.order import Members
-    from instil.training.step.precision import Precision, Weights
+    from instil.training.step.precision import Weights, choose_precision
     from instil.training.step.take_step import take_step
     from instil.training.step.tensor_kinds import tensor_kinds
 
-    half = case.precision != "fp32"
-    precision = Precision(
-        case.precision,
-        torch.bfloat16 if half else torch.float32,
-        masters=case.precision == "bf16",
-        scaled=False,
-    )
+    precision = choose_precision(case.precision, torch.device("cpu"))
     sizes = measure_sizes(build_model(case, torch.device("meta")).train(), precision)
     estimate = estimate_memory(
         sizes,
@@ -172,16 +162,12 @@ def record_step(case: Case, *, device: torch.device, steps: int = 2) -> tuple[Re
     with recorder, as_on_cuda(lay_out):
         model = build_model(case, device)
         set_gradient_checkpointing(model, case.recompute)
-        weights, settings = Weights(model, precision), OptimizerSettings()
+        weights = Weights(model, precision)
         optimizers = build_optimizers(
             weights.by_name,
             tensor_kinds(model),
             name=case.optimizer,
             lr=1e-5,
-            weight_decay=0.0,
-            betas=settings.betas,
-            eps=settings.eps,
-            momentum=settings.momentum,
         )
         rows = rows_of(case, sizes.vocabulary)
         with _disable_current_modes():

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from gpu_device import Device
-from shapes import SHAPES
+from shapes import build_config
 
 LORA_RANK = 16
 VOCABULARY = 512
@@ -45,12 +45,7 @@ class Work:
 
 def config_of(shape: str) -> Any:
     """Return the transformers config of a shape; `tiny-` before its name has small sizes and `VOCABULARY` tokens."""
-    from transformers import AutoConfig
-
-    settings = dict(SHAPES[shape])
-    if shape.startswith("tiny-"):
-        settings["vocab_size"] = VOCABULARY
-    return AutoConfig.for_model(settings.pop("model_type"), **settings)
+    return build_config(shape, **({"vocab_size": VOCABULARY} if shape.startswith("tiny-") else {}))
 
 
 def rows_of_step(step: int, vocabulary: int, tokens: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -121,7 +116,6 @@ class Training:
         from instil.model.gradient_checkpointing import set_gradient_checkpointing
         from instil.model.loss.token_loss import TokenLoss
         from instil.preparation.store import ExampleStore
-        from instil.recipe import OptimizerSettings
         from instil.training.compiling import compile_blocks
         from instil.training.memory.estimate import estimate_memory, measure_sizes
         from instil.training.processes.ranks import Ranks
@@ -158,16 +152,12 @@ class Training:
             shard(loss, precision, device=device.torch)
         if work.compiled and not device.is_faked:
             compile_blocks(model)
-        weights, settings = Weights(model, precision, sharded=sharded), OptimizerSettings()
+        weights = Weights(model, precision, sharded=sharded)
         optimizers = build_optimizers(
             weights.by_name,
             tensor_kinds(model),
             name=work.optimizer,  # type: ignore[arg-type]
             lr=work.lr,
-            weight_decay=0.0,
-            betas=settings.betas,
-            eps=settings.eps,
-            momentum=settings.momentum,
         )
         vocabulary = model.config.get_text_config().vocab_size
         self.rows = [rows_of_step(step, vocabulary, work.tokens * work.micro_batches) for step in range(steps)]

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from options import count, counts
-from shapes import SHAPES
+from shapes import SHAPES, build_config
 
 KINDS = {
     "matrix products": ("aten::mm", "aten::addmm", "aten::addmm_", "aten::linear", "aten::matmul"),
@@ -35,15 +35,12 @@ def kind_of(name: str) -> str:
 
 def build(name: str, *, layers: int | None, dtype: torch.dtype) -> Any:
     """Build a random model of a shape, with the attention, gates and norms of training."""
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
     from instil.model.attention.flat import register_attention
     from instil.model.loading import lighten_layers
 
-    settings = dict(SHAPES[name])
-    if layers is not None:
-        settings["num_hidden_layers"] = layers
-    config = AutoConfig.for_model(settings.pop("model_type"), **settings)
+    config = build_config(name, **({} if layers is None else {"num_hidden_layers": layers}))
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=register_attention())
     lighten_layers(model, torch.device("cpu"))

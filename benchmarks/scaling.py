@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -26,7 +25,7 @@ import time
 from typing import Any
 
 from options import count, counts, words_of
-from shapes import SHAPES
+from shapes import SHAPES, build_config
 
 LENGTH = 256
 VOCABULARY = 16384
@@ -38,7 +37,7 @@ def make_learner(shape: str, tokens: int, **settings: Any) -> Any:
     """Build a random model for training, with the examples of one step in its store."""
     import numpy as np
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
     from instil.conversation import Example
     from instil.model.attention.flat import register_attention
@@ -50,8 +49,7 @@ def make_learner(shape: str, tokens: int, **settings: Any) -> Any:
     from instil.training.step.precision import Weights, choose_precision
     from instil.training.step.tensor_kinds import tensor_kinds
 
-    settings = dict(SHAPES[shape]) | settings
-    config = AutoConfig.for_model(settings.pop("model_type"), **settings)
+    config = build_config(shape, **settings)
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config, attn_implementation=register_attention())
     device = torch.device("cpu")
@@ -78,6 +76,8 @@ def seconds_of_step(learner: Any, tokens: int) -> float:
 
 def peak_of(vocabulary: int, tied: bool) -> dict[str, float]:
     """Take two steps; return the peak of this process, and the size of embedding and head in training, in MB."""
+    from instil.training.memory.usage import peak_rss_mb
+
     learner = make_learner(WIDE_SHAPE, 2048, vocab_size=vocabulary, tie_word_embeddings=tied)
     for _ in range(2):
         seconds_of_step(learner, 2048)
@@ -87,7 +87,7 @@ def peak_of(vocabulary: int, tied: bool) -> dict[str, float]:
     # Weight and two moments of each table; a gradient from each user of it.
     table_bytes = 3 * sum(tables.values()) + sum(weight.nbytes for weight in users)
     return {
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10),
+        "peak_mb": peak_rss_mb(),
         "tables_mb": table_bytes / 2**20,
     }
 

@@ -66,6 +66,19 @@ SHAPES: dict[str, dict[str, Any]] = {
         "rope_parameters": LLAMA_3_ROPE | {"factor": 8.0},
         "tie_word_embeddings": False,
     },
+    "llama-3.1-70b": {
+        "model_type": "llama",
+        "vocab_size": 128256,
+        "hidden_size": 8192,
+        "intermediate_size": 28672,
+        "num_hidden_layers": 80,
+        "num_attention_heads": 64,
+        "num_key_value_heads": 8,
+        "max_position_embeddings": 131072,
+        "rms_norm_eps": 1e-5,
+        "rope_parameters": LLAMA_3_ROPE | {"factor": 8.0},
+        "tie_word_embeddings": False,
+    },
     "qwen3-4b": {
         "model_type": "qwen3",
         "vocab_size": 151936,
@@ -92,6 +105,18 @@ TINY = {
 SHAPES |= {f"tiny-{name}": shape | TINY for name, shape in list(SHAPES.items())}
 
 
+def build_config(name: str, **changes: Any) -> Any:
+    """Return the transformers config of a shape.
+
+    Args:
+        name: Key of `SHAPES`.
+        changes: Settings instead of the published ones.
+    """
+    from transformers import AutoConfig
+
+    return AutoConfig.for_model(**(SHAPES[name] | changes))
+
+
 def write_shape(
     name: str,
     out: Path,
@@ -112,21 +137,18 @@ def write_shape(
         seed: Seed of the weights.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     if out.exists():
         sys.exit(f"{out}: exists already. Name a new folder.")
-    settings = dict(SHAPES[name])
-    if layers is not None:
-        settings["num_hidden_layers"] = layers
-    tokens = None
+    changes = {} if layers is None else {"num_hidden_layers": layers}
     if tokenizer is not None:
         tokens = AutoTokenizer.from_pretrained(str(tokenizer), local_files_only=True)
-        if len(tokens) > settings["vocab_size"]:
-            largest = settings["vocab_size"]
+        largest = SHAPES[name]["vocab_size"]
+        if len(tokens) > largest:
             sys.exit(f"{tokenizer}: {len(tokens)} tokens. Expected at most {largest}, as {name} has. Choose another.")
-        settings |= {"bos_token_id": tokens.bos_token_id, "eos_token_id": tokens.eos_token_id, "pad_token_id": None}
-    config = AutoConfig.for_model(settings.pop("model_type"), **settings)
+        changes |= {"bos_token_id": tokens.bos_token_id, "eos_token_id": tokens.eos_token_id, "pad_token_id": None}
+    config = build_config(name, **changes)
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
     model.save_pretrained(str(out))

@@ -19,43 +19,37 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import socket
 import subprocess
 import sys
 from typing import Any
 
 from options import count, counts
-from shapes import SHAPES
+from shapes import SHAPES, build_config
 
 MB = 2**20
 VOCABULARY = 4096
-
-
-def peak_mb() -> float:
-    """Return the peak resident size of this process in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def step_of_one(shape: str, tokens: int, processes: int) -> dict[str, Any]:
     """Compute the loss and gradients of one example, as one of the processes that share it, and return the figures."""
     import numpy as np
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
     from instil.conversation import Example
     from instil.model.attention.flat import register_attention
     from instil.model.loss.token_loss import TokenLoss
     from instil.recipe import ParallelSettings
     from instil.training.memory.estimate import _Saved, measure_sizes
+    from instil.training.memory.usage import peak_rss_mb
     from instil.training.processes.join import join_ranks
     from instil.training.step.micro_batch import lay_flat
     from instil.training.step.passes import forward
     from instil.training.step.precision import choose_precision
 
-    settings = dict(SHAPES[shape]) | {"vocab_size": VOCABULARY}
-    settings["max_position_embeddings"] = max(tokens, settings["max_position_embeddings"])
-    config = AutoConfig.for_model(settings.pop("model_type"), **settings)
+    longest = max(tokens, SHAPES[shape]["max_position_embeddings"])
+    config = build_config(shape, vocab_size=VOCABULARY, max_position_embeddings=longest)
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config, attn_implementation=register_attention())
     random = np.random.default_rng(0)
@@ -69,7 +63,7 @@ def step_of_one(shape: str, tokens: int, processes: int) -> dict[str, Any]:
         for weight in model.parameters():
             weight.grad = torch.zeros_like(weight)
         saved = _Saved({weight.untyped_storage()._cdata for weight in model.parameters()})
-        before = peak_mb()
+        before = peak_rss_mb()
         with torch.autograd.graph.saved_tensors_hooks(saved.pack, lambda kept: kept):
             loss_sum = forward(loss, batch, seed=0, epoch=0)
         saved._alive.clear()
@@ -78,7 +72,7 @@ def step_of_one(shape: str, tokens: int, processes: int) -> dict[str, Any]:
             "tokens": batch.input_ids.shape[0],
             "saved_mb": saved.total / MB,
             "planned_mb": sizes.saved_per_token * batch.input_ids.shape[0] / MB,
-            "grown_mb": peak_mb() - before,
+            "grown_mb": peak_rss_mb() - before,
             "loss": ranks.sum_numbers(float(loss_sum.detach()) / tokens)[0],
         }
 
