@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from options import add_model_options, count, inputs_of, words_of
+from options import add_model_options, count, counts, inputs_of, words_of
 from train_step import WORKS, write_start
 
 PROMPT_TOKENS = 40
@@ -43,16 +43,35 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - start, result
 
 
+def load(folder: Path, precision: str) -> Any:
+    """Load a model as transformers does."""
+    from transformers import AutoModelForCausalLM
+
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+    return AutoModelForCausalLM.from_pretrained(str(folder), dtype=dtype, attn_implementation="sdpa").eval()
+
+
+def steps_of(model: Any) -> Any:
+    """Return the plain steps of a model, which lay out its weights.
+
+    Raises:
+        SystemExit: If it has none.
+    """
+    from instil.generation.decoder.plain import plain_steps
+
+    steps = plain_steps(model)
+    if isinstance(steps, str):
+        raise SystemExit(f"the model has no plain steps: {steps}")
+    return steps
+
+
 class Ours:
     """Plain steps on a model of its own, whose weights they lay out."""
 
     def __init__(self, model: Any) -> None:
-        from instil.generation.decoder.plain import PlainRows, plain_steps
+        from instil.generation.decoder.plain import PlainRows
 
-        steps = plain_steps(model)
-        if isinstance(steps, str):
-            raise SystemExit(f"the model has no plain steps: {steps}")
-        self._rows = PlainRows(steps)
+        self._rows = PlainRows(steps_of(model))
 
     def start(self, prompts: list[list[int]]) -> torch.Tensor:
         return self._rows.add(prompts)
@@ -82,15 +101,8 @@ def case(
     folder: Path, work: str, *, precision: str, rows: int, threads: int, steps: int, repeats: int
 ) -> dict[str, Any]:
     """Measure both sides and the bandwidth in turns."""
-    from transformers import AutoModelForCausalLM
-
     torch.set_num_threads(threads)
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
-
-    def load() -> Any:
-        return AutoModelForCausalLM.from_pretrained(str(folder), dtype=dtype, attn_implementation="sdpa").eval()
-
-    models = {"ours": load(), "theirs": load()}
+    models = {side: load(folder, precision) for side in ("ours", "theirs")}
     num_bytes = sum(parameter.numel() * parameter.element_size() for parameter in models["theirs"].parameters())
     buffer = torch.ones(BUFFER)
     generator = torch.Generator().manual_seed(0)
@@ -123,17 +135,11 @@ def case(
 
 def turns_case(folder: Path, work: str, *, precision: str, threads: int, turns: int, repeats: int) -> dict[str, Any]:
     """Measure the first token of a conversation's last turn, with the turns before it kept and without."""
-    from transformers import AutoModelForCausalLM
-
-    from instil.generation.decoder.plain import PlainRows, plain_steps
+    from instil.generation.decoder.plain import PlainRows
     from instil.generation.decoder.prefixes import PREFIX_BYTES, Prefixes
 
     torch.set_num_threads(threads)
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
-    model = AutoModelForCausalLM.from_pretrained(str(folder), dtype=dtype, attn_implementation="sdpa").eval()
-    steps = plain_steps(model)
-    if isinstance(steps, str):
-        raise SystemExit(f"the model has no plain steps: {steps}")
+    steps = steps_of(load(folder, precision))
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(3, 4_000, (turns * (PROMPT_TOKENS + ANSWER_TOKENS),), generator=generator).tolist()
     seconds: dict[bool, list[float]] = {True: [], False: []}
@@ -166,7 +172,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--work", type=words_of(*WORKS), default="demo,135m")
     parser.add_argument("--precision", type=words_of("fp32", "bf16"), default="fp32,bf16")
     parser.add_argument("--threads", type=count, default=1)
-    parser.add_argument("--rows", default="1,2,4,8", help="sizes of the batch")
+    parser.add_argument("--rows", type=counts, default="1,2,4,8", help="sizes of the batch")
     parser.add_argument("--steps", type=count, default=24)
     parser.add_argument("--repeats", type=count, default=3)
     parser.add_argument("--turns", type=count, default=10, help="turns of the conversation, from 2")
@@ -184,7 +190,7 @@ def main() -> None:
             (Path(scratch) / work).mkdir()
             folder = write_start(work, Path(scratch) / work, inputs)
             for precision in args.precision:
-                for rows in map(int, args.rows.split(",")):
+                for rows in args.rows:
                     found = case(
                         folder, work, precision=precision, rows=rows, threads=args.threads, steps=args.steps,
                         repeats=args.repeats,

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gpu_device import Device
+from gpu_device import CPU, Device
 from gpu_model import Training, Work, build_model, config_of, largest_difference, losses, tiny, with_adapters
-from shapes import SHAPES
 
 PACKAGES = ("transformers", "peft", "trl", "bitsandbytes", "triton", "instil")
 SMALL = Work("tiny-llama-3.2-1b", tokens=512, micro_batches=2, lr=1e-3)
@@ -162,12 +161,12 @@ def masks(place: Place) -> Outcome:
 def losses_beside_cpu(place: Place, *, shape: str, adapter: str, precision: str, optimizer: str = "adamw") -> Outcome:
     """Compare the losses of the first steps with those of the CPU, on the same rows and weights."""
     if place.device.is_faked and optimizer == "adamw_8bit":
-        place = replace(place, device=Device("cpu", torch.device("cpu")))
+        place = replace(place, device=CPU)
     work = replace(SMALL, shape=shape, adapter=adapter, precision=precision, optimizer=optimizer)
     work = tiny(work, place.device)
     start = copy.deepcopy(build_model(work, torch.device("cpu")).state_dict())
     here = losses(work, place.device, steps=STEPS, like=start)
-    cpu = losses(work, Device("cpu", torch.device("cpu")), steps=STEPS, like=start)
+    cpu = losses(work, CPU, steps=STEPS, like=start)
     return _compared(here, cpu, limit=SAME[precision], names=("device", "cpu"))
 
 
@@ -265,7 +264,7 @@ def nccl(place: Place) -> Outcome:
 
     device = place.device
     if device.is_faked:  # its group has no backend of its own
-        device = Device("cpu", torch.device("cpu"))
+        device = CPU
     store = dist.FileStore(str(place.scratch / "store"), 1)
     backend = "gloo" if device.is_faked else "nccl"
     bound = None if device.is_faked else torch.device("cuda", 0)
@@ -289,12 +288,12 @@ def nccl(place: Place) -> Outcome:
 
 def qlora(place: Place) -> Outcome:
     """Compare the losses of LoRA on a 4-bit base with the CPU's, on the same folder."""
-    device = Device("cpu", torch.device("cpu")) if place.device.is_faked else place.device
+    device = CPU if place.device.is_faked else place.device
     work = replace(SMALL, shape="tiny-smollm2-135m", adapter="lora", tokens=256)
     folder = place.scratch / "model"
     write_base(work, folder, device)
     found = []
-    for where in (device, Device("cpu", torch.device("cpu"))):
+    for where in (device, CPU):
         training = Training(work, load_quantized(work, folder, where), where, steps=STEPS, quantize="4bit")
         found.append([training.step().loss for _ in range(STEPS)])
     return _compared(*found, limit=SAME["bf16"], names=("device", "cpu"))
@@ -331,8 +330,6 @@ def load_quantized(work: Work, folder: Path, device: Device) -> Any:
 def memory(place: Place, *, shape: str, adapter: str, recompute: bool) -> Outcome:
     """Measure what a step takes at most, beside the estimate of `instil plan`."""
     work = tiny(Work(shape, adapter, tokens=8192, micro_batches=2, recompute=recompute), place.device)
-    assert work.shape in SHAPES
-    assert config_of(work.shape) is not None
     training = Training(work, build_model(work, place.device.torch), place.device, steps=2)
     place.device.forget_peak()
     for _ in range(2):

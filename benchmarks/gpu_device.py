@@ -86,6 +86,10 @@ class Device:
             torch.cuda.reset_peak_memory_stats()
 
 
+CPU = Device("cpu", torch.device("cpu"))
+"""What computes beside the device, and in a rehearsal for libraries that know no other."""
+
+
 class CostModel(TorchDispatchMode):
     """Adds up what operators would take.
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from gpu_device import CostModel, Device
+from gpu_device import CPU, CostModel, Device
 from gpu_model import LORA_RANK, Training, Work, build_model, config_of, rows_of_step, tiny
 
 UNCOUNTED = 3
@@ -42,7 +42,7 @@ def quantized(device: Device, *, shape: str, folder: Path) -> dict[str, Any]:
     from instil.model.attention.flat import describe_attention
 
     if device.is_faked:  # bitsandbytes knows no other device
-        device = Device("cpu", torch.device("cpu"))
+        device = CPU
     work = tiny(Work(shape, "lora", recompute=None), device)
     write_base(work, folder, device)
     training = Training(work, load_quantized(work, folder, device), device, steps=num_steps(device), quantize="4bit")

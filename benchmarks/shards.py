@@ -27,6 +27,8 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -58,28 +60,26 @@ def side(recipe: dict[str, Any], out: Path, *, whole: bool) -> None:
 
     found: dict[str, float] = {}
 
+    @contextmanager
+    def measuring(phase: str) -> Iterator[None]:
+        if phase == "loading":
+            found["constant"] = memory_of("VmRSS")
+        reset_peak()
+        yield
+        found[phase] = memory_of("VmHWM")
+
     def measured(phase: str, name: str, place: Any = run) -> None:
         own = getattr(place, name)
 
         def call(*args: Any, **settings: Any) -> Any:
-            if phase == "loading":
-                found["constant"] = memory_of("VmRSS")
-            reset_peak()
-            result = own(*args, **settings)
-            if name == "run_steps":
-                result = yield from result
-            found[phase] = memory_of("VmHWM")
-            return result
+            with measuring(phase):
+                return own(*args, **settings)
 
-        def plain(*args: Any, **settings: Any) -> Any:
-            steps = call(*args, **settings)
-            try:
-                next(steps)
-            except StopIteration as stopped:
-                return stopped.value
-            raise AssertionError
+        def steps(*args: Any, **settings: Any) -> Any:
+            with measuring(phase):
+                return (yield from own(*args, **settings))
 
-        setattr(place, name, call if name == "run_steps" else plain)
+        setattr(place, name, steps if name == "run_steps" else call)
 
     measured("loading", "assemble")
     measured("training", "run_steps")

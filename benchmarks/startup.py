@@ -35,7 +35,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from options import count
+from options import count, words_of
 
 COLUMNS = 100
 _CONTROL = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]|\x1b\[\?2004[hl]")
@@ -132,18 +132,16 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--rows", type=count, default=1000, help="rows to inspect and to train on")
     parser.add_argument("--prompts", type=count, default=1000, help="prompts to evaluate")
     parser.add_argument("--repeats", type=count, default=3)
-    parser.add_argument("--only", default=",".join(ALL[1:]), help="what to measure, of " + ", ".join(ALL[1:]))
+    parser.add_argument(
+        "--only", type=words_of(*ALL[1:]), default=",".join(ALL[1:]), help="what to measure, of " + ", ".join(ALL[1:])
+    )
     return parser
 
 
 def main() -> None:
     """Measure and print."""
     options = build_parser().parse_args()
-    names = ["torch", *options.only.split(",")]
-    if unknown := set(names) - set(ALL):
-        raise SystemExit(
-            f"--only {options.only}: found {', '.join(sorted(unknown))}. Expected some of {', '.join(ALL[1:])}."
-        )
+    names = ["torch", *options.only]
     figures: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory(prefix="instil-startup-") as temporary:
         folder = Path(temporary)
