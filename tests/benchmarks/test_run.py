@@ -22,7 +22,7 @@ SMALLEST = {
     "cluster_training": "--kills 1 --steps 4",
     "billion": "--gpus 8",
     "after": "--parts generate --work demo --repeats 1",
-    "decoding": "--work demo --precision fp32 --rows 1 --steps 2 --repeats 1",
+    "decoding": "--work demo --precision fp32 --rows 1 --steps 2 --repeats 1 --peer none",
     "kill": "--kills 1 --steps 4",
     "buckets": "--rows 2000 --steps 4 --every 2 --repeats 1",
     "startup": "--rows 40 --prompts 4 --repeats 1",
