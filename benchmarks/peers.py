@@ -1,11 +1,12 @@
 """Build a Python environment for each peer of the benchmarks, once.
 
-    python benchmarks/peers.py [trl] [llamafactory]
+    python benchmarks/peers.py [trl] [llamafactory] [llama.cpp]
 
-Benchmarks that need a peer build its environment themselves, on first use, with pip. `train_step.py`, `prepare.py` and
-`gpu.py` share the environments under ``$INSTIL_PEERS`` (default: the folder ``instil-peers`` in the user's cache). Torch
-is pinned and installed first, so that a peer runs on the same build as instil. If two benchmarks start together, one
-builds the environment and the other waits for it.
+Benchmarks that need a peer build its environment themselves, on first use, with pip. `train_step.py`, `prepare.py`,
+`gpu.py` and `decoding.py` share the environments under ``$INSTIL_PEERS`` (default: the folder ``instil-peers`` in the
+user's cache). Torch is pinned and installed first, so that a peer runs on the same build as instil. llama.cpp needs no
+torch; pip compiles it for this machine, which takes a C++ compiler and some ten minutes. If two benchmarks start
+together, one builds the environment and the other waits for it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 PEERS: dict[str, tuple[str, ...]] = {
     "trl": ("trl==1.16.0", "transformers", "peft"),
     "llamafactory": ("llamafactory==0.9.5",),
+    "llama.cpp": ("llama-cpp-python==0.3.36",),
     "tokenizers": (),
 }
 """Peer → its requirements; `tokenizers` needs only instil's own environment."""
@@ -29,6 +31,7 @@ REMOVED = {"llamafactory": ("torchvision", "torchaudio")}
 libraries, so they do not load beside a CPU build of torch."""
 
 TORCH = "torch==2.13.0"
+WITHOUT_TORCH = ("llama.cpp",)
 
 
 def peers_folder() -> Path:
@@ -67,7 +70,7 @@ def _build(peer: str, folder: Path) -> Path:
     )
     if made.returncode:
         raise _missing(peer, f"python -m venv failed ({_reason_in(made.stdout + made.stderr)})")
-    for packages in ((TORCH,), (TORCH, *requirements)):
+    for packages in (requirements,) if peer in WITHOUT_TORCH else ((TORCH,), (TORCH, *requirements)):
         command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:

@@ -7,7 +7,7 @@ import torch
 from tests.generation.tiny import random_prompts, steps_of, tiny_model
 
 from instil.errors import GenerationError
-from instil.generation.decoding import answering
+from instil.generation.decoding import Decoder, answering
 from instil.generation.rows import make_rows
 from instil.generation.running_batch import RunningBatch
 from instil.generation.sampling import generate_batch
@@ -61,6 +61,26 @@ def test_a_row_that_joins_or_is_joined_loses_no_token(kind, plain, every):
         alone += generate_batch(model, [prompt], settings=settings, stop_ids=STOPS)
         rows += make_rows(model, [prompt], settings=settings, decode=None)
     assert one_by_one(model, rows, steps=steps, every=every) > 1
+    assert [row.result() for row in rows] == alone
+
+
+@pytest.mark.parametrize("kind", ["llama", "mistral", "gemma3_text", "gpt2"])
+def test_rows_that_come_and_go_leave_no_columns_behind(kind, monkeypatch):
+    """The cache had a column more with every token, for as long as one row was in progress."""
+    model, prompts, widths = tiny_model(kind), random_prompts(40), []
+    own = Decoder.step
+
+    def step(self, tokens):
+        logits = own(self, tokens)
+        widths.append(max(layer.keys.shape[-2] for layer in self._cache.layers))
+        return logits
+
+    alone = [generate_batch(model, [prompt], settings=GREEDY, stop_ids=STOPS)[0] for prompt in prompts]
+    rows = [make_rows(model, [prompt], settings=GREEDY, decode=None)[0] for prompt in prompts]
+    monkeypatch.setattr(Decoder, "step", step)
+    assert one_by_one(model, rows, every=3) > 2
+    assert len(widths) > 100
+    assert max(widths) <= max(map(len, prompts)) + GREEDY.max_new_tokens
     assert [row.result() for row in rows] == alone
 
 

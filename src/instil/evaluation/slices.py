@@ -34,9 +34,11 @@ def slices_of(cases: Sequence[Case]) -> list[Slice]:
     """Return the groups of every property that has 2 to 12 different values."""
     slices: list[Slice] = []
     for kind, names in _groupings(cases).items():
-        groups = {name: tuple(at for at, other in enumerate(names) if other == name) for name in names}
+        groups: dict[str, list[int]] = {}
+        for at, name in enumerate(names):
+            groups.setdefault(name, []).append(at)
         if 2 <= len(groups) <= MAX_GROUPS:
-            slices += [Slice(kind, name, numbers) for name, numbers in sorted(groups.items())]
+            slices += [Slice(kind, name, tuple(numbers)) for name, numbers in sorted(groups.items())]
     return slices
 
 

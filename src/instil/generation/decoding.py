@@ -90,6 +90,8 @@ class Decoder:
         self._device = next(model.parameters()).device
         self._accepts = _forward_parameters(model)
         self._ids = self._lengths = torch.empty(0)
+        # The same lengths on the host, so that nothing waits for the device.
+        self._counts: list[int] = []
         self._width = 0
         self._mask: Tensor | None = None
 
@@ -118,7 +120,8 @@ class Decoder:
         # Left padding: the newest token of every row is in the last column.
         padded = [[self._pad_id] * (longest - len(prompt)) + list(prompt) for prompt in prompts]
         self._ids = send(padded, self._device)
-        self._lengths = send([len(prompt) for prompt in prompts], self._device)
+        self._counts = [len(prompt) for prompt in prompts]
+        self._lengths = send(self._counts, self._device)
         self._width = longest
         if any(len(prompt) < longest for prompt in prompts):
             self._mask = self._unpadded()
@@ -145,6 +148,7 @@ class Decoder:
                 ours.cumulative_length = width
         self._width = width
         self._lengths = torch.cat([self._lengths, other._lengths])
+        self._counts += other._counts
         # Read again only past a switch, where no batch is joined.
         self._ids = torch.empty(len(self._lengths), 0)
         self._mask = self._unpadded()
@@ -153,6 +157,7 @@ class Decoder:
         """Append one token per row, [B]; return the fp32 logits [B, V] of the next one."""
         positions = self._lengths[:, None].clone()
         self._lengths += 1
+        self._counts = [count + 1 for count in self._counts]
         self._width += 1
         if self._mask is not None:
             self._mask = functional.pad(self._mask, (0, 1), value=1)
@@ -174,8 +179,24 @@ class Decoder:
             # Not batch_select_indices, which leaves the states of convolution layers unchanged.
             self._cache.reorder_cache(index)
         self._ids, self._lengths = self._ids[index], self._lengths[index]
+        self._counts = [self._counts[row] for row in rows]
         if self._mask is not None:
             self._mask = self._mask[index]
+            if max(self._counts) < self._width and self.takes_more:
+                self._trim(max(self._counts))
+
+    def _trim(self, width: int) -> None:
+        """Drop the columns on the left that are padding in every row.
+
+        Why: while rows come and go, there would be a column more with every token, for as long as the batch lives.
+        """
+        for layer in self._cache.layers:
+            columns = min(layer.keys.shape[-2], width)
+            layer.keys, layer.values = layer.keys[..., -columns:, :], layer.values[..., -columns:, :]
+            if hasattr(layer, "cumulative_length"):
+                layer.cumulative_length = width
+        self._width = width
+        self._mask = self._unpadded() if min(self._counts) < width else None
 
     def _forward(self, ids: Tensor, positions: Tensor) -> Tensor:
         inputs: dict[str, Any] = {"input_ids": ids, "use_cache": self._memory is not None}

@@ -3,8 +3,8 @@
 Prompts arrive as ids from `ChatTokenizer.prompt`, and answers are returned as ids. Chat, generate, evaluate, serve
 and the samples of a training run all use this module.
 
-Prompts of similar length are batched, and a row leaves the batch when its answer ends. So a batch costs what its
-longest *answer* costs, not its longest prompt times its longest answer.
+Prompts of similar length are batched, and a row leaves the batch when its answer ends. Where the model's decoder takes
+more rows in the middle, others take the places that have become free.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from instil.generation.rows import Generated, Row, make_rows
 from instil.generation.running_batch import RunningBatch
 from instil.generation.settings import SamplingSettings
 from instil.generation.text_stream import Decode
+from instil.generation.waiting_rows import BATCH_TOKENS, WaitingRows
 
 __all__ = [
     "Decode",
@@ -30,8 +31,6 @@ __all__ = [
     "generate_batch",
     "stream",
 ]
-
-BATCH_TOKENS = 16_384
 
 
 def generate_batch(
@@ -158,7 +157,7 @@ def stream(
 
     def pieces(answer: Stream) -> Iterator[str]:
         with answering(model):
-            for _ in _tokens(model, [row], stop_ids=stop_ids, pad_id=0, steps=steps):
+            for _ in _tokens(model, WaitingRows([row]), stop_ids=stop_ids, pad_id=0, steps=steps):
                 if row.piece:
                     yield row.piece
         answer.result = row.result()
@@ -175,22 +174,23 @@ def _finished_rows(
     batch_tokens: int,
     steps: Steps | None,
 ) -> Iterator[Row]:
-    """Answer all rows, batch by batch; yield each row when its answer has ended."""
+    """Answer all rows; yield each row when its answer has ended."""
     longest = max((len(row.prompt) + row.limit for row in rows), default=0)
-    for batch in _batches(rows, batch_tokens, max_rows=rows_at_once(model, longest)):
-        for row in _tokens(model, batch, stop_ids=stop_ids, pad_id=pad_id, steps=steps):
-            if row.finish_reason is not None:
-                yield row
+    waiting = WaitingRows(rows, batch_tokens=batch_tokens, max_rows=rows_at_once(model, longest))
+    for row in _tokens(model, waiting, stop_ids=stop_ids, pad_id=pad_id, steps=steps):
+        if row.finish_reason is not None:
+            yield row
 
 
 def _tokens(
-    model: torch.nn.Module, rows: Sequence[Row], *, stop_ids: Collection[int], pad_id: int, steps: Steps | None
+    model: torch.nn.Module, waiting: WaitingRows, *, stop_ids: Collection[int], pad_id: int, steps: Steps | None
 ) -> Iterator[Row]:
     """Answer rows together; yield each row after each of its tokens. Its `finish_reason` is set at the last one."""
     batch = RunningBatch(model, stop_ids=stop_ids, pad_id=pad_id, steps=steps)
-    batch.add(rows)
     try:
-        while batch.rows:
+        while waiting or batch.rows:
+            if batch.takes_more and (joining := waiting.joining(len(batch.rows))):
+                batch.add(joining)
             for row in batch.choose():
                 if row.error is not None:
                     raise row.error
@@ -199,17 +199,3 @@ def _tokens(
     except GeneratorExit:  # an answer that is broken off was read like any other
         batch.end()
         raise
-
-
-def _batches(rows: Sequence[Row], batch_tokens: int, *, max_rows: int) -> Iterator[list[Row]]:
-    """Yield batches of rows of similar length. The longest come first, so that memory runs out at once or never."""
-    batch: list[Row] = []
-    width = room = 0
-    for row in sorted(rows, key=lambda row: (-len(row.prompt), row.number)):
-        width, room = max(width, len(row.prompt)), max(room, row.limit)
-        if batch and ((len(batch) + 1) * (width + room) > batch_tokens or len(batch) == max_rows):
-            yield batch
-            batch, width, room = [], len(row.prompt), row.limit
-        batch.append(row)
-    if batch:
-        yield batch
