@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 
 import pytest
@@ -49,6 +50,27 @@ def test_a_port_in_use_is_one_line():
         taken.listen(1)
         with pytest.raises(ServeError, match=r"cannot listen there .*Choose another port or host\.$"):
             listen("127.0.0.1", taken.getsockname()[1])
+
+
+def test_small_pieces_of_an_answer_are_sent_at_once():
+    """asyncio switches Nagle's algorithm off only for sockets whose protocol is named: first pieces came 40 ms late."""
+
+    async def accepted() -> int:
+        found: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        def connected(_, writer):
+            connection = writer.get_extra_info("socket")
+            found.set_result(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        with listen("127.0.0.1", 0) as listener:
+            async with await asyncio.start_server(connected, sock=listener):
+                _, writer = await asyncio.open_connection(*listener.getsockname())
+                value = await found
+                writer.close()
+        return value
+
+    assert asyncio.run(accepted()) == 1
 
 
 def test_the_first_lines_name_the_address_and_the_chat_page():
