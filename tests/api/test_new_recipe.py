@@ -33,6 +33,7 @@ def write_rows(file: Path, count: int, *, words: int = 3) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_file_trains_as_it_stands(place, tiny):
     rows = write_rows(place / "rows.jsonl", 24)
     text = new_recipe(rows, model=str(tiny)).text("mine.yaml")

@@ -132,6 +132,7 @@ def test_a_wrong_command_is_one_line_in_plain_words(trained, capsys, words, reas
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_no_option_of_any_verb_answers_a_wrong_value_in_a_library_s_words(trained, capsys):
     """Every option of every verb, without a value and with one of a wrong kind."""
     from instil.cli.main import VERBS, build_app

@@ -40,7 +40,10 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module", params=["4bit", "stored 4bit", "stored 8bit"])
+@pytest.fixture(
+    scope="module",
+    params=["4bit", *(pytest.param(kind, marks=pytest.mark.long) for kind in ("stored 4bit", "stored 8bit"))],
+)
 def run(request: pytest.FixtureRequest, rows: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Train LoRA on a tiny quantised base, and return the run folder."""
     from instil.encoding.loading import load_tokenizer

@@ -37,9 +37,9 @@ def chat_model(base: Path, rows: Path, tmp_path_factory: pytest.TempPathFactory)
     ("targets", "dora"),
     [
         (["embed_tokens", "lm_head"], False),
-        (["q_proj"], False),
-        (["lm_head"], False),
-        (["embed_tokens"], False),
+        pytest.param(["q_proj"], False, marks=pytest.mark.long),
+        pytest.param(["lm_head"], False, marks=pytest.mark.long),
+        pytest.param(["embed_tokens"], False, marks=pytest.mark.long),
         (["q_proj", "lm_head"], True),
         (["embed_tokens", "lm_head"], True),
     ],

@@ -107,6 +107,7 @@ def test_settings_that_only_version_5_knows_get_no_old_names(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_other_version_is_really_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No package index is needed here: the folder that comes first on the path is empty, so version 5 answers."""
     base = write_published(tmp_path / "base", config={"rope_theta": 500000.0}, generation={"eos_token_id": 258})

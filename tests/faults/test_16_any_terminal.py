@@ -157,7 +157,9 @@ def all_verbs(words: list[str]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("encoding", ["gbk", "latin-1", "cp1252"])
+@pytest.mark.parametrize(
+    "encoding", [pytest.param("gbk", marks=pytest.mark.long), pytest.param("latin-1", marks=pytest.mark.long), "cp1252"]
+)
 def test_every_verb_prints_on_any_terminal(encoding: str, tmp_path: Path) -> None:
     ended = in_fork(partial(all_verbs_on, encoding, write_inputs(tmp_path)))
     assert ended.code == 0, ended.output[-3000:]

@@ -121,6 +121,7 @@ def test_a_run_that_is_not_found_any_more_says_so(executed):
     assert "no such recipe file" in text_of(html_of(client, 12))
 
 
+@pytest.mark.long
 def test_the_stop_button_saves_the_run_and_keeps_the_kernel(tmp_path):
     """The button sends SIGINT: the run finishes its step and saves; `resume=True` continues it in the same kernel."""
     cells = [

@@ -132,7 +132,7 @@ def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(tmp_path: Path, base
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("optimizer", ["adamw", pytest.param("muon", marks=pytest.mark.long)])
 def test_an_offloaded_optimizer_has_its_state_on_the_cpu_between_steps_and_the_same_bits(
     tmp_path: Path, base: Path, rows: Path, optimizer: str
 ):
@@ -180,7 +180,7 @@ def test_an_offloaded_optimizer_has_its_state_on_the_cpu_between_steps_and_the_s
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recompute", ["off", "on"])
+@pytest.mark.parametrize("recompute", [pytest.param("off", marks=pytest.mark.long), "on"])
 def test_offloaded_activations_are_on_the_cpu_between_the_passes_and_change_no_loss(
     tmp_path: Path, base: Path, rows: Path, recompute: str
 ):

@@ -87,6 +87,7 @@ def test_optunas_log_level_is_left_as_it_was(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_search_that_is_killed_goes_on(base, rows, tmp_path, capsys):
     recipe = write_recipe(tmp_path, base=base, rows=rows)
     child = forked("train", str(recipe), *WORDS, said=tmp_path / "said.txt")

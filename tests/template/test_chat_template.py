@@ -126,7 +126,7 @@ def theirs(source, messages, tools, tokens, add_generation_prompt) -> str | None
 
 @needs_corpus(411 * len(CASES))
 @pytest.mark.parametrize(
-    "every", [pytest.param(1, marks=pytest.mark.slow, id="all templates"), pytest.param(9, id="every ninth template")]
+    "every", [pytest.param(1, marks=pytest.mark.long, id="all templates"), pytest.param(9, id="every ninth template")]
 )
 def test_every_template_renders_as_transformers_does_and_every_segment_is_true(every):
     """Where transformers refuses a shape of input or prints none of it, another shape may be given: counted, few."""

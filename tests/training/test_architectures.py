@@ -22,6 +22,14 @@ LORA = (
 )
 CASES: list[tuple[str, Kind]] = [*((name, "full") for name in FULL), *((name, "lora") for name in LORA)]
 """One of each way in which architectures differ; ``python -m tests.training.architectures`` tries all, with and without adapters."""
+IN_SHORT = {
+    *(
+        (name, "full")
+        for name in ("llama", "qwen3", "gemma3_text", "gpt2", "qwen3_moe", "gpt_oss", "lfm2", "mamba2", "gemma3")
+    ),
+    *((name, "lora") for name in ("llama", "gemma3_text", "gpt_oss", "deepseek_v3", "qwen2_5_vl")),
+}
+"""What `make test` runs of them."""
 ONE_BY_ONE = {*MIXING, "qwen3_5", "falcon", "falcon_h1", "gpt_neo", "jamba", "mamba2", "minimax"}
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 
@@ -31,7 +39,13 @@ def few_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_rows(tmp_path_factory.mktemp("few") / "rows.jsonl", count=12)
 
 
-@pytest.mark.parametrize(("name", "kind"), CASES)
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        pytest.param(name, kind, marks=[] if (name, kind) in IN_SHORT else [pytest.mark.long], id=f"{name}-{kind}")
+        for name, kind in CASES
+    ],
+)
 def test_transformers_loads_what_was_tuned_and_computes_the_same(tmp_path: Path, few_rows: Path, name: str, kind: Kind):
     tuned = tune(name, kind, tmp_path, rows=few_rows)
     assert tuned.code == 0, tuned.said

@@ -52,12 +52,16 @@ def of_two(tmp_path_factory: pytest.TempPathFactory, base: Path, request: pytest
     return losses
 
 
+def _marks_of(given: Combination) -> list[pytest.MarkDecorator]:
+    """`make test` runs what is replicated, `make long` the same in shards; the rest is on request."""
+    if given.name in FURTHER:
+        return [pytest.mark.exhaustive]
+    return [pytest.mark.long] if given in SHARDED else []
+
+
 @pytest.mark.parametrize(
     "given",
-    [
-        pytest.param(given, id=given.name, marks=[pytest.mark.exhaustive] if given.name in FURTHER else [])
-        for given in [*REPLICATED, *SHARDED]
-    ],
+    [pytest.param(given, id=given.name, marks=_marks_of(given)) for given in [*REPLICATED, *SHARDED]],
 )
 def test_two_processes_train_as_one_does(given: Combination, base: Path, of_two: dict[str, Any]):
     alone = train_combination(given, base, Ranks(0, 1, CPU))

@@ -110,7 +110,13 @@ def test_noise_and_dropout_go_on_to_the_same_bits(
     assert same_bits(resumed, noisy)
 
 
-@pytest.mark.parametrize("words", [("--training.micro-batch-tokens", "30"), ("--parallel.processes", "2")])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--training.micro-batch-tokens", "30"),
+        pytest.param(("--parallel.processes", "2"), marks=pytest.mark.long),
+    ],
+)
 def test_noise_goes_on_across_cuts_and_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, demo: Path, rows: Path, words: tuple[str, ...]
 ):
@@ -170,6 +176,7 @@ def test_all_ones_weights_give_transformers_own_loss(tmp_path: Path, demo: Path,
     assert losses_of(run) == pytest.approx([expected.item()], rel=1e-5)
 
 
+@pytest.mark.long
 def test_a_batch_of_one_on_two_processes_and_a_last_step_of_one(tmp_path: Path, demo: Path, rows: Path):
     """28 or so trained rows in steps of 27: the last step of the epoch holds what is left, and each step shares one row."""
     single = {"training": {"batch_size": 1, "max_steps": STEPS}}

@@ -130,6 +130,7 @@ def test_a_killed_upload_leaves_the_checkpoint_before_whole(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_server_that_fails_every_fifth_request_gets_all_of_the_run(
     tmp_path: Path, bucket: Bucket, base: Path, rows: Path, reference: Run
 ) -> None:

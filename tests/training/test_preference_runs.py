@@ -48,13 +48,16 @@ CHANGES: dict[str, dict[str, Any]] = {
 
 
 def product() -> list[Any]:
-    """Return objective, what trains and how it is computed; by default each two of them meet, the rest is exhaustive."""
+    """Return objective, what trains and how it is computed; each two of them meet, of which `make test` runs DPO."""
     cases = []
     for row, objective in enumerate(OBJECTIVES):
         for column, change in enumerate(CHANGES):
             for place, adapter in enumerate(ADAPTERS):
-                by_default = row < 3 and place == (row + column) % 2
-                marks = [] if by_default else [pytest.mark.exhaustive]
+                marks = []
+                if row >= 3 or place != (row + column) % 2:
+                    marks = [pytest.mark.exhaustive]
+                elif objective != "dpo":
+                    marks = [pytest.mark.long]
                 cases.append(
                     pytest.param(objective, adapter, change, id=f"{objective}-{adapter}-{change}", marks=marks)
                 )
@@ -125,8 +128,8 @@ def test_the_first_loss_is_proved_and_printed(
     assert losses_of(run) == pytest.approx([expected], abs=1e-6)
 
 
-@pytest.mark.parametrize("precision", ["bf16", "pure_bf16"])
-@pytest.mark.parametrize("objective", ["dpo", "ipo"])
+@pytest.mark.parametrize("precision", ["bf16", pytest.param("pure_bf16", marks=pytest.mark.long)])
+@pytest.mark.parametrize("objective", ["dpo", pytest.param("ipo", marks=pytest.mark.long)])
 def test_in_half_precision_the_proof_holds_whatever_the_cut(
     tmp_path: Path, base: Path, pairs: Path, capsys: pytest.CaptureFixture[str], objective: str, precision: str
 ):

@@ -46,7 +46,7 @@ def assert_it_goes_on_to_the_same_bits(
     assert same_bits(resumed, whole)
 
 
-@pytest.mark.parametrize("quantize", ["4bit", "8bit"])
+@pytest.mark.parametrize("quantize", ["4bit", pytest.param("8bit", marks=pytest.mark.long)])
 def test_qlora_goes_on_to_the_same_bits_after_samples_and_evaluations(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wide: Path, rows: Path, quantize: str
 ):

@@ -48,7 +48,7 @@ NOISE = {"training": {"neftune_alpha": 5.0}}
 
 
 @pytest.mark.parametrize("change", [LORA | NOISE, NOISE | {"optimizer": {"name": "muon"}}], ids=["lora", "muon"])
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.long)])
 @pytest.mark.slow
 def test_resuming_repeats_dropout_and_noise(
     tmp_path: Path,

@@ -44,6 +44,7 @@ def test_two_processes_of_torchrun_equal_one(tmp_path: Path, base: Path, rows: P
     assert_equal_runs(Run.open(tmp_path / "run"), alone)
 
 
+@pytest.mark.long
 def test_two_machines_of_one_process_each_equal_one(tmp_path: Path, base: Path, rows: Path, alone: Run):
     own = {"data": {"store": str(tmp_path / "store")}, "parallel": {"mode": "sharded"}}
     recipe = write_recipe(tmp_path, SHORT, own, base=base, rows=rows)
@@ -57,6 +58,7 @@ def test_two_machines_of_one_process_each_equal_one(tmp_path: Path, base: Path, 
     assert_equal_runs(Run.open(tmp_path / "run"), alone)
 
 
+@pytest.mark.long
 def test_ctrl_c_under_torchrun_saves_and_says_where(tmp_path: Path, base: Path, rows: Path):
     endless: dict[str, Any] = {"training": {"max_steps": 100_000}, "evaluate": {"every": 90_000, "at_start": False}}
     started = torchrun(write_recipe(tmp_path, endless, base=base, rows=rows), "--standalone", "--nproc-per-node", "2")

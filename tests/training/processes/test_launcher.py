@@ -50,6 +50,7 @@ def start(recipe: Path, *words: str, **environment: str) -> Running:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_dead_process_ends_the_run_with_its_reason_and_sigterm_saves(tmp_path: Path, base: Path, rows: Path):
     endless = {"training": {"max_steps": 100_000}, "evaluate": {"every": 90_000}, "checkpoint": {"every": 5}}
     recipe = write_recipe(tmp_path, TWO, endless, base=base, rows=rows)
@@ -169,6 +170,7 @@ NO_FIT = re.compile(r"step (\d+): a forward pass over (\d+) tokens .* Set traini
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_reason_of_one_of_two_is_the_error_of_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: Path, rows: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -79,6 +79,8 @@ WIDENED: dict[str, dict[str, Any]] = {
         "optimizer": {"name": "adamw_8bit"},
     },
 }
+WIDENED_IN_SHORT = ("pure bf16", "QLoRA, 4 bits")
+"""What `make test` runs of them."""
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +90,9 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", WIDENED)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in WIDENED_IN_SHORT else [pytest.mark.long]) for name in WIDENED]
+)
 def test_a_sharded_run_has_the_losses_of_one_process_and_goes_on_to_the_same_bits(
     tmp_path: Path, wide: Path, rows: Path, name: str
 ):
