@@ -18,6 +18,10 @@ WORKSPACE = 32 * 2**20
 """What cuBLAS takes of the allocator on compute capability 9.0 (8 MiB on others), at its first product."""
 
 
+BLOCK, BLOCK_OF_SCALES = 64, 256
+"""Weights that share a scale, and scales that share one, in bitsandbytes."""
+
+
 @dataclass(frozen=True)
 class Case:
     """A step whose memory is compared.
@@ -32,6 +36,7 @@ class Case:
         length: Tokens of an example.
         optimizer: As in a recipe.
         rank: Rank of the adapters.
+        quantize: As in a recipe: `none` or `4bit`.
     """
 
     shape: str
@@ -43,9 +48,10 @@ class Case:
     length: int = 512
     optimizer: str = "adamw"
     rank: int = 16
+    quantize: str = "none"
 
 
-def build_model(case: Case, device: torch.device) -> Any:
+def build_model(case: Case, device: torch.device, *, quantize: str = "none") -> Any:
     """Return the model of a case as a run would have it, on a device without bytes."""
     from transformers import AutoModelForCausalLM
 
@@ -58,10 +64,54 @@ def build_model(case: Case, device: torch.device) -> Any:
     dtype = weight_type(case.precision, "training", frozen=case.adapter != "full")  # type: ignore[arg-type]
     with device:
         model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=register_attention())
+    if quantize == "4bit":
+        pack(model)
     lighten_layers(model, torch.device("cuda"))
     kind = "none" if case.adapter == "full" else "lora"
     with device:
         return prepare_adapters(model, AdapterSettings(kind=kind, rank=case.rank))
+
+
+def pack(model: Any) -> None:
+    """Give the linear layers of a model, but the head, bitsandbytes' weights of 4 bits, as `model.quantize: 4bit` does."""
+    from bitsandbytes.nn import Linear4bit
+
+    from instil.model.quantization import close_shortcuts
+
+    for name, module in list(model.named_modules()):
+        if type(module) is torch.nn.Linear and module is not model.get_output_embeddings():
+            parent, _, own = name.rpartition(".")
+            layer = Linear4bit(
+                module.in_features, module.out_features, bias=module.bias is not None, compute_dtype=module.weight.dtype,
+                quant_type="nf4", device=module.weight.device,
+            )  # fmt: skip
+            layer.weight = packed_weight(module.weight)
+            setattr(model.get_submodule(parent), own, layer)
+    model.is_loaded_in_4bit = True
+    close_shortcuts(model, trains=True)
+
+
+def packed_weight(weight: torch.Tensor) -> Any:
+    """Return a weight in 4 bits (nf4, its scales quantised too), without values."""
+    from bitsandbytes.functional import QuantState
+    from bitsandbytes.nn import Params4bit
+
+    numbers = weight.numel()
+
+    def empty(size: int, dtype: torch.dtype) -> torch.Tensor:
+        return torch.empty(size, dtype=dtype, device=weight.device)
+
+    scales = -(-numbers // BLOCK)
+    of_scales = QuantState(
+        empty(-(-scales // BLOCK_OF_SCALES), torch.float32), code=empty(256, torch.float32), blocksize=BLOCK_OF_SCALES,
+        dtype=torch.float32,
+    )  # fmt: skip
+    state = QuantState(
+        empty(scales, torch.uint8), shape=weight.shape, code=empty(16, torch.float32), blocksize=BLOCK, quant_type="nf4",
+        dtype=weight.dtype, offset=empty(1, torch.float32)[0], state2=of_scales,
+    )  # fmt: skip
+    packed = empty(-(-numbers // 2), torch.uint8)[:, None]
+    return Params4bit(packed, requires_grad=False, quant_state=state, bnb_quantized=True)
 
 
 def rows_of(case: Case, vocabulary: int) -> list[Any]:
@@ -147,6 +197,7 @@ def record_step(case: Case, *, device: torch.device, steps: int = 2) -> tuple[Re
         optimizer=case.optimizer,
         several=case.micro_batches > 1,
         recompute=case.recompute,
+        quantize=case.quantize,
         device="cuda",
     )
 
@@ -160,7 +211,7 @@ def record_step(case: Case, *, device: torch.device, steps: int = 2) -> tuple[Re
     recorder = Recorder(device.type)
     recorder.hold(WORKSPACE)
     with recorder, as_on_cuda(lay_out):
-        model = build_model(case, device)
+        model = build_model(case, device, quantize=case.quantize)
         set_gradient_checkpointing(model, case.recompute)
         weights = Weights(model, precision)
         optimizers = build_optimizers(

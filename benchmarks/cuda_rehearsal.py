@@ -44,6 +44,10 @@ CASES = {
     "qwen3-4b:lora": Case("qwen3-4b", adapter="lora"),
     "llama-3.1-8b:full:recomputed": Case("llama-3.1-8b", recompute=True),
     "llama-3.1-8b:lora:recomputed": Case("llama-3.1-8b", adapter="lora", recompute=True),
+    "smollm2-135m:qlora": Case("smollm2-135m", adapter="lora", quantize="4bit"),
+    "llama-3.2-1b:qlora": Case("llama-3.2-1b", adapter="lora", quantize="4bit"),
+    "llama-3.2-1b:qlora:recomputed": Case("llama-3.2-1b", adapter="lora", quantize="4bit", recompute=True),
+    "llama-3.1-8b:qlora:recomputed": Case("llama-3.1-8b", adapter="lora", quantize="4bit", recompute=True),
 }
 CAPABILITIES = ((8, 0), (9, 0))
 KERNELS = (

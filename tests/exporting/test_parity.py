@@ -12,6 +12,7 @@ from instil.conversation import Conversation, Message
 from instil.errors import ExportError
 from instil.exporting.export import export
 from instil.exporting.parity import check_ids, check_merge, check_stops
+from instil.generation.decoder.plain import PlainRows
 from instil.generation.engine import Engine
 
 
@@ -44,6 +45,20 @@ def test_another_stop_token_in_the_export_is_refused(copy):
     file.write_text(json.dumps(json.loads(file.read_text(encoding="utf-8")) | {"eos_token_id": 256}), encoding="utf-8")
     with pytest.raises(ExportError, match=r"generation_config stops on \[256\]"):
         check_stops(chat, copy)
+
+
+@pytest.mark.slow
+def test_both_sides_answer_by_the_same_arithmetic(tmp_path, monkeypatch):
+    """Plain steps round 16 bits at other places: of two tokens nearly as likely, the export had the other one."""
+    read = []
+    own = PlainRows.add
+    monkeypatch.setattr(PlainRows, "add", lambda self, prompts: read.append(prompts) or own(self, prompts))
+    done = export(folders()["run"], tmp_path / "out", rows=ROWS, dtype="bf16")
+    assert done.parity.answers == len(ROWS)
+    assert read == []
+    engine = Engine.load(tmp_path / "out")
+    engine.answer([Conversation((Message("user", "Say hi"),))])
+    assert len(read) == 1  # which others use
 
 
 def test_a_merge_that_changes_logits_is_refused():

@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 
 from instil.errors import ExportError
 from instil.exporting import read_with_4
-from instil.exporting.parity import ANSWER_TOKENS, MERGE_BOUND, NUM_ANSWERS, logits_on
+from instil.exporting.parity import ANSWER_TOKENS, MERGE_BOUND, NUM_ANSWERS, by_own_forward, logits_on
 from instil.files import atomic_folder, cache_root
 from instil.generation.engine import Engine
 from instil.generation.prompts import Prompt
@@ -92,7 +92,8 @@ def _request(folder: Path, exported: Engine, prompts: Sequence[Prompt], scratch:
     chats = [prompt.conversation for prompt in prompts]
     ids = [exported.prompt(chat) for chat in chats]
     settings = SamplingSettings(max_new_tokens=ANSWER_TOKENS)
-    answers = [exported.answer([chat], settings)[0].generated.token_ids for chat in chats]
+    engine = by_own_forward(exported)
+    answers = [engine.answer([chat], settings)[0].generated.token_ids for chat in chats]
     logits = {str(number): value.contiguous() for number, value in enumerate(logits_on(exported.model, ids))}
     save_file(logits, scratch / "logits.safetensors")
     rows = [
