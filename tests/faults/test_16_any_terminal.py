@@ -136,6 +136,7 @@ def test_every_verb_prints_on_an_ascii_terminal(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_every_verb_prints_on_a_terminal_of_the_c_locale(tmp_path: Path) -> None:
     locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     output_of(["-c", ALL_VERBS, *write_inputs(tmp_path)], TYPED, **locale)

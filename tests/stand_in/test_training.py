@@ -210,6 +210,7 @@ def test_offloaded_activations_are_on_the_cpu_between_the_passes_and_change_no_l
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_preferences_have_the_losses_of_the_cpu(tmp_path: Path, base: Path):
     """Their losses and counts are read apart from the norm: one wait more than other steps have."""
     change = {

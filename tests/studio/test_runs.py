@@ -229,6 +229,7 @@ def test_requests_that_delete_or_compare_the_wrong_thing_change_nothing(served):
 
 
 @needs_chromium
+@pytest.mark.long
 def test_the_table_is_searched_sorted_chosen_from_and_compared_in_a_browser(opened, served):
     evaluate(write_run(served.root, "runs/a", lr=1e-3, heldout=2.0), "yes", "no", "</td><script>x")
     evaluate(write_run(served.root, "runs/b", heldout=1.0), "yes", "yes", "<b>")

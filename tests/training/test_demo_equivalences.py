@@ -71,7 +71,7 @@ def assert_same_losses(run: Run, expected: Run) -> None:
         {"training": {"micro_batch_tokens": 100}},
         {"training": {"gradient_checkpointing": "on"}},
         {"parallel": {"processes": 2, "mode": "replicated"}},
-        {"parallel": {"processes": 2, "mode": "sharded"}},
+        pytest.param({"parallel": {"processes": 2, "mode": "sharded"}}, marks=pytest.mark.long),
     ],
     ids=["one-example-at-a-time", "in-parts", "checkpointing", "two-processes", "two-shards"],
 )

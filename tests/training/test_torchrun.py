@@ -33,6 +33,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory, base: Path, rows: Path) -> R
     return train(write_recipe(tmp_path_factory.mktemp("alone"), SHORT, base=base, rows=rows))
 
 
+@pytest.mark.long
 def test_two_processes_of_torchrun_equal_one(tmp_path: Path, base: Path, rows: Path, alone: Run):
     own = {"data": {"store": str(tmp_path / "store")}}
     started = torchrun(

@@ -44,7 +44,8 @@ NO_FIT = re.compile(r"step (\d+): a forward pass over (\d+) tokens .* Set traini
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["replicated", pytest.param("sharded", marks=pytest.mark.long)])
+@pytest.mark.parametrize("mode", ["replicated", "sharded"])
+@pytest.mark.long
 def test_out_of_memory_on_one_of_two_names_the_cut_that_fits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: Path, rows: Path, reference: Run, mode: str
 ):

@@ -79,7 +79,7 @@ WIDENED: dict[str, dict[str, Any]] = {
         "optimizer": {"name": "adamw_8bit"},
     },
 }
-WIDENED_IN_SHORT = ("pure bf16", "QLoRA, 4 bits")
+WIDENED_IN_SHORT = ("pure bf16",)
 """What `make test` runs of them."""
 
 
@@ -119,7 +119,7 @@ def test_a_sharded_run_has_the_losses_of_one_process_and_goes_on_to_the_same_bit
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", [pytest.param("fp32", marks=pytest.mark.long), "bf16"])
 def test_sharded_lora_equals_one_process(tmp_path: Path, base: Path, rows: Path, precision: str):
     short = {"training": {"max_steps": 4, "precision": precision}, "evaluate": TWO["evaluate"]}
     change = ({"adapter": {"kind": "lora", "rank": 4}}, short)
