@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
 from typing import Any
 from unittest import mock
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from allocator import Recorder
 from shapes import build_config
+from torch.utils._python_dispatch import _disable_current_modes
 
 WORKSPACE = 32 * 2**20
 """What cuBLAS takes of the allocator on compute capability 9.0 (8 MiB on others), at its first product."""
@@ -62,7 +63,8 @@ def build_model(case: Case, device: torch.device, *, quantize: str = "none") -> 
 
     config = build_config(case.shape)
     dtype = weight_type(case.precision, "training", frozen=case.adapter != "full")  # type: ignore[arg-type]
-    with device:
+    # A quantised model is packed weight by weight as it is loaded: it never lies there unpacked.
+    with _disable_current_modes() if quantize == "4bit" else nullcontext(), device:
         model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=register_attention())
     if quantize == "4bit":
         pack(model)
@@ -73,8 +75,11 @@ def build_model(case: Case, device: torch.device, *, quantize: str = "none") -> 
 
 
 def pack(model: Any) -> None:
-    """Give the linear layers of a model, but the head, bitsandbytes' weights of 4 bits, as `model.quantize: 4bit` does."""
-    from bitsandbytes.nn import Linear4bit
+    """Give the linear layers of a model, but the head, bitsandbytes' weights of 4 bits, as `model.quantize: 4bit` does.
+
+    All weights are new tensors afterwards, the others too.
+    """
+    from bitsandbytes.nn import Linear4bit, Params4bit
 
     from instil.model.quantization import close_shortcuts
 
@@ -87,6 +92,9 @@ def pack(model: Any) -> None:
             )  # fmt: skip
             layer.weight = packed_weight(module.weight)
             setattr(model.get_submodule(parent), own, layer)
+    for parameter in model.parameters():
+        if not isinstance(parameter, Params4bit):
+            parameter.data = torch.empty_like(parameter)
     model.is_loaded_in_4bit = True
     close_shortcuts(model, trains=True)
 
@@ -173,8 +181,6 @@ def _log_softmax(logits: torch.Tensor, dim: int, dtype: torch.dtype) -> torch.Te
 
 def record_step(case: Case, *, device: torch.device, steps: int = 2) -> tuple[Recorder, Any]:
     """Record the first steps of a run; return the recording and the estimate for them."""
-    from torch.utils._python_dispatch import _disable_current_modes
-
     from instil.model.gradient_checkpointing import set_gradient_checkpointing
     from instil.model.loss.token_loss import TokenLoss
     from instil.preparation.store import ExampleStore

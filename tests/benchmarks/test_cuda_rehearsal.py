@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import pytest
 import torch
 from tests.benchmarks.programs import program
@@ -61,6 +63,10 @@ SLOW_CASES = [
     memory.Case("smollm2-135m", tokens=1024),
     memory.Case("smollm2-135m", tokens=1024, micro_batches=1),
     memory.Case("smollm2-135m", tokens=4096, adapter="lora", recompute=True, micro_batches=1),
+    pytest.param(
+        memory.Case("smollm2-135m", tokens=1024, adapter="lora", quantize="4bit"),
+        marks=[pytest.mark.long, pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="needs bitsandbytes")],
+    ),
 ]
 
 
