@@ -62,7 +62,10 @@ def test_a_storage_is_noted_once_and_until_it_is_gone():
 SLOW_CASES = [
     memory.Case("smollm2-135m", tokens=1024),
     memory.Case("smollm2-135m", tokens=1024, micro_batches=1),
-    memory.Case("smollm2-135m", tokens=4096, adapter="lora", recompute=True, micro_batches=1),
+    pytest.param(
+        memory.Case("smollm2-135m", tokens=4096, adapter="lora", recompute=True, micro_batches=1),
+        marks=pytest.mark.long,
+    ),
     pytest.param(
         memory.Case("smollm2-135m", tokens=1024, adapter="lora", quantize="4bit"),
         marks=[pytest.mark.long, pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="needs bitsandbytes")],

@@ -15,6 +15,7 @@ from instil.generation.engine import Engine
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_trained_run_ships_its_adapter_and_its_merged_model(lora_run, tmp_path):
     merged = export(lora_run, tmp_path / "merged", dtype="fp32", rows=ROWS)
     assert 0 < merged.parity.logit_change <= 1e-4

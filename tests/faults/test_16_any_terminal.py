@@ -188,7 +188,7 @@ COLOUR = re.compile(r"\x1b\[(?:[0-9;]*;)?(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])(?:;[0-
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("no_color", ["", "1"])
+@pytest.mark.parametrize("no_color", ["", pytest.param("1", marks=pytest.mark.long)])
 def test_no_verb_writes_a_colour_where_no_color_is_set(no_color: str, tmp_path: Path) -> None:
     environment = {"TERM": "xterm-256color", **({"NO_COLOR": no_color} if no_color else {})}
     work = partial(all_verbs, write_inputs(tmp_path))

@@ -176,6 +176,7 @@ def test_full_fine_tuning_of_quantised_weights_is_refused(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_importing_bitsandbytes_reaches_for_no_network() -> None:
     code = (
         "import socket, sys, types\n"

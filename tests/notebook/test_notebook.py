@@ -57,6 +57,7 @@ def live(client, cell: int) -> list:
     ]
 
 
+@pytest.mark.long
 def test_training_shows_one_output_that_replaces_itself(executed):
     client, _ = executed
     messages = live(client, 1)

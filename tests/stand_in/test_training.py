@@ -78,8 +78,14 @@ def check_waits(told: dict[str, Any]) -> None:
         assert len(waits_of(crossings)) <= MOST_WAITS, "\n".join(waits_of(crossings))
 
 
+FURTHER = ("many micro-batches", "pure bf16")
+"""What `make test` leaves to `make long`."""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long) if name in FURTHER else name for name in CASES]
+)
 def test_a_run_has_the_losses_of_the_cpu_and_waits_twice_a_step(tmp_path: Path, base: Path, rows: Path, name: str):
     told, here = there_and_here(tmp_path, CASES[name], base=base, rows=rows)
     assert told["losses"] == pytest.approx(losses_of(here), abs=1e-5)
@@ -91,7 +97,9 @@ def test_a_run_has_the_losses_of_the_cpu_and_waits_twice_a_step(tmp_path: Path, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", HALF)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long) if name in FURTHER else name for name in HALF]
+)
 def test_half_precision_waits_twice_a_step_too(tmp_path: Path, base: Path, rows: Path, name: str):
     """A CPU computes attention in bf16 by products of its own, so the losses are equal to bf16's rounding."""
     told, here = there_and_here(tmp_path, HALF[name], base=base, rows=rows)
@@ -132,7 +140,8 @@ def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(tmp_path: Path, base
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("optimizer", ["adamw", pytest.param("muon", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_an_offloaded_optimizer_has_its_state_on_the_cpu_between_steps_and_the_same_bits(
     tmp_path: Path, base: Path, rows: Path, optimizer: str
 ):

@@ -176,6 +176,7 @@ def test_a_run_and_a_sweep_do_not_take_each_others_folder(reference, swept, caps
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_runs_can_be_compared_by_a_task_which_is_then_measured(base, rows, tmp_path):
     path = write_recipe(tmp_path, {"training": {"max_steps": 2}}, base=base, rows=rows)
     sweep = instil.sweep(path, {"training.seed": [1, 2]}, best_by="exact_match", quiet=True)

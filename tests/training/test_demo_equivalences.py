@@ -99,7 +99,7 @@ def test_weights_times_a_constant_change_nothing(tmp_path: Path, demo: Path, row
     assert_same_losses(train(write_recipe(tmp_path, SHORT, four, base=demo, rows=rows)), plain)
 
 
-@pytest.mark.parametrize("step", [1, STEPS - 1])
+@pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.long), STEPS - 1])
 def test_noise_and_dropout_go_on_to_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, demo: Path, rows: Path, noisy: Run, step: int
 ):

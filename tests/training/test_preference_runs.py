@@ -56,7 +56,7 @@ def product() -> list[Any]:
                 marks = []
                 if row >= 3 or place != (row + column) % 2:
                     marks = [pytest.mark.exhaustive]
-                elif objective != "dpo":
+                elif objective != "dpo" or change == "two-shards":
                     marks = [pytest.mark.long]
                 cases.append(
                     pytest.param(objective, adapter, change, id=f"{objective}-{adapter}-{change}", marks=marks)
@@ -231,6 +231,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(
     assert same_bits(resumed, whole)
 
 
+@pytest.mark.long
 def test_dropout_and_noise_go_on_to_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: Path, pairs: Path
 ):

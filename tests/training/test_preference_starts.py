@@ -135,8 +135,8 @@ def test_continuing_an_adapter_is_refused_with_the_question(
 
 @pytest.mark.filterwarnings("default")
 @pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="needs bitsandbytes: 2 cases left out")
-@pytest.mark.parametrize("quantize", ["4bit", "8bit"])
-@pytest.mark.parametrize("micro_batch_tokens", [60, 2048])
+@pytest.mark.parametrize("quantize", ["4bit", pytest.param("8bit", marks=pytest.mark.long)])
+@pytest.mark.parametrize("micro_batch_tokens", [60, pytest.param(2048, marks=pytest.mark.long)])
 def test_a_quantised_base_is_its_own_reference(
     tmp_path: Path,
     tmp_path_factory: pytest.TempPathFactory,

@@ -74,7 +74,7 @@ def test_8_bit_adamw_is_saved_and_goes_on_to_the_same_bits(
     assert_it_goes_on_to_the_same_bits(change, tmp_path, monkeypatch, base=wide, rows=rows)
 
 
-@pytest.mark.parametrize("quantize", ["4bit", "8bit"])
+@pytest.mark.parametrize("quantize", ["4bit", pytest.param("8bit", marks=pytest.mark.long)])
 def test_qlora_trains_and_writes_a_merged_16_bit_model(tmp_path: Path, wide: Path, rows: Path, quantize: str):
     change = {
         "model": {"quantize": quantize},

@@ -87,7 +87,7 @@ def test_two_machines_train_a_model_for_which_neither_has_room(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("adapter", ["none", "lora"])
+@pytest.mark.parametrize("adapter", ["none", pytest.param("lora", marks=pytest.mark.long)])
 def test_processes_that_load_whole_take_turns_where_the_model_fits_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: Path, rows: Path, adapter: str
 ):

@@ -42,7 +42,10 @@ def _is_case(item: Any) -> bool:
     return hasattr(item, "callspec") and isinstance(item.callspec.params.get("case"), Case)
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, id=case.name, marks=[] if case.processes == 2 else [pytest.mark.long]) for case in CASES],
+)
 def test_processes_that_share_tokens_train_as_one_does(case: Case, of_several: dict[str, list[Any]]):
     alone = train_case(case, Ranks(0, 1, CPU))
     assert len(alone.losses) == STEPS

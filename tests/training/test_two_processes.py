@@ -104,7 +104,7 @@ def test_out_of_memory_in_an_evaluation_of_two_loses_nothing_that_was_saved(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["replicated", "sharded"])
+@pytest.mark.parametrize("mode", ["replicated", pytest.param("sharded", marks=pytest.mark.long)])
 def test_two_that_share_tokens_equal_one_and_go_on_without(
     tmp_path: Path, base: Path, rows: Path, reference: Run, mode: str
 ):
@@ -121,6 +121,7 @@ def test_two_that_share_tokens_equal_one_and_go_on_without(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_model_whose_states_cross_tokens_is_refused_before_the_run_folder(tmp_path: Path, rows: Path):
     base = make_architecture("mamba", tmp_path / "mamba", template=True)
     shared = {"parallel": {"processes": 2, "sequence": 2}}

@@ -222,6 +222,7 @@ def test_a_mistake_of_the_servers_own_is_told_in_openais_form(served, monkeypatc
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_64_clients_without_a_pause_lose_nothing(served):
     """A short form of `benchmarks/after.py --parts load`: good, bad and dropped requests among each other."""
     counts = {"right": 0, "refused": 0, "dropped": 0, "lost": 0}

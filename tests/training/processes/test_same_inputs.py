@@ -26,6 +26,7 @@ def test_different_recipes_are_refused_by_every_process(tmp_path: Path, base: Pa
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_run_folder_that_is_not_shared_is_refused_before_the_first_step(
     tmp_path: Path, base: Path, rows: Path, monkeypatch: pytest.MonkeyPatch
 ):

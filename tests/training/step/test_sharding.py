@@ -29,7 +29,7 @@ TWO = {"parallel": {"processes": 2}, "evaluate": {"every": 6, "max_new_tokens": 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.long)])
 def test_sharded_equals_replicated_and_goes_on_with_another_number_of_processes(
     tmp_path: Path, base: Path, rows: Path, reference: Run, precision: str
 ):
@@ -49,7 +49,13 @@ def test_sharded_equals_replicated_and_goes_on_with_another_number_of_processes(
         assert torch.allclose(weight.float(), weights_of(resumed)[name].float(), atol=20 * tolerance), name
 
 
-@pytest.mark.parametrize("change", [{}, {"adapter": {"kind": "lora", "rank": 4}}], ids=["full", "lora"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({}, id="full"),
+        pytest.param({"adapter": {"kind": "lora", "rank": 4}}, id="lora", marks=pytest.mark.long),
+    ],
+)
 @pytest.mark.slow
 def test_a_run_of_one_process_goes_on_in_shards_and_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: Path, rows: Path, change: dict[str, Any]
@@ -79,8 +85,6 @@ WIDENED: dict[str, dict[str, Any]] = {
         "optimizer": {"name": "adamw_8bit"},
     },
 }
-WIDENED_IN_SHORT = ("pure bf16",)
-"""What `make test` runs of them."""
 
 
 @pytest.fixture(scope="module")
@@ -90,9 +94,8 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name in WIDENED_IN_SHORT else [pytest.mark.long]) for name in WIDENED]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("name", WIDENED)
 def test_a_sharded_run_has_the_losses_of_one_process_and_goes_on_to_the_same_bits(
     tmp_path: Path, wide: Path, rows: Path, name: str
 ):
