@@ -12,8 +12,8 @@ PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 DOCS_PORT ?= 8080
-# One worker per core, up to four. `make test WORKERS=` runs all tests in one process.
-WORKERS ?= --numprocesses logical --maxprocesses 4 --dist worksteal
+# One worker more than cores, up to four, because some tests wait. `make test WORKERS=` runs all tests in one process.
+WORKERS ?= --numprocesses $(shell $(PYTHON) -c 'import os; print(min(4, 1 + (os.cpu_count() or 1)))') --dist worksteal
 
 # Tests start Python hundreds of times: what one start compiles, the next loads, also where the environment says no.
 export PYTHONDONTWRITEBYTECODE :=

@@ -130,6 +130,37 @@ def test_a_killed_upload_leaves_the_checkpoint_before_whole(
 
 
 @pytest.mark.slow
+def test_a_copy_that_ends_while_the_next_checkpoint_is_written_removes_nothing_newer(
+    tmp_path: Path, bucket: Bucket, base: Path, rows: Path, reference: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It took the newest checkpoint, of which it had not heard yet, for one that the run had found damaged."""
+    begun, release = threading.Event(), threading.Event()
+
+    def hold(request: Request) -> int:
+        if request.method == "PUT" and "step-000002/manifest" in request.path:
+            begun.set()
+            release.wait(60)
+        return 0
+
+    bucket.relay.fail = hold
+    own, found = mirror.Mirror.saved, []
+
+    def saved(self: mirror.Mirror, step: int, *, best: int | None) -> list[str]:
+        if step == 4:
+            assert begun.wait(60)
+            release.set()
+            wait_until(lambda: self._held is None)
+            found.append((tmp_path / "run" / "checkpoints" / "step-000004" / "manifest.json").exists())
+        return own(self, step, best=best)
+
+    monkeypatch.setattr(mirror.Mirror, "saved", saved)
+    run = train(recipe_to(bucket, tmp_path, base=base, rows=rows))
+    assert found == [True]
+    assert same_bits(run, reference)
+    assert steps_in(bucket) == [step_of(path) for path in sorted((tmp_path / "run" / "checkpoints").iterdir())]
+
+
+@pytest.mark.slow
 @pytest.mark.long
 def test_a_server_that_fails_every_fifth_request_gets_all_of_the_run(
     tmp_path: Path, bucket: Bucket, base: Path, rows: Path, reference: Run

@@ -15,10 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from instil.errors import first_line_of
+from instil.files import remove_folder
 from instil.remote.storage import StorageError
 from instil.training.checkpoints.checkpoint import step_folder
 from instil.training.checkpoints.mirrored_run import CHECKPOINTS, MODELS, RESULTS, MirroredRun
-from instil.training.checkpoints.retention import checkpoint_folders, prune_checkpoints, step_of
+from instil.training.checkpoints.retention import checkpoint_folders, kept_steps, step_of
 
 PATIENCE = 300.0
 """Seconds without any success after which the end of a run gives up."""
@@ -176,13 +177,18 @@ class Mirror:
         self._send(ending=ending)
 
     def _let_go(self) -> None:
-        """Allow the step that was copied to be removed, and remove it if the run has saved later ones meanwhile."""
+        """Allow the step that was copied to be removed, and remove it if the run has saved later ones meanwhile.
+
+        Why only this one: a later checkpoint may be on the disk that `saved` has not told of yet.
+        """
         with self._lock:
-            self._held = None
-            if self._newest is not None:
-                prune_checkpoints(
-                    self._checkpoints, newest=self._newest, keep_last=self._keep_last, keep_step=self._best
-                )
+            held, self._held = self._held, None
+            if held is None or self._newest is None or held >= self._newest:
+                return
+            steps = map(step_of, checkpoint_folders(self._checkpoints))
+            kept = kept_steps(steps, newest=self._newest, keep_last=self._keep_last, keep_step=self._best)
+            if held not in kept:
+                remove_folder(self._step_folder(held))
 
     def _take(self) -> int | None:
         """Return the next step to copy, which stays on the disk until it is copied."""
