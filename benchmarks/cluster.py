@@ -96,6 +96,18 @@ def prepare_case(data: Path, tokenizer: str, folder: Path, args: argparse.Namesp
     return case
 
 
+def ray_variables() -> dict[str, str]:
+    """Return an environment for a cluster of its own: with a new token, and nothing reported."""
+    return {
+        **os.environ,
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_worker_niceness": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_USAGE_STATS_REPORT_URL": "http://127.0.0.1:9",
+    }
+
+
 class Nodes:
     """Two nodes of a cluster, held by another process."""
 
@@ -152,14 +164,7 @@ def digest_of(store: Path) -> str:
 def kills_case(data: Path, tokenizer: str, folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     """Kill at random moments until there were as many kills as requested."""
     expected = run_side("none", data, tokenizer, folder, args.kill_rows)["bytes"]
-    variables = {
-        **os.environ,
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": secrets.token_hex(32),
-        "RAY_worker_niceness": "0",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_USAGE_STATS_REPORT_URL": "http://127.0.0.1:9",
-    }
+    variables = ray_variables()
     nodes = Nodes(variables)
     killed = dict.fromkeys(KINDS, 0)
     finished = different = nothing = 0

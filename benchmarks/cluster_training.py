@@ -17,9 +17,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import random
-import secrets
 import shutil
 import signal
 import subprocess
@@ -31,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from cluster import Nodes
+from cluster import Nodes, ray_variables
 from kill import model_of, write_rows
 from options import add_data_option, count, inputs_of
 
@@ -208,14 +206,7 @@ def main() -> None:
     """Kill and compare."""
     args = build_parser().parse_args()
     random.seed(args.seed)
-    variables = {
-        **os.environ,
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": secrets.token_hex(32),
-        "RAY_worker_niceness": "0",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_USAGE_STATS_REPORT_URL": "http://127.0.0.1:9",
-    }
+    variables = ray_variables()
     with tempfile.TemporaryDirectory(prefix="instil-ray-") as scratch:
         folder = Path(scratch)
         inputs = inputs_of(args, folder, own_rows=OWN_ROWS)
