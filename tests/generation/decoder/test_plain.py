@@ -84,6 +84,18 @@ def test_every_logit_is_the_models_own_while_rows_come_and_go(kind):
     step()  # alone again
 
 
+@pytest.mark.parametrize("num_rows", [1, 2, 3, 4, 8, 12, 13, 32, 33])
+@pytest.mark.parametrize(("width", "vocabulary"), [(128, 128), (96, 97)])  # multiples of the block's rows, and none
+def test_as_many_rows_as_each_product_takes_have_the_models_own_logits(num_rows, width, vocabulary):
+    model = model_of("llama", hidden_size=width, intermediate_size=width, vocab_size=vocabulary)
+    texts = random_prompts(num_rows)
+    rows = PlainRows(steps_of(model))
+    rows.add(texts)
+    for logits, text in zip(rows.step(torch.full((num_rows,), 7)), texts, strict=True):
+        expected = logits_of(model, [*text, 7])
+        assert (logits - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
 def test_a_prompt_of_several_passes_and_more_columns_than_were_made(monkeypatch):
     monkeypatch.setattr(plain, "READ_TOKENS", 7)
     model = tiny_model("llama")
