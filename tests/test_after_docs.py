@@ -79,6 +79,7 @@ def test_shipping(place, monkeypatch):
     assert (place / "out" / "ollama" / "Modelfile").exists()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_serving(place):
     pytest.importorskip("fastapi")

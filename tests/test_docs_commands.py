@@ -89,7 +89,7 @@ SMALL = {
 """Options that make a command small enough for a test; they take the place of the page's."""
 
 
-FIRST_READ = ("README.md", "docs/index.md", "docs/start/first-run.md")
+FIRST_READ = ("docs/index.md", "docs/start/first-run.md")
 """Pages whose commands run in each run of the tests; those of the others are marked `long`."""
 TYPED = "How many apples?\n/exit\n"
 INLINE = re.compile(r"`((?:instil|python|pip|make|torchrun|vllm|ollama) [^`]+)`")

@@ -60,7 +60,7 @@ def test_a_storage_is_noted_once_and_until_it_is_gone():
 
 
 SLOW_CASES = [
-    memory.Case("smollm2-135m", tokens=1024),
+    pytest.param(memory.Case("smollm2-135m", tokens=1024), marks=pytest.mark.long),
     memory.Case("smollm2-135m", tokens=1024, micro_batches=1),
     pytest.param(
         memory.Case("smollm2-135m", tokens=4096, adapter="lora", recompute=True, micro_batches=1),

@@ -96,6 +96,7 @@ def test_a_tokenizer_alone_makes_a_shape_and_its_profile(clone):
     assert "matrix products" in profiled.stdout, profiled.stderr
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_peer_that_pip_cannot_install_is_one_line(clone, tmp_path):
     peers = {"INSTIL_PEERS": str(tmp_path / "peers"), "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path)}

@@ -66,6 +66,7 @@ finally: print("heavy:", *(name for name in {heavy} if name in sys.modules), fil
 """
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_inspect_imports_no_torch_once_a_model_is_known(tmp_path: Path):
     (tmp_path / "rows.jsonl").write_text('{"question": "1+1?", "answer": "2"}\n')

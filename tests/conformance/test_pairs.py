@@ -49,6 +49,7 @@ def test_a_pair_that_is_none_is_left_out_under_every_template(name: str, reason:
     assert {verdict.detail for verdict in found if verdict.kind != "unfit"} == {reason}
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @needs_corpus(874)
 def test_pairs_of_published_templates_are_exact_or_refused() -> None:

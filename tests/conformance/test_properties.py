@@ -134,6 +134,7 @@ def test_templates_that_nobody_wrote_are_exact_or_refused() -> None:
     check_templates_that_nobody_wrote(20)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_many_templates_that_nobody_wrote_are_exact_or_refused() -> None:
     check_templates_that_nobody_wrote(150)

@@ -80,6 +80,7 @@ def test_two_cuts_give_the_same_weights(tmp_path):
         torch.testing.assert_close(weight, theirs[name], rtol=0, atol=1e-3)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_flat_loss_equals_one_by_one(tmp_path):
     flat = train(recipe_of(tmp_path / "flat", max_steps=1), quiet=True)
@@ -87,6 +88,7 @@ def test_flat_loss_equals_one_by_one(tmp_path):
     assert losses_of(alone) == pytest.approx(losses_of(flat), rel=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_resuming_gives_the_bits_of_a_run_never_stopped(tmp_path, monkeypatch):
     whole = train(recipe_of(tmp_path / "whole", max_steps=6), quiet=True)

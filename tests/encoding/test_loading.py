@@ -188,6 +188,7 @@ def test_a_kept_class_loads_what_auto_tokenizer_loads(folder: Path, cache: Path,
     assert _state(first) == _state(second)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @needs_corpus(num_cases=9)
 def test_a_kept_class_loads_what_auto_tokenizer_loads_of_public_models(cache: Path, monkeypatch: pytest.MonkeyPatch):

@@ -52,7 +52,7 @@ def _equal(one, other):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["full_run", "adapter_run"])
+@pytest.mark.parametrize("kind", ["full_run", pytest.param("adapter_run", marks=pytest.mark.long)])
 def test_each_checkpoint_gives_the_model_of_its_step(kind, request, tmp_path):
     run = request.getfixturevalue(kind)
     done = dict(export_every_checkpoint(run, tmp_path / "out", dtype="fp32", device="cpu"))
@@ -71,6 +71,7 @@ def test_each_checkpoint_gives_the_model_of_its_step(kind, request, tmp_path):
     assert str(run) not in card
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_python_uploads_each_to_a_branch_and_the_model_with_its_tags(adapter_run, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_verysecrettoken1234")

@@ -88,6 +88,7 @@ def largest_change(before: Sequence[torch.Tensor], after: Sequence[torch.Tensor]
     )
 
 
+@pytest.mark.long
 def test_every_format_answers_as_the_run_does(run: Path, tmp_path: Path) -> None:
     """From the run and from its adapter alone, which is merged anew."""
     answers, logits, prompts = ask(run)

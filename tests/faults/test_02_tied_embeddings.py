@@ -36,7 +36,7 @@ def chat_model(base: Path, rows: Path, tmp_path_factory: pytest.TempPathFactory)
 @pytest.mark.parametrize(
     ("targets", "dora"),
     [
-        (["embed_tokens", "lm_head"], False),
+        pytest.param(["embed_tokens", "lm_head"], False, marks=pytest.mark.long),
         pytest.param(["q_proj"], False, marks=pytest.mark.long),
         pytest.param(["lm_head"], False, marks=pytest.mark.long),
         pytest.param(["embed_tokens"], False, marks=pytest.mark.long),

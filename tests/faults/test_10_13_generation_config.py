@@ -22,7 +22,7 @@ SEVERAL = [258, 256]
 
 @pytest.mark.slow
 @pytest.mark.parametrize("where", ["generation_config", "config"])
-@pytest.mark.parametrize("adapter", [False, True])
+@pytest.mark.parametrize("adapter", [pytest.param(False, marks=pytest.mark.long), True])
 def test_a_run_stops_on_every_id_of_its_base_and_keeps_them(adapter: bool, where: str, tmp_path: Path) -> None:
     generation = {"eos_token_id": SEVERAL} if where == "generation_config" else None
     base = write_published(tmp_path / "base", config={"eos_token_id": SEVERAL}, generation=generation)

@@ -31,7 +31,7 @@ def short(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["lora", "none"])
+@pytest.mark.parametrize("kind", ["lora", pytest.param("none", marks=pytest.mark.long)])
 def test_exactly_these_rows_train(kind: str, short: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = write_rows(tmp_path / "rows.jsonl")
     change: dict[str, Any] = {

@@ -49,6 +49,8 @@ HOSTILE = {
     "loops with a condition": LOOP + "{% for j in range(100000) if false %}{% endfor %}" + END,
     "macro that calls itself twice": "{% macro m(n) %}{% if n %}{{ m(n - 1) }}{{ m(n - 1) }}{% endif %}{% endmacro %}{{ m(60) }}",
 }  # fmt: skip
+COUNTED = ("output of a loop", "loops with a condition", "macro that calls itself twice")
+"""What ends when all steps of a rendering are counted, as "loops without output" does too: several seconds each."""
 
 
 def render(source: str) -> None:
@@ -67,7 +69,9 @@ def _all_imported() -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("_all_imported")
-@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.long] if name in COUNTED else []) for name in HOSTILE]
+)
 def test_a_hostile_template_ends_with_one_line(name: str) -> None:
     ended = in_fork(lambda: render(HOSTILE[name]), address_space=3 * 2**30, seconds=100)
     assert ended.code == 0, ended.output[-2000:]

@@ -15,6 +15,7 @@ UMASK = 0o026
 """It gives 640: neither a temporary file's 600, nor 644 or 664, which a program may have written down."""
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_files_have_the_mode_that_the_umask_gives(tmp_path: Path, base: Path, rows: Path) -> None:
     before = os.umask(UMASK)

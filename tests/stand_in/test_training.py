@@ -188,6 +188,7 @@ def test_an_offloaded_optimizer_has_its_state_on_the_cpu_between_steps_and_the_s
     assert told["same"] == [True, True]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("recompute", [pytest.param("off", marks=pytest.mark.long), "on"])
 def test_offloaded_activations_are_on_the_cpu_between_the_passes_and_change_no_loss(

@@ -21,6 +21,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_pairs(tmp_path_factory.mktemp("pairs") / "pairs.jsonl")
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_best_run_wins_most_held_out_pairs(
     tmp_path: Path, base: Path, pairs: Path, capsys: pytest.CaptureFixture[str]

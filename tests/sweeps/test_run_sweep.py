@@ -23,6 +23,7 @@ def lines_of(text):
     return [line.strip() for line in text.splitlines()]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_run_of_a_sweep_gives_the_bits_that_it_gives_alone(swept, reference):
     """Also after a run that diverged in the same process."""

@@ -48,6 +48,7 @@ def searched(path, *, seed=0, opened_again=True):
     return proposals
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_search_that_is_opened_again_proposes_what_an_uninterrupted_one_does(tmp_path):
     alone = searched(tmp_path / "a.db", opened_again=False)

@@ -308,6 +308,7 @@ def random_conversation(rng: random.Random) -> list[Message]:
     return messages[: len(messages) - (rng.random() < 0.3)]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @needs_corpus(137 * 4)
 def test_random_conversations_are_plain_text_and_every_word_is_located():

@@ -27,6 +27,7 @@ def test_no_slot_is_left_unfilled():
         assert [text for text in sample if slot in text] == []
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_every_fact_is_written_down_many_times():
     text = "\n".join(islice(documents(3), 20_000)).casefold()

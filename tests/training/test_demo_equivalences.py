@@ -67,9 +67,9 @@ def assert_same_losses(run: Run, expected: Run) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"training": {"micro_batch_tokens": 1}},
+        pytest.param({"training": {"micro_batch_tokens": 1}}, marks=pytest.mark.long),
         {"training": {"micro_batch_tokens": 100}},
-        {"training": {"gradient_checkpointing": "on"}},
+        pytest.param({"training": {"gradient_checkpointing": "on"}}, marks=pytest.mark.long),
         {"parallel": {"processes": 2, "mode": "replicated"}},
         pytest.param({"parallel": {"processes": 2, "mode": "sharded"}}, marks=pytest.mark.long),
     ],
@@ -99,6 +99,7 @@ def test_weights_times_a_constant_change_nothing(tmp_path: Path, demo: Path, row
     assert_same_losses(train(write_recipe(tmp_path, SHORT, four, base=demo, rows=rows)), plain)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.long), STEPS - 1])
 def test_noise_and_dropout_go_on_to_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, demo: Path, rows: Path, noisy: Run, step: int

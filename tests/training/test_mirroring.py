@@ -52,6 +52,7 @@ def on_an_empty_machine(recipe: Path) -> None:
     shutil.rmtree(recipe.parent / "run")
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_whole_run_arrives_and_is_read_back_on_an_empty_machine(
     tmp_path: Path, bucket: Bucket, base: Path, rows: Path, reference: Run, capsys: pytest.CaptureFixture[str]
@@ -77,6 +78,7 @@ def test_the_whole_run_arrives_and_is_read_back_on_an_empty_machine(
     assert "this run is finished" in capsys.readouterr().out
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_run_killed_while_it_trains_goes_on_from_the_bucket_to_the_same_bits(
     tmp_path: Path, bucket: Bucket, base: Path, rows: Path, reference: Run

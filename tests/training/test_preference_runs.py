@@ -56,7 +56,7 @@ def product() -> list[Any]:
                 marks = []
                 if row >= 3 or place != (row + column) % 2:
                     marks = [pytest.mark.exhaustive]
-                elif objective != "dpo" or change == "two-shards":
+                elif objective != "dpo" or change in ("two-shards", "checkpointing", "pairs-parted"):
                     marks = [pytest.mark.long]
                 cases.append(
                     pytest.param(objective, adapter, change, id=f"{objective}-{adapter}-{change}", marks=marks)
@@ -128,6 +128,7 @@ def test_the_first_loss_is_proved_and_printed(
     assert losses_of(run) == pytest.approx([expected], abs=1e-6)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("precision", ["bf16", pytest.param("pure_bf16", marks=pytest.mark.long)])
 @pytest.mark.parametrize("objective", ["dpo", pytest.param("ipo", marks=pytest.mark.long)])
 def test_in_half_precision_the_proof_holds_whatever_the_cut(
@@ -189,8 +190,8 @@ def test_heldout_figures_are_those_of_plain_transformers_before_and_after(
     ("objective", "adapter"),
     [
         ("dpo", "full"),
-        ("simpo", "lora"),
-        ("kto", "lora"),
+        pytest.param("simpo", "lora", marks=pytest.mark.long),
+        pytest.param("kto", "lora", marks=pytest.mark.long),
         *(
             pytest.param(objective, adapter, marks=pytest.mark.exhaustive)
             for objective, adapter in (("dpo", "lora"), ("simpo", "full"), ("kto", "full"), ("ipo", "full"))

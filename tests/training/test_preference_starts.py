@@ -133,6 +133,7 @@ def test_continuing_an_adapter_is_refused_with_the_question(
     assert "name the run or the adapter in model.name" in said
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("default")
 @pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="needs bitsandbytes: 2 cases left out")
 @pytest.mark.parametrize("quantize", ["4bit", pytest.param("8bit", marks=pytest.mark.long)])

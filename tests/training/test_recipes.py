@@ -27,7 +27,10 @@ def test_every_recipe_loads_and_explains_itself(path: Path):
 
 @pytest.mark.slow
 @needs_corpus(2)
-@pytest.mark.parametrize(("name", "file"), [("gsm8k", "gsm8k_test.jsonl"), ("alpaca", "alpaca_en_demo.json")])
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [("gsm8k", "gsm8k_test.jsonl"), pytest.param("alpaca", "alpaca_en_demo.json", marks=pytest.mark.long)],
+)
 def test_real_data_trains_from_its_recipe(tmp_path: Path, name: str, file: str):
     corpus = corpus_path()
     assert corpus is not None

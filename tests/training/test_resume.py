@@ -27,7 +27,7 @@ from instil.training.records.run_folder import Run, RunPaths, read_run_json
 from instil.training.resume import resumed_recipe, with_micro_batches
 
 
-@pytest.mark.parametrize("step", [5, *(pytest.param(step, marks=pytest.mark.slow) for step in (1, 2, 8, 11))])
+@pytest.mark.parametrize("step", [5, *(pytest.param(step, marks=pytest.mark.long) for step in (1, 2, 8, 11))])
 def test_a_run_stopped_at_any_step_goes_on_to_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: Path, rows: Path, reference: Run, step: int
 ):
@@ -47,7 +47,11 @@ LORA = {"adapter": {"kind": "lora", "rank": 4, "dropout": 0.2}}
 NOISE = {"training": {"neftune_alpha": 5.0}}
 
 
-@pytest.mark.parametrize("change", [LORA | NOISE, NOISE | {"optimizer": {"name": "muon"}}], ids=["lora", "muon"])
+@pytest.mark.parametrize(
+    "change",
+    [LORA | NOISE, pytest.param(NOISE | {"optimizer": {"name": "muon"}}, marks=pytest.mark.long)],
+    ids=["lora", "muon"],
+)
 @pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.long)])
 @pytest.mark.slow
 def test_resuming_repeats_dropout_and_noise(
@@ -89,6 +93,7 @@ def test_a_mixture_of_experts_trains_and_goes_on_to_the_same_bits(
     assert same_bits(train(recipe, "--resume"), whole)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork: 1 case left out")
 def test_five_kills_at_random_moments_lose_nothing(tmp_path: Path, base: Path, rows: Path, reference: Run):

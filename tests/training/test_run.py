@@ -95,7 +95,7 @@ def test_the_micro_batch_size_changes_nothing(tmp_path: Path, base: Path, rows: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("named", ["adapter.resume_from", "model.name"])
+@pytest.mark.parametrize("named", ["adapter.resume_from", pytest.param("model.name", marks=pytest.mark.long)])
 def test_an_adapter_goes_on_in_another_run(tmp_path: Path, base: Path, rows: Path, named: str):
     short = {"training": {"max_steps": 3}, "evaluate": {"every": 3, "max_new_tokens": 2}}
     first = train(write_recipe(tmp_path / "a", LORA, short, base=base, rows=rows))

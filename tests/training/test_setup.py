@@ -86,6 +86,7 @@ def test_two_machines_train_a_model_for_which_neither_has_room(
     assert all("for the parts of 1 of 2 processes as float32" in one for one in said)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("adapter", ["none", pytest.param("lora", marks=pytest.mark.long)])
 def test_processes_that_load_whole_take_turns_where_the_model_fits_once(

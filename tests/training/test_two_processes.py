@@ -103,6 +103,7 @@ def test_out_of_memory_in_an_evaluation_of_two_loses_nothing_that_was_saved(
     assert_equal_runs(resumed, reference)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["replicated", pytest.param("sharded", marks=pytest.mark.long)])
 def test_two_that_share_tokens_equal_one_and_go_on_without(

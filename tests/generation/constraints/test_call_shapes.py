@@ -62,7 +62,9 @@ def test_calls_are_written_in_the_syntax_of_the_template():
 
 @pytest.mark.slow
 @needs_corpus()
-@pytest.mark.parametrize("name", ["qwen2.5-instruct", "llama-3.1-instruct", "mistral-7b-instruct-v0.3"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("qwen2.5-instruct", marks=pytest.mark.long), "llama-3.1-instruct", "mistral-7b-instruct-v0.3"]
+)
 def test_calls_of_real_templates(name):
     check_calls(engine_of(corpus_path() / "tokenizers" / name))
 

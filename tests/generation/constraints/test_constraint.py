@@ -104,7 +104,12 @@ def corpus_engine(name):
 @pytest.mark.slow
 @needs_corpus()
 @pytest.mark.parametrize(
-    "name", ["qwen2.5-instruct", "llama-3.1-instruct", "mistral-7b-instruct-v0.3", "llama-2-chat", "smollm2-instruct"]
+    "name",
+    [
+        pytest.param("qwen2.5-instruct", marks=pytest.mark.long),
+        pytest.param("llama-3.1-instruct", marks=pytest.mark.long),
+        *("mistral-7b-instruct-v0.3", "llama-2-chat", "smollm2-instruct"),
+    ],
 )
 def test_real_tokenizers_write_the_form(name):
     for key in ("enum", "unicode", "pattern", "range", "tuple"):

@@ -53,6 +53,12 @@ def chat_base(reference: Run) -> Path:
 BF16 = {"training": {"precision": "bf16"}}
 LORA = {"adapter": {"kind": "lora", "rank": 4}}
 CASES = {"full-fp32": {}, "full-bf16": BF16, "lora-fp32": LORA, "lora-bf16": LORA | BF16}
+CASES_TO_RUN = [
+    "full-fp32",
+    *(pytest.param(name, marks=pytest.mark.long) for name in ("full-bf16", "lora-fp32")),
+    "lora-bf16",
+]
+"""Each setting of a case stays in `make test` once."""
 
 
 def expected(preflight: Preflight, value: torch.nn.Parameter) -> torch.Tensor:
@@ -78,7 +84,7 @@ def shards_equal_whole_loading(preflight: Preflight, ranks: Ranks) -> None:
     assert all(torch.equal(buffers[name], value) for name, value in alone.named_buffers())
 
 
-@pytest.mark.parametrize("case", [*CASES, "new-tokens"])
+@pytest.mark.parametrize("case", [*CASES_TO_RUN, "new-tokens"])
 def test_shards_read_by_offset_are_those_of_whole_loading(
     tmp_path: Path, base: Path, chat_base: Path, rows: Path, case: str
 ):
@@ -117,7 +123,7 @@ def save(assembled: Assembled, preflight: Preflight, ranks: Ranks, folder: Path)
     )
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", CASES_TO_RUN)
 @pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.exhaustive)])
 def test_files_of_a_model_in_shards_are_those_of_one_process(
     tmp_path: Path, chat_base: Path, rows: Path, case: str, count: int

@@ -121,6 +121,7 @@ def test_a_sharded_run_has_the_losses_of_one_process_and_goes_on_to_the_same_bit
     assert losses_of(train_on_two(mixed, "--resume")) == pytest.approx(losses_of(alone), abs=0.03)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", [pytest.param("fp32", marks=pytest.mark.long), "bf16"])
 def test_sharded_lora_equals_one_process(tmp_path: Path, base: Path, rows: Path, precision: str):
