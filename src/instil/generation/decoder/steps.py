@@ -183,8 +183,8 @@ class Steps:
 
         Why: in bf16 the weight is the left factor. oneDNN then reads it as it lies; as the right one it is reordered in
         each call, which took 1.3 to 1.9 times as long for 2 to 512 tokens. In fp32 `linear` calls MKL, which slows down
-        with the height of the weight from 4 rows on. In blocks of its rows it reads the weight 1.2 to 1.7 times as fast
-        for 4 to 12 rows of `x`; for 13 to 32 oneDNN does (notes of 2026-11-30).
+        with the height of the weight. By blocks of its rows a weight is read 1.1 to 1.7 times as fast for 3 to 12 rows of
+        `x`; oneDNN is ahead of both for 13 to 32 (notes of 2026-11-30).
         """
         if self._dtype == torch.float32:
             rows = x.shape[0]
