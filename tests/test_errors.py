@@ -42,6 +42,7 @@ def literal_ends(tree: ast.AST, kinds: set[str]) -> Iterator[tuple[int, str]]:
             yield call.lineno, end.value
 
 
+@pytest.mark.slow
 def test_the_text_of_every_error_ends_in_a_full_stop():
     """Or in a command behind `Run:`, to which a full stop would be copied."""
     kinds = {kind.__name__ for kind in subclasses(InstilError)} - {"MissingPackageError"}

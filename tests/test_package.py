@@ -151,6 +151,7 @@ def test_no_room_is_too_large():
     } == {}
 
 
+@pytest.mark.slow
 def test_imports_inside_functions_say_why():
     """An import of our own code inside a function hides a dependency; it is allowed where it keeps torch out, with a reason; for `cli` the reason stands in its docstring."""
     without_reason = []
@@ -229,6 +230,7 @@ def test_import_leaves_torch_and_transformers_alone(code):
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_every_verb_can_be_imported_without_torch():
     from instil.cli.main import VERBS
 

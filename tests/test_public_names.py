@@ -38,6 +38,7 @@ def public_errors() -> set[str]:
     }
 
 
+@pytest.mark.slow
 def test_the_public_names_are_there_and_bring_no_torch() -> None:
     names = set(instil.__all__)
     assert names >= FUNCTIONS | public_errors()
@@ -90,6 +91,7 @@ def failure_of(call: Callable[[], Any]) -> BaseException | None:
     return None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CALLS)
 def test_wrong_input_is_an_error_in_plain_words(
     name: str, its: Things, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

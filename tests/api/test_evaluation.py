@@ -32,6 +32,7 @@ def test_a_folder_a_loaded_model_and_rows_give_the_same_figures(tmp_path: Path) 
     assert {path.name for path in out.iterdir()} == {"evaluation.json", "evaluation.md", "evaluation.html"}
 
 
+@pytest.mark.slow
 def test_a_loaded_model_takes_no_settings_for_loading() -> None:
     model = instil.load_model(folders()["tuned"], device="cpu")
     with pytest.raises(instil.EvaluationError, match="device: the model is loaded already"):

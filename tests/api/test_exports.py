@@ -10,6 +10,7 @@ from tests.tiny_chat import FACTS, folders
 import instil
 
 
+@pytest.mark.slow
 def test_a_run_is_exported_and_answers_the_same(tmp_path: Path) -> None:
     rows = [{"question": question, "answer": answer} for question, answer in FACTS]
     done = instil.export(folders()["run"], tmp_path / "out", dtype="fp32", data=rows, device="cpu")

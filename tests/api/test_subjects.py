@@ -104,6 +104,7 @@ def test_the_name_of_a_run_is_a_name_of_a_folder(source, name):
     assert run_name(source) == name
 
 
+@pytest.mark.slow
 def test_plan_prepare_and_inspect_take_the_same_words(rows):
     assert instil.prepare(rows, model="demo", **{"data.heldout_share": 0}).ledger.rows_in == 40
     assert instil.inspect(rows, model="demo").ledger.rows_in == 40

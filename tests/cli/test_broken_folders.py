@@ -250,6 +250,7 @@ BROKEN: tuple[tuple[str, str, Break, str], ...] = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("verb", "kind", "damage", "says"), BROKEN, ids=[f"{b[0]}-{b[1]}-{b[3][:40]}" for b in BROKEN])
 def test_a_damaged_folder_is_one_line_and_status_2(verb, kind, damage, says, whole, tmp_path, monkeypatch, capfd):
     shutil.copytree(whole, tmp_path, dirs_exist_ok=True)

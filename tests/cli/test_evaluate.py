@@ -36,6 +36,7 @@ def test_the_command_writes_the_report_and_compares(rows, tmp_path, capsys):
     assert json.loads((out / "evaluation.json").read_text(encoding="utf-8"))["settings"]["seed"] == 0
 
 
+@pytest.mark.slow
 def test_a_limit_is_named_on_every_output(rows, tmp_path, capsys):
     out = tmp_path / "report"
     assert evaluate(folders()["tuned"], "--data", rows, "--limit", 3, "--out", out) == 0

@@ -35,6 +35,7 @@ def shown_before_torch(words: list[str], folder: Path, *, terminal: bool) -> str
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [

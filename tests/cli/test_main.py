@@ -146,6 +146,7 @@ def test_an_instil_error_is_one_line_and_traceback_shows_the_rest(capsys, monkey
         entry.main(["train", "--traceback"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("verb", "text"),
     [
@@ -167,6 +168,7 @@ def test_help_names_every_verb(capsys):
     assert all(f" {name} " in out for name, _, _ in entry.VERBS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["train", "plan", "prepare", "inspect"])
 def test_a_file_that_is_not_there_is_found_before_a_library_is_loaded(verb, tmp_path):
     program = (

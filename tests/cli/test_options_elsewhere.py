@@ -42,6 +42,7 @@ def test_an_option_of_another_tool_is_answered_with_ours(
     assert "did you mean" not in error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", sorted(ELSEWHERE))
 def test_what_is_named_is_an_option_of_the_verb(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):

@@ -135,6 +135,7 @@ def test_random_conversations_are_served_as_trained(name: str) -> None:
     assert outcomes["encoded"] >= 12, outcomes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OWN)
 def test_planned_conversations_equal_those_that_are_rendered(name: str) -> None:
     long_talk = [

@@ -35,6 +35,7 @@ def test_random_conversations_are_served_as_trained() -> None:
     assert outcomes["encoded"] >= 140, outcomes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["drop", "keep_last_turns", "truncate_answer"])
 def test_no_policy_trains_behind_a_cut_header(policy: Any) -> None:
     spans = Counter[str]()
@@ -130,6 +131,7 @@ def check_templates_that_nobody_wrote(max_examples: int) -> None:
     assert kinds["exact"] >= 0.6 * max_examples * len(TALKS), kinds
 
 
+@pytest.mark.slow
 def test_templates_that_nobody_wrote_are_exact_or_refused() -> None:
     check_templates_that_nobody_wrote(20)
 

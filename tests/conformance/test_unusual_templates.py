@@ -30,6 +30,7 @@ def test_every_tokenizer_family_keeps_the_boundary(name: str, family: str) -> No
     assert sum(verdict.kind == "exact" for verdict in kinds) >= 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [n for n in UNUSUAL if UNUSUAL[n].expected == "exact"])
 def test_the_proof_passes_where_conversations_are_exact(name: str) -> None:
     proof = unusual_chat(name).prove()

@@ -48,6 +48,7 @@ def test_no_language_lacks_a_paragraph(language):
             assert lacking == [], f"{lesson.name} in {language}"
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_message_ids_are_those_that_sphinx_extracts(tmp_path):
     extensions = runpy.run_path(str(ROOT / "docs" / "conf.py"))["myst_enable_extensions"]
@@ -131,6 +132,7 @@ def test_translations_come_from_the_catalogue_and_fuzzy_ones_do_not_count(tmp_pa
     assert "Solutions" in untranslated(lesson, "vi")
 
 
+@pytest.mark.slow
 def test_the_code_of_all_languages_is_the_same_and_an_address_stands_in_the_setup_cell():
     for lesson in LESSONS:
         english, chinese = (notebook_of(lesson, language, "https://host.invalid/own/er") for language in ("en", "zh"))

@@ -94,6 +94,7 @@ CONVERSATIONS = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(conversation=CONVERSATIONS)
 @pytest.mark.parametrize("format", [each.name for each in FORMATS if each.name not in ("pattern", "text")])

@@ -20,6 +20,7 @@ def test_the_same_seed_writes_the_same_bytes(folder, tmp_path):
         assert path.read_bytes() == (folder / path.name).read_bytes()
 
 
+@pytest.mark.slow
 def test_another_seed_writes_other_bytes(folder, tmp_path):
     for path in write_instructions(tmp_path, seed=6):
         assert path.read_bytes() != (folder / path.name).read_bytes()

@@ -23,6 +23,7 @@ def text_of(page: str) -> str:
     return (ROOT / "docs" / "reference" / f"{page}.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", SCRIPTS)
 def test_a_page_is_what_its_script_writes(page):
     script = ROOT / "docs" / f"{SCRIPTS[page]}.py"

@@ -59,6 +59,7 @@ def real(name: str) -> ChatTokenizer:
     return ChatTokenizer.from_pretrained(folder / "tokenizers" / name, template="chatml")
 
 
+@pytest.mark.slow
 @needs_corpus(len(REAL))
 @pytest.mark.parametrize("name", REAL)
 def test_real_tokenizers_give_their_own_ids_and_texts(name: str) -> None:
@@ -81,6 +82,7 @@ def test_real_tokenizers_give_their_own_ids_and_texts(name: str) -> None:
     assert chat.prompt(messages) == served
 
 
+@pytest.mark.slow
 @needs_corpus(2)
 @pytest.mark.parametrize("name", ["gpt2", "llama-2-chat", "smollm2-instruct"])
 def test_ids_equal_the_vectors_of_another_implementation(name: str) -> None:

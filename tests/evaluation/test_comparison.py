@@ -6,6 +6,7 @@ from instil.evaluation.comparison import compare
 from instil.evaluation.sign_test import sign_test
 
 
+@pytest.mark.slow
 def test_the_sign_test_equals_scipys_binomial_test():
     scipy = pytest.importorskip("scipy.stats")
     for wins, losses in [(0, 0), (5, 0), (7, 3), (30, 50), (600, 500)]:

@@ -94,6 +94,7 @@ def test_a_task_that_fits_no_prompt_is_refused_before_anything_is_asked(tuned, m
         evaluate(tuned, prompts_of(talk(("Say hi", "Hi there!"))), tasks=[task])
 
 
+@pytest.mark.slow
 def test_figures_of_all_answers_together_have_a_difference_wherever_figures_are_shown(tuned, base, prompts, capsys):
     pytest.importorskip("sacrebleu")
     found = evaluate(

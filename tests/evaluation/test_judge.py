@@ -59,7 +59,7 @@ def serve():
 
     def start(**settings):
         server = _JudgingServer(**settings)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=lambda: server.serve_forever(poll_interval=0.02), daemon=True).start()
         servers.append(server)
         return server
 

@@ -28,12 +28,14 @@ def test_translation_figures_are_sacrebleus_own():
     assert "tok:13a" in translation_details(cases)["signatures"]["bleu"]
 
 
+@pytest.mark.slow
 def test_rouge_of_equal_texts_is_one():
     pytest.importorskip("rouge_score")
     assert judge_summary(case("A cat sat. It slept.", "A cat sat. It slept."))["rougelsum"] == 1
     assert judge_summary(case("x", "A cat sat."))["rouge1"] == 0
 
 
+@pytest.mark.slow
 def test_differences_are_sacrebleus_own_and_paired():
     sacrebleu = pytest.importorskip("sacrebleu")
     significance = pytest.importorskip("sacrebleu.significance")

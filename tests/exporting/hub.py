@@ -40,7 +40,7 @@ class Hub(ThreadingHTTPServer):
 @contextmanager
 def local_hub() -> Iterator[Hub]:
     server = Hub()
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=lambda: server.serve_forever(poll_interval=0.02), daemon=True)
     thread.start()
     try:
         yield server

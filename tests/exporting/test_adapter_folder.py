@@ -56,6 +56,7 @@ def test_an_adapter_is_merged_within_the_bound(adapter, tmp_path):
     assert answers(done.folder) != answers(folders()["tuned"])
 
 
+@pytest.mark.slow
 def test_an_adapter_alone_loads_on_its_base(adapter, tmp_path):
     done = export(adapter, tmp_path / "out", target="adapter", rows=ROWS)
     assert "adapter_model.safetensors" in done.files

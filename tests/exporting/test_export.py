@@ -21,6 +21,7 @@ def test_a_config_with_more_eos_ids_than_training_stops_on_is_written_to_agree(t
     assert json.loads((done.folder / "config.json").read_text(encoding="utf-8"))["eos_token_id"] == 258
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 def test_a_merged_model_is_a_plain_folder_that_answers_the_same(tmp_path, dtype):
     done = export(folders()["run"], tmp_path / "out", dtype=dtype, rows=ROWS)

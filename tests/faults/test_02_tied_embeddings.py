@@ -63,6 +63,7 @@ def test_model_and_adapter_have_equal_figures(
     assert exit_code("export", str(run.folder / "adapter"), str(tmp_path / "again"), "--dtype", "fp32") == 0
 
 
+@pytest.mark.slow
 def test_the_loss_of_the_written_model_is_in_the_results(
     tmp_path: Path, base: Path, rows: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -126,6 +126,7 @@ def test_a_begun_answer_and_its_continuation_are_the_complete_answer(text, place
     assert calls == whole.tool_calls[len(whole.tool_calls) - len(calls) :]
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(TEXTS)
 def test_without_tools_only_reasoning_tags_and_channels_leave_the_text(text):

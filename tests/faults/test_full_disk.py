@@ -155,6 +155,7 @@ def one_error(words: tuple[str, ...], capsys: pytest.CaptureFixture[str], **valu
     return error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", WRITERS)
 def test_a_read_only_folder_is_one_line(
     verb: str, read_only: Path, trained: Path, rows: Path, capsys: pytest.CaptureFixture[str]
@@ -165,6 +166,7 @@ def test_a_read_only_folder_is_one_line(
     assert "Read-only file system" in error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", WRITERS)
 def test_a_file_in_the_place_of_a_folder_is_one_line(
     verb: str, tmp_path: Path, trained: Path, rows: Path, capsys: pytest.CaptureFixture[str]

@@ -151,6 +151,7 @@ def prompts_file(path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("policy", "answered"), [("drop", [0]), ("keep_last_turns", [0, 2])])
 def test_generate_answers_what_fits_and_keeps_the_rows_aligned(
     policy: str, answered: list[int], tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -164,6 +164,7 @@ def test_plan_prints_the_warnings(tmp_path: Path, base: Path, capsys: pytest.Cap
     assert warned(write_recipe(tmp_path, HELD, base=base, rows=file), capsys, "plan")
 
 
+@pytest.mark.slow
 def test_an_ordinary_run_has_no_warning(tmp_path: Path, base: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = write_jsonl(tmp_path / "rows.jsonl", rows_of(range(24)))
     heldout = write_jsonl(tmp_path / "heldout.jsonl", rows_of(range(200, 230)))

@@ -51,6 +51,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "plain"), CASES)
 @pytest.mark.parametrize("every", [1, 4])
 def test_a_row_that_joins_or_is_joined_loses_no_token(kind, plain, every):
@@ -64,6 +65,7 @@ def test_a_row_that_joins_or_is_joined_loses_no_token(kind, plain, every):
     assert [row.result() for row in rows] == alone
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["llama", "mistral", "gemma3_text", "gpt2"])
 def test_rows_that_come_and_go_leave_no_columns_behind(kind, monkeypatch):
     """The cache had a column more with every token, for as long as one row was in progress."""

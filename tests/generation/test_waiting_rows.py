@@ -62,6 +62,7 @@ def test_a_row_longer_than_the_memory_and_a_model_without_a_common_cache_are_ans
     assert batches([5] * 3, batch_tokens=1000, max_rows=1, leave=1) == [(0, [5])] * 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "plain"), [("llama", True), ("qwen3", True), ("llama", False), ("gpt2", False)])
 def test_answers_are_those_of_prompts_alone_while_others_take_free_places(kind, plain, monkeypatch):
     model, prompts = tiny_model(kind), random_prompts(40)

@@ -15,6 +15,7 @@ from instil.model.probe import probe
 from instil.recipe import AdapterSettings
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ARCHITECTURES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_attention_models_are_laid_flat(name: str, dtype: torch.dtype) -> None:
@@ -93,6 +94,7 @@ def test_a_mask_that_is_a_table_has_room_for_one_example() -> None:
     assert "table" in found.words
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ARCHITECTURES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_tokens_of_attention_models_can_be_divided(name: str, dtype: torch.dtype) -> None:

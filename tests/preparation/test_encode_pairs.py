@@ -248,6 +248,7 @@ def test_settings_that_would_cut_an_answer_are_refused_by_name(name: str, value:
     check_preference_settings(Recipe.from_mapping({"data": {name: value}}))
 
 
+@pytest.mark.slow
 def test_pairs_are_never_parted(tmp_path: Path) -> None:
     """By chunks, worker processes, the split, `rows`, `repeat` and `deduplicate`: `run_pairs` looks at every pair."""
     rows = [pair(number) for number in range(600)] + [pair(3)] * 4

@@ -8,6 +8,7 @@ from instil.errors import RecipeError
 from instil.recipe import Recipe
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("yaml", "message"),
     [

@@ -85,6 +85,7 @@ def test_the_report_of_a_finished_run_has_everything(run: Path, reference: Run, 
     assert "style=" not in page
 
 
+@pytest.mark.slow
 def test_the_page_can_lie_elsewhere_and_python_returns_its_path(run: Path, tmp_path: Path):
     evaluated(run)
     path = instil.report(Run.open(run), tmp_path / "page.html")

@@ -66,6 +66,7 @@ def test_the_redirection_names_no_other_server(served):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("host", ["elsewhere.example", "127.0.0.1.elsewhere.example:80", "192.168.0.1", "", "[::2]:80"])
 def test_another_host_is_421_also_with_the_cookie(served, host):
     assert served.get("/", Host=host).status == 421
@@ -78,6 +79,7 @@ def test_names_of_this_machine_are_known():
     assert not Doorkeeper("t", "s", "10.0.0.1", 1).knows_host("10.0.0.2")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "origin", [None, "null", "http://elsewhere.example", "http://127.0.0.1:1", "https://127.0.0.1"]
 )

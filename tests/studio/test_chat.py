@@ -178,6 +178,7 @@ def test_pages_serve_no_model_with_foreign_code_or_for_others():
     check_argv(["serve", "--model=./--host", "--port=0"])
 
 
+@pytest.mark.slow
 def test_only_runs_of_the_workspace_can_be_talked_to(served, tmp_path):
     make_talking_run(served.root)
     make_talking_run(served.root, "--host")

@@ -46,6 +46,7 @@ def write_rows(path, rows):
     return path
 
 
+@pytest.mark.slow
 def test_a_process_answers_and_a_dead_one_is_started_again(tmp_path):
     worker = Worker(ECHO, tmp_path, {"model": "a"})
     setup, question, first = worker.ask({"ask": "one"})

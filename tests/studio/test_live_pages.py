@@ -225,6 +225,7 @@ def test_more_pages_than_a_browser_has_connections_all_follow_and_hidden_ones_co
             page.get_by_text("runs/late").first.wait_for(timeout=120_000)
 
 
+@pytest.mark.slow
 def test_fifty_streams_are_served_beside_the_pages(served):
     connections = []
     try:

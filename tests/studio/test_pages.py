@@ -52,6 +52,7 @@ def test_the_end_of_a_log_begins_with_a_whole_line(tmp_path):
     assert log_end(tmp_path / "none") == ("", 0, False)
 
 
+@pytest.mark.slow
 def test_jobs_are_shown_cancelled_and_removed(served):
     os.mkfifo(served.root / "pipe.jsonl")
     lasting = ["convert", "pipe.jsonl", "out.jsonl"]
@@ -176,7 +177,7 @@ def test_the_chart_draws_zooms_and_reads_out(opened, served):
     page.keyboard.press("Home")
     assert page.locator("#curve output").text_content().startswith("step 1:")
     page.get_by_text("Values as a table").click()
-    assert page.locator("#curve table tr").count() > 200
+    wait_until(lambda: page.locator("#curve table tr").count() > 200)  # the toggle is told after the click
     assert_accessible(page)
 
 

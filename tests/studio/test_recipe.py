@@ -102,6 +102,7 @@ def recipes(draw):
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", shipped_names())
 def test_a_form_that_nobody_touched_changes_nothing_and_the_command_means_the_same(name):
     text = shipped_text(name)
@@ -463,6 +464,7 @@ def test_columns_of_the_data_page_come_along(served):
     ]
 
 
+@pytest.mark.slow
 def test_a_draft_is_saved_and_started_with_what_was_on_the_page(served):
     os.mkfifo(served.root / "pipe.jsonl")
     served.queue.add(["convert", "pipe.jsonl", "out.jsonl"])  # the device is busy, so that nothing trains here

@@ -52,6 +52,7 @@ def test_the_tasks_are_those_of_the_command_line():
     assert set(TASKS) == {*JUDGED, *DIALOGUE_TASKS, "preference"}
 
 
+@pytest.mark.slow
 def test_an_evaluation_has_what_the_form_says(studio):
     argv, run = evaluate_argv(studio, fields(limit="20"), ["exact_match"])
     assert run == "runs/talker"
@@ -63,6 +64,7 @@ def test_an_evaluation_has_what_the_form_says(studio):
     assert "--judge" not in " ".join(evaluate_argv(studio, fields(against=""), [])[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("values", "tasks", "key"),
     [

@@ -86,6 +86,7 @@ def test_paths_and_links_inside_are_followed(workspace):
     assert inside(root, "runs/new") == root / "runs" / "new"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "path", ["../secret.jsonl", "%2e%2e/secret.jsonl", "..%2fsecret.jsonl", "/etc/passwd", "link/passwd"]
 )

@@ -57,6 +57,7 @@ def test_the_share_of_pairs_won_stands_beside_the_loss(
     assert [row["heldout_accuracy"] for row in sweep.table] == [run.heldout_accuracy for run in sweep.runs]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "words", "said"),
     [

@@ -36,6 +36,7 @@ def test_a_run_of_a_sweep_gives_the_bits_that_it_gives_alone(swept, reference):
     assert saved.override({"output": "x"}) == instil.Recipe.load_saved(reference.folder).override({"output": "x"})
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_is_recorded_and_the_others_go_on(swept):
     assert swept.status == 1
     failed, *others = swept.sweep.runs
@@ -45,6 +46,7 @@ def test_a_run_that_diverges_is_recorded_and_the_others_go_on(swept):
     assert any(line.startswith("error: lr-1e30") for line in lines_of(swept.out + swept.err))
 
 
+@pytest.mark.slow
 def test_the_comparison_is_on_the_screen_and_in_files(swept):
     sweep, folder = swept.sweep, swept.sweep.folder
     assert sweep.best == min(sweep.runs[1:], key=lambda run: run.heldout_loss)
@@ -169,6 +171,7 @@ def test_what_is_wrong_in_the_last_run_is_found_before_the_first_and_leaves_noth
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_run_and_a_sweep_do_not_take_each_others_folder(reference, swept, capsys):
     recipe = reference.folder.parent / "recipe.yaml"
     for words in ([], ["--resume"]):

@@ -62,6 +62,7 @@ def test_a_search_that_is_opened_again_proposes_what_an_uninterrupted_one_does(t
         assert proposal["adapter.targets"] in (["q_proj"], ["q_proj", "v_proj"])
 
 
+@pytest.mark.slow
 def test_failed_trials_count_and_more_trials_may_follow(tmp_path):
     short = replace(SPACE, trials=1)
     search = Search(tmp_path / "s.db", short, seed=0)

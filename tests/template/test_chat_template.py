@@ -124,6 +124,7 @@ def theirs(source, messages, tools, tokens, add_generation_prompt) -> str | None
     return texts[0]
 
 
+@pytest.mark.slow
 @needs_corpus(411 * len(CASES))
 @pytest.mark.parametrize(
     "every", [pytest.param(1, marks=pytest.mark.long, id="all templates"), pytest.param(9, id="every ninth template")]
@@ -178,6 +179,7 @@ def test_every_template_renders_as_transformers_does_and_every_segment_is_true(e
     assert located > 0.96 * contents
 
 
+@pytest.mark.slow
 @needs_corpus(41)
 def test_goldens_of_other_projects_are_met():
     cases = json.loads((corpus_path() / "templates" / "goldens.json").read_text())["cases"]

@@ -42,7 +42,7 @@ def create_app(studio: Studio) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         clock = asyncio.create_task(_keep_queue(studio, ending))
         yield
-        ending.begun = True
+        ending.begin()
         await clock
 
     ending = Ending()
@@ -78,7 +78,7 @@ async def _keep_queue(studio: Studio, ending: Ending) -> None:
         while not ending.begun:
             await asyncio.to_thread(studio.queue.tick)
             await asyncio.to_thread(stop_idle, studio)
-            await asyncio.sleep(TICK_SECONDS)
+            await ending.wait(TICK_SECONDS)
     finally:
         await asyncio.to_thread(studio.workers.close)
         await asyncio.to_thread(studio.commands.close)

@@ -146,6 +146,7 @@ def test_a_model_opens_reasoning_itself_only_with_an_added_token(special, may_re
     begun.start(engine.tokenizer('{"n": 1', add_special_tokens=False)["input_ids"])
 
 
+@pytest.mark.slow
 def test_a_schema_that_takes_too_many_steps_is_refused():
     wide = {"anyOf": [{"type": "object", "properties": {f"a{at}": {"type": "string"}}} for at in range(1_500)]}
     engine = small_engine()

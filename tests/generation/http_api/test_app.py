@@ -153,6 +153,7 @@ def _conversation(question):
     return Conversation((Message("user", question),))
 
 
+@pytest.mark.slow
 def test_cached_tokens_grow_with_a_conversation_and_its_texts_are_those_of_a_server_without(engine):
     def talk(client, *, stream: bool) -> tuple[list[str], list[tuple[int, int]]]:
         turns, texts, counts = [{"role": "system", "content": "Be brief."}], [], []

@@ -85,6 +85,7 @@ def is_answered(connection):
     return received.endswith(b"ok")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("before", "data"),
     [
@@ -104,6 +105,7 @@ def test_a_request_that_never_ends_is_told_and_closed_in_time(port, before, data
     assert b"has not arrived within 0.5 seconds" in answer
 
 
+@pytest.mark.slow
 def test_a_drop_now_and_then_buys_no_time(port):
     begun = time.monotonic()
     with connected(port, HEAD) as connection, contextlib.suppress(OSError):
@@ -127,6 +129,7 @@ def requests_in_time(port):
     return answered, in_time
 
 
+@pytest.mark.slow
 def test_a_kept_connection_has_new_time_for_each_request(port):
     for _ in range(20):
         answered, in_time = requests_in_time(port)
@@ -151,6 +154,7 @@ def test_a_connection_beyond_the_limit_gets_503_and_its_place_is_free_again(port
         assert time.monotonic() < end
 
 
+@pytest.mark.slow
 def test_a_reader_that_never_reads_loses_its_connection_and_a_slow_one_does_not(port):
     request = b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with socket.socket() as unread:

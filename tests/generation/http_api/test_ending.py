@@ -61,7 +61,24 @@ def test_a_limit_is_only_shortened():
 
 
 def test_each_reason_has_its_own_status():
-    limits = Ending()
-    assert limits.problem(3).status == 504
-    limits.begun = True
-    assert limits.problem(3).status == 503
+    async def run():
+        limits = Ending()
+        assert limits.problem(3).status == 504
+        limits.begin()
+        assert limits.problem(3).status == 503
+
+    asyncio.run(run())
+
+
+def test_who_waits_goes_on_when_the_server_ends():
+    async def run():
+        limits = Ending()
+        await limits.wait(0.01)
+        assert not limits.begun
+        waiting = asyncio.create_task(limits.wait(3600))
+        await asyncio.sleep(0)
+        limits.begin()
+        await asyncio.wait_for(waiting, 60)
+        assert limits.begun
+
+    asyncio.run(run())

@@ -72,6 +72,7 @@ WRONG = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("change", "which", "said"), WRONG)
 def test_what_does_not_fit_is_one_line_and_leaves_nothing(
     tmp_path: Path,

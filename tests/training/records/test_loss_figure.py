@@ -31,6 +31,7 @@ def test_the_plot_has_both_losses(reference: Run, tmp_path: Path):
     assert "matplotlib.pyplot" not in sys.modules or figure.canvas.manager is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "begins"), [("loss.png", b"\x89PNG"), ("loss.svg", b"<?xml"), ("loss.pdf", b"%PDF")])
 def test_the_plot_is_saved_by_its_suffix(reference: Run, tmp_path: Path, name: str, begins: bytes):
     reference.plot(tmp_path / name)

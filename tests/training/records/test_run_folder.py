@@ -34,6 +34,7 @@ def test_the_run_folder_holds_what_the_design_lists(reference: Run):
     assert reference.results["steps"] == len(losses_of(reference)) == 12
 
 
+@pytest.mark.slow
 def test_an_existing_run_folder_is_refused(tmp_path: Path, base: Path, rows: Path, capsys: pytest.CaptureFixture[str]):
     recipe = write_recipe(tmp_path, base=base, rows=rows)
     (tmp_path / "run").mkdir()

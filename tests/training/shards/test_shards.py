@@ -84,6 +84,7 @@ def shards_equal_whole_loading(preflight: Preflight, ranks: Ranks) -> None:
     assert all(torch.equal(buffers[name], value) for name, value in alone.named_buffers())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [*CASES_TO_RUN, "new-tokens"])
 def test_shards_read_by_offset_are_those_of_whole_loading(
     tmp_path: Path, base: Path, chat_base: Path, rows: Path, case: str
@@ -123,6 +124,7 @@ def save(assembled: Assembled, preflight: Preflight, ranks: Ranks, folder: Path)
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES_TO_RUN)
 @pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.exhaustive)])
 def test_files_of_a_model_in_shards_are_those_of_one_process(
@@ -168,6 +170,7 @@ class Largest(TorchDispatchMode):
         return result
 
 
+@pytest.mark.slow
 def test_no_process_ever_holds_the_embedding(tmp_path: Path, rows: Path):
     wide = make_base(tmp_path / "base", width=64, num_rows=2000)
     one_step = {"training": {"max_steps": 1}, "evaluate": {"every": 1, "max_new_tokens": 1}}
@@ -203,6 +206,7 @@ def test_what_cannot_be_read_by_rows_is_loaded_whole_and_said(
     assert reason is None or reason in str(found)
 
 
+@pytest.mark.slow
 def test_a_damaged_weight_is_found_by_the_process_that_has_its_rows_and_reported_by_all(
     tmp_path: Path, chat_base: Path, rows: Path
 ):

@@ -138,6 +138,7 @@ def test_kto_is_that_of_plain_pytorch_with_the_drift_of_mismatched_answers(make_
     assert far(found_gradients, named) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", [*PAIRED, "kto"])
 def test_a_pair_may_be_parted_and_any_cut_gives_the_same(make_learner: LearnerMaker, objective: str) -> None:
     loss = PreferenceLoss(objective, beta=BETA[objective])  # type: ignore[arg-type]

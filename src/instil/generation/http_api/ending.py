@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from instil.generation.http_api.problems import Problem
 
@@ -13,15 +13,16 @@ GRACE_SECONDS = 10.0
 
 
 class Ending:
-    """The time limits of the requests in progress.
-
-    Attributes:
-        begun: Whether the server is ending.
-    """
+    """The time limits of the requests in progress."""
 
     def __init__(self) -> None:
-        self.begun = False
+        self._has_begun = asyncio.Event()
         self._limits: set[asyncio.Timeout] = set()
+
+    @property
+    def begun(self) -> bool:
+        """Whether the server is ending."""
+        return self._has_begun.is_set()
 
     @property
     def num_open(self) -> int:
@@ -44,11 +45,16 @@ class Ending:
 
     def begin(self) -> None:
         """Give the requests in progress their last seconds."""
-        self.begun = True
+        self._has_begun.set()
         last = asyncio.get_running_loop().time() + GRACE_SECONDS
         for limit in self._limits:
             if not limit.expired():
                 limit.reschedule(min(limit.when() or last, last))
+
+    async def wait(self, seconds: float) -> None:
+        """Wait until the server is ending, but no longer than this."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._has_begun.wait(), seconds)
 
     def problem(self, seconds: float) -> Problem:
         """Return why a request's time is over; `seconds` is what each has."""
