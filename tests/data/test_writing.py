@@ -118,6 +118,13 @@ def test_every_container_is_written_and_read(name: str, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
+def test_an_empty_column_that_means_something_to_the_format_is_refused_by_its_name(tmp_path: Path) -> None:
+    conversation = Conversation((U("q"), A("a")), extra={"enable_thinking": []})
+    with pytest.raises(FormatError, match=r"a column of its own named 'enable_thinking', which messages would read"):
+        write([conversation], tmp_path / "out.jsonl", format="messages")
+    assert not (tmp_path / "out.jsonl").exists()
+
+
 def test_writing_is_whole_or_nothing(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     path.write_text("before")

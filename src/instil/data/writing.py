@@ -160,14 +160,17 @@ def _difference(written: Sequence[Conversation], read_back: Sequence[Conversatio
 
 def _difference_of(conversation: Conversation, read_back: Conversation) -> str:
     before, after = _values(conversation), _values(read_back)
-    for key in [key for key, value in before["extra"].items() if is_empty(value) and key not in after["extra"]]:
+    given_way = [key for key, value in before["extra"].items() if is_empty(value) and key not in after["extra"]]
+    for key in given_way:
         del before["extra"][key]  # an empty column gives way to the format's own column of that name
     if before == after:
         return ""
     columns = [key for key in conversation.extra if before["extra"].get(key) != after["extra"].get(key)]
+    # An empty column may also mean something to the format, as ``enable_thinking`` does to ``messages``.
+    columns += [key for key in given_way if key in read_back.variables]
     if columns:
         return f"a column of its own named {columns[0]!r}"
-    return next(key for key in before if before[key] != after[key])
+    return next(key for key in before | after if before.get(key) != after.get(key))
 
 
 def _values(conversation: Conversation) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from tests.preparation.encoder_of_bytes import EncoderOfBytes
 from tests.preparation.prepared_data import rows, save
 
 from instil.errors import EncodingError, FormatError, InstilError, MissingPackageError, RecipeError
+from instil.preparation.cluster.encode_on_ray import end_tasks
 from instil.preparation.prepare import Prepared, prepare
 from instil.ray_cluster import connected
 from instil.recipe import Recipe
@@ -78,6 +79,27 @@ def test_the_store_has_the_bytes_of_one_process(tmp_path: Path, ray_of_two: None
     assert not [line for line in lines if str(data) + ":" in line]
     assert "2,049 rows: below 10,000, one machine is faster" in lines[-1]
     assert prepared(tmp_path / "ray", sources, on_bad_row="skip").reused
+
+
+@needs_ray
+@pytest.mark.slow
+def test_a_stopped_task_has_ended_before_its_folder_is_removed(tmp_path: Path, ray_of_two: None) -> None:
+    import ray
+
+    def write_late(folder: Path) -> None:
+        (folder / "begun").touch()
+        try:
+            for _ in range(6000):  # Ray stops a task between two steps of Python
+                time.sleep(0.01)
+        finally:
+            time.sleep(0.5)
+            (folder / "written").touch()
+
+    task = ray.remote(num_cpus=1)(write_late).remote(tmp_path)
+    while not (tmp_path / "begun").exists():
+        time.sleep(0.02)
+    end_tasks(ray, [task])
+    assert (tmp_path / "written").exists()
 
 
 @needs_ray

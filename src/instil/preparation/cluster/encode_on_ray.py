@@ -30,6 +30,8 @@ FEWEST_ROWS = 10_000
 """Number of rows below which starting Ray takes longer than the work."""
 _PIECES_A_PROCESSOR, _CHUNKS_A_PROCESSOR = 64, 4
 """Tasks under way for each processor. Rows are held in memory until they are encoded; a piece is a few numbers."""
+_TASKS_END_WITHIN = 30.0
+"""Longest time, in seconds, that stopped tasks are waited for: a node that is gone may never say that one has ended."""
 
 
 class ClusterFailedError(DataError):
@@ -107,9 +109,21 @@ def encode_on_ray(
         while waiting:
             take_first()
     finally:
-        for _, _, task in waiting:
-            tasks.cancel(task)
+        end_tasks(cluster.ray, [task for _, _, task in waiting if task is not None])
     return num_rows
+
+
+def end_tasks(ray: Any, tasks: Sequence[Any]) -> None:
+    """Stop tasks whose results nobody waits for, and wait until they have ended.
+
+    Why wait: a task that is writing its shard would put it into the folder while, or after, the folder is removed.
+    """
+    for task in tasks:
+        with contextlib.suppress(Exception):  # the cluster may be gone; the first error is the one to report
+            ray.cancel(task)
+    if tasks:
+        with contextlib.suppress(Exception):
+            ray.wait(list(tasks), num_returns=len(tasks), timeout=_TASKS_END_WITHIN, fetch_local=False)
 
 
 def _size_of(job: Job | InstilError, rows: RowsRead) -> float:
@@ -173,9 +187,3 @@ class _Tasks:
                 f"data.cluster: the cluster failed ({first_line_of(error)}). Expected it to run to the end. Start "
                 "again: what is encoded is kept."
             ) from None
-
-    def cancel(self, task: Any) -> None:
-        """Stop a task whose result nobody waits for."""
-        if task is not None:
-            with contextlib.suppress(Exception):  # the cluster may be gone; the first error is the one to report
-                self._ray.cancel(task)
