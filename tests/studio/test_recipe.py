@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import signal
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -405,6 +406,20 @@ def test_drafts_stay_on_the_disk_and_the_oldest_go(tmp_path):
     assert Drafts(tmp_path).load(made[-1].number).text == made[-1].text
     (drafts.folder / f"{made[-1].number}.json").write_text("{cut")
     assert drafts.load(made[-1].number) is None
+
+
+def test_a_command_that_is_cancelled_as_it_starts_is_not_killed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe.jsonl")
+    children = Children()
+    children._is_warm = True
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in the process of the studio
+    try:
+        children.take({"id": 1, "run": ["convert", "pipe.jsonl", "out.jsonl"], "out": str(tmp_path / "1")})
+        children.take({"cancel": 1})
+        assert wait_until(children.ended) == [(1, 130)]
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_cancelled_command_ends_and_others_go_on(tmp_path, monkeypatch):
