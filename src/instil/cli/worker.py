@@ -151,11 +151,15 @@ class Children:
 def _fork(work: Callable[[Sequence[str]], None], words: Sequence[str], out: Path) -> int:
     """Run work in a child with a process group of its own, and return its pid."""
     sys.stdout.flush()
-    # Until the child has its own meaning of SIGINT, one that cancels it waits: here SIGINT means nothing, and it would be lost.
-    heard = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    pid = os.fork()
+    # This process ignores SIGINT. One that cancels the child waits until the child hears it.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        pid = os.fork()
+    except OSError:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        raise
     if pid:
-        signal.pthread_sigmask(signal.SIG_SETMASK, heard)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         with contextlib.suppress(OSError):  # the child does it too: whoever is first
             os.setpgid(pid, pid)
         return pid
@@ -171,7 +175,7 @@ def _fork(work: Callable[[Sequence[str]], None], words: Sequence[str], out: Path
             os.dup2(source, target)
         sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False, buffering=1)
         sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False, buffering=1)
-        signal.pthread_sigmask(signal.SIG_SETMASK, heard)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         status = _status_of(work, words)
     except KeyboardInterrupt:  # it was cancelled before it had begun
         status = INTERRUPTED
