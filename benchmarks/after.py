@@ -41,6 +41,7 @@ OWN_ROWS = "questions that are made up"
 NUM_QUESTIONS = 1_000
 NUM_PROMPTS = 32
 NEW_TOKENS = 64
+LEAST_ANSWERS = 24
 CLIENTS = (1, 8, 32)
 
 
@@ -191,15 +192,16 @@ async def ask(server: Server, client: Any, text: str) -> tuple[float, float, int
 
 
 async def clients_case(server: Server, num_clients: int, texts: list[str]) -> dict[str, float]:
-    """Run clients at the same time, with two questions each."""
+    """Run clients at the same time, with two questions each, or more where a client is alone or nearly so."""
     import openai
 
     async with openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, timeout=600) as client:
         await ask(server, client, "warm up")
+        each = max(2, LEAST_ANSWERS // num_clients)
         start = time.perf_counter()
 
         async def one(number: int) -> list[tuple[float, float, int]]:
-            return [await ask(server, client, text) for text in texts[2 * number : 2 * number + 2]]
+            return [await ask(server, client, text) for text in texts[each * number : each * (number + 1)]]
 
         answers = [answer for pair in await asyncio.gather(*map(one, range(num_clients))) for answer in pair]
         seconds = time.perf_counter() - start

@@ -38,6 +38,7 @@ def llama_3(**settings) -> torch.nn.Module:
     return model_of("llama", rope_parameters=rope, **settings)
 
 
+WIDE = {"hidden_size": 128, "intermediate_size": 160}
 MODELS = {
     "llama": lambda: tiny_model("llama"),
     "llama 3": llama_3,
@@ -46,6 +47,10 @@ MODELS = {
     "qwen3": lambda: tiny_model("qwen3"),
     "mistral": lambda: model_of("mistral", sliding_window=None),
     "one head for all": lambda: model_of("llama", num_key_value_heads=1),
+    # Heads of 32 numbers, which compiled attention takes; those above have 8.
+    "wide llama": lambda: model_of("llama", **WIDE),
+    "wide qwen2": lambda: model_of("qwen2", **WIDE),
+    "wide qwen3": lambda: model_of("qwen3", head_dim=32, **WIDE),
 }
 
 
@@ -85,7 +90,7 @@ def test_every_logit_is_the_models_own_while_rows_come_and_go(kind):
 
 
 @pytest.mark.parametrize("num_rows", [1, 2, 3, 4, 8, 12, 13, 32, 33])
-@pytest.mark.parametrize(("width", "vocabulary"), [(128, 128), (96, 97)])  # multiples of the block's rows, and none
+@pytest.mark.parametrize(("width", "vocabulary"), [(128, 128), (96, 97)])
 def test_as_many_rows_as_each_product_takes_have_the_models_own_logits(num_rows, width, vocabulary):
     model = model_of("llama", hidden_size=width, intermediate_size=width, vocab_size=vocabulary)
     texts = random_prompts(num_rows)
@@ -111,9 +116,9 @@ def test_a_prompt_of_several_passes_and_more_columns_than_were_made(monkeypatch)
     assert torch.allclose(logits[1], logits_of(model, short), atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["llama", "qwen3"])
+@pytest.mark.parametrize("kind", ["llama", "qwen3", "wide llama", "wide qwen3"])
 def test_in_bf16_the_steps_round_no_worse_than_the_models_own_forward(kind):
-    exact, model = tiny_model(kind), copy.deepcopy(tiny_model(kind)).bfloat16()
+    exact, model = MODELS[kind](), copy.deepcopy(MODELS[kind]()).bfloat16()
     steps = steps_of(model)
     errors: dict[str, list[float]] = {"steps": [], "forward": []}
     for prompt in random_prompts(8):

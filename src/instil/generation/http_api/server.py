@@ -95,6 +95,9 @@ def serve(engine: Engine, settings: ServeSettings) -> None:
     try:
         server = make_server(engine, settings)
         lines = _banner(settings.served_name or engine.name, settings, listener) + _slower(engine)
+        if (steps := engine.steps) is not None:
+            # No client waits for it.
+            steps.compile()
         print("\n".join(lines), flush=True)
         server.run(sockets=[listener])
         if not server.started and not server.is_signalled:
