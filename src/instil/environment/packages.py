@@ -9,8 +9,8 @@ from importlib import metadata
 from instil import __version__
 
 CORE = (
-    "torch", "transformers", "tokenizers", "safetensors", "jinja2", "numpy", "pyarrow", "pydantic", "pyyaml", "rich",
-    "cyclopts", "datasets", "peft", "matplotlib", "psutil", "zstandard", "charset-normalizer", "fsspec", "py3langid",
+    "torch", "transformers", "tokenizers", "safetensors", "jinja2", "numpy", "llvmlite", "pyarrow", "pydantic", "pyyaml",
+    "rich", "cyclopts", "datasets", "peft", "matplotlib", "psutil", "zstandard", "charset-normalizer", "fsspec", "py3langid",
 )  # fmt: skip
 """Packages that every installation has."""
 EXTRAS = {

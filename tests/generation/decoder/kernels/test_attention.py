@@ -76,6 +76,7 @@ def close(found: Tensor, expected: Tensor) -> bool:
     return found.dtype == expected.dtype and bool(difference <= TOLERANCE[found.dtype] * expected.float().abs().max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
     ("lengths", "heads", "kv", "width", "norm"),

@@ -67,6 +67,7 @@ def taken_rows(weight: Tensor) -> list[int]:
 
 
 @needs_compiler
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES)
 # Few rows of the weight; less than one share of a thread; whole shares (tiles, where there are some), and not whole ones.
 @pytest.mark.parametrize("height", [4, 15, 64, 67])
