@@ -2,7 +2,7 @@
 
 Shapes: B rows, N tokens, E width, H heads, K key-value heads, G = H / K, D width of a head, V vocabulary.
 
-Why: two functions instead of one. A prompt needs a causal mask, and is multiplied by a library's products.
+Why: two functions instead of one. A prompt needs a causal mask; most are multiplied by a library's products.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from instil.generation.decoder.kernels.attention import Attention, can_attend
+from instil.generation.decoder.kernels.attention import Attention, can_attend, compile_attention
 from instil.generation.decoder.kernels.machine import can_run_new_code
 from instil.generation.decoder.kernels.products import can_multiply, compile_products, multiply
 from instil.generation.decoder.prefixes import Prefixes
@@ -65,8 +65,11 @@ class Steps:
 
     def compile(self) -> None:
         """Compile the code for all numbers of rows, in about half a second. Otherwise the first step of each compiles it."""
-        for weight in (self._weights.layers[0].qkv, self._weights.head):
+        layer = self._weights.layers[0]
+        for weight in (layer.qkv, layer.output, layer.gate_up, layer.down, self._weights.head):
             compile_products(weight)
+        if can_attend(self._width, self._dtype):
+            compile_attention(self._width, self._dtype)
 
     def step(self, tokens: Tensor, slots: Slots) -> Tensor:
         """Append one token a row, [B]; return the logits [B, V] of the next ones."""
@@ -80,7 +83,14 @@ class Steps:
 
     def _attend_compiled(self, slots: Slots) -> _Attend:
         """Return the attention of one token a row by compiled code."""
-        attention = Attention(slots.lengths, cos=self._cos, sin=self._sin, num_heads=self._heads, eps=self._weights.eps)
+        attention = Attention(
+            slots.lengths,
+            cos=self._cos,
+            sin=self._sin,
+            num_heads=self._heads,
+            num_kv=self._kv_heads,
+            eps=self._weights.eps,
+        )
         return lambda heads, layer, number: attention(heads, layer.qk_norm, slots.keys[number], slots.values[number])
 
     def _attend_rows(self, slots: Slots) -> _Attend:
@@ -225,7 +235,7 @@ class Steps:
             cos, sin = self._weights.rotary(self._weights.embedding[:1], positions[None])
             half = self._width // 2
             # The sign of the first half belongs to the turn: (-second, first).
-            self._cos, self._sin = cos[0], torch.cat([-sin[0, :, :half], sin[0, :, half:]], dim=-1)
+            self._cos, self._sin = cos[0].contiguous(), torch.cat([-sin[0, :, :half], sin[0, :, half:]], dim=-1)
 
 
 def _seen_mask(start: int, end: int) -> Tensor | None:

@@ -67,7 +67,7 @@ class Case:
         return torch.stack(results).to(self.heads.dtype), keys, values
 
     def found(self) -> Tensor:
-        attend = Attention(self.lengths, cos=self.cos, sin=self.sin, num_heads=self._heads, eps=EPS)
+        attend = Attention(self.lengths, cos=self.cos, sin=self.sin, num_heads=self._heads, num_kv=self._kv, eps=EPS)
         return attend(self.heads, self.norm, self.keys, self.values)
 
 
@@ -122,7 +122,8 @@ def test_scores_far_apart_neither_overflow_nor_vanish():
     assert close(found, expected)
 
 
-def test_other_widths_and_types_are_left_to_torch():
+def test_other_widths_and_types_are_left_to_torch(monkeypatch):
+    monkeypatch.setattr(attention, "registers", lambda: PROCESSORS[0])
     assert can_attend(64, torch.float32)
     assert not can_attend(40, torch.float32)
     assert not can_attend(8, torch.float32)

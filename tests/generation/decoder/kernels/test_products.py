@@ -99,14 +99,18 @@ def test_what_stands_in_front_and_behind_is_torchs(processor, dtype, num_rows):
 @needs_compiler
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("height", [5, 16, 17, 48, 4099])
-def test_threads_have_the_bits_of_one(dtype, height, two_threads):
+def test_threads_have_the_bits_of_one(dtype, height, two_threads, monkeypatch):
+    monkeypatch.setattr(products, "_WORTH_THREADS", 0)
     weight = random(height, WIDTH, dtype=dtype, seed=1)
     for num_rows in (1, 4, 8):
-        x = random(num_rows, WIDTH, dtype=dtype, seed=2)
-        together = multiply(x, weight)
-        torch.set_num_threads(1)
-        assert torch.equal(together, multiply(x, weight))
-        torch.set_num_threads(2)
+        x, added = random(num_rows, WIDTH, dtype=dtype, seed=2), random(num_rows, height, dtype=dtype, seed=3)
+        for number in range(50):  # what two threads do at once may differ from time to time
+            together = multiply(x, weight, added=added)
+            if not number:
+                torch.set_num_threads(1)
+                alone = multiply(x, weight, added=added)
+                torch.set_num_threads(2)
+            assert torch.equal(together, alone)
 
 
 @needs_compiler

@@ -40,7 +40,7 @@ NAME = "product"
 LEAST_HEIGHT = 4
 """Rows of a weight that may be read together."""
 UNIT = 16
-"""Rows of the weight that one thread takes at least, so that two threads do not write to one cache line."""
+"""Rows of the weight that one thread takes at least: a cache line of sums."""
 
 
 def product_module(
@@ -49,8 +49,8 @@ def product_module(
     """Return a module with the function `NAME` for one number of rows.
 
     Its arguments: pointers to the rows [M, K] (or gated ones, [M, 2K]), the weights of the norm [K], the weight [O, K],
-    what is added or null, the result [M, O], scratch memory of M K fp32 numbers, and of M O for the sums (in fp32 the
-    result itself); then O, K, and how many numbers lie between two rows of what is added (0 for a bias), as 64-bit integers;
+    what is added or null, the result [M, O], scratch memory of M K fp32 numbers, and of M O for the sums, which threads may
+    write twice with the same bits; then O, K, and how many numbers lie between two rows of what is added (0 for a bias), as 64-bit integers;
     the epsilon of the norm in fp32; what stands in front (`ends_code`); and the number of threads. K is a multiple of 2V,
     and O at least `LEAST_HEIGHT`. All matrices are contiguous.
 

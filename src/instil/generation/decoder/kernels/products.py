@@ -17,6 +17,8 @@ from instil.generation.decoder.kernels.vectors import Registers
 _MOST_ROWS = {torch.float32: 16, torch.bfloat16: 8}
 """By vector registers. For more rows libraries are faster."""
 _ROWS_BY_TILES = range(5, 17)
+_WORTH_THREADS = 1 << 16
+"""Numbers of a weight from which on threads take less time than it takes to start them."""
 
 
 def can_multiply(num_rows: int, weight: Tensor) -> bool:
@@ -59,7 +61,7 @@ def multiply(
     Args:
         x: [M, K].
         weight: [O, K], for which `can_multiply` is true.
-        norm: [K], the weights of the norm.
+        norm: [K], the weights of the norm, contiguous and of the type of `x`.
         eps: Of the norm.
         gated: `x` is [M, 2K], and the weight is multiplied with ``silu(x[:, :K]) * x[:, K:]``.
         added: [O] or [M, O].
@@ -69,14 +71,19 @@ def multiply(
     added = None if added is None else added.contiguous()
     result = x.new_empty(num_rows, height)
     scratch = x.new_empty(num_rows, width, dtype=torch.float32)
-    sums = result if x.dtype == torch.float32 else x.new_empty(num_rows, height, dtype=torch.float32)
+    # Not the result itself, also in fp32: a thread may compute a few rows of another one's share again.
+    sums = x.new_empty(num_rows, height, dtype=torch.float32)
     front = GATED if gated else PLAIN if norm is None else NORMED
     stride = 0 if added is None or added.ndim == 1 else height
     _product(num_rows, x.dtype, tiles=_by_tiles(num_rows, weight))(
         x.data_ptr(), address(norm), weight.data_ptr(), address(added), result.data_ptr(), scratch.data_ptr(),
-        sums.data_ptr(), height, width, stride, eps, front, torch.get_num_threads(),
+        sums.data_ptr(), height, width, stride, eps, front, _num_threads(weight),
     )  # fmt: skip
     return result
+
+
+def _num_threads(weight: Tensor) -> int:
+    return torch.get_num_threads() if weight.numel() >= _WORTH_THREADS else 1
 
 
 @functools.cache
