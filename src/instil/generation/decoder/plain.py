@@ -131,8 +131,8 @@ def _difference(model: nn.Module, steps: Steps) -> float:
     ids = torch.randint(vocabulary, (2, _PROOF_TOKENS + 2), generator=generator)
     expected = model(input_ids=ids, use_cache=False).logits.float()
     slots, found = steps.slots(), []
-    # The first row in two pieces, and a step alone; then the second row, and a step together. So libraries multiply (18 and
-    # 24 rows) and compiled code does (1, 2 and 6 rows, the last by tiles where there are some), which takes 20 ms for each.
+    # The first row in two pieces, and a step alone; then the second row, and a step together. So libraries multiply (18
+    # and 24 rows) and compiled code does (1, 2 and 6 rows, the last by tiles where there are some), 20 ms to compile each.
     slots.reserve(1, _PROOF_TOKENS)
     slots.lengths = [0]
     steps.read([Piece(0, ids[0, :_PROOF_PIECE].tolist())], slots)

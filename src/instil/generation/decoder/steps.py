@@ -64,7 +64,7 @@ class Steps:
         return Slots(len(weights.layers), num_heads=self._kv_heads, width=self._width, dtype=self._dtype)
 
     def compile(self) -> None:
-        """Compile the code for all numbers of rows, in about half a second. Otherwise the first step of each compiles it."""
+        """Compile the code for all numbers of rows, in half a second. Otherwise the first step of each compiles it."""
         layer = self._weights.layers[0]
         for weight in (layer.qkv, layer.output, layer.gate_up, layer.down, self._weights.head):
             compile_products(weight)

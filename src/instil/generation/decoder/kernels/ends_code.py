@@ -31,11 +31,11 @@ PLAIN, NORMED, GATED = range(3)
 FRONT, BEHIND = "front", "behind"
 """The functions of the module."""
 FRONT_ARGUMENTS = [POINTER] * 3 + [INT] * 2 + [FLOAT, INT32]
-"""Pointers to the rows [M, K] (gated ones are [M, 2K]: gates, then the others), the weights of the norm [K] and scratch; M
-and K; epsilon; what stands in front."""
+"""Pointers to the rows [M, K] (gated ones are [M, 2K]: gates, then the others), the weights of the norm [K] and
+scratch; M and K; epsilon; what stands in front."""
 BEHIND_ARGUMENTS = [POINTER] * 3 + [INT] * 5
-"""Pointers to the sums [M, O] in fp32, what is added or null, and the result [M, O]; M, O, and how many numbers lie between
-two rows of what is added (0 for a bias); the first column, and the one behind the last."""
+"""Pointers to the sums [M, O] in fp32, what is added or null, and the result [M, O]; M, O, and how many numbers lie
+between two rows of what is added (0 for a bias); the first column, and the one behind the last."""
 _PAIRS = 16
 _Lay: TypeAlias = Callable[[list[Any], Any, Any], None]
 

@@ -49,10 +49,10 @@ def product_module(
     """Return a module with the function `NAME` for one number of rows.
 
     Its arguments: pointers to the rows [M, K] (or gated ones, [M, 2K]), the weights of the norm [K], the weight [O, K],
-    what is added or null, the result [M, O], scratch memory of M K fp32 numbers, and of M O for the sums, which threads may
-    write twice with the same bits; then O, K, and how many numbers lie between two rows of what is added (0 for a bias), as 64-bit integers;
-    the epsilon of the norm in fp32; what stands in front (`ends_code`); and the number of threads. K is a multiple of 2V,
-    and O at least `LEAST_HEIGHT`. All matrices are contiguous.
+    what is added or null, the result [M, O], scratch memory of M K fp32 numbers, and of M O for the sums, which threads
+    may write twice with the same bits; then O, K, and how many numbers lie between two rows of what is added (0 for a
+    bias), as 64-bit integers; the epsilon of the norm in fp32; what stands in front (`ends_code`); and the number of
+    threads. K is a multiple of 2V, and O at least `LEAST_HEIGHT`. All matrices are contiguous.
 
     Args:
         num_rows: M.
@@ -100,8 +100,8 @@ def _write_multiply(module: ir.Module, v: Vectors, num_rows: int, *, num_registe
     b = ir.IRBuilder(multiply.append_basic_block())
 
     def rows_of_weight(first_row: Any) -> None:
-        # The last rows begin earlier rather than fewer: some are computed twice, with the same bits. Code for fewer of them
-        # would take as long to compile again.
+        # The last rows begin earlier rather than fewer: some are computed twice, with the same bits. Code for fewer of
+        # them would take as long to compile again.
         row = smaller(b, first_row, b.sub(height, INT(together)))
         sources = [v.at(b, weight, b.mul(b.add(row, INT(number)), width)) for number in range(together)]
         for (number, m), lanes in _sums(b, v, scratch, sources, width, num_rows).items():

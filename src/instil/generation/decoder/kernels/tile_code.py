@@ -1,7 +1,7 @@
 """Products of bf16 rows by the tiles of a processor (Intel's AMX): 16 rows of the weight with up to 16 rows at a time.
 
-A tile holds 16 lines of 64 bytes. Tile 0 has the sums, [16 rows of the weight, M] in fp32; tile 1 has 32 numbers of 16 rows of
-the weight, as they lie in memory; tile 2 has 16 pairs of numbers of each of the M rows.
+A tile holds 16 lines of 64 bytes. Tile 0 has the sums, [16 rows of the weight, M] in fp32; tile 1 has 32 numbers of 16
+rows of the weight, as they lie in memory; tile 2 has 16 pairs of numbers of each of the M rows.
 
 Why: from about 8 rows on vector registers multiply no faster than the memory reads.
 *Source*: Intel's Software Developer's Manual, volume 1, chapter 18.

@@ -236,7 +236,7 @@ def each(b: Any, first: Any, last: Any, step: int, body: Callable[[Any], None]) 
 
 
 def prefetch(b: Any, pointer: Any) -> None:
-    """Ask for the line of memory that is `AHEAD` bytes behind an address. One behind the end of all memory does no harm."""
+    """Ask for the line of memory that is `AHEAD` bytes behind an address. An address of nothing does no harm."""
     name = "llvm.prefetch.p0"
     intrinsic = b.module.globals.get(name) or declared(b.module, name, VOID, [POINTER, INT32, INT32, INT32])
     # A read (0), for the second level of the cache (2), of data (1).
@@ -261,7 +261,7 @@ def declared(module: ir.Module, name: str, result: Any, arguments: Sequence[Any]
 
 
 def write_shares(module: ir.Module, work: ir.Function, *, unit: int) -> ir.Function:
-    """Write and return a function that cuts a range among threads. Threads are those of the OpenMP that torch has loaded.
+    """Write and return a function that cuts a range among threads of the OpenMP that torch has loaded.
 
     Args:
         module: Of both functions.
