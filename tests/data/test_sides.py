@@ -135,8 +135,11 @@ QUESTIONS = st.one_of(
     st.builds(lambda system, text: [Message("system", system), U(text)], TEXT, TEXT),
     st.builds(lambda one, two, three: [U(one), A(two), U(three)], TEXT, TEXT, TEXT),
 )
+# No blank ones: an empty column gives way to the format's own column of that name.
 COLUMNS = st.dictionaries(
-    st.sampled_from(["id", "prompt", "score_chosen", "source"]), TEXT | st.integers(0, 9), max_size=2
+    st.sampled_from(["id", "prompt", "score_chosen", "source"]),
+    TEXT.filter(lambda text: not text.isspace()) | st.integers(0, 9),
+    max_size=2,
 )
 TOOLS = st.sampled_from([(), ({"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}},)])
 
