@@ -94,10 +94,7 @@ def serve(engine: Engine, settings: ServeSettings) -> None:
     listener = listen(settings.host, settings.port)
     try:
         server = make_server(engine, settings)
-        lines = _banner(settings.served_name or engine.name, settings, listener) + _slower(engine)
-        if (steps := engine.steps) is not None:
-            # No client waits for it.
-            steps.compile()
+        lines = _banner(settings.served_name or engine.name, settings, listener) + _prepared_for_cpu(engine)
         print("\n".join(lines), flush=True)
         server.run(sockets=[listener])
         if not server.started and not server.is_signalled:
@@ -107,10 +104,16 @@ def serve(engine: Engine, settings: ServeSettings) -> None:
         listener.close()
 
 
-def _slower(engine: Engine) -> list[str]:
-    """Return the line that says why a model on a CPU is answered by transformers' forward; none if it is not."""
-    on_cpu = next(engine.model.parameters()).device.type == "cpu"
-    if not on_cpu or engine.steps is not None:
+def _prepared_for_cpu(engine: Engine) -> list[str]:
+    """Compile the plain steps of a model on a CPU, so that no client waits for it.
+
+    Returns:
+        If it has none, the line that says why transformers' forward answers.
+    """
+    if next(engine.model.parameters()).device.type != "cpu":
+        return []
+    if (steps := engine.steps) is not None:
+        steps.compile()
         return []
     return [f"answered by transformers' forward, not by the faster plain steps: {engine.why_not_plain}"]
 
